@@ -1,0 +1,482 @@
+//! What supervisor and template say to each other.
+//!
+//! One SEQPACKET message each: a kind byte, then a variables block. Descriptors that
+//! belong to a message travel beside it, in the order named at the variant.
+
+use crate::{Malformed, malformed, vars};
+
+/// Longest control message in bytes; tracebacks are cut to fit.
+pub const MAX_MESSAGE: usize = 60_000;
+
+/// From the supervisor to the template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToTemplate {
+    /// The first message. Descriptors: receiving end of the request queue, scoreboard
+    /// memory, sending end of the log.
+    Boot(Boot),
+    /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread.
+    Fork {
+        /// Number of the worker; its threads have the scoreboard lines
+        /// `worker * threads ..`.
+        worker: u32,
+    },
+}
+
+/// From the template to the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromTemplate {
+    /// The interpreter runs and will not import the application itself (preload off).
+    Clean(Interpreter),
+    /// The application is imported.
+    Imported(Interpreter, Loaded),
+    /// The application is imported but forking it would not be safe, for these reasons.
+    /// The supervisor starts another template without preloading.
+    UnsafeToFork(Vec<String>),
+    /// The application cannot be imported.
+    ImportFailed {
+        /// What Python says, or our own sentence.
+        traceback: String,
+    },
+    /// A worker was forked.
+    Forked {
+        /// Number of the worker.
+        worker: u32,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A worker could not be forked.
+    ForkFailed {
+        /// Number of the worker.
+        worker: u32,
+        /// Why, in words.
+        why: String,
+    },
+    /// A worker ended.
+    Exited {
+        /// Number of the worker.
+        worker: u32,
+        /// Its process id.
+        pid: u32,
+        /// The raw wait status.
+        status: i32,
+    },
+}
+
+/// What a template needs to know before anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Boot {
+    /// What to import: a dotted module name, or a path ending in a file if `app_is_file`.
+    pub app: String,
+    /// Whether `app` is a path.
+    pub app_is_file: bool,
+    /// Attribute to call; empty: `application`, then `app`.
+    pub callable: String,
+    /// Whether the attribute is a factory to be called without arguments.
+    pub factory: bool,
+    /// Directory that becomes current and first on `sys.path`.
+    pub chdir: String,
+    /// Further directories for `sys.path`, in this order, behind `chdir`.
+    pub pythonpath: Vec<String>,
+    /// Threads in each worker.
+    pub threads: u32,
+    /// Worker processes that serve at a time; for `wsgi.multiprocess` and information.
+    pub workers: u32,
+    /// Import before the first fork.
+    pub preload: Preload,
+    /// Report tracebacks to the front (`--dev`).
+    pub dev: bool,
+    /// Version of pyserve.
+    pub version: String,
+}
+
+/// Whether the template imports the application before it forks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preload {
+    /// Import, then look whether forking is safe.
+    #[default]
+    Auto,
+    /// Import and fork whatever it left behind.
+    Yes,
+    /// Every worker imports for itself.
+    No,
+}
+
+/// The interpreter that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Interpreter {
+    /// `3.11.2`.
+    pub version: String,
+    /// `sys.executable`.
+    pub executable: String,
+    /// `sys.prefix`.
+    pub prefix: String,
+    /// Whether `sys.prefix` is a virtual environment.
+    pub is_venv: bool,
+}
+
+/// The application that was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Module and callable, `hello.wsgi:application`.
+    pub app: String,
+    /// `Django 5.2.19`, `Flask 3.1.3` or empty.
+    pub framework: String,
+    /// How long the import took, in milliseconds.
+    pub import_ms: u64,
+}
+
+impl ToTemplate {
+    /// The message as it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Boot(boot) => {
+                let mut out = Writer::new(1);
+                out.text("app", &boot.app);
+                out.flag("app_is_file", boot.app_is_file);
+                out.text("callable", &boot.callable);
+                out.flag("factory", boot.factory);
+                out.text("chdir", &boot.chdir);
+                for dir in &boot.pythonpath {
+                    out.text("pythonpath", dir);
+                }
+                out.number("threads", u64::from(boot.threads));
+                out.number("workers", u64::from(boot.workers));
+                out.number("preload", boot.preload as u64);
+                out.flag("dev", boot.dev);
+                out.text("version", &boot.version);
+                out.done()
+            }
+            Self::Fork { worker } => {
+                let mut out = Writer::new(2);
+                out.number("worker", u64::from(*worker));
+                out.done()
+            }
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything that [`ToTemplate::to_bytes`] does not write.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (kind, fields) = Fields::read(bytes)?;
+        match kind {
+            1 => Ok(Self::Boot(Boot {
+                app: fields.text("app"),
+                app_is_file: fields.flag("app_is_file"),
+                callable: fields.text("callable"),
+                factory: fields.flag("factory"),
+                chdir: fields.text("chdir"),
+                pythonpath: fields.texts("pythonpath"),
+                threads: fields.number("threads")? as u32,
+                workers: fields.number("workers")? as u32,
+                preload: match fields.number("preload")? {
+                    0 => Preload::Auto,
+                    1 => Preload::Yes,
+                    _ => Preload::No,
+                },
+                dev: fields.flag("dev"),
+                version: fields.text("version"),
+            })),
+            2 => Ok(Self::Fork {
+                worker: fields.number("worker")? as u32,
+            }),
+            _ => Err(malformed(WHAT, "unknown kind")),
+        }
+    }
+}
+
+impl FromTemplate {
+    /// The message as it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Clean(interpreter) => {
+                let mut out = Writer::new(1);
+                out.interpreter(interpreter);
+                out.done()
+            }
+            Self::Imported(interpreter, loaded) => {
+                let mut out = Writer::new(2);
+                out.interpreter(interpreter);
+                out.loaded(loaded);
+                out.done()
+            }
+            Self::UnsafeToFork(reasons) => {
+                let mut out = Writer::new(3);
+                for reason in reasons {
+                    out.text("reason", reason);
+                }
+                out.done()
+            }
+            Self::ImportFailed { traceback } => {
+                let mut out = Writer::new(4);
+                out.text("traceback", traceback);
+                out.done()
+            }
+            Self::Forked { worker, pid } => {
+                let mut out = Writer::new(5);
+                out.number("worker", u64::from(*worker));
+                out.number("pid", u64::from(*pid));
+                out.done()
+            }
+            Self::ForkFailed { worker, why } => {
+                let mut out = Writer::new(6);
+                out.number("worker", u64::from(*worker));
+                out.text("why", why);
+                out.done()
+            }
+            Self::Exited {
+                worker,
+                pid,
+                status,
+            } => {
+                let mut out = Writer::new(7);
+                out.number("worker", u64::from(*worker));
+                out.number("pid", u64::from(*pid));
+                out.number("status", u64::from(*status as u32));
+                out.done()
+            }
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything that [`FromTemplate::to_bytes`] does not write.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (kind, fields) = Fields::read(bytes)?;
+        let worker = |fields: &Fields<'_>| fields.number("worker").map(|number| number as u32);
+        let pid = |fields: &Fields<'_>| fields.number("pid").map(|number| number as u32);
+        match kind {
+            1 => Ok(Self::Clean(fields.interpreter())),
+            2 => Ok(Self::Imported(fields.interpreter(), fields.loaded()?)),
+            3 => Ok(Self::UnsafeToFork(fields.texts("reason"))),
+            4 => Ok(Self::ImportFailed {
+                traceback: fields.text("traceback"),
+            }),
+            5 => Ok(Self::Forked {
+                worker: worker(&fields)?,
+                pid: pid(&fields)?,
+            }),
+            6 => Ok(Self::ForkFailed {
+                worker: worker(&fields)?,
+                why: fields.text("why"),
+            }),
+            7 => Ok(Self::Exited {
+                worker: worker(&fields)?,
+                pid: pid(&fields)?,
+                status: fields.number("status")? as u32 as i32,
+            }),
+            _ => Err(malformed(WHAT, "unknown kind")),
+        }
+    }
+}
+
+impl Loaded {
+    /// The block that a worker sends with `Ready` when it imported for itself.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::new(0);
+        out.loaded(self);
+        out.done()
+    }
+
+    /// Reads that block.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything that [`Loaded::to_bytes`] does not write.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        Fields::read(bytes)?.1.loaded()
+    }
+}
+
+const WHAT: &str = "control message";
+
+/// Cuts a traceback to what fits into a message, keeping its end, where the cause is.
+pub fn cut_to_end(text: &str, limit: usize) -> &str {
+    let mut start = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        let value = cut_to_end(value, MAX_MESSAGE);
+        vars::push(&mut self.0, key.as_bytes(), value.as_bytes()).expect("cut to fit");
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        vars::push(&mut self.0, key.as_bytes(), &value.to_le_bytes()).expect("eight bytes fit");
+    }
+
+    fn flag(&mut self, key: &str, value: bool) {
+        self.number(key, u64::from(value));
+    }
+
+    fn interpreter(&mut self, interpreter: &Interpreter) {
+        self.text("python_version", &interpreter.version);
+        self.text("executable", &interpreter.executable);
+        self.text("prefix", &interpreter.prefix);
+        self.flag("is_venv", interpreter.is_venv);
+    }
+
+    fn loaded(&mut self, loaded: &Loaded) {
+        self.text("app", &loaded.app);
+        self.text("framework", &loaded.framework);
+        self.number("import_ms", loaded.import_ms);
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+struct Fields<'a>(Vec<(&'a [u8], &'a [u8])>);
+
+impl<'a> Fields<'a> {
+    fn read(bytes: &'a [u8]) -> Result<(u8, Self), Malformed> {
+        let (kind, block) = bytes.split_first().ok_or(malformed(WHAT, "empty"))?;
+        let fields = vars::pairs(block).collect::<Result<Vec<_>, _>>()?;
+        Ok((*kind, Self(fields)))
+    }
+
+    fn all(&self, key: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0
+            .iter()
+            .filter(move |(name, _)| *name == key.as_bytes())
+            .map(|(_, value)| *value)
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        self.all(key)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .collect()
+    }
+
+    fn text(&self, key: &str) -> String {
+        self.texts(key).pop().unwrap_or_default()
+    }
+
+    fn number(&self, key: &str) -> Result<u64, Malformed> {
+        let value = self
+            .all(key)
+            .last()
+            .ok_or(malformed(WHAT, "a number is missing"))?;
+        let value = value
+            .try_into()
+            .map_err(|_| malformed(WHAT, "a number is not eight bytes"))?;
+        Ok(u64::from_le_bytes(value))
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.number(key).is_ok_and(|value| value != 0)
+    }
+
+    fn interpreter(&self) -> Interpreter {
+        Interpreter {
+            version: self.text("python_version"),
+            executable: self.text("executable"),
+            prefix: self.text("prefix"),
+            is_venv: self.flag("is_venv"),
+        }
+    }
+
+    fn loaded(&self) -> Result<Loaded, Malformed> {
+        Ok(Loaded {
+            app: self.text("app"),
+            framework: self.text("framework"),
+            import_ms: self.number("import_ms")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_reads_back_as_written() {
+        let boot = Boot {
+            app: "hello.wsgi".into(),
+            app_is_file: true,
+            callable: "make".into(),
+            factory: true,
+            chdir: "/srv".into(),
+            pythonpath: vec!["/a".into(), "/b".into()],
+            threads: 2,
+            workers: 4,
+            preload: Preload::No,
+            dev: true,
+            version: "0.1.0".into(),
+        };
+        for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {
+            assert_eq!(
+                ToTemplate::from_bytes(&message.to_bytes()).unwrap(),
+                message
+            );
+        }
+        let interpreter = Interpreter {
+            version: "3.11.2".into(),
+            executable: "/usr/bin/python3".into(),
+            prefix: "/usr".into(),
+            is_venv: false,
+        };
+        let loaded = Loaded {
+            app: "a:b".into(),
+            framework: "Flask 3".into(),
+            import_ms: 12,
+        };
+        assert_eq!(Loaded::from_bytes(&loaded.to_bytes()).unwrap(), loaded);
+        for message in [
+            FromTemplate::Clean(interpreter.clone()),
+            FromTemplate::Imported(interpreter, loaded),
+            FromTemplate::UnsafeToFork(vec!["thread x".into(), "socket y".into()]),
+            FromTemplate::ImportFailed {
+                traceback: "Traceback".into(),
+            },
+            FromTemplate::Forked { worker: 1, pid: 2 },
+            FromTemplate::ForkFailed {
+                worker: 1,
+                why: "EAGAIN".into(),
+            },
+            FromTemplate::Exited {
+                worker: 1,
+                pid: 2,
+                status: -1,
+            },
+        ] {
+            assert_eq!(
+                FromTemplate::from_bytes(&message.to_bytes()).unwrap(),
+                message
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_traceback_keeps_its_end() {
+        let traceback = format!("{}é the cause", "é".repeat(60_000));
+        let message = FromTemplate::ImportFailed { traceback };
+        match FromTemplate::from_bytes(&message.to_bytes()).unwrap() {
+            FromTemplate::ImportFailed { traceback } => {
+                assert!(traceback.len() <= MAX_MESSAGE && traceback.ends_with("é the cause"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ToTemplate::from_bytes(&bytes);
+            let _ = FromTemplate::from_bytes(&bytes);
+        }
+    }
+}

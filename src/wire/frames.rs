@@ -1,0 +1,350 @@
+//! A request on its way to a worker thread, and the frames of its reply.
+//!
+//! ```text
+//! request  one SEQPACKET message on the shared queue, at most one descriptor with it
+//!          | seq u64 | entry u32 | kind u32 | body_len u64 | vars_len u32 | 0 u32 |
+//!          | vars (CGI names and values) | body, if inline |
+//! reply    a byte stream of frames on the thread's own channel
+//!          | payload_len u32 | kind u8 | 0 u8 x3 | seq u64 | elapsed_us u32 | payload |
+//! ```
+//!
+//! All numbers are little-endian. `seq` names a request for the life of a pool and starts
+//! at 1; `entry` is its place in the scoreboard's claim table.
+
+use crate::{Malformed, malformed, vars};
+
+/// Bytes of the fixed part of a request message.
+pub const REQUEST_HEADER: usize = 32;
+/// Bytes of the fixed part of a reply frame.
+pub const REPLY_HEADER: usize = 20;
+/// Longest payload of one reply frame. A worker splits longer chunks; the reader refuses
+/// more, because nothing but a damaged stream can ask for it.
+pub const MAX_PAYLOAD: usize = 1 << 20;
+
+/// Where the body of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// Behind the variables, in the same message.
+    Inline,
+    /// In a file whose descriptor comes with the message, from its first byte on.
+    File,
+}
+
+/// The fixed part of a request message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// Names the request; never zero.
+    pub seq: u64,
+    /// Index into the claim table of the scoreboard.
+    pub entry: u32,
+    /// Where the body is.
+    pub body: BodyKind,
+    /// Length of the body in bytes.
+    pub body_len: u64,
+    /// Length of the variables block in bytes.
+    pub vars_len: u32,
+}
+
+/// A request message taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The fixed part.
+    pub header: RequestHeader,
+    /// The variables block, see [`crate::vars`].
+    pub vars: &'a [u8],
+    /// The inline body; empty where the body is in a file.
+    pub body: &'a [u8],
+}
+
+impl RequestHeader {
+    /// The fixed part as it is sent.
+    pub fn to_bytes(self) -> [u8; REQUEST_HEADER] {
+        let mut bytes = [0; REQUEST_HEADER];
+        bytes[0..8].copy_from_slice(&self.seq.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.entry.to_le_bytes());
+        let kind: u32 = match self.body {
+            BodyKind::Inline => 0,
+            BodyKind::File => 1,
+        };
+        bytes[12..16].copy_from_slice(&kind.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.body_len.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.vars_len.to_le_bytes());
+        bytes
+    }
+}
+
+/// Takes a request message apart.
+///
+/// # Errors
+/// [`Malformed`] if the lengths in the message do not add up to its size.
+pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
+    const WHAT: &str = "request message";
+    let (fixed, rest) = message
+        .split_first_chunk::<REQUEST_HEADER>()
+        .ok_or(malformed(WHAT, "shorter than its header"))?;
+    let header = RequestHeader {
+        seq: u64_at(fixed, 0),
+        entry: u32_at(fixed, 8),
+        body: match u32_at(fixed, 12) {
+            0 => BodyKind::Inline,
+            1 => BodyKind::File,
+            _ => return Err(malformed(WHAT, "unknown kind of body")),
+        },
+        body_len: u64_at(fixed, 16),
+        vars_len: u32_at(fixed, 24),
+    };
+    let (vars, body) = rest
+        .split_at_checked(header.vars_len as usize)
+        .ok_or(malformed(WHAT, "variables longer than the message"))?;
+    let expected = match header.body {
+        BodyKind::Inline => header.body_len,
+        BodyKind::File => 0,
+    };
+    if body.len() as u64 != expected {
+        return Err(malformed(WHAT, "body length does not match"));
+    }
+    Ok(Request { header, vars, body })
+}
+
+/// What a reply frame means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReplyKind {
+    /// The worker process is ready to serve; sent once, on the channel of thread 0.
+    /// Payload: the [`crate::control::Loaded`] block if this worker imported the
+    /// application for itself, else empty. `seq` is 0.
+    Ready = 1,
+    /// The worker could not import the application. Payload: the traceback in UTF-8.
+    BootFailed = 2,
+    /// Status and header fields; see [`push_head`].
+    Head = 3,
+    /// A piece of the body.
+    Body = 4,
+    /// The response is complete.
+    End = 5,
+    /// The response cannot be completed: before `Head` the client gets a 500, after it a
+    /// broken transfer. Payload: for `--dev` a traceback in UTF-8, else empty.
+    Abort = 6,
+    /// The request was withdrawn before this thread could claim it; nothing ran.
+    Skipped = 7,
+}
+
+impl ReplyKind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Ready,
+            2 => Self::BootFailed,
+            3 => Self::Head,
+            4 => Self::Body,
+            5 => Self::End,
+            6 => Self::Abort,
+            7 => Self::Skipped,
+            _ => return None,
+        })
+    }
+}
+
+/// One reply frame, borrowed from the bytes it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// What the frame means.
+    pub kind: ReplyKind,
+    /// The request it belongs to; 0 for `Ready` and `BootFailed`.
+    pub seq: u64,
+    /// Microseconds since the thread claimed the request, saturating.
+    pub elapsed_us: u32,
+    /// What the frame carries.
+    pub payload: &'a [u8],
+}
+
+/// Appends the header of a reply frame whose payload of `payload_len` bytes follows.
+///
+/// # Panics
+/// If `payload_len` is over [`MAX_PAYLOAD`]; the sender splits before it comes here.
+pub fn push_reply_header(
+    out: &mut Vec<u8>,
+    kind: ReplyKind,
+    seq: u64,
+    elapsed_us: u32,
+    payload_len: usize,
+) {
+    assert!(payload_len <= MAX_PAYLOAD, "reply payload over the limit");
+    out.extend_from_slice(&(payload_len as u32).to_le_bytes());
+    out.extend_from_slice(&[kind as u8, 0, 0, 0]);
+    out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(&elapsed_us.to_le_bytes());
+}
+
+/// Appends a whole reply frame.
+///
+/// # Panics
+/// If the payload is over [`MAX_PAYLOAD`].
+pub fn push_reply(out: &mut Vec<u8>, kind: ReplyKind, seq: u64, elapsed_us: u32, payload: &[u8]) {
+    push_reply_header(out, kind, seq, elapsed_us, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Reads the first frame of `bytes`; `None` while it is incomplete. The number is how
+/// many bytes the frame took.
+///
+/// # Errors
+/// [`Malformed`] for an unknown kind or a payload over [`MAX_PAYLOAD`]: the stream cannot
+/// be trusted any more and must be closed.
+pub fn read_reply(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed> {
+    const WHAT: &str = "reply frame";
+    let Some((fixed, rest)) = bytes.split_first_chunk::<REPLY_HEADER>() else {
+        return Ok(None);
+    };
+    let payload_len = u32_at(fixed, 0) as usize;
+    if payload_len > MAX_PAYLOAD {
+        return Err(malformed(WHAT, "payload over the limit"));
+    }
+    let kind = ReplyKind::from_byte(fixed[4]).ok_or(malformed(WHAT, "unknown kind"))?;
+    let Some(payload) = rest.get(..payload_len) else {
+        return Ok(None);
+    };
+    let reply = Reply {
+        kind,
+        seq: u64_at(fixed, 8),
+        elapsed_us: u32_at(fixed, 16),
+        payload,
+    };
+    Ok(Some((reply, REPLY_HEADER + payload_len)))
+}
+
+/// The payload of a [`ReplyKind::Head`] frame, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// Status code, 100 to 999.
+    pub status: u16,
+    /// Reason phrase as the application gave it; may be empty.
+    pub reason: &'a [u8],
+    /// Header fields as a variables block, names with the application's capitals.
+    pub fields: &'a [u8],
+}
+
+/// Appends the payload of a `Head` frame: status, reason, then the fields as pairs.
+///
+/// # Errors
+/// [`vars::TooLong`] if the reason is longer than 65,535 bytes.
+pub fn push_head(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), vars::TooLong> {
+    vars::push(out, &head.status.to_le_bytes(), head.reason)?;
+    out.extend_from_slice(head.fields);
+    Ok(())
+}
+
+/// Takes the payload of a `Head` frame apart.
+///
+/// # Errors
+/// [`Malformed`] if the status is missing or no number from 100 to 999.
+pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
+    const WHAT: &str = "reply head";
+    let (status, reason) = vars::pairs(payload)
+        .next()
+        .ok_or(malformed(WHAT, "empty"))??;
+    let status: [u8; 2] = status
+        .try_into()
+        .map_err(|_| malformed(WHAT, "status is not two bytes"))?;
+    let status = u16::from_le_bytes(status);
+    if !(100..1000).contains(&status) {
+        return Err(malformed(WHAT, "status out of range"));
+    }
+    let fields = &payload[2 + 2 + 2 + reason.len()..];
+    Ok(Head {
+        status,
+        reason,
+        fields,
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_reads_back_as_written() {
+        for (body, inline) in [
+            (BodyKind::Inline, &b"hello"[..]),
+            (BodyKind::File, &b""[..]),
+        ] {
+            let header = RequestHeader {
+                seq: 7,
+                entry: 3,
+                body,
+                body_len: 5,
+                vars_len: 4,
+            };
+            let mut message = header.to_bytes().to_vec();
+            message.extend_from_slice(b"vars");
+            message.extend_from_slice(inline);
+            let request = read_request(&message).unwrap();
+            assert_eq!(
+                request,
+                Request {
+                    header,
+                    vars: b"vars",
+                    body: inline
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_reads_back_as_written() {
+        let mut fields = Vec::new();
+        vars::push(&mut fields, b"ETag", b"\"x\"").unwrap();
+        let head = Head {
+            status: 418,
+            reason: b"I'm tired",
+            fields: &fields,
+        };
+        let mut payload = Vec::new();
+        push_head(&mut payload, &head).unwrap();
+        assert_eq!(read_head(&payload).unwrap(), head);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_read_the_same_however_the_stream_is_split(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..8),
+            split in 0usize..400,
+        ) {
+            let mut stream = Vec::new();
+            for (index, payload) in payloads.iter().enumerate() {
+                push_reply(&mut stream, ReplyKind::Body, index as u64 + 1, 9, payload);
+            }
+            let split = split.min(stream.len());
+            let mut buffer = Vec::new();
+            let mut read = Vec::new();
+            for part in [&stream[..split], &stream[split..]] {
+                buffer.extend_from_slice(part);
+                while let Some((reply, used)) = read_reply(&buffer).unwrap() {
+                    read.push(reply.payload.to_vec());
+                    buffer.drain(..used);
+                }
+            }
+            prop_assert_eq!(read, payloads);
+            prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_request(&bytes);
+            let _ = read_reply(&bytes);
+            let _ = read_head(&bytes);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the front, the supervisor and the Python side say to each other.
+//!
+//! Bytes in, values out: this crate owns no descriptor and does no I/O, so that both
+//! ends of every channel are built from the same definition and can be tested alone.
+//!
+//! - [`vars`]: key/value blocks, the encoding of the uwsgi protocol;
+//! - [`frames`]: a request on its way to a worker thread, and the frames of its reply;
+//! - [`control`]: supervisor and template;
+//! - [`record`]: log records of the Python side;
+//! - [`scoreboard`]: the layout of the shared memory that tells who works on what.
+
+pub mod control;
+pub mod frames;
+pub mod record;
+pub mod scoreboard;
+pub mod vars;
+
+/// Bytes that do not follow the format of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {what}: {detail}")]
+pub struct Malformed {
+    /// Which structure was being read.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub detail: &'static str,
+}
+
+pub(crate) fn malformed(what: &'static str, detail: &'static str) -> Malformed {
+    Malformed { what, detail }
+}

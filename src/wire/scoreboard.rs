@@ -1,0 +1,294 @@
+//! The layout of the shared memory that tells who works on what.
+//!
+//! One scoreboard belongs to one pool of workers: the front creates it, every worker
+//! thread writes its own line, and both sides agree on each request through its *claim*.
+//!
+//! ```text
+//! word 0          magic and version
+//! word 1          thread lines   word 2  claims
+//! from word 8     one line of 8 words (a cache line) per thread
+//! behind them     one claim word per request that may be handed out at a time
+//! ```
+//!
+//! A claim word holds `seq << 16 | holder`. The front publishes it with holder
+//! [`UNCLAIMED`] before the message goes out; a worker thread takes the request by
+//! exchanging that for its own number, the front withdraws it by exchanging it for
+//! [`WITHDRAWN`]. Whoever comes second sees it and does nothing: so no request runs after
+//! it was withdrawn, and after the death of a worker it is known for every request whether
+//! it was begun.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"pyserve\x01");
+const HEADER_WORDS: usize = 8;
+const LINE_WORDS: usize = 8;
+
+/// Holder of a claim that no thread has taken yet.
+const UNCLAIMED: u64 = 0;
+/// Holder of a claim that the front took back.
+const WITHDRAWN: u64 = 0xFFFF;
+/// Most threads that one scoreboard can name.
+pub const MAX_THREADS: usize = 0xFFFE;
+
+/// What a worker thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Activity {
+    /// No process stands behind the line.
+    Absent = 0,
+    /// The process starts.
+    Starting = 1,
+    /// Waits for a request.
+    Idle = 2,
+    /// Runs a request.
+    Busy = 3,
+    /// The response is out; the iterable's `close()` runs.
+    Closing = 4,
+}
+
+/// One thread's line, read at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// What it does.
+    pub activity: Activity,
+    /// The request it works on; 0 for none.
+    pub seq: u64,
+    /// Since when, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub since_ns: u64,
+    /// Requests that it has finished.
+    pub served: u64,
+    /// Process id of the worker.
+    pub pid: u32,
+}
+
+/// Where the claim of a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Handed out, taken by nobody.
+    Unclaimed,
+    /// Taken by the thread with this index.
+    Taken(usize),
+    /// Taken back by the front.
+    Withdrawn,
+    /// The entry belongs to another request by now.
+    Other,
+}
+
+/// Accessors over the mapped words.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoreboard<'a> {
+    words: &'a [AtomicU64],
+    threads: usize,
+    claims: usize,
+}
+
+impl<'a> Scoreboard<'a> {
+    /// Bytes that a scoreboard for so many threads and requests takes.
+    pub fn size(threads: usize, claims: usize) -> usize {
+        (HEADER_WORDS + threads * LINE_WORDS + claims) * size_of::<u64>()
+    }
+
+    /// Lays out fresh, zeroed memory.
+    ///
+    /// # Panics
+    /// If `words` is smaller than [`Scoreboard::size`] or `threads` over [`MAX_THREADS`].
+    pub fn create(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
+        assert!(threads <= MAX_THREADS, "too many threads for a scoreboard");
+        assert!(
+            size_of_val(words) >= Self::size(threads, claims),
+            "scoreboard memory too small"
+        );
+        words[1].store(threads as u64, Ordering::Relaxed);
+        words[2].store(claims as u64, Ordering::Relaxed);
+        words[0].store(MAGIC, Ordering::Release);
+        Self {
+            words,
+            threads,
+            claims,
+        }
+    }
+
+    /// Opens memory that the other side laid out. `None` if it is not a scoreboard.
+    pub fn open(words: &'a [AtomicU64]) -> Option<Self> {
+        if words.len() < HEADER_WORDS || words[0].load(Ordering::Acquire) != MAGIC {
+            return None;
+        }
+        let threads = usize::try_from(words[1].load(Ordering::Relaxed)).ok()?;
+        let claims = usize::try_from(words[2].load(Ordering::Relaxed)).ok()?;
+        (threads <= MAX_THREADS
+            && claims <= words.len()
+            && size_of_val(words) >= Self::size(threads, claims))
+        .then_some(Self {
+            words,
+            threads,
+            claims,
+        })
+    }
+
+    /// How many thread lines there are.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// How many requests may be handed out at a time.
+    pub fn claims(&self) -> usize {
+        self.claims
+    }
+
+    /// Writes what thread `thread` does now.
+    pub fn record(&self, thread: usize, activity: Activity, seq: u64, now_ns: u64) {
+        let line = self.line_words(thread);
+        line[1].store(seq, Ordering::Relaxed);
+        line[2].store(now_ns, Ordering::Relaxed);
+        line[0].store(activity as u64, Ordering::Release);
+    }
+
+    /// Counts a finished request of thread `thread`.
+    pub fn count_served(&self, thread: usize) {
+        self.line_words(thread)[3].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes which process stands behind the line of `thread`.
+    pub fn set_pid(&self, thread: usize, pid: u32) {
+        self.line_words(thread)[4].store(u64::from(pid), Ordering::Relaxed);
+    }
+
+    /// Reads the line of thread `thread`.
+    pub fn line(&self, thread: usize) -> Line {
+        let line = self.line_words(thread);
+        let activity = match line[0].load(Ordering::Acquire) {
+            1 => Activity::Starting,
+            2 => Activity::Idle,
+            3 => Activity::Busy,
+            4 => Activity::Closing,
+            _ => Activity::Absent,
+        };
+        Line {
+            activity,
+            seq: line[1].load(Ordering::Relaxed),
+            since_ns: line[2].load(Ordering::Relaxed),
+            served: line[3].load(Ordering::Relaxed),
+            pid: line[4].load(Ordering::Relaxed) as u32,
+        }
+    }
+
+    /// Front: announces that request `seq` uses claim `entry` from now on.
+    pub fn publish(&self, entry: usize, seq: u64) {
+        self.claim_word(entry)
+            .store(word(seq, UNCLAIMED), Ordering::Release);
+    }
+
+    /// Worker: takes the request for thread `thread`. `false`: it was withdrawn, and must
+    /// not be run.
+    #[must_use]
+    pub fn take(&self, entry: usize, seq: u64, thread: usize) -> bool {
+        self.exchange(entry, seq, thread as u64 + 1)
+    }
+
+    /// Front: takes the request back. `false`: a thread has taken it already.
+    #[must_use]
+    pub fn withdraw(&self, entry: usize, seq: u64) -> bool {
+        self.exchange(entry, seq, WITHDRAWN)
+    }
+
+    /// Where the claim of request `seq` stands.
+    pub fn claim(&self, entry: usize, seq: u64) -> Claim {
+        let current = self.claim_word(entry).load(Ordering::Acquire);
+        if current >> 16 != seq {
+            return Claim::Other;
+        }
+        match current & 0xFFFF {
+            UNCLAIMED => Claim::Unclaimed,
+            WITHDRAWN => Claim::Withdrawn,
+            holder => Claim::Taken(holder as usize - 1),
+        }
+    }
+
+    fn exchange(&self, entry: usize, seq: u64, holder: u64) -> bool {
+        self.claim_word(entry)
+            .compare_exchange(
+                word(seq, UNCLAIMED),
+                word(seq, holder),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    fn line_words(&self, thread: usize) -> &'a [AtomicU64] {
+        assert!(thread < self.threads, "no such thread in the scoreboard");
+        let start = HEADER_WORDS + thread * LINE_WORDS;
+        &self.words[start..start + LINE_WORDS]
+    }
+
+    fn claim_word(&self, entry: usize) -> &'a AtomicU64 {
+        assert!(entry < self.claims, "no such claim in the scoreboard");
+        &self.words[HEADER_WORDS + self.threads * LINE_WORDS + entry]
+    }
+}
+
+fn word(seq: u64, holder: u64) -> u64 {
+    seq << 16 | holder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Vec<AtomicU64> {
+        (0..Scoreboard::size(3, 4) / 8)
+            .map(|_| AtomicU64::new(0))
+            .collect()
+    }
+
+    #[test]
+    fn a_withdrawn_request_cannot_be_taken_and_a_taken_one_not_withdrawn() {
+        let words = memory();
+        let front = Scoreboard::create(&words, 3, 4);
+        let worker = Scoreboard::open(&words).unwrap();
+        front.publish(1, 10);
+        assert_eq!(front.claim(1, 10), Claim::Unclaimed);
+        assert!(front.withdraw(1, 10));
+        assert!(!worker.take(1, 10, 2));
+        assert_eq!(front.claim(1, 10), Claim::Withdrawn);
+
+        front.publish(1, 11);
+        assert!(
+            !worker.take(1, 10, 2),
+            "an old message finds its entry reused"
+        );
+        assert!(worker.take(1, 11, 2));
+        assert!(!front.withdraw(1, 11));
+        assert_eq!(front.claim(1, 11), Claim::Taken(2));
+        assert_eq!(front.claim(1, 10), Claim::Other);
+    }
+
+    #[test]
+    fn a_line_reads_back_as_written() {
+        let words = memory();
+        let board = Scoreboard::create(&words, 3, 4);
+        board.set_pid(2, 4711);
+        board.record(2, Activity::Busy, 5, 99);
+        board.count_served(2);
+        assert_eq!(
+            board.line(2),
+            Line {
+                activity: Activity::Busy,
+                seq: 5,
+                since_ns: 99,
+                served: 1,
+                pid: 4711
+            }
+        );
+        assert_eq!(board.line(0).activity, Activity::Absent);
+    }
+
+    #[test]
+    fn foreign_memory_is_not_a_scoreboard() {
+        assert!(Scoreboard::open(&memory()).is_none());
+        assert!(Scoreboard::open(&[]).is_none());
+        let words = memory();
+        Scoreboard::create(&words, 3, 4);
+        assert!(Scoreboard::open(&words[..20]).is_none(), "cut short");
+    }
+}
