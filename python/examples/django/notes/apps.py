@@ -1,0 +1,8 @@
+"""Tells Django about this application."""
+
+from django.apps import AppConfig
+
+
+class NotesConfig(AppConfig):
+    default_auto_field = "django.db.models.BigAutoField"
+    name = "notes"
