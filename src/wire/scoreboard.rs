@@ -15,7 +15,8 @@
 //! exchanging that for its own number, the front withdraws it by exchanging it for
 //! [`WITHDRAWN`]. Whoever comes second sees it and does nothing: so no request runs after
 //! it was withdrawn, and after the death of a worker it is known for every request whether
-//! it was begun.
+//! it was begun. A request that runs already can be *cancelled*: the front sets a bit beside
+//! the holder, and the thread stops at the next piece of the body that it produces.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,9 +27,11 @@ const LINE_WORDS: usize = 8;
 /// Holder of a claim that no thread has taken yet.
 const UNCLAIMED: u64 = 0;
 /// Holder of a claim that the front took back.
-const WITHDRAWN: u64 = 0xFFFF;
+const WITHDRAWN: u64 = 0x7FFF;
+/// Set beside the holder of a claim whose client has gone.
+const CANCELLED: u64 = 0x8000;
 /// Most threads that one scoreboard can name.
-pub const MAX_THREADS: usize = 0xFFFE;
+pub const MAX_THREADS: usize = 0x7FFE;
 
 /// What a worker thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,13 +194,34 @@ impl<'a> Scoreboard<'a> {
         self.exchange(entry, seq, WITHDRAWN)
     }
 
+    /// Front: asks the thread that runs the request to stop, because nobody waits for the
+    /// answer any more. `false`: no thread has it (withdraw it, or it is over).
+    pub fn cancel(&self, entry: usize, seq: u64) -> bool {
+        let claim = self.claim_word(entry);
+        let Claim::Taken(thread) = self.claim(entry, seq) else {
+            return false;
+        };
+        let held = word(seq, thread as u64 + 1);
+        let result =
+            claim.compare_exchange(held, held | CANCELLED, Ordering::AcqRel, Ordering::Acquire);
+        // A second call finds the bit set.
+        result.is_ok() || result == Err(held | CANCELLED)
+    }
+
+    /// Worker: whether the front asked to stop the request that this thread runs.
+    #[must_use]
+    pub fn is_cancelled(&self, entry: usize, seq: u64) -> bool {
+        let current = self.claim_word(entry).load(Ordering::Relaxed);
+        current >> 16 == seq && current & CANCELLED != 0
+    }
+
     /// Where the claim of request `seq` stands.
     pub fn claim(&self, entry: usize, seq: u64) -> Claim {
         let current = self.claim_word(entry).load(Ordering::Acquire);
         if current >> 16 != seq {
             return Claim::Other;
         }
-        match current & 0xFFFF {
+        match current & !CANCELLED & 0xFFFF {
             UNCLAIMED => Claim::Unclaimed,
             WITHDRAWN => Claim::Withdrawn,
             holder => Claim::Taken(holder as usize - 1),
@@ -261,6 +285,28 @@ mod tests {
         assert!(!front.withdraw(1, 11));
         assert_eq!(front.claim(1, 11), Claim::Taken(2));
         assert_eq!(front.claim(1, 10), Claim::Other);
+    }
+
+    #[test]
+    fn only_a_request_that_runs_can_be_cancelled() {
+        let words = memory();
+        let front = Scoreboard::create(&words, 3, 4);
+        let worker = Scoreboard::open(&words).unwrap();
+        front.publish(1, 10);
+        assert!(!front.cancel(1, 10), "withdraw an unclaimed one");
+        assert!(worker.take(1, 10, 2));
+        assert!(!worker.is_cancelled(1, 10));
+        assert!(!front.cancel(1, 9), "over long ago");
+        assert!(front.cancel(1, 10));
+        assert!(front.cancel(1, 10), "twice is once");
+        assert!(worker.is_cancelled(1, 10));
+        assert_eq!(front.claim(1, 10), Claim::Taken(2));
+        front.publish(1, 11);
+        assert!(
+            !worker.is_cancelled(1, 11),
+            "the mark goes with its request"
+        );
+        assert!(!worker.is_cancelled(1, 10));
     }
 
     #[test]
