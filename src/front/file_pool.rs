@@ -1,0 +1,125 @@
+//! The one door from the asynchronous front to the file system.
+//!
+//! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in
+//! the order in which they came. Their number is bounded by the requests that may be in
+//! flight, because each waits for its own job. Nothing else calls `spawn_blocking`.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+/// Runs blocking file-system work. Clones share the same bound.
+#[derive(Debug, Clone)]
+pub struct FilePool {
+    permits: Arc<Semaphore>,
+}
+
+impl FilePool {
+    /// A pool that runs at most `threads` jobs at a time (at least one).
+    pub fn new(threads: usize) -> Self {
+        let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            permits: Arc::new(Semaphore::new(threads)),
+        }
+    }
+
+    /// Runs `job` on a thread that may block, and returns what it returns.
+    ///
+    /// If the caller is dropped before the job began, it never begins; afterwards it runs to
+    /// its end and counts against the bound until then.
+    ///
+    /// # Panics
+    /// If `job` does: the panic goes on in the request that asked for the job.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let permits = Arc::clone(&self.permits);
+        let permit = permits
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
+        let outcome = tokio::task::spawn_blocking(move || {
+            let result = job();
+            drop(permit);
+            result
+        });
+        match outcome.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down and takes this task along.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+impl Default for FilePool {
+    fn default() -> Self {
+        Self::new(DEFAULT_THREADS)
+    }
+}
+
+/// As many as nginx's default thread pool has: enough to keep a disk's queue filled, few
+/// enough that their stacks do not matter.
+const DEFAULT_THREADS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn no_more_jobs_run_at_a_time_than_the_pool_has_threads() {
+        let pool = FilePool::new(2);
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let jobs: Vec<_> = (0..20)
+            .map(|number| {
+                let (pool, running, most) = (pool.clone(), running.clone(), most.clone());
+                tokio::spawn(async move {
+                    pool.run(move || {
+                        let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        number
+                    })
+                    .await
+                })
+            })
+            .collect();
+        for (number, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), number);
+        }
+        assert!(most.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_job_and_gives_its_place_back() {
+        let pool = FilePool::new(1);
+        let doomed = pool.clone();
+        let lost = tokio::spawn(async move { doomed.run(|| panic!("expected")).await }).await;
+        assert!(lost.unwrap_err().is_panic());
+        assert_eq!(pool.run(|| 7).await, 7);
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_caller_has_gone_keeps_its_place_until_it_ends() {
+        let pool = FilePool::new(1);
+        let (begun, wait_begun) = tokio::sync::oneshot::channel();
+        let (release, wait_release) = mpsc::channel::<()>();
+        let abandoned = pool.clone();
+        let caller = tokio::spawn(async move {
+            abandoned
+                .run(move || {
+                    begun.send(()).unwrap();
+                    wait_release.recv().unwrap();
+                })
+                .await;
+        });
+        wait_begun.await.unwrap();
+        caller.abort();
+        assert_eq!(pool.permits.available_permits(), 0);
+        release.send(()).unwrap();
+        assert_eq!(pool.run(|| 1).await, 1);
+    }
+}

@@ -1,0 +1,289 @@
+//! Step 3: does the client already have what it asks for? (RFC 9110 §13)
+//!
+//! Pure: the request's condition fields and a file's validators go in, a [`Verdict`] comes
+//! out. The fields are taken from the request first, because they travel to another thread.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Validators {
+    /// A strong entity tag, quotes included.
+    pub(super) etag: String,
+    /// In whole seconds, never in the future.
+    pub(super) last_modified: SystemTime,
+}
+
+/// The condition fields of a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Conditions {
+    if_match: Vec<HeaderValue>,
+    if_none_match: Vec<HeaderValue>,
+    if_modified_since: Option<SystemTime>,
+    if_unmodified_since: Option<SystemTime>,
+}
+
+/// What the conditions ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go on.
+    Send,
+    /// The client's copy still stands: 304.
+    NotModified,
+    /// The client wants another state than this one: 412.
+    Failed,
+}
+
+impl Validators {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        // The nanoseconds tell two states within a second apart, the inode two files with
+        // times set by hand (archives, reproducible builds) that took turns under one name.
+        let etag = format!(
+            "\"{:x}.{:x}-{:x}-{:x}\"",
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.size(),
+            metadata.ino()
+        );
+        Self {
+            etag,
+            last_modified: last_modified(metadata.mtime(), SystemTime::now()),
+        }
+    }
+}
+
+impl Conditions {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            if_match: headers.get_all(header::IF_MATCH).iter().cloned().collect(),
+            if_none_match: headers
+                .get_all(header::IF_NONE_MATCH)
+                .iter()
+                .cloned()
+                .collect(),
+            if_modified_since: date(headers, header::IF_MODIFIED_SINCE),
+            if_unmodified_since: date(headers, header::IF_UNMODIFIED_SINCE),
+        }
+    }
+
+    /// RFC 9110 §13.2.2, in its order; GET and HEAD alone come here.
+    pub(super) fn evaluate(&self, file: &Validators) -> Verdict {
+        if !self.if_match.is_empty() {
+            if !any_matches(&self.if_match, &file.etag, Comparison::Strong) {
+                return Verdict::Failed;
+            }
+        } else if let Some(date) = self.if_unmodified_since
+            && file.last_modified > date
+        {
+            return Verdict::Failed;
+        }
+        let is_unchanged = if !self.if_none_match.is_empty() {
+            any_matches(&self.if_none_match, &file.etag, Comparison::Weak)
+        } else {
+            self.if_modified_since
+                .is_some_and(|date| file.last_modified <= date)
+        };
+        match is_unchanged {
+            true => Verdict::NotModified,
+            false => Verdict::Send,
+        }
+    }
+}
+
+/// RFC 9110 §8.8.3.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Whether the lists of entity tags contain `etag`, or are `*`.
+fn any_matches(lists: &[HeaderValue], etag: &str, comparison: Comparison) -> bool {
+    if let [only] = lists
+        && only.as_bytes().trim_ascii() == b"*"
+    {
+        return true;
+    }
+    lists
+        .iter()
+        .flat_map(|list| tags(list.as_bytes()))
+        .any(|(is_weak, tag)| {
+            tag == etag.as_bytes() && !(is_weak && comparison == Comparison::Strong)
+        })
+}
+
+/// Walks over `"a", W/"b"`; ends at the first thing that is no entity tag.
+fn tags(list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        // RFC 9110 §5.6.1.2: empty elements of a list mean nothing.
+        while let [b',' | b' ' | b'\t', behind @ ..] = rest {
+            rest = behind;
+        }
+        let (is_weak, quoted) = match rest.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let inner = quoted.strip_prefix(b"\"")?;
+        // RFC 9110 §8.8.3: no escapes inside an entity tag; a comma there is no separator.
+        let end = inner.iter().position(|&byte| byte == b'"')?;
+        let (tag, behind) = quoted.split_at(end + 2);
+        rest = behind;
+        Some((is_weak, tag))
+    })
+}
+
+/// RFC 9110 §13.1.3: a recipient must ignore a field whose value is not one date.
+fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
+    let mut values = headers.get_all(name).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    httpdate::parse_http_date(only.to_str().ok()?).ok()
+}
+
+/// RFC 9110 §8.8.2.1: not later than the response itself. Times before 1970 have no form.
+fn last_modified(mtime_seconds: i64, now: SystemTime) -> SystemTime {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = u64::try_from(mtime_seconds).unwrap_or(0);
+    UNIX_EPOCH + Duration::from_secs(seconds.min(now.as_secs()).min(LAST_DATE))
+}
+
+/// 9999-12-31T23:59:59Z: an HTTP date has four digits for the year.
+const LAST_DATE: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const SAME_BY_RFC_850: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
+    const SAME_BY_ASCTIME: &str = "Sun Nov  6 08:49:37 1994";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn check(fields: &[(&str, &str)], expected: Verdict) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        let file = Validators {
+            etag: "\"a,b\"".into(),
+            last_modified: httpdate::parse_http_date(SAME).unwrap(),
+        };
+        let verdict = Conditions::of(&headers).evaluate(&file);
+        assert_eq!(verdict, expected, "{fields:?}");
+    }
+
+    #[test]
+    fn an_entity_tag_in_the_list_means_not_modified() {
+        for list in [
+            "\"a,b\"",
+            "W/\"a,b\"",
+            "\"x\", \"a,b\"",
+            "\"x\",W/\"a,b\" ,\"y\"",
+            ", ,\"a,b\"",
+            "*",
+            " * ",
+        ] {
+            check(&[("if-none-match", list)], Verdict::NotModified);
+        }
+        for list in [
+            "\"a\"",
+            "a,b",
+            "",
+            "\"a,b",
+            "w/\"a,b\"",
+            "x, \"a,b\"",
+            "\"*\"",
+        ] {
+            check(&[("if-none-match", list)], Verdict::Send);
+        }
+        check(
+            &[("if-none-match", "\"x\""), ("if-none-match", "\"a,b\"")],
+            Verdict::NotModified,
+        );
+    }
+
+    #[test]
+    fn a_date_counts_only_without_entity_tags() {
+        for (date, expected) in [
+            (BEFORE, Verdict::Send),
+            (SAME, Verdict::NotModified),
+            (SAME_BY_RFC_850, Verdict::NotModified),
+            (SAME_BY_ASCTIME, Verdict::NotModified),
+            (AFTER, Verdict::NotModified),
+            ("yesterday", Verdict::Send),
+            ("", Verdict::Send),
+        ] {
+            check(&[("if-modified-since", date)], expected);
+            let both = [("if-none-match", "\"x\""), ("if-modified-since", date)];
+            check(&both, Verdict::Send);
+        }
+        let twice = [("if-modified-since", SAME), ("if-modified-since", AFTER)];
+        check(&twice, Verdict::Send);
+    }
+
+    #[test]
+    fn preconditions_fail_before_anything_else_is_looked_at() {
+        check(&[("if-match", "\"x\"")], Verdict::Failed);
+        check(&[("if-match", "W/\"a,b\"")], Verdict::Failed);
+        check(&[("if-match", "\"a,b\"")], Verdict::Send);
+        check(&[("if-match", "*")], Verdict::Send);
+        check(&[("if-unmodified-since", BEFORE)], Verdict::Failed);
+        check(&[("if-unmodified-since", SAME)], Verdict::Send);
+        check(&[("if-unmodified-since", "never")], Verdict::Send);
+        let tag_over_date = [("if-match", "\"a,b\""), ("if-unmodified-since", BEFORE)];
+        check(&tag_over_date, Verdict::Send);
+        let both = [("if-match", "\"x\""), ("if-none-match", "\"a,b\"")];
+        check(&both, Verdict::Failed);
+        let both = [("if-match", "*"), ("if-none-match", "\"a,b\"")];
+        check(&both, Verdict::NotModified);
+    }
+
+    #[test]
+    fn a_time_that_http_cannot_say_becomes_one_that_it_can() {
+        let now = UNIX_EPOCH + Duration::new(1_000, 7);
+        for (mtime, expected) in [
+            (-5, 0),
+            (0, 0),
+            (999, 999),
+            (1_001, 1_000),
+            (i64::MAX, 1_000),
+        ] {
+            let expected = UNIX_EPOCH + Duration::from_secs(expected);
+            assert_eq!(last_modified(mtime, now), expected);
+        }
+        let far = UNIX_EPOCH + Duration::from_secs(LAST_DATE + 1_000);
+        httpdate::fmt_http_date(last_modified(i64::MAX, far));
+        last_modified(5, UNIX_EPOCH - Duration::from_secs(1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_is_read_to_its_end(list in prop::collection::vec(any::<u8>(), 0..60)) {
+            for (_, tag) in tags(&list) {
+                prop_assert!(tag.len() >= 2 && tag.starts_with(b"\"") && tag.ends_with(b"\""));
+            }
+        }
+
+        #[test]
+        fn a_written_list_is_read_back(
+            written in prop::collection::vec((any::<bool>(), "[!#-~]{0,8}"), 0..8)
+        ) {
+            let list: Vec<_> = written
+                .iter()
+                .map(|(is_weak, tag)| format!("{}\"{tag}\"", if *is_weak { "W/" } else { "" }))
+                .collect();
+            let list = list.join(", ");
+            let read: Vec<_> = tags(list.as_bytes())
+                .map(|(is_weak, tag)| (is_weak, String::from_utf8_lossy(&tag[1..tag.len() - 1]).into_owned()))
+                .collect();
+            prop_assert_eq!(read, written);
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Step 1: which location a path belongs to, and which file in it is meant.
+//!
+//! Everything is decided on the percent-decoded form, so no way of writing a path changes
+//! what it reaches. Decoding happens once: `%252e` is the name `%2e`. Whether the file
+//! exists is the next step's question.
+
+use std::cmp::Reverse;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::StaticError;
+
+/// The directories that are served, by the prefix of the paths that belong to them.
+#[derive(Debug, Clone, Default)]
+pub struct Locations {
+    /// Longest prefix first.
+    locations: Vec<Location>,
+}
+
+/// One directory and the prefix under which it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Decoded, without a slash at its end: `/static`. Empty: every path.
+    prefix: String,
+    dir: PathBuf,
+}
+
+/// A location that cannot be served as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocationError {
+    /// The prefix is no absolute path.
+    #[error("cannot serve {0:?}: a prefix begins with a single slash")]
+    NotAbsolute(String),
+    /// The prefix contains something that no request for a file may contain.
+    #[error(
+        "cannot serve {0:?}: a prefix has no empty, `.` or `..` part, backslash or control character"
+    )]
+    Unreachable(String),
+    /// Two locations have the same prefix.
+    #[error("cannot serve {0:?} from two directories")]
+    Twice(String),
+}
+
+/// A path inside a location, decoded and safe to be joined to its directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FilePath {
+    /// Names with one slash between them; empty for the location itself.
+    pub(super) relative: String,
+    /// Whether the path ended in a slash: only a directory is meant.
+    pub(super) is_directory: bool,
+}
+
+impl Locations {
+    /// Takes prefixes, literally and not percent-encoded, with their directories.
+    ///
+    /// # Errors
+    /// [`LocationError`] for a prefix that no path can have, or that is there twice.
+    pub fn new(
+        locations: impl IntoIterator<Item = (String, PathBuf)>,
+    ) -> Result<Self, LocationError> {
+        let mut locations = locations
+            .into_iter()
+            .map(|(prefix, dir)| Location::new(prefix, dir))
+            .collect::<Result<Vec<_>, _>>()?;
+        locations.sort_by_key(|location| Reverse(location.prefix.len()));
+        for (index, location) in locations.iter().enumerate() {
+            let before = &locations[..index];
+            if before.iter().any(|other| other.prefix == location.prefix) {
+                return Err(LocationError::Twice(location.prefix.clone()));
+            }
+        }
+        Ok(Self { locations })
+    }
+
+    /// The location that `raw_path` belongs to, and the rest of the path behind its prefix.
+    ///
+    /// `raw_path` is as the client sent it; a query behind it stays in the rest. `/static`
+    /// and `/static/…` belong to `/static`, `/staticfoo` and `/static../x` do not. The
+    /// longest prefix wins.
+    pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
+        self.locations
+            .iter()
+            .find_map(|location| Some((location, location.rest_of(raw_path)?)))
+    }
+
+    /// All locations, longest prefix first.
+    pub fn iter(&self) -> impl Iterator<Item = &Location> {
+        self.locations.iter()
+    }
+}
+
+impl Location {
+    fn new(prefix: String, dir: PathBuf) -> Result<Self, LocationError> {
+        if !prefix.starts_with('/') {
+            return Err(LocationError::NotAbsolute(prefix));
+        }
+        let trimmed = prefix.strip_suffix('/').unwrap_or(&prefix);
+        let is_plain = |name: &str| {
+            !matches!(name, "" | "." | "..")
+                && !name.contains(|c: char| c == '\\' || c.is_ascii_control())
+        };
+        if !trimmed.split('/').skip(1).all(is_plain) {
+            return Err(LocationError::Unreachable(prefix));
+        }
+        let prefix = trimmed.to_owned();
+        Ok(Self { prefix, dir })
+    }
+
+    /// The decoded prefix, without a slash at its end; empty if every path belongs here.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The directory that is served.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Compares byte by byte while decoding, without allocating: most paths are not ours.
+    fn rest_of<'a>(&self, raw_path: &'a str) -> Option<&'a str> {
+        let path = raw_path.split_once('?').map_or(raw_path, |(path, _)| path);
+        let mut rest = path.as_bytes();
+        for &expected in self.prefix.as_bytes() {
+            let (byte, behind) = next_byte(rest)?;
+            if byte != expected {
+                return None;
+            }
+            rest = behind;
+        }
+        let is_boundary = rest.is_empty() || next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
+        is_boundary
+            .then(|| raw_path.get(path.len() - rest.len()..))
+            .flatten()
+    }
+
+    /// Where a client finds the directory `relative`: path only, so it cannot name a host.
+    pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
+        let mut url = utf8_percent_encode(&self.prefix, ESCAPED).to_string();
+        if !relative.is_empty() {
+            url.push('/');
+            url.extend(utf8_percent_encode(relative, ESCAPED));
+        }
+        url.push('/');
+        if let Some(query) = query {
+            url.push('?');
+            url.push_str(query);
+        }
+        url
+    }
+}
+
+impl FilePath {
+    /// Decodes what [`Locations::find`] left of the path, without a query.
+    pub(super) fn decode(raw: &str) -> Result<Self, StaticError> {
+        let decoded = decode(raw)?;
+        let is_directory = decoded.ends_with('/');
+        let mut relative = String::with_capacity(decoded.len());
+        // Empty names are skipped, as nginx does by default (`merge_slashes`).
+        for name in decoded.split('/').filter(|name| !name.is_empty()) {
+            if is_hidden(name) || name.contains('\\') {
+                return Err(StaticError::NotFound);
+            }
+            if !relative.is_empty() {
+                relative.push('/');
+            }
+            relative.push_str(name);
+        }
+        if is_private(&relative) {
+            return Err(StaticError::NotFound);
+        }
+        Ok(Self {
+            relative,
+            is_directory,
+        })
+    }
+}
+
+/// RFC 3986 §2.1, once. Bytes that are no UTF-8, overlong forms among them, name no file.
+fn decode(raw: &str) -> Result<String, StaticError> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    while !rest.is_empty() {
+        let (byte, behind) =
+            next_byte(rest).ok_or(StaticError::BadPath("a percent sign without two digits"))?;
+        if byte == 0 {
+            return Err(StaticError::BadPath("a zero byte"));
+        }
+        decoded.push(byte);
+        rest = behind;
+    }
+    String::from_utf8(decoded).map_err(|_| StaticError::NotFound)
+}
+
+/// Splits off one byte, decoded. `None` at the end and at a bad escape.
+fn next_byte(raw: &[u8]) -> Option<(u8, &[u8])> {
+    match raw {
+        [] => None,
+        [b'%', high, low, rest @ ..] => Some((hex(*high)? << 4 | hex(*low)?, rest)),
+        [b'%', ..] => None,
+        [byte, rest @ ..] => Some((*byte, rest)),
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// `.git`, `.env`, `.`, `..`. RFC 8615 asks for `.well-known`.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') && name != ".well-known"
+}
+
+/// What lies in a project's directory and never belongs to the public.
+fn is_private(relative: &str) -> bool {
+    let extension = Path::new(relative).extension().unwrap_or_default();
+    PRIVATE_EXTENSIONS
+        .iter()
+        .any(|private| extension.eq_ignore_ascii_case(private))
+}
+
+const PRIVATE_EXTENSIONS: [&str; 3] = ["py", "pyc", "sqlite3"];
+
+/// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn locations() -> Locations {
+        let pair = |prefix: &str, dir: &str| (prefix.to_owned(), PathBuf::from(dir));
+        Locations::new([
+            pair("/static", "/srv/static"),
+            pair("/static/admin/", "/srv/admin"),
+            pair("/my files", "/srv/files"),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_longest_prefix_that_ends_at_a_slash() {
+        let locations = locations();
+        for (path, expected) in [
+            ("/static", Some(("/static", ""))),
+            ("/static/", Some(("/static", "/"))),
+            ("/static/a.css?v=1", Some(("/static", "/a.css?v=1"))),
+            ("/static?v=/admin", Some(("/static", "?v=/admin"))),
+            ("/%73tatic/a", Some(("/static", "/a"))),
+            ("/%2573tatic/a", None),
+            ("/static%2fa", Some(("/static", "%2fa"))),
+            ("%2Fstatic/a", Some(("/static", "/a"))),
+            ("/static/admin", Some(("/static/admin", ""))),
+            ("/static%2Fadmin/x", Some(("/static/admin", "/x"))),
+            ("/static/adminx", Some(("/static", "/adminx"))),
+            ("/my%20files/x", Some(("/my files", "/x"))),
+            ("/staticfoo", None),
+            ("/static../x", None),
+            ("/static%2e%2e/x", None),
+            ("/static_secret/x", None),
+            ("/static%00/x", None),
+            ("/static%", None),
+            ("/static%zz", None),
+            ("/Static/x", None),
+            ("/STATIC/x", None),
+            ("//static/x", None),
+            ("/x/static/x", None),
+            ("/", None),
+            ("", None),
+            ("*", None),
+        ] {
+            let found = locations.find(path);
+            let found = found.map(|(location, rest)| (location.prefix(), rest));
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_as_a_prefix_takes_every_path() {
+        let locations = Locations::new([("/".to_owned(), PathBuf::from("/srv"))]).unwrap();
+        for path in ["/", "/a/b", "/?q"] {
+            let (location, rest) = locations.find(path).unwrap();
+            assert_eq!((location.prefix(), rest), ("", path));
+        }
+        assert!(locations.find("*").is_none());
+    }
+
+    #[test]
+    fn a_prefix_that_no_request_can_have_is_refused() {
+        let try_one = |prefix: &str| {
+            Locations::new([(prefix.to_owned(), PathBuf::new())])
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(try_one("static").contains("begins with"));
+        assert!(try_one("").contains("begins with"));
+        for prefix in ["//", "//a", "/a//b", "/a/../b", "/.", "/a\\b", "/a\nb"] {
+            assert!(try_one(prefix).contains("no empty"), "{prefix}");
+        }
+        let twice = Locations::new([
+            ("/a".to_owned(), PathBuf::new()),
+            ("/a/".to_owned(), PathBuf::new()),
+        ]);
+        assert_eq!(twice.unwrap_err(), LocationError::Twice("/a".to_owned()));
+    }
+
+    #[test]
+    fn the_rest_of_a_path_decodes_to_a_name_beneath_the_root() {
+        for (raw, expected) in [
+            ("", Some(("", false))),
+            ("/", Some(("", true))),
+            ("/a.css", Some(("a.css", false))),
+            ("/a//b/", Some(("a/b", true))),
+            ("%2fa", Some(("a", false))),
+            ("/%61%20%C3%A9", Some(("a é", false))),
+            ("/a%0Ab+%25", Some(("a\nb+%", false))),
+            ("/.well-known/x", Some((".well-known/x", false))),
+            ("/%252e%252e/x", Some(("%2e%2e/x", false))),
+            ("/...", None),
+            ("/..", None),
+            ("/../x", None),
+            ("/%2e%2e/x", None),
+            ("/..%2fx", None),
+            ("/%2e%2e%2fx", None),
+            ("/..%5cx", None),
+            ("/a\\b", None),
+            ("/./x", None),
+            ("/%c0%ae%c0%ae/x", None),
+            ("/%ff", None),
+            ("/.git/config", None),
+            ("/a/.env", None),
+            ("/settings.py", None),
+            ("/settings.PY", None),
+            ("/settings.py/", None),
+            ("/settings.pyc", None),
+            ("/db.sqlite3", None),
+            ("/py", Some(("py", false))),
+        ] {
+            let decoded = FilePath::decode(raw).ok();
+            let expected = expected.map(|(relative, is_directory)| FilePath {
+                relative: relative.to_owned(),
+                is_directory,
+            });
+            assert_eq!(decoded, expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_zero_byte_or_a_bad_escape_is_the_clients_mistake() {
+        for raw in ["/a%00", "/.%00./", "/%", "/%4", "/%zz", "/%+1", "/%é"] {
+            let outcome = FilePath::decode(raw);
+            assert!(matches!(outcome, Err(StaticError::BadPath(_))), "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_directory_is_encoded_and_keeps_its_query() {
+        let locations = locations();
+        let url = |path: &str, relative: &str, query: Option<&str>| {
+            locations
+                .find(path)
+                .unwrap()
+                .0
+                .directory_url(relative, query)
+        };
+        assert_eq!(url("/static", "", None), "/static/");
+        assert_eq!(
+            url("/static", "a b/c?", Some("x=1")),
+            "/static/a%20b/c%3F/?x=1"
+        );
+        assert_eq!(
+            url("/my%20files", "\r\né", None),
+            "/my%20files/%0D%0A%C3%A9/"
+        );
+        let all = Locations::new([("/".to_owned(), PathBuf::new())]).unwrap();
+        let (location, _) = all.find("/evil.com").unwrap();
+        assert_eq!(location.directory_url("evil.com", None), "/evil.com/");
+    }
+
+    /// Paths as attackers write them, more often than random text has them.
+    fn nasty() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("/".to_owned()),
+            Just(".".to_owned()),
+            Just("..".to_owned()),
+            Just("%2e".to_owned()),
+            Just("%2F".to_owned()),
+            Just("%5c".to_owned()),
+            Just("%00".to_owned()),
+            Just("%25".to_owned()),
+            Just("%c0%ae".to_owned()),
+            Just("static".to_owned()),
+            ".{0,6}",
+        ];
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics_or_escapes(raw in nasty()) {
+            let locations = locations();
+            if let Some((_, rest)) = locations.find(&raw) {
+                prop_assert!(raw.ends_with(rest));
+            }
+            if let Ok(path) = FilePath::decode(&raw) {
+                for name in path.relative.split('/') {
+                    prop_assert!(!matches!(name, "." | ".."));
+                    prop_assert!(!name.contains(['\\', '\0']));
+                }
+                prop_assert!(!path.relative.starts_with('/'));
+            }
+        }
+
+        #[test]
+        fn the_encoding_of_a_path_does_not_change_what_it_reaches(
+            path in "/static/[a-z./]{0,12}", encode in prop::collection::vec(any::<bool>(), 24)
+        ) {
+            let encoded: String = path
+                .bytes()
+                .zip(encode)
+                .map(|(byte, encode)| match encode {
+                    true => format!("%{byte:02x}"),
+                    false => char::from(byte).to_string(),
+                })
+                .collect();
+            let locations = locations();
+            let reach = |path: &str| {
+                let (location, rest) = locations.find(path)?;
+                Some((location.clone(), FilePath::decode(rest).ok()))
+            };
+            prop_assert_eq!(reach(&path), reach(&encoded));
+        }
+    }
+}

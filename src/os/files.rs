@@ -1,0 +1,264 @@
+//! Opens files beneath a directory, so that no name and no link leads out of it.
+//!
+//! The kernel does it race-free where it can (`openat2` with `RESOLVE_BENEATH`, Linux 5.6);
+//! elsewhere, and for absolute links, we walk name by name and resolve links ourselves.
+//! Both give the same answer: links that stay inside are followed, all others are
+//! [`Errno::XDEV`]. What may be served is not decided here.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// A directory held open, out of which [`Root::open_file`] never leads.
+#[derive(Debug)]
+pub struct Root<'a> {
+    directory: OwnedFd,
+    path: &'a Path,
+}
+
+impl<'a> Root<'a> {
+    /// Opens the directory itself; links in `path` are followed, it is trusted.
+    ///
+    /// # Errors
+    /// What `open` says: the directory is missing, is none, or may not be searched.
+    pub fn open(path: &'a Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { directory, path })
+    }
+
+    /// Opens `relative` for reading, without ever waiting for a FIFO or a device.
+    ///
+    /// The caller looks at what kind of file it got. An empty `relative` is the directory.
+    ///
+    /// # Errors
+    /// What `open` says, and [`Errno::XDEV`] for a path or link that leads outside.
+    pub fn open_file(&self, relative: &Path) -> io::Result<File> {
+        if KERNEL_RESOLVES.load(Ordering::Relaxed) {
+            match self.open_by_kernel(relative) {
+                // An absolute link. It may still point to the inside: the walk knows.
+                Err(Errno::XDEV) => {}
+                // Something was renamed meanwhile, and more often than we try again.
+                Err(Errno::AGAIN) => {}
+                // Before Linux 5.6, or forbidden by a system call filter; older container
+                // engines answer EPERM for calls that they do not know. openat2 itself
+                // says so only for O_NOATIME, which we do not use.
+                Err(Errno::NOSYS | Errno::PERM) => KERNEL_RESOLVES.store(false, Ordering::Relaxed),
+                outcome => return Ok(File::from(outcome?)),
+            }
+        }
+        Ok(File::from(self.open_by_walking(relative)?))
+    }
+
+    fn open_by_kernel(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
+        let path = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let mut outcome = Err(Errno::AGAIN);
+        for _ in 0..KERNEL_ATTEMPTS {
+            outcome =
+                rustix::fs::openat2(&self.directory, path, READ_FLAGS, Mode::empty(), resolve);
+            if !matches!(outcome, Err(Errno::AGAIN | Errno::INTR)) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Resolves like the kernel, but opens one name at a time and never through a link.
+    /// `..` in a link goes back along the directories that we hold open, not through the
+    /// file system, so a directory moved meanwhile does not lead outside.
+    fn open_by_walking(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
+        let mut names = names_of(relative.as_os_str());
+        let mut parents: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = names.pop_front() {
+            if name == ".." {
+                parents.pop().ok_or(Errno::XDEV)?;
+                continue;
+            }
+            let here = parents.last().map_or(self.directory.as_fd(), AsFd::as_fd);
+            let found = open_without_following(here, &name, OFlags::PATH)?;
+            match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+                FileType::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
+                    let mut target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        target = self.inside(&target).ok_or(Errno::XDEV)?;
+                        parents.clear();
+                    }
+                    for name in names_of(target.as_os_str()).into_iter().rev() {
+                        names.push_front(name);
+                    }
+                }
+                FileType::Directory => parents.push(found),
+                _ if !names.is_empty() => return Err(Errno::NOTDIR),
+                _ => return open_without_following(here, &name, READ_FLAGS),
+            }
+        }
+        let here = parents.last().map_or(self.directory.as_fd(), AsFd::as_fd);
+        open_without_following(here, OsStr::new("."), READ_FLAGS)
+    }
+
+    /// What follows the root in an absolute link's target. The root goes by two names:
+    /// the one it was opened by and, if links are in that, the one it has without them.
+    fn inside(&self, target: &Path) -> Option<PathBuf> {
+        let inside = |root: &Path| target.strip_prefix(root).map(Path::to_path_buf).ok();
+        inside(self.path).or_else(|| inside(&self.path.canonicalize().ok()?))
+    }
+}
+
+/// What `path` consists of. `.` and empty names mean nothing; `..` is kept.
+fn names_of(path: &OsStr) -> VecDeque<OsString> {
+    path.as_bytes()
+        .split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect()
+}
+
+fn open_without_following(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty())
+}
+
+/// NONBLOCK: opening a FIFO does not wait for its writer. NOCTTY: opening a terminal does
+/// not make it ours.
+const READ_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// As many links as Linux follows in one path (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// openat2(2) asks for a retry when something was renamed while it resolved `..`.
+const KERNEL_ATTEMPTS: usize = 4;
+
+/// Whether `openat2` works here, as far as we know. One answer for the whole process.
+static KERNEL_RESOLVES: AtomicBool = AtomicBool::new(true);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    /// Opens `relative` both ways; they must agree. The content, `directory`, or the error.
+    fn check(root: &Path, relative: &str, expected: Result<&str, Errno>) {
+        let root = Root::open(root).unwrap();
+        let walked = root.open_by_walking(Path::new(relative)).map(File::from);
+        let opened = root.open_file(Path::new(relative));
+        for outcome in [walked.map_err(io::Error::from), opened] {
+            let outcome = outcome.map(|mut file| {
+                if file.metadata().unwrap().is_dir() {
+                    return "directory".to_owned();
+                }
+                let mut text = String::new();
+                file.read_to_string(&mut text).unwrap();
+                text
+            });
+            let outcome = outcome.map_err(|error| error.raw_os_error().unwrap());
+            let expected = expected.map(str::to_owned).map_err(Errno::raw_os_error);
+            assert_eq!(outcome, expected, "{relative}");
+        }
+    }
+
+    fn tree() -> (tempfile::TempDir, PathBuf) {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/file"), "inside").unwrap();
+        fs::write(outside.path().join("secret"), "outside").unwrap();
+        (outside, root)
+    }
+
+    #[test]
+    fn files_and_directories_beneath_open() {
+        let (_keep, root) = tree();
+        check(&root, "a/file", Ok("inside"));
+        check(&root, "a", Ok("directory"));
+        check(&root, "", Ok("directory"));
+        check(&root, "a/none", Err(Errno::NOENT));
+        check(&root, "a/file/more", Err(Errno::NOTDIR));
+        check(&root, &"x".repeat(300), Err(Errno::NAMETOOLONG));
+    }
+
+    #[test]
+    fn nothing_leads_outside() {
+        let (_keep, root) = tree();
+        symlink("../secret", root.join("up")).unwrap();
+        symlink("../../../../../../../etc/passwd", root.join("a/far")).unwrap();
+        symlink(root.parent().unwrap().join("secret"), root.join("absolute")).unwrap();
+        symlink(root.parent().unwrap(), root.join("out")).unwrap();
+        symlink("/", root.join("slash")).unwrap();
+        symlink(root.join("../secret"), root.join("sly")).unwrap();
+        for path in [
+            "../secret",
+            "a/../../secret",
+            "up",
+            "a/far",
+            "absolute",
+            "out/secret",
+            "out/root/a/file",
+            "slash/etc/passwd",
+            "sly",
+        ] {
+            check(&root, path, Err(Errno::XDEV));
+        }
+    }
+
+    #[test]
+    fn links_that_stay_inside_are_followed() {
+        let (_keep, root) = tree();
+        symlink("file", root.join("a/same")).unwrap();
+        symlink("../file", root.join("a/b/up")).unwrap();
+        symlink("a/b/../../a", root.join("winding")).unwrap();
+        symlink(root.join("a"), root.join("absolute")).unwrap();
+        symlink("absolute/same", root.join("chain")).unwrap();
+        for path in [
+            "a/same",
+            "a/b/up",
+            "winding/file",
+            "absolute/file",
+            "chain",
+            "absolute/b/up",
+        ] {
+            check(&root, path, Ok("inside"));
+        }
+        symlink("loop", root.join("loop")).unwrap();
+        check(&root, "loop", Err(Errno::LOOP));
+    }
+
+    #[test]
+    fn the_root_may_itself_be_a_link() {
+        let (keep, root) = tree();
+        let link = keep.path().join("current");
+        symlink(&root, &link).unwrap();
+        symlink(root.join("a/file"), root.join("by_real_name")).unwrap();
+        symlink(link.join("a/file"), root.join("by_link_name")).unwrap();
+        for path in ["a/file", "by_real_name", "by_link_name"] {
+            check(&link, path, Ok("inside"));
+        }
+    }
+}
