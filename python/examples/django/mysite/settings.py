@@ -60,7 +60,9 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("EXAMPLE_DATABASE", BASE_DIR / "db.sqlite3"),
-        # Seconds that a worker waits for another one's write.
+        # Seconds that a worker keeps its connection for the next request.
+        "CONN_MAX_AGE": 60,
+        # Seconds that it waits for another one's write.
         "OPTIONS": {"timeout": 20},
     }
 }
