@@ -1,10 +1,10 @@
 //! Serves files from declared directories, without asking Python.
 //!
-//! 1. [`path`]: which location, and which file in it, decoded once;
-//! 2. [`open`]: opened beneath the location's directory, race-free; regular files only;
-//! 3. [`conditional`]: does the client's copy still stand?
-//! 4. [`headers`]: type, validators, length;
-//! 5. [`body`]: bytes at once if small, else blocks read as the client takes them.
+//! 1. `path`: which location, and which file in it, decoded once;
+//! 2. `open`: opened beneath the location's directory, race-free; regular files only;
+//! 3. `conditional`: does the client's copy still stand?
+//! 4. `headers`: type, validators, length;
+//! 5. `body`: bytes at once if small, else blocks read as the client takes them.
 //!
 //! Steps 2 to 5 are one job of the [`FilePool`], so a small file costs one visit to a
 //! blocking thread. Which status and page a [`StaticError`] becomes is decided elsewhere.

@@ -1,0 +1,401 @@
+//! One line for each request, whatever the request contains.
+//!
+//! [`AccessLog::record`] forms the line where the request ends and never waits: it leaves
+//! the line with a `line_writer`, which may lose it but says so.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+use super::line_writer::LineWriter;
+use super::timestamp::Timestamp;
+
+/// Takes finished requests and writes a line for each to standard output.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Format,
+    writer: LineWriter,
+}
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// There are no lines.
+    Off,
+    /// nginx's predefined format `combined`, with its escaping; times in UTC.
+    Combined,
+    /// A JSON object with everything that is known. Durations in seconds.
+    Json,
+}
+
+/// A finished request. Text fields are as the client sent them: nothing needs to be escaped.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// The client's address; `None` for a Unix socket's peer, which has none.
+    pub remote: Option<IpAddr>,
+    /// When the request arrived.
+    pub time: SystemTime,
+    /// Request method; empty if no request could be read.
+    pub method: &'a str,
+    /// Request target as it was sent; empty if no request could be read.
+    pub target: &'a [u8],
+    /// `HTTP/1.1`; empty if no request could be read.
+    pub protocol: &'a str,
+    /// Status that was sent; 499 if the client left before.
+    pub status: u16,
+    /// Bytes of the response's body that were sent.
+    pub bytes: u64,
+    /// The `Referer` field.
+    pub referer: Option<&'a [u8]>,
+    /// The `User-Agent` field.
+    pub user_agent: Option<&'a [u8]>,
+    /// The authenticated user.
+    pub user: Option<&'a [u8]>,
+    /// The host that was asked.
+    pub host: Option<&'a [u8]>,
+    /// The id that the application and the client see, too.
+    pub request_id: &'a str,
+    /// From the first byte of the request to the last of the response.
+    pub duration: Duration,
+    /// How long it waited for a worker.
+    pub queue: Option<Duration>,
+    /// How long the application took.
+    pub app: Option<Duration>,
+    /// Number of the worker.
+    pub worker: Option<u32>,
+    /// Who made the response.
+    pub handled_by: HandledBy,
+}
+
+/// Who made a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandledBy {
+    /// A file.
+    Static,
+    /// The application.
+    App,
+    /// The front itself: errors, redirects.
+    Front,
+}
+
+impl AccessLog {
+    /// A log to standard output. Its thread begins with the first line, so the process may
+    /// still fork before.
+    pub fn new(format: Format) -> Self {
+        Self::to(format, io::stdout())
+    }
+
+    fn to(format: Format, out: impl io::Write + Send + 'static) -> Self {
+        Self {
+            format,
+            writer: LineWriter::new(out),
+        }
+    }
+
+    /// Whether there is a log at all, and an [`Entry`] is worth making.
+    pub fn is_on(&self) -> bool {
+        self.format != Format::Off
+    }
+
+    /// Writes a line. Never waits; what does not fit into memory is lost, counted and told.
+    pub fn record(&self, entry: &Entry<'_>) {
+        match self.format {
+            Format::Off => {}
+            Format::Combined => self.writer.write(&combined(entry)),
+            Format::Json => self.writer.write(&json(entry)),
+        }
+    }
+
+    /// Writes out what is left and ends the thread; entries recorded later are lost.
+    ///
+    /// Waits for at most two seconds, in case nobody reads standard output. Blocks.
+    pub fn close(&self) {
+        self.writer.close();
+    }
+}
+
+/// nginx, ngx_http_log_module: `$remote_addr - $remote_user [$time_local] "$request"
+/// $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
+fn combined(entry: &Entry<'_>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(LINE);
+    match entry.remote {
+        Some(address) => line.extend_from_slice(address.to_string().as_bytes()),
+        None => line.extend_from_slice(b"unix:"),
+    }
+    line.extend_from_slice(b" - ");
+    push_escaped(&mut line, entry.user.unwrap_or_default());
+    line.extend_from_slice(b" [");
+    line.extend_from_slice(Timestamp::from(entry.time).common_log().as_bytes());
+    line.extend_from_slice(b"] \"");
+    if entry.method.is_empty() {
+        line.push(b'-');
+    } else {
+        push_escaped(&mut line, entry.method.as_bytes());
+        line.push(b' ');
+        push_escaped(&mut line, entry.target);
+        line.push(b' ');
+        push_escaped(&mut line, entry.protocol.as_bytes());
+    }
+    line.extend_from_slice(format!("\" {} {} \"", entry.status, entry.bytes).as_bytes());
+    push_escaped(&mut line, entry.referer.unwrap_or_default());
+    line.extend_from_slice(b"\" \"");
+    push_escaped(&mut line, entry.user_agent.unwrap_or_default());
+    line.extend_from_slice(b"\"\n");
+    line
+}
+
+/// nginx, `log_format`, `escape=default`: `"`, `\`, and bytes below 32 or above 126 become
+/// `\xHH`; nothing becomes a hyphen.
+fn push_escaped(line: &mut Vec<u8>, text: &[u8]) {
+    if text.is_empty() {
+        line.push(b'-');
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..32 | 127..);
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(is_special) {
+        let (plain, special) = rest.split_at(at);
+        let (high, low) = (special[0] >> 4, special[0] & 15);
+        line.extend_from_slice(plain);
+        line.extend_from_slice(b"\\x");
+        line.extend([HEX[usize::from(high)], HEX[usize::from(low)]]);
+        rest = &special[1..];
+    }
+    line.extend_from_slice(rest);
+}
+
+/// Every line has every field, so a reader can rely on their being there.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    remote_addr: Option<IpAddr>,
+    user: Option<Cow<'a, str>>,
+    method: &'a str,
+    target: Cow<'a, str>,
+    protocol: &'a str,
+    host: Option<Cow<'a, str>>,
+    status: u16,
+    bytes: u64,
+    referer: Option<Cow<'a, str>>,
+    user_agent: Option<Cow<'a, str>>,
+    request_id: &'a str,
+    duration_s: f64,
+    queue_s: Option<f64>,
+    app_s: Option<f64>,
+    worker: Option<u32>,
+    handled_by: HandledBy,
+}
+
+fn json(entry: &Entry<'_>) -> Vec<u8> {
+    let line = JsonLine {
+        time: Timestamp::from(entry.time).rfc_3339(),
+        remote_addr: entry.remote,
+        user: entry.user.map(String::from_utf8_lossy),
+        method: entry.method,
+        target: String::from_utf8_lossy(entry.target),
+        protocol: entry.protocol,
+        host: entry.host.map(String::from_utf8_lossy),
+        status: entry.status,
+        bytes: entry.bytes,
+        referer: entry.referer.map(String::from_utf8_lossy),
+        user_agent: entry.user_agent.map(String::from_utf8_lossy),
+        request_id: entry.request_id,
+        duration_s: seconds(entry.duration),
+        queue_s: entry.queue.map(seconds),
+        app_s: entry.app.map(seconds),
+        worker: entry.worker,
+        handled_by: entry.handled_by,
+    };
+    let mut bytes = Vec::with_capacity(2 * LINE);
+    let mut serializer = Serializer::with_formatter(&mut bytes, Printable(CompactFormatter));
+    line.serialize(&mut serializer)
+        .expect("plain fields, written to memory");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// To the microsecond: more is noise and makes lines longer.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e6
+}
+
+/// Also escapes what JSON need not, but what steers terminals or ends lines for some
+/// readers: DEL, the C1 controls and Unicode's line and paragraph separators.
+struct Printable(CompactFormatter);
+
+impl Formatter for Printable {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.is_ascii() && !fragment.contains('\u{7f}') {
+            return self.0.write_string_fragment(out, fragment);
+        }
+        let is_unprintable = |char| matches!(char, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}');
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_unprintable) {
+            let (before, unprintable) = rest.split_at(at);
+            self.0.write_string_fragment(out, before)?;
+            let mut chars = unprintable.chars();
+            if let Some(char) = chars.next() {
+                write!(out, "\\u{:04x}", u32::from(char))?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_string_fragment(out, rest)
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// What most lines fit into without growing.
+const LINE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::time::UNIX_EPOCH;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            remote: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
+            time: UNIX_EPOCH + Duration::from_millis(1_795_197_246_123),
+            method: "GET",
+            target: b"/a?b=1",
+            protocol: "HTTP/1.1",
+            status: 200,
+            bytes: 612,
+            referer: Some(b"https://example.org/"),
+            user_agent: Some(b"curl/8"),
+            user: None,
+            host: Some(b"example.com"),
+            request_id: "4f2a",
+            duration: Duration::from_nanos(1_234_567),
+            queue: Some(Duration::from_micros(15)),
+            app: Some(Duration::from_millis(1)),
+            worker: Some(2),
+            handled_by: HandledBy::App,
+        }
+    }
+
+    fn check(entry: &Entry<'_>, expected: &str) {
+        assert_eq!(String::from_utf8(combined(entry)).unwrap(), expected);
+    }
+
+    #[test]
+    fn combined_lines_are_nginx_s() {
+        check(
+            &entry(),
+            "192.0.2.7 - - [20/Nov/2026:17:54:06 +0000] \"GET /a?b=1 HTTP/1.1\" 200 612 \
+             \"https://example.org/\" \"curl/8\"\n",
+        );
+        let nothing_read = Entry {
+            remote: None,
+            method: "",
+            target: b"",
+            protocol: "",
+            status: 400,
+            bytes: 0,
+            referer: None,
+            user_agent: Some(b""),
+            user: Some(b"anna"),
+            ..entry()
+        };
+        check(
+            &nothing_read,
+            "unix: - anna [20/Nov/2026:17:54:06 +0000] \"-\" 400 0 \"-\" \"-\"\n",
+        );
+    }
+
+    #[test]
+    fn quotes_controls_and_foreign_bytes_are_escaped() {
+        let hostile = Entry {
+            remote: Some(Ipv6Addr::LOCALHOST.into()),
+            target: b"/\"\\\x7f\xff",
+            referer: Some("é\n".as_bytes()),
+            user_agent: Some(b"\x1b[31m~ "),
+            user: Some(b"a b\r\n"),
+            ..entry()
+        };
+        check(
+            &hostile,
+            "::1 - a b\\x0D\\x0A [20/Nov/2026:17:54:06 +0000] \
+             \"GET /\\x22\\x5C\\x7F\\xFF HTTP/1.1\" 200 612 \"\\xC3\\xA9\\x0A\" \"\\x1B[31m~ \"\n",
+        );
+    }
+
+    #[test]
+    fn json_lines_have_every_field() {
+        let line: serde_json::Value = serde_json::from_slice(&json(&entry())).unwrap();
+        let expected = serde_json::json!({
+            "time": "2026-11-20T17:54:06.123Z", "remote_addr": "192.0.2.7", "user": null,
+            "method": "GET", "target": "/a?b=1", "protocol": "HTTP/1.1",
+            "host": "example.com", "status": 200, "bytes": 612,
+            "referer": "https://example.org/", "user_agent": "curl/8", "request_id": "4f2a",
+            "duration_s": 0.001234, "queue_s": 0.000015, "app_s": 0.001, "worker": 2,
+            "handled_by": "app",
+        });
+        assert_eq!(line, expected);
+        let bare = Entry {
+            remote: None,
+            referer: None,
+            user_agent: None,
+            host: None,
+            queue: None,
+            app: None,
+            worker: None,
+            handled_by: HandledBy::Static,
+            ..entry()
+        };
+        let bare: serde_json::Value = serde_json::from_slice(&json(&bare)).unwrap();
+        let names = |line: &serde_json::Value| -> Vec<String> {
+            line.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&bare), names(&line));
+    }
+
+    #[test]
+    fn a_log_that_is_off_writes_nothing() {
+        let log = AccessLog::new(Format::Off);
+        assert!(!log.is_on());
+        log.record(&entry());
+        log.close();
+    }
+
+    proptest! {
+        #[test]
+        fn one_request_is_one_printable_line(
+            target in prop::collection::vec(any::<u8>(), 0..60),
+            text in prop::option::of(".*"),
+            bytes in prop::option::of(prop::collection::vec(any::<u8>(), 0..60)),
+        ) {
+            let hostile = Entry {
+                target: &target,
+                referer: text.as_deref().map(str::as_bytes),
+                user_agent: bytes.as_deref(),
+                user: bytes.as_deref(),
+                host: text.as_deref().map(str::as_bytes),
+                ..entry()
+            };
+            let line = combined(&hostile);
+            let (end, line) = line.split_last().unwrap();
+            prop_assert_eq!(*end, b'\n');
+            prop_assert!(line.iter().all(|byte| (32..127).contains(byte)));
+            prop_assert_eq!(line.iter().filter(|byte| **byte == b'"').count(), 6);
+
+            let line = String::from_utf8(json(&hostile)).unwrap();
+            let line = line.strip_suffix('\n').unwrap();
+            prop_assert!(!line.contains(|char: char| char.is_control()));
+            let read: serde_json::Value = serde_json::from_str(line).unwrap();
+            prop_assert_eq!(read["referer"].as_str(), text.as_deref());
+            prop_assert_eq!(&read["target"], &*String::from_utf8_lossy(&target));
+        }
+    }
+}
