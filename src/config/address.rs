@@ -1,0 +1,167 @@
+//! Where to listen: the text of `--bind` into a socket address or a path.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::error::{Invalid, invalid};
+
+/// Longest path of a Unix socket in bytes: `sun_path` has 108 with its final zero (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// Internet address and port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// Absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    /// `http://127.0.0.1:8000` or `unix:/path`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// `8000`, `:8000`, `127.0.0.1:8000`, `[::]:8080`, `localhost:8000`, `unix:PATH`; a
+    /// relative path is below `base`. Without a host it is every IPv4 interface, as in
+    /// nginx and uWSGI.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else. Host names other than `localhost` are not looked up.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Invalid> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path.strip_prefix("//").unwrap_or(path), base);
+        }
+        let remedy = "give `127.0.0.1:8000`, `8000`, `[::]:8000` or `unix:/path`";
+        if text.starts_with('/') || text.starts_with("./") {
+            return Err(invalid(
+                "a path needs `unix:` before it",
+                format!("give unix:{text}"),
+            ));
+        }
+        if text.contains("://") {
+            return Err(invalid("an address, not a URL, is needed here", remedy));
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            let host = if text.contains(':') {
+                format!("[{text}]")
+            } else {
+                text.to_owned()
+            };
+            return Err(invalid("no port", format!("give {host}:8000")));
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Tcp(address));
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port),
+            None => ("", text),
+        };
+        let digits_only = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits_only {
+            return Err(invalid("not an address with a port", remedy));
+        }
+        let port: u16 = port
+            .parse()
+            .map_err(|_| invalid("no such port", "give a port from 0 to 65535"))?;
+        let ip = match host {
+            "" | "*" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            _ if host.contains(':') => {
+                return Err(invalid(
+                    "not an IPv6 address in brackets",
+                    "give it as in `[::1]:8000`",
+                ));
+            }
+            _ => {
+                return Err(invalid(
+                    "not an IP address; host names are not looked up",
+                    "give `0.0.0.0` for every interface, or the address of one",
+                ));
+            }
+        };
+        Ok(Self::Tcp(SocketAddr::new(IpAddr::V4(ip), port)))
+    }
+}
+
+fn unix(path: &str, base: &Path) -> Result<ListenAddress, Invalid> {
+    if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+        return Err(invalid("no path of a socket", "give `unix:/path/of.sock`"));
+    }
+    let path = base.join(path);
+    let length = path.as_os_str().len();
+    if length > LONGEST_SOCKET_PATH {
+        return Err(invalid(
+            format!("the path has {length} bytes, a socket's at most {LONGEST_SOCKET_PATH}"),
+            "give a shorter one",
+        ));
+    }
+    Ok(ListenAddress::Unix(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<ListenAddress, Invalid> {
+        ListenAddress::parse(text, Path::new("/base"))
+    }
+
+    #[test]
+    fn addresses_that_are_understood() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse(text).unwrap().to_string(), expected, "{text:?}");
+        };
+        check("8000", "http://0.0.0.0:8000");
+        check(":8000", "http://0.0.0.0:8000");
+        check("*:80", "http://0.0.0.0:80");
+        check("127.0.0.1:0", "http://127.0.0.1:0");
+        check("localhost:8000", "http://127.0.0.1:8000");
+        check("[::]:8080", "http://[::]:8080");
+        check("[::1]:8080", "http://[::1]:8080");
+        check("unix:/run/app.sock", "unix:/run/app.sock");
+        check("unix:///run/app.sock", "unix:/run/app.sock");
+        check("unix:app.sock", "unix:/base/app.sock");
+    }
+
+    #[test]
+    fn addresses_that_are_refused_with_a_remedy() {
+        let check = |text: &str, remedy: &str| {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.remedy.contains(remedy), "{text:?}: {refused:?}");
+        };
+        check("127.0.0.1", "127.0.0.1:8000");
+        check("::1", "[::1]:8000");
+        check("/run/app.sock", "unix:/run/app.sock");
+        check("http://127.0.0.1:8000", "127.0.0.1:8000");
+        check("example.org:80", "0.0.0.0");
+        check("fe80::g:80", "[::1]:8000");
+        check("127.0.0.1:65536", "65535");
+        check("127.0.0.1:+5", "127.0.0.1:8000");
+        check("", "8000");
+        check(":", "8000");
+        check("unix:", "unix:/path");
+        check(&format!("unix:/{}", "x".repeat(107)), "shorter");
+    }
+
+    proptest! {
+        #[test]
+        fn every_socket_address_reads_back(ip: IpAddr, port: u16) {
+            let address = SocketAddr::new(ip, port);
+            prop_assert_eq!(parse(&address.to_string()), Ok(ListenAddress::Tcp(address)));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "\\PC{0,30}|(unix:)?[0-9:.\\[\\]]{0,20}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The environment as a layer of settings: `PYSERVE_MAX_BODY=1G`.
+//!
+//! A repeatable setting takes several values between commas or white space. An empty
+//! variable is one that is not set, because `${VARIABLE:-}` in a compose file makes those.
+//! A `PYSERVE_*` variable that is no setting is worth a warning, not an error: a container
+//! inherits variables from whoever starts it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use super::error::ConfigError;
+use super::layers::{Layer, Origin};
+use super::settings::{PREFIX, SETTINGS};
+use super::suggest;
+
+/// The variables of a process, or of a test.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    pub fn of_this_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// The value of a variable, unless it is empty.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.0
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+/// What the environment sets, and a warning for each variable that looks like a setting and
+/// is none.
+///
+/// # Errors
+/// [`ConfigError::Value`] for a setting that is not UTF-8.
+pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigError> {
+    let mut layer = Layer::default();
+    for setting in SETTINGS {
+        let variable = setting.variable();
+        let Some(value) = environment.variable(&variable) else {
+            continue;
+        };
+        let value = value.to_str().ok_or_else(|| ConfigError::Value {
+            place: variable.clone(),
+            problem: "not UTF-8".to_owned(),
+            remedy: "write it in UTF-8".to_owned(),
+        })?;
+        let values: Vec<String> = if setting.repeatable {
+            value
+                .split(|c: char| c == ',' || c.is_whitespace())
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+                .collect()
+        } else {
+            vec![value.to_owned()]
+        };
+        if !values.is_empty() {
+            layer.insert(setting, values, Origin::Variable(variable));
+        }
+    }
+    Ok((layer, warnings(environment)))
+}
+
+fn warnings(environment: &Environment) -> Vec<String> {
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    environment
+        .0
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_str()?, value.to_string_lossy())))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| SETTINGS.iter().all(|setting| setting.variable() != *name))
+        .filter(|(name, value)| !is_of_kubernetes_service(name, value))
+        .map(|(name, _)| {
+            let hint = match name {
+                "PYSERVE_PORT" | "PYSERVE_HOST" => {
+                    "the address is PYSERVE_BIND, the port alone PORT".to_owned()
+                }
+                // Without the prefix: its letters would make every pair look alike.
+                _ => match suggest::closest(&name[PREFIX.len()..], names.clone()) {
+                    Some(meant) => format!("did you mean {PREFIX}{}?", meant.to_ascii_uppercase()),
+                    None => "`pyserve --help` lists the settings".to_owned(),
+                },
+            };
+            format!("the variable {name} is no setting and has no effect ({hint})")
+        })
+        .collect()
+}
+
+/// Whether Kubernetes made the variable for a Service whose name begins with "pyserve"
+/// (Kubernetes, "Service: Discovering services"; Docker's links have the same shapes).
+fn is_of_kubernetes_service(name: &str, value: &str) -> bool {
+    let is_port_number =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port_protocol = name.rsplit_once("_PORT_").is_some_and(|(_, rest)| {
+        // `8000_TCP` of PYSERVE_PORT_8000_TCP; with _PORT behind it the split was there.
+        rest.split_once('_')
+            .is_some_and(|(port, rest)| is_port_number(port) && !rest.is_empty())
+    });
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || (name.ends_with("_PORT") && value.contains("://"))
+        || is_port_protocol
+        || (name.ends_with("_PORT")
+            && is_of_kubernetes_service(name.trim_end_matches("_PORT"), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn read(variables: &[(&str, &str)]) -> (Layer, Vec<String>) {
+        layer(&variables.iter().copied().collect()).unwrap()
+    }
+
+    #[test]
+    fn variables_become_settings() {
+        let (layer, warnings) = read(&[
+            ("PYSERVE_WORKERS", "4"),
+            ("PYSERVE_BIND", "8000, unix:/a\n:80,"),
+            ("PYSERVE_TRUST", ""),
+            ("PYSERVE_STATIC", " ,"),
+            ("PYSERVE_CHDIR", "/with space"),
+            ("WORKERS", "5"),
+        ]);
+        let values = |name: &str| layer.entry(name).map(|entry| entry.values.join("|"));
+        assert_eq!(values("workers").as_deref(), Some("4"));
+        assert_eq!(values("bind").as_deref(), Some("8000|unix:/a|:80"));
+        assert_eq!(values("chdir").as_deref(), Some("/with space"));
+        assert_eq!(values("trust"), None);
+        assert_eq!(values("static"), None);
+        assert_eq!(
+            layer.entry("workers").unwrap().origin,
+            Origin::Variable("PYSERVE_WORKERS".into())
+        );
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_warned_about() {
+        let check = |name: &str, hint: &str| {
+            let (_, warnings) = read(&[(name, "8000")]);
+            assert_eq!(warnings.len(), 1, "{name}");
+            assert!(
+                warnings[0].contains(name) && warnings[0].contains(hint),
+                "{warnings:?}"
+            );
+        };
+        check("PYSERVE_WROKERS", "PYSERVE_WORKERS");
+        check("PYSERVE_MAXBODY", "PYSERVE_MAX_BODY");
+        check("PYSERVE_PORT", "PYSERVE_BIND");
+        check("PYSERVE_FRUIT", "--help");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_injects_are_ignored() {
+        let (_, warnings) = read(&[
+            ("PYSERVE_PORT", "tcp://10.0.0.11:8000"),
+            ("PYSERVE_PORT_8000_TCP", "tcp://10.0.0.11:8000"),
+            ("PYSERVE_PORT_8000_TCP_ADDR", "10.0.0.11"),
+            ("PYSERVE_PORT_8000_TCP_PORT", "8000"),
+            ("PYSERVE_PORT_8000_TCP_PROTO", "tcp"),
+            ("PYSERVE_SERVICE_HOST", "10.0.0.11"),
+            ("PYSERVE_SERVICE_PORT", "8000"),
+            ("PYSERVE_SERVICE_PORT_HTTP", "8000"),
+            ("PYSERVE_STATIC_SERVICE_HOST", "10.0.0.12"),
+            ("PYSERVE_STATIC_PORT_80_TCP", "tcp://10.0.0.12:80"),
+        ]);
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf8_is_refused() {
+        let variables = [("PYSERVE_APP", OsStr::from_bytes(b"\xff"))];
+        let error = layer(&variables.into_iter().collect()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PYSERVE_APP: not UTF-8 (write it in UTF-8)"
+        );
+    }
+}

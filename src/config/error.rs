@@ -1,0 +1,113 @@
+//! What can be wrong with the settings. Every message names the place and the remedy.
+
+use std::path::PathBuf;
+
+/// A setting, or the file with the settings, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that its setting cannot take.
+    #[error("{place}: {problem} ({remedy})")]
+    Value {
+        /// Setting and value as they stand at their origin, `--workers 0`.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A key of the settings file that is no setting.
+    #[error("{}:{line}: unknown setting {key:?} ({hint})", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Line of the key, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// `did you mean "workers"?`, or where to look.
+        hint: String,
+    },
+    /// A value of the settings file whose type does not fit.
+    #[error("{}:{line}: {key} cannot be {found} (give {expected})", path.display())]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// Line of the key, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        expected: String,
+    },
+    /// The settings file is not TOML.
+    #[error("{}:{line}: not valid TOML: {message} (correct the line)", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first mistake, from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// The settings file cannot be read.
+    #[error("cannot read the settings in {}: {source} (check the path and its permissions)", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The current directory has gone.
+    #[error("cannot tell the current directory: {source} (give an absolute --chdir)")]
+    NoCurrentDirectory {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is neither an application nor anything static to serve.
+    #[error(
+        "nothing to serve in {}: no application and no static files there; looked for {looked_for} \
+         (name the application with --app, its directory with --chdir, or files with --static /=DIR)",
+        directory.display()
+    )]
+    NothingToServe {
+        /// The directory that was searched.
+        directory: PathBuf,
+        /// What was looked for, and what was found instead.
+        looked_for: String,
+    },
+    /// Several applications were found.
+    #[error("several applications in {}: {candidates} (choose one with --app)", directory.display())]
+    Ambiguous {
+        /// The directory that was searched.
+        directory: PathBuf,
+        /// The modules, `mysite.wsgi or other.wsgi`.
+        candidates: String,
+    },
+    /// No interpreter is where one should be.
+    #[error("no usable Python: looked at {looked_at} ({remedy})")]
+    NoPython {
+        /// Every place, with the reason for it.
+        looked_at: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+/// Why one value cannot be taken; becomes [`ConfigError::Value`] once the origin is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Short for building an [`Invalid`].
+pub fn invalid(problem: impl Into<String>, remedy: impl Into<String>) -> Invalid {
+    Invalid {
+        problem: problem.into(),
+        remedy: remedy.into(),
+    }
+}

@@ -1,0 +1,244 @@
+//! `pyserve.toml` as a layer of settings. It has the names of [`super::settings`], without
+//! sections; numbers, booleans and arrays become the texts that a flag would carry.
+//!
+//! ```toml
+//! app = "mysite.wsgi"
+//! workers = 4
+//! bind = ["127.0.0.1:8000", "unix:/run/app.sock"]
+//! static = { "/media" = "uploads" }      # or ["/media=uploads"], or a section [static]
+//! ```
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::ConfigError;
+use super::layers::{Layer, Origin};
+use super::settings::{self, SETTINGS, Setting};
+use super::suggest;
+
+/// Reads the text of the settings file `path`.
+///
+/// # Errors
+/// What is no TOML, no setting, or of a type that the setting cannot take.
+pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().replace('\n', ", "),
+    })?;
+    let mut layer = Layer::default();
+    for (key, value) in table.get_ref() {
+        let place = Place {
+            path,
+            line: line_of(text, key.span().start),
+            key: key.get_ref(),
+        };
+        let setting = place.setting()?;
+        let origin = Origin::File {
+            path: path.to_owned(),
+            line: place.line,
+        };
+        layer.insert(setting, place.values(setting, value)?, origin);
+    }
+    Ok(layer)
+}
+
+/// A key of the file, for messages.
+struct Place<'a> {
+    path: &'a Path,
+    line: usize,
+    key: &'a str,
+}
+
+impl Place<'_> {
+    fn setting(&self) -> Result<&'static Setting, ConfigError> {
+        let known = settings::named(self.key).filter(|setting| setting.is_for_file());
+        known.ok_or_else(|| {
+            let names = SETTINGS
+                .iter()
+                .filter(|setting| setting.is_for_file())
+                .map(|setting| setting.name);
+            let hint = match suggest::closest(self.key, names) {
+                Some(meant) => format!("did you mean {meant:?}?"),
+                None => "`pyserve --help` lists the settings".to_owned(),
+            };
+            ConfigError::UnknownKey {
+                path: self.path.to_owned(),
+                line: self.line,
+                key: self.key.to_owned(),
+                hint,
+            }
+        })
+    }
+
+    fn values(
+        &self,
+        setting: &Setting,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<String>, ConfigError> {
+        match value.get_ref() {
+            DeValue::Array(items) if setting.repeatable => items
+                .iter()
+                .map(|item| self.scalar(setting, item.get_ref()))
+                .collect(),
+            DeValue::Table(pairs) if setting.name == "static" => pairs
+                .iter()
+                .map(|(prefix, dir)| {
+                    let prefix = prefix.get_ref();
+                    if prefix.contains('=') {
+                        return Err(self.wrong_type("a prefix with `=` in it", "a plain one"));
+                    }
+                    Ok(format!("{prefix}={}", self.scalar(setting, dir.get_ref())?))
+                })
+                .collect(),
+            scalar => Ok(vec![self.scalar(setting, scalar)?]),
+        }
+    }
+
+    fn scalar(&self, setting: &Setting, value: &DeValue<'_>) -> Result<String, ConfigError> {
+        let expected = match (setting.name, setting.repeatable) {
+            ("static", _) => "\"/prefix=dir\", an array of those, or a table of prefixes",
+            (_, true) => "one value or an array",
+            (_, false) => "one value",
+        };
+        match value {
+            DeValue::String(text) => Ok(text.clone().into_owned()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map(|number| number.to_string())
+                .map_err(|_| self.wrong_type("so large a number", "a smaller one")),
+            DeValue::Float(number) => Ok(number.as_str().to_owned()),
+            DeValue::Boolean(flag) => Ok(flag.to_string()),
+            DeValue::Datetime(_) => Err(self.wrong_type("a date", expected)),
+            DeValue::Array(_) => Err(self.wrong_type("an array", expected)),
+            DeValue::Table(_) => Err(self.wrong_type("a table", expected)),
+        }
+    }
+
+    fn wrong_type(&self, found: &str, expected: &str) -> ConfigError {
+        ConfigError::WrongType {
+            path: self.path.to_owned(),
+            line: self.line,
+            key: self.key.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+/// The line, from 1, of the byte at `offset`.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Layer, ConfigError> {
+        layer(Path::new("pyserve.toml"), text)
+    }
+
+    #[test]
+    fn values_of_every_type_become_texts() {
+        let check = |text: &str, name: &str, expected: &str| {
+            let layer = read(text).unwrap();
+            assert_eq!(
+                layer.entry(name).unwrap().values.join("|"),
+                expected,
+                "{text}"
+            );
+        };
+        check("app = 'mysite.wsgi'", "app", "mysite.wsgi");
+        check("workers = 4", "workers", "4");
+        check("queue_limit = 10_000", "queue_limit", "10000");
+        check("queue_limit = 0x10", "queue_limit", "16");
+        check("queue_timeout = 1.5", "queue_timeout", "1.5");
+        check("dev = true", "dev", "true");
+        check("bind = '8000'", "bind", "8000");
+        check("bind = 8000", "bind", "8000");
+        check("bind = ['8000', 'unix:/a b']", "bind", "8000|unix:/a b");
+        check("trust = []", "trust", "");
+        check("static = ['/a=dir']", "static", "/a=dir");
+        check(
+            "static = {'/a' = 'dir', '/b' = 'x'}",
+            "static",
+            "/a=dir|/b=x",
+        );
+        check("[static]\n'/a' = 'dir'", "static", "/a=dir");
+    }
+
+    #[test]
+    fn the_line_of_a_setting_is_known() {
+        let layer = read("# settings\n\nworkers = 4\nbind = [\n  '8000',\n]\n").unwrap();
+        let line = |name: &str| layer.entry(name).unwrap().origin.to_string();
+        assert_eq!(line("workers"), "pyserve.toml:3");
+        assert_eq!(line("bind"), "pyserve.toml:4");
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_line_and_remedy() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(read(text).unwrap_err().to_string(), expected, "{text}");
+        };
+        check(
+            "\nworkerz = 4",
+            "pyserve.toml:2: unknown setting \"workerz\" (did you mean \"workers\"?)",
+        );
+        check(
+            "max-body = 4",
+            "pyserve.toml:1: unknown setting \"max-body\" (did you mean \"max_body\"?)",
+        );
+        check(
+            "[server]\nport = 1",
+            "pyserve.toml:1: unknown setting \"server\" (`pyserve --help` lists the settings)",
+        );
+        check(
+            "config = 'x'",
+            "pyserve.toml:1: unknown setting \"config\" (`pyserve --help` lists the settings)",
+        );
+        check(
+            "workers = [1, 2]",
+            "pyserve.toml:1: workers cannot be an array (give one value)",
+        );
+        check(
+            "bind = [['8000']]",
+            "pyserve.toml:1: bind cannot be an array (give one value or an array)",
+        );
+        check(
+            "bind = {a = 1}",
+            "pyserve.toml:1: bind cannot be a table (give one value or an array)",
+        );
+        check(
+            "dev = 2024-01-01",
+            "pyserve.toml:1: dev cannot be a date (give one value)",
+        );
+        check(
+            "workers = 99999999999999999999",
+            "pyserve.toml:1: workers cannot be so large a number (give a smaller one)",
+        );
+        let syntax = read("app = 'x'\nworkers = \n").unwrap_err().to_string();
+        assert!(
+            syntax.starts_with("pyserve.toml:2: not valid TOML: "),
+            "{syntax}"
+        );
+        let twice = read("workers = 1\nworkers = 2\n").unwrap_err().to_string();
+        assert!(
+            twice.starts_with("pyserve.toml:2: not valid TOML: duplicate key"),
+            "{twice}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "(\\PC|\n){0,60}|(app|static|bind|[=\\[\\]{}'\",.0-9 x]|\n){0,40}") {
+            let _ = read(&text);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What one source says: setting names with values that nobody has understood yet.
+//!
+//! Command line, environment and `pyserve.toml` each become one [`Layer`];
+//! [`super::resolve`] asks them in the order of their precedence. Each value remembers its
+//! [`Origin`], so that an error can name the very place to correct.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::settings::Setting;
+
+/// Everything that one source sets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layer {
+    entries: BTreeMap<&'static str, Entry>,
+}
+
+/// One setting as a source gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The values, in order; exactly one unless the setting is repeatable.
+    pub values: Vec<String>,
+    /// Where they stand.
+    pub origin: Origin,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line, as this flag (without `--`).
+    Flag(String),
+    /// In this environment variable.
+    Variable(String),
+    /// In a settings file.
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// Line of the key, from 1.
+        line: usize,
+    },
+    /// Nobody set it.
+    Default,
+}
+
+impl Layer {
+    /// Adds what the source says about `setting`.
+    pub fn insert(&mut self, setting: &'static Setting, values: Vec<String>, origin: Origin) {
+        self.entries.insert(setting.name, Entry { values, origin });
+    }
+
+    /// What the source says about the setting of this name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+}
+
+impl Origin {
+    /// `name` with `value` as one writes it at this place, for messages.
+    pub fn spell(&self, name: &str, value: &str) -> String {
+        match self {
+            Self::Flag(flag) => format!("--{flag} {}", quoted_if_needed(value)),
+            Self::Variable(variable) => format!("{variable}={}", quoted_if_needed(value)),
+            Self::File { .. } => format!("{self}: {name} = {value:?}"),
+            Self::Default => format!("the default of {name}, {}", quoted_if_needed(value)),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "--{flag}"),
+            Self::Variable(variable) => f.write_str(variable),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The value as it is if it is one plain word, else in quotes with escapes.
+fn quoted_if_needed(value: &str) -> String {
+    let plain = !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if plain {
+        value.to_owned()
+    } else {
+        format!("{value:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_spelled_as_at_its_place() {
+        let check = |origin: Origin, value: &str, expected: &str| {
+            assert_eq!(origin.spell("max_body", value), expected);
+        };
+        check(Origin::Flag("max-body".into()), "1X", "--max-body 1X");
+        check(Origin::Flag("max-body".into()), "", "--max-body \"\"");
+        check(
+            Origin::Variable("PYSERVE_MAX_BODY".into()),
+            "1 X",
+            "PYSERVE_MAX_BODY=\"1 X\"",
+        );
+        check(
+            Origin::File {
+                path: "pyserve.toml".into(),
+                line: 12,
+            },
+            "1X",
+            "pyserve.toml:12: max_body = \"1X\"",
+        );
+    }
+}

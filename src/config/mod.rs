@@ -1,0 +1,207 @@
+//! Settings: from flags, environment and `pyserve.toml` to one final [`Config`].
+//!
+//! 1. Each source becomes a [`layers::Layer`]: the flags in `cli`, the environment in
+//!    [`environment`], the file in [`mod@file`]. All know only the table in [`settings`].
+//! 2. [`resolve`] asks the layers in order of precedence, gives each value its meaning, and
+//!    alone knows what a default means.
+//!
+//! What comes out is checked once and final: nobody behind this point looks at a setting
+//! again. Nothing here opens sockets, starts processes or knows what the settings are for.
+
+pub mod address;
+pub mod app;
+pub mod environment;
+pub mod error;
+pub mod file;
+pub mod interpreter;
+pub mod layers;
+pub mod resolve;
+pub mod settings;
+pub mod sizing;
+pub mod suggest;
+pub mod trust;
+pub mod values;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyserve_wire::control::Preload;
+
+pub use address::ListenAddress;
+pub use app::{AppRef, AppTarget};
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use interpreter::{Interpreter, PythonChoice};
+pub use trust::Trust;
+
+use crate::os::cgroup;
+use layers::Layer;
+use sizing::Machine;
+
+/// All settings, checked and final.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The application; `None` for a server of static files alone.
+    pub app: Option<AppRef>,
+    /// Where its interpreter is looked for. With an application, one was there.
+    pub python: PythonChoice,
+    /// Directory of the application; absolute.
+    pub chdir: PathBuf,
+    /// Further directories for `sys.path`; absolute.
+    pub pythonpath: Vec<PathBuf>,
+    /// Where to listen; at least one.
+    pub bind: Vec<ListenAddress>,
+    /// Locations served from disk, each prefix once.
+    pub static_locations: Vec<StaticLocation>,
+    /// How many worker processes.
+    pub workers: Workers,
+    /// Threads in each worker, at least one.
+    pub threads: u32,
+    /// Whether the application is imported before the workers are forked.
+    pub preload: Preload,
+    /// Requests that may wait for a worker, at least one.
+    pub queue_limit: usize,
+    /// How long a request may wait for a worker.
+    pub queue_timeout: Duration,
+    /// How long requests in flight may take at a graceful stop; zero stops at once.
+    pub graceful_timeout: Duration,
+    /// Longest request body in bytes; `u64::MAX` for no limit.
+    pub max_body: u64,
+    /// How long a client may take to send its request headers.
+    pub header_timeout: Duration,
+    /// How long a client may pause within a body.
+    pub body_timeout: Duration,
+    /// How long an idle connection stays open.
+    pub keepalive_timeout: Duration,
+    /// Peers whose forwarding headers are believed.
+    pub trust: Trust,
+    /// Format of the access log.
+    pub access_log: AccessLog,
+    /// Format of all other log lines.
+    pub log_format: LogFormat,
+    /// A level or a filter of the `tracing` crates; it was parsed once and is right.
+    pub log_level: String,
+    /// Whether responses carry `Server: pyserve`.
+    pub server_header: bool,
+    /// Whether tracebacks may be shown to clients.
+    pub dev: bool,
+    /// Where large request bodies are kept while they arrive; absolute.
+    pub temp_dir: PathBuf,
+    /// Threads of the HTTP front, at least one.
+    pub front_threads: usize,
+    /// What somebody should know before the server starts.
+    pub warnings: Vec<String>,
+}
+
+/// A location served from disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticLocation {
+    /// `/static`, decoded and without a slash behind; `/` for everything.
+    pub prefix: String,
+    /// Its directory; absolute.
+    pub dir: PathBuf,
+    /// Whether it was there without being asked for.
+    pub predefined: bool,
+}
+
+/// How many worker processes, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// Their number, at least one.
+    pub count: u32,
+    /// The arithmetic or the origin, in one line.
+    pub reason: String,
+}
+
+/// Format of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Format of log lines other than the access log's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A [`Config`], with what is known about where it comes from.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The settings.
+    pub config: Config,
+    /// Each setting in the order of the help: name, value for people, origin.
+    pub origins: Vec<(&'static str, String, String)>,
+}
+
+/// What a configuration depends on besides the three sources.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The environment.
+    pub environment: Environment,
+    /// The directory in which pyserve was started.
+    pub current_dir: PathBuf,
+    /// The executable of pyserve.
+    pub executable: Option<PathBuf>,
+    /// CPUs and memory.
+    pub machine: Machine,
+    /// Whether the log goes to a terminal.
+    pub is_terminal: bool,
+}
+
+impl Surroundings {
+    /// The surroundings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoCurrentDirectory`] if the current directory has been removed.
+    pub fn of_this_process() -> Result<Self, ConfigError> {
+        let limits = cgroup::limits();
+        let memory = cgroup::physical_memory();
+        Ok(Self {
+            environment: Environment::of_this_process(),
+            current_dir: std::env::current_dir()
+                .map_err(|source| ConfigError::NoCurrentDirectory { source })?,
+            executable: std::env::current_exe().ok(),
+            machine: Machine {
+                cpu_quota: limits.cpus,
+                affinity: cgroup::affinity(),
+                memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
+            },
+            is_terminal: std::io::stderr().is_terminal(),
+        })
+    }
+}
+
+/// Reads environment and settings file, and resolves them with the flags.
+///
+/// # Errors
+/// [`ConfigError`] for the first setting that cannot be used.
+pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
+    let (variables, mut warnings) = environment::layer(&surroundings.environment)?;
+    let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
+    let from_file = match &path {
+        None => Layer::default(),
+        Some(path) => {
+            let absolute = surroundings.current_dir.join(path);
+            let text =
+                std::fs::read_to_string(&absolute).map_err(|source| ConfigError::Unreadable {
+                    path: path.clone(),
+                    source,
+                })?;
+            file::layer(path, &text)?
+        }
+    };
+    let mut resolved = resolve::resolve(&[flags, variables, from_file], path, surroundings)?;
+    warnings.append(&mut resolved.config.warnings);
+    resolved.config.warnings = warnings;
+    Ok(resolved)
+}

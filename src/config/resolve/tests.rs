@@ -1,0 +1,455 @@
+//! Tests of precedence, defaults and messages, from the three sources to the final settings.
+
+use std::fs;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::super::sizing::Machine;
+use super::super::{Environment, load};
+use super::*;
+
+/// A directory to run in, with variables and flags.
+struct Setup {
+    dir: TempDir,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    /// These files, an interpreter on the path, and nothing set.
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let bin = dir.path().join(".bin");
+        fs::create_dir(&bin).unwrap();
+        fs::copy("/bin/true", bin.join("python3")).unwrap();
+        let variables = vec![("PATH", bin.display().to_string())];
+        Self { dir, variables }
+    }
+
+    fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.variables.retain(|(other, _)| *other != name);
+        self
+    }
+
+    /// Flags as `--name value` or `--switch`.
+    fn load(&self, flags: &[&str]) -> Result<Resolved, ConfigError> {
+        let mut layer = Layer::default();
+        let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for pair in flags.chunks(2) {
+            let name = pair[0].trim_start_matches('-').replace('-', "_");
+            values.entry(name).or_default().push(pair[1].to_owned());
+        }
+        for (name, values) in values {
+            let setting = settings::named(&name).unwrap();
+            layer.insert(setting, values, Origin::Flag(setting.flag()));
+        }
+        let surroundings = Surroundings {
+            environment: self
+                .variables
+                .iter()
+                .map(|(name, value)| (name, value))
+                .collect::<Environment>(),
+            current_dir: self.dir.path().to_owned(),
+            executable: None,
+            machine: Machine {
+                cpu_quota: Some(2.0),
+                affinity: 4,
+                memory: Some(512 << 20),
+            },
+            is_terminal: false,
+        };
+        load(layer, &surroundings)
+    }
+
+    fn config(&self, flags: &[&str]) -> Config {
+        self.load(flags).unwrap().config
+    }
+
+    /// The error, with the temporary directory cut out.
+    fn error(&self, flags: &[&str]) -> String {
+        self.shorten(&self.load(flags).unwrap_err().to_string())
+    }
+
+    /// Value and origin of a setting, with the temporary directory cut out.
+    fn shown(&self, flags: &[&str], name: &str) -> String {
+        let resolved = self.load(flags).unwrap();
+        let (_, value, origin) = resolved
+            .origins
+            .iter()
+            .find(|(other, ..)| *other == name)
+            .unwrap();
+        self.shorten(&format!("{value} from {origin}"))
+    }
+
+    fn shorten(&self, text: &str) -> String {
+        let dir = self.dir.path().display().to_string();
+        text.replace(&format!("{dir}/"), "").replace(&dir, ".")
+    }
+}
+
+const HELLO: (&str, &str) = ("hello.wsgi", "application = None");
+const APP: [&str; 2] = ["--app", "hello.wsgi"];
+
+#[test]
+fn defaults() {
+    let setup = Setup::new(&[("app.py", "from flask import Flask\napp = Flask(__name__)")]);
+    let config = setup.config(&[]);
+    assert_eq!(
+        config.app.unwrap().found.unwrap(),
+        "Flask application (app.py)"
+    );
+    assert_eq!(config.chdir, setup.dir.path());
+    assert_eq!(config.bind[0].to_string(), "http://127.0.0.1:8000");
+    assert_eq!((config.workers.count, config.threads), (2, 1));
+    assert!(
+        config
+            .workers
+            .reason
+            .starts_with("2 = min(CPU quota 2.0 -> 2,")
+    );
+    assert_eq!(config.preload, Preload::Auto);
+    assert_eq!(
+        (config.queue_limit, config.queue_timeout),
+        (1024, Duration::from_secs(30))
+    );
+    assert_eq!(config.graceful_timeout, Duration::from_secs(30));
+    assert_eq!(config.max_body, 100 << 20);
+    assert_eq!(config.header_timeout, Duration::from_secs(15));
+    assert_eq!(config.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.keepalive_timeout, Duration::from_secs(75));
+    assert_eq!(config.access_log, AccessLog::Combined);
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.log_level, "info");
+    assert!(config.server_header && !config.dev);
+    assert_eq!(config.temp_dir, Path::new("/tmp"));
+    assert_eq!(config.front_threads, 2);
+    assert!(!config.trust.trusts(None));
+    assert_eq!(
+        (
+            config.pythonpath.len(),
+            config.static_locations.len(),
+            config.warnings.len()
+        ),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn every_setting_of_the_table_is_resolved_and_shown() {
+    let setup = Setup::new(&[HELLO]);
+    let resolved = setup.load(&APP).unwrap();
+    for setting in SETTINGS {
+        // The interpreter is shown as `python`, whoever named it.
+        let is_shown = resolved
+            .origins
+            .iter()
+            .any(|(name, ..)| *name == setting.name);
+        assert!(is_shown || setting.name == "venv", "{}", setting.name);
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = (
+        "pyserve.toml",
+        "\nworkers = 5\nthreads = 6\napp = 'hello.wsgi'\n",
+    );
+    let setup = Setup::new(&[HELLO, file]);
+    assert_eq!(setup.shown(&[], "workers"), "5 from pyserve.toml:2");
+    assert_eq!(setup.config(&[]).workers.reason, "5, set by pyserve.toml:2");
+    let setup = setup
+        .set("PYSERVE_WORKERS", "4")
+        .set("WEB_CONCURRENCY", "9")
+        .set("PORT", "5000");
+    assert_eq!(setup.shown(&[], "workers"), "4 from PYSERVE_WORKERS");
+    assert_eq!(
+        setup.shown(&["--workers", "3"], "workers"),
+        "3 from --workers"
+    );
+    assert_eq!(setup.shown(&[], "threads"), "6 from pyserve.toml:3");
+    assert_eq!(setup.shown(&[], "config"), "pyserve.toml from default");
+    assert_eq!(setup.shown(&[], "max_body"), "100M from default");
+}
+
+#[test]
+fn platforms_set_port_and_concurrency() {
+    let setup = Setup::new(&[HELLO])
+        .set("PORT", "5000")
+        .set("WEB_CONCURRENCY", "7");
+    assert_eq!(setup.shown(&APP, "bind"), "http://0.0.0.0:5000 from PORT");
+    assert_eq!(setup.shown(&APP, "workers"), "7 from WEB_CONCURRENCY");
+    assert_eq!(
+        setup.shown(&["--app", "hello.wsgi", "--bind", ":80"], "bind"),
+        ":80 from --bind"
+    );
+    let setup = Setup::new(&[HELLO]).set("PORT", "http");
+    assert_eq!(
+        setup.error(&APP),
+        "PORT=http: not a whole number (give a whole number from 0 to 65535)"
+    );
+    let setup = Setup::new(&[HELLO]).set("WEB_CONCURRENCY", "0");
+    assert!(setup.error(&APP).starts_with("WEB_CONCURRENCY=0: too few"));
+}
+
+#[test]
+fn development_has_one_worker_unless_told_otherwise() {
+    let setup = Setup::new(&[HELLO]);
+    assert_eq!(
+        setup
+            .config(&["--app", "hello.wsgi", "--dev", "yes"])
+            .workers
+            .count,
+        1
+    );
+    assert_eq!(
+        setup
+            .config(&["--app", "hello.wsgi", "--dev", "yes", "--workers", "3"])
+            .workers
+            .count,
+        3
+    );
+}
+
+#[test]
+fn errors_name_setting_value_origin_and_remedy() {
+    let setup = Setup::new(&[HELLO, ("plain", "")]);
+    let check = |flags: &[&str], expected: &str| {
+        assert_eq!(setup.error(&[&APP, flags].concat()), expected);
+    };
+    check(
+        &["--workers", "0"],
+        "--workers 0: too few (give a whole number from 1 to 1024)",
+    );
+    check(
+        &["--max-body", "1X"],
+        "--max-body 1X: not a size in bytes (give bytes as in `1048576`, or a unit as in `512K`, `100M`, `1.5G`)",
+    );
+    check(
+        &["--header-timeout", "0"],
+        "--header-timeout 0: a time limit of zero would end everything at once (give a longer time, as in `30` or `500ms`)",
+    );
+    check(
+        &["--preload", "atuo"],
+        "--preload atuo: unknown, did you mean `auto`? (give one of auto, yes, no)",
+    );
+    check(
+        &["--access-log", "apache"],
+        "--access-log apache: unknown (give one of off, combined, json)",
+    );
+    check(
+        &["--server-header", "maybe"],
+        "--server-header maybe: neither yes nor no (give yes or no)",
+    );
+    check(
+        &["--bind", "127.0.0.1"],
+        "--bind 127.0.0.1: no port (give 127.0.0.1:8000)",
+    );
+    check(
+        &["--chdir", "gone"],
+        "--chdir gone: there is no directory gone (give an existing one; relative paths are below .)",
+    );
+    check(
+        &["--chdir", "plain"],
+        "--chdir plain: plain is not a directory (give an existing one; relative paths are below .)",
+    );
+    check(
+        &["--temp-dir", ""],
+        "--temp-dir \"\": no directory (give one, as in `.`)",
+    );
+    check(
+        &["--config", "gone.toml"],
+        "--config gone.toml: there is no such file (give an existing one, or leave it out for ./pyserve.toml)",
+    );
+    check(
+        &["--workers", "1024", "--threads", "64"],
+        &format!(
+            "--workers 1024: with 64 threads each, these are more than {MAX_THREADS} in all (lower workers or threads)"
+        ),
+    );
+    check(
+        &["--trust", "10.0.0.0/8,moon"],
+        "--trust 10.0.0.0/8,moon: not a network or address (give networks and addresses as in `10.0.0.0/8,::1`, and `unix` for Unix sockets)",
+    );
+    check(
+        &["--python", "/x", "--venv", "y"],
+        "--python /x: --venv names an interpreter as well (give only one of python and venv)",
+    );
+    check(
+        &["--python", "/nonexistent"],
+        "no usable Python: looked at /nonexistent (--python) (give the path of an executable interpreter, as in /usr/bin/python3)",
+    );
+    let setup = Setup::new(&[
+        HELLO,
+        ("pyserve.toml", "app = 'hello.wsgi'\nworkers = true\n"),
+    ]);
+    assert_eq!(
+        setup.error(&[]),
+        "pyserve.toml:2: workers = \"true\": not a whole number (give a whole number from 1 to 1024)"
+    );
+}
+
+#[test]
+fn relative_paths_are_below_chdir() {
+    let setup = Setup::new(&[
+        ("site/hello.wsgi", ""),
+        ("site/lib/x.py", ""),
+        ("site/css/site.css", ""),
+        ("site/env/bin/x", ""),
+        ("site/uploads/x", ""),
+        (
+            "settings/my.toml",
+            "chdir = '../site'\nstatic = {'/media/' = './uploads'}\npythonpath = 'lib'\nbind = 'unix:app.sock'",
+        ),
+    ]);
+    let config = setup.config(&["--config", "settings/my.toml", "--app", "hello.wsgi"]);
+    let show = |path: &Path| setup.shorten(&path.display().to_string());
+    assert_eq!(show(&config.chdir), "settings/../site");
+    assert_eq!(show(&config.pythonpath[0]), "settings/../site/lib");
+    assert_eq!(
+        setup.shorten(&config.bind[0].to_string()),
+        "unix:settings/../site/app.sock"
+    );
+    let locations: Vec<_> = config
+        .static_locations
+        .iter()
+        .map(|location| {
+            (
+                location.prefix.as_str(),
+                show(&location.dir),
+                location.predefined,
+            )
+        })
+        .collect();
+    assert_eq!(
+        locations,
+        [
+            ("/media", "settings/../site/uploads".to_owned(), false),
+            ("/css", "settings/../site/css".to_owned(), true),
+        ]
+    );
+}
+
+#[test]
+fn static_locations() {
+    let setup = Setup::new(&[
+        HELLO,
+        ("static/a", ""),
+        ("js/a", ""),
+        ("images", "a file"),
+        ("other/css/a", ""),
+    ]);
+    let locations = |flags: &[&str]| {
+        let config = setup.config(&[&APP, flags].concat());
+        let shown: Vec<String> = config
+            .static_locations
+            .iter()
+            .map(|location| {
+                setup.shorten(&format!("{}={}", location.prefix, location.dir.display()))
+            })
+            .collect();
+        shown.join(" ")
+    };
+    assert_eq!(locations(&[]), "/static=static /js=js");
+    assert_eq!(locations(&["--static", "/static=js"]), "/static=js /js=js");
+    assert_eq!(locations(&["--root", "other"]), "/css=other/css");
+    assert_eq!(
+        locations(&["--static", "/=js", "--root", "other"]),
+        "/=js /css=other/css"
+    );
+    let check = |location: &str, expected: &str| {
+        let error = setup.error(&["--app", "hello.wsgi", "--static", location]);
+        assert!(error.contains(expected), "{location}: {error}");
+    };
+    check("static", "no `=`");
+    check("static=js", "does not start with `/`");
+    check("/a=gone", "there is no directory gone");
+    check("/a=", "no directory");
+    for prefix in ["/../a", "/a//b", "/a?", "/a%20b", "/./a"] {
+        check(&format!("{prefix}=js"), "no plain path");
+    }
+    assert!(
+        setup
+            .error(&[
+                "--app",
+                "hello.wsgi",
+                "--static",
+                "/a=js",
+                "--static",
+                "/a/=js"
+            ])
+            .contains("twice")
+    );
+}
+
+#[test]
+fn without_application_there_must_be_static_files() {
+    let setup = Setup::new(&[("main.py", "print()")]);
+    let error = setup.error(&[]);
+    assert!(
+        error.starts_with("nothing to serve in .: no application and no static files there; looked for manage.py, */wsgi.py,"),
+        "{error}"
+    );
+    assert!(error.contains("main.py defines none of"), "{error}");
+    let setup = Setup::new(&[("css/a", "")]).without("PATH");
+    assert_eq!(setup.config(&[]).app, None);
+    assert_eq!(setup.shown(&[], "python"), "none from default");
+    // An application needs an interpreter, and so does whoever names one.
+    assert!(setup.error(&["--app", "x"]).starts_with("no usable Python"));
+    assert!(
+        setup
+            .error(&["--venv", "x"])
+            .starts_with("no usable Python")
+    );
+}
+
+#[test]
+fn the_stronger_source_names_the_interpreter() {
+    let setup = Setup::new(&[HELLO]).set("PYSERVE_VENV", "gone");
+    assert!(
+        setup
+            .error(&APP)
+            .starts_with("no usable Python: looked at gone/bin/python (PYSERVE_VENV)")
+    );
+    let flags = ["--app", "hello.wsgi", "--python", "python3"];
+    assert_eq!(setup.shown(&flags, "python"), ".bin/python3 from --python");
+}
+
+#[test]
+fn lists_may_be_empty() {
+    let file = (
+        "pyserve.toml",
+        "app = 'hello.wsgi'\ntrust = []\nbind = []\n",
+    );
+    let config = Setup::new(&[HELLO, file]).config(&[]);
+    assert_eq!(config.bind[0].to_string(), "http://127.0.0.1:8000");
+    assert_eq!(config.trust, Trust::default());
+}
+
+#[test]
+fn warnings_are_kept() {
+    let setup =
+        Setup::new(&[("site/hello.wsgi", ""), ("site/pyserve.toml", "")]).set("PYSERVE_FOO", "1");
+    let config = setup.config(&["--chdir", "site", "--app", "hello.wsgi"]);
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("PYSERVE_FOO"));
+    assert!(config.warnings[1].contains("is not read"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_static_location_is_read_without_a_panic(text in "\\PC{0,30}|[/=.a%]{0,20}") {
+        let _ = static_location(&text, Path::new("/nonexistent"));
+    }
+}

@@ -1,0 +1,346 @@
+//! The table of settings: every name, once, with its help and its default.
+//!
+//! The command line is generated from it, the environment and `pyserve.toml` are checked
+//! against it, and [`super::resolve`] gives each entry its meaning. One name has three
+//! spellings: `--max-body`, `PYSERVE_MAX_BODY`, `max_body`. A setting that stands here and
+//! is not read by the resolver is found by a test there.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Name in `pyserve.toml`, `max_body`; the other spellings follow from it.
+    pub name: &'static str,
+    /// What stands for the value in the help, `BYTES`; empty for a plain switch.
+    pub value_name: &'static str,
+    /// Heading of the help under which it stands.
+    pub heading: &'static str,
+    /// What it does, in one or two lines.
+    pub help: &'static str,
+    /// Whether it may be given more than once.
+    pub repeatable: bool,
+    /// What holds when nobody sets it.
+    pub default: Default,
+}
+
+/// What holds for a setting that nobody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// This text, read as if somebody had written it.
+    Value(&'static str),
+    /// Something found out at start; the text says what.
+    Computed(&'static str),
+    /// Nothing.
+    None,
+}
+
+impl Setting {
+    /// `max-body`, the name behind `--`.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// `PYSERVE_MAX_BODY`.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Whether it is a switch that needs no value on the command line.
+    pub fn is_switch(&self) -> bool {
+        self.value_name.is_empty()
+    }
+
+    /// Whether it may stand in `pyserve.toml`: all but the path of that file itself.
+    pub fn is_for_file(&self) -> bool {
+        self.name != "config"
+    }
+
+    /// The help with the default behind it.
+    pub fn full_help(&self) -> String {
+        match self.default {
+            Default::Value(text) | Default::Computed(text) => {
+                format!("{} [default: {text}]", self.help)
+            }
+            Default::None => self.help.to_owned(),
+        }
+    }
+}
+
+/// The setting of this name.
+pub fn named(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// What the variables of settings begin with.
+pub const PREFIX: &str = "PYSERVE_";
+
+const APPLICATION: &str = "Application";
+const PYTHON: &str = "Python";
+const LISTENING: &str = "Listening";
+const STATIC_FILES: &str = "Static files";
+const WORKERS: &str = "Workers";
+const LIMITS: &str = "Limits";
+const LOGGING: &str = "Logging";
+const OTHER: &str = "Settings and development";
+
+/// Every setting, in the order of the help.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "app",
+        value_name: "MODULE|FILE[:CALLABLE]",
+        heading: APPLICATION,
+        help: "The WSGI application: a module (`mysite.wsgi`) or a file (`app.py`), with the name of the \
+               callable if it is neither `application` nor `app`; `app:create_app()` calls a factory",
+        repeatable: false,
+        default: Default::Computed(
+            "found: Django by manage.py or */wsgi.py, Flask by application.py, app.py, main.py, wsgi.py, index.py",
+        ),
+    },
+    Setting {
+        name: "chdir",
+        value_name: "DIR",
+        heading: APPLICATION,
+        help: "Directory of the application: current, first on sys.path, and the base of relative paths \
+               in the other settings",
+        repeatable: false,
+        default: Default::Computed("the current directory"),
+    },
+    Setting {
+        name: "python",
+        value_name: "FILE",
+        heading: PYTHON,
+        help: "Interpreter that runs the application: a path, or a name to look up on PATH",
+        repeatable: false,
+        default: Default::Computed(
+            "the first of: the environment pyserve is installed in, VIRTUAL_ENV, ./.venv, python3 beside pyserve, python3 on PATH",
+        ),
+    },
+    Setting {
+        name: "venv",
+        value_name: "DIR",
+        heading: PYTHON,
+        help: "Virtual or conda environment whose interpreter runs the application",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "pythonpath",
+        value_name: "DIR",
+        heading: PYTHON,
+        help: "Directory for sys.path, behind `chdir`; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "bind",
+        value_name: "ADDR",
+        heading: LISTENING,
+        help: "Address to listen on: `127.0.0.1:8000`, `[::]:8080`, `unix:/run/app.sock`; `8000` and \
+               `:8000` mean every IPv4 interface; repeatable",
+        repeatable: true,
+        default: Default::Computed("127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set"),
+    },
+    Setting {
+        name: "trust",
+        value_name: "CIDR,...",
+        heading: LISTENING,
+        help: "Peers whose Forwarded and X-Forwarded-* headers are believed: networks, addresses, and \
+               `unix` for peers on Unix sockets; from all others these headers are removed; repeatable",
+        repeatable: true,
+        default: Default::Computed("none"),
+    },
+    Setting {
+        name: "server_header",
+        value_name: "yes|no",
+        heading: LISTENING,
+        help: "Send `Server: pyserve` with responses",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
+        name: "front_threads",
+        value_name: "N",
+        heading: LISTENING,
+        help: "Threads that speak HTTP",
+        repeatable: false,
+        default: Default::Computed("2, or 1 where there is but one CPU"),
+    },
+    Setting {
+        name: "root",
+        value_name: "DIR",
+        heading: STATIC_FILES,
+        help: "Directory whose `static`, `css`, `js` and `images` are served at /static, /css, /js and \
+               /images, each if it exists",
+        repeatable: false,
+        default: Default::Computed("the chdir"),
+    },
+    Setting {
+        name: "static",
+        value_name: "PREFIX=DIR",
+        heading: STATIC_FILES,
+        help: "Serve the files of DIR below PREFIX, as in `/media=uploads`; replaces a location of the \
+               same prefix; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "workers",
+        value_name: "N",
+        heading: WORKERS,
+        help: "Worker processes",
+        repeatable: false,
+        default: Default::Computed(
+            "from CPU quota, affinity and memory; $WEB_CONCURRENCY where set; 1 with --dev",
+        ),
+    },
+    Setting {
+        name: "threads",
+        value_name: "N",
+        heading: WORKERS,
+        help: "Threads in each worker",
+        repeatable: false,
+        default: Default::Value("1"),
+    },
+    Setting {
+        name: "preload",
+        value_name: "auto|yes|no",
+        heading: WORKERS,
+        help: "Import the application once and fork the workers from it; `auto` does so unless the import \
+               leaves threads or sockets behind",
+        repeatable: false,
+        default: Default::Value("auto"),
+    },
+    Setting {
+        name: "graceful_timeout",
+        value_name: "TIME",
+        heading: WORKERS,
+        help: "How long requests in flight may take after SIGTERM; 0 stops at once",
+        repeatable: false,
+        default: Default::Value("30"),
+    },
+    Setting {
+        name: "queue_limit",
+        value_name: "N",
+        heading: LIMITS,
+        help: "Requests that may wait for a worker; 503 beyond",
+        repeatable: false,
+        default: Default::Value("1024"),
+    },
+    Setting {
+        name: "queue_timeout",
+        value_name: "TIME",
+        heading: LIMITS,
+        help: "How long a request may wait for a worker; 503 beyond",
+        repeatable: false,
+        default: Default::Value("30"),
+    },
+    Setting {
+        name: "max_body",
+        value_name: "BYTES",
+        heading: LIMITS,
+        help: "Longest request body, as `100M` or `1.5G`; 0 for no limit; 413 beyond",
+        repeatable: false,
+        default: Default::Value("100M"),
+    },
+    Setting {
+        name: "header_timeout",
+        value_name: "TIME",
+        heading: LIMITS,
+        help: "How long a client may take to send its request headers",
+        repeatable: false,
+        default: Default::Value("15"),
+    },
+    Setting {
+        name: "body_timeout",
+        value_name: "TIME",
+        heading: LIMITS,
+        help: "How long a client may pause while it sends a body or takes a response",
+        repeatable: false,
+        default: Default::Value("30"),
+    },
+    Setting {
+        name: "keepalive_timeout",
+        value_name: "TIME",
+        heading: LIMITS,
+        help: "How long an idle connection stays open",
+        repeatable: false,
+        default: Default::Value("75"),
+    },
+    Setting {
+        name: "temp_dir",
+        value_name: "DIR",
+        heading: LIMITS,
+        help: "Where large request bodies are kept while they arrive",
+        repeatable: false,
+        default: Default::Computed("$TMPDIR, or /tmp"),
+    },
+    Setting {
+        name: "access_log",
+        value_name: "off|combined|json",
+        heading: LOGGING,
+        help: "Format of the access log",
+        repeatable: false,
+        default: Default::Computed("off on a terminal, else combined"),
+    },
+    Setting {
+        name: "log_format",
+        value_name: "pretty|json",
+        heading: LOGGING,
+        help: "Format of all other log lines",
+        repeatable: false,
+        default: Default::Computed("pretty on a terminal, else json"),
+    },
+    Setting {
+        name: "log_level",
+        value_name: "LEVEL",
+        heading: LOGGING,
+        help: "off, error, warn, info, debug or trace, or a filter such as `info,pyserve::front=debug`",
+        repeatable: false,
+        default: Default::Value("info"),
+    },
+    Setting {
+        name: "config",
+        value_name: "FILE",
+        heading: OTHER,
+        help: "File with settings",
+        repeatable: false,
+        default: Default::Computed("./pyserve.toml if there"),
+    },
+    Setting {
+        name: "dev",
+        value_name: "",
+        heading: OTHER,
+        help: "For development: one worker, and tracebacks on error pages",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_spell_in_all_three_ways() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            assert!(
+                SETTINGS[..index]
+                    .iter()
+                    .all(|other| other.name != setting.name),
+                "{} stands there twice",
+                setting.name
+            );
+            assert!(
+                setting
+                    .name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c == '_'),
+                "{} does not spell as a flag and a variable",
+                setting.name
+            );
+            assert!(!setting.help.ends_with('.'), "{}", setting.name);
+        }
+        let max_body = named("max_body").unwrap();
+        assert_eq!(max_body.flag(), "max-body");
+        assert_eq!(max_body.variable(), "PYSERVE_MAX_BODY");
+    }
+}

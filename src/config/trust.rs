@@ -1,0 +1,177 @@
+//! Which peers are proxies of ours, and may say who the client was.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::error::{Invalid, invalid};
+
+/// Peers whose forwarding headers are believed. By default nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    networks: Vec<Network>,
+    unix: bool,
+}
+
+/// Addresses that share their first `length` bits with `address`; IPv4 as mapped IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    address: u128,
+    mask: u128,
+}
+
+impl Trust {
+    /// Whether a peer is believed; `None` is a peer on a Unix socket.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        match peer {
+            None => self.unix,
+            Some(peer) => {
+                let peer = mapped(peer);
+                self.networks.iter().any(|network| network.contains(peer))
+            }
+        }
+    }
+
+    /// Adds a network `10.0.0.0/8`, an address, or `unix`. Bits behind the prefix are
+    /// dropped, as nginx does.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else; nothing was added.
+    pub fn add(&mut self, text: &str) -> Result<(), Invalid> {
+        let remedy =
+            "give networks and addresses as in `10.0.0.0/8,::1`, and `unix` for Unix sockets";
+        if text.eq_ignore_ascii_case("unix") {
+            self.unix = true;
+            return Ok(());
+        }
+        if text == "*" {
+            return Err(invalid(
+                "`*` is not taken, because then any client could forge its address",
+                "give 0.0.0.0/0,::/0 if nobody but a proxy can reach the server",
+            ));
+        }
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| invalid("not a network or address", remedy))?;
+        let most: u32 = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => most,
+            Some(length) => length
+                .parse::<u8>()
+                .ok()
+                .map(u32::from)
+                .filter(|bits| *bits <= most && !length.starts_with('+'))
+                .ok_or_else(|| {
+                    invalid(
+                        format!("no such prefix length `/{length}`"),
+                        format!("give a number from 0 to {most} behind the slash"),
+                    )
+                })?,
+        };
+        let mask = u128::MAX.checked_shl(most - length).unwrap_or(0);
+        // An IPv4 network lies in ::ffff:0:0/96, whose bits count as well.
+        let mask = if most == 32 {
+            mask | !u128::from(u32::MAX)
+        } else {
+            mask
+        };
+        self.networks.push(Network {
+            address: mapped(address).to_bits() & mask,
+            mask,
+        });
+        Ok(())
+    }
+}
+
+impl Network {
+    fn contains(self, peer: Ipv6Addr) -> bool {
+        // An IPv6 network wide enough to hold all of IPv4, as `::/0`, still means IPv6.
+        let reaches_ipv4 = self.mask >> 32 == u128::MAX >> 32;
+        peer.to_bits() & self.mask == self.address
+            && (reaches_ipv4 || peer.to_ipv4_mapped().is_none())
+    }
+}
+
+/// The address on a dual-stack socket: IPv4 peers appear there as `::ffff:a.b.c.d`.
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trust(list: &[&str]) -> Trust {
+        let mut trust = Trust::default();
+        for text in list {
+            trust.add(text).unwrap();
+        }
+        trust
+    }
+
+    #[test]
+    fn peers_inside_are_trusted_and_all_others_are_not() {
+        let check = |list: &[&str], peer: &str, expected: bool| {
+            let peer = (peer != "unix").then(|| peer.parse().unwrap());
+            assert_eq!(trust(list).trusts(peer), expected, "{list:?} {peer:?}");
+        };
+        check(&[], "127.0.0.1", false);
+        check(&[], "unix", false);
+        check(&["unix"], "unix", true);
+        check(&["unix"], "127.0.0.1", false);
+        check(&["127.0.0.1"], "127.0.0.1", true);
+        check(&["127.0.0.1"], "127.0.0.2", false);
+        check(&["127.0.0.1"], "unix", false);
+        check(&["10.0.0.0/8"], "10.255.0.1", true);
+        check(&["10.0.0.0/8"], "11.0.0.1", false);
+        check(&["10.1.2.3/8"], "10.9.9.9", true);
+        check(&["10.0.0.0/8"], "::ffff:10.1.1.1", true);
+        check(&["::ffff:10.0.0.0/104"], "10.1.1.1", true);
+        check(&["0.0.0.0/0"], "203.0.113.9", true);
+        check(&["0.0.0.0/0"], "2001:db8::1", false);
+        check(&["::/0"], "2001:db8::1", true);
+        check(&["::/0"], "203.0.113.9", false);
+        check(&["2001:db8::/32"], "2001:db8:1::1", true);
+        check(&["2001:db8::/32"], "2001:db9::1", false);
+        check(&["192.168.0.0/16", "::1"], "::1", true);
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for wrong in [
+            "",
+            "*",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/-1",
+            "::/129",
+            "10.0.0",
+            "proxy",
+            "10.0.0.0/8/8",
+        ] {
+            assert!(Trust::default().add(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_holds_its_own_address(address: IpAddr, length in 0u32..=128) {
+            let address = address.to_canonical();
+            let length = if address.is_ipv4() { length % 33 } else { length };
+            let network = format!("{address}/{length}");
+            prop_assert!(trust(&[&network]).trusts(Some(address)));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "\\PC{0,30}|[0-9a-f:./]{0,30}") {
+            let _ = Trust::default().add(&text);
+        }
+    }
+}
