@@ -1,0 +1,255 @@
+//! The command line: generated from the table of settings, read into a layer of them.
+//!
+//! `pyserve [serve|check] [OPTIONS]`. What a value means is not known here, only that it is
+//! there; [`crate::config`] resolves it with the other sources. Help, version and slips of
+//! the fingers are answered by clap, with exit code 0 and 2.
+
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::layers::{Layer, Origin};
+use crate::config::settings::{SETTINGS, Setting};
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// What to do.
+    pub verb: Verb,
+    /// The settings given as flags.
+    pub flags: Layer,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Run the server.
+    Serve,
+    /// Show the settings with their origins, and import the application.
+    Check,
+}
+
+/// Reads the arguments; the first is the name of the program.
+///
+/// # Errors
+/// clap's error, which also stands for `--help` and `--version`; it knows how to print
+/// itself and which exit code it has.
+pub fn parse<I, T>(arguments: I) -> Result<Invocation, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let matches = command()
+        .try_get_matches_from(arguments)
+        .map_err(with_hint)?;
+    // Flags are known to both levels: `pyserve --workers 2 check` is the same as
+    // `pyserve check --workers 2`, and the matches of the verb hold all of them.
+    let (verb, matches) = match matches.subcommand() {
+        Some(("check", matches)) => (Verb::Check, matches),
+        Some((_, matches)) => (Verb::Serve, matches),
+        None => (Verb::Serve, &matches),
+    };
+    Ok(Invocation {
+        verb,
+        flags: flags(matches),
+    })
+}
+
+/// The command line as clap knows it.
+pub fn command() -> Command {
+    let verb = |name: &'static str, about: &'static str| {
+        Command::new(name).about(about).after_help(AFTER_HELP)
+    };
+    Command::new("pyserve")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
+        .override_usage("pyserve [serve] [OPTIONS]\n       pyserve check [OPTIONS]")
+        .subcommand_help_heading("Verbs")
+        .disable_help_subcommand(true)
+        .subcommand(verb(
+            "serve",
+            "Run the server; this is what happens without a verb",
+        ))
+        .subcommand(verb(
+            "check",
+            "Show every setting with its origin, and import the application",
+        ))
+        .args(SETTINGS.iter().map(argument))
+        .after_help(AFTER_HELP)
+        .max_term_width(100)
+}
+
+const AFTER_HELP: &str = "\
+Every option is a setting with three spellings: --max-body 1G on the command line,
+PYSERVE_MAX_BODY=1G in the environment, max_body = \"1G\" in pyserve.toml. The command line
+wins over the environment, the environment over the file. Repeatable settings take several
+values in a variable, with commas or spaces between them, and an array in the file. TIME is
+in seconds, or 500ms, 30s, 2m, 1h. Relative paths are below the chdir.
+
+Examples:
+  pyserve                                        serve what is found in this directory
+  pyserve --app hello.wsgi --bind 8000           a file, on every interface
+  pyserve --chdir site --app mysite.wsgi         a Django project
+  pyserve --app app:create_app() --workers 4     a Flask factory, in four processes
+  pyserve --static /=public                      files only, no Python
+  pyserve check --app mysite.wsgi                what would happen?
+
+Exit codes:
+  0  stopped cleanly          4  the application cannot be imported
+  2  wrong usage             69  cannot bind an address
+  3  workers keep dying      78  wrong settings
+  128+n  ended by signal n";
+
+fn argument(setting: &'static Setting) -> Arg {
+    let argument = Arg::new(setting.name)
+        .long(setting.flag())
+        .help(setting.full_help())
+        .help_heading(setting.heading)
+        .global(true);
+    if setting.is_switch() {
+        // `--dev=no` overrides a PYSERVE_DEV=yes.
+        return argument
+            .value_name("yes|no")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("yes");
+    }
+    let action = if setting.repeatable {
+        ArgAction::Append
+    } else {
+        ArgAction::Set
+    };
+    argument.value_name(setting.value_name).action(action)
+}
+
+fn flags(matches: &ArgMatches) -> Layer {
+    let mut layer = Layer::default();
+    for setting in SETTINGS {
+        if matches.value_source(setting.name) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        let values: Vec<String> = matches
+            .get_many::<String>(setting.name)
+            .map(|values| values.cloned().collect())
+            .unwrap_or_default();
+        layer.insert(setting, values, Origin::Flag(setting.flag()));
+    }
+    layer
+}
+
+/// `pyserve hello.wsgi` is what many try first; say how it is meant.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    let stray = match error.kind() {
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
+        _ => None,
+    };
+    let Some(ContextValue::String(stray)) = stray else {
+        return error;
+    };
+    if stray.starts_with('-') || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let hint = format!("an application is given as '--app {stray}'");
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![StyledStr::from(hint)]),
+    );
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Invocation, clap::Error> {
+        parse(["pyserve"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_table() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings_whatever_side_of_the_verb_they_stand_on() {
+        let check = |arguments: &[&str], verb: Verb, name: &str, expected: &str| {
+            let invocation = read(arguments).unwrap();
+            assert_eq!(invocation.verb, verb, "{arguments:?}");
+            let entry = invocation.flags.entry(name).unwrap();
+            assert_eq!(entry.values.join("|"), expected, "{arguments:?}");
+        };
+        check(&["--workers", "2"], Verb::Serve, "workers", "2");
+        check(&["--workers=2", "serve"], Verb::Serve, "workers", "2");
+        check(&["serve", "--workers", "2"], Verb::Serve, "workers", "2");
+        check(&["--workers", "2", "check"], Verb::Check, "workers", "2");
+        check(&["--bind", "1", "--bind", "2"], Verb::Serve, "bind", "1|2");
+        check(
+            &["check", "--max-body", "1G"],
+            Verb::Check,
+            "max_body",
+            "1G",
+        );
+        check(&["--dev"], Verb::Serve, "dev", "yes");
+        check(&["--dev=no"], Verb::Serve, "dev", "no");
+        check(&["--dev", "check"], Verb::Check, "dev", "yes");
+        let nothing = read(&[]).unwrap();
+        assert_eq!(
+            nothing,
+            Invocation {
+                verb: Verb::Serve,
+                flags: Layer::default()
+            }
+        );
+        assert_eq!(
+            read(&["--max-body", "1"])
+                .unwrap()
+                .flags
+                .entry("max_body")
+                .unwrap()
+                .origin
+                .to_string(),
+            "--max-body"
+        );
+    }
+
+    #[test]
+    fn slips_get_a_suggestion() {
+        let check = |arguments: &[&str], expected: &str| {
+            let error = read(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+            let text = error.to_string();
+            assert!(text.contains(expected), "{arguments:?}: {text}");
+        };
+        check(&["--wrokers", "2"], "'--workers'");
+        check(&["--max_body", "2"], "'--max-body'");
+        check(&["chek"], "'check'");
+        check(&["hello.wsgi"], "--app hello.wsgi");
+        check(&["serve", "hello.wsgi"], "--app hello.wsgi");
+        check(&["--workers"], "a value is required");
+        check(
+            &["--workers", "1", "--workers", "2"],
+            "cannot be used multiple times",
+        );
+    }
+
+    #[test]
+    fn help_shows_every_setting_and_version_the_version() {
+        let help = read(&["--help"]).unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+        let help = help.to_string();
+        for setting in SETTINGS {
+            assert!(
+                help.contains(&format!("--{}", setting.flag())),
+                "{}",
+                setting.name
+            );
+        }
+        assert!(help.contains("Exit codes:"));
+        let version = read(&["--version"]).unwrap_err().to_string();
+        assert_eq!(version, format!("pyserve {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
