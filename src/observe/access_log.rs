@@ -72,7 +72,7 @@ pub struct Entry<'a> {
 }
 
 /// Who made a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HandledBy {
     /// A file.
@@ -80,6 +80,7 @@ pub enum HandledBy {
     /// The application.
     App,
     /// The front itself: errors, redirects.
+    #[default]
     Front,
 }
 
@@ -97,9 +98,9 @@ impl AccessLog {
         }
     }
 
-    /// Whether there is a log at all, and an [`Entry`] is worth making.
-    pub fn is_on(&self) -> bool {
-        self.format != Format::Off
+    /// Whether there is no log, and no [`Entry`] worth making.
+    pub fn is_off(&self) -> bool {
+        self.format == Format::Off
     }
 
     /// Writes a line. Never waits; what does not fit into memory is lost, counted and told.
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn a_log_that_is_off_writes_nothing() {
         let log = AccessLog::new(Format::Off);
-        assert!(!log.is_on());
+        assert!(log.is_off());
         log.record(&entry());
         log.close();
     }
