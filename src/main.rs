@@ -1,1 +1,114 @@
-fn main() {}
+//! The `pyserve` command: parse, resolve, run, map the result to an exit code.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use pyserve::cli::{self, Invocation, Verb};
+use pyserve::config::{self, Config, ConfigError, Interpreter, Resolved, Surroundings};
+use pyserve::front::listener::{BindError, Listener};
+use pyserve::observe::logs;
+use pyserve::supervisor::{self, Outcome};
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => error.exit(),
+    };
+    match run(invocation) {
+        Ok(outcome) => {
+            if !outcome.last_words.is_empty() {
+                eprintln!("{}", outcome.last_words.trim_end());
+            }
+            ExitCode::from(&outcome)
+        }
+        Err(error) => {
+            eprintln!("pyserve: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// sysexits.h: 69 unavailable, 78 configuration; 1 for what the kernel refuses us.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error {
+        error if error.is::<ConfigError>() => 78,
+        error if error.is::<BindError>() => 69,
+        _ => 1,
+    }
+}
+
+fn run(invocation: Invocation) -> anyhow::Result<Outcome> {
+    let surroundings = Surroundings::of_this_process()?;
+    let resolved = config::load(invocation.flags, &surroundings)?;
+    logs::init(
+        resolved.config.log_format,
+        &resolved.config.log_level,
+        surroundings.is_terminal,
+    )
+    .map_err(anyhow::Error::msg)?;
+    for warning in &resolved.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let interpreter = resolved
+        .config
+        .app
+        .is_some()
+        .then(|| resolved.config.python.find())
+        .transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(resolved.config.front_threads)
+        .thread_name("pyserve-front")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the front")?;
+    match invocation.verb {
+        Verb::Serve => serve(&runtime, resolved.config, interpreter),
+        Verb::Check => check(&runtime, resolved, interpreter),
+    }
+}
+
+fn serve(
+    runtime: &tokio::runtime::Runtime,
+    config: Config,
+    interpreter: Option<Interpreter>,
+) -> anyhow::Result<Outcome> {
+    let listeners = config
+        .bind
+        .iter()
+        .map(Listener::bind)
+        .collect::<Result<Vec<_>, _>>()?;
+    runtime
+        .block_on(supervisor::serve(config, interpreter, listeners))
+        .context("cannot start")
+}
+
+fn check(
+    runtime: &tokio::runtime::Runtime,
+    resolved: Resolved,
+    interpreter: Option<Interpreter>,
+) -> anyhow::Result<Outcome> {
+    for (name, value, origin) in &resolved.origins {
+        println!("{name:<18} {value:<32} {origin}");
+    }
+    let Some(interpreter) = interpreter else {
+        println!("\nno application: static files only");
+        return Ok(Outcome {
+            code: 0,
+            last_words: String::new(),
+        });
+    };
+    let (facts, outcome) = runtime
+        .block_on(supervisor::check(resolved.config, interpreter))
+        .context("cannot check")?;
+    if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
+        println!(
+            "\npython             {} {} (from {})",
+            python.version, python.executable, facts.found
+        );
+        println!(
+            "application        {} {} imported in {} ms",
+            loaded.app, loaded.framework, loaded.import_ms
+        );
+    }
+    Ok(outcome)
+}

@@ -35,6 +35,9 @@ pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use trust::Trust;
 
+pub use crate::observe::access_log::Format as AccessLog;
+pub use crate::observe::logs::LogFormat;
+
 use crate::os::cgroup;
 use layers::Layer;
 use sizing::Machine;
@@ -112,26 +115,6 @@ pub struct Workers {
     pub count: u32,
     /// The arithmetic or the origin, in one line.
     pub reason: String,
-}
-
-/// Format of the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLog {
-    /// None.
-    Off,
-    /// The combined format of Apache and nginx.
-    Combined,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Format of log lines other than the access log's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object a line.
-    Json,
 }
 
 /// A [`Config`], with what is known about where it comes from.

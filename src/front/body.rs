@@ -1,0 +1,78 @@
+//! The body of every response that the front sends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::static_files::{Content, FileBody};
+use super::upstream::response_body::ResponseBody;
+
+/// A response body, wherever its bytes come from.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Bytes in memory.
+    Full(Bytes),
+    /// A file.
+    File(FileBody),
+    /// An upstream's answer.
+    Upstream(ResponseBody),
+    /// No bytes, and no statement about their number: the answer to a HEAD request whose
+    /// upstream did not say how long the body would be (RFC 9110 §8.6).
+    Unsaid,
+}
+
+impl From<Content> for Body {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Empty => Self::Empty,
+            Content::Bytes(bytes) => Self::Full(bytes),
+            Content::File(file) => Self::File(file),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty | Self::Unsaid => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::File(file) => Pin::new(file).poll_frame(context),
+            Self::Upstream(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::File(file) => file.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Unsaid => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::File(file) => file.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Unsaid => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Binds the addresses, accepts connections, and hands each to its own task.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, Deadlines, Socket, Stop};
+use super::request::Site;
+use super::request::context::Ends;
+use crate::config::{ListenAddress, Trust};
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed because descriptors or memory ran out: long enough
+/// not to spin, short enough that nobody notices once there are some again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot bind {address}: {reason}")]
+pub struct BindError {
+    address: String,
+    reason: String,
+}
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    socket: ListenSocket,
+    /// How clients reach it, with the port that the kernel chose for port 0.
+    pub address: ListenAddress,
+}
+
+#[derive(Debug)]
+enum ListenSocket {
+    Tcp(std::net::TcpListener),
+    Unix(StdUnixListener, UnlinkOnDrop),
+}
+
+/// Removes a Unix socket's path when the listener goes.
+#[derive(Debug)]
+struct UnlinkOnDrop(PathBuf);
+
+impl Drop for UnlinkOnDrop {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Binds and listens; a client that connects from now on waits to be accepted.
+    ///
+    /// # Errors
+    /// [`BindError`] with the remedy where there is one.
+    pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => bind_tcp(*address),
+            ListenAddress::Unix(path) => bind_unix(path),
+        };
+        bound.map_err(|error| BindError {
+            address: address.to_string(),
+            reason: remedy(&error, address),
+        })
+    }
+
+    /// Accepts until the connections are to drain.
+    ///
+    /// # Errors
+    /// What the kernel says about registering the socket.
+    pub async fn accept(
+        self,
+        site: Arc<Site>,
+        trust: Arc<Trust>,
+        deadlines: Deadlines,
+        stop: Stop,
+        tasks: TaskTracker,
+    ) -> io::Result<()> {
+        let listener = match self.socket {
+            ListenSocket::Tcp(socket) => Accept::Tcp(TcpListener::from_std(socket)?),
+            ListenSocket::Unix(socket, guard) => {
+                Accept::Unix(UnixListener::from_std(socket)?, guard)
+            }
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                // Cancel-safe: an accept that does not complete has taken nothing.
+                accepted = listener.accept() => accepted,
+                // Cancel-safe. Last, so that what the kernel holds ready is taken first.
+                () = stop.drain.cancelled() => return Ok(()),
+            };
+            match accepted {
+                Ok((socket, mut ends)) => {
+                    ends.trusted = trust.trusts(ends.peer_ip());
+                    let serve = connection::serve(
+                        Arc::clone(&site),
+                        socket,
+                        ends,
+                        deadlines,
+                        stop.clone(),
+                        tasks.clone(),
+                    );
+                    tasks.spawn(serve);
+                }
+                // The client gave up between its SYN and our accept.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::error!(address = %self.address, %error, "cannot accept connections");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+enum Accept {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "removes the path when the listener goes")] UnlinkOnDrop,
+    ),
+}
+
+impl Accept {
+    async fn accept(&self) -> io::Result<(Socket, Ends)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                // Small responses must not wait for the client's acknowledgement.
+                socket.set_nodelay(true)?;
+                let local = socket.local_addr().ok();
+                Ok((
+                    Socket::Tcp(socket),
+                    Ends {
+                        peer: Some(peer),
+                        local,
+                        trusted: false,
+                    },
+                ))
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _unnamed) = listener.accept().await?;
+                Ok((Socket::Unix(socket), Ends::default()))
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<Listener> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restarted server must not wait for the old one's connections to time out.
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let socket = std::net::TcpListener::from(socket);
+    let address = ListenAddress::Tcp(socket.local_addr()?);
+    Ok(Listener {
+        socket: ListenSocket::Tcp(socket),
+        address,
+    })
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let socket = match StdUnixListener::bind(path) {
+        // A socket that nobody listens on is left over from a server that was killed.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
+            std::fs::remove_file(path)?;
+            StdUnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    rustix::net::listen(&socket, BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let guard = UnlinkOnDrop(path.to_owned());
+    Ok(Listener {
+        socket: ListenSocket::Unix(socket, guard),
+        address: ListenAddress::Unix(path.to_owned()),
+    })
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    is_socket && refused
+}
+
+fn remedy(error: &io::Error, address: &ListenAddress) -> String {
+    match (error.kind(), address) {
+        (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_)) => {
+            "permission denied (run as root or use a port above 1023)".to_owned()
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => format!(
+            "permission denied for uid {} (choose a directory that it may write to)",
+            rustix::process::geteuid().as_raw()
+        ),
+        (io::ErrorKind::AddrInUse, _) => {
+            "address in use (another server runs there; stop it or choose another --bind)"
+                .to_owned()
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "this machine does not have that address".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,16 @@
+//! The HTTP front: owns listeners, connections, request queue and buffers. Asynchronous;
+//! nothing here blocks, and nothing here knows Python.
+//!
+//! ```text
+//! listener -> connection -> request -> static_files
+//!                                  \-> upstream
+//! ```
+
+pub mod body;
+pub mod connection;
+pub mod file_pool;
+pub mod listener;
+pub mod request;
+pub mod spelling;
+pub mod static_files;
+pub mod upstream;

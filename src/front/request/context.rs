@@ -1,0 +1,123 @@
+//! What is known about a request before anyone answers it: who it is, who sent it, over
+//! which connection.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, Method};
+
+/// What a log line says about a request.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// Names the request in every log line, in the response and for the application.
+    pub request_id: String,
+    /// Its method.
+    pub method: Method,
+    /// Its target as the client sent it, untrusted text.
+    pub target: Target,
+}
+
+/// A request target that prints with control characters escaped, so that it cannot forge
+/// a log line.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Target(pub String);
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_debug())
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    /// The client's address; `None` over a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Our address; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// Whether the settings trust the peer's `X-Request-ID` and forwarding headers.
+    pub trusted: bool,
+}
+
+impl Ends {
+    /// The client's address without port; `None` over a Unix socket.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+}
+
+/// Longest `X-Request-ID` taken over from a trusted peer.
+const LONGEST_ID: usize = 128;
+
+/// The request's id: the trusted peer's, if it is usable, else a new one.
+pub fn request_id(headers: &HeaderMap, trusted: bool) -> String {
+    let given = || {
+        let id = headers.get("x-request-id")?.to_str().ok()?;
+        let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte);
+        (!id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(usable)).then(|| id.to_owned())
+    };
+    trusted.then(given).flatten().unwrap_or_else(new_id)
+}
+
+/// 32 hexadecimal digits, unique in this process and, by its random start, elsewhere. It
+/// names a request; it is no secret.
+fn new_id() -> String {
+    static START: LazyLock<[u64; 2]> = LazyLock::new(|| {
+        [
+            RandomState::new().hash_one(0),
+            RandomState::new().hash_one(1),
+        ]
+    });
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // The finaliser of SplitMix64: a bijection, so that no two counts give one id.
+    let mut mixed = START[1].wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    let mut id = String::with_capacity(32);
+    for number in [START[0], mixed] {
+        for digit in (0..16).rev() {
+            id.push(char::from(
+                b"0123456789abcdef"[(number >> (digit * 4) & 0xF) as usize],
+            ));
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn an_id_is_taken_over_only_from_trusted_peers_and_only_if_usable() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_static("abc-1"));
+        assert_eq!(request_id(&headers, true), "abc-1");
+        assert_ne!(request_id(&headers, false), "abc-1");
+        for bad in ["", "a b", "a\"b", "é", &"x".repeat(129)] {
+            headers.insert(
+                "x-request-id",
+                HeaderValue::from_bytes(bad.as_bytes()).unwrap(),
+            );
+            assert_eq!(request_id(&headers, true).len(), 32, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 32));
+    }
+
+    #[test]
+    fn a_target_cannot_forge_a_log_line() {
+        assert_eq!(Target("/a\r\nb\x1b".into()).to_string(), "/a\\r\\nb\\u{1b}");
+    }
+}

@@ -1,0 +1,287 @@
+//! The CGI variables of a request (RFC 3875 §4.1, PEP 3333 "environ Variables"), encoded
+//! as every upstream takes them.
+//!
+//! Only this file maps header names to variable names: a field can become `HTTP_…` and
+//! nothing else, whatever it is called.
+
+use std::net::SocketAddr;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
+use http::{Version, request};
+use percent_encoding::percent_decode_str;
+use pyserve_wire::frames::REQUEST_HEADER;
+use pyserve_wire::vars;
+
+use super::context::Ends;
+use super::error::Rejection;
+
+/// What the variables say beyond the request's own head.
+pub struct Facts<'a> {
+    /// The connection.
+    pub ends: &'a Ends,
+    /// The authority that the request is for.
+    pub host: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// True length of the body in bytes; `None` where the request has none.
+    pub body_length: Option<u64>,
+}
+
+/// Builds a message: room for the upstream's header, then the variables.
+///
+/// # Errors
+/// [`Rejection`] if a value does not fit the encoding, which the limit on heads prevents.
+pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Rejection> {
+    let mut block = Block(Vec::with_capacity(1024));
+    block.0.resize(REQUEST_HEADER, 0);
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    block.push(b"REQUEST_METHOD", head.method.as_str().as_bytes())?;
+    block.push(b"SCRIPT_NAME", b"")?;
+    block.path(head.uri.path())?;
+    block.push(
+        b"QUERY_STRING",
+        head.uri.query().unwrap_or_default().as_bytes(),
+    )?;
+    block.push(b"REQUEST_URI", target.as_bytes())?;
+    block.push(b"RAW_URI", target.as_bytes())?;
+    block.push(b"SERVER_PROTOCOL", protocol(head.version).as_bytes())?;
+    block.push(b"REQUEST_SCHEME", b"http")?;
+    block.server(facts)?;
+    block.remote(facts.ends.peer)?;
+    if let Some(value) = head.headers.get(CONTENT_TYPE) {
+        block.push(b"CONTENT_TYPE", value.as_bytes())?;
+    }
+    if let Some(length) = facts.body_length {
+        block.push(
+            b"CONTENT_LENGTH",
+            itoa::Buffer::new().format(length).as_bytes(),
+        )?;
+    }
+    if !facts.host.is_empty() {
+        block.push(b"HTTP_HOST", facts.host.as_bytes())?;
+    }
+    block.push(b"HTTP_X_REQUEST_ID", facts.request_id.as_bytes())?;
+    block.fields(head)?;
+    Ok(block.0)
+}
+
+/// The protocol as CGI spells it.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+struct Block(Vec<u8>);
+
+impl Block {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), Rejection> {
+        vars::push(&mut self.0, key, value)
+            .map_err(|_too_long| Rejection::BadRequest("a header field is too long"))
+    }
+
+    /// PEP 3333 and RFC 3875 §4.1.5: decoded once; `%2F` becomes `/`, other bytes stay as
+    /// they are. `REQUEST_URI` keeps the raw form.
+    fn path(&mut self, raw: &str) -> Result<(), Rejection> {
+        let raw = if raw.is_empty() { "/" } else { raw };
+        let decoded: std::borrow::Cow<'_, [u8]> = percent_decode_str(raw).into();
+        if decoded.contains(&0) {
+            return Err(Rejection::BadRequest("the path contains a NUL"));
+        }
+        self.push(b"PATH_INFO", &decoded)
+    }
+
+    /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, also on a Unix socket.
+    fn server(&mut self, facts: &Facts<'_>) -> Result<(), Rejection> {
+        let local = facts.ends.local;
+        let name = host_without_port(facts.host);
+        if name.is_empty() {
+            let name = local.map_or_else(
+                || "localhost".to_owned(),
+                |local| local.ip().to_canonical().to_string(),
+            );
+            self.push(b"SERVER_NAME", name.as_bytes())?;
+        } else {
+            self.push(b"SERVER_NAME", name.as_bytes())?;
+        }
+        let port = local.map_or(80, |local| local.port());
+        self.push(b"SERVER_PORT", itoa::Buffer::new().format(port).as_bytes())
+    }
+
+    fn remote(&mut self, peer: Option<SocketAddr>) -> Result<(), Rejection> {
+        let Some(peer) = peer else {
+            // A peer on a Unix socket has no address (RFC 3875 §4.1.8 wants the variable).
+            return self.push(b"REMOTE_ADDR", b"");
+        };
+        self.push(
+            b"REMOTE_ADDR",
+            peer.ip().to_canonical().to_string().as_bytes(),
+        )?;
+        self.push(
+            b"REMOTE_PORT",
+            itoa::Buffer::new().format(peer.port()).as_bytes(),
+        )
+    }
+
+    fn fields(&mut self, head: &request::Parts) -> Result<(), Rejection> {
+        let mut key = Vec::with_capacity(64);
+        for name in head.headers.keys() {
+            if !becomes_variable(name) {
+                continue;
+            }
+            key.clear();
+            key.extend_from_slice(b"HTTP_");
+            key.extend(name.as_str().bytes().map(|byte| match byte {
+                b'-' => b'_',
+                byte => byte.to_ascii_uppercase(),
+            }));
+            let mut values = head.headers.get_all(name).iter();
+            let first = values.next().map_or(&b""[..], |value| value.as_bytes());
+            let mut rest = values.peekable();
+            if rest.peek().is_none() {
+                self.push(&key, first)?;
+                continue;
+            }
+            // RFC 9110 §5.3, and RFC 6265 §5.4 for cookies.
+            let separator: &[u8] = if name == COOKIE { b"; " } else { b"," };
+            let mut joined = first.to_vec();
+            for value in rest {
+                joined.extend_from_slice(separator);
+                joined.extend_from_slice(value.as_bytes());
+            }
+            self.push(&key, &joined)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fields that have a variable of their own, or would say something untrue once the body
+/// has been read, do not become `HTTP_…`. Nor do names with anything but letters, digits
+/// and hyphens: `X_Forwarded_For` and `X-Forwarded-For` would become the same variable
+/// (nginx: `underscores_in_headers off`, `ignore_invalid_headers on`).
+fn becomes_variable(name: &HeaderName) -> bool {
+    const OWN: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_LENGTH, HOST, TRANSFER_ENCODING];
+    !OWN.contains(name)
+        && name != "x-request-id"
+        && name
+            .as_str()
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn host_without_port(host: &str) -> &str {
+    if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
+        return &host[..=end];
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use std::collections::HashMap;
+
+    fn built(request: request::Builder, ends: Ends, host: &str) -> HashMap<String, String> {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let facts = Facts {
+            ends: &ends,
+            host,
+            request_id: "id",
+            body_length: None,
+        };
+        let message = build(&head, &facts).unwrap();
+        vars::pairs(&message[REQUEST_HEADER..])
+            .map(|pair| {
+                let (key, value) = pair.unwrap();
+                let text = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect();
+                (text(key), text(value))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_path_is_decoded_once_and_the_raw_form_kept() {
+        let environ = built(
+            Request::get("/caf%C3%A9%2Fa;b+c//d%252e?q=%20"),
+            Ends::default(),
+            "",
+        );
+        assert_eq!(environ["PATH_INFO"], "/caf\u{c3}\u{a9}/a;b+c//d%2e");
+        assert_eq!(environ["REQUEST_URI"], "/caf%C3%A9%2Fa;b+c//d%252e?q=%20");
+        assert_eq!(environ["QUERY_STRING"], "q=%20");
+        assert_eq!(environ["SCRIPT_NAME"], "");
+    }
+
+    #[test]
+    fn only_plain_names_become_variables_and_duplicates_are_joined() {
+        let request = Request::get("/")
+            .header("x_forwarded_for", "1.2.3.4")
+            .header("x.y", "dot")
+            .header("content-type", "a/b")
+            .header("content-length", "7")
+            .header("x-a", "1")
+            .header("x-a", "2")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("transfer-encoding", "chunked");
+        let environ = built(request, Ends::default(), "h:1");
+        assert_eq!(environ["HTTP_X_A"], "1,2");
+        assert_eq!(environ["HTTP_COOKIE"], "a=1; b=2");
+        assert_eq!(environ["CONTENT_TYPE"], "a/b");
+        assert_eq!(environ["HTTP_HOST"], "h:1");
+        for absent in [
+            "HTTP_X_FORWARDED_FOR",
+            "HTTP_X.Y",
+            "HTTP_CONTENT_TYPE",
+            "HTTP_CONTENT_LENGTH",
+            "HTTP_TRANSFER_ENCODING",
+            "CONTENT_LENGTH",
+        ] {
+            assert!(!environ.contains_key(absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn addresses_come_apart_and_are_never_empty_where_they_must_not_be() {
+        let ends = Ends {
+            peer: Some("[::ffff:10.1.2.3]:4444".parse().unwrap()),
+            local: Some("[::1]:8000".parse().unwrap()),
+            trusted: false,
+        };
+        let environ = built(Request::get("/"), ends, "");
+        assert_eq!(environ["REMOTE_ADDR"], "10.1.2.3");
+        assert_eq!(environ["REMOTE_PORT"], "4444");
+        assert_eq!(
+            (&*environ["SERVER_NAME"], &*environ["SERVER_PORT"]),
+            ("::1", "8000")
+        );
+        let environ = built(Request::get("/"), Ends::default(), "");
+        assert_eq!(environ["REMOTE_ADDR"], "");
+        assert_eq!(
+            (&*environ["SERVER_NAME"], &*environ["SERVER_PORT"]),
+            ("localhost", "80")
+        );
+        let environ = built(Request::get("/"), ends, "[fe80::1]:99");
+        assert_eq!(environ["SERVER_NAME"], "[fe80::1]");
+    }
+
+    #[test]
+    fn a_nul_in_the_path_is_refused() {
+        let (head, ()) = Request::get("/a%00b").body(()).unwrap().into_parts();
+        let facts = Facts {
+            ends: &Ends::default(),
+            host: "",
+            request_id: "",
+            body_length: None,
+        };
+        assert!(build(&head, &facts).is_err());
+    }
+}

@@ -1,0 +1,319 @@
+//! Turns what went wrong into what the client gets: the only place that picks an error
+//! status. It writes the small plain page and the log line, once, with the request's id.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::context::Identity;
+use super::limits::{MAX_HEAD, MAX_TARGET};
+use crate::front::body::Body;
+use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
+use crate::front::upstream::Failure;
+
+/// Why a request is not answered as it asks.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The client broke a rule of HTTP.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// The request target is too long.
+    #[error("the request target has {length} bytes (limit {MAX_TARGET})")]
+    TargetTooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The head is too large.
+    #[error(
+        "the request head has {total} bytes (limit {MAX_HEAD}); its biggest field is {biggest} with {length} bytes"
+    )]
+    HeadTooLarge {
+        /// Bytes of the whole head.
+        total: usize,
+        /// Name of the biggest field.
+        biggest: String,
+        /// Length of its value in bytes.
+        length: usize,
+    },
+    /// The body is longer than `--max-body`.
+    #[error("the request body is longer than {limit} bytes (the limit is set by --max-body)")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The client stopped sending its body.
+    #[error("the client sent nothing of its body for {seconds} s (--body-timeout)")]
+    BodyTimeout {
+        /// How long, in seconds.
+        seconds: f32,
+    },
+    /// The client broke off inside its body, or its chunks are malformed.
+    #[error("the request body is broken: {0}")]
+    BodyBroken(String),
+    /// There is no room for the body.
+    #[error("cannot spool the request body in {directory}: {error}")]
+    Spool {
+        /// The directory.
+        directory: String,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// No location and no application answers this path.
+    #[error("no location and no application for this path")]
+    NotFound,
+    /// A static file cannot be sent.
+    #[error("static file: {0:?}")]
+    Static(StaticError),
+    /// The upstream has no answer.
+    #[error(transparent)]
+    Upstream(#[from] Failure),
+    /// We panicked.
+    #[error("internal error: {0}")]
+    Panic(String),
+}
+
+struct Verdict {
+    status: StatusCode,
+    /// What the page says, for the client's eyes.
+    words: &'static str,
+    /// Whether the connection cannot go on, because the rest of the request is unread.
+    close: bool,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Rejection {
+    /// The response that the client gets; the log gets its line.
+    pub fn into_response(self, identity: &Identity) -> Response<Body> {
+        let verdict = self.verdict();
+        self.log(verdict.status, identity);
+        let mut response = Response::new(Body::Full(self.page(&verdict, identity)));
+        *response.status_mut() = verdict.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if verdict.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some((name, value)) = verdict.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+
+    fn verdict(&self) -> Verdict {
+        let verdict = |status, words| Verdict {
+            status,
+            words,
+            close: false,
+            header: None,
+        };
+        let closing = |status, words| Verdict {
+            status,
+            words,
+            close: true,
+            header: None,
+        };
+        let later = |words| Verdict {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            words,
+            close: false,
+            header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+        };
+        match self {
+            Self::BadRequest(_) => closing(
+                StatusCode::BAD_REQUEST,
+                "Your browser sent a request that this server cannot understand.",
+            ),
+            Self::TargetTooLong { .. } => {
+                closing(StatusCode::URI_TOO_LONG, "The address is too long.")
+            }
+            Self::HeadTooLarge { .. } => closing(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The request's header fields, perhaps its cookies, are too large.",
+            ),
+            Self::BodyTooLarge { .. } => closing(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "What you sent is larger than this server accepts.",
+            ),
+            Self::BodyTimeout { .. } => closing(
+                StatusCode::REQUEST_TIMEOUT,
+                "The request did not arrive in time.",
+            ),
+            Self::BodyBroken(_) => {
+                closing(StatusCode::BAD_REQUEST, "The request did not arrive whole.")
+            }
+            Self::Spool { .. } => closing(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "This server has no room for what you sent.",
+            ),
+            Self::NotFound => verdict(StatusCode::NOT_FOUND, "There is nothing at this address."),
+            Self::Panic(_) => verdict(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "This server made a mistake.",
+            ),
+            Self::Static(error) => static_verdict(error),
+            Self::Upstream(failure) => match failure {
+                Failure::QueueFull { .. } | Failure::QueueTimeout { .. } => {
+                    later("This server is busy. Please try again in a moment.")
+                }
+                Failure::Stopping => Verdict {
+                    close: true,
+                    ..later("This server is restarting. Please try again in a moment.")
+                },
+                Failure::WorkerLost { .. } | Failure::BadAnswer(_) | Failure::Transport(_) => {
+                    verdict(
+                        StatusCode::BAD_GATEWAY,
+                        "The application broke off while it worked on your request.",
+                    )
+                }
+                Failure::Application { .. } => verdict(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The application made a mistake.",
+                ),
+            },
+        }
+    }
+
+    fn log(&self, status: StatusCode, identity: &Identity) {
+        let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
+        let status = status.as_u16();
+        match self {
+            // The host has logged the traceback, the pool the loss.
+            Self::Upstream(Failure::Application { .. } | Failure::WorkerLost { .. }) => {}
+            Self::Static(error) => match error {
+                StaticError::Io(error) => {
+                    tracing::error!(request_id = %id, %method, %path, status, %error, "cannot read a static file")
+                }
+                _ => {
+                    tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
+                }
+            },
+            Self::Upstream(_) | Self::Spool { .. } => {
+                tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request not served")
+            }
+            Self::Panic(_) => {
+                tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
+            }
+            Self::NotFound => {
+                tracing::debug!(request_id = %id, %method, %path, status, "not found")
+            }
+            Self::BadRequest(_)
+            | Self::TargetTooLong { .. }
+            | Self::HeadTooLarge { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTimeout { .. }
+            | Self::BodyBroken(_) => {
+                tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
+            }
+        }
+    }
+
+    fn page(&self, verdict: &Verdict, identity: &Identity) -> Bytes {
+        let code = verdict.status.as_u16();
+        let reason = verdict.status.canonical_reason().unwrap_or_default();
+        let words = verdict.words;
+        let detail = match self {
+            Self::Upstream(Failure::Application { traceback, .. }) if !traceback.is_empty() => {
+                format!("<pre>{}</pre>\n", escaped(traceback))
+            }
+            _ => String::new(),
+        };
+        let id = escaped(&identity.request_id);
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {reason}</title></head>\n\
+             <body><h1>{code} {reason}</h1>\n<p>{words}</p>\n{detail}<p><small>Request {id}</small></p></body></html>\n"
+        )
+        .into()
+    }
+}
+
+fn static_verdict(error: &StaticError) -> Verdict {
+    let verdict = |status, words| Verdict {
+        status,
+        words,
+        close: false,
+        header: None,
+    };
+    match error {
+        StaticError::NotFound => {
+            verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
+        }
+        StaticError::Forbidden => {
+            verdict(StatusCode::FORBIDDEN, "This server may not read that file.")
+        }
+        StaticError::BadPath(_) => verdict(
+            StatusCode::BAD_REQUEST,
+            "Your browser sent an address that this server cannot understand.",
+        ),
+        StaticError::PreconditionFailed => verdict(
+            StatusCode::PRECONDITION_FAILED,
+            "The file has changed meanwhile.",
+        ),
+        StaticError::Io(_) => verdict(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "This server cannot read that file.",
+        ),
+        StaticError::MethodNotAllowed => Verdict {
+            header: Some((ALLOW, HeaderValue::from_static(ALLOWED))),
+            ..verdict(StatusCode::METHOD_NOT_ALLOWED, "Files can only be read.")
+        },
+        StaticError::RedirectToDirectory(location) => Verdict {
+            header: HeaderValue::from_str(location)
+                .ok()
+                .map(|location| (LOCATION, location)),
+            ..verdict(
+                StatusCode::MOVED_PERMANENTLY,
+                "The address of this directory ends in a slash.",
+            )
+        },
+    }
+}
+
+/// Text for the inside of an HTML element.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rejection: Rejection, status: u16) -> Response<Body> {
+        let response = rejection.into_response(&Identity::default());
+        assert_eq!(response.status().as_u16(), status);
+        response
+    }
+
+    #[test]
+    fn a_busy_server_says_when_to_come_back() {
+        let response = check(Failure::QueueFull { limit: 3 }.into(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn an_unread_body_closes_the_connection() {
+        let response = check(Rejection::BodyTooLarge { limit: 1 }, 413);
+        assert_eq!(response.headers()[CONNECTION], "close");
+    }
+
+    #[test]
+    fn a_traceback_is_shown_only_if_there_is_one_and_escaped() {
+        let page = |traceback: &str| {
+            let failure = Failure::Application {
+                worker: 0,
+                traceback: traceback.to_owned(),
+            };
+            match check(failure.into(), 500).into_body() {
+                Body::Full(page) => String::from_utf8(page.to_vec()).unwrap(),
+                _ => panic!("a page"),
+            }
+        };
+        assert!(!page("").contains("<pre>"));
+        assert!(page("File <x>").contains("<pre>File &lt;x&gt;</pre>"));
+    }
+}

@@ -1,0 +1,272 @@
+//! What a request's head must be before anyone looks at what it asks for.
+//!
+//! hyper refuses malformed lines, bad lengths, obs-fold and wrong chunks by itself. Here is
+//! what it leaves to us: the size of the head, with a log line that names the culprit, and
+//! the rules that decide where a request ends and whom it is for.
+
+use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{Method, Version, request};
+
+use super::error::Rejection;
+
+/// Longest head in bytes: request line and header fields. uWSGI's default of 4096 is the
+/// best-known cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is our default.
+/// It fits into the 65,535 bytes that the uwsgi protocol can carry.
+pub const MAX_HEAD: usize = 64 << 10;
+/// What hyper may buffer before it gives up by itself, above [`MAX_HEAD`] so that a head
+/// that is too long can still be read, and its biggest field be named.
+pub const PARSER_LIMIT: usize = 4 * MAX_HEAD;
+/// Longest request target in bytes: nginx's limit for one line of a head is 8 KiB, uWSGI's
+/// whole block 4 to 64 KiB.
+pub const MAX_TARGET: usize = 32 << 10;
+
+/// Checks a head, and finds the authority that the request is for: that of an
+/// absolute-form target or of HTTP/2's `:authority`, else the `Host` field.
+///
+/// # Errors
+/// The [`Rejection`] that the client gets.
+pub fn check(head: &request::Parts) -> Result<String, Rejection> {
+    check_size(head)?;
+    check_target(head)?;
+    check_framing(head)?;
+    check_unique(head)?;
+    host(head)
+}
+
+fn check_size(head: &request::Parts) -> Result<(), Rejection> {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        return Err(Rejection::TargetTooLong { length: target });
+    }
+    let field = |name: &str, value: &[u8]| name.len() + value.len() + 4;
+    let fields = head
+        .headers
+        .iter()
+        .map(|(name, value)| field(name.as_str(), value.as_bytes()));
+    let total = target + fields.sum::<usize>();
+    if total <= MAX_HEAD {
+        return Ok(());
+    }
+    let biggest = head
+        .headers
+        .iter()
+        .max_by_key(|(name, value)| field(name.as_str(), value.as_bytes()));
+    let (biggest, length) = biggest.map_or(("", 0), |(name, value)| {
+        (name.as_str(), value.as_bytes().len())
+    });
+    Err(Rejection::HeadTooLarge {
+        total,
+        biggest: biggest.to_owned(),
+        length,
+    })
+}
+
+/// RFC 9112 §3.2: which form of target goes with which method.
+fn check_target(head: &request::Parts) -> Result<(), Rejection> {
+    if head.method == Method::CONNECT {
+        return Err(Rejection::BadRequest("CONNECT is for proxies"));
+    }
+    let uri = &head.uri;
+    match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
+        Some("*") if head.method == Method::OPTIONS => {}
+        Some(target) if target.starts_with('/') => {}
+        // An absolute-form target may have an empty path with a query behind it.
+        Some(_) if uri.scheme().is_some() => {}
+        _ => return Err(Rejection::BadRequest("the request target is not a path")),
+    }
+    if let Some(scheme) = uri.scheme_str() {
+        if scheme != "http" && scheme != "https" {
+            return Err(Rejection::BadRequest(
+                "the scheme of the request target is not http",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9112 §6.1: the one transfer coding we take is `chunked`, once. hyper looks at the
+/// last coding only and would pass `gzip, chunked` on.
+fn check_framing(head: &request::Parts) -> Result<(), Rejection> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Rejection::BadRequest(
+                "the only transfer coding accepted is chunked",
+            ));
+        }
+        if head.version == Version::HTTP_2 {
+            return Err(Rejection::BadRequest("HTTP/2 has no transfer codings"));
+        }
+    }
+    Ok(())
+}
+
+/// Fields that two readers could understand differently if they came twice.
+fn check_unique(head: &request::Parts) -> Result<(), Rejection> {
+    for name in [HOST, CONTENT_TYPE] {
+        if head.headers.get_all(name).iter().nth(1).is_some() {
+            return Err(Rejection::BadRequest("Host or Content-Type is given twice"));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2: a 1.1 request without `Host`, or with a bad one, gets a 400; the
+/// authority of the target wins over the field. RFC 9113 §8.3.1: both must agree.
+fn host(head: &request::Parts) -> Result<String, Rejection> {
+    const BAD: Rejection = Rejection::BadRequest("the Host field is not a host");
+    let field = match head.headers.get(HOST) {
+        None => None,
+        Some(field) => Some(valid_host(field.as_bytes()).ok_or(BAD)?),
+    };
+    match (head.uri.authority(), field) {
+        (Some(authority), field) => {
+            let target = valid_host(authority.as_str().as_bytes()).ok_or(BAD)?;
+            if head.version == Version::HTTP_2 && field.is_some_and(|field| field != target) {
+                return Err(Rejection::BadRequest("Host and :authority differ"));
+            }
+            Ok(target.to_owned())
+        }
+        (None, Some(field)) => Ok(field.to_owned()),
+        (None, None) if head.version == Version::HTTP_11 || head.version == Version::HTTP_2 => {
+            Err(Rejection::BadRequest("the request names no host"))
+        }
+        (None, None) => Ok(String::new()),
+    }
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110 §7.2, which may be empty; no user information.
+fn valid_host(bytes: &[u8]) -> Option<&str> {
+    let host = str::from_utf8(bytes).ok()?;
+    if host.is_empty() {
+        return Some(host);
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
+    if !host.bytes().all(allowed) {
+        return None;
+    }
+    host.parse::<Authority>().is_ok().then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn checked(build: impl FnOnce(request::Builder) -> request::Builder) -> Result<String, String> {
+        let (head, ()) = build(Request::builder()).body(()).unwrap().into_parts();
+        check(&head).map_err(|rejection| rejection.to_string())
+    }
+
+    #[test]
+    fn the_authority_of_the_target_wins_over_the_host_field() {
+        let host = checked(|r| r.uri("http://a.example:80/x").header("host", "b.example"));
+        assert_eq!(host.unwrap(), "a.example:80");
+        assert_eq!(
+            checked(|r| r.uri("/x").header("host", "b.example")).unwrap(),
+            "b.example"
+        );
+        assert_eq!(
+            checked(|r| r.uri("/").version(Version::HTTP_10)).unwrap(),
+            ""
+        );
+    }
+
+    #[test]
+    fn bad_heads_are_refused() {
+        for (what, result) in [
+            ("no host", checked(|r| r.uri("/"))),
+            (
+                "two hosts",
+                checked(|r| r.uri("/").header("host", "a").header("host", "a")),
+            ),
+            (
+                "user in host",
+                checked(|r| r.uri("/").header("host", "u@a")),
+            ),
+            (
+                "space in host",
+                checked(|r| r.uri("/").header("host", "a b")),
+            ),
+            (
+                "slash in host",
+                checked(|r| r.uri("/").header("host", "a/b")),
+            ),
+            (
+                "authority form",
+                checked(|r| r.uri("a.example:80").header("host", "a")),
+            ),
+            ("star", checked(|r| r.uri("*").header("host", "a"))),
+            (
+                "connect",
+                checked(|r| r.method("CONNECT").uri("a:80").header("host", "a")),
+            ),
+            ("ftp", checked(|r| r.uri("ftp://a/").header("host", "a"))),
+            (
+                "gzip, chunked",
+                checked(|r| {
+                    r.uri("/")
+                        .header("host", "a")
+                        .header("transfer-encoding", "gzip, chunked")
+                }),
+            ),
+            (
+                "chunked twice",
+                checked(|r| {
+                    r.uri("/")
+                        .header("host", "a")
+                        .header("transfer-encoding", "chunked")
+                        .header("transfer-encoding", "chunked")
+                }),
+            ),
+            (
+                "two types",
+                checked(|r| {
+                    r.uri("/")
+                        .header("host", "a")
+                        .header("content-type", "a/b")
+                        .header("content-type", "a/b")
+                }),
+            ),
+            (
+                "two authorities",
+                checked(|r| {
+                    r.version(Version::HTTP_2)
+                        .uri("http://a/")
+                        .header("host", "b")
+                }),
+            ),
+        ] {
+            assert!(result.is_err(), "{what}");
+        }
+        assert!(checked(|r| r.method("OPTIONS").uri("*").header("host", "a")).is_ok());
+        assert!(checked(|r| r.uri("/").header("host", "[::1]:8000")).is_ok());
+        assert!(
+            checked(|r| r
+                .uri("/")
+                .header("host", "a")
+                .header("transfer-encoding", "Chunked"))
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_names_its_biggest_field() {
+        let result = checked(|r| {
+            r.uri("/")
+                .header("host", "a")
+                .header("cookie", "c".repeat(60_000))
+                .header("x-more", "m".repeat(6_000))
+        });
+        assert!(result.unwrap_err().contains("cookie"));
+        let result = checked(|r| {
+            r.uri(format!("/{}", "p".repeat(40_000)))
+                .header("host", "a")
+        });
+        assert!(result.unwrap_err().contains("40001"));
+    }
+}

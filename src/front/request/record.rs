@@ -1,0 +1,235 @@
+//! One request's line in the access log, from its first byte to the last byte of its
+//! response, or to the moment in which the client left (status 499, as nginx says).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::context::{Ends, Identity};
+use super::environ::protocol;
+use crate::front::body::Body;
+use crate::front::connection::InUse;
+use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+
+/// What nginx logs for a client that left before its response was complete.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A request that is being answered.
+pub struct Record {
+    log: Arc<AccessLog>,
+    identity: Arc<Identity>,
+    ends: Ends,
+    version: Version,
+    headers: Kept,
+    began: Instant,
+    time: SystemTime,
+    status: u16,
+    bytes: u64,
+    answer: Answer,
+}
+
+/// What the log says about who answered.
+#[derive(Default)]
+pub struct Answer {
+    /// Which part of pyserve did.
+    pub by: HandledBy,
+    /// The worker, if one ran it.
+    pub worker: Option<u32>,
+    /// Time from arrival until a worker thread took it.
+    pub queue: Option<Duration>,
+    /// Time in the application.
+    pub app: Option<Duration>,
+}
+
+/// Header values that the log shows.
+#[derive(Default)]
+struct Kept {
+    authorization: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Record {
+    /// Begins the record of a request.
+    pub fn begin(
+        log: &Arc<AccessLog>,
+        identity: &Arc<Identity>,
+        ends: &Ends,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Self {
+        let keep = |name: HeaderName| headers.get(name).cloned();
+        let headers = match log.is_off() {
+            true => Kept::default(),
+            false => Kept {
+                authorization: keep(AUTHORIZATION),
+                host: keep(HOST),
+                referer: keep(REFERER),
+                user_agent: keep(USER_AGENT),
+            },
+        };
+        Self {
+            log: Arc::clone(log),
+            identity: Arc::clone(identity),
+            ends: *ends,
+            version,
+            headers,
+            began: Instant::now(),
+            time: SystemTime::now(),
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            answer: Answer::default(),
+        }
+    }
+
+    /// When the request's head was complete.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Says who answered.
+    pub fn answered(&mut self, answer: Answer) {
+        self.answer = answer;
+    }
+
+    /// The response leaves: the record goes with its body.
+    pub fn follow(mut self, status: StatusCode, body: Body, in_use: InUse) -> RecordedBody {
+        self.status = status.as_u16();
+        let bodiless = self.identity.method == Method::HEAD
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        RecordedBody {
+            body,
+            record: self,
+            whole: bodiless,
+            _in_use: in_use,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.log.is_off() {
+            return;
+        }
+        let text =
+            |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
+        self.log.record(&Entry {
+            remote: self.ends.peer_ip(),
+            time: self.time,
+            method: self.identity.method.as_str(),
+            target: self.identity.target.0.as_bytes(),
+            protocol: protocol(self.version),
+            status: self.status,
+            bytes: self.bytes,
+            user: self
+                .headers
+                .authorization
+                .as_ref()
+                .and_then(basic_user)
+                .as_deref(),
+            host: text(&self.headers.host).as_deref(),
+            referer: text(&self.headers.referer).as_deref(),
+            user_agent: text(&self.headers.user_agent).as_deref(),
+            request_id: &self.identity.request_id,
+            duration: self.began.elapsed(),
+            queue: self.answer.queue,
+            app: self.answer.app,
+            worker: self.answer.worker,
+            handled_by: self.answer.by,
+        });
+    }
+}
+
+/// The user name of RFC 7617's Basic scheme, which is what nginx logs as the user.
+fn basic_user(authorization: &HeaderValue) -> Option<Vec<u8>> {
+    let (scheme, credentials) = authorization.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let mut user = BASE64_STANDARD.decode(credentials.trim()).ok()?;
+    user.truncate(user.iter().position(|byte| *byte == b':')?);
+    Some(user)
+}
+
+/// A response body that counts its bytes, and closes the record when it goes.
+pub struct RecordedBody {
+    body: Body,
+    record: Record,
+    /// Whether everything that was promised has been handed to the connection.
+    whole: bool,
+    _in_use: InUse,
+}
+
+impl http_body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.whole |= this.body.is_end_stream();
+            }
+            // An error is ours or the application's, and logged where it happened.
+            Poll::Ready(None | Some(Err(_))) => this.whole = true,
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RecordedBody {
+    fn drop(&mut self) {
+        if !self.whole && !self.body.is_end_stream() {
+            self.record.status = CLIENT_CLOSED_REQUEST;
+        }
+        if let Body::Upstream(body) = &self.body {
+            if let Some(app_time) = body.app_time() {
+                self.record.answer.app = Some(app_time);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_basic_authorization_is_found() {
+        for (value, expected) in [
+            ("Basic dXNlcjpwYXNz", Some(&b"user"[..])),
+            ("basic dXNlcjo=", Some(b"user")),
+            ("Bearer dXNlcjpwYXNz", None),
+            ("Basic dXNlcg==", None),
+            ("Basic !", None),
+        ] {
+            let user = basic_user(&HeaderValue::from_static(value));
+            assert_eq!(user.as_deref(), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Sends the application's header names as it spelt them.
+//!
+//! Names are case-insensitive (RFC 9110 §5.1), but people compare and broken clients exist,
+//! so `ETag` should not become `Etag`. hyper writes title case by itself, and any other
+//! spelling from a private extension that only its own parser makes. So a spelling that is
+//! seen for the first time is read once by hyper's parser from a request made up here, and
+//! the extension it attaches is kept and copied into responses.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+
+/// Most sets of names kept. An application has a handful; one that makes up names for each
+/// response gets title case beyond this.
+const MOST_SETS: usize = 256;
+
+/// The spellings seen so far.
+#[derive(Debug, Default)]
+pub struct Spellings(RwLock<HashMap<Vec<Bytes>, Extensions>>);
+
+impl Spellings {
+    /// Has these names, all of them not in title case, written as they are.
+    pub fn apply(&self, names: &[Bytes], extensions: &mut Extensions) {
+        if names.is_empty() {
+            return;
+        }
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spelling) = known.get(names) {
+            extensions.extend(spelling.clone());
+            return;
+        }
+        let full = known.len() >= MOST_SETS;
+        drop(known);
+        if let (false, Some(spelling)) = (full, learn(names)) {
+            extensions.extend(spelling.clone());
+            // The names are slices of a response; what is kept must not hold it in memory.
+            let names = names
+                .iter()
+                .map(|name| Bytes::copy_from_slice(name))
+                .collect();
+            self.0
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(names, spelling);
+        }
+    }
+}
+
+/// Has hyper's parser read a request with these names.
+fn learn(names: &[Bytes]) -> Option<Extensions> {
+    let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+    for name in names {
+        head.extend_from_slice(name);
+        head.extend_from_slice(b": 0\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    let seen = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&seen);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        *keep.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(std::mem::take(request.extensions_mut()));
+        std::future::ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
+    });
+    let mut parser = http1::Builder::new();
+    parser.preserve_header_case(true).header_read_timeout(None);
+    let connection = parser.serve_connection(Memory { head, read: 0 }, service);
+    // Everything is in memory, so one poll goes as far as is needed.
+    let _done = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
+    seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// A connection that gives the bytes of a head and swallows the answer.
+struct Memory {
+    head: Vec<u8>,
+    read: usize,
+}
+
+impl Read for Memory {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = &self.head[self.read..];
+        let length = rest.len().min(into.remaining());
+        into.put_slice(&rest[..length]);
+        self.read += length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Memory {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spelling_is_learnt_once_and_found_again() {
+        let spellings = Spellings::default();
+        for _ in 0..2 {
+            let mut extensions = Extensions::new();
+            spellings.apply(
+                &[Bytes::from_static(b"ETag"), Bytes::from_static(b"x-lower")],
+                &mut extensions,
+            );
+            assert!(
+                !extensions.is_empty(),
+                "hyper's parser attached its spelling"
+            );
+        }
+        assert_eq!(spellings.0.read().unwrap().len(), 1);
+    }
+}

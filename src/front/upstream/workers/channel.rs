@@ -1,0 +1,330 @@
+//! Reads the replies of one worker thread and hands each to whoever waits for it.
+//!
+//! A response that is complete when its head is read (the usual case: worker threads send
+//! page and end in one write) is delivered whole; any other is delivered with its head and
+//! then fed piece by piece, see [`crate::front::upstream::response_body`].
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pyserve_wire::control::Loaded;
+use pyserve_wire::frames::{self, ReplyKind};
+use pyserve_wire::vars;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{Event, Shared};
+use crate::front::upstream::response_body::{Feed, ResponseBody};
+use crate::front::upstream::{Failure, Response};
+
+/// Bytes asked for in one read: a typical page with its frames in one go.
+const READ: usize = 64 << 10;
+
+/// One channel, and what is known about the reply that runs over it.
+pub(super) struct Channel {
+    shared: Arc<Shared>,
+    worker: u32,
+    thread: usize,
+    socket: UnixStream,
+    buffer: BytesMut,
+    reply: Reply,
+}
+
+/// A frame that has been cut off the buffer.
+struct Frame {
+    kind: ReplyKind,
+    seq: u64,
+    app_time: Duration,
+    payload: Bytes,
+}
+
+enum Reply {
+    None,
+    /// The head is read, nobody has it yet.
+    Head {
+        seq: u64,
+        response: Box<Response>,
+        chunks: Vec<Bytes>,
+    },
+    /// The client has the head.
+    Streaming {
+        seq: u64,
+        feed: Feed,
+    },
+    /// Nobody wants the rest.
+    Discarding {
+        seq: u64,
+    },
+}
+
+impl Channel {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        worker: u32,
+        thread: usize,
+        channel: OwnedFd,
+    ) -> io::Result<Self> {
+        let socket = StdUnixStream::from(channel);
+        socket.set_nonblocking(true)?;
+        let socket = UnixStream::from_std(socket)?;
+        Ok(Self {
+            shared,
+            worker,
+            thread,
+            socket,
+            buffer: BytesMut::new(),
+            reply: Reply::None,
+        })
+    }
+
+    /// Reads until the thread has gone: the end of the stream, or `exited` (a child of the
+    /// application may hold a copy of the worker's end open) with nothing left to read.
+    pub(super) async fn run(mut self, exited: CancellationToken) {
+        loop {
+            self.buffer.reserve(READ);
+            let read = tokio::select! {
+                biased;
+                // Cancel-safe: a read that does not complete has taken nothing.
+                read = self.socket.read_buf(&mut self.buffer) => read,
+                // Cancel-safe: the token stays cancelled.
+                () = exited.cancelled() => match self.socket.try_read_buf(&mut self.buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                    read => read,
+                },
+            };
+            match read {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if let Err(error) = self.take_frames().await {
+                tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
+                self.shared.notify(Event::Confused {
+                    worker: self.worker,
+                });
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
+        loop {
+            let Some((reply, used)) = frames::read_reply(&self.buffer)? else {
+                break;
+            };
+            let (kind, seq) = (reply.kind, reply.seq);
+            let app_time = Duration::from_micros(u64::from(reply.elapsed_us));
+            let start = used - reply.payload.len();
+            let payload = self.buffer.split_to(used).freeze().slice(start..);
+            self.take_frame(Frame {
+                kind,
+                seq,
+                app_time,
+                payload,
+            })
+            .await;
+        }
+        self.deliver_head();
+        Ok(())
+    }
+
+    async fn take_frame(&mut self, frame: Frame) {
+        match frame.kind {
+            ReplyKind::Ready => {
+                let loaded = (!frame.payload.is_empty())
+                    .then(|| Loaded::from_bytes(&frame.payload).unwrap_or_default());
+                self.shared.worker_ready(self.worker, loaded);
+            }
+            ReplyKind::BootFailed => self.shared.notify(Event::BootFailed {
+                worker: self.worker,
+                traceback: String::from_utf8_lossy(&frame.payload).into_owned(),
+            }),
+            ReplyKind::Head => self.take_head(frame),
+            ReplyKind::Body => self.take_chunk(frame).await,
+            ReplyKind::End => self.take_end(frame),
+            ReplyKind::Abort => self.take_abort(frame),
+            ReplyKind::Skipped => self.shared.release(frame.seq),
+        }
+    }
+
+    fn take_head(&mut self, frame: Frame) {
+        match response(&frame, self.worker) {
+            Ok(response) => {
+                let response = Box::new(response);
+                self.reply = Reply::Head {
+                    seq: frame.seq,
+                    response,
+                    chunks: Vec::new(),
+                };
+            }
+            Err(why) => {
+                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+                self.shared.cancel(frame.seq);
+                self.reply = Reply::Discarding { seq: frame.seq };
+            }
+        }
+    }
+
+    async fn take_chunk(&mut self, frame: Frame) {
+        match &mut self.reply {
+            Reply::Head { seq, chunks, .. } if *seq == frame.seq => chunks.push(frame.payload),
+            Reply::Streaming { seq, feed } if *seq == frame.seq => {
+                if feed.push(frame.payload) {
+                    feed.room().await;
+                } else {
+                    self.reply = Reply::Discarding { seq: frame.seq };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_end(&mut self, frame: Frame) {
+        match std::mem::replace(&mut self.reply, Reply::None) {
+            Reply::Head {
+                seq,
+                mut response,
+                chunks,
+            } if seq == frame.seq => {
+                response.body = ResponseBody::whole(joined(chunks));
+                response.app_time = frame.app_time;
+                self.shared.deliver(seq, Ok(*response));
+            }
+            Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
+            _ => {}
+        }
+        self.shared.release(frame.seq);
+    }
+
+    fn take_abort(&mut self, frame: Frame) {
+        match std::mem::replace(&mut self.reply, Reply::None) {
+            Reply::Streaming { seq, feed } if seq == frame.seq => {
+                feed.end(Err("the application broke off"), frame.app_time);
+            }
+            Reply::Discarding { seq } if seq == frame.seq => {}
+            // Before the head, or with a head that nobody has seen: the client still can
+            // be told.
+            _ => {
+                let traceback = String::from_utf8_lossy(&frame.payload).into_owned();
+                let failure = Failure::Application {
+                    worker: self.worker,
+                    traceback,
+                };
+                self.shared.deliver(frame.seq, Err(failure));
+            }
+        }
+        self.shared.release(frame.seq);
+    }
+
+    /// Hands out a head whose end has not come with it.
+    fn deliver_head(&mut self) {
+        match std::mem::replace(&mut self.reply, Reply::None) {
+            Reply::Head {
+                seq,
+                mut response,
+                chunks,
+            } => {
+                let shared = Arc::clone(&self.shared);
+                let (feed, body) =
+                    ResponseBody::streamed(Arc::clone(&self.shared.budget), move || {
+                        shared.cancel(seq)
+                    });
+                for chunk in chunks {
+                    feed.push(chunk);
+                }
+                response.body = body;
+                self.shared.deliver(seq, Ok(*response));
+                self.reply = Reply::Streaming { seq, feed };
+            }
+            other => self.reply = other,
+        }
+    }
+
+    /// The thread has gone: what it worked on is lost.
+    fn finish(&mut self) {
+        if let Reply::Streaming { feed, .. } = &self.reply {
+            feed.end(Err("the worker died"), Duration::ZERO);
+        }
+        self.shared.thread_gone(self.worker, self.thread);
+    }
+}
+
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    if chunks.len() <= 1 {
+        return chunks.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    for chunk in chunks {
+        whole.extend_from_slice(&chunk);
+    }
+    whole.freeze()
+}
+
+fn response(frame: &Frame, worker: u32) -> Result<Response, String> {
+    let head = frames::read_head(&frame.payload).map_err(|error| error.to_string())?;
+    let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
+    let usual = status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = (head.reason != usual).then(|| frame.payload.slice_ref(head.reason));
+    let mut headers = HeaderMap::with_capacity(8);
+    let mut spellings = Vec::new();
+    for pair in vars::pairs(head.fields) {
+        let (name, value) = pair.map_err(|error| error.to_string())?;
+        let parsed = HeaderName::from_bytes(name)
+            .map_err(|_| format!("header name {:?}", String::from_utf8_lossy(name)))?;
+        // A slice of the frame, not a copy: the value lives as long as the response does.
+        let value = HeaderValue::from_maybe_shared(frame.payload.slice_ref(value))
+            .map_err(|_| format!("value of header {parsed}"))?;
+        if !is_title_case(name) {
+            spellings.push(frame.payload.slice_ref(name));
+        }
+        headers.append(parsed, value);
+    }
+    Ok(Response {
+        status,
+        reason,
+        headers,
+        spellings,
+        body: ResponseBody::whole(Bytes::new()),
+        worker,
+        app_time: frame.app_time,
+    })
+}
+
+/// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
+fn is_title_case(name: &[u8]) -> bool {
+    let mut starts_word = true;
+    name.iter().all(|byte| {
+        let fits = if starts_word {
+            !byte.is_ascii_lowercase()
+        } else {
+            !byte.is_ascii_uppercase()
+        };
+        starts_word = *byte == b'-';
+        fits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn title_case_is_told_from_other_spellings() {
+        for (name, expected) in [
+            ("Content-Type", true),
+            ("X-1a", true),
+            ("ETag", false),
+            ("content-type", false),
+            ("X-Request-ID", false),
+            ("WWW-Authenticate", false),
+        ] {
+            assert_eq!(is_title_case(name.as_bytes()), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Starting, signalling and reaping processes.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
+
+/// Starts `command` in a process group of its own; the child inherits `descriptors` under
+/// their numbers here. Nobody waits for it but [`reap`].
+///
+/// # Errors
+/// What the kernel says about starting the program.
+pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let keep_open = move || {
+        for number in &numbers {
+            // SAFETY: the caller holds these descriptors open until `spawn` returns, and
+            // the child has a copy of each.
+            let fd = unsafe { BorrowedFd::borrow_raw(*number) };
+            fcntl_setfd(fd, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    command.process_group(0);
+    // SAFETY: between fork and exec the closure only calls fcntl, which is
+    // async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(keep_open) };
+    Ok(command.spawn()?.id())
+}
+
+/// Takes one ended child off the kernel's table, whoever it is; `None` if there is none.
+pub fn reap() -> Option<(u32, i32)> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                return Some((pid.as_raw_nonzero().get() as u32, status.as_raw()));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// Makes this process the parent of every descendant whose own parent ends, so that a
+/// worker outlives its template in our care and no zombie is left.
+///
+/// # Errors
+/// What the kernel says.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
+}
+
+/// Kills a process at once; one that has gone already is no error.
+pub fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Kills everything that is left in a process group.
+pub fn kill_group(leader: u32) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// A raw wait status in words: `exit code 3`, `signal 9 (SIGKILL)`.
+pub fn describe_status(status: i32) -> String {
+    // The layout of wait statuses is the same on every Linux architecture.
+    let signal = status & 0x7f;
+    if signal == 0 {
+        return format!("exit code {}", (status >> 8) & 0xff);
+    }
+    let name = match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL: killed from outside, or out of memory)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    };
+    format!("signal {signal}{name}")
+}
+
+/// The exit code in a raw wait status, if the process exited by itself.
+pub fn exit_code(status: i32) -> Option<i32> {
+    (status & 0x7f == 0).then_some((status >> 8) & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_words() {
+        assert_eq!(describe_status(3 << 8), "exit code 3");
+        assert_eq!(describe_status(11), "signal 11 (SIGSEGV)");
+        assert_eq!(exit_code(4 << 8), Some(4));
+        assert_eq!(exit_code(9), None);
+    }
+}

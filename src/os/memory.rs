@@ -1,0 +1,130 @@
+//! Memory files: sealed bytes for a child to load, and words shared with it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A memory file with these bytes that nobody can change any more, close-on-exec.
+///
+/// # Errors
+/// What the kernel says; `ENOSYS` where memory files are forbidden.
+pub fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = memory_file(name)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = &rest[written..];
+    }
+    fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
+    Ok(file)
+}
+
+/// Zeroed 64-bit words in a memory file, mapped here and mappable by children.
+#[derive(Debug)]
+pub struct SharedWords {
+    start: NonNull<AtomicU64>,
+    words: usize,
+    file: OwnedFd,
+}
+
+impl SharedWords {
+    /// Makes a mapping of at least `bytes` bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn create(name: &str, bytes: usize) -> io::Result<Self> {
+        let words = bytes.div_ceil(size_of::<u64>()).max(1);
+        let length = words * size_of::<u64>();
+        let file = memory_file(name)?;
+        ftruncate(&file, length as u64)?;
+        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        // SAFETY: a new shared mapping at an address that the kernel chooses aliases no
+        // Rust object; its size was set above and is sealed, so access cannot fault.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, words, file })
+    }
+
+    /// The words, shared with whoever else has mapped the file.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping lives as long as `self`, is page-aligned, zeroed by the
+        // kernel, and only ever accessed atomically by both sides.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// The file behind the mapping, to be handed to a child.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of the mapping made in `create`; no slice of
+        // it outlives `self`.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.words * size_of::<u64>()) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+// SAFETY: the words are atomics in memory that stays mapped until drop.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+/// `MFD_NOEXEC_SEAL` works under every `vm.memfd_noexec`; kernels before 6.3 refuse it.
+fn memory_file(name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(rustix::io::Errno::INVAL) => memfd_create(name, flags),
+        made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_sealed_file_holds_its_bytes_and_takes_no_more() {
+        let file = sealed_file("test", b"bytes").unwrap();
+        let mut read = [0; 16];
+        assert_eq!(rustix::io::pread(&file, &mut read, 0).unwrap(), 5);
+        assert_eq!(&read[..5], b"bytes");
+        assert!(rustix::io::write(&file, b"more").is_err());
+    }
+
+    #[test]
+    fn words_are_zero_and_shared() {
+        let shared = SharedWords::create("test", 20).unwrap();
+        assert_eq!(shared.words().len(), 3);
+        assert!(
+            shared
+                .words()
+                .iter()
+                .all(|word| word.load(Ordering::Relaxed) == 0)
+        );
+        shared.words()[2].store(7, Ordering::Relaxed);
+        let mut read = [0; 8];
+        rustix::io::pread(shared.file(), &mut read, 16).unwrap();
+        assert_eq!(u64::from_ne_bytes(read), 7);
+    }
+}

@@ -1,0 +1,11 @@
+//! Thin safe wrappers over the operating system: the only folder of `src/` with `unsafe`.
+//!
+//! Nothing here decides anything; it gives the rest of the program values and errors.
+
+pub mod cgroup;
+pub mod child;
+pub mod files;
+pub mod memory;
+pub mod sockets;
+pub mod temporary;
+pub mod watch;

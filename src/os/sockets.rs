@@ -1,0 +1,85 @@
+//! Socket pairs, and messages that carry descriptors.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+};
+
+/// Most descriptors that one message may carry (`SCM_MAX_FD` of Linux).
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// A connected pair of Unix sockets, close-on-exec.
+///
+/// # Errors
+/// What the kernel says, usually that descriptors have run out.
+pub fn pair(kind: SocketType) -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        kind,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// Makes a descriptor non-blocking for everyone who shares its open file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+}
+
+/// Asks for room for `bytes` in the socket's send buffer, and says what it has now.
+/// More than `net.core.wmem_max` is had only with privileges.
+///
+/// # Errors
+/// What the kernel says.
+pub fn grow_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+    if sockopt::set_socket_send_buffer_size_force(fd, bytes).is_err() {
+        sockopt::set_socket_send_buffer_size(fd, bytes)?;
+    }
+    Ok(sockopt::socket_send_buffer_size(fd)?)
+}
+
+/// Sends one message without waiting: the parts in order, and these descriptors.
+///
+/// # Errors
+/// `WouldBlock` where the buffer is full; else what the kernel says.
+pub fn send(
+    fd: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut space = vec![
+        std::mem::MaybeUninit::uninit();
+        if descriptors.is_empty() {
+            0
+        } else {
+            SendAncillaryMessage::ScmRights(descriptors).size()
+        }
+    ];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors for one message"));
+    }
+    Ok(sendmsg(
+        fd,
+        parts,
+        &mut ancillary,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )?)
+}
+
+/// Receives one message without descriptors, without waiting; 0 at the end.
+///
+/// # Errors
+/// `WouldBlock` where there is none; else what the kernel says.
+pub fn receive(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut ancillary = RecvAncillaryBuffer::default();
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let message = recvmsg(fd, &mut parts, &mut ancillary, RecvFlags::DONTWAIT)?;
+    Ok(message.bytes)
+}

@@ -1,0 +1,94 @@
+//! Brings what the Python side logs into our log, with the request that it belongs to.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use pyserve_wire::record::{self, Level, MAX_TEXT, Record, TEMPLATE};
+use rustix::net::SocketType;
+use tokio::io::unix::AsyncFd;
+
+use crate::front::upstream::workers::Pool;
+use crate::os::sockets;
+use crate::os::watch::watch;
+
+/// Room asked for in the log's send buffer, so that a burst of tracebacks does not make
+/// worker threads wait.
+const BUFFER: usize = 1 << 20;
+
+/// Makes the pair; the second end is for the Python side.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pair() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
+    let (ours, theirs) = sockets::pair(SocketType::DGRAM)?;
+    sockets::grow_send_buffer(theirs.as_fd(), BUFFER)?;
+    sockets::set_nonblocking(ours.as_fd())?;
+    Ok((watch(ours)?, theirs))
+}
+
+/// Logs records as they come.
+pub async fn follow(log: &AsyncFd<OwnedFd>, pool: &Pool) {
+    let mut buffer = vec![0; 2 * MAX_TEXT];
+    loop {
+        let Ok(mut readable) = log.readable().await else {
+            return;
+        };
+        match readable.try_io(|log| sockets::receive(log.get_ref(), &mut buffer)) {
+            Ok(Ok(length)) => write(&buffer[..length], pool),
+            Ok(Err(_)) => return,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Logs what is there already, for the moment before the process ends.
+pub fn drain(log: &AsyncFd<OwnedFd>, pool: &Pool) {
+    let mut buffer = vec![0; 2 * MAX_TEXT];
+    while let Ok(length @ 1..) = sockets::receive(log.get_ref(), &mut buffer) {
+        write(&buffer[..length], pool);
+    }
+}
+
+fn write(bytes: &[u8], pool: &Pool) {
+    let record = match record::read(bytes) {
+        Ok(record) => record,
+        Err(error) => {
+            tracing::warn!(%error, "the Python side logged what cannot be read");
+            return;
+        }
+    };
+    let Record {
+        level,
+        worker,
+        pid,
+        seq,
+        text,
+    } = record;
+    let worker = if worker == TEMPLATE {
+        "template".to_owned()
+    } else {
+        worker.to_string()
+    };
+    // A macro call for each level and case: tracing wants its fields at compile time.
+    match (pool.identity(seq), level) {
+        (Some(request), level) => {
+            let (id, method, path) = (&request.request_id, &request.method, &request.target);
+            match level {
+                Level::Application | Level::Info => {
+                    tracing::info!(target: "app", request_id = %id, %method, %path, worker, pid, "{text}")
+                }
+                Level::Warn => {
+                    tracing::warn!(target: "app", request_id = %id, %method, %path, worker, pid, "{text}")
+                }
+                Level::Error => {
+                    tracing::error!(target: "app", request_id = %id, %method, %path, worker, pid, "{text}")
+                }
+            }
+        }
+        (None, Level::Application | Level::Info) => {
+            tracing::info!(target: "app", worker, pid, "{text}")
+        }
+        (None, Level::Warn) => tracing::warn!(target: "app", worker, pid, "{text}"),
+        (None, Level::Error) => tracing::error!(target: "app", worker, pid, "{text}"),
+    }
+}

@@ -1,0 +1,159 @@
+//! What a starting server says: one line per address at once, and one short block when
+//! it is ready. On a pretty log it is plain text on stderr; on a JSON log, records.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pyserve_wire::control::{Interpreter, Loaded, Preload};
+
+use crate::config::{Config, ListenAddress, LogFormat};
+
+/// Files counted in a static location before we say "more than".
+const COUNT_LIMIT: usize = 100_000;
+
+/// Facts that become known while the server starts.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The interpreter that runs.
+    pub interpreter: Option<Interpreter>,
+    /// How the interpreter was found.
+    pub found: String,
+    /// The application that was imported.
+    pub loaded: Option<Loaded>,
+    /// Why each worker imports for itself, where that was not asked for.
+    pub unsafe_to_fork: Vec<String>,
+}
+
+/// Says that an address takes connections.
+pub fn listening(format: LogFormat, address: &ListenAddress) {
+    match format {
+        LogFormat::Pretty => {
+            eprintln!(
+                "pyserve {} listening on {address}",
+                env!("CARGO_PKG_VERSION")
+            );
+        }
+        LogFormat::Json => tracing::info!(%address, "listening on {address}"),
+    }
+}
+
+/// Says that every worker serves. May read directories: not for the front's threads.
+pub fn ready(config: &Config, facts: &Facts, took: Duration) {
+    let took = format!("{:.2} s", took.as_secs_f64());
+    match config.log_format {
+        LogFormat::Pretty => {
+            let mut block = String::new();
+            for (name, value) in lines(config, facts) {
+                block.push_str(&format!("  {name:<9} {value}\n"));
+            }
+            eprintln!("{block}ready in {took}");
+        }
+        LogFormat::Json => {
+            let facts: Vec<_> = lines(config, facts)
+                .into_iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect();
+            tracing::info!(
+                version = env!("CARGO_PKG_VERSION"),
+                details = facts.join("; "),
+                "ready in {took}"
+            );
+        }
+    }
+}
+
+fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(app) = &config.app {
+        let loaded = facts.loaded.clone().unwrap_or_default();
+        let framework = match &*loaded.framework {
+            "" => String::new(),
+            framework => format!(" ({framework})"),
+        };
+        let found = app
+            .found
+            .as_ref()
+            .map(|found| format!(", found: {found}"))
+            .unwrap_or_default();
+        lines.push(("app", format!("{}{framework}{found}", loaded.app)));
+        lines.push(("chdir", config.chdir.display().to_string()));
+    }
+    if let Some(python) = &facts.interpreter {
+        let venv = if python.is_venv {
+            format!(", virtual environment {}", python.prefix)
+        } else {
+            String::new()
+        };
+        let found = &facts.found;
+        lines.push((
+            "python",
+            format!(
+                "{} {}{venv} (from {found})",
+                python.version, python.executable
+            ),
+        ));
+        let (count, threads) = (config.workers.count, config.threads);
+        lines.push((
+            "workers",
+            format!(
+                "{count} × {threads} {} ({})",
+                plural("thread", threads),
+                config.workers.reason
+            ),
+        ));
+        lines.push(("preload", preload(config, facts)));
+    }
+    for location in &config.static_locations {
+        let files = count_files(&location.dir);
+        lines.push((
+            "static",
+            format!(
+                "{}/ -> {} ({files})",
+                location.prefix,
+                location.dir.display()
+            ),
+        ));
+    }
+    lines
+}
+
+fn preload(config: &Config, facts: &Facts) -> String {
+    let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
+    match config.preload {
+        Preload::No => format!("no: each worker imports for itself ({took} ms)"),
+        _ if !facts.unsafe_to_fork.is_empty() => format!(
+            "no: each worker imports for itself ({took} ms), because importing left {}",
+            facts.unsafe_to_fork.join(", ")
+        ),
+        _ => format!("yes: imported once in {took} ms, then forked"),
+    }
+}
+
+fn count_files(dir: &Path) -> String {
+    let mut count = 0;
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(_) => count += 1,
+                Err(_) => {}
+            }
+            if count >= COUNT_LIMIT {
+                return format!("more than {COUNT_LIMIT} files");
+            }
+        }
+    }
+    format!("{count} {}", plural("file", count as u32))
+}
+
+fn plural(word: &str, count: u32) -> String {
+    if count == 1 {
+        word.to_owned()
+    } else {
+        format!("{word}s")
+    }
+}

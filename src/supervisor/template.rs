@@ -1,0 +1,137 @@
+//! The template as a process: starting it, and the control socket to it.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
+use rustix::net::SocketType;
+use tokio::io::unix::AsyncFd;
+
+use crate::os::watch::watch;
+use crate::os::{child, memory, sockets, temporary};
+
+/// Exit status with which the bootstrap says that it does not know this interpreter.
+pub const UNUSABLE_INTERPRETER: i32 = 99;
+
+/// The WSGI host, made by the build script.
+static HOST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/host.so"));
+/// What `python -c` gets; it runs the boot file.
+const BOOT_LINE: &str = include_str!("../../python/pyserve/boot_line.txt");
+/// What loads the host.
+const BOOT_FILE: &str = include_str!("../../python/pyserve/boot.py");
+
+/// The files that every template loads, made once.
+#[derive(Debug)]
+pub struct HostFiles {
+    boot: OwnedFd,
+    host: OwnedFd,
+}
+
+impl HostFiles {
+    /// Puts the host where a child can load it: a memory file, or an unlinked file in
+    /// `fallback` where memory files are forbidden.
+    ///
+    /// # Errors
+    /// What the kernel says about the fallback.
+    pub fn create(fallback: &Path) -> io::Result<Self> {
+        Ok(Self {
+            boot: file("pyserve-boot", BOOT_FILE.as_bytes(), fallback)?,
+            host: file("pyserve-host", HOST, fallback)?,
+        })
+    }
+}
+
+fn file(name: &str, bytes: &[u8], fallback: &Path) -> io::Result<OwnedFd> {
+    memory::sealed_file(name, bytes).or_else(|_forbidden| {
+        let mut file = temporary::unlinked_file(fallback)?;
+        io::Write::write_all(&mut file, bytes)?;
+        Ok(file.into())
+    })
+}
+
+/// A running template.
+#[derive(Debug)]
+pub struct Template {
+    /// Its process, and the leader of its process group.
+    pub pid: u32,
+    /// Whether it has closed its end of the control socket.
+    pub closed: bool,
+    control: AsyncFd<OwnedFd>,
+}
+
+impl Template {
+    /// Executes the interpreter and sends it its settings. `descriptors`: the queue, the
+    /// scoreboard and the log, as [`ToTemplate::Boot`] wants them.
+    ///
+    /// # Errors
+    /// What the kernel says about the interpreter or the socket.
+    pub fn start(
+        interpreter: &Path,
+        files: &HostFiles,
+        boot: Boot,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
+        let (ours, theirs) = sockets::pair(SocketType::SEQPACKET)?;
+        let inherited = [files.boot.as_fd(), files.host.as_fd(), theirs.as_fd()];
+        let mut command = Command::new(interpreter);
+        command
+            .arg("-c")
+            .arg(BOOT_LINE.trim_end())
+            .stdin(Stdio::null());
+        command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
+        let pid = child::spawn(&mut command, &inherited)?;
+        sockets::set_nonblocking(ours.as_fd())?;
+        let template = Self {
+            pid,
+            closed: false,
+            control: watch(ours)?,
+        };
+        template.send(&ToTemplate::Boot(boot), descriptors)?;
+        Ok(template)
+    }
+
+    /// Has the template fork a worker; `channels` are the threads' ends.
+    ///
+    /// # Errors
+    /// What the kernel says; a template that has gone is `BrokenPipe`.
+    pub fn fork(&self, worker: u32, channels: &[OwnedFd]) -> io::Result<()> {
+        let channels: Vec<_> = channels.iter().map(AsFd::as_fd).collect();
+        self.send(&ToTemplate::Fork { worker }, &channels)
+    }
+
+    /// The next message; `None` when the template has closed its end.
+    pub async fn receive(&self) -> Option<FromTemplate> {
+        loop {
+            let mut readable = self.control.readable().await.ok()?;
+            if let Ok(received) = readable.try_io(|_| self.try_receive()) {
+                return received.ok().flatten();
+            }
+        }
+    }
+
+    /// A message that is there already; `Ok(None)` at the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is none; `InvalidData` for one that makes no sense.
+    pub fn try_receive(&self) -> io::Result<Option<FromTemplate>> {
+        let mut buffer = vec![0; 2 * MAX_MESSAGE];
+        match sockets::receive(self.control.get_ref(), &mut buffer)? {
+            0 => Ok(None),
+            length => FromTemplate::from_bytes(&buffer[..length])
+                .map(Some)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    fn send(&self, message: &ToTemplate, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = message.to_bytes();
+        sockets::send(
+            self.control.get_ref().as_fd(),
+            &[IoSlice::new(&bytes)],
+            descriptors,
+        )
+        .map(drop)
+    }
+}
