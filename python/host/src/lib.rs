@@ -1,1 +1,37 @@
+//! pyserve's WSGI host: PEP 3333 inside the application's own interpreter.
+//!
+//! ```text
+//! boot.py -> run -> template (imports the application, forks, reports)
+//!                     \-> worker -> serve (one loop per thread) -> wsgi (one request)
+//! ```
+//!
+//! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
+//! freely, but never while it is attached to the interpreter: whatever may wait is done
+//! between `detach` and its end. The one file with unsafe code is [`doors`].
 
+mod doors;
+mod fork;
+mod import_app;
+mod log;
+mod package;
+mod reply;
+mod safety;
+mod serve;
+mod sockets;
+mod template;
+mod worker;
+mod wsgi;
+
+/// The extension module that `boot.py` loads.
+#[pyo3::pymodule]
+mod _pyserve_host {
+    use pyo3::prelude::*;
+
+    /// Runs the template, and in the processes that it forks the workers. Returns when the
+    /// process may end in good order.
+    #[pyfunction]
+    fn run(py: Python<'_>, control_fd: i32) -> PyResult<()> {
+        crate::log::report_panics();
+        crate::template::run(py, crate::doors::adopt(control_fd))
+    }
+}

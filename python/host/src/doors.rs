@@ -1,0 +1,87 @@
+//! The only unsafe code of the host: raw descriptors, shared memory, and the C functions
+//! of Python that PyO3 has no safe name for.
+#![allow(unsafe_code)]
+
+use std::ffi::c_char;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::AtomicU64;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+/// Takes over a descriptor that this process got for itself, such as the control socket.
+pub fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: pyserve opened the descriptor for the host, and `run` is called once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Looks at a descriptor that belongs to somebody else in this process, for one call.
+///
+/// If it was closed meanwhile the system calls made with it answer `EBADF`, or tell about
+/// its successor; both are harmless for looking.
+pub fn look_at<T>(fd: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: not -1, and the borrow does not outlive the call.
+    Some(look(unsafe { BorrowedFd::borrow_raw(fd) }))
+}
+
+/// Puts `stand_in` under the number `fd`, closing what was there. The number stays valid,
+/// so that the owner's drop still closes something of ours.
+pub fn replace(fd: RawFd, stand_in: &OwnedFd) -> rustix::io::Result<()> {
+    // SAFETY: the caller owns the number; `ManuallyDrop` leaves the closing to the owner.
+    let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) });
+    rustix::io::dup3(stand_in, &mut place, rustix::io::DupFlags::CLOEXEC)
+}
+
+/// Maps the scoreboard for the rest of the life of this process.
+pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> {
+    let size = usize::try_from(rustix::fs::fstat(&memory)?.st_size)
+        .map_err(|_| rustix::io::Errno::INVAL)?;
+    let words = size / size_of::<AtomicU64>();
+    if words == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: a fresh shared mapping chosen by the kernel; nothing else is unmapped.
+    let start = unsafe {
+        mmap(
+            ptr::null_mut(),
+            size,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            memory,
+            0,
+        )
+    }?;
+    // SAFETY: page-aligned, `size` bytes long, never unmapped; every process touches it
+    // through atomics only, and pyserve sealed the size of the file.
+    Ok(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) })
+}
+
+/// Bytes of a header or path as the `str` that PEP 3333 wants: one character per byte.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: pointer and length belong together; a slice is never over `isize::MAX`.
+    let text = unsafe {
+        let start = bytes.as_ptr().cast::<c_char>();
+        ffi::PyUnicode_DecodeLatin1(start, bytes.len() as ffi::Py_ssize_t, ptr::null())
+    };
+    // SAFETY: a new reference to a `str`, or null with an exception set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(py, text).map(|text| text.cast_into_unchecked::<PyString>())
+    }
+}
+
+/// The other way. The error is Python's `UnicodeEncodeError`, a `ValueError`.
+pub fn to_latin1<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: `text` is a `str`; the result is a new reference to `bytes`, or null with an
+    // exception set.
+    unsafe {
+        let bytes = ffi::PyUnicode_AsLatin1String(text.as_ptr());
+        Bound::from_owned_ptr_or_err(text.py(), bytes)
+            .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
+    }
+}

@@ -1,0 +1,413 @@
+//! From an application reference to a callable: `MODULE[:CALLABLE]` or `FILE[:CALLABLE]`.
+//!
+//! 1. [`prepare`]: current directory, `sys.path`, `sys.argv`.
+//! 2. Import the module, or execute the file as one.
+//! 3. Find the callable in it; call it if it is a factory.
+//!
+//! What goes wrong is told in one sentence where the reference is at fault, and with the
+//! whole traceback where the application is.
+
+use std::path::Path;
+use std::time::Instant;
+
+use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyType};
+use pyserve_wire::control::{Boot, Interpreter, Loaded};
+
+use crate::log;
+
+/// Names that are tried where none is given: PEP 3333's own, then Flask's.
+const USUAL: [&str; 2] = ["application", "app"];
+/// `CO_COROUTINE`, in the flags of a code object.
+const CO_COROUTINE: u32 = 0x80;
+
+/// An application, ready to be called.
+pub struct Imported {
+    /// The callable.
+    pub app: Py<PyAny>,
+    /// What is told about it.
+    pub loaded: Loaded,
+}
+
+/// Sets up the process as the application expects it: current directory, `sys.path` with
+/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`.
+///
+/// # Errors
+/// `OSError` if there is no such directory.
+pub fn prepare(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let os = py.import("os")?;
+    if !boot.chdir.is_empty() {
+        os.call_method1("chdir", (&boot.chdir,))?;
+    }
+    let sys = py.import("sys")?;
+    let mut front = vec![os.call_method0("getcwd")?];
+    for dir in &boot.pythonpath {
+        front.push(os.getattr("path")?.call_method1("abspath", (dir,))?);
+    }
+    let path = PyList::empty(py);
+    for dir in &front {
+        if !path.contains(dir)? {
+            path.append(dir)?;
+        }
+    }
+    for dir in sys.getattr("path")?.try_iter()? {
+        let dir = dir?;
+        if !path.contains(&dir)? {
+            path.append(dir)?;
+        }
+    }
+    // The list itself is replaced in place: others may hold it.
+    sys.getattr("path")?
+        .set_item(pyo3::types::PySlice::full(py), path)?;
+    sys.setattr("argv", [&boot.app])
+}
+
+/// What this interpreter is.
+pub fn interpreter(py: Python<'_>) -> Interpreter {
+    let text = |name: &str| -> String {
+        py.import("sys")
+            .and_then(|sys| sys.getattr(name))
+            .map(|value| value.to_string())
+            .unwrap_or_default()
+    };
+    let version = py.version_info();
+    let prefix = text("prefix");
+    Interpreter {
+        version: format!("{}.{}.{}", version.major, version.minor, version.patch),
+        executable: text("executable"),
+        is_venv: prefix != text("base_prefix"),
+        prefix,
+    }
+}
+
+/// Imports the application.
+///
+/// # Errors
+/// What to tell the user: a sentence or a traceback.
+pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
+    let began = Instant::now();
+    let module = if boot.app_is_file {
+        import_file(py, boot)?
+    } else {
+        import_module(py, boot)?
+    };
+    let (name, mut app) = callable(py, boot, &module)?;
+    if boot.factory {
+        app = app.call0().map_err(|error| log::traceback(py, &error))?;
+        if !app.is_callable() {
+            return Err(format!(
+                "the factory {name} of {:?} returned {}, which cannot be called",
+                boot.app,
+                describe(&app)
+            ));
+        }
+    }
+    refuse_asgi(&app, boot, &name)?;
+    let parentheses = if boot.factory { "()" } else { "" };
+    let loaded = Loaded {
+        app: format!("{}:{name}{parentheses}", boot.app),
+        framework: framework(py, &app).unwrap_or_default(),
+        import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    Ok(Imported {
+        app: app.unbind(),
+        loaded,
+    })
+}
+
+fn import_module<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
+    py.import(&*boot.app).map_err(|error| {
+        if let Some(missing) = missing_part(py, &error, &boot.app) {
+            let path = python_path(py, boot);
+            return format!(
+                "cannot import {:?}: there is no module {missing:?} in {path}, nor among the \
+                 packages of {}",
+                boot.app,
+                interpreter(py).executable
+            );
+        }
+        log::traceback(py, &error)
+    })
+}
+
+/// The name that was not found, if it is the reference itself or a package above it, and
+/// not something that the application imports.
+fn missing_part(py: Python<'_>, error: &PyErr, app: &str) -> Option<String> {
+    if !error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return None;
+    }
+    let missing: String = error.value(py).getattr("name").ok()?.extract().ok()?;
+    let is_ours = app == missing || app.strip_prefix(&*missing)?.starts_with('.');
+    // Raised from inside some module: that one imports itself under a name that is wrong.
+    let is_inner = error.traceback(py).is_some();
+    (is_ours && !is_inner).then_some(missing)
+}
+
+fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
+    let path = Path::new(&boot.app);
+    let source = std::fs::read(path)
+        .map_err(|error| format!("cannot read {:?} in {:?}: {error}", boot.app, boot.chdir))?;
+    execute(py, path, &source).map_err(|error| log::traceback(py, &error))
+}
+
+/// Executes a file as a module of its own, which `sys.modules` knows, so that classes in it
+/// can be pickled and frameworks find their files beside it.
+fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'py, PyModule>> {
+    let absolute = std::path::absolute(path)?;
+    let modules = py.import("sys")?.getattr("modules")?;
+    let name = module_name(path, |name| modules.contains(name).unwrap_or(false));
+    let loader = py
+        .import("importlib.machinery")?
+        .getattr("SourceFileLoader")?
+        .call1((&name, &absolute))?;
+    let util = py.import("importlib.util")?;
+    let arguments = PyDict::new(py);
+    arguments.set_item("loader", loader)?;
+    let spec = util.call_method(
+        "spec_from_file_location",
+        (&name, &absolute),
+        Some(&arguments),
+    )?;
+    let module = util.call_method1("module_from_spec", (spec,))?;
+    modules.set_item(&name, &module)?;
+    let builtins = py.import("builtins")?;
+    let source = pyo3::types::PyBytes::new(py, source);
+    let run = || {
+        let code = builtins.call_method1("compile", (source, &absolute, "exec"))?;
+        let namespace = module.getattr("__dict__")?;
+        builtins.call_method1("exec", (code, namespace))
+    };
+    if let Err(error) = run() {
+        modules.del_item(&name)?;
+        return Err(error);
+    }
+    Ok(module.cast_into::<PyModule>()?)
+}
+
+/// `index.py` is `index`, so that `import index` elsewhere finds the same module; what is
+/// no module name, or taken (`types.py`), gets one that cannot be mistaken.
+fn module_name(path: &Path, is_taken: impl Fn(&str) -> bool) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let is_name = !stem.starts_with(|first: char| first.is_ascii_digit())
+        && stem.chars().all(|c| c == '_' || c.is_alphanumeric());
+    let is_python = path.extension().is_some_and(|extension| extension == "py");
+    if is_python && is_name && !is_taken(&stem) {
+        return stem.into_owned();
+    }
+    let safe = |c: char| if c.is_alphanumeric() { c } else { '_' };
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    format!(
+        "pyserve_file_{}",
+        file.chars().map(safe).collect::<String>()
+    )
+}
+
+/// Finds the callable, with the name it was found under.
+fn callable<'py>(
+    py: Python<'py>,
+    boot: &Boot,
+    module: &Bound<'py, PyModule>,
+) -> Result<(String, Bound<'py, PyAny>), String> {
+    if !boot.callable.is_empty() {
+        let found = attribute(module, &boot.callable).map_err(|error| {
+            if error.is_instance_of::<PyAttributeError>(py) {
+                missing_callable(boot, module, &format!("{:?}", boot.callable))
+            } else {
+                log::traceback(py, &error)
+            }
+        })?;
+        let is_wanted = boot.factory || !takes_no_arguments(&found);
+        return match (found.is_callable(), is_wanted) {
+            (true, true) => Ok((boot.callable.clone(), found)),
+            (true, false) => Err(format!(
+                "{:?} in {:?} takes no arguments, so it is no WSGI application; if it makes \
+                 one, say {}:{}()",
+                boot.callable, boot.app, boot.app, boot.callable
+            )),
+            (false, _) => Err(format!(
+                "{:?} in {:?} is {}, which cannot be called",
+                boot.callable,
+                boot.app,
+                describe(&found)
+            )),
+        };
+    }
+    for name in USUAL {
+        match module.getattr_opt(name) {
+            Ok(Some(found)) if found.is_callable() && !takes_no_arguments(&found) => {
+                return Ok((name.to_owned(), found));
+            }
+            Ok(_) => {}
+            // A module may compute its attributes (PEP 562), and raise.
+            Err(error) => return Err(log::traceback(py, &error)),
+        }
+    }
+    Err(missing_callable(
+        boot,
+        module,
+        "\"application\" or \"app\" that can be called",
+    ))
+}
+
+/// `a` or `a.b`.
+fn attribute<'py>(module: &Bound<'py, PyModule>, path: &str) -> PyResult<Bound<'py, PyAny>> {
+    path.split('.')
+        .try_fold(module.clone().into_any(), |object, name| {
+            object.getattr(name)
+        })
+}
+
+fn missing_callable(boot: &Boot, module: &Bound<'_, PyModule>, wanted: &str) -> String {
+    let (callables, factories) = candidates(module);
+    let mut text = format!("{:?} has no {wanted}", boot.app);
+    if !callables.is_empty() {
+        text += &format!("; it has the callable(s) {}", callables.join(", "));
+    }
+    if !factories.is_empty() {
+        text += &format!("; it has the factory or factories {}", factories.join(", "));
+    }
+    match (callables.first(), factories.first()) {
+        (Some(name), _) => text += &format!(" (choose one: {}:{name})", boot.app),
+        (None, Some(name)) => text += &format!(" (choose one: {}:{name})", boot.app),
+        (None, None) => text += ", nor anything else that could be an application",
+    }
+    text
+}
+
+/// Names in the module that could be applications, and functions that could make one.
+fn candidates(module: &Bound<'_, PyModule>) -> (Vec<String>, Vec<String>) {
+    let own_name = module
+        .name()
+        .map(|name| name.to_string())
+        .unwrap_or_default();
+    let (mut callables, mut factories) = (Vec::new(), Vec::new());
+    for (name, value) in module.dict().iter() {
+        let name = name.to_string();
+        if name.starts_with('_') || !value.is_callable() || value.is_instance_of::<PyType>() {
+            continue;
+        }
+        if value.is_instance_of::<PyFunction>() {
+            let defined_in = value.getattr("__module__").map(|module| module.to_string());
+            if defined_in.ok().as_ref() != Some(&own_name) {
+                continue;
+            }
+            match required_arguments(&value) {
+                Some(0) => factories.push(format!("{name}()")),
+                Some(2) => callables.push(name),
+                _ => {}
+            }
+        } else if value.get_type().hasattr("__call__").unwrap_or(false)
+            && !value.hasattr("__code__").unwrap_or(false)
+            && !value.hasattr("__self__").unwrap_or(false)
+        {
+            callables.push(name);
+        }
+    }
+    callables.sort_unstable();
+    factories.sort_unstable();
+    (callables, factories)
+}
+
+/// Whether this is a plain function that cannot be given `environ` and `start_response`.
+fn takes_no_arguments(callable: &Bound<'_, PyAny>) -> bool {
+    let most = || -> PyResult<(usize, u32)> {
+        let code = callable.getattr("__code__")?;
+        Ok((
+            code.getattr("co_argcount")?.extract()?,
+            code.getattr("co_flags")?.extract()?,
+        ))
+    };
+    /// `CO_VARARGS`.
+    const VARARGS: u32 = 0x04;
+    callable.is_instance_of::<PyFunction>()
+        && most().is_ok_and(|(count, flags)| count == 0 && flags & VARARGS == 0)
+}
+
+/// Positional arguments without a default.
+fn required_arguments(function: &Bound<'_, PyAny>) -> Option<usize> {
+    let count: usize = function
+        .getattr("__code__")
+        .and_then(|code| code.getattr("co_argcount"))
+        .and_then(|count| count.extract())
+        .ok()?;
+    let defaults = function.getattr("__defaults__").ok()?;
+    Some(count.saturating_sub(defaults.len().unwrap_or(0)))
+}
+
+/// An ASGI application would be called, and answer nothing that makes sense.
+fn refuse_asgi(app: &Bound<'_, PyAny>, boot: &Boot, name: &str) -> Result<(), String> {
+    let is_coroutine = |callable: PyResult<Bound<'_, PyAny>>| {
+        callable
+            .and_then(|callable| callable.getattr("__code__"))
+            .and_then(|code| code.getattr("co_flags"))
+            .and_then(|flags| flags.extract::<u32>())
+            .is_ok_and(|flags| flags & CO_COROUTINE != 0)
+    };
+    if is_coroutine(Ok(app.clone())) || is_coroutine(app.getattr("__call__")) {
+        return Err(format!(
+            "{name:?} in {:?} is an ASGI application ({}); pyserve hosts WSGI",
+            boot.app,
+            describe(app)
+        ));
+    }
+    Ok(())
+}
+
+/// `Django 5.2.19`, `Flask 3.1.3`, or the name of another known framework.
+fn framework(py: Python<'_>, app: &Bound<'_, PyAny>) -> Option<String> {
+    const KNOWN: [(&str, &str); 6] = [
+        ("django", "Django"),
+        ("flask", "Flask"),
+        ("pyramid", "Pyramid"),
+        ("falcon", "Falcon"),
+        ("bottle", "Bottle"),
+        ("cherrypy", "CherryPy"),
+    ];
+    let modules = py.import("sys").ok()?.getattr("modules").ok()?;
+    let of_type = app.get_type().getattr("__module__").ok()?.to_string();
+    let package = of_type.split('.').next().unwrap_or_default();
+    // The type tells for sure; behind middleware, the first framework that was imported.
+    let (package, name) = KNOWN
+        .iter()
+        .find(|(known, _)| *known == package)
+        .or_else(|| {
+            KNOWN
+                .iter()
+                .find(|(known, _)| modules.contains(known).unwrap_or(false))
+        })?;
+    let version = if *package == "django" {
+        modules
+            .get_item(package)
+            .and_then(|module| module.call_method0("get_version"))
+    } else {
+        py.import("importlib.metadata")
+            .and_then(|metadata| metadata.call_method1("version", (package,)))
+    };
+    Some(match version {
+        Ok(version) => format!("{name} {version}"),
+        Err(_) => (*name).to_owned(),
+    })
+}
+
+/// An object in a few words: its type.
+fn describe(object: &Bound<'_, PyAny>) -> String {
+    if object.is_none() {
+        return "None".to_owned();
+    }
+    format!("of type {}", crate::wsgi::head::type_name(object))
+}
+
+/// The directories that a reference is looked up in.
+fn python_path(py: Python<'_>, boot: &Boot) -> String {
+    let here = py
+        .import("os")
+        .and_then(|os| os.call_method0("getcwd"))
+        .map(|here| here.to_string())
+        .unwrap_or_else(|_| boot.chdir.clone());
+    std::iter::once(&here)
+        .chain(&boot.pythonpath)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

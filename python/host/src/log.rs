@@ -1,0 +1,157 @@
+//! Log records of this process: datagrams to the front, or standard error if that is gone.
+//!
+//! One log per process, because `wsgi.errors` may be used from any thread at any time.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyserve_wire::record::{Level, MAX_TEXT, Record, TEMPLATE};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::sockets;
+
+/// How long a record may wait for the front before it goes to standard error instead. The
+/// kernel queues only few datagrams (`net.unix.max_dgram_qlen`, often 10), so a burst of
+/// records has to wait for the reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+static SOCKET: OnceLock<OwnedFd> = OnceLock::new();
+static WORKER: AtomicU32 = AtomicU32::new(TEMPLATE);
+static PID: AtomicU32 = AtomicU32::new(0);
+
+/// From now on records go to this socket.
+pub fn open(socket: OwnedFd) {
+    // A second boot message does not exist; were there one, the first socket stays.
+    let _ = SOCKET.set(socket);
+    set_worker(TEMPLATE);
+}
+
+/// Says who writes the records of this process from now on.
+pub fn set_worker(worker: u32) {
+    WORKER.store(worker, Ordering::Relaxed);
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    PID.store(pid.unsigned_abs(), Ordering::Relaxed);
+}
+
+/// The descriptor of the log, for those who close what is ours.
+pub fn descriptor() -> Option<RawFd> {
+    SOCKET.get().map(OwnedFd::as_raw_fd)
+}
+
+/// What the application wrote to `wsgi.errors` in request `seq`.
+pub fn application(py: Python<'_>, seq: u64, text: &str) {
+    write(py, Level::Application, seq, text);
+}
+
+/// Needs a look.
+pub fn warn(py: Python<'_>, seq: u64, text: &str) {
+    write(py, Level::Warn, seq, text);
+}
+
+/// A request failed, or something else did that nobody else will report.
+pub fn error(py: Python<'_>, seq: u64, text: &str) {
+    write(py, Level::Error, seq, text);
+}
+
+/// Logs `doing` with the traceback of `error`.
+pub fn exception(py: Python<'_>, seq: u64, doing: &str, error: &PyErr) {
+    let traceback = traceback(py, error);
+    write(py, Level::Error, seq, &format!("{doing}\n{traceback}"));
+}
+
+/// The traceback of `error` as Python prints it, without the final line end.
+pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    let lines = py
+        .import("traceback")
+        .and_then(|module| {
+            let value = error.value(py);
+            module.call_method1(
+                "format_exception",
+                (error.get_type(py), value, error.traceback(py)),
+            )
+        })
+        .and_then(|lines| pyo3::types::PyString::new(py, "").call_method1("join", (lines,)));
+    match lines {
+        Ok(lines) => lines
+            .cast::<pyo3::types::PyString>()
+            .map(|text| text.to_string_lossy().trim_end().to_owned())
+            .unwrap_or_else(|_| error.to_string()),
+        // An exception whose own `__str__` raises, or no memory left.
+        Err(_) => error.to_string(),
+    }
+}
+
+/// A Rust panic goes to the log, not as a stray line to standard error. PyO3 turns it into
+/// an exception, which costs the request that it happened in.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = format!("panic in pyserve's host: {panic}");
+        if try_send(Level::Error, 0, &text).is_err() {
+            to_standard_error(&text);
+        }
+    }));
+}
+
+fn write(py: Python<'_>, level: Level, seq: u64, text: &str) {
+    let mut rest = text;
+    loop {
+        let (part, behind) = split(rest);
+        send(py, level, seq, part);
+        rest = behind;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+fn send(py: Python<'_>, level: Level, seq: u64, text: &str) {
+    match try_send(level, seq, text) {
+        Ok(()) => {}
+        Err(Errno::AGAIN) => {
+            let sent = py.detach(|| {
+                let socket = SOCKET.get().ok_or(Errno::BADF)?;
+                let _ = sockets::wait_writable(socket, Some(PATIENCE));
+                try_send(level, seq, text)
+            });
+            if sent.is_err() {
+                py.detach(|| to_standard_error(text));
+            }
+        }
+        Err(_) => py.detach(|| to_standard_error(text)),
+    }
+}
+
+fn try_send(level: Level, seq: u64, text: &str) -> Result<(), Errno> {
+    let socket = SOCKET.get().ok_or(Errno::BADF)?;
+    let record = Record {
+        level,
+        worker: WORKER.load(Ordering::Relaxed),
+        pid: PID.load(Ordering::Relaxed),
+        seq,
+        text,
+    };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::send(socket, &record.to_bytes(), flags).map(|_| ())
+}
+
+fn to_standard_error(text: &str) {
+    use std::io::Write;
+    // Nobody is left to tell if this does not work either.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The longest piece of `text` that fits into one record, and the rest.
+fn split(text: &str) -> (&str, &str) {
+    if text.len() <= MAX_TEXT {
+        return (text, "");
+    }
+    let mut end = MAX_TEXT;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.split_at(end)
+}

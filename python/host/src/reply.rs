@@ -1,0 +1,126 @@
+//! The reply frames of one request, on the channel of its thread.
+//!
+//! Frames collect in a buffer that lives as long as the thread; one `send` carries as many
+//! as are there. Large pieces of a body are not copied but sent beside the buffer.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind, push_reply, push_reply_header};
+use pyserve_wire::scoreboard::Scoreboard;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Up to here a copy into the buffer is cheaper than another entry in the vector of a send
+/// and keeping the bytes alive.
+pub const COPIED: usize = 64 * 1024;
+/// A buffer that grew over this is given back after the request.
+const KEPT: usize = 512 * 1024;
+
+/// Sends the frames of one request after the other.
+pub struct Reply {
+    channel: Arc<OwnedFd>,
+    scoreboard: Scoreboard<'static>,
+    pending: Vec<u8>,
+    seq: u64,
+    entry: usize,
+    claimed_ns: u64,
+}
+
+impl Reply {
+    /// For the thread that owns `channel`.
+    pub fn new(channel: Arc<OwnedFd>, scoreboard: Scoreboard<'static>) -> Self {
+        Self {
+            channel,
+            scoreboard,
+            pending: Vec::with_capacity(4096),
+            seq: 0,
+            entry: 0,
+            claimed_ns: 0,
+        }
+    }
+
+    /// The frames from now on belong to this request.
+    pub fn begin(&mut self, seq: u64, entry: usize, claimed_ns: u64) {
+        self.seq = seq;
+        self.entry = entry;
+        self.claimed_ns = claimed_ns;
+    }
+
+    /// The request that is being answered.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether nobody waits for this answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.scoreboard.is_cancelled(self.entry, self.seq)
+    }
+
+    /// Appends a frame; it goes out with the next flush. The payload is cut to what a frame
+    /// may carry.
+    pub fn push(&mut self, kind: ReplyKind, payload: &[u8]) {
+        let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
+        let elapsed = self.elapsed_us();
+        push_reply(&mut self.pending, kind, self.seq, elapsed, payload);
+    }
+
+    /// Appends a piece of the body that is short enough to be copied.
+    pub fn push_body(&mut self, piece: &[u8]) {
+        for part in piece.chunks(MAX_PAYLOAD) {
+            self.push(ReplyKind::Body, part);
+        }
+    }
+
+    /// Sends what is pending, then `piece`, then the end if this was all. Blocks.
+    ///
+    /// # Errors
+    /// Whatever the channel says: the front has gone.
+    pub fn send_body(&mut self, piece: &[u8], is_last: bool) -> io::Result<()> {
+        if piece.len() <= COPIED {
+            self.push_body(piece);
+        } else {
+            for part in piece.chunks(MAX_PAYLOAD) {
+                let elapsed = self.elapsed_us();
+                push_reply_header(
+                    &mut self.pending,
+                    ReplyKind::Body,
+                    self.seq,
+                    elapsed,
+                    part.len(),
+                );
+                crate::sockets::send_all(&self.channel, &self.pending, part)?;
+                self.pending.clear();
+            }
+        }
+        if is_last {
+            self.push(ReplyKind::End, &[]);
+        }
+        self.flush()
+    }
+
+    /// Sends what is pending. Blocks.
+    ///
+    /// # Errors
+    /// Whatever the channel says: the front has gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let result = crate::sockets::send_all(&self.channel, &self.pending, &[]);
+        self.pending.clear();
+        self.pending.shrink_to(KEPT);
+        result
+    }
+
+    fn elapsed_us(&self) -> u32 {
+        let elapsed = now_ns().saturating_sub(self.claimed_ns) / 1000;
+        u32::try_from(elapsed).unwrap_or(u32::MAX)
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, the clock of the scoreboard.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

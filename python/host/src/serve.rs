@@ -1,0 +1,309 @@
+//! The loop of one worker thread: receive a request, claim it, run it, reply, again.
+//!
+//! A thread is attached to the interpreter for its life and detaches around what may wait.
+//! Where there is no `close()` to call, sending a reply and receiving the next request
+//! happen in one detached section. Each request runs in a copy of the thread's context, so
+//! that no context variable outlives it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyserve_wire::frames::{BodyKind, ReplyKind, read_request};
+use pyserve_wire::scoreboard::{Activity, Scoreboard};
+
+use crate::reply::{Reply, now_ns};
+use crate::wsgi::call::call;
+use crate::wsgi::environ::{Environs, Facts};
+use crate::wsgi::errors::Errors;
+use crate::wsgi::input::Inputs;
+use crate::wsgi::response::Response;
+use crate::wsgi::start_response::StartResponse;
+use crate::{log, sockets};
+
+/// Larger than any message that the front can send: a SEQPACKET message is bounded by the
+/// send buffer, usually 212,992 bytes.
+const LONGEST_MESSAGE: usize = 256 * 1024;
+
+/// What the threads of a worker share.
+pub struct Shared {
+    /// The application.
+    pub app: Py<PyAny>,
+    /// Where requests come from. Receiving gives up after a while, so that a thread without
+    /// work sees `stopping`, and the main thread sees signals that another thread caught.
+    pub queue: Arc<OwnedFd>,
+    /// Claims and activities.
+    pub scoreboard: Scoreboard<'static>,
+    /// Tracebacks go to the front.
+    pub is_dev: bool,
+    /// No thread takes another request.
+    pub stopping: AtomicBool,
+}
+
+/// One thread, as the callable that runs it.
+#[pyclass(frozen, name = "worker_thread", module = "pyserve")]
+pub struct WorkerThread {
+    shared: Arc<Shared>,
+    channel: Arc<OwnedFd>,
+    /// Line in the scoreboard.
+    line: usize,
+    /// This is Python's main thread, where signal handlers run.
+    is_main: bool,
+    /// Only this thread ever locks it.
+    turn: Mutex<Turn>,
+}
+
+/// What belongs to the request under way, and what is kept from one to the next.
+struct Turn {
+    buffer: Vec<u8>,
+    length: usize,
+    files: Vec<OwnedFd>,
+    claimed_ns: u64,
+    is_answering: bool,
+    reply: Option<Reply>,
+    environs: Environs,
+    inputs: Inputs,
+}
+
+/// Why a detached wait ended.
+enum Wake {
+    /// A request was claimed.
+    Request,
+    /// Signal handlers may have to run.
+    Look,
+    /// Something to log.
+    Complaint(String),
+    /// No more requests for this thread.
+    Over,
+}
+
+#[pymethods]
+impl WorkerThread {
+    /// Serves until the queue ends.
+    fn __call__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = py.import("contextvars")?.call_method0("copy_context")?;
+        let request = slf.getattr("request")?;
+        loop {
+            match py.detach(|| this.wait()) {
+                Wake::Request => {
+                    let done = context
+                        .call_method0(pyo3::intern!(py, "copy"))
+                        .and_then(|copy| copy.call_method1(pyo3::intern!(py, "run"), (&request,)));
+                    if let Err(error) = done {
+                        this.give_up(py, &error);
+                    }
+                }
+                Wake::Look => this.run_signal_handlers(py),
+                Wake::Complaint(text) => log::error(py, 0, &text),
+                Wake::Over => break,
+            }
+        }
+        this.record(Activity::Absent, 0);
+        Ok(())
+    }
+
+    /// Runs the request that was claimed.
+    fn request(&self, py: Python<'_>) -> PyResult<()> {
+        let mut guard = self.lock();
+        let turn = &mut *guard;
+        let request = read_request(&turn.buffer[..turn.length])
+            .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+        let header = request.header;
+
+        let errors = Bound::new(py, Errors::new(header.seq))?;
+        let body_file = match header.body {
+            BodyKind::Inline => None,
+            BodyKind::File => turn.files.pop(),
+        };
+        let is_file = body_file.is_some();
+        let input = match body_file {
+            Some(file) => turn.inputs.file(py, file, header.body_len)?,
+            None => turn.inputs.inline(py, request.body)?,
+        };
+        let environ = turn
+            .environs
+            .build(py, request.vars, &input, errors.as_any())?;
+        let mut reply = match turn.reply.take() {
+            Some(reply) => reply,
+            None => self.new_reply(),
+        };
+        reply.begin(header.seq, header.entry as usize, turn.claimed_ns);
+        let response = Box::new(Response::new(reply, environ.is_head));
+        let start = Bound::new(py, StartResponse::new(response))?;
+
+        let effect = call(
+            self.shared.app.bind(py),
+            environ.dict,
+            &start,
+            self.shared.is_dev,
+            || self.record(Activity::Closing, header.seq),
+        );
+        turn.reply = start.get().finish(py).map(|response| response.into_reply());
+        errors.get().finish(py);
+        if is_file {
+            // The disk space is wanted back now, whatever the application keeps.
+            input.call_method0(pyo3::intern!(py, "close"))?;
+        }
+        if effect.wants_exit {
+            self.shared.stopping.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl WorkerThread {
+    /// The thread with scoreboard line `line`.
+    ///
+    /// # Errors
+    /// What looking things up in Python raises.
+    pub fn new(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        channel: Arc<OwnedFd>,
+        line: usize,
+        is_main: bool,
+        facts: &Facts<'_>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            turn: Mutex::new(Turn {
+                buffer: vec![0; LONGEST_MESSAGE],
+                length: 0,
+                files: Vec::new(),
+                claimed_ns: 0,
+                is_answering: false,
+                reply: Some(Reply::new(Arc::clone(&channel), shared.scoreboard)),
+                environs: Environs::new(py, facts)?,
+                inputs: Inputs::new(py)?,
+            }),
+            shared,
+            channel,
+            line,
+            is_main,
+        })
+    }
+
+    /// Sends what is pending, then waits for a request that this thread may run. Detached.
+    fn wait(&self) -> Wake {
+        let mut guard = self.lock();
+        let turn = &mut *guard;
+        if turn.is_answering {
+            turn.is_answering = false;
+            let flushed = turn.reply.as_mut().map_or(Ok(()), Reply::flush);
+            self.shared.scoreboard.count_served(self.line);
+            if flushed.is_err() {
+                return Wake::Over;
+            }
+        }
+        self.record(Activity::Idle, 0);
+        loop {
+            if self.shared.stopping.load(Ordering::Relaxed) {
+                return Wake::Over;
+            }
+            turn.files.clear();
+            match sockets::receive_request(&self.shared.queue, &mut turn.buffer, &mut turn.files) {
+                Ok(0) => return Wake::Over,
+                Ok(length) => {
+                    turn.length = length;
+                    match self.claim(turn) {
+                        Claimed::Yes => return Wake::Request,
+                        Claimed::TooLate => {}
+                        Claimed::Damaged(text) => return Wake::Complaint(text),
+                        Claimed::CutOff => return Wake::Over,
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock if self.is_main => {
+                        return Wake::Look;
+                    }
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::InvalidData => return Wake::Complaint(error.to_string()),
+                    _ => return Wake::Over,
+                },
+            }
+        }
+    }
+
+    fn claim(&self, turn: &mut Turn) -> Claimed {
+        let header = match read_request(&turn.buffer[..turn.length]) {
+            Ok(request) => request.header,
+            Err(error) => return Claimed::Damaged(error.to_string()),
+        };
+        let entry = header.entry as usize;
+        if entry >= self.shared.scoreboard.claims() {
+            return Claimed::Damaged(format!("no claim number {entry} in the scoreboard"));
+        }
+        turn.claimed_ns = now_ns();
+        if self.shared.scoreboard.take(entry, header.seq, self.line) {
+            let board = &self.shared.scoreboard;
+            board.record(self.line, Activity::Busy, header.seq, turn.claimed_ns);
+            turn.is_answering = true;
+            return Claimed::Yes;
+        }
+        let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
+        reply.begin(header.seq, entry, turn.claimed_ns);
+        reply.push(ReplyKind::Skipped, &[]);
+        let sent = reply.flush();
+        turn.reply = Some(reply);
+        if sent.is_err() {
+            Claimed::CutOff
+        } else {
+            Claimed::TooLate
+        }
+    }
+
+    /// The host itself went wrong in a request: out of memory, or a panic.
+    fn give_up(&self, py: Python<'_>, error: &PyErr) {
+        let mut guard = self.lock();
+        let turn = &mut *guard;
+        let header = read_request(&turn.buffer[..turn.length]).map(|request| request.header);
+        let Ok(header) = header else { return };
+        log::exception(py, header.seq, "pyserve could not run the request", error);
+        let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
+        reply.begin(header.seq, header.entry as usize, turn.claimed_ns);
+        reply.push(ReplyKind::Abort, &[]);
+        turn.reply = Some(reply);
+    }
+
+    fn run_signal_handlers(&self, py: Python<'_>) {
+        if let Err(error) = py.check_signals() {
+            if error.is_instance_of::<PySystemExit>(py) {
+                self.shared.stopping.store(true, Ordering::Relaxed);
+            } else {
+                log::exception(py, 0, "exception in a signal handler", &error);
+            }
+        }
+    }
+
+    fn new_reply(&self) -> Reply {
+        Reply::new(Arc::clone(&self.channel), self.shared.scoreboard)
+    }
+
+    fn record(&self, activity: Activity, seq: u64) {
+        let board = &self.shared.scoreboard;
+        board.record(self.line, activity, seq, now_ns());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        // A panic in a request poisons it; `give_up` and the next request replace what it
+        // may have left half done.
+        self.turn
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What became of a message from the queue.
+enum Claimed {
+    Yes,
+    /// The front took the request back.
+    TooLate,
+    /// It is no request.
+    Damaged(String),
+    /// The front has gone.
+    CutOff,
+}

@@ -1,0 +1,122 @@
+//! Receiving and sending on the sockets that pyserve gave to this process.
+//!
+//! Nothing here knows Python: whoever calls what may wait is detached.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg,
+    sendmsg,
+};
+
+/// Most descriptors in one message (the kernel's `SCM_MAX_FD`).
+const MAX_DESCRIPTORS: usize = 253;
+
+/// Receives one message with its descriptors, all close-on-exec. Zero bytes: the other end
+/// is closed.
+///
+/// # Errors
+/// What `recvmsg` says, and `InvalidData` for a message longer than `buffer`.
+pub fn receive(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    receive_into(socket, buffer, descriptors, &mut space)
+}
+
+/// [`receive`] for messages with at most one descriptor, which is every request.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_request(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    receive_into(socket, buffer, descriptors, &mut space)
+}
+
+fn receive_into(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    space: &mut [MaybeUninit<u8>],
+) -> io::Result<usize> {
+    let mut control = RecvAncillaryBuffer::new(space);
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(buffer)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(files) = message {
+            descriptors.extend(files);
+        }
+    }
+    if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message longer than any that pyserve sends",
+        ));
+    }
+    Ok(received.bytes)
+}
+
+/// Writes all of `first`, then all of `second`, to a stream socket.
+///
+/// # Errors
+/// What `sendmsg` says; no signal is raised for a closed peer.
+pub fn send_all(socket: impl AsFd, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
+    while !first.is_empty() || !second.is_empty() {
+        let pieces = [IoSlice::new(first), IoSlice::new(second)];
+        match sendmsg(
+            &socket,
+            &pieces,
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL,
+        ) {
+            Ok(sent) => {
+                let of_first = sent.min(first.len());
+                first = &first[of_first..];
+                second = &second[sent - of_first..];
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => wait_writable(&socket, None)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Sends one message and no descriptors.
+///
+/// # Errors
+/// What `send` says.
+pub fn send_message(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
+    loop {
+        match rustix::net::send(&socket, message, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result.map(|_| ())?),
+        }
+    }
+}
+
+/// Waits until the socket takes more, or the time is up.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<()> {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], limit.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The life of a worker process, from right after the fork to its end.
+//!
+//! 1. Become this worker: name, log, scoreboard lines.
+//! 2. Import the application, if the template did not.
+//! 3. Run the hooks for after the fork, say `Ready`.
+//! 4. Serve: thread 0 is Python's main thread, the others are `threading.Thread`s.
+//! 5. Run the hooks for before the exit. Returning from here ends the interpreter in good
+//!    order: `threading` waits for the application's threads, and `atexit` runs.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyserve_wire::control::{Boot, Loaded, cut_to_end};
+use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
+use pyserve_wire::scoreboard::{Activity, Scoreboard};
+
+use crate::import_app::{self, Imported};
+use crate::reply::{Reply, now_ns};
+use crate::serve::{Shared, WorkerThread};
+use crate::wsgi::environ::Facts;
+use crate::{fork, log, package};
+
+/// Exit status of a worker that could not start.
+const BOOT_FAILED: i32 = 1;
+
+/// What a worker has from its template.
+pub struct Origin {
+    /// The settings.
+    pub boot: Boot,
+    /// Where requests come from.
+    pub queue: OwnedFd,
+    /// Of the pool.
+    pub scoreboard: Scoreboard<'static>,
+    /// The application, if the template imported it.
+    pub app: Option<Py<PyAny>>,
+}
+
+/// Runs worker number `worker` with one channel per thread.
+///
+/// # Errors
+/// `SystemExit` with the status that the process ends with.
+pub fn run(py: Python<'_>, origin: Origin, worker: u32, channels: Vec<OwnedFd>) -> PyResult<()> {
+    // The name that `ps` and `top` show; not having it is no reason to stop.
+    if let Ok(name) = std::ffi::CString::new(format!("pyserve-w{worker}")) {
+        let _ = rustix::thread::set_name(&name);
+    }
+    log::set_worker(worker);
+    let ours = channels.iter().map(AsRawFd::as_raw_fd);
+    fork::hold(
+        ours.chain([origin.queue.as_raw_fd()])
+            .chain(log::descriptor()),
+    );
+    let first_line = worker as usize * channels.len();
+    let pid = rustix::process::getpid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    for line in first_line..first_line + channels.len() {
+        origin.scoreboard.set_pid(line, pid);
+        origin
+            .scoreboard
+            .record(line, Activity::Starting, 0, now_ns());
+    }
+    let mut channels = channels.into_iter();
+    let Some(channel) = channels.next() else {
+        return Err(PySystemExit::new_err(BOOT_FAILED));
+    };
+    let channel = Arc::new(channel);
+    let mut reply = Reply::new(Arc::clone(&channel), origin.scoreboard);
+    reply.begin(0, 0, now_ns());
+
+    let (app, block) = match start(py, &origin, worker) {
+        Ok(Started { app, loaded }) => (app, loaded.map(|loaded| loaded.to_bytes())),
+        Err(text) => {
+            let text = cut_to_end(&text, MAX_PAYLOAD);
+            reply.push(ReplyKind::BootFailed, text.as_bytes());
+            // If the front has gone too, nobody wants to know.
+            let _ = py.detach(|| reply.flush());
+            return Err(PySystemExit::new_err(BOOT_FAILED));
+        }
+    };
+    let shared = Arc::new(Shared {
+        app,
+        queue: Arc::new(origin.queue),
+        scoreboard: origin.scoreboard,
+        is_dev: origin.boot.dev,
+        stopping: AtomicBool::new(false),
+    });
+    let facts = Facts {
+        is_multithread: origin.boot.threads > 1,
+        is_multiprocess: origin.boot.workers > 1,
+        version: &origin.boot.version,
+    };
+    let main = thread(py, &shared, channel, first_line, true, &facts)?;
+    let mut others = Vec::new();
+    for (channel, line) in channels.zip(first_line + 1..) {
+        let body = thread(py, &shared, Arc::new(channel), line, false, &facts)?;
+        let settings = PyDict::new(py);
+        settings.set_item("target", body)?;
+        settings.set_item("name", format!("pyserve-{}", line - first_line))?;
+        let thread = py
+            .import("threading")?
+            .call_method("Thread", (), Some(&settings))?;
+        others.push(thread);
+    }
+
+    reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
+    if py.detach(|| reply.flush()).is_err() {
+        return Ok(());
+    }
+    for thread in &others {
+        thread.call_method0("start")?;
+    }
+    main.call0()?;
+    // A child that the application forked came back here: it is not a worker.
+    if fork::is_foreign() {
+        return Ok(());
+    }
+    for thread in &others {
+        thread.call_method0("join")?;
+    }
+    package::run_before_exit(py);
+    Ok(())
+}
+
+/// Everything between the fork and being ready that the application can break.
+fn start(py: Python<'_>, origin: &Origin, worker: u32) -> Result<Started, String> {
+    let raised = |error: PyErr| log::traceback(py, &error);
+    package::set_worker(py, worker).map_err(raised)?;
+    let started = match &origin.app {
+        Some(app) => Started {
+            app: app.clone_ref(py),
+            loaded: None,
+        },
+        None => {
+            let Imported { app, loaded } = import_app::import(py, &origin.boot)?;
+            Started {
+                app,
+                loaded: Some(loaded),
+            }
+        }
+    };
+    package::run_after_fork(py).map_err(raised)?;
+    Ok(started)
+}
+
+/// The application, and what is to be told about it if this worker imported it.
+struct Started {
+    app: Py<PyAny>,
+    loaded: Option<Loaded>,
+}
+
+fn thread<'py>(
+    py: Python<'py>,
+    shared: &Arc<Shared>,
+    channel: Arc<OwnedFd>,
+    line: usize,
+    is_main: bool,
+    facts: &Facts<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let thread = WorkerThread::new(py, Arc::clone(shared), channel, line, is_main, facts)?;
+    Ok(Bound::new(py, thread)?.into_any())
+}

@@ -1,0 +1,108 @@
+//! `wsgi.errors`: text to the log, under the request whose environ it is in.
+//!
+//! May be used from any thread and also after its request. Text waits for the end of its
+//! line; what one `write` completes goes out as one record, so a traceback stays together.
+
+use std::sync::{Mutex, MutexGuard};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::head::type_name;
+use crate::log;
+
+/// An unfinished line is passed on when it gets this long (one log record).
+const LONGEST_LINE: usize = pyserve_wire::record::MAX_TEXT;
+
+/// A text stream that can only be written to.
+#[pyclass(frozen, name = "errors", module = "pyserve")]
+pub struct Errors {
+    seq: u64,
+    line: Mutex<String>,
+}
+
+#[pymethods]
+impl Errors {
+    /// Takes text; returns its length, as text files do.
+    fn write(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let text = text.cast::<PyString>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "wsgi.errors.write() takes a str, not {}",
+                type_name(text)
+            ))
+        })?;
+        let complete = {
+            let mut line = self.lock();
+            line.push_str(&text.to_string_lossy());
+            take_lines(&mut line)
+        };
+        if let Some(complete) = complete {
+            log::application(py, self.seq, &complete);
+        }
+        text.len()
+    }
+
+    /// Takes an iterable of text.
+    fn writelines(&self, py: Python<'_>, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        for line in lines.try_iter()? {
+            self.write(py, &line?)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what is there of an unfinished line.
+    fn flush(&self, py: Python<'_>) {
+        let rest = std::mem::take(&mut *self.lock());
+        if !rest.is_empty() {
+            log::application(py, self.seq, &rest);
+        }
+    }
+
+    /// For `print` and `logging`, which ask.
+    #[getter]
+    fn encoding(&self) -> &'static str {
+        "utf-8"
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn isatty(&self) -> bool {
+        false
+    }
+}
+
+impl Errors {
+    /// For the environ of request `seq`.
+    pub fn new(seq: u64) -> Self {
+        Self {
+            seq,
+            line: Mutex::new(String::new()),
+        }
+    }
+
+    /// Passes on an unfinished line at the end of the request.
+    pub fn finish(&self, py: Python<'_>) {
+        self.flush(py);
+    }
+
+    /// Held for a few string operations only, never while anything waits.
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.line
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Cuts the finished lines off, without the last line end.
+fn take_lines(line: &mut String) -> Option<String> {
+    if let Some(end) = line.rfind('\n') {
+        let rest = line.split_off(end + 1);
+        let mut complete = std::mem::replace(line, rest);
+        complete.pop();
+        return Some(complete);
+    }
+    (line.len() >= LONGEST_LINE).then(|| std::mem::take(line))
+}

@@ -1,0 +1,73 @@
+//! `wsgi.input`: the body of a request, which the front has read completely.
+//!
+//! PEP 3333, "Input and Error Streams". A body is either in the message or in a file, so
+//! nothing can block and nothing can be read past its end: Python's own `io.BytesIO` and
+//! `io.BufferedReader` have exactly the semantics that are asked for (`read`, `readline`
+//! with a size, `readlines` with a hint, iteration, `b""` at the end for ever), at the speed
+//! of C.
+
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::fs::SeekFrom;
+
+/// Read-ahead over a body in a file.
+const BUFFER: usize = 64 * 1024;
+
+/// Makes the streams.
+pub struct Inputs {
+    bytes_io: Py<PyAny>,
+    open: Py<PyAny>,
+}
+
+impl Inputs {
+    /// Looks up what is needed, once per thread.
+    ///
+    /// # Errors
+    /// What importing `io` raises.
+    pub fn new(py: Python<'_>) -> PyResult<Self> {
+        let io = py.import("io")?;
+        Ok(Self {
+            bytes_io: io.getattr("BytesIO")?.unbind(),
+            open: io.getattr("open")?.unbind(),
+        })
+    }
+
+    /// Over a body in memory.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn inline<'py>(&self, py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let bytes_io = self.bytes_io.bind(py);
+        if body.is_empty() {
+            bytes_io.call0()
+        } else {
+            bytes_io.call1((PyBytes::new(py, body),))
+        }
+    }
+
+    /// Over a body in a file. The stream owns the descriptor.
+    ///
+    /// # Errors
+    /// `OSError` if the file is not the body that was announced.
+    pub fn file<'py>(
+        &self,
+        py: Python<'py>,
+        file: OwnedFd,
+        length: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let size = rustix::fs::fstat(&file)
+            .map_err(std::io::Error::from)?
+            .st_size;
+        if u64::try_from(size) != Ok(length) {
+            return Err(PyOSError::new_err(
+                "the request body is not complete in its file",
+            ));
+        }
+        rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(std::io::Error::from)?;
+        let fd = file.into_raw_fd();
+        self.open.bind(py).call1((fd, "rb", BUFFER))
+    }
+}

@@ -1,0 +1,250 @@
+//! The response of one request: which bytes may go out, and when.
+//!
+//! Knows the rules about heads and lengths (PEP 3333, "Handling the Content-Length Header"
+//! and "Buffering and Streaming"; RFC 9110 §6.4), not where the bytes come from. The front
+//! chooses the framing on the wire.
+
+use std::io;
+
+use pyo3::prelude::*;
+use pyserve_wire::frames::ReplyKind;
+
+use super::head::Head;
+use crate::log;
+use crate::reply::{COPIED, Reply};
+
+/// A response under way.
+pub struct Response {
+    reply: Reply,
+    /// The request was a HEAD.
+    is_head_request: bool,
+    head: Option<Head>,
+    is_head_out: bool,
+    sent: u64,
+    /// The end is on its way; nothing may follow.
+    is_complete: bool,
+    was_cut: bool,
+}
+
+/// Whether the application should be asked for more of the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Yes.
+    More,
+    /// No: there is no body, or it is full and more was cut.
+    Enough,
+}
+
+/// Why the body cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The client has gone; the request is to be ended quietly.
+    ClientGone,
+    /// The channel is broken: the front has gone, and this thread may go too.
+    FrontGone,
+    /// There is a body, but `start_response` was not called.
+    NoHead,
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::FrontGone
+    }
+}
+
+impl Response {
+    /// For the request that `reply` was begun with.
+    pub fn new(reply: Reply, is_head_request: bool) -> Self {
+        Self {
+            reply,
+            is_head_request,
+            head: None,
+            is_head_out: false,
+            sent: 0,
+            is_complete: false,
+            was_cut: false,
+        }
+    }
+
+    /// Gives the reply back for the next request.
+    pub fn into_reply(self) -> Reply {
+        self.reply
+    }
+
+    /// The request.
+    pub fn seq(&self) -> u64 {
+        self.reply.seq()
+    }
+
+    /// Whether `start_response` was called.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Whether status and headers cannot be changed any more.
+    pub fn is_head_out(&self) -> bool {
+        self.is_head_out
+    }
+
+    /// Whether more came than `Content-Length` allows.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
+    /// Whether the end of the response is on its way.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Whether the client has gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.is_cancelled()
+    }
+
+    /// Sets, or replaces, status and headers.
+    pub fn set_head(&mut self, head: Head) {
+        self.head = Some(head);
+    }
+
+    /// The whole body is in hand: a list or tuple of known size. The length is added if the
+    /// application gave none. Small ones stay pending, to go out with the next flush.
+    ///
+    /// # Errors
+    /// [`Stop`] if nothing can be sent any more.
+    pub fn whole(&mut self, py: Python<'_>, pieces: &[&[u8]]) -> Result<(), Stop> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(head) = &mut self.head else {
+            return Err(Stop::NoHead);
+        };
+        let has_no_body = head.is_bodiless() || self.is_head_request;
+        // The length for a HEAD is that of the GET, which nothing tells if the
+        // application left the body away.
+        if head.length.is_none()
+            && !self.is_head_out
+            && !head.is_bodiless()
+            && !(self.is_head_request && total == 0)
+        {
+            head.add_length(total as u64);
+        }
+        let fits = head.length.is_none_or(|length| length == total as u64) && self.sent == 0;
+        if has_no_body || (fits && total <= COPIED) {
+            self.push_head();
+            if !has_no_body {
+                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                    self.reply.push_body(piece);
+                }
+                self.sent += total as u64;
+            }
+            self.end();
+            return Ok(());
+        }
+        for piece in pieces {
+            if self.piece(py, piece)? == Flow::Enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One piece of the body, which goes out before this returns.
+    ///
+    /// # Errors
+    /// [`Stop`] if nothing can be sent any more.
+    pub fn piece(&mut self, py: Python<'_>, piece: &[u8]) -> Result<Flow, Stop> {
+        let Some(head) = &self.head else {
+            return Err(Stop::NoHead);
+        };
+        // PEP 3333: an empty piece does not fix the headers.
+        if piece.is_empty() {
+            return Ok(Flow::More);
+        }
+        if head.is_bodiless() || self.is_head_request {
+            self.push_head();
+            return Ok(Flow::Enough);
+        }
+        let room = head.length.map(|length| length - self.sent);
+        let (piece, is_over) = match room {
+            Some(room) if (piece.len() as u64) > room => (&piece[..room as usize], true),
+            _ => (piece, false),
+        };
+        if is_over && !self.was_cut {
+            self.was_cut = true;
+            log::warn(
+                py,
+                self.seq(),
+                "the application sent more than its Content-Length; the rest was cut",
+            );
+        }
+        if piece.is_empty() && self.is_complete {
+            return Ok(Flow::Enough);
+        }
+        if self.reply.is_cancelled() {
+            return Err(Stop::ClientGone);
+        }
+        let is_last = room == Some(piece.len() as u64);
+        self.push_head();
+        self.sent += piece.len() as u64;
+        self.is_complete = is_last;
+        let reply = &mut self.reply;
+        py.detach(|| reply.send_body(piece, is_last))?;
+        Ok(if is_over { Flow::Enough } else { Flow::More })
+    }
+
+    /// The body is over. `Err` says what the application did wrong; the transfer is broken
+    /// then. Nothing is flushed.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub fn finish(&mut self) -> Result<(), String> {
+        if self.is_complete {
+            return Ok(());
+        }
+        let Some(head) = &self.head else {
+            return Err("the application returned without calling start_response()".to_owned());
+        };
+        let has_no_body = head.is_bodiless() || self.is_head_request;
+        match head.length {
+            Some(length) if length != self.sent && !has_no_body => Err(format!(
+                "the application sent {} of the {length} bytes that its Content-Length says",
+                self.sent
+            )),
+            _ => {
+                self.push_head();
+                self.end();
+                Ok(())
+            }
+        }
+    }
+
+    /// Breaks the response off. Nothing is flushed. `page` is for `--dev`.
+    pub fn abort(&mut self, page: &str) {
+        if !self.is_complete {
+            self.is_complete = true;
+            self.reply.push(ReplyKind::Abort, page.as_bytes());
+        }
+    }
+
+    /// Sends what is pending.
+    ///
+    /// # Errors
+    /// [`Stop::FrontGone`].
+    pub fn flush(&mut self, py: Python<'_>) -> Result<(), Stop> {
+        let reply = &mut self.reply;
+        Ok(py.detach(|| reply.flush())?)
+    }
+
+    fn push_head(&mut self) {
+        if self.is_head_out {
+            return;
+        }
+        if let Some(head) = &self.head {
+            self.reply.push(ReplyKind::Head, head.payload());
+            self.is_head_out = true;
+        }
+    }
+
+    fn end(&mut self) {
+        self.is_complete = true;
+        self.reply.push(ReplyKind::End, &[]);
+    }
+}

@@ -1,0 +1,121 @@
+"""Starts pyserve's host inside the application's interpreter.
+
+pyserve runs `python -c BOOT_LINE boot_fd host_fd control_fd`; the line (boot_line.txt)
+executes this source, which refuses interpreters that cannot load the host, loads it from
+its memory file and hands over. It must parse on every Python since 2.7, so that an old one
+gets a sentence instead of a syntax error. An interpreter that cannot serve exits with 99.
+"""
+
+import os
+import sys
+
+NEEDED = (3, 9)
+REFUSED = 99
+
+
+def main():
+    boot_fd, host_fd, control_fd = [int(number) for number in sys.argv[1:4]]
+    os.close(boot_fd)
+    # `-c` puts the current directory on the path and its names into `__main__`.
+    if sys.path and sys.path[0] == "":
+        del sys.path[0]
+    for name in ("f", "os", "sys"):
+        sys.modules["__main__"].__dict__.pop(name, None)
+
+    reason = unsuitable()
+    if reason is None:
+        import fcntl
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        fcntl.fcntl(control_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        host_fd = out_of_the_way(host_fd)
+        if is_musl() and b"libc.so.6" in os.pread(host_fd, 1 << 26, 0):
+            reason = "is built for musl; this pyserve hosts interpreters for glibc only"
+    if reason is not None:
+        refuse(reason)
+    load(host_fd).run(control_fd)
+
+
+def unsuitable():
+    """Why this interpreter cannot run the host, or None."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    implementation = getattr(getattr(sys, "implementation", None), "name", "cpython")
+    if implementation != "cpython" or hasattr(sys, "pypy_version_info"):
+        names = {"pypy": "PyPy", "graalpy": "GraalPy", "cpython": "PyPy"}
+        return "is %s; pyserve needs CPython" % names.get(implementation, implementation)
+    if sys.version_info < NEEDED:
+        return "is CPython %s; pyserve needs CPython 3.9 or newer" % version
+    if "t" in getattr(sys, "abiflags", ""):
+        return (
+            "is a free-threaded build of CPython %s; pyserve needs the usual build" % version
+        )
+    return None
+
+
+def is_musl():
+    return getattr(sys.implementation, "_multiarch", "").endswith("musl")
+
+
+def out_of_the_way(fd):
+    """Moves the host's descriptor to a high number, closed in the application's children.
+
+    It stays open for the life of the process: the dynamic linker knows libraries by name,
+    and another file under the same /proc/self/fd name would be taken for the host.
+    """
+    import fcntl
+
+    for lowest in (900, 200, 50):
+        try:
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+        except (OSError, ValueError):
+            continue
+        os.close(fd)
+        return moved
+    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    return fd
+
+
+def load(host_fd):
+    path = "/proc/self/fd/%d" % host_fd
+    if os.path.exists(path):
+        return load_from(path)
+    # No /proc: a file of our own, gone again as soon as it is mapped.
+    import tempfile
+
+    path = None
+    try:
+        copy, path = tempfile.mkstemp(prefix="pyserve-host-", suffix=".so")
+        with os.fdopen(copy, "wb") as file:
+            file.write(os.pread(host_fd, 1 << 26, 0))
+        return load_from(path)
+    except OSError as error:
+        refuse("has no /proc, and the host cannot be written to a file: %s" % error)
+    finally:
+        if path is not None:
+            os.unlink(path)
+
+
+def load_from(path):
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+    from importlib.util import module_from_spec
+
+    loader = ExtensionFileLoader("_pyserve_host", path)
+    try:
+        module = module_from_spec(ModuleSpec("_pyserve_host", loader, origin=path))
+        loader.exec_module(module)
+    except ImportError as error:
+        refuse("cannot load pyserve's host: %s" % error)
+    return module
+
+
+def refuse(reason):
+    sys.stderr.write(
+        "pyserve: %s %s (choose another with --python or --venv)\n"
+        % (sys.executable or "the Python interpreter", reason)
+    )
+    sys.stderr.flush()
+    sys.exit(REFUSED)
+
+
+main()
