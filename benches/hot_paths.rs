@@ -1,1 +1,120 @@
-fn main() {}
+//! The pieces of the front that every request pays for, alone and in memory.
+//!
+//! `cargo bench --bench hot_paths`; side by side with other servers: `side_by_side.py`.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Request};
+use pyserve::front::request::context::{self, Ends};
+use pyserve::front::request::environ::{self, Facts};
+use pyserve::front::request::limits;
+use pyserve::front::static_files::Locations;
+use pyserve_wire::frames::{self, ReplyKind};
+use pyserve_wire::vars;
+
+/// A browser's request, with ten fields.
+fn browser() -> http::request::Parts {
+    let request = Request::get("/blog/2026/november/?page=2&sort=new")
+        .header("host", "www.example.org")
+        .header(
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        )
+        .header(
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        )
+        .header("accept-language", "en-US,en;q=0.5")
+        .header("accept-encoding", "gzip, deflate, br, zstd")
+        .header("referer", "http://www.example.org/blog/")
+        .header("connection", "keep-alive")
+        .header(
+            "cookie",
+            "sessionid=6f3c1f0e8d4a4b0f9a3f; csrftoken=Zm9vYmFyYmF6",
+        )
+        .header("upgrade-insecure-requests", "1")
+        .header("priority", "u=0, i");
+    request.body(()).expect("a valid request").into_parts().0
+}
+
+fn environ_building(criterion: &mut Criterion) {
+    let head = browser();
+    let ends = Ends {
+        peer: "203.0.113.9:51234".parse().ok(),
+        local: "127.0.0.1:8000".parse().ok(),
+        trusted: false,
+    };
+    let facts = Facts {
+        ends: &ends,
+        host: "www.example.org",
+        request_id: "0123456789abcdef",
+        body_length: None,
+    };
+    criterion.bench_function("environ of ten fields", |bencher| {
+        bencher.iter(|| environ::build(black_box(&head), black_box(&facts)));
+    });
+    criterion.bench_function("check of a head", |bencher| {
+        bencher.iter(|| limits::check(black_box(&head)));
+    });
+    criterion.bench_function("request id", |bencher| {
+        let headers = HeaderMap::new();
+        bencher.iter(|| context::request_id(black_box(&headers), false));
+    });
+}
+
+fn packets(criterion: &mut Criterion) {
+    let mut fields = Vec::new();
+    for (name, value) in [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("X-Frame-Options", "DENY"),
+        ("Vary", "Cookie"),
+    ] {
+        vars::push(&mut fields, name.as_bytes(), value.as_bytes()).expect("short");
+    }
+    let head = frames::Head {
+        status: 200,
+        reason: b"OK",
+        fields: &fields,
+    };
+    let mut payload = Vec::new();
+    frames::push_head(&mut payload, &head).expect("short");
+    let mut reply = Vec::new();
+    criterion.bench_function("encode a reply of 4 KiB", |bencher| {
+        let page = [b'x'; 4096];
+        bencher.iter(|| {
+            reply.clear();
+            frames::push_reply(&mut reply, ReplyKind::Head, 1, 9, &payload);
+            frames::push_reply(&mut reply, ReplyKind::Body, 1, 9, black_box(&page));
+            frames::push_reply(&mut reply, ReplyKind::End, 1, 9, b"");
+        });
+    });
+    criterion.bench_function("decode a reply of 4 KiB", |bencher| {
+        bencher.iter(|| {
+            let mut rest = black_box(&reply[..]);
+            while let Ok(Some((frame, used))) = frames::read_reply(rest) {
+                black_box(frame);
+                rest = &rest[used..];
+            }
+        });
+    });
+}
+
+fn router(criterion: &mut Criterion) {
+    let dir = PathBuf::from("/srv");
+    let prefixes = ["/static", "/css", "/js", "/images", "/media"]
+        .map(|prefix| (prefix.to_owned(), dir.clone()));
+    let locations = Locations::new(prefixes).expect("valid prefixes");
+    for (what, target) in [
+        ("file", "/static/admin/css/base.css"),
+        ("page", "/blog/2026/november/?page=2"),
+    ] {
+        criterion.bench_function(&format!("route a {what}"), |bencher| {
+            bencher.iter(|| locations.find(black_box(target)).is_some());
+        });
+    }
+}
+
+criterion_group!(benches, environ_building, packets, router);
+criterion_main!(benches);

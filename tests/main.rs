@@ -1,1 +1,17 @@
+//! The integration tests: the real binary, real interpreters, bytes on real sockets.
+//!
+//! One module for each outside edge. What they share is in [`support`]; the applications
+//! that they serve are in `tests/apps`, one behaviour each.
 
+mod support;
+
+mod frameworks;
+mod framing;
+mod http;
+mod layout;
+mod logs;
+mod process;
+mod python_versions;
+mod settings;
+mod static_files;
+mod wsgi;

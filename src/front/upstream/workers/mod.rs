@@ -267,11 +267,7 @@ impl Pool {
 
     /// Who the request with this number is, for the log.
     pub fn identity(&self, seq: u64) -> Option<Arc<Identity>> {
-        let mut state = self.0.lock();
-        state
-            .table
-            .find(seq)
-            .map(|(_, request)| Arc::clone(&request.identity))
+        self.0.lock().table.identity(seq)
     }
 
     /// Descriptors that a template needs: the workers' end of the queue and the scoreboard.

@@ -20,7 +20,13 @@ pub(super) struct Table {
     waiters: VecDeque<oneshot::Sender<usize>>,
     waiting: usize,
     next_seq: u64,
+    /// Who the last requests were: what they logged may be read after they ended.
+    recent: VecDeque<(u64, Arc<Identity>)>,
 }
+
+/// How many ended requests are remembered. A log record is read within a moment of being
+/// written, so this many can end in that moment without one losing its request's id.
+const RECENT: usize = 1024;
 
 enum Entry {
     Free,
@@ -61,6 +67,7 @@ impl Table {
             waiters: VecDeque::new(),
             waiting: 0,
             next_seq: 0,
+            recent: VecDeque::new(),
         }
     }
 
@@ -135,6 +142,17 @@ impl Table {
             })
     }
 
+    /// Who the request with this number is or was.
+    pub(super) fn identity(&mut self, seq: u64) -> Option<Arc<Identity>> {
+        if let Some((_, request)) = self.find(seq) {
+            return Some(Arc::clone(&request.identity));
+        }
+        let mut newest_first = self.recent.iter().rev();
+        newest_first
+            .find(|(ended, _)| *ended == seq)
+            .map(|(_, identity)| Arc::clone(identity))
+    }
+
     /// All requests that are handed out.
     pub(super) fn in_flight(&mut self) -> impl Iterator<Item = (usize, &mut InFlight)> {
         self.entries
@@ -166,11 +184,18 @@ impl Table {
 
     /// Gives an entry back, to the first who waits.
     pub(super) fn release(&mut self, entry: usize) {
-        if !matches!(self.entries[entry], Entry::Free) {
-            self.entries[entry] = Entry::Free;
-            self.free.push(entry);
-            self.serve_waiters();
+        match std::mem::replace(&mut self.entries[entry], Entry::Free) {
+            Entry::Free => return,
+            Entry::Reserved => {}
+            Entry::InFlight(request) => {
+                if self.recent.len() == RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((request.seq, request.identity));
+            }
         }
+        self.free.push(entry);
+        self.serve_waiters();
     }
 
     fn reserve(&mut self) -> Option<usize> {
@@ -272,6 +297,10 @@ mod tests {
             "nobody waits for the answer"
         );
         assert!(table.find(seq).is_none());
+        assert!(
+            table.identity(seq).is_some(),
+            "what it logged last still has a name"
+        );
         assert_eq!(table.handed_out(), 0);
     }
 }
