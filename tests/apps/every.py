@@ -1,0 +1,10 @@
+"""All behaviours behind one server: the first segment of the path names the module."""
+
+import importlib
+
+
+def application(environ, start_response):
+    name = environ["PATH_INFO"].split("/")[1]
+    if not name.isidentifier():
+        name = "hello"
+    return importlib.import_module(name).application(environ, start_response)

@@ -1,0 +1,341 @@
+//! HTTP as clients speak it: connections, versions, methods, listeners and limits.
+
+use std::sync::LazyLock;
+
+use crate::support::http2::{Http2, Outcome};
+use crate::support::raw::{Connection, End};
+use crate::support::server::{Pyserve, Server, get, post};
+
+static SERVER: LazyLock<Server> =
+    LazyLock::new(|| Pyserve::app("every.py").args(["--threads", "2"]).ready());
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let mut connection = SERVER.connect();
+    for _ in 0..50 {
+        let response = connection.exchange(get("/hello"));
+        assert_eq!(response.text(), "hello");
+        assert_ne!(response.header("Connection").as_deref(), Some("close"));
+    }
+}
+
+#[test]
+fn a_client_that_asks_for_the_end_gets_it() {
+    let mut connection = SERVER.connect();
+    connection.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(
+        connection.response().header("Connection").as_deref(),
+        Some("close")
+    );
+    assert_eq!(connection.rest(), (vec![], End::Closed));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let mut connection = SERVER.connect();
+    let requests = [
+        "/lengths?as=one",
+        "/hello",
+        "/late_start",
+        "/lengths?as=generator",
+    ];
+    connection.send(requests.map(get).concat());
+    for body in ["0123456789", "hello", "late", "0123456789"] {
+        assert_eq!(connection.response().text(), body);
+    }
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let mut connection = SERVER.connect();
+    for byte in post("/echo", "slowly").bytes() {
+        connection.send([byte]);
+    }
+    assert_eq!(connection.response().text(), "slowly");
+}
+
+#[test]
+fn expect_100_continue_is_answered_before_the_body_comes() {
+    let mut connection = SERVER.connect();
+    connection.send(
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
+         Expect: 100-continue\r\n\r\n",
+    );
+    let interim = connection.response_to_head();
+    assert_eq!(interim.status_line(), "HTTP/1.1 100 Continue");
+    connection.send("body");
+    assert_eq!(connection.response().text(), "body");
+}
+
+#[test]
+fn an_expectation_is_not_met_for_a_body_over_the_limit() {
+    let server = Pyserve::app("every.py")
+        .args(["--max-body", "1000"])
+        .ready();
+    let mut connection = server.connect();
+    connection.send(
+        "POST /journal HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\
+         Expect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(connection.response().status(), 413);
+}
+
+#[test]
+fn a_body_over_the_limit_is_413_and_names_the_option() {
+    let server = Pyserve::app("every.py")
+        .args(["--max-body", "1000"])
+        .ready();
+    assert_eq!(
+        server
+            .exchange(&post("/echo", &"x".repeat(1000)))
+            .body
+            .len(),
+        1000
+    );
+
+    let long = "x".repeat(1001);
+    let chunked = format!(
+        "POST /journal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+         200\r\n{0}\r\n200\r\n{0}\r\n0\r\n\r\n",
+        "x".repeat(512)
+    );
+    for request in [post("/journal", &long), chunked] {
+        let mut connection = server.connect();
+        let _ = connection.try_send(&request);
+        let response = connection.response();
+        assert_eq!(response.status(), 413);
+        assert!(response.text().contains("max"), "{response:?}");
+        assert_ne!(connection.rest().1, End::TimedOut, "the rest is not read");
+    }
+    server.stderr.wait_for("max_body");
+    assert_eq!(server.probe.notes.count("called"), 0);
+}
+
+#[test]
+fn http_1_0_ends_with_the_connection_unless_asked_otherwise() {
+    let mut connection = SERVER.connect();
+    connection.send("GET /hello HTTP/1.0\r\n\r\n");
+    assert_eq!(connection.response().text(), "hello");
+    assert_eq!(connection.rest(), (vec![], End::Closed));
+
+    let mut connection = SERVER.connect();
+    for _ in 0..2 {
+        connection.send("GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let response = connection.response();
+        assert_eq!(response.text(), "hello");
+        let told = response.header("Connection").unwrap_or_default();
+        assert!(told.eq_ignore_ascii_case("keep-alive"), "{response:?}");
+    }
+}
+
+#[test]
+fn an_absolute_target_is_served_like_its_path() {
+    let response = SERVER.exchange(&get("http://localhost/hello"));
+    assert_eq!(response.text(), "hello");
+}
+
+#[test]
+fn every_response_has_a_date_and_the_server_header_can_be_turned_off() {
+    let dated = |server: &Server, target: &str| {
+        let response = server.get(target);
+        let date = response.header("Date").expect("a date");
+        let date = httpdate::parse_http_date(&date).expect("a date of HTTP");
+        let age = date.elapsed().unwrap_or_default();
+        assert!(age.as_secs() < 60, "{age:?}");
+        response.header("Server")
+    };
+    assert_eq!(dated(&SERVER, "/hello").as_deref(), Some("pyserve"));
+    let server = Pyserve::app("every.py")
+        .args(["--server-header", "no"])
+        .ready();
+    for target in ["/hello", "/no_start"] {
+        assert_eq!(dated(&server, target), None, "{target}");
+    }
+}
+
+#[test]
+fn headers_of_64_kib_pass_and_more_is_431_with_the_biggest_named_in_the_log() {
+    let with = |length: usize| {
+        let value = "x".repeat(length);
+        format!(
+            "GET /environ HTTP/1.1\r\nHost: localhost\r\nX-Small: 1\r\nX-Biggest: {value}\r\n\r\n"
+        )
+    };
+    let response = SERVER.exchange(&with(60_000));
+    assert_eq!(
+        response.json()["entries"]["HTTP_X_BIGGEST"][1]
+            .as_str()
+            .unwrap()
+            .len(),
+        60_000
+    );
+
+    let mut connection = SERVER.connect();
+    let _ = connection.try_send(with(70_000));
+    assert_eq!(connection.response().status(), 431);
+    let line = SERVER.stderr.wait_for("iggest");
+    assert!(line.to_lowercase().contains("x-biggest"), "{line}");
+}
+
+#[test]
+fn many_headers_count_towards_the_same_limit() {
+    let lines: String = (0..90)
+        .map(|number| format!("X-{number}: {}\r\n", "y".repeat(1000)))
+        .collect();
+    let mut connection = SERVER.connect();
+    let _ = connection.try_send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
+    assert_eq!(connection.response().status(), 431);
+}
+
+#[test]
+fn a_target_over_the_limit_is_414() {
+    let mut connection = SERVER.connect();
+    let _ = connection.try_send(get(&format!("/{}", "x".repeat(70_000))));
+    assert_eq!(connection.response().status(), 414);
+    assert_eq!(SERVER.get(&format!("/{}", "x".repeat(8_000))).status(), 200);
+}
+
+#[test]
+fn several_listeners_serve_the_same_application() {
+    let builder = Pyserve::app("hello.py");
+    let path = builder.path("http.sock");
+    let unix = format!("unix:{}", path.display());
+    let server = builder
+        .args([
+            "--bind",
+            "127.0.0.1:0",
+            "--bind",
+            "127.0.0.1:0",
+            "--bind",
+            &unix,
+        ])
+        .ready();
+    server.stderr.wait_for_nth("listening on ", 3);
+    let lines = server.stderr.so_far();
+    let ports: Vec<u16> = lines
+        .iter()
+        .filter_map(|line| line.split_once("listening on http://127.0.0.1:"))
+        .map(|(_, port)| port.trim().parse().expect("a port"))
+        .collect();
+    assert_eq!(ports.len(), 2, "{lines:?}");
+    for port in ports {
+        assert_eq!(Connection::tcp(port).exchange(get("/")).text(), "hello");
+    }
+    assert_eq!(Connection::unix(&path).exchange(get("/")).text(), "hello");
+}
+
+#[test]
+fn a_unix_socket_left_by_a_dead_server_is_replaced_and_removed_at_the_end() {
+    let builder = Pyserve::app("hello.py");
+    let path = builder.path("http.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a dead socket lies there");
+    let mut server = builder
+        .args(["--bind", &format!("unix:{}", path.display())])
+        .ready();
+    assert_eq!(Connection::unix(&path).exchange(get("/")).text(), "hello");
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    assert!(!path.exists(), "removed at the end");
+}
+
+#[test]
+fn http_2_with_prior_knowledge_is_spoken_on_the_same_port() {
+    let mut http2 = Http2::new(SERVER.connect());
+    let fields = |method, path| {
+        [
+            (":method", method),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "localhost"),
+        ]
+    };
+    http2.headers(1, &fields("GET", "/environ?q=1"), true);
+    let Outcome::Response(200, body) = http2.outcome(1) else {
+        panic!("no response");
+    };
+    let about: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let entries = &about["entries"];
+    assert_eq!(entries["SERVER_PROTOCOL"][1], "HTTP/2.0");
+    assert_eq!(entries["HTTP_HOST"][1], "localhost");
+    assert_eq!(entries["PATH_INFO"][1], "/environ");
+    assert_eq!(entries["REQUEST_URI"][1], "/environ?q=1");
+
+    http2.headers(3, &fields("POST", "/echo"), false);
+    http2.data(3, b"over ", false);
+    http2.data(3, b"two", true);
+    assert_eq!(
+        http2.outcome(3),
+        Outcome::Response(200, b"over two".to_vec())
+    );
+    http2.headers(5, &fields("GET", "/lengths?as=generator"), true);
+    assert_eq!(
+        http2.outcome(5),
+        Outcome::Response(200, b"0123456789".to_vec())
+    );
+}
+
+#[test]
+fn cookies_split_by_http_2_arrive_as_one() {
+    let mut http2 = Http2::new(SERVER.connect());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/environ"),
+        (":authority", "localhost"),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+    ];
+    http2.headers(1, &fields, true);
+    let Outcome::Response(200, body) = http2.outcome(1) else {
+        panic!("no response");
+    };
+    let about: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(about["entries"]["HTTP_COOKIE"][1], "a=1; b=2");
+}
+
+#[test]
+fn a_head_that_does_not_come_ends_the_connection() {
+    let server = Pyserve::app("hello.py")
+        .args(["--header-timeout", "200ms"])
+        .ready();
+    for begun in ["", "GET / HTTP/1.1\r\nHost:"] {
+        let mut connection = server.connect();
+        connection.send(begun);
+        let (statuses, end) = connection.statuses_to_end();
+        assert_ne!(end, End::TimedOut);
+        assert!(statuses.is_empty() || statuses == [408], "{statuses:?}");
+    }
+}
+
+#[test]
+fn a_body_that_stalls_is_408_and_never_reaches_the_app() {
+    let server = Pyserve::app("journal.py")
+        .args(["--body-timeout", "200ms"])
+        .ready();
+    let mut connection = server.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
+    let (statuses, end) = connection.statuses_to_end();
+    assert_ne!(end, End::TimedOut);
+    assert_eq!(statuses, [408]);
+    assert_eq!(server.probe.notes.count("called"), 0);
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_the_keepalive_timeout() {
+    let server = Pyserve::app("hello.py")
+        .args(["--keepalive-timeout", "200ms"])
+        .ready();
+    let mut connection = server.connect();
+    assert_eq!(connection.exchange(get("/")).text(), "hello");
+    assert_eq!(connection.rest(), (vec![], End::Closed));
+}
+
+#[test]
+fn methods_of_any_name_reach_the_app() {
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "X-ODD"] {
+        let request = format!("{method} /environ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let response = SERVER.exchange(&request);
+        assert_eq!(response.json()["entries"]["REQUEST_METHOD"][1], method);
+    }
+}

@@ -1,0 +1,160 @@
+//! The source tree keeps its own rules: who may import whom, and where `unsafe` and
+//! Python may be named.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::source;
+
+/// What the files of each folder of `src/` may name after `crate::`, itself apart. A
+/// longer path rules over a shorter one.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("os", &[]),
+    ("config", &["os"]),
+    ("observe", &["os", "config"]),
+    ("front", &["os", "config", "observe"]),
+    ("supervisor", &["os", "config", "observe", "front"]),
+];
+
+/// Files directly in `src/` stand above all folders.
+const TOP: &str = "";
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a source folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The lines of code: no comments, nothing behind the tests' `mod` line.
+fn code(path: &Path) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(path).expect("a source file");
+    let until_tests = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    until_tests
+        .enumerate()
+        .map(|(at, line)| {
+            (
+                at + 1,
+                line.split("//").next().unwrap_or_default().to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn shown(path: &Path) -> String {
+    let path = path
+        .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+        .expect("in the tree");
+    path.display().to_string()
+}
+
+/// The folder of `src/` in which a file is.
+fn folder_of(path: &Path) -> String {
+    let inside = path.strip_prefix(source("src")).expect("below src");
+    let mut parts = inside.components();
+    let first = parts.next().expect("a name");
+    match parts.next() {
+        Some(_) => first.as_os_str().to_string_lossy().into_owned(),
+        None => TOP.to_owned(),
+    }
+}
+
+/// The names that follow `crate::` in a line, groups in braces included.
+fn imports(line: &str) -> Vec<String> {
+    let name = |text: &str| {
+        let end = text.find(|char: char| !char.is_alphanumeric() && char != '_');
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    line.match_indices("crate::")
+        .flat_map(|(at, mark)| {
+            let rest = &line[at + mark.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => group.split(',').map(|part| name(part.trim())).collect(),
+                None => vec![name(rest)],
+            }
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn imports_go_downwards_only() {
+    let mut wrong = Vec::new();
+    for path in rust_files(&source("src")) {
+        let folder = folder_of(&path);
+        if folder == TOP || folder == "wire" {
+            continue;
+        }
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| *name == folder)
+            .unwrap_or_else(|| panic!("src/{folder} is not in the table"));
+        for (number, line) in code(&path) {
+            for import in imports(&line) {
+                let ours = MAY_IMPORT.iter().any(|(name, _)| *name == import) || import == "cli";
+                if ours && import != folder && !allowed.contains(&&*import) {
+                    wrong.push(format!(
+                        "{}:{number}: {folder} imports {import}",
+                        shown(&path)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_is_confined_to_its_doors() {
+    let mut wrong = Vec::new();
+    let files = [
+        rust_files(&source("src")),
+        rust_files(&source("python/host")),
+    ]
+    .concat();
+    for path in files {
+        let shown = shown(&path);
+        if shown.starts_with("src/os/") || shown == "python/host/src/doors.rs" {
+            continue;
+        }
+        for (number, line) in code(&path) {
+            let words = line.split(|char: char| !char.is_alphanumeric() && char != '_');
+            if words.into_iter().any(|word| word == "unsafe") {
+                wrong.push(format!("{shown}:{number}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_in_src_names_pyo3() {
+    for path in rust_files(&source("src")) {
+        for (number, line) in code(&path) {
+            assert!(!line.contains("pyo3"), "{}:{number}: {line}", shown(&path));
+        }
+    }
+    let manifest = std::fs::read_to_string(source("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("pyo3"), "the binary's own manifest");
+}
+
+#[test]
+fn every_source_file_says_what_it_is() {
+    let folders = ["src", "python/host", "tests", "benches"];
+    for path in folders
+        .iter()
+        .flat_map(|folder| rust_files(&source(folder)))
+    {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("//! "),
+            "{} has no opening comment",
+            shown(&path)
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Access log and diagnostics: one request is one line, whatever the request says.
+
+use serde_json::Value;
+
+use crate::support::server::{Pyserve, Server, get};
+
+fn server(format: &str) -> Server {
+    Pyserve::app("every.py")
+        .args(["--access-log", format])
+        .ready()
+}
+
+fn json_line(server: &Server, part: &str) -> Value {
+    let line = server.stdout.wait_for(part);
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
+}
+
+#[test]
+fn json_lines_tell_what_happened() {
+    let server = server("json");
+    let response = server.exchange(
+        "GET /lengths?as=one HTTP/1.1\r\nHost: example.org\r\nUser-Agent: tester/1\r\n\
+         Referer: http://example.org/\r\n\r\n",
+    );
+    let line = json_line(&server, "/lengths");
+    assert_eq!(line["method"], "GET");
+    assert_eq!(line["target"], "/lengths?as=one");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["bytes"], 10);
+    assert_eq!(line["user_agent"], "tester/1");
+    assert_eq!(line["referer"], "http://example.org/");
+    assert_eq!(line["host"], "example.org");
+    assert_eq!(line["remote"], "127.0.0.1");
+    assert_eq!(line["worker"], 0);
+    assert_eq!(line["request_id"], response.header("X-Request-ID").unwrap());
+    assert_eq!(line["protocol"], "HTTP/1.1");
+    assert_eq!(line["handled_by"], "app");
+}
+
+#[test]
+fn combined_lines_have_the_form_that_tools_read() {
+    let server = server("combined");
+    server.exchange(
+        "GET /lengths HTTP/1.1\r\nHost: localhost\r\nUser-Agent: tester/1\r\n\
+         Referer: http://example.org/\r\n\r\n",
+    );
+    let line = server.stdout.wait_for("/lengths");
+    let (start, rest) = line.split_once('[').expect("a time");
+    assert_eq!(start, "127.0.0.1 - - ");
+    let (time, rest) = rest.split_once(']').expect("the end of the time");
+    assert_eq!(time.len(), "10/Oct/2000:13:55:36 +0000".len(), "{time}");
+    assert_eq!(
+        rest,
+        " \"GET /lengths HTTP/1.1\" 200 10 \"http://example.org/\" \"tester/1\""
+    );
+}
+
+#[test]
+fn a_forged_request_cannot_break_or_add_a_line() {
+    for format in ["json", "combined"] {
+        let server = server(format);
+        let mut request =
+            b"GET /hello?a\"b HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\" 200 \\".to_vec();
+        request.extend(b"\t\xff\xc2\x9b31m\r\nReferer: \"}\r\n\r\n");
+        let response = server.connect().exchange(request);
+        // Whether or not the quotation mark is refused, the log has one line.
+        let status = response.status();
+        assert!(matches!(status, 200 | 400), "{response:?}");
+        server.get("/hello?the-end");
+        server.stdout.wait_for("the-end");
+        let lines = server.stdout.so_far();
+        assert!(lines.len() <= 2, "{lines:?}");
+        for line in &lines {
+            assert!(line.chars().all(|char| !char.is_control()), "{line:?}");
+            if format == "json" {
+                serde_json::from_str::<Value>(line).expect("JSON");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_left_before_its_answer_is_logged_as_499() {
+    let server = Pyserve::app("held.py")
+        .args(["--access-log", "json"])
+        .ready();
+    let mut connection = server.connect();
+    connection.send(get("/left"));
+    let held = server.probe.held("/left");
+    drop(connection);
+    let line = json_line(&server, "/left");
+    assert_eq!(line["status"], 499);
+    drop(held);
+    assert_eq!(server.get("/").status(), 200, "the worker goes on");
+}
+
+#[test]
+fn what_the_app_writes_to_wsgi_errors_carries_the_request_id() {
+    let server = server("off");
+    let response = server.get("/errors_stream?token=traced");
+    let id = response.header("X-Request-ID").expect("an id");
+    for text in ["written traced", "printed traced", "partial line traced"] {
+        let line = server.stderr.wait_for(text);
+        assert!(line.contains(&format!("request_id={id}")), "{line}");
+    }
+    assert_eq!(
+        server.stdout.so_far(),
+        Vec::<String>::new(),
+        "the access log is off"
+    );
+}
+
+#[test]
+fn control_characters_of_the_app_and_its_clients_do_not_reach_the_terminal() {
+    let server = server("off");
+    server.get("/errors_stream?token=%1b[31mred%0dreturn");
+    let line = server.stderr.wait_for("written ");
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+    assert!(!line.contains('\r'), "{line:?}");
+}
+
+#[test]
+fn diagnostics_in_json_are_one_object_a_line() {
+    let server = Pyserve::app("every.py")
+        .args(["--log-format", "json"])
+        .listening();
+    server.stderr.wait_for("ready in ");
+    server.get("/raises?what=LookupError");
+    server.stderr.wait_for("LookupError");
+    for line in server.stderr.so_far() {
+        let line: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        assert!(line["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn tracebacks_are_in_the_log_and_on_the_page_only_in_development() {
+    let server = server("off");
+    let response = server.get("/raises");
+    assert!(
+        !response.text().contains("ZeroDivisionError"),
+        "{response:?}"
+    );
+    server
+        .stderr
+        .wait_for("ZeroDivisionError: secret of the application");
+
+    let server = Pyserve::app("every.py").args(["--dev"]).ready();
+    let response = server.get("/raises");
+    assert_eq!(response.status(), 500);
+    assert!(
+        response.text().contains("ZeroDivisionError"),
+        "{response:?}"
+    );
+}

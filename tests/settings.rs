@@ -1,0 +1,342 @@
+//! Settings from everywhere, the errors about them, and the exit codes.
+
+use std::net::TcpListener;
+
+use crate::support::server::{Ended, Pyserve, get};
+use crate::support::{apps, python, temp_dir, write_files};
+
+fn check_fails(pyserve: Pyserve, code: i32, parts: &[&str]) {
+    let ended = pyserve.run();
+    assert_eq!(ended.code, code, "{}", ended.stderr);
+    for part in parts {
+        assert!(
+            ended.stderr.contains(part),
+            "{part:?} is missing in: {}",
+            ended.stderr
+        );
+    }
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+}
+
+#[test]
+fn an_unknown_option_is_a_usage_error_that_names_the_likely_one() {
+    check_fails(
+        Pyserve::bare().args(["--wrokers", "2"]),
+        2,
+        &["--wrokers", "--workers"],
+    );
+    check_fails(
+        Pyserve::bare().args(["serve", "--tread", "2"]),
+        2,
+        &["--threads"],
+    );
+    check_fails(Pyserve::bare().args(["chekc"]), 2, &["check"]);
+}
+
+#[test]
+fn an_unknown_name_in_the_file_is_a_configuration_error_that_names_the_likely_one() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("pyserve.toml", "wrokers = 2\n")]);
+    check_fails(
+        Pyserve::bare().current_dir(dir.path()),
+        78,
+        &["wrokers", "workers", "pyserve.toml"],
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_and_those_of_kubernetes_are_not() {
+    let server = Pyserve::app("hello.py")
+        .env("PYSERVE_WROKERS", "2")
+        .env("PYSERVE_PORT", "tcp://10.0.0.1:80")
+        .env("PYSERVE_SERVICE_HOST", "10.0.0.1")
+        .ready();
+    let line = server.stderr.wait_for("PYSERVE_WROKERS");
+    assert!(
+        line.contains("PYSERVE_WORKERS") || line.contains("workers"),
+        "{line}"
+    );
+    assert_eq!(server.stderr.count("PYSERVE_SERVICE_HOST"), 0);
+}
+
+#[test]
+fn a_wrong_value_names_the_setting_the_value_and_where_it_came_from() {
+    check_fails(
+        Pyserve::app("hello.py").args(["--threads", "many"]),
+        78,
+        &["--threads", "many"],
+    );
+    check_fails(
+        Pyserve::app("hello.py").args(["--threads", "0"]),
+        78,
+        &["--threads", "0"],
+    );
+    check_fails(
+        Pyserve::app("hello.py").env("PYSERVE_MAX_BODY", "big"),
+        78,
+        &["PYSERVE_MAX_BODY", "big"],
+    );
+    check_fails(
+        Pyserve::app("hello.py").args(["--bind", "host:port:x"]),
+        78,
+        &["--bind"],
+    );
+    check_fails(
+        Pyserve::app("hello.py").args(["--trust", "10.0.0.0/99"]),
+        78,
+        &["--trust"],
+    );
+    let dir = temp_dir();
+    write_files(dir.path(), &[("pyserve.toml", "threads = \"many\"\n")]);
+    check_fails(
+        Pyserve::bare().current_dir(dir.path()).args(["--app", "x"]),
+        78,
+        &["threads", "many", "pyserve.toml"],
+    );
+    write_files(dir.path(), &[("pyserve.toml", "threads = = 1\n")]);
+    check_fails(
+        Pyserve::bare().current_dir(dir.path()),
+        78,
+        &["pyserve.toml"],
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let dir = temp_dir();
+    let toml = "app = \"environ.py\"\nthreads = 1\nbind = \"127.0.0.1:0\"\nworkers = 1\n\
+                access_log = \"off\"\nlog_format = \"pretty\"\n";
+    write_files(dir.path(), &[("pyserve.toml", toml)]);
+    for name in ["environ.py", "probe.py"] {
+        std::fs::copy(apps().join(name), dir.path().join(name)).unwrap();
+    }
+    let threaded = |pyserve: Pyserve| {
+        let server = pyserve
+            .env("PYSERVE_PYTHON", python::default())
+            .current_dir(dir.path())
+            .ready();
+        server.get("/").json()["entries"]["wsgi.multithread"][1] == true
+    };
+    assert!(!threaded(Pyserve::bare()), "the file's");
+    assert!(
+        threaded(Pyserve::bare().env("PYSERVE_THREADS", "2")),
+        "the environment's"
+    );
+    let both = Pyserve::bare()
+        .env("PYSERVE_THREADS", "2")
+        .args(["--threads", "1"]);
+    assert!(!threaded(both), "the flag's");
+}
+
+#[test]
+fn check_tells_each_setting_with_its_origin_and_imports_the_application() {
+    let dir = temp_dir();
+    let toml = format!(
+        "app = \"hello.py\"\nchdir = \"{}\"\nqueue_limit = 7\n",
+        apps().display()
+    );
+    write_files(dir.path(), &[("pyserve.toml", &toml)]);
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = Pyserve::bare()
+        .args(["check", "--threads", "3"])
+        .env("PYSERVE_WORKERS", "2")
+        .env("PYSERVE_PYTHON", python::default())
+        .current_dir(dir.path())
+        .run();
+    assert_eq!(code, 0, "{stderr}");
+    for (name, value, origin) in [
+        ("threads", "3", "--threads"),
+        ("workers", "2", "PYSERVE_WORKERS"),
+        ("queue_limit", "7", "pyserve.toml"),
+        ("max_body", "100M", "default"),
+    ] {
+        let line = stdout
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {stdout}"));
+        assert!(line.contains(value) && line.contains(origin), "{line}");
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_with_the_application() {
+    check_fails(
+        Pyserve::app("boot_fails.py").args(["check"]),
+        4,
+        &["a_module_that_is_not_there"],
+    );
+    check_fails(
+        Pyserve::app("absent.py").args(["check"]),
+        78,
+        &["absent.py"],
+    );
+}
+
+#[test]
+fn an_application_that_cannot_be_imported_ends_with_its_traceback() {
+    for preload in ["auto", "no"] {
+        let ended = Pyserve::app("boot_fails.py")
+            .args(["--preload", preload])
+            .run();
+        assert_eq!(ended.code, 4, "{}", ended.stderr);
+        let last = ended
+            .stderr
+            .trim_end()
+            .lines()
+            .next_back()
+            .unwrap_or_default();
+        assert_eq!(
+            last, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains("boot_fails.py"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn applications_are_named_in_many_ways() {
+    for app in [
+        "hello",
+        "hello.py",
+        "hello:application",
+        "hello.py:application",
+        "./hello.py",
+        "factory:create_app()",
+        "factory.py:create_app()",
+        "factory:other",
+        "validated",
+    ] {
+        let server = Pyserve::app(app).env("VALIDATED", "hello").ready();
+        assert_eq!(server.get("/").text(), "hello", "{app}");
+    }
+}
+
+#[test]
+fn hello_wsgi_is_the_file_if_there_is_one_and_else_the_module() {
+    let dir = temp_dir();
+    let app = |body: &str| {
+        format!(
+            "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{body}']\n"
+        )
+    };
+    write_files(
+        dir.path(),
+        &[
+            ("hello.wsgi", &app("the file")),
+            ("package/__init__.py", ""),
+            ("package/wsgi.py", &app("the module")),
+        ],
+    );
+    for (name, body) in [("hello.wsgi", "the file"), ("package.wsgi", "the module")] {
+        let server = Pyserve::new()
+            .args(["--app", name])
+            .current_dir(dir.path())
+            .ready();
+        assert_eq!(server.get("/").text(), body, "{name}");
+    }
+}
+
+#[test]
+fn a_callable_that_is_not_there_is_answered_with_those_that_are() {
+    check_fails(
+        Pyserve::app("broken_names.py"),
+        4,
+        &["application", "aplication", "create_app"],
+    );
+    check_fails(Pyserve::app("hello:absent"), 4, &["absent", "application"]);
+    check_fails(Pyserve::app("no_such_module"), 4, &["no_such_module"]);
+}
+
+#[test]
+fn nothing_to_serve_is_a_configuration_error_that_tells_what_was_looked_for() {
+    let dir = temp_dir();
+    check_fails(
+        Pyserve::new().current_dir(dir.path()),
+        78,
+        &["--app", "manage.py", "app.py"],
+    );
+}
+
+#[test]
+fn an_address_that_is_taken_is_exit_code_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    check_fails(
+        Pyserve::app("hello.py").args(["--bind", &address]),
+        69,
+        &["cannot bind", &address],
+    );
+    let absent = "unix:/no/such/directory/http.sock";
+    check_fails(
+        Pyserve::app("hello.py").args(["--bind", absent]),
+        69,
+        &["cannot bind", absent],
+    );
+}
+
+#[test]
+fn the_usual_variables_of_platforms_are_understood() {
+    let port = {
+        // Free a moment ago; only its presence in the settings is looked at.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port().to_string()
+    };
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = Pyserve::app("hello.py")
+        .without("PYSERVE_BIND")
+        .without("PYSERVE_WORKERS")
+        .args(["check"])
+        .env("PORT", &port)
+        .env("WEB_CONCURRENCY", "3")
+        .run();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains(&format!("0.0.0.0:{port}")), "{stdout}");
+    let workers = stdout
+        .lines()
+        .find(|line| line.trim_start().starts_with("workers"));
+    let workers = workers.expect("the workers");
+    assert!(
+        workers.contains('3') && workers.contains("WEB_CONCURRENCY"),
+        "{workers}"
+    );
+}
+
+#[test]
+fn help_and_version_are_printed_on_stdout() {
+    let help = Pyserve::bare().args(["--help"]).run();
+    assert_eq!(help.code, 0);
+    for part in ["--app", "--workers", "--bind", "--static", "check", "100M"] {
+        assert!(help.stdout.contains(part), "{part} in {}", help.stdout);
+    }
+    let version = Pyserve::bare().args(["--version"]).run();
+    assert_eq!(version.code, 0);
+    assert!(
+        version.stdout.contains(env!("CARGO_PKG_VERSION")),
+        "{}",
+        version.stdout
+    );
+}
+
+#[test]
+fn the_first_lines_tell_what_is_served_by_what() {
+    let server = Pyserve::app("hello.py").args(["--threads", "2"]).ready();
+    let block = server.stderr.so_far().join("\n");
+    for part in [
+        env!("CARGO_PKG_VERSION"),
+        "hello",
+        "127.0.0.1",
+        "Python 3.",
+        "1 ",
+        "2 ",
+    ] {
+        assert!(block.contains(part), "{part} in {block}");
+    }
+    assert_eq!(server.exchange(&get("/")).text(), "hello");
+}

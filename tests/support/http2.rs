@@ -1,0 +1,142 @@
+//! A few frames of HTTP/2 with prior knowledge (RFC 9113), enough to send what a library
+//! would refuse to send. Field lines go out as HPACK literals without indexing (RFC 7541
+//! §6.2.2); of responses only the status is read.
+
+use super::raw::Connection;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A connection whose preface has been sent.
+pub struct Http2 {
+    connection: Connection,
+}
+
+/// What became of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A response: status (0 if the header block tells it in a way we do not read) and body.
+    Response(u16, Vec<u8>),
+    /// The stream was reset, with this error code.
+    StreamError(u32),
+    /// The connection was given up, with this error code.
+    ConnectionError(u32),
+}
+
+impl Http2 {
+    /// Speaks the preface on a fresh connection.
+    pub fn new(mut connection: Connection) -> Self {
+        connection.send(PREFACE);
+        connection.send(frame(SETTINGS, 0, 0, &[]));
+        Self { connection }
+    }
+
+    /// Sends a header block on `stream`.
+    pub fn headers(&mut self, stream: u32, fields: &[(&str, &str)], end_stream: bool) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            push_string(&mut block, name.as_bytes());
+            push_string(&mut block, value.as_bytes());
+        }
+        let flags = END_HEADERS | if end_stream { END_STREAM } else { 0 };
+        self.connection.send(frame(HEADERS, flags, stream, &block));
+    }
+
+    /// Sends a piece of a body on `stream`.
+    pub fn data(&mut self, stream: u32, bytes: &[u8], end_stream: bool) {
+        let flags = if end_stream { END_STREAM } else { 0 };
+        self.connection.send(frame(DATA, flags, stream, bytes));
+    }
+
+    /// Reads until it is known what becomes of `stream`.
+    pub fn outcome(&mut self, stream: u32) -> Outcome {
+        let mut status = 0;
+        let mut body = Vec::new();
+        loop {
+            let head = self.connection.exactly(9);
+            let length =
+                usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let (kind, flags) = (head[3], head[4]);
+            let id = number(&head[5..9]) & 0x7FFF_FFFF;
+            let payload = self.connection.exactly(length);
+            match kind {
+                SETTINGS if flags & ACK == 0 => {
+                    self.connection.send(frame(SETTINGS, ACK, 0, &[]));
+                }
+                PING if flags & ACK == 0 => {
+                    self.connection.send(frame(PING, ACK, 0, &payload));
+                }
+                GOAWAY if number(&payload[4..8]) != 0 => {
+                    return Outcome::ConnectionError(number(&payload[4..8]));
+                }
+                RST_STREAM if id == stream => return Outcome::StreamError(number(&payload)),
+                HEADERS if id == stream => status = status_of(&payload),
+                DATA if id == stream => body.extend(payload),
+                _ => {}
+            }
+            if matches!(kind, HEADERS | DATA) && id == stream && flags & END_STREAM != 0 {
+                return Outcome::Response(status, body);
+            }
+        }
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a small frame");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn push_string(block: &mut Vec<u8>, bytes: &[u8]) {
+    push_integer(block, bytes.len());
+    block.extend(bytes);
+}
+
+/// RFC 7541 §5.1 with a prefix of seven bits, the Huffman bit off.
+fn push_integer(block: &mut Vec<u8>, number: usize) {
+    if number < 127 {
+        block.push(number as u8);
+        return;
+    }
+    block.push(127);
+    let mut rest = number - 127;
+    while rest >= 128 {
+        block.push((rest % 128) as u8 | 128);
+        rest /= 128;
+    }
+    block.push(rest as u8);
+}
+
+/// The indexed `:status` values of RFC 7541, appendix A; after size updates of the table.
+fn status_of(block: &[u8]) -> u16 {
+    let first = block.iter().find(|byte| **byte & 0xE0 != 0x20);
+    match first.map(|byte| byte & 0x7F) {
+        Some(8) => 200,
+        Some(9) => 204,
+        Some(10) => 206,
+        Some(11) => 304,
+        Some(12) => 400,
+        Some(13) => 404,
+        Some(14) => 500,
+        _ => 0,
+    }
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .take(4)
+        .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}

@@ -1,0 +1,55 @@
+//! What the integration tests share.
+//!
+//! [`server`] starts and ends the real binary, [`raw`] and [`http2`] speak bytes to it,
+//! [`probe`] hears what the applications tell from inside, [`python`] knows the
+//! interpreters of this machine. Nobody sleeps and nobody retries: every wait ends with an
+//! event, and [`DEADLINE`] only bounds how long a failing test takes.
+
+pub mod http2;
+pub mod lines;
+pub mod probe;
+pub mod python;
+pub mod raw;
+pub mod server;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest wait for anything. Far above what a loaded machine needs: passing tests never
+/// see it.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The folder of the test applications.
+pub fn apps() -> PathBuf {
+    source("tests/apps")
+}
+
+/// A path in the source tree.
+pub fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A fresh directory that goes away with the returned value.
+pub fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("pyserve-test-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// Writes `files` (path, text) below `dir`.
+pub fn write_files(dir: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().expect("below a directory")).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+/// Says that a check did not take place, past the capture of the test harness.
+pub fn skipped(what: &str, because: &str) {
+    let line = format!("skipped: {what} because {because}\n");
+    // Not `eprintln!`, whose output a passing test never shows.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}

@@ -1,0 +1,332 @@
+//! An HTTP/1 client that keeps every byte: tests of framing must see what was sent.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::DEADLINE;
+
+/// A connection, and what was received on it but belongs to no response yet.
+pub struct Connection {
+    socket: Socket,
+    received: Vec<u8>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed in an orderly way.
+    Closed,
+    /// The peer reset it.
+    Reset,
+    /// Nothing came within the deadline.
+    TimedOut,
+}
+
+/// A response, its head byte for byte.
+#[derive(Clone)]
+pub struct Response {
+    /// Status line and header fields with the empty line.
+    pub head: Vec<u8>,
+    /// The body without its framing.
+    pub body: Vec<u8>,
+    /// How the connection ended inside the body, if it did.
+    pub broken: Option<End>,
+}
+
+/// How the length of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length(usize),
+    Chunked,
+    UntilClose,
+}
+
+impl Connection {
+    /// Connects to a port of the loopback address.
+    pub fn tcp(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(Socket::Tcp(stream))
+    }
+
+    /// Connects to a Unix socket.
+    pub fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the server accepts");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self::over(Socket::Unix(stream))
+    }
+
+    fn over(socket: Socket) -> Self {
+        Self {
+            socket,
+            received: Vec::new(),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the server takes it");
+    }
+
+    /// Sends bytes to a server that may close in the middle.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.socket.as_write().write_all(bytes.as_ref())
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish_sending(&self) {
+        self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Sends one request and reads its response.
+    pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Response {
+        let request = request.as_ref();
+        self.send(request);
+        if request.starts_with(b"HEAD ") {
+            self.response_to_head()
+        } else {
+            self.response()
+        }
+    }
+
+    /// Reads one response. A body that breaks off is told in [`Response::broken`].
+    pub fn response(&mut self) -> Response {
+        let mut response = self.response_to_head();
+        match framing(&response) {
+            Framing::Length(length) => {
+                response.broken = self.fill_to(length).err();
+                let length = length.min(self.received.len());
+                response.body = self.received.drain(..length).collect();
+            }
+            Framing::Chunked => loop {
+                match self.chunk() {
+                    Ok(chunk) if chunk.is_empty() => break,
+                    Ok(chunk) => response.body.extend(chunk),
+                    Err(end) => {
+                        response.broken = Some(end);
+                        break;
+                    }
+                }
+            },
+            Framing::UntilClose => {
+                let (body, end) = self.rest();
+                response.body = body;
+                response.broken = (end != End::Closed).then_some(end);
+            }
+        }
+        response
+    }
+
+    /// Reads the head of a response; whatever follows stays for the next call.
+    pub fn response_to_head(&mut self) -> Response {
+        self.try_head().unwrap_or_else(|end| {
+            let partial = String::from_utf8_lossy(&self.received);
+            panic!("no response: {end:?} after {partial:?}")
+        })
+    }
+
+    /// Like [`Connection::response_to_head`], for a connection that may end instead.
+    pub fn try_head(&mut self) -> Result<Response, End> {
+        let length = self.fill_past(b"\r\n\r\n")?;
+        Ok(Response {
+            head: self.received.drain(..length).collect(),
+            body: Vec::new(),
+            broken: None,
+        })
+    }
+
+    /// Reads one chunk of a chunked body; empty for the last one.
+    ///
+    /// # Panics
+    /// If the framing is wrong, which no broken connection excuses.
+    pub fn chunk(&mut self) -> Result<Vec<u8>, End> {
+        let length = self.fill_past(b"\r\n")?;
+        let line: Vec<u8> = self.received.drain(..length).collect();
+        let digits = std::str::from_utf8(&line[..length - 2]).expect("a chunk size");
+        let size = usize::from_str_radix(digits, 16).expect("a chunk size in hexadecimal");
+        self.fill_to(size + 2)?;
+        let mut chunk: Vec<u8> = self.received.drain(..size + 2).collect();
+        assert!(chunk.ends_with(b"\r\n"), "a chunk ends with CRLF");
+        chunk.truncate(size);
+        Ok(chunk)
+    }
+
+    /// Reads exactly `length` bytes.
+    pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        self.fill_to(length).expect("enough bytes");
+        self.received.drain(..length).collect()
+    }
+
+    /// Reads up to the end of the connection.
+    pub fn rest(&mut self) -> (Vec<u8>, End) {
+        loop {
+            if let Err(end) = self.fill() {
+                return (std::mem::take(&mut self.received), end);
+            }
+        }
+    }
+
+    /// Reads up to the end; how many responses began, and what status each had.
+    pub fn statuses_to_end(&mut self) -> (Vec<u16>, End) {
+        let (bytes, end) = self.rest();
+        let text = String::from_utf8_lossy(&bytes);
+        let statuses = text.match_indices("HTTP/1.").map(|(at, _)| {
+            let code = text.get(at + 9..at + 12).unwrap_or_default();
+            code.parse().unwrap_or(0)
+        });
+        (statuses.collect(), end)
+    }
+
+    fn fill_past(&mut self, mark: &[u8]) -> Result<usize, End> {
+        loop {
+            let found = self.received.windows(mark.len()).position(|at| at == mark);
+            if let Some(at) = found {
+                return Ok(at + mark.len());
+            }
+            self.fill()?;
+        }
+    }
+
+    fn fill_to(&mut self, length: usize) -> Result<(), End> {
+        while self.received.len() < length {
+            self.fill()?;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self) -> Result<(), End> {
+        let mut bytes = vec![0; 65_536];
+        match self.socket.as_read().read(&mut bytes) {
+            Ok(0) => Err(End::Closed),
+            Ok(length) => {
+                self.received.extend_from_slice(&bytes[..length]);
+                Ok(())
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(End::TimedOut),
+                ErrorKind::Interrupted => Ok(()),
+                _ => Err(End::Reset),
+            },
+        }
+    }
+}
+
+impl Response {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status_line()[9..12].parse().expect("a status code")
+    }
+
+    /// The status line without its line end.
+    pub fn status_line(&self) -> String {
+        self.lines().next().expect("a status line")
+    }
+
+    /// The value of the first field called `name`, in whatever case.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers(name).into_iter().next()
+    }
+
+    /// The values of all fields called `name`, in order.
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        self.fields()
+            .into_iter()
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    /// Names, as they came, and values of all fields; bytes shown as latin-1.
+    pub fn fields(&self) -> Vec<(String, String)> {
+        self.lines()
+            .skip(1)
+            .filter_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                Some((name.to_owned(), value.trim().to_owned()))
+            })
+            .collect()
+    }
+
+    /// The body as text, bytes shown as latin-1.
+    pub fn text(&self) -> String {
+        latin1(&self.body)
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let head = latin1(&self.head);
+        let lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
+        lines.into_iter()
+    }
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = self.text();
+        let shown: String = body.chars().take(2000).collect();
+        write!(out, "{}{shown:?}", latin1(&self.head))?;
+        if let Some(end) = self.broken {
+            write!(out, " broken: {end:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes as characters of the same number.
+pub fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn as_read(&mut self) -> &mut dyn Read {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+
+    fn as_write(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // Fails only if the peer has gone already.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+}
+
+/// RFC 9112 §6.3, for responses to anything but HEAD and CONNECT.
+fn framing(response: &Response) -> Framing {
+    if matches!(response.status(), 100..=199 | 204 | 304) {
+        return Framing::Length(0);
+    }
+    if let Some(coding) = response.header("Transfer-Encoding") {
+        assert_eq!(coding, "chunked", "the one coding that we were promised");
+        return Framing::Chunked;
+    }
+    match response.header("Content-Length") {
+        Some(length) => Framing::Length(length.parse().expect("a length")),
+        None => Framing::UntilClose,
+    }
+}

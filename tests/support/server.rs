@@ -1,0 +1,267 @@
+//! Starts the real binary and makes sure that it ends.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::lines::Lines;
+use super::probe::Probe;
+use super::raw::{Connection, Response};
+use super::{DEADLINE, apps, python};
+
+/// How a server is to be started.
+pub struct Pyserve {
+    command: Command,
+    probe: Probe,
+}
+
+/// A running server. Dropping kills it.
+pub struct Server {
+    child: Child,
+    guard: Guard,
+    port: u16,
+    /// What it wrote to stderr.
+    pub stderr: Lines,
+    /// What it wrote to stdout.
+    pub stdout: Lines,
+    /// What its applications tell.
+    pub probe: Probe,
+}
+
+/// A server that has ended by itself.
+pub struct Ended {
+    /// Exit code; 128+n for signal n.
+    pub code: i32,
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+}
+
+impl Pyserve {
+    /// The binary under test with an environment that settles nothing.
+    pub fn bare() -> Self {
+        Self::binary(Path::new(env!("CARGO_BIN_EXE_pyserve")))
+    }
+
+    /// Like [`Pyserve::bare`], for a copy of the binary.
+    pub fn binary(binary: &Path) -> Self {
+        let probe = Probe::new();
+        let mut command = Command::new(binary);
+        command
+            .stdin(Stdio::null())
+            .env("PROBE", probe.dir())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let foreign = ["PORT", "WEB_CONCURRENCY", "VIRTUAL_ENV", "RUST_LOG"];
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if foreign.contains(&&*text) || text.starts_with("PYSERVE_") || is_python(&text) {
+                command.env_remove(&name);
+            }
+        }
+        Self { command, probe }
+    }
+
+    /// One small worker on a free port, with logs that are easy to search. Set by the
+    /// environment, so that a test's own flags win.
+    pub fn new() -> Self {
+        Self::bare().quick()
+    }
+
+    /// The settings of [`Pyserve::new`] for any binary.
+    pub fn quick(self) -> Self {
+        self.env("PYSERVE_BIND", "127.0.0.1:0")
+            .env("PYSERVE_LOG_FORMAT", "pretty")
+            .env("PYSERVE_ACCESS_LOG", "off")
+            .env("PYSERVE_WORKERS", "1")
+            .env("PYSERVE_FRONT_THREADS", "1")
+            .env("PYSERVE_PYTHON", python::default())
+    }
+
+    /// An application of `tests/apps` under the settings of [`Pyserve::new`].
+    pub fn app(name: &str) -> Self {
+        Self::new().args(["--app", name, "--chdir"]).args([apps()])
+    }
+
+    /// More arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// One more environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// An environment variable less.
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// The directory in which the server is started.
+    pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// A path in the directory that goes away with the server.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.probe.path(name)
+    }
+
+    /// Starts and waits until it listens.
+    pub fn listening(self) -> Server {
+        let mut server = self.spawn();
+        let line = server.stderr.wait_for("listening on ");
+        if let Some((_, address)) = line.split_once("listening on http://") {
+            let (_, port) = address.trim_end().rsplit_once(':').expect("host:port");
+            server.port = port.parse().expect("a port number");
+        }
+        server
+    }
+
+    /// Starts and waits until the application can be asked.
+    pub fn ready(self) -> Server {
+        let server = self.listening();
+        server.stderr.wait_for("ready in ");
+        server
+    }
+
+    /// Starts and waits until it has ended by itself.
+    pub fn run(self) -> Ended {
+        let mut server = self.spawn();
+        let code = server.wait_exit();
+        Ended {
+            code,
+            stdout: server.stdout.to_end(),
+            stderr: server.stderr.to_end(),
+        }
+    }
+
+    fn spawn(mut self) -> Server {
+        let mut child = self
+            .command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = Lines::read_from(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::read_from(child.stderr.take().expect("it is piped"));
+        Server {
+            guard: Guard::over(&child),
+            child,
+            port: 0,
+            stderr,
+            stdout,
+            probe: self.probe,
+        }
+    }
+}
+
+impl Server {
+    /// The port of the first TCP listener.
+    pub fn port(&self) -> u16 {
+        assert_ne!(self.port, 0, "the first listener is no TCP socket");
+        self.port
+    }
+
+    /// A new connection to [`Server::port`].
+    pub fn connect(&self) -> Connection {
+        Connection::tcp(self.port())
+    }
+
+    /// One response to one request on a connection of its own.
+    pub fn exchange(&self, request: &str) -> Response {
+        self.connect().exchange(request)
+    }
+
+    /// The response to a plain GET on a connection of its own.
+    pub fn get(&self, target: &str) -> Response {
+        self.exchange(&get(target))
+    }
+
+    /// Process id of the server.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends a signal to the server.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the server is there");
+    }
+
+    /// Waits for the end; the exit code, 128+n for signal n.
+    pub fn wait_exit(&mut self) -> i32 {
+        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty()).expect("a pidfd");
+        let limit = Timespec {
+            tv_sec: DEADLINE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let ended = poll(&mut fds, Some(&limit)).expect("poll works");
+        assert_eq!(ended, 1, "still running: {:#?}", self.stderr.so_far());
+        let status = self.child.wait().expect("it has ended");
+        status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal))
+            .expect("exited or killed")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.guard.dismiss();
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let stderr = self.stderr.so_far().join("\n");
+            eprintln!("--- the server's stderr:\n{stderr}\n---");
+        }
+    }
+}
+
+/// The text of a GET request for `target`.
+pub fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// The text of a POST request with a body.
+pub fn post(target: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// A shell that kills the server when this process ends, however it ends: servers shared
+/// by the tests of a module are never dropped.
+struct Guard(Child);
+
+impl Guard {
+    fn over(child: &Child) -> Self {
+        let shell = Command::new("/bin/sh")
+            .args(["-c", "read line; kill -9 $0 2>/dev/null"])
+            .arg(child.id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        Self(shell)
+    }
+
+    fn dismiss(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_python(variable: &str) -> bool {
+    variable.starts_with("PYTHON") && variable != "PYTHONDONTWRITEBYTECODE"
+}
