@@ -154,7 +154,7 @@ fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>
 /// Executes a file as a module of its own, which `sys.modules` knows, so that classes in it
 /// can be pickled and frameworks find their files beside it.
 fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'py, PyModule>> {
-    let absolute = std::path::absolute(path)?;
+    let absolute = std::path::absolute(path)?.into_os_string();
     let modules = py.import("sys")?.getattr("modules")?;
     let name = module_name(path, |name| modules.contains(name).unwrap_or(false));
     let loader = py
