@@ -19,7 +19,9 @@ use crate::log;
 
 /// Names that are tried where none is given: PEP 3333's own, then Flask's.
 const USUAL: [&str; 2] = ["application", "app"];
-/// `CO_COROUTINE`, in the flags of a code object.
+/// `*args`, in the flags of a code object.
+const CO_VARARGS: u32 = 0x04;
+/// `async def`, in the flags of a code object.
 const CO_COROUTINE: u32 = 0x80;
 
 /// An application, ready to be called.
@@ -34,12 +36,20 @@ pub struct Imported {
 /// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`.
 ///
 /// # Errors
-/// `OSError` if there is no such directory.
-pub fn prepare(py: Python<'_>, boot: &Boot) -> PyResult<()> {
-    let os = py.import("os")?;
+/// What to tell the user.
+pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
     if !boot.chdir.is_empty() {
-        os.call_method1("chdir", (&boot.chdir,))?;
+        py.import("os")
+            .and_then(|os| os.call_method1("chdir", (&boot.chdir,)))
+            .map_err(|error| {
+                format!("cannot change to the directory of the application: {error}")
+            })?;
     }
+    set_paths(py, boot).map_err(|error| log::traceback(py, &error))
+}
+
+fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let os = py.import("os")?;
     let sys = py.import("sys")?;
     let mut front = vec![os.call_method0("getcwd")?];
     for dir in &boot.pythonpath {
@@ -154,19 +164,21 @@ fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>
 /// Executes a file as a module of its own, which `sys.modules` knows, so that classes in it
 /// can be pickled and frameworks find their files beside it.
 fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'py, PyModule>> {
-    let absolute = std::path::absolute(path)?.into_os_string();
+    let absolute = std::path::absolute(path)?;
+    // As a `str`: a `Path` would become a `pathlib.Path`.
+    let absolute = absolute.as_os_str();
     let modules = py.import("sys")?.getattr("modules")?;
     let name = module_name(path, |name| modules.contains(name).unwrap_or(false));
     let loader = py
         .import("importlib.machinery")?
         .getattr("SourceFileLoader")?
-        .call1((&name, &absolute))?;
+        .call1((&name, absolute))?;
     let util = py.import("importlib.util")?;
     let arguments = PyDict::new(py);
     arguments.set_item("loader", loader)?;
     let spec = util.call_method(
         "spec_from_file_location",
-        (&name, &absolute),
+        (&name, absolute),
         Some(&arguments),
     )?;
     let module = util.call_method1("module_from_spec", (spec,))?;
@@ -174,7 +186,7 @@ fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'
     let builtins = py.import("builtins")?;
     let source = pyo3::types::PyBytes::new(py, source);
     let run = || {
-        let code = builtins.call_method1("compile", (source, &absolute, "exec"))?;
+        let code = builtins.call_method1("compile", (source, absolute, "exec"))?;
         let namespace = module.getattr("__dict__")?;
         builtins.call_method1("exec", (code, namespace))
     };
@@ -217,12 +229,12 @@ fn callable<'py>(
                 log::traceback(py, &error)
             }
         })?;
-        let is_wanted = boot.factory || !takes_no_arguments(&found);
+        let is_wanted = boot.factory || !cannot_be_an_app(&found);
         return match (found.is_callable(), is_wanted) {
             (true, true) => Ok((boot.callable.clone(), found)),
             (true, false) => Err(format!(
-                "{:?} in {:?} takes no arguments, so it is no WSGI application; if it makes \
-                 one, say {}:{}()",
+                "{:?} in {:?} does not take environ and start_response, so it is no WSGI \
+                 application; if it makes one, say {}:{}()",
                 boot.callable, boot.app, boot.app, boot.callable
             )),
             (false, _) => Err(format!(
@@ -235,7 +247,7 @@ fn callable<'py>(
     }
     for name in USUAL {
         match module.getattr_opt(name) {
-            Ok(Some(found)) if found.is_callable() && !takes_no_arguments(&found) => {
+            Ok(Some(found)) if found.is_callable() && !cannot_be_an_app(&found) => {
                 return Ok((name.to_owned(), found));
             }
             Ok(_) => {}
@@ -261,16 +273,19 @@ fn attribute<'py>(module: &Bound<'py, PyModule>, path: &str) -> PyResult<Bound<'
 fn missing_callable(boot: &Boot, module: &Bound<'_, PyModule>, wanted: &str) -> String {
     let (callables, factories) = candidates(module);
     let mut text = format!("{:?} has no {wanted}", boot.app);
-    if !callables.is_empty() {
-        text += &format!("; it has the callable(s) {}", callables.join(", "));
+    match &callables[..] {
+        [] => {}
+        [only] => text += &format!("; it has the callable {only}"),
+        several => text += &format!("; it has the callables {}", several.join(", ")),
     }
-    if !factories.is_empty() {
-        text += &format!("; it has the factory or factories {}", factories.join(", "));
+    match &factories[..] {
+        [] => {}
+        [only] => text += &format!("; it has the factory {only}"),
+        several => text += &format!("; it has the factories {}", several.join(", ")),
     }
-    match (callables.first(), factories.first()) {
-        (Some(name), _) => text += &format!(" (choose one: {}:{name})", boot.app),
-        (None, Some(name)) => text += &format!(" (choose one: {}:{name})", boot.app),
-        (None, None) => text += ", nor anything else that could be an application",
+    match callables.first().or(factories.first()) {
+        Some(name) => text += &format!(" (for example {}:{name})", boot.app),
+        None => text += ", nor anything else that could be an application",
     }
     text
 }
@@ -309,19 +324,17 @@ fn candidates(module: &Bound<'_, PyModule>) -> (Vec<String>, Vec<String>) {
     (callables, factories)
 }
 
-/// Whether this is a plain function that cannot be given `environ` and `start_response`.
-fn takes_no_arguments(callable: &Bound<'_, PyAny>) -> bool {
-    let most = || -> PyResult<(usize, u32)> {
+/// Whether this is a plain function that cannot be called with two arguments.
+fn cannot_be_an_app(callable: &Bound<'_, PyAny>) -> bool {
+    let takes = || -> PyResult<(usize, u32)> {
         let code = callable.getattr("__code__")?;
         Ok((
             code.getattr("co_argcount")?.extract()?,
             code.getattr("co_flags")?.extract()?,
         ))
     };
-    /// `CO_VARARGS`.
-    const VARARGS: u32 = 0x04;
     callable.is_instance_of::<PyFunction>()
-        && most().is_ok_and(|(count, flags)| count == 0 && flags & VARARGS == 0)
+        && takes().is_ok_and(|(count, flags)| count < 2 && flags & CO_VARARGS == 0)
 }
 
 /// Positional arguments without a default.

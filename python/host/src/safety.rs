@@ -123,8 +123,10 @@ fn text_of(address: &SocketAddrAny) -> String {
     match rustix::net::SocketAddrUnix::try_from(address.clone()) {
         Ok(unix) => match (unix.path(), unix.abstract_name()) {
             (Some(path), _) => path.to_string_lossy().into_owned(),
-            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)),
-            (None, None) => String::new(),
+            (None, Some(name)) if !name.is_empty() => {
+                format!("@{}", String::from_utf8_lossy(name))
+            }
+            (None, _) => String::new(),
         },
         Err(_) => String::new(),
     }

@@ -76,7 +76,6 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     };
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
-    import_app::prepare(py, &template.origin.boot)?;
     let report = template.import(py);
     let has_failed = matches!(report, FromTemplate::ImportFailed { .. });
     template.send(py, &report);
@@ -89,6 +88,9 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
 impl Template {
     fn import(&mut self, py: Python<'_>) -> FromTemplate {
         let interpreter = import_app::interpreter(py);
+        if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
+            return FromTemplate::ImportFailed { traceback };
+        }
         if self.origin.boot.preload == Preload::No {
             return FromTemplate::Clean(interpreter);
         }
@@ -114,8 +116,16 @@ impl Template {
     fn obey(mut self, py: Python<'_>) -> PyResult<()> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         loop {
+            // Signal handlers of the application run here too. One that wants the process
+            // to exit gets its way, without what is meant for the end of a worker.
+            if let Err(error) = py.check_signals() {
+                if error.is_instance_of::<PySystemExit>(py) {
+                    return leave(py, 0);
+                }
+                log::exception(py, 0, "exception in a signal handler", &error);
+            }
             match py.detach(|| self.wait()) {
-                Event::Signal => py.check_signals()?,
+                Event::Signal => {}
                 Event::Children => self.report_the_dead(py),
                 Event::Control => {
                     let mut channels = Vec::new();

@@ -138,6 +138,10 @@ impl Response {
             self.end();
             return Ok(());
         }
+        // Too short, and nothing is out: `finish` says so, and the client gets a clean 500.
+        if !self.is_head_out && head.length.is_some_and(|length| length > total as u64) {
+            return Ok(());
+        }
         for piece in pieces {
             if self.piece(py, piece)? == Flow::Enough {
                 break;
