@@ -75,8 +75,7 @@ pub async fn serve(
     let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
     http.http1()
         .header_read_timeout(None)
-        .max_buf_size(PARSER_LIMIT)
-        .pipeline_flush(true);
+        .max_buf_size(PARSER_LIMIT);
     http.http2()
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(Some(128));
