@@ -41,6 +41,8 @@ pub struct Deadlines {
     pub header: Duration,
     /// Between two requests.
     pub keepalive: Duration,
+    /// While the client takes nothing of a response.
+    pub send: Duration,
 }
 
 /// How connections are asked to end.
@@ -103,6 +105,10 @@ pub async fn serve(
                     tracing::debug!(peer = ?ends.peer, "connection closed: the head did not arrive in time");
                     return;
                 }
+                Err(Overdue::Send) => {
+                    tracing::debug!(peer = ?ends.peer, "connection closed: the client takes nothing of the response");
+                    return;
+                }
                 Err(Overdue::Idle) => {
                     // HTTP/2 clients are told; on HTTP/1 an idle connection ends by this.
                     connection.as_mut().graceful_shutdown();
@@ -134,6 +140,9 @@ pub struct Activity {
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
+    /// Milliseconds from `began`, plus one, to the write that still waits for the client;
+    /// 0 while none does.
+    blocked_ms: AtomicU64,
     requests: AtomicUsize,
     in_head: AtomicBool,
     http2: AtomicBool,
@@ -144,6 +153,7 @@ pub struct Activity {
 
 enum Overdue {
     Head,
+    Send,
     Idle,
 }
 
@@ -153,6 +163,7 @@ impl Activity {
             ends,
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
+            blocked_ms: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             in_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
@@ -181,14 +192,34 @@ impl Activity {
         }
     }
 
+    /// A write has gone through, or waits for the client.
+    fn wrote(&self, waits: bool) {
+        let blocked = self.blocked_ms.load(Ordering::Relaxed);
+        if waits && blocked == 0 {
+            self.blocked_ms.store(self.now_ms() + 1, Ordering::Relaxed);
+        } else if !waits && blocked != 0 {
+            self.blocked_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn changed(&self) {
-        self.since_ms
-            .store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.since_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 
     /// How long the client still has, or what it is too late with.
     fn overdue(&self, deadlines: &Deadlines) -> Result<Duration, Overdue> {
-        let shortest = deadlines.header.min(deadlines.keepalive);
+        let shortest = deadlines
+            .header
+            .min(deadlines.keepalive)
+            .min(deadlines.send);
+        let blocked = self.blocked_ms.load(Ordering::Relaxed);
+        if blocked > 0 && self.now_ms() + 1 - blocked >= deadlines.send.as_millis() as u64 {
+            return Err(Overdue::Send);
+        }
         if self.requests.load(Ordering::Relaxed) > 0 {
             return Ok(shortest);
         }
@@ -273,25 +304,29 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.socket() {
+        let written = match self.as_mut().socket() {
             Socket::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
             Socket::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
-        }
+        };
+        self.activity.wrote(written.is_pending());
+        written
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.socket() {
+        let written = match self.as_mut().socket() {
             Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
             Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-        }
+        };
+        self.activity.wrote(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

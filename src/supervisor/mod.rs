@@ -210,6 +210,7 @@ impl Front {
         let deadlines = Deadlines {
             header: config.header_timeout,
             keepalive: config.keepalive_timeout,
+            send: config.body_timeout,
         };
         let trust = Arc::new(config.trust.clone());
         let (stop, connections) = (Stop::default(), TaskTracker::new());
@@ -239,7 +240,6 @@ impl Front {
 /// The Python side of one generation.
 struct Python {
     pool: Pool,
-    channel_readers: TaskTracker,
     interpreter: Interpreter,
     files: HostFiles,
     log: Arc<AsyncFd<OwnedFd>>,
@@ -275,7 +275,6 @@ impl Python {
         };
         Ok(Self {
             pool,
-            channel_readers,
             interpreter,
             files: HostFiles::create(&config.temp_dir)?,
             log,

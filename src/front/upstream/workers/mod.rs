@@ -27,7 +27,7 @@ use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
 use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -104,7 +104,6 @@ pub(super) struct Shared {
     board: SharedWords,
     pub(super) budget: Arc<Budget>,
     state: Mutex<State>,
-    drained: Notify,
     tasks: TaskTracker,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -112,7 +111,6 @@ pub(super) struct Shared {
 struct State {
     table: Table,
     workers: HashMap<u32, Worker>,
-    stopping: bool,
 }
 
 struct Worker {
@@ -148,9 +146,7 @@ impl Pool {
             state: Mutex::new(State {
                 table: Table::new(entries),
                 workers: HashMap::new(),
-                stopping: false,
             }),
-            drained: Notify::new(),
             tasks,
             events,
         })))
@@ -234,25 +230,6 @@ impl Pool {
         self.0.hand_out_again(&mut state);
     }
 
-    /// No new requests from now on; those that wait are still served.
-    pub fn stop(&self) {
-        self.0.lock().stopping = true;
-        self.0.drained.notify_waiters();
-    }
-
-    /// Waits until no request waits or runs.
-    pub async fn drained(&self) {
-        loop {
-            let changed = self.0.drained.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.load() == (0, 0) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
     /// Ends the queue: every worker thread that becomes idle leaves.
     pub fn close(&self) {
         let _already_closed =
@@ -303,9 +280,6 @@ impl Shared {
         let asked = Instant::now();
         let receiver = {
             let mut state = self.lock();
-            if state.stopping {
-                return Err(Failure::Stopping);
-            }
             match state.table.ask(self.limits.queue) {
                 Place::Entry(entry) => return Ok(entry),
                 Place::Full => {
@@ -394,7 +368,6 @@ impl Shared {
         if let Some((entry, _)) = state.table.find(seq) {
             state.table.release(entry);
         }
-        self.note_drained(&state);
     }
 
     /// Nobody wants the answer any more.
@@ -442,7 +415,6 @@ impl Shared {
             }
             state.table.release(entry);
         }
-        self.note_drained(&state);
     }
 
     fn hand_out_again(&self, state: &mut State) {
@@ -460,19 +432,12 @@ impl Shared {
                 }
             }
         }
-        self.note_drained(state);
     }
 
     fn adjust_capacity(&self, state: &mut State) {
         let ready = state.workers.values().filter(|worker| worker.ready).count();
         let threads = ready * self.limits.threads as usize;
         state.table.set_capacity(threads + PREFETCH.min(threads));
-    }
-
-    fn note_drained(&self, state: &State) {
-        if state.stopping && state.table.handed_out() == 0 && state.table.waiting() == 0 {
-            self.drained.notify_waiters();
-        }
     }
 }
 
@@ -494,7 +459,6 @@ impl Drop for Waiting<'_> {
         {
             state.table.release(entry);
         }
-        self.shared.note_drained(&state);
     }
 }
 
@@ -510,7 +474,6 @@ impl Drop for Reserved<'_> {
         if self.armed {
             let mut state = self.shared.lock();
             state.table.release(self.entry);
-            self.shared.note_drained(&state);
         }
     }
 }
