@@ -144,7 +144,7 @@ impl WorkerThread {
             || self.record(Activity::Closing, header.seq),
         );
         turn.reply = start.get().finish(py).map(|response| response.into_reply());
-        errors.get().finish(py);
+        errors.get().flush(py);
         if is_file {
             // The disk space is wanted back now, whatever the application keeps.
             input.call_method0(pyo3::intern!(py, "close"))?;

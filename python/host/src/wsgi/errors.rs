@@ -52,7 +52,7 @@ impl Errors {
     }
 
     /// Passes on what is there of an unfinished line.
-    fn flush(&self, py: Python<'_>) {
+    pub fn flush(&self, py: Python<'_>) {
         let rest = std::mem::take(&mut *self.lock());
         if !rest.is_empty() {
             log::application(py, self.seq, &rest);
@@ -81,11 +81,6 @@ impl Errors {
             seq,
             line: Mutex::new(String::new()),
         }
-    }
-
-    /// Passes on an unfinished line at the end of the request.
-    pub fn finish(&self, py: Python<'_>) {
-        self.flush(py);
     }
 
     /// Held for a few string operations only, never while anything waits.

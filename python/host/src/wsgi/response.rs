@@ -119,11 +119,8 @@ impl Response {
         let has_no_body = head.is_bodiless() || self.is_head_request;
         // The length for a HEAD is that of the GET, which nothing tells if the
         // application left the body away.
-        if head.length.is_none()
-            && !self.is_head_out
-            && !head.is_bodiless()
-            && !(self.is_head_request && total == 0)
-        {
+        let tells_length = !head.is_bodiless() && (total > 0 || !self.is_head_request);
+        if head.length.is_none() && !self.is_head_out && tells_length {
             head.add_length(total as u64);
         }
         let fits = head.length.is_none_or(|length| length == total as u64) && self.sent == 0;
