@@ -24,7 +24,7 @@ class Load:
 def load(url, pids, connections, seconds):
     """Runs wrk against ``url`` while the trees under ``pids`` are watched."""
     before = cpu_ticks(pids)
-    command = ["wrk", "--latency", "--threads=1", f"--connections={connections}", f"--duration={seconds}s", url]
+    command = ["wrk", "--latency", "--timeout=10s", "--threads=1", f"--connections={connections}", f"--duration={seconds}s", url]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 60)
     after = cpu_ticks(pids)
     if run.returncode != 0:

@@ -96,8 +96,12 @@ SERVERS = {
 }
 
 
+class ServerFailed(Exception):
+    """A server did not start, died under load, or gave wrong answers."""
+
+
 class Running:
-    """A server that runs: answers on its port from the end of ``start`` until ``stop``."""
+    """A server that runs: answers on its port from the end of ``wait_ready`` until ``stop``."""
 
     def __init__(self, name, site):
         self.url = f"http://127.0.0.1:{site.port}"
@@ -119,12 +123,19 @@ class Running:
             except (OSError, ValueError) as error:
                 ended = any(process.poll() is not None for process in self.processes)
                 if ended or time.monotonic() > deadline:
-                    tail = self.log.read_text(errors="replace")[-3000:]
-                    raise RuntimeError(f"{error}; its log ends with:\n{tail}") from error
+                    raise self.failed(error) from error
                 time.sleep(0.05)
 
     def load(self, path, connections, seconds):
-        return measure.load(self.url + path, self.pids(), connections, seconds)
+        try:
+            return measure.load(self.url + path, self.pids(), connections, seconds)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            raise self.failed(error) from error
+
+    def failed(self, error):
+        codes = [process.poll() for process in self.processes]
+        tail = self.log.read_text(errors="replace")[-3000:]
+        return ServerFailed(f"{error}; exit codes so far {codes}; its log ends with:\n{tail}")
 
     def memory_mib(self):
         return measure.memory_mib(self.pids())

@@ -75,16 +75,16 @@ def main():
     options = parse()
     names = provision(options)
     failed = 0
-    print(heading(options))
+    print(heading(options), flush=True)
     for app_name in options.only or APPS:
         with tempfile.TemporaryDirectory(prefix="side_by_side-") as work:
             figures = compare(APPS[app_name], names, options, Path(work))
         print(f"\n## {app_name}\n\n{table(figures)}", flush=True)
         for name, one in figures.items():
-            lost = sum(load.failed for load in one.rounds)
-            failed += lost
+            lost = sum(load.failed for load in one.rounds) if one else 0
             if lost:
                 print(f"\n{name}: {lost} requests failed; its figures mean nothing.", flush=True)
+            failed += lost if one else 1
     return 1 if failed else 0
 
 
@@ -138,24 +138,40 @@ def run_provision(*arguments):
 
 
 def compare(app, names, options, work):
-    """The rounds with all servers up, then the memory of each on its own."""
+    """The rounds with all servers up, then the memory of each on its own; ``None`` for one that failed."""
     env = environment(app, options, work)
     figures = {name: Figures() for name in names}
     with contextlib.ExitStack() as stack:
-        running = {name: stack.enter_context(started(name, app, options, work, env)) for name in names}
-        for server in running.values():
-            server.load(app.path, options.connections, 1)
+        running = {}
+        for name in names:
+            with surviving(name, figures):
+                running[name] = stack.enter_context(started(name, app, options, work, env))
+                running[name].load(app.path, options.connections, 1)
         for number in range(options.rounds):
             # Another server begins each round, so that none always follows the same one.
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                figures[name].rounds.append(running[name].load(app.path, options.connections, options.seconds))
+                if figures[name]:
+                    with surviving(name, figures):
+                        load = running[name].load(app.path, options.connections, options.seconds)
+                        figures[name].rounds.append(load)
     for name in names:
         # Alone: files that two servers share would make both look smaller.
-        with started(name, app, options, work, env) as server:
-            server.load(app.path, options.connections, 1)
-            figures[name].memory_mib = server.memory_mib()
+        if figures[name]:
+            with surviving(name, figures), started(name, app, options, work, env) as server:
+                server.load(app.path, options.connections, 1)
+                figures[name].memory_mib = server.memory_mib()
     return figures
+
+
+@contextlib.contextmanager
+def surviving(name, figures):
+    """One server's failure is told and costs its own figures only."""
+    try:
+        yield
+    except servers.ServerFailed as error:
+        print(f"{name} failed: {error}", file=sys.stderr)
+        figures[name] = None
 
 
 @contextlib.contextmanager
@@ -168,8 +184,6 @@ def started(name, app, options, work, env):
     try:
         server.wait_ready(lambda url: verify(url, app))
         yield server
-    except RuntimeError as error:
-        sys.exit(f"{name}: {error}")
     finally:
         server.stop()
 
@@ -225,6 +239,9 @@ def table(figures):
     ]
     reference = figures.get(REFERENCE)
     for name, one in figures.items():
+        if one is None:
+            lines.append(f"| {name} | failed | | | | | | |")
+            continue
         rate, cpu = one.of("requests_per_s"), one.of("cpu_us")
         ratios = "– | –"
         if reference:
