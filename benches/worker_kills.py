@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Mixed load while a worker is killed every second: what is lost, and is anything run twice?
+
+    cargo build --release && python3 benches/worker_kills.py --seconds 60
+
+Eight keep-alive connections send fast, slow, upload and static requests, each with an id that
+the application writes down before it does anything. A kill may cost only the requests inside
+that worker, as a 502 on a connection that goes on. Exits with 1 if anything else happens.
+"""
+
+import argparse
+import collections
+import hashlib
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+CLIENTS = 8
+UPLOAD = bytes(range(256)) * 800  # 200 KiB: goes through a file
+
+
+class Client(threading.Thread):
+    """One keep-alive connection, one request after the other until the end."""
+
+    def __init__(self, number, port, until):
+        super().__init__()
+        self.number, self.port, self.until = number, port, until
+        self.answers = {}
+        self.errors = []
+
+    def run(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        choose = random.Random(self.number)
+        digest = hashlib.sha256(UPLOAD).hexdigest().encode()
+        count = 0
+        while time.monotonic() < self.until:
+            count += 1
+            name = "{}-{}".format(self.number, count)
+            path = choose.choice(["/fast", "/fast", "/fast", "/slow", "/upload", "/static/about.txt"])
+            body = UPLOAD if path == "/upload" else None
+            try:
+                connection.request("POST" if body else "GET", path + "?" + name, body)
+                response = connection.getresponse()
+                content = response.read()
+                if path == "/upload" and response.status == 200 and content != digest:
+                    self.errors.append((name, "wrong body"))
+                if response.getheader("connection") == "close":
+                    self.errors.append((name, "connection closed after {}".format(response.status)))
+                self.answers[name] = (path, response.status)
+            except (OSError, http.client.HTTPException) as error:
+                self.errors.append((name, repr(error)))
+                connection.close()
+
+
+def workers(server):
+    """Process ids of the workers: the grandchildren of the server."""
+    children = lambda pid: [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    template = [child for task in Path(f"/proc/{server}/task").iterdir() for child in
+                map(int, (task / "children").read_text().split())]
+    return [worker for parent in template for worker in children(parent)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--binary", type=Path, default=TOP / "target/release/pyserve")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        sys.exit(run(options, Path(work)))
+
+
+def run(options, work):
+    journal = work / "journal"
+    server = subprocess.Popen(
+        [options.binary, "--chdir", TOP / "benches/apps", "--app", "journal", "--workers", "2", "--threads", "2",
+         "--bind", "127.0.0.1:0", "--static", "/static={}".format(TOP / "python/examples/static"),
+         "--access-log", "off", "--log-format", "pretty"],
+        env={**os.environ, "JOURNAL": str(journal)}, stderr=subprocess.PIPE, text=True)
+    port = None
+    for line in server.stderr:
+        if "listening on" in line:
+            port = int(line.rsplit(":", 1)[1])
+        if line.startswith("ready in"):
+            break
+    threading.Thread(target=lambda: collections.deque(server.stderr, 0), daemon=True).start()
+    began = time.monotonic()
+    clients = [Client(number, port, began + options.seconds) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    killed = set()
+    while time.monotonic() < began + options.seconds - 1:
+        time.sleep(1)
+        running = workers(server.pid)
+        if running:
+            victim = random.choice(running)
+            os.kill(victim, signal.SIGKILL)
+            killed.add(victim)
+    for client in clients:
+        client.join()
+    server.terminate()
+    code = server.wait(60)
+    return report(clients, killed, journal, code)
+
+
+def report(clients, killed, journal, code):
+    ran = collections.defaultdict(list)
+    for line in journal.read_text().splitlines():
+        name, pid = line.split()
+        ran[name].append(int(pid))
+    answers = {name: answer for client in clients for name, answer in client.answers.items()}
+    statuses = collections.Counter(status for _, status in answers.values())
+    errors = [error for client in clients for error in client.errors]
+    twice = [name for name, pids in ran.items() if len(pids) > 1]
+    # A 502 is right only for a request that a killed worker had begun.
+    wrong = [name for name, (_, status) in answers.items()
+             if status != 200 and not (status == 502 and set(ran[name]) <= killed)]
+    begun = sum(1 for name, (_, status) in answers.items() if status == 502 and ran[name])
+    print("{} requests, {} kills: {}; {} of the 502 had begun; {} connection errors, {} run twice, {} wrongly failed; "
+          "exit code {}".format(len(answers), len(killed), dict(statuses), begun, len(errors), len(twice), len(wrong), code))
+    for name in [*errors[:5], *twice[:5], *wrong[:5]]:
+        print("  ", name, answers.get(name) if isinstance(name, str) else "")
+    return 1 if errors or twice or wrong or code else 0
+
+
+if __name__ == "__main__":
+    main()
