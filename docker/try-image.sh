@@ -15,6 +15,7 @@ state=$(realpath -m "${1:-target/try-image}")
 image=pyserve:try
 container=
 daemon=
+bridge=
 build=()
 
 main() {
@@ -32,12 +33,15 @@ main() {
 
 private_engine() {
     [ "$(id -u)" = 0 ] || skip "no engine answers, and only root can start one"
-    tests/provision/provision.sh debian curl docker.io mmdebstrap || skip "no engine can be installed"
+    tests/provision/provision.sh debian curl docker.io iproute2 mmdebstrap || skip "no engine can be installed"
     mkdir -p "$state"
     trap stop EXIT
     # Debian's own client: it has BuildKit without a plugin.
     engine=(/usr/bin/docker -H "unix://$state/docker.sock")
-    setsid dockerd -H "unix://$state/docker.sock" --data-root "$state/data" --exec-root "$state/exec" \
+    ip link show docker0 >/dev/null 2>&1 || bridge=docker0
+    # No rules in the kernel's tables: they would outlive the daemon and slow every connection
+    # of this machine. Its proxy process publishes the port without them.
+    setsid dockerd --iptables=false --ip-forward=false -H "unix://$state/docker.sock" --data-root "$state/data" --exec-root "$state/exec" \
         --pidfile "$state/docker.pid" >"$state/daemon.log" 2>&1 &
     daemon=$!
     for _ in {1..150}; do
@@ -58,7 +62,7 @@ stand_ins() {
         printf 'FROM try/gcc\nCOPY --from=try/toolchain / /usr/local/\n' |
             DOCKER_BUILDKIT=1 "${engine[@]}" build -q -t try/rust - >/dev/null
     fi
-    # The host's network: cargo needs it, and a private bridge may not reach a name server.
+    # The host's network: without rules the bridge leads nowhere, and cargo fetches crates.
     build=(--network host --build-arg RUST_IMAGE=try/rust --build-arg PYTHON_IMAGE=try/python)
 }
 
@@ -116,6 +120,9 @@ stop() {
     if [ -n "$daemon" ]; then
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" || true
+    fi
+    if [ -n "$bridge" ]; then
+        ip link delete "$bridge" 2>/dev/null || true
     fi
 }
 
