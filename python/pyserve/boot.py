@@ -79,7 +79,7 @@ def out_of_the_way(fd):
 def load(host_fd):
     path = "/proc/self/fd/%d" % host_fd
     if os.path.exists(path):
-        return load_from(path)
+        return load_from(path, "cannot load pyserve's host")
     # No /proc: a file of our own, gone again as soon as it is mapped.
     import tempfile
 
@@ -88,7 +88,7 @@ def load(host_fd):
         copy, path = tempfile.mkstemp(prefix="pyserve-host-", suffix=".so")
         with os.fdopen(copy, "wb") as file:
             file.write(os.pread(host_fd, 1 << 26, 0))
-        return load_from(path)
+        return load_from(path, "has no /proc and cannot load pyserve's host from a file")
     except OSError as error:
         refuse("has no /proc, and the host cannot be written to a file: %s" % error)
     finally:
@@ -96,7 +96,7 @@ def load(host_fd):
             os.unlink(path)
 
 
-def load_from(path):
+def load_from(path, trouble):
     from importlib.machinery import ExtensionFileLoader, ModuleSpec
     from importlib.util import module_from_spec
 
@@ -105,7 +105,7 @@ def load_from(path):
         module = module_from_spec(ModuleSpec("_pyserve_host", loader, origin=path))
         loader.exec_module(module)
     except ImportError as error:
-        refuse("cannot load pyserve's host: %s" % error)
+        refuse("%s: %s" % (trouble, error))
     return module
 
 

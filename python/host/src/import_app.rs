@@ -33,7 +33,8 @@ pub struct Imported {
 }
 
 /// Sets up the process as the application expects it: current directory, `sys.path` with
-/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`.
+/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and a standard
+/// output that passes on each line at once, because it is a log here.
 ///
 /// # Errors
 /// What to tell the user.
@@ -70,6 +71,12 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list itself is replaced in place: others may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
+    // Where somebody has replaced the stream, its behaviour is theirs.
+    let line_buffering = PyDict::new(py);
+    line_buffering.set_item("line_buffering", true)?;
+    let _ = sys
+        .getattr("stdout")?
+        .call_method("reconfigure", (), Some(&line_buffering));
     sys.setattr("argv", [&boot.app])
 }
 

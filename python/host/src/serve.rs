@@ -146,8 +146,9 @@ impl WorkerThread {
         turn.reply = start.get().finish(py).map(|response| response.into_reply());
         errors.get().flush(py);
         if is_file {
-            // The disk space is wanted back now, whatever the application keeps.
-            input.call_method0(pyo3::intern!(py, "close"))?;
+            // The disk space is wanted back now, whatever the application keeps. If it has
+            // detached the buffer, the file goes with what it took.
+            let _ = input.call_method0(pyo3::intern!(py, "close"));
         }
         if effect.wants_exit {
             self.shared.stopping.store(true, Ordering::Relaxed);

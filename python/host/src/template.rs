@@ -124,7 +124,10 @@ impl Template {
                 }
                 log::exception(py, 0, "exception in a signal handler", &error);
             }
-            match py.detach(|| self.wait()) {
+            let Ok(event) = py.detach(|| self.wait()) else {
+                return leave(py, BAD_CONTROL);
+            };
+            match event {
                 Event::Signal => {}
                 Event::Children => self.report_the_dead(py),
                 Event::Control => {
@@ -175,6 +178,8 @@ impl Template {
             ));
         }
         let raised = |error: PyErr| error.to_string();
+        // What stands in a buffer would be written by every worker again.
+        flush_streams(py);
         if !self.is_frozen {
             fork::freeze(py).map_err(raised)?;
             self.is_frozen = true;
@@ -192,7 +197,7 @@ impl Template {
     }
 
     /// Waits for something to do. Detached.
-    fn wait(&self) -> Event {
+    fn wait(&self) -> rustix::io::Result<Event> {
         let mut sources = vec![PollFd::new(&self.control, PollFlags::IN)];
         for child in &self.children {
             if let Some(descriptor) = &child.descriptor {
@@ -202,8 +207,9 @@ impl Template {
         let must_look = sources.len() <= self.children.len();
         let limit = Timespec::try_from(LOOK_AFTER_CHILDREN).ok();
         let limit = limit.as_ref().filter(|_| must_look);
-        match poll(&mut sources, limit) {
-            Err(_) => Event::Signal,
+        Ok(match poll(&mut sources, limit) {
+            Err(rustix::io::Errno::INTR) => Event::Signal,
+            Err(error) => return Err(error),
             Ok(0) => Event::Children,
             // Deaths first: the supervisor learns them before what it asks for next.
             Ok(_)
@@ -214,7 +220,7 @@ impl Template {
                 Event::Children
             }
             Ok(_) => Event::Control,
-        }
+        })
     }
 
     fn report_the_dead(&mut self, py: Python<'_>) {
@@ -280,13 +286,17 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<Origin> {
 /// Ends the template at once: what the application registered with `atexit` belongs to the
 /// workers, which may be still at work.
 fn leave(py: Python<'_>, status: i32) -> PyResult<()> {
-    let sys = py.import("sys")?;
-    for stream in ["stdout", "stderr"] {
-        // A closed or missing stream has nothing to flush.
-        let _ = sys
-            .getattr(stream)
-            .and_then(|stream| stream.call_method0("flush"));
-    }
+    flush_streams(py);
     py.import("os")?.call_method1("_exit", (status,))?;
     Ok(())
+}
+
+fn flush_streams(py: Python<'_>) {
+    for stream in ["stdout", "stderr"] {
+        // A closed or missing stream has nothing to flush.
+        let _ = py
+            .import("sys")
+            .and_then(|sys| sys.getattr(stream))
+            .and_then(|stream| stream.call_method0("flush"));
+    }
 }

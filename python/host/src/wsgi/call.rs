@@ -6,6 +6,8 @@
 use pyo3::exceptions::{PyConnectionResetError, PySystemExit, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyserve_wire::control::cut_to_end;
+use pyserve_wire::frames::MAX_PAYLOAD;
 
 use super::file_wrapper::FileWrapper;
 use super::head::type_name;
@@ -124,7 +126,8 @@ fn end_badly(
             page = sentence;
         }
     }
-    response.abort(if is_dev { &page } else { "" });
+    let page = if is_dev { &page[..] } else { "" };
+    response.abort(cut_to_end(page, MAX_PAYLOAD));
 }
 
 fn send(result: &Bound<'_, PyAny>, start: &StartResponse) -> Result<(), Failure> {

@@ -136,16 +136,13 @@ impl Environs {
         if let Some(known) = self.keys.get(key) {
             return Ok(known.bind(py).clone());
         }
-        let Ok(text) = std::str::from_utf8(key) else {
+        // What is not kept is not interned either: interned strings may live for ever.
+        let text = std::str::from_utf8(key).ok().filter(|text| text.is_ascii());
+        let Some(text) = text.filter(|_| self.keys.len() < KEPT_KEYS) else {
             return doors::latin1(py, key);
         };
-        if !key.is_ascii() {
-            return doors::latin1(py, key);
-        }
         let made = PyString::intern(py, text);
-        if self.keys.len() < KEPT_KEYS {
-            self.keys.insert(key.into(), made.clone().unbind());
-        }
+        self.keys.insert(key.into(), made.clone().unbind());
         Ok(made)
     }
 }
