@@ -7,7 +7,7 @@
 //!
 //! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
 //! freely, but never while it is attached to the interpreter: whatever may wait is done
-//! between `detach` and its end. The one file with unsafe code is [`doors`].
+//! between `detach` and its end. The one file with unsafe code is `doors.rs`.
 
 mod doors;
 mod fork;
