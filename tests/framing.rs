@@ -41,9 +41,9 @@ fn check_answer(request: &[u8], allowed: &[u16]) {
     // A server that refuses early may have closed when the last bytes come.
     let _ = connection.try_send([request, SMUGGLED].concat());
     let (statuses, end) = connection.statuses_to_end();
-    assert_ne!(end, End::TimedOut, "left open: {shown}");
     assert_eq!(statuses.len(), 1, "{statuses:?} for {shown}");
     assert!(allowed.contains(&statuses[0]), "{statuses:?} for {shown}");
+    assert_ne!(end, End::TimedOut, "left open: {shown}");
     assert_eq!(SERVER.get("/").text(), "hello");
     let notes = &SERVER.probe.notes;
     assert_eq!(notes.count("smuggled"), before, "smuggled: {shown}");
@@ -217,7 +217,6 @@ fn malformed_chunks_are_refused_and_the_body_never_looks_complete() {
         "0_3\r\nabc\r\n0\r\n\r\n",
         "g\r\nabc\r\n0\r\n\r\n",
         "\r\nabc\r\n0\r\n\r\n",
-        "00000000000000003\r\nabc\r\n0\r\n\r\n",
         "ffffffffffffffff1\r\nabc\r\n0\r\n\r\n",
         "3;ext=\rx\r\nabc\r\n0\r\n\r\n",
         "3\nabc\r\n0\r\n\r\n",
@@ -291,8 +290,10 @@ fn bytes_of_an_unread_body_are_never_a_request() {
              {length:x}\r\n{hidden}\r\n0\r\n\r\n"
         ));
         assert_eq!(connection.response().text(), "ignored");
-        assert_eq!(connection.exchange(get("/")).text(), "hello");
+        // A connection does not outlive a chunked request.
+        assert_eq!(connection.rest(), (vec![], End::Closed));
     }
+    assert_eq!(SERVER.get("/").text(), "hello");
     assert_eq!(SERVER.probe.notes.count("hidden"), 0);
 }
 
@@ -309,7 +310,6 @@ fn doubled_or_malformed_host_and_doubled_content_type_are_refused() {
         "Host: a?b\r\n",
         "Host: a#b\r\n",
         "Host: a\\b\r\n",
-        "Host: a,b\r\n",
         "Host: a:port\r\n",
         "Host: \u{1}\r\n",
         "Host: localhost\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n",
@@ -473,29 +473,32 @@ fn a_request_id_of_a_peer_that_is_not_trusted_is_replaced() {
 
 // 16
 #[test]
-fn a_trusted_peer_tells_address_scheme_host_and_request_id() {
+fn a_trusted_peer_may_tell_of_its_client_and_name_the_request() {
     let server = Pyserve::app("environ.py")
         .args(["--trust", "127.0.0.0/8"])
         .ready();
-    for (forwarded, address) in [
-        ("X-Forwarded-For: 1.2.3.4", "1.2.3.4"),
-        ("X-Forwarded-For: 9.9.9.9, 1.2.3.4", "1.2.3.4"),
-        ("X-Forwarded-For: 1.2.3.4, 127.0.0.9", "1.2.3.4"),
-        (
-            "X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 1.2.3.4",
-            "1.2.3.4",
-        ),
-        ("X-Forwarded-For: 2001:db8::1", "2001:db8::1"),
-    ] {
-        let response = server.exchange(&format!(
-            "GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-1\r\n\
-             X-Forwarded-Proto: https\r\n{forwarded}\r\n\r\n"
-        ));
-        let entries = &response.json()["entries"];
-        assert_eq!(entries["REMOTE_ADDR"][1], address, "{forwarded}");
-        assert_eq!(entries["wsgi.url_scheme"][1], "https");
-        assert_eq!(response.header("X-Request-ID").as_deref(), Some("mine-1"));
-        assert_eq!(entries["HTTP_X_REQUEST_ID"][1], "mine-1");
+    let response = server.exchange(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine-1\r\n\
+         X-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9, 1.2.3.4\r\n\r\n",
+    );
+    let entries = &response.json()["entries"];
+    assert_eq!(entries["HTTP_X_FORWARDED_FOR"][1], "9.9.9.9, 1.2.3.4");
+    assert_eq!(entries["HTTP_X_FORWARDED_PROTO"][1], "https");
+    assert_eq!(entries["HTTP_X_REQUEST_ID"][1], "mine-1");
+    assert_eq!(response.header("X-Request-ID").as_deref(), Some("mine-1"));
+
+    for bad in ["a b", "", "<script>", "\u{e9}", &"x".repeat(5000)] {
+        let mut request = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: ".to_vec();
+        request.extend(latin1(bad));
+        request.extend(b"\r\n\r\n");
+        let response = server.connect().exchange(request);
+        let id = response.header("X-Request-ID").expect("an id");
+        assert_ne!(id, latin1(bad).escape_ascii().to_string());
+        assert!(
+            id.chars()
+                .all(|char| char.is_ascii_alphanumeric() || char == '-'),
+            "{id}"
+        );
     }
 }
 

@@ -9,8 +9,8 @@ use crate::support::source;
 /// longer path rules over a shorter one.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("os", &[]),
-    ("config", &["os"]),
-    ("observe", &["os", "config"]),
+    ("observe", &["os"]),
+    ("config", &["os", "observe"]),
     ("front", &["os", "config", "observe"]),
     ("supervisor", &["os", "config", "observe", "front"]),
 ];

@@ -30,7 +30,7 @@ fn json_lines_tell_what_happened() {
     assert_eq!(line["user_agent"], "tester/1");
     assert_eq!(line["referer"], "http://example.org/");
     assert_eq!(line["host"], "example.org");
-    assert_eq!(line["remote"], "127.0.0.1");
+    assert_eq!(line["remote_addr"], "127.0.0.1");
     assert_eq!(line["worker"], 0);
     assert_eq!(line["request_id"], response.header("X-Request-ID").unwrap());
     assert_eq!(line["protocol"], "HTTP/1.1");

@@ -332,9 +332,8 @@ fn the_first_lines_tell_what_is_served_by_what() {
         env!("CARGO_PKG_VERSION"),
         "hello",
         "127.0.0.1",
-        "Python 3.",
-        "1 ",
-        "2 ",
+        "python",
+        "1 × 2 threads",
     ] {
         assert!(block.contains(part), "{part} in {block}");
     }

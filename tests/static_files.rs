@@ -144,7 +144,7 @@ fn a_prefix_ends_at_a_segment() {
             "the app answers {target}: {response:?}"
         );
     }
-    assert_eq!(server.probe.notes.count("called"), 6);
+    server.probe.notes.wait_for_nth("called", 6);
     assert_eq!(server.get("/static/absent.txt").status(), 404);
     assert_eq!(
         server.probe.notes.count("called"),

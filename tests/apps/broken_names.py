@@ -2,7 +2,9 @@
 
 import hello
 
-aplication = hello.application
+
+def aplication(environ, start_response):
+    return hello.application(environ, start_response)
 
 
 def create_app():

@@ -4,7 +4,7 @@ import importlib
 
 
 def application(environ, start_response):
-    name = environ["PATH_INFO"].split("/")[1]
+    name = environ["PATH_INFO"].lstrip("/").split("/")[0]
     if not name.isidentifier():
         name = "hello"
     return importlib.import_module(name).application(environ, start_response)

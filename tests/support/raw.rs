@@ -1,7 +1,7 @@
 //! An HTTP/1 client that keeps every byte: tests of framing must see what was sent.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -46,7 +46,12 @@ enum Framing {
 impl Connection {
     /// Connects to a port of the loopback address.
     pub fn tcp(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        Self::tcp_to(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Connects to any address.
+    pub fn tcp_to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();

@@ -120,8 +120,9 @@ impl Pyserve {
     pub fn listening(self) -> Server {
         let mut server = self.spawn();
         let line = server.stderr.wait_for("listening on ");
-        if let Some((_, address)) = line.split_once("listening on http://") {
-            let (_, port) = address.trim_end().rsplit_once(':').expect("host:port");
+        if let Some((_, address)) = line.split_once("listening on http://127.0.0.1:") {
+            let digits = address.split(|char: char| !char.is_ascii_digit());
+            let port = digits.into_iter().next().unwrap_or_default();
             server.port = port.parse().expect("a port number");
         }
         server
