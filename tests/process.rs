@@ -71,8 +71,9 @@ fn a_kill_from_outside_fails_exactly_the_request_inside() {
     drop(held);
     for (number, connection) in waiting.iter_mut().enumerate() {
         assert_eq!(connection.response().status(), 200, "{number}");
-        let called = server.probe.notes.count(&format!("called /queued{number}"));
-        assert_eq!(called, 1, "run exactly once: {number}");
+        let note = format!("called /queued{number}");
+        server.probe.notes.wait_for(&note);
+        assert_eq!(server.probe.notes.count(&note), 1, "run exactly once");
     }
     server.stderr.wait_for(&worker.as_raw_nonzero().to_string());
 }
