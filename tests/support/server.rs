@@ -156,7 +156,7 @@ impl Pyserve {
         let stdout = Lines::read_from(child.stdout.take().expect("it is piped"));
         let stderr = Lines::read_from(child.stderr.take().expect("it is piped"));
         Server {
-            guard: Guard::over(&child),
+            guard: Guard::over(&child, self.probe.dir()),
             child,
             port: 0,
             stderr,
@@ -240,15 +240,16 @@ pub fn post(target: &str, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-/// A shell that kills the server when this process ends, however it ends: servers shared
-/// by the tests of a module are never dropped.
+/// A shell that kills the server and removes its directory when this process ends, however
+/// it ends: servers shared by the tests of a module are never dropped.
 struct Guard(Child);
 
 impl Guard {
-    fn over(child: &Child) -> Self {
+    fn over(child: &Child, dir: &Path) -> Self {
         let shell = Command::new("/bin/sh")
-            .args(["-c", "read line; kill -9 $0 2>/dev/null"])
+            .args(["-c", "read line; kill -9 \"$0\"; rm -rf \"$1\""])
             .arg(child.id().to_string())
+            .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
