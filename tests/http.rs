@@ -1,6 +1,7 @@
 //! HTTP as clients speak it: connections, versions, methods, listeners and limits.
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::{Connection, End};
@@ -332,7 +333,13 @@ fn an_idle_connection_is_closed_after_the_keepalive_timeout() {
         .ready();
     let mut connection = server.connect();
     assert_eq!(connection.exchange(get("/")).text(), "hello");
+    let idle_since = Instant::now();
     assert_eq!(connection.rest(), (vec![], End::Closed));
+    let waited = idle_since.elapsed();
+    assert!(
+        waited < Duration::from_secs(10),
+        "not by another deadline: {waited:?}"
+    );
 }
 
 #[test]
