@@ -55,15 +55,24 @@ fn run(invocation: Invocation) -> anyhow::Result<Outcome> {
         .is_some()
         .then(|| resolved.config.python.find())
         .transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(resolved.config.front_threads)
-        .thread_name("pyserve-front")
-        .enable_all()
-        .build()
-        .context("cannot start the threads of the front")?;
+    let runtime =
+        runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
     match invocation.verb {
         Verb::Serve => serve(&runtime, resolved.config, interpreter),
         Verb::Check => check(&runtime, resolved, interpreter),
+    }
+}
+
+/// One thread needs none of the synchronisation that several do.
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    match threads {
+        0 | 1 => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("pyserve-front")
+            .enable_all()
+            .build(),
     }
 }
 
@@ -98,7 +107,7 @@ fn check(
         });
     };
     let (facts, outcome) = runtime
-        .block_on(supervisor::check(resolved.config, interpreter))
+        .block_on(supervisor::check::check(resolved.config, interpreter))
         .context("cannot check")?;
     if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
         println!(

@@ -163,7 +163,7 @@ pub static SETTINGS: &[Setting] = &[
         heading: LISTENING,
         help: "Threads that speak HTTP",
         repeatable: false,
-        default: Default::Computed("2, or 1 where there is but one CPU"),
+        default: Default::Computed("half of the CPUs, from 1 to 8"),
     },
     Setting {
         name: "root",

@@ -83,7 +83,9 @@ pub async fn serve(
         .max_concurrent_streams(Some(128));
     let mut connection =
         pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
-    let mut timer = pin!(tokio::time::sleep(deadlines.header.min(deadlines.keepalive)));
+    let mut timer = pin!(tokio::time::sleep(
+        deadlines.header.min(deadlines.keepalive)
+    ));
     let mut stopping = false;
     loop {
         tokio::select! {

@@ -4,38 +4,31 @@
 //! Starting a process and reading a directory may block here, which the front never does.
 
 pub mod app_log;
+pub mod check;
+mod front_door;
 pub mod plan;
+mod python;
 pub mod startup;
 pub mod template;
 
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pyserve_wire::control::{Boot, FromTemplate, Preload};
-use rustix::net::SocketType;
-use tokio::io::unix::AsyncFd;
+use pyserve_wire::control::{FromTemplate, Preload};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
-use crate::config::{AppTarget, Config, Interpreter};
-use crate::front::connection::{Deadlines, Stop};
-use crate::front::file_pool::FilePool;
+use crate::config::{Config, Interpreter};
 use crate::front::listener::Listener;
-use crate::front::request::Site;
-use crate::front::request::spool::Spool;
-use crate::front::spelling::Spellings;
-use crate::front::static_files::Locations;
-use crate::front::upstream::workers::{Event, Limits, Pool};
-use crate::observe::access_log::AccessLog;
-use crate::os::{child, sockets};
+use crate::front::upstream::workers::Event;
+use crate::os::child;
+use front_door::Front;
 use plan::{Action, Ending, Happened, Plan};
+use python::Python;
 use startup::Facts;
-use template::{HostFiles, Template, UNUSABLE_INTERPRETER};
+use template::Template;
 
 /// How the server ended.
 #[derive(Debug)]
@@ -101,7 +94,7 @@ pub async fn serve(
         // taken, and the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            message = supervisor.from_template() => supervisor.take_message(message),
+            message = supervisor.template_message() => supervisor.take_message(message),
             Some(event) = pool_events.recv() => supervisor.take_event(event),
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
@@ -115,49 +108,6 @@ pub async fn serve(
         }
     }
     Ok(supervisor.end().await)
-}
-
-/// Imports the application in a template, and says what was found or what is wrong.
-///
-/// # Errors
-/// What the kernel says about starting the interpreter.
-pub async fn check(config: Config, interpreter: Interpreter) -> io::Result<(Facts, Outcome)> {
-    let config = Arc::new(Config {
-        preload: Preload::Yes,
-        ..config
-    });
-    let (events, _unused) = mpsc::unbounded_channel();
-    let mut signals = Signals::new()?;
-    let mut python = Python::new(&config, interpreter, events)?;
-    python.start_template(&config, Preload::Yes)?;
-    let template = python.template.as_ref().expect("started above");
-    let answer = tokio::select! {
-        message = template.receive() => message,
-        _ = signals.terminate.recv() => None,
-        _ = signals.interrupt.recv() => None,
-    };
-    app_log::drain(&python.log, &python.pool);
-    let outcome = |code, last_words| Outcome { code, last_words };
-    let outcome = match answer {
-        Some(FromTemplate::Imported(interpreter, loaded)) => {
-            python.facts.interpreter = Some(interpreter);
-            python.facts.loaded = Some(loaded);
-            outcome(0, String::new())
-        }
-        Some(FromTemplate::ImportFailed { traceback }) => outcome(4, traceback),
-        _ => {
-            signals.child.recv().await;
-            match child::reap().and_then(|(_, status)| child::exit_code(status)) {
-                Some(UNUSABLE_INTERPRETER) => outcome(78, String::new()),
-                _ => outcome(
-                    4,
-                    "the interpreter ended while it imported the application".to_owned(),
-                ),
-            }
-        }
-    };
-    child::kill_group(python.template.as_ref().map_or(0, |template| template.pid));
-    Ok((python.facts, outcome))
 }
 
 struct Signals {
@@ -178,169 +128,6 @@ impl Signals {
     }
 }
 
-/// The front: listeners and connections.
-struct Front {
-    stop: Stop,
-    connections: TaskTracker,
-    access_log: Arc<AccessLog>,
-}
-
-impl Front {
-    fn start(config: &Config, pool: Option<Pool>, listeners: Vec<Listener>) -> io::Result<Self> {
-        let files = FilePool::default();
-        let locations = config
-            .static_locations
-            .iter()
-            .map(|location| (location.prefix.clone(), location.dir.clone()));
-        let access_log = Arc::new(AccessLog::new(config.access_log));
-        let site = Arc::new(Site {
-            locations: Locations::new(locations).map_err(io::Error::other)?,
-            workers: pool,
-            spool: Spool {
-                directory: config.temp_dir.clone(),
-                max_body: config.max_body,
-                idle_timeout: config.body_timeout,
-                files: files.clone(),
-            },
-            files,
-            access_log: Arc::clone(&access_log),
-            server_header: config.server_header,
-            spellings: Spellings::default(),
-        });
-        let deadlines = Deadlines {
-            header: config.header_timeout,
-            keepalive: config.keepalive_timeout,
-            send: config.body_timeout,
-        };
-        let trust = Arc::new(config.trust.clone());
-        let (stop, connections) = (Stop::default(), TaskTracker::new());
-        for listener in listeners {
-            startup::listening(config.log_format, &listener.address);
-            let accept = listener.accept(
-                Arc::clone(&site),
-                Arc::clone(&trust),
-                deadlines,
-                stop.clone(),
-                connections.clone(),
-            );
-            connections.spawn(async {
-                if let Err(error) = accept.await {
-                    tracing::error!(%error, "cannot accept connections");
-                }
-            });
-        }
-        Ok(Self {
-            stop,
-            connections,
-            access_log,
-        })
-    }
-}
-
-/// The Python side of one generation.
-struct Python {
-    pool: Pool,
-    interpreter: Interpreter,
-    files: HostFiles,
-    log: Arc<AsyncFd<OwnedFd>>,
-    log_sender: OwnedFd,
-    template: Option<Template>,
-    /// Workers by process id: their number, and the process group they belong to.
-    workers: HashMap<u32, (u32, u32)>,
-    facts: Facts,
-}
-
-impl Python {
-    fn new(
-        config: &Config,
-        interpreter: Interpreter,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> io::Result<Self> {
-        let limits = Limits {
-            workers: config.workers.count,
-            threads: config.threads,
-            queue: config.queue_limit,
-            queue_timeout: config.queue_timeout,
-        };
-        let channel_readers = TaskTracker::new();
-        let pool = Pool::new(limits, channel_readers.clone(), events)?;
-        let (log, log_sender) = app_log::pair()?;
-        let log = Arc::new(log);
-        let (followed, known) = (Arc::clone(&log), pool.clone());
-        // Ends with the runtime; what comes last is drained by `Supervisor::end`.
-        channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
-        let facts = Facts {
-            found: interpreter.origin.clone(),
-            ..Facts::default()
-        };
-        Ok(Self {
-            pool,
-            interpreter,
-            files: HostFiles::create(&config.temp_dir)?,
-            log,
-            log_sender,
-            template: None,
-            workers: HashMap::new(),
-            facts,
-        })
-    }
-
-    fn start_template(&mut self, config: &Config, preload: Preload) -> io::Result<()> {
-        let Some(app) = &config.app else {
-            return Err(io::Error::other("there is no application"));
-        };
-        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let (target, app_is_file) = match &app.target {
-            AppTarget::Module(name) => (name.clone(), false),
-            AppTarget::File(path) => (text(path), true),
-        };
-        let boot = Boot {
-            app: target,
-            app_is_file,
-            callable: app.callable.clone().unwrap_or_default(),
-            factory: app.factory,
-            chdir: text(&config.chdir),
-            pythonpath: config.pythonpath.iter().map(|dir| text(dir)).collect(),
-            threads: config.threads,
-            workers: config.workers.count,
-            preload,
-            dev: config.dev,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let [queue, board] = self.pool.descriptors();
-        let descriptors = [queue, board, self.log_sender.as_fd()];
-        // The one before, if any, sees its socket close and leaves.
-        self.template = Some(Template::start(
-            &self.interpreter.path,
-            &self.files,
-            boot,
-            &descriptors,
-        )?);
-        Ok(())
-    }
-
-    fn fork(&self, worker: u32) -> io::Result<()> {
-        let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-        let pairs = (0..self.pool.threads()).map(|_| sockets::pair(SocketType::STREAM));
-        let (ours, theirs): (Vec<_>, Vec<_>) =
-            pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        self.pool.attach(worker, ours)?;
-        template.fork(worker, &theirs)
-    }
-
-    fn kill_all(&self) {
-        let template = self.template.as_ref().map(|template| template.pid);
-        let groups = self
-            .workers
-            .values()
-            .map(|(_, group)| *group)
-            .chain(template);
-        for group in groups {
-            child::kill_group(group);
-        }
-    }
-}
-
 struct Supervisor {
     config: Arc<Config>,
     began: Instant,
@@ -355,7 +142,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn from_template(&self) -> Option<FromTemplate> {
+    async fn template_message(&self) -> Option<FromTemplate> {
         match self
             .python
             .as_ref()
@@ -380,12 +167,12 @@ impl Supervisor {
         };
         let group = python.template.as_ref().map_or(0, |template| template.pid);
         let happened = match message {
-            FromTemplate::Clean(interpreter) => {
+            FromTemplate::Started(interpreter) => {
                 python.facts.interpreter = Some(interpreter);
-                Happened::TemplateLoaded
+                return;
             }
-            FromTemplate::Imported(interpreter, loaded) => {
-                python.facts.interpreter = Some(interpreter);
+            FromTemplate::Clean => Happened::TemplateLoaded,
+            FromTemplate::Imported(loaded) => {
                 python.facts.loaded = Some(loaded);
                 Happened::TemplateLoaded
             }
@@ -494,7 +281,12 @@ impl Supervisor {
         if self.ending.is_some() {
             return;
         }
-        if child::exit_code(status) == Some(UNUSABLE_INTERPRETER) {
+        if let Some(python) = self
+            .python
+            .as_ref()
+            .filter(|python| python.is_unusable(status))
+        {
+            self.last_words = python.why_unusable(status);
             return self.happened(Happened::InterpreterUnusable);
         }
         tracing::warn!(
@@ -571,12 +363,10 @@ impl Supervisor {
     }
 
     fn announce(&self) {
-        let no_facts = Facts::default();
-        startup::ready(
-            &self.config,
-            self.facts().unwrap_or(&no_facts),
-            self.began.elapsed(),
-        );
+        let (config, took) = (Arc::clone(&self.config), self.began.elapsed());
+        let facts = self.facts().cloned().unwrap_or_default();
+        // It counts the files of the static locations.
+        tokio::task::spawn_blocking(move || startup::ready(&config, &facts, took));
     }
 
     fn drain(&self) {

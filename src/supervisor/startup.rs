@@ -12,7 +12,7 @@ use crate::config::{Config, ListenAddress, LogFormat};
 const COUNT_LIMIT: usize = 100_000;
 
 /// Facts that become known while the server starts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The interpreter that runs.
     pub interpreter: Option<Interpreter>,

@@ -25,10 +25,12 @@ pub enum ToTemplate {
 /// From the template to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromTemplate {
-    /// The interpreter runs and will not import the application itself (preload off).
-    Clean(Interpreter),
+    /// The interpreter runs our host. The first message.
+    Started(Interpreter),
+    /// The template will not import the application itself (preload off).
+    Clean,
     /// The application is imported.
-    Imported(Interpreter, Loaded),
+    Imported(Loaded),
     /// The application is imported but forking it would not be safe, for these reasons.
     /// The supervisor starts another template without preloading.
     UnsafeToFork(Vec<String>),
@@ -190,14 +192,14 @@ impl FromTemplate {
     /// The message as it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Clean(interpreter) => {
+            Self::Started(interpreter) => {
                 let mut out = Writer::new(1);
                 out.interpreter(interpreter);
                 out.done()
             }
-            Self::Imported(interpreter, loaded) => {
+            Self::Clean => Writer::new(8).done(),
+            Self::Imported(loaded) => {
                 let mut out = Writer::new(2);
-                out.interpreter(interpreter);
                 out.loaded(loaded);
                 out.done()
             }
@@ -248,8 +250,8 @@ impl FromTemplate {
         let worker = |fields: &Fields<'_>| fields.number("worker").map(|number| number as u32);
         let pid = |fields: &Fields<'_>| fields.number("pid").map(|number| number as u32);
         match kind {
-            1 => Ok(Self::Clean(fields.interpreter())),
-            2 => Ok(Self::Imported(fields.interpreter(), fields.loaded()?)),
+            1 => Ok(Self::Started(fields.interpreter())),
+            2 => Ok(Self::Imported(fields.loaded()?)),
             3 => Ok(Self::UnsafeToFork(fields.texts("reason"))),
             4 => Ok(Self::ImportFailed {
                 traceback: fields.text("traceback"),
@@ -267,6 +269,7 @@ impl FromTemplate {
                 pid: pid(&fields)?,
                 status: fields.number("status")? as u32 as i32,
             }),
+            8 => Ok(Self::Clean),
             _ => Err(malformed(WHAT, "unknown kind")),
         }
     }
@@ -436,8 +439,9 @@ mod tests {
         };
         assert_eq!(Loaded::from_bytes(&loaded.to_bytes()).unwrap(), loaded);
         for message in [
-            FromTemplate::Clean(interpreter.clone()),
-            FromTemplate::Imported(interpreter, loaded),
+            FromTemplate::Started(interpreter),
+            FromTemplate::Clean,
+            FromTemplate::Imported(loaded),
             FromTemplate::UnsafeToFork(vec!["thread x".into(), "socket y".into()]),
             FromTemplate::ImportFailed {
                 traceback: "Traceback".into(),

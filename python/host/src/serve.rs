@@ -86,6 +86,8 @@ impl WorkerThread {
     fn __call__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        // A kernel that refuses costs speed and nothing else.
+        let _ = let_others_go_first(py);
         let context = py.import("contextvars")?.call_method0("copy_context")?;
         let request = slf.getattr("request")?;
         loop {
@@ -296,6 +298,21 @@ impl WorkerThread {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Has this thread, when it wakes up, wait until whoever runs there has done its turn.
+///
+/// The front wakes a worker with every request that it hands out. Without this the worker
+/// interrupts the front each time, which then hands out one request at a time; measured
+/// with a hello application on two CPUs: 24 µs of CPU a request instead of 18. The share of
+/// the CPU stays the same. What the application starts is not affected.
+fn let_others_go_first(py: Python<'_>) -> PyResult<()> {
+    let os = py.import("os")?;
+    let batch: i32 = os.getattr("SCHED_BATCH")?.extract()?;
+    let reset_on_fork: i32 = os.getattr("SCHED_RESET_ON_FORK")?.extract()?;
+    let parameter = os.call_method1("sched_param", (0,))?;
+    os.call_method1("sched_setscheduler", (0, batch | reset_on_fork, parameter))?;
+    Ok(())
 }
 
 /// What became of a message from the queue.

@@ -76,6 +76,8 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     };
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
+    let started = FromTemplate::Started(import_app::interpreter(py));
+    template.send(py, &started);
     let report = template.import(py);
     let has_failed = matches!(report, FromTemplate::ImportFailed { .. });
     template.send(py, &report);
@@ -87,12 +89,11 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
 
 impl Template {
     fn import(&mut self, py: Python<'_>) -> FromTemplate {
-        let interpreter = import_app::interpreter(py);
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             return FromTemplate::ImportFailed { traceback };
         }
         if self.origin.boot.preload == Preload::No {
-            return FromTemplate::Clean(interpreter);
+            return FromTemplate::Clean;
         }
         let before = safety::open_sockets();
         match import_app::import(py, &self.origin.boot) {
@@ -104,7 +105,7 @@ impl Template {
                     Preload::Yes | Preload::No => Vec::new(),
                 };
                 if reasons.is_empty() {
-                    FromTemplate::Imported(interpreter, loaded)
+                    FromTemplate::Imported(loaded)
                 } else {
                     FromTemplate::UnsafeToFork(reasons)
                 }

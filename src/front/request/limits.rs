@@ -78,12 +78,13 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
         Some(_) if uri.scheme().is_some() => {}
         _ => return Err(Rejection::BadRequest("the request target is not a path")),
     }
-    if let Some(scheme) = uri.scheme_str() {
-        if scheme != "http" && scheme != "https" {
-            return Err(Rejection::BadRequest(
-                "the scheme of the request target is not http",
-            ));
-        }
+    if let Some(scheme) = uri.scheme_str()
+        && scheme != "http"
+        && scheme != "https"
+    {
+        return Err(Rejection::BadRequest(
+            "the scheme of the request target is not http",
+        ));
     }
     Ok(())
 }
@@ -149,7 +150,10 @@ fn valid_host(bytes: &[u8]) -> Option<&str> {
     if !host.bytes().all(allowed) {
         return None;
     }
-    host.parse::<Authority>().is_ok().then_some(host)
+    // `Authority` takes any text for a port.
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let port_is_number = host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    (port_is_number && host.parse::<Authority>().is_ok()).then_some(host)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body as _;
@@ -119,9 +120,10 @@ async fn route(
             by: HandledBy::Static,
             ..Answer::default()
         });
-        let served =
-            static_files::serve(location, rest, &head.method, &head.headers, &site.files).await;
-        return served
+        let served = static_files::serve(location, rest, &head.method, &head.headers, &site.files);
+        // Boxed, as the spool below: what every request is moved around with stays small.
+        return Box::pin(served)
+            .await
             .map(|response| response.map(Body::from))
             .map_err(Rejection::Static);
     }
@@ -129,7 +131,10 @@ async fn route(
         return Err(Rejection::NotFound);
     };
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
-    let body = site.spool.read(body).await?;
+    let body = match body.is_end_stream() {
+        true => RequestBody::Memory(Bytes::new()),
+        false => Box::pin(site.spool.read(body)).await?,
+    };
     let facts = environ::Facts {
         ends,
         host: &host,
@@ -149,13 +154,13 @@ async fn route(
         by: HandledBy::App,
         worker: Some(response.worker),
         // The head's app time began when a thread took the request.
-        queue: Some(handed_over.elapsed().saturating_sub(app)),
+        queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
     Ok(from_upstream(site, &head.method, response))
 }
 
-fn from_upstream(site: &Site, method: &Method, answer: upstream::Response) -> Response<Body> {
+fn from_upstream(site: &Site, method: &Method, answer: Box<upstream::Response>) -> Response<Body> {
     let unsaid = *method == Method::HEAD && !answer.headers.contains_key(CONTENT_LENGTH);
     let mut response = Response::new(if unsaid {
         Body::Unsaid
@@ -201,10 +206,10 @@ fn set_if_absent(
     name: HeaderName,
     value: impl FnOnce() -> Option<HeaderValue>,
 ) {
-    if !headers.contains_key(&name) {
-        if let Some(value) = value() {
-            headers.insert(name, value);
-        }
+    if !headers.contains_key(&name)
+        && let Some(value) = value()
+    {
+        headers.insert(name, value);
     }
 }
 

@@ -207,10 +207,10 @@ impl Drop for RecordedBody {
         if !self.whole && !self.body.is_end_stream() {
             self.record.status = CLIENT_CLOSED_REQUEST;
         }
-        if let Body::Upstream(body) = &self.body {
-            if let Some(app_time) = body.app_time() {
-                self.record.answer.app = Some(app_time);
-            }
+        if let Body::Upstream(body) = &self.body
+            && let Some(app_time) = body.app_time()
+        {
+            self.record.answer.app = Some(app_time);
         }
     }
 }

@@ -23,8 +23,11 @@ use super::{Event, Shared};
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 
-/// Bytes asked for in one read: a typical page with its frames in one go.
+/// Room for one read: a typical page with its frames in one go.
 const READ: usize = 64 << 10;
+/// From here on what was read is kept where it is instead of being copied out: a copy of
+/// less costs less than a new buffer.
+const KEEP: usize = 32 << 10;
 
 /// One channel, and what is known about the reply that runs over it.
 pub(super) struct Channel {
@@ -32,7 +35,9 @@ pub(super) struct Channel {
     worker: u32,
     thread: usize,
     socket: UnixStream,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been read into.
+    filled: usize,
     reply: Reply,
 }
 
@@ -78,7 +83,8 @@ impl Channel {
             worker,
             thread,
             socket,
-            buffer: BytesMut::new(),
+            buffer: vec![0; READ],
+            filled: 0,
             reply: Reply::None,
         })
     }
@@ -87,21 +93,18 @@ impl Channel {
     /// application may hold a copy of the worker's end open) with nothing left to read.
     pub(super) async fn run(mut self, exited: CancellationToken) {
         loop {
-            self.buffer.reserve(READ);
+            let room = &mut self.buffer[self.filled..];
             let read = tokio::select! {
                 biased;
                 // Cancel-safe: a read that does not complete has taken nothing.
-                read = self.socket.read_buf(&mut self.buffer) => read,
+                read = self.socket.read(room) => read,
                 // Cancel-safe: the token stays cancelled.
-                () = exited.cancelled() => match self.socket.try_read_buf(&mut self.buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-                    read => read,
-                },
+                () = exited.cancelled() => self.socket.try_read(&mut self.buffer[self.filled..]),
             };
-            match read {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
+            // An error is the end as well: after the process has exited, that there is
+            // nothing left to read.
+            let Ok(read @ 1..) = read else { break };
+            self.filled += read;
             if let Err(error) = self.take_frames().await {
                 tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
                 self.shared.notify(Event::Confused {
@@ -114,24 +117,45 @@ impl Channel {
     }
 
     async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
-        loop {
-            let Some((reply, used)) = frames::read_reply(&self.buffer)? else {
-                break;
+        let mut complete = 0;
+        while let Some((_, used)) = frames::read_reply(&self.buffer[complete..self.filled])? {
+            complete += used;
+        }
+        let mut burst = self.cut_off(complete);
+        while let Some((reply, used)) = frames::read_reply(&burst)? {
+            let frame = Frame {
+                kind: reply.kind,
+                seq: reply.seq,
+                app_time: Duration::from_micros(u64::from(reply.elapsed_us)),
+                payload: burst.slice_ref(reply.payload),
             };
-            let (kind, seq) = (reply.kind, reply.seq);
-            let app_time = Duration::from_micros(u64::from(reply.elapsed_us));
-            let start = used - reply.payload.len();
-            let payload = self.buffer.split_to(used).freeze().slice(start..);
-            self.take_frame(Frame {
-                kind,
-                seq,
-                app_time,
-                payload,
-            })
-            .await;
+            burst = burst.split_off(used);
+            self.take_frame(frame).await;
         }
         self.deliver_head();
         Ok(())
+    }
+
+    /// Takes the first bytes out of the buffer, and makes room for at least one more.
+    fn cut_off(&mut self, length: usize) -> Bytes {
+        let rest = self.filled - length;
+        let bytes = if length < KEEP {
+            let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
+            self.buffer.copy_within(length..self.filled, 0);
+            bytes
+        } else {
+            let mut fresh = vec![0; READ.max(rest + 1)];
+            fresh[..rest].copy_from_slice(&self.buffer[length..self.filled]);
+            let mut full = std::mem::replace(&mut self.buffer, fresh);
+            full.truncate(length);
+            Bytes::from(full)
+        };
+        self.filled = rest;
+        if self.filled == self.buffer.len() {
+            // A frame longer than the buffer; frames have a limit, and so has this.
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        bytes
     }
 
     async fn take_frame(&mut self, frame: Frame) {
@@ -194,7 +218,7 @@ impl Channel {
             } if seq == frame.seq => {
                 response.body = ResponseBody::whole(joined(chunks));
                 response.app_time = frame.app_time;
-                self.shared.deliver(seq, Ok(*response));
+                self.shared.deliver(seq, Ok(response));
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
             _ => {}
@@ -239,7 +263,7 @@ impl Channel {
                     feed.push(chunk);
                 }
                 response.body = body;
-                self.shared.deliver(seq, Ok(*response));
+                self.shared.deliver(seq, Ok(response));
                 self.reply = Reply::Streaming { seq, feed };
             }
             other => self.reply = other,

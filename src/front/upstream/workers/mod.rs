@@ -41,14 +41,17 @@ use channel::Channel;
 use table::{Place, Table};
 
 /// Requests handed out beyond the ready threads, so that a thread that finishes finds its
-/// next one in the kernel and need not wait for the front. One per thread, up to this.
-const PREFETCH: usize = 16;
+/// next one in the kernel and neither side sleeps in between. They lie in one queue that
+/// every thread takes from, and each can be taken back, so they bind nobody. Measured with a
+/// hello application, 2 workers and 64 connections: 18 µs of CPU a request with 2 of them,
+/// 16.5 with 8, 15 with 32.
+const PREFETCH: usize = 32;
 /// Send buffer asked for on the request queue. Requests take up to about 130 KB each.
 const QUEUE_BUFFER: usize = 4 << 20;
 
 /// What happened to a request that was handed out.
 enum Outcome {
-    Answer(Result<Response, Failure>),
+    Answer(Result<Box<Response>, Failure>),
     /// Nobody had taken it when a worker died: hand it out again.
     Again,
 }
@@ -132,7 +135,7 @@ impl Pool {
         let buffer = sockets::grow_send_buffer(sender.as_fd(), QUEUE_BUFFER)?;
         sockets::set_nonblocking(sender.as_fd())?;
         let threads = limits.workers as usize * limits.threads as usize;
-        let entries = threads + PREFETCH.min(threads);
+        let entries = threads + PREFETCH;
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);
         Ok(Self(Arc::new(Shared {
@@ -163,8 +166,9 @@ impl Pool {
         &self,
         mut request: Request,
         identity: Arc<Identity>,
-    ) -> Result<Response, Failure> {
-        let entry = self.0.entry().await?;
+    ) -> Result<Box<Response>, Failure> {
+        let asked = Instant::now();
+        let entry = self.0.entry(asked).await?;
         let mut place = Reserved {
             shared: &self.0,
             entry,
@@ -182,12 +186,11 @@ impl Pool {
             };
             self.0.send(&mut request, entry, seq).await?;
             handed_out.stage = Stage::Sent;
-            let outcome = answer.await;
+            let outcome = self.0.outcome(answer, entry, seq, asked).await?;
             handed_out.stage = Stage::Over;
             match outcome {
-                Ok(Outcome::Answer(answer)) => return answer,
-                Ok(Outcome::Again) => place.armed = true,
-                Err(_closed) => return Err(Failure::Stopping),
+                Outcome::Answer(answer) => return answer,
+                Outcome::Again => place.armed = true,
             }
         }
     }
@@ -276,8 +279,7 @@ impl Shared {
     }
 
     /// An entry, as soon as there is one.
-    async fn entry(self: &Arc<Self>) -> Result<usize, Failure> {
-        let asked = Instant::now();
+    async fn entry(self: &Arc<Self>, asked: Instant) -> Result<usize, Failure> {
         let receiver = {
             let mut state = self.lock();
             match state.table.ask(self.limits.queue) {
@@ -295,7 +297,8 @@ impl Shared {
             receiver: Some(receiver),
         };
         let receiver = waiting.receiver.as_mut().expect("set above");
-        match tokio::time::timeout(self.limits.queue_timeout, receiver).await {
+        let deadline = (asked + self.limits.queue_timeout).into();
+        match tokio::time::timeout_at(deadline, receiver).await {
             Ok(Ok(entry)) => {
                 waiting.receiver = None;
                 Ok(entry)
@@ -307,14 +310,39 @@ impl Shared {
         }
     }
 
+    /// What becomes of a request that is in the queue. Until a thread has taken it, it still
+    /// waits, and may wait too long.
+    async fn outcome(
+        &self,
+        mut answer: oneshot::Receiver<Outcome>,
+        entry: usize,
+        seq: u64,
+        asked: Instant,
+    ) -> Result<Outcome, Failure> {
+        let deadline = (asked + self.limits.queue_timeout).into();
+        let answered = match tokio::time::timeout_at(deadline, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_elapsed) => {
+                if self.scoreboard().claim(entry, seq) == Claim::Unclaimed {
+                    // Dropping the call takes it back; a thread that is quicker runs it for
+                    // nobody, as for any client that leaves.
+                    let waited = asked.elapsed();
+                    return Err(Failure::QueueTimeout { waited });
+                }
+                answer.await
+            }
+        };
+        answered.map_err(|_closed| Failure::Stopping)
+    }
+
     /// Moves a body that the queue does not take in one piece into a memory file.
     fn fit(&self, request: &mut Request) -> io::Result<()> {
-        if let RequestBody::Memory(body) = &request.body {
-            if request.message.len() + body.len() > self.longest_message {
-                let length = body.len() as u64;
-                let file = memory::sealed_file("pyserve-body", body)?.into();
-                request.body = RequestBody::File { file, length };
-            }
+        if let RequestBody::Memory(body) = &request.body
+            && request.message.len() + body.len() > self.longest_message
+        {
+            let length = body.len() as u64;
+            let file = memory::sealed_file("pyserve-body", body)?.into();
+            request.body = RequestBody::File { file, length };
         }
         Ok(())
     }
@@ -349,7 +377,7 @@ impl Shared {
     }
 
     /// Gives the answer to whoever waits for it.
-    fn deliver(&self, seq: u64, answer: Result<Response, Failure>) {
+    fn deliver(&self, seq: u64, answer: Result<Box<Response>, Failure>) {
         let reply = self
             .lock()
             .table
@@ -426,18 +454,19 @@ impl Shared {
             .map(|(entry, _)| entry)
             .collect();
         for entry in untaken {
-            if let Some(reply) = state.table.take_back(entry) {
-                if reply.send(Outcome::Again).is_err() {
-                    state.table.release(entry);
-                }
+            if let Some(reply) = state.table.take_back(entry)
+                && reply.send(Outcome::Again).is_err()
+            {
+                state.table.release(entry);
             }
         }
     }
 
     fn adjust_capacity(&self, state: &mut State) {
         let ready = state.workers.values().filter(|worker| worker.ready).count();
-        let threads = ready * self.limits.threads as usize;
-        state.table.set_capacity(threads + PREFETCH.min(threads));
+        state
+            .table
+            .set_capacity(ready * self.limits.threads as usize, PREFETCH);
     }
 }
 

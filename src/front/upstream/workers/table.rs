@@ -16,7 +16,10 @@ use crate::front::request::context::Identity;
 pub(super) struct Table {
     entries: Vec<Entry>,
     free: Vec<usize>,
-    capacity: usize,
+    /// Threads that serve.
+    threads: usize,
+    /// Requests that may be handed out ahead of them; 0 while nobody serves.
+    ahead: usize,
     waiters: VecDeque<oneshot::Sender<usize>>,
     waiting: usize,
     next_seq: u64,
@@ -63,7 +66,8 @@ impl Table {
         Self {
             entries: (0..entries).map(|_| Entry::Free).collect(),
             free: (0..entries).rev().collect(),
-            capacity: 0,
+            threads: 0,
+            ahead: 0,
             waiters: VecDeque::new(),
             waiting: 0,
             next_seq: 0,
@@ -83,13 +87,15 @@ impl Table {
 
     /// Asks for an entry, behind everybody who waits already.
     pub(super) fn ask(&mut self, limit: usize) -> Place {
-        if self.waiting == 0 {
-            if let Some(entry) = self.reserve() {
-                return Place::Entry(entry);
-            }
-        }
-        if self.waiting >= limit {
+        // What is handed out ahead of the threads waits as well, only elsewhere.
+        let ahead = self.handed_out().saturating_sub(self.threads);
+        if self.handed_out() >= self.threads && self.waiting + ahead >= limit {
             return Place::Full;
+        }
+        if self.waiting == 0
+            && let Some(entry) = self.reserve()
+        {
+            return Place::Entry(entry);
         }
         // Waiters that left are skipped when their turn comes; without this, a long stall
         // with many leaving clients would keep their places for its whole length.
@@ -107,9 +113,10 @@ impl Table {
         self.waiting -= 1;
     }
 
-    /// Changes how many requests may be handed out at a time.
-    pub(super) fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity.min(self.entries.len());
+    /// Changes how many threads serve, and how many requests may be handed out ahead of them.
+    pub(super) fn set_capacity(&mut self, threads: usize, ahead: usize) {
+        self.threads = threads;
+        self.ahead = if threads == 0 { 0 } else { ahead };
         self.serve_waiters();
     }
 
@@ -199,7 +206,7 @@ impl Table {
     }
 
     fn reserve(&mut self) -> Option<usize> {
-        if self.handed_out() >= self.capacity {
+        if self.handed_out() >= self.threads + self.ahead {
             return None;
         }
         let entry = self.free.pop()?;
@@ -251,7 +258,7 @@ mod tests {
         let mut table = Table::new(4);
         let mut first = receiver(table.ask(10));
         let mut second = receiver(table.ask(10));
-        table.set_capacity(1);
+        table.set_capacity(1, 0);
         assert!(first.try_recv().is_ok(), "first come, first served");
         assert!(second.try_recv().is_err());
         assert_eq!((table.handed_out(), table.waiting()), (1, 2));
@@ -260,7 +267,7 @@ mod tests {
     #[test]
     fn a_full_queue_says_so() {
         let mut table = Table::new(1);
-        table.set_capacity(1);
+        table.set_capacity(1, 0);
         assert!(entry(table.ask(1)).is_some());
         let _waiting = receiver(table.ask(1));
         assert!(matches!(table.ask(1), Place::Full));
@@ -269,9 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn requests_handed_out_ahead_count_as_waiting() {
+        let mut table = Table::new(8);
+        table.set_capacity(1, 5);
+        assert!(entry(table.ask(2)).is_some(), "for the thread");
+        assert!(entry(table.ask(2)).is_some(), "ahead");
+        assert!(entry(table.ask(2)).is_some(), "ahead");
+        assert!(matches!(table.ask(2), Place::Full));
+    }
+
+    #[test]
     fn a_released_entry_goes_past_those_who_left() {
         let mut table = Table::new(1);
-        table.set_capacity(1);
+        table.set_capacity(1, 0);
         let held = entry(table.ask(9)).unwrap();
         drop(receiver(table.ask(9)));
         table.stopped_waiting();
@@ -287,8 +304,8 @@ mod tests {
     #[test]
     fn a_request_is_found_by_its_number_until_it_is_released() {
         let mut table = Table::new(2);
-        table.set_capacity(2);
-        let place = entry(table.ask(0)).unwrap();
+        table.set_capacity(2, 0);
+        let place = entry(table.ask(1)).unwrap();
         let (seq, answer) = table.begin(place, Arc::default());
         assert_eq!(table.find(seq).map(|(entry, _)| entry), Some(place));
         drop(answer);

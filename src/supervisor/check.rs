@@ -1,0 +1,58 @@
+//! `pyserve check`: imports the application in a template, and serves nothing.
+
+use std::io;
+
+use pyserve_wire::control::{FromTemplate, Preload};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::python::Python;
+use super::startup::Facts;
+use super::{Outcome, app_log};
+use crate::config::{Config, Interpreter};
+use crate::os::child;
+
+/// Imports the application, and says what was found or what is wrong.
+///
+/// # Errors
+/// What the kernel says about starting the interpreter.
+pub async fn check(config: Config, interpreter: Interpreter) -> io::Result<(Facts, Outcome)> {
+    let (events, _unused) = mpsc::unbounded_channel();
+    let mut ended = signal(SignalKind::child())?;
+    let mut python = Python::new(&config, interpreter, events)?;
+    python.start_template(&config, Preload::Yes)?;
+    let answer = answer(&mut python).await;
+    app_log::drain(&python.log, &python.pool);
+    let outcome = |code, last_words| Outcome { code, last_words };
+    let outcome = match answer {
+        Some(FromTemplate::Imported(loaded)) => {
+            python.facts.loaded = Some(loaded);
+            outcome(0, String::new())
+        }
+        Some(FromTemplate::ImportFailed { traceback }) => outcome(4, traceback),
+        _ => {
+            ended.recv().await;
+            let status = child::reap().map_or(0, |(_, status)| status);
+            if python.is_unusable(status) {
+                outcome(78, python.why_unusable(status))
+            } else {
+                let how = child::describe_status(status);
+                let words =
+                    format!("the interpreter ended while it imported the application: {how}");
+                outcome(4, words)
+            }
+        }
+    };
+    python.kill_all();
+    Ok((python.facts, outcome))
+}
+
+/// The template's first message about the application; `None` if it ended without one.
+async fn answer(python: &mut Python) -> Option<FromTemplate> {
+    loop {
+        match python.template.as_ref()?.receive().await? {
+            FromTemplate::Started(interpreter) => python.facts.interpreter = Some(interpreter),
+            message => return Some(message),
+        }
+    }
+}

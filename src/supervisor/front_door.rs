@@ -1,0 +1,88 @@
+//! Puts the front together from the settings, and starts its listeners.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::startup;
+use crate::config::Config;
+use crate::front::connection::{Deadlines, Stop};
+use crate::front::file_pool::FilePool;
+use crate::front::listener::Listener;
+use crate::front::request::Site;
+use crate::front::request::spool::Spool;
+use crate::front::spelling::Spellings;
+use crate::front::static_files::Locations;
+use crate::front::upstream::workers::Pool;
+use crate::observe::access_log::AccessLog;
+
+/// The front: listeners and connections.
+pub struct Front {
+    /// Asks connections to end.
+    pub stop: Stop,
+    /// Listeners and connections.
+    pub connections: TaskTracker,
+    /// Where requests are logged.
+    pub access_log: Arc<AccessLog>,
+}
+
+impl Front {
+    /// Starts to accept; without a `pool` only files are served.
+    ///
+    /// # Errors
+    /// Locations that contradict each other.
+    pub fn start(
+        config: &Config,
+        pool: Option<Pool>,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Self> {
+        let files = FilePool::default();
+        let locations = config
+            .static_locations
+            .iter()
+            .map(|location| (location.prefix.clone(), location.dir.clone()));
+        let access_log = Arc::new(AccessLog::new(config.access_log));
+        let site = Arc::new(Site {
+            locations: Locations::new(locations).map_err(io::Error::other)?,
+            workers: pool,
+            spool: Spool {
+                directory: config.temp_dir.clone(),
+                max_body: config.max_body,
+                idle_timeout: config.body_timeout,
+                files: files.clone(),
+            },
+            files,
+            access_log: Arc::clone(&access_log),
+            server_header: config.server_header,
+            spellings: Spellings::default(),
+        });
+        let deadlines = Deadlines {
+            header: config.header_timeout,
+            keepalive: config.keepalive_timeout,
+            send: config.body_timeout,
+        };
+        let trust = Arc::new(config.trust.clone());
+        let (stop, connections) = (Stop::default(), TaskTracker::new());
+        for listener in listeners {
+            startup::listening(config.log_format, &listener.address);
+            let accept = listener.accept(
+                Arc::clone(&site),
+                Arc::clone(&trust),
+                deadlines,
+                stop.clone(),
+                connections.clone(),
+            );
+            connections.spawn(async {
+                if let Err(error) = accept.await {
+                    tracing::error!(%error, "cannot accept connections");
+                }
+            });
+        }
+        Ok(Self {
+            stop,
+            connections,
+            access_log,
+        })
+    }
+}
