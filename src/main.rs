@@ -9,6 +9,11 @@ use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
 use pyserve::supervisor::{self, Outcome};
 
+/// Header maps, buffers and tasks come and go with every request: measured with a hello
+/// application, glibc's allocator costs the front 7 % of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
