@@ -133,7 +133,7 @@ fn defaults() {
     assert_eq!(config.log_level, "info");
     assert!(config.server_header && !config.dev);
     assert_eq!(config.temp_dir, Path::new("/tmp"));
-    assert_eq!(config.front_threads, 2);
+    assert_eq!(config.front_threads, 1);
     assert!(!config.trust.trusts(None));
     assert_eq!(
         (
