@@ -71,6 +71,8 @@ def workers(server):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--every", type=float, default=1, help="seconds between two kills")
+    parser.add_argument("--python", help="interpreter of the application")
     parser.add_argument("--binary", type=Path, default=TOP / "target/release/pyserve")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -82,7 +84,7 @@ def run(options, work):
     server = subprocess.Popen(
         [options.binary, "--chdir", TOP / "benches/apps", "--app", "journal", "--workers", "2", "--threads", "2",
          "--bind", "127.0.0.1:0", "--static", "/static={}".format(TOP / "python/examples/static"),
-         "--access-log", "off", "--log-format", "pretty"],
+         "--access-log", "off", "--log-format", "pretty", *(["--python", options.python] if options.python else [])],
         env={**os.environ, "JOURNAL": str(journal)}, stderr=subprocess.PIPE, text=True)
     port = None
     for line in server.stderr:
@@ -96,8 +98,8 @@ def run(options, work):
     for client in clients:
         client.start()
     killed = set()
-    while time.monotonic() < began + options.seconds - 1:
-        time.sleep(1)
+    while time.monotonic() < began + options.seconds - options.every:
+        time.sleep(options.every)
         running = workers(server.pid)
         if running:
             victim = random.choice(running)

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get, post};
+use crate::support::{python, source};
 
 /// Pid of the worker that serves `/` of an application that tells it.
 fn worker_of(connection: &mut Connection) -> Pid {
@@ -422,4 +423,19 @@ fn uploads_of_many_clients_at_once_keep_apart() {
             );
         }
     }
+}
+
+#[test]
+fn many_kills_under_load_fail_only_what_was_inside_and_run_nothing_twice() {
+    let run = std::process::Command::new(python::default())
+        .arg(source("benches/worker_kills.py"))
+        .args(["--seconds", "3", "--every", "0.25", "--binary"])
+        .arg(env!("CARGO_BIN_EXE_pyserve"))
+        .arg("--python")
+        .arg(python::default())
+        .output()
+        .expect("Python runs");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains(" kills: "), "{said}");
 }

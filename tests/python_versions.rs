@@ -293,6 +293,18 @@ fn path_files_of_an_environment_and_pythonpath_are_honoured() {
 }
 
 #[test]
+fn pythonhome_is_honoured() {
+    let dir = temp_dir();
+    let home = dir.path().join("home");
+    let line = "import sys; print(sys.base_prefix)";
+    let prefix = python::run(&python::default(), line).expect("a path");
+    std::os::unix::fs::symlink(prefix, &home).unwrap();
+    let server = Pyserve::app("environ.py").env("PYTHONHOME", &home).ready();
+    let about = about(&server);
+    assert_eq!(about["prefix"], *home.to_string_lossy());
+}
+
+#[test]
 fn the_application_sees_a_sane_sys_path_and_argv() {
     let server = Pyserve::app("environ.py").ready();
     let about = about(&server);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
@@ -41,6 +42,19 @@ pub fn reap() -> Option<(u32, i32)> {
             }
             Err(rustix::io::Errno::INTR) => {}
             Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// Reaps until no child is left, or until `limit` has passed: children that were killed
+/// need a moment. Blocks.
+pub fn reap_the_killed(limit: Duration) {
+    let deadline = Instant::now() + limit;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) | Err(_) => return,
         }
     }
 }

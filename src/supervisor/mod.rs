@@ -14,7 +14,7 @@ pub mod template;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyserve_wire::control::{FromTemplate, Preload};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,6 +29,9 @@ use plan::{Action, Ending, Happened, Plan};
 use python::Python;
 use startup::Facts;
 use template::Template;
+
+/// How long the killed may take to vanish before we end and leave them to init.
+const LAST_REAP: Duration = Duration::from_millis(200);
 
 /// How the server ended.
 #[derive(Debug)]
@@ -384,7 +387,11 @@ impl Supervisor {
             app_log::drain(&python.log, &python.pool);
         }
         let access_log = Arc::clone(&self.front.access_log);
-        let _flushed = tokio::task::spawn_blocking(move || access_log.close()).await;
+        let last_steps = move || {
+            access_log.close();
+            child::reap_the_killed(LAST_REAP);
+        };
+        let _done = tokio::task::spawn_blocking(last_steps).await;
         let code = match self.ending.unwrap_or(Ending::Clean) {
             Ending::Clean => 0,
             Ending::Signal(number) => 128 + number,
