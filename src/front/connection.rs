@@ -1,35 +1,27 @@
 //! One client connection: hyper on our side of it, and the deadlines between requests.
 //!
 //! hyper has one timer for a head, which also runs while a connection is idle. Idle and
-//! "the head has begun" have different limits here, so both are kept by the wrapper around
-//! the socket: it sees when bytes arrive, [`InUse`] sees when a request runs.
+//! "the head has begun" have different limits here, so both are kept in [`Activity`]: the
+//! wrapper around the socket ([`Stream`]) sees when bytes arrive, [`InUse`] when a request runs.
 
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Version;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::outbox::Outbox;
 use super::request::context::Ends;
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request::{self, Site};
+use super::stream::{Socket, Stream};
 
-/// How long, and how many bytes, we read what a client still sends after our last word, so
-/// that the kernel does not reset the connection and destroy the response on its way
-/// (nginx: `lingering_close`).
-const LINGER: Duration = Duration::from_secs(5);
-/// See [`LINGER`].
-const LINGER_BYTES: usize = 64 << 20;
 /// How long a connection that was just made may take to bring its request when the server
 /// stops.
 const FIRST_REQUEST_WHILE_STOPPING: Duration = Duration::from_millis(250);
@@ -64,11 +56,7 @@ pub async fn serve(
     tasks: TaskTracker,
 ) {
     let activity = Arc::new(Activity::new(ends));
-    let stream = Stream {
-        socket: Some(socket),
-        activity: Arc::clone(&activity),
-        tasks,
-    };
+    let stream = Stream::new(socket, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
     let service = tower::service_fn(move |request| {
         let answer = request::answer(Arc::clone(&site), Arc::clone(&seen), request);
@@ -139,6 +127,8 @@ pub async fn serve(
 pub struct Activity {
     /// Both ends.
     pub ends: Ends,
+    /// Files that it owes.
+    pub outbox: Arc<Outbox>,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -163,6 +153,7 @@ impl Activity {
     fn new(ends: Ends) -> Self {
         Self {
             ends,
+            outbox: Arc::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             blocked_ms: AtomicU64::new(0),
@@ -180,11 +171,17 @@ impl Activity {
         self.linger.store(true, Ordering::Relaxed);
     }
 
+    /// Whether [`Activity::linger`] was called.
+    pub fn lingers(&self) -> bool {
+        self.linger.load(Ordering::Relaxed)
+    }
+
     fn is_fresh(&self) -> bool {
         self.fresh.load(Ordering::Relaxed)
     }
 
-    fn bytes_arrived(&self) {
+    /// The client has sent something.
+    pub fn bytes_arrived(&self) {
         let idle =
             self.requests.load(Ordering::Relaxed) == 0 && !self.in_head.load(Ordering::Relaxed);
         // Frames between HTTP/2 requests need not belong to a head.
@@ -195,7 +192,7 @@ impl Activity {
     }
 
     /// A write has gone through, or waits for the client.
-    fn wrote(&self, waits: bool) {
+    pub fn wrote(&self, waits: bool) {
         let blocked = self.blocked_ms.load(Ordering::Relaxed);
         if waits && blocked == 0 {
             self.blocked_ms.store(self.now_ms() + 1, Ordering::Relaxed);
@@ -261,121 +258,5 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.changed();
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A client's socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix.
-    Unix(UnixStream),
-}
-
-/// The socket as hyper sees it.
-struct Stream {
-    socket: Option<Socket>,
-    activity: Arc<Activity>,
-    tasks: TaskTracker,
-}
-
-impl Stream {
-    fn socket(self: Pin<&mut Self>) -> &mut Socket {
-        self.get_mut().socket.as_mut().expect("taken only on drop")
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let read = match self.as_mut().socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(context, into),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(context, into),
-        };
-        if into.filled().len() > before {
-            self.activity.bytes_arrived();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = match self.as_mut().socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
-        };
-        self.activity.wrote(written.is_pending());
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = match self.as_mut().socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-        };
-        self.activity.wrote(written.is_pending());
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Socket::Unix(socket) => Pin::new(socket).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(context),
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if !self.activity.linger.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Some(socket) = self.socket.take() {
-            self.tasks.spawn(async move {
-                let _too_slow = tokio::time::timeout(LINGER, swallow(socket)).await;
-            });
-        }
-    }
-}
-
-async fn swallow(socket: Socket) {
-    async fn read(mut socket: impl AsyncRead + Unpin) {
-        let mut buffer = vec![0; 64 << 10];
-        let mut left = LINGER_BYTES;
-        while let Ok(read @ 1..) = socket.read(&mut buffer).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                return;
-            }
-        }
-    }
-    match socket {
-        Socket::Tcp(socket) => read(socket).await,
-        Socket::Unix(socket) => read(socket).await,
     }
 }

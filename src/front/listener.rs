@@ -10,9 +10,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Deadlines, Socket, Stop};
+use super::connection::{self, Deadlines, Stop};
 use super::request::Site;
 use super::request::context::Ends;
+use super::stream::Socket;
 use crate::config::{ListenAddress, Trust};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.

@@ -9,8 +9,11 @@
 pub mod body;
 pub mod connection;
 pub mod file_pool;
+pub mod file_source;
 pub mod listener;
+pub mod outbox;
 pub mod request;
 pub mod spelling;
 pub mod static_files;
+pub mod stream;
 pub mod upstream;

@@ -1,22 +1,23 @@
 //! Step 5: the bytes of a file, exactly as many as were promised.
 //!
-//! A small file is read whole while its thread is there anyway. A large one is read block
-//! by block as the client takes it, so memory does not depend on its size. A file that
-//! shrinks meanwhile breaks the transfer: the client must never take a part for the whole.
+//! A small file is read whole while its thread is there anyway. A large one is sent by the
+//! kernel where the connection allows it ([`FileBody::send_by`]), else read block by block as
+//! the client takes it; so memory does not depend on its size. A file that shrinks meanwhile
+//! breaks the transfer: the client must never take a part for the whole.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
 
 use crate::front::file_pool::FilePool;
+use crate::front::file_source::{BLOCK, Source, read_block};
+use crate::front::outbox::{Outbox, PIECE, Piece};
 
 /// The body of a response.
 #[derive(Debug)]
@@ -29,32 +30,48 @@ pub enum Content {
     File(FileBody),
 }
 
-/// A body that reads its file through the [`FilePool`], a block at a time.
+/// A part of a file, or the whole.
 pub struct FileBody {
-    file: Arc<File>,
+    source: Arc<Source>,
     offset: u64,
     remaining: u64,
-    pool: FilePool,
-    reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>>,
+    way: Way,
 }
+
+enum Way {
+    /// Read through the [`FilePool`], a block at a time; the block that is being read.
+    Read(Option<Reading>),
+    /// Noted for the socket to send.
+    Send(Arc<Outbox>),
+}
+
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 /// A body as the blocking thread leaves it.
 #[derive(Debug)]
 pub(super) enum Payload {
     Empty,
     Bytes(Bytes),
-    File { file: File, length: u64 },
+    File {
+        file: File,
+        offset: u64,
+        length: u64,
+    },
 }
 
 impl Payload {
-    /// Reads a small file whole, keeps a large one for later.
-    pub(super) fn read(file: File, length: u64) -> io::Result<Self> {
+    /// Reads `length` bytes from `offset` on if they are few, keeps more for later.
+    pub(super) fn read(file: File, offset: u64, length: u64) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::Empty);
         }
         match usize::try_from(length) {
-            Ok(length) if length <= SMALL => Ok(Self::Bytes(read_block(&file, 0, length)?)),
-            _ => Ok(Self::File { file, length }),
+            Ok(length) if length <= SMALL => Ok(Self::Bytes(read_block(&file, offset, length)?)),
+            _ => Ok(Self::File {
+                file,
+                offset,
+                length,
+            }),
         }
     }
 
@@ -62,21 +79,30 @@ impl Payload {
         match self {
             Self::Empty => Content::Empty,
             Self::Bytes(bytes) => Content::Bytes(bytes),
-            Self::File { file, length } => Content::File(FileBody::new(file, length, pool.clone())),
+            Self::File {
+                file,
+                offset,
+                length,
+            } => Content::File(FileBody::new(file, offset, length, pool.clone())),
         }
     }
 }
 
 impl FileBody {
-    /// The first `length` bytes of `file`.
-    pub fn new(file: File, length: u64, pool: FilePool) -> Self {
+    /// `length` bytes of `file` from `offset` on.
+    pub fn new(file: File, offset: u64, length: u64, pool: FilePool) -> Self {
         Self {
-            file: Arc::new(file),
-            offset: 0,
+            source: Arc::new(Source::new(file, offset + length, pool)),
+            offset,
             remaining: length,
-            pool,
-            reading: None,
+            way: Way::Read(None),
         }
+    }
+
+    /// Has the connection send the file: from now on the frames hold stand-ins for its bytes,
+    /// which only that connection's own HTTP/1 may see.
+    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+        self.way = Way::Send(Arc::clone(outbox));
     }
 }
 
@@ -91,14 +117,27 @@ impl http_body::Body for FileBody {
         if self.remaining == 0 {
             return Poll::Ready(None);
         }
-        let length = usize::try_from(self.remaining).map_or(BLOCK, |left| left.min(BLOCK));
-        let mut reading = self.reading.take().unwrap_or_else(|| {
-            let (file, offset, pool) = (Arc::clone(&self.file), self.offset, self.pool.clone());
-            Box::pin(async move { pool.run(move || read_block(&file, offset, length)).await })
-        });
-        let Poll::Ready(block) = reading.as_mut().poll(context) else {
-            self.reading = Some(reading);
-            return Poll::Pending;
+        let this = &mut *self;
+        let block = match &mut this.way {
+            Way::Send(outbox) => {
+                let length = piece_of(this.remaining);
+                Ok(outbox.note(Piece {
+                    source: Arc::clone(&this.source),
+                    offset: this.offset,
+                    length,
+                }))
+            }
+            Way::Read(reading) => {
+                let job = reading.get_or_insert_with(|| {
+                    let (source, offset) = (Arc::clone(&this.source), this.offset);
+                    let length =
+                        usize::try_from(this.remaining).map_or(BLOCK, |all| all.min(BLOCK));
+                    Box::pin(source.read(offset, length))
+                });
+                let block = ready!(job.as_mut().poll(context));
+                *reading = None;
+                block
+            }
         };
         match block {
             Ok(block) => {
@@ -127,36 +166,26 @@ impl http_body::Body for FileBody {
 impl fmt::Debug for FileBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileBody")
-            .field("file", &self.file)
+            .field("file", &self.source.file)
             .field("offset", &self.offset)
             .field("remaining", &self.remaining)
             .finish_non_exhaustive()
     }
 }
 
-/// Reads exactly `length` bytes, into memory that nobody has to zero before.
-fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut block = Vec::with_capacity(length);
-    while block.len() < length {
-        let at = offset + block.len() as u64;
-        match rustix::io::pread(file, spare_capacity(&mut block), at) {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file became shorter while it was sent",
-                ));
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// How much of what remains is handed over next. A short piece comes last, because with the
+/// last one the request counts as answered: hyper takes it when the one before has been sent.
+fn piece_of(remaining: u64) -> usize {
+    let before_last = remaining.saturating_sub(LAST as u64);
+    match usize::try_from(before_last) {
+        Ok(0) => remaining as usize,
+        Ok(length) => length.min(PIECE),
+        Err(_) => PIECE,
     }
-    block.truncate(length);
-    Ok(Bytes::from(block))
 }
 
 /// Up to here reading at once is cheaper than another visit to a blocking thread.
 const SMALL: usize = 64 * 1024;
 
-/// As much as the kernel reads ahead by default; a visit to a thread costs some 10 µs, which
-/// a block of this size makes up for.
-const BLOCK: usize = 128 * 1024;
+/// Length of the last piece that the connection sends.
+const LAST: usize = 64 * 1024;

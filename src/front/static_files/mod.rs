@@ -112,7 +112,7 @@ fn respond(
     }
     let length = opened.metadata.len();
     let payload = match with_body {
-        true => Payload::read(opened.file, length).map_err(StaticError::Io)?,
+        true => Payload::read(opened.file, 0, length).map_err(StaticError::Io)?,
         false => Payload::Empty,
     };
     let response = headers::full(&opened.name, &validators, length, payload);

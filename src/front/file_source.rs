@@ -1,0 +1,149 @@
+//! A large file that is sent a part at a time: what of it is in memory, and how to read more
+//! of it without stopping the thread that serves everybody.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+
+use super::file_pool::FilePool;
+use crate::os::sendfile;
+
+/// A file that is being sent; shared by the pieces of one response.
+#[derive(Debug)]
+pub struct Source {
+    /// The file.
+    pub file: File,
+    /// Where the response ends in it.
+    end: u64,
+    pool: FilePool,
+    fetched: Mutex<Option<Fetched>>,
+}
+
+/// Up to where, and when, the file was seen in memory.
+#[derive(Debug, Clone, Copy)]
+struct Fetched {
+    to: u64,
+    at: Instant,
+}
+
+impl Source {
+    /// The file of a response that ends at offset `end`.
+    pub fn new(file: File, end: u64, pool: FilePool) -> Self {
+        Self {
+            file,
+            end,
+            pool,
+            fetched: Mutex::default(),
+        }
+    }
+
+    /// How many of `length` bytes from `offset` on are in memory, as far as is known: all
+    /// or those up to a point. 0: not known, [`Source::fetch`] them first.
+    pub fn in_memory(&self, offset: u64, length: usize) -> usize {
+        let fetched = *self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fetched) = fetched
+            && fetched.to > offset
+            && fetched.at.elapsed() < TRUSTED
+        {
+            let known = usize::try_from(fetched.to - offset).unwrap_or(usize::MAX);
+            return length.min(known);
+        }
+        if !sendfile::is_cached(&self.file, offset, length as u64) {
+            return 0;
+        }
+        self.remember(offset + length as u64);
+        length
+    }
+
+    /// Brings the file from `offset` on into memory, on a thread that may wait.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn fetch(self: Arc<Self>, offset: u64) -> io::Result<()> {
+        let pool = self.pool.clone();
+        let length = FETCH.min(self.end.saturating_sub(offset));
+        pool.run(move || {
+            sendfile::fetch(&self.file, offset, length, self.end)?;
+            self.remember(offset + length);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads exactly `length` bytes from `offset` on, on a thread that may wait.
+    ///
+    /// # Errors
+    /// What the kernel says, and [`became_shorter`].
+    pub async fn read(self: Arc<Self>, offset: u64, length: usize) -> io::Result<Bytes> {
+        let pool = self.pool.clone();
+        pool.run(move || read_block(&self.file, offset, length))
+            .await
+    }
+
+    fn remember(&self, to: u64) {
+        let at = Instant::now();
+        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Fetched { to, at });
+    }
+}
+
+/// Reads exactly `length` bytes, into memory that nobody has to zero before.
+///
+/// # Errors
+/// What the kernel says, and the end of the file before so many bytes.
+pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut block = Vec::with_capacity(length);
+    while block.len() < length {
+        let at = offset + block.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut block), at) {
+            Ok(0) => {
+                return Err(became_shorter());
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    block.truncate(length);
+    Ok(Bytes::from(block))
+}
+
+/// The client must never take a part for the whole: this breaks the connection.
+pub fn became_shorter() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the file became shorter while it was sent",
+    )
+}
+
+/// As much as the kernel reads ahead by default; a visit to a thread costs some 10 µs, which
+/// a block of this size makes up for.
+pub const BLOCK: usize = 128 * 1024;
+
+/// How much is brought into memory at a time: enough that a visit to a thread (some 15 µs)
+/// does not count, little enough that many slow readers do not push each other out.
+const FETCH: u64 = 4 << 20;
+
+/// How long what was seen in memory is taken to be there. The kernel takes pages back only
+/// under pressure, and then those last used a long time ago.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[tokio::test]
+    async fn what_was_fetched_is_known_to_be_in_memory() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10 << 20).unwrap();
+        let source = Arc::new(Source::new(file, 10 << 20, FilePool::new(1)));
+        Arc::clone(&source).fetch(MIB as u64).await.unwrap();
+        assert_eq!(source.in_memory(MIB as u64, MIB), MIB);
+        assert_eq!(source.in_memory((5 << 20) - 10, MIB), 10);
+    }
+}

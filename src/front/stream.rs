@@ -1,0 +1,366 @@
+//! A client's socket as hyper sees it: bytes go out as they are, and where a file's bytes
+//! would stand, the kernel sends the file.
+//!
+//! 1. Every write is looked through for stand-ins ([`super::outbox`]);
+//! 2. bytes before the first one go out, held back a little so that they share a packet with
+//!    the file;
+//! 3. if the file's next bytes are not in memory, the [`FilePool`](super::file_pool) reads
+//!    them there, while the thread serves others;
+//! 4. `sendfile` takes as many as the socket holds.
+//!
+//! It also tells the connection's [`Activity`] when bytes arrive and when a write waits for
+//! the client, which is what the deadlines need.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::task::TaskTracker;
+
+use super::connection::Activity;
+use super::file_source::{BLOCK, became_shorter};
+use super::outbox::{Piece, Plan};
+use crate::os::sendfile;
+
+/// How long, and how many bytes, we read what a client still sends after our last word, so
+/// that the kernel does not reset the connection and destroy the response on its way
+/// (nginx: `lingering_close`).
+const LINGER: Duration = Duration::from_secs(5);
+/// See [`LINGER`].
+const LINGER_BYTES: usize = 64 << 20;
+/// How much of files one connection sends before the others have their turn: 0.2 ms
+/// (nginx's `sendfile_max_chunk` has the same default).
+const TURN: usize = 2 << 20;
+
+/// A client's socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+/// The socket that hyper writes to.
+pub struct Stream {
+    socket: Option<Socket>,
+    activity: Arc<Activity>,
+    tasks: TaskTracker,
+    sending: Option<Sending>,
+    /// Bytes of files sent since others had their turn.
+    in_a_row: usize,
+}
+
+/// A piece of a file on its way.
+struct Sending {
+    piece: Piece,
+    step: Step,
+}
+
+enum Step {
+    /// The kernel sends.
+    Send,
+    /// The next bytes are read into memory.
+    Fetch(Job<()>),
+    /// A block is read, because the kernel cannot send this file.
+    Read(Job<Bytes>),
+    /// The block is sent.
+    Copy(Bytes),
+}
+
+type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+
+impl Stream {
+    /// A stream over `socket`. If the activity asks for it, what the client still sends is
+    /// read after the end, by one of `tasks`.
+    pub fn new(socket: Socket, activity: Arc<Activity>, tasks: TaskTracker) -> Self {
+        Self {
+            socket: Some(socket),
+            activity,
+            tasks,
+            sending: None,
+            in_a_row: 0,
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        self.socket.as_mut().expect("taken only on drop")
+    }
+
+    fn poll_parts(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let plan = self.activity.outbox.plan(parts);
+        if let Err(error) = &plan {
+            tracing::error!(%error, "connection broken off");
+        }
+        match plan? {
+            Plan::Bytes => {
+                let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
+                self.activity.wrote(written.is_pending());
+                written
+            }
+            Plan::Head(1) => self.poll_head(context, &parts[0]),
+            Plan::Head(count) => {
+                let written = Pin::new(self.socket()).poll_write_vectored(context, &parts[..count]);
+                self.activity.wrote(written.is_pending());
+                written
+            }
+            Plan::File => self.poll_file(context),
+        }
+    }
+
+    /// Bytes behind which a file comes. Without the flag they would leave in a packet of
+    /// their own, because the socket does not delay (nginx: `tcp_nopush`).
+    fn poll_head(&mut self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(context))?;
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, head, flags)?);
+            match self.socket().try_write_with(send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    /// Sends what the socket takes of the oldest piece.
+    fn poll_file(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.in_a_row >= TURN {
+            self.in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut sending = match self.sending.take() {
+            Some(sending) => sending,
+            None => {
+                let piece = self.activity.outbox.next();
+                let piece = piece.ok_or_else(|| io::Error::other("more is owed than was noted"))?;
+                let step = Step::Send;
+                Sending { piece, step }
+            }
+        };
+        let polled = self.poll_sending(context, &mut sending);
+        match &polled {
+            Poll::Ready(Ok(sent)) => {
+                self.in_a_row += sent;
+                self.activity.outbox.sent(*sent);
+                sending.piece.offset += *sent as u64;
+                sending.piece.length -= sent;
+                if sending.piece.length > 0 {
+                    self.sending = Some(sending);
+                }
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "a file could not be sent to its end");
+            }
+            Poll::Pending => {
+                self.in_a_row = 0;
+                self.sending = Some(sending);
+            }
+        }
+        polled
+    }
+
+    fn poll_sending(
+        &mut self,
+        context: &mut Context<'_>,
+        sending: &mut Sending,
+    ) -> Poll<io::Result<usize>> {
+        let Piece {
+            source,
+            offset,
+            length,
+        } = &sending.piece;
+        loop {
+            match &mut sending.step {
+                Step::Send => {
+                    ready!(self.poll_write_ready(context))?;
+                    let count = source.in_memory(*offset, *length);
+                    if count == 0 {
+                        let fetch = Arc::clone(source).fetch(*offset);
+                        sending.step = Step::Fetch(Box::pin(fetch));
+                        continue;
+                    }
+                    let send = |socket: BorrowedFd<'_>| {
+                        sendfile::send(socket, &source.file, *offset, count)
+                    };
+                    match self.socket().try_write_with(send) {
+                        Ok(0) => return Poll::Ready(Err(became_shorter())),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                            let read = Arc::clone(source).read(*offset, BLOCK.min(*length));
+                            sending.step = Step::Read(Box::pin(read));
+                        }
+                        sent => return Poll::Ready(sent),
+                    }
+                }
+                Step::Fetch(job) => {
+                    ready!(job.as_mut().poll(context))?;
+                    sending.step = Step::Send;
+                }
+                Step::Read(job) => {
+                    let block = ready!(job.as_mut().poll(context))?;
+                    sending.step = Step::Copy(block);
+                }
+                Step::Copy(block) => {
+                    let written = Pin::new(self.socket()).poll_write(context, block);
+                    self.activity.wrote(written.is_pending());
+                    let written = ready!(written)?;
+                    block.advance(written);
+                    if block.is_empty() {
+                        sending.step = Step::Send;
+                    }
+                    return Poll::Ready(Ok(written));
+                }
+            }
+        }
+    }
+
+    fn poll_write_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = match self.socket() {
+            Socket::Tcp(socket) => socket.poll_write_ready(context),
+            Socket::Unix(socket) => socket.poll_write_ready(context),
+        };
+        self.activity.wrote(ready.is_pending());
+        ready
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = match self.socket() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_read(context, into),
+            Socket::Unix(socket) => Pin::new(socket).poll_read(context, into),
+        };
+        if into.filled().len() > before {
+            self.activity.bytes_arrived();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_parts(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_parts(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.socket()).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.socket()).poll_shutdown(context)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.activity.lingers() {
+            return;
+        }
+        if let Some(socket) = self.socket.take() {
+            self.tasks.spawn(async move {
+                let _too_slow = tokio::time::timeout(LINGER, swallow(socket)).await;
+            });
+        }
+    }
+}
+
+impl Socket {
+    /// Runs a write of another kind; after `WouldBlock` the socket is not ready any more.
+    fn try_write_with(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
+            Self::Unix(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}
+
+async fn swallow(socket: Socket) {
+    async fn read(mut socket: impl AsyncRead + Unpin) {
+        let mut buffer = vec![0; 64 << 10];
+        let mut left = LINGER_BYTES;
+        while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+    match socket {
+        Socket::Tcp(socket) => read(socket).await,
+        Socket::Unix(socket) => read(socket).await,
+    }
+}
