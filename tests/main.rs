@@ -7,6 +7,7 @@ mod support;
 
 mod frameworks;
 mod framing;
+mod handed_over;
 mod http;
 mod layout;
 mod logs;

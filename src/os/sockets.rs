@@ -1,11 +1,13 @@
 //! Socket pairs, and messages that carry descriptors.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    sockopt,
 };
 
 /// Most descriptors that one message may carry (`SCM_MAX_FD` of Linux).
@@ -54,7 +56,7 @@ pub fn send(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
     let mut space = vec![
-        std::mem::MaybeUninit::uninit();
+        MaybeUninit::uninit();
         if descriptors.is_empty() {
             0
         } else {
@@ -71,6 +73,29 @@ pub fn send(
         &mut ancillary,
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
     )?)
+}
+
+/// Receives bytes of a stream without waiting, and the descriptors that come with them,
+/// close-on-exec; 0 at the end.
+///
+/// # Errors
+/// `WouldBlock` where there is nothing; else what the kernel says.
+pub fn receive_with_descriptors(
+    fd: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = recvmsg(fd, &mut parts, &mut ancillary, flags)?;
+    for received in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(files) = received {
+            descriptors.extend(files);
+        }
+    }
+    Ok(message.bytes)
 }
 
 /// Receives one message without descriptors, without waiting; 0 at the end.

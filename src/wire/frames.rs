@@ -127,6 +127,9 @@ pub enum ReplyKind {
     Abort = 6,
     /// The request was withdrawn before this thread could claim it; nothing ran.
     Skipped = 7,
+    /// The body, or the rest of it, is a piece of a file. Its descriptor comes with the
+    /// first bytes of the write that carries this frame; see [`push_file`].
+    File = 8,
 }
 
 impl ReplyKind {
@@ -139,6 +142,7 @@ impl ReplyKind {
             5 => Self::End,
             6 => Self::Abort,
             7 => Self::Skipped,
+            8 => Self::File,
             _ => return None,
         })
     }
@@ -257,6 +261,35 @@ pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
     })
 }
 
+/// The piece of a file that a [`ReplyKind::File`] frame stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilePiece {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// Appends the payload of a `File` frame.
+pub fn push_file(out: &mut Vec<u8>, piece: FilePiece) {
+    out.extend_from_slice(&piece.offset.to_le_bytes());
+    out.extend_from_slice(&piece.length.to_le_bytes());
+}
+
+/// Reads the payload of a `File` frame.
+///
+/// # Errors
+/// [`Malformed`] if it has another length.
+pub fn read_file(payload: &[u8]) -> Result<FilePiece, Malformed> {
+    if payload.len() != 16 {
+        return Err(malformed("file frame", "not sixteen bytes"));
+    }
+    Ok(FilePiece {
+        offset: u64_at(payload, 0),
+        length: u64_at(payload, 8),
+    })
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut number = [0; 4];
     number.copy_from_slice(&bytes[at..at + 4]);
@@ -316,6 +349,18 @@ mod tests {
         assert_eq!(read_head(&payload).unwrap(), head);
     }
 
+    #[test]
+    fn a_piece_of_a_file_reads_back_as_written() {
+        let piece = FilePiece {
+            offset: 7,
+            length: 1 << 40,
+        };
+        let mut payload = Vec::new();
+        push_file(&mut payload, piece);
+        assert_eq!(read_file(&payload).unwrap(), piece);
+        assert!(read_file(b"short").is_err());
+    }
+
     proptest! {
         #[test]
         fn frames_read_the_same_however_the_stream_is_split(
@@ -345,6 +390,7 @@ mod tests {
             let _ = read_request(&bytes);
             let _ = read_reply(&bytes);
             let _ = read_head(&bytes);
+            let _ = read_file(&bytes);
         }
     }
 }

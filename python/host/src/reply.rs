@@ -4,12 +4,16 @@
 //! as are there. Large pieces of a body are not copied but sent beside the buffer.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind, push_reply, push_reply_header};
+use pyserve_wire::frames::{
+    FilePiece, MAX_PAYLOAD, ReplyKind, push_file, push_reply, push_reply_header,
+};
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::doors;
 
 /// Up to here a copy into the buffer is cheaper than another entry in the vector of a send
 /// and keeping the bytes alive.
@@ -97,6 +101,23 @@ impl Reply {
             self.push(ReplyKind::End, &[]);
         }
         self.flush()
+    }
+
+    /// Sends what is pending, which is the head, with a piece of the file behind `fd` and
+    /// the end: all in one write, so that the front reads them together. Blocks.
+    ///
+    /// # Errors
+    /// Whatever the channel says: the front has gone.
+    pub fn send_file(&mut self, fd: RawFd, piece: FilePiece) -> io::Result<()> {
+        let mut payload = Vec::with_capacity(16);
+        push_file(&mut payload, piece);
+        self.push(ReplyKind::File, &payload);
+        self.push(ReplyKind::End, &[]);
+        let pending = std::mem::take(&mut self.pending);
+        let sent = doors::look_at(fd, |file| {
+            crate::sockets::send_with_descriptor(&self.channel, &pending, file)
+        });
+        sent.unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))
     }
 
     /// Sends what is pending. Blocks.

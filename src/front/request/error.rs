@@ -6,7 +6,6 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RET
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::Identity;
-use super::limits::{MAX_HEAD, MAX_TARGET};
 use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
@@ -18,18 +17,22 @@ pub enum Rejection {
     #[error("{0}")]
     BadRequest(&'static str),
     /// The request target is too long.
-    #[error("the request target has {length} bytes (limit {MAX_TARGET})")]
+    #[error("the request target has {length} bytes (limit {limit})")]
     TargetTooLong {
         /// Its length in bytes.
         length: usize,
+        /// The limit in bytes.
+        limit: usize,
     },
     /// The head is too large.
     #[error(
-        "the request head has {total} bytes (limit {MAX_HEAD}); its biggest field is {biggest} with {length} bytes"
+        "the request head has {total} bytes (limit {limit}); its biggest field is {biggest} with {length} bytes"
     )]
     HeadTooLarge {
         /// Bytes of the whole head.
         total: usize,
+        /// The limit in bytes.
+        limit: usize,
         /// Name of the biggest field.
         biggest: String,
         /// Length of its value in bytes.

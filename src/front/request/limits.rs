@@ -40,7 +40,10 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET {
-        return Err(Rejection::TargetTooLong { length: target });
+        return Err(Rejection::TargetTooLong {
+            length: target,
+            limit: MAX_TARGET,
+        });
     }
     let field = |name: &str, value: &[u8]| name.len() + value.len() + 4;
     let fields = head
@@ -60,6 +63,7 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
     });
     Err(Rejection::HeadTooLarge {
         total,
+        limit: MAX_HEAD,
         biggest: biggest.to_owned(),
         length,
     })

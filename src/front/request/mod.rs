@@ -37,7 +37,7 @@ use super::body::Body;
 use super::connection::{Activity, InUse};
 use super::file_pool::FilePool;
 use super::spelling::Spellings;
-use super::static_files::{self, Locations};
+use super::static_files::{self, FileBody, Locations};
 use super::upstream::workers::Pool;
 use super::upstream::{self, RequestBody};
 use crate::observe::access_log::{AccessLog, HandledBy};
@@ -169,11 +169,18 @@ async fn route(
 
 fn from_upstream(site: &Site, method: &Method, answer: Box<upstream::Response>) -> Response<Body> {
     let unsaid = *method == Method::HEAD && !answer.headers.contains_key(CONTENT_LENGTH);
-    let mut response = Response::new(if unsaid {
-        Body::Unsaid
-    } else {
-        Body::Upstream(answer.body)
-    });
+    let body = match answer.file {
+        _ if unsaid => Body::Unsaid,
+        // The worker is free already: the file is sent by the code that sends static files.
+        Some((file, piece)) => Body::File(FileBody::new(
+            file,
+            piece.offset,
+            piece.length,
+            site.files.clone(),
+        )),
+        None => Body::Upstream(answer.body),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     if let Some(reason) = answer

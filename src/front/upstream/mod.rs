@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use pyserve_wire::frames::FilePiece;
 
 use response_body::ResponseBody;
 
@@ -50,8 +51,10 @@ pub struct Response {
     pub headers: HeaderMap,
     /// Field names that are not in title case, as the application spelt them.
     pub spellings: Vec<Bytes>,
-    /// The body.
+    /// The body, unless it is a file.
     pub body: ResponseBody,
+    /// The body as a piece of a file.
+    pub file: Option<(File, FilePiece)>,
     /// Number of the worker that ran it.
     pub worker: u32,
     /// Time from when a worker thread took the request until it had this answer.

@@ -14,6 +14,7 @@ use super::head::type_name;
 use super::response::{Flow, Response, Stop};
 use super::start_response::StartResponse;
 use crate::log;
+use crate::reply::COPIED;
 
 /// What a request means for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,9 +174,28 @@ fn send_whole(pieces: &Bound<'_, PyTuple>, start: &StartResponse) -> Result<(), 
 }
 
 fn send_file(wrapper: &Bound<'_, FileWrapper>, start: &StartResponse) -> Result<(), Failure> {
-    let block_size = wrapper.get().best_block_size(wrapper.py());
+    let py = wrapper.py();
+    let real = wrapper.get().real_file(py);
+    // Shorter ones are sent sooner than handed over.
+    if let Some(file) = real.filter(|file| file.left > COPIED as u64) {
+        let Some(mut response) = start.take(py) else {
+            return Ok(());
+        };
+        let handed_over = response.takes_file().then(|| response.file(py, file));
+        start.put_back(response);
+        if let Some(result) = handed_over {
+            return Ok(result?);
+        }
+    }
+    let block_size = match real {
+        Some(file) => wrapper
+            .get()
+            .block_size()
+            .max(COPIED.min(file.left as usize)),
+        None => wrapper.get().block_size(),
+    };
     loop {
-        let block = wrapper.get().read(wrapper.py(), block_size)?;
+        let block = wrapper.get().read(py, block_size)?;
         let is_empty = as_bytes(&block)?.is_empty();
         if is_empty || send_piece(&block, start)? == Flow::Enough {
             return Ok(());

@@ -1,17 +1,20 @@
 //! `wsgi.file_wrapper`: a file-like object as an iterable of blocks.
 //!
 //! PEP 3333, "Optional Platform-Specific File Handling". Only an instance that is itself
-//! the result of the application is read by the host; inside middleware it is an ordinary
-//! iterator. Reading goes through the object's own `read`, because a `fileno()` may belong
-//! to something else than what it reads (`gzip.GzipFile` gives that of the packed file).
+//! the result of the application is treated specially; inside middleware it is an ordinary
+//! iterator.
+//!
+//! A file on disk is handed to the front as a descriptor. Having a `fileno()` is no proof
+//! that the object reads just that file (`gzip.GzipFile` gives that of the packed one), so
+//! it is asked whose method its `read` is: that of one of Python's own file objects, with
+//! nothing in between, or the object's `read` is used.
+
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
 use crate::doors;
-
-/// Blocks of a real file, whatever the application asked for: fewer calls and sends.
-const LARGE_BLOCK: usize = 256 * 1024;
 
 /// What `environ["wsgi.file_wrapper"]` makes.
 #[pyclass(frozen, name = "FileWrapper", module = "pyserve")]
@@ -68,23 +71,59 @@ impl FileWrapper {
             .call_method1(pyo3::intern!(py, "read"), (size,))
     }
 
-    /// How much to read at a time: large blocks where reading never waits for a peer.
-    pub fn best_block_size(&self, py: Python<'_>) -> usize {
-        let is_regular = self
-            .file
-            .bind(py)
-            .call_method0(pyo3::intern!(py, "fileno"))
-            .and_then(|fd| fd.extract::<i32>())
-            .ok()
-            .and_then(|fd| doors::look_at(fd, |fd| rustix::fs::fstat(fd).ok()).flatten())
-            .is_some_and(|stat| {
-                rustix::fs::FileType::from_raw_mode(stat.st_mode)
-                    == rustix::fs::FileType::RegularFile
+    /// The file on disk that the object reads, if it reads nothing else.
+    pub fn real_file(&self, py: Python<'_>) -> Option<RealFile> {
+        let read = self.file.bind(py).getattr(pyo3::intern!(py, "read")).ok()?;
+        // `tempfile` wraps the methods of its files in functions.
+        let read = match read.getattr_opt(pyo3::intern!(py, "__wrapped__")).ok()? {
+            Some(method) => method,
+            None => read,
+        };
+        let owner = read.getattr(pyo3::intern!(py, "__self__")).ok()?;
+        let io = py.import(pyo3::intern!(py, "io")).ok()?;
+        let is_plain = ["BufferedReader", "BufferedRandom", "FileIO"]
+            .iter()
+            .any(|name| {
+                io.getattr(*name)
+                    .is_ok_and(|class| owner.get_type().is(&class))
             });
-        if is_regular {
-            self.block_size.max(LARGE_BLOCK)
-        } else {
-            self.block_size
+        if !is_plain {
+            return None;
         }
+        let fd: RawFd = owner
+            .call_method0(pyo3::intern!(py, "fileno"))
+            .and_then(|fd| fd.extract())
+            .ok()?;
+        let stat = doors::look_at(fd, |fd| rustix::fs::fstat(fd).ok()).flatten()?;
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        if kind != rustix::fs::FileType::RegularFile {
+            return None;
+        }
+        let position: u64 = owner
+            .call_method0(pyo3::intern!(py, "tell"))
+            .and_then(|position| position.extract())
+            .ok()?;
+        let size = u64::try_from(stat.st_size).ok()?;
+        Some(RealFile {
+            fd,
+            position,
+            left: size.saturating_sub(position),
+        })
     }
+
+    /// How much to read at a time where the object is asked for it.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+}
+
+/// A file on disk, as far as it is still to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct RealFile {
+    /// Its descriptor, which belongs to the application.
+    pub fd: RawFd,
+    /// Where it stands.
+    pub position: u64,
+    /// Bytes from there to its end.
+    pub left: u64,
 }

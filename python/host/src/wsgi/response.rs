@@ -7,8 +7,9 @@
 use std::io;
 
 use pyo3::prelude::*;
-use pyserve_wire::frames::ReplyKind;
+use pyserve_wire::frames::{FilePiece, ReplyKind};
 
+use super::file_wrapper::RealFile;
 use super::head::Head;
 use crate::log;
 use crate::reply::{COPIED, Reply};
@@ -189,6 +190,41 @@ impl Response {
         let reply = &mut self.reply;
         py.detach(|| reply.send_body(piece, is_last))?;
         Ok(if is_over { Flow::Enough } else { Flow::More })
+    }
+
+    /// Whether the body may still be handed over as a file: nothing is out, and the head
+    /// is short enough to travel with the descriptor in one write.
+    pub fn takes_file(&self) -> bool {
+        let is_short = |head: &Head| head.payload().len() < COPIED / 2;
+        !self.is_head_out && self.head.as_ref().is_some_and(is_short)
+    }
+
+    /// The body is a file on disk: its descriptor goes to the front, which sends it without
+    /// this thread. What is missing from the application's `Content-Length` is for `finish`
+    /// to find.
+    ///
+    /// # Errors
+    /// [`Stop`] if nothing can be sent any more.
+    pub fn file(&mut self, py: Python<'_>, file: RealFile) -> Result<(), Stop> {
+        let Some(head) = &mut self.head else {
+            return Err(Stop::NoHead);
+        };
+        if head.length.is_none() && !head.is_bodiless() {
+            head.add_length(file.left);
+        }
+        let room = head.length.unwrap_or(file.left);
+        if head.is_bodiless() || self.is_head_request || room > file.left {
+            return Ok(());
+        }
+        self.push_head();
+        self.sent += room;
+        self.is_complete = true;
+        let piece = FilePiece {
+            offset: file.position,
+            length: room,
+        };
+        let reply = &mut self.reply;
+        Ok(py.detach(|| reply.send_file(file.fd, piece))?)
     }
 
     /// The body is over. `Err` says what the application did wrong; the transfer is broken

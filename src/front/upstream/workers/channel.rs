@@ -15,13 +15,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pyserve_wire::control::Loaded;
 use pyserve_wire::frames::{self, ReplyKind};
 use pyserve_wire::vars;
-use tokio::io::AsyncReadExt;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Event, Shared};
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
+use crate::os::sockets;
 
 /// Room for one read: a typical page with its frames in one go.
 const READ: usize = 64 << 10;
@@ -38,7 +39,28 @@ pub(super) struct Channel {
     buffer: Vec<u8>,
     /// How much of the buffer has been read into.
     filled: usize,
+    /// Descriptors that have come and whose frames have not been read yet.
+    descriptors: Vec<OwnedFd>,
     reply: Reply,
+}
+
+/// Reads what is there, with descriptors, which tokio's own read would drop.
+async fn receive(
+    socket: &UnixStream,
+    room: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let read = socket
+        .async_io(Interest::READABLE, || {
+            sockets::receive_with_descriptors(socket, room, descriptors)
+        })
+        .await?;
+    if read < room.len() {
+        // There is no more: say so, as tokio's read does, instead of asking the kernel.
+        let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _cleared = socket.try_io(Interest::READABLE, nothing_left);
+    }
+    Ok(read)
 }
 
 /// A frame that has been cut off the buffer.
@@ -85,6 +107,7 @@ impl Channel {
             socket,
             buffer: vec![0; READ],
             filled: 0,
+            descriptors: Vec::new(),
             reply: Reply::None,
         })
     }
@@ -93,11 +116,10 @@ impl Channel {
     /// application may hold a copy of the worker's end open) with nothing left to read.
     pub(super) async fn run(mut self, exited: CancellationToken) {
         loop {
-            let room = &mut self.buffer[self.filled..];
             let read = tokio::select! {
                 biased;
                 // Cancel-safe: a read that does not complete has taken nothing.
-                read = self.socket.read(room) => read,
+                read = receive(&self.socket, &mut self.buffer[self.filled..], &mut self.descriptors) => read,
                 // Cancel-safe: the token stays cancelled.
                 () = exited.cancelled() => self.socket.try_read(&mut self.buffer[self.filled..]),
             };
@@ -173,6 +195,7 @@ impl Channel {
             ReplyKind::Body => self.take_chunk(frame).await,
             ReplyKind::End => self.take_end(frame),
             ReplyKind::Abort => self.take_abort(frame),
+            ReplyKind::File => self.take_file(&frame),
             ReplyKind::Skipped => self.shared.release(frame.seq),
         }
     }
@@ -206,6 +229,24 @@ impl Channel {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The body is a file. The worker sends this in one write with the head, so nobody has
+    /// the head yet.
+    fn take_file(&mut self, frame: &Frame) {
+        let descriptor = (!self.descriptors.is_empty()).then(|| self.descriptors.remove(0));
+        let piece = frames::read_file(&frame.payload);
+        match (&mut self.reply, descriptor, piece) {
+            (Reply::Head { response, .. }, Some(file), Ok(piece)) => {
+                response.file = Some((file.into(), piece));
+            }
+            (Reply::Discarding { .. }, ..) => {}
+            _ => {
+                let why = "a file without its descriptor or behind its head".to_owned();
+                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+                self.reply = Reply::Discarding { seq: frame.seq };
+            }
         }
     }
 
@@ -315,6 +356,7 @@ fn response(frame: &Frame, worker: u32) -> Result<Response, String> {
         headers,
         spellings,
         body: ResponseBody::whole(Bytes::new()),
+        file: None,
         worker,
         app_time: frame.app_time,
     })

@@ -1,0 +1,83 @@
+//! `wsgi.file_wrapper` over a file on disk: the worker hands it over and is free.
+
+use std::sync::LazyLock;
+
+use crate::support::server::{Pyserve, Server, get};
+
+/// More than the front would keep in memory for a client that does not read.
+const SIZE: usize = 24 << 20;
+
+/// What the file of `handed_over.py` holds.
+static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..SIZE / 8)
+        .flat_map(|number| format!("{number:07}\n").into_bytes())
+        .collect()
+});
+
+fn server() -> Server {
+    Pyserve::app("handed_over.py").ready()
+}
+
+#[test]
+fn a_file_arrives_whole_from_where_it_stands_however_it_was_opened() {
+    let server = server();
+    for (query, from) in [
+        ("how=plain", 0),
+        ("how=raw", 0),
+        ("how=tempfile", 0),
+        ("how=gzip", 0),
+        ("how=plain&seek=800001", 800_001),
+        ("how=gzip&seek=5", 5),
+    ] {
+        let response = server.get(&format!("/?{query}"));
+        assert_eq!(response.status(), 200, "{query}");
+        assert!(response.body == CONTENT[from..], "{query}");
+        server.probe.notes.wait_for("closed");
+    }
+}
+
+#[test]
+fn a_declared_length_cuts_the_file_and_a_longer_one_is_an_error() {
+    let server = server();
+    let response = server.get("/?length=1000000&seek=8");
+    assert!(response.body == CONTENT[8..1_000_008]);
+    let response = server.get(&format!("/?length={}", SIZE + 1));
+    assert_eq!(response.status(), 500);
+    server.stderr.wait_for("Content-Length");
+}
+
+#[test]
+fn a_length_that_nobody_declared_is_found_out() {
+    let server = server();
+    let response = server.get("/?how=plain&seek=8");
+    let length = (SIZE - 8).to_string();
+    assert_eq!(response.header("Content-Length"), Some(length));
+    let mut connection = server.connect();
+    let head = connection.exchange("HEAD /?how=plain HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(head.header("Content-Length"), Some(SIZE.to_string()));
+    assert!(head.body.is_empty());
+}
+
+#[test]
+fn what_was_written_before_the_file_comes_first() {
+    let server = server();
+    let response = server.get("/?how=written");
+    assert_eq!(&response.body[..7], b"before ");
+    assert!(response.body[7..] == CONTENT[..]);
+}
+
+#[test]
+fn a_download_to_a_client_that_does_not_read_costs_no_worker() {
+    let server = server();
+    let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for connection in &mut slow {
+        connection.send(get("/?how=plain"));
+    }
+    // The one worker thread has closed all three files and answers others, while nobody
+    // has read a byte of them.
+    server.probe.notes.wait_for_nth("closed", 3);
+    assert_eq!(server.get("/?how=small").text(), "small");
+    for connection in &mut slow {
+        assert!(connection.response().body == CONTENT[..]);
+    }
+}
