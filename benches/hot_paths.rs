@@ -3,10 +3,10 @@
 //! `cargo bench --bench hot_paths`; side by side with other servers: `side_by_side.py`.
 
 use std::hint::black_box;
-use std::path::PathBuf;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Request};
+use pyserve::config::StaticLocation;
 use pyserve::front::request::context::{self, Ends};
 use pyserve::front::request::environ::{self, Facts};
 use pyserve::front::request::limits;
@@ -102,9 +102,8 @@ fn packets(criterion: &mut Criterion) {
 }
 
 fn router(criterion: &mut Criterion) {
-    let dir = PathBuf::from("/srv");
     let prefixes = ["/static", "/css", "/js", "/images", "/media"]
-        .map(|prefix| (prefix.to_owned(), dir.clone()));
+        .map(|prefix| StaticLocation::new(prefix, "/srv"));
     let locations = Locations::new(prefixes).expect("valid prefixes");
     for (what, target) in [
         ("file", "/static/admin/css/base.css"),

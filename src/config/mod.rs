@@ -57,6 +57,8 @@ pub struct Config {
     pub bind: Vec<ListenAddress>,
     /// Locations served from disk, each prefix once.
     pub static_locations: Vec<StaticLocation>,
+    /// What holds for all of them.
+    pub static_files: StaticSettings,
     /// How many worker processes.
     pub workers: Workers,
     /// Threads in each worker, at least one.
@@ -106,6 +108,80 @@ pub struct StaticLocation {
     pub dir: PathBuf,
     /// Whether it was there without being asked for.
     pub predefined: bool,
+    /// What answers where there is no file.
+    pub missing: Missing,
+    /// How long clients may use a file without asking; `None` for what suits its type.
+    pub max_age: Option<Duration>,
+}
+
+impl StaticLocation {
+    /// A location that was asked for, with nothing else said about it.
+    pub fn new(prefix: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            dir: dir.into(),
+            predefined: false,
+            missing: Missing::default(),
+            max_age: None,
+        }
+    }
+}
+
+/// What answers in a location where there is no file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// `404`.
+    #[default]
+    Refuse,
+    /// The application.
+    App,
+    /// This file of the location, if the path looks like a page's.
+    Page(String),
+}
+
+/// What holds for all static locations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticSettings {
+    /// Which names are promised never to change what they stand for.
+    pub immutable: Immutable,
+    /// Whether text is compressed by brotli in the background.
+    pub brotli: bool,
+    /// Whether text is compressed by gzip in the background.
+    pub gzip: bool,
+    /// Bytes of memory for files; zero for none.
+    pub cache: u64,
+    /// How long what is in memory counts as true.
+    pub check: Duration,
+    /// Directories into which links may lead, besides the locations; absolute.
+    pub links: Vec<PathBuf>,
+    /// Whether dotfiles, Python's files and databases are served as well.
+    pub hidden: bool,
+}
+
+impl Default for StaticSettings {
+    /// As with no setting at all.
+    fn default() -> Self {
+        Self {
+            immutable: Immutable::Auto,
+            brotli: true,
+            gzip: true,
+            cache: 32 << 20,
+            check: Duration::from_secs(1),
+            links: Vec::new(),
+            hidden: false,
+        }
+    }
+}
+
+/// How files are recognised that never change under their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Immutable {
+    /// By Django's manifest, and by a content hash in the name.
+    Auto,
+    /// By Django's manifest alone.
+    Manifest,
+    /// Not at all.
+    No,
 }
 
 /// How many worker processes, and why.

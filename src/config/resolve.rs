@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pyserve_wire::control::Preload;
 use pyserve_wire::scoreboard::MAX_THREADS;
@@ -21,8 +22,8 @@ use super::interpreter::{Places, PythonChoice};
 use super::layers::{Entry, Layer, Origin};
 use super::settings::{self, Default, SETTINGS};
 use super::{
-    AccessLog, Config, ListenAddress, LogFormat, Resolved, StaticLocation, Surroundings, Trust,
-    Workers, sizing, values,
+    AccessLog, Config, Immutable, ListenAddress, LogFormat, Missing, Resolved, StaticLocation,
+    StaticSettings, Surroundings, Trust, Workers, sizing, values,
 };
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -106,7 +107,9 @@ impl Resolver<'_> {
         let chdir = self.chdir()?;
         self.settings_file(settings_file, &chdir);
         let dev = self.one("dev", values::yes_or_no)?;
-        let static_locations = self.static_locations(&chdir)?;
+        let mut static_locations = self.static_locations(&chdir)?;
+        self.static_missing(&mut static_locations)?;
+        self.static_max_age(&mut static_locations, dev)?;
         let app = self.app(&chdir, &static_locations)?;
         let python = self.python(&chdir, app.is_some())?;
         let threads = self.one("threads", |text| values::count(text, 1, MOST_THREADS))?;
@@ -117,6 +120,7 @@ impl Resolver<'_> {
             pythonpath: self.pythonpath(&chdir)?,
             bind: self.bind(&chdir)?,
             static_locations,
+            static_files: self.static_files(&chdir, dev)?,
             workers,
             threads,
             preload: self.one("preload", preload)?,
@@ -354,9 +358,8 @@ impl Resolver<'_> {
             let dir = root.join(name);
             if dir.is_dir() && locations.iter().all(|location| location.prefix != prefix) {
                 locations.push(StaticLocation {
-                    prefix,
-                    dir,
                     predefined: true,
+                    ..StaticLocation::new(prefix, dir)
                 });
             }
         }
@@ -374,6 +377,100 @@ impl Resolver<'_> {
         };
         self.show("static", shown, origin.to_string());
         Ok(locations)
+    }
+
+    fn static_missing(&mut self, locations: &mut [StaticLocation]) -> Result<(), ConfigError> {
+        let given = self.many("static_missing", |text| {
+            for_locations(text, locations, |location, text| {
+                location.missing = missing(text)?;
+                Ok(())
+            })
+        })?;
+        if given.is_none() {
+            self.show_default("static_missing", "404".to_owned());
+        }
+        Ok(())
+    }
+
+    fn static_max_age(
+        &mut self,
+        locations: &mut [StaticLocation],
+        dev: bool,
+    ) -> Result<(), ConfigError> {
+        if dev {
+            for location in locations.iter_mut() {
+                location.max_age = Some(Duration::ZERO);
+            }
+        }
+        let given = self.many("static_max_age", |text| {
+            for_locations(text, locations, |location, text| {
+                location.max_age = Some(values::duration(text)?);
+                Ok(())
+            })
+        })?;
+        if given.is_none() {
+            let shown = if dev { "0" } else { "60, and 0 for HTML" };
+            self.show_default("static_max_age", shown.to_owned());
+        }
+        Ok(())
+    }
+
+    fn static_files(&mut self, chdir: &Path, dev: bool) -> Result<StaticSettings, ConfigError> {
+        let immutable = [
+            ("auto", Immutable::Auto),
+            ("manifest", Immutable::Manifest),
+            ("no", Immutable::No),
+            ("off", Immutable::No),
+            ("false", Immutable::No),
+        ];
+        let (brotli, gzip) = self.static_compress()?;
+        let check = match self.optional("static_check", values::duration)? {
+            Some(check) => check,
+            None => {
+                let seconds = u64::from(!dev);
+                self.show_default("static_check", seconds.to_string());
+                Duration::from_secs(seconds)
+            }
+        };
+        let links = self.many("static_links", |text| existing_directory(text, chdir))?;
+        Ok(StaticSettings {
+            immutable: self.one("static_immutable", |text| {
+                listed_choice(text, &immutable, 3)
+            })?,
+            brotli,
+            gzip,
+            cache: self.one("static_cache", |text| match text {
+                "0" | "no" | "off" | "false" => Ok(0),
+                text => values::byte_limit(text),
+            })?,
+            check,
+            links: links.unwrap_or_default(),
+            hidden: self.one("static_hidden", values::yes_or_no)?,
+        })
+    }
+
+    /// Whether to compress by brotli, and by gzip.
+    fn static_compress(&mut self) -> Result<(bool, bool), ConfigError> {
+        let choices = [
+            ("br", (true, false)),
+            ("gzip", (false, true)),
+            ("no", (false, false)),
+            ("off", (false, false)),
+            ("false", (false, false)),
+        ];
+        let given = self.many("static_compress", |text| {
+            text.split(',')
+                .try_fold((false, false), |(br, gzip), part| {
+                    let (also_br, also_gzip) = listed_choice(part.trim(), &choices, 3)?;
+                    Ok((br || also_br, gzip || also_gzip))
+                })
+        })?;
+        let Some(given) = given else {
+            self.show_default("static_compress", "br, gzip".to_owned());
+            return Ok((true, true));
+        };
+        let both = given.iter();
+        Ok(both.fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1)))
     }
 
     fn temp_dir(&mut self, chdir: &Path) -> Result<PathBuf, ConfigError> {
@@ -635,11 +732,56 @@ fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> 
             "give it as it reads after decoding, without `.` and `..`, as in `/media`",
         ));
     }
-    Ok(StaticLocation {
-        prefix: if prefix.is_empty() { "/" } else { prefix }.to_owned(),
-        dir: existing_directory(dir, chdir)?,
-        predefined: false,
-    })
+    let prefix = if prefix.is_empty() { "/" } else { prefix };
+    Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
+}
+
+/// Reads `[PREFIX=]VALUE`, and gives the value to the location of that prefix, or to all.
+fn for_locations(
+    text: &str,
+    locations: &mut [StaticLocation],
+    mut set: impl FnMut(&mut StaticLocation, &str) -> Result<(), Invalid>,
+) -> Result<(), Invalid> {
+    let Some((prefix, value)) = text.split_once('=').filter(|_| text.starts_with('/')) else {
+        return locations
+            .iter_mut()
+            .try_for_each(|location| set(location, text));
+    };
+    let is_meant = |location: &&mut StaticLocation| {
+        location.prefix.trim_end_matches('/') == prefix.trim_end_matches('/')
+    };
+    match locations.iter_mut().find(is_meant) {
+        Some(location) => set(location, value),
+        None => {
+            let known: Vec<_> = locations
+                .iter()
+                .map(|other| other.prefix.as_str())
+                .collect();
+            Err(invalid(
+                format!("there is no static location {prefix}"),
+                format!("give one of {}", known.join(", ")),
+            ))
+        }
+    }
+}
+
+fn missing(text: &str) -> Result<Missing, Invalid> {
+    match text {
+        "404" => return Ok(Missing::Refuse),
+        "app" => return Ok(Missing::App),
+        _ => {}
+    }
+    let file = text.trim_start_matches('/');
+    let is_plain = file
+        .split('/')
+        .all(|name| !matches!(name, "" | "." | "..") && !name.contains('\\'));
+    if !is_plain || file.chars().any(char::is_control) {
+        return Err(invalid(
+            "neither `404` nor `app` nor the path of a file in the location",
+            "give one of them, as in `index.html`",
+        ));
+    }
+    Ok(Missing::Page(file.to_owned()))
 }
 
 #[cfg(test)]

@@ -184,6 +184,75 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "static_missing",
+        value_name: "[PREFIX=]404|app|FILE",
+        heading: STATIC_FILES,
+        help: "What answers below PREFIX (without: everywhere) where there is no file: 404, the \
+               application, or for pages this FILE of the location, as in `/=index.html` for a \
+               single-page application; repeatable",
+        repeatable: true,
+        default: Default::Computed("404"),
+    },
+    Setting {
+        name: "static_max_age",
+        value_name: "[PREFIX=]TIME",
+        heading: STATIC_FILES,
+        help: "How long clients may use a file without asking; 0 makes them ask each time; repeatable",
+        repeatable: true,
+        default: Default::Computed("60, and 0 for HTML; 0 with --dev"),
+    },
+    Setting {
+        name: "static_immutable",
+        value_name: "auto|manifest|no",
+        heading: STATIC_FILES,
+        help: "Which files clients may keep for a year: those that staticfiles.json lists, and with \
+               `auto` all that have a content hash in their name, as in `app.3f2a9c71.js`",
+        repeatable: false,
+        default: Default::Value("auto"),
+    },
+    Setting {
+        name: "static_compress",
+        value_name: "br|gzip|no",
+        heading: STATIC_FILES,
+        help: "How text is compressed, once and in the background, that has no .br, .zst or .gz file \
+               beside it; repeatable",
+        repeatable: true,
+        default: Default::Computed("br, gzip"),
+    },
+    Setting {
+        name: "static_cache",
+        value_name: "BYTES",
+        heading: STATIC_FILES,
+        help: "Memory for small files and what is compressed; `no` for none",
+        repeatable: false,
+        default: Default::Value("32M"),
+    },
+    Setting {
+        name: "static_check",
+        value_name: "TIME",
+        heading: STATIC_FILES,
+        help: "How long a file in memory counts as unchanged before it is looked at again",
+        repeatable: false,
+        default: Default::Computed("1, and 0 with --dev"),
+    },
+    Setting {
+        name: "static_links",
+        value_name: "DIR",
+        heading: STATIC_FILES,
+        help: "Directory into which links in the static locations may lead, besides the locations; \
+               repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "static_hidden",
+        value_name: "yes|no",
+        heading: STATIC_FILES,
+        help: "Serve names that begin with a dot, *.py, *.pyc and *.sqlite3 as well",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "workers",
         value_name: "N",
         heading: WORKERS,

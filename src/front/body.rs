@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::static_files::{Content, FileBody};
+use super::static_files::{Content, FileBody, Multipart};
 use super::upstream::response_body::ResponseBody;
 
 /// A response body, wherever its bytes come from.
@@ -18,6 +18,8 @@ pub enum Body {
     Full(Bytes),
     /// A file.
     File(FileBody),
+    /// Several ranges of a file.
+    Parts(Multipart),
     /// An upstream's answer.
     Upstream(ResponseBody),
     /// No bytes, and no statement about their number: the answer to a HEAD request whose
@@ -31,6 +33,7 @@ impl From<Content> for Body {
             Content::Empty => Self::Empty,
             Content::Bytes(bytes) => Self::Full(bytes),
             Content::File(file) => Self::File(file),
+            Content::Parts(parts) => Self::Parts(parts),
         }
     }
 }
@@ -52,6 +55,7 @@ impl http_body::Body for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::File(file) => Pin::new(file).poll_frame(context),
+            Self::Parts(parts) => Pin::new(parts).poll_frame(context),
             Self::Upstream(body) => Pin::new(body).poll_frame(context),
         }
     }
@@ -61,6 +65,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::File(file) => file.is_end_stream(),
+            Self::Parts(parts) => parts.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Unsaid => false,
         }
@@ -71,6 +76,7 @@ impl http_body::Body for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::File(file) => file.size_hint(),
+            Self::Parts(parts) => parts.size_hint(),
             Self::Upstream(body) => body.size_hint(),
             Self::Unsaid => SizeHint::default(),
         }

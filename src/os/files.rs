@@ -1,9 +1,9 @@
 //! Opens files beneath a directory, so that no name and no link leads out of it.
 //!
 //! The kernel does it race-free where it can (`openat2` with `RESOLVE_BENEATH`, Linux 5.6);
-//! elsewhere, and for absolute links, we walk name by name and resolve links ourselves.
-//! Both give the same answer: links that stay inside are followed, all others are
-//! [`Errno::XDEV`]. What may be served is not decided here.
+//! elsewhere, and for links that leave, we walk name by name and resolve links ourselves.
+//! Both give the same answer: links that stay inside, or lead into a directory that was
+//! declared, are followed; all others are [`Errno::XDEV`]. What may be served is not decided here.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -17,22 +17,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// A directory held open, out of which [`Root::open_file`] never leads.
+/// A directory held open, out of which [`Root::open_file`] leads only by links, and only
+/// into directories that were declared.
 #[derive(Debug)]
 pub struct Root<'a> {
     directory: OwnedFd,
     path: &'a Path,
+    declared: &'a [PathBuf],
 }
 
 impl<'a> Root<'a> {
-    /// Opens the directory itself; links in `path` are followed, it is trusted.
+    /// Opens the directory itself; links in `path` are followed, it is trusted. Links inside
+    /// may lead into the `declared` directories.
     ///
     /// # Errors
     /// What `open` says: the directory is missing, is none, or may not be searched.
-    pub fn open(path: &'a Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { directory, path })
+    pub fn open(path: &'a Path, declared: &'a [PathBuf]) -> io::Result<Self> {
+        Ok(Self {
+            directory: open_directory(path)?,
+            path,
+            declared,
+        })
     }
 
     /// Opens `relative` for reading, without ever waiting for a FIFO or a device.
@@ -40,7 +45,8 @@ impl<'a> Root<'a> {
     /// The caller looks at what kind of file it got. An empty `relative` is the directory.
     ///
     /// # Errors
-    /// What `open` says, and [`Errno::XDEV`] for a path or link that leads outside.
+    /// What `open` says, and [`Errno::XDEV`] for a path or link that leads to what is
+    /// neither inside nor declared.
     pub fn open_file(&self, relative: &Path) -> io::Result<File> {
         if KERNEL_RESOLVES.load(Ordering::Relaxed) {
             match self.open_by_kernel(relative) {
@@ -81,46 +87,92 @@ impl<'a> Root<'a> {
     /// file system, so a directory moved meanwhile does not lead outside.
     fn open_by_walking(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
         let mut names = names_of(relative.as_os_str());
+        // The declared directory that a link led into, if any; `parents` are below it.
+        let mut base: Option<(OwnedFd, &Path)> = None;
         let mut parents: Vec<OwnedFd> = Vec::new();
         let mut links = 0;
         while let Some(name) = names.pop_front() {
-            if name == ".." {
-                parents.pop().ok_or(Errno::XDEV)?;
-                continue;
-            }
-            let here = parents.last().map_or(self.directory.as_fd(), AsFd::as_fd);
-            let found = open_without_following(here, &name, OFlags::PATH)?;
-            match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
-                FileType::Symlink => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Errno::LOOP);
-                    }
-                    let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
-                    let mut target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                    if target.is_absolute() {
-                        target = self.inside(&target).ok_or(Errno::XDEV)?;
-                        parents.clear();
-                    }
-                    for name in names_of(target.as_os_str()).into_iter().rev() {
-                        names.push_front(name);
-                    }
+            let base_fd = base
+                .as_ref()
+                .map_or(self.directory.as_fd(), |(fd, _)| fd.as_fd());
+            let here = parents.last().map_or(base_fd, AsFd::as_fd);
+            let outside = if name == ".." {
+                if parents.pop().is_some() {
+                    continue;
                 }
-                FileType::Directory => parents.push(found),
-                _ if !names.is_empty() => return Err(Errno::NOTDIR),
-                _ => return open_without_following(here, &name, READ_FLAGS),
-            }
+                if links == 0 {
+                    return Err(Errno::XDEV);
+                }
+                let base = base.as_ref().map_or(self.path, |(_, path)| path);
+                let base = base.canonicalize().map_err(|_| Errno::XDEV)?;
+                names.push_front(name);
+                without_dots(&base, std::mem::take(&mut names))
+            } else {
+                let found = open_without_following(here, &name, OFlags::PATH)?;
+                match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+                    FileType::Symlink => {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Errno::LOOP);
+                        }
+                        let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
+                        let target = OsString::from_vec(target.into_bytes());
+                        let mut followed = names_of(&target);
+                        followed.append(&mut names);
+                        if !Path::new(&target).is_absolute() {
+                            names = followed;
+                            continue;
+                        }
+                        without_dots(Path::new("/"), followed)
+                    }
+                    FileType::Directory => {
+                        parents.push(found);
+                        continue;
+                    }
+                    _ if !names.is_empty() => return Err(Errno::NOTDIR),
+                    _ => return open_without_following(here, &name, READ_FLAGS),
+                }
+            };
+            let (root, rest) = self.declared_for(&outside).ok_or(Errno::XDEV)?;
+            base = Some((open_directory(root)?, root));
+            parents.clear();
+            names = names_of(rest.as_os_str());
         }
-        let here = parents.last().map_or(self.directory.as_fd(), AsFd::as_fd);
+        let base_fd = base
+            .as_ref()
+            .map_or(self.directory.as_fd(), |(fd, _)| fd.as_fd());
+        let here = parents.last().map_or(base_fd, AsFd::as_fd);
         open_without_following(here, OsStr::new("."), READ_FLAGS)
     }
 
-    /// What follows the root in an absolute link's target. The root goes by two names:
-    /// the one it was opened by and, if links are in that, the one it has without them.
-    fn inside(&self, target: &Path) -> Option<PathBuf> {
-        let inside = |root: &Path| target.strip_prefix(root).map(Path::to_path_buf).ok();
-        inside(self.path).or_else(|| inside(&self.path.canonicalize().ok()?))
+    /// The root or declared directory that an absolute path is in, and what follows it. A
+    /// directory goes by two names: the one it was given by and, if links are in that, the
+    /// one it has without them.
+    fn declared_for(&self, target: &Path) -> Option<(&'a Path, PathBuf)> {
+        let roots = || std::iter::once(self.path).chain(self.declared.iter().map(PathBuf::as_path));
+        let below = |root: &Path| target.strip_prefix(root).map(Path::to_path_buf).ok();
+        roots()
+            .find_map(|root| Some((root, below(root)?)))
+            .or_else(|| roots().find_map(|root| Some((root, below(&root.canonicalize().ok()?)?))))
     }
+}
+
+/// `base` and `names` as one path whose dots have been applied, as written.
+fn without_dots(base: &Path, names: VecDeque<OsString>) -> PathBuf {
+    let mut path = base.to_owned();
+    for name in names {
+        if name == ".." {
+            path.pop();
+        } else {
+            path.push(name);
+        }
+    }
+    path
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
 }
 
 /// What `path` consists of. `.` and empty names mean nothing; `..` is kept.
@@ -166,7 +218,16 @@ mod tests {
 
     /// Opens `relative` both ways; they must agree. The content, `directory`, or the error.
     fn check(root: &Path, relative: &str, expected: Result<&str, Errno>) {
-        let root = Root::open(root).unwrap();
+        check_with(root, &[], relative, expected);
+    }
+
+    fn check_with(
+        root: &Path,
+        declared: &[PathBuf],
+        relative: &str,
+        expected: Result<&str, Errno>,
+    ) {
+        let root = Root::open(root, declared).unwrap();
         let walked = root.open_by_walking(Path::new(relative)).map(File::from);
         let opened = root.open_file(Path::new(relative));
         for outcome in [walked.map_err(io::Error::from), opened] {
@@ -220,7 +281,7 @@ mod tests {
             "a/far",
             "absolute",
             "out/secret",
-            "out/root/a/file",
+            "out",
             "slash/etc/passwd",
             "sly",
         ] {
@@ -236,6 +297,7 @@ mod tests {
         symlink("a/b/../../a", root.join("winding")).unwrap();
         symlink(root.join("a"), root.join("absolute")).unwrap();
         symlink("absolute/same", root.join("chain")).unwrap();
+        symlink(root.parent().unwrap(), root.join("out")).unwrap();
         for path in [
             "a/same",
             "a/b/up",
@@ -243,11 +305,47 @@ mod tests {
             "absolute/file",
             "chain",
             "absolute/b/up",
+            "out/root/a/file",
         ] {
             check(&root, path, Ok("inside"));
         }
         symlink("loop", root.join("loop")).unwrap();
         check(&root, "loop", Err(Errno::LOOP));
+    }
+
+    #[test]
+    fn links_may_lead_into_declared_directories_and_stay_there() {
+        let (keep, root) = tree();
+        let other = keep.path().join("other");
+        fs::create_dir_all(other.join("deep")).unwrap();
+        fs::write(other.join("deep/file"), "other").unwrap();
+        symlink(other.join("deep/file"), root.join("absolute")).unwrap();
+        symlink("../../other/deep", root.join("a/relative")).unwrap();
+        symlink("../file", other.join("deep/up")).unwrap();
+        fs::write(other.join("file"), "above").unwrap();
+        symlink("../../secret", other.join("deep/out")).unwrap();
+        symlink("../root/a/file", other.join("back")).unwrap();
+        let by_link = keep.path().join("by_link");
+        symlink(&other, &by_link).unwrap();
+        for declared in [other, by_link] {
+            let declared = [declared];
+            for (path, expected) in [
+                ("absolute", Ok("other")),
+                ("a/relative/file", Ok("other")),
+                ("a/relative", Ok("directory")),
+                ("a/relative/up", Ok("above")),
+                ("a/relative/out", Err(Errno::XDEV)),
+                ("a/relative/none", Err(Errno::NOENT)),
+                ("../other/file", Err(Errno::XDEV)),
+            ] {
+                check_with(&root, &declared, path, expected);
+            }
+        }
+        check(&root, "absolute", Err(Errno::XDEV));
+        check(&root, "a/relative/file", Err(Errno::XDEV));
+        let back = root.join("round");
+        symlink(keep.path().join("other/back"), back).unwrap();
+        check_with(&root, &[keep.path().join("other")], "round", Ok("inside"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::front::listener::Listener;
 use crate::front::request::Site;
 use crate::front::request::spool::Spool;
 use crate::front::spelling::Spellings;
-use crate::front::static_files::Locations;
+use crate::front::static_files::{Locations, StaticFiles};
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
 
@@ -38,13 +38,11 @@ impl Front {
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
         let files = FilePool::default();
-        let locations = config
-            .static_locations
-            .iter()
-            .map(|location| (location.prefix.clone(), location.dir.clone()));
+        let locations =
+            Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
         let access_log = Arc::new(AccessLog::new(config.access_log));
         let site = Arc::new(Site {
-            locations: Locations::new(locations).map_err(io::Error::other)?,
+            static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
             workers: pool,
             spool: Spool {
                 directory: config.temp_dir.clone(),

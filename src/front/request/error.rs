@@ -2,7 +2,9 @@
 //! status. It writes the small plain page and the log line, once, with the request's id.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::Identity;
@@ -241,9 +243,24 @@ fn static_verdict(error: &StaticError) -> Verdict {
         header: None,
     };
     match error {
-        StaticError::NotFound => {
+        // Left to an application where there is none.
+        StaticError::NotFound | StaticError::LeftToApp => {
             verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
         }
+        StaticError::NotAcceptable => verdict(
+            StatusCode::NOT_ACCEPTABLE,
+            "Your browser accepts none of the encodings of that file.",
+        ),
+        // RFC 9110 §15.5.17: with the length, so that the client can ask better.
+        StaticError::RangeNotSatisfiable { length } => Verdict {
+            header: HeaderValue::try_from(format!("bytes */{length}"))
+                .ok()
+                .map(|range| (CONTENT_RANGE, range)),
+            ..verdict(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The file is shorter than that.",
+            )
+        },
         StaticError::Forbidden => {
             verdict(StatusCode::FORBIDDEN, "This server may not read that file.")
         }

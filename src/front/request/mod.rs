@@ -3,7 +3,8 @@
 //! 1. [`context`]: it gets an id, and [`record`] begins its line in the access log;
 //! 2. [`limits`]: a head that breaks a rule goes no further;
 //! 3. [`forwarded`]: what the client may not say for itself is removed;
-//! 4. the router: a static location, else the application;
+//! 4. the router: a static location, unless it leaves the path to the application; else
+//!    the application;
 //! 5. [`spool`]: the body is read to its end; [`environ`]: the CGI variables are built;
 //! 6. the upstream answers, or [`error`] turns its failure into a page;
 //! 7. the response gets its last header fields.
@@ -37,7 +38,7 @@ use super::body::Body;
 use super::connection::{Activity, InUse};
 use super::file_pool::FilePool;
 use super::spelling::Spellings;
-use super::static_files::{self, FileBody, Locations};
+use super::static_files::{FileBody, StaticError, StaticFiles};
 use super::upstream::workers::Pool;
 use super::upstream::{self, RequestBody};
 use crate::observe::access_log::{AccessLog, HandledBy};
@@ -45,7 +46,7 @@ use crate::observe::access_log::{AccessLog, HandledBy};
 /// Everything that answers requests; one for the life of the server.
 pub struct Site {
     /// The static locations.
-    pub locations: Locations,
+    pub static_files: StaticFiles,
     /// The application's workers; `None` where only files are served.
     pub workers: Option<Pool>,
     /// Reads request bodies.
@@ -122,17 +123,21 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    if let Some((location, rest)) = site.locations.find(target) {
-        record.answered(Answer {
-            by: HandledBy::Static,
-            ..Answer::default()
-        });
-        let served = static_files::serve(location, rest, &head.method, &head.headers, &site.files);
+    if let Some((location, rest)) = site.static_files.find(target) {
+        let files = &site.static_files;
+        let served = files.serve(location, rest, &head.method, &head.headers);
         // Boxed, as the spool below: what every request is moved around with stays small.
-        return Box::pin(served)
-            .await
-            .map(|response| response.map(Body::from))
-            .map_err(Rejection::Static);
+        match Box::pin(served).await {
+            Err(StaticError::LeftToApp) if site.workers.is_some() => {}
+            served => {
+                record.answered(Answer {
+                    by: HandledBy::Static,
+                    ..Answer::default()
+                });
+                let response = served.map_err(Rejection::Static)?;
+                return Ok(response.map(Body::from));
+            }
+        }
     }
     let Some(workers) = &site.workers else {
         return Err(Rejection::NotFound);

@@ -1,4 +1,4 @@
-//! Step 5: the bytes of a file, exactly as many as were promised.
+//! Step 7: the bytes of a file, exactly as many as were promised.
 //!
 //! A small file is read whole while its thread is there anyway. A large one is sent by the
 //! kernel where the connection allows it ([`FileBody::send_by`]), else read block by block as
@@ -15,8 +15,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::multipart::Multipart;
 use crate::front::file_pool::FilePool;
-use crate::front::file_source::{BLOCK, Source, read_block};
+use crate::front::file_source::{BLOCK, Source};
 use crate::front::outbox::{Outbox, PIECE, Piece};
 
 /// The body of a response.
@@ -28,6 +29,8 @@ pub enum Content {
     Bytes(Bytes),
     /// Bytes that are read while they are sent.
     File(FileBody),
+    /// Several ranges.
+    Parts(Multipart),
 }
 
 /// A part of a file, or the whole.
@@ -46,47 +49,6 @@ enum Way {
 }
 
 type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
-
-/// A body as the blocking thread leaves it.
-#[derive(Debug)]
-pub(super) enum Payload {
-    Empty,
-    Bytes(Bytes),
-    File {
-        file: File,
-        offset: u64,
-        length: u64,
-    },
-}
-
-impl Payload {
-    /// Reads `length` bytes from `offset` on if they are few, keeps more for later.
-    pub(super) fn read(file: File, offset: u64, length: u64) -> io::Result<Self> {
-        if length == 0 {
-            return Ok(Self::Empty);
-        }
-        match usize::try_from(length) {
-            Ok(length) if length <= SMALL => Ok(Self::Bytes(read_block(&file, offset, length)?)),
-            _ => Ok(Self::File {
-                file,
-                offset,
-                length,
-            }),
-        }
-    }
-
-    pub(super) fn into_content(self, pool: &FilePool) -> Content {
-        match self {
-            Self::Empty => Content::Empty,
-            Self::Bytes(bytes) => Content::Bytes(bytes),
-            Self::File {
-                file,
-                offset,
-                length,
-            } => Content::File(FileBody::new(file, offset, length, pool.clone())),
-        }
-    }
-}
 
 impl FileBody {
     /// `length` bytes of `file` from `offset` on.
@@ -183,9 +145,6 @@ fn piece_of(remaining: u64) -> usize {
         Err(_) => PIECE,
     }
 }
-
-/// Up to here reading at once is cheaper than another visit to a blocking thread.
-const SMALL: usize = 64 * 1024;
 
 /// Length of the last piece that the connection sends.
 const LAST: usize = 64 * 1024;

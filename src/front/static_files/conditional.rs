@@ -1,4 +1,4 @@
-//! Step 3: does the client already have what it asks for? (RFC 9110 §13)
+//! Step 4: does the client already have what it asks for? (RFC 9110 §13)
 //!
 //! Pure: the request's condition fields and a file's validators go in, a [`Verdict`] comes
 //! out. The fields are taken from the request first, because they travel to another thread.
@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::negotiate::Coding;
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub(super) struct Conditions {
     if_none_match: Vec<HeaderValue>,
     if_modified_since: Option<SystemTime>,
     if_unmodified_since: Option<SystemTime>,
+    if_range: Vec<HeaderValue>,
 }
 
 /// What the conditions ask for.
@@ -54,6 +57,15 @@ impl Validators {
             last_modified: last_modified(metadata.mtime(), SystemTime::now()),
         }
     }
+
+    /// Those of an encoded form: RFC 9110 §8.8.3.3 wants another tag for it.
+    pub(super) fn for_coding(&self, coding: Coding) -> Self {
+        let tag = self.etag.trim_end_matches('"');
+        Self {
+            etag: format!("{tag}-{}\"", coding.name()),
+            last_modified: self.last_modified,
+        }
+    }
 }
 
 impl Conditions {
@@ -67,6 +79,26 @@ impl Conditions {
                 .collect(),
             if_modified_since: date(headers, header::IF_MODIFIED_SINCE),
             if_unmodified_since: date(headers, header::IF_UNMODIFIED_SINCE),
+            if_range: headers.get_all(header::IF_RANGE).iter().cloned().collect(),
+        }
+    }
+
+    /// RFC 9110 §13.1.5: whether a range may be taken out of this file, because the client
+    /// already has other bytes of the same state. One validator, compared strongly.
+    pub(super) fn allow_range(&self, file: &Validators) -> bool {
+        match self.if_range.as_slice() {
+            [] => true,
+            [only] => {
+                let value = only.as_bytes().trim_ascii();
+                // A date must be the very same; that it might stand for two states within
+                // its second is a risk that nginx takes as well.
+                let date = std::str::from_utf8(value)
+                    .ok()
+                    .map(httpdate::parse_http_date);
+                value == file.etag.as_bytes()
+                    || date.is_some_and(|date| date.is_ok_and(|date| date == file.last_modified))
+            }
+            _ => false,
         }
     }
 
@@ -243,6 +275,38 @@ mod tests {
         check(&both, Verdict::Failed);
         let both = [("if-match", "*"), ("if-none-match", "\"a,b\"")];
         check(&both, Verdict::NotModified);
+    }
+
+    #[test]
+    fn a_range_is_taken_only_out_of_the_very_same_state() {
+        let allowed = |fields: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in fields {
+                headers.append(header::IF_RANGE, HeaderValue::from_str(value).unwrap());
+            }
+            let file = Validators {
+                etag: "\"a,b\"".into(),
+                last_modified: httpdate::parse_http_date(SAME).unwrap(),
+            };
+            Conditions::of(&headers).allow_range(&file)
+        };
+        for same in ["\"a,b\"", SAME, SAME_BY_RFC_850] {
+            assert!(allowed(&[same]), "{same}");
+        }
+        assert!(allowed(&[]));
+        for other in [
+            "W/\"a,b\"",
+            "\"a\"",
+            "\"x\", \"a,b\"",
+            "*",
+            "",
+            BEFORE,
+            AFTER,
+            "a,b",
+        ] {
+            assert!(!allowed(&[other]), "{other}");
+        }
+        assert!(!allowed(&["\"a,b\"", "\"a,b\""]));
     }
 
     #[test]

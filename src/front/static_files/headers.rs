@@ -1,69 +1,146 @@
-//! Step 4: what is said about a file.
+//! Step 6: what is said about a file.
 //!
 //! Every response is made here, so the fields that a 304 repeats (RFC 9110 §15.4.5) are the
 //! ones that the 200 had. `Date` and `Server` are added to all responses further out.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use std::ops::Range;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::{Content, Payload};
 use super::conditional::Validators;
+use super::negotiate::Coding;
+use super::resource::Representation;
 
 /// The methods that a file answers, as an `Allow` field lists them.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// The answer to OPTIONS (RFC 9110 §9.3.7).
-pub(super) fn options() -> Response<Content> {
-    let mut response = Response::new(Content::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let allow = HeaderValue::from_static(ALLOW);
-    response.headers_mut().insert(header::ALLOW, allow);
-    response
+/// What the header fields of one form of a file say.
+pub(super) struct Facts<'a> {
+    pub(super) content_type: HeaderValue,
+    pub(super) cache_control: &'a HeaderValue,
+    pub(super) validators: &'a Validators,
+    pub(super) length: u64,
+    pub(super) coding: Option<Coding>,
+    /// Whether other forms are there, or may come.
+    pub(super) is_negotiated: bool,
 }
 
-/// The client's copy still stands.
-pub(super) fn not_modified(validators: &Validators) -> Response<Payload> {
-    let mut response = Response::new(Payload::Empty);
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
-    insert_validators(response.headers_mut(), validators);
-    response
-}
-
-/// The whole file. The length is the file's, whether a body follows or not (HEAD).
-pub(super) fn full(
-    name: &str,
-    validators: &Validators,
-    length: u64,
-    payload: Payload,
-) -> Response<Payload> {
-    let mut response = Response::new(payload);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type(name));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    insert_validators(headers, validators);
-    // A browser must not take an upload for a script because it looks like one.
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    response
-}
-
-/// Also the place for `Cache-Control` and `Vary`: both belong into 200 and 304 alike.
-fn insert_validators(headers: &mut HeaderMap, validators: &Validators) {
-    let last_modified = httpdate::fmt_http_date(validators.last_modified);
-    for (name, value) in [
-        (header::ETAG, &validators.etag),
-        (header::LAST_MODIFIED, &last_modified),
-    ] {
-        let value = HeaderValue::from_str(value).expect("digits, letters and punctuation");
-        headers.insert(name, value);
+impl Facts<'_> {
+    /// The fields of a complete response, whether a body follows or not (HEAD).
+    pub(super) fn fields(self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(10);
+        headers.insert(header::CONTENT_TYPE, self.content_type);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.length));
+        let last_modified = httpdate::fmt_http_date(self.validators.last_modified);
+        let last_modified = HeaderValue::try_from(last_modified).expect("letters and digits");
+        headers.insert(header::ETAG, etag(self.validators));
+        headers.insert(header::LAST_MODIFIED, last_modified);
+        headers.insert(header::CACHE_CONTROL, self.cache_control.clone());
+        let mut say = |name: HeaderName, value: &'static str| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
+        if self.is_negotiated {
+            say(header::VARY, "Accept-Encoding");
+        }
+        if let Some(coding) = self.coding {
+            say(header::CONTENT_ENCODING, coding.name());
+        }
+        say(header::ACCEPT_RANGES, "bytes");
+        // A browser must not take an upload for a script because it looks like one.
+        say(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        headers
     }
 }
 
-fn content_type(name: &str) -> HeaderValue {
+/// The fields of a complete response with an encoded form that was made from `original`.
+pub(super) fn encoded(original: &Representation, coding: Coding, length: u64) -> HeaderMap {
+    let mut headers = original.headers.clone();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let name = HeaderValue::from_static(coding.name());
+    headers.insert(header::CONTENT_ENCODING, name);
+    headers.insert(header::ETAG, etag(&original.validators.for_coding(coding)));
+    headers
+}
+
+/// The answer to OPTIONS (RFC 9110 §9.3.7).
+pub(super) fn options() -> Response<()> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+    response(StatusCode::NO_CONTENT, headers)
+}
+
+/// The client's copy still stands.
+pub(super) fn not_modified(form: &Representation) -> Response<()> {
+    let mut headers = HeaderMap::with_capacity(5);
+    for name in [
+        header::ETAG,
+        header::LAST_MODIFIED,
+        header::CACHE_CONTROL,
+        header::VARY,
+    ] {
+        if let Some(value) = form.headers.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    response(StatusCode::NOT_MODIFIED, headers)
+}
+
+/// All of it.
+pub(super) fn whole(form: &Representation) -> Response<()> {
+    response(StatusCode::OK, form.headers.clone())
+}
+
+/// One range of it.
+pub(super) fn part(form: &Representation, range: &Range<u64>) -> Response<()> {
+    let mut headers = form.headers.clone();
+    let length = HeaderValue::from(range.end - range.start);
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CONTENT_RANGE, content_range(range, form.length));
+    response(StatusCode::PARTIAL_CONTENT, headers)
+}
+
+/// Several ranges of it, in a body of `length` bytes.
+pub(super) fn parts(form: &Representation, length: u64, boundary: &str) -> Response<()> {
+    let mut headers = form.headers.clone();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    let content_type = HeaderValue::try_from(content_type).expect("letters and digits");
+    headers.insert(header::CONTENT_TYPE, content_type);
+    response(StatusCode::PARTIAL_CONTENT, headers)
+}
+
+/// RFC 9110 §14.4.
+pub(super) fn content_range(range: &Range<u64>, length: u64) -> HeaderValue {
+    let (first, last) = (range.start, range.end - 1);
+    HeaderValue::try_from(format!("bytes {first}-{last}/{length}")).expect("letters and digits")
+}
+
+fn etag(validators: &Validators) -> HeaderValue {
+    HeaderValue::from_str(&validators.etag).expect("digits, letters and punctuation")
+}
+
+fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The type of the file called `name`.
+pub(super) fn content_type(name: &str) -> HeaderValue {
+    let essence = essence(name);
+    match is_text(essence) {
+        true => HeaderValue::try_from(format!("{essence}; charset=utf-8"))
+            .expect("a media type is made of visible characters"),
+        false => HeaderValue::from_static(essence),
+    }
+}
+
+/// The type of the file called `name`, without parameters.
+pub(super) fn essence(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let essence = match extension {
+    match extension {
         // RFC 9239 §6: text/javascript, whatever the extension.
         "mjs" | "cjs" => "text/javascript",
         // Source maps are JSON; the table says text/plain.
@@ -71,11 +148,34 @@ fn content_type(name: &str) -> HeaderValue {
         _ => mime_guess::from_path(name)
             .first_raw()
             .unwrap_or("application/octet-stream"),
-    };
-    match is_text(essence) {
-        true => HeaderValue::try_from(format!("{essence}; charset=utf-8"))
-            .expect("a media type is made of visible characters"),
-        false => HeaderValue::from_static(essence),
+    }
+}
+
+/// Whether compressing pays: text, and the binary types that are not packed by themselves.
+pub(super) fn is_compressible(essence: &str) -> bool {
+    is_text(essence)
+        || matches!(
+            essence,
+            "application/wasm"
+                | "application/vnd.ms-fontobject"
+                | "application/x-font-ttf"
+                | "font/otf"
+                | "font/ttf"
+                | "image/bmp"
+                | "image/x-icon"
+        )
+}
+
+/// Whether the type is packed by itself, so that nobody puts an encoded form beside it.
+pub(super) fn is_packed(essence: &str) -> bool {
+    let kind = essence.split('/').next().unwrap_or_default();
+    match kind {
+        "image" => !is_text(essence) && !is_compressible(essence),
+        "audio" | "video" => true,
+        _ => matches!(
+            essence,
+            "application/gzip" | "application/zip" | "font/woff" | "font/woff2"
+        ),
     }
 }
 

@@ -1,32 +1,55 @@
 //! Serves files from declared directories, without asking Python.
 //!
 //! 1. `path`: which location, and which file in it, decoded once;
-//! 2. `open`: opened beneath the location's directory, race-free; regular files only;
-//! 3. `conditional`: does the client's copy still stand?
-//! 4. `headers`: type, validators, length;
-//! 5. `body`: bytes at once if small, else blocks read as the client takes them.
+//! 2. `memory`: is it remembered? else `disk`: opened beneath the location's directory,
+//!    race-free; regular files only; its encoded neighbours; small ones read;
+//! 3. `negotiate`: which form of it the client accepts;
+//! 4. `conditional`: does the client's copy still stand?
+//! 5. `range`: which bytes are asked for?
+//! 6. `headers`: type, validators, length, how long it may be used (`freshness`);
+//! 7. `body`: bytes at once if small, else sent as the client takes them; `multipart` for
+//!    several ranges.
 //!
-//! Steps 2 to 5 are one job of the [`FilePool`], so a small file costs one visit to a
-//! blocking thread. Which status and page a [`StaticError`] becomes is decided elsewhere.
+//! What is in memory is answered without leaving the thread. The disk is a job of the
+//! [`FilePool`], one for a small file. `compress` adds encoded forms to what is in memory,
+//! in the background. Which status and page a [`StaticError`] becomes is decided elsewhere.
 
 mod body;
+mod compress;
 mod conditional;
+mod disk;
+mod freshness;
 mod headers;
-mod open;
+mod memory;
+mod multipart;
+mod negotiate;
 mod path;
+mod range;
+mod resource;
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use http::{HeaderMap, Method, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::file_pool::FilePool;
-use body::Payload;
-use conditional::{Conditions, Validators, Verdict};
+use crate::config::{Missing, StaticSettings};
+use compress::Background;
+use conditional::{Conditions, Verdict};
+use disk::{Disk, Found};
+use memory::{Memory, Recalled};
+use multipart::Bodies;
+use negotiate::Accepted;
 use path::FilePath;
+use range::Selection;
+use resource::{Representation, Resource};
 
 pub use body::{Content, FileBody};
 pub use headers::ALLOW;
+pub use multipart::Multipart;
 pub use path::{Location, LocationError, Locations};
 
 /// Why there is no file to send. What the client sees is decided in `front/request`.
@@ -35,18 +58,30 @@ pub enum StaticError {
     /// Nothing there, or nothing that may be served.
     #[error("no such file")]
     NotFound,
+    /// Nothing to serve, in a location whose other paths are the application's.
+    #[error("no such file; the path is the application's")]
+    LeftToApp,
     /// The file is there, but may not be read.
     #[error("permission denied")]
     Forbidden,
     /// Neither GET nor HEAD nor OPTIONS; the answer names [`ALLOW`].
     #[error("method not allowed for a file")]
     MethodNotAllowed,
+    /// The client accepts none of the file's encodings.
+    #[error("no acceptable encoding")]
+    NotAcceptable,
     /// The path cannot be decoded; what is wrong with it.
     #[error("bad path: {0}")]
     BadPath(&'static str),
     /// `If-Match` or `If-Unmodified-Since` does not hold.
     #[error("precondition failed")]
     PreconditionFailed,
+    /// None of the ranges that are asked for is in the file.
+    #[error("no such range of {length} bytes")]
+    RangeNotSatisfiable {
+        /// The file's length in bytes.
+        length: u64,
+    },
     /// A directory with an index, asked for without a slash at its end. The path and query
     /// to go to, encoded as a `Location` field needs it.
     #[error("moved to {0}")]
@@ -56,67 +91,312 @@ pub enum StaticError {
     Io(io::Error),
 }
 
-/// Answers a request for `rest`, which [`Locations::find`] left of the path and its query.
-///
-/// # Errors
-/// [`StaticError`] for everything but 200, 204 (to OPTIONS) and 304. A method that cannot
-/// be answered touches no file.
-pub async fn serve(
-    location: &Location,
-    rest: &str,
-    method: &Method,
-    headers: &HeaderMap,
-    pool: &FilePool,
-) -> Result<Response<Content>, StaticError> {
-    let with_body = match *method {
-        Method::GET => true,
-        Method::HEAD => false,
-        Method::OPTIONS => return Ok(headers::options()),
-        _ => return Err(StaticError::MethodNotAllowed),
-    };
-    let (path, query) = match rest.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (rest, None),
-    };
-    let path = FilePath::decode(path)?;
-    let dir = location.dir().to_owned();
-    let conditions = Conditions::of(headers);
-    let is_found = pool.run({
-        let path = path.clone();
-        move || respond(&dir, &path, &conditions, with_body)
-    });
-    match is_found.await? {
-        Some(response) => Ok(response.map(|payload| payload.into_content(pool))),
-        None => {
-            let url = location.directory_url(&path.relative, query);
-            Err(StaticError::RedirectToDirectory(url))
+/// The static files of a server: where they are, and what is remembered of them.
+#[derive(Debug)]
+pub struct StaticFiles {
+    locations: Locations,
+    hidden: bool,
+    pool: FilePool,
+    shared: Arc<Shared>,
+    background: Background,
+}
+
+/// What jobs on other threads need as well.
+#[derive(Debug)]
+struct Shared {
+    disk: Disk,
+    memory: Memory,
+}
+
+/// What a request says about how it wants a file.
+struct Wish {
+    with_body: bool,
+    conditions: Conditions,
+    accepted: Accepted,
+    range: Option<HeaderValue>,
+}
+
+impl StaticFiles {
+    /// Serves the files of these locations.
+    pub fn new(locations: Locations, settings: StaticSettings, pool: FilePool) -> Self {
+        let memory = Memory::new(locations.iter().count(), settings.cache, settings.check);
+        Self {
+            hidden: settings.hidden,
+            shared: Arc::new(Shared {
+                disk: Disk::new(locations.iter(), settings),
+                memory,
+            }),
+            locations,
+            pool,
+            background: Background::default(),
+        }
+    }
+
+    /// The location that a request's path belongs to; see [`Locations::find`].
+    pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
+        self.locations.find(raw_path)
+    }
+
+    /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
+    /// query.
+    ///
+    /// # Errors
+    /// [`StaticError`] for everything but 200, 204 (to OPTIONS), 206 and 304. A method that
+    /// cannot be answered touches no file.
+    pub async fn serve(
+        &self,
+        location: &Location,
+        rest: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response<Content>, StaticError> {
+        let missing = location.missing();
+        let with_body = match *method {
+            Method::GET => true,
+            Method::HEAD => false,
+            _ if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            Method::OPTIONS => return Ok(headers::options().map(|()| Content::Empty)),
+            _ => return Err(StaticError::MethodNotAllowed),
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let path = match FilePath::decode(path, self.hidden) {
+            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            decoded => decoded?,
+        };
+        let wish = Wish {
+            with_body,
+            conditions: Conditions::of(headers),
+            accepted: Accepted::of(headers),
+            range: headers.get(http::header::RANGE).cloned(),
+        };
+        let answered = self.answer(location, &path, query, &wish).await;
+        match (answered, missing) {
+            (Err(StaticError::NotFound), Missing::App) => Err(StaticError::LeftToApp),
+            (Err(StaticError::NotFound), Missing::Page(page)) if is_page(&path, headers) => {
+                let page = FilePath::of_file(page);
+                self.answer(location, &page, query, &wish).await
+            }
+            (answered, _) => answered,
+        }
+    }
+
+    async fn answer(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        query: Option<&str>,
+        wish: &Wish,
+    ) -> Result<Response<Content>, StaticError> {
+        let name = path.file_name();
+        let (resource, file) = match self.recall(location, &name, wish).await? {
+            Some(found) => found,
+            None => match self.look(location, path, wish).await? {
+                Found::File(resource, file) => (resource, file),
+                Found::Directory => {
+                    let url = location.directory_url(&path.relative, query);
+                    return Err(StaticError::RedirectToDirectory(url));
+                }
+            },
+        };
+        let form = resource
+            .choose(&wish.accepted)
+            .ok_or(StaticError::NotAcceptable)?;
+        self.respond(form, file, wish)
+    }
+
+    /// The file from memory, with its large form opened if it is needed. `None`: the disk
+    /// has to be asked.
+    async fn recall(
+        &self,
+        location: &Location,
+        name: &str,
+        wish: &Wish,
+    ) -> Result<Option<(Arc<Resource>, Option<File>)>, StaticError> {
+        let memory = &self.shared.memory;
+        let resource = match memory.recall(location.index(), name, Instant::now()) {
+            Recalled::True(Some(resource)) => resource,
+            Recalled::True(None) => return Err(StaticError::NotFound),
+            Recalled::Nothing => return Ok(None),
+        };
+        match resource.choose(&wish.accepted) {
+            Some(form) if form.bytes.is_none() && wish.needs_bytes(form) => {
+                let (shared, location) = (Arc::clone(&self.shared), location.clone());
+                let form = Arc::clone(form);
+                let reopen = move || shared.disk.reopen(&location, &form);
+                let file = self.pool.run(reopen).await;
+                Ok(file.map(|file| (resource, Some(file))))
+            }
+            _ => Ok(Some((resource, None))),
+        }
+    }
+
+    /// Looks at the disk, and remembers what is there.
+    async fn look(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        wish: &Wish,
+    ) -> Result<Found, StaticError> {
+        let shared = Arc::clone(&self.shared);
+        let (location, path, accepted) = (location.clone(), path.clone(), wish.accepted);
+        let look = {
+            let (location, path) = (location.clone(), path.clone());
+            move || shared.look(&location, &path, &accepted)
+        };
+        let found = self.pool.run(look).await?;
+        if let Found::File(resource, _) = &found
+            && resource.is_settled
+            && resource.missing_codings().next().is_some()
+        {
+            let (shared, resource) = (Arc::clone(&self.shared), Arc::clone(resource));
+            let name = path.file_name().into_owned();
+            self.background
+                .submit(move || shared.compress(&location, &name, resource));
+        }
+        Ok(found)
+    }
+
+    /// Steps 4 to 7.
+    fn respond(
+        &self,
+        form: &Representation,
+        file: Option<File>,
+        wish: &Wish,
+    ) -> Result<Response<Content>, StaticError> {
+        match wish.conditions.evaluate(&form.validators) {
+            Verdict::Send => {}
+            Verdict::NotModified => {
+                return Ok(headers::not_modified(form).map(|()| Content::Empty));
+            }
+            Verdict::Failed => return Err(StaticError::PreconditionFailed),
+        }
+        if !wish.with_body {
+            return Ok(headers::whole(form).map(|()| Content::Empty));
+        }
+        let bodies = match (&form.bytes, file) {
+            (Some(bytes), _) => Bodies::Bytes(bytes.clone()),
+            (None, Some(file)) => Bodies::File(file, self.pool.clone()),
+            // It was needed a moment ago, when its form was chosen by the same rules.
+            (None, None) => return Err(StaticError::NotFound),
+        };
+        match wish.select(form) {
+            Selection::Whole => {
+                let content = bodies.into_content(0, form.length);
+                Ok(headers::whole(form).map(|()| content))
+            }
+            Selection::Unsatisfiable => Err(StaticError::RangeNotSatisfiable {
+                length: form.length,
+            }),
+            Selection::Parts(ranges) => match ranges.as_slice() {
+                [range] => {
+                    let content = bodies.into_content(range.start, range.end - range.start);
+                    Ok(headers::part(form, range).map(|()| content))
+                }
+                ranges => {
+                    let (multipart, boundary) = Multipart::new(form, ranges, bodies);
+                    let head = headers::parts(form, multipart.length(), &boundary);
+                    Ok(head.map(|()| Content::Parts(multipart)))
+                }
+            },
         }
     }
 }
 
-/// Steps 2 to 5, on a thread that may block. `None`: a directory asked for as a file.
-fn respond(
-    dir: &Path,
-    path: &FilePath,
-    conditions: &Conditions,
-    with_body: bool,
-) -> Result<Option<Response<Payload>>, StaticError> {
-    let Some(opened) = open::open(dir, path)? else {
-        return Ok(None);
-    };
-    let validators = Validators::of(&opened.metadata);
-    match conditions.evaluate(&validators) {
-        Verdict::Send => {}
-        Verdict::NotModified => return Ok(Some(headers::not_modified(&validators))),
-        Verdict::Failed => return Err(StaticError::PreconditionFailed),
+impl Wish {
+    fn needs_bytes(&self, form: &Representation) -> bool {
+        self.with_body && self.conditions.evaluate(&form.validators) == Verdict::Send
     }
-    let length = opened.metadata.len();
-    let payload = match with_body {
-        true => Payload::read(opened.file, 0, length).map_err(StaticError::Io)?,
-        false => Payload::Empty,
-    };
-    let response = headers::full(&opened.name, &validators, length, payload);
-    Ok(Some(response))
+
+    /// RFC 9110 §14.2: for GET alone, and after the conditions.
+    fn select(&self, form: &Representation) -> Selection {
+        match &self.range {
+            Some(range) if self.conditions.allow_range(&form.validators) => {
+                range::select(range.as_bytes(), form.length)
+            }
+            _ => Selection::Whole,
+        }
+    }
+}
+
+impl Shared {
+    fn look(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        accepted: &Accepted,
+    ) -> Result<Found, StaticError> {
+        let (index, name) = (location.index(), path.file_name());
+        // Before the disk is asked: what changes afterwards is seen that much later at most.
+        let now = Instant::now();
+        let known = self.memory.latest(index, &name);
+        let found = self.disk.find(location, path, known, accepted);
+        match &found {
+            Ok(Found::File(resource, _)) => {
+                let resource = Arc::clone(resource);
+                self.memory.keep(index, &name, Some(resource), now);
+            }
+            // In other locations such names are what strangers guess, not worth a place.
+            Err(StaticError::NotFound) if *location.missing() != Missing::Refuse => {
+                self.memory.keep(index, &name, None, now);
+            }
+            _ => self.memory.forget(index, &name),
+        }
+        found
+    }
+
+    /// Adds the encoded forms that are missing to what is remembered.
+    fn compress(&self, location: &Location, name: &str, mut resource: Arc<Resource>) {
+        if !self.memory.remembers(location.index(), name, &resource) {
+            return;
+        }
+        if !self.memory.remembers(location.index(), name, &resource) {
+            return;
+        }
+        let Some(bytes) = self.disk.read(location, &resource.identity) else {
+            return;
+        };
+        let codings: Vec<_> = resource.missing_codings().collect();
+        for coding in codings {
+            let encoded = compress::encode(&bytes, coding).map(Bytes::from);
+            let more = Arc::new(resource.with_encoded(coding, encoded));
+            self.memory
+                .replace(location.index(), name, &resource, Arc::clone(&more));
+            resource = more;
+        }
+    }
+}
+
+impl Bodies {
+    fn into_content(self, offset: u64, length: u64) -> Content {
+        match self {
+            _ if length == 0 => Content::Empty,
+            Self::Bytes(bytes) => {
+                let (start, end) = (offset as usize, (offset + length) as usize);
+                Content::Bytes(bytes.slice(start..end))
+            }
+            Self::File(file, pool) => Content::File(FileBody::new(file, offset, length, pool)),
+        }
+    }
+}
+
+/// Whether a person wants to see this path in a browser, so that a single-page application
+/// answers. A missing script or picture stays missing: an HTML page in its place would be
+/// the harder mistake to find.
+fn is_page(path: &FilePath, headers: &HeaderMap) -> bool {
+    let has_extension = path
+        .relative
+        .rsplit('/')
+        .next()
+        .is_some_and(|name| name.contains('.'));
+    let accept = headers.get(http::header::ACCEPT);
+    let wants_html = accept.is_some_and(|accept| {
+        let accept = accept.as_bytes().to_ascii_lowercase();
+        accept.windows(9).any(|part| part == b"text/html")
+    });
+    !has_extension || wants_html
 }
 
 #[cfg(test)]

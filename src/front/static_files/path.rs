@@ -4,12 +4,15 @@
 //! what it reaches. Decoding happens once: `%252e` is the name `%2e`. Whether the file
 //! exists is the next step's question.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::StaticError;
+use crate::config::{Missing, StaticLocation};
 
 /// The directories that are served, by the prefix of the paths that belong to them.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,10 @@ pub struct Location {
     /// Decoded, without a slash at its end: `/static`. Empty: every path.
     prefix: String,
     dir: PathBuf,
+    /// Its place among the others.
+    index: usize,
+    missing: Missing,
+    max_age: Option<Duration>,
 }
 
 /// A location that cannot be served as asked.
@@ -52,23 +59,24 @@ pub(super) struct FilePath {
 }
 
 impl Locations {
-    /// Takes prefixes, literally and not percent-encoded, with their directories.
+    /// Takes prefixes as the settings have them: literally, not percent-encoded.
     ///
     /// # Errors
     /// [`LocationError`] for a prefix that no path can have, or that is there twice.
-    pub fn new(
-        locations: impl IntoIterator<Item = (String, PathBuf)>,
-    ) -> Result<Self, LocationError> {
+    pub fn new(locations: impl IntoIterator<Item = StaticLocation>) -> Result<Self, LocationError> {
         let mut locations = locations
             .into_iter()
-            .map(|(prefix, dir)| Location::new(prefix, dir))
+            .map(Location::new)
             .collect::<Result<Vec<_>, _>>()?;
         locations.sort_by_key(|location| Reverse(location.prefix.len()));
-        for (index, location) in locations.iter().enumerate() {
-            let before = &locations[..index];
+        for index in 0..locations.len() {
+            let (before, [location, ..]) = locations.split_at_mut(index) else {
+                break;
+            };
             if before.iter().any(|other| other.prefix == location.prefix) {
                 return Err(LocationError::Twice(location.prefix.clone()));
             }
+            location.index = index;
         }
         Ok(Self { locations })
     }
@@ -91,7 +99,8 @@ impl Locations {
 }
 
 impl Location {
-    fn new(prefix: String, dir: PathBuf) -> Result<Self, LocationError> {
+    fn new(location: StaticLocation) -> Result<Self, LocationError> {
+        let prefix = location.prefix;
         if !prefix.starts_with('/') {
             return Err(LocationError::NotAbsolute(prefix));
         }
@@ -103,8 +112,13 @@ impl Location {
         if !trimmed.split('/').skip(1).all(is_plain) {
             return Err(LocationError::Unreachable(prefix));
         }
-        let prefix = trimmed.to_owned();
-        Ok(Self { prefix, dir })
+        Ok(Self {
+            prefix: trimmed.to_owned(),
+            dir: location.dir,
+            index: 0,
+            missing: location.missing,
+            max_age: location.max_age,
+        })
     }
 
     /// The decoded prefix, without a slash at its end; empty if every path belongs here.
@@ -115,6 +129,21 @@ impl Location {
     /// The directory that is served.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Its place among the locations.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What answers where there is no file.
+    pub(super) fn missing(&self) -> &Missing {
+        &self.missing
+    }
+
+    /// How long clients may use a file without asking; `None` for what suits its type.
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        self.max_age
     }
 
     /// Compares byte by byte while decoding, without allocating: most paths are not ours.
@@ -152,13 +181,18 @@ impl Location {
 
 impl FilePath {
     /// Decodes what [`Locations::find`] left of the path, without a query.
-    pub(super) fn decode(raw: &str) -> Result<Self, StaticError> {
+    /// `hidden` files, such as `.env` and `settings.py`, are found only on demand.
+    pub(super) fn decode(raw: &str, hidden: bool) -> Result<Self, StaticError> {
         let decoded = decode(raw)?;
         let is_directory = decoded.ends_with('/');
         let mut relative = String::with_capacity(decoded.len());
         // Empty names are skipped, as nginx does by default (`merge_slashes`).
         for name in decoded.split('/').filter(|name| !name.is_empty()) {
-            if is_hidden(name) || name.contains('\\') {
+            let is_refused = match hidden {
+                true => matches!(name, "." | ".."),
+                false => is_hidden(name),
+            };
+            if is_refused || name.contains('\\') {
                 return Err(StaticError::NotFound);
             }
             if !relative.is_empty() {
@@ -166,13 +200,37 @@ impl FilePath {
             }
             relative.push_str(name);
         }
-        if is_private(&relative) {
+        if !hidden && is_private(&relative) {
             return Err(StaticError::NotFound);
         }
         Ok(Self {
             relative,
             is_directory,
         })
+    }
+
+    /// A file that the settings name.
+    pub(super) fn of_file(relative: &str) -> Self {
+        Self {
+            relative: relative.to_owned(),
+            is_directory: false,
+        }
+    }
+
+    /// The name of the file that is meant: of a directory, its index.
+    pub(super) fn file_name(&self) -> Cow<'_, str> {
+        match self.is_directory {
+            true => Cow::Owned(self.index_name()),
+            false => Cow::Borrowed(&self.relative),
+        }
+    }
+
+    /// The name of the index, if this is a directory.
+    pub(super) fn index_name(&self) -> String {
+        match self.relative.as_str() {
+            "" => INDEX.to_owned(),
+            relative => format!("{relative}/{INDEX}"),
+        }
     }
 }
 
@@ -221,6 +279,8 @@ fn is_private(relative: &str) -> bool {
         .any(|private| extension.eq_ignore_ascii_case(private))
 }
 
+const INDEX: &str = "index.html";
+
 const PRIVATE_EXTENSIONS: [&str; 3] = ["py", "pyc", "sqlite3"];
 
 /// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
@@ -247,11 +307,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn locations() -> Locations {
-        let pair = |prefix: &str, dir: &str| (prefix.to_owned(), PathBuf::from(dir));
         Locations::new([
-            pair("/static", "/srv/static"),
-            pair("/static/admin/", "/srv/admin"),
-            pair("/my files", "/srv/files"),
+            StaticLocation::new("/static", "/srv/static"),
+            StaticLocation::new("/static/admin/", "/srv/admin"),
+            StaticLocation::new("/my files", "/srv/files"),
         ])
         .unwrap()
     }
@@ -295,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_root_as_a_prefix_takes_every_path() {
-        let locations = Locations::new([("/".to_owned(), PathBuf::from("/srv"))]).unwrap();
+        let locations = Locations::new([StaticLocation::new("/", "/srv")]).unwrap();
         for path in ["/", "/a/b", "/?q"] {
             let (location, rest) = locations.find(path).unwrap();
             assert_eq!((location.prefix(), rest), ("", path));
@@ -306,7 +365,7 @@ mod tests {
     #[test]
     fn a_prefix_that_no_request_can_have_is_refused() {
         let try_one = |prefix: &str| {
-            Locations::new([(prefix.to_owned(), PathBuf::new())])
+            Locations::new([StaticLocation::new(prefix, "")])
                 .unwrap_err()
                 .to_string()
         };
@@ -316,8 +375,8 @@ mod tests {
             assert!(try_one(prefix).contains("no empty"), "{prefix}");
         }
         let twice = Locations::new([
-            ("/a".to_owned(), PathBuf::new()),
-            ("/a/".to_owned(), PathBuf::new()),
+            StaticLocation::new("/a", ""),
+            StaticLocation::new("/a/", ""),
         ]);
         assert_eq!(twice.unwrap_err(), LocationError::Twice("/a".to_owned()));
     }
@@ -354,7 +413,7 @@ mod tests {
             ("/db.sqlite3", None),
             ("/py", Some(("py", false))),
         ] {
-            let decoded = FilePath::decode(raw).ok();
+            let decoded = FilePath::decode(raw, false).ok();
             let expected = expected.map(|(relative, is_directory)| FilePath {
                 relative: relative.to_owned(),
                 is_directory,
@@ -364,9 +423,19 @@ mod tests {
     }
 
     #[test]
+    fn hidden_files_are_found_on_demand_and_dots_never() {
+        let decode = |raw| FilePath::decode(raw, true).map(|path| path.relative).ok();
+        assert_eq!(decode("/.env").as_deref(), Some(".env"));
+        assert_eq!(decode("/a.py").as_deref(), Some("a.py"));
+        for raw in ["/..", "/a/./b", "/%2e%2e/x"] {
+            assert_eq!(decode(raw), None);
+        }
+    }
+
+    #[test]
     fn a_zero_byte_or_a_bad_escape_is_the_clients_mistake() {
         for raw in ["/a%00", "/.%00./", "/%", "/%4", "/%zz", "/%+1", "/%é"] {
-            let outcome = FilePath::decode(raw);
+            let outcome = FilePath::decode(raw, false);
             assert!(matches!(outcome, Err(StaticError::BadPath(_))), "{raw}");
         }
     }
@@ -390,7 +459,7 @@ mod tests {
             url("/my%20files", "\r\né", None),
             "/my%20files/%0D%0A%C3%A9/"
         );
-        let all = Locations::new([("/".to_owned(), PathBuf::new())]).unwrap();
+        let all = Locations::new([StaticLocation::new("/", "")]).unwrap();
         let (location, _) = all.find("/evil.com").unwrap();
         assert_eq!(location.directory_url("evil.com", None), "/evil.com/");
     }
@@ -420,7 +489,8 @@ mod tests {
             if let Some((_, rest)) = locations.find(&raw) {
                 prop_assert!(raw.ends_with(rest));
             }
-            if let Ok(path) = FilePath::decode(&raw) {
+            for path in [false, true].map(|hidden| FilePath::decode(&raw, hidden)) {
+                let Ok(path) = path else { continue };
                 for name in path.relative.split('/') {
                     prop_assert!(!matches!(name, "." | ".."));
                     prop_assert!(!name.contains(['\\', '\0']));
@@ -444,7 +514,7 @@ mod tests {
             let locations = locations();
             let reach = |path: &str| {
                 let (location, rest) = locations.find(path)?;
-                Some((location.clone(), FilePath::decode(rest).ok()))
+                Some((location.clone(), FilePath::decode(rest, false).ok()))
             };
             prop_assert_eq!(reach(&path), reach(&encoded));
         }

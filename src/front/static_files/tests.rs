@@ -12,22 +12,33 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::*;
+use crate::config::StaticLocation;
 
 struct Site {
     dir: tempfile::TempDir,
-    locations: Locations,
-    pool: FilePool,
+    files: StaticFiles,
 }
 
 impl Site {
+    /// Nothing is taken from memory without a look at the disk.
     fn new() -> Self {
+        let settings = StaticSettings {
+            check: Duration::ZERO,
+            ..StaticSettings::default()
+        };
+        Self::with(settings, |_| {})
+    }
+
+    fn with(settings: StaticSettings, change: impl FnOnce(&mut StaticLocation)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("static/docs/deep")).unwrap();
         fs::write(dir.path().join("secret.txt"), "outside").unwrap();
+        let mut location = StaticLocation::new("/static", dir.path().join("static"));
+        change(&mut location);
+        let locations = Locations::new([location]).unwrap();
         let site = Self {
-            locations: Locations::new([("/static".into(), dir.path().join("static"))]).unwrap(),
+            files: StaticFiles::new(locations, settings, FilePool::new(2)),
             dir,
-            pool: FilePool::new(2),
         };
         site.write("style.css", b"body {}");
         site.write("docs/index.html", b"<p>index");
@@ -52,8 +63,8 @@ impl Site {
             .iter()
             .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let (location, rest) = self.locations.find(path).expect("belongs to the location");
-        serve(location, rest, &method, &headers, &self.pool).await
+        let (location, rest) = self.files.find(path).expect("belongs to the location");
+        self.files.serve(location, rest, &method, &headers).await
     }
 
     async fn get(&self, path: &str) -> Result<Response<Content>, StaticError> {
@@ -66,6 +77,7 @@ async fn read(content: Content) -> io::Result<Vec<u8>> {
         Content::Empty => Ok(Vec::new()),
         Content::Bytes(bytes) => Ok(bytes.to_vec()),
         Content::File(body) => Ok(body.collect().await?.to_bytes().to_vec()),
+        Content::Parts(body) => Ok(body.collect().await?.to_bytes().to_vec()),
     }
 }
 

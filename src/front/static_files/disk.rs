@@ -1,0 +1,344 @@
+//! Step 2: from a name to a [`Resource`]: opened beneath the root, looked at, small ones read.
+//!
+//! Blocking; runs on the [`FilePool`](crate::front::file_pool::FilePool). The directory is
+//! opened anew each time, so one that was replaced (a deployment that turns a link) is seen
+//! at once. What lies neither in it nor in a declared directory does not exist.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use rustix::io::Errno;
+
+use super::StaticError;
+use super::conditional::Validators;
+use super::freshness::{self, Manifest};
+use super::headers::{self, Facts};
+use super::negotiate::{Accepted, Coding};
+use super::path::{FilePath, Location};
+use super::resource::{Representation, Resource, Stamp};
+use crate::config::{Immutable, StaticSettings};
+use crate::front::file_source::read_block;
+use crate::os::files::Root;
+
+/// What all locations share on the way to the disk.
+#[derive(Debug)]
+pub(super) struct Disk {
+    settings: StaticSettings,
+    /// Into which links may lead: the locations themselves, and what the settings add.
+    declared: Vec<PathBuf>,
+    /// Django's manifest of each location, with the state in which it was read.
+    manifests: Vec<Mutex<Option<(Stamp, Arc<Manifest>)>>>,
+}
+
+/// What there is under a name.
+pub(super) enum Found {
+    /// A file, and the form of it that the client gets, opened if its bytes are not in memory.
+    File(Arc<Resource>, Option<File>),
+    /// A directory with an index, asked for without the slash that makes relative links in
+    /// the index right.
+    Directory,
+}
+
+/// A regular file, and what was true of it when it was opened.
+struct Opened {
+    file: File,
+    metadata: Metadata,
+    stamp: Stamp,
+}
+
+impl Disk {
+    pub(super) fn new<'a>(
+        locations: impl Iterator<Item = &'a Location>,
+        settings: StaticSettings,
+    ) -> Self {
+        let dirs: Vec<_> = locations.map(|at| at.dir().to_owned()).collect();
+        Self {
+            manifests: dirs.iter().map(|_| Mutex::default()).collect(),
+            declared: [&dirs[..], &settings.links[..]].concat(),
+            settings,
+        }
+    }
+
+    /// Looks for `path`. What is `known` of it already is used again if it still is true.
+    pub(super) fn find(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        known: Option<Arc<Resource>>,
+        accepted: &Accepted,
+    ) -> Result<Found, StaticError> {
+        let root = self.root(location)?;
+        let name = path.file_name();
+        let original = match open(&root, &name) {
+            Err(StaticError::NotFound) if is_directory(&root, path) => {
+                open(&root, &path.index_name())?;
+                return Ok(Found::Directory);
+            }
+            outcome => outcome?,
+        };
+        let neighbours = neighbours(&root, &name, &original);
+        let manifest = self.manifest(location, &root);
+        let essence = headers::essence(&name);
+        let cache_control = freshness::cache_control(
+            &name,
+            essence == "text/html",
+            location.max_age(),
+            self.settings.immutable,
+            &manifest,
+        );
+        let resource = match known {
+            Some(known) if still_stands(&known, &original, &neighbours, &cache_control) => known,
+            _ => Arc::new(self.resource(&name, &original, &neighbours, &cache_control)?),
+        };
+        let file = resource
+            .choose(accepted)
+            .filter(|form| form.bytes.is_none())
+            .and_then(|form| {
+                let opened = neighbours.into_iter().flatten().chain([original]);
+                let mut opened = opened.filter(|opened| opened.stamp == form.stamp);
+                Some(opened.next()?.file)
+            });
+        Ok(Found::File(resource, file))
+    }
+
+    /// Opens a file whose state is known. `None`: it has changed, or gone.
+    pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<File> {
+        let root = self.root(location).ok()?;
+        let opened = open(&root, &form.name).ok()?;
+        (opened.stamp == form.stamp).then_some(opened.file)
+    }
+
+    /// All bytes of a form, if they still are those of its state.
+    pub(super) fn read(&self, location: &Location, form: &Representation) -> Option<Bytes> {
+        if let Some(bytes) = &form.bytes {
+            return Some(bytes.clone());
+        }
+        let file = self.reopen(location, form)?;
+        let bytes = read_block(&file, 0, usize::try_from(form.length).ok()?).ok()?;
+        (Stamp::of(&file.metadata().ok()?) == form.stamp).then_some(bytes)
+    }
+
+    fn root<'a>(&'a self, location: &'a Location) -> Result<Root<'a>, StaticError> {
+        Root::open(location.dir(), &self.declared).map_err(refusal)
+    }
+
+    fn resource(
+        &self,
+        name: &str,
+        original: &Opened,
+        neighbours: &[Option<Opened>; 3],
+        cache_control: &HeaderValue,
+    ) -> Result<Resource, StaticError> {
+        let now = SystemTime::now();
+        let compressible = self.compressible(name, original, neighbours);
+        let is_negotiated = compressible.contains(&true) || neighbours.iter().any(Option::is_some);
+        let form = |opened: &Opened, coding: Option<Coding>| {
+            let mut validators = Validators::of(&opened.metadata);
+            if let Some(coding) = coding {
+                validators = validators.for_coding(coding);
+            }
+            let length = opened.metadata.len();
+            let facts = Facts {
+                content_type: headers::content_type(name),
+                cache_control,
+                validators: &validators,
+                length,
+                coding,
+                is_negotiated,
+            };
+            Ok(Arc::new(Representation {
+                name: format!("{name}{}", coding.map_or("", Coding::suffix)),
+                stamp: opened.stamp,
+                headers: facts.fields(),
+                validators,
+                length,
+                bytes: opened.read_if_small().map_err(StaticError::Io)?,
+            }))
+        };
+        let mut encoded = [None, None, None];
+        for coding in Coding::ALL {
+            if let Some(opened) = &neighbours[coding.index()] {
+                encoded[coding.index()] = Some(form(opened, Some(coding))?);
+            }
+        }
+        let mut all = neighbours.iter().flatten().chain([original]);
+        Ok(Resource {
+            identity: form(original, None)?,
+            encoded,
+            is_settled: all.all(|opened| opened.stamp.is_settled(now)),
+            compressible,
+        })
+    }
+
+    /// Which forms compression may add: those that the settings want, where they pay and no
+    /// neighbour is there. They are kept in memory, so without that there are none.
+    fn compressible(
+        &self,
+        name: &str,
+        original: &Opened,
+        neighbours: &[Option<Opened>; 3],
+    ) -> [bool; 3] {
+        let pays = self.settings.cache > 0
+            && headers::is_compressible(headers::essence(name))
+            && (LEAST_TO_COMPRESS..=MOST_TO_COMPRESS).contains(&original.metadata.len())
+            && neighbours.iter().all(Option::is_none);
+        let mut compressible = [false; 3];
+        compressible[Coding::Brotli.index()] = pays && self.settings.brotli;
+        compressible[Coding::Gzip.index()] = pays && self.settings.gzip;
+        compressible
+    }
+
+    /// Django's manifest of the location, read again when it has changed.
+    fn manifest(&self, location: &Location, root: &Root<'_>) -> Arc<Manifest> {
+        let opened = match self.settings.immutable {
+            Immutable::No => None,
+            _ => open(root, Manifest::NAME).ok(),
+        };
+        let (Some(opened), Some(kept)) = (opened, self.manifests.get(location.index())) else {
+            return Arc::default();
+        };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((stamp, manifest)) if *stamp == opened.stamp => Arc::clone(manifest),
+            _ => {
+                let text = match usize::try_from(opened.metadata.len()) {
+                    Ok(length) if length <= LONGEST_MANIFEST => read_block(&opened.file, 0, length),
+                    _ => Ok(Bytes::new()),
+                };
+                // Unreadable, or shorter than a moment ago: the next look will tell.
+                let Ok(text) = text else {
+                    return Arc::default();
+                };
+                let manifest = Arc::new(Manifest::parse(&text));
+                if opened.stamp.is_settled(SystemTime::now()) {
+                    *kept = Some((opened.stamp, Arc::clone(&manifest)));
+                }
+                manifest
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// The bytes of a small file, if they are those of one state.
+    fn read_if_small(&self) -> io::Result<Option<Bytes>> {
+        let Some(length) = usize::try_from(self.metadata.len())
+            .ok()
+            .filter(|&length| length <= SMALL)
+        else {
+            return Ok(None);
+        };
+        let bytes = read_block(&self.file, 0, length)?;
+        let is_one_state = Stamp::of(&self.file.metadata()?) == self.stamp;
+        Ok(is_one_state.then_some(bytes))
+    }
+}
+
+/// Whether what is known was read in the same state as what is there now.
+fn still_stands(
+    known: &Resource,
+    original: &Opened,
+    neighbours: &[Option<Opened>; 3],
+    cache_control: &HeaderValue,
+) -> bool {
+    let is_same = |form: &Representation, opened: &Opened| form.stamp == opened.stamp;
+    known.is_settled
+        && is_same(&known.identity, original)
+        && known.identity.headers.get(http::header::CACHE_CONTROL) == Some(cache_control)
+        && Coding::ALL.into_iter().all(|coding| {
+            match (&known.encoded[coding.index()], &neighbours[coding.index()]) {
+                (Some(form), Some(opened)) => is_same(form, opened),
+                // Compressed by us, from the same state of the original.
+                (Some(form), None) => is_same(form, original),
+                (None, there) => there.is_none(),
+            }
+        })
+}
+
+fn open(root: &Root<'_>, name: &str) -> Result<Opened, StaticError> {
+    let file = root.open_file(Path::new(name)).map_err(refusal)?;
+    let metadata = file.metadata().map_err(StaticError::Io)?;
+    // FIFOs, devices, sockets and directories have nothing that could be sent.
+    if !metadata.is_file() {
+        return Err(StaticError::NotFound);
+    }
+    Ok(Opened {
+        stamp: Stamp::of(&metadata),
+        file,
+        metadata,
+    })
+}
+
+fn is_directory(root: &Root<'_>, path: &FilePath) -> bool {
+    let opened = || {
+        root.open_file(Path::new(&path.relative))
+            .ok()?
+            .metadata()
+            .ok()
+    };
+    !path.is_directory && opened().is_some_and(|metadata| metadata.is_dir())
+}
+
+/// The encoded forms beside a file that are not older than it.
+fn neighbours(root: &Root<'_>, name: &str, original: &Opened) -> [Option<Opened>; 3] {
+    if original.metadata.len() == 0 || headers::is_packed(headers::essence(name)) {
+        return [None, None, None];
+    }
+    Coding::ALL.map(|coding| {
+        let opened = open(root, &format!("{name}{}", coding.suffix())).ok()?;
+        opened
+            .stamp
+            .is_up_to_date_with(&original.stamp)
+            .then_some(opened)
+    })
+}
+
+fn refusal(error: io::Error) -> StaticError {
+    match Errno::from_io_error(&error) {
+        // XDEV: it leads outside. NXIO: a socket, or a device without a driver.
+        Some(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::NAMETOOLONG
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::NXIO
+            | Errno::NODEV,
+        ) => StaticError::NotFound,
+        Some(Errno::ACCESS | Errno::PERM) => StaticError::Forbidden,
+        _ => StaticError::Io(error),
+    }
+}
+
+/// Up to here a file is read whole at once, and kept. Larger ones go by the kernel, which
+/// costs no memory here and no more CPU.
+const SMALL: usize = 64 * 1024;
+
+/// What fits into one packet with its head gains nothing from being smaller.
+const LEAST_TO_COMPRESS: u64 = 512;
+
+/// The largest bundles of scripts. Brotli takes a tenth of a second for so much.
+const MOST_TO_COMPRESS: u64 = 4 << 20;
+
+/// A hundred thousand files.
+const LONGEST_MANIFEST: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By error number, because root, who runs some test suites, may read everything.
+    #[test]
+    fn what_the_kernel_refuses_is_told_apart() {
+        let refused = |errno: Errno| refusal(errno.into());
+        assert!(matches!(refused(Errno::ACCESS), StaticError::Forbidden));
+        assert!(matches!(refused(Errno::NOENT), StaticError::NotFound));
+        assert!(matches!(refused(Errno::MFILE), StaticError::Io(_)));
+        assert!(matches!(refused(Errno::IO), StaticError::Io(_)));
+    }
+}

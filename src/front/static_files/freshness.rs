@@ -1,0 +1,203 @@
+//! What `Cache-Control` says about a file: how long a client may use it without asking.
+//!
+//! A name with a hash of the content in it always stands for the same content, so it may be
+//! kept for good. Such names are found in Django's `staticfiles.json`, and by their look.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::config::Immutable;
+
+/// The names that `ManifestStaticFilesStorage` gave to files when it collected them.
+#[derive(Debug, Default)]
+pub(super) struct Manifest {
+    hashed: HashSet<String>,
+}
+
+impl Manifest {
+    /// Where Django writes it, below the location's directory.
+    pub(super) const NAME: &str = "staticfiles.json";
+
+    /// Reads it: `{"paths": {"css/base.css": "css/base.27e20196a850.css"}, …}`. What is
+    /// something else lists nothing.
+    pub(super) fn parse(text: &[u8]) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Written {
+            paths: std::collections::HashMap<String, String>,
+        }
+        let written = serde_json::from_slice::<Written>(text);
+        let paths = written.map(|written| written.paths).unwrap_or_default();
+        let hashed = paths
+            .into_iter()
+            .filter(|(name, hashed)| name != hashed)
+            .map(|(_, hashed)| hashed)
+            .collect();
+        Self { hashed }
+    }
+}
+
+/// The value of `Cache-Control` for the file called `name`.
+pub(super) fn cache_control(
+    name: &str,
+    is_html: bool,
+    max_age: Option<Duration>,
+    rule: Immutable,
+    manifest: &Manifest,
+) -> HeaderValue {
+    let is_immutable = match rule {
+        Immutable::Auto => manifest.hashed.contains(name) || has_hash(name),
+        Immutable::Manifest => manifest.hashed.contains(name),
+        Immutable::No => false,
+    };
+    if is_immutable {
+        // RFC 8246. A year is what stands for good in caches.
+        return HeaderValue::from_static("public, max-age=31536000, immutable");
+    }
+    let max_age = max_age.unwrap_or(match is_html {
+        // A page names the scripts of its release, whose old ones may be gone.
+        true => Duration::ZERO,
+        false => DEFAULT_MAX_AGE,
+    });
+    match max_age.as_secs() {
+        0 => HeaderValue::from_static("no-cache"),
+        seconds => {
+            HeaderValue::try_from(format!("public, max-age={seconds}")).expect("letters and digits")
+        }
+    }
+}
+
+/// Whether the name looks as if a build tool had put a hash of the content into it:
+/// `base.27e20196a850.css` (Django), `main.0a1b2c3d.chunk.js` (Webpack),
+/// `index-BfX3k2aQ.js` (Vite), `0123456789abcdef0123.js`.
+pub(super) fn has_hash(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let Some((stem, extension)) = file.rsplit_once('.') else {
+        return false;
+    };
+    if stem.is_empty() || extension.is_empty() {
+        return false;
+    }
+    let mut parts = stem.split(['.', '-']).enumerate();
+    parts.any(|(at, part)| is_hex_hash(part, at == 0)) || has_base64_hash(stem)
+}
+
+/// Some digits and some letters of lower-case hexadecimal: neither a date nor a word.
+fn is_hex_hash(part: &str, is_whole_name: bool) -> bool {
+    let least = if is_whole_name { 16 } else { 8 };
+    (least..=64).contains(&part.len())
+        && part
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && part.bytes().any(|byte| byte.is_ascii_digit())
+        && part.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// Rollup's eight characters of base64url behind a dash. Only such as no person would
+/// write: with a digit, and a capital behind something else than a capital.
+fn has_base64_hash(stem: &str) -> bool {
+    let stem = stem.as_bytes();
+    let Some(at) = stem.len().checked_sub(HASH + 1).filter(|&at| at > 0) else {
+        return false;
+    };
+    let (dash, hash) = (stem[at], &stem[at + 1..]);
+    dash == b'-'
+        && hash
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && hash.iter().any(u8::is_ascii_digit)
+        && hash.iter().any(u8::is_ascii_lowercase)
+        && hash
+            .windows(2)
+            .any(|pair| !pair[0].is_ascii_uppercase() && pair[1].is_ascii_uppercase())
+}
+
+const HASH: usize = 8;
+
+/// Short enough that a new release is seen soon, long enough to spare a page its repeated
+/// questions; WhiteNoise's default.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_made_by_build_tools_are_told_from_names_made_by_people() {
+        for name in [
+            "css/base.27e20196a850.css",
+            "base.27e20196a850.min.css",
+            "main.0a1b2c3d.chunk.js",
+            "main.0123456789abcdef0123.js",
+            "page-0123456789abcdef.js",
+            "0123456789abcdef0123.js",
+            "assets/index-BfX3k2aQ.js",
+            "assets/index-a_B-3k2Q.css",
+        ] {
+            assert!(has_hash(name), "{name}");
+        }
+        for name in [
+            "style.css",
+            "jquery-3.7.1.min.js",
+            "report-20240101.pdf",
+            "my-document.pdf",
+            "IMG-Photo001.jpg",
+            "name-lowercas.js",
+            "cafe.deadbeef.css",
+            "facade12.css",
+            "27e20196a850",
+            ".27e20196a850",
+            "27e20196a850.css",
+            "27e20196a850/style.css",
+            "BfX3k2aQ.js",
+            "",
+            ".",
+            "a.",
+        ] {
+            assert!(!has_hash(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_manifest_names_what_never_changes() {
+        let manifest = Manifest::parse(
+            br#"{"paths": {"a.css": "a.custom.css", "same.css": "same.css"}, "version": "1.1"}"#,
+        );
+        let check = |name: &str, rule: Immutable, expected: &str| {
+            let is_html = name.ends_with("html");
+            let value = cache_control(name, is_html, None, rule, &manifest);
+            assert_eq!(value, expected, "{name} {rule:?}");
+        };
+        let forever = "public, max-age=31536000, immutable";
+        check("a.custom.css", Immutable::Auto, forever);
+        check("a.custom.css", Immutable::Manifest, forever);
+        check("a.custom.css", Immutable::No, "public, max-age=60");
+        check("a.css", Immutable::Auto, "public, max-age=60");
+        check("same.css", Immutable::Auto, "public, max-age=60");
+        check("b.27e20196a850.css", Immutable::Auto, forever);
+        check(
+            "b.27e20196a850.css",
+            Immutable::Manifest,
+            "public, max-age=60",
+        );
+        check("a.html", Immutable::Auto, "no-cache");
+        let set = |seconds| {
+            let age = Some(Duration::from_secs(seconds));
+            cache_control("a.html", true, age, Immutable::Auto, &manifest)
+        };
+        assert_eq!(set(0), "no-cache");
+        assert_eq!(set(5), "public, max-age=5");
+    }
+
+    proptest! {
+        #[test]
+        fn any_manifest_and_any_name_are_read_without_a_panic(
+            text in prop::collection::vec(any::<u8>(), 0..60), name in "\\PC{0,20}|[a-fA-F0-9.-]{0,30}"
+        ) {
+            Manifest::parse(&text);
+            has_hash(&name);
+        }
+    }
+}

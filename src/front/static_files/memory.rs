@@ -1,0 +1,370 @@
+//! What is kept of files between requests: bounded in bytes, and true for a while.
+//!
+//! An entry counts as true for as long as the settings say; then one request looks at the
+//! disk again, and the others go on with the entry meanwhile, but never for longer than as
+//! much time again. When there is no room, what was not used since the last time round
+//! goes first (the clock algorithm). Nothing here knows the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::resource::Resource;
+
+/// The memory of all locations.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: u64,
+    /// How long an entry counts as true.
+    valid: Duration,
+    kept: RwLock<Kept>,
+}
+
+/// What is remembered of a name.
+#[derive(Debug)]
+pub(super) enum Recalled {
+    /// This is there; `None`: nothing is.
+    True(Option<Arc<Resource>>),
+    /// Nothing, or nothing that still counts: the caller should look.
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By location, then by name.
+    entries: Vec<HashMap<Arc<str>, Entry>>,
+    /// All entries, the ones to be looked at first for eviction in front.
+    clock: VecDeque<(usize, Arc<str>)>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None`: there is no file of this name.
+    resource: Option<Arc<Resource>>,
+    checked: Instant,
+    /// Whether a request is on its way to look again.
+    is_being_checked: AtomicBool,
+    was_used: AtomicBool,
+    bytes: u64,
+}
+
+impl Memory {
+    pub(super) fn new(locations: usize, limit: u64, valid: Duration) -> Self {
+        let kept = Kept {
+            entries: (0..locations).map(|_| HashMap::new()).collect(),
+            ..Kept::default()
+        };
+        Self {
+            limit,
+            valid,
+            kept: RwLock::new(kept),
+        }
+    }
+
+    /// What is remembered of `name` in the location of this number.
+    pub(super) fn recall(&self, location: usize, name: &str, now: Instant) -> Recalled {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = kept.entries.get(location).and_then(|all| all.get(name)) else {
+            return Recalled::Nothing;
+        };
+        if !entry.was_used.load(Ordering::Relaxed) {
+            entry.was_used.store(true, Ordering::Relaxed);
+        }
+        let age = now.saturating_duration_since(entry.checked);
+        let is_true = age < self.valid
+            || age < self.valid * 2 && entry.is_being_checked.swap(true, Ordering::Relaxed);
+        match is_true {
+            true => Recalled::True(entry.resource.clone()),
+            false => Recalled::Nothing,
+        }
+    }
+
+    /// Remembers what was seen at `now` under a name; `None`: no file. What is too large for
+    /// the memory is not remembered.
+    pub(super) fn keep(
+        &self,
+        location: usize,
+        name: &str,
+        resource: Option<Arc<Resource>>,
+        now: Instant,
+    ) {
+        let bytes = cost(name, resource.as_deref());
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if bytes > self.limit {
+            kept.remove(location, name);
+            return;
+        }
+        kept.insert(location, name, resource, now, bytes);
+        kept.shrink(self.limit);
+    }
+
+    /// What was last seen under a name, however long ago.
+    pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.entries.get(location)?.get(name)?.resource.clone()
+    }
+
+    /// Whether this very resource is what is remembered under a name.
+    pub(super) fn remembers(&self, location: usize, name: &str, resource: &Arc<Resource>) -> bool {
+        self.latest(location, name)
+            .is_some_and(|kept| Arc::ptr_eq(&kept, resource))
+    }
+
+    /// Forgets a name.
+    pub(super) fn forget(&self, location: usize, name: &str) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(location, name);
+    }
+
+    /// Puts `new` in the place of `old`, if that is still what is remembered. What was
+    /// checked, and when, stays as it was.
+    pub(super) fn replace(
+        &self,
+        location: usize,
+        name: &str,
+        old: &Arc<Resource>,
+        new: Arc<Resource>,
+    ) {
+        let bytes = cost(name, Some(&new));
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = kept.entries.get(location).and_then(|all| all.get(name));
+        let Some(entry) = entry else { return };
+        let is_same = entry
+            .resource
+            .as_ref()
+            .is_some_and(|kept| Arc::ptr_eq(kept, old));
+        if is_same && bytes <= self.limit {
+            let checked = entry.checked;
+            kept.insert(location, name, Some(new), checked, bytes);
+            kept.shrink(self.limit);
+        }
+    }
+
+    /// Bytes that are in use.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.kept.read().unwrap().bytes
+    }
+}
+
+impl Kept {
+    fn insert(
+        &mut self,
+        location: usize,
+        name: &str,
+        resource: Option<Arc<Resource>>,
+        checked: Instant,
+        bytes: u64,
+    ) {
+        let Some(all) = self.entries.get_mut(location) else {
+            return;
+        };
+        let entry = Entry {
+            resource,
+            checked,
+            is_being_checked: AtomicBool::new(false),
+            // New ones have to prove themselves: a walk over many files, each asked for
+            // once, does not drive out those in use.
+            was_used: AtomicBool::new(false),
+            bytes,
+        };
+        self.bytes += bytes;
+        match all.get_mut(name) {
+            Some(place) => {
+                entry
+                    .was_used
+                    .store(place.was_used.load(Ordering::Relaxed), Ordering::Relaxed);
+                self.bytes -= place.bytes;
+                *place = entry;
+            }
+            None => {
+                let name: Arc<str> = Arc::from(name);
+                all.insert(Arc::clone(&name), entry);
+                self.clock.push_back((location, name));
+            }
+        }
+    }
+
+    fn remove(&mut self, location: usize, name: &str) {
+        let Some(entry) = self
+            .entries
+            .get_mut(location)
+            .and_then(|all| all.remove(name))
+        else {
+            return;
+        };
+        self.bytes -= entry.bytes;
+        // Rare (a file was deleted or grew), so a walk over all names is well spent.
+        self.clock
+            .retain(|(other, kept)| *other != location || **kept != *name);
+    }
+
+    /// Ends: every entry is passed over once at most.
+    fn shrink(&mut self, limit: u64) {
+        while self.bytes > limit {
+            let Some((location, name)) = self.clock.pop_front() else {
+                return;
+            };
+            let Some(all) = self.entries.get_mut(location) else {
+                continue;
+            };
+            let was_used = |entry: &Entry| entry.was_used.swap(false, Ordering::Relaxed);
+            if all.get(&name).is_some_and(was_used) {
+                self.clock.push_back((location, name));
+            } else if let Some(entry) = all.remove(&name) {
+                self.bytes -= entry.bytes;
+            }
+        }
+    }
+}
+
+/// Bytes that an entry takes: what it holds, its name twice, and its structures.
+fn cost(name: &str, resource: Option<&Resource>) -> u64 {
+    let forms = resource.map_or(0, |resource| {
+        resource
+            .forms()
+            .map(|form| FORM + form.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            .sum()
+    });
+    forms + ENTRY + 2 * name.len() as u64
+}
+
+/// Measured: an entry with its places in map and clock.
+const ENTRY: u64 = 256;
+
+/// Measured: a form with its ten header fields.
+const FORM: u64 = 1500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::static_files::conditional::Validators;
+    use crate::front::static_files::resource::{Representation, Stamp};
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use proptest::prelude::*;
+    use std::time::UNIX_EPOCH;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn resource(length: usize) -> Arc<Resource> {
+        let metadata = std::fs::metadata("/").unwrap();
+        Arc::new(Resource {
+            identity: Arc::new(Representation {
+                name: String::new(),
+                stamp: Stamp::of(&metadata),
+                validators: Validators {
+                    etag: String::new(),
+                    last_modified: UNIX_EPOCH,
+                },
+                headers: HeaderMap::new(),
+                length: length as u64,
+                bytes: Some(Bytes::from(vec![0; length])),
+            }),
+            encoded: [None, None, None],
+            is_settled: true,
+            compressible: [false; 3],
+        })
+    }
+
+    fn is_kept(memory: &Memory, name: &str, now: Instant) -> bool {
+        matches!(memory.recall(0, name, now), Recalled::True(Some(_)))
+    }
+
+    #[test]
+    fn an_entry_is_true_for_a_while_and_then_one_request_looks_again() {
+        let memory = Memory::new(1, 1 << 20, SECOND);
+        let start = Instant::now();
+        memory.keep(0, "a", Some(resource(1)), start);
+        assert!(is_kept(&memory, "a", start + SECOND / 2));
+        let late = start + SECOND;
+        assert!(matches!(memory.recall(0, "a", late), Recalled::Nothing));
+        assert!(is_kept(&memory, "a", late), "while the first one looks");
+        let too_late = start + SECOND * 2;
+        for _ in 0..2 {
+            let recalled = memory.recall(0, "a", too_late);
+            assert!(matches!(recalled, Recalled::Nothing));
+        }
+        memory.keep(0, "a", Some(resource(2)), too_late);
+        assert!(is_kept(&memory, "a", too_late));
+        assert!(matches!(memory.recall(0, "b", start), Recalled::Nothing));
+        memory.keep(0, "b", None, start);
+        assert!(matches!(memory.recall(0, "b", start), Recalled::True(None)));
+        assert!(matches!(memory.recall(0, "b", late), Recalled::Nothing));
+        memory.forget(0, "b");
+        assert!(matches!(memory.recall(0, "b", start), Recalled::Nothing));
+    }
+
+    #[test]
+    fn without_a_time_of_validity_every_request_looks() {
+        let memory = Memory::new(1, 1 << 20, Duration::ZERO);
+        let now = Instant::now();
+        memory.keep(0, "a", Some(resource(1)), now);
+        for _ in 0..2 {
+            assert!(matches!(memory.recall(0, "a", now), Recalled::Nothing));
+        }
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_goes() {
+        let memory = Memory::new(1, 200_000, SECOND);
+        let now = Instant::now();
+        memory.keep(0, "used", Some(resource(10_000)), now);
+        for number in 0..100 {
+            assert!(is_kept(&memory, "used", now), "{number}");
+            memory.keep(0, &number.to_string(), Some(resource(10_000)), now);
+            assert!(memory.bytes() <= 200_000);
+        }
+        assert!(!is_kept(&memory, "0", now));
+        memory.keep(0, "used", Some(resource(300_000)), now);
+        assert!(
+            !is_kept(&memory, "used", now),
+            "too large, and the old one is gone"
+        );
+    }
+
+    #[test]
+    fn a_form_that_came_too_late_replaces_nothing() {
+        let memory = Memory::new(1, 1 << 20, SECOND);
+        let now = Instant::now();
+        let (old, new) = (resource(1), resource(2));
+        memory.keep(0, "a", Some(Arc::clone(&old)), now);
+        memory.replace(0, "a", &new, resource(3));
+        let length = || match memory.recall(0, "a", now) {
+            Recalled::True(Some(resource)) => resource.identity.length,
+            _ => 0,
+        };
+        assert_eq!(length(), 1);
+        memory.replace(0, "a", &old, new);
+        assert_eq!(length(), 2);
+        memory.forget(0, "a");
+        memory.replace(0, "a", &old, resource(4));
+        assert_eq!(length(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_are_kept_right(
+            steps in prop::collection::vec((0..4, 0..12, 0usize..30_000), 0..80)
+        ) {
+            let memory = Memory::new(1, 100_000, SECOND);
+            let now = Instant::now();
+            for (what, name, length) in steps {
+                let name = format!("{name}");
+                match what {
+                    0 => memory.forget(0, &name),
+                    1 => drop(memory.recall(0, &name, now)),
+                    2 => memory.keep(0, &name, None, now),
+                    _ => memory.keep(0, &name, Some(resource(length)), now),
+                }
+                let kept = memory.kept.read().unwrap();
+                let sum: u64 = kept.entries[0].values().map(|entry| entry.bytes).sum();
+                prop_assert_eq!(kept.bytes, sum);
+                prop_assert_eq!(kept.clock.len(), kept.entries[0].len());
+                prop_assert!(kept.bytes <= 100_000);
+            }
+        }
+    }
+}

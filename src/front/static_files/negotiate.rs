@@ -1,0 +1,244 @@
+//! Step 3: which of a file's encodings the client gets (RFC 9110 §12.5.3).
+//!
+//! Pure: an `Accept-Encoding` field becomes weights, and the weights choose among the
+//! codings that are there. Which those are is known elsewhere.
+
+use http::HeaderMap;
+use http::header::ACCEPT_ENCODING;
+
+/// A content coding that a file may be kept in, the one that is smallest as a rule first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// RFC 7932.
+    Brotli,
+    /// RFC 8878.
+    Zstd,
+    /// RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// All of them, in the order in which we prefer them at equal weight.
+    pub(super) const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+
+    /// Its name in `Content-Encoding`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// What a file in this coding has behind its name.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Brotli => ".br",
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+        }
+    }
+
+    /// Its place in [`Coding::ALL`].
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What a client accepts. Weights are in thousandths; zero means not at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Accepted {
+    codings: [Option<u16>; 3],
+    identity: Option<u16>,
+    any: Option<u16>,
+}
+
+/// What a client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The file as it is.
+    Identity,
+    /// Its encoded form.
+    Encoded(Coding),
+    /// The client refuses all that is there: 406.
+    Nothing,
+}
+
+impl Accepted {
+    /// Without the field, or with one that names nothing, only the file as it is: RFC 9110
+    /// would allow any coding in the first case, but such clients decode none.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut accepted = Self::default();
+        for value in headers.get_all(ACCEPT_ENCODING) {
+            for element in value.as_bytes().split(|&byte| byte == b',') {
+                accepted.add(element.trim_ascii());
+            }
+        }
+        accepted
+    }
+
+    /// Takes one `coding;q=0.5`. What is no weight makes its coding unknown to us.
+    fn add(&mut self, element: &[u8]) {
+        let (name, weight) = match element.iter().position(|&byte| byte == b';') {
+            None => (element, Some(FULL)),
+            Some(at) => (
+                element[..at].trim_ascii_end(),
+                weight(element[at + 1..].trim_ascii()),
+            ),
+        };
+        let Some(weight) = weight else { return };
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let place = if is("identity") {
+            &mut self.identity
+        } else if is("*") {
+            &mut self.any
+        } else if is("x-gzip") {
+            // RFC 9110 §8.4.1.3: the same as gzip.
+            &mut self.codings[Coding::Gzip.index()]
+        } else {
+            match Coding::ALL.into_iter().find(|coding| is(coding.name())) {
+                Some(coding) => &mut self.codings[coding.index()],
+                None => return,
+            }
+        };
+        place.get_or_insert(weight);
+    }
+
+    /// The best of those for which `is_there`, besides the file as it is.
+    pub(super) fn choose(&self, is_there: impl Fn(Coding) -> bool) -> Choice {
+        // Unless it is named, the file as it is is acceptable, but less than what is named.
+        let identity = self.identity.or(self.any).unwrap_or(1);
+        let mut best = (identity, Choice::Identity);
+        for coding in Coding::ALL.into_iter().rev() {
+            let weight = self.codings[coding.index()].or(self.any).unwrap_or(0);
+            if weight > 0 && weight >= best.0 && is_there(coding) {
+                best = (weight, Choice::Encoded(coding));
+            }
+        }
+        match best {
+            (0, _) => Choice::Nothing,
+            (_, choice) => choice,
+        }
+    }
+}
+
+/// RFC 9110 §12.4.2: `q=` with a number from 0 to 1 and at most three digits behind the
+/// point, in thousandths.
+fn weight(parameter: &[u8]) -> Option<u16> {
+    let [b'q' | b'Q', b'=', value @ ..] = parameter else {
+        return None;
+    };
+    let (whole, fraction) = match value {
+        [whole] => (whole, &[][..]),
+        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (whole, fraction),
+        _ => return None,
+    };
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let thousandths = fraction
+        .iter()
+        .chain([b'0'; 3].iter())
+        .take(3)
+        .fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    match (whole, thousandths) {
+        (b'0', thousandths) => Some(thousandths),
+        (b'1', 0) => Some(FULL),
+        _ => None,
+    }
+}
+
+const FULL: u16 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Choice::{Encoded, Identity, Nothing};
+    use Coding::{Brotli, Gzip, Zstd};
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn choose(fields: &[&[u8]], there: &[Coding]) -> Choice {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(ACCEPT_ENCODING, HeaderValue::from_bytes(field).unwrap());
+        }
+        Accepted::of(&headers).choose(|coding| there.contains(&coding))
+    }
+
+    #[test]
+    fn the_heaviest_coding_that_is_there_wins() {
+        let all = &Coding::ALL[..];
+        let check = |field: &str, there: &[Coding], expected: Choice| {
+            assert_eq!(choose(&[field.as_bytes()], there), expected, "{field}");
+        };
+        for (field, expected) in [
+            ("", Identity),
+            ("gzip", Encoded(Gzip)),
+            ("GZip", Encoded(Gzip)),
+            ("x-gzip", Encoded(Gzip)),
+            ("gzip, deflate, br, zstd", Encoded(Brotli)),
+            ("gzip;q=0.5, br;q=0.4", Encoded(Gzip)),
+            ("gzip ; q=0.001", Encoded(Gzip)),
+            ("br;q=1.000,zstd;q=1.0,gzip;q=1", Encoded(Brotli)),
+            ("*", Encoded(Brotli)),
+            ("*;q=0.1", Encoded(Brotli)),
+            ("br;q=0, *", Encoded(Zstd)),
+            ("*;q=0.5, gzip;q=0.6", Encoded(Gzip)),
+            ("identity", Identity),
+            ("identity, gzip;q=0.5", Identity),
+            ("identity;q=0.5, gzip;q=0.4", Identity),
+            ("identity;q=0.5, gzip;q=0.5", Encoded(Gzip)),
+            ("gzip;q=0", Identity),
+            ("gzip;q=0, gzip", Identity),
+            ("gzip;q=2", Identity),
+            ("gzip;q=0.1234", Identity),
+            ("gzip;q=", Identity),
+            ("gzip;q=-1", Identity),
+            ("gzip;level=9", Identity),
+            ("compress, exi", Identity),
+            (",,gzip,,", Encoded(Gzip)),
+        ] {
+            check(field, all, expected);
+        }
+        check("br, gzip", &[Gzip], Encoded(Gzip));
+        check("br", &[Gzip], Identity);
+        check("identity;q=0", &[], Nothing);
+        check("identity;q=0, gzip", &[], Nothing);
+        check("identity;q=0, gzip", &[Gzip], Encoded(Gzip));
+        check("*;q=0", all, Nothing);
+        check("*;q=0, identity;q=0.5", all, Identity);
+        check("*;q=0, gzip", all, Encoded(Gzip));
+        check("identity;q=0, *", &[Zstd], Encoded(Zstd));
+    }
+
+    #[test]
+    fn several_fields_are_one_list_and_none_asks_for_the_file_as_it_is() {
+        assert_eq!(choose(&[], &Coding::ALL), Identity);
+        assert_eq!(choose(&[b"br;q=0", b"gzip"], &Coding::ALL), Encoded(Gzip));
+        assert_eq!(choose(&[b"\xff\xfe, gzip"], &Coding::ALL), Encoded(Gzip));
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_is_there_and_accepted_is_chosen(
+            field in "[ ,;]{0,2}((br|gzip|zstd|identity|\\*|x)(;q=[01](\\.[0-9]{0,4})?)?,? ?){0,6}",
+            there in prop::sample::subsequence(&Coding::ALL[..], 0..=3)
+        ) {
+            let choice = choose(&[field.as_bytes()], &there);
+            if let Encoded(coding) = choice {
+                prop_assert!(there.contains(&coding));
+                prop_assert!(field.contains(coding.name()) || field.contains('*'));
+            }
+            if choice == Nothing {
+                prop_assert!(field.contains("q=0"));
+            }
+        }
+
+        #[test]
+        fn any_field_is_read_without_a_panic(field in prop::collection::vec(32u8..=255, 0..60)) {
+            let field: Vec<u8> = field.into_iter().filter(|byte| *byte != 127).collect();
+            choose(&[&field], &Coding::ALL);
+        }
+    }
+}

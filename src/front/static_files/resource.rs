@@ -1,0 +1,131 @@
+//! What is known about one file, ready to be sent many times: its state, its header fields,
+//! its bytes if they are few, and the encoded forms of it.
+//!
+//! Values only; `disk` makes them, `memory` keeps them, `compress` adds to them.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::conditional::Validators;
+use super::headers;
+use super::negotiate::{Accepted, Choice, Coding};
+
+/// One file and its encoded forms.
+#[derive(Debug, Clone)]
+pub(super) struct Resource {
+    /// The file as it is.
+    pub(super) identity: Arc<Representation>,
+    /// Its encoded forms, by [`Coding::index`].
+    pub(super) encoded: [Option<Arc<Representation>>; 3],
+    /// Whether every file was old enough when it was read to trust its [`Stamp`]: what is
+    /// written within the same tick of the clock has the same times.
+    pub(super) is_settled: bool,
+    /// Which forms compression in the background may still add, by [`Coding::index`].
+    pub(super) compressible: [bool; 3],
+}
+
+/// One form of a file: what a response needs.
+#[derive(Debug)]
+pub(super) struct Representation {
+    /// Its name below the location's directory.
+    pub(super) name: String,
+    /// The state in which it was seen.
+    pub(super) stamp: Stamp,
+    /// What tells this form and state from others.
+    pub(super) validators: Validators,
+    /// The header fields of a complete response, `Content-Length` included.
+    pub(super) headers: HeaderMap,
+    /// Bytes of the whole.
+    pub(super) length: u64,
+    /// The bytes themselves; `None` if they are read from the file each time.
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// What the kernel says about a file that changes whenever the file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, i64),
+    /// Changes with content, length, rights, and when another file takes the name; unlike
+    /// the modification time it cannot be set.
+    ctime: (i64, i64),
+}
+
+impl Resource {
+    /// The form that a client gets; `None` if it refuses all.
+    pub(super) fn choose(&self, accepted: &Accepted) -> Option<&Arc<Representation>> {
+        match accepted.choose(|coding| self.encoded[coding.index()].is_some()) {
+            Choice::Identity => Some(&self.identity),
+            Choice::Encoded(coding) => self.encoded[coding.index()].as_ref(),
+            Choice::Nothing => None,
+        }
+    }
+
+    /// The same with one more form, made by compressing. `None`: it did not pay.
+    pub(super) fn with_encoded(&self, coding: Coding, bytes: Option<Bytes>) -> Self {
+        let mut resource = self.clone();
+        resource.compressible[coding.index()] = false;
+        resource.encoded[coding.index()] = bytes.map(|bytes| {
+            let original = &*self.identity;
+            Arc::new(Representation {
+                name: original.name.clone(),
+                stamp: original.stamp,
+                validators: original.validators.for_coding(coding),
+                headers: headers::encoded(original, coding, bytes.len() as u64),
+                length: bytes.len() as u64,
+                bytes: Some(bytes),
+            })
+        });
+        resource
+    }
+
+    /// All forms.
+    pub(super) fn forms(&self) -> impl Iterator<Item = &Arc<Representation>> {
+        std::iter::once(&self.identity).chain(self.encoded.iter().flatten())
+    }
+
+    /// The codings that compression in the background may still add.
+    pub(super) fn missing_codings(&self) -> impl Iterator<Item = Coding> {
+        Coding::ALL
+            .into_iter()
+            .filter(|coding| self.compressible[coding.index()])
+    }
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change after `now` would show, however coarse the file system's clock is.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = u64::try_from(self.ctime.0).unwrap_or(0);
+        Duration::from_secs(changed) + COARSEST_CLOCK <= now
+    }
+
+    /// Whether a neighbour may stand for `original`: it is not older. Archives and image
+    /// layers cut times to whole seconds, which must not make it look older.
+    pub(super) fn is_up_to_date_with(&self, original: &Self) -> bool {
+        match self.mtime.1 {
+            0 => self.mtime.0 >= original.mtime.0,
+            _ => self.mtime >= original.mtime,
+        }
+    }
+}
+
+/// FAT counts in steps of two seconds; the others are finer.
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);
