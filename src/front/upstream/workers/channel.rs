@@ -50,12 +50,15 @@ async fn receive(
     room: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
+    let before = descriptors.len();
     let read = socket
         .async_io(Interest::READABLE, || {
             sockets::receive_with_descriptors(socket, room, descriptors)
         })
         .await?;
-    if read < room.len() {
+    // A read ends behind bytes that bring a descriptor, whatever follows them.
+    let may_be_more = descriptors.len() > before;
+    if read < room.len() && !may_be_more {
         // There is no more: say so, as tokio's read does, instead of asking the kernel.
         let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _cleared = socket.try_io(Interest::READABLE, nothing_left);
