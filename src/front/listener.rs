@@ -10,7 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Deadlines, Stop};
+use super::activity::Deadlines;
+use super::connection::{self, Stop};
 use super::request::Site;
 use super::request::context::Ends;
 use super::stream::Socket;

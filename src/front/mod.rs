@@ -6,6 +6,7 @@
 //!                                  \-> upstream
 //! ```
 
+pub mod activity;
 pub mod body;
 pub mod connection;
 pub mod file_pool;

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::task::TaskTracker;
 
-use super::connection::Activity;
+use super::activity::Activity;
 use super::file_source::{BLOCK, became_shorter};
 use super::outbox::{Piece, Plan};
 use crate::os::sendfile;

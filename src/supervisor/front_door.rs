@@ -7,7 +7,8 @@ use tokio_util::task::TaskTracker;
 
 use super::startup;
 use crate::config::Config;
-use crate::front::connection::{Deadlines, Stop};
+use crate::front::activity::Deadlines;
+use crate::front::connection::Stop;
 use crate::front::file_pool::FilePool;
 use crate::front::listener::Listener;
 use crate::front::request::Site;

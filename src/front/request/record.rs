@@ -16,8 +16,8 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::context::{Ends, Identity};
 use super::environ::protocol;
+use crate::front::activity::InUse;
 use crate::front::body::Body;
-use crate::front::connection::InUse;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 
 /// What nginx logs for a client that left before its response was complete.
