@@ -364,3 +364,6 @@ async fn swallow(socket: Socket) {
         Socket::Unix(socket) => read(socket).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

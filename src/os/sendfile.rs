@@ -19,7 +19,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Result<usize> {
     let mut at = offset;
     match rustix::fs::sendfile(socket, file, Some(&mut at), count) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+        // EOVERFLOW: some file systems end at 2 GiB for this call only.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::OVERFLOW) => {
             Err(io::ErrorKind::Unsupported.into())
         }
         sent => Ok(sent?),

@@ -11,6 +11,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -55,6 +56,14 @@ impl Http2 {
     pub fn data(&mut self, stream: u32, bytes: &[u8], end_stream: bool) {
         let flags = if end_stream { END_STREAM } else { 0 };
         self.connection.send(frame(DATA, flags, stream, bytes));
+    }
+
+    /// Lets the peer send so many bytes more on `stream`, and on the connection.
+    pub fn allow(&mut self, stream: u32, bytes: u32) {
+        for id in [0, stream] {
+            let update = frame(WINDOW_UPDATE, 0, id, &bytes.to_be_bytes());
+            self.connection.send(update);
+        }
     }
 
     /// Reads until it is known what becomes of `stream`.
