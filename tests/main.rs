@@ -16,4 +16,7 @@ mod process;
 mod python_versions;
 mod settings;
 mod static_files;
+mod static_forms;
+mod static_policy;
+mod static_ranges;
 mod wsgi;

@@ -51,6 +51,7 @@ fn server(site: &TempDir) -> Server {
     Pyserve::app("journal.py")
         .args(["--root"])
         .args([site.path()])
+        .args(["--static-check", "0"])
         .ready()
 }
 

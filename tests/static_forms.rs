@@ -1,0 +1,268 @@
+//! Encoded forms of files: neighbours, compression in the background, and which form a
+//! client gets.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::time::{Duration, SystemTime};
+
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+
+use crate::support::raw::Response;
+use crate::support::server::{Pyserve, Server};
+use crate::support::{source, temp_dir, write_files};
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gunzipped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn unbrotlied(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut decoder = brotli::Decompressor::new(bytes, 4096);
+    decoder.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A style sheet with all three neighbours (which say their names instead of being
+/// encoded: the server does not look into them), a script with one, a picture with one.
+fn site() -> TempDir {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("static/style.css", "plain style"),
+            ("static/style.css.br", "brotli"),
+            ("static/style.css.zst", "zstandard"),
+            ("static/plain.txt", "short"),
+            ("static/picture.png", "picture"),
+            ("static/picture.png.gz", "gzip"),
+            ("static/style.css.gz", "gzip of the style"),
+            ("static/odd.txt", "odd"),
+        ],
+    );
+    std::fs::create_dir(dir.path().join("static/odd.txt.gz")).unwrap();
+    std::fs::write(dir.path().join("static/app.js"), "script()").unwrap();
+    std::fs::write(dir.path().join("static/app.js.gz"), gzipped("script()")).unwrap();
+    dir
+}
+
+fn server(site: &TempDir) -> Server {
+    Pyserve::new()
+        .current_dir(site.path())
+        .args(["--static-check", "0"])
+        .ready()
+}
+
+fn ask(server: &Server, target: &str, lines: &[&str]) -> Response {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    server.exchange(&format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
+    ))
+}
+
+fn accepting(server: &Server, target: &str, codings: &str) -> Response {
+    ask(server, target, &[&format!("Accept-Encoding: {codings}")])
+}
+
+#[test]
+fn the_neighbour_that_the_client_likes_best_is_sent() {
+    let site = site();
+    let server = server(&site);
+    for (codings, text, coding) in [
+        ("", "plain style", None),
+        ("identity", "plain style", None),
+        ("gzip", "gzip of the style", Some("gzip")),
+        ("gzip, deflate, br, zstd", "brotli", Some("br")),
+        ("gzip, zstd", "zstandard", Some("zstd")),
+        ("br;q=0.5, gzip;q=0.9", "gzip of the style", Some("gzip")),
+        ("br;q=0, *", "zstandard", Some("zstd")),
+        ("identity;q=0, gzip", "gzip of the style", Some("gzip")),
+        ("deflate", "plain style", None),
+        ("gzip;q=0", "plain style", None),
+    ] {
+        let response = accepting(&server, "/static/style.css", codings);
+        assert_eq!(response.status(), 200, "{codings}");
+        assert_eq!(response.text(), text, "{codings}");
+        let said = response.header("Content-Encoding");
+        assert_eq!(said.as_deref(), coding, "{codings}");
+        let vary = response.header("Vary");
+        assert_eq!(vary.as_deref(), Some("Accept-Encoding"), "{codings}");
+        let kind = response.header("Content-Type");
+        assert_eq!(
+            kind.as_deref(),
+            Some("text/css; charset=utf-8"),
+            "{codings}"
+        );
+        let length = response.header("Content-Length");
+        assert_eq!(length, Some(text.len().to_string()), "{codings}");
+    }
+    let response = accepting(&server, "/static/app.js", "gzip");
+    assert_eq!(gunzipped(&response.body), "script()");
+    for refused in ["identity;q=0", "*;q=0", "identity;q=0, deflate"] {
+        let response = accepting(&server, "/static/plain.txt", refused);
+        assert_eq!(response.status(), 406, "{refused}");
+    }
+    // Of itself, a neighbour is a file like any other.
+    let response = accepting(&server, "/static/app.js.gz", "gzip");
+    assert_eq!(response.header("Content-Encoding"), None);
+    assert_eq!(
+        response.header("Content-Type").as_deref(),
+        Some("application/gzip")
+    );
+    for target in [
+        "/static/picture.png",
+        "/static/odd.txt",
+        "/static/plain.txt",
+    ] {
+        let response = accepting(&server, target, "gzip, br");
+        assert_eq!(response.header("Content-Encoding"), None, "{target}");
+        assert_eq!(response.header("Vary"), None, "{target}");
+    }
+}
+
+#[test]
+fn every_form_has_a_tag_of_its_own() {
+    let site = site();
+    let server = server(&site);
+    let codings = ["identity", "gzip", "zstd", "br"];
+    let tags = codings.map(|coding| {
+        let response = accepting(&server, "/static/style.css", coding);
+        response.header("ETag").unwrap()
+    });
+    for (at, tag) in tags.iter().enumerate() {
+        assert!(
+            !tag.starts_with("W/") && !tags[..at].contains(tag),
+            "{tags:?}"
+        );
+        for coding in codings {
+            let lines = [
+                format!("Accept-Encoding: {coding}"),
+                format!("If-None-Match: {tag}"),
+            ];
+            let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+            let response = ask(&server, "/static/style.css", &lines);
+            let expected = if coding == codings[at] { 304 } else { 200 };
+            assert_eq!(response.status(), expected, "{tag} {coding}");
+            let vary = response.header("Vary");
+            assert_eq!(vary.as_deref(), Some("Accept-Encoding"), "{tag} {coding}");
+        }
+    }
+    let range = ["Accept-Encoding: gzip", "Range: bytes=0-3"];
+    let response = ask(&server, "/static/style.css", &range);
+    assert_eq!(response.text(), "gzip", "a range is one of the form");
+    assert_eq!(
+        response.header("Content-Range").as_deref(),
+        Some("bytes 0-3/17")
+    );
+    assert_eq!(response.header("Content-Encoding").as_deref(), Some("gzip"));
+}
+
+#[test]
+fn a_neighbour_that_is_older_than_its_file_is_not_sent() {
+    let site = site();
+    let server = server(&site);
+    let base = SystemTime::now() - Duration::from_secs(100);
+    let set = |name: &str, nanos: i64| {
+        let file = File::options()
+            .write(true)
+            .open(site.path().join("static").join(name))
+            .unwrap();
+        let whole = base
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let time = Duration::from_secs(whole) + Duration::from_nanos(500_000_000);
+        let time = time.as_nanos() as i64 + nanos;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time as u64);
+        file.set_modified(time).unwrap();
+    };
+    let is_sent = || {
+        let response = accepting(&server, "/static/app.js", "gzip");
+        response.header("Content-Encoding").is_some()
+    };
+    set("app.js", 0);
+    for (nanos, expected) in [
+        (0, true),
+        (1, true),
+        (-1, false),
+        (-1_000_000_000, false),
+        // Cut to a whole second, as archives do.
+        (-500_000_000, true),
+        (-1_500_000_000, false),
+    ] {
+        set("app.js.gz", nanos);
+        assert_eq!(is_sent(), expected, "{nanos}");
+    }
+    set("app.js.gz", 1);
+    std::fs::write(site.path().join("static/app.js"), "changed()").unwrap();
+    let response = accepting(&server, "/static/app.js", "gzip");
+    assert_eq!(response.text(), "changed()");
+}
+
+/// The source tree: its files are old enough to be compressed at the first request.
+fn source_server(args: &[&str]) -> Server {
+    let tree = format!("/tree={}", source("").display());
+    Pyserve::new()
+        .args(["--static", &tree])
+        .args(["--log-level", "pyserve::front::static_files=debug,info"])
+        .args(args)
+        .current_dir(source("tests/support"))
+        .ready()
+}
+
+#[test]
+fn text_without_neighbours_is_compressed_once_in_the_background() {
+    let server = source_server(&["--static-check", "1h"]);
+    let text = std::fs::read_to_string(source("README.md")).unwrap();
+    let first = accepting(&server, "/tree/README.md", "gzip, br");
+    assert_eq!(
+        first.body,
+        text.as_bytes(),
+        "the first client does not wait"
+    );
+    assert_eq!(first.header("Vary").as_deref(), Some("Accept-Encoding"));
+    server.stderr.wait_for_nth("static file compressed", 2);
+    let brotli = accepting(&server, "/tree/README.md", "gzip, br");
+    assert_eq!(brotli.header("Content-Encoding").as_deref(), Some("br"));
+    assert_eq!(unbrotlied(&brotli.body), text);
+    let gzip = accepting(&server, "/tree/README.md", "gzip");
+    assert_eq!(gzip.header("Content-Encoding").as_deref(), Some("gzip"));
+    assert_eq!(gunzipped(&gzip.body), text);
+    for form in [&brotli, &gzip] {
+        let length = form.header("Content-Length");
+        assert_eq!(length, Some(form.body.len().to_string()));
+        assert!(form.body.len() < text.len() / 2);
+        assert_eq!(form.header("Vary").as_deref(), Some("Accept-Encoding"));
+        assert_eq!(form.header("Content-Type"), first.header("Content-Type"));
+        assert_ne!(form.header("ETag"), first.header("ETag"));
+    }
+    assert_ne!(brotli.header("ETag"), gzip.header("ETag"));
+    let plain = accepting(&server, "/tree/README.md", "identity");
+    assert_eq!(plain.header("ETag"), first.header("ETag"));
+    assert_eq!(server.stderr.count("static file compressed"), 2);
+}
+
+#[test]
+fn compression_can_be_chosen_and_turned_off() {
+    let server = source_server(&["--static-compress", "gzip"]);
+    accepting(&server, "/tree/README.md", "gzip, br");
+    let line = server.stderr.wait_for("static file compressed");
+    assert!(line.contains("gzip"), "{line}");
+    for args in [["--static-compress", "no"], ["--static-cache", "no"]] {
+        let server = source_server(&args);
+        for _ in 0..2 {
+            let response = accepting(&server, "/tree/README.md", "gzip, br");
+            assert_eq!(response.header("Content-Encoding"), None, "{args:?}");
+            assert_eq!(response.header("Vary"), None, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What the settings say about static files: how long they may be kept, what answers where
+//! there is none, what is hidden, where links may lead, and what is remembered.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::raw::Response;
+use crate::support::server::{Pyserve, Server, post};
+use crate::support::{temp_dir, write_files};
+
+fn site() -> TempDir {
+    let dir = temp_dir();
+    let manifest = r#"{"paths": {"logo.svg": "logo.release.svg"}, "version": "1.1"}"#;
+    write_files(
+        dir.path(),
+        &[
+            ("static/staticfiles.json", manifest),
+            ("static/logo.release.svg", "<svg/>"),
+            ("static/base.27e20196a850.css", "p {}"),
+            ("static/base.css", "p {}"),
+            ("static/page.html", "<p>"),
+            ("static/.env", "hidden"),
+            ("static/a.py", "hidden"),
+            ("css/site.css", "b {}"),
+            ("spa/index.html", "<p>application"),
+            ("spa/app.js", "js()"),
+        ],
+    );
+    dir
+}
+
+fn files_alone(site: &TempDir, args: &[&str]) -> Server {
+    Pyserve::new().current_dir(site.path()).args(args).ready()
+}
+
+fn caching(server: &Server, target: &str) -> String {
+    let response = server.get(target);
+    assert_eq!(response.status(), 200, "{target}");
+    response.header("Cache-Control").unwrap()
+}
+
+fn ask(server: &Server, target: &str, lines: &str) -> Response {
+    server.exchange(&format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
+    ))
+}
+
+const FOREVER: &str = "public, max-age=31536000, immutable";
+
+#[test]
+fn names_with_a_hash_may_be_kept_for_good_and_others_for_a_while() {
+    let site = site();
+    let server = files_alone(&site, &[]);
+    for (target, expected) in [
+        ("/static/base.27e20196a850.css", FOREVER),
+        ("/static/logo.release.svg", FOREVER),
+        ("/static/base.css", "public, max-age=60"),
+        ("/static/page.html", "no-cache"),
+        ("/css/site.css", "public, max-age=60"),
+    ] {
+        assert_eq!(caching(&server, target), expected, "{target}");
+    }
+    let tag = server.get("/static/base.css").header("ETag").unwrap();
+    let response = ask(
+        &server,
+        "/static/base.css",
+        &format!("If-None-Match: {tag}\r\n"),
+    );
+    assert_eq!(response.status(), 304);
+    assert_eq!(
+        response.header("Cache-Control").as_deref(),
+        Some("public, max-age=60")
+    );
+}
+
+#[test]
+fn how_long_files_may_be_kept_is_set_for_each_location() {
+    let site = site();
+    let server = files_alone(
+        &site,
+        &[
+            "--static-max-age",
+            "1h",
+            "--static-max-age",
+            "/css=0",
+            "--static-immutable",
+            "manifest",
+        ],
+    );
+    for (target, expected) in [
+        ("/static/base.27e20196a850.css", "public, max-age=3600"),
+        ("/static/logo.release.svg", FOREVER),
+        ("/static/page.html", "public, max-age=3600"),
+        ("/css/site.css", "no-cache"),
+    ] {
+        assert_eq!(caching(&server, target), expected, "{target}");
+    }
+    let server = files_alone(&site, &["--static-immutable", "no"]);
+    for target in ["/static/base.27e20196a850.css", "/static/logo.release.svg"] {
+        assert_eq!(caching(&server, target), "public, max-age=60");
+    }
+}
+
+#[test]
+fn a_new_manifest_is_seen() {
+    let site = site();
+    let server = files_alone(&site, &["--static-check", "0"]);
+    assert_eq!(caching(&server, "/static/base.css"), "public, max-age=60");
+    let manifest = r#"{"paths": {"base.sass": "base.css"}}"#;
+    std::fs::write(site.path().join("static/staticfiles.json"), manifest).unwrap();
+    assert_eq!(caching(&server, "/static/base.css"), FOREVER);
+    assert_eq!(
+        caching(&server, "/static/logo.release.svg"),
+        "public, max-age=60"
+    );
+}
+
+#[test]
+fn a_location_can_leave_missing_files_to_the_application() {
+    let site = site();
+    let all = format!("/={}", site.path().join("spa").display());
+    let server = Pyserve::app("journal.py")
+        .args(["--root", "/", "--static", &all, "--static-missing", "app"])
+        .ready();
+    assert_eq!(server.get("/app.js").text(), "js()");
+    assert_eq!(server.get("/").text(), "<p>application", "the index");
+    for target in ["/missing", "/app.js/", "/.env", "/100%", "/..%2fx"] {
+        let response = server.get(target);
+        assert_eq!(
+            response.text(),
+            "0",
+            "the app answers {target}: {response:?}"
+        );
+    }
+    let response = server.exchange(&post("/app.js", "form"));
+    assert_eq!(response.text(), "4", "the app answers other methods");
+    assert_eq!(server.probe.notes.count("called"), 6);
+    // A file that comes later is seen, though its absence was remembered.
+    let server = Pyserve::app("journal.py")
+        .args(["--root", "/", "--static", &all, "--static-missing", "app"])
+        .args(["--static-check", "0"])
+        .ready();
+    assert_eq!(server.get("/new.txt").text(), "0");
+    std::fs::write(site.path().join("spa/new.txt"), "new").unwrap();
+    assert_eq!(server.get("/new.txt").text(), "new");
+}
+
+#[test]
+fn a_single_page_application_answers_for_its_pages() {
+    let site = site();
+    let all = format!("/={}", site.path().join("spa").display());
+    let server = files_alone(
+        &site,
+        &["--static", &all, "--static-missing", "/=index.html"],
+    );
+    let html = "Accept: text/html,*/*;q=0.8\r\n";
+    for (target, lines) in [
+        ("/users/7", ""),
+        ("/users/7/", ""),
+        ("/users/jane.doe", html),
+        ("/", ""),
+    ] {
+        let response = ask(&server, target, lines);
+        assert_eq!(response.status(), 200, "{target}");
+        assert_eq!(response.text(), "<p>application", "{target}");
+        let caching = response.header("Cache-Control");
+        assert_eq!(caching.as_deref(), Some("no-cache"), "{target}");
+    }
+    for (target, lines, status) in [
+        ("/missing.js", "Accept: */*\r\n", 404),
+        ("/.env", html, 404),
+        ("/%00", html, 400),
+        ("/static/missing", html, 404),
+    ] {
+        let response = ask(&server, target, lines);
+        assert_eq!(response.status(), status, "{target}");
+    }
+    assert_eq!(server.exchange(&post("/users/7", "")).status(), 405);
+    assert_eq!(server.get("/app.js").text(), "js()");
+}
+
+#[test]
+fn hidden_files_are_served_only_on_demand() {
+    let site = site();
+    for (args, status) in [(&[][..], 404), (&["--static-hidden", "yes"][..], 200)] {
+        let server = files_alone(&site, args);
+        for target in ["/static/.env", "/static/a.py"] {
+            assert_eq!(server.get(target).status(), status, "{target}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_into_declared_directories_only() {
+    let site = site();
+    let elsewhere = temp_dir();
+    write_files(
+        elsewhere.path(),
+        &[("shared/a.css", "shared"), ("secret/a.css", "SECRET")],
+    );
+    let link = |target: &Path, name: &str| {
+        symlink(target, site.path().join("static").join(name)).unwrap();
+    };
+    let shared = elsewhere.path().join("shared");
+    link(&shared.join("a.css"), "shared.css");
+    link(&shared, "shared");
+    link(&elsewhere.path().join("secret/a.css"), "secret.css");
+    link(&site.path().join("css/site.css"), "absolute.css");
+    link(Path::new("../css/site.css"), "relative.css");
+    let statuses = |args: &[&str]| {
+        let server = files_alone(&site, args);
+        [
+            "absolute.css",
+            "relative.css",
+            "shared.css",
+            "shared/a.css",
+            "secret.css",
+        ]
+        .map(|name| server.get(&format!("/static/{name}")).status())
+    };
+    assert_eq!(statuses(&[]), [200, 200, 404, 404, 404]);
+    let shared = shared.display().to_string();
+    assert_eq!(
+        statuses(&["--static-links", &shared]),
+        [200, 200, 200, 200, 404]
+    );
+}
+
+#[test]
+fn what_is_remembered_needs_no_disk_until_it_has_to_be_checked() {
+    let site = site();
+    let path = site.path().join("static/base.css");
+    let server = files_alone(&site, &["--static-check", "1h"]);
+    assert_eq!(server.get("/static/base.css").text(), "p {}");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(server.get("/static/base.css").text(), "p {}");
+    assert_eq!(server.get("/%73tatic//base.css").text(), "p {}");
+
+    std::fs::write(&path, "new").unwrap();
+    for args in [["--static-check", "0"], ["--static-cache", "no"]] {
+        let server = files_alone(&site, &args);
+        for text in ["new", "newer", "n3wer"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(server.get("/static/base.css").text(), text, "{args:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(server.get("/static/base.css").status(), 404, "{args:?}");
+    }
+}
+
+#[test]
+fn memory_for_files_has_a_limit() {
+    let site = site();
+    for number in 0..64 {
+        let name = site.path().join(format!("static/{number}.txt"));
+        std::fs::write(name, format!("{number:060000}")).unwrap();
+    }
+    let server = files_alone(&site, &["--static-cache", "1M", "--static-check", "1h"]);
+    let mut connection = server.connect();
+    for number in (0..64).chain(0..64) {
+        let request = format!("GET /static/{number}.txt HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(
+            connection.exchange(request).text(),
+            format!("{number:060000}")
+        );
+    }
+    for number in 0..64 {
+        std::fs::remove_file(site.path().join(format!("static/{number}.txt"))).unwrap();
+    }
+    let remembered = (0..64)
+        .filter(|number| server.get(&format!("/static/{number}.txt")).status() == 200)
+        .count();
+    assert!((8..=17).contains(&remembered), "{remembered} of 64 fit");
+}
+
+#[test]
+fn a_file_replaced_during_its_download_is_delivered_as_it_was_begun() {
+    let site = site();
+    let path = site.path().join("static/large.bin");
+    let content: Vec<u8> = (0..20_000_000_u32).map(|at| (at % 249) as u8).collect();
+    std::fs::write(&path, &content).unwrap();
+    let server = files_alone(&site, &[]);
+    for removed in [false, true] {
+        std::fs::write(&path, &content).unwrap();
+        let mut connection = server.connect();
+        connection.send("GET /static/large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = connection.response_to_head();
+        assert_eq!(head.header("Content-Length").as_deref(), Some("20000000"));
+        if removed {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            let new = site.path().join("static/new.bin");
+            std::fs::write(&new, "another file").unwrap();
+            std::fs::rename(new, &path).unwrap();
+        }
+        assert!(connection.exactly(content.len()) == content);
+    }
+}
