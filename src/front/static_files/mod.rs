@@ -361,9 +361,15 @@ impl Shared {
         let codings: Vec<_> = resource.missing_codings().collect();
         for coding in codings {
             let encoded = compress::encode(&bytes, coding).map(Bytes::from);
+            let (from, to) = (
+                bytes.len(),
+                encoded.as_ref().map_or(bytes.len(), Bytes::len),
+            );
             let more = Arc::new(resource.with_encoded(coding, encoded));
             self.memory
                 .replace(location.index(), name, &resource, Arc::clone(&more));
+            let coding = coding.name();
+            tracing::debug!(name, coding, from, to, "static file compressed");
             resource = more;
         }
     }
