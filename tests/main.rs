@@ -9,6 +9,7 @@ mod frameworks;
 mod framing;
 mod handed_over;
 mod http;
+mod internal;
 mod large_files;
 mod layout;
 mod logs;

@@ -57,6 +57,8 @@ pub struct Config {
     pub bind: Vec<ListenAddress>,
     /// Locations served from disk, each prefix once.
     pub static_locations: Vec<StaticLocation>,
+    /// Locations from which only the application can have files sent, each prefix once.
+    pub internal_locations: Vec<StaticLocation>,
     /// What holds for all of them.
     pub static_files: StaticSettings,
     /// How many worker processes.

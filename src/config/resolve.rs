@@ -120,6 +120,7 @@ impl Resolver<'_> {
             pythonpath: self.pythonpath(&chdir)?,
             bind: self.bind(&chdir)?,
             static_locations,
+            internal_locations: self.internal_locations(&chdir)?,
             static_files: self.static_files(&chdir, dev)?,
             workers,
             threads,
@@ -341,18 +342,7 @@ impl Resolver<'_> {
             self.show_default("root", chdir.display().to_string());
         }
         let root = root.unwrap_or_else(|| chdir.to_owned());
-        let mut locations: Vec<StaticLocation> = Vec::new();
-        self.many("static", |text| {
-            let location = static_location(text, chdir)?;
-            if locations
-                .iter()
-                .any(|other| other.prefix == location.prefix)
-            {
-                return Err(invalid("the prefix is given twice", "remove one of them"));
-            }
-            locations.push(location);
-            Ok(())
-        })?;
+        let mut locations = self.locations("static", chdir)?;
         for name in PREDEFINED {
             let prefix = format!("/{name}");
             let dir = root.join(name);
@@ -363,20 +353,49 @@ impl Resolver<'_> {
                 });
             }
         }
+        self.show_locations("static", &locations);
+        Ok(locations)
+    }
+
+    fn internal_locations(&mut self, chdir: &Path) -> Result<Vec<StaticLocation>, ConfigError> {
+        let locations = self.locations("internal", chdir)?;
+        self.show_locations("internal", &locations);
+        Ok(locations)
+    }
+
+    /// The locations that a setting of `PREFIX=DIR` names.
+    fn locations(
+        &mut self,
+        setting: &'static str,
+        chdir: &Path,
+    ) -> Result<Vec<StaticLocation>, ConfigError> {
+        let mut locations: Vec<StaticLocation> = Vec::new();
+        self.many(setting, |text| {
+            let location = static_location(text, chdir)?;
+            let is_known = |other: &StaticLocation| other.prefix == location.prefix;
+            if locations.iter().any(is_known) {
+                return Err(invalid("the prefix is given twice", "remove one of them"));
+            }
+            locations.push(location);
+            Ok(())
+        })?;
+        Ok(locations)
+    }
+
+    fn show_locations(&mut self, setting: &'static str, locations: &[StaticLocation]) {
         let shown = locations
             .iter()
             .map(|location| format!("{}={}", location.prefix, location.dir.display()))
             .collect::<Vec<_>>();
         let origin = self
-            .entry("static")
+            .entry(setting)
             .map_or(Origin::Default, |entry| entry.origin.clone());
         let shown = if shown.is_empty() {
             "none".to_owned()
         } else {
             shown.join(", ")
         };
-        self.show("static", shown, origin.to_string());
-        Ok(locations)
+        self.show(setting, shown, origin.to_string());
     }
 
     fn static_missing(&mut self, locations: &mut [StaticLocation]) -> Result<(), ConfigError> {

@@ -184,6 +184,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "internal",
+        value_name: "PREFIX=DIR",
+        heading: STATIC_FILES,
+        help: "Files below DIR that only the application can have sent, by answering with \
+               `X-Accel-Redirect: PREFIX/name` or `X-Sendfile: DIR/name`; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
         name: "static_missing",
         value_name: "[PREFIX=]404|app|FILE",
         heading: STATIC_FILES,

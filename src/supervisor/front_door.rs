@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::Config;
+use crate::config::{Config, StaticSettings};
 use crate::front::activity::Deadlines;
 use crate::front::connection::Stop;
 use crate::front::file_pool::FilePool;
@@ -41,9 +41,19 @@ impl Front {
         let files = FilePool::default();
         let locations =
             Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
+        let internal =
+            Locations::new(config.internal_locations.clone()).map_err(io::Error::other)?;
+        // The application names each file: nothing needs to be hidden from it.
+        let everything = StaticSettings {
+            hidden: true,
+            ..config.static_files.clone()
+        };
+        let internal_files = (!config.internal_locations.is_empty())
+            .then(|| StaticFiles::new(internal, everything, files.clone()));
         let access_log = Arc::new(AccessLog::new(config.access_log));
         let site = Arc::new(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
+            internal_files,
             workers: pool,
             spool: Spool {
                 directory: config.temp_dir.clone(),

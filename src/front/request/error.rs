@@ -66,6 +66,12 @@ pub enum Rejection {
     /// No location and no application answers this path.
     #[error("no location and no application for this path")]
     NotFound,
+    /// The application wants a file sent that is in no internal location.
+    #[error("the application wants {wanted} sent, which is in no location of --internal")]
+    NotInternal {
+        /// What it asked for.
+        wanted: String,
+    },
     /// A static file cannot be sent.
     #[error("static file: {0:?}")]
     Static(StaticError),
@@ -154,7 +160,9 @@ impl Rejection {
                 StatusCode::INSUFFICIENT_STORAGE,
                 "This server has no room for what you sent.",
             ),
-            Self::NotFound => verdict(StatusCode::NOT_FOUND, "There is nothing at this address."),
+            Self::NotFound | Self::NotInternal { .. } => {
+                verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
+            }
             Self::Panic(_) => verdict(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "This server made a mistake.",
@@ -196,7 +204,7 @@ impl Rejection {
                     tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
                 }
             },
-            Self::Upstream(_) | Self::Spool { .. } => {
+            Self::Upstream(_) | Self::Spool { .. } | Self::NotInternal { .. } => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request not served")
             }
             Self::Panic(_) => {

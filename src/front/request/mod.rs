@@ -6,13 +6,15 @@
 //! 4. the router: a static location, unless it leaves the path to the application; else
 //!    the application;
 //! 5. [`spool`]: the body is read to its end; [`environ`]: the CGI variables are built;
-//! 6. the upstream answers, or [`error`] turns its failure into a page;
+//! 6. the upstream answers, if need be with a file to send ([`internal`]), or [`error`] turns
+//!    its failure into a page;
 //! 7. the response gets its last header fields.
 
 pub mod context;
 pub mod environ;
 pub mod error;
 pub mod forwarded;
+pub mod internal;
 pub mod limits;
 pub mod record;
 pub mod spool;
@@ -47,6 +49,8 @@ use crate::observe::access_log::{AccessLog, HandledBy};
 pub struct Site {
     /// The static locations.
     pub static_files: StaticFiles,
+    /// Files that only the application can have sent; `None` where there are none.
+    pub internal_files: Option<StaticFiles>,
     /// The application's workers; `None` where only files are served.
     pub workers: Option<Pool>,
     /// Reads request bodies.
@@ -160,7 +164,7 @@ async fn route(
         by: HandledBy::App,
         ..Answer::default()
     });
-    let response = call.await?;
+    let mut response = call.await?;
     let app = response.app_time;
     record.answered(Answer {
         by: HandledBy::App,
@@ -169,6 +173,13 @@ async fn route(
         queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
+    if let Some(files) = &site.internal_files
+        && let Some(wanted) = internal::Wanted::take(&mut response.headers)
+    {
+        // The worker's own body, usually empty, is dropped.
+        let said = std::mem::take(&mut response.headers);
+        return Box::pin(internal::answer(files, &wanted, head, said)).await;
+    }
     Ok(from_upstream(site, &head.method, response))
 }
 

@@ -137,6 +137,11 @@ impl StaticFiles {
         self.locations.find(raw_path)
     }
 
+    /// All locations.
+    pub fn locations(&self) -> impl Iterator<Item = &Location> {
+        self.locations.iter()
+    }
+
     /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
     /// query.
     ///
