@@ -18,6 +18,7 @@ mod python_versions;
 mod settings;
 mod static_files;
 mod static_forms;
+mod static_oracles;
 mod static_policy;
 mod static_ranges;
 mod wsgi;

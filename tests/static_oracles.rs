@@ -1,0 +1,510 @@
+//! The same requests on the same tree to pyserve, nginx and tower-http's `ServeDir`.
+//!
+//! Where the three differ, [`DIFFERENCES`] says so and why; anything else fails, and so does
+//! a difference that is none any more.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+use tower::ServiceExt;
+use tower_http::services::ServeDir;
+
+use crate::support::raw::Connection;
+use crate::support::server::Pyserve;
+use crate::support::{skipped, temp_dir, write_files};
+
+/// What we compare of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    length: Option<String>,
+    range: Option<String>,
+    coding: Option<String>,
+    /// Of 200 and 206 alone: error pages are everyone's own. Parts are compared elsewhere.
+    body: Option<Vec<u8>>,
+}
+
+/// A request: method, target, header lines.
+type Question = (&'static str, &'static str, &'static str);
+
+const QUESTIONS: &[Question] = &[
+    ("GET", "/static/ten.txt", ""),
+    ("HEAD", "/static/ten.txt", ""),
+    ("GET", "/static/empty.txt", ""),
+    ("GET", "/static/large.bin", ""),
+    ("HEAD", "/static/large.bin", ""),
+    ("GET", "/static/with%20space.txt", ""),
+    ("GET", "/static/caf%C3%A9.txt", ""),
+    ("GET", "/static/100%25.txt", ""),
+    ("GET", "/static/a+b.txt", ""),
+    ("GET", "/static/missing.txt", ""),
+    ("GET", "/static/ten.txt/", ""),
+    ("GET", "/static/ten.txt/x", ""),
+    ("GET", "/static/dir/", ""),
+    ("GET", "/static/dir", ""),
+    ("GET", "/static/bare/", ""),
+    ("GET", "/static//ten.txt", ""),
+    ("GET", "/static/./ten.txt", ""),
+    ("GET", "/static/dir/../ten.txt", ""),
+    ("GET", "/static/../secret.txt", ""),
+    ("GET", "/static/%2e%2e/secret.txt", ""),
+    ("GET", "/static/..%2fsecret.txt", ""),
+    ("GET", "/static/.hidden", ""),
+    ("GET", "/static/ten.txt?query", ""),
+    ("POST", "/static/ten.txt", ""),
+    ("DELETE", "/static/ten.txt", ""),
+    ("OPTIONS", "/static/ten.txt", ""),
+    ("GET", "/static/ten.txt", "Range: bytes=0-0"),
+    ("GET", "/static/ten.txt", "Range: bytes=2-5"),
+    ("GET", "/static/ten.txt", "Range: bytes=5-"),
+    ("GET", "/static/ten.txt", "Range: bytes=-3"),
+    ("GET", "/static/ten.txt", "Range: bytes=0-99"),
+    ("GET", "/static/ten.txt", "Range: bytes=-99"),
+    ("GET", "/static/ten.txt", "Range: bytes=10-"),
+    ("GET", "/static/ten.txt", "Range: bytes=-0"),
+    ("GET", "/static/ten.txt", "Range: bytes=5-2"),
+    ("GET", "/static/ten.txt", "Range: bytes=a-b"),
+    ("GET", "/static/ten.txt", "Range: lines=0-1"),
+    ("GET", "/static/ten.txt", "Range: bytes=0-1,0-2"),
+    ("GET", "/static/empty.txt", "Range: bytes=0-"),
+    ("HEAD", "/static/ten.txt", "Range: bytes=0-1"),
+    ("GET", "/static/large.bin", "Range: bytes=100000-250000"),
+    ("GET", "/static/ten.txt", "If-None-Match: *"),
+    ("GET", "/static/ten.txt", "If-None-Match: \"other\""),
+    ("GET", "/static/ten.txt", "If-Match: \"other\""),
+    ("GET", "/static/ten.txt", "If-Match: *"),
+    (
+        "GET",
+        "/static/ten.txt",
+        "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "If-Modified-Since: Sun, 06 Nov 1994 08:49:38 GMT",
+    ),
+    ("GET", "/static/ten.txt", "If-Modified-Since: nonsense"),
+    (
+        "GET",
+        "/static/ten.txt",
+        "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "Range: bytes=0-1\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "Range: bytes=0-1\r\nIf-Range: Sun, 06 Nov 1994 08:49:36 GMT",
+    ),
+    (
+        "GET",
+        "/static/ten.txt",
+        "Range: bytes=0-1\r\nIf-Range: \"other\"",
+    ),
+    ("GET", "/static/script.js", "Accept-Encoding: gzip"),
+    ("GET", "/static/script.js", "Accept-Encoding: gzip;q=0"),
+    (
+        "GET",
+        "/static/script.js",
+        "Accept-Encoding: identity;q=0, gzip",
+    ),
+    ("GET", "/static/script.js", "Accept-Encoding: *"),
+    (
+        "GET",
+        "/static/script.js",
+        "Accept-Encoding: identity, gzip;q=0.5",
+    ),
+    ("GET", "/static/ten.txt", "Accept-Encoding: identity;q=0"),
+];
+
+/// Who answers otherwise than pyserve, and why we differ.
+const DIFFERENCES: &[(&str, Question, &str)] = &[
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt/", ""),
+        "a slash behind a file's name asks for a directory",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/dir", ""),
+        "301 as nginx says it; browsers keep it",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/./ten.txt", ""),
+        "dot segments are names that no file has; clients resolve them",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/.hidden", ""),
+        "dotfiles are not for the public",
+    ),
+    (
+        "ServeDir",
+        ("OPTIONS", "/static/ten.txt", ""),
+        "RFC 9110 §9.3.7 lets a server say what it allows",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Range: bytes=-99"),
+        "RFC 9110 §14.1.2: a suffix longer than the file is the file",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Range: bytes=5-2"),
+        "RFC 9110 §14.2 lets us ignore what is invalid, and the client gets the file",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Range: bytes=a-b"),
+        "the same",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Range: lines=0-1"),
+        "RFC 9110 §14.2: unknown units must be ignored",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Range: bytes=0-1,0-2"),
+        "RFC 9110 §15.3.7.2: ranges that overlap may become one",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/empty.txt", "Range: bytes=0-"),
+        "RFC 9110 §14.1.2: nothing has no first byte",
+    ),
+    (
+        "ServeDir",
+        ("HEAD", "/static/ten.txt", "Range: bytes=0-1"),
+        "RFC 9110 §14.2: ranges are for GET",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "If-None-Match: *"),
+        "ServeDir has no entity tags",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "If-Match: \"other\""),
+        "ServeDir has no entity tags",
+    ),
+    (
+        "ServeDir",
+        (
+            "GET",
+            "/static/ten.txt",
+            "Range: bytes=0-1\r\nIf-Range: Sun, 06 Nov 1994 08:49:36 GMT",
+        ),
+        "ServeDir does not know If-Range",
+    ),
+    (
+        "ServeDir",
+        (
+            "GET",
+            "/static/ten.txt",
+            "Range: bytes=0-1\r\nIf-Range: \"other\"",
+        ),
+        "ServeDir does not know If-Range",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/script.js", "Accept-Encoding: *"),
+        "RFC 9110 §12.5.3: a star stands for every coding",
+    ),
+    (
+        "ServeDir",
+        ("GET", "/static/ten.txt", "Accept-Encoding: identity;q=0"),
+        "RFC 9110 §12.5.3: what is refused is not sent",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/bare/", ""),
+        "a directory without an index is nothing, rather than forbidden",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/./ten.txt", ""),
+        "nginx resolves dot segments before it chooses a location; here nothing outside a location is a file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/dir/../ten.txt", ""),
+        "nginx resolves dot segments before it chooses a location; here nothing outside a location is a file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/../secret.txt", ""),
+        "nginx resolves dot segments before it chooses a location; here nothing outside a location is a file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/%2e%2e/secret.txt", ""),
+        "nginx resolves dot segments before it chooses a location; here nothing outside a location is a file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/..%2fsecret.txt", ""),
+        "nginx resolves dot segments before it chooses a location; here nothing outside a location is a file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/.hidden", ""),
+        "dotfiles are not for the public",
+    ),
+    (
+        "nginx",
+        ("OPTIONS", "/static/ten.txt", ""),
+        "RFC 9110 §9.3.7 lets a server say what it allows",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/ten.txt", "Range: bytes=5-2"),
+        "RFC 9110 §14.2 lets us ignore what is invalid, and the client gets the file",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/ten.txt", "Range: bytes=a-b"),
+        "the same",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/ten.txt", "Range: bytes=0-1,0-2"),
+        "RFC 9110 §15.3.7.2: ranges that overlap may become one",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/empty.txt", "Range: bytes=0-"),
+        "RFC 9110 §14.1.2: nothing has no first byte",
+    ),
+    (
+        "nginx",
+        ("HEAD", "/static/ten.txt", "Range: bytes=0-1"),
+        "RFC 9110 §14.2: ranges are for GET",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/script.js", "Accept-Encoding: *"),
+        "RFC 9110 §12.5.3: a star stands for every coding",
+    ),
+    (
+        "nginx",
+        (
+            "GET",
+            "/static/script.js",
+            "Accept-Encoding: identity, gzip;q=0.5",
+        ),
+        "RFC 9110 §12.4.2: the heavier one is preferred",
+    ),
+    (
+        "nginx",
+        ("GET", "/static/ten.txt", "Accept-Encoding: identity;q=0"),
+        "RFC 9110 §12.5.3: what is refused is not sent",
+    ),
+];
+
+fn tree() -> TempDir {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("static/ten.txt", "0123456789"),
+            ("static/empty.txt", ""),
+            ("static/with space.txt", "space"),
+            ("static/caf\u{e9}.txt", "accent"),
+            ("static/100%.txt", "percent"),
+            ("static/a+b.txt", "plus"),
+            ("static/dir/index.html", "index"),
+            ("static/bare/file.txt", "bare"),
+            ("static/.hidden", "hidden"),
+            ("static/script.js", "a script"),
+            ("static/script.js.gz", "a zipped script"),
+            ("secret.txt", "SECRET"),
+        ],
+    );
+    let large: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(dir.path().join("static/large.bin"), large).unwrap();
+    let time = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+    for name in ["ten.txt", "script.js", "script.js.gz"] {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(dir.path().join("static").join(name))
+            .unwrap();
+        file.set_modified(time).unwrap();
+    }
+    dir
+}
+
+/// Asks over a connection of its own, so that whoever closes does no harm.
+fn ask(mut connection: Connection, (method, target, lines): Question) -> Answer {
+    let lines = match lines {
+        "" => String::new(),
+        lines => format!("{lines}\r\n"),
+    };
+    let response = connection.exchange(format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
+    ));
+    let status = response.status();
+    let is_file = matches!(status, 200 | 206) && method != "OPTIONS";
+    Answer {
+        status,
+        length: response.header("Content-Length").filter(|_| is_file),
+        range: response.header("Content-Range"),
+        coding: response.header("Content-Encoding"),
+        body: is_file.then_some(response.body),
+    }
+}
+
+/// The path decoded and given to `ServeDir`, in this process.
+fn ask_serve_dir(runtime: &tokio::runtime::Runtime, root: &Path, question: Question) -> Answer {
+    let (method, target, lines) = question;
+    let mut request = http::Request::builder().method(method).uri(target);
+    for line in lines.split("\r\n").filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    let request = request
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .unwrap();
+    let service = ServeDir::new(root).precompressed_gzip();
+    runtime.block_on(async {
+        let response = service.oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        let field = |name| {
+            let value = head.headers.get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        let status = head.status.as_u16();
+        let is_file = matches!(status, 200 | 206) && method != "OPTIONS";
+        let body = if method == "HEAD" { Vec::new() } else { body };
+        Answer {
+            status,
+            length: field("content-length").filter(|_| is_file),
+            range: field("content-range"),
+            coding: field("content-encoding"),
+            body: is_file.then_some(body),
+        }
+    })
+}
+
+/// An nginx on a Unix socket; it has bound it when the constructor returns.
+struct Nginx {
+    dir: TempDir,
+    conf: PathBuf,
+}
+
+impl Nginx {
+    fn start(root: &Path) -> Option<Self> {
+        let dir = temp_dir();
+        let conf = dir.path().join("nginx.conf");
+        let user = match rustix::process::getuid().is_root() {
+            true => "user root;",
+            false => "",
+        };
+        let work = dir.path().display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
+            .concat();
+        let text = format!(
+            "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
+             {temporary}gzip_static on;\nif_modified_since before;\n\
+             server {{ listen unix:{work}/socket; root {}; }}\n}}\n",
+            root.display()
+        );
+        std::fs::write(&conf, text).unwrap();
+        let nginx = Self { dir, conf };
+        nginx.run(&[]).then_some(nginx)
+    }
+
+    /// nginx goes to the background when it listens, and so ends at once.
+    fn run(&self, args: &[&str]) -> bool {
+        Command::new("nginx")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+            )
+            .arg("-c")
+            .arg(&self.conf)
+            .arg("-e")
+            .arg(self.dir.path().join("log"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::unix(&self.dir.path().join("socket"))
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.run(&["-s", "stop"]);
+    }
+}
+
+/// Compares all answers; what differs must be listed, and what is listed must differ.
+fn check(who: &str, ours: impl Fn(Question) -> Answer, theirs: impl Fn(Question) -> Answer) {
+    let mut found = Vec::new();
+    let mut stale: BTreeSet<Question> = DIFFERENCES
+        .iter()
+        .filter(|(name, ..)| *name == who)
+        .map(|(_, question, _)| *question)
+        .collect();
+    for &question in QUESTIONS {
+        let (ours, theirs) = (ours(question), theirs(question));
+        if ours == theirs {
+            continue;
+        }
+        if !stale.remove(&question) {
+            found.push(format!(
+                "{question:?}\n  ours   {ours:?}\n  theirs {theirs:?}"
+            ));
+        }
+    }
+    let found: Vec<_> = found
+        .iter()
+        .map(|text| text.chars().take(400).collect::<String>())
+        .collect();
+    assert!(found.is_empty(), "{who} differs:\n{}", found.join("\n"));
+    assert!(
+        stale.is_empty(),
+        "{who} does not differ any more: {stale:?}"
+    );
+}
+
+#[test]
+fn files_are_served_as_nginx_and_serve_dir_do_or_otherwise_for_a_reason() {
+    let site = tree();
+    let server = Pyserve::new().current_dir(site.path()).ready();
+    let ours = |question| ask(server.connect(), question);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    check("ServeDir", ours, |question| {
+        ask_serve_dir(&runtime, site.path(), question)
+    });
+    match Nginx::start(site.path()) {
+        Some(nginx) => check("nginx", ours, |question| ask(nginx.connect(), question)),
+        None => skipped("the comparison with nginx", "it does not start here"),
+    }
+}
