@@ -3,14 +3,17 @@
 //! `cargo bench --bench hot_paths`; side by side with other servers: `side_by_side.py`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, Request};
-use pyserve::config::StaticLocation;
+use http::header::{ETAG, HeaderName, IF_NONE_MATCH, RANGE};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use pyserve::config::{StaticLocation, StaticSettings};
+use pyserve::front::file_pool::FilePool;
 use pyserve::front::request::context::{self, Ends};
 use pyserve::front::request::environ::{self, Facts};
 use pyserve::front::request::limits;
-use pyserve::front::static_files::Locations;
+use pyserve::front::static_files::{Locations, StaticFiles};
 use pyserve_wire::frames::{self, ReplyKind};
 use pyserve_wire::vars;
 
@@ -115,5 +118,50 @@ fn router(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, environ_building, packets, router);
+/// A whole answer of the static files, the file being in memory as it is at every request but
+/// one in a second: path, negotiation, conditions, ranges, header fields.
+fn static_files(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("base.css"), [b'x'; 1024]).expect("a file");
+    let settings = StaticSettings {
+        check: Duration::from_secs(3600),
+        ..StaticSettings::default()
+    };
+    let locations = Locations::new([StaticLocation::new("/static", dir.path())]);
+    let locations = locations.expect("a valid prefix");
+    let files = StaticFiles::new(locations, settings, FilePool::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    let answer = |headers: &HeaderMap| {
+        let (location, rest) = files.find("/static/base.css").expect("it has the prefix");
+        let served = files.serve(location, rest, &Method::GET, headers);
+        runtime.block_on(served).expect("it is there")
+    };
+    let first = answer(&HeaderMap::new());
+    let etag = first.headers()[ETAG].clone();
+    let of_browser = browser().headers;
+    let with = |name: HeaderName, value: HeaderValue| {
+        let mut headers = of_browser.clone();
+        headers.insert(name, value);
+        headers
+    };
+    for (what, headers) in [
+        ("a file from memory", of_browser.clone()),
+        ("a 304", with(IF_NONE_MATCH, etag)),
+        (
+            "one range",
+            with(RANGE, HeaderValue::from_static("bytes=100-200")),
+        ),
+        (
+            "three ranges",
+            with(RANGE, HeaderValue::from_static("bytes=0-9,100-200,-5")),
+        ),
+    ] {
+        criterion.bench_function(what, |bencher| {
+            bencher.iter(|| answer(black_box(&headers)));
+        });
+    }
+}
+
+criterion_group!(benches, environ_building, packets, router, static_files);
 criterion_main!(benches);
