@@ -33,7 +33,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target").resolve()
 MIB = 1 << 20
 GB = 1_000_000_000
 UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-SLOW_BYTES = 64 << 10
+SLOW_BYTES = 256 << 10
 SLOW_PAUSE_S = 0.1
 
 
@@ -178,7 +178,7 @@ def load(work, server, seconds):
 
 
 def slow_readers(running, options):
-    """Readers of 640 KiB/s each, and how long a small file takes beside them."""
+    """Readers of 2.5 MiB/s each, and how long a small file takes beside them."""
     print(
         f"\n## {options.readers} slow readers of 100 MiB\n\n"
         "| server | memory MiB before | with them | CPU s/GB | 1 KiB beside them: p50 ms | p99 ms |\n"
@@ -186,23 +186,21 @@ def slow_readers(running, options):
     )
     for name, server in running.items():
         before = measure.memory_mib(server.pids())
-        ticks = sum(measure.cpu_ticks(server.pids()).values())
-        read, waits, memory = read_slowly(server, options)
-        spent = (sum(measure.cpu_ticks(server.pids()).values()) - ticks) * measure.TICK_US / 1e6
+        cost, memory, waits = read_slowly(server, options)
         waits.sort()
         print(
-            f"| {name} | {before:.1f} | {memory:.1f} | {spent / (read / GB):.3f} "
+            f"| {name} | {before:.1f} | {memory:.1f} | {cost:.3f} "
             f"| {waits[len(waits) // 2] * 1e3:.2f} | {waits[len(waits) * 99 // 100] * 1e3:.2f} |",
             flush=True,
         )
 
 
 def read_slowly(server, options):
-    """Bytes read, times of the small file, and the server's memory near the end."""
+    """CPU seconds for a GB, the server's memory, and the times of the small file."""
     port = int(server.url.rpartition(":")[2])
     request = b"GET /static/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n"
     small = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    waits, read, memory = [], 0, 0.0
+    waits = []
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         stack.callback(small.close)
         for _ in range(options.readers):
@@ -212,19 +210,32 @@ def read_slowly(server, options):
             reader.sendall(request)
             reader.setblocking(False)
             selector.register(reader, selectors.EVENT_READ)
-        end = time.monotonic() + options.seconds
-        while time.monotonic() < end:
-            turn = time.monotonic() + SLOW_PAUSE_S
-            for key, _ in selector.select(0):
-                read += len(key.fileobj.recv(SLOW_BYTES))
-            while time.monotonic() < turn:
-                began = time.monotonic()
-                small.request("GET", "/static/small.txt")
-                small.getresponse().read()
-                waits.append(time.monotonic() - began)
-                time.sleep(0.002)
+
+        def turns(meanwhile):
+            """Bytes that the readers take; what ``meanwhile`` does is done in their pauses."""
+            read, end = 0, time.monotonic() + options.seconds
+            while time.monotonic() < end:
+                turn = time.monotonic() + SLOW_PAUSE_S
+                for key, _ in selector.select(0):
+                    read += len(key.fileobj.recv(SLOW_BYTES))
+                while time.monotonic() < turn:
+                    meanwhile()
+                    time.sleep(0.002)
+            return read
+
+        def ask():
+            began = time.monotonic()
+            small.request("GET", "/static/small.txt")
+            small.getresponse().read()
+            waits.append(time.monotonic() - began)
+
+        turns(lambda: None)
+        ticks = sum(measure.cpu_ticks(server.pids()).values())
+        read = turns(lambda: None)
+        spent = (sum(measure.cpu_ticks(server.pids()).values()) - ticks) * measure.TICK_US / 1e6
         memory = measure.memory_mib(server.pids())
-    return read, waits, memory
+        turns(ask)
+    return spent / (read / GB), memory, waits
 
 
 def heading(options):

@@ -146,5 +146,5 @@ fn piece_of(remaining: u64) -> usize {
     }
 }
 
-/// Length of the last piece that the connection sends.
-const LAST: usize = 64 * 1024;
+/// Length of the last piece that the connection sends: what hyper would buffer anyway.
+const LAST: usize = 256 * 1024;
