@@ -113,7 +113,7 @@ fn upload() -> Vec<u8> {
 }
 
 /// The environment for the examples, made with the interpreter of the other tests.
-fn venv(what: &str) -> Option<std::path::PathBuf> {
+pub fn venv(what: &str) -> Option<std::path::PathBuf> {
     let default = python::default();
     let python: &Interpreter = python::supported().find(|python| python.path == default)?;
     python::venv(python)

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod django_files;
 mod frameworks;
 mod framing;
 mod handed_over;

@@ -59,6 +59,10 @@ pub struct Config {
     pub static_locations: Vec<StaticLocation>,
     /// Locations from which only the application can have files sent, each prefix once.
     pub internal_locations: Vec<StaticLocation>,
+    /// Whether a Django project's collected files are served.
+    pub django_static: bool,
+    /// Whether a Django project's uploaded files are served.
+    pub django_media: bool,
     /// What holds for all of them.
     pub static_files: StaticSettings,
     /// How many worker processes.

@@ -121,6 +121,8 @@ impl Resolver<'_> {
             bind: self.bind(&chdir)?,
             static_locations,
             internal_locations: self.internal_locations(&chdir)?,
+            django_static: self.one("django_static", values::yes_or_no)?,
+            django_media: self.one("django_media", values::yes_or_no)?,
             static_files: self.static_files(&chdir, dev)?,
             workers,
             threads,

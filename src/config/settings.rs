@@ -193,6 +193,23 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "django_static",
+        value_name: "yes|no",
+        heading: STATIC_FILES,
+        help: "Serve a Django project's STATIC_ROOT at its STATIC_URL; before anything is \
+               collected, and with --dev, what its staticfiles finders find",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
+        name: "django_media",
+        value_name: "yes|no",
+        heading: STATIC_FILES,
+        help: "Serve a Django project's MEDIA_ROOT at its MEDIA_URL, to everybody",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "static_missing",
         value_name: "[PREFIX=]404|app|FILE",
         heading: STATIC_FILES,

@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Deadlines, Overdue};
+use super::request;
 use super::request::context::Ends;
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
-use super::request::{self, Site};
+use super::site::Site;
 use super::stream::{Socket, Stream};
 
 /// How long a connection that was just made may take to bring its request when the server

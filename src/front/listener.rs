@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use super::activity::Deadlines;
 use super::connection::{self, Stop};
-use super::request::Site;
 use super::request::context::Ends;
+use super::site::Site;
 use super::stream::Socket;
 use crate::config::{ListenAddress, Trust};
 

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, StaticSettings};
+use crate::config::{Config, StaticLocation, StaticSettings};
 use crate::front::activity::Deadlines;
 use crate::front::connection::Stop;
 use crate::front::file_pool::FilePool;
+use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
-use crate::front::request::Site;
 use crate::front::request::spool::Spool;
+use crate::front::site::Site;
 use crate::front::spelling::Spellings;
 use crate::front::static_files::{Locations, StaticFiles};
 use crate::front::upstream::workers::Pool;
@@ -24,6 +27,8 @@ pub struct Front {
     pub stop: Stop,
     /// Listeners and connections.
     pub connections: TaskTracker,
+    /// Files that the application turned out to have.
+    pub found_files: Arc<FoundFiles>,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
 }
@@ -50,9 +55,11 @@ impl Front {
         };
         let internal_files = (!config.internal_locations.is_empty())
             .then(|| StaticFiles::new(internal, everything, files.clone()));
+        let found_files = Arc::new(FoundFiles::default());
         let access_log = Arc::new(AccessLog::new(config.access_log));
         let site = Arc::new(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
+            found_files: Arc::clone(&found_files),
             internal_files,
             workers: pool,
             spool: Spool {
@@ -91,7 +98,31 @@ impl Front {
         Ok(Self {
             stop,
             connections,
+            found_files,
             access_log,
         })
+    }
+
+    /// Serves the files that the application named.
+    pub fn serve_found(&self, config: &Config, found: &[control::FoundFiles]) {
+        let settings = StaticSettings {
+            // One memory for all of them.
+            cache: config.static_files.cache / (found.len() as u64).max(1),
+            ..config.static_files.clone()
+        };
+        let files = found.iter().filter_map(|found| {
+            let location = StaticLocation {
+                max_age: config.dev.then_some(Duration::ZERO),
+                ..StaticLocation::new(&*found.prefix, &*found.dir)
+            };
+            match Locations::new([location]) {
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), FilePool::default())),
+                Err(error) => {
+                    tracing::warn!(source = found.source, %error, "the application's files are not served");
+                    None
+                }
+            }
+        });
+        self.found_files.set(files.collect());
     }
 }

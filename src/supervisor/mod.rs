@@ -176,6 +176,7 @@ impl Supervisor {
             }
             FromTemplate::Clean => Happened::TemplateLoaded,
             FromTemplate::Imported(loaded) => {
+                self.front.serve_found(&self.config, &loaded.files);
                 python.facts.loaded = Some(loaded);
                 Happened::TemplateLoaded
             }
@@ -211,6 +212,7 @@ impl Supervisor {
             Event::Ready { worker, loaded } => {
                 tracing::debug!(worker, "worker ready");
                 if let (Some(python), Some(loaded)) = (&mut self.python, loaded) {
+                    self.front.serve_found(&self.config, &loaded.files);
                     python.facts.loaded = Some(loaded);
                 }
                 self.happened(Happened::WorkerReady(worker));

@@ -101,6 +101,8 @@ impl Python {
             workers: config.workers.count,
             preload,
             dev: config.dev,
+            find_static: config.django_static,
+            find_media: config.django_media,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let [queue, board] = self.pool.descriptors();

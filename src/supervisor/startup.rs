@@ -103,6 +103,15 @@ fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
         ));
         lines.push(("preload", preload(config, facts)));
     }
+    let loaded = facts.loaded.iter().flat_map(|loaded| &loaded.files);
+    for found in loaded {
+        let files = count_files(Path::new(&found.dir));
+        let (prefix, dir, source) = (&found.prefix, &found.dir, &found.source);
+        lines.push((
+            "static",
+            format!("{prefix}/ -> {dir} ({files}, from Django's {source})"),
+        ));
+    }
     for location in &config.static_locations {
         let files = count_files(&location.dir);
         lines.push((

@@ -87,6 +87,10 @@ pub struct Boot {
     pub preload: Preload,
     /// Report tracebacks to the front (`--dev`).
     pub dev: bool,
+    /// Ask the application for its static files.
+    pub find_static: bool,
+    /// Ask the application for its uploaded files.
+    pub find_media: bool,
     /// Version of pyserve.
     pub version: String,
 }
@@ -125,6 +129,20 @@ pub struct Loaded {
     pub framework: String,
     /// How long the import took, in milliseconds.
     pub import_ms: u64,
+    /// Files that the application wants served for it; of equal prefixes the first that has
+    /// the file.
+    pub files: Vec<FoundFiles>,
+}
+
+/// A directory of files that the application named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundFiles {
+    /// Path of a URL, without a slash at its end.
+    pub prefix: String,
+    /// The directory; absolute.
+    pub dir: String,
+    /// What named it: `STATIC_ROOT`.
+    pub source: String,
 }
 
 impl ToTemplate {
@@ -145,6 +163,8 @@ impl ToTemplate {
                 out.number("workers", u64::from(boot.workers));
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
+                out.flag("find_static", boot.find_static);
+                out.flag("find_media", boot.find_media);
                 out.text("version", &boot.version);
                 out.done()
             }
@@ -178,6 +198,8 @@ impl ToTemplate {
                     _ => Preload::No,
                 },
                 dev: fields.flag("dev"),
+                find_static: fields.flag("find_static"),
+                find_media: fields.flag("find_media"),
                 version: fields.text("version"),
             })),
             2 => Ok(Self::Fork {
@@ -303,6 +325,16 @@ pub fn cut_to_end(text: &str, limit: usize) -> &str {
     &text[start..]
 }
 
+fn found_files(row: &str) -> FoundFiles {
+    let mut parts = row.split('\0').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    FoundFiles {
+        prefix: next(),
+        dir: next(),
+        source: next(),
+    }
+}
+
 struct Writer(Vec<u8>);
 
 impl Writer {
@@ -334,6 +366,11 @@ impl Writer {
         self.text("app", &loaded.app);
         self.text("framework", &loaded.framework);
         self.number("import_ms", loaded.import_ms);
+        for files in &loaded.files {
+            // Neither a path nor a URL contains a NUL.
+            let row = [&*files.prefix, &*files.dir, &*files.source].join("\0");
+            self.text("files", &row);
+        }
     }
 
     fn done(self) -> Vec<u8> {
@@ -396,6 +433,11 @@ impl<'a> Fields<'a> {
             app: self.text("app"),
             framework: self.text("framework"),
             import_ms: self.number("import_ms")?,
+            files: self
+                .texts("files")
+                .iter()
+                .map(|row| found_files(row))
+                .collect(),
         })
     }
 }
@@ -418,6 +460,8 @@ mod tests {
             workers: 4,
             preload: Preload::No,
             dev: true,
+            find_static: true,
+            find_media: true,
             version: "0.1.0".into(),
         };
         for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {
@@ -436,6 +480,11 @@ mod tests {
             app: "a:b".into(),
             framework: "Flask 3".into(),
             import_ms: 12,
+            files: vec![FoundFiles {
+                prefix: "/static".into(),
+                dir: "/srv/static".into(),
+                source: "STATIC_ROOT".into(),
+            }],
         };
         assert_eq!(Loaded::from_bytes(&loaded.to_bytes()).unwrap(), loaded);
         for message in [

@@ -13,10 +13,12 @@ use std::time::Instant;
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyType};
-use pyserve_wire::control::{Boot, Interpreter, Loaded};
+use pyserve_wire::control::{Boot, FoundFiles, Interpreter, Loaded};
 
 use crate::log;
 
+/// Looks for the files of a Django project.
+const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
 /// Names that are tried where none is given: PEP 3333's own, then Flask's.
 const USUAL: [&str; 2] = ["application", "app"];
 /// `*args`, in the flags of a code object.
@@ -126,11 +128,48 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         app: format!("{}:{name}{parentheses}", boot.app),
         framework: framework(py, &app).unwrap_or_default(),
         import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        files: found_files(py, boot),
     };
     Ok(Imported {
         app: app.unbind(),
         loaded,
     })
+}
+
+/// The files that the application wants served for it. Not knowing them is no reason not
+/// to serve the application.
+fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
+    type Row = (String, String, String);
+    let ask = || -> PyResult<Vec<Row>> {
+        let names = PyDict::new(py);
+        names.set_item("__name__", "<pyserve>")?;
+        let builtins = py.import("builtins")?;
+        let code = builtins.call_method1("compile", (FOUND_FILES, "<pyserve>", "exec"))?;
+        builtins.call_method1("exec", (code, &names))?;
+        let found_files = names.as_any().get_item("found_files")?;
+        found_files
+            .call1((boot.find_static, boot.find_media, boot.dev))?
+            .extract()
+    };
+    match ask() {
+        Ok(rows) => rows
+            .into_iter()
+            .map(|(prefix, dir, source)| FoundFiles {
+                prefix,
+                dir,
+                source,
+            })
+            .collect(),
+        Err(error) => {
+            log::exception(
+                py,
+                0,
+                "cannot find out the application's static files",
+                &error,
+            );
+            Vec::new()
+        }
+    }
 }
 
 fn import_module<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {

@@ -13,6 +13,7 @@
 pub mod context;
 pub mod environ;
 pub mod error;
+pub mod files;
 pub mod forwarded;
 pub mod internal;
 pub mod limits;
@@ -35,35 +36,12 @@ use hyper::ext::ReasonPhrase;
 use self::context::{Ends, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
-use self::spool::Spool;
 use super::activity::{Activity, InUse};
 use super::body::Body;
-use super::file_pool::FilePool;
-use super::spelling::Spellings;
-use super::static_files::{FileBody, StaticError, StaticFiles};
-use super::upstream::workers::Pool;
+use super::site::Site;
+use super::static_files::FileBody;
 use super::upstream::{self, RequestBody};
-use crate::observe::access_log::{AccessLog, HandledBy};
-
-/// Everything that answers requests; one for the life of the server.
-pub struct Site {
-    /// The static locations.
-    pub static_files: StaticFiles,
-    /// Files that only the application can have sent; `None` where there are none.
-    pub internal_files: Option<StaticFiles>,
-    /// The application's workers; `None` where only files are served.
-    pub workers: Option<Pool>,
-    /// Reads request bodies.
-    pub spool: Spool,
-    /// Reads files.
-    pub files: FilePool,
-    /// Where requests are logged.
-    pub access_log: Arc<AccessLog>,
-    /// Whether responses name the server.
-    pub server_header: bool,
-    /// How the application spells its header names.
-    pub spellings: Spellings,
-}
+use crate::observe::access_log::HandledBy;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -127,21 +105,17 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    if let Some((location, rest)) = site.static_files.find(target) {
-        let files = &site.static_files;
-        let served = files.serve(location, rest, &head.method, &head.headers);
-        // Boxed, as the spool below: what every request is moved around with stays small.
-        match Box::pin(served).await {
-            Err(StaticError::LeftToApp) if site.workers.is_some() => {}
-            served => {
-                record.answered(Answer {
-                    by: HandledBy::Static,
-                    ..Answer::default()
-                });
-                let response = served.map_err(Rejection::Static)?;
-                return Ok(response.map(Body::from));
-            }
-        }
+    // Boxed, as the spool below: what every request is moved around with stays small.
+    let by_file = match files::is_candidate(site, target) {
+        true => Box::pin(files::answer(site, head, target)).await,
+        false => None,
+    };
+    if let Some(answer) = by_file {
+        record.answered(Answer {
+            by: HandledBy::Static,
+            ..Answer::default()
+        });
+        return answer;
     }
     let Some(workers) = &site.workers else {
         return Err(Rejection::NotFound);

@@ -31,6 +31,7 @@ pub struct Location {
     index: usize,
     missing: Missing,
     max_age: Option<Duration>,
+    predefined: bool,
 }
 
 /// A location that cannot be served as asked.
@@ -118,6 +119,7 @@ impl Location {
             index: 0,
             missing: location.missing,
             max_age: location.max_age,
+            predefined: location.predefined,
         })
     }
 
@@ -129,6 +131,11 @@ impl Location {
     /// The directory that is served.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether it was there without being asked for.
+    pub fn is_predefined(&self) -> bool {
+        self.predefined
     }
 
     /// Its place among the locations.

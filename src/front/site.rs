@@ -1,0 +1,33 @@
+//! What answers requests, put together once: locations, application, limits, logs.
+
+use std::sync::Arc;
+
+use super::file_pool::FilePool;
+use super::found_files::FoundFiles;
+use super::request::spool::Spool;
+use super::spelling::Spellings;
+use super::static_files::StaticFiles;
+use super::upstream::workers::Pool;
+use crate::observe::access_log::AccessLog;
+
+/// Everything that answers requests; one for the life of the server.
+pub struct Site {
+    /// The static locations.
+    pub static_files: StaticFiles,
+    /// Files that the application turned out to have.
+    pub found_files: Arc<FoundFiles>,
+    /// Files that only the application can have sent; `None` where there are none.
+    pub internal_files: Option<StaticFiles>,
+    /// The application's workers; `None` where only files are served.
+    pub workers: Option<Pool>,
+    /// Reads request bodies.
+    pub spool: Spool,
+    /// Reads files.
+    pub files: FilePool,
+    /// Where requests are logged.
+    pub access_log: Arc<AccessLog>,
+    /// Whether responses name the server.
+    pub server_header: bool,
+    /// How the application spells its header names.
+    pub spellings: Spellings,
+}

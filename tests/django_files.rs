@@ -1,0 +1,136 @@
+//! A Django project's own files, without a setting.
+
+use std::path::Path;
+
+use crate::frameworks::venv;
+use crate::support::server::{Pyserve, Server};
+use crate::support::temp_dir;
+
+struct Project {
+    dir: tempfile::TempDir,
+    venv: std::path::PathBuf,
+}
+
+/// A project with sources and an upload; what is collected is in `collected`.
+fn project(collected: &[(&str, &str)]) -> Option<Project> {
+    let venv = venv("a Django project's own files")?;
+    let dir = temp_dir();
+    let base = [
+        ("sources/site.css", "from sources"),
+        ("media/cat.txt", "uploaded"),
+    ];
+    for (name, content) in base.iter().chain(collected) {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    Some(Project { dir, venv })
+}
+
+impl Project {
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn serve(&self, args: &[&str]) -> Server {
+        self.server(args).ready()
+    }
+
+    fn server(&self, args: &[&str]) -> Pyserve {
+        Pyserve::app("assets_site.py")
+            .without("PYSERVE_PYTHON")
+            .args(["--venv"])
+            .args([&self.venv])
+            .args(args)
+            .env("COLLECTED", self.path("collected"))
+            .env("SOURCES", self.path("sources"))
+            .env("MEDIA", self.path("media"))
+    }
+}
+
+fn check(server: &Server, target: &str, expected: &str) {
+    let response = server.get(target);
+    assert_eq!(response.text(), expected, "{target}: {response:?}");
+}
+
+const COLLECTED: &[(&str, &str)] = &[("collected/site.css", "collected")];
+
+#[test]
+fn before_anything_is_collected_the_sources_are_served() {
+    let Some(project) = project(&[]) else { return };
+    let server = project.serve(&[]);
+    check(&server, "/assets/site.css", "from sources");
+    check(&server, "/assets/below/site.css", "from sources");
+    check(&server, "/", "app");
+    assert_eq!(server.get("/assets/none.css").status(), 404);
+    assert!(
+        server
+            .stderr
+            .so_far()
+            .join("\n")
+            .contains("staticfiles finders")
+    );
+}
+
+#[test]
+fn what_was_collected_is_served_and_in_development_the_sources() {
+    let Some(project) = project(COLLECTED) else {
+        return;
+    };
+    let server = project.serve(&[]);
+    check(&server, "/assets/site.css", "collected");
+    assert!(server.stderr.so_far().join("\n").contains("STATIC_ROOT"));
+    check(
+        &project.serve(&["--dev"]),
+        "/assets/site.css",
+        "from sources",
+    );
+    let each_imports = project.serve(&["--preload", "no"]);
+    check(&each_imports, "/assets/site.css", "collected");
+}
+
+#[test]
+fn settings_have_the_last_word() {
+    let Some(project) = project(COLLECTED) else {
+        return;
+    };
+    let own = format!("/assets={}", project.path("media").display());
+    let server = project.serve(&["--static", &own]);
+    check(&server, "/assets/cat.txt", "uploaded");
+    assert_eq!(server.get("/assets/site.css").status(), 404);
+    let server = project.serve(&["--django-static", "no"]);
+    assert_eq!(server.get("/assets/site.css").status(), 404);
+}
+
+#[test]
+fn uploads_are_served_only_if_that_is_asked_for() {
+    let Some(project) = project(COLLECTED) else {
+        return;
+    };
+    assert_eq!(project.serve(&[]).get("/media/cat.txt").status(), 404);
+    let server = project.serve(&["--django-media", "yes"]);
+    check(&server, "/media/cat.txt", "uploaded");
+}
+
+#[test]
+fn a_directory_of_the_right_name_does_not_hide_what_was_collected() {
+    let Some(project) = project(COLLECTED) else {
+        return;
+    };
+    // As in a project whose sources are in `static`, beside `manage.py`.
+    let root = project.path("root");
+    std::fs::create_dir_all(root.join("static")).unwrap();
+    for name in ["site.css", "extra.css"] {
+        std::fs::write(root.join("static").join(name), "by its name").unwrap();
+    }
+    let server = project
+        .server(&["--root", &shown(&root)])
+        .env("ASSETS_URL", "/static/")
+        .ready();
+    check(&server, "/static/site.css", "collected");
+    check(&server, "/static/extra.css", "by its name");
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
