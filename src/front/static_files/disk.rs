@@ -31,9 +31,12 @@ pub(super) struct Disk {
     settings: StaticSettings,
     /// Into which links may lead: the locations themselves, and what the settings add.
     declared: Vec<PathBuf>,
-    /// Django's manifest of each location, with the state in which it was read.
-    manifests: Vec<Mutex<Option<(Stamp, Arc<Manifest>)>>>,
+    /// Django's manifest of each location.
+    manifests: Vec<Mutex<Option<ReadManifest>>>,
 }
+
+/// A manifest with the state in which it was read.
+type ReadManifest = (Stamp, Arc<Manifest>);
 
 /// What there is under a name.
 pub(super) enum Found {
