@@ -136,6 +136,7 @@ fn a_location_can_leave_missing_files_to_the_application() {
     }
     let response = server.exchange(&post("/app.js", "form"));
     assert_eq!(response.text(), "4", "the app answers other methods");
+    server.probe.notes.wait_for_nth("called", 6);
     assert_eq!(server.probe.notes.count("called"), 6);
     // A file that comes later is seen, though its absence was remembered.
     let server = Pyserve::app("journal.py")
