@@ -81,3 +81,40 @@ fn a_download_to_a_client_that_does_not_read_costs_no_worker() {
         assert!(connection.response().body == CONTENT[..]);
     }
 }
+
+#[test]
+fn a_download_can_be_continued_and_is_not_repeated() {
+    let server = server();
+    let ask = |query: &str, lines: &str| {
+        let request = format!("GET /?{query} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        server.exchange(&request)
+    };
+    let whole = ask("how=plain", "");
+    assert_eq!(whole.header("Accept-Ranges").as_deref(), Some("bytes"));
+    let tag = whole.header("ETag").expect("the file's own validator");
+    let rest = ask(
+        "how=plain",
+        &format!("Range: bytes=8000000-\r\nIf-Range: {tag}\r\n"),
+    );
+    assert_eq!(rest.status(), 206);
+    let told = format!("bytes 8000000-{}/{SIZE}", SIZE - 1);
+    assert_eq!(rest.header("Content-Range"), Some(told));
+    assert!(rest.body == CONTENT[8_000_000..]);
+    let known = ask("how=plain", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!((known.status(), known.body.len()), (304, 0));
+    let beyond = ask("how=plain", &format!("Range: bytes={SIZE}-\r\n"));
+    assert_eq!(beyond.status(), 416);
+    let other = ask("how=plain", "Range: bytes=0-9\r\nIf-Range: \"other\"\r\n");
+    assert_eq!(other.status(), 200);
+    assert!(other.body == CONTENT[..]);
+}
+
+#[test]
+fn a_part_of_a_file_gets_no_validators_but_ranges_within_it() {
+    let server = server();
+    let request = "GET /?how=plain&seek=8 HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-7\r\n\r\n";
+    let response = server.exchange(request);
+    assert_eq!(response.status(), 206);
+    assert_eq!(response.header("ETag"), None);
+    assert!(response.body == CONTENT[8..16]);
+}

@@ -39,7 +39,7 @@ use self::record::{Answer, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::body::Body;
 use super::site::Site;
-use super::static_files::FileBody;
+use super::static_files;
 use super::upstream::{self, RequestBody};
 use crate::observe::access_log::HandledBy;
 
@@ -154,34 +154,36 @@ async fn route(
         let said = std::mem::take(&mut response.headers);
         return Box::pin(internal::answer(files, &wanted, head, said)).await;
     }
-    Ok(from_upstream(site, &head.method, response))
+    from_upstream(site, head, *response).await
 }
 
-fn from_upstream(site: &Site, method: &Method, answer: Box<upstream::Response>) -> Response<Body> {
-    let unsaid = *method == Method::HEAD && !answer.headers.contains_key(CONTENT_LENGTH);
-    let body = match answer.file {
-        _ if unsaid => Body::Unsaid,
-        // The worker is free already: the file is sent by the code that sends static files.
-        Some((file, piece)) => Body::File(FileBody::new(
-            file,
-            piece.offset,
-            piece.length,
-            site.files.clone(),
-        )),
-        None => Body::Upstream(answer.body),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    if let Some(reason) = answer
-        .reason
-        .and_then(|reason| ReasonPhrase::try_from(reason).ok())
-    {
-        response.extensions_mut().insert(reason);
+async fn from_upstream(
+    site: &Site,
+    head: &request::Parts,
+    answer: upstream::Response,
+) -> Result<Response<Body>, Rejection> {
+    let mut said = Response::new(());
+    *said.status_mut() = answer.status;
+    *said.headers_mut() = answer.headers;
+    let reason = answer.reason.map(ReasonPhrase::try_from);
+    if let Some(Ok(reason)) = reason {
+        said.extensions_mut().insert(reason);
     }
     site.spellings
-        .apply(&answer.spellings, response.extensions_mut());
-    response
+        .apply(&answer.spellings, said.extensions_mut());
+    if let Some((file, piece)) = answer.file {
+        // The worker is free already: the file goes the way of static files.
+        let (method, asked) = (&head.method, &head.headers);
+        let sent = static_files::handed_over(file, piece, method, asked, said, &site.files);
+        let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
+        return Ok(sent.map(Body::from));
+    }
+    let is_unsaid = head.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
+    let body = match is_unsaid {
+        true => Body::Unsaid,
+        false => Body::Upstream(answer.body),
+    };
+    Ok(said.map(|()| body))
 }
 
 /// The fields that every response has. `Date` is hyper's.

@@ -19,6 +19,7 @@ mod compress;
 mod conditional;
 mod disk;
 mod freshness;
+mod handed_over;
 mod headers;
 mod memory;
 mod multipart;
@@ -48,6 +49,7 @@ use range::Selection;
 use resource::{Representation, Resource};
 
 pub use body::{Content, FileBody};
+pub use handed_over::handed_over;
 pub use headers::ALLOW;
 pub use multipart::Multipart;
 pub use path::{Location, LocationError, Locations};

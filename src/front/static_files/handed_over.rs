@@ -1,0 +1,151 @@
+//! A file that the application opened and handed over (`wsgi.file_wrapper`): the conditions
+//! and ranges of the request, applied to the application's own response.
+//!
+//! What the application says about the file holds. Where it says nothing, and hands over
+//! all of it, the file's own validators are added, so that a download can be continued.
+
+use std::fs::{File, Metadata};
+
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
+    LAST_MODIFIED, RANGE,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use pyserve_wire::frames::FilePiece;
+
+use super::body::{Content, FileBody};
+use super::conditional::{Conditions, Validators, Verdict};
+use super::headers::content_range;
+use super::range::{Selection, select};
+use super::{FilePool, StaticError};
+
+/// Answers with the piece, or with what the request asks for of it; `said` is the response
+/// of the application without its body.
+///
+/// # Errors
+/// [`StaticError`] for 412 and 416.
+pub async fn handed_over(
+    file: File,
+    piece: FilePiece,
+    method: &Method,
+    asked: &HeaderMap,
+    said: Response<()>,
+    pool: &FilePool,
+) -> Result<Response<Content>, StaticError> {
+    let mut said = said;
+    let is_plain = said.status() == StatusCode::OK
+        && *method == Method::GET
+        && !said.headers().contains_key(CONTENT_RANGE)
+        && !said.headers().contains_key(CONTENT_ENCODING);
+    let mut offset = piece.offset;
+    let mut length = piece.length;
+    let mut file = file;
+    if is_plain {
+        let metadata;
+        (file, metadata) = pool
+            .run(move || {
+                let metadata = file.metadata();
+                (file, metadata)
+            })
+            .await;
+        let metadata = metadata.map_err(StaticError::Io)?;
+        let validators = validators(said.headers_mut(), &metadata, piece);
+        let conditions = Conditions::of(asked);
+        match validators
+            .as_ref()
+            .map(|validators| conditions.evaluate(validators))
+        {
+            None | Some(Verdict::Send) => {}
+            Some(Verdict::Failed) => return Err(StaticError::PreconditionFailed),
+            Some(Verdict::NotModified) => return Ok(not_modified(said)),
+        }
+        match selection(
+            asked,
+            said.headers(),
+            &conditions,
+            validators.as_ref(),
+            length,
+        ) {
+            Selection::Unsatisfiable => return Err(StaticError::RangeNotSatisfiable { length }),
+            Selection::Parts(parts) if parts.len() == 1 => {
+                let part = &parts[0];
+                let headers = said.headers_mut();
+                headers.insert(CONTENT_RANGE, content_range(part, length));
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+                set_status(&mut said, StatusCode::PARTIAL_CONTENT);
+                offset += part.start;
+                length = part.end - part.start;
+            }
+            // Several parts would have to be wrapped into another type; whoever asks for
+            // them takes the whole as well (RFC 9110 §14.2).
+            Selection::Parts(_) | Selection::Whole => {}
+        }
+        let headers = said.headers_mut();
+        headers
+            .entry(ACCEPT_RANGES)
+            .or_insert(HeaderValue::from_static("bytes"));
+    }
+    let body = FileBody::new(file, offset, length, pool.clone());
+    Ok(said.map(|()| Content::File(body)))
+}
+
+/// The application's validators, completed by the file's own, which are added to `said`.
+/// `None` if it hands over a part of a file and says nothing about it.
+fn validators(said: &mut HeaderMap, metadata: &Metadata, piece: FilePiece) -> Option<Validators> {
+    let is_whole = piece.offset == 0 && piece.length == metadata.len();
+    let is_said = said.contains_key(ETAG) || said.contains_key(LAST_MODIFIED);
+    if !is_whole && !is_said {
+        return None;
+    }
+    let mut validators = Validators::of(metadata);
+    let text = |name| {
+        said.get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    if let Some(etag) = text(ETAG) {
+        validators.etag = etag.to_owned();
+    }
+    if let Some(date) = text(LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok()) {
+        validators.last_modified = date;
+    }
+    if !is_said {
+        let date = httpdate::fmt_http_date(validators.last_modified);
+        said.insert(ETAG, HeaderValue::try_from(&*validators.etag).ok()?);
+        said.insert(LAST_MODIFIED, HeaderValue::try_from(date).ok()?);
+    }
+    Some(validators)
+}
+
+fn selection(
+    asked: &HeaderMap,
+    said: &HeaderMap,
+    conditions: &Conditions,
+    validators: Option<&Validators>,
+    length: u64,
+) -> Selection {
+    let refused = said.get(ACCEPT_RANGES).is_some_and(|value| value == "none");
+    let stands = match validators {
+        Some(validators) => conditions.allow_range(validators),
+        None => !asked.contains_key(IF_RANGE),
+    };
+    match asked.get(RANGE) {
+        Some(range) if stands && !refused => select(range.as_bytes(), length),
+        _ => Selection::Whole,
+    }
+}
+
+/// RFC 9110 §15.4.5: everything but what describes the body that is not sent.
+fn not_modified(mut said: Response<()>) -> Response<Content> {
+    set_status(&mut said, StatusCode::NOT_MODIFIED);
+    for name in [CONTENT_LENGTH, CONTENT_TYPE] {
+        said.headers_mut().remove(name);
+    }
+    said.map(|()| Content::Empty)
+}
+
+/// The application's own reason was for the status that it chose.
+fn set_status(said: &mut Response<()>, status: StatusCode) {
+    *said.status_mut() = status;
+    said.extensions_mut().remove::<ReasonPhrase>();
+}
