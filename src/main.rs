@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use pyserve::cli::{self, Invocation, Verb};
 use pyserve::config::{self, Config, ConfigError, Interpreter, Resolved, Surroundings};
+use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
 use pyserve::supervisor::{self, Outcome};
@@ -71,14 +72,16 @@ fn run(invocation: Invocation) -> anyhow::Result<Outcome> {
 /// One thread needs none of the synchronisation that several do.
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     use tokio::runtime::Builder;
-    match threads {
-        0 | 1 => Builder::new_current_thread().enable_all().build(),
-        _ => Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("pyserve-front")
-            .enable_all()
-            .build(),
-    }
+    let mut builder = match threads {
+        0 | 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(threads.max(1))
+        .max_blocking_threads(FilePool::THREADS)
+        .thread_name("pyserve-front")
+        .enable_all()
+        .build()
 }
 
 fn serve(

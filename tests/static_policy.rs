@@ -277,6 +277,25 @@ fn memory_for_files_has_a_limit() {
 }
 
 #[test]
+fn reading_files_takes_no_more_threads_than_the_pool_has() {
+    let site = site();
+    let server = files_alone(&site, &["--static-cache", "no"]);
+    let request = "GET /static/base.css HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut connections: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        connection.send(request.repeat(100));
+    }
+    for connection in &mut connections {
+        for _ in 0..100 {
+            assert_eq!(connection.response().text(), "p {}");
+        }
+    }
+    let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+    let threads = std::fs::read_dir(tasks).unwrap().count();
+    assert!(threads <= 32 + 4, "{threads} threads");
+}
+
+#[test]
 fn a_file_replaced_during_its_download_is_delivered_as_it_was_begun() {
     let site = site();
     let path = site.path().join("static/large.bin");

@@ -15,6 +15,12 @@ pub struct FilePool {
 }
 
 impl FilePool {
+    /// As many as nginx's default thread pool has: enough to keep a disk's queue filled, few
+    /// enough that their stacks do not matter. A runtime has to be built with as many
+    /// blocking threads: a job gives its place back a moment before its thread is free, and
+    /// tokio would start one more thread each time the next job falls into that moment.
+    pub const THREADS: usize = 32;
+
     /// A pool that runs at most `threads` jobs at a time (at least one).
     pub fn new(threads: usize) -> Self {
         let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
@@ -54,13 +60,9 @@ impl FilePool {
 
 impl Default for FilePool {
     fn default() -> Self {
-        Self::new(DEFAULT_THREADS)
+        Self::new(Self::THREADS)
     }
 }
-
-/// As many as nginx's default thread pool has: enough to keep a disk's queue filled, few
-/// enough that their stacks do not matter.
-const DEFAULT_THREADS: usize = 32;
 
 #[cfg(test)]
 mod tests {
