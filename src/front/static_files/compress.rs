@@ -83,7 +83,8 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Best before the last two levels, which take ten times as long for some percent.
+/// The best before those that take ten times as long for a tenth less (1 MiB of scripts:
+/// 129 kB in 57 ms, with the next level 116 kB in 500 ms).
 const BROTLI_QUALITY: i32 = 9;
 
 /// As many files as a page of a large site brings along.
