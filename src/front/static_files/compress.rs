@@ -68,8 +68,12 @@ pub(super) fn encode(bytes: &[u8], coding: Coding) -> Option<Vec<u8>> {
 
 fn brotli(mut bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoded = Vec::new();
+    // No larger than the file: the encoder clears memory in proportion, which is most of its
+    // work on a small one.
+    let window_bits = (usize::BITS - bytes.len().leading_zeros()).clamp(10, 22);
     let params = BrotliEncoderParams {
         quality: BROTLI_QUALITY,
+        lgwin: window_bits as i32,
         size_hint: bytes.len(),
         ..BrotliEncoderParams::default()
     };
