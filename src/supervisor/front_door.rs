@@ -27,6 +27,7 @@ pub struct Front {
     pub stop: Stop,
     /// Listeners and connections.
     pub connections: TaskTracker,
+    files: FilePool,
     /// Files that the application turned out to have.
     pub found_files: Arc<FoundFiles>,
     /// Where requests are logged.
@@ -68,7 +69,7 @@ impl Front {
                 idle_timeout: config.body_timeout,
                 files: files.clone(),
             },
-            files,
+            files: files.clone(),
             access_log: Arc::clone(&access_log),
             server_header: config.server_header,
             spellings: Spellings::default(),
@@ -98,6 +99,7 @@ impl Front {
         Ok(Self {
             stop,
             connections,
+            files,
             found_files,
             access_log,
         })
@@ -116,7 +118,7 @@ impl Front {
                 ..StaticLocation::new(&*found.prefix, &*found.dir)
             };
             match Locations::new([location]) {
-                Ok(location) => Some(StaticFiles::new(location, settings.clone(), FilePool::default())),
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.files.clone())),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");
                     None

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pyserve_wire::control::{Interpreter, Loaded, Preload};
+use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
 use crate::config::{Config, ListenAddress, LogFormat};
 
@@ -103,24 +103,32 @@ fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
         ));
         lines.push(("preload", preload(config, facts)));
     }
-    let loaded = facts.loaded.iter().flat_map(|loaded| &loaded.files);
-    for found in loaded {
-        let files = count_files(Path::new(&found.dir));
-        let (prefix, dir, source) = (&found.prefix, &found.dir, &found.source);
+    let found: Vec<_> = facts
+        .loaded
+        .iter()
+        .flat_map(|loaded| &loaded.files)
+        .collect();
+    for files in &found {
+        let count = count_files(Path::new(&files.dir));
+        let (prefix, dir, source) = (&files.prefix, &files.dir, &files.source);
         lines.push((
             "static",
-            format!("{prefix}/ -> {dir} ({files}, from Django's {source})"),
+            format!("{prefix}/ -> {dir} ({count}, from Django's {source})"),
         ));
     }
     for location in &config.static_locations {
-        let files = count_files(&location.dir);
+        let is_shown = |files: &&FoundFiles| {
+            files.prefix == location.prefix && Path::new(&files.dir) == location.dir
+        };
+        if location.predefined && found.iter().any(is_shown) {
+            continue;
+        }
+        let count = count_files(&location.dir);
+        // That of the whole site is the slash alone.
+        let prefix = location.prefix.trim_end_matches('/');
         lines.push((
             "static",
-            format!(
-                "{}/ -> {} ({files})",
-                location.prefix,
-                location.dir.display()
-            ),
+            format!("{prefix}/ -> {} ({count})", location.dir.display()),
         ));
     }
     lines
