@@ -1,7 +1,7 @@
 //! Which files answer a path: locations that were asked for, then those that the application
 //! named, then those that are there by themselves because a directory has the right name.
 
-use std::sync::Arc;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -12,44 +12,51 @@ use crate::front::body::Body;
 use crate::front::site::Site;
 use crate::front::static_files::{Location, StaticError, StaticFiles};
 
+/// An answer that is being looked for.
+pub type Answering<'a> =
+    Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
+
 /// The one field of a file that is not in title case.
 const AS_EVERYBODY_WRITES_IT: [Bytes; 1] = [Bytes::from_static(b"ETag")];
 
-/// Whether a path may be that of a file; cheap, for every request.
-pub fn is_candidate(site: &Site, target: &str) -> bool {
-    let found = site.found_files.current();
-    site.static_files.find(target).is_some()
-        || found.iter().any(|files| files.find(target).is_some())
-}
-
-/// Answers with a file, or refuses to; `None`: the path is the application's.
-pub async fn answer(
-    site: &Site,
-    head: &request::Parts,
-    target: &str,
-) -> Option<Result<Response<Body>, Rejection>> {
-    let found = site.found_files.current();
+/// Answers with a file, or refuses to. `None`, at once or from the future: the path is the
+/// application's. The future is boxed, so that what every request is moved around with
+/// stays small.
+pub fn answer<'a>(
+    site: &'a Site,
+    head: &'a request::Parts,
+    target: &'a str,
+) -> Option<Answering<'a>> {
     let declared = site.static_files.find(target);
-    let asked_for = declared.filter(|(location, _)| !location.is_predefined());
-    if let Some((location, rest)) = asked_for {
-        return served(site, &site.static_files, location, rest, head).await;
+    let found = site.found_files.current();
+    if declared.is_none() && found.iter().all(|files| files.find(target).is_none()) {
+        return None;
     }
-    let mut refusal = None;
-    for files in Arc::clone(&found).iter() {
-        let Some((location, rest)) = files.find(target) else {
-            continue;
+    Some(Box::pin(async move {
+        let (by_name, asked_for) = match declared {
+            Some((location, _)) if location.is_predefined() => (declared, None),
+            _ => (None, declared),
         };
-        match served(site, files, location, rest, head).await {
-            Some(Err(Rejection::Static(StaticError::NotFound))) => {
-                refusal = Some(Err(Rejection::Static(StaticError::NotFound)));
-            }
-            answer => return answer,
+        if let Some((location, rest)) = asked_for {
+            return served(site, &site.static_files, location, rest, head).await;
         }
-    }
-    match declared {
-        Some((location, rest)) => served(site, &site.static_files, location, rest, head).await,
-        None => refusal,
-    }
+        let mut refusal = None;
+        for files in found.iter() {
+            let Some((location, rest)) = files.find(target) else {
+                continue;
+            };
+            match served(site, files, location, rest, head).await {
+                not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
+                    refusal = not_here;
+                }
+                answer => return answer,
+            }
+        }
+        match by_name {
+            Some((location, rest)) => served(site, &site.static_files, location, rest, head).await,
+            None => refusal,
+        }
+    }))
 }
 
 async fn served(

@@ -105,10 +105,9 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    // Boxed, as the spool below: what every request is moved around with stays small.
-    let by_file = match files::is_candidate(site, target) {
-        true => Box::pin(files::answer(site, head, target)).await,
-        false => None,
+    let by_file = match files::answer(site, head, target) {
+        Some(answering) => answering.await,
+        None => None,
     };
     if let Some(answer) = by_file {
         record.answered(Answer {
@@ -123,6 +122,7 @@ async fn route(
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
     let body = match body.is_end_stream() {
         true => RequestBody::Memory(Bytes::new()),
+        // Boxed: what every request is moved around with stays small.
         false => Box::pin(site.spool.read(body)).await?,
     };
     let facts = environ::Facts {
