@@ -80,6 +80,9 @@ WORK = {
 }
 
 
+PROOF = Work("/static/small.txt", length=1024)
+
+
 def main():
     options = parse()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
@@ -91,7 +94,8 @@ def main():
         root = Path(work) / "root"
         for name, length in (("large.bin", 100 * MIB), ("middle.bin", MIB), ("small.txt", 1024)):
             write(root / "static" / name, length)
-        running = {name: stack.enter_context(started(name, root, options, Path(work))) for name in names}
+        start = lambda name: servers.of_files(name, root, options.pyserve, Path(work), PROOF.verify)
+        running = {name: stack.enter_context(start(name)) for name in names}
         print(heading(options), flush=True)
         failed = sum(compare(kind, WORK[kind], running, options) for kind in options.only or WORK)
         if not options.only:
@@ -112,18 +116,6 @@ def parse():
 def write(path, length):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(os.urandom(length))
-
-
-@contextlib.contextmanager
-def started(name, root, options, work):
-    directory = Path(tempfile.mkdtemp(dir=work))
-    site = servers.Site("", "", root, Path(), options.pyserve.resolve(), directory, servers.free_port())
-    server = servers.Running(name, site)
-    try:
-        server.wait_ready(Work("/static/small.txt", length=1024).verify)
-        yield server
-    finally:
-        server.stop()
 
 
 def compare(kind, work, running, options):

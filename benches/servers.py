@@ -4,11 +4,13 @@ Each server is a function from a ``Site`` to the command lines that make it up. 
 their own documents recommend for production, and to their advantage where there is a choice.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +156,18 @@ class Running:
                 process.wait(STOP_S)
             for member in members[1:]:
                 kill_if_alive(member, process.pid)
+
+
+@contextlib.contextmanager
+def of_files(name, root, pyserve, work, verify):
+    """A server of the files below ``root`` alone, which answers rightly until the end of the block."""
+    directory = Path(tempfile.mkdtemp(dir=work))
+    server = Running(name, Site("", "", root, Path(), pyserve.resolve(), directory, free_port()))
+    try:
+        server.wait_ready(verify)
+        yield server
+    finally:
+        server.stop()
 
 
 def kill_if_alive(member, session):

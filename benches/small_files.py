@@ -87,6 +87,9 @@ WORK = {
 }
 
 
+PROOF = Work("/static/1.txt", KIB)
+
+
 def main():
     options = parse()
     servers.SERVERS.update(SERVERS)
@@ -102,7 +105,8 @@ def main():
         (static / "style.css.gz").write_bytes(ZIPPED)
         for number in range(MANY):
             (static / f"many/{number}.txt").write_bytes(os.urandom(4 * KIB))
-        running = {name: stack.enter_context(started(name, static.parent, options, Path(work))) for name in names}
+        start = lambda name: servers.of_files(name, static.parent, options.pyserve, Path(work), PROOF.verify)
+        running = {name: stack.enter_context(start(name)) for name in names}
         print(
             f"# Small files\n\n{len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}; wrk on the same "
             f"CPUs, {options.connections} connections; medians of {options.rounds} rounds of {options.seconds} s."
@@ -119,18 +123,6 @@ def parse():
     parser.add_argument("--connections", type=int, default=64, help="default %(default)s")
     parser.add_argument("--pyserve", type=Path, default=TARGET / "release/pyserve", help="default %(default)s")
     return parser.parse_args()
-
-
-@contextlib.contextmanager
-def started(name, root, options, work):
-    directory = Path(tempfile.mkdtemp(dir=work))
-    site = servers.Site("", "", root, Path(), options.pyserve.resolve(), directory, servers.free_port())
-    server = servers.Running(name, site)
-    try:
-        server.wait_ready(Work("/static/1.txt", KIB).verify)
-        yield server
-    finally:
-        server.stop()
 
 
 def compare(kind, work, running, options, directory):
