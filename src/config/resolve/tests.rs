@@ -4,11 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use pyserve_wire::control::Preload;
+use pyserve_wire::scoreboard::MAX_THREADS;
 use tempfile::TempDir;
 
-use super::super::sizing::Machine;
-use super::super::{Environment, load};
 use super::*;
+use crate::config::sizing::Machine;
+use crate::config::*;
 
 /// A directory to run in, with variables and flags.
 struct Setup {
@@ -548,6 +550,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_static_location_is_read_without_a_panic(text in "\\PC{0,30}|[/=.a%]{0,20}") {
-        let _ = static_location(&text, Path::new("/nonexistent"));
+        let _ = static_files::static_location(&text, Path::new("/nonexistent"));
     }
 }

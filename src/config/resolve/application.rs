@@ -1,0 +1,149 @@
+//! Which application, where it lies, and which interpreter runs it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
+use crate::config::StaticLocation;
+use crate::config::app::{self, AppRef, Discovery};
+use crate::config::error::{ConfigError, invalid};
+use crate::config::interpreter::{Places, PythonChoice};
+use crate::config::layers::Origin;
+
+impl Resolver<'_> {
+    pub(super) fn chdir(&mut self) -> Result<PathBuf, ConfigError> {
+        let current = &self.surroundings.current_dir;
+        let Some(entry) = self.entry("chdir") else {
+            self.show_default("chdir", current.display().to_string());
+            return Ok(current.clone());
+        };
+        let base = match &entry.origin {
+            Origin::File { path, .. } => current.join(path.parent().unwrap_or(Path::new(""))),
+            _ => current.clone(),
+        };
+        let chdir = single("chdir", entry, |text| existing_directory(text, &base))?;
+        self.show(
+            "chdir",
+            chdir.display().to_string(),
+            entry.origin.to_string(),
+        );
+        Ok(chdir)
+    }
+
+    /// Shows which file was read, and warns of one beside the application that was not.
+    pub(super) fn settings_file(&mut self, file: Option<PathBuf>, chdir: &Path) {
+        let beside_app = chdir.join(SETTINGS_FILE);
+        match file {
+            Some(file) => {
+                let origin = self
+                    .entry("config")
+                    .map_or(Origin::Default, |entry| entry.origin.clone());
+                self.show("config", file.display().to_string(), origin.to_string());
+            }
+            None => {
+                if beside_app.is_file() {
+                    self.warnings.push(format!(
+                        "{} is not read, because it is not in the current directory (name it with --config)",
+                        beside_app.display()
+                    ));
+                }
+                self.show_default("config", "none".to_owned());
+            }
+        }
+    }
+
+    pub(super) fn app(
+        &mut self,
+        chdir: &Path,
+        static_locations: &[StaticLocation],
+    ) -> Result<Option<AppRef>, ConfigError> {
+        if let Some(app) = self.optional("app", |text| AppRef::parse(text, chdir))? {
+            return Ok(Some(app));
+        }
+        match app::discover(chdir)? {
+            Discovery::Found(app) => {
+                self.show(
+                    "app",
+                    app.to_string(),
+                    format!("found: {}", app.found.as_deref().unwrap_or_default()),
+                );
+                Ok(Some(app))
+            }
+            Discovery::Nothing(_) if !static_locations.is_empty() => {
+                self.show_default("app", "none, static files only".to_owned());
+                Ok(None)
+            }
+            Discovery::Nothing(looked_for) => Err(ConfigError::NothingToServe {
+                directory: chdir.to_owned(),
+                looked_for,
+            }),
+        }
+    }
+
+    pub(super) fn python(
+        &mut self,
+        chdir: &Path,
+        is_needed: bool,
+    ) -> Result<PythonChoice, ConfigError> {
+        let environment = &self.surroundings.environment;
+        let places = Places {
+            chdir,
+            executable: self.surroundings.executable.as_deref(),
+            virtual_env: environment.variable("VIRTUAL_ENV"),
+            path: environment.variable("PATH"),
+        };
+        // The stronger layer wins: a flag --python over a PYSERVE_VENV of the image.
+        let named = self.layers.iter().find_map(|layer| {
+            match (layer.entry("python"), layer.entry("venv")) {
+                (None, None) => None,
+                both => Some(both),
+            }
+        });
+        let (python, venv) = named.unwrap_or((None, None));
+        let name = |text: &str| {
+            if text.is_empty() {
+                Err(invalid("no path", "give one"))
+            } else {
+                Ok(text.to_owned())
+            }
+        };
+        let choice = match (python, venv) {
+            (Some(python), Some(venv)) => {
+                return Err(wrong(
+                    "python",
+                    &python.values.join(" "),
+                    &python.origin,
+                    invalid(
+                        format!("{} names an interpreter as well", venv.origin),
+                        "give only one of python and venv",
+                    ),
+                ));
+            }
+            (Some(python), None) => PythonChoice::python(
+                &single("python", python, name)?,
+                &python.origin.to_string(),
+                &places,
+            ),
+            (None, Some(venv)) => {
+                let venv_dir = single("venv", venv, name)?;
+                self.show("venv", venv_dir.clone(), venv.origin.to_string());
+                PythonChoice::venv(&venv_dir, &venv.origin.to_string(), &places)
+            }
+            (None, None) => PythonChoice::automatic(&places),
+        };
+        match choice.find() {
+            Ok(interpreter) => self.show(
+                "python",
+                interpreter.path.display().to_string(),
+                interpreter.origin,
+            ),
+            Err(error) if is_needed || named.is_some() => return Err(error),
+            Err(_) => self.show_default("python", "none".to_owned()),
+        }
+        Ok(choice)
+    }
+
+    pub(super) fn pythonpath(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+        let dirs = self.many("pythonpath", |text| existing_directory(text, chdir))?;
+        Ok(dirs.unwrap_or_default())
+    }
+}

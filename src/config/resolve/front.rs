@@ -1,0 +1,77 @@
+//! How the front listens, whom it believes, and where it keeps large bodies.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::{Resolver, existing_directory, wrong};
+use crate::config::error::ConfigError;
+use crate::config::layers::Origin;
+use crate::config::{ListenAddress, Trust, values};
+
+impl Resolver<'_> {
+    pub(super) fn bind(&mut self, chdir: &Path) -> Result<Vec<ListenAddress>, ConfigError> {
+        let parse = |text: &str| ListenAddress::parse(text, chdir);
+        if let Some(addresses) = self.many("bind", parse)?
+            && !addresses.is_empty()
+        {
+            return Ok(addresses);
+        }
+        let tcp =
+            |ip: Ipv4Addr, port: u16| ListenAddress::Tcp(SocketAddr::new(IpAddr::V4(ip), port));
+        let (address, origin) = match self.surroundings.environment.variable("PORT") {
+            None => (tcp(Ipv4Addr::LOCALHOST, 8000), Origin::Default),
+            Some(port) => {
+                let origin = Origin::Variable("PORT".to_owned());
+                let port = port.to_string_lossy();
+                let number = values::count(&port, 0, u32::from(u16::MAX))
+                    .map_err(|invalid| wrong("bind", &port, &origin, invalid))?;
+                (tcp(Ipv4Addr::UNSPECIFIED, number as u16), origin)
+            }
+        };
+        self.show("bind", address.to_string(), origin.to_string());
+        Ok(vec![address])
+    }
+
+    pub(super) fn trust(&mut self) -> Result<Trust, ConfigError> {
+        let mut trust = Trust::default();
+        let given = self.many("trust", |text| {
+            text.split(',').try_for_each(|part| trust.add(part.trim()))
+        })?;
+        if given.is_none() {
+            self.show_default("trust", "none".to_owned());
+        }
+        Ok(trust)
+    }
+
+    pub(super) fn front_threads(&mut self) -> Result<usize, ConfigError> {
+        let given = self.optional("front_threads", |text| {
+            values::count(text, 1, MOST_FRONT_THREADS)
+        })?;
+        Ok(match given {
+            Some(threads) => threads as usize,
+            None => {
+                // The front takes a fraction of what Python takes. On two CPUs one thread
+                // costs 18 µs of CPU for a hello request, two of them 22 (they wake each
+                // other), and one alone answers more requests.
+                let threads = (self.surroundings.machine.cpus() / 2).clamp(1, 8);
+                self.show_default("front_threads", threads.to_string());
+                threads as usize
+            }
+        })
+    }
+
+    pub(super) fn temp_dir(&mut self, chdir: &Path) -> Result<PathBuf, ConfigError> {
+        if let Some(dir) = self.optional("temp_dir", |text| existing_directory(text, chdir))? {
+            return Ok(dir);
+        }
+        let (dir, origin) = match self.surroundings.environment.variable("TMPDIR") {
+            Some(dir) => (chdir.join(dir), Origin::Variable("TMPDIR".to_owned())),
+            None => (PathBuf::from("/tmp"), Origin::Default),
+        };
+        self.show("temp_dir", dir.display().to_string(), origin.to_string());
+        Ok(dir)
+    }
+}
+
+/// Most threads of the front; more than there are CPUs are never of use.
+const MOST_FRONT_THREADS: u32 = 256;

@@ -1,0 +1,89 @@
+//! How many workers and threads, and whether the application is imported before the fork.
+
+use pyserve_wire::control::Preload;
+use pyserve_wire::scoreboard::MAX_THREADS;
+
+use super::{Resolver, single, wrong};
+use crate::config::error::{ConfigError, Invalid, invalid};
+use crate::config::layers::Origin;
+use crate::config::{Workers, sizing, values};
+
+impl Resolver<'_> {
+    /// Threads in each worker.
+    pub(super) fn threads(&mut self) -> Result<u32, ConfigError> {
+        self.one("threads", |text| values::count(text, 1, MOST_THREADS))
+    }
+
+    pub(super) fn workers(&mut self, threads: u32, dev: bool) -> Result<Workers, ConfigError> {
+        let (workers, shown, origin) = self.workers_and_origin(dev)?;
+        if workers.count as usize * threads as usize > MAX_THREADS {
+            return Err(wrong(
+                "workers",
+                &shown,
+                &origin,
+                invalid(
+                    format!(
+                        "with {threads} threads each, these are more than {MAX_THREADS} in all"
+                    ),
+                    "lower workers or threads",
+                ),
+            ));
+        }
+        self.show("workers", shown, origin.to_string());
+        Ok(workers)
+    }
+
+    fn workers_and_origin(&self, dev: bool) -> Result<(Workers, String, Origin), ConfigError> {
+        let parse = |text: &str| values::count(text, 1, MOST_WORKERS);
+        let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
+        let given = match (self.entry("workers"), from_platform) {
+            (Some(entry), _) => Some((single("workers", entry, parse)?, entry.origin.clone())),
+            (None, Some(text)) => {
+                let origin = Origin::Variable("WEB_CONCURRENCY".to_owned());
+                let text = text.to_string_lossy();
+                let count =
+                    parse(&text).map_err(|invalid| wrong("workers", &text, &origin, invalid))?;
+                Some((count, origin))
+            }
+            (None, None) => None,
+        };
+        Ok(match given {
+            Some((count, origin)) => {
+                let reason = format!("{count}, set by {origin}");
+                (Workers { count, reason }, count.to_string(), origin)
+            }
+            None => {
+                let workers = if dev {
+                    Workers {
+                        count: 1,
+                        reason: "1, for development".to_owned(),
+                    }
+                } else {
+                    sizing::workers(&self.surroundings.machine)
+                };
+                let shown = workers.reason.clone();
+                (workers, shown, Origin::Default)
+            }
+        })
+    }
+}
+
+pub(super) fn preload(text: &str) -> Result<Preload, Invalid> {
+    match values::yes_or_no(text) {
+        Ok(true) => Ok(Preload::Yes),
+        Ok(false) => Ok(Preload::No),
+        Err(_) => values::choice(
+            text,
+            &[
+                ("auto", Preload::Auto),
+                ("yes", Preload::Yes),
+                ("no", Preload::No),
+            ],
+        ),
+    }
+}
+
+/// Most worker processes, and most threads in each: typing errors end here. Both together
+/// are bounded by what a scoreboard can name.
+const MOST_WORKERS: u32 = 1024;
+const MOST_THREADS: u32 = 1024;
