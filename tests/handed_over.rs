@@ -104,6 +104,10 @@ fn a_download_can_be_continued_and_is_not_repeated() {
     assert_eq!((known.status(), known.body.len()), (304, 0));
     let beyond = ask("how=plain", &format!("Range: bytes={SIZE}-\r\n"));
     assert_eq!(beyond.status(), 416);
+    let several = ask("how=plain&seek=8", "Range: bytes=0-7,8000000-9999999\r\n");
+    let several = several.byte_ranges();
+    assert!(several[0].1 == CONTENT[8..16]);
+    assert!(several[1].1 == CONTENT[8_000_008..10_000_008]);
     let other = ask("how=plain", "Range: bytes=0-9\r\nIf-Range: \"other\"\r\n");
     assert_eq!(other.status(), 200);
     assert!(other.body == CONTENT[..]);

@@ -143,6 +143,52 @@ fn ranges_arrive_to_the_byte_on_a_kept_connection() {
 }
 
 #[test]
+fn several_ranges_arrive_to_the_byte_on_a_kept_connection() {
+    let site = Site::new();
+    let content = site.write("a.bin", 5 * MIB + 3);
+    let ranges = [0..2 * MIB, 3 * MIB..3 * MIB + 1, 4 * MIB + 5..content.len()];
+    let fields = ranges
+        .each_ref()
+        .map(|range| format!("{}-{}", range.start, range.end - 1));
+    let field = format!("Range: bytes={}\r\n\r\n", fields.join(","));
+    let request = request("GET", "a.bin", "1.1").replacen("\r\n\r\n", "\r\n", 1) + &field;
+    let unix = Connection::unix(&site.socket);
+    for mut connection in [site.server.connect(), unix] {
+        let response = connection.exchange(&request);
+        assert_eq!(response.status(), 206);
+        let parts = response.byte_ranges();
+        assert_eq!(parts.len(), ranges.len());
+        for ((told, bytes), range) in parts.iter().zip(&ranges) {
+            assert!(*bytes == content[range.clone()], "{told}");
+        }
+        check_file(&mut connection, "/static/a.bin", &content);
+    }
+}
+
+#[test]
+fn clients_of_one_file_share_its_descriptor_and_the_last_one_closes_it() {
+    let site = Site::new();
+    site.write("large.bin", 16 * MIB);
+    let open = || {
+        let descriptors = format!("/proc/{}/fd", site.server.pid().as_raw_nonzero());
+        let links = std::fs::read_dir(descriptors).unwrap();
+        let targets = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        targets
+            .filter(|target| target.ends_with("large.bin"))
+            .count()
+    };
+    let mut readers: Vec<_> = (0..10).map(|_| site.server.connect()).collect();
+    for reader in &mut readers {
+        reader.send(get("/static/large.bin"));
+        reader.response_to_head();
+    }
+    assert_eq!(open(), 1);
+    drop(readers);
+    site.wait_for_departure(10);
+    assert_eq!(open(), 0);
+}
+
+#[test]
 fn a_file_that_is_not_in_memory_arrives_all_the_same() {
     let site = Site::new();
     let content = site.write("cold.bin", 12 * MIB + 5);
@@ -222,7 +268,7 @@ fn a_client_that_leaves_in_the_middle_costs_nothing_that_lasts() {
         site.wait_for_departure(nth);
     }
     site.check_alive();
-    let fds = format!("/proc/{}/fd", site.server.pid());
+    let fds = format!("/proc/{}/fd", site.server.pid().as_raw_nonzero());
     let still_open = std::fs::read_dir(fds)
         .unwrap()
         .flatten()

@@ -42,45 +42,6 @@ fn request(target: &str, lines: &[&str]) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// The parts of a `multipart/byteranges` body: `Content-Range` and bytes of each. Read as
-/// RFC 2046 §5.1.1 writes it, and to its last byte.
-fn parts(response: &Response) -> Vec<(String, Vec<u8>)> {
-    let kind = response.header("Content-Type").unwrap();
-    let boundary = kind
-        .strip_prefix("multipart/byteranges; boundary=")
-        .unwrap_or_else(|| panic!("{kind}"));
-    let mut rest = &response.body[..];
-    let mut parts = Vec::new();
-    let mut delimiter = format!("--{boundary}\r\n");
-    loop {
-        if let Some(behind) = rest.strip_prefix(format!("\r\n--{boundary}--\r\n").as_bytes()) {
-            assert!(behind.is_empty(), "nothing follows the last boundary");
-            return parts;
-        }
-        rest = rest
-            .strip_prefix(delimiter.as_bytes())
-            .expect("a boundary begins each part");
-        delimiter = format!("\r\n--{boundary}\r\n");
-        let end = rest
-            .windows(4)
-            .position(|bytes| bytes == b"\r\n\r\n")
-            .expect("a part has a head");
-        let head = String::from_utf8(rest[..end].to_vec()).unwrap();
-        rest = &rest[end + 4..];
-        let (kind, range) = head.split_once("\r\nContent-Range: ").unwrap();
-        assert!(kind.starts_with("Content-Type: "), "{head}");
-        let (first, last) = range
-            .trim_start_matches("bytes ")
-            .split('/')
-            .next()
-            .and_then(|range| range.split_once('-'))
-            .unwrap();
-        let length = last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1;
-        parts.push((range.to_owned(), rest[..length].to_vec()));
-        rest = &rest[length..];
-    }
-}
-
 #[test]
 fn one_range_is_that_part_of_the_file() {
     let site = site();
@@ -130,7 +91,7 @@ fn several_ranges_are_parts_of_one_body() {
         assert_eq!(response.status(), 206, "{response:?}");
         assert_eq!(response.broken, None);
         assert_eq!(response.header("Content-Range"), None);
-        let parts = parts(&response);
+        let parts = response.byte_ranges();
         assert_eq!(parts.len(), expected.len());
         for ((range, bytes), (first, last)) in parts.into_iter().zip(expected) {
             assert_eq!(range, format!("bytes {first}-{last}/{LARGE}"));
@@ -148,7 +109,8 @@ fn several_ranges_are_parts_of_one_body() {
     check(response, &[(100, 109), (0, 9)]);
 
     let response = connection.exchange(request("/static/ten.txt", &["Range: bytes=0-1,8-"]));
-    let texts: Vec<_> = parts(&response)
+    let texts: Vec<_> = response
+        .byte_ranges()
         .into_iter()
         .map(|(range, bytes)| (range, String::from_utf8(bytes).unwrap()))
         .collect();
@@ -293,7 +255,11 @@ fn files_over_four_gib_are_addressed_in_full() {
     }
     let both = "Range: bytes=4294967296-4294967298,-3";
     let response = connection.exchange(request("/static/huge.bin", &[both]));
-    let bytes: Vec<_> = parts(&response).into_iter().map(|part| part.1).collect();
+    let bytes: Vec<_> = response
+        .byte_ranges()
+        .into_iter()
+        .map(|part| part.1)
+        .collect();
     assert_eq!(bytes, [b"mid", b"end"]);
 }
 

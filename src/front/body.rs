@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::outbox::Outbox;
 use super::static_files::{Content, FileBody, Multipart};
 use super::upstream::response_body::ResponseBody;
 
@@ -25,6 +27,17 @@ pub enum Body {
     /// No bytes, and no statement about their number: the answer to a HEAD request whose
     /// upstream did not say how long the body would be (RFC 9110 §8.6).
     Unsaid,
+}
+
+impl Body {
+    /// Has the kernel send what comes from a file; see [`FileBody::send_by`].
+    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+        match self {
+            Self::File(file) => file.send_by(outbox),
+            Self::Parts(parts) => parts.send_by(outbox),
+            _ => {}
+        }
+    }
 }
 
 impl From<Content> for Body {

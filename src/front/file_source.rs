@@ -17,7 +17,7 @@ use crate::os::sendfile;
 #[derive(Debug)]
 pub struct Source {
     /// The file.
-    pub file: File,
+    pub file: Arc<File>,
     /// Where the response ends in it.
     end: u64,
     pool: FilePool,
@@ -33,9 +33,9 @@ struct Fetched {
 
 impl Source {
     /// The file of a response that ends at offset `end`.
-    pub fn new(file: File, end: u64, pool: FilePool) -> Self {
+    pub fn new(file: impl Into<Arc<File>>, end: u64, pool: FilePool) -> Self {
         Self {
-            file,
+            file: file.into(),
             end,
             pool,
             fetched: Mutex::default(),

@@ -246,6 +246,45 @@ impl Response {
             .collect()
     }
 
+    /// The parts of a `multipart/byteranges` body: `Content-Range` and bytes of each. Read as
+    /// RFC 2046 §5.1.1 writes it, and to its last byte.
+    pub fn byte_ranges(&self) -> Vec<(String, Vec<u8>)> {
+        let kind = self.header("Content-Type").unwrap();
+        let boundary = kind
+            .strip_prefix("multipart/byteranges; boundary=")
+            .unwrap_or_else(|| panic!("{kind}"));
+        let mut rest = &self.body[..];
+        let mut parts = Vec::new();
+        let mut delimiter = format!("--{boundary}\r\n");
+        loop {
+            if let Some(behind) = rest.strip_prefix(format!("\r\n--{boundary}--\r\n").as_bytes()) {
+                assert!(behind.is_empty(), "nothing follows the last boundary");
+                return parts;
+            }
+            rest = rest
+                .strip_prefix(delimiter.as_bytes())
+                .expect("a boundary begins each part");
+            delimiter = format!("\r\n--{boundary}\r\n");
+            let end = rest
+                .windows(4)
+                .position(|bytes| bytes == b"\r\n\r\n")
+                .expect("a part has a head");
+            let head = String::from_utf8(rest[..end].to_vec()).unwrap();
+            rest = &rest[end + 4..];
+            let (kind, range) = head.split_once("\r\nContent-Range: ").unwrap();
+            assert!(kind.starts_with("Content-Type: "), "{head}");
+            let (first, last) = range
+                .trim_start_matches("bytes ")
+                .split('/')
+                .next()
+                .and_then(|range| range.split_once('-'))
+                .unwrap();
+            let length = last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1;
+            parts.push((range.to_owned(), rest[..length].to_vec()));
+            rest = &rest[length..];
+        }
+    }
+
     /// Names, as they came, and values of all fields; bytes shown as latin-1.
     pub fn fields(&self) -> Vec<(String, String)> {
         self.lines()

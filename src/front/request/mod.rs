@@ -80,12 +80,10 @@ pub async fn answer(
         activity.linger();
     }
     let (parts, mut body) = response.into_parts();
-    if let Body::File(file) = &mut body
-        && head.version != Version::HTTP_2
-    {
+    if head.version != Version::HTTP_2 {
         // Last, when nothing will look at the body's bytes any more: from here on they are
         // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
-        file.send_by(&activity.outbox);
+        body.send_by(&activity.outbox);
     }
     let body = record.follow(parts.status, body, in_use);
     Response::from_parts(parts, body)

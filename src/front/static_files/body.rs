@@ -52,7 +52,7 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 impl FileBody {
     /// `length` bytes of `file` from `offset` on.
-    pub fn new(file: File, offset: u64, length: u64, pool: FilePool) -> Self {
+    pub fn new(file: impl Into<Arc<File>>, offset: u64, length: u64, pool: FilePool) -> Self {
         Self {
             source: Arc::new(Source::new(file, offset + length, pool)),
             offset,

@@ -4,6 +4,7 @@
 //! out. The fields are taken from the request first, because they travel to another thread.
 
 use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,16 +43,30 @@ pub(super) enum Verdict {
 }
 
 impl Validators {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        // The nanoseconds tell two states within a second apart, the inode two files with
-        // times set by hand (archives, reproducible builds) that took turns under one name.
-        let etag = format!(
-            "\"{:x}.{:x}-{:x}-{:x}\"",
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.size(),
-            metadata.ino()
-        );
+    /// Of a file whose bytes are known: the tag says nothing but what they are, so that
+    /// replicas of an image agree, and a deployment that only touches a file changes nothing.
+    pub(super) fn of_bytes(bytes: &[u8], metadata: &Metadata) -> Self {
+        // SipHash with keys of zero: the same for everybody. Who can make two files collide
+        // is who writes them.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(bytes);
+        let etag = format!("\"{:x}-{:016x}\"", bytes.len(), hasher.finish());
+        Self::tagged(etag, metadata)
+    }
+
+    /// Of a file that is too large to be read for this: its length, and its times, as far as
+    /// they tell its states apart. `is_settled`: it did not change just now.
+    pub(super) fn of_state(metadata: &Metadata, is_settled: bool) -> Self {
+        let time = format!("{:x}.{:x}", metadata.mtime(), metadata.mtime_nsec());
+        let mut etag = format!("\"{:x}-{time}", metadata.size());
+        if !is_settled || metadata.mtime() < OLDEST_MEANT {
+            // The time of the change cannot be set by hand; it differs between replicas.
+            etag += &format!("-{:x}.{:x}", metadata.ctime(), metadata.ctime_nsec());
+        }
+        Self::tagged(etag + "\"", metadata)
+    }
+
+    fn tagged(etag: String, metadata: &Metadata) -> Self {
         Self {
             etag,
             last_modified: last_modified(metadata.mtime(), SystemTime::now()),
@@ -185,6 +200,10 @@ fn last_modified(mtime_seconds: i64, now: SystemTime) -> SystemTime {
 
 /// 9999-12-31T23:59:59Z: an HTTP date has four digits for the year.
 const LAST_DATE: u64 = 253_402_300_799;
+
+/// 1990. Reproducible builds give all files one time, and most a time before this: 0, 1, or
+/// 1980, with which the dates of ZIP begin.
+const OLDEST_MEANT: i64 = 631_152_000;
 
 #[cfg(test)]
 mod tests {

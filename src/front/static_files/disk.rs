@@ -20,7 +20,7 @@ use super::freshness::{self, Manifest};
 use super::headers::{self, Facts};
 use super::negotiate::{Accepted, Coding};
 use super::path::{FilePath, Location};
-use super::resource::{Representation, Resource, Stamp};
+use super::resource::{OpenFile, Representation, Resource, Stamp};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::file_source::read_block;
 use crate::os::files::Root;
@@ -41,7 +41,7 @@ type ReadManifest = (Stamp, Arc<Manifest>);
 /// What there is under a name.
 pub(super) enum Found {
     /// A file, and the form of it that the client gets, opened if its bytes are not in memory.
-    File(Arc<Resource>, Option<File>),
+    File(Arc<Resource>, Option<Arc<File>>),
     /// A directory with an index, asked for without the slash that makes relative links in
     /// the index right.
     Directory,
@@ -104,16 +104,16 @@ impl Disk {
             .and_then(|form| {
                 let opened = neighbours.into_iter().flatten().chain([original]);
                 let mut opened = opened.filter(|opened| opened.stamp == form.stamp);
-                Some(opened.next()?.file)
+                Some(form.open.keep(opened.next()?.file))
             });
         Ok(Found::File(resource, file))
     }
 
     /// Opens a file whose state is known. `None`: it has changed, or gone.
-    pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<File> {
+    pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<Arc<File>> {
         let root = self.root(location).ok()?;
         let opened = open(&root, &form.name).ok()?;
-        (opened.stamp == form.stamp).then_some(opened.file)
+        (opened.stamp == form.stamp).then(|| form.open.keep(opened.file))
     }
 
     /// All bytes of a form, if they still are those of its state.
@@ -141,7 +141,11 @@ impl Disk {
         let compressible = self.compressible(name, original, neighbours);
         let is_negotiated = compressible.contains(&true) || neighbours.iter().any(Option::is_some);
         let form = |opened: &Opened, coding: Option<Coding>| {
-            let mut validators = Validators::of(&opened.metadata);
+            let bytes = opened.read_if_small().map_err(StaticError::Io)?;
+            let mut validators = match &bytes {
+                Some(bytes) => Validators::of_bytes(bytes, &opened.metadata),
+                None => Validators::of_state(&opened.metadata, opened.stamp.is_settled(now)),
+            };
             if let Some(coding) = coding {
                 validators = validators.for_coding(coding);
             }
@@ -160,7 +164,8 @@ impl Disk {
                 headers: facts.fields(),
                 validators,
                 length,
-                bytes: opened.read_if_small().map_err(StaticError::Io)?,
+                bytes,
+                open: OpenFile::default(),
             }))
         };
         let mut encoded = [None, None, None];

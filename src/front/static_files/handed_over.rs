@@ -5,6 +5,8 @@
 //! all of it, the file's own validators are added, so that a download can be continued.
 
 use std::fs::{File, Metadata};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
@@ -16,8 +18,10 @@ use pyserve_wire::frames::FilePiece;
 
 use super::body::{Content, FileBody};
 use super::conditional::{Conditions, Validators, Verdict};
-use super::headers::content_range;
+use super::headers::{self, content_range};
+use super::multipart::{Bodies, Multipart};
 use super::range::{Selection, select};
+use super::resource::Stamp;
 use super::{FilePool, StaticError};
 
 /// Answers with the piece, or with what the request asks for of it; `said` is the response
@@ -68,6 +72,7 @@ pub async fn handed_over(
             length,
         ) {
             Selection::Unsatisfiable => return Err(StaticError::RangeNotSatisfiable { length }),
+            Selection::Whole => {}
             Selection::Parts(parts) if parts.len() == 1 => {
                 let part = &parts[0];
                 let headers = said.headers_mut();
@@ -77,9 +82,14 @@ pub async fn handed_over(
                 offset += part.start;
                 length = part.end - part.start;
             }
-            // Several parts would have to be wrapped into another type; whoever asks for
-            // them takes the whole as well (RFC 9110 §14.2).
-            Selection::Parts(_) | Selection::Whole => {}
+            Selection::Parts(parts) => {
+                let content_type = said.headers().get(CONTENT_TYPE);
+                let bodies = Bodies::File(Arc::new(file), offset, pool.clone());
+                let (body, boundary) = Multipart::new(content_type, length, &parts, bodies);
+                headers::wrap_parts(said.headers_mut(), body.length(), &boundary);
+                set_status(&mut said, StatusCode::PARTIAL_CONTENT);
+                return Ok(said.map(|()| Content::Parts(body)));
+            }
         }
         let headers = said.headers_mut();
         headers
@@ -98,7 +108,8 @@ fn validators(said: &mut HeaderMap, metadata: &Metadata, piece: FilePiece) -> Op
     if !is_whole && !is_said {
         return None;
     }
-    let mut validators = Validators::of(metadata);
+    let is_settled = Stamp::of(metadata).is_settled(SystemTime::now());
+    let mut validators = Validators::of_state(metadata, is_settled);
     let text = |name| {
         said.get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())

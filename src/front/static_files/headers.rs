@@ -103,11 +103,17 @@ pub(super) fn part(form: &Representation, range: &Range<u64>) -> Response<()> {
 /// Several ranges of it, in a body of `length` bytes.
 pub(super) fn parts(form: &Representation, length: u64, boundary: &str) -> Response<()> {
     let mut headers = form.headers.clone();
+    wrap_parts(&mut headers, length, boundary);
+    response(StatusCode::PARTIAL_CONTENT, headers)
+}
+
+/// What the fields of the whole become when several ranges are sent, in a body of `length`
+/// bytes.
+pub(super) fn wrap_parts(headers: &mut HeaderMap, length: u64, boundary: &str) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let content_type = format!("multipart/byteranges; boundary={boundary}");
     let content_type = HeaderValue::try_from(content_type).expect("letters and digits");
     headers.insert(header::CONTENT_TYPE, content_type);
-    response(StatusCode::PARTIAL_CONTENT, headers)
 }
 
 /// RFC 9110 §14.4.

@@ -242,7 +242,7 @@ const FORM: u64 = 2500;
 mod tests {
     use super::*;
     use crate::front::static_files::conditional::Validators;
-    use crate::front::static_files::resource::{Representation, Stamp};
+    use crate::front::static_files::resource::{OpenFile, Representation, Stamp};
     use bytes::Bytes;
     use http::HeaderMap;
     use proptest::prelude::*;
@@ -263,6 +263,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 length: length as u64,
                 bytes: Some(Bytes::from(vec![0; length])),
+                open: OpenFile::default(),
             }),
             encoded: [None, None, None],
             is_settled: true,

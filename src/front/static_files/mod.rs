@@ -221,7 +221,7 @@ impl StaticFiles {
         location: &Location,
         name: &str,
         wish: &Wish,
-    ) -> Result<Option<(Arc<Resource>, Option<File>)>, StaticError> {
+    ) -> Result<Option<(Arc<Resource>, Option<Arc<File>>)>, StaticError> {
         let memory = &self.shared.memory;
         let resource = match memory.recall(location.index(), name, Instant::now()) {
             Recalled::True(Some(resource)) => resource,
@@ -230,6 +230,9 @@ impl StaticFiles {
         };
         match resource.choose(&wish.accepted) {
             Some(form) if form.bytes.is_none() && wish.needs_bytes(form) => {
+                if let Some(file) = form.open.get() {
+                    return Ok(Some((resource, Some(file))));
+                }
                 let (shared, location) = (Arc::clone(&self.shared), location.clone());
                 let form = Arc::clone(form);
                 let reopen = move || shared.disk.reopen(&location, &form);
@@ -270,7 +273,7 @@ impl StaticFiles {
     fn respond(
         &self,
         form: &Representation,
-        file: Option<File>,
+        file: Option<Arc<File>>,
         wish: &Wish,
     ) -> Result<Response<Content>, StaticError> {
         match wish.conditions.evaluate(&form.validators) {
@@ -285,7 +288,7 @@ impl StaticFiles {
         }
         let bodies = match (&form.bytes, file) {
             (Some(bytes), _) => Bodies::Bytes(bytes.clone()),
-            (None, Some(file)) => Bodies::File(file, self.pool.clone()),
+            (None, Some(file)) => Bodies::File(file, 0, self.pool.clone()),
             // It was needed a moment ago, when its form was chosen by the same rules.
             (None, None) => return Err(StaticError::NotFound),
         };
@@ -303,7 +306,9 @@ impl StaticFiles {
                     Ok(headers::part(form, range).map(|()| content))
                 }
                 ranges => {
-                    let (multipart, boundary) = Multipart::new(form, ranges, bodies);
+                    let content_type = form.headers.get(http::header::CONTENT_TYPE);
+                    let (multipart, boundary) =
+                        Multipart::new(content_type, form.length, ranges, bodies);
                     let head = headers::parts(form, multipart.length(), &boundary);
                     Ok(head.map(|()| Content::Parts(multipart)))
                 }
@@ -359,9 +364,6 @@ impl Shared {
         if !self.memory.remembers(location.index(), name, &resource) {
             return;
         }
-        if !self.memory.remembers(location.index(), name, &resource) {
-            return;
-        }
         let Some(bytes) = self.disk.read(location, &resource.identity) else {
             return;
         };
@@ -390,7 +392,9 @@ impl Bodies {
                 let (start, end) = (offset as usize, (offset + length) as usize);
                 Content::Bytes(bytes.slice(start..end))
             }
-            Self::File(file, pool) => Content::File(FileBody::new(file, offset, length, pool)),
+            Self::File(file, start, pool) => {
+                Content::File(FileBody::new(file, start + offset, length, pool))
+            }
         }
     }
 }

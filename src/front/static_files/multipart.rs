@@ -9,26 +9,26 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::HeaderValue;
 use http_body::{Frame, SizeHint};
 
 use super::body::FileBody;
 use super::headers;
-use super::resource::Representation;
 use crate::front::file_pool::FilePool;
+use crate::front::outbox::Outbox;
 
 /// Where the bytes of the parts come from.
 #[derive(Debug)]
 pub(super) enum Bodies {
     /// Memory.
     Bytes(Bytes),
-    /// The file.
-    File(File, FilePool),
+    /// The file, in which the whole begins at this offset.
+    File(Arc<File>, u64, FilePool),
 }
 
 /// The body of a response with several ranges.
@@ -39,6 +39,8 @@ pub struct Multipart {
     bodies: Bodies,
     /// The part of the file that is being sent.
     sending: Option<Box<FileBody>>,
+    /// Where the connection that sends the parts notes what it owes.
+    outbox: Option<Arc<Outbox>>,
     remaining: u64,
 }
 
@@ -49,14 +51,14 @@ enum Piece {
 }
 
 impl Multipart {
-    /// The body with these ranges of `form`, and its boundary.
+    /// The body with these ranges of a whole of `length` bytes, and its boundary.
     pub(super) fn new(
-        form: &Representation,
+        content_type: Option<&HeaderValue>,
+        length: u64,
         ranges: &[Range<u64>],
         bodies: Bodies,
     ) -> (Self, String) {
         let boundary = boundary();
-        let content_type = form.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
         let mut pieces = VecDeque::with_capacity(2 * ranges.len() + 1);
         let mut remaining = 0;
@@ -69,7 +71,7 @@ impl Multipart {
         };
         for (number, range) in ranges.iter().enumerate() {
             let line_end = if number == 0 { "" } else { "\r\n" };
-            let content_range = headers::content_range(range, form.length);
+            let content_range = headers::content_range(range, length);
             let delimiter = format!("{line_end}--{boundary}\r\nContent-Type: ");
             let head = [
                 delimiter.as_bytes(),
@@ -86,6 +88,7 @@ impl Multipart {
             pieces,
             bodies,
             sending: None,
+            outbox: None,
             remaining,
         };
         (multipart, boundary)
@@ -96,21 +99,30 @@ impl Multipart {
         self.remaining
     }
 
-    fn next_piece(&mut self, piece: Piece) -> io::Result<Option<Bytes>> {
+    /// Has the connection send the parts of a file; see [`FileBody::send_by`].
+    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+        self.outbox = Some(Arc::clone(outbox));
+    }
+
+    /// The bytes of a piece; `None` if a file has them, which is then `sending`.
+    fn next_piece(&mut self, piece: Piece) -> Option<Bytes> {
         let range = match piece {
-            Piece::Text(text) => return Ok(Some(text)),
+            Piece::Text(text) => return Some(text),
             Piece::Part(range) => range,
         };
         match &self.bodies {
             Bodies::Bytes(bytes) => {
                 let (start, end) = (range.start as usize, range.end as usize);
-                Ok(Some(bytes.slice(start..end)))
+                Some(bytes.slice(start..end))
             }
-            Bodies::File(file, pool) => {
-                let (file, length) = (file.try_clone()?, range.end - range.start);
-                let body = FileBody::new(file, range.start, length, pool.clone());
+            Bodies::File(file, offset, pool) => {
+                let (file, length) = (Arc::clone(file), range.end - range.start);
+                let mut body = FileBody::new(file, offset + range.start, length, pool.clone());
+                if let Some(outbox) = &self.outbox {
+                    body.send_by(outbox);
+                }
                 self.sending = Some(Box::new(body));
-                Ok(None)
+                None
             }
         }
     }
@@ -144,16 +156,9 @@ impl http_body::Body for Multipart {
             let Some(piece) = this.pieces.pop_front() else {
                 return Poll::Ready(None);
             };
-            match this.next_piece(piece) {
-                Ok(None) => {}
-                Ok(Some(bytes)) => {
-                    this.remaining -= bytes.len() as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
-                }
-                Err(error) => {
-                    this.give_up();
-                    return Poll::Ready(Some(Err(error)));
-                }
+            if let Some(bytes) = this.next_piece(piece) {
+                this.remaining -= bytes.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
         }
     }

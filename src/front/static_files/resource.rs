@@ -3,9 +3,9 @@
 //!
 //! Values only; `disk` makes them, `memory` keeps them, `compress` adds to them.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -44,6 +44,34 @@ pub(super) struct Representation {
     pub(super) length: u64,
     /// The bytes themselves; `None` if they are read from the file each time.
     pub(super) bytes: Option<Bytes>,
+    /// The file, while somebody is being sent it.
+    pub(super) open: OpenFile,
+}
+
+/// An open file that all who are being sent it share, and that closes with the last of them:
+/// what was deleted takes no room on the disk for longer, and nobody has to count descriptors.
+#[derive(Debug, Default)]
+pub(super) struct OpenFile(Mutex<Weak<File>>);
+
+impl OpenFile {
+    /// The file, if it is open.
+    pub(super) fn get(&self) -> Option<Arc<File>> {
+        self.lock().upgrade()
+    }
+
+    /// Shares a file that was just opened; if somebody was quicker, his.
+    pub(super) fn keep(&self, file: File) -> Arc<File> {
+        let mut kept = self.lock();
+        kept.upgrade().unwrap_or_else(|| {
+            let file = Arc::new(file);
+            *kept = Arc::downgrade(&file);
+            file
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Weak<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the kernel says about a file that changes whenever the file does.
@@ -81,6 +109,7 @@ impl Resource {
                 headers: headers::encoded(original, coding, bytes.len() as u64),
                 length: bytes.len() as u64,
                 bytes: Some(bytes),
+                open: OpenFile::default(),
             })
         });
         resource
