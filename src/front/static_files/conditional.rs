@@ -201,8 +201,8 @@ fn last_modified(mtime_seconds: i64, now: SystemTime) -> SystemTime {
 /// 9999-12-31T23:59:59Z: an HTTP date has four digits for the year.
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// 1990. Reproducible builds give all files one time, and most a time before this: 0, 1, or
-/// 1980, with which the dates of ZIP begin.
+/// The year 1990. Reproducible builds give all files one time, and most a time before this:
+/// the beginning of Unix, or of the dates of ZIP (1980).
 const OLDEST_MEANT: i64 = 631_152_000;
 
 #[cfg(test)]
