@@ -15,6 +15,7 @@ pub mod error;
 pub mod file;
 pub mod interpreter;
 pub mod layers;
+pub mod locations;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
@@ -33,6 +34,7 @@ pub use app::{AppRef, AppTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
+pub use locations::LocationSettings;
 pub use trust::Trust;
 
 pub use crate::observe::access_log::Format as AccessLog;
@@ -103,6 +105,16 @@ pub struct Config {
     pub front_threads: usize,
     /// What somebody should know before the server starts.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// What holds in a location that says nothing for itself.
+    pub fn location_settings(&self) -> LocationSettings {
+        LocationSettings {
+            max_body: self.max_body,
+            body_timeout: self.body_timeout,
+        }
+    }
 }
 
 /// A location served from disk.

@@ -14,6 +14,7 @@ pub mod file_source;
 pub mod found_files;
 pub mod listener;
 pub mod outbox;
+pub mod prefix;
 pub mod request;
 pub mod site;
 pub mod spelling;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
+use super::request::router::Router;
 use super::request::spool::Spool;
 use super::spelling::Spellings;
 use super::static_files::StaticFiles;
-use super::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
 
 /// Everything that answers requests; one for the life of the server.
@@ -18,8 +18,8 @@ pub struct Site {
     pub found_files: Arc<FoundFiles>,
     /// Files that only the application can have sent; `None` where there are none.
     pub internal_files: Option<StaticFiles>,
-    /// The application's workers; `None` where only files are served.
-    pub workers: Option<Pool>,
+    /// Who answers where no file does.
+    pub router: Router,
     /// Reads request bodies.
     pub spool: Spool,
     /// Reads files.

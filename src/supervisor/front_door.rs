@@ -14,6 +14,8 @@ use crate::front::connection::Stop;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
+use crate::front::prefix::Prefix;
+use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::Spool;
 use crate::front::site::Site;
 use crate::front::spelling::Spellings;
@@ -58,15 +60,19 @@ impl Front {
             .then(|| StaticFiles::new(internal, everything, files.clone()));
         let found_files = Arc::new(FoundFiles::default());
         let access_log = Arc::new(AccessLog::new(config.access_log));
+        let routes = pool.map(|pool| Route {
+            prefix: Prefix::default(),
+            handler: Handler::App(pool),
+            settings: config.location_settings(),
+        });
+        let routes = routes.into_iter().collect();
         let site = Arc::new(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
             found_files: Arc::clone(&found_files),
             internal_files,
-            workers: pool,
+            router: Router::new(routes),
             spool: Spool {
                 directory: config.temp_dir.clone(),
-                max_body: config.max_body,
-                idle_timeout: config.body_timeout,
                 files: files.clone(),
             },
             files: files.clone(),

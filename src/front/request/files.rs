@@ -1,5 +1,7 @@
 //! Which files answer a path: locations that were asked for, then those that the application
 //! named, then those that are there by themselves because a directory has the right name.
+//! Another location comes before those whose prefix is shorter than its own, and before
+//! those of its own prefix that nobody asked for.
 
 use std::pin::Pin;
 
@@ -8,6 +10,7 @@ use http::header::ETAG;
 use http::{Response, request};
 
 use super::error::Rejection;
+use super::router::Route;
 use crate::front::body::Body;
 use crate::front::site::Site;
 use crate::front::static_files::{Location, StaticError, StaticFiles};
@@ -19,33 +22,43 @@ pub type Answering<'a> =
 /// The one field of a file that is not in title case.
 const AS_EVERYBODY_WRITES_IT: [Bytes; 1] = [Bytes::from_static(b"ETag")];
 
-/// Answers with a file, or refuses to. `None`, at once or from the future: the path is the
-/// application's. The future is boxed, so that what every request is moved around with
-/// stays small.
+/// Answers with a file, or refuses to. `None`, at once or from the future: the path belongs
+/// to the `otherwise` location, if there is one. The future is boxed, so that what every
+/// request is moved around with stays small.
 pub fn answer<'a>(
     site: &'a Site,
+    otherwise: Option<&'a Route>,
     head: &'a request::Parts,
     target: &'a str,
 ) -> Option<Answering<'a>> {
-    let declared = site.static_files.find(target);
+    let beside = otherwise.map_or(0, |route| route.prefix.as_str().len());
+    let declared = site
+        .static_files
+        .find(target)
+        .filter(|(location, _)| location.prefix().len() >= beside);
     let found = site.found_files.current();
-    if declared.is_none() && found.iter().all(|files| files.find(target).is_none()) {
+    if declared.is_none()
+        && found
+            .iter()
+            .all(|files| named(files, target, beside).is_none())
+    {
         return None;
     }
+    let has_other = otherwise.is_some();
     Some(Box::pin(async move {
         let (by_name, asked_for) = match declared {
             Some((location, _)) if location.is_predefined() => (declared, None),
             _ => (None, declared),
         };
         if let Some((location, rest)) = asked_for {
-            return served(site, &site.static_files, location, rest, head).await;
+            return served(site, &site.static_files, location, rest, head, has_other).await;
         }
         let mut refusal = None;
         for files in found.iter() {
-            let Some((location, rest)) = files.find(target) else {
+            let Some((location, rest)) = named(files, target, beside) else {
                 continue;
             };
-            match served(site, files, location, rest, head).await {
+            match served(site, files, location, rest, head, has_other).await {
                 not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
                     refusal = not_here;
                 }
@@ -53,10 +66,23 @@ pub fn answer<'a>(
             }
         }
         match by_name {
-            Some((location, rest)) => served(site, &site.static_files, location, rest, head).await,
+            Some((location, rest)) => {
+                served(site, &site.static_files, location, rest, head, has_other).await
+            }
             None => refusal,
         }
     }))
+}
+
+/// What the application named, unless the other location is as near to the path.
+fn named<'a>(
+    files: &'a StaticFiles,
+    target: &'a str,
+    beside: usize,
+) -> Option<(&'a Location, &'a str)> {
+    files
+        .find(target)
+        .filter(|(location, _)| location.prefix().len() > beside || beside == 0)
 }
 
 async fn served(
@@ -65,12 +91,13 @@ async fn served(
     location: &Location,
     rest: &str,
     head: &request::Parts,
+    has_other: bool,
 ) -> Option<Result<Response<Body>, Rejection>> {
     match files
         .serve(location, rest, &head.method, &head.headers)
         .await
     {
-        Err(StaticError::LeftToApp) if site.workers.is_some() => None,
+        Err(StaticError::LeftToApp) if has_other => None,
         Err(error) => Some(Err(Rejection::Static(error))),
         Ok(response) => {
             let mut response = response.map(Body::from);

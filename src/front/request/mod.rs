@@ -3,13 +3,13 @@
 //! 1. [`context`]: it gets an id, and [`record`] begins its line in the access log;
 //! 2. [`limits`]: a head that breaks a rule goes no further;
 //! 3. [`forwarded`]: what the client may not say for itself is removed;
-//! 4. the router: a static location, unless it leaves the path to the application; else
-//!    the application;
-//! 5. [`spool`]: the body is read to its end; [`environ`]: the CGI variables are built;
-//! 6. the upstream answers, if need be with a file to send ([`internal`]), or [`error`] turns
-//!    its failure into a page;
+//! 4. [`router`]: the location of its path; [`files`]: a file that comes before it;
+//! 5. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
+//!    variables, the upstream answers, if need be with a file to send ([`internal`]);
+//! 6. [`error`] turns what went wrong into a page;
 //! 7. the response gets its last header fields.
 
+pub mod application;
 pub mod context;
 pub mod environ;
 pub mod error;
@@ -18,29 +18,27 @@ pub mod forwarded;
 pub mod internal;
 pub mod limits;
 pub mod record;
+pub mod router;
 pub mod spool;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
+use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
 
+use self::application::Asked;
 use self::context::{Ends, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
+use self::router::Handler;
 use super::activity::{Activity, InUse};
 use super::body::Body;
 use super::site::Site;
-use super::static_files;
-use super::upstream::{self, RequestBody};
 use crate::observe::access_log::HandledBy;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -103,7 +101,8 @@ async fn route(
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
-    let by_file = match files::answer(site, head, target) {
+    let route = site.router.find(target);
+    let by_file = match files::answer(site, route, head, target) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -114,74 +113,19 @@ async fn route(
         });
         return answer;
     }
-    let Some(workers) = &site.workers else {
+    let Some(route) = route else {
         return Err(Rejection::NotFound);
     };
-    let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
-    let body = match body.is_end_stream() {
-        true => RequestBody::Memory(Bytes::new()),
-        // Boxed: what every request is moved around with stays small.
-        false => Box::pin(site.spool.read(body)).await?,
-    };
-    let facts = environ::Facts {
+    let asked = Asked {
         ends,
+        identity,
         host: &host,
-        request_id: &identity.request_id,
-        body_length: has_body.then(|| body.length()),
     };
-    let message = environ::build(head, &facts)?;
-    let handed_over = Instant::now();
-    let call = workers.call(upstream::Request { message, body }, Arc::clone(identity));
-    record.answered(Answer {
-        by: HandledBy::App,
-        ..Answer::default()
-    });
-    let mut response = call.await?;
-    let app = response.app_time;
-    record.answered(Answer {
-        by: HandledBy::App,
-        worker: Some(response.worker),
-        // The head's app time began when a thread took the request.
-        queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
-        app: Some(app),
-    });
-    if let Some(files) = &site.internal_files
-        && let Some(wanted) = internal::Wanted::take(&mut response.headers)
-    {
-        // The worker's own body, usually empty, is dropped.
-        let said = std::mem::take(&mut response.headers);
-        return Box::pin(internal::answer(files, &wanted, head, said)).await;
+    match &route.handler {
+        Handler::App(workers) => {
+            application::answer(site, workers, &route.settings, &asked, head, body, record).await
+        }
     }
-    from_upstream(site, head, *response).await
-}
-
-async fn from_upstream(
-    site: &Site,
-    head: &request::Parts,
-    answer: upstream::Response,
-) -> Result<Response<Body>, Rejection> {
-    let mut said = Response::new(());
-    *said.status_mut() = answer.status;
-    *said.headers_mut() = answer.headers;
-    let reason = answer.reason.map(ReasonPhrase::try_from);
-    if let Some(Ok(reason)) = reason {
-        said.extensions_mut().insert(reason);
-    }
-    site.spellings
-        .apply(&answer.spellings, said.extensions_mut());
-    if let Some((file, piece)) = answer.file {
-        // The worker is free already: the file goes the way of static files.
-        let (method, asked) = (&head.method, &head.headers);
-        let sent = static_files::handed_over(file, piece, method, asked, said, &site.files);
-        let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
-        return Ok(sent.map(Body::from));
-    }
-    let is_unsaid = head.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
-    let body = match is_unsaid {
-        true => Body::Unsaid,
-        false => Body::Upstream(answer.body),
-    };
-    Ok(said.map(|()| body))
 }
 
 /// The fields that every response has. `Date` is hyper's.
@@ -233,14 +177,4 @@ async fn without_panic(
         })
     })
     .await
-}
-
-impl RequestBody {
-    /// Its length in bytes.
-    pub fn length(&self) -> u64 {
-        match self {
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::File { length, .. } => *length,
-        }
-    }
 }

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::error::Rejection;
+use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
 use crate::front::upstream::RequestBody;
 use crate::os::temporary;
@@ -30,10 +31,6 @@ const WRITE: usize = 256 << 10;
 pub struct Spool {
     /// Where files go.
     pub directory: PathBuf,
-    /// Longest body taken, in bytes.
-    pub max_body: u64,
-    /// Longest pause between two pieces of a body.
-    pub idle_timeout: Duration,
     /// Who does the writing.
     pub files: FilePool,
 }
@@ -43,20 +40,24 @@ impl Spool {
     ///
     /// # Errors
     /// The [`Rejection`] that the client gets.
-    pub async fn read(&self, mut body: Incoming) -> Result<RequestBody, Rejection> {
+    pub async fn read(
+        &self,
+        mut body: Incoming,
+        settings: &LocationSettings,
+    ) -> Result<RequestBody, Rejection> {
         let too_large = || Rejection::BodyTooLarge {
-            limit: self.max_body,
+            limit: settings.max_body,
         };
         // Before the first byte is read, and so before `100 Continue` is sent.
-        if body.size_hint().lower() > self.max_body {
+        if body.size_hint().lower() > settings.max_body {
             return Err(too_large());
         }
         let mut memory = BytesMut::new();
         let mut file = None;
         let mut length = 0;
-        while let Some(chunk) = self.chunk(&mut body).await? {
+        while let Some(chunk) = self.chunk(&mut body, settings.body_timeout).await? {
             length += chunk.len() as u64;
-            if length > self.max_body {
+            if length > settings.max_body {
                 return Err(too_large());
             }
             if memory.is_empty()
@@ -83,12 +84,16 @@ impl Spool {
 
     /// The next piece of data; trailers are read and dropped (RFC 9110 §6.5.1 lets nobody
     /// merge them into the head).
-    async fn chunk(&self, body: &mut Incoming) -> Result<Option<Bytes>, Rejection> {
+    async fn chunk(
+        &self,
+        body: &mut Incoming,
+        idle_timeout: Duration,
+    ) -> Result<Option<Bytes>, Rejection> {
         loop {
-            let frame = tokio::time::timeout(self.idle_timeout, body.frame())
+            let frame = tokio::time::timeout(idle_timeout, body.frame())
                 .await
                 .map_err(|_| Rejection::BodyTimeout {
-                    seconds: self.idle_timeout.as_secs_f32(),
+                    seconds: idle_timeout.as_secs_f32(),
                 })?;
             match frame {
                 None => return Ok(None),

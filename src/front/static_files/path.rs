@@ -13,6 +13,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::StaticError;
 use crate::config::{Missing, StaticLocation};
+use crate::front::prefix::{Prefix, PrefixError, next_byte};
 
 /// The directories that are served, by the prefix of the paths that belong to them.
 #[derive(Debug, Clone, Default)]
@@ -24,8 +25,7 @@ pub struct Locations {
 /// One directory and the prefix under which it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// Decoded, without a slash at its end: `/static`. Empty: every path.
-    prefix: String,
+    prefix: Prefix,
     dir: PathBuf,
     /// Its place among the others.
     index: usize,
@@ -37,14 +37,9 @@ pub struct Location {
 /// A location that cannot be served as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// The prefix is no absolute path.
-    #[error("cannot serve {0:?}: a prefix begins with a single slash")]
-    NotAbsolute(String),
-    /// The prefix contains something that no request for a file may contain.
-    #[error(
-        "cannot serve {0:?}: a prefix has no empty, `.` or `..` part, backslash or control character"
-    )]
-    Unreachable(String),
+    /// No path can have the prefix.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
     /// Two locations have the same prefix.
     #[error("cannot serve {0:?} from two directories")]
     Twice(String),
@@ -69,13 +64,13 @@ impl Locations {
             .into_iter()
             .map(Location::new)
             .collect::<Result<Vec<_>, _>>()?;
-        locations.sort_by_key(|location| Reverse(location.prefix.len()));
+        locations.sort_by_key(|location| Reverse(location.prefix.as_str().len()));
         for index in 0..locations.len() {
             let (before, [location, ..]) = locations.split_at_mut(index) else {
                 break;
             };
             if before.iter().any(|other| other.prefix == location.prefix) {
-                return Err(LocationError::Twice(location.prefix.clone()));
+                return Err(LocationError::Twice(location.prefix().to_owned()));
             }
             location.index = index;
         }
@@ -90,7 +85,7 @@ impl Locations {
     pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
         self.locations
             .iter()
-            .find_map(|location| Some((location, location.rest_of(raw_path)?)))
+            .find_map(|location| Some((location, location.prefix.rest_of(raw_path)?)))
     }
 
     /// All locations, longest prefix first.
@@ -101,20 +96,8 @@ impl Locations {
 
 impl Location {
     fn new(location: StaticLocation) -> Result<Self, LocationError> {
-        let prefix = location.prefix;
-        if !prefix.starts_with('/') {
-            return Err(LocationError::NotAbsolute(prefix));
-        }
-        let trimmed = prefix.strip_suffix('/').unwrap_or(&prefix);
-        let is_plain = |name: &str| {
-            !matches!(name, "" | "." | "..")
-                && !name.contains(|c: char| c == '\\' || c.is_ascii_control())
-        };
-        if !trimmed.split('/').skip(1).all(is_plain) {
-            return Err(LocationError::Unreachable(prefix));
-        }
         Ok(Self {
-            prefix: trimmed.to_owned(),
+            prefix: Prefix::new(&location.prefix)?,
             dir: location.dir,
             index: 0,
             missing: location.missing,
@@ -125,7 +108,7 @@ impl Location {
 
     /// The decoded prefix, without a slash at its end; empty if every path belongs here.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        self.prefix.as_str()
     }
 
     /// The directory that is served.
@@ -153,26 +136,9 @@ impl Location {
         self.max_age
     }
 
-    /// Compares byte by byte while decoding, without allocating: most paths are not ours.
-    fn rest_of<'a>(&self, raw_path: &'a str) -> Option<&'a str> {
-        let path = raw_path.split_once('?').map_or(raw_path, |(path, _)| path);
-        let mut rest = path.as_bytes();
-        for &expected in self.prefix.as_bytes() {
-            let (byte, behind) = next_byte(rest)?;
-            if byte != expected {
-                return None;
-            }
-            rest = behind;
-        }
-        let is_boundary = rest.is_empty() || next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
-        is_boundary
-            .then(|| raw_path.get(path.len() - rest.len()..))
-            .flatten()
-    }
-
     /// Where a client finds the directory `relative`: path only, so it cannot name a host.
     pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
-        let mut url = utf8_percent_encode(&self.prefix, ESCAPED).to_string();
+        let mut url = utf8_percent_encode(self.prefix(), ESCAPED).to_string();
         if !relative.is_empty() {
             url.push('/');
             url.extend(utf8_percent_encode(relative, ESCAPED));
@@ -255,22 +221,6 @@ fn decode(raw: &str) -> Result<String, StaticError> {
         rest = behind;
     }
     String::from_utf8(decoded).map_err(|_| StaticError::NotFound)
-}
-
-/// Splits off one byte, decoded. `None` at the end and at a bad escape.
-fn next_byte(raw: &[u8]) -> Option<(u8, &[u8])> {
-    match raw {
-        [] => None,
-        [b'%', high, low, rest @ ..] => Some((hex(*high)? << 4 | hex(*low)?, rest)),
-        [b'%', ..] => None,
-        [byte, rest @ ..] => Some((*byte, rest)),
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// `.git`, `.env`, `.`, `..`. RFC 8615 asks for `.well-known`.

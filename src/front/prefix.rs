@@ -1,0 +1,82 @@
+//! The prefix of the paths that belong to a location.
+//!
+//! Paths are compared percent-decoded and by whole segments, so no way of writing a path
+//! changes where it goes, and `/static` does not match `/static_secret`.
+
+/// A decoded path without a slash at its end: `/static`. Empty: every path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix(String);
+
+/// A prefix that no path can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    /// It is no absolute path.
+    #[error("cannot serve {0:?}: a prefix begins with a single slash")]
+    NotAbsolute(String),
+    /// It contains something that no request may contain there.
+    #[error(
+        "cannot serve {0:?}: a prefix has no empty, `.` or `..` part, backslash or control character"
+    )]
+    Unreachable(String),
+}
+
+impl Prefix {
+    /// Takes it as the settings have it: literally, not percent-encoded.
+    ///
+    /// # Errors
+    /// [`PrefixError`] for a prefix that no path can have.
+    pub fn new(prefix: &str) -> Result<Self, PrefixError> {
+        if !prefix.starts_with('/') {
+            return Err(PrefixError::NotAbsolute(prefix.to_owned()));
+        }
+        let trimmed = prefix.strip_suffix('/').unwrap_or(prefix);
+        let is_plain = |name: &str| {
+            !matches!(name, "" | "." | "..")
+                && !name.contains(|c: char| c == '\\' || c.is_ascii_control())
+        };
+        if !trimmed.split('/').skip(1).all(is_plain) {
+            return Err(PrefixError::Unreachable(prefix.to_owned()));
+        }
+        Ok(Self(trimmed.to_owned()))
+    }
+
+    /// The decoded path; empty if every path belongs here.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What is left of a path that belongs here, with the query behind it; `raw_path` is as
+    /// the client sent it. Decodes while it compares, without allocating: most paths belong
+    /// elsewhere.
+    pub fn rest_of<'a>(&self, raw_path: &'a str) -> Option<&'a str> {
+        let path = raw_path.split_once('?').map_or(raw_path, |(path, _)| path);
+        let mut rest = path.as_bytes();
+        for &expected in self.0.as_bytes() {
+            let (byte, behind) = next_byte(rest)?;
+            if byte != expected {
+                return None;
+            }
+            rest = behind;
+        }
+        let is_boundary = rest.is_empty() || next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
+        is_boundary
+            .then(|| raw_path.get(path.len() - rest.len()..))
+            .flatten()
+    }
+}
+
+/// Splits off one byte, decoded (RFC 3986 §2.1). `None` at the end and at a bad escape.
+pub fn next_byte(raw: &[u8]) -> Option<(u8, &[u8])> {
+    match raw {
+        [] => None,
+        [b'%', high, low, rest @ ..] => Some((hex(*high)? << 4 | hex(*low)?, rest)),
+        [b'%', ..] => None,
+        [byte, rest @ ..] => Some((*byte, rest)),
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}

@@ -1,0 +1,126 @@
+//! Has an application answer: its body read to the end, its variables built, its call made.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Response, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+
+use super::context::{Ends, Identity};
+use super::error::Rejection;
+use super::record::{Answer, Record};
+use super::{environ, internal};
+use crate::config::LocationSettings;
+use crate::front::body::Body;
+use crate::front::site::Site;
+use crate::front::static_files;
+use crate::front::upstream::workers::Pool;
+use crate::front::upstream::{self, RequestBody};
+use crate::observe::access_log::HandledBy;
+
+/// What is known about the request besides its head.
+pub struct Asked<'a> {
+    /// The connection.
+    pub ends: &'a Ends,
+    /// Who it is in the logs.
+    pub identity: &'a Arc<Identity>,
+    /// The authority that it is for.
+    pub host: &'a str,
+}
+
+/// Reads the body, calls the application, and makes a response of what it says.
+///
+/// # Errors
+/// The [`Rejection`] that the client gets.
+pub async fn answer(
+    site: &Site,
+    workers: &Pool,
+    settings: &LocationSettings,
+    asked: &Asked<'_>,
+    head: &request::Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<Body>, Rejection> {
+    let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
+    let body = match body.is_end_stream() {
+        true => RequestBody::Memory(Bytes::new()),
+        // Boxed: what every request is moved around with stays small.
+        false => Box::pin(site.spool.read(body, settings)).await?,
+    };
+    let facts = environ::Facts {
+        ends: asked.ends,
+        host: asked.host,
+        request_id: &asked.identity.request_id,
+        body_length: has_body.then(|| body.length()),
+    };
+    let message = environ::build(head, &facts)?;
+    let handed_over = Instant::now();
+    let call = workers.call(
+        upstream::Request { message, body },
+        Arc::clone(asked.identity),
+    );
+    record.answered(Answer {
+        by: HandledBy::App,
+        ..Answer::default()
+    });
+    let mut response = call.await?;
+    let app = response.app_time;
+    record.answered(Answer {
+        by: HandledBy::App,
+        worker: Some(response.worker),
+        // The head's app time began when a thread took the request.
+        queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
+        app: Some(app),
+    });
+    if let Some(files) = &site.internal_files
+        && let Some(wanted) = internal::Wanted::take(&mut response.headers)
+    {
+        // The worker's own body, usually empty, is dropped.
+        let said = std::mem::take(&mut response.headers);
+        return Box::pin(internal::answer(files, &wanted, head, said)).await;
+    }
+    from_upstream(site, head, *response).await
+}
+
+async fn from_upstream(
+    site: &Site,
+    head: &request::Parts,
+    answer: upstream::Response,
+) -> Result<Response<Body>, Rejection> {
+    let mut said = Response::new(());
+    *said.status_mut() = answer.status;
+    *said.headers_mut() = answer.headers;
+    let reason = answer.reason.map(ReasonPhrase::try_from);
+    if let Some(Ok(reason)) = reason {
+        said.extensions_mut().insert(reason);
+    }
+    site.spellings
+        .apply(&answer.spellings, said.extensions_mut());
+    if let Some((file, piece)) = answer.file {
+        // The worker is free already: the file goes the way of static files.
+        let (method, asked) = (&head.method, &head.headers);
+        let sent = static_files::handed_over(file, piece, method, asked, said, &site.files);
+        let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
+        return Ok(sent.map(Body::from));
+    }
+    let is_unsaid = head.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
+    let body = match is_unsaid {
+        true => Body::Unsaid,
+        false => Body::Upstream(answer.body),
+    };
+    Ok(said.map(|()| body))
+}
+
+impl RequestBody {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
