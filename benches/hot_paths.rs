@@ -8,11 +8,11 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::header::{ETAG, HeaderName, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Request};
-use pyserve::config::{StaticLocation, StaticSettings};
+use pyserve::config::{StaticLocation, StaticSettings, Trust};
 use pyserve::front::file_pool::FilePool;
-use pyserve::front::request::context::{self, Ends};
+use pyserve::front::request::context::{self, Client, Ends};
 use pyserve::front::request::environ::{self, Facts};
-use pyserve::front::request::limits;
+use pyserve::front::request::{forwarded, limits};
 use pyserve::front::static_files::{Locations, StaticFiles};
 use pyserve_wire::frames::{self, ReplyKind};
 use pyserve_wire::vars;
@@ -49,9 +49,13 @@ fn environ_building(criterion: &mut Criterion) {
         local: "127.0.0.1:8000".parse().ok(),
         trusted: false,
     };
+    let client = Client {
+        host: "www.example.org".to_owned(),
+        ..Client::direct(&ends)
+    };
     let facts = Facts {
         ends: &ends,
-        host: "www.example.org",
+        client: &client,
         request_id: "0123456789abcdef",
         body_length: None,
     };
@@ -60,6 +64,10 @@ fn environ_building(criterion: &mut Criterion) {
     });
     criterion.bench_function("check of a head", |bencher| {
         bencher.iter(|| limits::check(black_box(&head)));
+    });
+    criterion.bench_function("client of a request without forwarding fields", |bencher| {
+        let (mut head, trust) = (browser(), Trust::default());
+        bencher.iter(|| forwarded::resolve(black_box(&mut head.headers), &ends, &trust));
     });
     criterion.bench_function("request id", |bencher| {
         let headers = HeaderMap::new();

@@ -6,6 +6,7 @@
 mod support;
 
 mod django_files;
+mod forwarded;
 mod frameworks;
 mod framing;
 mod handed_over;

@@ -143,9 +143,9 @@ pub static SETTINGS: &[Setting] = &[
         name: "trust",
         value_name: "CIDR,...",
         heading: LISTENING,
-        help: "Peers whose X-Request-ID is kept and whose Forwarded and X-Forwarded-* headers reach \
-               the application: networks, addresses, and `unix` for peers on Unix sockets; from all \
-               others these headers are removed; repeatable",
+        help: "Proxies whose X-Forwarded-*, Forwarded and X-Request-ID are believed: networks, \
+               addresses, and `unix` for peers on Unix sockets; from all others these headers are \
+               removed; repeatable",
         repeatable: true,
         default: Default::Computed("none"),
     },

@@ -15,7 +15,7 @@ use super::connection::{self, Stop};
 use super::request::context::Ends;
 use super::site::Site;
 use super::stream::Socket;
-use crate::config::{ListenAddress, Trust};
+use crate::config::ListenAddress;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -78,7 +78,6 @@ impl Listener {
     pub async fn accept(
         self,
         site: Arc<Site>,
-        trust: Arc<Trust>,
         deadlines: Deadlines,
         stop: Stop,
         tasks: TaskTracker,
@@ -99,7 +98,7 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, mut ends)) => {
-                    ends.trusted = trust.trusts(ends.peer_ip());
+                    ends.trusted = site.trust.trusts(ends.peer_ip());
                     let serve = connection::serve(
                         Arc::clone(&site),
                         socket,

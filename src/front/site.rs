@@ -8,6 +8,7 @@ use super::request::router::Router;
 use super::request::spool::Spool;
 use super::spelling::Spellings;
 use super::static_files::StaticFiles;
+use crate::config::Trust;
 use crate::observe::access_log::AccessLog;
 
 /// Everything that answers requests; one for the life of the server.
@@ -28,6 +29,8 @@ pub struct Site {
     pub access_log: Arc<AccessLog>,
     /// Whether responses name the server.
     pub server_header: bool,
+    /// Whose statements about their clients are believed.
+    pub trust: Trust,
     /// How the application spells its header names.
     pub spellings: Spellings,
 }

@@ -78,6 +78,7 @@ impl Front {
             files: files.clone(),
             access_log: Arc::clone(&access_log),
             server_header: config.server_header,
+            trust: config.trust.clone(),
             spellings: Spellings::default(),
         });
         let deadlines = Deadlines {
@@ -85,13 +86,11 @@ impl Front {
             keepalive: config.keepalive_timeout,
             send: config.body_timeout,
         };
-        let trust = Arc::new(config.trust.clone());
         let (stop, connections) = (Stop::default(), TaskTracker::new());
         for listener in listeners {
             startup::listening(config.log_format, &listener.address);
             let accept = listener.accept(
                 Arc::clone(&site),
-                Arc::clone(&trust),
                 deadlines,
                 stop.clone(),
                 connections.clone(),

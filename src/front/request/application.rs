@@ -10,7 +10,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
-use super::context::{Ends, Identity};
+use super::context::{Client, Ends, Identity};
 use super::error::Rejection;
 use super::record::{Answer, Record};
 use super::{environ, internal};
@@ -28,8 +28,8 @@ pub struct Asked<'a> {
     pub ends: &'a Ends,
     /// Who it is in the logs.
     pub identity: &'a Arc<Identity>,
-    /// The authority that it is for.
-    pub host: &'a str,
+    /// Who asks, and for which host.
+    pub client: &'a Client,
 }
 
 /// Reads the body, calls the application, and makes a response of what it says.
@@ -53,7 +53,7 @@ pub async fn answer(
     };
     let facts = environ::Facts {
         ends: asked.ends,
-        host: asked.host,
+        client: asked.client,
         request_id: &asked.identity.request_id,
         body_length: has_body.then(|| body.length()),
     };

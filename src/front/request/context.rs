@@ -49,6 +49,64 @@ impl Ends {
     }
 }
 
+/// Who asks and for what, as far as the peer, or proxies that are trusted, tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its address; `None` where a Unix socket's peer is all that is known.
+    pub address: Option<IpAddr>,
+    /// Its port, where that is known.
+    pub port: Option<u16>,
+    /// How it reached us, or the outermost trusted proxy.
+    pub scheme: Scheme,
+    /// The authority that the request is for, `example.org:8080`.
+    pub host: String,
+    /// The port that it asked: ours, or the one that a proxy names.
+    pub server_port: u16,
+    /// Path that a proxy has removed in front of the target, `/app`; mostly empty.
+    pub prefix: String,
+}
+
+/// The scheme of the URL that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that it means without saying (RFC 9110 §4.2).
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+impl Client {
+    /// The peer itself, of whom nobody says more. The host is not known yet.
+    pub fn direct(ends: &Ends) -> Self {
+        Self {
+            address: ends.peer_ip(),
+            port: ends.peer.map(|peer| peer.port()),
+            scheme: Scheme::Http,
+            host: String::new(),
+            server_port: ends.local.map_or(Scheme::Http.port(), |local| local.port()),
+            prefix: String::new(),
+        }
+    }
+}
+
 /// Longest `X-Request-ID` taken over from a trusted peer.
 const LONGEST_ID: usize = 128;
 

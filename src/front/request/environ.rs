@@ -4,23 +4,21 @@
 //! Only this file maps header names to variable names: a field can become `HTTP_…` and
 //! nothing else, whatever it is called.
 
-use std::net::SocketAddr;
-
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{Version, request};
 use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use super::context::Ends;
+use super::context::{Client, Ends, Scheme};
 use super::error::Rejection;
 
 /// What the variables say beyond the request's own head.
 pub struct Facts<'a> {
     /// The connection.
     pub ends: &'a Ends,
-    /// The authority that the request is for.
-    pub host: &'a str,
+    /// Who asks, and for which host.
+    pub client: &'a Client,
     /// The request's id.
     pub request_id: &'a str,
     /// True length of the body in bytes; `None` where the request has none.
@@ -39,7 +37,7 @@ pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Reject
         .path_and_query()
         .map_or("/", |target| target.as_str());
     block.push(b"REQUEST_METHOD", head.method.as_str().as_bytes())?;
-    block.push(b"SCRIPT_NAME", b"")?;
+    block.push(b"SCRIPT_NAME", facts.client.prefix.as_bytes())?;
     block.path(head.uri.path())?;
     block.push(
         b"QUERY_STRING",
@@ -48,9 +46,12 @@ pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Reject
     block.push(b"REQUEST_URI", target.as_bytes())?;
     block.push(b"RAW_URI", target.as_bytes())?;
     block.push(b"SERVER_PROTOCOL", protocol(head.version).as_bytes())?;
-    block.push(b"REQUEST_SCHEME", b"http")?;
+    block.push(b"REQUEST_SCHEME", facts.client.scheme.as_str().as_bytes())?;
+    if facts.client.scheme == Scheme::Https {
+        block.push(b"HTTPS", b"on")?;
+    }
     block.server(facts)?;
-    block.remote(facts.ends.peer)?;
+    block.remote(facts.client)?;
     if let Some(value) = head.headers.get(CONTENT_TYPE) {
         block.push(b"CONTENT_TYPE", value.as_bytes())?;
     }
@@ -60,8 +61,8 @@ pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Reject
             itoa::Buffer::new().format(length).as_bytes(),
         )?;
     }
-    if !facts.host.is_empty() {
-        block.push(b"HTTP_HOST", facts.host.as_bytes())?;
+    if !facts.client.host.is_empty() {
+        block.push(b"HTTP_HOST", facts.client.host.as_bytes())?;
     }
     block.push(b"HTTP_X_REQUEST_ID", facts.request_id.as_bytes())?;
     block.fields(head)?;
@@ -100,10 +101,9 @@ impl Block {
 
     /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, also on a Unix socket.
     fn server(&mut self, facts: &Facts<'_>) -> Result<(), Rejection> {
-        let local = facts.ends.local;
-        let name = host_without_port(facts.host);
+        let name = host_without_port(&facts.client.host);
         if name.is_empty() {
-            let name = local.map_or_else(
+            let name = facts.ends.local.map_or_else(
                 || "localhost".to_owned(),
                 |local| local.ip().to_canonical().to_string(),
             );
@@ -111,23 +111,21 @@ impl Block {
         } else {
             self.push(b"SERVER_NAME", name.as_bytes())?;
         }
-        let port = local.map_or(80, |local| local.port());
+        let port = facts.client.server_port;
         self.push(b"SERVER_PORT", itoa::Buffer::new().format(port).as_bytes())
     }
 
-    fn remote(&mut self, peer: Option<SocketAddr>) -> Result<(), Rejection> {
-        let Some(peer) = peer else {
-            // A peer on a Unix socket has no address (RFC 3875 §4.1.8 wants the variable).
+    /// RFC 3875 §4.1.8 wants the address also where a Unix socket's peer has none. A port
+    /// that no proxy told is left out.
+    fn remote(&mut self, client: &Client) -> Result<(), Rejection> {
+        let Some(address) = client.address else {
             return self.push(b"REMOTE_ADDR", b"");
         };
-        self.push(
-            b"REMOTE_ADDR",
-            peer.ip().to_canonical().to_string().as_bytes(),
-        )?;
-        self.push(
-            b"REMOTE_PORT",
-            itoa::Buffer::new().format(peer.port()).as_bytes(),
-        )
+        self.push(b"REMOTE_ADDR", address.to_string().as_bytes())?;
+        match client.port {
+            Some(port) => self.push(b"REMOTE_PORT", itoa::Buffer::new().format(port).as_bytes()),
+            None => Ok(()),
+        }
     }
 
     fn fields(&mut self, head: &request::Parts) -> Result<(), Rejection> {
@@ -191,9 +189,11 @@ mod tests {
 
     fn built(request: request::Builder, ends: Ends, host: &str) -> HashMap<String, String> {
         let (head, ()) = request.body(()).unwrap().into_parts();
+        let mut client = Client::direct(&ends);
+        host.clone_into(&mut client.host);
         let facts = Facts {
             ends: &ends,
-            host,
+            client: &client,
             request_id: "id",
             body_length: None,
         };
@@ -278,7 +278,7 @@ mod tests {
         let (head, ()) = Request::get("/a%00b").body(()).unwrap().into_parts();
         let facts = Facts {
             ends: &Ends::default(),
-            host: "",
+            client: &Client::direct(&Ends::default()),
             request_id: "",
             body_length: None,
         };

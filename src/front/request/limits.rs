@@ -145,7 +145,7 @@ fn host(head: &request::Parts) -> Result<String, Rejection> {
 }
 
 /// `uri-host [ ":" port ]` of RFC 9110 §7.2, which may be empty; no user information.
-fn valid_host(bytes: &[u8]) -> Option<&str> {
+pub fn valid_host(bytes: &[u8]) -> Option<&str> {
     let host = str::from_utf8(bytes).ok()?;
     if host.is_empty() {
         return Some(host);

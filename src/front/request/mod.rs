@@ -1,13 +1,14 @@
 //! What happens to every request, written once, in order:
 //!
-//! 1. [`context`]: it gets an id, and [`record`] begins its line in the access log;
+//! 1. [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
+//!    removed, and the client found whom trusted proxies name; [`record`] begins its line in
+//!    the access log;
 //! 2. [`limits`]: a head that breaks a rule goes no further;
-//! 3. [`forwarded`]: what the client may not say for itself is removed;
-//! 4. [`router`]: the location of its path; [`files`]: a file that comes before it;
-//! 5. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
+//! 3. [`router`]: the location of its path; [`files`]: a file that comes before it;
+//! 4. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
 //!    variables, the upstream answers, if need be with a file to send ([`internal`]);
-//! 6. [`error`] turns what went wrong into a page;
-//! 7. the response gets its last header fields.
+//! 5. [`error`] turns what went wrong into a page;
+//! 6. the response gets its last header fields.
 
 pub mod application;
 pub mod context;
@@ -32,7 +33,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::Asked;
-use self::context::{Ends, Identity, Target};
+use self::context::{Client, Ends, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
@@ -62,16 +63,25 @@ pub async fn answer(
                 .to_owned(),
         ),
     });
+    let mut client = forwarded::resolve(&mut head.headers, &ends, &site.trust);
     let mut record = Record::begin(
         &site.access_log,
         &identity,
-        &ends,
+        &client,
         head.version,
         &head.headers,
     );
     let unread = !body.is_end_stream();
-    let answered =
-        without_panic(route(&site, &ends, &identity, &mut head, body, &mut record)).await;
+    let answered = without_panic(route(
+        &site,
+        &ends,
+        &identity,
+        &mut client,
+        &mut head,
+        body,
+        &mut record,
+    ))
+    .await;
     let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
@@ -91,12 +101,15 @@ async fn route(
     site: &Site,
     ends: &Ends,
     identity: &Arc<Identity>,
+    client: &mut Client,
     head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     let host = limits::check(head)?;
-    forwarded::strip(&mut head.headers, ends.trusted);
+    if client.host.is_empty() {
+        client.host = host;
+    }
     let target = head
         .uri
         .path_and_query()
@@ -119,7 +132,7 @@ async fn route(
     let asked = Asked {
         ends,
         identity,
-        host: &host,
+        client,
     };
     match &route.handler {
         Handler::App(workers) => {

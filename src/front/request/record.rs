@@ -2,6 +2,7 @@
 //! response, or to the moment in which the client left (status 499, as nginx says).
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::context::{Ends, Identity};
+use super::context::{Client, Identity};
 use super::environ::protocol;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
@@ -27,7 +28,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub struct Record {
     log: Arc<AccessLog>,
     identity: Arc<Identity>,
-    ends: Ends,
+    remote: Option<IpAddr>,
     version: Version,
     headers: Kept,
     began: Instant,
@@ -64,7 +65,7 @@ impl Record {
     pub fn begin(
         log: &Arc<AccessLog>,
         identity: &Arc<Identity>,
-        ends: &Ends,
+        client: &Client,
         version: Version,
         headers: &HeaderMap,
     ) -> Self {
@@ -81,7 +82,7 @@ impl Record {
         Self {
             log: Arc::clone(log),
             identity: Arc::clone(identity),
-            ends: *ends,
+            remote: client.address,
             version,
             headers,
             began: Instant::now(),
@@ -125,7 +126,7 @@ impl Drop for Record {
         let text =
             |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
         self.log.record(&Entry {
-            remote: self.ends.peer_ip(),
+            remote: self.remote,
             time: self.time,
             method: self.identity.method.as_str(),
             target: self.identity.target.0.as_bytes(),
