@@ -20,10 +20,23 @@ the same name, so that it always belongs to the server that runs.
 
 from typing import Callable, List, Optional, TypeVar
 
-__all__ = ["__version__", "after_fork", "before_exit", "worker_id"]
+__all__ = ["RequestTimeout", "__version__", "after_fork", "before_exit", "worker_id"]
 
 #: Version of the running server; "0" outside of one.
 __version__: str = "0"
+
+
+class RequestTimeout(BaseException):
+    """Raised inside a request that is over its deadline (`--request-timeout`).
+
+    Its client has been answered already. Like `KeyboardInterrupt` it is no `Exception`, so
+    that code which catches those does not swallow it; clean up with `finally` and let it
+    pass. A request that goes on nevertheless costs its worker.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(arguments or ("the request is over its deadline",)))
+
 
 _Hook = TypeVar("_Hook", bound=Callable[[], object])
 

@@ -125,9 +125,11 @@ impl Python {
     pub fn fork(&self, worker: u32) -> io::Result<()> {
         let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         let pairs = (0..self.pool.threads()).map(|_| sockets::pair(SocketType::STREAM));
-        let (ours, theirs): (Vec<_>, Vec<_>) =
+        let (ours, mut theirs): (Vec<_>, Vec<_>) =
             pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        self.pool.attach(worker, ours)?;
+        let (orders, obeyed) = sockets::pair(SocketType::SEQPACKET)?;
+        theirs.push(obeyed);
+        self.pool.attach(worker, ours, orders)?;
         template.fork(worker, &theirs)
     }
 

@@ -92,7 +92,8 @@ impl Template {
         Ok(template)
     }
 
-    /// Has the template fork a worker; `channels` are the threads' ends.
+    /// Has the template fork a worker; `channels` are the threads' ends, and behind them the
+    /// worker's end of its socket for orders.
     ///
     /// # Errors
     /// What the kernel says; a template that has gone is `BrokenPipe`.

@@ -14,7 +14,8 @@ pub enum ToTemplate {
     /// The first message. Descriptors: receiving end of the request queue, scoreboard
     /// memory, sending end of the log.
     Boot(Boot),
-    /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread.
+    /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
+    /// the socket for orders ([`crate::orders`]).
     Fork {
         /// Number of the worker; its threads have the scoreboard lines
         /// `worker * threads ..`.

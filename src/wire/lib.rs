@@ -6,11 +6,13 @@
 //! - [`vars`]: key/value blocks, the encoding of the uwsgi protocol;
 //! - [`frames`]: a request on its way to a worker thread, and the frames of its reply;
 //! - [`control`]: supervisor and template;
+//! - [`orders`]: what the front tells a worker beside the queue;
 //! - [`record`]: log records of the Python side;
 //! - [`scoreboard`]: the layout of the shared memory that tells who works on what.
 
 pub mod control;
 pub mod frames;
+pub mod orders;
 pub mod record;
 pub mod scoreboard;
 pub mod vars;

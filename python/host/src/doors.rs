@@ -2,7 +2,7 @@
 //! of Python that PyO3 has no safe name for.
 #![allow(unsafe_code)]
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int, c_long};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
@@ -84,4 +84,44 @@ pub fn to_latin1<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyByte
         Bound::from_owned_ptr_or_err(text.py(), bytes)
             .map(|bytes| bytes.cast_into_unchecked::<PyBytes>())
     }
+}
+
+/// The kernel's number of the calling thread.
+pub fn thread_number() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Sends a signal to one thread of this process. One that has gone gets nothing.
+pub fn signal_thread(number: i32, signal: c_int) {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: three numbers, no memory. The process is our own, so nobody else is hit.
+    let _gone = unsafe { libc::syscall(libc::SYS_tgkill, process, number, signal) };
+}
+
+/// Has the calling thread take no signal but `signal`: all others are for Python's threads.
+pub fn take_only(signal: c_int) {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: fills the set, which is large enough by its type.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: initialised above.
+    let mut set = unsafe { set.assume_init() };
+    // SAFETY: an initialised set of our own.
+    unsafe { libc::sigdelset(&mut set, signal) };
+    // SAFETY: an initialised set; the old one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut()) };
+}
+
+/// The two signals that the host uses among its own threads: the first interrupts a thread,
+/// the second has `faulthandler` write where all threads are.
+pub fn signals() -> (c_int, c_int) {
+    (libc::SIGRTMAX() - 1, libc::SIGRTMAX() - 2)
+}
+
+/// Has Python raise `exception` in the thread that it calls `ident`, at that thread's next
+/// step. `None` takes back what was not raised yet.
+pub fn raise_in_thread(_py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
+    let exception = exception.map_or(ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: we are attached (`_py`); the exception is borrowed for the call, which takes a
+    // reference of its own. The number goes over as the unsigned long that Python reads.
+    let _threads = unsafe { ffi::PyThreadState_SetAsyncExc(ident as c_long, exception) };
 }

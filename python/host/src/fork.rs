@@ -81,6 +81,12 @@ pub fn hold(descriptors: impl IntoIterator<Item = RawFd>) {
     *held = descriptors.into_iter().collect();
 }
 
+/// Names one more.
+pub fn hold_also(descriptor: RawFd) {
+    let mut held = HELD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    held.push(descriptor);
+}
+
 /// Whether this is a child that the application forked, and that came back into our code.
 pub fn is_foreign() -> bool {
     FOREIGN.load(Ordering::Relaxed)

@@ -3,6 +3,7 @@
 //! ```text
 //! boot.py -> run -> template (imports the application, forks, reports)
 //!                     \-> worker -> serve (one loop per thread) -> wsgi (one request)
+//!                              \-> orders (a thread without Python: retire, interrupt, stacks)
 //! ```
 //!
 //! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
@@ -13,11 +14,14 @@ mod doors;
 mod fork;
 mod import_app;
 mod log;
+mod orders;
 mod package;
 mod reply;
 mod safety;
 mod serve;
 mod sockets;
+mod stacks;
+mod stage;
 mod template;
 mod worker;
 mod wsgi;

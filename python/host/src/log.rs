@@ -57,6 +57,25 @@ pub fn error(py: Python<'_>, seq: u64, text: &str) {
     write(py, Level::Error, seq, text);
 }
 
+/// [`error`] from a thread that does not touch Python. Blocks.
+pub fn error_outside_python(seq: u64, text: &str) {
+    let mut rest = text;
+    loop {
+        let (part, behind) = split(rest);
+        let sent = match try_send(Level::Error, seq, part) {
+            Err(Errno::AGAIN) => patiently(Level::Error, seq, part),
+            sent => sent,
+        };
+        if sent.is_err() {
+            to_standard_error(part);
+        }
+        rest = behind;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
 /// Logs `doing` with the traceback of `error`.
 pub fn exception(py: Python<'_>, seq: u64, doing: &str, error: &PyErr) {
     let traceback = traceback(py, error);
@@ -112,17 +131,18 @@ fn send(py: Python<'_>, level: Level, seq: u64, text: &str) {
     match try_send(level, seq, text) {
         Ok(()) => {}
         Err(Errno::AGAIN) => {
-            let sent = py.detach(|| {
-                let socket = SOCKET.get().ok_or(Errno::BADF)?;
-                let _ = sockets::wait_writable(socket, Some(PATIENCE));
-                try_send(level, seq, text)
-            });
-            if sent.is_err() {
+            if py.detach(|| patiently(level, seq, text)).is_err() {
                 py.detach(|| to_standard_error(text));
             }
         }
         Err(_) => py.detach(|| to_standard_error(text)),
     }
+}
+
+fn patiently(level: Level, seq: u64, text: &str) -> Result<(), Errno> {
+    let socket = SOCKET.get().ok_or(Errno::BADF)?;
+    let _ = sockets::wait_writable(socket, Some(PATIENCE));
+    try_send(level, seq, text)
 }
 
 fn try_send(level: Level, seq: u64, text: &str) -> Result<(), Errno> {

@@ -35,6 +35,14 @@ pub fn set_worker(py: Python<'_>, worker: u32) -> PyResult<()> {
     py.import(NAME)?.setattr("_worker_id", worker)
 }
 
+/// The class of the exception that ends a request which is over its deadline.
+///
+/// # Errors
+/// If the application damaged the module.
+pub fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(NAME)?.getattr("RequestTimeout")
+}
+
 /// Runs what was registered with `after_fork`, up to the first exception.
 ///
 /// # Errors

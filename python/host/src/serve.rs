@@ -16,6 +16,7 @@ use pyserve_wire::frames::{BodyKind, ReplyKind, read_request};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::reply::{Reply, now_ns};
+use crate::stage::Stage;
 use crate::wsgi::call::call;
 use crate::wsgi::environ::{Environs, Facts};
 use crate::wsgi::errors::Errors;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub is_dev: bool,
     /// No thread takes another request.
     pub stopping: AtomicBool,
+    /// What each thread does, thread 0 first.
+    pub stages: Vec<Stage>,
 }
 
 /// One thread, as the callable that runs it.
@@ -50,8 +53,8 @@ pub struct WorkerThread {
     channel: Arc<OwnedFd>,
     /// Line in the scoreboard.
     line: usize,
-    /// This is Python's main thread, where signal handlers run.
-    is_main: bool,
+    /// Number in the worker; 0 is Python's main thread, where signal handlers run.
+    number: usize,
     /// Only this thread ever locks it.
     turn: Mutex<Turn>,
 }
@@ -88,6 +91,9 @@ impl WorkerThread {
         let this = slf.get();
         // A kernel that refuses costs speed and nothing else.
         let _ = let_others_go_first(py);
+        if let Some(stage) = this.stage() {
+            stage.enter(py)?;
+        }
         let context = py.import("contextvars")?.call_method0("copy_context")?;
         let request = slf.getattr("request")?;
         loop {
@@ -138,6 +144,7 @@ impl WorkerThread {
         let response = Box::new(Response::new(reply, environ.is_head));
         let start = Bound::new(py, StartResponse::new(response))?;
 
+        let running = self.stage().map(|stage| stage.begin(py, header.seq));
         let effect = call(
             self.shared.app.bind(py),
             environ.dict,
@@ -145,6 +152,7 @@ impl WorkerThread {
             self.shared.is_dev,
             || self.record(Activity::Closing, header.seq),
         );
+        drop(running);
         turn.reply = start.get().finish(py).map(|response| response.into_reply());
         errors.get().flush(py);
         if is_file {
@@ -169,7 +177,7 @@ impl WorkerThread {
         shared: Arc<Shared>,
         channel: Arc<OwnedFd>,
         line: usize,
-        is_main: bool,
+        number: usize,
         facts: &Facts<'_>,
     ) -> PyResult<Self> {
         Ok(Self {
@@ -186,7 +194,7 @@ impl WorkerThread {
             shared,
             channel,
             line,
-            is_main,
+            number,
         })
     }
 
@@ -204,11 +212,8 @@ impl WorkerThread {
         }
         self.record(Activity::Idle, 0);
         loop {
-            if self.shared.stopping.load(Ordering::Relaxed) {
-                return Wake::Over;
-            }
             turn.files.clear();
-            match sockets::receive_request(&self.shared.queue, &mut turn.buffer, &mut turn.files) {
+            match self.receive(turn) {
                 Ok(0) => return Wake::Over,
                 Ok(length) => {
                     turn.length = length;
@@ -220,7 +225,7 @@ impl WorkerThread {
                     }
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock if self.is_main => {
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock if self.number == 0 => {
                         return Wake::Look;
                     }
                     io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
@@ -229,6 +234,21 @@ impl WorkerThread {
                 },
             }
         }
+    }
+
+    /// The next message from the queue; 0 bytes if there is to be none for this thread.
+    fn receive(&self, turn: &mut Turn) -> io::Result<usize> {
+        let set_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
+        set_waiting(true);
+        // Behind the line above: whoever sets it looks for those who wait, and wakes them.
+        let received = match self.shared.stopping.load(Ordering::SeqCst) {
+            true => Ok(0),
+            false => {
+                sockets::receive_request(&self.shared.queue, &mut turn.buffer, &mut turn.files)
+            }
+        };
+        set_waiting(false);
+        received
     }
 
     fn claim(&self, turn: &mut Turn) -> Claimed {
@@ -280,6 +300,10 @@ impl WorkerThread {
                 log::exception(py, 0, "exception in a signal handler", &error);
             }
         }
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        self.shared.stages.get(self.number)
     }
 
     fn new_reply(&self) -> Reply {

@@ -145,10 +145,13 @@ impl Template {
                     else {
                         return leave(py, BAD_CONTROL);
                     };
+                    let Some(orders) = channels.pop() else {
+                        return leave(py, BAD_CONTROL);
+                    };
                     match self.fork(py, worker, channels.len()) {
                         // The parent's copies of the channels close here.
                         Ok(Side::Parent(pid)) => {
-                            drop(channels);
+                            drop((channels, orders));
                             self.send(py, &FromTemplate::Forked { worker, pid });
                         }
                         Ok(Side::Child) => {
@@ -159,7 +162,7 @@ impl Template {
                                 ..
                             } = self;
                             drop((control, children));
-                            return worker::run(py, origin, worker, channels);
+                            return worker::run(py, origin, worker, channels, orders);
                         }
                         Err(why) => self.send(py, &FromTemplate::ForkFailed { worker, why }),
                     }

@@ -3,7 +3,7 @@
 //! 1. Become this worker: name, log, scoreboard lines.
 //! 2. Import the application, if the template did not.
 //! 3. Run the hooks for after the fork, say `Ready`.
-//! 4. Serve: thread 0 is Python's main thread, the others are `threading.Thread`s.
+//! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are `threading.Thread`s.
 //! 5. Run the hooks for before the exit. Returning from here ends the interpreter in good
 //!    order: `threading` waits for the application's threads, and `atexit` runs.
 
@@ -19,8 +19,10 @@ use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
+use crate::orders::Orders;
 use crate::reply::{Reply, now_ns};
 use crate::serve::{Shared, WorkerThread};
+use crate::stage::Stage;
 use crate::wsgi::environ::Facts;
 use crate::{fork, log, package};
 
@@ -39,11 +41,17 @@ pub struct Origin {
     pub app: Option<Py<PyAny>>,
 }
 
-/// Runs worker number `worker` with one channel per thread.
+/// Runs worker number `worker` with one channel per thread and the socket for orders.
 ///
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
-pub fn run(py: Python<'_>, origin: Origin, worker: u32, channels: Vec<OwnedFd>) -> PyResult<()> {
+pub fn run(
+    py: Python<'_>,
+    origin: Origin,
+    worker: u32,
+    channels: Vec<OwnedFd>,
+    orders: OwnedFd,
+) -> PyResult<()> {
     // The name that `ps` and `top` show; not having it is no reason to stop.
     if let Ok(name) = std::ffi::CString::new(format!("pyserve-w{worker}")) {
         let _ = rustix::thread::set_name(&name);
@@ -51,15 +59,16 @@ pub fn run(py: Python<'_>, origin: Origin, worker: u32, channels: Vec<OwnedFd>) 
     log::set_worker(worker);
     let ours = channels.iter().map(AsRawFd::as_raw_fd);
     fork::hold(
-        ours.chain([origin.queue.as_raw_fd()])
+        ours.chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
             .chain(log::descriptor()),
     );
-    let first_line = worker as usize * channels.len();
+    let threads = channels.len();
+    let first_line = worker as usize * threads;
     let pid = rustix::process::getpid()
         .as_raw_nonzero()
         .get()
         .unsigned_abs();
-    for line in first_line..first_line + channels.len() {
+    for line in first_line..first_line + threads {
         origin.scoreboard.set_pid(line, pid);
         origin
             .scoreboard
@@ -89,30 +98,52 @@ pub fn run(py: Python<'_>, origin: Origin, worker: u32, channels: Vec<OwnedFd>) 
         scoreboard: origin.scoreboard,
         is_dev: origin.boot.dev,
         stopping: AtomicBool::new(false),
+        stages: (0..threads).map(|_| Stage::default()).collect(),
     });
     let facts = Facts {
         is_multithread: origin.boot.threads > 1,
         is_multiprocess: origin.boot.workers > 1,
         version: &origin.boot.version,
     };
-    let main = thread(py, &shared, channel, first_line, true, &facts)?;
+    let thread = |channel, number| -> PyResult<Bound<'_, WorkerThread>> {
+        let (shared, line) = (Arc::clone(&shared), first_line + number);
+        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
+        Bound::new(py, thread)
+    };
+    let main = thread(channel, 0)?;
     let mut others = Vec::new();
-    for (channel, line) in channels.zip(first_line + 1..) {
-        let body = thread(py, &shared, Arc::new(channel), line, false, &facts)?;
+    for (channel, number) in channels.zip(1..) {
+        let body = thread(Arc::new(channel), number)?;
         let settings = PyDict::new(py);
         settings.set_item("target", body)?;
-        settings.set_item("name", format!("pyserve-{}", line - first_line))?;
+        settings.set_item("name", format!("pyserve-{number}"))?;
         let thread = py
             .import("threading")?
             .call_method("Thread", (), Some(&settings))?;
         others.push(thread);
     }
 
+    let orders = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
-    if py.detach(|| reply.flush()).is_err() {
-        return Ok(());
+    let served = match py.detach(|| reply.flush()) {
+        Ok(()) => serve(py, &main, &others),
+        // The front has gone.
+        Err(_) => Ok(()),
+    };
+    // In a child that the application forked there is nobody who could carry out orders.
+    if !fork::is_foreign() {
+        orders.close(py);
     }
-    for thread in &others {
+    served
+}
+
+/// Runs all threads until they have left, then the hooks.
+fn serve(
+    py: Python<'_>,
+    main: &Bound<'_, WorkerThread>,
+    others: &[Bound<'_, PyAny>],
+) -> PyResult<()> {
+    for thread in others {
         thread.call_method0("start")?;
     }
     main.call0()?;
@@ -120,7 +151,7 @@ pub fn run(py: Python<'_>, origin: Origin, worker: u32, channels: Vec<OwnedFd>) 
     if fork::is_foreign() {
         return Ok(());
     }
-    for thread in &others {
+    for thread in others {
         thread.call_method0("join")?;
     }
     package::run_before_exit(py);
@@ -152,16 +183,4 @@ fn start(py: Python<'_>, origin: &Origin, worker: u32) -> Result<Started, String
 struct Started {
     app: Py<PyAny>,
     loaded: Option<Loaded>,
-}
-
-fn thread<'py>(
-    py: Python<'py>,
-    shared: &Arc<Shared>,
-    channel: Arc<OwnedFd>,
-    line: usize,
-    is_main: bool,
-    facts: &Facts<'_>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let thread = WorkerThread::new(py, Arc::clone(shared), channel, line, is_main, facts)?;
-    Ok(Bound::new(py, thread)?.into_any())
 }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
 use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
+use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
@@ -118,7 +119,11 @@ struct State {
 
 struct Worker {
     ready: bool,
+    /// It takes no more requests, and leaves when it has answered those it has.
+    retiring: bool,
     exited: CancellationToken,
+    /// Where it is told what is no request.
+    orders: OwnedFd,
 }
 
 impl Pool {
@@ -195,11 +200,12 @@ impl Pool {
         }
     }
 
-    /// Takes on a worker that was just forked; `channels` are our ends, one per thread.
+    /// Takes on a worker that was just forked; `channels` are our ends, one per thread, and
+    /// `orders` that of the socket for what is no request.
     ///
     /// # Errors
     /// What the kernel says about registering them.
-    pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>) -> io::Result<()> {
+    pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>, orders: OwnedFd) -> io::Result<()> {
         let exited = CancellationToken::new();
         let first = self.first_thread(worker);
         for (index, socket) in channels.into_iter().enumerate() {
@@ -212,10 +218,27 @@ impl Pool {
             worker,
             Worker {
                 ready: false,
+                retiring: false,
                 exited,
+                orders,
             },
         );
         Ok(())
+    }
+
+    /// Has a worker take no more requests, finish those it has, and leave with exit code 0.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such worker; else what the kernel says about telling it.
+    pub fn retire(&self, worker: u32) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let Some(leaving) = state.workers.get_mut(&worker) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        leaving.retiring = true;
+        let told = leaving.order(ToWorker::Retire);
+        self.0.adjust_capacity(&mut state);
+        told
     }
 
     /// A worker process has ended: what its threads had taken is lost, and what nobody had
@@ -463,10 +486,18 @@ impl Shared {
     }
 
     fn adjust_capacity(&self, state: &mut State) {
-        let ready = state.workers.values().filter(|worker| worker.ready).count();
+        let serves = |worker: &&Worker| worker.ready && !worker.retiring;
+        let ready = state.workers.values().filter(serves).count();
         state
             .table
             .set_capacity(ready * self.limits.threads as usize, PREFETCH);
+    }
+}
+
+impl Worker {
+    fn order(&self, order: ToWorker) -> io::Result<()> {
+        let bytes = order.to_bytes();
+        sockets::send(self.orders.as_fd(), &[IoSlice::new(&bytes)], &[]).map(drop)
     }
 }
 

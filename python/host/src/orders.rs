@@ -1,0 +1,268 @@
+//! What the front orders beside requests: to retire, to interrupt a request, to tell stacks.
+//!
+//! A thread that never touches Python waits for orders, so one is heard whatever the
+//! application does. Whatever needs the interpreter is done by a helper thread made for it;
+//! if that does not get the interpreter in time, `faulthandler` has to do.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyserve_wire::orders::{ORDER, ThreadStack, ToWorker, push_stack};
+
+use crate::serve::Shared;
+use crate::stacks::{self, Fallback};
+use crate::{doors, log, package, sockets};
+
+/// A signal that came just before its thread began to wait in the kernel did not end the
+/// waiting: it is sent again after this long.
+const SIGNAL_AGAIN: Duration = Duration::from_millis(10);
+
+/// What the threads that carry out orders share.
+pub struct Orders {
+    shared: Arc<Shared>,
+    fallback: Option<Fallback>,
+    /// The class of the exception that interrupts.
+    exception: Py<PyAny>,
+    /// Whether the interpreter is about to end. Held for reading by whoever attaches or
+    /// sends signals; both would be fatal afterwards.
+    is_closed: RwLock<bool>,
+}
+
+impl Orders {
+    /// Waits for orders from now on. The calling thread is Python's main thread.
+    ///
+    /// # Errors
+    /// What installing a signal handler or starting a thread says.
+    pub fn follow(py: Python<'_>, shared: Arc<Shared>, socket: OwnedFd) -> PyResult<Arc<Self>> {
+        handle_interrupts(py, Arc::clone(&shared))?;
+        let orders = Arc::new(Self {
+            shared,
+            fallback: Fallback::prepare(py),
+            exception: package::request_timeout(py)?.unbind(),
+            is_closed: RwLock::new(false),
+        });
+        if let Some(fallback) = &orders.fallback {
+            crate::fork::hold_also(fallback.descriptor());
+        }
+        let following = Arc::clone(&orders);
+        thread::Builder::new()
+            .name("pyserve-orders".to_owned())
+            .spawn(move || following.run(&socket))
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(orders)
+    }
+
+    /// Carries out no more orders: the interpreter ends.
+    pub fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            *self
+                .is_closed
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = true;
+        });
+    }
+
+    fn run(self: Arc<Self>, socket: &OwnedFd) {
+        doors::take_only(doors::signals().1);
+        let mut buffer = [0; ORDER];
+        let mut descriptors = Vec::new();
+        loop {
+            match sockets::receive_request(socket, &mut buffer, &mut descriptors) {
+                Ok(0) => return,
+                Ok(length) => {
+                    let descriptor = descriptors.pop();
+                    // The front is of the same version; what cannot be read is not for us.
+                    if let Ok(order) = ToWorker::from_bytes(&buffer[..length]) {
+                        self.carry_out(order, descriptor);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn carry_out(self: &Arc<Self>, order: ToWorker, descriptor: Option<OwnedFd>) {
+        match order {
+            ToWorker::Retire => self.retire(),
+            ToWorker::Interrupt {
+                thread,
+                seq,
+                patience_ms,
+            } => {
+                let patience = Duration::from_millis(patience_ms.into());
+                self.interrupt(thread as usize, seq, patience);
+            }
+            ToWorker::Stacks { patience_ms } => {
+                if let Some(answer) = descriptor {
+                    self.tell_stacks(answer, Duration::from_millis(patience_ms.into()));
+                }
+            }
+        }
+    }
+
+    /// Has every thread leave that waits for a request, and all others once they would.
+    fn retire(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // A thread says that it waits before it looks at `stopping`: either it saw it, or it
+        // is found here.
+        while self.unless_closed(|| {
+            let waiting = self.shared.stages.iter().filter(|stage| stage.is_waiting());
+            waiting.map(|stage| stage.signal()).count() > 0
+        }) == Some(true)
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn interrupt(self: &Arc<Self>, thread: usize, seq: u64, patience: Duration) {
+        let until = Instant::now() + patience;
+        let is_told = Arc::new(AtomicBool::new(false));
+        let (this, told) = (Arc::clone(self), Arc::clone(&is_told));
+        let done = self.with_interpreter(patience / 2, move |py| {
+            this.interrupt_attached(py, thread, seq, until, &told);
+        });
+        if !done && !is_told.swap(true, Ordering::Relaxed) {
+            let stacks = self
+                .fallback
+                .as_ref()
+                .map_or_else(String::new, Fallback::dump);
+            let text = format!(
+                "the request is over its deadline, and something keeps the interpreter to itself:\n{stacks}"
+            );
+            log::error_outside_python(seq, &text);
+        }
+    }
+
+    fn interrupt_attached(
+        &self,
+        py: Python<'_>,
+        thread: usize,
+        seq: u64,
+        until: Instant,
+        is_told: &AtomicBool,
+    ) {
+        let Some(stage) = self.shared.stages.get(thread) else {
+            return;
+        };
+        if stage.seq() != seq {
+            return;
+        }
+        let stack = match stacks::of_thread(py, stage.ident()) {
+            Ok(stack) => stack.unwrap_or_default(),
+            Err(error) => log::traceback(py, &error),
+        };
+        // The interpreter may have been given away meanwhile; this looks again.
+        let is_meant = stage.interrupt(py, seq, self.exception.bind(py), thread == 0);
+        if is_meant && !is_told.swap(true, Ordering::Relaxed) {
+            log::error(
+                py,
+                seq,
+                &format!("the request is over its deadline; it is here:\n{stack}"),
+            );
+        }
+        py.detach(|| {
+            while thread == 0 && stage.awaits_interrupt(seq) && Instant::now() < until {
+                thread::sleep(SIGNAL_AGAIN);
+                if stage.awaits_interrupt(seq) {
+                    stage.signal();
+                }
+            }
+        });
+    }
+
+    fn tell_stacks(self: &Arc<Self>, answer: OwnedFd, patience: Duration) {
+        let (sender, receiver) = mpsc::channel();
+        let this = Arc::clone(self);
+        let is_attached = self.with_interpreter(patience, move |py| {
+            let stacks = stacks::of_all_threads(py, &this.shared.stages);
+            let stacks = stacks.unwrap_or_else(|error| {
+                vec![ThreadStack {
+                    text: log::traceback(py, &error),
+                    ..ThreadStack::default()
+                }]
+            });
+            // Nobody waits for it any more if this took too long.
+            let _ = sender.send(stacks);
+        });
+        let told = match is_attached {
+            true => receiver.recv_timeout(patience).ok(),
+            false => None,
+        };
+        let stacks = told.unwrap_or_else(|| {
+            let text = self
+                .fallback
+                .as_ref()
+                .map_or_else(String::new, Fallback::dump);
+            vec![ThreadStack {
+                text,
+                ..ThreadStack::default()
+            }]
+        });
+        let mut block = Vec::new();
+        for stack in &stacks {
+            push_stack(&mut block, stack);
+        }
+        // A thread of its own, because who asked may be slow to read.
+        let _ = thread::Builder::new().spawn(move || sockets::send_all(&answer, &block, &[]));
+    }
+
+    /// Runs `work` with the interpreter, in a thread of its own. `false`: it was not done in
+    /// time; it will be as soon as the interpreter is to be had.
+    fn with_interpreter(
+        self: &Arc<Self>,
+        patience: Duration,
+        work: impl FnOnce(Python<'_>) + Send + 'static,
+    ) -> bool {
+        let (done, waiting) = mpsc::channel();
+        let this = Arc::clone(self);
+        let helper = thread::Builder::new()
+            .name("pyserve-helper".to_owned())
+            .spawn(move || {
+                this.unless_closed(|| {
+                    Python::try_attach(|py| {
+                        // Got it: what follows may take its time.
+                        let _ = done.send(());
+                        work(py);
+                    });
+                });
+            });
+        helper.is_ok() && waiting.recv_timeout(patience).is_ok()
+    }
+
+    fn unless_closed<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let is_closed = self
+            .is_closed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        (!*is_closed).then(work)
+    }
+}
+
+/// Installs the handler that interrupts the main thread's request, and none but the one meant.
+fn handle_interrupts(py: Python<'_>, shared: Arc<Shared>) -> PyResult<()> {
+    let handler = PyCFunction::new_closure(
+        py,
+        Some(c"pyserve_interrupt"),
+        None,
+        move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+            let py = arguments.py();
+            match shared.stages.first() {
+                Some(stage) if stage.takes_interrupt(py) => {
+                    Err(PyErr::from_value(package::request_timeout(py)?.call0()?))
+                }
+                _ => Ok(()),
+            }
+        },
+    )?;
+    py.import("signal")?
+        .call_method1("signal", (doors::signals().0, handler))
+        .map(|_| ())
+}

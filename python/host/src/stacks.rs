@@ -1,0 +1,111 @@
+//! Where the threads of this worker are, in words.
+//!
+//! Usually Python tells. If some thread keeps the interpreter to itself, `faulthandler` tells
+//! without it: its signal handler writes all stacks to a memory file of ours.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use pyserve_wire::orders::ThreadStack;
+use rustix::fs::{MemfdFlags, SeekFrom};
+
+use crate::doors;
+use crate::stage::Stage;
+
+/// Longest text that is read back from `faulthandler`.
+const LONGEST_DUMP: usize = 64 * 1024;
+
+/// The stack of one thread, the most recent call last. `None`: Python has no such thread.
+///
+/// # Errors
+/// What `traceback` raises.
+pub fn of_thread(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
+    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let frame = frames.cast::<PyDict>()?.get_item(ident)?;
+    frame.map(|frame| text(&frame)).transpose()
+}
+
+/// All threads that Python knows, ours and the application's.
+///
+/// # Errors
+/// What `threading` or `traceback` raise.
+pub fn of_all_threads(py: Python<'_>, stages: &[Stage]) -> PyResult<Vec<ThreadStack>> {
+    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let frames = frames.cast::<PyDict>()?;
+    let mut stacks = Vec::new();
+    for thread in py
+        .import("threading")?
+        .call_method0("enumerate")?
+        .try_iter()?
+    {
+        let thread = thread?;
+        let ident: u64 = thread.getattr("ident")?.extract().unwrap_or(0);
+        let Some(frame) = frames.get_item(ident)? else {
+            continue;
+        };
+        let stage = stages.iter().find(|stage| stage.ident() == ident);
+        stacks.push(ThreadStack {
+            name: thread
+                .getattr("name")?
+                .str()?
+                .to_string_lossy()
+                .into_owned(),
+            seq: stage.map_or(0, Stage::seq),
+            text: text(&frame)?,
+        });
+    }
+    Ok(stacks)
+}
+
+fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = frame.py();
+    let lines = py
+        .import("traceback")?
+        .call_method1("format_stack", (frame,))?;
+    let joined = PyString::new(py, "").call_method1("join", (lines,))?;
+    let joined = joined.cast::<PyString>()?.to_string_lossy().into_owned();
+    Ok(joined.trim_end().to_owned())
+}
+
+/// `faulthandler`, ready to tell.
+pub struct Fallback {
+    file: OwnedFd,
+}
+
+impl Fallback {
+    /// Registers the signal. `None` where memory files are forbidden or `faulthandler` does
+    /// not work: then there are no stacks of a worker whose interpreter is taken.
+    pub fn prepare(py: Python<'_>) -> Option<Self> {
+        let file = rustix::fs::memfd_create("pyserve-stacks", MemfdFlags::CLOEXEC).ok()?;
+        let settings = PyDict::new(py);
+        settings.set_item("file", file.as_raw_fd()).ok()?;
+        settings.set_item("all_threads", true).ok()?;
+        py.import("faulthandler")
+            .and_then(|module| {
+                module.call_method("register", (doors::signals().1,), Some(&settings))
+            })
+            .ok()?;
+        Some(Self { file })
+    }
+
+    /// The descriptor, for those who close what is ours.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// All stacks, the most recent call first. Needs no interpreter; the signal is handled in
+    /// the calling thread, before this goes on.
+    pub fn dump(&self) -> String {
+        let emptied = rustix::fs::ftruncate(&self.file, 0)
+            .and_then(|()| rustix::fs::seek(&self.file, SeekFrom::Start(0)));
+        if emptied.is_err() {
+            return String::new();
+        }
+        doors::signal_thread(doors::thread_number(), doors::signals().1);
+        let mut buffer = vec![0; LONGEST_DUMP];
+        let read = rustix::io::pread(&self.file, &mut buffer, 0).unwrap_or(0);
+        buffer.truncate(read);
+        String::from_utf8_lossy(&buffer).trim_end().to_owned()
+    }
+}

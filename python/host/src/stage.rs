@@ -1,0 +1,131 @@
+//! What the rest of a worker may know about each of its threads, and how a thread is
+//! interrupted in one request and never in the next.
+//!
+//! Only the thread itself writes `seq`, and only while attached. Whoever interrupts is
+//! attached too, so a thread cannot come to another request between the look and the deed.
+//!
+//! - Python's main thread gets a signal, which also ends most waiting in the kernel. Its
+//!   handler runs in that thread and raises only if the request is still the one meant.
+//! - Other threads get an asynchronous exception, which Python raises at their next step;
+//!   [`Stage::end`] takes it back if there was none.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+
+use crate::doors;
+
+/// One thread.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// The kernel's number of the thread; 0 before it runs.
+    number: AtomicI32,
+    /// Python's number of the thread.
+    ident: AtomicU64,
+    /// The request that it runs; 0 for none.
+    seq: AtomicU64,
+    /// The request that is to be interrupted; 0 for none.
+    interrupted: AtomicU64,
+    /// It waits for a request, or is about to.
+    is_waiting: AtomicBool,
+}
+
+/// A request that runs; over when dropped.
+pub struct Running<'a, 'py> {
+    py: Python<'py>,
+    stage: &'a Stage,
+}
+
+impl Stage {
+    /// The calling thread is this one.
+    ///
+    /// # Errors
+    /// What `threading` raises.
+    pub fn enter(&self, py: Python<'_>) -> PyResult<()> {
+        let ident = py.import("threading")?.call_method0("get_ident")?;
+        self.ident.store(ident.extract()?, Ordering::Relaxed);
+        self.number.store(doors::thread_number(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Python's number of the thread.
+    pub fn ident(&self) -> u64 {
+        self.ident.load(Ordering::Relaxed)
+    }
+
+    /// The request that it runs; 0 for none.
+    pub fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    /// The thread runs request `seq` from now on.
+    pub fn begin<'a, 'py>(&'a self, py: Python<'py>, seq: u64) -> Running<'a, 'py> {
+        self.seq.store(seq, Ordering::Relaxed);
+        Running { py, stage: self }
+    }
+
+    /// Has request `seq` interrupted. `false`: the thread runs another one, or none.
+    pub fn interrupt(
+        &self,
+        py: Python<'_>,
+        seq: u64,
+        exception: &Bound<'_, PyAny>,
+        is_main: bool,
+    ) -> bool {
+        if seq == 0 || self.seq() != seq {
+            return false;
+        }
+        self.interrupted.store(seq, Ordering::Relaxed);
+        if is_main {
+            self.signal();
+        } else {
+            doors::raise_in_thread(py, self.ident(), Some(exception));
+        }
+        true
+    }
+
+    /// In the handler of the signal: whether this thread's request is the one meant. Says so
+    /// once.
+    pub fn takes_interrupt(&self, _py: Python<'_>) -> bool {
+        let seq = self.seq();
+        seq != 0
+            && self
+                .interrupted
+                .compare_exchange(seq, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Whether the signal for request `seq` has not been handled yet: it may have come just
+    /// before the thread began to wait in the kernel.
+    pub fn awaits_interrupt(&self, seq: u64) -> bool {
+        self.seq() == seq && self.interrupted.load(Ordering::Relaxed) == seq
+    }
+
+    /// Sends the thread the signal that interrupts.
+    pub fn signal(&self) {
+        let number = self.number.load(Ordering::Acquire);
+        if number != 0 {
+            doors::signal_thread(number, doors::signals().0);
+        }
+    }
+
+    /// The thread waits for a request, or has ended doing so. The order of this write and the
+    /// thread's look at whether to go on matters, so it is a sequentially consistent one.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::SeqCst);
+    }
+
+    /// Whether the thread waits for a request.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Running<'_, '_> {
+    fn drop(&mut self) {
+        self.stage.seq.store(0, Ordering::Relaxed);
+        if self.stage.interrupted.swap(0, Ordering::Relaxed) != 0 {
+            doors::raise_in_thread(self.py, self.stage.ident(), None);
+        }
+    }
+}
