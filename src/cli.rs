@@ -1,6 +1,6 @@
 //! The command line: generated from the table of settings, read into a layer of them.
 //!
-//! `pyserve [serve|check] [OPTIONS]`. What a value means is not known here, only that it is
+//! `pyserve [serve|check|status|..] [OPTIONS]`. What a value means is not known here, only that it is
 //! there; [`crate::config`] resolves it with the other sources. Help, version and slips of
 //! the fingers are answered by clap, with exit code 0 and 2.
 
@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::layers::{Layer, Origin};
 use crate::config::settings::{SETTINGS, Setting};
+use crate::verbs::Steer;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Verb {
     Serve,
     /// Show the settings with their origins, and import the application.
     Check,
+    /// Talk to a running server.
+    Steer(Steer),
 }
 
 /// Reads the arguments; the first is the name of the program.
@@ -49,6 +52,12 @@ where
     // `pyserve check --workers 2`, and the matches of the verb hold all of them.
     let (verb, matches) = match matches.subcommand() {
         Some(("check", matches)) => (Verb::Check, matches),
+        Some(("status", matches)) => {
+            let json = matches.get_flag(JSON);
+            (Verb::Steer(Steer::Status { json }), matches)
+        }
+        Some(("health", matches)) => (Verb::Steer(Steer::Health), matches),
+        Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
         Some((_, matches)) => (Verb::Serve, matches),
         None => (Verb::Serve, &matches),
     };
@@ -66,7 +75,7 @@ pub fn command() -> Command {
     Command::new("pyserve")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
-        .override_usage("pyserve [serve] [OPTIONS]\n       pyserve check [OPTIONS]")
+        .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
         .subcommand_help_heading("Verbs")
         .disable_help_subcommand(true)
         .subcommand(verb(
@@ -77,10 +86,29 @@ pub fn command() -> Command {
             "check",
             "Show every setting with its origin, and import the application",
         ))
+        .subcommand(
+            verb("status", "Show what a running server does").arg(
+                Arg::new(JSON)
+                    .long(JSON)
+                    .help("As JSON, with everything that is known")
+                    .action(ArgAction::SetTrue),
+            ),
+        )
+        .subcommand(verb(
+            "health",
+            "Exit with 0 if a running server takes requests, else with 1",
+        ))
+        .subcommand(verb(
+            "stop",
+            "Stop a running server gracefully, and wait for its end",
+        ))
         .args(SETTINGS.iter().map(argument))
         .after_help(AFTER_HELP)
         .max_term_width(100)
 }
+
+/// The name of `--json`.
+const JSON: &str = "json";
 
 const AFTER_HELP: &str = "\
 Every option is a setting with three spellings: --max-body 1G on the command line,
@@ -96,12 +124,14 @@ Examples:
   pyserve --app app:create_app() --workers 4     a Flask factory, in four processes
   pyserve --static /=public                      files only, no Python
   pyserve check --app mysite.wsgi                what would happen?
+  pyserve status                                 what does the server in this directory do?
 
 Exit codes:
   0  stopped cleanly          4  the application cannot be imported
   2  wrong usage             69  cannot bind an address
   3  workers keep dying      78  wrong settings
-  128+n  ended by signal n";
+  128+n  ended by signal n
+status, stop: 1 the server would not, 69 there is none; health: 1 for both.";
 
 fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.name)
@@ -196,6 +226,8 @@ mod tests {
         check(&["--dev"], Verb::Serve, "dev", "yes");
         check(&["--dev=no"], Verb::Serve, "dev", "no");
         check(&["--dev", "check"], Verb::Check, "dev", "yes");
+        let status = Verb::Steer(Steer::Status { json: true });
+        check(&["status", "--json", "--dev"], status, "dev", "yes");
         let nothing = read(&[]).unwrap();
         assert_eq!(
             nothing,

@@ -9,3 +9,4 @@ pub mod front;
 pub mod observe;
 pub mod os;
 pub mod supervisor;
+pub mod verbs;

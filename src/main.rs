@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use pyserve::cli::{self, Invocation, Verb};
-use pyserve::config::{self, Config, ConfigError, Interpreter, Resolved, Surroundings};
+use pyserve::cli::{self, Verb};
+use pyserve::config::layers::Layer;
+use pyserve::config::{self, ConfigError, Interpreter, Resolved, Surroundings};
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
 use pyserve::supervisor::{self, Outcome};
+use pyserve::verbs::{self, Steer};
 
 /// Header maps, buffers and tasks come and go with every request: measured with a hello
 /// application, glibc's allocator costs the front 7 % of its time.
@@ -20,17 +22,34 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
     };
-    match run(invocation) {
+    let ended = match invocation.verb {
+        Verb::Steer(verb) => return steer(verb, invocation.flags),
+        Verb::Serve => run(invocation.flags, serve),
+        Verb::Check => run(invocation.flags, check),
+    };
+    match ended {
         Ok(outcome) => {
             if !outcome.last_words.is_empty() {
                 eprintln!("{}", outcome.last_words.trim_end());
             }
             ExitCode::from(&outcome)
         }
-        Err(error) => {
-            eprintln!("pyserve: {error:#}");
-            ExitCode::from(exit_code(&error))
-        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &anyhow::Error) -> ExitCode {
+    eprintln!("pyserve: {error:#}");
+    ExitCode::from(exit_code(error))
+}
+
+/// Talks to a running server: no runtime, no log, and no application is needed for that.
+fn steer(verb: Steer, flags: Layer) -> ExitCode {
+    let reach =
+        Surroundings::of_this_process().and_then(|around| config::load_reach(flags, &around));
+    match reach {
+        Ok(reach) => verbs::run(verb, &reach),
+        Err(error) => complain(&error.into()),
     }
 }
 
@@ -43,9 +62,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn run(invocation: Invocation) -> anyhow::Result<Outcome> {
+/// What is done with the settings: serving, or checking them.
+type Role = fn(&tokio::runtime::Runtime, Resolved, Option<Interpreter>) -> anyhow::Result<Outcome>;
+
+fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
     let surroundings = Surroundings::of_this_process()?;
-    let resolved = config::load(invocation.flags, &surroundings)?;
+    let resolved = config::load(flags, &surroundings)?;
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
@@ -63,10 +85,7 @@ fn run(invocation: Invocation) -> anyhow::Result<Outcome> {
         .transpose()?;
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    match invocation.verb {
-        Verb::Serve => serve(&runtime, resolved.config, interpreter),
-        Verb::Check => check(&runtime, resolved, interpreter),
-    }
+    role(&runtime, resolved, interpreter)
 }
 
 /// One thread needs none of the synchronisation that several do.
@@ -86,9 +105,10 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 fn serve(
     runtime: &tokio::runtime::Runtime,
-    config: Config,
+    resolved: Resolved,
     interpreter: Option<Interpreter>,
 ) -> anyhow::Result<Outcome> {
+    let config = resolved.config;
     let listeners = config
         .bind
         .iter()

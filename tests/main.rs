@@ -5,6 +5,7 @@
 
 mod support;
 
+mod control;
 mod django_files;
 mod forwarded;
 mod frameworks;

@@ -22,6 +22,7 @@ pub mod sizing;
 pub mod suggest;
 pub mod trust;
 pub mod values;
+pub mod watching;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::LocationSettings;
 pub use trust::Trust;
+pub use watching::{Control, Reach};
 
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
@@ -101,6 +103,8 @@ pub struct Config {
     pub dev: bool,
     /// Where large request bodies are kept while they arrive; absolute.
     pub temp_dir: PathBuf,
+    /// Where the server is steered from.
+    pub control: Control,
     /// Threads of the HTTP front, at least one.
     pub front_threads: usize,
     /// What somebody should know before the server starts.
@@ -263,7 +267,27 @@ impl Surroundings {
 /// # Errors
 /// [`ConfigError`] for the first setting that cannot be used.
 pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
-    let (variables, mut warnings) = environment::layer(&surroundings.environment)?;
+    let (layers, path, mut warnings) = read(flags, surroundings)?;
+    let mut resolved = resolve::resolve(&layers, path, surroundings)?;
+    warnings.append(&mut resolved.config.warnings);
+    resolved.config.warnings = warnings;
+    Ok(resolved)
+}
+
+/// Reads the same, and resolves only what a verb needs to find the server.
+///
+/// # Errors
+/// [`ConfigError`] for the first of those settings that cannot be used.
+pub fn load_reach(flags: Layer, surroundings: &Surroundings) -> Result<Reach, ConfigError> {
+    let (layers, ..) = read(flags, surroundings)?;
+    resolve::watching::reach(&layers, surroundings)
+}
+
+/// The layers, the strongest first; the settings file, if there is one; warnings.
+type Read = (Vec<Layer>, Option<PathBuf>, Vec<String>);
+
+fn read(flags: Layer, surroundings: &Surroundings) -> Result<Read, ConfigError> {
+    let (variables, warnings) = environment::layer(&surroundings.environment)?;
     let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
     let from_file = match &path {
         None => Layer::default(),
@@ -277,8 +301,5 @@ pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, Confi
             file::layer(path, &text)?
         }
     };
-    let mut resolved = resolve::resolve(&[flags, variables, from_file], path, surroundings)?;
-    warnings.append(&mut resolved.config.warnings);
-    resolved.config.warnings = warnings;
-    Ok(resolved)
+    Ok((vec![flags, variables, from_file], path, warnings))
 }

@@ -12,6 +12,7 @@ mod application;
 mod front;
 mod logging;
 mod static_files;
+pub mod watching;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -96,6 +97,8 @@ impl Resolver<'_> {
         self.static_max_age(&mut static_locations, dev)?;
         let app = self.app(&chdir, &static_locations)?;
         let python = self.python(&chdir, app.is_some())?;
+        let temp_dir = self.temp_dir(&chdir)?;
+        let control = self.control(&chdir, &temp_dir)?;
         let threads = self.threads()?;
         let workers = self.workers(threads, dev)?;
         Ok(Config {
@@ -125,7 +128,8 @@ impl Resolver<'_> {
             log_level: self.one("log_level", values::log_filter)?,
             server_header: self.one("server_header", values::yes_or_no)?,
             dev,
-            temp_dir: self.temp_dir(&chdir)?,
+            temp_dir,
+            control,
             front_threads: self.front_threads()?,
             warnings: std::mem::take(&mut self.warnings),
             chdir,

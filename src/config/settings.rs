@@ -80,6 +80,7 @@ const STATIC_FILES: &str = "Static files";
 const WORKERS: &str = "Workers";
 const LIMITS: &str = "Limits";
 const LOGGING: &str = "Logging";
+const WATCHING: &str = "Watching and steering";
 const OTHER: &str = "Settings and development";
 
 /// Every setting, in the order of the help.
@@ -392,6 +393,17 @@ pub static SETTINGS: &[Setting] = &[
         help: "off, error, warn, info, debug or trace, or a filter such as `info,pyserve::front=debug`",
         repeatable: false,
         default: Default::Value("info"),
+    },
+    Setting {
+        name: "control",
+        value_name: "PATH|off",
+        heading: WATCHING,
+        help: "Unix socket through which the verbs status, health and stop reach this server; only \
+               its user and root may",
+        repeatable: false,
+        default: Default::Computed(
+            "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",
+        ),
     },
     Setting {
         name: "config",

@@ -12,6 +12,7 @@ use http::Version;
 
 use super::outbox::Outbox;
 use super::request::context::Ends;
+use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,9 @@ pub enum Overdue {
 impl Activity {
     /// A connection that was just made.
     pub fn new(ends: Ends) -> Self {
+        METRICS.connections.accepted.up();
+        METRICS.connections.open.up();
+        METRICS.connections.reading.up();
         Self {
             ends,
             outbox: Arc::default(),
@@ -96,6 +100,7 @@ impl Activity {
         // Frames between HTTP/2 requests need not belong to a head.
         if idle && !self.http2.load(Ordering::Relaxed) {
             self.in_head.store(true, Ordering::Relaxed);
+            METRICS.connections.reading.up();
             self.changed();
         }
     }
@@ -149,6 +154,15 @@ impl Activity {
     }
 }
 
+impl Drop for Activity {
+    fn drop(&mut self) {
+        METRICS.connections.open.down();
+        if *self.in_head.get_mut() {
+            METRICS.connections.reading.down();
+        }
+    }
+}
+
 /// Lives as long as a request and its response.
 #[derive(Debug)]
 pub struct InUse(Arc<Activity>);
@@ -156,8 +170,12 @@ pub struct InUse(Arc<Activity>);
 impl InUse {
     /// A request's head is complete.
     pub fn begin(activity: &Arc<Activity>, version: Version) -> Self {
-        activity.requests.fetch_add(1, Ordering::Relaxed);
-        activity.in_head.store(false, Ordering::Relaxed);
+        if activity.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            METRICS.connections.active.up();
+        }
+        if activity.in_head.swap(false, Ordering::Relaxed) {
+            METRICS.connections.reading.down();
+        }
         activity.fresh.store(false, Ordering::Relaxed);
         if version == Version::HTTP_2 {
             activity.http2.store(true, Ordering::Relaxed);
@@ -169,7 +187,9 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         self.0.changed();
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            METRICS.connections.active.down();
+        }
     }
 }
 

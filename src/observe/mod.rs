@@ -1,11 +1,15 @@
 //! What the outside sees of a running server.
 //!
 //! - [`logs`]: diagnostics, through `tracing`, to standard error;
-//! - [`access_log`]: one line for each request, to standard output.
+//! - [`access_log`]: one line for each request, to standard output;
+//! - [`metrics`]: what is counted meanwhile;
+//! - [`status`]: what a running server says about itself when it is asked.
 //!
-//! Both are told what happened; neither decides anything.
+//! All are told what happened; neither decides anything.
 
 pub mod access_log;
 mod line_writer;
 pub mod logs;
+pub mod metrics;
+pub mod status;
 mod timestamp;

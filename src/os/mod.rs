@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod child;
 pub mod files;
 pub mod memory;
+pub mod process;
 pub mod sendfile;
 pub mod sockets;
 pub mod temporary;

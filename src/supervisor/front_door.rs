@@ -29,6 +29,8 @@ pub struct Front {
     pub stop: Stop,
     /// Listeners and connections.
     pub connections: TaskTracker,
+    /// Where it listens, as people write it.
+    pub addresses: Vec<String>,
     files: FilePool,
     /// Files that the application turned out to have.
     pub found_files: Arc<FoundFiles>,
@@ -87,6 +89,10 @@ impl Front {
             send: config.body_timeout,
         };
         let (stop, connections) = (Stop::default(), TaskTracker::new());
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.address.to_string())
+            .collect();
         for listener in listeners {
             startup::listening(config.log_format, &listener.address);
             let accept = listener.accept(
@@ -104,6 +110,7 @@ impl Front {
         Ok(Self {
             stop,
             connections,
+            addresses,
             files,
             found_files,
             access_log,

@@ -5,10 +5,12 @@
 
 pub mod app_log;
 pub mod check;
+pub mod control;
 mod front_door;
 pub mod plan;
 mod python;
 pub mod startup;
+mod status;
 pub mod template;
 
 use std::io;
@@ -19,11 +21,15 @@ use std::time::{Duration, Instant};
 use pyserve_wire::control::{FromTemplate, Preload};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Interpreter};
 use crate::front::listener::Listener;
 use crate::front::upstream::workers::Event;
+use crate::observe::status::remember_error;
 use crate::os::child;
+use control::{Command, ControlSocket};
 use front_door::Front;
 use plan::{Action, Ending, Happened, Plan};
 use python::Python;
@@ -32,6 +38,11 @@ use template::Template;
 
 /// How long the killed may take to vanish before we end and leave them to init.
 const LAST_REAP: Duration = Duration::from_millis(200);
+
+/// Orders and questions that may wait for the supervisor.
+const COMMANDS: usize = 16;
+/// How long the last answers on the control socket may take.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// How the server ended.
 #[derive(Debug)]
@@ -78,6 +89,11 @@ pub async fn serve(
     };
     let plan = Plan::new(workers, config.preload, config.graceful_timeout);
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
+    let (commander, mut commands) = mpsc::channel(COMMANDS);
+    let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
+    if let Some(socket) = ControlSocket::open(&config.control) {
+        steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
+    }
     let mut supervisor = Supervisor {
         config,
         began,
@@ -103,6 +119,7 @@ pub async fn serve(
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
             _ = signals.quit.recv() => supervisor.happened(Happened::StopNow(3)),
+            Some(command) = commands.recv() => supervisor.obey(command),
             Some(()) = drained.recv() => supervisor.happened(Happened::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => {
                 supervisor.wake_at = None;
@@ -110,7 +127,12 @@ pub async fn serve(
             }
         }
     }
-    Ok(supervisor.end().await)
+    let outcome = supervisor.end().await;
+    // Whoever asked for the stop learns last that it is done.
+    ended.cancel();
+    steering.close();
+    let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
+    Ok(outcome)
 }
 
 struct Signals {
@@ -260,6 +282,8 @@ impl Supervisor {
                     reason = child::describe_status(status),
                     "worker died"
                 );
+                let reason = child::describe_status(status);
+                remember_error(&format!("worker {worker} died: {reason}"));
             }
             python.pool.worker_exited(worker);
             self.happened(Happened::WorkerExited(worker));
@@ -302,12 +326,25 @@ impl Supervisor {
         self.happened(Happened::TemplateExited);
     }
 
+    fn obey(&mut self, command: Command) {
+        // Who asked may have gone meanwhile.
+        match command {
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Health(reply) => drop(reply.send(self.health())),
+            Command::Stop => self.stop(),
+        }
+    }
+
     fn stop_signal(&mut self, number: u8) {
         self.stop_signals += 1;
         if self.stop_signals > 1 {
             tracing::warn!("second signal: stopping at once");
             return self.happened(Happened::StopNow(number));
         }
+        self.stop();
+    }
+
+    fn stop(&mut self) {
         let (running, waiting) = self
             .python
             .as_ref()

@@ -74,7 +74,9 @@ impl Pyserve {
 
     /// The settings of [`Pyserve::new`] for any binary.
     pub fn quick(self) -> Self {
+        let control = self.path("control");
         self.env("PYSERVE_BIND", "127.0.0.1:0")
+            .env("PYSERVE_CONTROL", control)
             .env("PYSERVE_LOG_FORMAT", "pretty")
             .env("PYSERVE_ACCESS_LOG", "off")
             .env("PYSERVE_WORKERS", "1")

@@ -14,6 +14,7 @@
 //! out again under a new number, and a stale message is skipped by whoever receives it.
 
 mod channel;
+pub mod snapshot;
 mod table;
 
 use std::collections::HashMap;

@@ -1,0 +1,66 @@
+//! How a running server is watched and steered, and what a verb needs to find it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Resolver, single};
+use crate::config::error::{ConfigError, invalid};
+use crate::config::layers::Layer;
+use crate::config::{Control, ListenAddress, Reach, Surroundings};
+
+/// Where verbs find the server, by the same settings as the server itself. Nothing else is
+/// looked at: a verb works where the application is missing or its settings are wrong.
+///
+/// # Errors
+/// [`ConfigError`] for a setting that cannot be used.
+pub fn reach(layers: &[Layer], surroundings: &Surroundings) -> Result<Reach, ConfigError> {
+    let mut resolver = Resolver {
+        layers,
+        surroundings,
+        shown: Default::default(),
+        warnings: Vec::new(),
+    };
+    let chdir = resolver.chdir()?;
+    let temp_dir = resolver.temp_dir(&chdir)?;
+    Ok(Reach {
+        control: resolver.control(&chdir, &temp_dir)?,
+        chdir,
+    })
+}
+
+impl Resolver<'_> {
+    pub(super) fn control(
+        &mut self,
+        chdir: &Path,
+        temp_dir: &Path,
+    ) -> Result<Control, ConfigError> {
+        if let Some(entry) = self.entry("control") {
+            let control = single("control", entry, |text| match text {
+                "off" | "no" | "false" => Ok(Control::Off),
+                "" => Err(invalid("no path", "give one, or `off`")),
+                text => {
+                    let path = text.strip_prefix("unix:").unwrap_or(text);
+                    match ListenAddress::parse(&format!("unix:{path}"), chdir)? {
+                        ListenAddress::Unix(path) => Ok(Control::At(path)),
+                        ListenAddress::Tcp(_) => Err(invalid("no path", "give one, or `off`")),
+                    }
+                }
+            })?;
+            let (value, origin) = (entry.values.join(" "), entry.origin.to_string());
+            self.show("control", value, origin);
+            return Ok(control);
+        }
+        let runtime_dir = self.surroundings.environment.variable("XDG_RUNTIME_DIR");
+        let runtime_dir = runtime_dir
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute());
+        let shown = match &runtime_dir {
+            Some(dir) => format!("below {}/pyserve", dir.display()),
+            None => format!("below {}/pyserve-UID", temp_dir.display()),
+        };
+        self.show_default("control", shown);
+        Ok(Control::Usual {
+            runtime_dir,
+            temp_dir: temp_dir.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! Where a running server is watched and steered from.
+
+use std::path::PathBuf;
+
+/// Where a server takes orders: the path of a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Nowhere.
+    Off,
+    /// At this path; absolute.
+    At(PathBuf),
+    /// Under a name of its own, in the first of the usual directories that takes it.
+    Usual {
+        /// `$XDG_RUNTIME_DIR`.
+        runtime_dir: Option<PathBuf>,
+        /// The directory for temporary files.
+        temp_dir: PathBuf,
+    },
+}
+
+/// What a verb needs to find the server that it is for.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Where the server takes orders.
+    pub control: Control,
+    /// The directory in which it works.
+    pub chdir: PathBuf,
+}

@@ -1,0 +1,211 @@
+//! What a running server says about itself: values that it fills in, and that the verbs
+//! and the admin listener show.
+//!
+//! Nothing here is a secret: of a request there are method, path and id, never its query,
+//! its fields or its body, and of an error its first line.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::timestamp::Timestamp;
+
+/// Everything about a server at one moment. Durations are in seconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of pyserve.
+    pub version: String,
+    /// Process id of the front.
+    pub pid: u32,
+    /// Whether it takes requests.
+    pub state: State,
+    /// Since when it has been running.
+    pub uptime: f64,
+    /// Where it listens.
+    pub listeners: Vec<String>,
+    /// The directory in which it works.
+    pub chdir: String,
+    /// Memory of the front: resident set.
+    pub memory: u64,
+    /// Clients' connections.
+    pub connections: Connections,
+    /// Each application with its workers.
+    pub applications: Vec<Application>,
+    /// What went wrong lately, the newest last.
+    pub last_errors: Vec<LastError>,
+}
+
+/// Whether a server takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// An application has no worker yet.
+    Starting,
+    /// It does.
+    Serving,
+    /// It finishes what it has, and ends.
+    Stopping,
+}
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Since the start.
+    pub accepted: u64,
+    /// Now.
+    pub open: u64,
+    /// Open, with a request inside.
+    pub active: u64,
+    /// Open, with a head that has begun or is awaited for the first time.
+    pub reading: u64,
+}
+
+/// One application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Application {
+    /// As the settings name it.
+    pub name: String,
+    /// How often it was loaded anew, from 1.
+    pub generation: u64,
+    /// The process that forks, while there is one.
+    pub template: Option<Process>,
+    /// Its requests.
+    pub queue: Queue,
+    /// Its workers.
+    pub workers: Vec<Worker>,
+}
+
+/// A process that does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Resident set.
+    pub memory: u64,
+}
+
+/// The requests of an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Handed to the workers: what they run, and what lies ready for them.
+    pub handed_out: usize,
+    /// Waiting behind those.
+    pub waiting: usize,
+    /// Most that may wait.
+    pub limit: usize,
+}
+
+/// One worker process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub number: u32,
+    /// Its process id; 0 while it is being forked.
+    pub pid: u32,
+    /// Whether it serves.
+    pub state: WorkerState,
+    /// Requests that it has finished.
+    pub served: u64,
+    /// Resident set, with what it shares with its siblings.
+    pub memory: u64,
+    /// What its threads do.
+    pub threads: Vec<Thread>,
+}
+
+/// Whether a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// It is forked, or imports the application.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It finishes what it has, and leaves.
+    Leaving,
+}
+
+/// One thread of a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Thread {
+    /// What it does.
+    pub doing: Doing,
+    /// For how long.
+    pub since: f64,
+    /// The request it works on, if that is still known.
+    pub request: Option<Request>,
+}
+
+/// What a worker thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Doing {
+    /// Its process starts.
+    Starting,
+    /// Waits for a request.
+    Idle,
+    /// Runs a request.
+    Busy,
+    /// Its response is out; the application's `close()` runs.
+    Closing,
+}
+
+impl Doing {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// A request that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What names it in the log.
+    pub id: String,
+    /// Its method.
+    pub method: String,
+    /// Its path without the query, with control characters escaped.
+    pub path: String,
+}
+
+/// Something that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When, in UTC.
+    pub time: String,
+    /// What, in one line.
+    pub what: String,
+}
+
+/// How many errors are remembered.
+const REMEMBERED: usize = 10;
+/// Most bytes of an error that are remembered.
+const LONGEST_ERROR: usize = 500;
+
+static LAST_ERRORS: Mutex<VecDeque<LastError>> = Mutex::new(VecDeque::new());
+
+/// Remembers, for [`Status::last_errors`], what went wrong in the life of the server. A
+/// text of several lines is cut behind the first; errors of single requests belong into the
+/// log alone.
+pub fn remember_error(what: &str) {
+    let line = what.trim().lines().next().unwrap_or_default();
+    let what = line.chars().take(LONGEST_ERROR).collect();
+    let time = Timestamp::from(SystemTime::now()).rfc_3339();
+    let mut errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
+    if errors.len() == REMEMBERED {
+        errors.pop_front();
+    }
+    errors.push_back(LastError { time, what });
+}
+
+/// What [`remember_error`] was told last.
+pub fn last_errors() -> Vec<LastError> {
+    let errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
+    errors.iter().cloned().collect()
+}

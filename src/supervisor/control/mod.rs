@@ -1,0 +1,225 @@
+//! The control socket: how a running server takes orders from its user and from root.
+//!
+//! A Unix socket of mode 0600 in a directory of mode 0700; whoever connects is asked of the
+//! kernel (`SO_PEERCRED`) as well. No listener leads here. Orders become [`Command`]s in
+//! the supervisor's loop; what they do is not known here. [`protocol`] says what goes over
+//! the socket, [`place`] where it is, [`client`] is the other end.
+
+pub mod client;
+pub mod place;
+pub mod protocol;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Control;
+use crate::observe::status::Status;
+use protocol::{LONGEST_ORDER, Order, Reply};
+
+/// Clients at a time; more wait to be accepted. People and probes are few.
+const CLIENTS: usize = 16;
+/// How long a client may take for its line, or to take our answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed because descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// An order on its way to the supervisor, with the place where its answer is awaited.
+#[derive(Debug)]
+pub enum Command {
+    /// Say how everything is.
+    Status(oneshot::Sender<Status>),
+    /// Say whether requests would be served, and if not, why.
+    Health(oneshot::Sender<Result<(), String>>),
+    /// Stop gracefully, as SIGTERM does.
+    Stop,
+}
+
+/// The server's end of the control socket. Dropping it takes no more orders, and removes
+/// the socket.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: RemovedOnDrop,
+}
+
+#[derive(Debug)]
+struct RemovedOnDrop(PathBuf);
+
+impl Drop for RemovedOnDrop {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+impl ControlSocket {
+    /// Opens the socket where the settings want it. `None` where they want none, or where
+    /// there is no directory for it, which is worth a warning: a server on a read-only root
+    /// goes on without.
+    pub fn open(control: &Control) -> Option<Self> {
+        let mut refusals = Vec::new();
+        for candidate in place::candidates(control) {
+            let bound = candidate.and_then(|path| {
+                bind(&path).map_err(|error| format!("{}: {error}", path.display()))
+            });
+            match bound {
+                Ok(socket) => return Some(socket),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if !refusals.is_empty() {
+            tracing::warn!(
+                reasons = refusals.join("; "),
+                "no control socket: verbs such as status and health cannot reach this server (give a writable path with --control, or --control off)"
+            );
+        }
+        None
+    }
+
+    /// Takes orders until `ended`.
+    pub async fn serve(
+        self,
+        commands: mpsc::Sender<Command>,
+        ended: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                // Cancel-safe: dropped only when nothing more is wanted.
+                next = next => next,
+                // Cancel-safe: the token stays cancelled.
+                () = ended.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _unnamed)) => {
+                    let (commands, ended) = (commands.clone(), ended.clone());
+                    tasks.spawn(async move {
+                        let _place = place;
+                        if let Err(error) = answer(stream, &commands, &ended).await {
+                            tracing::debug!(%error, "a client of the control socket left");
+                        }
+                    });
+                }
+                Err(error) => {
+                    let path = self.path.0.display();
+                    tracing::error!(%path, %error, "cannot accept on the control socket");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn bind(path: &Path) -> io::Result<ControlSocket> {
+    use std::os::unix::net::UnixListener as StdListener;
+    let listener = match StdListener::bind(path) {
+        // Left over from a server that was killed, whose process id we may have now.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && place::is_abandoned(path) => {
+            std::fs::remove_file(path)?;
+            StdListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    let path = RemovedOnDrop(path.to_owned());
+    std::fs::set_permissions(&path.0, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(ControlSocket {
+        listener: UnixListener::from_std(listener)?,
+        path,
+    })
+}
+
+async fn answer(
+    stream: UnixStream,
+    commands: &mpsc::Sender<Command>,
+    ended: &CancellationToken,
+) -> io::Result<()> {
+    // The mode keeps others out; this also holds if somebody changes it.
+    let peer = stream.peer_cred()?.uid();
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    let mut limited = (&mut stream).take(LONGEST_ORDER as u64);
+    let read = limited.read_until(b'\n', &mut line);
+    let in_time = tokio::time::timeout(PATIENCE, read).await;
+    // Who connects only to see whether somebody listens says nothing.
+    if in_time.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
+        return Ok(());
+    }
+    if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+        tracing::warn!(uid = peer, "an order of another user was refused");
+        let refused = Reply::refused("only the server's user and root may give orders");
+        return write(&mut stream, &refused).await;
+    }
+    let order: Order = match serde_json::from_slice(&line) {
+        Ok(order) => order,
+        Err(error) => {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = format!("pyserve {version} does not know this order: {error}");
+            return write(&mut stream, &Reply::refused(text)).await;
+        }
+    };
+    let reply = tokio::select! {
+        // Cancel-safe: nobody waits for what is dropped here.
+        reply = obey(&order, commands) => reply,
+        // Cancel-safe: the token stays cancelled.
+        () = ended.cancelled() => None,
+    };
+    let reply = reply.unwrap_or_else(|| Reply::refused("the server is ending"));
+    write(&mut stream, &reply).await?;
+    if order == Order::Stop && reply.done {
+        // The client sees the end of the server by the end of the connection.
+        ended.cancelled().await;
+    }
+    Ok(())
+}
+
+/// `None`: the supervisor has gone.
+async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> {
+    match order {
+        Order::Status => {
+            let status = ask(commands, Command::Status).await?;
+            Some(Reply {
+                status: Some(status),
+                ..Reply::done("")
+            })
+        }
+        Order::Health => Some(match ask(commands, Command::Health).await? {
+            Ok(()) => Reply::done("ready"),
+            Err(why) => Reply::refused(why),
+        }),
+        Order::Stop => {
+            commands.send(Command::Stop).await.ok()?;
+            Some(Reply::done("stopping"))
+        }
+    }
+}
+
+async fn ask<T>(
+    commands: &mpsc::Sender<Command>,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    commands.send(command(sender)).await.ok()?;
+    receiver.await.ok()
+}
+
+async fn write(stream: &mut BufReader<UnixStream>, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    tokio::time::timeout(PATIENCE, stream.write_all(&line))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
+}

@@ -1,0 +1,165 @@
+//! Where control sockets are: where a server opens its own, and where a verb looks.
+//!
+//! Each server has a name of its own, its process id, so that several may share a
+//! directory. The directory belongs to the user alone; one that somebody else has made
+//! under our name is not used.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use crate::config::Control;
+
+/// What the directories in shared places are called, with the user's id behind it.
+const PREFIX: &str = "pyserve-";
+
+/// Where a server may open its socket, best first: a path in a directory that is there and
+/// ours, or why it is not. Makes the directories, and removes what killed servers left.
+pub fn candidates(control: &Control) -> Vec<Result<PathBuf, String>> {
+    if let Control::At(path) = control {
+        return vec![Ok(path.clone())];
+    }
+    let name = format!("{}.sock", std::process::id());
+    let directories = usual(control).into_iter();
+    directories
+        .map(|directory| match own(&directory) {
+            Ok(()) => {
+                sweep(&directory);
+                Ok(directory.join(&name))
+            }
+            Err(error) => Err(format!("{}: {error}", directory.display())),
+        })
+        .collect()
+}
+
+/// Every socket that a server may have open, for whoever looks for one.
+pub fn existing(control: &Control) -> Vec<PathBuf> {
+    let temp_dir = match control {
+        Control::Off => return Vec::new(),
+        Control::At(path) => return vec![path.clone()],
+        Control::Usual { temp_dir, .. } => temp_dir,
+    };
+    let mut places = usual(control);
+    if rustix::process::geteuid().is_root() {
+        // Root may steer everybody's servers.
+        let others = entries(temp_dir).into_iter();
+        places.extend(others.filter(|path| is_what_its_name_says(path)));
+    }
+    places.sort();
+    places.dedup();
+    let mut sockets: Vec<_> = places.iter().flat_map(|place| entries(place)).collect();
+    sockets.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "sock")
+    });
+    sockets
+}
+
+/// The directories in which this user's servers open their sockets, best first.
+pub fn usual(control: &Control) -> Vec<PathBuf> {
+    let Control::Usual {
+        runtime_dir,
+        temp_dir,
+    } = control
+    else {
+        return Vec::new();
+    };
+    let name = format!("{PREFIX}{}", rustix::process::geteuid().as_raw());
+    let mut directories: Vec<_> = runtime_dir.iter().map(|dir| dir.join("pyserve")).collect();
+    directories.push(temp_dir.join(name));
+    directories
+}
+
+/// Whether the path is a socket that nobody listens on.
+pub fn is_abandoned(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).is_err_and(refused)
+}
+
+/// Makes a directory that is ours alone, or finds that it is.
+fn own(directory: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    // Not followed: a link would be somebody else's choice.
+    let meta = std::fs::symlink_metadata(directory)?;
+    let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
+    if !is_ours || meta.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is no directory of this user alone",
+        ));
+    }
+    Ok(())
+}
+
+fn sweep(directory: &Path) {
+    for path in entries(directory) {
+        if is_abandoned(&path) {
+            let _gone = std::fs::remove_file(&path);
+        }
+    }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Whether `pyserve-1000` is a directory of user 1000 alone.
+fn is_what_its_name_says(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(uid) = name
+        .strip_prefix(PREFIX)
+        .and_then(|uid| uid.parse::<u32>().ok())
+    else {
+        return false;
+    };
+    std::fs::symlink_metadata(path).is_ok_and(|meta| {
+        meta.is_dir() && meta.uid() == uid && meta.permissions().mode() & 0o077 == 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_takes_the_first_directory_that_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let control = Control::Usual {
+            runtime_dir: Some(dir.path().join("missing")),
+            temp_dir: dir.path().to_owned(),
+        };
+        let found = candidates(&control);
+        assert!(found[0].is_err(), "its parent is not there");
+        let name = format!("{PREFIX}{uid}/{}.sock", std::process::id());
+        assert_eq!(found[1].as_ref().unwrap(), &dir.path().join(name));
+        let made = std::fs::metadata(dir.path().join(format!("{PREFIX}{uid}"))).unwrap();
+        assert_eq!(made.mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(own(&shared).is_err());
+        std::fs::remove_dir(&shared).unwrap();
+        std::os::unix::fs::symlink("/tmp", &shared).unwrap();
+        assert!(own(&shared).is_err());
+    }
+
+    #[test]
+    fn no_socket_is_looked_for_where_there_is_to_be_none() {
+        assert!(candidates(&Control::Off).is_empty());
+        assert!(existing(&Control::Off).is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! What the supervisor says about itself and its applications.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyserve_wire::scoreboard::Activity;
+
+use super::Supervisor;
+use super::python::Python;
+use crate::front::request::context::{Identity, Target};
+use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
+use crate::observe::metrics::METRICS;
+use crate::observe::status::{
+    Application, Connections, Doing, Process, Queue, Request, State, Status, Thread, Worker,
+    WorkerState, last_errors,
+};
+use crate::os::process;
+
+impl Supervisor {
+    /// How everything is. Reads a line of `/proc` for each process.
+    pub(super) fn status(&self) -> Status {
+        let applications: Vec<_> = self
+            .python
+            .iter()
+            .map(|python| self.application(python))
+            .collect();
+        let pid = std::process::id();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid,
+            state: self.state(&applications),
+            uptime: self.began.elapsed().as_secs_f64(),
+            listeners: self.front.addresses.clone(),
+            chdir: self.config.chdir.display().to_string(),
+            memory: process::resident_memory(pid).unwrap_or_default(),
+            connections: Connections {
+                accepted: METRICS.connections.accepted.read(),
+                open: METRICS.connections.open.read(),
+                active: METRICS.connections.active.read(),
+                reading: METRICS.connections.reading.read(),
+            },
+            applications,
+            last_errors: last_errors(),
+        }
+    }
+
+    /// Whether requests would be served, and if not, why.
+    pub(super) fn health(&self) -> Result<(), String> {
+        if self.front.stop.drain.is_cancelled() {
+            return Err("stopping".to_owned());
+        }
+        let why = self
+            .python
+            .as_ref()
+            .and_then(|python| python.pool.unready());
+        why.map_or(Ok(()), |why| Err(format!("{}: {why}", self.name())))
+    }
+
+    fn state(&self, applications: &[Application]) -> State {
+        let is_ready = |worker: &Worker| worker.state == WorkerState::Ready;
+        if self.front.stop.drain.is_cancelled() {
+            State::Stopping
+        } else if applications
+            .iter()
+            .all(|app| app.workers.iter().any(is_ready))
+        {
+            State::Serving
+        } else {
+            State::Starting
+        }
+    }
+
+    /// As the settings name it, below the chdir.
+    fn name(&self) -> String {
+        let app = self.config.app.as_ref();
+        let name = app.map(ToString::to_string).unwrap_or_default();
+        let chdir = format!("{}/", self.config.chdir.display());
+        name.strip_prefix(&chdir)
+            .map_or(name.clone(), str::to_owned)
+    }
+
+    fn application(&self, python: &Python) -> Application {
+        let snapshot = python.pool.snapshot();
+        let now = process::monotonic_ns();
+        let pid_of = |number: u32| {
+            let mut workers = python.workers.iter();
+            let found = workers.find(|(_, (worker, _))| *worker == number);
+            found.map_or(0, |(pid, _)| *pid)
+        };
+        let workers = snapshot.workers.into_iter();
+        Application {
+            name: self.name(),
+            generation: 1,
+            template: python.template.as_ref().map(|template| Process {
+                pid: template.pid,
+                memory: process::resident_memory(template.pid).unwrap_or_default(),
+            }),
+            queue: Queue {
+                handed_out: snapshot.handed_out,
+                waiting: snapshot.waiting,
+                limit: snapshot.limit,
+            },
+            workers: workers
+                .map(|worker| {
+                    let pid = pid_of(worker.number);
+                    worker_status(worker, pid, now)
+                })
+                .collect(),
+        }
+    }
+}
+
+fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
+    let threads = worker.threads.into_iter();
+    Worker {
+        number: worker.number,
+        pid,
+        state: match worker.ready {
+            true => WorkerState::Ready,
+            false => WorkerState::Starting,
+        },
+        served: worker.served,
+        memory: process::resident_memory(pid).unwrap_or_default(),
+        threads: threads
+            .map(|thread| thread_status(&thread, now_ns))
+            .collect(),
+    }
+}
+
+fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> Thread {
+    let since = match thread.since_ns {
+        0 => Duration::ZERO,
+        since => Duration::from_nanos(now_ns.saturating_sub(since)),
+    };
+    Thread {
+        doing: match thread.activity {
+            Activity::Absent | Activity::Starting => Doing::Starting,
+            Activity::Idle => Doing::Idle,
+            Activity::Busy => Doing::Busy,
+            Activity::Closing => Doing::Closing,
+        },
+        since: since.as_secs_f64(),
+        request: thread.request.as_ref().map(request),
+    }
+}
+
+/// Without the query, in which people put tokens.
+fn request(identity: &Arc<Identity>) -> Request {
+    let target = &identity.target.0;
+    let path = target.split('?').next().unwrap_or_default();
+    Request {
+        id: identity.request_id.clone(),
+        method: identity.method.to_string(),
+        path: Target(path.to_owned()).to_string(),
+    }
+}

@@ -1,0 +1,262 @@
+//! The verbs that talk to a running server: what they ask, print, and exit with.
+//!
+//! They read only the settings that say where the server is ([`Reach`]), so they work
+//! where its application is missing. Exit codes: 0 done; 1 the server would not, or is not
+//! ready; 69 (sysexits.h, unavailable) there is no server to talk to, except for `health`,
+//! which says 1 to that, as Docker wants it.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::Reach;
+use crate::observe::status::{Application, Doing, Status, Thread, Worker, WorkerState};
+use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
+use crate::supervisor::control::protocol::{Order, Reply};
+
+/// A verb that talks to a running server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    /// Show how it is.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// Say whether it takes requests.
+    Health,
+    /// End it.
+    Stop,
+}
+
+/// What an unreachable server is to the shell.
+const UNAVAILABLE: u8 = 69;
+/// How long a probe waits: below the 30 s after which Docker gives up.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Runs the verb, prints what there is to print.
+pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
+    match carry_out(verb, reach) {
+        Ok(reply) => {
+            if reply.done {
+                println!("{}", reply.text.trim_end());
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("pyserve: {}", reply.text.trim_end());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("pyserve: {error}");
+            match verb {
+                Steer::Health => ExitCode::FAILURE,
+                _ => ExitCode::from(UNAVAILABLE),
+            }
+        }
+    }
+}
+
+fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
+    let mut client = Client::find(reach)?;
+    match verb {
+        Steer::Status { json } => {
+            let reply = client.ask(&Order::Status, Some(AT_HAND))?;
+            let Some(status) = &reply.status else {
+                return Ok(reply);
+            };
+            let text = match json {
+                true => serde_json::to_string_pretty(status).unwrap_or_default(),
+                false => table(status),
+            };
+            Ok(Reply::done(text))
+        }
+        Steer::Health => client.ask(&Order::Health, Some(PROBE)),
+        Steer::Stop => {
+            let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
+            if reply.done {
+                client.wait_for_the_end();
+                return Ok(Reply::done("stopped"));
+            }
+            Ok(reply)
+        }
+    }
+}
+
+/// The status for people.
+fn table(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_table(&mut text, status);
+    text
+}
+
+fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
+    let state = format!("{:?}", status.state).to_lowercase();
+    writeln!(
+        out,
+        "pyserve {} (pid {}) {state} for {}, {} on {}",
+        status.version,
+        status.pid,
+        span(status.uptime),
+        size(status.memory),
+        status.listeners.join(", ")
+    )?;
+    let connections = &status.connections;
+    writeln!(
+        out,
+        "connections {} open, {} active, {} reading, {} accepted",
+        connections.open, connections.active, connections.reading, connections.accepted
+    )?;
+    for application in &status.applications {
+        write_application(out, application)?;
+    }
+    if !status.last_errors.is_empty() {
+        writeln!(out, "\nlast errors")?;
+        for error in &status.last_errors {
+            writeln!(out, "  {}  {}", error.time, error.what)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_application(out: &mut String, application: &Application) -> std::fmt::Result {
+    let queue = &application.queue;
+    let template = application.template.map_or_else(
+        || "no template".to_owned(),
+        |template| format!("template {} with {}", template.pid, size(template.memory)),
+    );
+    writeln!(
+        out,
+        "\n{}  generation {}, {template}, {} handed out, {} of {} waiting",
+        application.name, application.generation, queue.handed_out, queue.waiting, queue.limit
+    )?;
+    writeln!(
+        out,
+        "  {:>6} {:>8} {:<8} {:>10} {:>9}  does",
+        "worker", "pid", "state", "served", "memory"
+    )?;
+    for worker in &application.workers {
+        let state = match worker.state {
+            WorkerState::Starting => "starting",
+            WorkerState::Ready => "ready",
+            WorkerState::Leaving => "leaving",
+        };
+        writeln!(
+            out,
+            "  {:>6} {:>8} {state:<8} {:>10} {:>9}  {}",
+            worker.number,
+            worker.pid,
+            worker.served,
+            size(worker.memory),
+            doings(worker)
+        )?;
+    }
+    Ok(())
+}
+
+/// What the threads do: the idle ones counted, the others one by one.
+fn doings(worker: &Worker) -> String {
+    let is_idle = |thread: &&Thread| thread.doing == Doing::Idle;
+    let idle = worker.threads.iter().filter(is_idle).count();
+    let mut all: Vec<_> = worker
+        .threads
+        .iter()
+        .filter(|thread| !is_idle(thread))
+        .map(doing)
+        .collect();
+    match idle {
+        0 => {}
+        1 if worker.threads.len() == 1 => all.push("idle".to_owned()),
+        idle => all.push(format!("{idle} idle")),
+    }
+    all.join("; ")
+}
+
+fn doing(thread: &Thread) -> String {
+    let (doing, since) = (thread.doing.as_str(), span(thread.since));
+    match &thread.request {
+        Some(request) => {
+            let (method, path, id) = (&request.method, &request.path, &request.id);
+            format!("{doing} {since} {method} {path} [{id}]")
+        }
+        None => doing.to_owned(),
+    }
+}
+
+/// `0.3 s`, `12 s`, `3 min`, `5.2 h`, `9.1 d`.
+fn span(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 10.0 => format!("{seconds:.1} s"),
+        _ if seconds < 120.0 => format!("{seconds:.0} s"),
+        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
+    }
+}
+
+/// `12.3 MiB`.
+fn size(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::status::{Connections, Queue, Request, State};
+
+    #[test]
+    fn a_table_tells_what_each_worker_does() {
+        let busy = Thread {
+            doing: Doing::Busy,
+            since: 0.25,
+            request: Some(Request {
+                id: "abc".into(),
+                method: "GET".into(),
+                path: "/slow".into(),
+            }),
+        };
+        let idle = Thread {
+            doing: Doing::Idle,
+            since: 9.0,
+            request: None,
+        };
+        let worker = |threads| Worker {
+            number: 0,
+            pid: 12,
+            state: WorkerState::Ready,
+            served: 3,
+            memory: 1 << 20,
+            threads,
+        };
+        assert_eq!(doings(&worker(vec![idle.clone()])), "idle");
+        let all = vec![busy, idle.clone(), idle];
+        let status = Status {
+            version: "1".into(),
+            pid: 1,
+            state: State::Serving,
+            uptime: 200.0,
+            listeners: vec!["http://127.0.0.1:80".into()],
+            chdir: "/srv".into(),
+            memory: 3 << 20,
+            connections: Connections::default(),
+            applications: vec![Application {
+                name: "app:app".into(),
+                generation: 2,
+                template: None,
+                queue: Queue {
+                    handed_out: 1,
+                    waiting: 0,
+                    limit: 9,
+                },
+                workers: vec![worker(all)],
+            }],
+            last_errors: Vec::new(),
+        };
+        let text = table(&status);
+        for part in [
+            "serving for 3 min, 3.0 MiB on http://127.0.0.1:80",
+            "generation 2",
+            "busy 0.2 s GET /slow [abc]; 2 idle",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
