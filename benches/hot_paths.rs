@@ -47,7 +47,7 @@ fn environ_building(criterion: &mut Criterion) {
     let ends = Ends {
         peer: "203.0.113.9:51234".parse().ok(),
         local: "127.0.0.1:8000".parse().ok(),
-        trusted: false,
+        ..Ends::default()
     };
     let client = Client {
         host: "www.example.org".to_owned(),

@@ -17,6 +17,7 @@ mod large_files;
 mod layout;
 mod logs;
 mod process;
+mod proxy_protocol;
 mod python_versions;
 mod settings;
 mod static_files;

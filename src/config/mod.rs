@@ -91,6 +91,8 @@ pub struct Config {
     pub keepalive_timeout: Duration,
     /// Peers whose forwarding headers are believed.
     pub trust: Trust,
+    /// Peers that say in the PROXY protocol whose connection they hand on.
+    pub proxy_protocol: Trust,
     /// Format of the access log.
     pub access_log: AccessLog,
     /// Format of all other log lines.

@@ -151,6 +151,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "proxy_protocol",
+        value_name: "CIDR,...",
+        heading: LISTENING,
+        help: "Balancers that begin each connection with a PROXY header, version 1 or 2, as \
+               networks, addresses, and `unix`; they must, and nobody else may; repeatable",
+        repeatable: true,
+        default: Default::Computed("none"),
+    },
+    Setting {
         name: "server_header",
         value_name: "yes|no",
         heading: LISTENING,

@@ -1,10 +1,11 @@
-//! Which peers are proxies of ours, and may say who the client was.
+//! Which peers are proxies of ours, and may say who the client was; also which speak the
+//! PROXY protocol.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::error::{Invalid, invalid};
 
-/// Peers whose forwarding headers are believed. By default nobody.
+/// Peers that are believed. By default nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
     networks: Vec<Network>,

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Deadlines, Overdue};
+use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
-use super::request::context::Ends;
+use super::request::context::{Ends, Scheme};
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::site::Site;
 use super::stream::{Socket, Stream};
@@ -33,14 +35,18 @@ pub struct Stop {
 /// Serves a connection until it ends or is asked to.
 pub async fn serve(
     site: Arc<Site>,
-    socket: Socket,
+    mut socket: Socket,
     ends: Ends,
     deadlines: Deadlines,
     stop: Stop,
     tasks: TaskTracker,
 ) {
+    let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
+    else {
+        return;
+    };
     let activity = Arc::new(Activity::new(ends));
-    let stream = Stream::new(socket, Arc::clone(&activity), tasks);
+    let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
     let service = tower::service_fn(move |request| {
         let answer = request::answer(Arc::clone(&site), Arc::clone(&seen), request);
@@ -104,4 +110,62 @@ pub async fn serve(
             () = stop.cut.cancelled() => return,
         }
     }
+}
+
+/// Who is at the other end: the peer, or whom a balancer's PROXY header names; with the
+/// bytes that were received behind that header. `None`: the connection is of no use.
+async fn introduction(
+    site: &Site,
+    socket: &mut Socket,
+    mut ends: Ends,
+    deadlines: &Deadlines,
+    stop: &Stop,
+) -> Option<(Ends, Bytes)> {
+    let mut early = Bytes::new();
+    let mut is_known = true;
+    if site.proxy_protocol.trusts(ends.peer_ip()) {
+        let stopping = async {
+            stop.drain.cancelled().await;
+            tokio::time::sleep(FIRST_REQUEST_WHILE_STOPPING).await;
+        };
+        // Nothing is lost by dropping the branches that were too late: the connection ends.
+        let read = tokio::select! {
+            read = proxy_protocol::read(socket) => read,
+            () = tokio::time::sleep(deadlines.header) => Err(Unreadable::Late),
+            () = stopping => return None,
+            () = stop.cut.cancelled() => return None,
+        };
+        let origin = match read {
+            Ok((origin, behind)) => {
+                early = behind;
+                origin
+            }
+            Err(error @ (Unreadable::Nothing | Unreadable::Io(_))) => {
+                tracing::debug!(peer = ?ends.peer, %error, "connection ended");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(peer = ?ends.peer, %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+                return None;
+            }
+        };
+        is_known = !matches!(origin, Origin::Unknown { .. });
+        match origin {
+            Origin::Proxy | Origin::Unknown { tls: false } => {}
+            Origin::Unknown { tls: true } => ends.scheme = Scheme::Https,
+            Origin::Client {
+                source,
+                destination,
+                tls,
+            } => {
+                (ends.peer, ends.local) = (Some(source), Some(destination));
+                if tls {
+                    ends.scheme = Scheme::Https;
+                }
+            }
+        }
+    }
+    // Not to be taken for the balancer itself, whom we may trust.
+    ends.trusted = is_known && site.trust.trusts(ends.peer_ip());
+    Some((ends, early))
 }

@@ -97,8 +97,7 @@ impl Listener {
                 () = stop.drain.cancelled() => return Ok(()),
             };
             match accepted {
-                Ok((socket, mut ends)) => {
-                    ends.trusted = site.trust.trusts(ends.peer_ip());
+                Ok((socket, ends)) => {
                     let serve = connection::serve(
                         Arc::clone(&site),
                         socket,
@@ -141,7 +140,7 @@ impl Accept {
                     Ends {
                         peer: Some(peer),
                         local,
-                        trusted: false,
+                        ..Ends::default()
                     },
                 ))
             }

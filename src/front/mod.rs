@@ -15,6 +15,7 @@ pub mod found_files;
 pub mod listener;
 pub mod outbox;
 pub mod prefix;
+pub mod proxy_protocol;
 pub mod request;
 pub mod site;
 pub mod spelling;

@@ -31,6 +31,8 @@ pub struct Site {
     pub server_header: bool,
     /// Whose statements about their clients are believed.
     pub trust: Trust,
+    /// Who says in the PROXY protocol whose connection it hands on.
+    pub proxy_protocol: Trust,
     /// How the application spells its header names.
     pub spellings: Spellings,
 }

@@ -51,6 +51,8 @@ pub enum Socket {
 /// The socket that hyper writes to.
 pub struct Stream {
     socket: Option<Socket>,
+    /// What was received already; comes before what the socket receives.
+    early: Bytes,
     activity: Arc<Activity>,
     tasks: TaskTracker,
     sending: Option<Sending>,
@@ -78,11 +80,12 @@ enum Step {
 type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Stream {
-    /// A stream over `socket`. If the activity asks for it, what the client still sends is
-    /// read after the end, by one of `tasks`.
-    pub fn new(socket: Socket, activity: Arc<Activity>, tasks: TaskTracker) -> Self {
+    /// A stream over `socket`, of which `early` was read already. If the activity asks for
+    /// it, what the client still sends is read after the end, by one of `tasks`.
+    pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>, tasks: TaskTracker) -> Self {
         Self {
             socket: Some(socket),
+            early,
             activity,
             tasks,
             sending: None,
@@ -242,11 +245,14 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(into.remaining());
+            into.put_slice(&self.early.split_to(length));
+            self.activity.bytes_arrived();
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
-        let read = match self.socket() {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(context, into),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(context, into),
-        };
+        let read = Pin::new(self.socket()).poll_read(context, into);
         if into.filled().len() > before {
             self.activity.bytes_arrived();
         }
@@ -310,6 +316,19 @@ impl Socket {
     }
 }
 
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(context, into),
+            Self::Unix(socket) => Pin::new(socket).poll_read(context, into),
+        }
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -348,20 +367,14 @@ impl AsyncWrite for Socket {
     }
 }
 
-async fn swallow(socket: Socket) {
-    async fn read(mut socket: impl AsyncRead + Unpin) {
-        let mut buffer = vec![0; 64 << 10];
-        let mut left = LINGER_BYTES;
-        while let Ok(read @ 1..) = socket.read(&mut buffer).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                return;
-            }
+async fn swallow(mut socket: Socket) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut left = LINGER_BYTES;
+    while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
         }
-    }
-    match socket {
-        Socket::Tcp(socket) => read(socket).await,
-        Socket::Unix(socket) => read(socket).await,
     }
 }
 

@@ -81,6 +81,7 @@ impl Front {
             access_log: Arc::clone(&access_log),
             server_header: config.server_header,
             trust: config.trust.clone(),
+            proxy_protocol: config.proxy_protocol.clone(),
             spellings: Spellings::default(),
         });
         let deadlines = Deadlines {

@@ -32,13 +32,14 @@ impl Resolver<'_> {
         Ok(vec![address])
     }
 
-    pub(super) fn trust(&mut self) -> Result<Trust, ConfigError> {
+    /// A setting that lists peers.
+    pub(super) fn peers(&mut self, setting: &'static str) -> Result<Trust, ConfigError> {
         let mut trust = Trust::default();
-        let given = self.many("trust", |text| {
+        let given = self.many(setting, |text| {
             text.split(',').try_for_each(|part| trust.add(part.trim()))
         })?;
         if given.is_none() {
-            self.show_default("trust", "none".to_owned());
+            self.show_default(setting, "none".to_owned());
         }
         Ok(trust)
     }

@@ -34,12 +34,15 @@ impl fmt::Display for Target {
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ends {
-    /// The client's address; `None` over a Unix socket.
+    /// The client's address; `None` over a Unix socket. A balancer's PROXY header may have
+    /// told it.
     pub peer: Option<SocketAddr>,
-    /// Our address; `None` on a Unix socket.
+    /// The address that the client asked; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
     /// Whether the settings trust the peer's `X-Request-ID` and forwarding headers.
     pub trusted: bool,
+    /// How the client reached the balancer that handed the connection on, if one told.
+    pub scheme: Scheme,
 }
 
 impl Ends {
@@ -67,9 +70,10 @@ pub struct Client {
 }
 
 /// The scheme of the URL that a client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// In the clear.
+    #[default]
     Http,
     /// With TLS.
     Https,
@@ -99,9 +103,9 @@ impl Client {
         Self {
             address: ends.peer_ip(),
             port: ends.peer.map(|peer| peer.port()),
-            scheme: Scheme::Http,
+            scheme: ends.scheme,
             host: String::new(),
-            server_port: ends.local.map_or(Scheme::Http.port(), |local| local.port()),
+            server_port: ends.local.map_or(ends.scheme.port(), |local| local.port()),
             prefix: String::new(),
         }
     }

@@ -254,7 +254,7 @@ mod tests {
         let ends = Ends {
             peer: Some("[::ffff:10.1.2.3]:4444".parse().unwrap()),
             local: Some("[::1]:8000".parse().unwrap()),
-            trusted: false,
+            ..Ends::default()
         };
         let environ = built(Request::get("/"), ends, "");
         assert_eq!(environ["REMOTE_ADDR"], "10.1.2.3");

@@ -29,7 +29,12 @@ where
     let mut body = body;
     body.send_by(&activity.outbox);
     let body = std::cell::RefCell::new(Some(body));
-    let stream = Stream::new(Socket::Unix(ours), activity, TaskTracker::new());
+    let stream = Stream::new(
+        Socket::Unix(ours),
+        Bytes::new(),
+        activity,
+        TaskTracker::new(),
+    );
     let service = service_fn(|_: Request<Incoming>| {
         let body = wrap(body.borrow_mut().take().unwrap());
         async { Ok::<_, io::Error>(Response::new(body)) }

@@ -14,6 +14,7 @@ fn ends(trusted: bool) -> Ends {
         peer: Some("10.0.0.1:4000".parse().unwrap()),
         local: Some("10.0.0.2:8000".parse().unwrap()),
         trusted,
+        ..Ends::default()
     }
 }
 
