@@ -127,8 +127,11 @@ fn check(
     for (name, value, origin) in &resolved.origins {
         println!("{name:<18} {value:<32} {origin}");
     }
+    for line in resolved.config.location_lines() {
+        println!("{:<18} {line}", "location");
+    }
     let Some(interpreter) = interpreter else {
-        println!("\nno application: static files only");
+        println!("\nno application");
         return Ok(Outcome {
             code: 0,
             last_words: String::new(),

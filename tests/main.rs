@@ -15,6 +15,7 @@ mod http;
 mod internal;
 mod large_files;
 mod layout;
+mod locations;
 mod logs;
 mod process;
 mod proxy_protocol;

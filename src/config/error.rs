@@ -41,6 +41,14 @@ pub enum ConfigError {
         /// What may stand there.
         expected: String,
     },
+    /// A location that does not hang together.
+    #[error("{place}: [[location]] has {problem}")]
+    Location {
+        /// File and line.
+        place: String,
+        /// What is wrong with it, and what to do about it.
+        problem: String,
+    },
     /// The settings file is not TOML.
     #[error("{}:{line}: not valid TOML: {message} (correct the line)", path.display())]
     Syntax {

@@ -1,20 +1,26 @@
 //! `pyserve.toml` as a layer of settings. It has the names of [`super::settings`], without
-//! sections; numbers, booleans and arrays become the texts that a flag would carry.
+//! sections but those of locations; numbers, booleans and arrays become the texts that a flag would carry.
 //!
 //! ```toml
 //! app = "mysite.wsgi"
 //! workers = 4
 //! bind = ["127.0.0.1:8000", "unix:/run/app.sock"]
 //! static = { "/media" = "uploads" }      # or ["/media=uploads"], or a section [static]
+//!
+//! [[location]]                           # any number of them, see `super::locations`
+//! prefix = "/old"
+//! redirect = "/new"
 //! ```
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
-use super::layers::{Layer, Origin};
+use super::layers::{Layer, Origin, Table};
+use super::locations::{self, LOCATION_SETTINGS};
 use super::settings::{self, SETTINGS, Setting};
 use super::suggest;
 
@@ -30,47 +36,112 @@ pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     })?;
     let mut layer = Layer::default();
     for (key, value) in table.get_ref() {
-        let place = Place {
-            path,
-            line: line_of(text, key.span().start),
-            key: key.get_ref(),
-        };
+        let place = Place::of(key, path, text, None);
+        if place.key == LOCATION {
+            layer.locations = place.locations(value, text)?;
+            continue;
+        }
         let setting = place.setting()?;
-        let origin = Origin::File {
-            path: path.to_owned(),
-            line: place.line,
-        };
-        layer.insert(setting, place.values(setting, value)?, origin);
+        layer.insert(setting, place.values(setting, value)?, place.origin());
     }
     Ok(layer)
 }
+
+/// Name of the tables that describe a location.
+const LOCATION: &str = "location";
 
 /// A key of the file, for messages.
 struct Place<'a> {
     path: &'a Path,
     line: usize,
     key: &'a str,
+    /// The kind of table that it stands in, if in any.
+    table: Option<&'static str>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn of(
+        key: &'a Spanned<Cow<'_, str>>,
+        path: &'a Path,
+        text: &str,
+        table: Option<&'static str>,
+    ) -> Self {
+        Self {
+            path,
+            line: line_of(text, key.span().start),
+            key: key.get_ref(),
+            table,
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::File {
+            path: self.path.to_owned(),
+            line: self.line,
+        }
+    }
+
     fn setting(&self) -> Result<&'static Setting, ConfigError> {
         let known = settings::named(self.key).filter(|setting| setting.is_for_file());
         known.ok_or_else(|| {
             let names = SETTINGS
                 .iter()
                 .filter(|setting| setting.is_for_file())
-                .map(|setting| setting.name);
-            let hint = match suggest::closest(self.key, names) {
-                Some(meant) => format!("did you mean {meant:?}?"),
-                None => "`pyserve --help` lists the settings".to_owned(),
-            };
-            ConfigError::UnknownKey {
-                path: self.path.to_owned(),
-                line: self.line,
-                key: self.key.to_owned(),
-                hint,
-            }
+                .map(|setting| setting.name)
+                .chain([LOCATION]);
+            self.unknown(names, || "`pyserve --help` lists the settings".to_owned())
         })
+    }
+
+    fn unknown<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+        otherwise: impl FnOnce() -> String,
+    ) -> ConfigError {
+        ConfigError::UnknownKey {
+            path: self.path.to_owned(),
+            line: self.line,
+            key: self.key.to_owned(),
+            hint: match suggest::closest(self.key, names) {
+                Some(meant) => format!("did you mean {meant:?}?"),
+                None => otherwise(),
+            },
+        }
+    }
+
+    /// The tables of `[[location]]`.
+    fn locations(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+    ) -> Result<Vec<Table>, ConfigError> {
+        let not_tables = || self.wrong_type("anything but tables", "each its own [[location]]");
+        let DeValue::Array(items) = value.get_ref() else {
+            return Err(not_tables());
+        };
+        let location = |item: &Spanned<DeValue<'_>>| {
+            let DeValue::Table(pairs) = item.get_ref() else {
+                return Err(not_tables());
+            };
+            let mut table = Table::new(Origin::File {
+                path: self.path.to_owned(),
+                line: line_of(text, item.span().start),
+            });
+            for (key, value) in pairs {
+                let place = Place::of(key, self.path, text, Some(LOCATION));
+                let setting = locations::named(place.key).ok_or_else(|| {
+                    let names = || LOCATION_SETTINGS.iter().map(|setting| setting.name);
+                    let all = || {
+                        let all: Vec<_> = names().collect();
+                        format!("a location has {}", all.join(", "))
+                    };
+                    place.unknown(names(), all)
+                })?;
+                table.insert(setting, place.values(setting, value)?, place.origin());
+            }
+            Ok(table)
+        };
+        items.iter().map(location).collect()
     }
 
     fn values(
@@ -83,7 +154,7 @@ impl Place<'_> {
                 .iter()
                 .map(|item| self.scalar(setting, item.get_ref()))
                 .collect(),
-            DeValue::Table(pairs) if setting.name == "static" => pairs
+            DeValue::Table(pairs) if self.takes_pairs(setting) => pairs
                 .iter()
                 .map(|(prefix, dir)| {
                     let prefix = prefix.get_ref();
@@ -97,9 +168,14 @@ impl Place<'_> {
         }
     }
 
+    /// Whether a table of names and values is what `NAME=VALUE` is elsewhere.
+    fn takes_pairs(&self, setting: &Setting) -> bool {
+        self.table.is_none() && setting.name == "static"
+    }
+
     fn scalar(&self, setting: &Setting, value: &DeValue<'_>) -> Result<String, ConfigError> {
-        let expected = match (setting.name, setting.repeatable) {
-            ("static", _) => "\"/prefix=dir\", an array of those, or a table of prefixes",
+        let expected = match (self.takes_pairs(setting), setting.repeatable) {
+            (true, _) => "\"/prefix=dir\", an array of those, or a table of prefixes",
             (_, true) => "one value or an array",
             (_, false) => "one value",
         };

@@ -14,6 +14,16 @@ use super::settings::Setting;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Layer {
     entries: BTreeMap<&'static str, Entry>,
+    /// The locations that it describes, in order; only a settings file has some.
+    pub locations: Vec<Table>,
+}
+
+/// One table of a settings file, such as a `[[location]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Where it begins.
+    pub origin: Origin,
+    entries: BTreeMap<&'static str, Entry>,
 }
 
 /// One setting as a source gives it.
@@ -52,6 +62,31 @@ impl Layer {
     /// What the source says about the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+}
+
+impl Table {
+    /// An empty table that begins there.
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what the table says about `setting`.
+    pub fn insert(&mut self, setting: &'static Setting, values: Vec<String>, origin: Origin) {
+        self.entries.insert(setting.name, Entry { values, origin });
+    }
+
+    /// What the table says about the setting of this name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// Everything that it says.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (*name, entry))
     }
 }
 

@@ -1,6 +1,58 @@
-//! What answers where: what a location may say for itself.
+//! What answers where: the `[[location]]` tables of `pyserve.toml`, and what comes of them.
+//!
+//! A location is a prefix and one thing that answers the paths below it. The settings that
+//! stand here are those that a table may have; [`super::resolve`] gives them their meaning.
+//! Whatever can be set for one location and for all has the same name in both places, and
+//! the table's word holds.
 
+use std::fmt;
 use std::time::Duration;
+
+use http::StatusCode;
+
+use super::settings::{Default, Setting};
+
+/// A location that is not served from disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// `/old`, decoded and without a slash behind; `/` for everything.
+    pub prefix: String,
+    /// What answers.
+    pub handler: Handler,
+    /// What holds for its requests.
+    pub settings: LocationSettings,
+}
+
+/// What answers in a location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handler {
+    /// Sends clients elsewhere.
+    Redirect(Redirect),
+    /// Says a text.
+    Respond(Respond),
+}
+
+/// Sends clients elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// A path that begins with one slash, or a URL with scheme and host; in ASCII.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    /// Whether the path behind the prefix, and the query, are put behind it.
+    pub keep_path: bool,
+}
+
+/// Says a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// The text.
+    pub text: String,
+    /// From 200 to 599.
+    pub status: StatusCode,
+    /// The `Content-Type`, visible ASCII.
+    pub content_type: String,
+}
 
 /// What holds for the requests of one location; without a word of its own, what the settings
 /// say for all.
@@ -11,3 +63,93 @@ pub struct LocationSettings {
     /// How long a client may pause within its request's body.
     pub body_timeout: Duration,
 }
+
+impl fmt::Display for Location {
+    /// One line for people, `/old -> redirect 302 /new`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> ", self.prefix)?;
+        match &self.handler {
+            Handler::Redirect(Redirect {
+                to,
+                status,
+                keep_path,
+            }) => {
+                let behind = if *keep_path {
+                    " and the rest of the path"
+                } else {
+                    ""
+                };
+                write!(f, "redirect {} to {to}{behind}", status.as_u16())
+            }
+            Handler::Respond(Respond { text, status, .. }) => {
+                write!(f, "respond {} {text:?}", status.as_u16())
+            }
+        }
+    }
+}
+
+/// The setting of a location of this name.
+pub fn named(name: &str) -> Option<&'static Setting> {
+    LOCATION_SETTINGS
+        .iter()
+        .find(|setting| setting.name == name)
+}
+
+const fn setting(
+    name: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+    default: Default,
+) -> Setting {
+    Setting {
+        name,
+        value_name,
+        heading: "Location",
+        help,
+        repeatable: false,
+        default,
+    }
+}
+
+/// Every setting of a location.
+pub static LOCATION_SETTINGS: &[Setting] = &[
+    setting(
+        "prefix",
+        "PATH",
+        "Paths that belong to it, as they read after decoding: `/api` and all below",
+        Default::Value("/"),
+    ),
+    setting("static", "DIR", "Answers with files", Default::None),
+    setting("redirect", "PATH|URL", "Sends clients there", Default::None),
+    setting("respond", "TEXT", "Answers with a text", Default::None),
+    setting(
+        "missing",
+        "404|app|FILE",
+        "With `static`: what answers where there is no file; `app` is what answers without this location",
+        Default::Value("404"),
+    ),
+    setting(
+        "max_age",
+        "TIME",
+        "With `static`: how long clients may use a file without asking",
+        Default::Computed("60, and 0 for HTML"),
+    ),
+    setting(
+        "status",
+        "CODE",
+        "With `redirect` and `respond`: the status",
+        Default::Computed("302; 200"),
+    ),
+    setting(
+        "keep_path",
+        "yes|no",
+        "With `redirect`: put the path behind the prefix, and the query, behind it",
+        Default::Computed("yes, unless it has a query or fragment of its own"),
+    ),
+    setting(
+        "content_type",
+        "TYPE",
+        "With `respond`: the Content-Type",
+        Default::Value("text/plain; charset=utf-8"),
+    ),
+];

@@ -35,7 +35,7 @@ pub use app::{AppRef, AppTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
-pub use locations::LocationSettings;
+pub use locations::{Location, LocationSettings};
 pub use trust::Trust;
 pub use watching::{Control, Reach};
 
@@ -81,12 +81,12 @@ pub struct Config {
     pub queue_timeout: Duration,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
-    /// Longest request body in bytes; `u64::MAX` for no limit.
-    pub max_body: u64,
+    /// Locations that are not files, each prefix once; the application's own is not among them.
+    pub locations: Vec<Location>,
+    /// What holds in a location that says nothing for itself.
+    pub location_settings: LocationSettings,
     /// How long a client may take to send its request headers.
     pub header_timeout: Duration,
-    /// How long a client may pause within a body.
-    pub body_timeout: Duration,
     /// How long an idle connection stays open.
     pub keepalive_timeout: Duration,
     /// Peers whose forwarding headers are believed.
@@ -114,12 +114,33 @@ pub struct Config {
 }
 
 impl Config {
-    /// What holds in a location that says nothing for itself.
-    pub fn location_settings(&self) -> LocationSettings {
-        LocationSettings {
-            max_body: self.max_body,
-            body_timeout: self.body_timeout,
-        }
+    /// Every location for people, but those of files that are there by themselves: the
+    /// longest prefix first, as they are asked.
+    pub fn location_lines(&self) -> Vec<String> {
+        let files = self.static_locations.iter();
+        let files = files.filter(|location| !location.predefined);
+        let mut lines: Vec<_> = files
+            .map(|location| {
+                let missing = match &location.missing {
+                    Missing::Refuse => String::new(),
+                    Missing::App => ", else what answers without it".to_owned(),
+                    Missing::Page(page) => format!(", else {page}"),
+                };
+                let line = format!(
+                    "{} -> files in {}{missing}",
+                    location.prefix,
+                    location.dir.display()
+                );
+                (&location.prefix, line)
+            })
+            .chain(
+                self.locations
+                    .iter()
+                    .map(|location| (&location.prefix, location.to_string())),
+            )
+            .collect();
+        lines.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod application;
 mod front;
+mod locations;
 mod logging;
 mod static_files;
 pub mod watching;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Entry, Layer, Origin};
 use super::settings::{self, Default, SETTINGS};
-use super::{Config, Resolved, Surroundings, values};
+use super::{Config, LocationSettings, Resolved, Surroundings, values};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
 ///
@@ -92,17 +93,25 @@ impl Resolver<'_> {
         let chdir = self.chdir()?;
         self.settings_file(settings_file, &chdir);
         let dev = self.one("dev", values::yes_or_no)?;
-        let mut static_locations = self.static_locations(&chdir)?;
+        let tables = self.location_tables()?;
+        let mut static_locations = self.static_locations(&tables, &chdir)?;
         self.static_missing(&mut static_locations)?;
         self.static_max_age(&mut static_locations, dev)?;
-        let app = self.app(&chdir, &static_locations)?;
+        locations::set_files(&tables, &mut static_locations)?;
+        let app = self.app(&chdir, &static_locations, &tables)?;
         let python = self.python(&chdir, app.is_some())?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
         let threads = self.threads()?;
         let workers = self.workers(threads, dev)?;
+        let settings = LocationSettings {
+            max_body: self.one("max_body", values::byte_limit)?,
+            body_timeout: self.one("body_timeout", values::positive_duration)?,
+        };
         Ok(Config {
             app,
+            locations: locations::others(&tables, settings)?,
+            location_settings: settings,
             python,
             pythonpath: self.pythonpath(&chdir)?,
             bind: self.bind(&chdir)?,
@@ -118,9 +127,7 @@ impl Resolver<'_> {
                 as usize,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
-            max_body: self.one("max_body", values::byte_limit)?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
-            body_timeout: self.one("body_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
@@ -256,5 +263,7 @@ fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {
     ))
 }
 
+#[cfg(test)]
+mod location_tests;
 #[cfg(test)]
 mod tests;

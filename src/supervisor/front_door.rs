@@ -8,13 +8,14 @@ use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, StaticLocation, StaticSettings};
+use crate::config::{Config, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
 use crate::front::connection::Stop;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
 use crate::front::prefix::Prefix;
+use crate::front::request::fixed::Fixed;
 use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::Spool;
 use crate::front::site::Site;
@@ -62,12 +63,7 @@ impl Front {
             .then(|| StaticFiles::new(internal, everything, files.clone()));
         let found_files = Arc::new(FoundFiles::default());
         let access_log = Arc::new(AccessLog::new(config.access_log));
-        let routes = pool.map(|pool| Route {
-            prefix: Prefix::default(),
-            handler: Handler::App(pool),
-            settings: config.location_settings(),
-        });
-        let routes = routes.into_iter().collect();
+        let routes = routes(config, pool)?;
         let site = Arc::new(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
             found_files: Arc::clone(&found_files),
@@ -87,7 +83,7 @@ impl Front {
         let deadlines = Deadlines {
             header: config.header_timeout,
             keepalive: config.keepalive_timeout,
-            send: config.body_timeout,
+            send: config.location_settings.body_timeout,
         };
         let (stop, connections) = (Stop::default(), TaskTracker::new());
         let addresses = listeners
@@ -140,4 +136,25 @@ impl Front {
         });
         self.found_files.set(files.collect());
     }
+}
+
+/// The locations that are not files.
+fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
+    let of_app = pool.map(|pool| Route {
+        prefix: Prefix::default(),
+        handler: Handler::App(pool),
+        settings: config.location_settings,
+    });
+    let mut routes: Vec<_> = of_app.into_iter().collect();
+    for location in &config.locations {
+        routes.push(Route {
+            prefix: Prefix::new(&location.prefix).map_err(io::Error::other)?,
+            handler: match &location.handler {
+                locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
+                locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
+            },
+            settings: location.settings,
+        });
+    }
+    Ok(routes)
 }

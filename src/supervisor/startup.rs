@@ -131,6 +131,8 @@ fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
             format!("{prefix}/ -> {} ({count})", location.dir.display()),
         ));
     }
+    let others = config.locations.iter();
+    lines.extend(others.map(|location| ("location", location.to_string())));
     lines
 }
 

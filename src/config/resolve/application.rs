@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::locations::{Given, leave_room, make_room};
 use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
 use crate::config::StaticLocation;
 use crate::config::app::{self, AppRef, Discovery};
@@ -55,9 +56,15 @@ impl Resolver<'_> {
         &mut self,
         chdir: &Path,
         static_locations: &[StaticLocation],
+        tables: &[Given<'_>],
     ) -> Result<Option<AppRef>, ConfigError> {
         if let Some(app) = self.optional("app", |text| AppRef::parse(text, chdir))? {
+            make_room(tables)?;
             return Ok(Some(app));
+        }
+        if !leave_room(tables) {
+            self.show_default("app", "none, a location answers in its place".to_owned());
+            return Ok(None);
         }
         match app::discover(chdir)? {
             Discovery::Found(app) => {
@@ -68,8 +75,8 @@ impl Resolver<'_> {
                 );
                 Ok(Some(app))
             }
-            Discovery::Nothing(_) if !static_locations.is_empty() => {
-                self.show_default("app", "none, static files only".to_owned());
+            Discovery::Nothing(_) if !static_locations.is_empty() || !tables.is_empty() => {
+                self.show_default("app", "none".to_owned());
                 Ok(None)
             }
             Discovery::Nothing(looked_for) => Err(ConfigError::NothingToServe {

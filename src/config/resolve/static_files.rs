@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::locations::Given;
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::Origin;
@@ -11,6 +12,7 @@ use crate::config::{Immutable, Missing, StaticLocation, StaticSettings, values};
 impl Resolver<'_> {
     pub(super) fn static_locations(
         &mut self,
+        tables: &[Given<'_>],
         chdir: &Path,
     ) -> Result<Vec<StaticLocation>, ConfigError> {
         let root = self.optional("root", |text| existing_directory(text, chdir))?;
@@ -22,7 +24,9 @@ impl Resolver<'_> {
         for name in PREDEFINED {
             let prefix = format!("/{name}");
             let dir = root.join(name);
-            if dir.is_dir() && locations.iter().all(|location| location.prefix != prefix) {
+            let is_taken = locations.iter().any(|location| location.prefix == prefix)
+                || tables.iter().any(|given| given.prefix == prefix);
+            if dir.is_dir() && !is_taken {
                 locations.push(StaticLocation {
                     predefined: true,
                     ..StaticLocation::new(prefix, dir)
@@ -30,6 +34,7 @@ impl Resolver<'_> {
             }
         }
         self.show_locations("static", &locations);
+        super::locations::add_files(tables, &mut locations, chdir)?;
         Ok(locations)
     }
 
@@ -187,6 +192,18 @@ pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation
     if !prefix.starts_with('/') {
         return Err(invalid("the prefix does not start with `/`", remedy));
     }
+    let prefix = plain_prefix(prefix)?;
+    Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
+}
+
+/// A prefix as it reads after decoding, without a slash at its end; `/` for everything.
+pub(super) fn plain_prefix(prefix: &str) -> Result<String, Invalid> {
+    if !prefix.starts_with('/') {
+        return Err(invalid(
+            "the prefix does not start with `/`",
+            "give one as in `/media`",
+        ));
+    }
     let prefix = prefix.trim_end_matches('/');
     let is_plain = prefix
         .split('/')
@@ -198,8 +215,7 @@ pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation
             "give it as it reads after decoding, without `.` and `..`, as in `/media`",
         ));
     }
-    let prefix = if prefix.is_empty() { "/" } else { prefix };
-    Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
+    Ok(if prefix.is_empty() { "/" } else { prefix }.to_owned())
 }
 
 /// Reads `[PREFIX=]VALUE`, and gives the value to the location of that prefix, or to all.
@@ -231,7 +247,7 @@ fn for_locations(
     }
 }
 
-fn missing(text: &str) -> Result<Missing, Invalid> {
+pub(super) fn missing(text: &str) -> Result<Missing, Invalid> {
     match text {
         "404" => return Ok(Missing::Refuse),
         "app" => return Ok(Missing::App),

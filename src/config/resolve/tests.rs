@@ -13,14 +13,14 @@ use crate::config::sizing::Machine;
 use crate::config::*;
 
 /// A directory to run in, with variables and flags.
-struct Setup {
+pub(super) struct Setup {
     dir: TempDir,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Setup {
     /// These files, an interpreter on the path, and nothing set.
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = dir.path().join(name);
@@ -74,12 +74,12 @@ impl Setup {
         load(layer, &surroundings)
     }
 
-    fn config(&self, flags: &[&str]) -> Config {
+    pub(super) fn config(&self, flags: &[&str]) -> Config {
         self.load(flags).unwrap().config
     }
 
     /// The error, with the temporary directory cut out.
-    fn error(&self, flags: &[&str]) -> String {
+    pub(super) fn error(&self, flags: &[&str]) -> String {
         self.shorten(&self.load(flags).unwrap_err().to_string())
     }
 
@@ -94,7 +94,7 @@ impl Setup {
         self.shorten(&format!("{value} from {origin}"))
     }
 
-    fn shorten(&self, text: &str) -> String {
+    pub(super) fn shorten(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
         text.replace(&format!("{dir}/"), "").replace(&dir, ".")
     }
@@ -126,9 +126,12 @@ fn defaults() {
         (1024, Duration::from_secs(30))
     );
     assert_eq!(config.graceful_timeout, Duration::from_secs(30));
-    assert_eq!(config.max_body, 100 << 20);
+    assert_eq!(config.location_settings.max_body, 100 << 20);
     assert_eq!(config.header_timeout, Duration::from_secs(15));
-    assert_eq!(config.body_timeout, Duration::from_secs(30));
+    assert_eq!(
+        config.location_settings.body_timeout,
+        Duration::from_secs(30)
+    );
     assert_eq!(config.keepalive_timeout, Duration::from_secs(75));
     assert_eq!(config.access_log, AccessLog::Combined);
     assert_eq!(config.log_format, LogFormat::Json);

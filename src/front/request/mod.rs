@@ -15,6 +15,7 @@ pub mod context;
 pub mod environ;
 pub mod error;
 pub mod files;
+pub mod fixed;
 pub mod forwarded;
 pub mod internal;
 pub mod limits;
@@ -115,7 +116,7 @@ async fn route(
         .path_and_query()
         .map_or("*", |target| target.as_str());
     let route = site.router.find(target);
-    let by_file = match files::answer(site, route, head, target) {
+    let by_file = match files::answer(site, route.map(|(route, _)| route), head, target) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -126,7 +127,7 @@ async fn route(
         });
         return answer;
     }
-    let Some(route) = route else {
+    let Some((route, rest)) = route else {
         return Err(Rejection::NotFound);
     };
     let asked = Asked {
@@ -138,6 +139,8 @@ async fn route(
         Handler::App(workers) => {
             application::answer(site, workers, &route.settings, &asked, head, body, record).await
         }
+        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, rest)),
+        Handler::Respond(fixed) => Ok(fixed.answer()),
     }
 }
 

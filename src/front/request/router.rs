@@ -5,7 +5,9 @@
 
 use std::cmp::Reverse;
 
+use super::fixed::Fixed;
 use crate::config::LocationSettings;
+use crate::config::locations::Redirect;
 use crate::front::prefix::Prefix;
 use crate::front::upstream::workers::Pool;
 
@@ -29,6 +31,10 @@ pub struct Route {
 pub enum Handler {
     /// An application in workers of ours.
     App(Pool),
+    /// Nobody: clients are sent elsewhere.
+    Redirect(Redirect),
+    /// The settings themselves.
+    Respond(Fixed),
 }
 
 impl Router {
@@ -38,14 +44,70 @@ impl Router {
         Self { routes }
     }
 
-    /// The location of a request's target, percent-encoded and with its query.
-    pub fn find(&self, target: &str) -> Option<&Route> {
-        let found = self
-            .routes
-            .iter()
-            .find(|route| route.prefix.rest_of(target).is_some());
+    /// The location of a request's target, percent-encoded and with its query, and what is
+    /// left of the target behind the location's prefix.
+    pub fn find<'a>(&self, target: &'a str) -> Option<(&Route, &'a str)> {
         // A target without a path, as in `OPTIONS *`, is the whole site's.
-        let is_last = |route: &&Route| route.prefix.as_str().is_empty() && target == "*";
-        found.or_else(|| self.routes.last().filter(is_last))
+        let is_whole = |route: &Route| target == "*" && route.prefix.as_str().is_empty();
+        self.routes.iter().find_map(|route| {
+            let rest = route.prefix.rest_of(target);
+            let rest = rest.or_else(|| is_whole(route).then_some(target))?;
+            Some((route, rest))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use std::time::Duration;
+
+    fn router(prefixes: &[&str]) -> Router {
+        let route = |prefix: &&str| Route {
+            prefix: Prefix::new(prefix).unwrap(),
+            handler: Handler::Redirect(Redirect {
+                to: "/".to_owned(),
+                status: StatusCode::FOUND,
+                keep_path: false,
+            }),
+            settings: LocationSettings {
+                max_body: 0,
+                body_timeout: Duration::ZERO,
+            },
+        };
+        Router::new(prefixes.iter().map(route).collect())
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_answers() {
+        let router = router(&["/", "/api", "/api/v2", "/caf\u{e9}"]);
+        for (target, prefix, rest) in [
+            ("/", "", "/"),
+            ("/api", "/api", ""),
+            ("/api?x=/api/v2", "/api", "?x=/api/v2"),
+            ("/api/", "/api", "/"),
+            ("/api/v2/x?y", "/api/v2", "/x?y"),
+            ("/api/v20", "/api", "/v20"),
+            ("/apiary", "", "/apiary"),
+            ("/%61pi/x", "/api", "/x"),
+            ("/api%2Fv2", "/api/v2", ""),
+            ("/API", "", "/API"),
+            ("//api", "", "//api"),
+            ("/x/../api", "", "/x/../api"),
+            ("/caf%C3%A9/a", "/caf\u{e9}", "/a"),
+            ("*", "", "*"),
+        ] {
+            let (route, found) = router.find(target).unwrap();
+            assert_eq!((route.prefix.as_str(), found), (prefix, rest), "{target}");
+        }
+    }
+
+    #[test]
+    fn without_a_location_for_the_whole_site_some_paths_have_none() {
+        let router = router(&["/api"]);
+        for target in ["/", "*", "/apiary", "/x/api"] {
+            assert!(router.find(target).is_none(), "{target}");
+        }
     }
 }

@@ -1,0 +1,153 @@
+//! Answers that the settings spell out: a redirect, or a text.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::config::locations::{Redirect, Respond};
+use crate::front::body::Body;
+
+/// An answer that is the same for everybody, made once.
+pub struct Fixed {
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    text: Bytes,
+}
+
+impl Fixed {
+    /// What the settings say.
+    pub fn new(respond: &Respond) -> Self {
+        let text = Bytes::from(respond.text.clone());
+        let content_type = HeaderValue::from_str(&respond.content_type).ok();
+        Self {
+            status: respond.status,
+            content_type: content_type.filter(|_| !text.is_empty()),
+            text,
+        }
+    }
+
+    /// The response.
+    pub fn answer(&self) -> Response<Body> {
+        let mut response = Response::new(Body::Full(self.text.clone()));
+        *response.status_mut() = self.status;
+        if let Some(content_type) = &self.content_type {
+            let content_type = content_type.clone();
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+        }
+        response
+    }
+}
+
+/// Sends the client on. `rest` is what is left of the target behind the location's prefix.
+pub fn redirect(redirect: &Redirect, rest: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = redirect.status;
+    let to = match redirect.keep_path {
+        true => destination(&redirect.to, rest),
+        false => redirect.to.clone(),
+    };
+    // Visible ASCII alone is left in it.
+    if let Ok(to) = HeaderValue::try_from(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
+}
+
+/// `to` with `rest` behind it. Whatever `rest` is, the result has the host of `to`, or none:
+/// there is exactly one slash between them, so that neither `//host` nor `/\host`, which
+/// browsers read alike, can begin it, and nothing can be put behind the name of a host.
+fn destination(to: &str, rest: &str) -> String {
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rest, None),
+    };
+    let behind = path.trim_start_matches(['/', '\\']);
+    // A boundary that was percent-encoded is one all the same.
+    let behind = match behind.get(..3) {
+        Some(slash) if behind.len() == path.len() && slash.eq_ignore_ascii_case("%2f") => {
+            behind[3..].trim_start_matches(['/', '\\'])
+        }
+        _ => behind,
+    };
+    let mut destination = String::with_capacity(to.len() + rest.len() + 1);
+    if path.is_empty() {
+        destination.push_str(to);
+    } else {
+        destination.push_str(to.trim_end_matches('/'));
+        destination.push('/');
+        escape(behind, &mut destination);
+    }
+    if let Some(query) = query {
+        destination.push('?');
+        escape(query, &mut destination);
+    }
+    destination
+}
+
+/// What the client sent is a part of a URL already, but for what browsers read otherwise.
+fn escape(text: &str, out: &mut String) {
+    for char in text.chars() {
+        match char {
+            '\\' => out.push_str("%5C"),
+            '"' => out.push_str("%22"),
+            '<' => out.push_str("%3C"),
+            '>' => out.push_str("%3E"),
+            char if char.is_ascii_graphic() => out.push(char),
+            char => out.extend(
+                char.encode_utf8(&mut [0; 4])
+                    .bytes()
+                    .map(|byte| format!("%{byte:02X}")),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_rest_of_the_path_and_the_query_are_kept() {
+        for (to, rest, expected) in [
+            ("/new", "", "/new"),
+            ("/new", "/", "/new/"),
+            ("/new", "/a/b?c=d", "/new/a/b?c=d"),
+            ("/new/", "/a", "/new/a"),
+            ("/new", "?q=/x", "/new?q=/x"),
+            ("/", "/a", "/a"),
+            ("/", "//evil.example", "/evil.example"),
+            ("/", "/\\evil.example", "/evil.example"),
+            ("/", "/%5cevil.example", "/%5cevil.example"),
+            ("/", "%2F/evil.example", "/evil.example"),
+            ("/", "%2f%2fevil.example", "/%2fevil.example"),
+            ("/new", "/a\\b", "/new/a%5Cb"),
+            ("/new", "/é?é", "/new/%C3%A9?%C3%A9"),
+            ("https://x.example", "/a//b", "https://x.example/a//b"),
+            ("https://x.example", "/.evil", "https://x.example/.evil"),
+            ("https://x.example", "//y", "https://x.example/y"),
+            ("https://x.example", "", "https://x.example"),
+            ("https://x.example", "?a@b", "https://x.example?a@b"),
+            (
+                "https://x.example:8443/base/",
+                "/@y",
+                "https://x.example:8443/base/@y",
+            ),
+        ] {
+            assert_eq!(destination(to, rest), expected, "{to} {rest}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_client_chooses_the_host(rest in "((/|%2[fF])(\\PC|[/\\\\@:?%.a]){0,20})?(\\?\\PC{0,10})?") {
+            let path = destination("/", &rest);
+            let second = path.chars().nth(1);
+            prop_assert!(path.starts_with('/') && !matches!(second, Some('/' | '\\')), "{path}");
+            let url = destination("https://x.example", &rest);
+            let behind = url.strip_prefix("https://x.example").unwrap();
+            prop_assert!(behind.is_empty() || behind.starts_with(['/', '?']), "{url}");
+            prop_assert!(HeaderValue::try_from(url).is_ok());
+        }
+    }
+}
