@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
-use pyserve::config::{self, ConfigError, Interpreter, Resolved, Surroundings};
+use pyserve::config::{self, AppSettings, ConfigError, Resolved, Surroundings};
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
@@ -63,7 +63,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// What is done with the settings: serving, or checking them.
-type Role = fn(&tokio::runtime::Runtime, Resolved, Option<Interpreter>) -> anyhow::Result<Outcome>;
+type Role = fn(&tokio::runtime::Runtime, Resolved, Vec<AppSettings>) -> anyhow::Result<Outcome>;
 
 fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
     let surroundings = Surroundings::of_this_process()?;
@@ -77,15 +77,10 @@ fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }
-    let interpreter = resolved
-        .config
-        .app
-        .is_some()
-        .then(|| resolved.config.python.find())
-        .transpose()?;
+    let applications = resolved.config.applications()?;
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    role(&runtime, resolved, interpreter)
+    role(&runtime, resolved, applications)
 }
 
 /// One thread needs none of the synchronisation that several do.
@@ -106,7 +101,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 fn serve(
     runtime: &tokio::runtime::Runtime,
     resolved: Resolved,
-    interpreter: Option<Interpreter>,
+    applications: Vec<AppSettings>,
 ) -> anyhow::Result<Outcome> {
     let config = resolved.config;
     let listeners = config
@@ -115,14 +110,14 @@ fn serve(
         .map(Listener::bind)
         .collect::<Result<Vec<_>, _>>()?;
     runtime
-        .block_on(supervisor::serve(config, interpreter, listeners))
+        .block_on(supervisor::serve(config, applications, listeners))
         .context("cannot start")
 }
 
 fn check(
     runtime: &tokio::runtime::Runtime,
     resolved: Resolved,
-    interpreter: Option<Interpreter>,
+    applications: Vec<AppSettings>,
 ) -> anyhow::Result<Outcome> {
     for (name, value, origin) in &resolved.origins {
         println!("{name:<18} {value:<32} {origin}");
@@ -130,25 +125,29 @@ fn check(
     for line in resolved.config.location_lines() {
         println!("{:<18} {line}", "location");
     }
-    let Some(interpreter) = interpreter else {
+    if applications.is_empty() {
         println!("\nno application");
-        return Ok(Outcome {
-            code: 0,
-            last_words: String::new(),
-        });
-    };
-    let (facts, outcome) = runtime
-        .block_on(supervisor::check::check(resolved.config, interpreter))
-        .context("cannot check")?;
-    if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
-        println!(
-            "\npython             {} {} (from {})",
-            python.version, python.executable, facts.found
-        );
-        println!(
-            "application        {} {} imported in {} ms",
-            loaded.app, loaded.framework, loaded.import_ms
-        );
     }
-    Ok(outcome)
+    for settings in applications {
+        let (facts, outcome) = runtime
+            .block_on(supervisor::check::check(settings))
+            .context("cannot check")?;
+        if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
+            println!(
+                "\npython             {} {} (from {})",
+                python.version, python.executable, facts.found
+            );
+            println!(
+                "application        {} {} imported in {} ms",
+                loaded.app, loaded.framework, loaded.import_ms
+            );
+        }
+        if outcome.code != 0 {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome {
+        code: 0,
+        last_words: String::new(),
+    })
 }

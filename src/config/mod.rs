@@ -144,6 +144,64 @@ impl Config {
     }
 }
 
+/// How one application is run.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// The application.
+    pub app: AppRef,
+    /// The interpreter that runs it.
+    pub interpreter: Interpreter,
+    /// Its directory; absolute.
+    pub chdir: PathBuf,
+    /// Further directories for `sys.path`; absolute.
+    pub pythonpath: Vec<PathBuf>,
+    /// Whether a Django project's collected files are served.
+    pub django_static: bool,
+    /// Whether a Django project's uploaded files are served.
+    pub django_media: bool,
+    /// How many worker processes.
+    pub workers: Workers,
+    /// Threads in each worker, at least one.
+    pub threads: u32,
+    /// Whether the application is imported before the workers are forked.
+    pub preload: Preload,
+    /// Requests that may wait for a worker, at least one.
+    pub queue_limit: usize,
+    /// How long a request may wait for a worker.
+    pub queue_timeout: Duration,
+    /// Whether tracebacks may be shown to clients.
+    pub dev: bool,
+    /// Where the host is put if memory files are forbidden; absolute.
+    pub temp_dir: PathBuf,
+}
+
+impl Config {
+    /// The applications; none for a server of static files alone.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if an interpreter is not there any more.
+    pub fn applications(&self) -> Result<Vec<AppSettings>, ConfigError> {
+        let Some(app) = &self.app else {
+            return Ok(Vec::new());
+        };
+        Ok(vec![AppSettings {
+            app: app.clone(),
+            interpreter: self.python.find()?,
+            chdir: self.chdir.clone(),
+            pythonpath: self.pythonpath.clone(),
+            django_static: self.django_static,
+            django_media: self.django_media,
+            workers: self.workers.clone(),
+            threads: self.threads,
+            preload: self.preload,
+            queue_limit: self.queue_limit,
+            queue_timeout: self.queue_timeout,
+            dev: self.dev,
+            temp_dir: self.temp_dir.clone(),
+        }])
+    }
+}
+
 /// A location served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticLocation {

@@ -6,23 +6,24 @@ use pyserve_wire::control::{FromTemplate, Preload};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::Outcome;
+use super::app::App;
 use super::python::Python;
 use super::startup::Facts;
-use super::{Outcome, app_log};
-use crate::config::{Config, Interpreter};
+use crate::config::AppSettings;
 use crate::os::child;
 
 /// Imports the application, and says what was found or what is wrong.
 ///
 /// # Errors
 /// What the kernel says about starting the interpreter.
-pub async fn check(config: Config, interpreter: Interpreter) -> io::Result<(Facts, Outcome)> {
-    let (events, _unused) = mpsc::unbounded_channel();
+pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
+    let (reports, _unused) = mpsc::unbounded_channel();
     let mut ended = signal(SignalKind::child())?;
-    let mut python = Python::new(&config, interpreter, events)?;
-    python.start_template(&config, Preload::Yes)?;
-    let answer = answer(&mut python).await;
-    app_log::drain(&python.log, &python.pool);
+    let mut app = App::new(0, settings, reports)?;
+    app.start_template(0, Preload::Yes)?;
+    let python = app.first().ok_or(io::ErrorKind::NotFound)?;
+    let answer = answer(python).await;
     let outcome = |code, last_words| Outcome { code, last_words };
     let outcome = match answer {
         Some(FromTemplate::Imported(loaded)) => {
@@ -43,8 +44,10 @@ pub async fn check(config: Config, interpreter: Interpreter) -> io::Result<(Fact
             }
         }
     };
-    python.kill_all();
-    Ok((python.facts, outcome))
+    let facts = python.facts.clone();
+    app.drain_log();
+    app.kill_all();
+    Ok((facts, outcome))
 }
 
 /// The template's first message about the application; `None` if it ended without one.

@@ -1,8 +1,10 @@
 //! Starts, watches, replaces and stops the Python processes, and runs the front beside them.
 //!
-//! [`plan`] decides; this file feeds it what happens and carries out what it says.
+//! [`app`] is one application and [`plan`] decides about it; [`stop`] decides how the server
+//! ends. This file has what they share: signals, dead children, the front, the end.
 //! Starting a process and reading a directory may block here, which the front never does.
 
+pub mod app;
 pub mod app_log;
 pub mod check;
 pub mod control;
@@ -11,30 +13,30 @@ pub mod plan;
 mod python;
 pub mod startup;
 mod status;
+pub mod stop;
 pub mod template;
 
+use std::future::poll_fn;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pyserve_wire::control::{FromTemplate, Preload};
+use pyserve_wire::control::FromTemplate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Interpreter};
+use crate::config::{AppSettings, Config};
 use crate::front::listener::Listener;
-use crate::front::upstream::workers::Event;
-use crate::observe::status::remember_error;
 use crate::os::child;
+use app::{App, News};
 use control::{Command, ControlSocket};
 use front_door::Front;
-use plan::{Action, Ending, Happened, Plan};
-use python::Python;
-use startup::Facts;
-use template::Template;
+use plan::Ending;
+use stop::Stop;
 
 /// How long the killed may take to vanish before we end and leave them to init.
 const LAST_REAP: Duration = Duration::from_millis(200);
@@ -65,29 +67,20 @@ impl From<&Outcome> for ExitCode {
 /// What the kernel says about the sockets and memory that a server needs at its start.
 pub async fn serve(
     config: Config,
-    interpreter: Option<Interpreter>,
+    applications: Vec<AppSettings>,
     listeners: Vec<Listener>,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
     let mut signals = Signals::new()?;
-    let config = Arc::new(config);
-    let (events, mut pool_events) = mpsc::unbounded_channel();
-    let python = match interpreter {
-        Some(interpreter) => Some(Python::new(&config, interpreter, events)?),
-        None => None,
-    };
-    let front = Front::start(
-        &config,
-        python.as_ref().map(|python| python.pool.clone()),
-        listeners,
-    )?;
-    let workers = if python.is_some() {
-        config.workers.count
-    } else {
-        0
-    };
-    let plan = Plan::new(workers, config.preload, config.graceful_timeout);
+    let (reports, mut pool_reports) = mpsc::unbounded_channel();
+    let apps = applications
+        .into_iter()
+        .enumerate()
+        .map(|(index, settings)| App::new(index, settings, reports.clone()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let pool = apps.first().map(|app| app.pool.clone());
+    let front = Front::start(&config, pool, listeners)?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
     let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
@@ -95,37 +88,40 @@ pub async fn serve(
         steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
     }
     let mut supervisor = Supervisor {
-        config,
         began,
-        plan,
-        python,
+        stop: Stop::new(config.graceful_timeout),
+        config: Arc::new(config),
+        silent: apps.len(),
+        apps,
         front,
         drained: drained_sender,
         wake_at: None,
         stop_signals: 0,
-        ending: None,
+        code: None,
         last_words: String::new(),
     };
-    supervisor.happened(Happened::Start);
-    while supervisor.ending.is_none() {
+    supervisor.start();
+    while supervisor.code.is_none() {
         let wake_at = supervisor.wake_at.map(tokio::time::Instant::from_std);
         // Every branch is cancel-safe: channels, signals and sockets keep what is not
         // taken, and the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            message = supervisor.template_message() => supervisor.take_message(message),
-            Some(event) = pool_events.recv() => supervisor.take_event(event),
+            (app, generation, message) = supervisor.template_message() => {
+                supervisor.apps[app].take_message(generation, message);
+            }
+            Some(report) = pool_reports.recv() => {
+                supervisor.apps[report.app].take_event(report.generation, report.event);
+            }
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
-            _ = signals.quit.recv() => supervisor.happened(Happened::StopNow(3)),
+            _ = signals.quit.recv() => supervisor.stopping(stop::Happened::Now(128 + 3)),
             Some(command) = commands.recv() => supervisor.obey(command),
-            Some(()) = drained.recv() => supervisor.happened(Happened::Drained),
-            () = sleep_until(wake_at), if wake_at.is_some() => {
-                supervisor.wake_at = None;
-                supervisor.happened(Happened::Timer);
-            }
+            Some(()) = drained.recv() => supervisor.stopping(stop::Happened::Drained),
+            () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
         }
+        supervisor.take_news();
     }
     let outcome = supervisor.end().await;
     // Whoever asked for the stop learns last that it is done.
@@ -156,174 +152,95 @@ impl Signals {
 struct Supervisor {
     config: Arc<Config>,
     began: Instant,
-    plan: Plan,
-    python: Option<Python>,
+    stop: Stop,
+    apps: Vec<App>,
+    /// Applications whose workers have not all been ready yet.
+    silent: usize,
     front: Front,
     drained: mpsc::UnboundedSender<()>,
     wake_at: Option<Instant>,
     stop_signals: u32,
-    ending: Option<Ending>,
+    /// The exit code, once it is known.
+    code: Option<u8>,
     last_words: String,
 }
 
 impl Supervisor {
-    async fn template_message(&self) -> Option<FromTemplate> {
-        match self
-            .python
-            .as_ref()
-            .and_then(|python| python.template.as_ref())
-        {
-            Some(template) if !template.closed => template.receive().await,
-            _ => std::future::pending().await,
+    fn start(&mut self) {
+        if self.apps.is_empty() {
+            self.announce();
         }
-    }
-
-    fn take_message(&mut self, message: Option<FromTemplate>) {
-        let Some(python) = &mut self.python else {
-            return;
-        };
-        let Some(message) = message else {
-            // It ends, or is of no use any more. How it ended is known when it is reaped.
-            if let Some(template) = &mut python.template {
-                template.closed = true;
-                child::kill(template.pid);
-            }
-            return;
-        };
-        let group = python.template.as_ref().map_or(0, |template| template.pid);
-        let happened = match message {
-            FromTemplate::Started(interpreter) => {
-                python.facts.interpreter = Some(interpreter);
-                return;
-            }
-            FromTemplate::Clean => Happened::TemplateLoaded,
-            FromTemplate::Imported(loaded) => {
-                self.front.serve_found(&self.config, &loaded.files);
-                python.facts.loaded = Some(loaded);
-                Happened::TemplateLoaded
-            }
-            FromTemplate::UnsafeToFork(reasons) => {
-                tracing::warn!(
-                    reasons = reasons.join("; "),
-                    "importing the application left threads or sockets, so forking it is not safe: each worker imports for itself (--preload yes forces sharing, --preload no silences this)"
-                );
-                python.facts.unsafe_to_fork = reasons;
-                python.template = None;
-                Happened::TemplateUnsafe
-            }
-            FromTemplate::ImportFailed { traceback } => {
-                self.last_words = traceback;
-                Happened::ImportFailed
-            }
-            FromTemplate::Forked { worker, pid } => {
-                python.workers.insert(pid, (worker, group));
-                Happened::Forked(worker)
-            }
-            FromTemplate::ForkFailed { worker, why } => {
-                tracing::error!(worker, why, "cannot fork a worker");
-                python.pool.worker_exited(worker);
-                Happened::ForkFailed(worker)
-            }
-            FromTemplate::Exited { pid, status, .. } => return self.process_ended(pid, status),
-        };
-        self.happened(happened);
-    }
-
-    fn take_event(&mut self, event: Event) {
-        match event {
-            Event::Ready { worker, loaded } => {
-                tracing::debug!(worker, "worker ready");
-                if let (Some(python), Some(loaded)) = (&mut self.python, loaded) {
-                    self.front.serve_found(&self.config, &loaded.files);
-                    python.facts.loaded = Some(loaded);
-                }
-                self.happened(Happened::WorkerReady(worker));
-            }
-            Event::BootFailed { worker, traceback } => {
-                if self.facts().is_some_and(|facts| facts.loaded.is_some()) {
-                    tracing::error!(
-                        worker,
-                        "a worker cannot import the application:\n{traceback}"
-                    );
-                }
-                self.last_words = traceback;
-                self.happened(Happened::ImportFailed);
-            }
-            Event::Confused { worker } => {
-                let workers = self.python.iter().flat_map(|python| &python.workers);
-                for (pid, _) in workers.filter(|(_, (number, _))| *number == worker) {
-                    child::kill(*pid);
-                }
-            }
+        for app in &mut self.apps {
+            app.happened(plan::Happened::Start);
         }
+        self.take_news();
     }
 
-    fn facts(&self) -> Option<&Facts> {
-        self.python.as_ref().map(|python| &python.facts)
+    /// The next message of a template, with the index of its application and the number of
+    /// its generation.
+    async fn template_message(&self) -> (usize, u32, Option<FromTemplate>) {
+        poll_fn(|context| {
+            for (index, app) in self.apps.iter().enumerate() {
+                if let Poll::Ready((generation, message)) = app.poll_message(context) {
+                    return Poll::Ready((index, generation, message));
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn reap(&mut self) {
         while let Some((pid, status)) = child::reap() {
-            self.process_ended(pid, status);
-        }
-    }
-
-    fn process_ended(&mut self, pid: u32, status: i32) {
-        let Some(python) = &mut self.python else {
-            return;
-        };
-        if let Some((worker, _)) = python.workers.remove(&pid) {
-            if child::exit_code(status) == Some(0) {
-                tracing::debug!(worker, pid, "worker left");
-            } else {
-                tracing::warn!(
-                    worker,
-                    pid,
-                    reason = child::describe_status(status),
-                    "worker died"
-                );
-                let reason = child::describe_status(status);
-                remember_error(&format!("worker {worker} died: {reason}"));
+            let mut apps = self.apps.iter_mut();
+            if !apps.any(|app| app.process_ended(pid, status)) {
+                tracing::trace!(pid, "reaped a process that is not ours");
             }
-            python.pool.worker_exited(worker);
-            self.happened(Happened::WorkerExited(worker));
-        } else if python
-            .template
-            .as_ref()
-            .is_some_and(|template| template.pid == pid)
-        {
-            self.template_ended(pid, status);
-        } else {
-            tracing::trace!(pid, "reaped a process that is not ours");
         }
     }
 
-    fn template_ended(&mut self, pid: u32, status: i32) {
-        // What it said before it ended comes first.
-        let template = self
-            .python
-            .as_mut()
-            .and_then(|python| python.template.take());
-        while let Some(Ok(Some(message))) = template.as_ref().map(Template::try_receive) {
-            self.take_message(Some(message));
+    fn timer(&mut self) {
+        self.wake_at = None;
+        self.stopping(stop::Happened::Timer);
+        for app in &mut self.apps {
+            app.happened(plan::Happened::Timer);
         }
-        if self.ending.is_some() {
-            return;
+    }
+
+    fn take_news(&mut self) {
+        for index in 0..self.apps.len() {
+            for news in self.apps[index].take_news() {
+                self.take(index, news);
+            }
         }
-        if let Some(python) = self
-            .python
-            .as_ref()
-            .filter(|python| python.is_unusable(status))
-        {
-            self.last_words = python.why_unusable(status);
-            return self.happened(Happened::InterpreterUnusable);
+    }
+
+    fn take(&mut self, index: usize, news: News) {
+        match news {
+            News::Announce => {
+                self.silent -= 1;
+                if self.silent == 0 {
+                    self.announce();
+                }
+            }
+            News::Files(files) => self.front.serve_found(&self.config, &files),
+            News::WakeAt(time) => self.wake_at(time),
+            News::Gone => {
+                self.apps[index].is_gone = true;
+                if self.apps.iter().all(|app| app.is_gone) {
+                    self.stopping(stop::Happened::Gone);
+                }
+            }
+            News::GiveUp(ending) => {
+                self.last_words = std::mem::take(&mut self.apps[index].last_words);
+                let code = match ending {
+                    Ending::NeverReady => 3,
+                    Ending::ImportFailed => 4,
+                    Ending::InterpreterUnusable => 78,
+                };
+                self.stopping(stop::Happened::Now(code));
+            }
         }
-        tracing::warn!(
-            pid,
-            reason = child::describe_status(status),
-            "template died"
-        );
-        self.happened(Happened::TemplateExited);
     }
 
     fn obey(&mut self, command: Command) {
@@ -331,7 +248,7 @@ impl Supervisor {
         match command {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Health(reply) => drop(reply.send(self.health())),
-            Command::Stop => self.stop(),
+            Command::Stop => self.ask_to_stop(),
         }
     }
 
@@ -339,74 +256,50 @@ impl Supervisor {
         self.stop_signals += 1;
         if self.stop_signals > 1 {
             tracing::warn!("second signal: stopping at once");
-            return self.happened(Happened::StopNow(number));
+            return self.stopping(stop::Happened::Now(128 + number));
         }
-        self.stop();
+        self.ask_to_stop();
     }
 
-    fn stop(&mut self) {
-        let (running, waiting) = self
-            .python
-            .as_ref()
-            .map_or((0, 0), |python| python.pool.load());
+    fn ask_to_stop(&mut self) {
+        let loads = self.apps.iter().map(|app| app.pool.load());
+        let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         tracing::info!(running, waiting, "stopping: finishing what is in flight");
-        self.happened(Happened::Stop);
+        self.stopping(stop::Happened::Asked);
     }
 
-    fn happened(&mut self, happened: Happened) {
-        tracing::debug!(?happened);
-        for action in self.plan.decide(happened, Instant::now()) {
-            self.act(action);
+    fn stopping(&mut self, happened: stop::Happened) {
+        for action in self.stop.decide(happened, Instant::now()) {
+            match action {
+                stop::Action::Drain => self.drain(),
+                stop::Action::CutConnections => {
+                    tracing::warn!("the graceful timeout is over: breaking off what still runs");
+                    self.front.stop.cut.cancel();
+                }
+                stop::Action::Leave => {
+                    for app in &mut self.apps {
+                        app.happened(plan::Happened::Leave);
+                    }
+                    if self.apps.is_empty() {
+                        self.stopping(stop::Happened::Gone);
+                    }
+                }
+                stop::Action::WakeAt(time) => self.wake_at(time),
+                stop::Action::Exit(code) => {
+                    self.apps.iter().for_each(App::kill_all);
+                    self.code = Some(code);
+                }
+            }
         }
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::StartTemplate(preload) => self.start_template(preload),
-            Action::Fork(worker) => {
-                let forked = self.python.as_ref().map(|python| python.fork(worker));
-                if let Some(Err(error)) = forked {
-                    tracing::error!(worker, %error, "cannot fork a worker");
-                    self.happened(Happened::ForkFailed(worker));
-                }
-            }
-            Action::Announce => self.announce(),
-            Action::Drain => self.drain(),
-            Action::CutConnections => {
-                tracing::warn!("the graceful timeout is over: breaking off what still runs");
-                self.front.stop.cut.cancel();
-            }
-            Action::CloseQueue => {
-                if let Some(python) = &self.python {
-                    python.pool.close();
-                }
-            }
-            Action::KillAll => {
-                if let Some(python) = &self.python {
-                    python.kill_all();
-                }
-            }
-            Action::WakeAt(time) => {
-                self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
-            }
-            Action::Exit(ending) => self.ending = Some(ending),
-        }
-    }
-
-    fn start_template(&mut self, preload: Preload) {
-        let Some(python) = &mut self.python else {
-            return;
-        };
-        if let Err(error) = python.start_template(&self.config, preload) {
-            let interpreter = python.interpreter.path.display();
-            tracing::error!(%interpreter, %error, "cannot start the interpreter");
-            self.happened(Happened::TemplateExited);
-        }
+    fn wake_at(&mut self, time: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
     fn announce(&self) {
         let (config, took) = (Arc::clone(&self.config), self.began.elapsed());
-        let facts = self.facts().cloned().unwrap_or_default();
+        let facts: Vec<_> = self.apps.iter().map(App::facts).collect();
         // It counts the files of the static locations.
         tokio::task::spawn_blocking(move || startup::ready(&config, &facts, took));
     }
@@ -422,22 +315,14 @@ impl Supervisor {
     }
 
     async fn end(self) -> Outcome {
-        if let Some(python) = &self.python {
-            app_log::drain(&python.log, &python.pool);
-        }
+        self.apps.iter().for_each(App::drain_log);
         let access_log = Arc::clone(&self.front.access_log);
         let last_steps = move || {
             access_log.close();
             child::reap_the_killed(LAST_REAP);
         };
         let _done = tokio::task::spawn_blocking(last_steps).await;
-        let code = match self.ending.unwrap_or(Ending::Clean) {
-            Ending::Clean => 0,
-            Ending::Signal(number) => 128 + number,
-            Ending::NeverReady => 3,
-            Ending::ImportFailed => 4,
-            Ending::InterpreterUnusable => 78,
-        };
+        let code = self.code.unwrap_or(0);
         let last_words = match code {
             3 if self.last_words.is_empty() => {
                 "pyserve: the workers keep dying before they are ready (see the log above)"

@@ -1,14 +1,17 @@
-//! Decides what to do with template and workers: pure, `(state, event, now) -> actions`.
+//! Decides what to do with the generations, templates and workers of one application: pure,
+//! `(state, event, now) -> actions`.
 //!
 //! ```text
-//! template:  Starting -> Loaded            a dead one is started again, with back-off;
-//!               ^  \-> (unsafe: again, without preloading)       its workers go on serving
-//! worker:    Empty -> Forking -> Starting -> Ready -> (dies) -> Empty
-//! server:    Serving -> Draining -> Leaving -> Exit
+//! generation: Coming -> Current -> Leaving -> forgotten      a coming one that fails is discarded
+//! template:   Starting -> Loaded            a dead one is started again, with back-off;
+//!                ^  \-> (unsafe: again, without preloading)       its workers go on serving
+//! worker:     Empty -> Forking -> Starting -> Ready -> (Retiring) -> Empty
 //! ```
 //!
-//! Sockets, clocks and processes are the business of `supervisor/mod.rs`, which feeds
-//! events in and carries actions out.
+//! A generation takes over when all of its workers are ready; the one before then leaves. A
+//! worker that has had its time (*worn*) is asked to leave when its successor is ready, one
+//! at a time. What ends the whole server is in `stop`; sockets, clocks and processes are the
+//! business of `app` and of `mod.rs`, which feed events in and carry actions out.
 
 use std::time::{Duration, Instant};
 
@@ -22,41 +25,45 @@ const FREE_DEATHS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Workers that may die before any was ever ready; then the server gives up.
+/// Workers that may die before any of their generation was ever ready; then it is given up.
 const BOOT_ATTEMPTS: u32 = 3;
-/// What workers get at least to run their exit hooks, even when the graceful timeout is
-/// used up.
-const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
+/// How long a worker that was asked to leave keeps others from being replaced.
+const RETIRING_ALONE: Duration = Duration::from_secs(30);
+/// Generations that may be on their way out at a time; the oldest is cut off beyond.
+const MOST_LEAVING: usize = 4;
 
-/// Something that happened.
+/// Something that happened. The first number is that of a generation, the second that of a
+/// worker in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
     /// The supervisor begins.
     Start,
     /// The template can fork workers.
-    TemplateLoaded,
+    TemplateLoaded(u32),
     /// The template must not be forked; another one has to be started without preloading.
-    TemplateUnsafe,
+    TemplateUnsafe(u32),
     /// The application cannot be imported.
-    ImportFailed,
+    ImportFailed(u32),
     /// The interpreter cannot run our host, and has said why.
-    InterpreterUnusable,
+    InterpreterUnusable(u32),
     /// The template's process has gone.
-    TemplateExited,
+    TemplateExited(u32),
     /// A worker could not be forked.
-    ForkFailed(u32),
+    ForkFailed(u32, u32),
     /// A worker was forked.
-    Forked(u32),
+    Forked(u32, u32),
     /// A worker serves.
-    WorkerReady(u32),
+    WorkerReady(u32, u32),
+    /// A worker has had its time.
+    WornOut(u32, u32),
     /// A worker's process has gone.
-    WorkerExited(u32),
-    /// Finish what is in flight and leave.
-    Stop,
-    /// Leave now; exit with this code.
-    StopNow(u8),
-    /// No connection and no request is left.
-    Drained,
+    WorkerExited(u32, u32),
+    /// Run the code that is there now, in so many workers.
+    Reload(Recipe),
+    /// Run so many workers.
+    Scale(u32),
+    /// Every worker is to leave when it has finished.
+    Leave,
     /// The time asked for by [`Action::WakeAt`] has come.
     Timer,
 }
@@ -64,62 +71,94 @@ pub enum Happened {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start a template that imports like this.
-    StartTemplate(Preload),
+    /// Start a template that imports like this, in a generation that may be new.
+    StartTemplate(u32, Preload),
     /// Have the template fork this worker.
-    Fork(u32),
+    Fork(u32, u32),
+    /// Ask this worker to leave.
+    Retire(u32, u32),
+    /// Requests go to this generation from now on, and all others leave.
+    Switch(u32),
+    /// Kill what belongs to this generation.
+    Discard(u32),
+    /// Nothing belongs to this generation any more.
+    Forget(u32),
     /// Every worker serves for the first time.
     Announce,
-    /// Stop accepting connections, finish the requests of those there are.
-    Drain,
-    /// Cut the connections that are left.
-    CutConnections,
-    /// Tell the workers to leave when they are idle.
-    CloseQueue,
-    /// Kill template and workers.
-    KillAll,
+    /// The reload has succeeded.
+    Reloaded,
+    /// The reload has failed.
+    ReloadFailed,
+    /// Tell all workers to leave when they are idle.
+    CloseQueues,
     /// Come back with [`Happened::Timer`] at this time.
     WakeAt(Instant),
-    /// End the process.
-    Exit(Ending),
+    /// The server cannot be of use.
+    GiveUp(Ending),
+    /// After [`Happened::Leave`]: no worker is left.
+    Gone,
 }
 
-/// How the server ends.
+/// Why an application cannot be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// As it was told to.
-    Clean,
-    /// By a signal that would not wait; exit code 128 + its number.
-    Signal(u8),
-    /// No worker ever got ready: exit code 3.
+    /// No worker ever got ready.
     NeverReady,
-    /// The application cannot be imported: exit code 4.
+    /// The application cannot be imported.
     ImportFailed,
-    /// The interpreter cannot run our host: exit code 78, the settings name another one.
+    /// The interpreter cannot run our host.
     InterpreterUnusable,
 }
 
-/// The state of template, workers and server.
+/// How a generation is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipe {
+    /// Workers that serve.
+    pub workers: u32,
+    /// Workers that may exist at a time, those on their way out included.
+    pub slots: u32,
+    /// Whether the template imports the application.
+    pub preload: Preload,
+}
+
+/// The state of one application.
 #[derive(Debug)]
 pub struct Plan {
     phase: Phase,
-    template: Template,
-    preload: Preload,
-    workers: Vec<Worker>,
-    graceful_timeout: Duration,
-    /// Deaths in quick succession, of workers and templates alike.
-    quick_deaths: u32,
+    recipe: Recipe,
+    /// The oldest first; at most one is current, at most one comes.
+    generations: Vec<Generation>,
+    next: u32,
     announced: bool,
-    ever_ready: bool,
-    no_fork_before: Option<Instant>,
+    /// Another reload was asked for while one was under way.
+    again: Option<Recipe>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    Draining { until: Instant },
-    Leaving { until: Instant },
+    Leaving,
     Over,
+}
+
+#[derive(Debug)]
+struct Generation {
+    number: u32,
+    role: Role,
+    template: Template,
+    recipe: Recipe,
+    workers: Vec<Worker>,
+    /// Deaths in quick succession, of workers and templates alike.
+    quick_deaths: u32,
+    ever_ready: bool,
+    no_fork_before: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Coming,
+    Current,
+    Leaving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,124 +173,275 @@ enum Worker {
     Empty,
     Forking,
     Starting,
-    Ready { since: Instant },
+    Ready { since: Instant, worn: bool },
+    Retiring { since: Instant },
 }
 
 impl Plan {
-    /// A plan for so many workers.
-    pub fn new(workers: u32, preload: Preload, graceful_timeout: Duration) -> Self {
+    /// A plan for an application that is to be run like this.
+    pub fn new(recipe: Recipe) -> Self {
         Self {
             phase: Phase::Serving,
-            template: Template::Absent,
-            preload,
-            workers: vec![Worker::Empty; workers as usize],
-            graceful_timeout,
-            quick_deaths: 0,
+            recipe,
+            generations: Vec::new(),
+            next: 0,
             announced: false,
-            ever_ready: false,
-            no_fork_before: None,
+            again: None,
         }
+    }
+
+    /// Workers that are to serve.
+    pub fn size(&self) -> u32 {
+        self.recipe.workers
+    }
+
+    /// Number of the generation that gets the requests, or is the first to.
+    pub fn current(&self) -> Option<u32> {
+        self.in_role(Role::Current).map(|current| current.number)
+    }
+
+    /// Whether another generation is on its way.
+    pub fn is_reloading(&self) -> bool {
+        self.in_role(Role::Coming).is_some()
     }
 
     /// Takes an event in, and says what to do.
     pub fn decide(&mut self, happened: Happened, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.phase == Phase::Over {
+            return actions;
+        }
         match happened {
             Happened::Start => {
-                if self.workers.is_empty() {
-                    actions.push(Action::Announce);
-                }
+                self.add(Role::Current);
+                // Who comes before its workers are ready waits for them.
+                actions.push(Action::Switch(0));
             }
-            Happened::InterpreterUnusable => return self.give_up(Ending::InterpreterUnusable),
-            Happened::TemplateLoaded => self.template = Template::Loaded,
-            Happened::TemplateUnsafe => {
-                self.preload = Preload::No;
+            Happened::Timer => {}
+            Happened::Reload(recipe) => self.reload(recipe),
+            Happened::Scale(workers) => self.scale(workers),
+            Happened::Leave => self.leave(&mut actions),
+            Happened::TemplateLoaded(number) => {
+                self.with(number, |generation| generation.template = Template::Loaded);
+            }
+            Happened::TemplateUnsafe(number) => self.with(number, |generation| {
+                generation.recipe.preload = Preload::No;
                 // It stays where it is, unused, until it ends because its socket is closed.
-                self.template = Template::Absent;
+                generation.template = Template::Absent;
+            }),
+            Happened::ImportFailed(number) => {
+                self.failed(number, Ending::ImportFailed, &mut actions);
             }
-            Happened::ImportFailed => return self.give_up(Ending::ImportFailed),
-            Happened::TemplateExited => {
-                if self.template == Template::Starting && self.template_died(now) {
-                    return self.give_up(Ending::NeverReady);
-                }
-                self.template = Template::Absent;
-                self.forget_forks();
+            Happened::InterpreterUnusable(number) => {
+                self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
-            Happened::Forked(worker) => self.advance(worker, Worker::Forking, Worker::Starting),
-            Happened::ForkFailed(worker) => {
-                self.set(worker, Worker::Empty);
-                self.pause(now);
-            }
-            Happened::WorkerReady(worker) => {
-                self.set(worker, Worker::Ready { since: now });
-                self.ever_ready = true;
-                let all_ready = self
-                    .workers
-                    .iter()
-                    .all(|worker| matches!(worker, Worker::Ready { .. }));
-                if all_ready && !self.announced {
-                    self.announced = true;
-                    actions.push(Action::Announce);
+            Happened::TemplateExited(number) => {
+                let give_up = self.generation(number).is_some_and(|generation| {
+                    let give_up = generation.template == Template::Starting
+                        && (generation.died_quickly(now) || generation.role == Role::Coming);
+                    generation.template = Template::Absent;
+                    generation.forget_forks();
+                    give_up
+                });
+                if give_up {
+                    self.failed(number, Ending::NeverReady, &mut actions);
                 }
             }
-            Happened::WorkerExited(worker) => {
-                if self.worker_died(worker, now) {
-                    return self.give_up(Ending::NeverReady);
+            Happened::Forked(number, worker) => self.with(number, |generation| {
+                if generation.worker(worker) == Worker::Forking {
+                    generation.set(worker, Worker::Starting);
+                }
+            }),
+            Happened::ForkFailed(number, worker) => self.with(number, |generation| {
+                generation.set(worker, Worker::Empty);
+                generation.pause(now);
+            }),
+            Happened::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
+            Happened::WornOut(number, worker) => self.with(number, |generation| {
+                if let Worker::Ready { since, .. } = generation.worker(worker) {
+                    generation.set(worker, Worker::Ready { since, worn: true });
+                }
+            }),
+            Happened::WorkerExited(number, worker) => {
+                let give_up = self
+                    .generation(number)
+                    .is_some_and(|generation| generation.worker_died(worker, now));
+                if give_up {
+                    self.failed(number, Ending::NeverReady, &mut actions);
                 }
             }
-            Happened::Stop => {
-                if self.phase == Phase::Serving {
-                    let until = now + self.graceful_timeout;
-                    self.phase = Phase::Draining { until };
-                    actions.extend([Action::Drain, Action::WakeAt(until)]);
-                }
-            }
-            Happened::StopNow(signal) => return self.give_up(Ending::Signal(signal)),
-            Happened::Drained => {
-                if let Phase::Draining { until } = self.phase {
-                    self.leave(until.max(now + LEAVE_AT_LEAST), &mut actions);
-                }
-            }
-            Happened::Timer => self.timer(now, &mut actions),
         }
         self.go_on(now, &mut actions);
         actions
     }
 
-    fn timer(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        match self.phase {
-            Phase::Draining { until } if now >= until => {
-                actions.push(Action::CutConnections);
-                self.leave(now + LEAVE_AT_LEAST, actions);
+    fn reload(&mut self, recipe: Recipe) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        if self.is_reloading() {
+            self.again = Some(recipe);
+        } else {
+            self.recipe = recipe;
+            self.add(Role::Coming);
+        }
+    }
+
+    fn scale(&mut self, workers: u32) {
+        self.recipe.workers = workers.clamp(1, self.recipe.slots);
+        let workers = self.recipe.workers;
+        for generation in &mut self.generations {
+            generation.recipe.workers = workers.min(generation.recipe.slots);
+        }
+    }
+
+    fn leave(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Serving {
+            if self.is_reloading() {
+                self.drop_coming(actions);
+                actions.push(Action::ReloadFailed);
             }
-            Phase::Leaving { until } if now >= until => {
-                self.phase = Phase::Over;
-                actions.extend([Action::KillAll, Action::Exit(Ending::Clean)]);
+            self.again = None;
+            self.phase = Phase::Leaving;
+            actions.push(Action::CloseQueues);
+        }
+    }
+
+    fn ready(&mut self, number: u32, worker: u32, now: Instant, actions: &mut Vec<Action>) {
+        let Some(generation) = self.generation(number) else {
+            return;
+        };
+        if !matches!(generation.worker(worker), Worker::Retiring { .. }) {
+            let since = now;
+            generation.set(worker, Worker::Ready { since, worn: false });
+        }
+        generation.ever_ready = true;
+        let (role, is_complete) = (generation.role, generation.is_complete());
+        match role {
+            Role::Coming if is_complete => {
+                self.take_over(number, actions);
+                self.announced = true;
+            }
+            Role::Current if is_complete && !self.announced => {
+                self.announced = true;
+                actions.push(Action::Announce);
             }
             _ => {}
         }
     }
 
-    fn leave(&mut self, until: Instant, actions: &mut Vec<Action>) {
-        self.phase = Phase::Leaving { until };
-        actions.extend([Action::CloseQueue, Action::WakeAt(until)]);
+    /// The generation that comes becomes the current one.
+    fn take_over(&mut self, number: u32, actions: &mut Vec<Action>) {
+        for generation in &mut self.generations {
+            generation.role = if generation.number == number {
+                Role::Current
+            } else {
+                Role::Leaving
+            };
+        }
+        actions.extend([Action::Switch(number), Action::Reloaded]);
+        let leaving = self.generations.len() - 1;
+        for generation in &self.generations[..leaving.saturating_sub(MOST_LEAVING)] {
+            actions.push(Action::Discard(generation.number));
+        }
+        self.next_reload();
     }
 
-    /// Starts what is missing, or ends when nothing is left.
-    fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        match self.phase {
-            // Only files are served.
-            Phase::Serving | Phase::Draining { .. } if self.workers.is_empty() => return,
-            Phase::Serving | Phase::Draining { .. } => {}
-            Phase::Leaving { .. } => {
-                if self.workers.iter().all(|worker| *worker == Worker::Empty) {
-                    self.phase = Phase::Over;
-                    actions.extend([Action::KillAll, Action::Exit(Ending::Clean)]);
-                }
-                return;
+    /// A generation is of no use. For the current one that is the end of the server, unless
+    /// it has served: a worker that cannot import is then only a worker that dies.
+    fn failed(&mut self, number: u32, ending: Ending, actions: &mut Vec<Action>) {
+        let is_serving = self.phase == Phase::Serving;
+        let Some(generation) = self.generation(number) else {
+            return;
+        };
+        match generation.role {
+            Role::Coming => {
+                self.drop_coming(actions);
+                actions.push(Action::ReloadFailed);
+                self.next_reload();
             }
-            Phase::Over => return,
+            Role::Current if !generation.ever_ready && is_serving => {
+                self.phase = Phase::Over;
+                actions.push(Action::GiveUp(ending));
+            }
+            Role::Current | Role::Leaving => {}
         }
+    }
+
+    fn drop_coming(&mut self, actions: &mut Vec<Action>) {
+        for generation in &mut self.generations {
+            if generation.role == Role::Coming {
+                generation.role = Role::Leaving;
+                actions.push(Action::Discard(generation.number));
+            }
+        }
+    }
+
+    fn next_reload(&mut self) {
+        if let Some(recipe) = self.again.take() {
+            self.reload(recipe);
+        }
+    }
+
+    /// Starts what is missing, asks to leave what is too much, forgets what has left.
+    fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        for generation in &mut self.generations {
+            if self.phase == Phase::Serving && generation.role != Role::Leaving {
+                generation.go_on(now, actions);
+            }
+        }
+        let everybody_leaves = self.phase == Phase::Leaving;
+        self.generations.retain(|generation| {
+            let leaves = everybody_leaves || generation.role == Role::Leaving;
+            let is_over = leaves && generation.is_empty();
+            if is_over {
+                actions.push(Action::Forget(generation.number));
+            }
+            !is_over
+        });
+        if self.phase == Phase::Leaving && self.generations.is_empty() {
+            self.phase = Phase::Over;
+            actions.push(Action::Gone);
+        }
+    }
+
+    fn add(&mut self, role: Role) {
+        self.generations.push(Generation {
+            number: self.next,
+            role,
+            template: Template::Absent,
+            recipe: self.recipe,
+            workers: vec![Worker::Empty; self.recipe.slots.max(self.recipe.workers) as usize],
+            quick_deaths: 0,
+            ever_ready: false,
+            no_fork_before: None,
+        });
+        self.next += 1;
+    }
+
+    fn in_role(&self, role: Role) -> Option<&Generation> {
+        let mut all = self.generations.iter();
+        all.find(|generation| generation.role == role)
+    }
+
+    fn generation(&mut self, number: u32) -> Option<&mut Generation> {
+        let mut all = self.generations.iter_mut();
+        all.find(|generation| generation.number == number)
+    }
+
+    fn with(&mut self, number: u32, change: impl FnOnce(&mut Generation)) {
+        if let Some(generation) = self.generation(number) {
+            change(generation);
+        }
+    }
+}
+
+impl Generation {
+    fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.retire_surplus(now, actions);
         if let Some(time) = self.no_fork_before.filter(|time| *time > now) {
             actions.push(Action::WakeAt(time));
             return;
@@ -260,54 +450,73 @@ impl Plan {
         match self.template {
             Template::Absent => {
                 self.template = Template::Starting;
-                actions.push(Action::StartTemplate(self.preload));
+                actions.push(Action::StartTemplate(self.number, self.recipe.preload));
             }
             Template::Starting => {}
-            Template::Loaded => {
-                for (number, worker) in self.workers.iter_mut().enumerate() {
-                    if *worker == Worker::Empty {
-                        *worker = Worker::Forking;
-                        actions.push(Action::Fork(number as u32));
-                    }
-                }
+            Template::Loaded => self.fork_missing(now, actions),
+        }
+    }
+
+    fn fork_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let live = self.count(|worker| !matches!(worker, Worker::Empty | Worker::Retiring { .. }));
+        let mut missing = self.recipe.workers.saturating_sub(live);
+        if live == self.recipe.workers && self.count(is_worn) > 0 {
+            // Its successor comes first, but only one at a time.
+            match self.wait_for_the_retiring(now) {
+                Some(until) => actions.push(Action::WakeAt(until)),
+                None => missing = 1,
+            }
+        }
+        for (number, worker) in self.workers.iter_mut().enumerate() {
+            if missing > 0 && *worker == Worker::Empty {
+                *worker = Worker::Forking;
+                missing -= 1;
+                actions.push(Action::Fork(self.number, number as u32));
             }
         }
     }
 
-    /// `true`: give up.
+    /// Until when nobody else may be replaced.
+    fn wait_for_the_retiring(&self, now: Instant) -> Option<Instant> {
+        let mut until = self.workers.iter().filter_map(|worker| match worker {
+            Worker::Retiring { since } => Some(*since + RETIRING_ALONE),
+            _ => None,
+        });
+        until.find(|until| *until > now)
+    }
+
+    /// Asks workers to leave if more are ready than are wanted: first those that are worn.
+    fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while self.count(is_ready) > self.recipe.workers {
+            let worn = self.workers.iter().position(|worker| is_worn(*worker));
+            let last = self.workers.iter().rposition(|worker| is_ready(*worker));
+            let Some(worker) = worn.or(last) else { return };
+            self.workers[worker] = Worker::Retiring { since: now };
+            actions.push(Action::Retire(self.number, worker as u32));
+        }
+    }
+
+    /// `true`: none of them ever was ready, and it has been tried often enough.
     fn worker_died(&mut self, worker: u32, now: Instant) -> bool {
-        let was = self
-            .workers
-            .get(worker as usize)
-            .copied()
-            .unwrap_or(Worker::Empty);
+        let was = self.worker(worker);
         self.set(worker, Worker::Empty);
         match was {
-            Worker::Empty => false,
-            Worker::Ready { since } if now.duration_since(since) >= LONG_LIFE => {
+            Worker::Empty | Worker::Retiring { .. } => false,
+            Worker::Ready { since, .. } if now.duration_since(since) >= LONG_LIFE => {
                 self.quick_deaths = 0;
                 false
             }
-            _ => {
-                self.died_quickly(now);
-                !self.ever_ready
-                    && self.phase == Phase::Serving
-                    && self.quick_deaths >= BOOT_ATTEMPTS
-            }
+            _ => self.died_quickly(now),
         }
     }
 
-    /// `true`: give up.
-    fn template_died(&mut self, now: Instant) -> bool {
-        self.died_quickly(now);
-        !self.ever_ready && self.phase == Phase::Serving && self.quick_deaths >= BOOT_ATTEMPTS
-    }
-
-    fn died_quickly(&mut self, now: Instant) {
+    fn died_quickly(&mut self, now: Instant) -> bool {
         self.quick_deaths += 1;
         if self.quick_deaths > FREE_DEATHS {
             self.pause(now);
         }
+        let give_up = !self.ever_ready || self.role == Role::Coming;
+        give_up && self.quick_deaths >= BOOT_ATTEMPTS
     }
 
     fn pause(&mut self, now: Instant) {
@@ -325,16 +534,21 @@ impl Plan {
         }
     }
 
-    fn give_up(&mut self, ending: Ending) -> Vec<Action> {
-        if self.phase == Phase::Over {
-            return Vec::new();
-        }
-        // A server that has served does not end because new code cannot be imported.
-        if ending == Ending::ImportFailed && self.ever_ready {
-            return Vec::new();
-        }
-        self.phase = Phase::Over;
-        vec![Action::KillAll, Action::Exit(ending)]
+    fn is_complete(&self) -> bool {
+        self.count(is_ready) >= self.recipe.workers
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count(|worker| worker != Worker::Empty) == 0
+    }
+
+    fn count(&self, which: impl Fn(Worker) -> bool) -> u32 {
+        self.workers.iter().filter(|worker| which(**worker)).count() as u32
+    }
+
+    fn worker(&self, worker: u32) -> Worker {
+        let slot = self.workers.get(worker as usize);
+        slot.copied().unwrap_or(Worker::Empty)
     }
 
     fn set(&mut self, worker: u32, state: Worker) {
@@ -342,225 +556,15 @@ impl Plan {
             *slot = state;
         }
     }
+}
 
-    fn advance(&mut self, worker: u32, from: Worker, to: Worker) {
-        if self.workers.get(worker as usize) == Some(&from) {
-            self.set(worker, to);
-        }
-    }
+fn is_ready(worker: Worker) -> bool {
+    matches!(worker, Worker::Ready { .. })
+}
+
+fn is_worn(worker: Worker) -> bool {
+    matches!(worker, Worker::Ready { worn: true, .. })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRACE: Duration = Duration::from_secs(30);
-
-    struct Story {
-        plan: Plan,
-        start: Instant,
-    }
-
-    impl Story {
-        fn new(workers: u32) -> Self {
-            Self {
-                plan: Plan::new(workers, Preload::Auto, GRACE),
-                start: Instant::now(),
-            }
-        }
-
-        fn at(&self, ms: u64) -> Instant {
-            self.start + Duration::from_millis(ms)
-        }
-
-        #[track_caller]
-        fn check(&mut self, ms: u64, happened: Happened, expected: &[Action]) {
-            let now = self.at(ms);
-            assert_eq!(self.plan.decide(happened, now), expected);
-        }
-
-        fn serving(workers: u32) -> Self {
-            let mut story = Self::new(workers);
-            let now = story.start;
-            story.plan.decide(Happened::Start, now);
-            story.plan.decide(Happened::TemplateLoaded, now);
-            for worker in 0..workers {
-                story.plan.decide(Happened::Forked(worker), now);
-                story.plan.decide(Happened::WorkerReady(worker), now);
-            }
-            story
-        }
-    }
-
-    #[test]
-    fn a_start_goes_from_template_to_workers_to_the_announcement() {
-        let mut story = Story::new(2);
-        story.check(0, Happened::Start, &[Action::StartTemplate(Preload::Auto)]);
-        story.check(
-            1,
-            Happened::TemplateLoaded,
-            &[Action::Fork(0), Action::Fork(1)],
-        );
-        story.check(2, Happened::Forked(0), &[]);
-        story.check(2, Happened::Forked(1), &[]);
-        story.check(3, Happened::WorkerReady(1), &[]);
-        story.check(4, Happened::WorkerReady(0), &[Action::Announce]);
-    }
-
-    #[test]
-    fn a_server_of_files_alone_starts_no_python() {
-        let mut story = Story::new(0);
-        story.check(0, Happened::Start, &[Action::Announce]);
-        let until = story.at(30_001);
-        story.check(1, Happened::Stop, &[Action::Drain, Action::WakeAt(until)]);
-        let drained = story.plan.decide(Happened::Drained, story.at(2));
-        assert_eq!(drained.last(), Some(&Action::Exit(Ending::Clean)));
-    }
-
-    #[test]
-    fn an_unsafe_template_is_followed_by_one_that_does_not_import() {
-        let mut story = Story::new(1);
-        story.check(0, Happened::Start, &[Action::StartTemplate(Preload::Auto)]);
-        story.check(
-            1,
-            Happened::TemplateUnsafe,
-            &[Action::StartTemplate(Preload::No)],
-        );
-        story.check(2, Happened::TemplateLoaded, &[Action::Fork(0)]);
-    }
-
-    #[test]
-    fn a_dead_worker_is_replaced_at_once() {
-        let mut story = Story::serving(2);
-        for second in 2..20 {
-            story.check(second * 1000, Happened::WorkerExited(1), &[Action::Fork(1)]);
-            story.check(second * 1000, Happened::Forked(1), &[]);
-            story.check(second * 1000, Happened::WorkerReady(1), &[]);
-            story.check(second * 1000 + 1, Happened::Timer, &[]);
-        }
-    }
-
-    #[test]
-    fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
-        let mut story = Story::serving(1);
-        for _ in 0..3 {
-            story.check(10, Happened::WorkerExited(0), &[Action::Fork(0)]);
-        }
-        let until = story.at(10 + 100);
-        story.check(10, Happened::WorkerExited(0), &[Action::WakeAt(until)]);
-        story.check(110, Happened::Timer, &[Action::Fork(0)]);
-        let until = story.at(110 + 200);
-        story.check(110, Happened::WorkerExited(0), &[Action::WakeAt(until)]);
-        story.check(310, Happened::Timer, &[Action::Fork(0)]);
-        story.check(320, Happened::WorkerReady(0), &[]);
-        story.check(2000, Happened::WorkerExited(0), &[Action::Fork(0)]);
-    }
-
-    #[test]
-    fn a_server_whose_workers_never_get_ready_gives_up() {
-        let mut story = Story::new(1);
-        story.check(0, Happened::Start, &[Action::StartTemplate(Preload::Auto)]);
-        story.check(0, Happened::TemplateLoaded, &[Action::Fork(0)]);
-        story.check(1, Happened::WorkerExited(0), &[Action::Fork(0)]);
-        story.check(2, Happened::WorkerExited(0), &[Action::Fork(0)]);
-        story.check(
-            3,
-            Happened::WorkerExited(0),
-            &[Action::KillAll, Action::Exit(Ending::NeverReady)],
-        );
-        story.check(4, Happened::WorkerExited(0), &[]);
-    }
-
-    #[test]
-    fn an_import_error_ends_a_server_that_never_served() {
-        let mut story = Story::new(1);
-        story.check(0, Happened::Start, &[Action::StartTemplate(Preload::Auto)]);
-        story.check(
-            1,
-            Happened::ImportFailed,
-            &[Action::KillAll, Action::Exit(Ending::ImportFailed)],
-        );
-    }
-
-    #[test]
-    fn a_template_that_dies_is_replaced_while_its_workers_go_on() {
-        let mut story = Story::serving(2);
-        story.check(
-            5,
-            Happened::TemplateExited,
-            &[Action::StartTemplate(Preload::Auto)],
-        );
-        story.check(6, Happened::WorkerExited(0), &[]);
-        story.check(7, Happened::TemplateLoaded, &[Action::Fork(0)]);
-    }
-
-    #[test]
-    fn forks_asked_of_a_dead_template_are_asked_of_the_next() {
-        let mut story = Story::serving(1);
-        story.check(2000, Happened::WorkerExited(0), &[Action::Fork(0)]);
-        story.check(
-            2001,
-            Happened::TemplateExited,
-            &[Action::StartTemplate(Preload::Auto)],
-        );
-        story.check(2002, Happened::TemplateLoaded, &[Action::Fork(0)]);
-    }
-
-    #[test]
-    fn a_stop_drains_lets_the_workers_leave_and_ends() {
-        let mut story = Story::serving(2);
-        let (until, later) = (story.at(30_000), story.at(30_000));
-        story.check(0, Happened::Stop, &[Action::Drain, Action::WakeAt(until)]);
-        story.check(1, Happened::Stop, &[]);
-        story.check(
-            500,
-            Happened::Drained,
-            &[Action::CloseQueue, Action::WakeAt(later)],
-        );
-        story.check(510, Happened::WorkerExited(0), &[]);
-        story.check(
-            511,
-            Happened::WorkerExited(1),
-            &[Action::KillAll, Action::Exit(Ending::Clean)],
-        );
-    }
-
-    #[test]
-    fn a_worker_that_dies_while_draining_is_replaced_for_those_who_still_wait() {
-        let mut story = Story::serving(1);
-        story.plan.decide(Happened::Stop, story.start);
-        story.check(2000, Happened::WorkerExited(0), &[Action::Fork(0)]);
-    }
-
-    #[test]
-    fn a_stop_that_takes_too_long_is_cut() {
-        let mut story = Story::serving(1);
-        story.plan.decide(Happened::Stop, story.start);
-        let until = story.at(31_000);
-        story.check(
-            30_000,
-            Happened::Timer,
-            &[
-                Action::CutConnections,
-                Action::CloseQueue,
-                Action::WakeAt(until),
-            ],
-        );
-        story.check(
-            31_000,
-            Happened::Timer,
-            &[Action::KillAll, Action::Exit(Ending::Clean)],
-        );
-    }
-
-    #[test]
-    fn a_second_signal_ends_at_once() {
-        let mut story = Story::serving(1);
-        story.plan.decide(Happened::Stop, story.start);
-        story.check(
-            1,
-            Happened::StopNow(15),
-            &[Action::KillAll, Action::Exit(Ending::Signal(15))],
-        );
-    }
-}
+mod tests;

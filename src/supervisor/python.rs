@@ -4,32 +4,43 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use pyserve_wire::control::{Boot, Preload};
+use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
-use super::app_log;
+use super::plan::Recipe;
 use super::startup::Facts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
-use crate::config::{AppTarget, Config, Interpreter};
-use crate::front::upstream::workers::{Event, Limits, Pool};
+use crate::config::{AppSettings, AppTarget};
+use crate::front::upstream::workers::{Generation, Pool, Size};
 use crate::os::{child, sockets};
+
+/// There is room for this many workers to be added by hand, however few there are at first.
+const ROOM: u32 = 16;
+
+/// What the plan has to know of the settings.
+pub fn recipe(settings: &AppSettings) -> Recipe {
+    let workers = settings.workers.count;
+    // As many again for successors that come before the others leave.
+    let slots = 2 * workers.max(ROOM);
+    Recipe {
+        workers,
+        slots: slots
+            .min(MAX_THREADS as u32 / settings.threads.max(1))
+            .max(workers),
+        preload: settings.preload,
+    }
+}
 
 /// The Python side of one generation.
 pub struct Python {
-    /// Its queue.
-    pub pool: Pool,
-    /// The interpreter that it runs in.
-    pub interpreter: Interpreter,
-    files: HostFiles,
-    /// Our end of its log.
-    pub log: Arc<AsyncFd<OwnedFd>>,
-    log_sender: OwnedFd,
+    /// Its queue and its scoreboard.
+    pub generation: Generation,
+    /// How it is run.
+    pub settings: Arc<AppSettings>,
     /// The process that forks, while there is one.
     pub template: Option<Template>,
     /// Workers by process id: their number, and the process group they belong to.
@@ -39,81 +50,67 @@ pub struct Python {
 }
 
 impl Python {
-    /// Makes queue, scoreboard and log; no process yet.
+    /// Makes queue and scoreboard of generation `number`; no process yet.
     ///
     /// # Errors
     /// What the kernel says about sockets and memory.
-    pub fn new(
-        config: &Config,
-        interpreter: Interpreter,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> io::Result<Self> {
-        let limits = Limits {
-            workers: config.workers.count,
-            threads: config.threads,
-            queue: config.queue_limit,
-            queue_timeout: config.queue_timeout,
+    pub fn new(number: u32, settings: &Arc<AppSettings>, pool: &Pool) -> io::Result<Self> {
+        let size = Size {
+            slots: recipe(settings).slots,
+            threads: settings.threads,
         };
-        let channel_readers = TaskTracker::new();
-        let pool = Pool::new(limits, channel_readers.clone(), events)?;
-        let (log, log_sender) = app_log::pair()?;
-        let log = Arc::new(log);
-        let (followed, known) = (Arc::clone(&log), pool.clone());
-        // Ends with the runtime; what comes last is drained by `Supervisor::end`.
-        channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
         let facts = Facts {
-            found: interpreter.origin.clone(),
+            found: settings.interpreter.origin.clone(),
             ..Facts::default()
         };
         Ok(Self {
-            pool,
-            interpreter,
-            files: HostFiles::create(&config.temp_dir)?,
-            log,
-            log_sender,
+            generation: pool.generation(number, size)?,
+            settings: Arc::clone(settings),
             template: None,
             workers: HashMap::new(),
             facts,
         })
     }
 
-    /// Starts a template; the one before, if any, leaves.
+    /// Starts a template that logs to `log`; the one before, if any, leaves.
     ///
     /// # Errors
     /// What the kernel says about executing the interpreter.
-    pub fn start_template(&mut self, config: &Config, preload: Preload) -> io::Result<()> {
-        let Some(app) = &config.app else {
-            return Err(io::Error::other("there is no application"));
-        };
+    pub fn start_template(
+        &mut self,
+        preload: Preload,
+        files: &HostFiles,
+        log: BorrowedFd<'_>,
+    ) -> io::Result<()> {
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let (target, app_is_file) = match &app.target {
+        let settings = &self.settings;
+        let (target, app_is_file) = match &settings.app.target {
             AppTarget::Module(name) => (name.clone(), false),
             AppTarget::File(path) => (text(path), true),
         };
         let boot = Boot {
             app: target,
             app_is_file,
-            callable: app.callable.clone().unwrap_or_default(),
-            factory: app.factory,
-            chdir: text(&config.chdir),
-            pythonpath: config.pythonpath.iter().map(|dir| text(dir)).collect(),
-            threads: config.threads,
-            workers: config.workers.count,
+            callable: settings.app.callable.clone().unwrap_or_default(),
+            factory: settings.app.factory,
+            chdir: text(&settings.chdir),
+            pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
+            threads: settings.threads,
+            workers: settings.workers.count,
             preload,
-            dev: config.dev,
-            find_static: config.django_static,
-            find_media: config.django_media,
+            dev: settings.dev,
+            find_static: settings.django_static,
+            find_media: settings.django_media,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let [queue, board] = self.pool.descriptors();
-        let descriptors = [queue, board, self.log_sender.as_fd()];
+        let [queue, board] = self.generation.descriptors();
         self.facts.interpreter = None;
         // The one before, if any, sees its socket close.
         self.template = Some(Template::start(
-            &self.interpreter.path,
-            &self.files,
+            &settings.interpreter.path,
+            files,
             boot,
-            &descriptors,
+            &[queue, board, log],
         )?);
         Ok(())
     }
@@ -124,13 +121,21 @@ impl Python {
     /// What the kernel says; a template that has gone is `BrokenPipe`.
     pub fn fork(&self, worker: u32) -> io::Result<()> {
         let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-        let pairs = (0..self.pool.threads()).map(|_| sockets::pair(SocketType::STREAM));
+        let pairs = (0..self.generation.threads()).map(|_| sockets::pair(SocketType::STREAM));
         let (ours, mut theirs): (Vec<_>, Vec<_>) =
             pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let (orders, obeyed) = sockets::pair(SocketType::SEQPACKET)?;
         theirs.push(obeyed);
-        self.pool.attach(worker, ours, orders)?;
+        self.generation.attach(worker, ours, orders)?;
         template.fork(worker, &theirs)
+    }
+
+    /// The process of a worker.
+    pub fn pid(&self, worker: u32) -> Option<u32> {
+        let mut workers = self.workers.iter();
+        workers
+            .find(|(_, (number, _))| *number == worker)
+            .map(|(pid, _)| *pid)
     }
 
     /// Whether a template that ended with this status never got as far as running our host.
@@ -145,8 +150,8 @@ impl Python {
         }
         format!(
             "pyserve: {} (from {}) ended with {} before it ran anything: is it a CPython? (choose another with --python or --venv)",
-            self.interpreter.path.display(),
-            self.interpreter.origin,
+            self.settings.interpreter.path.display(),
+            self.settings.interpreter.origin,
             child::describe_status(status)
         )
     }

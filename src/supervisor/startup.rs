@@ -2,11 +2,12 @@
 //! it is ready. On a pretty log it is plain text on stderr; on a JSON log, records.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
-use crate::config::{Config, ListenAddress, LogFormat};
+use crate::config::{AppSettings, Config, ListenAddress, LogFormat};
 
 /// Files counted in a static location before we say "more than".
 const COUNT_LIMIT: usize = 100_000;
@@ -38,18 +39,18 @@ pub fn listening(format: LogFormat, address: &ListenAddress) {
 }
 
 /// Says that every worker serves. May read directories: not for the front's threads.
-pub fn ready(config: &Config, facts: &Facts, took: Duration) {
+pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration) {
     let took = format!("{:.2} s", took.as_secs_f64());
     match config.log_format {
         LogFormat::Pretty => {
             let mut block = String::new();
-            for (name, value) in lines(config, facts) {
+            for (name, value) in lines(config, apps) {
                 block.push_str(&format!("  {name:<9} {value}\n"));
             }
             eprintln!("{block}ready in {took}");
         }
         LogFormat::Json => {
-            let facts: Vec<_> = lines(config, facts)
+            let facts: Vec<_> = lines(config, apps)
                 .into_iter()
                 .map(|(name, value)| format!("{name}: {value}"))
                 .collect();
@@ -62,50 +63,14 @@ pub fn ready(config: &Config, facts: &Facts, took: Duration) {
     }
 }
 
-fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
-    let mut lines = Vec::new();
-    if let Some(app) = &config.app {
-        let loaded = facts.loaded.clone().unwrap_or_default();
-        let framework = match &*loaded.framework {
-            "" => String::new(),
-            framework => format!(" ({framework})"),
-        };
-        let found = app
-            .found
-            .as_ref()
-            .map(|found| format!(", found: {found}"))
-            .unwrap_or_default();
-        lines.push(("app", format!("{}{framework}{found}", loaded.app)));
-        lines.push(("chdir", config.chdir.display().to_string()));
-    }
-    if let Some(python) = &facts.interpreter {
-        let venv = if python.is_venv {
-            format!(", virtual environment {}", python.prefix)
-        } else {
-            String::new()
-        };
-        let found = &facts.found;
-        lines.push((
-            "python",
-            format!(
-                "{} {}{venv} (from {found})",
-                python.version, python.executable
-            ),
-        ));
-        let (count, threads) = (config.workers.count, config.threads);
-        lines.push((
-            "workers",
-            format!(
-                "{count} × {threads} {} ({})",
-                plural("thread", threads),
-                config.workers.reason
-            ),
-        ));
-        lines.push(("preload", preload(config, facts)));
-    }
-    let found: Vec<_> = facts
-        .loaded
+fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> = apps
         .iter()
+        .flat_map(|(settings, facts)| app_lines(settings, facts))
+        .collect();
+    let found: Vec<_> = apps
+        .iter()
+        .flat_map(|(_, facts)| &facts.loaded)
         .flat_map(|loaded| &loaded.files)
         .collect();
     for files in &found {
@@ -136,9 +101,52 @@ fn lines(config: &Config, facts: &Facts) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn preload(config: &Config, facts: &Facts) -> String {
+fn app_lines(settings: &AppSettings, facts: &Facts) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let app = &settings.app;
+    let loaded = facts.loaded.clone().unwrap_or_default();
+    let framework = match &*loaded.framework {
+        "" => String::new(),
+        framework => format!(" ({framework})"),
+    };
+    let found = app
+        .found
+        .as_ref()
+        .map(|found| format!(", found: {found}"))
+        .unwrap_or_default();
+    lines.push(("app", format!("{}{framework}{found}", loaded.app)));
+    lines.push(("chdir", settings.chdir.display().to_string()));
+    if let Some(python) = &facts.interpreter {
+        let venv = if python.is_venv {
+            format!(", virtual environment {}", python.prefix)
+        } else {
+            String::new()
+        };
+        let found = &facts.found;
+        lines.push((
+            "python",
+            format!(
+                "{} {}{venv} (from {found})",
+                python.version, python.executable
+            ),
+        ));
+        let (count, threads) = (settings.workers.count, settings.threads);
+        lines.push((
+            "workers",
+            format!(
+                "{count} × {threads} {} ({})",
+                plural("thread", threads),
+                settings.workers.reason
+            ),
+        ));
+        lines.push(("preload", preload(settings, facts)));
+    }
+    lines
+}
+
+fn preload(settings: &AppSettings, facts: &Facts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
-    match config.preload {
+    match settings.preload {
         Preload::No => format!("no: each worker imports for itself ({took} ms)"),
         _ if !facts.unsafe_to_fork.is_empty() => format!(
             "no: each worker imports for itself ({took} ms), because importing left {}",

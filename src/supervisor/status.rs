@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyserve_wire::scoreboard::Activity;
 
 use super::Supervisor;
-use super::python::Python;
+use super::app::App;
 use crate::front::request::context::{Identity, Target};
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
@@ -19,11 +19,7 @@ use crate::os::process;
 impl Supervisor {
     /// How everything is. Reads a line of `/proc` for each process.
     pub(super) fn status(&self) -> Status {
-        let applications: Vec<_> = self
-            .python
-            .iter()
-            .map(|python| self.application(python))
-            .collect();
+        let applications: Vec<_> = self.apps.iter().map(application).collect();
         let pid = std::process::id();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -49,11 +45,12 @@ impl Supervisor {
         if self.front.stop.drain.is_cancelled() {
             return Err("stopping".to_owned());
         }
-        let why = self
-            .python
-            .as_ref()
-            .and_then(|python| python.pool.unready());
-        why.map_or(Ok(()), |why| Err(format!("{}: {why}", self.name())))
+        for app in &self.apps {
+            if let Some(why) = app.pool.unready() {
+                return Err(format!("{}: {why}", app.name()));
+            }
+        }
+        Ok(())
     }
 
     fn state(&self, applications: &[Application]) -> State {
@@ -69,44 +66,32 @@ impl Supervisor {
             State::Starting
         }
     }
+}
 
-    /// As the settings name it, below the chdir.
-    fn name(&self) -> String {
-        let app = self.config.app.as_ref();
-        let name = app.map(ToString::to_string).unwrap_or_default();
-        let chdir = format!("{}/", self.config.chdir.display());
-        name.strip_prefix(&chdir)
-            .map_or(name.clone(), str::to_owned)
-    }
-
-    fn application(&self, python: &Python) -> Application {
-        let snapshot = python.pool.snapshot();
-        let now = process::monotonic_ns();
-        let pid_of = |number: u32| {
-            let mut workers = python.workers.iter();
-            let found = workers.find(|(_, (worker, _))| *worker == number);
-            found.map_or(0, |(pid, _)| *pid)
-        };
-        let workers = snapshot.workers.into_iter();
-        Application {
-            name: self.name(),
-            generation: 1,
-            template: python.template.as_ref().map(|template| Process {
-                pid: template.pid,
-                memory: process::resident_memory(template.pid).unwrap_or_default(),
-            }),
-            queue: Queue {
-                handed_out: snapshot.handed_out,
-                waiting: snapshot.waiting,
-                limit: snapshot.limit,
-            },
-            workers: workers
-                .map(|worker| {
-                    let pid = pid_of(worker.number);
-                    worker_status(worker, pid, now)
-                })
-                .collect(),
-        }
+fn application(app: &App) -> Application {
+    let snapshot = app.pool.snapshot();
+    let now = process::monotonic_ns();
+    let (generation, template) = app.serving();
+    Application {
+        name: app.name(),
+        generation: u64::from(generation) + 1,
+        template: template.map(|pid| Process {
+            pid,
+            memory: process::resident_memory(pid).unwrap_or_default(),
+        }),
+        queue: Queue {
+            handed_out: snapshot.handed_out,
+            waiting: snapshot.waiting,
+            limit: snapshot.limit,
+        },
+        workers: snapshot
+            .workers
+            .into_iter()
+            .map(|worker| {
+                let pid = app.pid(worker.generation, worker.number);
+                worker_status(worker, pid.unwrap_or_default(), now)
+            })
+            .collect(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The template as a process: starting it, and the control socket to it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::task::{Context, Poll, ready};
 
 use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
@@ -104,10 +106,17 @@ impl Template {
 
     /// The next message; `None` when the template has closed its end.
     pub async fn receive(&self) -> Option<FromTemplate> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// The next message, if it is there. Only one task may wait for it.
+    pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Option<FromTemplate>> {
         loop {
-            let mut readable = self.control.readable().await.ok()?;
+            let Ok(mut readable) = ready!(self.control.poll_read_ready(context)) else {
+                return Poll::Ready(None);
+            };
             if let Ok(received) = readable.try_io(|_| self.try_receive()) {
-                return received.ok().flatten();
+                return Poll::Ready(received.ok().flatten());
             }
         }
     }

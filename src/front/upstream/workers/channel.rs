@@ -19,7 +19,8 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Shared};
+use super::Event;
+use super::generation::Crew;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::os::sockets;
@@ -32,7 +33,7 @@ const KEEP: usize = 32 << 10;
 
 /// One channel, and what is known about the reply that runs over it.
 pub(super) struct Channel {
-    shared: Arc<Shared>,
+    shared: Arc<Crew>,
     worker: u32,
     thread: usize,
     socket: UnixStream,
@@ -95,7 +96,7 @@ enum Reply {
 
 impl Channel {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<Crew>,
         worker: u32,
         thread: usize,
         channel: OwnedFd,
@@ -138,7 +139,7 @@ impl Channel {
                 break;
             }
         }
-        self.finish();
+        self.finish(exited.is_cancelled());
     }
 
     async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
@@ -315,11 +316,11 @@ impl Channel {
     }
 
     /// The thread has gone: what it worked on is lost.
-    fn finish(&mut self) {
+    fn finish(&mut self, exited: bool) {
         if let Reply::Streaming { feed, .. } = &self.reply {
             feed.end(Err("the worker died"), Duration::ZERO);
         }
-        self.shared.thread_gone(self.worker, self.thread);
+        self.shared.thread_gone(self.worker, self.thread, exited);
     }
 }
 

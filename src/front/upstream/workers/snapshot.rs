@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pyserve_wire::scoreboard::Activity;
 
-use super::Pool;
+use super::generation::{Crew, Worker};
+use super::table::Table;
+use super::{Pool, State};
 use crate::front::request::context::Identity;
 
 /// A pool at one moment.
@@ -23,10 +25,14 @@ pub struct Snapshot {
 /// A worker at one moment.
 #[derive(Debug, Clone)]
 pub struct WorkerSnapshot {
-    /// Its number.
+    /// Its generation.
+    pub generation: u32,
+    /// Its number in that.
     pub number: u32,
-    /// Whether it serves.
+    /// Whether it has been ready to serve.
     pub ready: bool,
+    /// Whether it takes no more requests.
+    pub retiring: bool,
     /// Requests that its threads have finished.
     pub served: u64,
     /// Its threads, in order.
@@ -45,48 +51,29 @@ pub struct ThreadSnapshot {
 }
 
 impl Pool {
-    /// What everybody does now.
+    /// What everybody does now, in all generations.
     pub fn snapshot(&self) -> Snapshot {
-        let board = self.0.scoreboard();
-        let mut state = self.0.lock();
-        let mut workers: Vec<_> = state
-            .workers
+        let mut guard = self.0.lock();
+        let State {
+            limits,
+            table,
+            rosters,
+        } = &mut *guard;
+        let workers = rosters
             .iter()
-            .map(|(number, worker)| (*number, worker.ready))
-            .collect();
-        workers.sort_unstable();
-        let mut threads = |worker| {
-            let first = self.first_thread(worker);
-            let lines = (first..first + self.0.limits.threads as usize).map(|at| board.line(at));
-            let mut served = 0;
-            let threads = lines.map(|line| {
-                served += line.served;
-                let is_inside = matches!(line.activity, Activity::Busy | Activity::Closing);
-                ThreadSnapshot {
-                    activity: line.activity,
-                    since_ns: line.since_ns,
-                    request: is_inside.then(|| state.table.identity(line.seq)).flatten(),
-                }
-            });
-            let threads = threads.collect();
-            (threads, served)
-        };
-        let workers = workers
-            .into_iter()
-            .map(|(number, ready)| {
-                let (threads, served) = threads(number);
-                WorkerSnapshot {
-                    number,
-                    ready,
-                    served,
-                    threads,
-                }
+            .flat_map(|roster| {
+                let mut workers: Vec<_> = roster.workers.iter().collect();
+                workers.sort_unstable_by_key(|(number, _)| **number);
+                workers
+                    .into_iter()
+                    .map(|(number, worker)| (&*roster.crew, *number, worker))
             })
+            .map(|(crew, number, worker)| snapshot(crew, number, worker, table))
             .collect();
         Snapshot {
-            handed_out: state.table.handed_out(),
-            waiting: state.table.waiting(),
-            limit: self.0.limits.queue,
+            handed_out: table.handed_out(),
+            waiting: table.waiting(),
+            limit: limits.queue,
             workers,
         }
     }
@@ -94,9 +81,41 @@ impl Pool {
     /// Why new requests would not be served: no worker is ready, or the queue is full.
     pub fn unready(&self) -> Option<&'static str> {
         let state = self.0.lock();
-        if !state.workers.values().any(|worker| worker.ready) {
+        let mut workers = state
+            .rosters
+            .iter()
+            .filter(|roster| state.table.is_current(roster.crew.number))
+            .flat_map(|roster| roster.workers.values());
+        if !workers.any(|worker| worker.ready) {
             return Some("no worker is ready");
         }
-        (state.table.waiting() >= self.0.limits.queue).then_some("the queue is full")
+        (state.table.waiting() >= state.limits.queue).then_some("the queue is full")
+    }
+}
+
+fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> WorkerSnapshot {
+    let board = crew.scoreboard();
+    let count = crew.size.threads as usize;
+    let first = number as usize * count;
+    let mut served = 0;
+    let threads = (first..first + count)
+        .map(|at| {
+            let line = board.line(at);
+            served += line.served;
+            let is_inside = matches!(line.activity, Activity::Busy | Activity::Closing);
+            ThreadSnapshot {
+                activity: line.activity,
+                since_ns: line.since_ns,
+                request: is_inside.then(|| table.identity(line.seq)).flatten(),
+            }
+        })
+        .collect();
+    WorkerSnapshot {
+        generation: crew.number,
+        number,
+        ready: worker.ready,
+        retiring: worker.retiring,
+        served,
+        threads,
     }
 }

@@ -1,0 +1,402 @@
+//! One application: its plan, its generations of Python, and the pool above them.
+//!
+//! Feeds the plan with what happens and carries out what it says; what concerns the whole
+//! server comes out as [`News`].
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use pyserve_wire::control::{FoundFiles, FromTemplate, Preload};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::app_log;
+use super::plan::{Action, Ending, Happened, Plan};
+use super::python::{self, Python};
+use super::startup::Facts;
+use super::template::{HostFiles, Template};
+use crate::config::AppSettings;
+use crate::front::upstream::workers::{Event, Limits, Pool, Report};
+use crate::observe::status::remember_error;
+use crate::os::child;
+
+/// What the rest of the server has to know.
+#[derive(Debug)]
+pub enum News {
+    /// Every worker serves for the first time.
+    Announce,
+    /// The application wants these files served from now on.
+    Files(Vec<FoundFiles>),
+    /// Call [`App::happened`] with [`Happened::Timer`] at this time.
+    WakeAt(Instant),
+    /// The server cannot be of use.
+    GiveUp(Ending),
+    /// All workers have left.
+    Gone,
+}
+
+/// One application.
+pub struct App {
+    /// How it is run from the next generation on.
+    settings: Arc<AppSettings>,
+    plan: Plan,
+    /// Where its requests go.
+    pub pool: Pool,
+    files: HostFiles,
+    log: Arc<AsyncFd<OwnedFd>>,
+    log_sender: OwnedFd,
+    generations: BTreeMap<u32, Python>,
+    /// What Python said last about not being able to run it.
+    pub last_words: String,
+    /// Whether all of its workers have left, as they were told.
+    pub is_gone: bool,
+    news: Vec<News>,
+}
+
+impl App {
+    /// Application number `index`; no process yet.
+    ///
+    /// # Errors
+    /// What the kernel says about files and sockets.
+    pub fn new(
+        index: usize,
+        settings: AppSettings,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> io::Result<Self> {
+        let limits = Limits {
+            queue: settings.queue_limit,
+            queue_timeout: settings.queue_timeout,
+        };
+        let channel_readers = TaskTracker::new();
+        let pool = Pool::new(index, limits, channel_readers.clone(), reports);
+        let (log, log_sender) = app_log::pair()?;
+        let log = Arc::new(log);
+        let (followed, known) = (Arc::clone(&log), pool.clone());
+        // Ends with the runtime; what comes last is drained by `App::end`.
+        channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
+        let settings = Arc::new(settings);
+        let first = Python::new(0, &settings, &pool)?;
+        Ok(Self {
+            plan: Plan::new(python::recipe(&settings)),
+            files: HostFiles::create(&settings.temp_dir)?,
+            settings,
+            pool,
+            log,
+            log_sender,
+            generations: BTreeMap::from([(0, first)]),
+            last_words: String::new(),
+            is_gone: false,
+            news: Vec::new(),
+        })
+    }
+
+    /// What is to be told since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The settings and facts of what serves, for the start-up block.
+    pub fn facts(&self) -> (Arc<AppSettings>, Facts) {
+        let current = self.current();
+        let settings = current.map_or(&self.settings, |current| &current.settings);
+        let facts = current.map(|current| current.facts.clone());
+        (Arc::clone(settings), facts.unwrap_or_default())
+    }
+
+    /// The next message of any of its templates, with the number of the generation.
+    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<(u32, Option<FromTemplate>)> {
+        for (number, python) in &self.generations {
+            if let Some(template) = python.template.as_ref().filter(|template| !template.closed)
+                && let Poll::Ready(message) = template.poll_receive(context)
+            {
+                return Poll::Ready((*number, message));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes a message of the template of this generation; `None` when that says no more.
+    pub fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
+        let is_current = self.plan.current() == Some(number);
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        let Some(message) = message else {
+            // It ends, or is of no use any more. How it ended is known when it is reaped.
+            if let Some(template) = &mut python.template {
+                template.closed = true;
+                child::kill(template.pid);
+            }
+            return;
+        };
+        let group = python.template.as_ref().map_or(0, |template| template.pid);
+        let happened = match message {
+            FromTemplate::Started(interpreter) => {
+                python.facts.interpreter = Some(interpreter);
+                return;
+            }
+            FromTemplate::Clean => Happened::TemplateLoaded(number),
+            FromTemplate::Imported(loaded) => {
+                if is_current {
+                    self.news.push(News::Files(loaded.files.clone()));
+                }
+                python.facts.loaded = Some(loaded);
+                Happened::TemplateLoaded(number)
+            }
+            FromTemplate::UnsafeToFork(reasons) => {
+                tracing::warn!(
+                    reasons = reasons.join("; "),
+                    "importing the application left threads or sockets, so forking it is not safe: each worker imports for itself (--preload yes forces sharing, --preload no silences this)"
+                );
+                python.facts.unsafe_to_fork = reasons;
+                python.template = None;
+                Happened::TemplateUnsafe(number)
+            }
+            FromTemplate::ImportFailed { traceback } => {
+                self.last_words = traceback;
+                Happened::ImportFailed(number)
+            }
+            FromTemplate::Forked { worker, pid } => {
+                python.workers.insert(pid, (worker, group));
+                Happened::Forked(number, worker)
+            }
+            FromTemplate::ForkFailed { worker, why } => {
+                tracing::error!(worker, why, "cannot fork a worker");
+                python.generation.worker_exited(worker);
+                Happened::ForkFailed(number, worker)
+            }
+            FromTemplate::Exited { pid, status, .. } => {
+                self.process_ended(pid, status);
+                return;
+            }
+        };
+        self.happened(happened);
+    }
+
+    /// Takes what the pool tells about a worker of this generation.
+    pub fn take_event(&mut self, number: u32, event: Event) {
+        let is_current = self.plan.current() == Some(number);
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        match event {
+            Event::Ready { worker, loaded } => {
+                tracing::debug!(worker, generation = number, "worker ready");
+                if let Some(loaded) = loaded {
+                    if is_current {
+                        self.news.push(News::Files(loaded.files.clone()));
+                    }
+                    python.facts.loaded = Some(loaded);
+                }
+                self.happened(Happened::WorkerReady(number, worker));
+            }
+            Event::BootFailed { worker, traceback } => {
+                if python.facts.loaded.is_some() {
+                    tracing::error!(
+                        worker,
+                        "a worker cannot import the application:\n{traceback}"
+                    );
+                }
+                self.last_words = traceback;
+                self.happened(Happened::ImportFailed(number));
+            }
+            Event::Confused { worker } => {
+                if let Some(pid) = python.pid(worker) {
+                    child::kill(pid);
+                }
+            }
+        }
+    }
+
+    /// A process has ended. `false`: it is none of this application's.
+    pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
+        let owner = self.generations.iter_mut().find_map(|(number, python)| {
+            let worker = python.workers.remove(&pid);
+            let is_template = || {
+                let template = python.template.as_ref();
+                template.is_some_and(|template| template.pid == pid)
+            };
+            match worker {
+                Some((worker, _)) => Some((*number, Some(worker))),
+                None => is_template().then_some((*number, None)),
+            }
+        });
+        match owner {
+            Some((number, Some(worker))) => self.worker_ended(number, worker, pid, status),
+            Some((number, None)) => self.template_ended(number, pid, status),
+            None => return false,
+        }
+        true
+    }
+
+    fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
+        if child::exit_code(status) == Some(0) {
+            tracing::debug!(worker, pid, "worker left");
+        } else {
+            tracing::warn!(
+                worker,
+                pid,
+                reason = child::describe_status(status),
+                "worker died"
+            );
+            let reason = child::describe_status(status);
+            remember_error(&format!("worker {worker} died: {reason}"));
+        }
+        if let Some(python) = self.generations.get(&number) {
+            python.generation.worker_exited(worker);
+        }
+        self.happened(Happened::WorkerExited(number, worker));
+    }
+
+    fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
+        // What it said before it ended comes first.
+        let python = self.generations.get_mut(&number);
+        let template = python.and_then(|python| python.template.take());
+        while let Some(Ok(Some(message))) = template.as_ref().map(Template::try_receive) {
+            self.take_message(number, Some(message));
+        }
+        let Some(python) = self.generations.get(&number) else {
+            return;
+        };
+        if python.is_unusable(status) {
+            self.last_words = python.why_unusable(status);
+            self.happened(Happened::InterpreterUnusable(number));
+        } else {
+            tracing::warn!(
+                pid,
+                reason = child::describe_status(status),
+                "template died"
+            );
+        }
+        self.happened(Happened::TemplateExited(number));
+    }
+
+    /// Asks the plan what to do, and does it.
+    pub fn happened(&mut self, happened: Happened) {
+        tracing::debug!(?happened);
+        for action in self.plan.decide(happened, Instant::now()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::StartTemplate(number, preload) => {
+                if let Err(error) = self.start_template(number, preload) {
+                    let interpreter = self.settings.interpreter.path.display();
+                    tracing::error!(%interpreter, %error, "cannot start the interpreter");
+                    self.happened(Happened::TemplateExited(number));
+                }
+            }
+            Action::Fork(number, worker) => {
+                let forked = self
+                    .generations
+                    .get(&number)
+                    .map(|python| python.fork(worker));
+                if let Some(Err(error)) = forked {
+                    tracing::error!(worker, %error, "cannot fork a worker");
+                    self.happened(Happened::ForkFailed(number, worker));
+                }
+            }
+            Action::Retire(number, worker) => {
+                let retired = self
+                    .generations
+                    .get(&number)
+                    .map(|python| python.generation.retire(worker));
+                if let Some(Err(error)) = retired {
+                    tracing::debug!(worker, %error, "cannot ask a worker to leave");
+                }
+            }
+            Action::Reloaded | Action::ReloadFailed => {}
+            Action::Switch(number) => self.switch(number),
+            Action::Discard(number) => {
+                if let Some(python) = self.generations.get(&number) {
+                    python.generation.close();
+                    python.kill_all();
+                }
+            }
+            Action::Forget(number) => {
+                if let Some(python) = self.generations.remove(&number) {
+                    python.generation.forget();
+                }
+            }
+            Action::CloseQueues => {
+                for python in self.generations.values() {
+                    python.generation.close();
+                }
+            }
+            Action::Announce => self.news.push(News::Announce),
+            Action::WakeAt(time) => self.news.push(News::WakeAt(time)),
+            Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
+            Action::Gone => self.news.push(News::Gone),
+        }
+    }
+
+    /// Starts a template; in a generation that is new if there is none of that number.
+    ///
+    /// # Errors
+    /// What the kernel says about sockets, memory and the interpreter.
+    pub fn start_template(&mut self, number: u32, preload: Preload) -> io::Result<()> {
+        let python = match self.generations.entry(number) {
+            Entry::Occupied(python) => python.into_mut(),
+            Entry::Vacant(free) => free.insert(Python::new(number, &self.settings, &self.pool)?),
+        };
+        python.start_template(preload, &self.files, self.log_sender.as_fd())
+    }
+
+    fn switch(&mut self, number: u32) {
+        let Some(python) = self.generations.get(&number) else {
+            return;
+        };
+        self.pool.switch(&python.generation);
+        if let Some(loaded) = &python.facts.loaded {
+            self.news.push(News::Files(loaded.files.clone()));
+        }
+    }
+
+    /// The first generation.
+    pub fn first(&mut self) -> Option<&mut Python> {
+        self.generations.get_mut(&0)
+    }
+
+    /// The process of a worker.
+    pub fn pid(&self, generation: u32, worker: u32) -> Option<u32> {
+        self.generations.get(&generation)?.pid(worker)
+    }
+
+    /// Number of the generation that serves, and the process of its template.
+    pub fn serving(&self) -> (u32, Option<u32>) {
+        let template = self.current().and_then(|python| python.template.as_ref());
+        let number = self.plan.current().unwrap_or_default();
+        (number, template.map(|template| template.pid))
+    }
+
+    /// As the settings name it, below the chdir.
+    pub fn name(&self) -> String {
+        let name = self.settings.app.to_string();
+        let chdir = format!("{}/", self.settings.chdir.display());
+        name.strip_prefix(&chdir)
+            .map_or(name.clone(), str::to_owned)
+    }
+
+    fn current(&self) -> Option<&Python> {
+        let number = self.plan.current()?;
+        self.generations.get(&number)
+    }
+
+    /// Kills everything that belongs to it.
+    pub fn kill_all(&self) {
+        self.generations.values().for_each(Python::kill_all);
+    }
+
+    /// Logs what Python said last.
+    pub fn drain_log(&self) {
+        app_log::drain(&self.log, &self.pool);
+    }
+}

@@ -1,0 +1,334 @@
+//! A table of stories: events in, actions out.
+
+use super::*;
+
+fn recipe(workers: u32) -> Recipe {
+    Recipe {
+        workers,
+        slots: 2 * workers,
+        preload: Preload::Auto,
+    }
+}
+
+struct Story {
+    plan: Plan,
+    start: Instant,
+}
+
+impl Story {
+    fn new(workers: u32) -> Self {
+        Self {
+            plan: Plan::new(recipe(workers)),
+            start: Instant::now(),
+        }
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
+    #[track_caller]
+    fn check(&mut self, ms: u64, happened: Happened, expected: &[Action]) {
+        let now = self.at(ms);
+        assert_eq!(self.plan.decide(happened, now), expected);
+    }
+
+    /// The generation gets its workers ready at once.
+    fn bring_up(&mut self, ms: u64, generation: u32, workers: u32) -> Vec<Action> {
+        let now = self.at(ms);
+        self.plan.decide(Happened::TemplateLoaded(generation), now);
+        let mut last = Vec::new();
+        for worker in 0..workers {
+            self.plan.decide(Happened::Forked(generation, worker), now);
+            last = self
+                .plan
+                .decide(Happened::WorkerReady(generation, worker), now);
+        }
+        last
+    }
+
+    fn serving(workers: u32) -> Self {
+        let mut story = Self::new(workers);
+        story.plan.decide(Happened::Start, story.start);
+        assert_eq!(story.bring_up(0, 0, workers), [Action::Announce]);
+        story
+    }
+}
+
+const START: [Action; 2] = [Action::Switch(0), Action::StartTemplate(0, Preload::Auto)];
+
+#[test]
+fn a_start_goes_from_template_to_workers_to_the_announcement() {
+    let mut story = Story::new(2);
+    story.check(0, Happened::Start, &START);
+    story.check(
+        1,
+        Happened::TemplateLoaded(0),
+        &[Action::Fork(0, 0), Action::Fork(0, 1)],
+    );
+    story.check(2, Happened::Forked(0, 0), &[]);
+    story.check(2, Happened::Forked(0, 1), &[]);
+    story.check(3, Happened::WorkerReady(0, 1), &[]);
+    story.check(4, Happened::WorkerReady(0, 0), &[Action::Announce]);
+}
+
+#[test]
+fn an_unsafe_template_is_followed_by_one_that_does_not_import() {
+    let mut story = Story::new(1);
+    story.check(0, Happened::Start, &START);
+    story.check(
+        1,
+        Happened::TemplateUnsafe(0),
+        &[Action::StartTemplate(0, Preload::No)],
+    );
+    story.check(2, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+}
+
+#[test]
+fn a_dead_worker_is_replaced_at_once() {
+    let mut story = Story::serving(2);
+    for second in 2..20 {
+        let ms = second * 1000;
+        story.check(ms, Happened::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
+        story.check(ms, Happened::Forked(0, 1), &[]);
+        story.check(ms, Happened::WorkerReady(0, 1), &[]);
+        story.check(ms + 1, Happened::Timer, &[]);
+    }
+}
+
+#[test]
+fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
+    let mut story = Story::serving(1);
+    let died = Happened::WorkerExited(0, 0);
+    for _ in 0..3 {
+        story.check(10, died.clone(), &[Action::Fork(0, 0)]);
+    }
+    let until = story.at(10 + 100);
+    story.check(10, died.clone(), &[Action::WakeAt(until)]);
+    story.check(110, Happened::Timer, &[Action::Fork(0, 0)]);
+    let until = story.at(110 + 200);
+    story.check(110, died.clone(), &[Action::WakeAt(until)]);
+    story.check(310, Happened::Timer, &[Action::Fork(0, 0)]);
+    story.check(320, Happened::WorkerReady(0, 0), &[]);
+    story.check(2000, died, &[Action::Fork(0, 0)]);
+}
+
+#[test]
+fn a_server_whose_workers_never_get_ready_gives_up() {
+    let mut story = Story::new(1);
+    let died = Happened::WorkerExited(0, 0);
+    story.check(0, Happened::Start, &START);
+    story.check(0, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(1, died.clone(), &[Action::Fork(0, 0)]);
+    story.check(2, died.clone(), &[Action::Fork(0, 0)]);
+    story.check(3, died.clone(), &[Action::GiveUp(Ending::NeverReady)]);
+    story.check(4, died, &[]);
+}
+
+#[test]
+fn an_import_error_ends_a_server_that_never_served() {
+    let mut story = Story::new(1);
+    story.check(0, Happened::Start, &START);
+    story.check(
+        1,
+        Happened::ImportFailed(0),
+        &[Action::GiveUp(Ending::ImportFailed)],
+    );
+}
+
+#[test]
+fn a_template_that_dies_is_replaced_while_its_workers_go_on() {
+    let mut story = Story::serving(2);
+    story.check(
+        5,
+        Happened::TemplateExited(0),
+        &[Action::StartTemplate(0, Preload::Auto)],
+    );
+    story.check(6, Happened::WorkerExited(0, 0), &[]);
+    story.check(7, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+}
+
+#[test]
+fn forks_asked_of_a_dead_template_are_asked_of_the_next() {
+    let mut story = Story::serving(1);
+    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(
+        2001,
+        Happened::TemplateExited(0),
+        &[Action::StartTemplate(0, Preload::Auto)],
+    );
+    story.check(2002, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+}
+
+#[test]
+fn the_workers_leave_and_then_it_is_gone() {
+    let mut story = Story::serving(2);
+    story.check(0, Happened::Leave, &[Action::CloseQueues]);
+    story.check(1, Happened::Leave, &[]);
+    story.check(510, Happened::WorkerExited(0, 0), &[]);
+    story.check(
+        511,
+        Happened::WorkerExited(0, 1),
+        &[Action::Forget(0), Action::Gone],
+    );
+}
+
+#[test]
+fn a_reload_takes_over_when_all_of_its_workers_are_ready() {
+    let mut story = Story::serving(2);
+    story.check(
+        0,
+        Happened::Reload(recipe(2)),
+        &[Action::StartTemplate(1, Preload::Auto)],
+    );
+    story.check(
+        1,
+        Happened::TemplateLoaded(1),
+        &[Action::Fork(1, 0), Action::Fork(1, 1)],
+    );
+    story.check(2, Happened::WorkerReady(1, 1), &[]);
+    assert_eq!(story.plan.current(), Some(0));
+    story.check(
+        3,
+        Happened::WorkerReady(1, 0),
+        &[Action::Switch(1), Action::Reloaded],
+    );
+    assert_eq!(story.plan.current(), Some(1));
+    story.check(4, Happened::WorkerExited(0, 0), &[]);
+    story.check(5, Happened::WorkerExited(0, 1), &[Action::Forget(0)]);
+}
+
+#[test]
+fn a_reload_that_cannot_be_imported_changes_nothing() {
+    for failure in [
+        Happened::ImportFailed(1),
+        Happened::InterpreterUnusable(1),
+        Happened::TemplateExited(1),
+    ] {
+        let mut story = Story::serving(1);
+        story.plan.decide(Happened::Reload(recipe(1)), story.start);
+        story.check(
+            1,
+            failure,
+            &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
+        );
+        assert_eq!(story.plan.current(), Some(0));
+        story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    }
+}
+
+#[test]
+fn a_reload_whose_workers_keep_dying_is_given_up() {
+    let mut story = Story::serving(2);
+    story.plan.decide(Happened::Reload(recipe(2)), story.start);
+    story.plan.decide(Happened::TemplateLoaded(1), story.start);
+    // One gets ready, the other never does.
+    story.check(1, Happened::WorkerReady(1, 0), &[]);
+    story.check(2, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(3, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(
+        4,
+        Happened::WorkerExited(1, 1),
+        &[Action::Discard(1), Action::ReloadFailed],
+    );
+    story.check(5, Happened::WorkerExited(1, 0), &[Action::Forget(1)]);
+}
+
+#[test]
+fn reloads_during_a_reload_become_one_that_follows() {
+    let mut story = Story::serving(1);
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.check(1, Happened::Reload(recipe(1)), &[]);
+    story.check(2, Happened::Reload(recipe(1)), &[]);
+    assert_eq!(
+        story.bring_up(3, 1, 1),
+        [
+            Action::Switch(1),
+            Action::Reloaded,
+            Action::StartTemplate(2, Preload::Auto)
+        ]
+    );
+    assert_eq!(
+        story.bring_up(4, 2, 1),
+        [Action::Switch(2), Action::Reloaded]
+    );
+}
+
+#[test]
+fn a_stop_during_a_reload_ends_both_generations() {
+    let mut story = Story::serving(1);
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.check(
+        1,
+        Happened::Leave,
+        &[
+            Action::Discard(1),
+            Action::ReloadFailed,
+            Action::CloseQueues,
+            Action::Forget(1),
+        ],
+    );
+    story.check(
+        2,
+        Happened::WorkerExited(0, 0),
+        &[Action::Forget(0), Action::Gone],
+    );
+}
+
+#[test]
+fn generations_that_do_not_leave_are_cut_off_some_day() {
+    let mut story = Story::serving(1);
+    for number in 1..=5 {
+        story.plan.decide(Happened::Reload(recipe(1)), story.start);
+        let actions = story.bring_up(1, number, 1);
+        let is_cut = actions.contains(&Action::Discard(0));
+        assert_eq!(is_cut, number == 5, "{number}: {actions:?}");
+    }
+}
+
+#[test]
+fn a_worn_worker_leaves_when_its_successor_is_ready_and_only_one_at_a_time() {
+    let mut story = Story::serving(2);
+    story.check(0, Happened::WornOut(0, 0), &[Action::Fork(0, 2)]);
+    story.check(1, Happened::WornOut(0, 1), &[]);
+    let until = story.at(2) + RETIRING_ALONE;
+    story.check(
+        2,
+        Happened::WorkerReady(0, 2),
+        &[Action::Retire(0, 0), Action::WakeAt(until)],
+    );
+    story.check(3, Happened::Timer, &[Action::WakeAt(until)]);
+    story.check(4, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(5, Happened::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
+    story.check(6, Happened::WorkerExited(0, 1), &[]);
+}
+
+#[test]
+fn a_worn_worker_that_dies_is_replaced_like_any_other() {
+    let mut story = Story::serving(1);
+    story.check(0, Happened::WornOut(0, 0), &[Action::Fork(0, 1)]);
+    story.check(2000, Happened::WorkerExited(0, 0), &[]);
+    story.check(2001, Happened::WorkerReady(0, 1), &[]);
+}
+
+#[test]
+fn a_change_of_size_forks_or_retires() {
+    let mut story = Story::serving(2);
+    story.check(
+        0,
+        Happened::Scale(4),
+        &[Action::Fork(0, 2), Action::Fork(0, 3)],
+    );
+    story.check(1, Happened::WorkerReady(0, 2), &[]);
+    story.check(1, Happened::WorkerReady(0, 3), &[]);
+    story.check(
+        2,
+        Happened::Scale(1),
+        &[
+            Action::Retire(0, 3),
+            Action::Retire(0, 2),
+            Action::Retire(0, 1),
+        ],
+    );
+    assert_eq!(story.plan.size(), 1);
+}

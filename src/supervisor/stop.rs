@@ -1,0 +1,187 @@
+//! Decides how the server ends: pure, `(state, event, now) -> actions`.
+//!
+//! ```text
+//! Serving -> Draining -> Leaving -> Over
+//! ```
+//!
+//! *Draining*: no connection is accepted, those there are finish. *Leaving*: the workers
+//! run their exit hooks. Each has its time.
+
+use std::time::{Duration, Instant};
+
+/// What workers get at least to run their exit hooks, even when the graceful timeout is
+/// used up.
+const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Finish what is in flight and leave.
+    Asked,
+    /// Leave now, with this exit code.
+    Now(u8),
+    /// No connection and no request is left.
+    Drained,
+    /// No worker is left.
+    Gone,
+    /// The time asked for by [`Action::WakeAt`] has come.
+    Timer,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Stop accepting connections, finish the requests of those there are.
+    Drain,
+    /// Cut the connections that are left.
+    CutConnections,
+    /// Have the workers of every application leave.
+    Leave,
+    /// Come back with [`Happened::Timer`] at this time.
+    WakeAt(Instant),
+    /// Kill what is left of the applications, and end with this exit code.
+    Exit(u8),
+}
+
+/// The way to the end.
+#[derive(Debug)]
+pub struct Stop {
+    phase: Phase,
+    graceful_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining { until: Instant },
+    Leaving { until: Instant },
+    Over,
+}
+
+impl Stop {
+    /// Nothing has been asked yet.
+    pub fn new(graceful_timeout: Duration) -> Self {
+        Self {
+            phase: Phase::Serving,
+            graceful_timeout,
+        }
+    }
+
+    /// Takes an event in, and says what to do.
+    pub fn decide(&mut self, happened: Happened, now: Instant) -> Vec<Action> {
+        match (happened, self.phase) {
+            (_, Phase::Over) => Vec::new(),
+            (Happened::Now(code), _) => self.exit(code),
+            (Happened::Asked, Phase::Serving) => {
+                let until = now + self.graceful_timeout;
+                self.phase = Phase::Draining { until };
+                vec![Action::Drain, Action::WakeAt(until)]
+            }
+            (Happened::Drained, Phase::Draining { until }) => {
+                self.leave(until.max(now + LEAVE_AT_LEAST))
+            }
+            (Happened::Timer, Phase::Draining { until }) if now >= until => {
+                let mut actions = vec![Action::CutConnections];
+                actions.extend(self.leave(now + LEAVE_AT_LEAST));
+                actions
+            }
+            (Happened::Timer, Phase::Leaving { until }) if now >= until => self.exit(0),
+            (Happened::Timer, Phase::Draining { until } | Phase::Leaving { until }) => {
+                vec![Action::WakeAt(until)]
+            }
+            (Happened::Gone, Phase::Leaving { .. }) => self.exit(0),
+            _ => Vec::new(),
+        }
+    }
+
+    fn leave(&mut self, until: Instant) -> Vec<Action> {
+        self.phase = Phase::Leaving { until };
+        vec![Action::Leave, Action::WakeAt(until)]
+    }
+
+    fn exit(&mut self, code: u8) -> Vec<Action> {
+        self.phase = Phase::Over;
+        vec![Action::Exit(code)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    /// Feeds events at milliseconds and compares what is said to each; times in what is
+    /// said are milliseconds as well.
+    #[track_caller]
+    fn check(story: &[(u64, Happened, &[Expected])]) {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut stop = Stop::new(GRACE);
+        for (ms, happened, expected) in story {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|expected| match expected {
+                    Expected::Do(action) => *action,
+                    Expected::WakeAt(ms) => Action::WakeAt(at(*ms)),
+                })
+                .collect();
+            assert_eq!(
+                stop.decide(*happened, at(*ms)),
+                expected,
+                "{ms}: {happened:?}"
+            );
+        }
+    }
+
+    enum Expected {
+        Do(Action),
+        WakeAt(u64),
+    }
+
+    use Action::{CutConnections, Drain, Exit, Leave};
+    use Expected::{Do, WakeAt};
+    use Happened::{Asked, Drained, Gone, Now, Timer};
+
+    #[test]
+    fn a_stop_drains_lets_the_workers_leave_and_ends() {
+        check(&[
+            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+            (1, Asked, &[]),
+            (500, Drained, &[Do(Leave), WakeAt(30_000)]),
+            (510, Gone, &[Do(Exit(0))]),
+            (511, Gone, &[]),
+        ]);
+    }
+
+    #[test]
+    fn a_stop_that_takes_too_long_is_cut() {
+        check(&[
+            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+            (20_000, Timer, &[WakeAt(30_000)]),
+            (
+                30_000,
+                Timer,
+                &[Do(CutConnections), Do(Leave), WakeAt(31_000)],
+            ),
+            (30_001, Drained, &[]),
+            (31_000, Timer, &[Do(Exit(0))]),
+        ]);
+    }
+
+    #[test]
+    fn a_late_end_of_the_last_request_leaves_time_for_the_exit_hooks() {
+        check(&[
+            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+            (29_999, Drained, &[Do(Leave), WakeAt(30_999)]),
+        ]);
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        check(&[
+            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+            (1, Now(143), &[Do(Exit(143))]),
+        ]);
+    }
+}
