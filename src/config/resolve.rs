@@ -9,6 +9,7 @@
 //! or to the directory of the settings file that names it.
 
 mod application;
+mod clients;
 mod front;
 mod locations;
 mod logging;
@@ -129,6 +130,7 @@ impl Resolver<'_> {
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
+            client_limits: self.client_limits()?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log()?,
