@@ -323,7 +323,7 @@ fn many_slow_readers_hold_no_memory_and_nobody_up() {
     let site = Site::new();
     let content = site.write("large.bin", 16 * MIB);
     site.check_alive();
-    let before = anonymous_memory(&site.server);
+    let before = site.server.anonymous_memory();
     let mut readers: Vec<_> = (0..40).map(|_| site.server.connect()).collect();
     for reader in &mut readers {
         reader.send(get("/static/large.bin"));
@@ -342,7 +342,7 @@ fn many_slow_readers_hold_no_memory_and_nobody_up() {
         at += length;
         site.check_alive();
     }
-    let grown = anonymous_memory(&site.server).saturating_sub(before);
+    let grown = site.server.anonymous_memory().saturating_sub(before);
     assert!(grown < 40 * 256 * KIB, "{grown} bytes for 40 readers");
     for mut reader in readers {
         assert!(reader.exactly(content.len() - at) == content[at..]);
@@ -418,12 +418,4 @@ fn a_file_over_4_gib_arrives_to_its_last_byte() {
 
 fn sparse(path: &Path, length: u64) {
     File::create(path).unwrap().set_len(length).unwrap();
-}
-
-/// Memory of its own that the server has touched, in bytes.
-fn anonymous_memory(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
-    number.unwrap().parse::<usize>().unwrap() * KIB
 }

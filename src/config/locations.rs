@@ -60,6 +60,8 @@ pub struct Respond {
 pub struct LocationSettings {
     /// Longest request body in bytes; `u64::MAX` for no limit.
     pub max_body: u64,
+    /// Whether responses are taken off the upstream faster than their clients take them.
+    pub buffering: bool,
     /// How long a client may pause within its request's body.
     pub body_timeout: Duration,
 }

@@ -37,7 +37,6 @@ pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::{Location, LocationSettings};
 pub use trust::Trust;
-pub use values::Rate;
 pub use watching::{Control, Reach};
 
 pub use crate::observe::access_log::Format as AccessLog;
@@ -86,12 +85,12 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// What holds in a location that says nothing for itself.
     pub location_settings: LocationSettings,
+    /// How much of the responses may wait on disk.
+    pub response_spool: SpoolLimits,
     /// How long a client may take to send its request headers.
     pub header_timeout: Duration,
     /// How long an idle connection stays open.
     pub keepalive_timeout: Duration,
-    /// What clients may take of the server.
-    pub client_limits: ClientLimits,
     /// Peers whose forwarding headers are believed.
     pub trust: Trust,
     /// Peers that say in the PROXY protocol whose connection they hand on.
@@ -106,7 +105,8 @@ pub struct Config {
     pub server_header: bool,
     /// Whether tracebacks may be shown to clients.
     pub dev: bool,
-    /// Where large request bodies are kept while they arrive; absolute.
+    /// Where large request bodies are kept while they arrive, and long responses while their
+    /// clients take them; absolute.
     pub temp_dir: PathBuf,
     /// Where the server is steered from.
     pub control: Control,
@@ -154,8 +154,6 @@ pub struct AppSettings {
     pub app: AppRef,
     /// The interpreter that runs it.
     pub interpreter: Interpreter,
-    /// What `SCRIPT_NAME` is in its requests; mostly empty.
-    pub mount: String,
     /// Its directory; absolute.
     pub chdir: PathBuf,
     /// Further directories for `sys.path`; absolute.
@@ -192,7 +190,6 @@ impl Config {
         Ok(vec![AppSettings {
             app: app.clone(),
             interpreter: self.python.find()?,
-            mount: String::new(),
             chdir: self.chdir.clone(),
             pythonpath: self.pythonpath.clone(),
             django_static: self.django_static,
@@ -293,17 +290,13 @@ pub enum Immutable {
     No,
 }
 
-/// How much clients may take of the server.
+/// How much of the responses may wait on disk for their clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientLimits {
-    /// Connections at a time, at least one.
-    pub connections: u32,
-    /// Connections at a time from one address.
-    pub connections_per_ip: Option<u32>,
-    /// Requests from one address.
-    pub rate: Option<Rate>,
-    /// Requests from one address that may come at once, at least one.
-    pub burst: u32,
+pub struct SpoolLimits {
+    /// Bytes of each.
+    pub each: u64,
+    /// Bytes of all together.
+    pub total: u64,
 }
 
 /// How many worker processes, and why.

@@ -9,7 +9,7 @@
 //! or to the directory of the settings file that names it.
 
 mod application;
-mod clients;
+mod bodies;
 mod front;
 mod locations;
 mod logging;
@@ -108,6 +108,7 @@ impl Resolver<'_> {
         let settings = LocationSettings {
             max_body: self.one("max_body", values::byte_limit)?,
             body_timeout: self.one("body_timeout", values::positive_duration)?,
+            buffering: self.one("buffering", values::yes_or_no)?,
         };
         Ok(Config {
             app,
@@ -128,9 +129,9 @@ impl Resolver<'_> {
                 as usize,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
+            response_spool: self.response_spool()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
-            client_limits: self.client_limits()?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log()?,

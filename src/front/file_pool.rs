@@ -29,6 +29,14 @@ impl FilePool {
         }
     }
 
+    /// Drops `thing` on a thread that may block, without anybody waiting for it. Outside of
+    /// the runtime it is dropped here.
+    pub fn discard(&self, thing: impl Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(thing));
+        }
+    }
+
     /// Runs `job` on a thread that may block, and returns what it returns.
     ///
     /// If the caller is dropped before the job began, it never begins; afterwards it runs to

@@ -16,7 +16,6 @@ use super::request::context::Ends;
 use super::site::Site;
 use super::stream::Socket;
 use crate::config::ListenAddress;
-use crate::observe::throttle::Throttle;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -89,24 +88,16 @@ impl Listener {
                 Accept::Unix(UnixListener::from_std(socket)?, guard)
             }
         };
-        let connections = Arc::clone(&site.connections);
-        let next = async || {
-            // Looked at, not kept: another listener may need it while nobody comes here.
-            drop(connections.place().await);
-            listener.accept().await
-        };
-        let no_accept = Throttle::default();
         loop {
             let accepted = tokio::select! {
                 biased;
                 // Cancel-safe: an accept that does not complete has taken nothing.
-                accepted = next() => accepted,
+                accepted = listener.accept() => accepted,
                 // Cancel-safe. Last, so that what the kernel holds ready is taken first.
                 () = stop.drain.cancelled() => return Ok(()),
             };
             match accepted {
                 Ok((socket, ends)) => {
-                    let place = connections.place().await;
                     let serve = connection::serve(
                         Arc::clone(&site),
                         socket,
@@ -115,17 +106,12 @@ impl Listener {
                         stop.clone(),
                         tasks.clone(),
                     );
-                    tasks.spawn(async move {
-                        serve.await;
-                        drop(place);
-                    });
+                    tasks.spawn(serve);
                 }
                 // The client gave up between its SYN and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if no_accept.is_due().is_some() {
-                        tracing::error!(address = %self.address, %error, "cannot accept connections");
-                    }
+                    tracing::error!(address = %self.address, %error, "cannot accept connections");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

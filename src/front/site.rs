@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::connections::Connections;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
-use super::request::rate_limit::RateLimit;
 use super::request::router::Router;
 use super::request::spool::Spool;
 use super::spelling::Spellings;
 use super::static_files::StaticFiles;
+use super::upstream::response_spool::ResponseSpool;
 use crate::config::Trust;
 use crate::observe::access_log::AccessLog;
 
@@ -25,16 +24,14 @@ pub struct Site {
     pub router: Router,
     /// Reads request bodies.
     pub spool: Spool,
+    /// Where long responses wait for slow clients.
+    pub response_spool: Arc<ResponseSpool>,
     /// Reads files.
     pub files: FilePool,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
     /// Whether responses name the server.
     pub server_header: bool,
-    /// How many connections there are.
-    pub connections: Arc<Connections>,
-    /// How many requests an address may make; `None` for any number.
-    pub rate_limit: Option<RateLimit>,
     /// Whose statements about their clients are believed.
     pub trust: Trust,
     /// Who says in the PROXY protocol whose connection it hands on.

@@ -11,18 +11,17 @@ use super::startup;
 use crate::config::{Config, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
 use crate::front::connection::Stop;
-use crate::front::connections::Connections;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
-use crate::front::request::rate_limit::RateLimit;
 use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::Spool;
 use crate::front::site::Site;
 use crate::front::spelling::Spellings;
 use crate::front::static_files::{Locations, StaticFiles};
+use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
 
@@ -75,11 +74,14 @@ impl Front {
                 directory: config.temp_dir.clone(),
                 files: files.clone(),
             },
+            response_spool: Arc::new(ResponseSpool::new(
+                config.temp_dir.clone(),
+                files.clone(),
+                config.response_spool,
+            )),
             files: files.clone(),
             access_log: Arc::clone(&access_log),
             server_header: config.server_header,
-            connections: Arc::new(Connections::new(&config.client_limits)),
-            rate_limit: RateLimit::under(&config.client_limits),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             spellings: Spellings::default(),
@@ -147,7 +149,6 @@ fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
     let of_app = pool.map(|pool| Route {
         prefix: Prefix::default(),
         handler: Handler::App(pool),
-        strips: false,
         settings: config.location_settings,
     });
     let mut routes: Vec<_> = of_app.into_iter().collect();
@@ -158,7 +159,6 @@ fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },
-            strips: false,
             settings: location.settings,
         });
     }

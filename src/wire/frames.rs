@@ -21,6 +21,9 @@ pub const REPLY_HEADER: usize = 20;
 /// more, because nothing but a damaged stream can ask for it.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 
+/// Longest piece of a body in one frame, so that the reader's buffer need not grow.
+pub const BODY_PIECE: usize = 64 << 10;
+
 /// Where the body of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {

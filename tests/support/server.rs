@@ -195,6 +195,14 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
+    /// Memory of its own that the server has touched, in bytes.
+    pub fn anonymous_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+        number.unwrap().parse::<usize>().unwrap() * 1024
+    }
+
     /// Sends a signal to the server.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the server is there");

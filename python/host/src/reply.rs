@@ -8,7 +8,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use pyserve_wire::frames::{
-    FilePiece, MAX_PAYLOAD, ReplyKind, push_file, push_reply, push_reply_header,
+    BODY_PIECE, FilePiece, MAX_PAYLOAD, ReplyKind, push_file, push_reply, push_reply_header,
 };
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::time::{ClockId, clock_gettime};
@@ -71,7 +71,7 @@ impl Reply {
 
     /// Appends a piece of the body that is short enough to be copied.
     pub fn push_body(&mut self, piece: &[u8]) {
-        for part in piece.chunks(MAX_PAYLOAD) {
+        for part in piece.chunks(BODY_PIECE) {
             self.push(ReplyKind::Body, part);
         }
     }
@@ -84,7 +84,7 @@ impl Reply {
         if piece.len() <= COPIED {
             self.push_body(piece);
         } else {
-            for part in piece.chunks(MAX_PAYLOAD) {
+            for part in piece.chunks(BODY_PIECE) {
                 let elapsed = self.elapsed_us();
                 push_reply_header(
                     &mut self.pending,

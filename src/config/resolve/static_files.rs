@@ -149,10 +149,7 @@ impl Resolver<'_> {
             })?,
             brotli,
             gzip,
-            cache: self.one("static_cache", |text| match text {
-                "0" | "no" | "off" | "false" => Ok(0),
-                text => values::byte_limit(text),
-            })?,
+            cache: self.one("static_cache", values::byte_room)?,
             check,
             links: links.unwrap_or_default(),
             hidden: self.one("static_hidden", values::yes_or_no)?,

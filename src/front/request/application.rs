@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response, request};
+use http::{HeaderMap, HeaderName, Method, Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -18,9 +18,12 @@ use crate::config::LocationSettings;
 use crate::front::body::Body;
 use crate::front::site::Site;
 use crate::front::static_files;
+use crate::front::upstream::response_body::Buffering;
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, RequestBody};
 use crate::observe::access_log::HandledBy;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What is known about the request besides its head.
 pub struct Asked<'a> {
@@ -30,10 +33,6 @@ pub struct Asked<'a> {
     pub identity: &'a Arc<Identity>,
     /// Who asks, and for which host.
     pub client: &'a Client,
-    /// Decoded path at which the application is mounted; mostly empty.
-    pub mount: &'a str,
-    /// What is left of the path behind it, percent-encoded.
-    pub path: &'a str,
 }
 
 /// Reads the body, calls the application, and makes a response of what it says.
@@ -58,8 +57,6 @@ pub async fn answer(
     let facts = environ::Facts {
         ends: asked.ends,
         client: asked.client,
-        mount: asked.mount,
-        path: asked.path,
         request_id: &asked.identity.request_id,
         body_length: has_body.then(|| body.length()),
     };
@@ -89,11 +86,12 @@ pub async fn answer(
         let said = std::mem::take(&mut response.headers);
         return Box::pin(internal::answer(files, &wanted, head, said)).await;
     }
-    from_upstream(site, head, *response).await
+    from_upstream(site, settings, head, *response).await
 }
 
 async fn from_upstream(
     site: &Site,
+    settings: &LocationSettings,
     head: &request::Parts,
     answer: upstream::Response,
 ) -> Result<Response<Body>, Rejection> {
@@ -113,12 +111,24 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
+    let buffered = settings.buffering && !refuses_buffering(said.headers());
+    answer.body.buffer(match buffered {
+        true => Buffering::Spool(Arc::clone(&site.response_spool)),
+        false => Buffering::Off,
+    });
     let is_unsaid = head.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
     let body = match is_unsaid {
         true => Body::Unsaid,
         false => Body::Upstream(answer.body),
     };
     Ok(said.map(|()| body))
+}
+
+/// nginx's field, which stays in the response for a proxy in front of us.
+fn refuses_buffering(headers: &HeaderMap) -> bool {
+    headers
+        .get(X_ACCEL_BUFFERING)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
 }
 
 impl RequestBody {

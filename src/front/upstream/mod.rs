@@ -5,6 +5,7 @@
 //! ([`Failure`]), and `front/request/error.rs` decides what the client gets.
 
 pub mod response_body;
+pub mod response_spool;
 pub mod workers;
 
 use std::fs::File;

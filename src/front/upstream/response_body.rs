@@ -1,9 +1,11 @@
-//! A response body on its way from a worker to the client: taken off the worker at once,
-//! kept in memory up to a limit, and back-pressure on the worker beyond it.
+//! A response body on its way from an upstream to the client: taken off the worker at once,
+//! forwarded at once, kept in memory while it is short and in a file when it is long, and
+//! back-pressure on the worker when neither may take more.
 //!
-//! One side ([`Feed`]) belongs to the task that reads the worker's channel, the other
+//! One side ([`Feed`]) belongs to the task that reads from the upstream, the other
 //! ([`ResponseBody`]) to the client's connection. Whoever goes first is noticed by the
-//! other.
+//! other. What waits is, in this order: pieces that the connection holds, what is in the
+//! file, pieces in memory. A client that keeps up never has anything in a file.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,47 +17,105 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 
-/// Most bytes of one response that wait in memory for a slow client. Pages and JSON are
-/// far below it, so a worker is free at once; a longer response goes at the client's pace.
-pub const PER_RESPONSE: usize = 16 << 20;
-/// Most bytes of all responses together; beyond it each may have [`WHEN_SHORT`].
-pub const ALL_RESPONSES: usize = 256 << 20;
-/// What a response may hold while [`ALL_RESPONSES`] is used up.
+use super::response_spool::{ResponseSpool, SpoolFile, Write};
+
+/// Most bytes of one response that wait in memory: pages and JSON. nginx has 64 KiB.
+pub const PER_RESPONSE: usize = 256 << 10;
+/// Most bytes of all responses of an upstream together; beyond it each may have [`WHEN_SHORT`].
+pub const ALL_RESPONSES: usize = 32 << 20;
+/// What a response may hold while [`ALL_RESPONSES`] is used up, and how much is collected
+/// for a write while the client is behind.
 pub const WHEN_SHORT: usize = 64 << 10;
+/// Most bytes that a connection gets before it has sent the ones before. hyper would take
+/// 256 KiB and more of every response whose client is slow.
+const IN_HAND: usize = 64 << 10;
+/// The same for a response without buffering.
+const IN_HAND_DIRECT: usize = 16 << 10;
+/// How much is read from the file at a time.
+const BLOCK: usize = 64 << 10;
+/// How long a client may take to make room before its response goes to a file. One that
+/// reads as fast as the application writes needs less, even on a busy machine.
+const HESITATE: Duration = Duration::from_millis(5);
 
-/// Bytes that all responses of a pool hold in memory.
+/// Bytes that all responses of an upstream hold in memory.
 #[derive(Debug, Default)]
 pub struct Budget(AtomicUsize);
+
+/// What becomes of a response that comes faster than its client takes it.
+#[derive(Debug, Clone)]
+pub enum Buffering {
+    /// It waits in memory, then in a file.
+    Spool(Arc<ResponseSpool>),
+    /// The upstream waits.
+    Off,
+}
 
 /// The client's end.
 pub struct ResponseBody(Inner);
 
 enum Inner {
     Whole(Option<Bytes>),
-    Streamed {
-        shared: Arc<Shared>,
-        abandon: Option<Box<dyn FnOnce() + Send + Sync>>,
-    },
+    Streamed(Box<Streamed>),
 }
 
-/// The worker's end.
+struct Streamed {
+    shared: Arc<Shared>,
+    abandon: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// The block that is being read from the file.
+    reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>>,
+}
+
+/// The upstream's end.
 pub struct Feed(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
+    /// The client's end took something, left, or has decided about buffering.
+    changed: Notify,
     budget: Arc<Budget>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Behind what is in the file.
     chunks: VecDeque<Bytes>,
+    /// Their length together.
     buffered: usize,
+    spooled: Option<SpoolFile>,
+    /// Bytes on their way to the file: behind what is there, before the chunks.
+    writing: usize,
+    /// Bytes that the connection has been given and not sent.
+    in_hand: usize,
+    buffering: Waiting,
     end: Option<Result<(), &'static str>>,
     app_time: Duration,
     client_gone: bool,
     reader: Option<Waker>,
-    writer: Option<Waker>,
+}
+
+#[derive(Default)]
+enum Waiting {
+    /// Not decided: the head is on its way to the client. As [`Waiting::InMemory`].
+    #[default]
+    Undecided,
+    Spool(Arc<ResponseSpool>),
+    /// The disk has refused.
+    InMemory,
+    Direct,
+}
+
+/// What the upstream's end does next.
+enum Step {
+    /// Take more.
+    GoOn,
+    /// Wait for the client.
+    Wait,
+    /// Give the client a moment.
+    Hesitate,
+    /// Write this to the file.
+    Spool(Write),
 }
 
 impl ResponseBody {
@@ -65,27 +125,50 @@ impl ResponseBody {
     }
 
     /// A body that arrives in pieces. `abandon` runs if the client leaves before its end.
+    /// Until [`ResponseBody::buffer`] is called, what does not fit into memory waits. Whoever
+    /// takes the frames must let go of them to get more: they are held to [`IN_HAND`].
     pub fn streamed(
         budget: Arc<Budget>,
         abandon: impl FnOnce() + Send + Sync + 'static,
     ) -> (Feed, Self) {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
+            changed: Notify::new(),
             budget,
         });
-        let body = Inner::Streamed {
+        let body = Streamed {
             shared: Arc::clone(&shared),
             abandon: Some(Box::new(abandon)),
+            reading: None,
         };
-        (Feed(shared), Self(body))
+        (Feed(shared), Self(Inner::Streamed(Box::new(body))))
+    }
+
+    /// Decides what becomes of it if the client is slower than the upstream.
+    pub fn buffer(&self, buffering: Buffering) {
+        if let Inner::Streamed(streamed) = &self.0 {
+            streamed.shared.lock().buffering = match buffering {
+                Buffering::Spool(spool) => Waiting::Spool(spool),
+                Buffering::Off => Waiting::Direct,
+            };
+            streamed.shared.changed.notify_one();
+        }
+    }
+
+    /// The whole body, if it is complete already.
+    pub fn as_whole(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Inner::Whole(bytes) => bytes.as_ref(),
+            Inner::Streamed(_) => None,
+        }
     }
 
     /// Time that the application has taken in all, once the body has ended.
     pub fn app_time(&self) -> Option<Duration> {
         match &self.0 {
             Inner::Whole(_) => None,
-            Inner::Streamed { shared, .. } => {
-                let state = shared.lock();
+            Inner::Streamed(streamed) => {
+                let state = streamed.shared.lock();
                 state.end.is_some().then_some(state.app_time)
             }
         }
@@ -99,7 +182,7 @@ impl std::fmt::Debug for ResponseBody {
                 .debug_tuple("Whole")
                 .field(&bytes.as_ref().map(Bytes::len))
                 .finish(),
-            Inner::Streamed { .. } => f.write_str("Streamed"),
+            Inner::Streamed(_) => f.write_str("Streamed"),
         }
     }
 }
@@ -120,19 +203,21 @@ impl Feed {
 
     /// Waits until there is room for more, or nobody wants it.
     pub async fn room(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.0.lock();
-            let limit = match self.0.budget.0.load(Ordering::Relaxed) > ALL_RESPONSES {
-                true => WHEN_SHORT,
-                false => PER_RESPONSE,
-            };
-            if state.client_gone || state.buffered <= limit {
-                return Poll::Ready(());
+        let mut hesitated = false;
+        loop {
+            let step = self.0.next_step(hesitated);
+            match step {
+                Step::GoOn => return,
+                // A client that takes something between our look and this wait has left a
+                // note in `changed`.
+                Step::Wait => self.0.changed.notified().await,
+                Step::Hesitate => {
+                    let _elapsed = tokio::time::timeout(HESITATE, self.fits()).await;
+                    hesitated = true;
+                }
+                Step::Spool(write) => self.spool(write).await,
             }
-            state.writer = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        }
     }
 
     /// The response is complete, or broken for the reason given.
@@ -144,6 +229,169 @@ impl Feed {
         }
         wake(state.reader.take());
     }
+
+    async fn fits(&self) {
+        while !matches!(self.0.next_step(false), Step::GoOn) {
+            self.0.changed.notified().await;
+        }
+    }
+
+    async fn spool(&self, write: Write) {
+        let length = write.length;
+        let (result, pieces) = write.run().await;
+        let mut state = self.0.lock();
+        state.writing = 0;
+        if state.client_gone {
+            return;
+        }
+        match (result, &mut state.spooled) {
+            (Ok(file), Some(spooled)) => spooled.wrote(file, length),
+            _ => {
+                // Back to where they were, and no further try with this response.
+                state.buffering = Waiting::InMemory;
+                for piece in pieces.into_iter().rev() {
+                    state.chunks.push_front(piece);
+                }
+                state.buffered += length;
+                self.0.budget.0.fetch_add(length, Ordering::Relaxed);
+            }
+        }
+        wake(state.reader.take());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_step(&self, hesitated: bool) -> Step {
+        let mut state = self.lock();
+        let is_behind = state
+            .spooled
+            .as_ref()
+            .is_some_and(|spooled| spooled.unread() > 0);
+        let is_short = self.budget.0.load(Ordering::Relaxed) > ALL_RESPONSES;
+        let limit = match &state.buffering {
+            Waiting::Direct => 0,
+            _ if is_behind || is_short => WHEN_SHORT,
+            _ => PER_RESPONSE,
+        };
+        if state.client_gone || state.buffered <= limit {
+            return Step::GoOn;
+        }
+        let Waiting::Spool(spool) = &state.buffering else {
+            return Step::Wait;
+        };
+        if !is_behind && !hesitated {
+            return Step::Hesitate;
+        }
+        let spool = Arc::clone(spool);
+        let length = state.buffered;
+        let spooled = state.spooled.get_or_insert_with(|| SpoolFile::new(spool));
+        if !spooled.make_room(length) {
+            return Step::Wait;
+        }
+        let pieces = std::mem::take(&mut state.chunks);
+        let write = state
+            .spooled
+            .as_ref()
+            .map(|spooled| spooled.write(pieces.into(), length));
+        state.buffered = 0;
+        state.writing = length;
+        self.budget.0.fetch_sub(length, Ordering::Relaxed);
+        write.map_or(Step::Wait, Step::Spool)
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+        if let Some(reading) = &mut self.reading {
+            let block = std::task::ready!(reading.as_mut().poll(context));
+            self.reading = None;
+            return Poll::Ready(Some(block.map(|block| self.took_block(block))));
+        }
+        let mut state = self.shared.lock();
+        let in_hand = match state.buffering {
+            Waiting::Direct => IN_HAND_DIRECT,
+            _ => IN_HAND,
+        };
+        if state.in_hand >= in_hand {
+            state.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let block = state
+            .spooled
+            .as_ref()
+            .and_then(|spooled| spooled.next_block(BLOCK));
+        if let Some(block) = block {
+            drop(state);
+            self.reading = Some(Box::pin(block));
+            return self.poll(context);
+        }
+        if state.writing == 0
+            && let Some(chunk) = state.chunks.pop_front()
+        {
+            state.buffered -= chunk.len();
+            state.in_hand += chunk.len();
+            drop(state);
+            let budget = &self.shared.budget.0;
+            budget.fetch_sub(chunk.len(), Ordering::Relaxed);
+            self.shared.changed.notify_one();
+            return Poll::Ready(Some(Ok(self.handed_out(chunk))));
+        }
+        match state.end {
+            Some(result) if state.writing == 0 => {
+                drop(state);
+                self.abandon = None;
+                Poll::Ready(result.err().map(|why| Err(io::Error::other(why))))
+            }
+            _ => {
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn took_block(&self, block: Bytes) -> Bytes {
+        let mut state = self.shared.lock();
+        state.in_hand += block.len();
+        if let Some(spooled) = &mut state.spooled {
+            spooled.took(block.len());
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+        self.handed_out(block)
+    }
+
+    /// The same bytes; when the connection has sent them, it may have more.
+    fn handed_out(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(InHand {
+            bytes,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+struct InHand {
+    bytes: Bytes,
+    shared: Arc<Shared>,
+}
+
+impl AsRef<[u8]> for InHand {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.in_hand -= self.bytes.len();
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+    }
 }
 
 impl Body for ResponseBody {
@@ -154,29 +402,14 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let (shared, abandon) = match &mut self.0 {
+        match &mut self.0 {
             Inner::Whole(bytes) => {
                 let chunk = bytes.take().filter(|chunk| !chunk.is_empty());
-                return Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))));
+                Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
-            Inner::Streamed { shared, abandon } => (shared, abandon),
-        };
-        let mut state = shared.lock();
-        if let Some(chunk) = state.chunks.pop_front() {
-            state.buffered -= chunk.len();
-            shared.budget.0.fetch_sub(chunk.len(), Ordering::Relaxed);
-            wake(state.writer.take());
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        match state.end {
-            None => {
-                state.reader = Some(context.waker().clone());
-                Poll::Pending
-            }
-            Some(result) => {
-                drop(state);
-                *abandon = None;
-                Poll::Ready(result.err().map(|why| Err(io::Error::other(why))))
+            Inner::Streamed(streamed) => {
+                let chunk = std::task::ready!(streamed.poll(context));
+                Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
             }
         }
     }
@@ -184,9 +417,13 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Inner::Streamed { shared, .. } => {
-                let state = shared.lock();
-                state.chunks.is_empty() && matches!(state.end, Some(Ok(())))
+            Inner::Streamed(streamed) => {
+                let state = streamed.shared.lock();
+                let on_disk = state.spooled.as_ref().map_or(0, SpoolFile::unread);
+                state.chunks.is_empty()
+                    && state.writing == 0
+                    && on_disk == 0
+                    && matches!(state.end, Some(Ok(())))
             }
         }
     }
@@ -196,33 +433,27 @@ impl Body for ResponseBody {
             Inner::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Inner::Streamed { .. } => SizeHint::default(),
+            Inner::Streamed(_) => SizeHint::default(),
         }
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for Streamed {
     fn drop(&mut self) {
-        let Inner::Streamed { shared, abandon } = &mut self.0 else {
-            return;
-        };
-        let mut state = shared.lock();
+        let mut state = self.shared.lock();
         state.client_gone = true;
-        shared.budget.0.fetch_sub(state.buffered, Ordering::Relaxed);
+        let budget = &self.shared.budget.0;
+        budget.fetch_sub(state.buffered, Ordering::Relaxed);
         state.buffered = 0;
-        state.chunks.clear();
+        let chunks = std::mem::take(&mut state.chunks);
+        let spooled = state.spooled.take();
         let unfinished = state.end.is_none();
-        wake(state.writer.take());
         drop(state);
-        if let (true, Some(abandon)) = (unfinished, abandon.take()) {
+        drop((chunks, spooled));
+        self.shared.changed.notify_one();
+        if let (true, Some(abandon)) = (unfinished, self.abandon.take()) {
             abandon();
         }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -235,6 +466,8 @@ fn wake(waker: Option<Waker>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SpoolLimits;
+    use crate::front::file_pool::FilePool;
     use http_body_util::BodyExt;
     use std::sync::atomic::AtomicBool;
 
@@ -283,6 +516,126 @@ mod tests {
         assert!(futures_now(room.as_mut()).is_none());
         body.frame().await.unwrap().unwrap();
         assert!(futures_now(room.as_mut()).is_some());
+    }
+
+    fn spool(directory: &std::path::Path, each: u64) -> Arc<ResponseSpool> {
+        let limits = SpoolLimits { each, total: each };
+        let directory = directory.to_owned();
+        Arc::new(ResponseSpool::new(directory, FilePool::new(2), limits))
+    }
+
+    fn numbered(block: usize) -> Bytes {
+        Bytes::from((block as u64).to_le_bytes().repeat(8 << 10))
+    }
+
+    /// Feeds blocks until the feed has to wait for the client or all are in it; how many.
+    async fn feed_while_taken(feed: &Feed, from: usize, to: usize) -> usize {
+        for block in from..to {
+            assert!(feed.push(numbered(block)));
+            let patience = Duration::from_millis(500);
+            if tokio::time::timeout(patience, feed.room()).await.is_err() {
+                return block + 1;
+            }
+        }
+        feed.end(Ok(()), Duration::ZERO);
+        to
+    }
+
+    /// Takes all that comes, as a connection does: nothing is kept.
+    async fn rest(mut body: ResponseBody) -> (Vec<u8>, Option<String>) {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap()),
+                Err(error) => return (bytes, Some(error.to_string())),
+            }
+        }
+        (bytes, None)
+    }
+
+    async fn check_rest(body: ResponseBody, blocks: usize) {
+        let (bytes, error) = rest(body).await;
+        assert_eq!(error, None);
+        let expected: Vec<u8> = (0..blocks).flat_map(numbered).collect();
+        assert!(bytes == expected, "{} bytes", bytes.len());
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_take_goes_to_a_file_and_comes_back_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let (feed, body, _) = streamed();
+        let spool = spool(directory.path(), 1 << 30);
+        body.buffer(Buffering::Spool(Arc::clone(&spool)));
+        assert_eq!(feed_while_taken(&feed, 0, 100).await, 100);
+        assert!(spool.used() > 80 * 65_536, "{}", spool.used());
+        assert!(feed.0.budget.0.load(Ordering::Relaxed) <= WHEN_SHORT);
+        check_rest(body, 100).await;
+        assert_eq!(spool.used(), 0);
+        assert_eq!(feed.0.budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_keeps_up_never_has_anything_in_a_file() {
+        let (feed, mut body, _) = streamed();
+        let spool = spool(std::path::Path::new("/nonexistent"), 1 << 30);
+        body.buffer(Buffering::Spool(Arc::clone(&spool)));
+        for block in 0..100 {
+            feed.push(numbered(block));
+            let mut room = Box::pin(feed.room());
+            while futures_now(room.as_mut()).is_none() {
+                body.frame().await.unwrap().unwrap();
+            }
+        }
+        assert_eq!(spool.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_upstream_waits_where_the_file_may_not_grow() {
+        let directory = tempfile::tempdir().unwrap();
+        let (feed, body, _) = streamed();
+        body.buffer(Buffering::Spool(spool(directory.path(), 1 << 20)));
+        let fed = feed_while_taken(&feed, 0, 100).await;
+        assert!((16..40).contains(&fed), "{fed}");
+        let feeding = tokio::spawn(async move { feed_while_taken(&feed, fed, 100).await });
+        check_rest(body, 100).await;
+        assert_eq!(feeding.await.unwrap(), 100);
+    }
+
+    #[tokio::test]
+    async fn the_upstream_waits_where_the_disk_refuses_and_nothing_is_lost() {
+        let (feed, body, _) = streamed();
+        let nowhere = std::path::Path::new("/nonexistent");
+        body.buffer(Buffering::Spool(spool(nowhere, 1 << 30)));
+        let fed = feed_while_taken(&feed, 0, 100).await;
+        assert!(fed < 10, "{fed}");
+        feed.end(Ok(()), Duration::ZERO);
+        check_rest(body, fed).await;
+    }
+
+    #[tokio::test]
+    async fn without_buffering_the_upstream_waits_for_each_piece_to_be_taken() {
+        let (feed, mut body, _) = streamed();
+        body.buffer(Buffering::Off);
+        feed.push(numbered(0));
+        let mut room = Box::pin(feed.room());
+        assert!(futures_now(room.as_mut()).is_none());
+        body.frame().await.unwrap().unwrap();
+        assert!(futures_now(room.as_mut()).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_break_is_told_after_what_is_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (feed, body, _) = streamed();
+        body.buffer(Buffering::Spool(spool(directory.path(), 1 << 30)));
+        for block in 0..50 {
+            feed.push(numbered(block));
+            feed.room().await;
+        }
+        feed.end(Err("the worker died"), Duration::ZERO);
+        let (bytes, error) = rest(body).await;
+        assert_eq!(bytes.len(), 50 * 65_536);
+        assert_eq!(error.as_deref(), Some("the worker died"));
     }
 
     fn futures_now<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {

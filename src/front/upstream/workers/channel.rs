@@ -25,8 +25,8 @@ use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::os::sockets;
 
-/// Room for one read: a typical page with its frames in one go.
-const READ: usize = 64 << 10;
+/// Room for one read: a typical page with its frames, or the longest piece of a body.
+const READ: usize = frames::BODY_PIECE + (4 << 10);
 /// From here on what was read is kept where it is instead of being copied out: a copy of
 /// less costs less than a new buffer.
 const KEEP: usize = 32 << 10;
