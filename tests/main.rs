@@ -6,6 +6,7 @@
 mod support;
 
 mod control;
+mod deadlines;
 mod django_files;
 mod forwarded;
 mod frameworks;

@@ -79,6 +79,8 @@ pub struct Config {
     pub queue_limit: usize,
     /// How long a request may wait for a worker.
     pub queue_timeout: Duration,
+    /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
+    pub request_timeout: Option<Duration>,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
     /// Locations that are not files, each prefix once; the application's own is not among them.
@@ -172,6 +174,8 @@ pub struct AppSettings {
     pub queue_limit: usize,
     /// How long a request may wait for a worker.
     pub queue_timeout: Duration,
+    /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
+    pub request_timeout: Option<Duration>,
     /// Whether tracebacks may be shown to clients.
     pub dev: bool,
     /// Where the host is put if memory files are forbidden; absolute.
@@ -199,6 +203,7 @@ impl Config {
             preload: self.preload,
             queue_limit: self.queue_limit,
             queue_timeout: self.queue_timeout,
+            request_timeout: self.request_timeout,
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
         }])

@@ -128,6 +128,7 @@ impl Resolver<'_> {
             queue_limit: self.one("queue_limit", |text| values::count(text, 1, LONGEST_QUEUE))?
                 as usize,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
+            request_timeout: self.request_timeout(dev)?,
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
             response_spool: self.response_spool()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,

@@ -340,6 +340,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("30"),
     },
     Setting {
+        name: "request_timeout",
+        value_name: "TIME",
+        heading: LIMITS,
+        help: "How long a request may keep a worker thread; 504 beyond, its stack goes to the log, and \
+               an exception ends it, or else its worker is replaced; 0 for no limit",
+        repeatable: false,
+        default: Default::Computed("60; no limit with --dev"),
+    },
+    Setting {
         name: "max_body",
         value_name: "BYTES",
         heading: LIMITS,

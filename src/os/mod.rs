@@ -4,6 +4,7 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod clock;
 pub mod files;
 pub mod memory;
 pub mod process;

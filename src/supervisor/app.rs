@@ -206,7 +206,7 @@ impl App {
                 self.last_words = traceback;
                 self.happened(Happened::ImportFailed(number));
             }
-            Event::Confused { worker } => {
+            Event::Confused { worker } | Event::Stuck { worker } => {
                 if let Some(pid) = python.pid(worker) {
                     child::kill(pid);
                 }

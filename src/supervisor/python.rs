@@ -64,7 +64,7 @@ impl Python {
             ..Facts::default()
         };
         Ok(Self {
-            generation: pool.generation(number, size)?,
+            generation: pool.generation(number, size, settings.request_timeout)?,
             settings: Arc::clone(settings),
             template: None,
             workers: HashMap::new(),

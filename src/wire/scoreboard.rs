@@ -141,8 +141,9 @@ impl<'a> Scoreboard<'a> {
     /// Writes what thread `thread` does now.
     pub fn record(&self, thread: usize, activity: Activity, seq: u64, now_ns: u64) {
         let line = self.line_words(thread);
-        line[1].store(seq, Ordering::Relaxed);
-        line[2].store(now_ns, Ordering::Relaxed);
+        // Each store is seen before the next: a reader that reads twice notices a half.
+        line[1].store(seq, Ordering::Release);
+        line[2].store(now_ns, Ordering::Release);
         line[0].store(activity as u64, Ordering::Release);
     }
 
@@ -156,10 +157,24 @@ impl<'a> Scoreboard<'a> {
         self.line_words(thread)[4].store(u64::from(pid), Ordering::Relaxed);
     }
 
-    /// Reads the line of thread `thread`.
+    /// Reads the line of thread `thread`. What it says belongs together: a line that is being
+    /// written meanwhile is read again, a few times.
     pub fn line(&self, thread: usize) -> Line {
         let line = self.line_words(thread);
-        let activity = match line[0].load(Ordering::Acquire) {
+        let read = || {
+            let [activity, seq, since] = [0, 1, 2].map(|word| line[word].load(Ordering::Acquire));
+            (activity, seq, since)
+        };
+        let mut seen = read();
+        for _ in 0..8 {
+            let again = read();
+            if again == seen {
+                break;
+            }
+            seen = again;
+        }
+        let (activity, seq, since_ns) = seen;
+        let activity = match activity {
             1 => Activity::Starting,
             2 => Activity::Idle,
             3 => Activity::Busy,
@@ -168,8 +183,8 @@ impl<'a> Scoreboard<'a> {
         };
         Line {
             activity,
-            seq: line[1].load(Ordering::Relaxed),
-            since_ns: line[2].load(Ordering::Relaxed),
+            seq,
+            since_ns,
             served: line[3].load(Ordering::Relaxed),
             pid: line[4].load(Ordering::Relaxed) as u32,
         }

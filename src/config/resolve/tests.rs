@@ -125,6 +125,7 @@ fn defaults() {
         (config.queue_limit, config.queue_timeout),
         (1024, Duration::from_secs(30))
     );
+    assert_eq!(config.request_timeout, Some(Duration::from_secs(60)));
     assert_eq!(config.graceful_timeout, Duration::from_secs(30));
     assert_eq!(config.location_settings.max_body, 100 << 20);
     assert_eq!(config.header_timeout, Duration::from_secs(15));
@@ -205,6 +206,24 @@ fn platforms_set_port_and_concurrency() {
     );
     let setup = Setup::new(&[HELLO]).set("WEB_CONCURRENCY", "0");
     assert!(setup.error(&APP).starts_with("WEB_CONCURRENCY=0: too few"));
+}
+
+#[test]
+fn requests_have_a_deadline_unless_it_is_zero_or_this_is_development() {
+    let setup = Setup::new(&[HELLO]);
+    for (args, expected) in [
+        (&["--request-timeout", "1500ms"][..], Some(1500)),
+        (&["--request-timeout", "0"], None),
+        (&["--dev", "yes"], None),
+        (&["--dev", "yes", "--request-timeout", "5"], Some(5000)),
+    ] {
+        let config = setup.config(&[&APP, args].concat());
+        assert_eq!(
+            config.request_timeout,
+            expected.map(Duration::from_millis),
+            "{args:?}"
+        );
+    }
 }
 
 #[test]

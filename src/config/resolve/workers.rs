@@ -1,5 +1,7 @@
 //! How many workers and threads, and whether the application is imported before the fork.
 
+use std::time::Duration;
+
 use pyserve_wire::control::Preload;
 use pyserve_wire::scoreboard::MAX_THREADS;
 
@@ -12,6 +14,20 @@ impl Resolver<'_> {
     /// Threads in each worker.
     pub(super) fn threads(&mut self) -> Result<u32, ConfigError> {
         self.one("threads", |text| values::count(text, 1, MOST_THREADS))
+    }
+
+    /// How long a request may keep a worker thread. With `--dev` for ever, unless somebody
+    /// says otherwise: it may stand in a debugger.
+    pub(super) fn request_timeout(&mut self, dev: bool) -> Result<Option<Duration>, ConfigError> {
+        let timeout = match self.optional("request_timeout", values::duration)? {
+            Some(timeout) => timeout,
+            None => {
+                let default = if dev { Duration::ZERO } else { REQUEST_TIMEOUT };
+                self.show_default("request_timeout", default.as_secs().to_string());
+                default
+            }
+        };
+        Ok((!timeout.is_zero()).then_some(timeout))
     }
 
     pub(super) fn workers(&mut self, threads: u32, dev: bool) -> Result<Workers, ConfigError> {
@@ -83,6 +99,8 @@ pub(super) fn preload(text: &str) -> Result<Preload, Invalid> {
     }
 }
 
+/// What nginx and most load balancers wait for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most worker processes, and most threads in each: typing errors end here. Both together
 /// are bounded by what a scoreboard can name.
 const MOST_WORKERS: u32 = 1024;

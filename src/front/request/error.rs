@@ -182,6 +182,10 @@ impl Rejection {
                         "The application broke off while it worked on your request.",
                     )
                 }
+                Failure::TimedOut { .. } => verdict(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "The application took too long to answer.",
+                ),
                 Failure::Application { .. } => verdict(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "The application made a mistake.",
@@ -194,8 +198,10 @@ impl Rejection {
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
         let status = status.as_u16();
         match self {
-            // The host has logged the traceback, the pool the loss.
-            Self::Upstream(Failure::Application { .. } | Failure::WorkerLost { .. }) => {}
+            // The host has logged the traceback, the pool the loss and the deadline.
+            Self::Upstream(
+                Failure::Application { .. } | Failure::WorkerLost { .. } | Failure::TimedOut { .. },
+            ) => {}
             Self::Static(error) => match error {
                 StaticError::Io(error) => {
                     tracing::error!(request_id = %id, %method, %path, status, %error, "cannot read a static file")

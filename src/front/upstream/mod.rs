@@ -86,6 +86,14 @@ pub enum Failure {
         /// Number of the worker.
         worker: u32,
     },
+    /// The application took longer than it may.
+    #[error("the application took longer than {} s", .timeout.as_secs_f32())]
+    TimedOut {
+        /// Number of the worker.
+        worker: u32,
+        /// How long it might have taken.
+        timeout: Duration,
+    },
     /// The application raised, or broke the rules of WSGI, before its head was out.
     #[error("the application failed")]
     Application {

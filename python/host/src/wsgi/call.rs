@@ -13,8 +13,8 @@ use super::file_wrapper::FileWrapper;
 use super::head::type_name;
 use super::response::{Flow, Response, Stop};
 use super::start_response::StartResponse;
-use crate::log;
 use crate::reply::COPIED;
+use crate::{log, package};
 
 /// What a request means for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,7 +64,9 @@ pub fn call(
     closing();
     if let Some(Err(error)) = close.map(|close| close.and_then(|close| close.call0())) {
         effect.wants_exit |= error.is_instance_of::<PySystemExit>(py);
-        log::exception(py, seq, "close() of the response raised", &error);
+        if !is_request_timeout(&error, py) {
+            log::exception(py, seq, "close() of the response raised", &error);
+        }
     }
     effect
 }
@@ -110,6 +112,10 @@ fn end_badly(
         // Our own exception, raised by write() because the client has gone.
         Failure::Raised(error)
             if error.is_instance_of::<PyConnectionResetError>(py) && response.is_abandoned() => {}
+        // Our own as well; where it struck is in the log.
+        Failure::Raised(error) if is_request_timeout(&error, py) => {
+            page = log::traceback(py, &error);
+        }
         Failure::Raised(error) => {
             let wants_exit = error.is_instance_of::<PySystemExit>(py);
             effect.wants_exit |= wants_exit;
@@ -129,6 +135,10 @@ fn end_badly(
     }
     let page = if is_dev { &page[..] } else { "" };
     response.abort(cut_to_end(page, MAX_PAYLOAD));
+}
+
+fn is_request_timeout(error: &PyErr, py: Python<'_>) -> bool {
+    package::request_timeout(py).is_ok_and(|class| error.is_instance(py, &class))
 }
 
 fn send(result: &Bound<'_, PyAny>, start: &StartResponse) -> Result<(), Failure> {

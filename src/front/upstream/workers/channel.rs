@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
+use super::deadlines::Progress;
 use super::generation::Crew;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
@@ -131,6 +132,9 @@ impl Channel {
             // nothing left to read.
             let Ok(read @ 1..) = read else { break };
             self.filled += read;
+            if let Reply::Streaming { seq, .. } = &self.reply {
+                self.progress().note(*seq);
+            }
             if let Err(error) = self.take_frames().await {
                 tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
                 self.shared.notify(Event::Confused {
@@ -227,7 +231,11 @@ impl Channel {
             Reply::Head { seq, chunks, .. } if *seq == frame.seq => chunks.push(frame.payload),
             Reply::Streaming { seq, feed } if *seq == frame.seq => {
                 if feed.push(frame.payload) {
+                    let progress = &self.shared.progress[self.thread];
+                    progress.set_waits_for_client(true);
                     feed.room().await;
+                    progress.note(*seq);
+                    progress.set_waits_for_client(false);
                 } else {
                     self.reply = Reply::Discarding { seq: frame.seq };
                 }
@@ -309,10 +317,15 @@ impl Channel {
                 }
                 response.body = body;
                 self.shared.deliver(seq, Ok(response));
+                self.progress().note(seq);
                 self.reply = Reply::Streaming { seq, feed };
             }
             other => self.reply = other,
         }
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.shared.progress[self.thread]
     }
 
     /// The thread has gone: what it worked on is lost.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyserve_wire::control::Loaded;
 use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
@@ -14,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
+use super::deadlines::Progress;
 use super::{Event, Outcome, Pool, Report, Shared, Size, State};
 use crate::front::upstream::response_body::Budget;
 use crate::front::upstream::{Failure, Request, RequestBody, Response};
@@ -36,7 +38,7 @@ pub struct Generation(Arc<Crew>);
 
 /// The same, seen from the pool.
 pub(super) struct Crew {
-    pool: Arc<Shared>,
+    pub(super) pool: Arc<Shared>,
     pub(super) number: u32,
     pub(super) size: Size,
     queue: AsyncFd<OwnedFd>,
@@ -46,6 +48,8 @@ pub(super) struct Crew {
     queue_receiver: OwnedFd,
     board: SharedWords,
     pub(super) budget: Arc<Budget>,
+    /// For each line of the scoreboard.
+    pub(super) progress: Vec<Progress>,
 }
 
 /// Who belongs to a generation at the moment.
@@ -76,11 +80,16 @@ impl Roster {
 
 impl Pool {
     /// Makes the queue and the scoreboard of another generation, which gets no requests
-    /// before [`Pool::switch`].
+    /// before [`Pool::switch`]. `request_timeout`: how long a request may keep a thread.
     ///
     /// # Errors
     /// What the kernel says about sockets and memory.
-    pub fn generation(&self, number: u32, size: Size) -> io::Result<Generation> {
+    pub fn generation(
+        &self,
+        number: u32,
+        size: Size,
+        request_timeout: Option<Duration>,
+    ) -> io::Result<Generation> {
         let (sender, queue_receiver) = sockets::pair(SocketType::SEQPACKET)?;
         let buffer = sockets::grow_send_buffer(sender.as_fd(), QUEUE_BUFFER)?;
         sockets::set_nonblocking(sender.as_fd())?;
@@ -98,7 +107,12 @@ impl Pool {
             queue_receiver,
             board,
             budget: Arc::clone(&self.0.budget),
+            progress: (0..threads).map(|_| Progress::default()).collect(),
         });
+        if let Some(timeout) = request_timeout {
+            let kept = Crew::keep_deadlines(Arc::downgrade(&crew), timeout);
+            self.0.tasks.spawn(kept);
+        }
         let mut state = self.0.lock();
         state.table.add(number, entries);
         state.rosters.push(Roster {
@@ -154,17 +168,7 @@ impl Generation {
     /// # Errors
     /// `NotFound` if there is no such worker; else what the kernel says about telling it.
     pub fn retire(&self, worker: u32) -> io::Result<()> {
-        let mut state = self.0.pool.lock();
-        let workers = state
-            .roster(self.0.number)
-            .map(|roster| &mut roster.workers);
-        let Some(leaving) = workers.and_then(|workers| workers.get_mut(&worker)) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        leaving.retiring = true;
-        let told = leaving.order(ToWorker::Retire);
-        self.0.adjust_capacity(&mut state);
-        told
+        self.0.retire(worker)
     }
 
     /// A worker process has ended: what its threads had taken is lost, and what nobody had
@@ -233,6 +237,18 @@ impl Generation {
 impl Crew {
     pub(super) fn scoreboard(&self) -> Scoreboard<'_> {
         Scoreboard::open(self.board.words()).expect("laid out in Pool::generation")
+    }
+
+    pub(super) fn retire(&self, worker: u32) -> io::Result<()> {
+        let mut state = self.pool.lock();
+        let workers = state.roster(self.number).map(|roster| &mut roster.workers);
+        let Some(leaving) = workers.and_then(|workers| workers.get_mut(&worker)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        leaving.retiring = true;
+        let told = leaving.order(ToWorker::Retire, &[]);
+        self.adjust_capacity(&mut state);
+        told
     }
 
     /// Tells the supervisor.
@@ -358,8 +374,10 @@ impl Crew {
             .filter(|(spot, request)| board.claim(spot.entry, request.seq) == Claim::Taken(thread))
             .map(|(spot, request)| {
                 let id = Arc::clone(&request.identity);
-                tracing::error!(request_id = %id.request_id, method = %id.method, path = %id.target, worker,
-                    "request lost: the worker died while it ran");
+                if !request.timed_out {
+                    tracing::error!(request_id = %id.request_id, method = %id.method, path = %id.target, worker,
+                        "request lost: the worker died while it ran");
+                }
                 (spot, request.reply.take())
             })
             .collect();
@@ -405,8 +423,8 @@ impl Crew {
 }
 
 impl Worker {
-    fn order(&self, order: ToWorker) -> io::Result<()> {
+    pub(super) fn order(&self, order: ToWorker, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = order.to_bytes();
-        sockets::send(self.orders.as_fd(), &[IoSlice::new(&bytes)], &[]).map(drop)
+        sockets::send(self.orders.as_fd(), &[IoSlice::new(&bytes)], descriptors).map(drop)
     }
 }

@@ -19,6 +19,7 @@
 //! workers of the one before see the end of their queue when they have finished.
 
 mod channel;
+mod deadlines;
 mod generation;
 pub mod snapshot;
 mod table;
@@ -65,6 +66,11 @@ pub enum Event {
     },
     /// A worker sent what is no reply; it must be killed.
     Confused {
+        /// Number of the worker.
+        worker: u32,
+    },
+    /// A request that is over its deadline does not end; its worker must be killed.
+    Stuck {
         /// Number of the worker.
         worker: u32,
     },

@@ -68,6 +68,8 @@ pub(super) struct InFlight {
     pub(super) orphaned: bool,
     /// It was taken back; the entry is free again when its message has been skipped.
     pub(super) withdrawn: bool,
+    /// It was over its deadline, and its client knows.
+    pub(super) timed_out: bool,
 }
 
 /// What somebody who wants an entry gets.
@@ -233,6 +235,7 @@ impl Table {
             identity,
             orphaned: false,
             withdrawn: false,
+            timed_out: false,
         });
         Some((seq, receiver))
     }

@@ -1,0 +1,353 @@
+//! How long a request may keep a worker thread, and what happens to one that takes longer.
+//!
+//! 1. At the deadline its client gets the failure ([`Failure::TimedOut`]), the worker logs
+//!    where the thread is, and raises an exception in it.
+//! 2. If the request is still there after a grace, its worker takes no more requests.
+//! 3. When the worker's other threads have finished, or after as long again, it is killed.
+//!
+//! The deadline counts from when a thread took the request until its head; then it begins
+//! anew with every piece of the body, and stands still while the client is what the body
+//! waits for. An iterable's `close()` has a deadline of its own. [`Judge`] decides, from the
+//! scoreboard alone, so a request whose client has gone does not escape.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pyserve_wire::orders::ToWorker;
+use pyserve_wire::scoreboard::{Activity, Line};
+
+use super::generation::Crew;
+use super::{Event, Outcome};
+use crate::front::upstream::Failure;
+use crate::os::clock::monotonic_ns;
+
+/// Longest time that a request has to end after its exception was raised: enough for a
+/// transaction to be rolled back.
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
+/// How long a worker that was told to take no more requests is left alone: a thread may be
+/// receiving one at that moment.
+const SETTLE: Duration = Duration::from_millis(50);
+/// No look follows the one before sooner than this.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+
+/// How a thread's response proceeds, as its channel sees it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    seq: AtomicU64,
+    at_ns: AtomicU64,
+    waits_for_client: AtomicBool,
+}
+
+impl Progress {
+    /// The response of request `seq` went on just now.
+    pub(super) fn note(&self, seq: u64) {
+        self.at_ns.store(monotonic_ns(), Ordering::Relaxed);
+        self.seq.store(seq, Ordering::Release);
+    }
+
+    /// Whether it is the client that the response waits for.
+    pub(super) fn set_waits_for_client(&self, waits: bool) {
+        self.waits_for_client.store(waits, Ordering::Relaxed);
+    }
+
+    /// Since when the deadline of the request counts.
+    fn since_ns(&self, line: &Line, now: u64) -> u64 {
+        if self.seq.load(Ordering::Acquire) != line.seq {
+            return line.since_ns;
+        }
+        if self.waits_for_client.load(Ordering::Relaxed) {
+            return now;
+        }
+        line.since_ns.max(self.at_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// This request of this thread is over its deadline.
+    TimeOut {
+        thread: usize,
+        seq: u64,
+    },
+    /// This worker takes no more requests.
+    Retire(u32),
+    Kill(u32),
+}
+
+/// Decides what is over its deadline: pure, `(state, scoreboard, now) -> steps`.
+#[derive(Debug)]
+struct Judge {
+    timeout_ns: u64,
+    grace_ns: u64,
+    threads: usize,
+    /// Requests that were timed out and are still there, by thread: which, and since when.
+    overdue: HashMap<usize, (u64, u64)>,
+    /// Workers that are to be killed, and since when.
+    condemned: HashMap<u32, u64>,
+}
+
+impl Judge {
+    fn new(timeout: Duration, threads: u32) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            timeout_ns: nanos(timeout),
+            grace_ns: nanos(timeout.min(LONGEST_GRACE)),
+            threads: threads as usize,
+            overdue: HashMap::new(),
+            condemned: HashMap::new(),
+        }
+    }
+
+    /// What to do now, and when to look again. `lines`: every thread with the time since when
+    /// its deadline counts.
+    fn judge(&mut self, lines: &[(Line, u64)], now: u64) -> (Vec<Step>, u64) {
+        let mut steps = Vec::new();
+        // What begins after this look cannot be over its deadline before.
+        let mut look_again = now + self.timeout_ns;
+        for (worker, lines) in lines.chunks(self.threads).enumerate() {
+            let mut runs = false;
+            let mut is_stuck = false;
+            for (index, (line, since)) in lines.iter().enumerate() {
+                let thread = worker * self.threads + index;
+                if !matches!(line.activity, Activity::Busy | Activity::Closing) {
+                    self.overdue.remove(&thread);
+                    continue;
+                }
+                let overdue = self.overdue.get(&thread).copied();
+                let next = match overdue.filter(|(seq, _)| *seq == line.seq) {
+                    Some((_, at)) => at + self.grace_ns,
+                    None => since + self.timeout_ns,
+                };
+                match overdue {
+                    _ if next > now => {
+                        look_again = look_again.min(next);
+                        runs = true;
+                    }
+                    Some((seq, _)) if seq == line.seq => is_stuck = true,
+                    _ => {
+                        self.overdue.insert(thread, (line.seq, now));
+                        look_again = look_again.min(now + self.grace_ns);
+                        let seq = line.seq;
+                        steps.push(Step::TimeOut { thread, seq });
+                        runs = true;
+                    }
+                }
+            }
+            let number = worker as u32;
+            if !is_stuck {
+                self.condemned.remove(&number);
+                continue;
+            }
+            let since = *self.condemned.entry(number).or_insert_with(|| {
+                steps.push(Step::Retire(number));
+                now
+            });
+            let settled = since + SETTLE.as_nanos() as u64;
+            let last = since + self.timeout_ns;
+            if now >= last || (!runs && now >= settled) {
+                steps.push(Step::Kill(number));
+                // Should it survive that, it is killed again.
+            } else {
+                // The siblings' ends are not announced.
+                look_again = look_again
+                    .min(last)
+                    .min(settled.max(now + SETTLE.as_nanos() as u64));
+            }
+        }
+        (steps, look_again)
+    }
+}
+
+impl Crew {
+    /// Keeps the deadlines until the generation has gone.
+    pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Duration) {
+        let Some(threads) = crew.upgrade().map(|crew| crew.size.threads) else {
+            return;
+        };
+        let mut judge = Judge::new(timeout, threads);
+        loop {
+            let wait = {
+                let Some(crew) = crew.upgrade() else { return };
+                let now = monotonic_ns();
+                let board = crew.scoreboard();
+                let lines: Vec<_> = (0..board.threads())
+                    .map(|thread| {
+                        let line = board.line(thread);
+                        (line, crew.progress[thread].since_ns(&line, now))
+                    })
+                    .collect();
+                let (steps, look_again) = judge.judge(&lines, now);
+                for step in steps {
+                    crew.carry_out(step, timeout);
+                }
+                Duration::from_nanos(look_again.saturating_sub(now))
+            };
+            tokio::time::sleep(wait.max(SHORTEST_LOOK)).await;
+        }
+    }
+
+    fn carry_out(&self, step: Step, timeout: Duration) {
+        match step {
+            Step::TimeOut { thread, seq } => self.time_out(thread, seq, timeout),
+            Step::Retire(worker) => {
+                tracing::error!(
+                    worker,
+                    "the request does not end: the worker takes no more, and will be replaced"
+                );
+                // If it cannot be told it is killed all the same.
+                let _told = self.retire(worker);
+            }
+            Step::Kill(worker) => self.notify(Event::Stuck { worker }),
+        }
+    }
+
+    fn time_out(&self, thread: usize, seq: u64, timeout: Duration) {
+        let threads = self.size.threads as usize;
+        let (worker, number) = ((thread / threads) as u32, (thread % threads) as u32);
+        let mut state = self.pool.lock();
+        let identity = state.table.identity(seq).unwrap_or_default();
+        let mut reply = None;
+        if let Some((spot, request)) = state.table.find(self.number, seq) {
+            reply = request.reply.take();
+            request.timed_out = true;
+            self.scoreboard().cancel(spot.entry, seq);
+        }
+        let roster = state.roster(self.number);
+        if let Some(worker) = roster.and_then(|roster| roster.workers.get(&worker)) {
+            let grace = timeout.min(LONGEST_GRACE);
+            let order = ToWorker::Interrupt {
+                thread: number,
+                seq,
+                patience_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
+            };
+            // If it cannot be told it will be killed.
+            let _told = worker.order(order, &[]);
+        }
+        drop(state);
+        let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
+        let limit_s = timeout.as_secs_f32();
+        tracing::error!(request_id = %id, %method, %path, worker, thread = number, limit_s,
+            "request over its deadline (--request-timeout)");
+        if let Some(reply) = reply {
+            let failure = Failure::TimedOut { worker, timeout };
+            let _client_gone = reply.send(Outcome::Answer(Err(failure)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: u64 = 10_000_000_000;
+    const GRACE: u64 = 5_000_000_000;
+    const SETTLED: u64 = 50_000_000;
+
+    fn line(activity: Activity, seq: u64, since_ns: u64) -> (Line, u64) {
+        let line = Line {
+            activity,
+            seq,
+            since_ns,
+            served: 0,
+            pid: 1,
+        };
+        (line, since_ns)
+    }
+
+    fn busy(seq: u64, since_ns: u64) -> (Line, u64) {
+        line(Activity::Busy, seq, since_ns)
+    }
+
+    fn idle() -> (Line, u64) {
+        line(Activity::Idle, 0, 0)
+    }
+
+    fn judge(threads: u32) -> Judge {
+        Judge::new(Duration::from_nanos(TIMEOUT), threads)
+    }
+
+    #[test]
+    fn a_request_is_timed_out_once_and_its_worker_killed_after_the_grace() {
+        let mut judge = judge(1);
+        assert_eq!(judge.judge(&[busy(1, 100)], 200), (vec![], TIMEOUT + 100));
+        let at = TIMEOUT + 100;
+        let timed_out = Step::TimeOut { thread: 0, seq: 1 };
+        assert_eq!(
+            judge.judge(&[busy(1, 100)], at),
+            (vec![timed_out], at + GRACE)
+        );
+        assert_eq!(judge.judge(&[busy(1, 100)], at + 1), (vec![], at + GRACE));
+        let at = at + GRACE;
+        assert_eq!(
+            judge.judge(&[busy(1, 100)], at),
+            (vec![Step::Retire(0)], at + SETTLED)
+        );
+        let (steps, _) = judge.judge(&[busy(1, 100)], at + SETTLED);
+        assert_eq!(steps, [Step::Kill(0)]);
+    }
+
+    #[test]
+    fn a_request_that_ends_in_the_grace_costs_nothing_more() {
+        let mut judge = judge(1);
+        judge.judge(&[busy(1, 0)], TIMEOUT);
+        let at = TIMEOUT + GRACE + 1;
+        for next in [idle(), busy(2, TIMEOUT + 1)] {
+            assert_eq!(judge.judge(&[next], at).0, []);
+        }
+    }
+
+    #[test]
+    fn siblings_finish_before_the_worker_is_killed_but_not_for_ever() {
+        let mut judge = judge(2);
+        let stuck = busy(1, 0);
+        judge.judge(&[stuck, idle()], TIMEOUT);
+        let at = TIMEOUT + GRACE;
+        let sibling = busy(2, at - 1);
+        assert_eq!(judge.judge(&[stuck, sibling], at).0, [Step::Retire(0)]);
+        assert_eq!(judge.judge(&[stuck, sibling], at + SETTLED).0, []);
+        let finished = judge.judge(&[stuck, idle()], at + SETTLED).0;
+        assert_eq!(finished, [Step::Kill(0)]);
+        // One that streams on, so that its own deadline never comes.
+        let streams = (sibling.0, at + TIMEOUT);
+        assert_eq!(
+            judge.judge(&[stuck, streams], at + TIMEOUT).0,
+            [Step::Kill(0)]
+        );
+    }
+
+    #[test]
+    fn two_stuck_threads_do_not_wait_for_each_other() {
+        let mut judge = judge(2);
+        let lines = [busy(1, 0), busy(2, 0)];
+        assert_eq!(judge.judge(&lines, TIMEOUT).0.len(), 2);
+        let at = TIMEOUT + GRACE;
+        assert_eq!(judge.judge(&lines, at).0, [Step::Retire(0)]);
+        assert_eq!(judge.judge(&lines, at + SETTLED).0, [Step::Kill(0)]);
+    }
+
+    #[test]
+    fn workers_are_told_apart() {
+        let mut judge = judge(1);
+        let lines = [idle(), busy(7, 0)];
+        let timed_out = Step::TimeOut { thread: 1, seq: 7 };
+        assert_eq!(judge.judge(&lines, TIMEOUT).0, [timed_out]);
+        assert_eq!(judge.judge(&lines, TIMEOUT + GRACE).0, [Step::Retire(1)]);
+    }
+
+    #[test]
+    fn the_deadline_of_a_body_begins_anew_with_each_piece_and_stands_still_for_the_client() {
+        let (line, _) = busy(3, 100);
+        let progress = Progress::default();
+        assert_eq!(progress.since_ns(&line, 900), 100);
+        progress.seq.store(3, Ordering::Relaxed);
+        progress.at_ns.store(700, Ordering::Relaxed);
+        assert_eq!(progress.since_ns(&line, 900), 700);
+        progress.set_waits_for_client(true);
+        assert_eq!(progress.since_ns(&line, 900), 900);
+        let (next, _) = busy(4, 800);
+        assert_eq!(progress.since_ns(&next, 900), 800);
+    }
+}

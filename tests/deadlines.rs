@@ -1,0 +1,139 @@
+//! Requests that do not end: who is told, what ends them, and who never notices.
+
+use std::time::{Duration, Instant};
+
+use crate::support::server::{Pyserve, Server, get};
+
+fn server(timeout: &str, threads: &str) -> Server {
+    Pyserve::app("hung.py")
+        .args(["--request-timeout", timeout, "--threads", threads])
+        .ready()
+}
+
+#[test]
+fn a_request_over_its_deadline_gets_504_in_time_and_its_worker_goes_on() {
+    for (kind, threads) in [("sleeps", "1"), ("loops", "1"), ("loops", "2")] {
+        let server = server("500ms", threads);
+        let worker = server.get("/").text();
+        let path = format!("/{kind}");
+        let begun = Instant::now();
+        let response = server.get(&path);
+        let took = begun.elapsed();
+        assert_eq!(response.status(), 504, "{kind}: {response:?}");
+        let deadline = Duration::from_millis(500);
+        assert!(
+            took >= deadline && took < deadline * 2,
+            "{kind}: {took:?} for a deadline of {deadline:?}"
+        );
+        let ended = format!("{path} ended by RequestTimeout");
+        server.probe.notes.wait_for(&ended);
+        assert_eq!(server.get("/").text(), worker, "{kind}: the same worker");
+        // The request by the front, its stack by the worker.
+        let line = server.stderr.wait_for("request over its deadline");
+        assert!(line.contains("GET") && line.contains(&path), "{line}");
+        assert!(line.contains("worker"), "{line}");
+        server.stderr.wait_for("it is here:");
+        server.stderr.wait_for(&format!("in {kind}"));
+    }
+}
+
+#[test]
+fn a_request_that_nothing_ends_costs_its_worker_and_nobody_else() {
+    for kind in ["swallows", "holds", "computes"] {
+        let server = server("500ms", "1");
+        let worker = server.get("/").text();
+        let path = format!("/{kind}");
+        let mut hung = server.connect();
+        hung.send(get(&path));
+        server.probe.notes.wait_for(&format!("called {path}"));
+        let mut behind = server.connect();
+        behind.send(get("/"));
+        assert_eq!(hung.response().status(), 504, "{kind}");
+        let next = behind.response();
+        assert_eq!(next.status(), 200, "{kind}: {next:?}");
+        assert_ne!(next.text(), worker, "{kind}: another worker");
+        server.stderr.wait_for(&format!("in {kind}"));
+        // What it asked first, the hung one, and the one behind: each once.
+        server.probe.notes.wait_for_nth("called /", 3);
+        assert_eq!(server.probe.notes.count("called /"), 3, "{kind}");
+    }
+}
+
+#[test]
+fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
+    // The stuck request is answered after 1 s and given up after 2, the body ends after 2.3,
+    // and after 3 the worker would not wait for it any longer.
+    let server = server("1s", "2");
+    let worker = server.get("/").text();
+    let mut hung = server.connect();
+    hung.send(get("/swallows"));
+    server.probe.notes.wait_for("called /swallows");
+    let sibling = server.get("/ticks");
+    assert_eq!((sibling.status(), sibling.broken), (200, None));
+    assert!(sibling.text().ends_with(" end"));
+    assert_eq!(hung.response().status(), 504);
+    let line = server.stderr.so_far().join("\n");
+    assert!(line.contains("takes no more"), "{line}");
+    let next = server.get("/");
+    assert_eq!(next.status(), 200);
+    assert_ne!(next.text(), worker);
+}
+
+#[test]
+fn both_threads_of_a_worker_are_interrupted() {
+    let server = server("500ms", "2");
+    let worker = server.get("/").text();
+    let mut hung: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for (number, connection) in hung.iter_mut().enumerate() {
+        connection.send(get(&format!("/loops-{number}")));
+    }
+    for (number, connection) in hung.iter_mut().enumerate() {
+        assert_eq!(connection.response().status(), 504);
+        let ended = format!("/loops-{number} ended by RequestTimeout");
+        server.probe.notes.wait_for(&ended);
+    }
+    assert_eq!(server.get("/").text(), worker);
+}
+
+#[test]
+fn a_body_that_does_not_go_on_is_broken_off() {
+    let server = server("500ms", "1");
+    let mut connection = server.connect();
+    connection.send(get("/stream"));
+    assert_eq!(connection.response_to_head().status(), 200);
+    assert_eq!(connection.chunk().unwrap(), b"piece 0");
+    let held = server.probe.held("/stream");
+    assert!(connection.chunk().is_err(), "no orderly end");
+    server
+        .probe
+        .notes
+        .wait_for("/stream ended by RequestTimeout");
+    drop(held);
+}
+
+#[test]
+fn a_request_whose_client_left_has_a_deadline_as_well() {
+    let server = server("500ms", "1");
+    let mut connection = server.connect();
+    connection.send(get("/sleeps"));
+    server.probe.notes.wait_for("called /sleeps");
+    drop(connection);
+    server
+        .probe
+        .notes
+        .wait_for("/sleeps ended by RequestTimeout");
+}
+
+#[test]
+fn a_deadline_at_the_end_of_a_request_never_strikes_the_next_one() {
+    for threads in ["1", "2"] {
+        let server = server("200ms", threads);
+        let mut connection = server.connect();
+        for _ in 0..15 {
+            let near = connection.exchange(get("/near"));
+            assert!(matches!(near.status(), 200 | 504), "{near:?}");
+            let next = connection.exchange(get("/"));
+            assert_eq!(next.status(), 200, "{next:?}");
+        }
+    }
+}
