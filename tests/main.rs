@@ -16,6 +16,7 @@ mod http;
 mod internal;
 mod large_files;
 mod layout;
+mod limits;
 mod locations;
 mod logs;
 mod process;

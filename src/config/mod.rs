@@ -37,6 +37,7 @@ pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::{Location, LocationSettings};
 pub use trust::Trust;
+pub use values::Rate;
 pub use watching::{Control, Reach};
 
 pub use crate::observe::access_log::Format as AccessLog;
@@ -93,6 +94,8 @@ pub struct Config {
     pub header_timeout: Duration,
     /// How long an idle connection stays open.
     pub keepalive_timeout: Duration,
+    /// What clients may take of the server.
+    pub client_limits: ClientLimits,
     /// Peers whose forwarding headers are believed.
     pub trust: Trust,
     /// Peers that say in the PROXY protocol whose connection they hand on.
@@ -302,6 +305,19 @@ pub struct SpoolLimits {
     pub each: u64,
     /// Bytes of all together.
     pub total: u64,
+}
+
+/// How much clients may take of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at a time, at least one.
+    pub connections: u32,
+    /// Connections at a time from one address.
+    pub connections_per_ip: Option<u32>,
+    /// Requests from one address.
+    pub rate: Option<Rate>,
+    /// Requests from one address that may come at once, at least one.
+    pub burst: u32,
 }
 
 /// How many worker processes, and why.

@@ -10,6 +10,7 @@
 
 mod application;
 mod bodies;
+mod clients;
 mod front;
 mod locations;
 mod logging;
@@ -133,6 +134,7 @@ impl Resolver<'_> {
             response_spool: self.response_spool()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
+            client_limits: self.client_limits()?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log()?,

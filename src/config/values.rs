@@ -117,6 +117,57 @@ pub fn count(text: &str, least: u32, most: u32) -> Result<u32, Invalid> {
     }
 }
 
+/// So many in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, at least one.
+    pub requests: u32,
+    /// In which time.
+    pub period: Duration,
+}
+
+/// `10/s`, `600/m`, `1000/h`; `no` for none.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn rate(text: &str) -> Result<Option<Rate>, Invalid> {
+    if is_no(text) {
+        return Ok(None);
+    }
+    let remedy = "give a number and a time as in `10/s`, `600/m`, `1000/h`, or `no`";
+    let (number, unit) = text
+        .split_once('/')
+        .ok_or_else(|| invalid("not a rate", remedy))?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        _ => return Err(invalid("not a rate", remedy)),
+    };
+    Ok(Some(Rate {
+        requests: count(number, 1, 1_000_000)?,
+        period: Duration::from_secs(seconds),
+    }))
+}
+
+/// A whole number of at least one, or `no` for no limit.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn count_or_none(text: &str, most: u32) -> Result<Option<u32>, Invalid> {
+    match is_no(text) {
+        true => Ok(None),
+        false => count(text, 1, most).map(Some),
+    }
+}
+
+fn is_no(text: &str) -> bool {
+    matches!(
+        text.to_ascii_lowercase().as_str(),
+        "no" | "off" | "false" | "0"
+    )
+}
+
 /// `yes`, `no` and the other words for them.
 ///
 /// # Errors

@@ -45,6 +45,11 @@ pub async fn serve(
     else {
         return;
     };
+    // A proxy of ours brings the connections of many.
+    let address = ends.peer_ip().filter(|_| !ends.trusted);
+    let Ok(_guest) = site.connections.enter(address) else {
+        return;
+    };
     let activity = Arc::new(Activity::new(ends));
     let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
@@ -70,7 +75,7 @@ pub async fn serve(
             // Cancel-safe: polled in place, never dropped before it ends.
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = ?ends.peer, %error, "connection ended");
+                    note_end(&ends, error.as_ref());
                 }
                 return;
             }
@@ -109,6 +114,17 @@ pub async fn serve(
             // Cancel-safe: the token stays cancelled.
             () = stop.cut.cancelled() => return,
         }
+    }
+}
+
+/// A head that hyper cannot read is answered by hyper, with a status and nothing else, and
+/// no request comes of it.
+fn note_end(ends: &Ends, error: &(dyn std::error::Error + 'static)) {
+    let hyper = error.downcast_ref::<hyper::Error>();
+    if hyper.is_some_and(hyper::Error::is_parse) {
+        tracing::warn!(peer = ?ends.peer, %error, "request rejected: it cannot be read");
+    } else {
+        tracing::debug!(peer = ?ends.peer, %error, "connection ended");
     }
 }
 

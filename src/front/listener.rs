@@ -16,6 +16,7 @@ use super::request::context::Ends;
 use super::site::Site;
 use super::stream::Socket;
 use crate::config::ListenAddress;
+use crate::observe::throttle::Throttle;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -88,16 +89,24 @@ impl Listener {
                 Accept::Unix(UnixListener::from_std(socket)?, guard)
             }
         };
+        let connections = Arc::clone(&site.connections);
+        let next = async || {
+            // Looked at, not kept: another listener may need it while nobody comes here.
+            drop(connections.place().await);
+            listener.accept().await
+        };
+        let no_accept = Throttle::default();
         loop {
             let accepted = tokio::select! {
                 biased;
                 // Cancel-safe: an accept that does not complete has taken nothing.
-                accepted = listener.accept() => accepted,
+                accepted = next() => accepted,
                 // Cancel-safe. Last, so that what the kernel holds ready is taken first.
                 () = stop.drain.cancelled() => return Ok(()),
             };
             match accepted {
                 Ok((socket, ends)) => {
+                    let place = connections.place().await;
                     let serve = connection::serve(
                         Arc::clone(&site),
                         socket,
@@ -106,12 +115,17 @@ impl Listener {
                         stop.clone(),
                         tasks.clone(),
                     );
-                    tasks.spawn(serve);
+                    tasks.spawn(async move {
+                        serve.await;
+                        drop(place);
+                    });
                 }
                 // The client gave up between its SYN and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::error!(address = %self.address, %error, "cannot accept connections");
+                    if no_accept.is_due().is_some() {
+                        tracing::error!(address = %self.address, %error, "cannot accept connections");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

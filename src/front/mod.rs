@@ -9,6 +9,7 @@
 pub mod activity;
 pub mod body;
 pub mod connection;
+pub mod connections;
 pub mod file_pool;
 pub mod file_source;
 pub mod found_files;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::connections::Connections;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
+use super::request::rate_limit::RateLimit;
 use super::request::router::Router;
 use super::request::spool::Spool;
 use super::spelling::Spellings;
@@ -32,6 +34,10 @@ pub struct Site {
     pub access_log: Arc<AccessLog>,
     /// Whether responses name the server.
     pub server_header: bool,
+    /// How many connections there are.
+    pub connections: Arc<Connections>,
+    /// How many requests an address may make; `None` for any number.
+    pub rate_limit: Option<RateLimit>,
     /// Whose statements about their clients are believed.
     pub trust: Trust,
     /// Who says in the PROXY protocol whose connection it hands on.

@@ -3,6 +3,7 @@
 //! - [`logs`]: diagnostics, through `tracing`, to standard error;
 //! - [`access_log`]: one line for each request, to standard output;
 //! - [`metrics`]: what is counted meanwhile;
+//! - [`throttle`]: keeps a flood of equal lines out of the log;
 //! - [`status`]: what a running server says about itself when it is asked.
 //!
 //! All are told what happened; neither decides anything.
@@ -12,4 +13,5 @@ mod line_writer;
 pub mod logs;
 pub mod metrics;
 pub mod status;
+pub mod throttle;
 mod timestamp;

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::process::restore_descriptor_limit;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 
@@ -24,10 +25,10 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
             let fd = unsafe { BorrowedFd::borrow_raw(*number) };
             fcntl_setfd(fd, FdFlags::empty())?;
         }
-        Ok(())
+        restore_descriptor_limit()
     };
     command.process_group(0);
-    // SAFETY: between fork and exec the closure only calls fcntl, which is
+    // SAFETY: between fork and exec the closure only calls fcntl and setrlimit, which are
     // async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(keep_open) };
     Ok(command.spawn()?.id())

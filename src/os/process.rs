@@ -1,6 +1,9 @@
 //! What the kernel tells about processes: memory, time, descriptors.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Resident set of a process in bytes; `None` if it has gone. Memory that it shares with
 /// others counts whole.
@@ -16,6 +19,38 @@ pub fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
     // One of them is the directory itself.
     Some((entries.count() as u64).saturating_sub(1))
+}
+
+/// What the limit on descriptors was before [`raise_descriptor_limit`].
+static FORMER: OnceLock<Rlimit> = OnceLock::new();
+
+/// Raises this process's limit on descriptors as far as it may without privileges, and says
+/// what it is now. Programs that it starts have the former limit: some count up to it, and
+/// `select` fails above 1024.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let former = *FORMER.get_or_init(|| limit);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => former.current,
+    };
+    now.unwrap_or(u64::MAX)
+}
+
+/// Gives this process its former limit back; for a child before it executes its program.
+/// Makes system calls only.
+///
+/// # Errors
+/// What the kernel says.
+pub fn restore_descriptor_limit() -> std::io::Result<()> {
+    match FORMER.get() {
+        Some(former) => Ok(setrlimit(Resource::Nofile, *former)?),
+        None => Ok(()),
+    }
 }
 
 /// CPU time, user and system, that this process has taken.

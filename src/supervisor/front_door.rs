@@ -11,11 +11,13 @@ use super::startup;
 use crate::config::{Config, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
 use crate::front::connection::Stop;
+use crate::front::connections::Connections;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
+use crate::front::request::rate_limit::RateLimit;
 use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::Spool;
 use crate::front::site::Site;
@@ -82,6 +84,8 @@ impl Front {
             files: files.clone(),
             access_log: Arc::clone(&access_log),
             server_header: config.server_header,
+            connections: Arc::new(Connections::new(&config.client_limits)),
+            rate_limit: RateLimit::under(&config.client_limits),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             spellings: Spellings::default(),

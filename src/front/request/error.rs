@@ -1,6 +1,8 @@
 //! Turns what went wrong into what the client gets: the only place that picks an error
 //! status. It writes the small plain page and the log line, once, with the request's id.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
@@ -39,6 +41,20 @@ pub enum Rejection {
         biggest: String,
         /// Length of its value in bytes.
         length: usize,
+    },
+    /// There are too many header fields.
+    #[error("the request has {fields} header fields (limit {limit})")]
+    TooManyFields {
+        /// How many.
+        fields: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The address makes more requests than `--rate-limit` allows.
+    #[error("the address makes too many requests (--rate-limit)")]
+    TooManyRequests {
+        /// How long it must wait for the next.
+        wait: Duration,
     },
     /// The body is longer than `--max-body`.
     #[error("the request body is longer than {limit} bytes (the limit is set by --max-body)")]
@@ -141,10 +157,18 @@ impl Rejection {
             Self::TargetTooLong { .. } => {
                 closing(StatusCode::URI_TOO_LONG, "The address is too long.")
             }
-            Self::HeadTooLarge { .. } => closing(
+            Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => closing(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "The request's header fields, perhaps its cookies, are too large.",
             ),
+            // RFC 6585 §4.
+            Self::TooManyRequests { wait } => Verdict {
+                header: Some((RETRY_AFTER, HeaderValue::from(seconds_up(*wait)))),
+                ..verdict(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "You ask more often than this server allows. Please wait a moment.",
+                )
+            },
             Self::BodyTooLarge { .. } => closing(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "What you sent is larger than this server accepts.",
@@ -216,12 +240,17 @@ impl Rejection {
             Self::Panic(_) => {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
             }
+            // The access log has them; a line for each would be what a flood wants.
+            Self::TooManyRequests { .. } => {
+                tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
+            }
             Self::NotFound => {
                 tracing::debug!(request_id = %id, %method, %path, status, "not found")
             }
             Self::BadRequest(_)
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
+            | Self::TooManyFields { .. }
             | Self::BodyTooLarge { .. }
             | Self::BodyTimeout { .. }
             | Self::BodyBroken(_) => {
@@ -247,6 +276,11 @@ impl Rejection {
         )
         .into()
     }
+}
+
+/// Whole seconds, at least one: `Retry-After` knows no others (RFC 9110 §10.2.3).
+fn seconds_up(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn static_verdict(error: &StaticError) -> Verdict {

@@ -4,7 +4,7 @@
 //! what it leaves to us: the size of the head, with a log line that names the culprit, and
 //! the rules that decide where a request ends and whom it is for.
 
-use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Version, request};
 
@@ -20,6 +20,10 @@ pub const PARSER_LIMIT: usize = 4 * MAX_HEAD;
 /// Longest request target in bytes: nginx's limit for one line of a head is 8 KiB, uWSGI's
 /// whole block 4 to 64 KiB.
 pub const MAX_TARGET: usize = 32 << 10;
+
+/// Most header fields of a request: hyper's limit for HTTP/1, Apache's and gunicorn's default;
+/// here for HTTP/2, to which hyper sets none.
+pub const MAX_FIELDS: usize = 100;
 
 /// Checks a head, and finds the authority that the request is for: that of an
 /// absolute-form target or of HTTP/2's `:authority`, else the `Host` field.
@@ -43,6 +47,15 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
         return Err(Rejection::TargetTooLong {
             length: target,
             limit: MAX_TARGET,
+        });
+    }
+    // Cookies do not count: HTTP/2 clients may send each crumb as a field of its own
+    // (RFC 9113 §8.2.3).
+    let fields = head.headers.len();
+    if fields > MAX_FIELDS && fields - head.headers.get_all(COOKIE).iter().count() > MAX_FIELDS {
+        return Err(Rejection::TooManyFields {
+            fields,
+            limit: MAX_FIELDS,
         });
     }
     let field = |name: &str, value: &[u8]| name.len() + value.len() + 4;

@@ -3,7 +3,8 @@
 //! 1. [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
 //!    removed, and the client found whom trusted proxies name; [`record`] begins its line in
 //!    the access log;
-//! 2. [`limits`]: a head that breaks a rule goes no further;
+//! 2. [`rate_limit`], [`limits`]: an address that asks too often and a head that breaks a rule
+//!    go no further;
 //! 3. [`router`]: the location of its path; [`files`]: a file that comes before it;
 //! 4. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
 //!    variables, the upstream answers, if need be with a file to send ([`internal`]);
@@ -19,6 +20,7 @@ pub mod fixed;
 pub mod forwarded;
 pub mod internal;
 pub mod limits;
+pub mod rate_limit;
 pub mod record;
 pub mod router;
 pub mod spool;
@@ -107,6 +109,11 @@ async fn route(
     body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
+    if let (Some(limit), Some(address)) = (&site.rate_limit, client.address) {
+        limit
+            .admit(address)
+            .map_err(|wait| Rejection::TooManyRequests { wait })?;
+    }
     let host = limits::check(head)?;
     if client.host.is_empty() {
         client.host = host;
@@ -157,6 +164,9 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     }
     if head.version == Version::HTTP_2 {
         headers.remove(CONNECTION);
+    } else if site.connections.is_full() {
+        // Others wait for this one's place.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if head.headers.contains_key(TRANSFER_ENCODING) {
         // RFC 9112 §6.1: a Content-Length beside Transfer-Encoding may be an attempt at
         // smuggling. hyper has dropped it by now and does not tell; closing after every

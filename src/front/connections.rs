@@ -1,0 +1,222 @@
+//! How many connections there are, in all and from one address, and how many there may be.
+//!
+//! At the limit of all, nobody is accepted until one of them ends: who comes waits in the
+//! kernel's backlog, and answers over HTTP/1 end their connections. At the limit of one
+//! address its next connection is closed at once.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::ClientLimits;
+use crate::observe::throttle::Throttle;
+use crate::os::process;
+
+/// Descriptors for everything but clients: workers, files, logs. Each client may need a second
+/// one, for the file that it is sent or for its body.
+const OTHER_DESCRIPTORS: u64 = 256;
+/// Connections even where descriptors seem to be fewer.
+const FEWEST: u64 = 16;
+
+/// The connections of all listeners.
+#[derive(Debug)]
+pub struct Connections {
+    most: usize,
+    free: Arc<Semaphore>,
+    /// `None` without a limit for each address.
+    most_each: Option<u32>,
+    /// Never longer than there are connections.
+    each: Mutex<HashMap<Network, u32>>,
+    waits: Throttle,
+    refusals: Throttle,
+}
+
+/// One connection's place, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
+
+/// One connection of an address, given back when it is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    connections: Arc<Connections>,
+    network: Network,
+}
+
+/// Whom one customer of a network provider has: an IPv4 address, or the /64 of an IPv6
+/// address, in which a single machine may choose freely (RFC 6177, RFC 8981).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network(u128);
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        const OWN_CHOICE: u128 = u64::MAX as u128;
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(address) => Self(address.to_bits() & !OWN_CHOICE),
+        }
+    }
+}
+
+impl Network {
+    /// Its number, for tables that hash by themselves.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = Ipv6Addr::from_bits(self.0);
+        match address.to_ipv4_mapped() {
+            Some(address) => address.fmt(f),
+            None => write!(f, "{address}/64"),
+        }
+    }
+}
+
+impl Connections {
+    /// With room for as many as the settings allow and the kernel has descriptors for, of
+    /// which this process then takes all that it may.
+    pub fn new(limits: &ClientLimits) -> Self {
+        let wanted = u64::from(limits.connections);
+        let descriptors = process::raise_descriptor_limit();
+        let room = (descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2).max(FEWEST);
+        if room < wanted {
+            tracing::warn!(
+                descriptors,
+                connections = room,
+                "the limit on descriptors (ulimit -n) allows fewer connections than --max-connections"
+            );
+        }
+        Self::with_room(wanted.min(room) as usize, limits.connections_per_ip)
+    }
+
+    fn with_room(most: usize, most_each: Option<u32>) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        Self {
+            most,
+            free: Arc::new(Semaphore::new(most)),
+            most_each,
+            each: Mutex::default(),
+            waits: Throttle::default(),
+            refusals: Throttle::default(),
+        }
+    }
+
+    /// Waits for a place; whoever asked first has it first.
+    pub async fn place(&self) -> Place {
+        let free = Arc::clone(&self.free);
+        if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
+            return Place(place);
+        }
+        if self.waits.is_due().is_some() {
+            tracing::warn!(
+                connections = self.most,
+                "as many connections as may be (--max-connections): new ones wait"
+            );
+        }
+        match free.acquire_owned().await {
+            Ok(place) => Place(place),
+            // Nobody closes it.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.most - self.free.available_permits().min(self.most)
+    }
+
+    /// Whether there may be no more.
+    pub fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// Counts a connection from `address`, if addresses are limited. `Err`: it has as many
+    /// as it may.
+    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Option<Guest>, TooMany> {
+        let (Some(most), Some(address)) = (self.most_each, address) else {
+            return Ok(None);
+        };
+        let network = Network::from(address);
+        let mut each = self.lock();
+        let count = each.entry(network).or_default();
+        if *count < most {
+            *count += 1;
+            drop(each);
+            let connections = Arc::clone(self);
+            return Ok(Some(Guest {
+                connections,
+                network,
+            }));
+        }
+        drop(each);
+        if let Some(before) = self.refusals.is_due() {
+            tracing::warn!(
+                client = %network, limit = most, refused_before = before,
+                "connection closed: the address has as many as it may (--max-connections-per-ip)"
+            );
+        }
+        Err(TooMany)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Network, u32>> {
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address has as many connections as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany;
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut each = self.connections.lock();
+        if let Some(count) = each.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                each.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn places_come_back() {
+        let connections = Connections::with_room(2, None);
+        let (one, _two) = (connections.place().await, connections.place().await);
+        assert!(connections.is_full());
+        assert_eq!(connections.open(), 2);
+        drop(one);
+        assert!(!connections.is_full());
+        let _third = connections.place().await;
+    }
+
+    #[test]
+    fn each_address_has_its_own_limit_and_ipv6_goes_by_networks() {
+        let connections = Arc::new(Connections::with_room(9, Some(1)));
+        let guest = connections.enter(address("203.0.113.9")).unwrap();
+        assert!(connections.enter(address("::ffff:203.0.113.9")).is_err());
+        let _other = connections.enter(address("203.0.113.10")).unwrap();
+        let _ipv6 = connections.enter(address("2001:db8::1")).unwrap();
+        assert!(connections.enter(address("2001:db8::2")).is_err());
+        assert!(connections.enter(address("2001:db8:0:1::1")).is_ok());
+        drop(guest);
+        let _again = connections.enter(address("203.0.113.9")).unwrap();
+        assert_eq!(connections.lock().len(), 3, "none is kept for nobody");
+        assert!(
+            connections.enter(None).unwrap().is_none(),
+            "a Unix socket has none"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! What clients may take of the server, and what they get beyond: connections, requests in a
+//! time, header fields.
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::support::http2::{Http2, Outcome};
+use crate::support::raw::End;
+use crate::support::server::{Pyserve, get};
+
+#[test]
+fn connections_over_the_limit_wait_for_a_place() {
+    let server = Pyserve::app("every.py")
+        .args(["--max-connections", "2", "--threads", "2"])
+        .ready();
+    let mut first = server.connect();
+    assert_eq!(first.exchange(get("/hello")).text(), "hello");
+    let mut second = server.connect();
+    second.send("GET /hello HTTP/1.1\r\n");
+    let mut third = server.connect();
+    third.send(get("/hello"));
+    server.stderr.wait_for("--max-connections");
+    // With all places taken, a response gives one back.
+    second.send("Host: localhost\r\n\r\n");
+    let response = second.response();
+    assert_eq!(response.header("Connection").as_deref(), Some("close"));
+    assert_eq!(second.rest().1, End::Closed);
+    assert_eq!(third.response().text(), "hello");
+}
+
+#[test]
+fn several_listeners_share_one_place() {
+    let builder = Pyserve::app("hello.py").args(["--max-connections", "1"]);
+    let path = builder.path("http.sock");
+    let unix = format!("unix:{}", path.display());
+    let server = builder
+        .args(["--bind", "127.0.0.1:0", "--bind", &unix])
+        .ready();
+    for _ in 0..3 {
+        assert_eq!(server.get("/").text(), "hello");
+        let mut connection = crate::support::raw::Connection::unix(&path);
+        assert_eq!(connection.exchange(get("/")).text(), "hello");
+    }
+}
+
+#[test]
+fn an_address_has_no_more_connections_than_it_may_and_gets_them_back() {
+    let server = Pyserve::app("hello.py")
+        .args(["--max-connections-per-ip", "2"])
+        .ready();
+    let mut two = [server.connect(), server.connect()];
+    for connection in &mut two {
+        assert_eq!(connection.exchange(get("/")).text(), "hello");
+    }
+    let mut third = server.connect();
+    let (answer, end) = third.rest();
+    assert_eq!(answer, b"");
+    assert_ne!(end, End::TimedOut);
+    server.stderr.wait_for("--max-connections-per-ip");
+    let [mut one, other] = two;
+    one.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(one.response().text(), "hello");
+    assert_eq!(one.rest().1, End::Closed);
+    // The server has closed, and gives the place back in the same turn; another connection
+    // that it accepts only now finds it.
+    assert_eq!(server.get("/").text(), "hello");
+    drop(other);
+}
+
+#[test]
+fn the_connections_of_a_trusted_proxy_are_not_counted() {
+    let server = Pyserve::app("hello.py")
+        .args(["--max-connections-per-ip", "1", "--trust", "127.0.0.1"])
+        .ready();
+    let mut connections = [server.connect(), server.connect(), server.connect()];
+    for connection in &mut connections {
+        assert_eq!(connection.exchange(get("/")).text(), "hello");
+    }
+}
+
+#[test]
+fn requests_over_the_rate_are_429_by_the_address_of_the_client() {
+    let server = Pyserve::app("journal.py")
+        .args(["--rate-limit", "2/h", "--trust", "127.0.0.1"])
+        .args(["--access-log", "combined"])
+        .ready();
+    let mut connection = server.connect();
+    let mut ask = |address: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {address}\r\n\r\n");
+        connection.exchange(request)
+    };
+    for address in ["203.0.113.9", "2001:db8::1", "2001:db8::2", "203.0.113.9"] {
+        assert_eq!(ask(address).status(), 200, "{address}");
+    }
+    for address in ["203.0.113.9", "2001:db8::3"] {
+        let refused = ask(address);
+        assert_eq!(refused.status(), 429, "{address}");
+        let wait: u64 = refused.header("Retry-After").unwrap().parse().unwrap();
+        assert!((1..=1800).contains(&wait), "{wait}");
+    }
+    assert_eq!(ask("203.0.113.10").status(), 200);
+    assert_eq!(server.probe.notes.count("called"), 5);
+    server.stdout.wait_for("\" 429 ");
+}
+
+#[test]
+fn a_burst_may_be_larger_than_the_rate() {
+    let server = Pyserve::app("hello.py")
+        .args(["--rate-limit", "1/h", "--rate-burst", "3"])
+        .ready();
+    let statuses: Vec<_> = (0..4).map(|_| server.get("/").status()).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+}
+
+#[test]
+fn a_hundred_header_fields_pass_and_more_are_431_in_both_versions() {
+    let server = Pyserve::app("hello.py").ready();
+    let with = |fields: usize| {
+        let lines: String = (1..fields)
+            .map(|number| format!("X-{number}: y\r\n"))
+            .collect();
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+        server.exchange(&request).status()
+    };
+    assert_eq!((with(100), with(101)), (200, 431));
+    // hyper answered by itself.
+    server.stderr.wait_for("it cannot be read");
+
+    let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
+    let mut http2 = Http2::new(server.connect());
+    let mut ask = |stream: u32, extra: usize, cookies: usize| {
+        let mut fields = vec![
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/"),
+            (":authority", "h"),
+        ];
+        fields.extend(names[..extra].iter().map(|name| (name.as_str(), "y")));
+        fields.extend((0..cookies).map(|_| ("cookie", "a=1")));
+        http2.headers(stream, &fields, true);
+        http2.outcome(stream)
+    };
+    let hello = Outcome::Response(200, b"hello".to_vec());
+    assert_eq!(ask(1, 100, 0), hello);
+    assert_eq!(ask(3, 90, 50), hello, "crumbs of cookies are one field");
+    let refused = ask(5, 101, 0);
+    assert!(
+        matches!(refused, Outcome::Response(0, _)),
+        "431 is in no table: {refused:?}"
+    );
+    server.stderr.wait_for("header fields (limit 100)");
+}
+
+#[test]
+fn the_server_takes_all_descriptors_it_may_and_the_application_none_of_them() {
+    let server = Pyserve::app("descriptors.py").ready();
+    let pid = server.pid().as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{words:?}");
+    let ours = getrlimit(Resource::Nofile).current.unwrap();
+    assert_eq!(server.get("/").json()[0], ours);
+}
