@@ -54,6 +54,8 @@ fn environ_building(criterion: &mut Criterion) {
         ..Client::direct(&ends)
     };
     let facts = Facts {
+        mount: "",
+        path: head.uri.path(),
         ends: &ends,
         client: &client,
         request_id: "0123456789abcdef",

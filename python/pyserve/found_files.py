@@ -8,21 +8,34 @@ import os
 import sys
 
 
-def found_files(static, media, dev):
+def found_files(static, media, dev, mount):
     """Rows of URL prefix, directory, and what named it; of equal prefixes the first that has a file serves it.
 
-    `static` and `media` say which of the two are wanted, `dev` that the sources come before what was collected.
+    `static` and `media` say which of the two are wanted, `dev` that the sources come before what was collected,
+    `mount` what SCRIPT_NAME will be.
     """
     module = sys.modules.get("django.conf")
     settings = getattr(module, "settings", None)
     if settings is None or not settings.configured:
         return []
+    _set_script_prefix(settings, mount)
     rows = []
     if static:
         rows += _static(settings, dev)
     if media:
         rows += _row(settings, "MEDIA_URL", "MEDIA_ROOT")
     return rows
+
+
+def _set_script_prefix(settings, mount):
+    """Has relative URLs of settings begin as they will in requests: Django makes each absolute once, when it is
+    first read, and keeps that."""
+    forced = getattr(settings, "FORCE_SCRIPT_NAME", None)
+    name = mount if forced is None else forced
+    if name:
+        from django.urls import set_script_prefix
+
+        set_script_prefix(name)
 
 
 def _static(settings, dev):

@@ -159,6 +159,8 @@ pub struct AppSettings {
     pub app: AppRef,
     /// The interpreter that runs it.
     pub interpreter: Interpreter,
+    /// What `SCRIPT_NAME` is in its requests; mostly empty.
+    pub mount: String,
     /// Its directory; absolute.
     pub chdir: PathBuf,
     /// Further directories for `sys.path`; absolute.
@@ -197,6 +199,7 @@ impl Config {
         Ok(vec![AppSettings {
             app: app.clone(),
             interpreter: self.python.find()?,
+            mount: String::new(),
             chdir: self.chdir.clone(),
             pythonpath: self.pythonpath.clone(),
             django_static: self.django_static,

@@ -153,6 +153,7 @@ fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
     let of_app = pool.map(|pool| Route {
         prefix: Prefix::default(),
         handler: Handler::App(pool),
+        strips: false,
         settings: config.location_settings,
     });
     let mut routes: Vec<_> = of_app.into_iter().collect();
@@ -163,6 +164,7 @@ fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },
+            strips: false,
             settings: location.settings,
         });
     }

@@ -99,6 +99,7 @@ impl Python {
             workers: settings.workers.count,
             preload,
             dev: settings.dev,
+            mount: settings.mount.clone(),
             find_static: settings.django_static,
             find_media: settings.django_media,
             version: env!("CARGO_PKG_VERSION").to_owned(),

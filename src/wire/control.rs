@@ -88,6 +88,8 @@ pub struct Boot {
     pub preload: Preload,
     /// Report tracebacks to the front (`--dev`).
     pub dev: bool,
+    /// What `SCRIPT_NAME` will be in requests; mostly empty.
+    pub mount: String,
     /// Ask the application for its static files.
     pub find_static: bool,
     /// Ask the application for its uploaded files.
@@ -164,6 +166,7 @@ impl ToTemplate {
                 out.number("workers", u64::from(boot.workers));
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
+                out.text("mount", &boot.mount);
                 out.flag("find_static", boot.find_static);
                 out.flag("find_media", boot.find_media);
                 out.text("version", &boot.version);
@@ -199,6 +202,7 @@ impl ToTemplate {
                     _ => Preload::No,
                 },
                 dev: fields.flag("dev"),
+                mount: fields.text("mount"),
                 find_static: fields.flag("find_static"),
                 find_media: fields.flag("find_media"),
                 version: fields.text("version"),
@@ -461,6 +465,7 @@ mod tests {
             workers: 4,
             preload: Preload::No,
             dev: true,
+            mount: "/shop".into(),
             find_static: true,
             find_media: true,
             version: "0.1.0".into(),

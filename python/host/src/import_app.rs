@@ -148,7 +148,7 @@ fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
         builtins.call_method1("exec", (code, &names))?;
         let found_files = names.as_any().get_item("found_files")?;
         found_files
-            .call1((boot.find_static, boot.find_media, boot.dev))?
+            .call1((boot.find_static, boot.find_media, boot.dev, &*boot.mount))?
             .extract()
     };
     match ask() {

@@ -33,6 +33,10 @@ pub struct Asked<'a> {
     pub identity: &'a Arc<Identity>,
     /// Who asks, and for which host.
     pub client: &'a Client,
+    /// Decoded path at which the application is mounted; mostly empty.
+    pub mount: &'a str,
+    /// What is left of the path behind it, percent-encoded.
+    pub path: &'a str,
 }
 
 /// Reads the body, calls the application, and makes a response of what it says.
@@ -57,6 +61,8 @@ pub async fn answer(
     let facts = environ::Facts {
         ends: asked.ends,
         client: asked.client,
+        mount: asked.mount,
+        path: asked.path,
         request_id: &asked.identity.request_id,
         body_length: has_body.then(|| body.length()),
     };

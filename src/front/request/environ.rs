@@ -19,6 +19,10 @@ pub struct Facts<'a> {
     pub ends: &'a Ends,
     /// Who asks, and for which host.
     pub client: &'a Client,
+    /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
+    pub mount: &'a str,
+    /// What is left of the path behind it, percent-encoded.
+    pub path: &'a str,
     /// The request's id.
     pub request_id: &'a str,
     /// True length of the body in bytes; `None` where the request has none.
@@ -37,8 +41,8 @@ pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Reject
         .path_and_query()
         .map_or("/", |target| target.as_str());
     block.push(b"REQUEST_METHOD", head.method.as_str().as_bytes())?;
-    block.push(b"SCRIPT_NAME", facts.client.prefix.as_bytes())?;
-    block.path(head.uri.path())?;
+    block.script_name(&facts.client.prefix, facts.mount)?;
+    block.path(facts)?;
     block.push(
         b"QUERY_STRING",
         head.uri.query().unwrap_or_default().as_bytes(),
@@ -88,10 +92,22 @@ impl Block {
             .map_err(|_too_long| Rejection::BadRequest("a header field is too long"))
     }
 
+    /// RFC 3875 §4.1.13: what a proxy has removed, and then the location's prefix.
+    fn script_name(&mut self, removed: &str, mount: &str) -> Result<(), Rejection> {
+        match (removed, mount) {
+            (removed, "") => self.push(b"SCRIPT_NAME", removed.as_bytes()),
+            ("", mount) => self.push(b"SCRIPT_NAME", mount.as_bytes()),
+            both => self.push(b"SCRIPT_NAME", [both.0, both.1].concat().as_bytes()),
+        }
+    }
+
     /// PEP 3333 and RFC 3875 §4.1.5: decoded once; `%2F` becomes `/`, other bytes stay as
-    /// they are. `REQUEST_URI` keeps the raw form.
-    fn path(&mut self, raw: &str) -> Result<(), Rejection> {
-        let raw = if raw.is_empty() { "/" } else { raw };
+    /// they are. `REQUEST_URI` keeps the raw form. Empty only for the very mount.
+    fn path(&mut self, facts: &Facts<'_>) -> Result<(), Rejection> {
+        let raw = match facts.path {
+            "" if facts.mount.is_empty() => "/",
+            path => path,
+        };
         let decoded: std::borrow::Cow<'_, [u8]> = percent_decode_str(raw).into();
         if decoded.contains(&0) {
             return Err(Rejection::BadRequest("the path contains a NUL"));
@@ -194,6 +210,8 @@ mod tests {
         let facts = Facts {
             ends: &ends,
             client: &client,
+            mount: "",
+            path: head.uri.path(),
             request_id: "id",
             body_length: None,
         };
@@ -218,6 +236,40 @@ mod tests {
         assert_eq!(environ["REQUEST_URI"], "/caf%C3%A9%2Fa;b+c//d%252e?q=%20");
         assert_eq!(environ["QUERY_STRING"], "q=%20");
         assert_eq!(environ["SCRIPT_NAME"], "");
+    }
+
+    #[test]
+    fn an_application_below_a_prefix_sees_it_apart_from_its_path() {
+        let (head, ()) = Request::get("/sh%6Fp/caf%C3%A9?q")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let mut client = Client::direct(&Ends::default());
+        let check = |client: &Client, mount: &str, path: &str, expected: [&str; 2]| {
+            let facts = Facts {
+                ends: &Ends::default(),
+                client,
+                mount,
+                path,
+                request_id: "",
+                body_length: None,
+            };
+            let message = build(&head, &facts).unwrap();
+            let value = |name: &str| {
+                let mut pairs = vars::pairs(&message[REQUEST_HEADER..]).map(Result::unwrap);
+                let pair = pairs.find(|(key, _)| *key == name.as_bytes());
+                String::from_utf8(pair.unwrap().1.to_vec()).unwrap()
+            };
+            assert_eq!([value("SCRIPT_NAME"), value("PATH_INFO")], expected);
+            assert_eq!(value("REQUEST_URI"), "/sh%6Fp/caf%C3%A9?q");
+        };
+        check(&client, "/shop", "/caf%C3%A9", ["/shop", "/café"]);
+        check(&client, "/shop", "", ["/shop", ""]);
+        check(&client, "/shop", "%2Fa", ["/shop", "/a"]);
+        check(&client, "", "", ["", "/"]);
+        client.prefix = "/outer".to_owned();
+        check(&client, "/café", "/a", ["/outer/café", "/a"]);
+        check(&client, "", "/a", ["/outer", "/a"]);
     }
 
     #[test]
@@ -279,6 +331,8 @@ mod tests {
         let facts = Facts {
             ends: &Ends::default(),
             client: &Client::direct(&Ends::default()),
+            mount: "",
+            path: head.uri.path(),
             request_id: "",
             body_length: None,
         };

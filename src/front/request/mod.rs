@@ -137,10 +137,13 @@ async fn route(
     let Some((route, rest)) = route else {
         return Err(Rejection::NotFound);
     };
+    let (mount, path) = route.mount(head.uri.path(), rest);
     let asked = Asked {
         ends,
         identity,
         client,
+        mount,
+        path,
     };
     match &route.handler {
         Handler::App(workers) => {

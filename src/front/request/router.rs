@@ -23,8 +23,22 @@ pub struct Route {
     pub prefix: Prefix,
     /// Who answers them.
     pub handler: Handler,
+    /// Whether who answers is told the prefix apart from the path.
+    pub strips: bool,
     /// What holds for them.
     pub settings: LocationSettings,
+}
+
+impl Route {
+    /// The mount of who answers, decoded, and the path there, percent-encoded; `rest` is what
+    /// the prefix leaves of the target.
+    pub fn mount<'a>(&'a self, whole: &'a str, rest: &'a str) -> (&'a str, &'a str) {
+        if !self.strips {
+            return ("", whole);
+        }
+        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+        (self.prefix.as_str(), path)
+    }
 }
 
 /// Who answers.
@@ -71,6 +85,7 @@ mod tests {
                 status: StatusCode::FOUND,
                 keep_path: false,
             }),
+            strips: false,
             settings: LocationSettings {
                 max_body: 0,
                 body_timeout: Duration::ZERO,
