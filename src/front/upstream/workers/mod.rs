@@ -22,6 +22,7 @@ mod channel;
 mod deadlines;
 mod generation;
 pub mod snapshot;
+pub mod stacks;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
