@@ -29,4 +29,5 @@ mod static_forms;
 mod static_oracles;
 mod static_policy;
 mod static_ranges;
+mod uwsgi;
 mod wsgi;

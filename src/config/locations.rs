@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::settings::{Default, Setting};
+use super::upstream::UpstreamSettings;
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Location {
 /// What answers in a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handler {
+    /// Servers behind pyserve.
+    Upstream(UpstreamSettings),
     /// Sends clients elsewhere.
     Redirect(Redirect),
     /// Says a text.
@@ -71,6 +74,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> ", self.prefix)?;
         match &self.handler {
+            Handler::Upstream(upstream) => write!(f, "{upstream}"),
             Handler::Redirect(Redirect {
                 to,
                 status,

@@ -21,6 +21,7 @@ pub mod settings;
 pub mod sizing;
 pub mod suggest;
 pub mod trust;
+pub mod upstream;
 pub mod values;
 pub mod watching;
 
@@ -37,6 +38,7 @@ pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::{Location, LocationSettings};
 pub use trust::Trust;
+pub use upstream::UpstreamSettings;
 pub use values::Rate;
 pub use watching::{Control, Reach};
 

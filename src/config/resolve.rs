@@ -15,6 +15,7 @@ mod front;
 mod locations;
 mod logging;
 mod static_files;
+mod upstream;
 pub mod watching;
 mod workers;
 
@@ -100,7 +101,11 @@ impl Resolver<'_> {
         self.static_missing(&mut static_locations)?;
         self.static_max_age(&mut static_locations, dev)?;
         locations::set_files(&tables, &mut static_locations)?;
-        let app = self.app(&chdir, &static_locations, &tables)?;
+        let uwsgi = self.uwsgi(&chdir, &tables)?;
+        let app = match uwsgi {
+            Some(_) => None,
+            None => self.app(&chdir, &static_locations, &tables)?,
+        };
         let python = self.python(&chdir, app.is_some())?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
@@ -113,7 +118,7 @@ impl Resolver<'_> {
         };
         Ok(Config {
             app,
-            locations: locations::others(&tables, settings)?,
+            locations: locations::others(&tables, uwsgi, settings)?,
             location_settings: settings,
             python,
             pythonpath: self.pythonpath(&chdir)?,

@@ -75,6 +75,7 @@ pub const PREFIX: &str = "PYSERVE_";
 
 const APPLICATION: &str = "Application";
 const PYTHON: &str = "Python";
+const UPSTREAM: &str = "Servers behind pyserve";
 const LISTENING: &str = "Listening";
 const STATIC_FILES: &str = "Static files";
 const WORKERS: &str = "Workers";
@@ -104,6 +105,71 @@ pub static SETTINGS: &[Setting] = &[
                in the other settings",
         repeatable: false,
         default: Default::Computed("the current directory"),
+    },
+    Setting {
+        name: "uwsgi",
+        value_name: "ADDR",
+        heading: UPSTREAM,
+        help: "Have a uWSGI answer instead of an application: `unix:/tmp/uwsgi.sock` or `127.0.0.1:3031`; \
+               repeatable, the one with the fewest requests gets the next",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "uwsgi_param",
+        value_name: "NAME=VALUE",
+        heading: UPSTREAM,
+        help: "One more variable for uWSGI, or another value for one of the request's; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "uwsgi_modifier1",
+        value_name: "N",
+        heading: UPSTREAM,
+        help: "First byte of the packets for uWSGI: 0 for WSGI",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "uwsgi_modifier2",
+        value_name: "N",
+        heading: UPSTREAM,
+        help: "Last byte of their headers",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "uwsgi_insecure",
+        value_name: "yes|no",
+        heading: UPSTREAM,
+        help: "Allow a uWSGI on another machine: its protocol has neither encryption nor password",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "upstream_connect_timeout",
+        value_name: "TIME",
+        heading: UPSTREAM,
+        help: "How long a server behind pyserve may take to accept a connection; 504 beyond",
+        repeatable: false,
+        default: Default::Value("10"),
+    },
+    Setting {
+        name: "upstream_send_timeout",
+        value_name: "TIME",
+        heading: UPSTREAM,
+        help: "How long it may take nothing of what is sent; 504 beyond",
+        repeatable: false,
+        default: Default::Value("60"),
+    },
+    Setting {
+        name: "upstream_read_timeout",
+        value_name: "TIME",
+        heading: UPSTREAM,
+        help: "How long it may send nothing; 504 beyond",
+        repeatable: false,
+        default: Default::Value("60"),
     },
     Setting {
         name: "python",
@@ -520,7 +586,7 @@ mod tests {
                 setting
                     .name
                     .chars()
-                    .all(|c| c.is_ascii_lowercase() || c == '_'),
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
                 "{} does not spell as a flag and a variable",
                 setting.name
             );

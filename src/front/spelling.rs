@@ -57,6 +57,20 @@ impl Spellings {
     }
 }
 
+/// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
+pub fn is_title_case(name: &[u8]) -> bool {
+    let mut starts_word = true;
+    name.iter().all(|byte| {
+        let fits = if starts_word {
+            !byte.is_ascii_lowercase()
+        } else {
+            !byte.is_ascii_uppercase()
+        };
+        starts_word = *byte == b'-';
+        fits
+    })
+}
+
 /// Has hyper's parser read a request with these names.
 fn learn(names: &[Bytes]) -> Option<Extensions> {
     let mut head = b"GET / HTTP/1.1\r\n".to_vec();
@@ -137,5 +151,19 @@ mod tests {
             );
         }
         assert_eq!(spellings.0.read().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn title_case_is_told_from_other_spellings() {
+        for (name, expected) in [
+            ("Content-Type", true),
+            ("X-1a", true),
+            ("ETag", false),
+            ("content-type", false),
+            ("X-Request-ID", false),
+            ("WWW-Authenticate", false),
+        ] {
+            assert_eq!(is_title_case(name.as_bytes()), expected, "{name}");
+        }
     }
 }

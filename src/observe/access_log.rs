@@ -79,6 +79,8 @@ pub enum HandledBy {
     Static,
     /// The application.
     App,
+    /// A server behind us.
+    Upstream,
     /// The front itself: errors, redirects.
     #[default]
     Front,

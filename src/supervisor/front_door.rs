@@ -23,6 +23,7 @@ use crate::front::request::spool::Spool;
 use crate::front::site::Site;
 use crate::front::spelling::Spellings;
 use crate::front::static_files::{Locations, StaticFiles};
+use crate::front::upstream::Upstream;
 use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
@@ -66,7 +67,8 @@ impl Front {
             .then(|| StaticFiles::new(internal, everything, files.clone()));
         let found_files = Arc::new(FoundFiles::default());
         let access_log = Arc::new(AccessLog::new(config.access_log));
-        let routes = routes(config, pool)?;
+        let routes = routes(config, pool, &files)?;
+        let upstreams: Vec<_> = routes.iter().filter_map(Route::upstream).cloned().collect();
         let site = Arc::new(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
             found_files: Arc::clone(&found_files),
@@ -114,6 +116,16 @@ impl Front {
                 }
             });
         }
+        for upstream in upstreams {
+            let stopping = stop.drain.clone();
+            connections.spawn(async move {
+                // Both are cancel-safe: nothing that is begun matters after a stop.
+                tokio::select! {
+                    () = upstream.wait_until_there() => {}
+                    () = stopping.cancelled() => {}
+                }
+            });
+        }
         Ok(Self {
             stop,
             connections,
@@ -149,7 +161,7 @@ impl Front {
 }
 
 /// The locations that are not files.
-fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
+fn routes(config: &Config, pool: Option<Pool>, files: &FilePool) -> io::Result<Vec<Route>> {
     let of_app = pool.map(|pool| Route {
         prefix: Prefix::default(),
         handler: Handler::App(pool),
@@ -161,6 +173,9 @@ fn routes(config: &Config, pool: Option<Pool>) -> io::Result<Vec<Route>> {
         routes.push(Route {
             prefix: Prefix::new(&location.prefix).map_err(io::Error::other)?,
             handler: match &location.handler {
+                locations::Handler::Upstream(settings) => {
+                    Handler::Upstream(Upstream::new(settings, files))
+                }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },

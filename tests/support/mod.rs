@@ -1,10 +1,11 @@
 //! What the integration tests share.
 //!
 //! [`server`] starts and ends the real binary, [`raw`] and [`http2`] speak bytes to it,
-//! [`probe`] hears what the applications tell from inside, [`python`] knows the
+//! [`backend`] is a server behind it, [`probe`] hears what the applications tell from inside, [`python`] knows the
 //! interpreters of this machine. Nobody sleeps and nobody retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
+pub mod backend;
 pub mod http2;
 pub mod lines;
 pub mod probe;

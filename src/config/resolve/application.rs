@@ -59,7 +59,7 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
     ) -> Result<Option<AppRef>, ConfigError> {
         if let Some(app) = self.optional("app", |text| AppRef::parse(text, chdir))? {
-            make_room(tables)?;
+            make_room(tables, "the application of --app")?;
             return Ok(Some(app));
         }
         if !leave_room(tables) {

@@ -156,7 +156,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "app = 'hello.wsgi'\n[[location]]\nrespond = 'x'",
-        "pyserve.toml:2: [[location]] prefix = \"/\": the application of --app answers there (give the location another prefix, or remove --app)",
+        "pyserve.toml:2: [[location]] prefix = \"/\": the application of --app answers there (give the location another prefix, or remove that one)",
     );
     for (setting, problem) in [
         ("redirect = 'new'", "neither a path nor a URL"),

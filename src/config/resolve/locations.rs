@@ -11,7 +11,7 @@ use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{Layer, Table};
 use crate::config::locations::{self, Handler, Location, Redirect, Respond};
 use crate::config::settings::Default;
-use crate::config::{LocationSettings, StaticLocation, values};
+use crate::config::{LocationSettings, StaticLocation, UpstreamSettings, values};
 
 /// What answers, with the settings that only hold for it.
 const KINDS: [(&str, &[&str]); 3] = [
@@ -94,21 +94,28 @@ pub(super) fn set_files(
 /// The locations that are not files. `general` holds for those that say nothing.
 pub(super) fn others(
     tables: &[Given<'_>],
+    uwsgi: Option<UpstreamSettings>,
     general: LocationSettings,
 ) -> Result<Vec<Location>, ConfigError> {
-    let others = tables.iter().filter(|given| !given.is_static());
-    others
-        .map(|given| {
-            Ok(Location {
-                prefix: given.prefix.clone(),
-                handler: match given.kind {
-                    "redirect" => Handler::Redirect(given.redirect()?),
-                    _ => Handler::Respond(given.respond()?),
-                },
-                settings: general,
-            })
+    let of_uwsgi = uwsgi.map(|upstream| {
+        Ok(Location {
+            prefix: "/".to_owned(),
+            handler: Handler::Upstream(upstream),
+            settings: general,
         })
-        .collect()
+    });
+    let others = tables.iter().filter(|given| !given.is_static());
+    let of_tables = others.map(|given| {
+        Ok(Location {
+            prefix: given.prefix.clone(),
+            handler: match given.kind {
+                "redirect" => Handler::Redirect(given.redirect()?),
+                _ => Handler::Respond(given.respond()?),
+            },
+            settings: general,
+        })
+    });
+    of_uwsgi.into_iter().chain(of_tables).collect()
 }
 
 /// Whether the application may be looked for, when nobody names it: not if something else
@@ -119,14 +126,14 @@ pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
         .any(|given| given.prefix == "/" && !given.is_static())
 }
 
-/// Refuses a table that answers where `--app` does.
-pub(super) fn make_room(tables: &[Given<'_>]) -> Result<(), ConfigError> {
+/// Refuses a table that answers where `by` does.
+pub(super) fn make_room(tables: &[Given<'_>], by: &str) -> Result<(), ConfigError> {
     let is_beside = |given: &&Given<'_>| given.prefix == "/" && !given.is_static();
     match tables.iter().find(is_beside) {
         None => Ok(()),
         Some(given) => Err(given.refuse_prefix(
-            "the application of --app answers there".to_owned(),
-            "give the location another prefix, or remove --app",
+            format!("{by} answers there"),
+            "give the location another prefix, or remove that one",
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! Has an application answer: its body read to the end, its variables built, its call made.
+//! Has an application answer, in workers of ours or in servers behind us: the body is read
+//! to its end, the variables are built, the call is made.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::front::site::Site;
 use crate::front::static_files;
 use crate::front::upstream::response_body::Buffering;
 use crate::front::upstream::workers::Pool;
-use crate::front::upstream::{self, RequestBody};
+use crate::front::upstream::{self, RequestBody, Upstream};
 use crate::observe::access_log::HandledBy;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -39,13 +40,22 @@ pub struct Asked<'a> {
     pub path: &'a str,
 }
 
+/// Who is to answer.
+#[derive(Clone, Copy)]
+pub enum Answerer<'a> {
+    /// Workers of ours.
+    Workers(&'a Pool),
+    /// Servers behind us.
+    Servers(&'a Upstream),
+}
+
 /// Reads the body, calls the application, and makes a response of what it says.
 ///
 /// # Errors
 /// The [`Rejection`] that the client gets.
 pub async fn answer(
     site: &Site,
-    workers: &Pool,
+    answerer: Answerer<'_>,
     settings: &LocationSettings,
     asked: &Asked<'_>,
     head: &request::Parts,
@@ -68,28 +78,33 @@ pub async fn answer(
     };
     let message = environ::build(head, &facts)?;
     let handed_over = Instant::now();
-    let call = workers.call(
-        upstream::Request { message, body },
-        Arc::clone(asked.identity),
-    );
+    let request = upstream::Request { message, body };
+    let identity = Arc::clone(asked.identity);
+    let by = match answerer {
+        Answerer::Workers(_) => HandledBy::App,
+        Answerer::Servers(_) => HandledBy::Upstream,
+    };
     record.answered(Answer {
-        by: HandledBy::App,
+        by,
         ..Answer::default()
     });
-    let mut response = call.await?;
+    let mut response = match answerer {
+        Answerer::Workers(pool) => pool.call(request, identity).await?,
+        Answerer::Servers(servers) => Box::pin(servers.call(request, identity)).await?,
+    };
     let app = response.app_time;
     record.answered(Answer {
-        by: HandledBy::App,
-        worker: Some(response.worker),
+        by,
+        worker: response.worker,
         // The head's app time began when a thread took the request.
         queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
-    if let Some(files) = &site.internal_files
-        && let Some(wanted) = internal::Wanted::take(&mut response.headers)
-    {
+    let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;
+    if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
+        let files = site.internal_files.as_ref();
         return Box::pin(internal::answer(files, &wanted, head, said)).await;
     }
     from_upstream(site, settings, head, *response).await

@@ -210,6 +210,20 @@ impl Rejection {
                     StatusCode::GATEWAY_TIMEOUT,
                     "The application took too long to answer.",
                 ),
+                Failure::Unreachable { .. }
+                | Failure::ClosedEarly { .. }
+                | Failure::SpeaksHttp { .. } => verdict(
+                    StatusCode::BAD_GATEWAY,
+                    "The application cannot be reached at the moment.",
+                ),
+                Failure::TooSlow { .. } => verdict(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "The application did not answer in time.",
+                ),
+                Failure::BlockTooLarge { .. } => verdict(
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "The request's header fields, perhaps its cookies, are too large.",
+                ),
                 Failure::Application { .. } => verdict(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "The application made a mistake.",

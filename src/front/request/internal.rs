@@ -3,7 +3,8 @@
 //!
 //! The application says who may have what; the file goes the way of every static file, with
 //! ranges and conditions, and the worker is free. Without internal locations the fields mean
-//! nothing here and pass: a proxy in front of us may be waiting for them.
+//! nothing here and pass: a proxy in front of us may be waiting for them. From servers behind
+//! us they do not pass: they were written for the server in front, and that is us.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -85,12 +86,13 @@ impl Wanted {
 /// [`Rejection::NotInternal`] for a path outside of every internal location, else what the
 /// file is refused for.
 pub async fn answer(
-    files: &StaticFiles,
+    files: Option<&StaticFiles>,
     wanted: &Wanted,
     head: &request::Parts,
     said: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    let (location, rest) = wanted.find(files).ok_or_else(|| Rejection::NotInternal {
+    let found = files.and_then(|files| Some((files, wanted.find(files)?)));
+    let (files, (location, rest)) = found.ok_or_else(|| Rejection::NotInternal {
         wanted: format!("{wanted:?}"),
     })?;
     // How the request came to the application does not matter for the file.

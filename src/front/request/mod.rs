@@ -35,7 +35,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, reque
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use self::application::Asked;
+use self::application::{Answerer, Asked};
 use self::context::{Client, Ends, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
@@ -147,7 +147,12 @@ async fn route(
     };
     match &route.handler {
         Handler::App(workers) => {
-            application::answer(site, workers, &route.settings, &asked, head, body, record).await
+            let by = Answerer::Workers(workers);
+            application::answer(site, by, &route.settings, &asked, head, body, record).await
+        }
+        Handler::Upstream(servers) => {
+            let by = Answerer::Servers(servers);
+            application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
         Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, rest)),
         Handler::Respond(fixed) => Ok(fixed.answer()),

@@ -9,6 +9,7 @@ use super::fixed::Fixed;
 use crate::config::LocationSettings;
 use crate::config::locations::Redirect;
 use crate::front::prefix::Prefix;
+use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 
 /// All locations but those of files.
@@ -45,10 +46,22 @@ impl Route {
 pub enum Handler {
     /// An application in workers of ours.
     App(Pool),
+    /// Servers behind us.
+    Upstream(Upstream),
     /// Nobody: clients are sent elsewhere.
     Redirect(Redirect),
     /// The settings themselves.
     Respond(Fixed),
+}
+
+impl Route {
+    /// The servers behind us that answer here.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match &self.handler {
+            Handler::Upstream(upstream) => Some(upstream),
+            _ => None,
+        }
+    }
 }
 
 impl Router {

@@ -1,21 +1,33 @@
 //! One call: a request in, a response out, whoever answers it.
 //!
 //! [`Request`] and [`Response`] are what every kind of upstream speaks; [`workers`] is the
-//! embedded Python. An upstream never picks a status for a failure: it says what happened
-//! ([`Failure`]), and `front/request/error.rs` decides what the client gets.
+//! embedded Python, [`uwsgi`] an external uWSGI. An upstream never picks a status for a
+//! failure: it says what happened ([`Failure`]), and `front/request/error.rs` decides what
+//! the client gets.
 
+pub mod balance;
+pub mod chunks;
+pub mod reply_head;
 pub mod response_body;
 pub mod response_spool;
+pub mod servers;
+pub mod uwsgi;
 pub mod workers;
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use pyserve_wire::frames::FilePiece;
 
+use crate::config::UpstreamSettings;
+use crate::config::upstream::Protocol;
+use crate::front::file_pool::FilePool;
+use crate::front::request::context::Identity;
 use response_body::ResponseBody;
+use uwsgi::Uwsgi;
 
 /// A request, complete with its body.
 #[derive(Debug)]
@@ -56,9 +68,9 @@ pub struct Response {
     pub body: ResponseBody,
     /// The body as a piece of a file.
     pub file: Option<(File, FilePiece)>,
-    /// Number of the worker that ran it.
-    pub worker: u32,
-    /// Time from when a worker thread took the request until it had this answer.
+    /// Number of the worker that ran it, if it was one of ours.
+    pub worker: Option<u32>,
+    /// Time from when somebody took the request until there was this answer.
     pub app_time: Duration,
 }
 
@@ -106,6 +118,110 @@ pub enum Failure {
     #[error("cannot hand the request to a worker: {0}")]
     Transport(#[from] std::io::Error),
     /// The answer made no sense.
-    #[error("the worker's answer cannot be used: {0}")]
+    #[error("the answer cannot be used: {0}")]
     BadAnswer(String),
+    /// A server behind us cannot be connected to.
+    #[error("cannot connect to {server}: {why}")]
+    Unreachable {
+        /// Its address.
+        server: Arc<str>,
+        /// What the kernel says, and what to do about it.
+        why: String,
+    },
+    /// A server behind us takes too long.
+    #[error("{server} did not {doing} within {} s (--{setting})", .limit.as_secs_f32())]
+    TooSlow {
+        /// Its address.
+        server: Arc<str>,
+        /// What it did not do.
+        doing: &'static str,
+        /// The setting that says how long it may take.
+        setting: &'static str,
+        /// What it says.
+        limit: Duration,
+    },
+    /// A uWSGI server closed the connection without an answer.
+    #[error(
+        "{server} closed the connection without an answer to a packet of {packet} bytes: {}",
+        why_closed(*.packet)
+    )]
+    ClosedEarly {
+        /// Its address.
+        server: Arc<str>,
+        /// Length in bytes of header and variables.
+        packet: usize,
+    },
+    /// A server that was said to speak uwsgi does not.
+    #[error("{server} speaks HTTP, not uwsgi (uWSGI: `socket` instead of `http-socket`)")]
+    SpeaksHttp {
+        /// Its address.
+        server: Arc<str>,
+    },
+    /// The request's variables do not fit into the uwsgi protocol.
+    #[error(
+        "the request takes {total} bytes of variables (limit of the uwsgi protocol {limit}); the biggest is {biggest} with {length} bytes"
+    )]
+    BlockTooLarge {
+        /// Bytes of all variables.
+        total: usize,
+        /// The limit in bytes.
+        limit: usize,
+        /// Name of the biggest variable.
+        biggest: String,
+        /// Length of its value in bytes.
+        length: usize,
+    },
+}
+
+/// uWSGI closes like this when a packet is longer than its buffer, and says so in its own
+/// log alone; and when a worker dies.
+fn why_closed(packet: usize) -> String {
+    /// Its `buffer-size` where nobody sets it.
+    const USUAL_BUFFER: usize = 4096;
+    match packet > USUAL_BUFFER {
+        true => format!(
+            "its buffer-size is probably smaller (uWSGI's default is {USUAL_BUFFER}; set buffer-size = 65535)"
+        ),
+        false => "its worker died or was killed (see its own log, and harakiri)".to_owned(),
+    }
+}
+
+/// Servers that answer instead of an application of ours. Clones share them.
+#[derive(Clone)]
+pub enum Upstream {
+    /// They speak the uwsgi protocol.
+    Uwsgi(Uwsgi),
+}
+
+impl Upstream {
+    /// Servers as the settings describe them.
+    pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
+        let (servers, timeouts) = (settings.servers.clone(), settings.timeouts);
+        match &settings.protocol {
+            Protocol::Uwsgi(uwsgi) => {
+                Self::Uwsgi(Uwsgi::new(servers, timeouts, uwsgi.clone(), files.clone()))
+            }
+        }
+    }
+
+    /// Has one of them answer the request. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// [`Failure`] says why there is no answer.
+    pub async fn call(
+        &self,
+        request: Request,
+        identity: Arc<Identity>,
+    ) -> Result<Box<Response>, Failure> {
+        match self {
+            Self::Uwsgi(uwsgi) => uwsgi.call(request, identity).await,
+        }
+    }
+
+    /// Waits until the servers are there; the log says for which, and why.
+    pub async fn wait_until_there(&self) {
+        match self {
+            Self::Uwsgi(uwsgi) => uwsgi.servers().wait_until_there().await,
+        }
+    }
 }

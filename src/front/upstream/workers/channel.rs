@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::Event;
 use super::deadlines::Progress;
 use super::generation::Crew;
+use crate::front::spelling::is_title_case;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::os::sockets;
@@ -374,40 +375,7 @@ fn response(frame: &Frame, worker: u32) -> Result<Response, String> {
         spellings,
         body: ResponseBody::whole(Bytes::new()),
         file: None,
-        worker,
+        worker: Some(worker),
         app_time: frame.app_time,
     })
-}
-
-/// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
-fn is_title_case(name: &[u8]) -> bool {
-    let mut starts_word = true;
-    name.iter().all(|byte| {
-        let fits = if starts_word {
-            !byte.is_ascii_lowercase()
-        } else {
-            !byte.is_ascii_uppercase()
-        };
-        starts_word = *byte == b'-';
-        fits
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn title_case_is_told_from_other_spellings() {
-        for (name, expected) in [
-            ("Content-Type", true),
-            ("X-1a", true),
-            ("ETag", false),
-            ("content-type", false),
-            ("X-Request-ID", false),
-            ("WWW-Authenticate", false),
-        ] {
-            assert_eq!(is_title_case(name.as_bytes()), expected, "{name}");
-        }
-    }
 }

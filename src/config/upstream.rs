@@ -1,0 +1,254 @@
+//! Servers that stand behind pyserve: the text of `--uwsgi` into addresses, `--uwsgi-param`
+//! into names and values, and how they are spoken to.
+//!
+//! Nothing here connects or looks a name up; the addresses are only read.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::address::ListenAddress;
+use super::error::{Invalid, invalid};
+
+/// Servers that answer the same requests, one as good as the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// What they speak.
+    pub protocol: Protocol,
+    /// At least one, each once.
+    pub servers: Vec<ServerAddress>,
+    /// How long to wait for them.
+    pub timeouts: UpstreamTimeouts,
+}
+
+/// What servers behind us speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// The uwsgi protocol, of uWSGI and others.
+    Uwsgi(UwsgiSettings),
+}
+
+/// What is said to a uwsgi server besides the request itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UwsgiSettings {
+    /// First byte of the packet: 0 is WSGI.
+    pub modifier1: u8,
+    /// Its last byte.
+    pub modifier2: u8,
+    /// Variables besides those of the request; one of the same name wins over the request's.
+    pub params: Vec<(String, String)>,
+    /// What `DOCUMENT_ROOT` says.
+    pub document_root: PathBuf,
+}
+
+/// How long to wait for a server behind us, each at least a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Until it has accepted the connection.
+    pub connect: Duration,
+    /// While it takes nothing of what is sent.
+    pub send: Duration,
+    /// While it sends nothing.
+    pub read: Duration,
+}
+
+/// Where a server behind us is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// A host, as a name or an address without brackets, and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port, at least 1.
+        port: u16,
+    },
+    /// Absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for UpstreamSettings {
+    /// `uwsgi unix:/path, 127.0.0.1:3031`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Protocol::Uwsgi(_) = self.protocol;
+        let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
+        write!(f, "uwsgi {}", servers.join(", "))
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    /// `127.0.0.1:3031`, `[::1]:3031` or `unix:/path`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ServerAddress {
+    /// `unix:/path` (a relative path is below `base`), `127.0.0.1:3031`, `[::1]:3031`,
+    /// `name:3031`, each also behind `uwsgi://`; `uwsgi+unix:/path` as well.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn uwsgi(text: &str, base: &Path) -> Result<Self, Invalid> {
+        let remedy = "give `unix:/path/of.sock` or `127.0.0.1:3031`";
+        let bare = match text.strip_prefix("uwsgi+") {
+            Some(rest) if rest.starts_with("unix:") => rest,
+            _ => text.strip_prefix("uwsgi://").unwrap_or(text),
+        };
+        if bare.starts_with("http://") || bare.starts_with("https://") {
+            return Err(invalid("this is an address of HTTP, not of uwsgi", remedy));
+        }
+        Self::parse(bare.trim_end_matches('/'), base, remedy)
+    }
+
+    /// Whether it can only be on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                host == "localhost"
+                    || host
+                        .parse::<IpAddr>()
+                        .is_ok_and(|ip| ip.to_canonical().is_loopback())
+            }
+        }
+    }
+
+    fn parse(text: &str, base: &Path, remedy: &str) -> Result<Self, Invalid> {
+        if text.starts_with("unix:") {
+            return match ListenAddress::parse(text, base)? {
+                ListenAddress::Unix(path) => Ok(Self::Unix(path)),
+                ListenAddress::Tcp(_) => Err(invalid("no path of a socket", remedy)),
+            };
+        }
+        if text.starts_with(['/', '.']) {
+            return Err(invalid(
+                "a path needs `unix:` before it",
+                format!("give unix:{text}"),
+            ));
+        }
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| invalid("no port", remedy))?;
+        let port = match port.parse::<u16>() {
+            Ok(port @ 1..) if port.to_string().len() == text.len() - host.len() - 1 => port,
+            _ => return Err(invalid("no such port", "give a port from 1 to 65535")),
+        };
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+            None if is_host_name(host) => host,
+            _ => return Err(invalid("no host before the port", remedy)),
+        };
+        Ok(Self::Tcp {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
+/// Reads `NAME=VALUE` of a variable for a uwsgi server.
+///
+/// # Errors
+/// [`Invalid`] without a name, or for a name with anything but letters, digits and `_.-`.
+pub fn uwsgi_param(text: &str) -> Result<(String, String), Invalid> {
+    let remedy = "give NAME=VALUE, as in `SCRIPT_NAME=/shop`";
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| invalid("no `=` between name and value", remedy))?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err(invalid("not the name of a variable", remedy));
+    }
+    if value.contains('\0') {
+        return Err(invalid("the value contains a NUL", remedy));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Letters, digits, dots, hyphens and underscores, which the names of Compose services have.
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn uwsgi(text: &str) -> Result<ServerAddress, Invalid> {
+        ServerAddress::uwsgi(text, Path::new("/base"))
+    }
+
+    #[test]
+    fn addresses_that_are_understood() {
+        for (text, expected, local) in [
+            ("unix:/tmp/uwsgi.sock", "unix:/tmp/uwsgi.sock", true),
+            ("unix:///tmp/uwsgi.sock", "unix:/tmp/uwsgi.sock", true),
+            ("unix:app.sock", "unix:/base/app.sock", true),
+            ("uwsgi://unix:/tmp/u.sock", "unix:/tmp/u.sock", true),
+            ("uwsgi+unix:/tmp/u.sock", "unix:/tmp/u.sock", true),
+            ("127.0.0.1:3031", "127.0.0.1:3031", true),
+            ("localhost:3031", "localhost:3031", true),
+            ("uwsgi://[::1]:3031/", "[::1]:3031", true),
+            ("App_1:3031", "app_1:3031", false),
+            ("10.0.0.1:3031", "10.0.0.1:3031", false),
+            ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]:80", true),
+        ] {
+            let address = uwsgi(text).unwrap();
+            assert_eq!(address.to_string(), expected, "{text}");
+            assert_eq!(address.is_local(), local, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_refused_with_a_remedy() {
+        for (text, remedy) in [
+            ("/tmp/uwsgi.sock", "unix:/tmp/uwsgi.sock"),
+            ("http://127.0.0.1:80", "127.0.0.1:3031"),
+            ("127.0.0.1", "127.0.0.1:3031"),
+            ("127.0.0.1:0", "65535"),
+            ("127.0.0.1:+5", "65535"),
+            ("127.0.0.1:65536", "65535"),
+            (":3031", "127.0.0.1:3031"),
+            ("::1:3031", "127.0.0.1:3031"),
+            ("a b:3031", "127.0.0.1:3031"),
+            ("", "127.0.0.1:3031"),
+            ("unix:", "unix:/path"),
+        ] {
+            let refused = uwsgi(text).unwrap_err();
+            assert!(refused.remedy.contains(remedy), "{text:?}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn params_are_names_and_values() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(uwsgi_param("SCRIPT_NAME=/a=b"), pair("SCRIPT_NAME", "/a=b"));
+        assert_eq!(uwsgi_param("HTTP_X="), pair("HTTP_X", ""));
+        for wrong in ["NAME", "=x", "a b=c", "\0=c", "A=\0"] {
+            assert!(uwsgi_param(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_reads_back(ip: IpAddr, port in 1u16..) {
+            let text = std::net::SocketAddr::new(ip, port).to_string();
+            prop_assert_eq!(uwsgi(&text).unwrap().to_string(), text);
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "\\PC{0,30}|(unix:|uwsgi://)?[0-9:.\\[\\]]{0,20}") {
+            let _ = uwsgi(&text);
+            let _ = uwsgi_param(&text);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Which of several servers gets the next request: the one with the fewest in flight, and
+//! none that has just failed, except for one request at a time that tries it again.
+//!
+//! Health is passive: what happens to requests is all that is known. Servers fail when they
+//! cannot be connected to, or answer nothing in time; what they answer is no failure. Times
+//! are passed in; nothing here waits or connects.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Failures in a row after which a server is left alone. nginx's default is one, which one
+/// full listen queue reaches.
+const MOST_FAILURES: u32 = 3;
+/// How long a server is left alone the first time; doubled each time a try fails again.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest time a server is left alone. nginx's `fail_timeout` is 10 s.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// Servers to choose from.
+#[derive(Debug)]
+pub struct Balance(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    servers: Vec<Server>,
+    /// Where the search among equals begins, so that they take turns.
+    turn: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Server {
+    in_flight: usize,
+    failures: u32,
+    down: Option<Down>,
+    has_been_reached: bool,
+    has_worked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Down {
+    until: Instant,
+    back_off: Duration,
+    is_tried: bool,
+}
+
+/// A request's place at a server, given back when it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    balance: Arc<Balance>,
+    server: usize,
+    /// Whether this is the one that tries a failed server again.
+    is_try: bool,
+}
+
+impl Balance {
+    /// So many servers, all of them thought to be well.
+    pub fn new(servers: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            servers: vec![Server::default(); servers],
+            turn: 0,
+        })))
+    }
+
+    /// A place for one request at none of the servers in `tried`. If all the others are left
+    /// alone and nothing was tried yet, it is the one whose time ends first: a request is
+    /// never refused without a try.
+    pub fn pick(self: &Arc<Self>, tried: &[usize], now: Instant) -> Option<Slot> {
+        let mut state = self.lock();
+        let count = state.servers.len();
+        let turn = state.turn;
+        let order = |server: &usize| (server + count - turn % count) % count;
+        let untried = (0..count).filter(|server| !tried.contains(server));
+        let servers = &state.servers;
+        let well = untried
+            .clone()
+            .filter(|server| servers[*server].down.is_none())
+            .min_by_key(|server| (servers[*server].in_flight, order(server)));
+        let to_try = untried.clone().find(|server| {
+            let down = servers[*server].down;
+            down.is_some_and(|down| !down.is_tried && down.until <= now)
+        });
+        // Nobody waits for a try that is due while others are well: it may as well be now.
+        let (server, is_try) = match (to_try, well) {
+            (Some(server), _) => (server, true),
+            (None, Some(server)) => (server, false),
+            (None, None) if tried.is_empty() => {
+                let soonest = untried.min_by_key(|server| {
+                    let down = servers[*server].down;
+                    down.map(|down| down.until)
+                })?;
+                (soonest, false)
+            }
+            (None, None) => return None,
+        };
+        state.turn = state.turn.wrapping_add(1);
+        let chosen = &mut state.servers[server];
+        chosen.in_flight += 1;
+        if let Some(down) = &mut chosen.down {
+            down.is_tried |= is_try;
+        }
+        drop(state);
+        Some(Slot {
+            balance: Arc::clone(self),
+            server,
+            is_try,
+        })
+    }
+
+    /// Whether any server has ever accepted a connection.
+    pub fn has_been_reached(&self) -> bool {
+        let state = self.lock();
+        state.servers.iter().any(|server| server.has_been_reached)
+    }
+
+    /// A server has accepted a connection. Whether it works is not known yet.
+    pub fn reached(&self, server: usize) {
+        self.lock().servers[server].has_been_reached = true;
+    }
+
+    /// Requests in flight at each server.
+    pub fn in_flight(&self) -> Vec<usize> {
+        let state = self.lock();
+        state
+            .servers
+            .iter()
+            .map(|server| server.in_flight)
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Number of the server.
+    pub fn server(&self) -> usize {
+        self.server
+    }
+
+    /// The server has accepted the connection.
+    pub fn reached(&self) {
+        self.balance.reached(self.server);
+    }
+
+    /// Whether the server has ever given an answer of use.
+    pub fn has_worked(&self) -> bool {
+        self.balance.lock().servers[self.server].has_worked
+    }
+
+    /// The server works. `true`: it had been left alone.
+    pub fn succeeded(&self) -> bool {
+        let mut state = self.balance.lock();
+        let server = &mut state.servers[self.server];
+        server.failures = 0;
+        server.has_worked = true;
+        server.down.take().is_some()
+    }
+
+    /// The server failed. The time for which it is now left alone, if that begins.
+    pub fn failed(&self, now: Instant) -> Option<Duration> {
+        let mut state = self.balance.lock();
+        let server = &mut state.servers[self.server];
+        server.failures = server.failures.saturating_add(1);
+        let back_off = match server.down {
+            Some(down) if self.is_try => (down.back_off * 2).min(LONGEST_BACK_OFF),
+            // Sent before it was left alone, or because all are.
+            Some(_) => return None,
+            None if server.failures >= MOST_FAILURES => FIRST_BACK_OFF,
+            None => return None,
+        };
+        server.down = Some(Down {
+            until: now + back_off,
+            back_off,
+            is_tried: false,
+        });
+        Some(back_off)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.balance.lock();
+        let server = &mut state.servers[self.server];
+        server.in_flight -= 1;
+        if let (true, Some(down)) = (self.is_try, &mut server.down) {
+            // A try whose client left has shown nothing: the next one may try.
+            down.is_tried = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(slot: &Option<Slot>) -> Option<usize> {
+        slot.as_ref().map(Slot::server)
+    }
+
+    fn fail(balance: &Arc<Balance>, server: usize, now: Instant) {
+        let others: Vec<_> = (0..balance.in_flight().len())
+            .filter(|other| *other != server)
+            .collect();
+        for _ in 0..MOST_FAILURES {
+            balance.pick(&others, now).unwrap().failed(now);
+        }
+    }
+
+    #[test]
+    fn the_server_with_the_fewest_requests_gets_the_next_and_equals_take_turns() {
+        let (balance, now) = (Balance::new(3), Instant::now());
+        let mut slots: Vec<_> = (0..6).map(|_| balance.pick(&[], now).unwrap()).collect();
+        assert_eq!(balance.in_flight(), [2, 2, 2]);
+        slots.retain(|slot| slot.server() != 1);
+        let next = [balance.pick(&[], now), balance.pick(&[], now)];
+        assert_eq!(next.each_ref().map(number), [Some(1), Some(1)]);
+        drop((slots, next));
+        assert_eq!(balance.in_flight(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_request_goes_to_each_server_once() {
+        let (balance, now) = (Balance::new(2), Instant::now());
+        let first = balance.pick(&[], now).unwrap().server();
+        let second = balance.pick(&[first], now).unwrap().server();
+        assert_ne!(first, second);
+        assert!(balance.pick(&[first, second], now).is_none());
+    }
+
+    #[test]
+    fn a_server_that_fails_is_left_alone_then_tried_by_one_request_at_a_time() {
+        let (balance, now) = (Balance::new(2), Instant::now());
+        fail(&balance, 0, now);
+        assert!((0..4).all(|_| number(&balance.pick(&[], now)) == Some(1)));
+        let later = now + FIRST_BACK_OFF;
+        let one_try = balance.pick(&[], later).unwrap();
+        assert_eq!(one_try.server(), 0);
+        assert_eq!(number(&balance.pick(&[], later)), Some(1));
+        assert_eq!(one_try.failed(later), Some(FIRST_BACK_OFF * 2));
+        drop(one_try);
+        assert_eq!(number(&balance.pick(&[], later + FIRST_BACK_OFF)), Some(1));
+        let again = balance.pick(&[], later + FIRST_BACK_OFF * 2).unwrap();
+        assert!(again.succeeded());
+        drop(again);
+        let both = [balance.pick(&[], later), balance.pick(&[], later)];
+        assert_eq!(balance.in_flight(), [1, 1]);
+        drop(both);
+    }
+
+    #[test]
+    fn a_try_that_is_broken_off_leaves_room_for_the_next() {
+        let (balance, now) = (Balance::new(2), Instant::now());
+        fail(&balance, 0, now);
+        let later = now + FIRST_BACK_OFF;
+        drop(balance.pick(&[], later));
+        assert_eq!(number(&balance.pick(&[], later)), Some(0));
+    }
+
+    #[test]
+    fn where_all_have_failed_one_is_tried_all_the_same() {
+        let (balance, now) = (Balance::new(2), Instant::now());
+        fail(&balance, 0, now);
+        fail(&balance, 1, now + Duration::from_millis(1));
+        assert_eq!(number(&balance.pick(&[], now)), Some(0));
+        assert_eq!(number(&balance.pick(&[0], now)), None);
+    }
+
+    #[test]
+    fn failures_count_only_in_a_row_and_back_off_has_an_end() {
+        let (balance, mut now) = (Balance::new(1), Instant::now());
+        for _ in 0..10 {
+            balance.pick(&[], now).unwrap().failed(now);
+            assert!(!balance.pick(&[], now).unwrap().succeeded());
+        }
+        fail(&balance, 0, now);
+        for _ in 0..10 {
+            now += LONGEST_BACK_OFF;
+            let back_off = balance.pick(&[], now).unwrap().failed(now).unwrap();
+            assert!(back_off <= LONGEST_BACK_OFF);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The head of what a uwsgi server answers: bytes in, status and fields out.
+//!
+//! It is a head of HTTP/1 or, as CGI programs write it, fields alone with the status among
+//! them (nginx takes both). Lines end with CRLF or LF. Anything else is refused: what two
+//! readers could understand differently must not go further.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::front::spelling::is_title_case;
+
+/// Longest head in bytes. nginx takes 4 or 8 KiB, and big cookies are the usual reason for
+/// its "upstream sent too big header"; twice the most that we take from clients.
+pub const LONGEST: usize = 128 << 10;
+
+/// Most fields of a head: real ones have dozens.
+const MOST_FIELDS: usize = 1000;
+
+/// Fields for the next hop alone, and words to the server in front (uwsgi, nginx). What a
+/// `Connection` field lists goes as well.
+const NOT_FOR_CLIENTS: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "status",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-accel-charset",
+    "x-accel-expires",
+    "x-accel-limit-rate",
+];
+
+/// A head.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReplyHead {
+    /// Status code.
+    pub status: StatusCode,
+    /// Reason phrase, if it is not the usual one for the status.
+    pub reason: Option<Bytes>,
+    /// The fields that are for the client, in order.
+    pub headers: HeaderMap,
+    /// Field names that are not in title case, as they were spelt.
+    pub spellings: Vec<Bytes>,
+    /// Where the body ends.
+    pub length: BodyLength,
+}
+
+/// Where a body ends, if the request and the status allow one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// After so many bytes.
+    Bytes(u64),
+    /// Where its chunks say.
+    Chunked,
+    /// Where the connection does.
+    UntilClosed,
+}
+
+/// Why a head cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    /// A line that is neither a status line nor a field.
+    #[error("{0:?} is neither a status line nor a header field")]
+    Line(String),
+    /// A field whose value cannot be sent on.
+    #[error("the value of the field {0} cannot be sent on")]
+    Value(String),
+    /// No status from 100 to 999.
+    #[error("{0:?} is no status")]
+    Status(String),
+    /// More fields than anybody needs.
+    #[error("too many header fields")]
+    TooMany,
+    /// Lengths that differ or are no numbers.
+    #[error("its Content-Length is {0:?}")]
+    Length(String),
+    /// A coding of the body that we do not undo.
+    #[error("its Transfer-Encoding is {0:?}")]
+    Coding(String),
+}
+
+/// Finds the end of a head that arrives in pieces, without looking at any byte twice.
+#[derive(Debug, Default)]
+pub struct HeadEnd {
+    seen: usize,
+    line: usize,
+}
+
+impl HeadEnd {
+    /// Length of the head with its empty line, once that is in `bytes`, which must begin
+    /// with what was there the last time.
+    pub fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        while let Some(at) = bytes
+            .get(self.seen..)?
+            .iter()
+            .position(|byte| *byte == b'\n')
+        {
+            let end = self.seen + at;
+            let line = &bytes[self.line..end];
+            (self.seen, self.line) = (end + 1, end + 1);
+            if matches!(line, b"" | b"\r") {
+                return Some(end + 1);
+            }
+        }
+        self.seen = bytes.len();
+        None
+    }
+}
+
+/// Reads a head that [`HeadEnd`] has found.
+///
+/// # Errors
+/// [`BadHead`] if it is none, or says where its body ends in a way that is not sure.
+pub fn read(head: &Bytes) -> Result<ReplyHead, BadHead> {
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .take_while(|line| !line.is_empty())
+        .peekable();
+    let first = lines.peek().copied().unwrap_or_default();
+    let status_line = match first.starts_with(b"HTTP/") {
+        true => {
+            lines.next();
+            Some(status_line(first)?)
+        }
+        // An empty head is none; a CGI program says at least its type.
+        false if first.is_empty() => return Err(BadHead::Line(String::new())),
+        false => None,
+    };
+    let mut headers = HeaderMap::with_capacity(8);
+    let mut spellings = Vec::new();
+    for (count, line) in lines.enumerate() {
+        if count >= MOST_FIELDS {
+            return Err(BadHead::TooMany);
+        }
+        let (name, parsed, value) = field(head, line)?;
+        if !is_title_case(name) {
+            spellings.push(head.slice_ref(name));
+        }
+        headers
+            .try_append(parsed, value)
+            .map_err(|_full| BadHead::TooMany)?;
+    }
+    let (status, reason) = match status_line {
+        Some(status) => status,
+        None => cgi_status(&headers)?,
+    };
+    let length = body_length(&mut headers)?;
+    remove_what_is_not_for_clients(&mut headers);
+    let usual = status.canonical_reason().unwrap_or_default().as_bytes();
+    Ok(ReplyHead {
+        reason: (reason != usual).then(|| Bytes::copy_from_slice(&reason)),
+        status,
+        headers,
+        spellings,
+        length,
+    })
+}
+
+/// RFC 9112 §4. Some servers leave out the space before an empty reason.
+fn status_line(line: &[u8]) -> Result<(StatusCode, Vec<u8>), BadHead> {
+    let bad = || BadHead::Status(shown(line));
+    let (version, rest) = split_at_space(line).ok_or_else(bad)?;
+    if !matches!(version, b"HTTP/1.0" | b"HTTP/1.1") {
+        return Err(bad());
+    }
+    status(rest).ok_or_else(bad)
+}
+
+/// RFC 3875 §6.3.3 and §6.2.3: the field `Status`, else 302 beside a `Location`, else 200.
+fn cgi_status(headers: &HeaderMap) -> Result<(StatusCode, Vec<u8>), BadHead> {
+    match headers.get("status") {
+        Some(value) => {
+            status(value.as_bytes()).ok_or_else(|| BadHead::Status(shown(value.as_bytes())))
+        }
+        None if headers.contains_key(LOCATION) => Ok((StatusCode::FOUND, b"Found".to_vec())),
+        None => Ok((StatusCode::OK, b"OK".to_vec())),
+    }
+}
+
+fn status(text: &[u8]) -> Option<(StatusCode, Vec<u8>)> {
+    let (code, reason) = split_at_space(text).unwrap_or((text, b""));
+    let status = StatusCode::from_bytes(code).ok()?;
+    // What may stand in a field may stand in a reason.
+    HeaderValue::from_bytes(reason).ok()?;
+    Some((status, reason.trim_ascii().to_vec()))
+}
+
+fn split_at_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == b' ')?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// RFC 9112 §5: no space before the colon, and no lines that continue others (both are no
+/// names for `HeaderName`).
+fn field<'a>(head: &Bytes, line: &'a [u8]) -> Result<(&'a [u8], HeaderName, HeaderValue), BadHead> {
+    let bad = || BadHead::Line(shown(line));
+    let colon = line.iter().position(|byte| *byte == b':').ok_or_else(bad)?;
+    let name = &line[..colon];
+    let parsed = HeaderName::from_bytes(name).map_err(|_| bad())?;
+    let value = line[colon + 1..].trim_ascii();
+    // A slice of the head, not a copy: the value lives as long as the response does.
+    match HeaderValue::from_maybe_shared(head.slice_ref(value)) {
+        Ok(value) => Ok((name, parsed, value)),
+        Err(_) => Err(BadHead::Value(shown(name))),
+    }
+}
+
+/// RFC 9112 §6.3. Chunks win over a length, which then goes.
+fn body_length(headers: &mut HeaderMap) -> Result<BodyLength, BadHead> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !is_chunked || codings.next().is_some() {
+            return Err(BadHead::Coding(shown(coding.as_bytes())));
+        }
+        headers.remove(CONTENT_LENGTH);
+        return Ok(BodyLength::Chunked);
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next().cloned() else {
+        return Ok(BodyLength::UntilClosed);
+    };
+    let number = first
+        .to_str()
+        .ok()
+        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok());
+    match number {
+        Some(number) if lengths.all(|other| *other == first) => {
+            headers.insert(CONTENT_LENGTH, first);
+            Ok(BodyLength::Bytes(number))
+        }
+        _ => Err(BadHead::Length(shown(first.as_bytes()))),
+    }
+}
+
+fn remove_what_is_not_for_clients(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // It says where the body ends, whoever lists it.
+        .filter(|name| *name != CONTENT_LENGTH)
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    for name in NOT_FOR_CLIENTS {
+        headers.remove(name);
+    }
+}
+
+/// The beginning of bytes from a server, for a message.
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(head: &[u8]) -> Result<ReplyHead, BadHead> {
+        let length = HeadEnd::default().find(head).expect("a whole head");
+        read(&Bytes::copy_from_slice(&head[..length]))
+    }
+
+    /// Status, reason, fields and length in one line.
+    fn line(head: &str) -> String {
+        match parsed(head.as_bytes()) {
+            Ok(head) => {
+                let fields = head.headers.iter().map(|(name, value)| {
+                    format!(" {name}={}", String::from_utf8_lossy(value.as_bytes()))
+                });
+                let reason = head.reason.map(|reason| format!(" {reason:?}"));
+                let (status, length) = (head.status.as_u16(), head.length);
+                let fields: String = fields.collect();
+                format!("{status}{} {length:?}{fields}", reason.unwrap_or_default())
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn heads_of_http_and_of_cgi() {
+        for (head, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", "200 UntilClosed"),
+            ("HTTP/1.0 404 Not Found\nA: b\n\n", "404 UntilClosed a=b"),
+            ("HTTP/1.1 299 Odd\r\n\r\n", "299 b\"Odd\" UntilClosed"),
+            ("HTTP/1.1 204\r\n\r\n", "204 b\"\" UntilClosed"),
+            (
+                "Status: 404 Not Found\r\nX:y\r\n\r\n",
+                "404 UntilClosed x=y",
+            ),
+            ("Content-Type: a/b\n\n", "200 UntilClosed content-type=a/b"),
+            ("Location: /x\r\n\r\n", "302 UntilClosed location=/x"),
+            (
+                "HTTP/1.1 200 OK\r\nStatus: 500 No\r\n\r\n",
+                "200 UntilClosed",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+                "200 UntilClosed set-cookie=a set-cookie=b",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                "200 Bytes(5) content-length=5",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                "200 Chunked",
+            ),
+        ] {
+            assert_eq!(line(head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_the_next_hop_or_for_us_is_removed() {
+        let head = "HTTP/1.1 200 OK\r\nConnection: close, X-Own, Content-Length\r\nX-Own: 1\r\n\
+                    Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\nTE: x\r\n\
+                    Trailer: x\r\nUpgrade: x\r\nX-Accel-Expires: 5\r\nX-Accel-Limit-Rate: 1\r\n\
+                    X-Accel-Charset: x\r\nContent-Length: 3\r\nX-Kept: 1\r\n\r\n";
+        assert_eq!(line(head), "200 Bytes(3) content-length=3 x-kept=1");
+    }
+
+    #[test]
+    fn what_is_not_sure_is_refused() {
+        for head in [
+            "\r\n",
+            "hello\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "Status: all is well\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: \0\r\n\r\n",
+            "HTTP/1.1 200 O\rK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(parsed(head.as_bytes()).is_err(), "{head:?}: {}", line(head));
+        }
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a:\n".repeat(40_000));
+        assert_eq!(parsed(many.as_bytes()).err(), Some(BadHead::TooMany));
+    }
+
+    /// Length of the head if the bytes arrive in these pieces.
+    fn found_in_pieces(bytes: &[u8], cuts: &[usize]) -> Option<usize> {
+        let mut end = HeadEnd::default();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        cuts.push(bytes.len());
+        cuts.sort_unstable();
+        cuts.iter().find_map(|cut| end.find(&bytes[..*cut]))
+    }
+
+    #[test]
+    fn a_head_is_found_whole_wherever_it_is_split() {
+        let bytes = b"HTTP/1.1 200 OK\r\nA: b\n\r\nbody\r\n\r\n";
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                assert_eq!(found_in_pieces(bytes, &[first, second]), Some(24));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_end_does_not_depend_on_how_the_bytes_are_split(
+            bytes in "[a\r\n: ]{0,60}", cuts in prop::collection::vec(0usize..1000, 0..8)
+        ) {
+            let whole = HeadEnd::default().find(bytes.as_bytes());
+            prop_assert_eq!(found_in_pieces(bytes.as_bytes(), &cuts), whole);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&Bytes::from(bytes));
+        }
+
+        #[test]
+        fn heads_that_are_nearly_right_are_read_without_a_panic(
+            bytes in "(HTTP/1.[01] [0-9]{2,4} [ -~]{0,9})?\r?\n?((Content-Length|Transfer-Encoding|Connection|Status|[a-z\\-]{1,9}):[ -~\t]{0,12}\r?\n){0,6}\r?\n?"
+        ) {
+            if let Ok(head) = read(&Bytes::from(bytes.into_bytes())) {
+                prop_assert!(!head.headers.contains_key(TRANSFER_ENCODING));
+                prop_assert!(!head.headers.contains_key(CONNECTION));
+                prop_assert!(head.headers.get_all(CONTENT_LENGTH).iter().count() <= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Several servers behind one name: which of them is connected to, what happens when one
+//! cannot be reached, and what the log says about it.
+//!
+//! A request that no server has been sent yet goes to the next one. A listen queue that is
+//! full, and servers that have not come up yet, are waited for, up to the time that a
+//! connection may take. Names are looked up in the file pool, because the system's resolver
+//! blocks, and kept for a moment.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::Failure;
+use super::balance::{Balance, Slot};
+use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
+use crate::front::file_pool::FilePool;
+
+/// For how long after our own start requests wait for servers that nobody has reached yet:
+/// containers and services start side by side.
+const STARTING: Duration = Duration::from_secs(30);
+/// First and longest pause between two tries to reach a server.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+/// For how long the addresses of a name count as true. A container that is replaced has
+/// another address; nginx, which looks names up once, has to be reloaded then.
+const NAME_IS_KNOWN: Duration = Duration::from_secs(10);
+/// Longest wait for the answer to the question whether a server speaks HTTP.
+const QUESTION: Duration = Duration::from_secs(2);
+
+/// Servers that answer the same requests.
+#[derive(Debug)]
+pub struct Servers {
+    servers: Vec<Server>,
+    balance: Arc<Balance>,
+    /// How long to wait for each.
+    pub timeouts: UpstreamTimeouts,
+    files: FilePool,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Server {
+    address: ServerAddress,
+    /// As logs and errors call it.
+    name: Arc<str>,
+    /// What a name stood for, and when it was looked up.
+    known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+}
+
+/// A connection to a server, with the request's place there.
+pub struct Reached {
+    /// The connection.
+    pub link: Link,
+    /// The place.
+    pub slot: Slot,
+    /// The server, as logs and errors call it.
+    pub name: Arc<str>,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub enum Link {
+    /// Over an internet socket.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+impl Servers {
+    /// Servers at these addresses, at least one.
+    pub fn new(addresses: Vec<ServerAddress>, timeouts: UpstreamTimeouts, files: FilePool) -> Self {
+        Self {
+            balance: Balance::new(addresses.len()),
+            servers: addresses.into_iter().map(Server::new).collect(),
+            timeouts,
+            files,
+            began: Instant::now(),
+        }
+    }
+
+    /// Connects to one of them.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the one that was tried last.
+    pub async fn connect(&self) -> Result<Reached, Failure> {
+        let asked = Instant::now();
+        let mut tried = Vec::new();
+        let mut pause = PAUSES[0];
+        let mut is_full = false;
+        let mut last = None;
+        loop {
+            if let Some(slot) = self.balance.pick(&tried, Instant::now()) {
+                let server = &self.servers[slot.server()];
+                tried.push(slot.server());
+                match self.link(server).await {
+                    Ok(link) => {
+                        slot.reached();
+                        let name = Arc::clone(&server.name);
+                        return Ok(Reached { link, slot, name });
+                    }
+                    // The listen queue of a Unix socket is full, and the kernel does not wait.
+                    Err(Unreached::Error(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        is_full = true;
+                        last = Some(server.unreachable(&error));
+                    }
+                    Err(Unreached::Error(error)) => {
+                        self.failed(&slot);
+                        last = Some(server.unreachable(&error));
+                    }
+                    Err(Unreached::TooLate) => {
+                        self.failed(&slot);
+                        last = Some(Failure::TooSlow {
+                            server: Arc::clone(&server.name),
+                            doing: "accept a connection",
+                            setting: "upstream-connect-timeout",
+                            limit: self.timeouts.connect,
+                        });
+                    }
+                }
+                continue;
+            }
+            let is_over = asked.elapsed() + pause > self.timeouts.connect;
+            if let (true, Some(last)) = (is_over || !(is_full || self.is_starting()), last.take()) {
+                return Err(last);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+            tried.clear();
+        }
+    }
+
+    /// Waits until every server can be connected to, and says in the log which it waits for,
+    /// and why.
+    pub async fn wait_until_there(&self) {
+        for (number, server) in self.servers.iter().enumerate() {
+            self.wait_for(number, server).await;
+        }
+    }
+
+    /// Has the log say that a server works again, if it did not.
+    pub fn succeeded(&self, slot: &Slot) {
+        if slot.succeeded() {
+            let server = &*self.servers[slot.server()].name;
+            tracing::info!(server, "a server that had failed answers again");
+        }
+    }
+
+    /// Counts a failure, and has the log say if the server is left alone from now on.
+    pub fn failed(&self, slot: &Slot) {
+        if let (Some(back_off), true) = (slot.failed(Instant::now()), self.servers.len() > 1) {
+            let server = &*self.servers[slot.server()].name;
+            let seconds = back_off.as_secs_f32();
+            tracing::warn!(server, seconds, "a server failed: leaving it alone");
+        }
+    }
+
+    /// How many servers there are.
+    pub fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Requests in flight at each server, by its name.
+    pub fn in_flight(&self) -> impl Iterator<Item = (Arc<str>, usize)> + '_ {
+        let names = self.servers.iter().map(|server| Arc::clone(&server.name));
+        names.zip(self.balance.in_flight())
+    }
+
+    /// Asks a server in HTTP, and tells whether it answers in HTTP.
+    pub async fn speaks_http(&self, slot: &Slot) -> bool {
+        let question = async {
+            let mut link = self.link(&self.servers[slot.server()]).await.ok()?;
+            link.write_all(b"OPTIONS * HTTP/1.0\r\n\r\n").await.ok()?;
+            let mut answer = [0; 5];
+            link.read_exact(&mut answer).await.ok()?;
+            Some(answer == *b"HTTP/")
+        };
+        timeout(QUESTION, question).await.ok().flatten() == Some(true)
+    }
+
+    fn is_starting(&self) -> bool {
+        !self.balance.has_been_reached() && self.began.elapsed() < STARTING
+    }
+
+    async fn wait_for(&self, number: usize, server: &Server) {
+        let mut pause = PAUSES[0];
+        let mut has_told = false;
+        loop {
+            let why = match self.link(server).await {
+                Ok(_link) => break,
+                Err(Unreached::Error(error)) => server.unreachable(&error).to_string(),
+                Err(Unreached::TooLate) => "it does not accept the connection".to_owned(),
+            };
+            let server = &*server.name;
+            if self.began.elapsed() > STARTING {
+                tracing::error!(server, why, "a server is not there");
+                return;
+            }
+            if !has_told {
+                tracing::warn!(server, why, "waiting for a server");
+                has_told = true;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES[1]);
+        }
+        self.balance.reached(number);
+        if has_told {
+            tracing::info!(server = &*server.name, "the server is there");
+        }
+    }
+
+    async fn link(&self, server: &Server) -> Result<Link, Unreached> {
+        match timeout(self.timeouts.connect, server.connect(&self.files)).await {
+            Ok(connected) => connected.map_err(Unreached::Error),
+            Err(_elapsed) => Err(Unreached::TooLate),
+        }
+    }
+}
+
+enum Unreached {
+    Error(io::Error),
+    TooLate,
+}
+
+impl Server {
+    fn new(address: ServerAddress) -> Self {
+        Self {
+            name: address.to_string().into(),
+            address,
+            known: Mutex::new(None),
+        }
+    }
+
+    async fn connect(&self, files: &FilePool) -> io::Result<Link> {
+        match &self.address {
+            ServerAddress::Unix(path) => Ok(Link::Unix(UnixStream::connect(path).await?)),
+            ServerAddress::Tcp { host, port } => {
+                let mut last = io::Error::from(io::ErrorKind::NotFound);
+                for address in self.addresses(host, *port, files).await? {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => {
+                            stream.set_nodelay(true)?;
+                            return Ok(Link::Tcp(stream));
+                        }
+                        Err(error) => last = error,
+                    }
+                }
+                // It may have moved.
+                *self.known() = None;
+                Err(last)
+            }
+        }
+    }
+
+    async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+        files: &FilePool,
+    ) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        if let Some((when, addresses)) = &*self.known()
+            && when.elapsed() < NAME_IS_KNOWN
+        {
+            return Ok(addresses.clone());
+        }
+        let name = host.to_owned();
+        let look_up = move || (name.as_str(), port).to_socket_addrs();
+        let addresses: Vec<_> = files.run(look_up).await?.collect();
+        *self.known() = Some((Instant::now(), addresses.clone()));
+        Ok(addresses)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        Failure::Unreachable {
+            server: Arc::clone(&self.name),
+            why: why_unreachable(&self.address, error),
+        }
+    }
+}
+
+/// What an error of connecting means, and what to do about it.
+fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
+    use io::ErrorKind;
+    match (address, error.kind()) {
+        (ServerAddress::Unix(_), ErrorKind::NotFound) => {
+            "there is no such socket (is the server running, and does it name the same path?)"
+                .into()
+        }
+        (ServerAddress::Unix(_), ErrorKind::PermissionDenied) => {
+            let user = rustix::process::geteuid().as_raw();
+            format!(
+                "user {user} may not connect to it (with uWSGI, set chmod-socket = 660 and share a \
+                 group; the directories above must be searchable as well)"
+            )
+        }
+        (ServerAddress::Unix(_), ErrorKind::ConnectionRefused) => {
+            "nobody listens there: the socket is left over from a server that has ended".into()
+        }
+        (ServerAddress::Tcp { .. }, ErrorKind::ConnectionRefused) => {
+            "nobody listens there (is the server running, and on that port?)".into()
+        }
+        (_, ErrorKind::WouldBlock) => {
+            "its listen queue is full (more processes, or a longer `listen`, would help)".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets have nothing to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let unix = ServerAddress::Unix("/tmp/x.sock".into());
+        let tcp = ServerAddress::Tcp {
+            host: "127.0.0.1".into(),
+            port: 1,
+        };
+        for (address, kind, part) in [
+            (&unix, io::ErrorKind::NotFound, "no such socket"),
+            (&unix, io::ErrorKind::PermissionDenied, "chmod-socket"),
+            (&unix, io::ErrorKind::ConnectionRefused, "left over"),
+            (&unix, io::ErrorKind::WouldBlock, "listen queue"),
+            (&tcp, io::ErrorKind::ConnectionRefused, "on that port"),
+        ] {
+            let why = why_unreachable(address, &kind.into());
+            assert!(why.contains(part), "{why}");
+        }
+    }
+}
