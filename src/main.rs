@@ -1,14 +1,17 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
-use pyserve::config::{self, AppSettings, ConfigError, Resolved, Surroundings};
+use pyserve::config::{self, ConfigError, Surroundings};
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
+use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
 use pyserve::verbs::{self, Steer};
 
@@ -63,24 +66,28 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// What is done with the settings: serving, or checking them.
-type Role = fn(&tokio::runtime::Runtime, Resolved, Vec<AppSettings>) -> anyhow::Result<Outcome>;
+type Role = fn(&tokio::runtime::Runtime, Loaded, Load) -> anyhow::Result<Outcome>;
 
 fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
-    let surroundings = Surroundings::of_this_process()?;
-    let resolved = config::load(flags, &surroundings)?;
+    let load = move || {
+        let surroundings = Surroundings::of_this_process()?;
+        let resolved = config::load(flags.clone(), &surroundings)?;
+        let applications = resolved.config.applications()?;
+        Ok((resolved, applications))
+    };
+    let (resolved, applications) = load()?;
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
-        surroundings.is_terminal,
+        std::io::stderr().is_terminal(),
     )
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }
-    let applications = resolved.config.applications()?;
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    role(&runtime, resolved, applications)
+    role(&runtime, (resolved, applications), Arc::new(load))
 }
 
 /// One thread needs none of the synchronisation that several do.
@@ -98,26 +105,23 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn serve(
-    runtime: &tokio::runtime::Runtime,
-    resolved: Resolved,
-    applications: Vec<AppSettings>,
-) -> anyhow::Result<Outcome> {
-    let config = resolved.config;
-    let listeners = config
+fn serve(runtime: &tokio::runtime::Runtime, loaded: Loaded, load: Load) -> anyhow::Result<Outcome> {
+    let listeners = loaded
+        .0
+        .config
         .bind
         .iter()
         .map(Listener::bind)
         .collect::<Result<Vec<_>, _>>()?;
     runtime
-        .block_on(supervisor::serve(config, applications, listeners))
+        .block_on(supervisor::serve(loaded, load, listeners))
         .context("cannot start")
 }
 
 fn check(
     runtime: &tokio::runtime::Runtime,
-    resolved: Resolved,
-    applications: Vec<AppSettings>,
+    (resolved, applications): Loaded,
+    _load: Load,
 ) -> anyhow::Result<Outcome> {
     for (name, value, origin) in &resolved.origins {
         println!("{name:<18} {value:<32} {origin}");

@@ -22,6 +22,7 @@ mod logs;
 mod process;
 mod proxy_protocol;
 mod python_versions;
+mod reload;
 mod settings;
 mod slow_clients;
 mod static_files;

@@ -119,6 +119,10 @@ pub struct Config {
     pub control: Control,
     /// Threads of the HTTP front, at least one.
     pub front_threads: usize,
+    /// The settings file that was read; absolute.
+    pub settings_file: Option<PathBuf>,
+    /// Files whose change is a reason to reload; absolute.
+    pub touch_reload: Vec<PathBuf>,
     /// What somebody should know before the server starts.
     pub warnings: Vec<String>,
 }

@@ -94,6 +94,8 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn config(&mut self, settings_file: Option<PathBuf>) -> Result<Config, ConfigError> {
         let chdir = self.chdir()?;
+        let current = &self.surroundings.current_dir;
+        let settings_path = settings_file.as_ref().map(|path| current.join(path));
         self.settings_file(settings_file, &chdir);
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
@@ -150,6 +152,8 @@ impl Resolver<'_> {
             temp_dir,
             control,
             front_threads: self.front_threads()?,
+            settings_file: settings_path,
+            touch_reload: self.touch_reload(&chdir)?,
             warnings: std::mem::take(&mut self.warnings),
             chdir,
         })

@@ -382,6 +382,14 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("auto"),
     },
     Setting {
+        name: "touch_reload",
+        value_name: "FILE",
+        heading: WORKERS,
+        help: "Reload when this file changes or appears; looked at each second; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
         name: "graceful_timeout",
         value_name: "TIME",
         heading: WORKERS,
@@ -562,7 +570,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "dev",
         value_name: "",
         heading: OTHER,
-        help: "For development: one worker, and tracebacks on error pages",
+        help: "For development: one worker, tracebacks on error pages, and a reload when a *.py file is saved",
         repeatable: false,
         default: Default::Value("no"),
     },

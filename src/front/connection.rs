@@ -16,7 +16,7 @@ use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
-use super::site::Site;
+use super::site::{CurrentSite, Site};
 use super::stream::{Socket, Stream};
 
 /// How long a connection that was just made may take to bring its request when the server
@@ -34,13 +34,14 @@ pub struct Stop {
 
 /// Serves a connection until it ends or is asked to.
 pub async fn serve(
-    site: Arc<Site>,
+    sites: Arc<CurrentSite>,
     mut socket: Socket,
     ends: Ends,
-    deadlines: Deadlines,
     stop: Stop,
     tasks: TaskTracker,
 ) {
+    let site = sites.get();
+    let deadlines = site.deadlines;
     let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
     else {
         return;
@@ -50,11 +51,12 @@ pub async fn serve(
     let Ok(_guest) = site.connections.enter(address) else {
         return;
     };
+    drop(site);
     let activity = Arc::new(Activity::new(ends));
     let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
     let service = tower::service_fn(move |request| {
-        let answer = request::answer(Arc::clone(&site), Arc::clone(&seen), request);
+        let answer = request::answer(sites.get(), Arc::clone(&seen), request);
         async { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);

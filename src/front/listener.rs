@@ -10,10 +10,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use super::activity::Deadlines;
 use super::connection::{self, Stop};
 use super::request::context::Ends;
-use super::site::Site;
+use super::site::CurrentSite;
 use super::stream::Socket;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
@@ -78,8 +77,7 @@ impl Listener {
     /// What the kernel says about registering the socket.
     pub async fn accept(
         self,
-        site: Arc<Site>,
-        deadlines: Deadlines,
+        site: Arc<CurrentSite>,
         stop: Stop,
         tasks: TaskTracker,
     ) -> io::Result<()> {
@@ -89,7 +87,7 @@ impl Listener {
                 Accept::Unix(UnixListener::from_std(socket)?, guard)
             }
         };
-        let connections = Arc::clone(&site.connections);
+        let connections = Arc::clone(&site.get().connections);
         let next = async || {
             // Looked at, not kept: another listener may need it while nobody comes here.
             drop(connections.place().await);
@@ -111,7 +109,6 @@ impl Listener {
                         Arc::clone(&site),
                         socket,
                         ends,
-                        deadlines,
                         stop.clone(),
                         tasks.clone(),
                     );

@@ -1,7 +1,8 @@
 //! What answers requests, put together once: locations, application, limits, logs.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::activity::Deadlines;
 use super::connections::Connections;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
@@ -14,7 +15,7 @@ use super::upstream::response_spool::ResponseSpool;
 use crate::config::Trust;
 use crate::observe::access_log::AccessLog;
 
-/// Everything that answers requests; one for the life of the server.
+/// Everything that answers requests.
 pub struct Site {
     /// The static locations.
     pub static_files: StaticFiles,
@@ -22,6 +23,8 @@ pub struct Site {
     pub found_files: Arc<FoundFiles>,
     /// Files that only the application can have sent; `None` where there are none.
     pub internal_files: Option<StaticFiles>,
+    /// How long clients may take.
+    pub deadlines: Deadlines,
     /// Who answers where no file does.
     pub router: Router,
     /// Reads request bodies.
@@ -44,4 +47,24 @@ pub struct Site {
     pub proxy_protocol: Trust,
     /// How the application spells its header names.
     pub spellings: Spellings,
+}
+
+/// The site of this moment. A request keeps the one that it found when it came.
+pub struct CurrentSite(RwLock<Arc<Site>>);
+
+impl CurrentSite {
+    /// It is this one at first.
+    pub fn new(site: Site) -> Self {
+        Self(RwLock::new(Arc::new(site)))
+    }
+
+    /// From now on it is this one.
+    pub fn set(&self, site: Site) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    }
+
+    /// That of this moment.
+    pub fn get(&self) -> Arc<Site> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -33,6 +33,8 @@ pub enum News {
     Announce,
     /// The application wants these files served from now on.
     Files(Vec<FoundFiles>),
+    /// The reload is over; if it failed, in these words.
+    Reloaded(Result<(), String>),
     /// Call [`App::happened`] with [`Happened::Timer`] at this time.
     WakeAt(Instant),
     /// The server cannot be of use.
@@ -43,8 +45,10 @@ pub enum News {
 
 /// One application.
 pub struct App {
-    /// How it is run from the next generation on.
+    /// How it is run.
     settings: Arc<AppSettings>,
+    /// How the generation is run that is on its way.
+    coming: Option<Arc<AppSettings>>,
     plan: Plan,
     /// Where its requests go.
     pub pool: Pool,
@@ -69,10 +73,7 @@ impl App {
         settings: AppSettings,
         reports: mpsc::UnboundedSender<Report>,
     ) -> io::Result<Self> {
-        let limits = Limits {
-            queue: settings.queue_limit,
-            queue_timeout: settings.queue_timeout,
-        };
+        let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
         let pool = Pool::new(index, limits, channel_readers.clone(), reports);
         let (log, log_sender) = app_log::pair()?;
@@ -86,6 +87,7 @@ impl App {
             plan: Plan::new(python::recipe(&settings)),
             files: HostFiles::create(&settings.temp_dir)?,
             settings,
+            coming: None,
             pool,
             log,
             log_sender,
@@ -313,7 +315,18 @@ impl App {
                     tracing::debug!(worker, %error, "cannot ask a worker to leave");
                 }
             }
-            Action::Reloaded | Action::ReloadFailed => {}
+            Action::Reloaded => {
+                if let Some(settings) = self.coming.take() {
+                    self.pool.set_limits(limits(&settings));
+                    self.settings = settings;
+                }
+                self.news.push(News::Reloaded(Ok(())));
+            }
+            Action::ReloadFailed => {
+                self.coming = None;
+                let words = std::mem::take(&mut self.last_words);
+                self.news.push(News::Reloaded(Err(words)));
+            }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
                 if let Some(python) = self.generations.get(&number) {
@@ -345,7 +358,10 @@ impl App {
     pub fn start_template(&mut self, number: u32, preload: Preload) -> io::Result<()> {
         let python = match self.generations.entry(number) {
             Entry::Occupied(python) => python.into_mut(),
-            Entry::Vacant(free) => free.insert(Python::new(number, &self.settings, &self.pool)?),
+            Entry::Vacant(free) => {
+                let settings = self.coming.as_ref().unwrap_or(&self.settings);
+                free.insert(Python::new(number, settings, &self.pool)?)
+            }
         };
         python.start_template(preload, &self.files, self.log_sender.as_fd())
     }
@@ -358,6 +374,29 @@ impl App {
         if let Some(loaded) = &python.facts.loaded {
             self.news.push(News::Files(loaded.files.clone()));
         }
+    }
+
+    /// Brings the code that is there now up beside that which serves, run like this, and
+    /// has it take over; [`News::Reloaded`] tells how that went.
+    pub fn reload(&mut self, settings: AppSettings) {
+        let mut recipe = python::recipe(&settings);
+        if settings.workers.count == self.settings.workers.count {
+            // As many as there are by now.
+            recipe.workers = self.plan.size().min(recipe.slots);
+        }
+        self.last_words.clear();
+        self.coming = Some(Arc::new(settings));
+        self.happened(Happened::Reload(recipe));
+    }
+
+    /// The files that the application wants served.
+    pub fn found_files(&self) -> Vec<FoundFiles> {
+        let loaded = self
+            .current()
+            .and_then(|python| python.facts.loaded.as_ref());
+        loaded
+            .map(|loaded| loaded.files.clone())
+            .unwrap_or_default()
     }
 
     /// The first generation.
@@ -398,5 +437,12 @@ impl App {
     /// Logs what Python said last.
     pub fn drain_log(&self) {
         app_log::drain(&self.log, &self.pool);
+    }
+}
+
+fn limits(settings: &AppSettings) -> Limits {
+    Limits {
+        queue: settings.queue_limit,
+        queue_timeout: settings.queue_timeout,
     }
 }

@@ -20,7 +20,7 @@ use crate::front::request::fixed::Fixed;
 use crate::front::request::rate_limit::RateLimit;
 use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::Spool;
-use crate::front::site::Site;
+use crate::front::site::{CurrentSite, Site};
 use crate::front::spelling::Spellings;
 use crate::front::static_files::{Locations, StaticFiles};
 use crate::front::upstream::Upstream;
@@ -36,11 +36,18 @@ pub struct Front {
     pub connections: TaskTracker,
     /// Where it listens, as people write it.
     pub addresses: Vec<String>,
-    files: FilePool,
-    /// Files that the application turned out to have.
-    pub found_files: Arc<FoundFiles>,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
+    kept: Kept,
+    site: Arc<CurrentSite>,
+}
+
+/// What every site has in common with the one before.
+struct Kept {
+    files: FilePool,
+    found_files: Arc<FoundFiles>,
+    access_log: Arc<AccessLog>,
+    connections: Arc<Connections>,
 }
 
 impl Front {
@@ -53,72 +60,55 @@ impl Front {
         pool: Option<Pool>,
         listeners: Vec<Listener>,
     ) -> io::Result<Self> {
-        let files = FilePool::default();
-        let locations =
-            Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
-        let internal =
-            Locations::new(config.internal_locations.clone()).map_err(io::Error::other)?;
-        // The application names each file: nothing needs to be hidden from it.
-        let everything = StaticSettings {
-            hidden: true,
-            ..config.static_files.clone()
-        };
-        let internal_files = (!config.internal_locations.is_empty())
-            .then(|| StaticFiles::new(internal, everything, files.clone()));
-        let found_files = Arc::new(FoundFiles::default());
-        let access_log = Arc::new(AccessLog::new(config.access_log));
-        let routes = routes(config, pool, &files)?;
-        let upstreams: Vec<_> = routes.iter().filter_map(Route::upstream).cloned().collect();
-        let site = Arc::new(Site {
-            static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
-            found_files: Arc::clone(&found_files),
-            internal_files,
-            router: Router::new(routes),
-            spool: Spool {
-                directory: config.temp_dir.clone(),
-                files: files.clone(),
-            },
-            response_spool: Arc::new(ResponseSpool::new(
-                config.temp_dir.clone(),
-                files.clone(),
-                config.response_spool,
-            )),
-            files: files.clone(),
-            access_log: Arc::clone(&access_log),
-            server_header: config.server_header,
+        let kept = Kept {
+            files: FilePool::default(),
+            found_files: Arc::default(),
+            access_log: Arc::new(AccessLog::new(config.access_log)),
             connections: Arc::new(Connections::new(&config.client_limits)),
-            rate_limit: RateLimit::under(&config.client_limits),
-            trust: config.trust.clone(),
-            proxy_protocol: config.proxy_protocol.clone(),
-            spellings: Spellings::default(),
-        });
-        let deadlines = Deadlines {
-            header: config.header_timeout,
-            keepalive: config.keepalive_timeout,
-            send: config.location_settings.body_timeout,
         };
-        let (stop, connections) = (Stop::default(), TaskTracker::new());
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.address.to_string())
-            .collect();
+        let front = Self {
+            stop: Stop::default(),
+            connections: TaskTracker::new(),
+            addresses: listeners
+                .iter()
+                .map(|listener| listener.address.to_string())
+                .collect(),
+            access_log: Arc::clone(&kept.access_log),
+            site: Arc::new(CurrentSite::new(kept.site(config, pool)?)),
+            kept,
+        };
         for listener in listeners {
             startup::listening(config.log_format, &listener.address);
             let accept = listener.accept(
-                Arc::clone(&site),
-                deadlines,
-                stop.clone(),
-                connections.clone(),
+                Arc::clone(&front.site),
+                front.stop.clone(),
+                front.connections.clone(),
             );
-            connections.spawn(async {
+            front.connections.spawn(async {
                 if let Err(error) = accept.await {
                     tracing::error!(%error, "cannot accept connections");
                 }
             });
         }
-        for upstream in upstreams {
-            let stopping = stop.drain.clone();
-            connections.spawn(async move {
+        front.look_for_upstreams();
+        Ok(front)
+    }
+
+    /// Answers requests from now on as these settings say.
+    ///
+    /// # Errors
+    /// Locations that contradict each other.
+    pub fn change(&self, config: &Config, pool: Option<Pool>) -> io::Result<()> {
+        self.site.set(self.kept.site(config, pool)?);
+        self.look_for_upstreams();
+        Ok(())
+    }
+
+    /// Says when those behind us are there that are not yet.
+    fn look_for_upstreams(&self) {
+        for upstream in self.site.get().router.upstreams() {
+            let (upstream, stopping) = (upstream.clone(), self.stop.drain.clone());
+            self.connections.spawn(async move {
                 // Both are cancel-safe: nothing that is begun matters after a stop.
                 tokio::select! {
                     () = upstream.wait_until_there() => {}
@@ -126,14 +116,6 @@ impl Front {
                 }
             });
         }
-        Ok(Self {
-            stop,
-            connections,
-            addresses,
-            files,
-            found_files,
-            access_log,
-        })
     }
 
     /// Serves the files that the application named.
@@ -149,14 +131,61 @@ impl Front {
                 ..StaticLocation::new(&*found.prefix, &*found.dir)
             };
             match Locations::new([location]) {
-                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.files.clone())),
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone())),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");
                     None
                 }
             }
         });
-        self.found_files.set(files.collect());
+        self.kept.found_files.set(files.collect());
+    }
+}
+
+impl Kept {
+    /// What answers requests, by these settings.
+    fn site(&self, config: &Config, pool: Option<Pool>) -> io::Result<Site> {
+        let files = &self.files;
+        let locations =
+            Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
+        let internal =
+            Locations::new(config.internal_locations.clone()).map_err(io::Error::other)?;
+        // The application names each file: nothing needs to be hidden from it.
+        let everything = StaticSettings {
+            hidden: true,
+            ..config.static_files.clone()
+        };
+        let internal_files = (!config.internal_locations.is_empty())
+            .then(|| StaticFiles::new(internal, everything, files.clone()));
+        let routes = routes(config, pool, files)?;
+        Ok(Site {
+            static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
+            found_files: Arc::clone(&self.found_files),
+            internal_files,
+            router: Router::new(routes),
+            spool: Spool {
+                directory: config.temp_dir.clone(),
+                files: files.clone(),
+            },
+            response_spool: Arc::new(ResponseSpool::new(
+                config.temp_dir.clone(),
+                files.clone(),
+                config.response_spool,
+            )),
+            files: files.clone(),
+            access_log: Arc::clone(&self.access_log),
+            server_header: config.server_header,
+            connections: Arc::clone(&self.connections),
+            rate_limit: RateLimit::under(&config.client_limits),
+            trust: config.trust.clone(),
+            proxy_protocol: config.proxy_protocol.clone(),
+            spellings: Spellings::default(),
+            deadlines: Deadlines {
+                header: config.header_timeout,
+                keepalive: config.keepalive_timeout,
+                send: config.location_settings.body_timeout,
+            },
+        })
     }
 }
 

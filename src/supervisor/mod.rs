@@ -11,10 +11,12 @@ pub mod control;
 mod front_door;
 pub mod plan;
 mod python;
+pub mod reload;
 pub mod startup;
 mod status;
 pub mod stop;
 pub mod template;
+pub mod watch;
 
 use std::future::poll_fn;
 use std::io;
@@ -26,17 +28,20 @@ use std::time::{Duration, Instant};
 use pyserve_wire::control::FromTemplate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{AppSettings, Config};
+use crate::config::Resolved;
 use crate::front::listener::Listener;
 use crate::os::child;
 use app::{App, News};
 use control::{Command, ControlSocket};
 use front_door::Front;
 use plan::Ending;
+use reload::{Load, Loaded, Reloads};
 use stop::Stop;
+use watch::Watched;
 
 /// How long the killed may take to vanish before we end and leave them to init.
 const LAST_REAP: Duration = Duration::from_millis(200);
@@ -66,31 +71,37 @@ impl From<&Outcome> for ExitCode {
 /// # Errors
 /// What the kernel says about the sockets and memory that a server needs at its start.
 pub async fn serve(
-    config: Config,
-    applications: Vec<AppSettings>,
+    (resolved, applications): Loaded,
+    load: Load,
     listeners: Vec<Listener>,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
     let mut signals = Signals::new()?;
     let (reports, mut pool_reports) = mpsc::unbounded_channel();
+    let resolved: Arc<Resolved> = Arc::new(resolved);
+    let config = &resolved.config;
     let apps = applications
         .into_iter()
         .enumerate()
         .map(|(index, settings)| App::new(index, settings, reports.clone()))
         .collect::<io::Result<Vec<_>>>()?;
     let pool = apps.first().map(|app| app.pool.clone());
-    let front = Front::start(&config, pool, listeners)?;
+    let front = Front::start(config, pool, listeners)?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
     let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
     if let Some(socket) = ControlSocket::open(&config.control) {
         steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
     }
+    let (loaded_sender, mut loaded) = mpsc::unbounded_channel();
+    let (change_sender, mut changes) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor {
         began,
         stop: Stop::new(config.graceful_timeout),
-        config: Arc::new(config),
+        reloads: Reloads::new(load, loaded_sender),
+        changed: change_sender,
+        watcher: None,
         silent: apps.len(),
         apps,
         front,
@@ -99,6 +110,7 @@ pub async fn serve(
         stop_signals: 0,
         code: None,
         last_words: String::new(),
+        resolved,
     };
     supervisor.start();
     while supervisor.code.is_none() {
@@ -117,6 +129,9 @@ pub async fn serve(
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
             _ = signals.quit.recv() => supervisor.stopping(stop::Happened::Now(128 + 3)),
+            _ = signals.hangup.recv() => supervisor.reload(None),
+            Some(()) = changes.recv() => supervisor.reload(None),
+            Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
             Some(command) = commands.recv() => supervisor.obey(command),
             Some(()) = drained.recv() => supervisor.stopping(stop::Happened::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
@@ -136,6 +151,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -145,14 +161,19 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 }
 
 struct Supervisor {
-    config: Arc<Config>,
+    resolved: Arc<Resolved>,
     began: Instant,
     stop: Stop,
+    reloads: Reloads,
+    /// Where changes of watched files are told.
+    changed: mpsc::UnboundedSender<()>,
+    watcher: Option<(Watched, AbortOnDrop)>,
     apps: Vec<App>,
     /// Applications whose workers have not all been ready yet.
     silent: usize,
@@ -173,6 +194,7 @@ impl Supervisor {
         for app in &mut self.apps {
             app.happened(plan::Happened::Start);
         }
+        self.watch();
         self.take_news();
     }
 
@@ -223,7 +245,8 @@ impl Supervisor {
                     self.announce();
                 }
             }
-            News::Files(files) => self.front.serve_found(&self.config, &files),
+            News::Files(files) => self.front.serve_found(&self.resolved.config, &files),
+            News::Reloaded(outcome) => self.app_reloaded(index, outcome),
             News::WakeAt(time) => self.wake_at(time),
             News::Gone => {
                 self.apps[index].is_gone = true;
@@ -248,6 +271,7 @@ impl Supervisor {
         match command {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Health(reply) => drop(reply.send(self.health())),
+            Command::Reload(reply) => self.reload(Some(reply)),
             Command::Stop => self.ask_to_stop(),
         }
     }
@@ -265,6 +289,7 @@ impl Supervisor {
         let loads = self.apps.iter().map(|app| app.pool.load());
         let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         tracing::info!(running, waiting, "stopping: finishing what is in flight");
+        self.cancel_reload();
         self.stopping(stop::Happened::Asked);
     }
 
@@ -293,15 +318,31 @@ impl Supervisor {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stop.has_begun()
+    }
+
+    /// Looks from now on at the files that the settings name.
+    fn watch(&mut self) {
+        let watched = Watched::new(&self.resolved.config);
+        // Nothing that changes meanwhile is to be missed.
+        if self.watcher.as_ref().map(|(watched, _)| watched) != watched.as_ref() {
+            self.watcher = watched.map(|watched| {
+                let task = tokio::spawn(watched.clone().watch(self.changed.clone()));
+                (watched, AbortOnDrop(task))
+            });
+        }
+    }
+
     fn wake_at(&mut self, time: Instant) {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
     fn announce(&self) {
-        let (config, took) = (Arc::clone(&self.config), self.began.elapsed());
+        let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         let facts: Vec<_> = self.apps.iter().map(App::facts).collect();
         // It counts the files of the static locations.
-        tokio::task::spawn_blocking(move || startup::ready(&config, &facts, took));
+        tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
     }
 
     fn drain(&self) {
@@ -335,6 +376,15 @@ impl Supervisor {
             tracing::info!("stopped");
         }
         Outcome { code, last_words }
+    }
+}
+
+/// A task that ends with this.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

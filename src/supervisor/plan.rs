@@ -58,8 +58,10 @@ pub enum Happened {
     WornOut(u32, u32),
     /// A worker's process has gone.
     WorkerExited(u32, u32),
-    /// Run the code that is there now, in so many workers.
+    /// Run the code that is there now, in so many workers. Not while that is being done.
     Reload(Recipe),
+    /// The code that is on its way is not wanted any more.
+    StayAsItIs,
     /// Run so many workers.
     Scale(u32),
     /// Every worker is to leave when it has finished.
@@ -130,8 +132,6 @@ pub struct Plan {
     generations: Vec<Generation>,
     next: u32,
     announced: bool,
-    /// Another reload was asked for while one was under way.
-    again: Option<Recipe>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,6 @@ impl Plan {
             generations: Vec::new(),
             next: 0,
             announced: false,
-            again: None,
         }
     }
 
@@ -213,12 +212,13 @@ impl Plan {
         }
         match happened {
             Happened::Start => {
-                self.add(Role::Current);
+                self.add(Role::Current, self.recipe);
                 // Who comes before its workers are ready waits for them.
                 actions.push(Action::Switch(0));
             }
             Happened::Timer => {}
             Happened::Reload(recipe) => self.reload(recipe),
+            Happened::StayAsItIs => self.cancel_reload(&mut actions),
             Happened::Scale(workers) => self.scale(workers),
             Happened::Leave => self.leave(&mut actions),
             Happened::TemplateLoaded(number) => {
@@ -276,14 +276,8 @@ impl Plan {
     }
 
     fn reload(&mut self, recipe: Recipe) {
-        if self.phase != Phase::Serving {
-            return;
-        }
-        if self.is_reloading() {
-            self.again = Some(recipe);
-        } else {
-            self.recipe = recipe;
-            self.add(Role::Coming);
+        if self.phase == Phase::Serving && !self.is_reloading() {
+            self.add(Role::Coming, recipe);
         }
     }
 
@@ -297,11 +291,7 @@ impl Plan {
 
     fn leave(&mut self, actions: &mut Vec<Action>) {
         if self.phase == Phase::Serving {
-            if self.is_reloading() {
-                self.drop_coming(actions);
-                actions.push(Action::ReloadFailed);
-            }
-            self.again = None;
+            self.cancel_reload(actions);
             self.phase = Phase::Leaving;
             actions.push(Action::CloseQueues);
         }
@@ -334,6 +324,7 @@ impl Plan {
     fn take_over(&mut self, number: u32, actions: &mut Vec<Action>) {
         for generation in &mut self.generations {
             generation.role = if generation.number == number {
+                self.recipe = generation.recipe;
                 Role::Current
             } else {
                 Role::Leaving
@@ -344,7 +335,6 @@ impl Plan {
         for generation in &self.generations[..leaving.saturating_sub(MOST_LEAVING)] {
             actions.push(Action::Discard(generation.number));
         }
-        self.next_reload();
     }
 
     /// A generation is of no use. For the current one that is the end of the server, unless
@@ -355,11 +345,7 @@ impl Plan {
             return;
         };
         match generation.role {
-            Role::Coming => {
-                self.drop_coming(actions);
-                actions.push(Action::ReloadFailed);
-                self.next_reload();
-            }
+            Role::Coming => self.cancel_reload(actions),
             Role::Current if !generation.ever_ready && is_serving => {
                 self.phase = Phase::Over;
                 actions.push(Action::GiveUp(ending));
@@ -368,18 +354,12 @@ impl Plan {
         }
     }
 
-    fn drop_coming(&mut self, actions: &mut Vec<Action>) {
+    fn cancel_reload(&mut self, actions: &mut Vec<Action>) {
         for generation in &mut self.generations {
             if generation.role == Role::Coming {
                 generation.role = Role::Leaving;
-                actions.push(Action::Discard(generation.number));
+                actions.extend([Action::Discard(generation.number), Action::ReloadFailed]);
             }
-        }
-    }
-
-    fn next_reload(&mut self) {
-        if let Some(recipe) = self.again.take() {
-            self.reload(recipe);
         }
     }
 
@@ -408,13 +388,13 @@ impl Plan {
         }
     }
 
-    fn add(&mut self, role: Role) {
+    fn add(&mut self, role: Role, recipe: Recipe) {
         self.generations.push(Generation {
             number: self.next,
             role,
             template: Template::Absent,
-            recipe: self.recipe,
-            workers: vec![Worker::Empty; self.recipe.slots.max(self.recipe.workers) as usize],
+            recipe,
+            workers: vec![Worker::Empty; recipe.slots.max(recipe.workers) as usize],
             quick_deaths: 0,
             ever_ready: false,
             no_fork_before: None,

@@ -27,7 +27,7 @@ impl Supervisor {
             state: self.state(&applications),
             uptime: self.began.elapsed().as_secs_f64(),
             listeners: self.front.addresses.clone(),
-            chdir: self.config.chdir.display().to_string(),
+            chdir: self.resolved.config.chdir.display().to_string(),
             memory: process::resident_memory(pid).unwrap_or_default(),
             connections: Connections {
                 accepted: METRICS.connections.accepted.read(),

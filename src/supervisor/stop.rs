@@ -67,6 +67,16 @@ impl Stop {
         }
     }
 
+    /// Changes how long requests in flight may take, for a stop that has not begun.
+    pub fn set_timeout(&mut self, graceful_timeout: Duration) {
+        self.graceful_timeout = graceful_timeout;
+    }
+
+    /// Whether the end has begun.
+    pub fn has_begun(&self) -> bool {
+        self.phase != Phase::Serving
+    }
+
     /// Takes an event in, and says what to do.
     pub fn decide(&mut self, happened: Happened, now: Instant) -> Vec<Action> {
         match (happened, self.phase) {

@@ -1,5 +1,6 @@
 //! How many workers and threads, and whether the application is imported before the fork.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyserve_wire::control::Preload;
@@ -28,6 +29,15 @@ impl Resolver<'_> {
             }
         };
         Ok((!timeout.is_zero()).then_some(timeout))
+    }
+
+    pub(super) fn touch_reload(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+        // It may be made later.
+        let files = self.many("touch_reload", |text| match text {
+            "" => Err(invalid("no path", "give one, as in `reload.txt`")),
+            text => Ok(chdir.join(text)),
+        })?;
+        Ok(files.unwrap_or_default())
     }
 
     pub(super) fn workers(&mut self, threads: u32, dev: bool) -> Result<Workers, ConfigError> {

@@ -71,6 +71,11 @@ impl Router {
         Self { routes }
     }
 
+    /// All servers behind us.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.routes.iter().filter_map(Route::upstream)
+    }
+
     /// The location of a request's target, percent-encoded and with its query, and what is
     /// left of the target behind the location's prefix.
     pub fn find<'a>(&self, target: &'a str) -> Option<(&Route, &'a str)> {

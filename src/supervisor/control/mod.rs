@@ -39,6 +39,8 @@ pub enum Command {
     Status(oneshot::Sender<Status>),
     /// Say whether requests would be served, and if not, why.
     Health(oneshot::Sender<Result<(), String>>),
+    /// Bring code and settings up anew, as SIGHUP does.
+    Reload(super::reload::Reply),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }

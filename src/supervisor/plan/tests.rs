@@ -235,23 +235,16 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
 }
 
 #[test]
-fn reloads_during_a_reload_become_one_that_follows() {
+fn a_reload_that_is_not_wanted_any_more_is_dropped() {
     let mut story = Story::serving(1);
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(Happened::Reload(recipe(3)), story.start);
     story.check(1, Happened::Reload(recipe(1)), &[]);
-    story.check(2, Happened::Reload(recipe(1)), &[]);
-    assert_eq!(
-        story.bring_up(3, 1, 1),
-        [
-            Action::Switch(1),
-            Action::Reloaded,
-            Action::StartTemplate(2, Preload::Auto)
-        ]
+    story.check(
+        2,
+        Happened::StayAsItIs,
+        &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
-    assert_eq!(
-        story.bring_up(4, 2, 1),
-        [Action::Switch(2), Action::Reloaded]
-    );
+    assert_eq!(story.plan.size(), 1);
 }
 
 #[test]

@@ -1,0 +1,272 @@
+//! Reloading: the settings are read again, and each application brings its code up anew
+//! beside the old, which goes on serving if anything is wrong.
+//!
+//! One at a time. Whoever asks while one is under way gets the next one, which begins
+//! afterwards and so sees what was changed before it was asked for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Supervisor, plan};
+use crate::config::{AppSettings, ConfigError, Resolved};
+use crate::observe::status::remember_error;
+
+/// Settings that are only looked at when the server starts.
+const AT_START: &[&str] = &[
+    "bind",
+    "front_threads",
+    "access_log",
+    "log_format",
+    "log_level",
+    "control",
+    "max_connections",
+    "max_connections_per_ip",
+];
+
+/// Reads the settings, and finds the interpreters of the applications.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+/// Settings, and how each application is run.
+pub type Loaded = (Resolved, Vec<AppSettings>);
+/// Where the outcome of a reload goes; in words if it failed.
+pub type Reply = oneshot::Sender<Result<Reloaded, String>>;
+
+/// A reload that succeeded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reloaded {
+    /// Settings that are others now.
+    pub changed: Vec<String>,
+    /// Settings that will be others only after a restart.
+    pub at_restart: Vec<String>,
+    /// How long it took, in seconds.
+    pub took: f64,
+}
+
+/// Reloads that were asked for, and the one under way.
+pub(super) struct Reloads {
+    load: Load,
+    loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
+    /// Another one was asked for.
+    asked: bool,
+    waiting: Vec<Reply>,
+    under_way: Option<UnderWay>,
+}
+
+struct UnderWay {
+    began: Instant,
+    replies: Vec<Reply>,
+    /// What was read; `None` while it is read.
+    resolved: Option<Resolved>,
+    /// Applications that have not said yet how it went.
+    pending: usize,
+    failures: Vec<String>,
+}
+
+impl Reloads {
+    /// None was asked for. What `load` reads comes through `loaded`.
+    pub(super) fn new(
+        load: Load,
+        loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
+    ) -> Self {
+        Self {
+            load,
+            loaded,
+            asked: false,
+            waiting: Vec::new(),
+            under_way: None,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Runs the code and follows the settings that are there now, without losing a request.
+    pub(super) fn reload(&mut self, reply: Option<Reply>) {
+        if self.is_stopping() {
+            if let Some(reply) = reply {
+                let _gone = reply.send(Err("the server is stopping".to_owned()));
+            }
+            return;
+        }
+        self.reloads.asked = true;
+        self.reloads.waiting.extend(reply);
+        self.begin_reload();
+    }
+
+    fn begin_reload(&mut self) {
+        if !self.reloads.asked || self.reloads.under_way.is_some() {
+            return;
+        }
+        tracing::info!("reloading");
+        self.reloads.asked = false;
+        self.reloads.under_way = Some(UnderWay {
+            began: Instant::now(),
+            replies: std::mem::take(&mut self.reloads.waiting),
+            resolved: None,
+            pending: 0,
+            failures: Vec::new(),
+        });
+        let (load, loaded) = (Arc::clone(&self.reloads.load), self.reloads.loaded.clone());
+        tokio::task::spawn_blocking(move || {
+            let _supervisor_gone = loaded.send(load());
+        });
+    }
+
+    /// The settings have been read.
+    pub(super) fn loaded(&mut self, loaded: Result<Loaded, ConfigError>) {
+        let Some(under_way) = &mut self.reloads.under_way else {
+            return;
+        };
+        let (resolved, applications) = match loaded {
+            Ok((_, applications)) if applications.len() != self.apps.len() => {
+                let words = "the settings name another number of applications than are running (restart the server)";
+                under_way.failures.push(words.to_owned());
+                return self.end_reload();
+            }
+            Ok(loaded) => loaded,
+            Err(error) => {
+                under_way.failures.push(chain(&error));
+                return self.end_reload();
+            }
+        };
+        for warning in &resolved.config.warnings {
+            tracing::warn!("{warning}");
+        }
+        under_way.resolved = Some(resolved);
+        under_way.pending = applications.len();
+        for (app, settings) in self.apps.iter_mut().zip(applications) {
+            app.reload(settings);
+        }
+        if self.apps.is_empty() {
+            self.end_reload();
+        }
+    }
+
+    /// An application has reloaded, or could not.
+    pub(super) fn app_reloaded(&mut self, index: usize, outcome: Result<(), String>) {
+        let name = self.apps[index].name();
+        let Some(under_way) = &mut self.reloads.under_way else {
+            return;
+        };
+        if let Err(words) = outcome {
+            let words = match &*words {
+                "" => "its workers end before they are ready (see the log)",
+                words => words.trim_end(),
+            };
+            under_way.failures.push(format!("{name}: {words}"));
+        }
+        under_way.pending -= 1;
+        if under_way.pending == 0 {
+            self.end_reload();
+        }
+    }
+
+    /// The server stops: the code that is on its way is not wanted any more.
+    pub(super) fn cancel_reload(&mut self) {
+        self.reloads.asked = false;
+        for reply in self.reloads.waiting.drain(..) {
+            let _gone = reply.send(Err("the server is stopping".to_owned()));
+        }
+        for app in &mut self.apps {
+            app.happened(plan::Happened::StayAsItIs);
+        }
+    }
+
+    fn end_reload(&mut self) {
+        let Some(under_way) = self.reloads.under_way.take() else {
+            return;
+        };
+        let UnderWay {
+            began,
+            replies,
+            resolved,
+            mut failures,
+            ..
+        } = under_way;
+        let mut reloaded = Reloaded {
+            changed: Vec::new(),
+            at_restart: Vec::new(),
+            took: 0.0,
+        };
+        if let Some(resolved) = resolved.filter(|_| failures.is_empty()) {
+            let changed = differences(&self.resolved, &resolved);
+            (reloaded.at_restart, reloaded.changed) = changed
+                .into_iter()
+                .partition(|name| AT_START.contains(&&**name));
+            if let Err(error) = self.follow(resolved) {
+                failures.push(error.to_string());
+            }
+        }
+        reloaded.took = began.elapsed().as_secs_f64();
+        let outcome = if failures.is_empty() {
+            let changed = reloaded.changed.join(", ");
+            tracing::info!(changed, "reloaded in {:.2} s", reloaded.took);
+            if !reloaded.at_restart.is_empty() {
+                let settings = reloaded.at_restart.join(", ");
+                tracing::warn!(settings, "settings that have changed, but need a restart");
+            }
+            Ok(reloaded)
+        } else {
+            let words = failures.join("\n");
+            tracing::error!("reload failed, what was there before goes on serving:\n{words}");
+            remember_error(&format!("reload failed: {words}"));
+            Err(words)
+        };
+        for reply in replies {
+            let _gone = reply.send(outcome.clone());
+        }
+        self.begin_reload();
+    }
+
+    /// The front does as these settings say.
+    fn follow(&mut self, resolved: Resolved) -> std::io::Result<()> {
+        let pool = self.apps.first().map(|app| app.pool.clone());
+        if !differences(&self.resolved, &resolved).is_empty() {
+            self.front.change(&resolved.config, pool)?;
+        }
+        self.stop.set_timeout(resolved.config.graceful_timeout);
+        self.resolved = Arc::new(resolved);
+        for app in &self.apps {
+            self.front
+                .serve_found(&self.resolved.config, &app.found_files());
+        }
+        self.watch();
+        Ok(())
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Names of the settings whose values differ, and `location` if the locations do.
+fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
+    let mut changed: Vec<_> = after
+        .origins
+        .iter()
+        .filter(|(name, value, _)| {
+            let mut old = before.origins.iter();
+            !old.any(|(other, was, _)| other == name && was == value)
+        })
+        .map(|(name, ..)| (*name).to_owned())
+        .collect();
+    if before.config.location_lines() != after.config.location_lines() {
+        changed.push("location".to_owned());
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+
+    #[test]
+    fn settings_that_need_a_restart_exist() {
+        for name in AT_START {
+            assert!(settings::named(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Files whose change is a reason to reload: those of `touch_reload`, and with `--dev` the
+//! application's source.
+//!
+//! They are looked at again and again: that works on every file system, in containers and
+//! over the network, where notifications do not.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+
+/// How often files are looked at that were named.
+const NAMED: Duration = Duration::from_secs(1);
+/// How often source is looked at.
+const SOURCE: Duration = Duration::from_millis(400);
+/// Most entries that are looked at each time.
+const MOST_ENTRIES: usize = 50_000;
+/// Directories in which nobody edits source.
+const NOT_SOURCE: &[&str] = &["__pycache__", "node_modules", "site-packages"];
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    files: Vec<PathBuf>,
+    trees: Vec<PathBuf>,
+    every: Duration,
+}
+
+impl Watched {
+    /// What these settings want looked at; `None` for nothing.
+    pub fn new(config: &Config) -> Option<Self> {
+        let mut watched = Self {
+            files: config.touch_reload.clone(),
+            trees: Vec::new(),
+            every: NAMED,
+        };
+        if config.dev {
+            watched.every = SOURCE;
+            watched.trees.push(config.chdir.clone());
+            watched.trees.extend(config.pythonpath.iter().cloned());
+            watched.files.extend(config.settings_file.clone());
+        }
+        let is_any = !watched.files.is_empty() || !watched.trees.is_empty();
+        is_any.then_some(watched)
+    }
+
+    /// Says each time that something has changed.
+    pub async fn watch(self, changed: mpsc::UnboundedSender<()>) {
+        let look = |watched: Self| tokio::task::spawn_blocking(move || watched.look());
+        let Ok(mut before) = look(self.clone()).await else {
+            return;
+        };
+        loop {
+            tokio::time::sleep(self.every).await;
+            let Ok(now) = look(self.clone()).await else {
+                return;
+            };
+            if now != before && changed.send(()).is_err() {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// Something that differs after a change.
+    fn look(&self) -> u64 {
+        let mut state = DefaultHasher::new();
+        for file in &self.files {
+            state_of(file).hash(&mut state);
+        }
+        let mut left = MOST_ENTRIES;
+        let mut open = self.trees.clone();
+        // The order in which a directory lists its entries means nothing.
+        let mut sum = 0_u64;
+        while let Some(dir) = open.pop() {
+            let Ok(entries) = std::fs::read_dir(dir) else {
+                continue;
+            };
+            for entry in entries.flatten().take(left) {
+                left -= 1;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with('.') || NOT_SOURCE.contains(&&*name) {
+                    continue;
+                }
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => open.extend(source_dir(entry.path())),
+                    Ok(_) if name.ends_with(".py") => {
+                        let mut file = DefaultHasher::new();
+                        (entry.path(), state_of(&entry.path())).hash(&mut file);
+                        sum = sum.wrapping_add(file.finish());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        sum.hash(&mut state);
+        state.finish()
+    }
+}
+
+/// The directory, unless it is an environment with packages.
+fn source_dir(dir: PathBuf) -> Option<PathBuf> {
+    (!dir.join("pyvenv.cfg").exists()).then_some(dir)
+}
+
+fn state_of(file: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn changes_of_source_and_named_files_are_seen_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let touched = tempfile::tempdir().unwrap();
+        fs::create_dir_all(path("pkg")).unwrap();
+        fs::create_dir_all(path("venv")).unwrap();
+        fs::write(path("venv/pyvenv.cfg"), "").unwrap();
+        let watched = Watched {
+            files: vec![touched.path().join("touch-me")],
+            trees: vec![dir.path().to_owned()],
+            every: SOURCE,
+        };
+        let mut before = watched.look();
+        let mut is_seen = |file: PathBuf, text: &str| {
+            fs::write(file, text).unwrap();
+            let now = watched.look();
+            std::mem::replace(&mut before, now) != now
+        };
+        assert!(is_seen(path("app.py"), "1"));
+        assert!(is_seen(path("app.py"), "12"));
+        assert!(is_seen(path("pkg/views.py"), "1"));
+        assert!(is_seen(touched.path().join("touch-me"), "1"));
+        assert!(!is_seen(path("data.csv"), "1"));
+        assert!(!is_seen(path(".hidden.py"), "1"));
+        assert!(!is_seen(path("venv/module.py"), "1"));
+    }
+}

@@ -1,0 +1,185 @@
+//! New code and new settings in a server that goes on serving.
+
+use rustix::process::Signal;
+
+use crate::support::server::{Pyserve, Server, get};
+use crate::support::write_files;
+
+/// A server of an application that answers `version`, with the file that holds it.
+fn serving(version: &str, more: &[(&str, &str)]) -> (Server, std::path::PathBuf) {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write(&dir, version);
+    write_files(&dir, more);
+    let server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app"])
+        .ready();
+    (server, dir)
+}
+
+fn write(dir: &std::path::Path, version: &str) {
+    let held = format!(
+        "import os, probe\n\
+         def app(environ, start_response):\n\
+         \x20   path = environ['PATH_INFO']\n\
+         \x20   if path != '/': probe.wait(path)\n\
+         \x20   start_response('200 OK', [('Content-Type', 'text/plain')])\n\
+         \x20   return [{version:?}.encode()]\n"
+    );
+    let probe = std::fs::read_to_string(crate::support::source("tests/apps/probe.py")).unwrap();
+    write_files(dir, &[("site_app.py", &*held), ("probe.py", &*probe)]);
+}
+
+fn hup(server: &Server) {
+    server.signal(Signal::HUP);
+}
+
+#[test]
+fn new_code_takes_over_and_neither_connections_nor_running_requests_notice() {
+    let (server, dir) = serving("old", &[]);
+    let mut idle = server.connect();
+    assert_eq!(idle.exchange(get("/")).text(), "old");
+    let mut inside = server.connect();
+    inside.send(get("/inside"));
+    let held = server.probe.held("/inside");
+    // Handed out, and taken by nobody: the only worker is busy.
+    let mut waiting = server.connect();
+    waiting.send(get("/"));
+
+    write(&dir, "new");
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(waiting.response().text(), "new");
+    assert_eq!(idle.exchange(get("/")).text(), "new");
+    held.release();
+    assert_eq!(inside.response().text(), "old", "it finishes what it holds");
+    assert_eq!(inside.exchange(get("/")).text(), "new");
+}
+
+#[test]
+fn code_that_cannot_be_imported_changes_nothing() {
+    let (server, dir) = serving("old", &[]);
+    write_files(&dir, &[("site_app.py", "import no_such_module_here\n")]);
+    hup(&server);
+    server.stderr.wait_for("reload failed");
+    server.stderr.wait_for("no_such_module_here");
+    assert_eq!(server.get("/").text(), "old");
+    write(&dir, "repaired");
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "repaired");
+}
+
+#[test]
+fn workers_that_die_before_they_are_ready_never_take_over() {
+    let (server, dir) = serving("old", &[]);
+    let dies = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n\
+                def app(environ, start_response): pass\n";
+    write_files(&dir, &[("site_app.py", dies)]);
+    hup(&server);
+    server.stderr.wait_for("reload failed");
+    assert_eq!(server.get("/").text(), "old");
+}
+
+#[test]
+fn settings_are_read_again_and_wrong_ones_change_nothing() {
+    let (server, dir) = serving("old", &[("pyserve.toml", "server_header = true\n")]);
+    let header = |server: &Server| server.get("/").header("Server");
+    assert_eq!(header(&server).as_deref(), Some("pyserve"));
+
+    write_files(&dir, &[("pyserve.toml", "server_haeder = false\n")]);
+    hup(&server);
+    server.stderr.wait_for("server_haeder");
+    assert_eq!(header(&server).as_deref(), Some("pyserve"));
+
+    let text = "server_header = false\nmax_body = 3\n[[location]]\nprefix = \"/ping\"\nrespond = \"pong\"\n";
+    write_files(&dir, &[("pyserve.toml", text)]);
+    let mut connection = server.connect();
+    assert_eq!(connection.exchange(get("/")).status(), 200);
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(header(&server), None);
+    let response = connection.exchange(get("/ping"));
+    assert_eq!(response.text(), "pong", "on a connection from before");
+    let post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n1234";
+    assert_eq!(server.exchange(post).status(), 413);
+
+    write_files(&dir, &[("pyserve.toml", "log_level = \"debug\"\n")]);
+    hup(&server);
+    let line = server.stderr.wait_for("need a restart");
+    assert!(line.contains("log_level"), "{line}");
+}
+
+#[test]
+fn reloads_that_overlap_end_with_the_last_code() {
+    let (server, dir) = serving("0", &[]);
+    for version in 1..=10 {
+        write(&dir, &version.to_string());
+        hup(&server);
+        assert_eq!(server.get("/").status(), 200);
+    }
+    // At most one follows the one that was under way at the last signal.
+    while server.get("/").text() != "10" {
+        let reloads = server.stderr.count("reloaded in");
+        server.stderr.wait_for_nth("reloaded in", reloads + 1);
+    }
+}
+
+#[test]
+fn the_workers_of_the_generation_before_leave() {
+    let server = Pyserve::app("hooks.py").ready();
+    assert_eq!(server.get("/").status(), 200);
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    server
+        .probe
+        .notes
+        .wait_for("pyserve.before_exit in worker 0");
+    assert_eq!(server.get("/").status(), 200);
+}
+
+#[test]
+fn a_stop_during_a_reload_ends_both_generations() {
+    let (mut server, dir) = serving("old", &[]);
+    let slow = "import probe\nprobe.wait('import')\ndef app(environ, start_response): pass\n";
+    write_files(&dir, &[("site_app.py", slow)]);
+    hup(&server);
+    let _held = server.probe.held("import");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    server.stderr.to_end();
+}
+
+#[test]
+fn a_named_file_that_appears_or_changes_reloads() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write(&dir, "old");
+    let server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--touch-reload", "touch-me"])
+        .ready();
+    write(&dir, "new");
+    write_files(&dir, &[("touch-me", "")]);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "new");
+}
+
+#[test]
+fn development_reloads_when_source_is_saved() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write(&dir, "old");
+    let server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--dev"])
+        .ready();
+    assert_eq!(server.get("/").text(), "old");
+    write_files(&dir, &[("site_app.py", "def app(:\n")]);
+    server.stderr.wait_for("SyntaxError");
+    assert_eq!(server.get("/").text(), "old");
+    write(&dir, "new and longer");
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "new and longer");
+}
