@@ -130,6 +130,7 @@ Exit codes:
   0  stopped cleanly          4  the application cannot be imported
   2  wrong usage             69  cannot bind an address
   3  workers keep dying      78  wrong settings
+  5  before_start failed, or an essential companion ended
   128+n  ended by signal n
 status, stop: 1 the server would not, 69 there is none; health: 1 for both.";
 

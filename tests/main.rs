@@ -5,6 +5,7 @@
 
 mod support;
 
+mod companions;
 mod control;
 mod deadlines;
 mod django_files;

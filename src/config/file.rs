@@ -10,6 +10,9 @@
 //! [[location]]                           # any number of them, see `super::locations`
 //! prefix = "/old"
 //! redirect = "/new"
+//!
+//! [[companion]]                          # likewise, see `super::companions`
+//! command = ["celery", "-A", "mysite", "worker"]
 //! ```
 
 use std::borrow::Cow;
@@ -18,9 +21,10 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::companions::COMPANION_SETTINGS;
 use super::error::ConfigError;
 use super::layers::{Layer, Origin, Table};
-use super::locations::{self, LOCATION_SETTINGS};
+use super::locations::LOCATION_SETTINGS;
 use super::settings::{self, SETTINGS, Setting};
 use super::suggest;
 
@@ -38,7 +42,11 @@ pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     for (key, value) in table.get_ref() {
         let place = Place::of(key, path, text, None);
         if place.key == LOCATION {
-            layer.locations = place.locations(value, text)?;
+            layer.locations = place.tables(value, text, LOCATION, LOCATION_SETTINGS)?;
+            continue;
+        }
+        if place.key == COMPANION {
+            layer.companions = place.tables(value, text, COMPANION, COMPANION_SETTINGS)?;
             continue;
         }
         let setting = place.setting()?;
@@ -49,6 +57,8 @@ pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
 
 /// Name of the tables that describe a location.
 const LOCATION: &str = "location";
+/// Name of the tables that describe a process beside the application.
+const COMPANION: &str = "companion";
 
 /// A key of the file, for messages.
 struct Place<'a> {
@@ -88,7 +98,7 @@ impl<'a> Place<'a> {
                 .iter()
                 .filter(|setting| setting.is_for_file())
                 .map(|setting| setting.name)
-                .chain([LOCATION]);
+                .chain([LOCATION, COMPANION]);
             self.unknown(names, || "`pyserve --help` lists the settings".to_owned())
         })
     }
@@ -109,17 +119,20 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The tables of `[[location]]`.
-    fn locations(
+    /// The tables of `[[location]]` or another `kind`, which may have these settings.
+    fn tables(
         &self,
         value: &Spanned<DeValue<'_>>,
         text: &str,
+        kind: &'static str,
+        settings: &'static [Setting],
     ) -> Result<Vec<Table>, ConfigError> {
-        let not_tables = || self.wrong_type("anything but tables", "each its own [[location]]");
+        let not_tables =
+            || self.wrong_type("anything but tables", &format!("each its own [[{kind}]]"));
         let DeValue::Array(items) = value.get_ref() else {
             return Err(not_tables());
         };
-        let location = |item: &Spanned<DeValue<'_>>| {
+        let read = |item: &Spanned<DeValue<'_>>| {
             let DeValue::Table(pairs) = item.get_ref() else {
                 return Err(not_tables());
             };
@@ -128,12 +141,13 @@ impl<'a> Place<'a> {
                 line: line_of(text, item.span().start),
             });
             for (key, value) in pairs {
-                let place = Place::of(key, self.path, text, Some(LOCATION));
-                let setting = locations::named(place.key).ok_or_else(|| {
-                    let names = || LOCATION_SETTINGS.iter().map(|setting| setting.name);
+                let place = Place::of(key, self.path, text, Some(kind));
+                let named = settings.iter().find(|setting| setting.name == place.key);
+                let setting = named.ok_or_else(|| {
+                    let names = || settings.iter().map(|setting| setting.name);
                     let all = || {
                         let all: Vec<_> = names().collect();
-                        format!("a location has {}", all.join(", "))
+                        format!("a {kind} has {}", all.join(", "))
                     };
                     place.unknown(names(), all)
                 })?;
@@ -141,7 +155,7 @@ impl<'a> Place<'a> {
             }
             Ok(table)
         };
-        items.iter().map(location).collect()
+        items.iter().map(read).collect()
     }
 
     fn values(

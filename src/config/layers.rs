@@ -16,6 +16,8 @@ pub struct Layer {
     entries: BTreeMap<&'static str, Entry>,
     /// The locations that it describes, in order; only a settings file has some.
     pub locations: Vec<Table>,
+    /// What it has run beside the application, in order; only a settings file has some.
+    pub companions: Vec<Table>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod app;
+pub mod companions;
 pub mod environment;
 pub mod error;
 pub mod file;
@@ -54,6 +55,10 @@ use sizing::Machine;
 pub struct Config {
     /// The application; `None` for a server of static files alone.
     pub app: Option<AppRef>,
+    /// What runs beside it.
+    pub companions: Vec<companions::Companion>,
+    /// A line for the shell that runs before anything else; `None` for nothing.
+    pub before_start: Option<companions::Program>,
     /// Where its interpreter is looked for. With an application, one was there.
     pub python: PythonChoice,
     /// Directory of the application; absolute.

@@ -11,6 +11,7 @@
 mod application;
 mod bodies;
 mod clients;
+mod companions;
 mod front;
 mod locations;
 mod logging;
@@ -120,6 +121,8 @@ impl Resolver<'_> {
         };
         Ok(Config {
             app,
+            companions: self.companions()?,
+            before_start: self.before_start()?,
             locations: locations::others(&tables, uwsgi, settings)?,
             location_settings: settings,
             python,

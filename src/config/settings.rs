@@ -390,6 +390,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "before_start",
+        value_name: "COMMAND",
+        heading: WORKERS,
+        help: "A line for the shell that runs once, before the application is imported, such as \
+               `python manage.py migrate`; if it fails the server does not start",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
         name: "graceful_timeout",
         value_name: "TIME",
         heading: WORKERS,

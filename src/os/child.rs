@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::process::restore_descriptor_limit;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, kill_process_group, set_parent_process_death_signal,
+    wait,
+};
 
 /// Starts `command` in a process group of its own; the child inherits `descriptors` under
 /// their numbers here. Nobody waits for it but [`reap`].
@@ -32,6 +35,13 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
     // async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(keep_open) };
     Ok(command.spawn()?.id())
+}
+
+/// Has the kernel ask the child of `command` to end when we are gone, however that came.
+pub fn end_with_us(command: &mut Command) {
+    let ask = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+    // SAFETY: between fork and exec the closure makes one system call.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Takes one ended child off the kernel's table, whoever it is; `None` if there is none.
@@ -75,6 +85,13 @@ pub fn become_subreaper() -> io::Result<()> {
 pub fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _gone = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Asks everything in a process group to end.
+pub fn terminate_group(leader: u32) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process_group(pid, Signal::TERM);
     }
 }
 

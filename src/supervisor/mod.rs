@@ -6,7 +6,9 @@
 
 pub mod app;
 pub mod app_log;
+mod before_start;
 pub mod check;
+pub mod companions;
 pub mod control;
 mod front_door;
 pub mod plan;
@@ -36,6 +38,7 @@ use crate::config::Resolved;
 use crate::front::listener::Listener;
 use crate::os::child;
 use app::{App, News};
+use companions::{Companions, Ended, Surroundings};
 use control::{Command, ControlSocket};
 use front_door::Front;
 use plan::Ending;
@@ -81,6 +84,12 @@ pub async fn serve(
     let (reports, mut pool_reports) = mpsc::unbounded_channel();
     let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
+    let surroundings = Surroundings::of(config, &applications);
+    if let Some(program) = &config.before_start
+        && let Some(outcome) = before_start::run(program, &surroundings, &mut signals).await
+    {
+        return Ok(outcome);
+    }
     let apps = applications
         .into_iter()
         .enumerate()
@@ -104,11 +113,13 @@ pub async fn serve(
         watcher: None,
         silent: apps.len(),
         apps,
+        companions: Companions::new(&config.companions, surroundings),
         front,
         drained: drained_sender,
         wake_at: None,
         stop_signals: 0,
         code: None,
+        companion_failed: false,
         last_words: String::new(),
         resolved,
     };
@@ -138,7 +149,7 @@ pub async fn serve(
         }
         supervisor.take_news();
     }
-    let outcome = supervisor.end().await;
+    let outcome = supervisor.end(signals).await;
     // Whoever asked for the stop learns last that it is done.
     ended.cancel();
     steering.close();
@@ -177,12 +188,15 @@ struct Supervisor {
     apps: Vec<App>,
     /// Applications whose workers have not all been ready yet.
     silent: usize,
+    companions: Companions,
     front: Front,
     drained: mpsc::UnboundedSender<()>,
     wake_at: Option<Instant>,
     stop_signals: u32,
     /// The exit code, once it is known.
     code: Option<u8>,
+    /// An essential companion has ended.
+    companion_failed: bool,
     last_words: String,
 }
 
@@ -195,6 +209,7 @@ impl Supervisor {
             app.happened(plan::Happened::Start);
         }
         self.watch();
+        self.start_companions();
         self.take_news();
     }
 
@@ -215,15 +230,30 @@ impl Supervisor {
     fn reap(&mut self) {
         while let Some((pid, status)) = child::reap() {
             let mut apps = self.apps.iter_mut();
-            if !apps.any(|app| app.process_ended(pid, status)) {
-                tracing::trace!(pid, "reaped a process that is not ours");
+            if apps.any(|app| app.process_ended(pid, status)) {
+                continue;
             }
+            match self.companions.ended(pid, status, Instant::now()) {
+                Some(Ended::Restart) => self.start_companions(),
+                Some(Ended::Fatal) => {
+                    self.companion_failed = true;
+                    self.ask_to_stop();
+                }
+                None => tracing::trace!(pid, "reaped a process that is not ours"),
+            }
+        }
+    }
+
+    fn start_companions(&mut self) {
+        if let Some(time) = self.companions.start_due(Instant::now()) {
+            self.wake_at(time);
         }
     }
 
     fn timer(&mut self) {
         self.wake_at = None;
         self.stopping(stop::Happened::Timer);
+        self.start_companions();
         for app in &mut self.apps {
             app.happened(plan::Happened::Timer);
         }
@@ -355,7 +385,34 @@ impl Supervisor {
         });
     }
 
-    async fn end(self) -> Outcome {
+    /// Nobody who was told twice, or to hurry, waits for them.
+    async fn stop_companions(&mut self, signals: Signals) {
+        let Signals {
+            mut child,
+            mut terminate,
+            mut interrupt,
+            mut quit,
+            ..
+        } = signals;
+        let is_hurried = self.code.is_some_and(|code| code >= 128);
+        if !is_hurried {
+            let reap = async || {
+                let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
+                std::iter::from_fn(child::reap).collect()
+            };
+            // Every branch is cancel-safe: what was not stopped is killed below.
+            tokio::select! {
+                () = self.companions.stop(reap) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
+            }
+        }
+        self.companions.kill();
+    }
+
+    async fn end(mut self, signals: Signals) -> Outcome {
+        self.stop_companions(signals).await;
         self.apps.iter().for_each(App::drain_log);
         let access_log = Arc::clone(&self.front.access_log);
         let last_steps = move || {
@@ -363,7 +420,10 @@ impl Supervisor {
             child::reap_the_killed(LAST_REAP);
         };
         let _done = tokio::task::spawn_blocking(last_steps).await;
-        let code = self.code.unwrap_or(0);
+        let code = match self.code.unwrap_or(0) {
+            0 if self.companion_failed => before_start::FAILED,
+            code => code,
+        };
         let last_words = match code {
             3 if self.last_words.is_empty() => {
                 "pyserve: the workers keep dying before they are ready (see the log above)"
@@ -387,6 +447,9 @@ impl Drop for AbortOnDrop {
         self.0.abort();
     }
 }
+
+/// How long we wait for the end of a child whose signal may have been missed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {
     match time {

@@ -137,6 +137,11 @@ impl Pyserve {
         server
     }
 
+    /// Starts, and waits for nothing.
+    pub fn started(self) -> Server {
+        self.spawn()
+    }
+
     /// Starts and waits until it has ended by itself.
     pub fn run(self) -> Ended {
         let mut server = self.spawn();

@@ -575,3 +575,62 @@ proptest! {
         let _ = static_files::static_location(&text, Path::new("/nonexistent"));
     }
 }
+
+#[test]
+fn companions_have_names_and_commands() {
+    let config = |text| Setup::new(&[("pyserve.toml", text), ("static/x", "")]);
+    let text = "
+        before_start = 'true'
+
+        [[companion]]
+        command = ['/usr/bin/celery', '-A', 'mysite']
+        essential = true
+
+        [[companion]]
+        name = 'beat'
+        command = 'celery beat'
+        stop_timeout = '1m'
+        ";
+    let read = config(text).config(&[]);
+    let lines: Vec<_> = read
+        .companions
+        .iter()
+        .map(|one| {
+            format!(
+                "{}: {} {} {:?}",
+                one.name, one.program, one.is_essential, one.stop_timeout
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "celery: /usr/bin/celery -A mysite true 5s",
+            "beat: celery beat false 60s"
+        ]
+    );
+    assert_eq!(
+        read.before_start.map(|line| line.to_string()).as_deref(),
+        Some("true")
+    );
+    for (text, expected) in [
+        (
+            "[[companion]]\nname = 'x'",
+            "pyserve.toml:1: [[companion]] command = \"\": nothing that runs (give a `command`)",
+        ),
+        (
+            "[[companion]]\ncommand = 'a b'\n[[companion]]\ncommand = 'a'",
+            "pyserve.toml:3: [[companion]] name = \"a\": another companion has this name (give each a `name` of its own)",
+        ),
+        (
+            "[[companion]]\ncomand = 'a'",
+            "pyserve.toml:2: unknown setting \"comand\" (did you mean \"command\"?)",
+        ),
+        (
+            "[[companion]]\ncommand = 'a'\nessential = 'perhaps'",
+            "pyserve.toml:3: [[companion]] essential = \"perhaps\": neither yes nor no (give yes or no)",
+        ),
+    ] {
+        assert_eq!(config(text).error(&[]), expected, "{text}");
+    }
+}

@@ -1,0 +1,47 @@
+//! How long to wait before a program that has ended is started again: pure.
+
+use std::time::Duration;
+
+/// Counts ends in quick succession.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    quick_ends: u32,
+}
+
+impl Backoff {
+    /// The pause before the next start of a program that has run for so long.
+    pub fn pause_after(&mut self, lived: Duration) -> Duration {
+        if lived >= LONG_LIFE {
+            self.quick_ends = 0;
+        }
+        let doublings = self.quick_ends.min(10);
+        self.quick_ends += 1;
+        (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE)
+    }
+}
+
+/// A program that ran for so long did start; its end has nothing to do with the one before.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+/// Short enough that nobody misses a scheduler, long enough that it never spins.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Whoever repairs what is missing does not wait long for it to be noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_while_ends_are_quick_and_not_for_ever() {
+        let mut backoff = Backoff::default();
+        let mut pauses = (0..20).map(|_| backoff.pause_after(Duration::ZERO));
+        let first: Vec<_> = pauses
+            .by_ref()
+            .take(4)
+            .map(|pause| pause.as_millis())
+            .collect();
+        assert_eq!(first, [200, 400, 800, 1600]);
+        assert_eq!(pauses.last(), Some(LONGEST_PAUSE));
+        assert_eq!(backoff.pause_after(LONG_LIFE), FIRST_PAUSE);
+    }
+}
