@@ -1,3 +1,5 @@
+//! Tests of [`super`]: what proxies say, and who the client is then.
+
 use super::*;
 use proptest::prelude::*;
 
