@@ -106,15 +106,15 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn serve(runtime: &tokio::runtime::Runtime, loaded: Loaded, load: Load) -> anyhow::Result<Outcome> {
-    let listeners = loaded
-        .0
-        .config
+    let config = &loaded.0.config;
+    let listeners = config
         .bind
         .iter()
         .map(Listener::bind)
         .collect::<Result<Vec<_>, _>>()?;
+    let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
     runtime
-        .block_on(supervisor::serve(loaded, load, listeners))
+        .block_on(supervisor::serve(loaded, load, listeners, admin))
         .context("cannot start")
 }
 

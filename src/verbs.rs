@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::config::Reach;
 use crate::observe::status::{Application, Doing, Status, Thread, Worker, WorkerState};
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
+use crate::supervisor::control::probe;
 use crate::supervisor::control::protocol::{Order, Reply};
 
 /// A verb that talks to a running server.
@@ -55,7 +56,11 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
 }
 
 fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
-    let mut client = Client::find(reach)?;
+    let found = Client::find(reach);
+    if let (Steer::Health, Err(_), Some(admin)) = (verb, &found, &reach.admin) {
+        return Ok(probe::ready(admin, PROBE));
+    }
+    let mut client = found?;
     match verb {
         Steer::Status { json } => {
             let reply = client.ask(&Order::Status, Some(AT_HAND))?;
@@ -130,8 +135,8 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
     )?;
     writeln!(
         out,
-        "  {:>6} {:>8} {:<8} {:>10} {:>9}  does",
-        "worker", "pid", "state", "served", "memory"
+        "  {:>6} {:>8} {:>10} {:<8} {:>10} {:>9}  does",
+        "worker", "pid", "generation", "state", "served", "memory"
     )?;
     for worker in &application.workers {
         let state = match worker.state {
@@ -141,9 +146,10 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
         };
         writeln!(
             out,
-            "  {:>6} {:>8} {state:<8} {:>10} {:>9}  {}",
+            "  {:>6} {:>8} {:>10} {state:<8} {:>10} {:>9}  {}",
             worker.number,
             worker.pid,
+            worker.generation,
             worker.served,
             size(worker.memory),
             doings(worker)
@@ -220,6 +226,7 @@ mod tests {
         };
         let worker = |threads| Worker {
             number: 0,
+            generation: 2,
             pid: 12,
             state: WorkerState::Ready,
             served: 3,
@@ -236,6 +243,7 @@ mod tests {
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
             memory: 3 << 20,
+            open_descriptors: None,
             connections: Connections::default(),
             applications: vec![Application {
                 name: "app:app".into(),

@@ -128,7 +128,7 @@ fn stop_finishes_what_is_inside_and_returns_when_the_server_has_gone() {
 fn a_worker_that_died_is_among_the_last_errors() {
     let server = Pyserve::app("dying.py").ready();
     assert_eq!(server.get("/kill").status(), 502);
-    server.stderr.wait_for("worker died");
+    server.stderr.wait_for("WARN  worker died");
     let json = status(&server);
     let what = json["last_errors"][0]["what"].as_str().unwrap();
     assert!(what.starts_with("worker 0 died: signal 9"), "{what}");

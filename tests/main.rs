@@ -5,6 +5,7 @@
 
 mod support;
 
+mod admin;
 mod companions;
 mod control;
 mod deadlines;

@@ -120,6 +120,10 @@ pub struct Config {
     /// Where large request bodies are kept while they arrive, and long responses while their
     /// clients take them; absolute.
     pub temp_dir: PathBuf,
+    /// Where probes, metrics and status are asked for.
+    pub admin: Option<ListenAddress>,
+    /// Whether probes are answered where clients are.
+    pub admin_on_main: bool,
     /// Where the server is steered from.
     pub control: Control,
     /// Threads of the HTTP front, at least one.

@@ -154,6 +154,8 @@ impl Resolver<'_> {
             dev,
             temp_dir,
             control,
+            admin: self.admin(&chdir)?,
+            admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
             settings_file: settings_path,
             touch_reload: self.touch_reload(&chdir)?,

@@ -557,6 +557,23 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("info"),
     },
     Setting {
+        name: "admin",
+        value_name: "ADDR|off",
+        heading: WATCHING,
+        help: "Address with /-/live, /-/ready, /-/metrics (Prometheus) and /-/status (JSON), for \
+               whoever reaches it",
+        repeatable: false,
+        default: Default::Computed("off"),
+    },
+    Setting {
+        name: "admin_on_main",
+        value_name: "yes|no",
+        heading: WATCHING,
+        help: "Answer /-/live and /-/ready, and only these, on the main addresses as well",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::ListenAddress;
+
 /// Where a server takes orders: the path of a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
@@ -23,6 +25,8 @@ pub enum Control {
 pub struct Reach {
     /// Where the server takes orders.
     pub control: Control,
+    /// Where it answers probes.
+    pub admin: Option<ListenAddress>,
     /// The directory in which it works.
     pub chdir: PathBuf,
 }

@@ -47,7 +47,7 @@ enum ListenSocket {
 
 /// Removes a Unix socket's path when the listener goes.
 #[derive(Debug)]
-struct UnlinkOnDrop(PathBuf);
+pub(super) struct UnlinkOnDrop(PathBuf);
 
 impl Drop for UnlinkOnDrop {
     fn drop(&mut self) {
@@ -71,6 +71,11 @@ impl Listener {
         })
     }
 
+    /// Leaves accepting to the caller.
+    pub(super) fn into_accept(self) -> io::Result<Accept> {
+        self.socket.into_accept()
+    }
+
     /// Accepts until the connections are to drain.
     ///
     /// # Errors
@@ -81,12 +86,7 @@ impl Listener {
         stop: Stop,
         tasks: TaskTracker,
     ) -> io::Result<()> {
-        let listener = match self.socket {
-            ListenSocket::Tcp(socket) => Accept::Tcp(TcpListener::from_std(socket)?),
-            ListenSocket::Unix(socket, guard) => {
-                Accept::Unix(UnixListener::from_std(socket)?, guard)
-            }
-        };
+        let listener = self.socket.into_accept()?;
         let connections = Arc::clone(&site.get().connections);
         let next = async || {
             // Looked at, not kept: another listener may need it while nobody comes here.
@@ -130,7 +130,17 @@ impl Listener {
     }
 }
 
-enum Accept {
+impl ListenSocket {
+    fn into_accept(self) -> io::Result<Accept> {
+        Ok(match self {
+            Self::Tcp(socket) => Accept::Tcp(TcpListener::from_std(socket)?),
+            Self::Unix(socket, guard) => Accept::Unix(UnixListener::from_std(socket)?, guard),
+        })
+    }
+}
+
+/// A listener that the runtime waits for.
+pub(super) enum Accept {
     Tcp(TcpListener),
     Unix(
         UnixListener,
@@ -139,7 +149,8 @@ enum Accept {
 }
 
 impl Accept {
-    async fn accept(&self) -> io::Result<(Socket, Ends)> {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Ends)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod activity;
+pub mod admin;
 pub mod body;
 pub mod connection;
 pub mod connections;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::activity::Deadlines;
+use super::admin::Probes;
 use super::connections::Connections;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
@@ -27,6 +28,8 @@ pub struct Site {
     pub deadlines: Deadlines,
     /// Who answers where no file does.
     pub router: Router,
+    /// Tells on the main listeners whether requests are served; `None`: does not.
+    pub probes: Option<Probes>,
     /// Reads request bodies.
     pub spool: Spool,
     /// Where long responses wait for slow clients.

@@ -86,6 +86,21 @@ pub enum HandledBy {
     Front,
 }
 
+impl HandledBy {
+    /// Every variant.
+    pub const ALL: [Self; 4] = [Self::Static, Self::App, Self::Upstream, Self::Front];
+
+    /// As logs and metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::App => "app",
+            Self::Upstream => "upstream",
+            Self::Front => "front",
+        }
+    }
+}
+
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.

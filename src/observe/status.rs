@@ -29,6 +29,8 @@ pub struct Status {
     pub chdir: String,
     /// Memory of the front: resident set.
     pub memory: u64,
+    /// Open descriptors of the front.
+    pub open_descriptors: Option<u64>,
     /// Clients' connections.
     pub connections: Connections,
     /// Each application with its workers.
@@ -100,8 +102,10 @@ pub struct Queue {
 /// One worker process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
-    /// Its number, from 0.
+    /// Its number in its generation, from 0.
     pub number: u32,
+    /// What it has loaded; see [`Application::generation`].
+    pub generation: u64,
     /// Its process id; 0 while it is being forked.
     pub pid: u32,
     /// Whether it serves.

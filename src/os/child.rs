@@ -122,6 +122,18 @@ pub fn describe_status(status: i32) -> String {
     format!("signal {signal}{name}")
 }
 
+/// A raw wait status in one of four words, for a label: `left`, `exit_code`, `killed` or
+/// `crashed`.
+pub fn kind_of_end(status: i32) -> &'static str {
+    match (status & 0x7f, exit_code(status)) {
+        (0, Some(0)) => "left",
+        (0, _) => "exit_code",
+        // SIGINT, SIGKILL, SIGTERM: from outside.
+        (2 | 9 | 15, _) => "killed",
+        _ => "crashed",
+    }
+}
+
 /// The exit code in a raw wait status, if the process exited by itself.
 pub fn exit_code(status: i32) -> Option<i32> {
     (status & 0x7f == 0).then_some((status >> 8) & 0xff)
@@ -137,5 +149,7 @@ mod tests {
         assert_eq!(describe_status(11), "signal 11 (SIGSEGV)");
         assert_eq!(exit_code(4 << 8), Some(4));
         assert_eq!(exit_code(9), None);
+        let kinds = [0, 3 << 8, 9, 11 | 0x80].map(kind_of_end);
+        assert_eq!(kinds, ["left", "exit_code", "killed", "crashed"]);
     }
 }

@@ -59,12 +59,6 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// `CLOCK_MONOTONIC`, in nanoseconds: the clock of the scoreboard.
-pub fn monotonic_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +69,5 @@ mod tests {
         assert_eq!(resident_memory(u32::MAX), None);
         assert!(open_descriptors().unwrap() >= 3);
         assert!(cpu_time() > Duration::ZERO);
-        assert!(monotonic_ns() > 0);
     }
 }

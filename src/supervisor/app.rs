@@ -23,6 +23,7 @@ use super::startup::Facts;
 use super::template::{HostFiles, Template};
 use crate::config::AppSettings;
 use crate::front::upstream::workers::{Event, Limits, Pool, Report};
+use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::child;
 
@@ -238,6 +239,7 @@ impl App {
     }
 
     fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
+        METRICS.worker_exits.up(child::kind_of_end(status));
         if child::exit_code(status) == Some(0) {
             tracing::debug!(worker, pid, "worker left");
         } else {
@@ -275,6 +277,8 @@ impl App {
                 reason = child::describe_status(status),
                 "template died"
             );
+            let reason = child::describe_status(status);
+            remember_error(&format!("template {pid} died: {reason}"));
         }
         self.happened(Happened::TemplateExited(number));
     }

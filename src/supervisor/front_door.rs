@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::startup;
 use crate::config::{Config, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
+use crate::front::admin::Probes;
 use crate::front::connection::Stop;
 use crate::front::connections::Connections;
 use crate::front::file_pool::FilePool;
@@ -48,6 +49,7 @@ struct Kept {
     found_files: Arc<FoundFiles>,
     access_log: Arc<AccessLog>,
     connections: Arc<Connections>,
+    probes: Probes,
 }
 
 impl Front {
@@ -59,12 +61,14 @@ impl Front {
         config: &Config,
         pool: Option<Pool>,
         listeners: Vec<Listener>,
+        probes: Probes,
     ) -> io::Result<Self> {
         let kept = Kept {
             files: FilePool::default(),
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(config.access_log)),
             connections: Arc::new(Connections::new(&config.client_limits)),
+            probes,
         };
         let front = Self {
             stop: Stop::default(),
@@ -163,6 +167,7 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
                 files: files.clone(),

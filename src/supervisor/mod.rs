@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Resolved;
+use crate::front::admin::{self, Probes, Question};
 use crate::front::listener::Listener;
 use crate::os::child;
 use app::{App, News};
@@ -77,6 +78,7 @@ pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
     listeners: Vec<Listener>,
+    admin: Option<Listener>,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
@@ -96,12 +98,23 @@ pub async fn serve(
         .map(|(index, settings)| App::new(index, settings, reports.clone()))
         .collect::<io::Result<Vec<_>>>()?;
     let pool = apps.first().map(|app| app.pool.clone());
-    let front = Front::start(config, pool, listeners)?;
+    let (asker, mut questions) = mpsc::channel(COMMANDS);
+    let probes = Probes::new(asker);
+    let front = Front::start(config, pool, listeners, probes.clone())?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
     let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
     if let Some(socket) = ControlSocket::open(&config.control) {
         steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
+    }
+    if let Some(admin) = admin {
+        tracing::info!(address = %admin.address, "probes, metrics and status on {}", admin.address);
+        let serve = admin::serve(admin, probes, ended.clone(), steering.clone());
+        steering.spawn(async {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "cannot accept on the admin listener");
+            }
+        });
     }
     let (loaded_sender, mut loaded) = mpsc::unbounded_channel();
     let (change_sender, mut changes) = mpsc::unbounded_channel();
@@ -144,6 +157,7 @@ pub async fn serve(
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
             Some(command) = commands.recv() => supervisor.obey(command),
+            Some(question) = questions.recv() => supervisor.answer(question),
             Some(()) = drained.recv() => supervisor.stopping(stop::Happened::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
         }
@@ -297,12 +311,18 @@ impl Supervisor {
     }
 
     fn obey(&mut self, command: Command) {
-        // Who asked may have gone meanwhile.
         match command {
-            Command::Status(reply) => drop(reply.send(self.status())),
-            Command::Health(reply) => drop(reply.send(self.health())),
+            Command::Answer(question) => self.answer(question),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Stop => self.ask_to_stop(),
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        // Who asked may have gone meanwhile.
+        match question {
+            Question::Status(reply) => drop(reply.send(self.status())),
+            Question::Ready(reply) => drop(reply.send(self.health())),
         }
     }
 

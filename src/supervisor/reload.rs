@@ -20,6 +20,7 @@ const AT_START: &[&str] = &[
     "access_log",
     "log_format",
     "log_level",
+    "admin",
     "control",
     "max_connections",
     "max_connections_per_ip",

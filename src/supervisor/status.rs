@@ -14,7 +14,7 @@ use crate::observe::status::{
     Application, Connections, Doing, Process, Queue, Request, State, Status, Thread, Worker,
     WorkerState, last_errors,
 };
-use crate::os::process;
+use crate::os::{clock, process};
 
 impl Supervisor {
     /// How everything is. Reads a line of `/proc` for each process.
@@ -29,6 +29,7 @@ impl Supervisor {
             listeners: self.front.addresses.clone(),
             chdir: self.resolved.config.chdir.display().to_string(),
             memory: process::resident_memory(pid).unwrap_or_default(),
+            open_descriptors: process::open_descriptors(),
             connections: Connections {
                 accepted: METRICS.connections.accepted.read(),
                 open: METRICS.connections.open.read(),
@@ -70,7 +71,7 @@ impl Supervisor {
 
 fn application(app: &App) -> Application {
     let snapshot = app.pool.snapshot();
-    let now = process::monotonic_ns();
+    let now = clock::monotonic_ns();
     let (generation, template) = app.serving();
     Application {
         name: app.name(),
@@ -100,9 +101,11 @@ fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
     Worker {
         number: worker.number,
         pid,
-        state: match worker.ready {
-            true => WorkerState::Ready,
-            false => WorkerState::Starting,
+        generation: u64::from(worker.generation) + 1,
+        state: match (worker.retiring, worker.ready) {
+            (true, _) => WorkerState::Leaving,
+            (false, true) => WorkerState::Ready,
+            (false, false) => WorkerState::Starting,
         },
         served: worker.served,
         memory: process::resident_memory(pid).unwrap_or_default(),

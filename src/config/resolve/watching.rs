@@ -23,11 +23,23 @@ pub fn reach(layers: &[Layer], surroundings: &Surroundings) -> Result<Reach, Con
     let temp_dir = resolver.temp_dir(&chdir)?;
     Ok(Reach {
         control: resolver.control(&chdir, &temp_dir)?,
+        admin: resolver.admin(&chdir)?,
         chdir,
     })
 }
 
 impl Resolver<'_> {
+    pub(super) fn admin(&mut self, chdir: &Path) -> Result<Option<ListenAddress>, ConfigError> {
+        let admin = self.optional("admin", |text| match text {
+            "off" | "no" | "false" => Ok(None),
+            text => ListenAddress::parse(text, chdir).map(Some),
+        })?;
+        if admin.is_none() {
+            self.show_default("admin", "off".to_owned());
+        }
+        Ok(admin.flatten())
+    }
+
     pub(super) fn control(
         &mut self,
         chdir: &Path,

@@ -97,7 +97,7 @@ pub async fn answer(
         by,
         worker: response.worker,
         // The head's app time began when a thread took the request.
-        queue: (!site.access_log.is_off()).then(|| handed_over.elapsed().saturating_sub(app)),
+        queue: Some(handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
     let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;

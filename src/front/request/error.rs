@@ -10,9 +10,11 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::Identity;
+use crate::front::admin::Refusal;
 use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
+use crate::observe::metrics::METRICS;
 
 /// Why a request is not answered as it asks.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +115,9 @@ impl Rejection {
     pub fn into_response(self, identity: &Identity) -> Response<Body> {
         let verdict = self.verdict();
         self.log(verdict.status, identity);
+        if let Some(reason) = self.counted_as() {
+            METRICS.rejections.up(reason);
+        }
         let mut response = Response::new(Body::Full(self.page(&verdict, identity)));
         *response.status_mut() = verdict.status;
         let headers = response.headers_mut();
@@ -273,6 +278,42 @@ impl Rejection {
         }
     }
 
+    /// The reason under which it is counted; `None` for what is the usual answer to a
+    /// path or a condition.
+    fn counted_as(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotFound => return None,
+            Self::Static(error) => match error {
+                StaticError::Io(_) => "static_file",
+                _ => return None,
+            },
+            Self::BadRequest(_) => "bad_request",
+            Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => {
+                "head_too_large"
+            }
+            Self::TooManyRequests { .. } => "rate_limit",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTimeout { .. } => "body_timeout",
+            Self::BodyBroken(_) => "body_broken",
+            Self::Spool { .. } => "spool",
+            Self::NotInternal { .. } => "not_internal",
+            Self::Panic(_) => "panic",
+            Self::Upstream(failure) => match failure {
+                Failure::QueueFull { .. } => "queue_full",
+                Failure::QueueTimeout { .. } => "queue_timeout",
+                Failure::Stopping => "stopping",
+                Failure::WorkerLost { .. } => "worker_lost",
+                Failure::Application { .. } => "application",
+                Failure::TimedOut { .. } => "request_timeout",
+                Failure::Transport(_) => "transport",
+                Failure::BadAnswer(_) => "bad_answer",
+                Failure::Unreachable { .. } => "upstream_unreachable",
+                Failure::TooSlow { .. } => "upstream_timeout",
+                _ => "upstream",
+            },
+        })
+    }
+
     fn page(&self, verdict: &Verdict, identity: &Identity) -> Bytes {
         let code = verdict.status.as_u16();
         let reason = verdict.status.canonical_reason().unwrap_or_default();
@@ -295,6 +336,15 @@ impl Rejection {
 /// Whole seconds, at least one: `Retry-After` knows no others (RFC 9110 §10.2.3).
 fn seconds_up(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// What a probe or a scraper gets that cannot have what it asks for.
+pub fn admin_status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NotFound => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 fn static_verdict(error: &StaticError) -> Verdict {

@@ -10,6 +10,7 @@ use http::header::ETAG;
 use http::{Response, request};
 
 use super::error::Rejection;
+use super::record::Record;
 use super::router::Route;
 use crate::front::body::Body;
 use crate::front::site::Site;
@@ -30,6 +31,7 @@ pub fn answer<'a>(
     otherwise: Option<&'a Route>,
     head: &'a request::Parts,
     target: &'a str,
+    record: &'a mut Record,
 ) -> Option<Answering<'a>> {
     let beside = otherwise.map_or(0, |route| route.prefix.as_str().len());
     let declared = site
@@ -51,14 +53,23 @@ pub fn answer<'a>(
             _ => (None, declared),
         };
         if let Some((location, rest)) = asked_for {
-            return served(site, &site.static_files, location, rest, head, has_other).await;
+            return served(
+                site,
+                &site.static_files,
+                location,
+                rest,
+                head,
+                has_other,
+                record,
+            )
+            .await;
         }
         let mut refusal = None;
         for files in found.iter() {
             let Some((location, rest)) = named(files, target, beside) else {
                 continue;
             };
-            match served(site, files, location, rest, head, has_other).await {
+            match served(site, files, location, rest, head, has_other, record).await {
                 not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
                     refusal = not_here;
                 }
@@ -67,7 +78,16 @@ pub fn answer<'a>(
         }
         match by_name {
             Some((location, rest)) => {
-                served(site, &site.static_files, location, rest, head, has_other).await
+                served(
+                    site,
+                    &site.static_files,
+                    location,
+                    rest,
+                    head,
+                    has_other,
+                    record,
+                )
+                .await
             }
             None => refusal,
         }
@@ -92,14 +112,19 @@ async fn served(
     rest: &str,
     head: &request::Parts,
     has_other: bool,
+    record: &mut Record,
 ) -> Option<Result<Response<Body>, Rejection>> {
     match files
         .serve(location, rest, &head.method, &head.headers)
         .await
     {
         Err(StaticError::LeftToApp) if has_other => None,
-        Err(error) => Some(Err(Rejection::Static(error))),
+        Err(error) => {
+            record.located(location.prefix());
+            Some(Err(Rejection::Static(error)))
+        }
         Ok(response) => {
+            record.located(location.prefix());
             let mut response = response.map(Body::from);
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();

@@ -41,6 +41,7 @@ use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
 use super::activity::{Activity, InUse};
+use super::admin::Probes;
 use super::body::Body;
 use super::site::Site;
 use crate::observe::access_log::HandledBy;
@@ -123,7 +124,12 @@ async fn route(
         .path_and_query()
         .map_or("*", |target| target.as_str());
     let route = site.router.find(target);
-    let by_file = match files::answer(site, route.map(|(route, _)| route), head, target) {
+    if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
+        let said = probes.say(probe, &head.method, &head.headers).await;
+        return Ok(said.map(Body::Full));
+    }
+    let otherwise = route.map(|(route, _)| route);
+    let by_file = match files::answer(site, otherwise, head, target, record) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -137,6 +143,7 @@ async fn route(
     let Some((route, rest)) = route else {
         return Err(Rejection::NotFound);
     };
+    record.located(route.prefix.as_str());
     let (mount, path) = route.mount(head.uri.path(), rest);
     let asked = Asked {
         ends,

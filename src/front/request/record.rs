@@ -20,6 +20,7 @@ use super::environ::protocol;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+use crate::observe::metrics::{METRICS, Place};
 
 /// What nginx logs for a client that left before its response was complete.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -36,6 +37,10 @@ pub struct Record {
     status: u16,
     bytes: u64,
     answer: Answer,
+    /// Where it is counted.
+    place: &'static Place,
+    /// When the response left.
+    sending: Option<Instant>,
 }
 
 /// What the log says about who answered.
@@ -90,12 +95,19 @@ impl Record {
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             answer: Answer::default(),
+            place: METRICS.requests.at(""),
+            sending: None,
         }
     }
 
     /// When the request's head was complete.
     pub fn began(&self) -> Instant {
         self.began
+    }
+
+    /// Says which location it belongs to; without a word, the whole site.
+    pub fn located(&mut self, prefix: &str) {
+        self.place = METRICS.requests.at(prefix);
     }
 
     /// Says who answered.
@@ -106,6 +118,7 @@ impl Record {
     /// The response leaves: the record goes with its body.
     pub fn follow(mut self, status: StatusCode, body: Body, in_use: InUse) -> RecordedBody {
         self.status = status.as_u16();
+        self.sending = Some(Instant::now());
         let bodiless = self.identity.method == Method::HEAD
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
@@ -118,8 +131,26 @@ impl Record {
     }
 }
 
+impl Record {
+    fn count(&self, ended: Instant) {
+        let requests = self.place.handled(self.answer.by);
+        requests.answered(self.status);
+        requests.bytes.add(self.bytes);
+        requests.duration.observe(ended - self.began);
+        if let Some(sending) = self.sending {
+            requests.send.observe(ended - sending);
+        }
+        if let (Some(queue), Some(app)) = (self.answer.queue, self.answer.app) {
+            requests.queue.observe(queue);
+            requests.app.observe(app);
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        let ended = Instant::now();
+        self.count(ended);
         if self.log.is_off() {
             return;
         }
@@ -143,7 +174,7 @@ impl Drop for Record {
             referer: text(&self.headers.referer).as_deref(),
             user_agent: text(&self.headers.user_agent).as_deref(),
             request_id: &self.identity.request_id,
-            duration: self.began.elapsed(),
+            duration: ended - self.began,
             queue: self.answer.queue,
             app: self.answer.app,
             worker: self.answer.worker,

@@ -38,6 +38,7 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::file_pool::FilePool;
 use crate::config::{Missing, StaticSettings};
+use crate::observe::metrics::METRICS;
 use compress::Background;
 use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
@@ -199,7 +200,10 @@ impl StaticFiles {
     ) -> Result<Response<Content>, StaticError> {
         let name = path.file_name();
         let (resource, file) = match self.recall(location, &name, wish).await? {
-            Some(found) => found,
+            Some(found) => {
+                METRICS.static_from_memory.up();
+                found
+            }
             None => match self.look(location, path, wish).await? {
                 Found::File(resource, file) => (resource, file),
                 Found::Directory => {
@@ -250,6 +254,7 @@ impl StaticFiles {
         path: &FilePath,
         wish: &Wish,
     ) -> Result<Found, StaticError> {
+        METRICS.static_from_disk.up();
         let shared = Arc::clone(&self.shared);
         let (location, path, accepted) = (location.clone(), path.clone(), wish.accepted);
         let look = {

@@ -3,10 +3,12 @@
 //! A Unix socket of mode 0600 in a directory of mode 0700; whoever connects is asked of the
 //! kernel (`SO_PEERCRED`) as well. No listener leads here. Orders become [`Command`]s in
 //! the supervisor's loop; what they do is not known here. [`protocol`] says what goes over
-//! the socket, [`place`] where it is, [`client`] is the other end.
+//! the socket, [`place`] where it is, [`client`] is the other end;
+//! [`probe`] asks the admin listener instead.
 
 pub mod client;
 pub mod place;
+pub mod probe;
 pub mod protocol;
 
 use std::io;
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Control;
-use crate::observe::status::Status;
+use crate::front::admin::Question;
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
@@ -35,10 +37,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// An order on its way to the supervisor, with the place where its answer is awaited.
 #[derive(Debug)]
 pub enum Command {
-    /// Say how everything is.
-    Status(oneshot::Sender<Status>),
-    /// Say whether requests would be served, and if not, why.
-    Health(oneshot::Sender<Result<(), String>>),
+    /// Say something.
+    Answer(Question),
     /// Bring code and settings up anew, as SIGHUP does.
     Reload(super::reload::Reply),
     /// Stop gracefully, as SIGTERM does.
@@ -192,16 +192,18 @@ async fn answer(
 async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> {
     match order {
         Order::Status => {
-            let status = ask(commands, Command::Status).await?;
+            let status = ask(commands, |reply| Command::Answer(Question::Status(reply))).await?;
             Some(Reply {
                 status: Some(status),
                 ..Reply::done("")
             })
         }
-        Order::Health => Some(match ask(commands, Command::Health).await? {
-            Ok(()) => Reply::done("ready"),
-            Err(why) => Reply::refused(why),
-        }),
+        Order::Health => Some(
+            match ask(commands, |reply| Command::Answer(Question::Ready(reply))).await? {
+                Ok(()) => Reply::done("ready"),
+                Err(why) => Reply::refused(why),
+            },
+        ),
         Order::Stop => {
             commands.send(Command::Stop).await.ok()?;
             Some(Reply::done("stopping"))

@@ -80,16 +80,20 @@ impl Pool {
 
     /// Why new requests would not be served: no worker is ready, or the queue is full.
     pub fn unready(&self) -> Option<&'static str> {
-        let state = self.0.lock();
-        let mut workers = state
-            .rosters
+        let mut guard = self.0.lock();
+        let State {
+            limits,
+            table,
+            rosters,
+        } = &mut *guard;
+        let mut workers = rosters
             .iter()
-            .filter(|roster| state.table.is_current(roster.crew.number))
+            .filter(|roster| table.is_current(roster.crew.number))
             .flat_map(|roster| roster.workers.values());
         if !workers.any(|worker| worker.ready) {
             return Some("no worker is ready");
         }
-        (state.table.waiting() >= state.limits.queue).then_some("the queue is full")
+        table.is_full(limits.queue).then_some("the queue is full")
     }
 }
 

@@ -162,14 +162,19 @@ impl Table {
         self.waiting
     }
 
-    /// Asks for an entry, behind everybody who waits already.
-    pub(super) fn ask(&mut self, limit: usize) -> Place {
+    /// Whether as many wait as may.
+    pub(super) fn is_full(&mut self, limit: usize) -> bool {
         let (handed_out, threads) = self
             .current()
             .map_or((0, 0), |current| (current.handed_out(), current.threads));
         // What is handed out ahead of the threads waits as well, only elsewhere.
         let ahead = handed_out.saturating_sub(threads);
-        if handed_out >= threads && self.waiting + ahead >= limit {
+        handed_out >= threads && self.waiting + ahead >= limit
+    }
+
+    /// Asks for an entry, behind everybody who waits already.
+    pub(super) fn ask(&mut self, limit: usize) -> Place {
+        if self.is_full(limit) {
             return Place::Full;
         }
         if self.waiting == 0

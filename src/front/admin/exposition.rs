@@ -1,0 +1,372 @@
+//! Numbers as Prometheus reads them: its text format 0.0.4, and OpenMetrics 1.0.
+//!
+//! Both are lines; they differ in how a counter's family is named, and in the end mark.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+use std::time::SystemTime;
+
+use http::HeaderValue;
+
+use crate::observe::access_log::HandledBy;
+use crate::observe::metrics::{BOUNDS, Histogram, METRICS, Requests};
+use crate::observe::status::{Application, Doing, State, Status, WorkerState};
+use crate::os::process;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Prometheus,
+    OpenMetrics,
+}
+
+impl Format {
+    /// Prometheus asks for OpenMetrics by name; everybody else gets the older format.
+    pub(super) fn accepted(accept: Option<&HeaderValue>) -> Self {
+        let accept = accept.and_then(|accept| accept.to_str().ok());
+        match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+            true => Self::OpenMetrics,
+            false => Self::Prometheus,
+        }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Everything that is counted, and what the status says beside it.
+pub(super) fn write(status: &Status, format: Format) -> String {
+    let mut page = Page {
+        text: String::with_capacity(16 << 10),
+        format,
+    };
+    requests(&mut page);
+    front(&mut page, status);
+    applications(&mut page, status);
+    process(&mut page, status);
+    if format == Format::OpenMetrics {
+        page.text.push_str("# EOF\n");
+    }
+    page.text
+}
+
+fn requests(page: &mut Page) {
+    let all: Vec<_> = METRICS
+        .requests
+        .all()
+        .flat_map(|place| {
+            let handled = |by: HandledBy| Some((place.name(), by.as_str(), place.if_handled(by)?));
+            HandledBy::ALL.into_iter().filter_map(handled)
+        })
+        .collect();
+    page.family(
+        "pyserve_requests",
+        "counter",
+        "Requests by location, by who answered, and by status; 499: the client left",
+    );
+    for (location, handler, requests) in &all {
+        for (status, count) in requests.statuses() {
+            let status = status.to_string();
+            let labels = [
+                ("location", *location),
+                ("handler", *handler),
+                ("status", &status),
+            ];
+            page.sample("pyserve_requests_total", &labels, count);
+        }
+    }
+    type Part = fn(&Requests) -> &Histogram;
+    let parts: [(&str, &str, Part); 4] = [
+        (
+            "pyserve_request_duration_seconds",
+            "From a request's head to the last byte of its response",
+            |requests| &requests.duration,
+        ),
+        (
+            "pyserve_request_queue_seconds",
+            "Until a worker thread took the request",
+            |requests| &requests.queue,
+        ),
+        (
+            "pyserve_request_app_seconds",
+            "In the application",
+            |requests| &requests.app,
+        ),
+        (
+            "pyserve_response_send_seconds",
+            "From a response's head to its last byte",
+            |requests| &requests.send,
+        ),
+    ];
+    for (name, help, part) in parts {
+        page.family(name, "histogram", help);
+        for (location, handler, requests) in &all {
+            let labels = [("location", *location), ("handler", *handler)];
+            page.histogram(name, &labels, part(requests));
+        }
+    }
+    page.family(
+        "pyserve_response_body_bytes",
+        "counter",
+        "Bytes of response bodies",
+    );
+    for (location, handler, requests) in &all {
+        let labels = [("location", *location), ("handler", *handler)];
+        let bytes = requests.bytes.read();
+        page.sample("pyserve_response_body_bytes_total", &labels, bytes);
+    }
+    page.family(
+        "pyserve_rejections",
+        "counter",
+        "Requests that were not served as they asked, by reason",
+    );
+    for (reason, count) in METRICS.rejections.all() {
+        page.sample("pyserve_rejections_total", &[("reason", reason)], count);
+    }
+}
+
+fn front(page: &mut Page, status: &Status) {
+    page.family(
+        "pyserve_build_info",
+        "gauge",
+        "1, with the version of pyserve",
+    );
+    page.sample("pyserve_build_info", &[("version", &status.version)], 1);
+    page.family(
+        "pyserve_stopping",
+        "gauge",
+        "Whether the server finishes what it has, and ends",
+    );
+    let stopping = u8::from(status.state == State::Stopping);
+    page.sample("pyserve_stopping", &[], stopping);
+    let connections = &status.connections;
+    page.family(
+        "pyserve_connections_accepted",
+        "counter",
+        "Clients' connections",
+    );
+    page.sample(
+        "pyserve_connections_accepted_total",
+        &[],
+        connections.accepted,
+    );
+    page.family(
+        "pyserve_connections",
+        "gauge",
+        "Open connections by what they do",
+    );
+    let idle = connections
+        .open
+        .saturating_sub(connections.active + connections.reading);
+    for (state, count) in [
+        ("active", connections.active),
+        ("reading", connections.reading),
+        ("idle", idle),
+    ] {
+        page.sample("pyserve_connections", &[("state", state)], count);
+    }
+    page.family(
+        "pyserve_static_lookups",
+        "counter",
+        "Files that were answered from memory, and that were looked up on disk",
+    );
+    for (from, count) in [
+        ("memory", &METRICS.static_from_memory),
+        ("disk", &METRICS.static_from_disk),
+    ] {
+        page.sample(
+            "pyserve_static_lookups_total",
+            &[("from", from)],
+            count.read(),
+        );
+    }
+}
+
+fn applications(page: &mut Page, status: &Status) {
+    type Value = fn(&Application) -> u64;
+    let values: [(&str, &str, Value); 4] = [
+        (
+            "pyserve_generation",
+            "How often the application was loaded anew",
+            |application| application.generation,
+        ),
+        (
+            "pyserve_queue_waiting",
+            "Requests that wait for their turn",
+            |application| application.queue.waiting as u64,
+        ),
+        (
+            "pyserve_queue_handed_out",
+            "Requests handed to the workers: what they run, and what lies ready for them",
+            |application| application.queue.handed_out as u64,
+        ),
+        (
+            "pyserve_queue_limit",
+            "Most requests that may wait",
+            |application| application.queue.limit as u64,
+        ),
+    ];
+    for (name, help, value) in values {
+        page.family(name, "gauge", help);
+        for application in &status.applications {
+            let labels = [("application", &*application.name)];
+            page.sample(name, &labels, value(application));
+        }
+    }
+    page.family("pyserve_workers", "gauge", "Worker processes by state");
+    for application in &status.applications {
+        for (state, word) in [
+            (WorkerState::Starting, "starting"),
+            (WorkerState::Ready, "ready"),
+            (WorkerState::Leaving, "leaving"),
+        ] {
+            let workers = application.workers.iter();
+            let count = workers.filter(|worker| worker.state == state).count();
+            let labels = [("application", &*application.name), ("state", word)];
+            page.sample("pyserve_workers", &labels, count);
+        }
+    }
+    page.family(
+        "pyserve_worker_threads",
+        "gauge",
+        "Worker threads by what they do",
+    );
+    for application in &status.applications {
+        for doing in [Doing::Starting, Doing::Idle, Doing::Busy, Doing::Closing] {
+            let threads = application
+                .workers
+                .iter()
+                .flat_map(|worker| &worker.threads);
+            let count = threads.filter(|thread| thread.doing == doing).count();
+            let labels = [
+                ("application", &*application.name),
+                ("state", doing.as_str()),
+            ];
+            page.sample("pyserve_worker_threads", &labels, count);
+        }
+    }
+    page.family(
+        "pyserve_worker_memory_bytes",
+        "gauge",
+        "Resident set of each worker, with what it shares with its siblings",
+    );
+    for application in &status.applications {
+        // During a reload two generations have a worker of each number.
+        let mut memory = BTreeMap::<u32, u64>::new();
+        for worker in &application.workers {
+            *memory.entry(worker.number).or_default() += worker.memory;
+        }
+        for (number, bytes) in memory {
+            let number = number.to_string();
+            let labels = [("application", &*application.name), ("worker", &number)];
+            page.sample("pyserve_worker_memory_bytes", &labels, bytes);
+        }
+    }
+    page.family(
+        "pyserve_worker_exits",
+        "counter",
+        "Worker processes that have ended, by reason",
+    );
+    for (reason, count) in METRICS.worker_exits.all() {
+        page.sample("pyserve_worker_exits_total", &[("reason", reason)], count);
+    }
+}
+
+/// What every exporter tells of its own process, under the usual names.
+fn process(page: &mut Page, status: &Status) {
+    page.family(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident set of the front",
+    );
+    page.sample("process_resident_memory_bytes", &[], status.memory);
+    page.family("process_cpu_seconds", "counter", "CPU time of the front");
+    let cpu = process::cpu_time().as_secs_f64();
+    page.sample("process_cpu_seconds_total", &[], cpu);
+    page.family(
+        "process_start_time_seconds",
+        "gauge",
+        "When the server was started, in seconds since 1970",
+    );
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let started = now.unwrap_or_default().as_secs_f64() - status.uptime;
+    page.sample(
+        "process_start_time_seconds",
+        &[],
+        format_args!("{started:.3}"),
+    );
+    if let Some(open) = status.open_descriptors {
+        page.family("process_open_fds", "gauge", "Open descriptors of the front");
+        page.sample("process_open_fds", &[], open);
+    }
+}
+
+struct Page {
+    text: String,
+    format: Format,
+}
+
+impl Page {
+    /// `name` is without the `_total` of a counter.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Prometheus' older format has no families: it names the counter itself.
+        let suffix = match (self.format, kind) {
+            (Format::Prometheus, "counter") => "_total",
+            _ => "",
+        };
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(
+            self.text,
+            "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(name);
+        let mut before = '{';
+        for (label, text) in labels {
+            self.text.push(before);
+            let _ = write!(self.text, "{label}=\"");
+            push_escaped(&mut self.text, text);
+            self.text.push('"');
+            before = ',';
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    /// Nothing where nothing was observed, as for the queue of a static location.
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let cumulated = histogram.cumulated();
+        let count = cumulated[BOUNDS.len()];
+        if count == 0 {
+            return;
+        }
+        let bucket = format!("{name}_bucket");
+        for (at, many) in cumulated.into_iter().enumerate() {
+            let bound = BOUNDS.get(at).map_or("+Inf".to_owned(), f64::to_string);
+            let labels = [labels, &[("le", &bound)]].concat();
+            self.sample(&bucket, &labels, many);
+        }
+        self.sample(&format!("{name}_count"), labels, count);
+        let total = histogram.total_seconds();
+        self.sample(&format!("{name}_sum"), labels, total);
+    }
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    for char in value.chars() {
+        match char {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            char => text.push(char),
+        }
+    }
+}
