@@ -24,7 +24,12 @@ const AT_START: &[&str] = &[
     "control",
     "max_connections",
     "max_connections_per_ip",
+    "before_start",
+    COMPANION,
 ];
+
+/// Name of the tables that name what runs beside the application.
+const COMPANION: &str = "companion";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
@@ -242,7 +247,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Names of the settings whose values differ, and `location` if the locations do.
+/// Names of the settings whose values differ, and of the kinds of tables that do.
 fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     let mut changed: Vec<_> = after
         .origins
@@ -256,6 +261,9 @@ fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     if before.config.location_lines() != after.config.location_lines() {
         changed.push("location".to_owned());
     }
+    if before.config.companions != after.config.companions {
+        changed.push(COMPANION.to_owned());
+    }
     changed
 }
 
@@ -267,7 +275,10 @@ mod tests {
     #[test]
     fn settings_that_need_a_restart_exist() {
         for name in AT_START {
-            assert!(settings::named(name).is_some(), "{name}");
+            assert!(
+                settings::named(name).is_some() || name == COMPANION,
+                "{name}"
+            );
         }
     }
 }
