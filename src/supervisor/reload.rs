@@ -276,7 +276,7 @@ mod tests {
     fn settings_that_need_a_restart_exist() {
         for name in AT_START {
             assert!(
-                settings::named(name).is_some() || name == COMPANION,
+                settings::named(name).is_some() || *name == COMPANION,
                 "{name}"
             );
         }
