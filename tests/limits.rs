@@ -1,11 +1,19 @@
 //! What clients may take of the server, and what they get beyond: connections, requests in a
 //! time, header fields.
 
+use std::time::Duration;
+
 use rustix::process::{Resource, getrlimit};
 
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::End;
-use crate::support::server::{Pyserve, get};
+use crate::support::server::{Pyserve, get, post};
+use crate::support::{skipped, temp_dir};
+
+/// A client's pause between two small steps: its pace is what is tested.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
 
 #[test]
 fn connections_over_the_limit_wait_for_a_place() {
@@ -162,4 +170,158 @@ fn the_server_takes_all_descriptors_it_may_and_the_application_none_of_them() {
     assert_eq!(words[3], words[4], "{words:?}");
     let ours = getrlimit(Resource::Nofile).current.unwrap();
     assert_eq!(server.get("/").json()[0], ours);
+}
+
+#[test]
+fn a_body_below_the_least_rate_is_408_though_it_never_pauses() {
+    let server = Pyserve::app("journal.py")
+        .args(["--body-timeout", "500ms", "--min-body-rate", "100K"])
+        .ready();
+    let mut connection = server.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+    for _ in 0..500 {
+        // 5 KB in a second at most.
+        if connection.try_send([b'x'; 50]).is_err() {
+            break;
+        }
+        pause();
+    }
+    assert_eq!(connection.statuses_to_end().0, [408]);
+    server.stderr.wait_for("--min-body-rate");
+    assert_eq!(server.probe.notes.count("called"), 0);
+
+    // Above the rate, or without one, it may take longer than the timeout.
+    let server = Pyserve::app("journal.py")
+        .args(["--body-timeout", "10s", "--min-body-rate", "1"])
+        .ready();
+    let mut connection = server.connect();
+    connection.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n");
+    for _ in 0..20 {
+        connection.send("x");
+        pause();
+    }
+    assert_eq!(connection.response().status(), 200);
+}
+
+#[test]
+fn bodies_together_take_no_more_disk_than_they_may() {
+    let server = Pyserve::app("held.py")
+        .args(["--max-spool", "400K", "--threads", "2"])
+        .ready();
+    let upload = |target: &str| post(target, &"x".repeat(300_000));
+    let mut first = server.connect();
+    first.send(upload("/first"));
+    let held = server.probe.held("/first");
+    let mut second = server.connect();
+    let _ = second.try_send(upload("/gone/second"));
+    let refused = second.response();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.header("Retry-After").is_some());
+    server.stderr.wait_for("--max-spool");
+    // What fits into memory needs no room.
+    assert_eq!(server.exchange(&post("/gone/small", "x")).status(), 200);
+    held.release();
+    assert_eq!(first.response().status(), 200);
+    let third = server.exchange(&upload("/gone/third"));
+    assert_eq!(third.status(), 200, "the room has come back");
+    assert_eq!(server.probe.notes.count("second"), 0);
+}
+
+/// A command that runs pyserve with `disk` as a file system of half a megabyte, where this
+/// machine allows that.
+fn with_small_disk(disk: &std::path::Path) -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let wrapper = disk.join("pyserve");
+    let mounted = format!("{0}/small", disk.display());
+    std::fs::create_dir(&mounted).unwrap();
+    let mount = format!("mount -t tmpfs -o size=512k none {mounted}");
+    let binary = env!("CARGO_BIN_EXE_pyserve");
+    let script =
+        format!("#!/bin/sh\nexec unshare -rm sh -c '{mount} && exec {binary} \"$@\"' sh \"$@\"\n");
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let test = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &mount])
+        .output();
+    test.is_ok_and(|output| output.status.success())
+        .then_some(wrapper)
+}
+
+#[test]
+fn a_full_disk_is_507_with_a_clear_line_and_the_server_goes_on() {
+    let dir = temp_dir();
+    let Some(wrapper) = with_small_disk(dir.path()) else {
+        return skipped("a full disk", "user namespaces may not mount here");
+    };
+    let server = Pyserve::binary(&wrapper)
+        .quick()
+        .args(["--app", "echo.py", "--chdir"])
+        .args([crate::support::apps()])
+        .args(["--temp-dir".as_ref(), dir.path().join("small").as_os_str()])
+        .ready();
+    for _ in 0..3 {
+        let mut connection = server.connect();
+        let _ = connection.try_send(post("/", &"x".repeat(900_000)));
+        assert_eq!(connection.response().status(), 507);
+        assert_eq!(server.exchange(&post("/", "small")).text(), "small");
+        let half = "y".repeat(300_000);
+        assert_eq!(server.exchange(&post("/", &half)).text(), half);
+    }
+    server.stderr.wait_for("No space left on device");
+}
+
+#[test]
+fn a_client_that_takes_a_response_too_slowly_is_given_up_and_one_in_time_is_not() {
+    let dir = temp_dir();
+    std::fs::create_dir(dir.path().join("static")).unwrap();
+    let file = std::fs::File::create(dir.path().join("static/large")).unwrap();
+    // More than the kernel buffers.
+    file.set_len(64 << 20).unwrap();
+    let server = Pyserve::app("hello.py")
+        .args(["--root".as_ref(), dir.path().as_os_str()])
+        .args(["--body-timeout", "500ms", "--min-body-rate", "1M"])
+        .args(["--log-level", "debug"])
+        .ready();
+    for step in [0, 1000] {
+        let mut connection = server.connect();
+        connection.send(get("/static/large"));
+        let mut closed = server.stderr.count("closed: the client takes too little");
+        for _ in 0..1000 {
+            if step > 0 {
+                // 100 KB in a second at most.
+                let _ = connection.some(step);
+            }
+            pause();
+            closed = server.stderr.count("closed: the client takes too little");
+            if closed > usize::from(step > 0) {
+                break;
+            }
+        }
+        assert_eq!(closed, 1 + usize::from(step > 0), "with {step}");
+        assert_ne!(connection.rest().1, End::TimedOut);
+    }
+    let mut connection = server.connect();
+    let response = connection.exchange(get("/static/large"));
+    assert_eq!((response.body.len(), response.broken), (64 << 20, None));
+}
+
+#[test]
+fn a_window_that_stays_shut_ends_an_http_2_connection() {
+    let server = Pyserve::app("big.py")
+        .args(["--body-timeout", "300ms", "--log-level", "debug"])
+        .ready();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/"),
+        (":authority", "h"),
+    ];
+    let mut http2 = Http2::with_window(server.connect(), 0);
+    http2.headers(1, &fields, true);
+    let (codes, end) = http2.farewell();
+    assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
+    assert!(!codes.is_empty(), "the client is told");
+    assert_ne!(end, End::TimedOut);
+    // The worker was free all the time.
+    assert_eq!(server.get("/").body.len(), 4 << 20);
 }

@@ -328,14 +328,19 @@ pub struct SpoolLimits {
 /// How much clients may take of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Connections at a time, at least one.
-    pub connections: u32,
+    /// Connections at a time, at least one; `None` for the usual number.
+    pub connections: Option<u32>,
     /// Connections at a time from one address.
     pub connections_per_ip: Option<u32>,
     /// Requests from one address.
     pub rate: Option<Rate>,
     /// Requests from one address that may come at once, at least one.
     pub burst: u32,
+    /// Bytes in a second that a client must send of a body and take of a response, in the
+    /// long run; 0 for any.
+    pub min_body_rate: u64,
+    /// Bytes that all request bodies may take on disk; `u64::MAX` for no limit.
+    pub spool: u64,
 }
 
 /// How many worker processes, and why.

@@ -491,12 +491,30 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("10G"),
     },
     Setting {
+        name: "min_body_rate",
+        value_name: "BYTES|no",
+        heading: LIMITS,
+        help: "Bytes in a second that a client must send of a body, or take of a response, after a \
+               grace of `body_timeout`",
+        repeatable: false,
+        default: Default::Value("240"),
+    },
+    Setting {
+        name: "max_spool",
+        value_name: "BYTES",
+        heading: LIMITS,
+        help: "What all request bodies together may take on disk, in `temp_dir`; 0 for no limit; 503 \
+               beyond",
+        repeatable: false,
+        default: Default::Value("10G"),
+    },
+    Setting {
         name: "max_connections",
         value_name: "N",
         heading: LIMITS,
         help: "Connections at a time; further ones wait until one ends",
         repeatable: false,
-        default: Default::Value("10000"),
+        default: Default::Computed("10000, or half of the descriptors (ulimit -n)"),
     },
     Setting {
         name: "max_connections_per_ip",

@@ -4,13 +4,14 @@
 //! "the head has begun" have different limits here, so both are kept in [`Activity`]: the
 //! wrapper around the socket sees when bytes arrive, [`InUse`] when a request runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Version;
 
 use super::outbox::Outbox;
+use super::pace::{Pace, Patience};
 use super::request::context::Ends;
 use crate::observe::metrics::METRICS;
 
@@ -21,8 +22,8 @@ pub struct Deadlines {
     pub header: Duration,
     /// Between two requests.
     pub keepalive: Duration,
-    /// While the client takes nothing of a response.
-    pub send: Duration,
+    /// While the client takes little or nothing of a response.
+    pub send: Patience,
 }
 
 /// What a connection is doing, shared by its socket, its requests and its timer.
@@ -32,12 +33,14 @@ pub struct Activity {
     pub ends: Ends,
     /// Files that it owes.
     pub outbox: Arc<Outbox>,
+    /// How slowly the client may take what it asked for.
+    pub patience: Patience,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
-    /// Milliseconds from `began`, plus one, to the write that still waits for the client;
-    /// 0 while none does.
-    blocked_ms: AtomicU64,
+    /// The responses of HTTP/2 under way. One whose window the client keeps shut leaves no
+    /// trace in the socket.
+    streams: Mutex<Vec<Arc<Taken>>>,
     requests: AtomicUsize,
     in_head: AtomicBool,
     http2: AtomicBool,
@@ -59,16 +62,17 @@ pub enum Overdue {
 
 impl Activity {
     /// A connection that was just made.
-    pub fn new(ends: Ends) -> Self {
+    pub fn new(ends: Ends, patience: Patience) -> Self {
         METRICS.connections.accepted.up();
         METRICS.connections.open.up();
         METRICS.connections.reading.up();
         Self {
             ends,
             outbox: Arc::default(),
+            patience,
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
-            blocked_ms: AtomicU64::new(0),
+            streams: Mutex::default(),
             requests: AtomicUsize::new(0),
             in_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
@@ -105,14 +109,8 @@ impl Activity {
         }
     }
 
-    /// A write has gone through, or waits for the client.
-    pub fn wrote(&self, waits: bool) {
-        let blocked = self.blocked_ms.load(Ordering::Relaxed);
-        if waits && blocked == 0 {
-            self.blocked_ms.store(self.now_ms() + 1, Ordering::Relaxed);
-        } else if !waits && blocked != 0 {
-            self.blocked_ms.store(0, Ordering::Relaxed);
-        }
+    fn streams(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) {
@@ -131,9 +129,9 @@ impl Activity {
         let shortest = deadlines
             .header
             .min(deadlines.keepalive)
-            .min(deadlines.send);
-        let blocked = self.blocked_ms.load(Ordering::Relaxed);
-        if blocked > 0 && self.now_ms() + 1 - blocked >= deadlines.send.as_millis() as u64 {
+            .min(deadlines.send.grace);
+        // A proxy of ours brings the responses of many: one that is slow must not end them.
+        if !self.ends.trusted && self.streams().iter().any(|stream| stream.is_overdue()) {
             return Err(Overdue::Send);
         }
         if self.requests.load(Ordering::Relaxed) > 0 {
@@ -163,9 +161,28 @@ impl Drop for Activity {
     }
 }
 
+/// How a client takes one response of HTTP/2.
+#[derive(Debug)]
+struct Taken(Mutex<(Pace, Option<Instant>)>);
+
+impl Taken {
+    fn lock(&self) -> MutexGuard<'_, (Pace, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_overdue(&self) -> bool {
+        let taken = self.lock();
+        let (pace, waits) = &*taken;
+        waits.is_some_and(|since| Instant::now() >= since + pace.left())
+    }
+}
+
 /// Lives as long as a request and its response.
 #[derive(Debug)]
-pub struct InUse(Arc<Activity>);
+pub struct InUse {
+    activity: Arc<Activity>,
+    taken: Option<Arc<Taken>>,
+}
 
 impl InUse {
     /// A request's head is complete.
@@ -180,14 +197,51 @@ impl InUse {
         if version == Version::HTTP_2 {
             activity.http2.store(true, Ordering::Relaxed);
         }
-        Self(Arc::clone(activity))
+        Self {
+            activity: Arc::clone(activity),
+            taken: None,
+        }
+    }
+
+    /// The response leaves: from now on the client is waited for until it asks for a part
+    /// of the body ([`InUse::asked`]), and again when it was given one ([`InUse::gave`]).
+    pub fn follow(&mut self) {
+        if self.activity.http2.load(Ordering::Relaxed) {
+            let pace = Pace::new(self.activity.patience);
+            let taken = Arc::new(Taken(Mutex::new((pace, Some(Instant::now())))));
+            self.activity.streams().push(Arc::clone(&taken));
+            self.taken = Some(taken);
+        }
+    }
+
+    /// The client has room for more.
+    pub fn asked(&self) {
+        if let Some(taken) = &self.taken {
+            let (pace, waits) = &mut *taken.lock();
+            if let Some(since) = waits.take() {
+                pace.moved(since.elapsed(), 0);
+            }
+        }
+    }
+
+    /// The client was given bytes.
+    pub fn gave(&self, bytes: usize) {
+        if let Some(taken) = &self.taken {
+            let (pace, waits) = &mut *taken.lock();
+            pace.moved(Duration::ZERO, bytes as u64);
+            *waits = Some(Instant::now());
+        }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.changed();
-        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if let Some(taken) = &self.taken {
+            let mut streams = self.activity.streams();
+            streams.retain(|stream| !Arc::ptr_eq(stream, taken));
+        }
+        self.activity.changed();
+        if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             METRICS.connections.active.down();
         }
     }
@@ -200,7 +254,11 @@ mod tests {
     const DEADLINES: Deadlines = Deadlines {
         header: Duration::from_secs(3600),
         keepalive: Duration::ZERO,
-        send: Duration::from_secs(3600),
+        send: PATIENCE,
+    };
+    const PATIENCE: Patience = Patience {
+        grace: Duration::from_secs(3600),
+        rate: 0,
     };
 
     fn state(activity: &Activity) -> Result<(), Overdue> {
@@ -209,7 +267,7 @@ mod tests {
 
     #[test]
     fn each_state_of_a_connection_has_its_own_deadline() {
-        let activity = Arc::new(Activity::new(Ends::default()));
+        let activity = Arc::new(Activity::new(Ends::default(), PATIENCE));
         assert_eq!(state(&activity), Ok(()), "the first head may take its time");
         let request = InUse::begin(&activity, Version::HTTP_11);
         assert_eq!(state(&activity), Ok(()), "a request runs");
@@ -221,7 +279,7 @@ mod tests {
 
     #[test]
     fn frames_between_http2_requests_are_no_head() {
-        let activity = Arc::new(Activity::new(Ends::default()));
+        let activity = Arc::new(Activity::new(Ends::default(), PATIENCE));
         drop(InUse::begin(&activity, Version::HTTP_2));
         activity.bytes_arrived();
         assert_eq!(state(&activity), Err(Overdue::Idle));
@@ -229,15 +287,25 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_nothing_is_overdue_even_while_a_request_runs() {
-        let activity = Arc::new(Activity::new(Ends::default()));
-        let _request = InUse::begin(&activity, Version::HTTP_11);
-        let at_once = Deadlines {
-            send: Duration::ZERO,
-            ..DEADLINES
+        let overdue = |trusted| {
+            let at_once = Patience {
+                grace: Duration::ZERO,
+                rate: 0,
+            };
+            let ends = Ends {
+                trusted,
+                ..Ends::default()
+            };
+            let activity = Arc::new(Activity::new(ends, at_once));
+            let mut request = InUse::begin(&activity, Version::HTTP_2);
+            request.follow();
+            let shut = state(&activity);
+            request.asked();
+            let asked = state(&activity);
+            drop(request);
+            (shut, asked, activity.streams().len())
         };
-        activity.wrote(true);
-        assert_eq!(activity.overdue(&at_once), Err(Overdue::Send));
-        activity.wrote(false);
-        assert!(activity.overdue(&at_once).is_ok());
+        assert_eq!(overdue(false), (Err(Overdue::Send), Ok(()), 0));
+        assert_eq!(overdue(true), (Ok(()), Ok(()), 0), "a proxy of ours");
     }
 }

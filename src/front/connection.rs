@@ -23,6 +23,18 @@ use super::stream::{Socket, Stream};
 /// stops.
 const FIRST_REQUEST_WHILE_STOPPING: Duration = Duration::from_millis(250);
 
+/// Requests at a time on one connection of HTTP/2: nginx's default.
+const MOST_STREAMS: u32 = 128;
+/// What one response of HTTP/2 may have waiting in memory before its body is asked for more:
+/// with all streams 8 MiB a connection, where hyper's own number makes 50.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client may have reset before we have looked at them (CVE-2023-44487) until
+/// the connection is given up: h2's own number.
+const MOST_RESETS: usize = 20;
+/// Streams that a client may make us reset (CVE-2025-8671) until the connection is given up:
+/// as many as it may have at a time.
+const MOST_ERRORS: usize = 128;
+
 /// How connections are asked to end.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -52,7 +64,7 @@ pub async fn serve(
         return;
     };
     drop(site);
-    let activity = Arc::new(Activity::new(ends));
+    let activity = Arc::new(Activity::new(ends, deadlines.send));
     let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
     let service = tower::service_fn(move |request| {
@@ -65,13 +77,20 @@ pub async fn serve(
         .max_buf_size(PARSER_LIMIT);
     http.http2()
         .max_header_list_size(MAX_HEAD as u32)
-        .max_concurrent_streams(Some(128));
+        .max_concurrent_streams(Some(MOST_STREAMS))
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(Some(MOST_RESETS))
+        .max_local_error_reset_streams(Some(MOST_ERRORS));
     let mut connection =
         pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let mut timer = pin!(tokio::time::sleep(
-        deadlines.header.min(deadlines.keepalive)
+        deadlines
+            .header
+            .min(deadlines.keepalive)
+            .min(deadlines.send.grace)
     ));
     let mut stopping = false;
+    let mut warned = false;
     loop {
         tokio::select! {
             // Cancel-safe: polled in place, never dropped before it ends.
@@ -92,14 +111,20 @@ pub async fn serve(
                     tracing::debug!(peer = ?ends.peer, "connection closed: the head did not arrive in time");
                     return;
                 }
-                Err(Overdue::Send) => {
-                    tracing::debug!(peer = ?ends.peer, "connection closed: the client takes nothing of the response");
+                Err(overdue @ (Overdue::Send | Overdue::Idle)) if warned => {
+                    tracing::debug!(peer = ?ends.peer, ?overdue, "connection closed: the client does not go on");
                     return;
                 }
-                Err(Overdue::Idle) => {
-                    // HTTP/2 clients are told; on HTTP/1 an idle connection ends by this.
+                Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
+                    // HTTP/2 clients are told, and what else they wait for goes on for a
+                    // while; on HTTP/1 an idle connection ends by this.
                     connection.as_mut().graceful_shutdown();
-                    timer.as_mut().reset(tokio::time::Instant::now() + deadlines.keepalive);
+                    warned = true;
+                    let left = match overdue {
+                        Overdue::Send => deadlines.send.grace,
+                        _ => deadlines.keepalive,
+                    };
+                    timer.as_mut().reset(tokio::time::Instant::now() + left);
                 }
             },
             // Cancel-safe: the token stays cancelled.

@@ -17,6 +17,8 @@ use crate::os::process;
 /// Descriptors for everything but clients: workers, files, logs. Each client may need a second
 /// one, for the file that it is sent or for its body.
 const OTHER_DESCRIPTORS: u64 = 256;
+/// Connections where the settings say nothing: what they need of memory stays below 200 MB.
+const USUAL: u32 = 10_000;
 /// Connections even where descriptors seem to be fewer.
 const FEWEST: u64 = 16;
 
@@ -80,10 +82,10 @@ impl Connections {
     /// With room for as many as the settings allow and the kernel has descriptors for, of
     /// which this process then takes all that it may.
     pub fn new(limits: &ClientLimits) -> Self {
-        let wanted = u64::from(limits.connections);
+        let wanted = u64::from(limits.connections.unwrap_or(USUAL));
         let descriptors = process::raise_descriptor_limit();
         let room = (descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2).max(FEWEST);
-        if room < wanted {
+        if room < wanted && limits.connections.is_some() {
             tracing::warn!(
                 descriptors,
                 connections = room,

@@ -16,6 +16,7 @@ pub mod file_source;
 pub mod found_files;
 pub mod listener;
 pub mod outbox;
+pub mod pace;
 pub mod prefix;
 pub mod proxy_protocol;
 pub mod request;

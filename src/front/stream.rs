@@ -8,8 +8,8 @@
 //!    them there, while the thread serves others;
 //! 4. `sendfile` takes as many as the socket holds.
 //!
-//! It also tells the connection's [`Activity`] when bytes arrive and when a write waits for
-//! the client, which is what the deadlines need.
+//! It also tells the connection's [`Activity`] when bytes arrive, and ends the connection of a
+//! client that takes too little ([`super::pace`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,7 +27,8 @@ use tokio_util::task::TaskTracker;
 use super::activity::Activity;
 use super::file_source::{BLOCK, became_shorter};
 use super::outbox::{Piece, Plan};
-use crate::os::sendfile;
+use super::pace::Taking;
+use crate::os::{sendfile, sockets};
 
 /// How long, and how many bytes, we read what a client still sends after our last word, so
 /// that the kernel does not reset the connection and destroy the response on its way
@@ -35,6 +36,9 @@ use crate::os::sendfile;
 const LINGER: Duration = Duration::from_secs(5);
 /// See [`LINGER`].
 const LINGER_BYTES: usize = 64 << 20;
+/// Why a write ends.
+const TOO_SLOW: &str =
+    "the client takes too little of the response (--body-timeout, --min-body-rate)";
 /// How much of files one connection sends before the others have their turn: 0.2 ms
 /// (nginx's `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
@@ -56,6 +60,7 @@ pub struct Stream {
     activity: Arc<Activity>,
     tasks: TaskTracker,
     sending: Option<Sending>,
+    taking: Taking,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
@@ -86,6 +91,7 @@ impl Stream {
         Self {
             socket: Some(socket),
             early,
+            taking: Taking::new(activity.patience),
             activity,
             tasks,
             sending: None,
@@ -109,14 +115,12 @@ impl Stream {
         match plan? {
             Plan::Bytes => {
                 let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
-                self.activity.wrote(written.is_pending());
-                written
+                self.in_time(context, written)
             }
             Plan::Head(1) => self.poll_head(context, &parts[0]),
             Plan::Head(count) => {
                 let written = Pin::new(self.socket()).poll_write_vectored(context, &parts[..count]);
-                self.activity.wrote(written.is_pending());
-                written
+                self.in_time(context, written)
             }
             Plan::File => self.poll_file(context),
         }
@@ -131,7 +135,7 @@ impl Stream {
             let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, head, flags)?);
             match self.socket().try_write_with(send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
+                sent => return self.in_time(context, Poll::Ready(sent)),
             }
         }
     }
@@ -204,7 +208,7 @@ impl Stream {
                             let read = Arc::clone(source).read(*offset, BLOCK.min(*length));
                             sending.step = Step::Read(Box::pin(read));
                         }
-                        sent => return Poll::Ready(sent),
+                        sent => return self.in_time(context, Poll::Ready(sent)),
                     }
                 }
                 Step::Fetch(job) => {
@@ -217,8 +221,7 @@ impl Stream {
                 }
                 Step::Copy(block) => {
                     let written = Pin::new(self.socket()).poll_write(context, block);
-                    self.activity.wrote(written.is_pending());
-                    let written = ready!(written)?;
+                    let written = ready!(self.in_time(context, written))?;
                     block.advance(written);
                     if block.is_empty() {
                         sending.step = Step::Send;
@@ -234,8 +237,36 @@ impl Stream {
             Socket::Tcp(socket) => socket.poll_write_ready(context),
             Socket::Unix(socket) => socket.poll_write_ready(context),
         };
-        self.activity.wrote(ready.is_pending());
-        ready
+        match ready {
+            Poll::Pending => self.poll_too_slow(context).map(Err),
+            ready => ready,
+        }
+    }
+
+    /// Passes a write's result on, and ends a connection whose client takes too little.
+    fn in_time(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => self.poll_too_slow(context).map(Err),
+            Poll::Ready(Ok(bytes)) => {
+                self.taking.wrote(bytes);
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+        }
+    }
+
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let socket = self.socket.as_ref().expect("taken only on drop");
+        let unsent = || sockets::unacknowledged(socket.as_fd()).unwrap_or(0);
+        let slow = self.taking.poll_too_slow(context, unsent);
+        slow.map(|()| {
+            tracing::debug!(peer = ?self.activity.ends.peer, "connection closed: {TOO_SLOW}");
+            io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW)
+        })
     }
 }
 
@@ -299,6 +330,15 @@ impl Drop for Stream {
             self.tasks.spawn(async move {
                 let _too_slow = tokio::time::timeout(LINGER, swallow(socket)).await;
             });
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Socket pairs, and messages that carry descriptors.
+//! Socket pairs, messages that carry descriptors, and what a peer has taken.
+#![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -44,6 +46,21 @@ pub fn grow_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
         sockopt::set_socket_send_buffer_size(fd, bytes)?;
     }
     Ok(sockopt::socket_send_buffer_size(fd)?)
+}
+
+/// Bytes that were written to a stream socket and that its peer has not acknowledged, over a
+/// Unix socket not read.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // SIOCOUTQ of tcp(7) and unix(7), which is TIOCOUTQ.
+    const SIOCOUTQ: Opcode = 0x5411;
+    // SAFETY: the request writes one int to the address it is given, and nothing else.
+    let request = unsafe { Getter::<SIOCOUTQ, std::ffi::c_int>::new() };
+    // SAFETY: the descriptor is open, and the request above is made for any descriptor.
+    let bytes = unsafe { rustix::ioctl::ioctl(socket, request) }?;
+    Ok(bytes.max(0) as u64)
 }
 
 /// Sends one message without waiting: the parts in order, and these descriptors.

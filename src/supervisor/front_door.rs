@@ -16,11 +16,12 @@ use crate::front::connections::Connections;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
+use crate::front::pace::Patience;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
 use crate::front::request::rate_limit::RateLimit;
 use crate::front::request::router::{Handler, Route, Router};
-use crate::front::request::spool::Spool;
+use crate::front::request::spool::{Room, Spool};
 use crate::front::site::{CurrentSite, Site};
 use crate::front::spelling::Spellings;
 use crate::front::static_files::{Locations, StaticFiles};
@@ -170,6 +171,8 @@ impl Kept {
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
+                min_rate: config.client_limits.min_body_rate,
+                room: Arc::new(Room::new(config.client_limits.spool)),
                 files: files.clone(),
             },
             response_spool: Arc::new(ResponseSpool::new(
@@ -188,7 +191,10 @@ impl Kept {
             deadlines: Deadlines {
                 header: config.header_timeout,
                 keepalive: config.keepalive_timeout,
-                send: config.location_settings.body_timeout,
+                send: Patience {
+                    grace: config.location_settings.body_timeout,
+                    rate: config.client_limits.min_body_rate,
+                },
             },
         })
     }

@@ -2,7 +2,7 @@
 //! would refuse to send. Field lines go out as HPACK literals without indexing (RFC 7541
 //! §6.2.2); of responses only the status is read.
 
-use super::raw::Connection;
+use super::raw::{Connection, End};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -38,6 +38,32 @@ impl Http2 {
         connection.send(PREFACE);
         connection.send(frame(SETTINGS, 0, 0, &[]));
         Self { connection }
+    }
+
+    /// Like [`Http2::new`], with an initial window of `window` bytes for each response.
+    pub fn with_window(mut connection: Connection, window: u32) -> Self {
+        let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+        connection.send(PREFACE);
+        connection.send(frame(SETTINGS, 0, 0, &setting));
+        Self { connection }
+    }
+
+    /// Reads to the end of the connection: the error codes of the GOAWAY frames, and how it
+    /// ended.
+    pub fn farewell(&mut self) -> (Vec<u32>, End) {
+        let (bytes, end) = self.connection.rest();
+        let (mut codes, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some((head, behind)) = rest.split_at_checked(9) {
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let Some((payload, next)) = behind.split_at_checked(length) else {
+                break;
+            };
+            if head[3] == GOAWAY {
+                codes.push(number(&payload[4..8]));
+            }
+            rest = next;
+        }
+        (codes, end)
     }
 
     /// Sends a header block on `stream`.

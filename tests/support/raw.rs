@@ -167,6 +167,17 @@ impl Connection {
         self.received.drain(..length).collect()
     }
 
+    /// Reads what is there, at most `most` bytes.
+    pub fn some(&mut self, most: usize) -> Result<usize, End> {
+        let mut bytes = vec![0; most];
+        match self.socket.as_read().read(&mut bytes) {
+            Ok(0) => Err(End::Closed),
+            Ok(length) => Ok(length),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(End::TimedOut),
+            Err(_) => Err(End::Reset),
+        }
+    }
+
     /// Reads up to the end of the connection.
     pub fn rest(&mut self) -> (Vec<u8>, End) {
         loop {

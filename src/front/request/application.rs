@@ -63,10 +63,13 @@ pub async fn answer(
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
-    let body = match body.is_end_stream() {
-        true => RequestBody::Memory(Bytes::new()),
+    let (body, _share) = match body.is_end_stream() {
+        true => (RequestBody::Memory(Bytes::new()), None),
         // Boxed: what every request is moved around with stays small.
-        false => Box::pin(site.spool.read(body, settings)).await?,
+        false => {
+            let (body, share) = Box::pin(site.spool.read(body, settings)).await?;
+            (body, Some(share))
+        }
     };
     let facts = environ::Facts {
         ends: asked.ends,

@@ -64,15 +64,20 @@ pub enum Rejection {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The client stopped sending its body.
-    #[error("the client sent nothing of its body for {seconds} s (--body-timeout)")]
-    BodyTimeout {
-        /// How long, in seconds.
-        seconds: f32,
-    },
+    /// The client stopped sending its body, or is too slow.
+    #[error(
+        "the client pauses inside its body, or sends it too slowly (--body-timeout, --min-body-rate)"
+    )]
+    BodyTooSlow,
     /// The client broke off inside its body, or its chunks are malformed.
     #[error("the request body is broken: {0}")]
     BodyBroken(String),
+    /// All bodies together take as much as they may.
+    #[error("request bodies take all of the {limit} bytes that they may on disk (--max-spool)")]
+    SpoolFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// There is no room for the body.
     #[error("cannot spool the request body in {directory}: {error}")]
     Spool {
@@ -178,13 +183,17 @@ impl Rejection {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "What you sent is larger than this server accepts.",
             ),
-            Self::BodyTimeout { .. } => closing(
+            Self::BodyTooSlow => closing(
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive in time.",
             ),
             Self::BodyBroken(_) => {
                 closing(StatusCode::BAD_REQUEST, "The request did not arrive whole.")
             }
+            Self::SpoolFull { .. } => Verdict {
+                close: true,
+                ..later("This server has no room for what you sent. Please try again in a moment.")
+            },
             Self::Spool { .. } => closing(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "This server has no room for what you sent.",
@@ -253,7 +262,10 @@ impl Rejection {
                     tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
                 }
             },
-            Self::Upstream(_) | Self::Spool { .. } | Self::NotInternal { .. } => {
+            Self::Upstream(_)
+            | Self::SpoolFull { .. }
+            | Self::Spool { .. }
+            | Self::NotInternal { .. } => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request not served")
             }
             Self::Panic(_) => {
@@ -271,7 +283,7 @@ impl Rejection {
             | Self::HeadTooLarge { .. }
             | Self::TooManyFields { .. }
             | Self::BodyTooLarge { .. }
-            | Self::BodyTimeout { .. }
+            | Self::BodyTooSlow
             | Self::BodyBroken(_) => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
@@ -293,8 +305,9 @@ impl Rejection {
             }
             Self::TooManyRequests { .. } => "rate_limit",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTimeout { .. } => "body_timeout",
+            Self::BodyTooSlow => "body_timeout",
             Self::BodyBroken(_) => "body_broken",
+            Self::SpoolFull { .. } => "spool_full",
             Self::Spool { .. } => "spool",
             Self::NotInternal { .. } => "not_internal",
             Self::Panic(_) => "panic",

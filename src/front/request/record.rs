@@ -22,6 +22,9 @@ use crate::front::body::Body;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::metrics::{METRICS, Place};
 
+/// Longest part of a response that waits for the window of an HTTP/2 client.
+const LONGEST_PART: usize = 64 << 10;
+
 /// What nginx logs for a client that left before its response was complete.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -116,7 +119,8 @@ impl Record {
     }
 
     /// The response leaves: the record goes with its body.
-    pub fn follow(mut self, status: StatusCode, body: Body, in_use: InUse) -> RecordedBody {
+    pub fn follow(mut self, status: StatusCode, body: Body, mut in_use: InUse) -> RecordedBody {
+        in_use.follow();
         self.status = status.as_u16();
         self.sending = Some(Instant::now());
         let bodiless = self.identity.method == Method::HEAD
@@ -124,9 +128,10 @@ impl Record {
             || status == StatusCode::NOT_MODIFIED;
         RecordedBody {
             body,
+            rest: Bytes::new(),
             record: self,
             whole: bodiless,
-            _in_use: in_use,
+            in_use,
         }
     }
 }
@@ -197,10 +202,12 @@ fn basic_user(authorization: &HeaderValue) -> Option<Vec<u8>> {
 /// A response body that counts its bytes, and closes the record when it goes.
 pub struct RecordedBody {
     body: Body,
+    /// The end of a part that was too long.
+    rest: Bytes,
     record: Record,
     /// Whether everything that was promised has been handed to the connection.
     whole: bool,
-    _in_use: InUse,
+    in_use: InUse,
 }
 
 impl http_body::Body for RecordedBody {
@@ -212,11 +219,18 @@ impl http_body::Body for RecordedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        let frame = Pin::new(&mut this.body).poll_frame(context);
+        this.in_use.asked();
+        let frame = match this.rest.is_empty() {
+            true => Pin::new(&mut this.body).poll_frame(context),
+            false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
+        };
+        let frame = frame.map_ok(|frame| this.shortened(frame));
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
-                this.record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                this.whole |= this.body.is_end_stream();
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                this.in_use.gave(length);
+                this.record.bytes += length as u64;
+                this.whole |= this.is_end_stream();
             }
             // An error is ours or the application's, and logged where it happened.
             Poll::Ready(None | Some(Err(_))) => this.whole = true,
@@ -226,7 +240,7 @@ impl http_body::Body for RecordedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -234,9 +248,26 @@ impl http_body::Body for RecordedBody {
     }
 }
 
+impl RecordedBody {
+    /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a
+    /// whole, however little the client's window has room for.
+    fn shortened(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if self.record.version != Version::HTTP_2 {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(mut data) => {
+                self.rest = data.split_off(data.len().min(LONGEST_PART));
+                Frame::data(data)
+            }
+            Err(frame) => frame,
+        }
+    }
+}
+
 impl Drop for RecordedBody {
     fn drop(&mut self) {
-        if !self.whole && !self.body.is_end_stream() {
+        if !self.whole && !self.is_end_stream() {
             self.record.status = CLIENT_CLOSED_REQUEST;
         }
         if let Body::Upstream(body) = &self.body

@@ -5,7 +5,9 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
@@ -15,6 +17,7 @@ use hyper::body::Incoming;
 use super::error::Rejection;
 use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
+use crate::front::pace::{Pace, Patience};
 use crate::front::upstream::RequestBody;
 use crate::os::temporary;
 
@@ -31,12 +34,16 @@ const WRITE: usize = 256 << 10;
 pub struct Spool {
     /// Where files go.
     pub directory: PathBuf,
+    /// Bytes in a second that a client must send, after a grace of its location's timeout.
+    pub min_rate: u64,
+    /// What all bodies together take on disk.
+    pub room: Arc<Room>,
     /// Who does the writing.
     pub files: FilePool,
 }
 
 impl Spool {
-    /// Reads `body` to its end.
+    /// Reads `body` to its end. The share is to be kept as long as the body.
     ///
     /// # Errors
     /// The [`Rejection`] that the client gets.
@@ -44,7 +51,7 @@ impl Spool {
         &self,
         mut body: Incoming,
         settings: &LocationSettings,
-    ) -> Result<RequestBody, Rejection> {
+    ) -> Result<(RequestBody, Share), Rejection> {
         let too_large = || Rejection::BodyTooLarge {
             limit: settings.max_body,
         };
@@ -55,7 +62,12 @@ impl Spool {
         let mut memory = BytesMut::new();
         let mut file = None;
         let mut length = 0;
-        while let Some(chunk) = self.chunk(&mut body, settings.body_timeout).await? {
+        let mut share = Share::none_of(&self.room);
+        let mut pace = Pace::new(Patience {
+            grace: settings.body_timeout,
+            rate: self.min_rate,
+        });
+        while let Some(chunk) = self.chunk(&mut body, &mut pace).await? {
             length += chunk.len() as u64;
             if length > settings.max_body {
                 return Err(too_large());
@@ -65,19 +77,22 @@ impl Spool {
                 && body.is_end_stream()
                 && chunk.len() <= IN_MEMORY
             {
-                return Ok(RequestBody::Memory(chunk));
+                return Ok((RequestBody::Memory(chunk), share));
             }
             memory.extend_from_slice(&chunk);
             let limit = if file.is_some() { WRITE } else { IN_MEMORY };
             if memory.len() > limit {
-                file = Some(self.write(file, memory.split().freeze()).await?);
+                file = Some(
+                    self.write(file, memory.split().freeze(), &mut share)
+                        .await?,
+                );
             }
         }
         match file {
-            None => Ok(RequestBody::Memory(memory.freeze())),
+            None => Ok((RequestBody::Memory(memory.freeze()), share)),
             Some(file) => {
-                let file = self.write(Some(file), memory.freeze()).await?;
-                Ok(RequestBody::File { file, length })
+                let file = self.write(Some(file), memory.freeze(), &mut share).await?;
+                Ok((RequestBody::File { file, length }, share))
             }
         }
     }
@@ -87,18 +102,18 @@ impl Spool {
     async fn chunk(
         &self,
         body: &mut Incoming,
-        idle_timeout: Duration,
+        pace: &mut Pace,
     ) -> Result<Option<Bytes>, Rejection> {
         loop {
-            let frame = tokio::time::timeout(idle_timeout, body.frame())
+            let asked = Instant::now();
+            let frame = tokio::time::timeout(pace.left(), body.frame())
                 .await
-                .map_err(|_| Rejection::BodyTimeout {
-                    seconds: idle_timeout.as_secs_f32(),
-                })?;
+                .map_err(|_| Rejection::BodyTooSlow)?;
             match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        pace.moved(asked.elapsed(), data.len() as u64);
                         return Ok(Some(data));
                     }
                 }
@@ -107,7 +122,13 @@ impl Spool {
         }
     }
 
-    async fn write(&self, file: Option<File>, bytes: Bytes) -> Result<File, Rejection> {
+    async fn write(
+        &self,
+        file: Option<File>,
+        bytes: Bytes,
+        share: &mut Share,
+    ) -> Result<File, Rejection> {
+        share.grow(bytes.len() as u64)?;
         let directory = self.directory.clone();
         let write = move || {
             let mut file = match file {
@@ -122,5 +143,76 @@ impl Spool {
             .run(write)
             .await
             .map_err(|error| Rejection::Spool { directory, error })
+    }
+}
+
+/// What all request bodies together may take on disk.
+#[derive(Debug)]
+pub struct Room {
+    most: u64,
+    used: AtomicU64,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn new(most: u64) -> Self {
+        Self {
+            most,
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes taken now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// What one body takes of the [`Room`]; given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Share {
+    fn none_of(room: &Arc<Room>) -> Self {
+        Self {
+            room: Arc::clone(room),
+            bytes: 0,
+        }
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), Rejection> {
+        let Room { most, used } = &*self.room;
+        let grown = |used: u64| used.checked_add(bytes).filter(|sum| sum <= most);
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
+            .map_err(|_full| Rejection::SpoolFull { limit: *most })?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_never_more_than_there_is_and_comes_back() {
+        let room = Arc::new(Room::new(100));
+        let (mut one, mut two) = (Share::none_of(&room), Share::none_of(&room));
+        assert!(one.grow(60).is_ok() && two.grow(40).is_ok());
+        assert!(two.grow(1).is_err());
+        assert_eq!(room.used(), 100);
+        drop(one);
+        assert!(two.grow(60).is_ok());
+        drop(two);
+        assert_eq!(room.used(), 0);
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::front::file_pool::FilePool;
+use crate::front::pace::Patience;
 use crate::front::request::context::Ends;
 use crate::front::static_files::FileBody;
 
@@ -25,7 +26,11 @@ where
     B: Body<Data = Bytes, Error = io::Error> + 'static,
 {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let activity = Arc::new(Activity::new(Ends::default()));
+    let patience = Patience {
+        grace: Duration::from_secs(3600),
+        rate: 0,
+    };
+    let activity = Arc::new(Activity::new(Ends::default(), patience));
     let mut body = body;
     body.send_by(&activity.outbox);
     let body = std::cell::RefCell::new(Some(body));
