@@ -7,10 +7,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
-use pyserve::config::{self, ConfigError, Surroundings};
+use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
+use pyserve::os::identity::{self, DropError};
+use pyserve::os::temporary;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
 use pyserve::verbs::{self, Steer};
@@ -27,8 +29,8 @@ fn main() -> ExitCode {
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
-        Verb::Serve => run(invocation.flags, serve),
-        Verb::Check => run(invocation.flags, check),
+        Verb::Serve => run(invocation.flags, bind, serve),
+        Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
     match ended {
         Ok(outcome) => {
@@ -59,16 +61,25 @@ fn steer(verb: Steer, flags: Layer) -> ExitCode {
 /// sysexits.h: 69 unavailable, 78 configuration; 1 for what the kernel refuses us.
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
-        error if error.is::<ConfigError>() => 78,
+        error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
 }
 
-/// What is done with the settings: serving, or checking them.
-type Role = fn(&tokio::runtime::Runtime, Loaded, Load) -> anyhow::Result<Outcome>;
+/// What is bound before privileges are dropped.
+#[derive(Default)]
+struct Bound {
+    listeners: Vec<Listener>,
+    admin: Option<Listener>,
+}
 
-fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
+/// What is done first, as whoever starts us.
+type First = fn(&Config) -> Result<Bound, BindError>;
+/// What is done with the settings then: serving, or checking them.
+type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
+
+fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let load = move || {
         let surroundings = Surroundings::of_this_process()?;
         let resolved = config::load(flags.clone(), &surroundings)?;
@@ -85,9 +96,12 @@ fn run(flags: Layer, role: Role) -> anyhow::Result<Outcome> {
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
     }
+    let bound = first(&resolved.config)?;
+    // While this is the only thread: each has rights of its own.
+    drop_privileges(&resolved.config, &bound)?;
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    role(&runtime, (resolved, applications), Arc::new(load))
+    role(&runtime, (resolved, applications), Arc::new(load), bound)
 }
 
 /// One thread needs none of the synchronisation that several do.
@@ -105,14 +119,39 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn serve(runtime: &tokio::runtime::Runtime, loaded: Loaded, load: Load) -> anyhow::Result<Outcome> {
-    let config = &loaded.0.config;
-    let listeners = config
-        .bind
-        .iter()
-        .map(Listener::bind)
-        .collect::<Result<Vec<_>, _>>()?;
-    let admin = config.admin.as_ref().map(Listener::bind).transpose()?;
+fn bind(config: &Config) -> Result<Bound, BindError> {
+    let listeners = config.bind.iter().map(Listener::bind);
+    Ok(Bound {
+        listeners: listeners.collect::<Result<_, _>>()?,
+        admin: config.admin.as_ref().map(Listener::bind).transpose()?,
+    })
+}
+
+fn drop_privileges(config: &Config, bound: &Bound) -> anyhow::Result<()> {
+    if let Some(run_as) = &config.run_as {
+        let (uid, gid) = (run_as.uid, run_as.gid);
+        if identity::own().0 == 0 {
+            for listener in bound.listeners.iter().chain(&bound.admin) {
+                listener.give(uid, gid)?;
+            }
+        }
+        identity::become_for_good(uid, gid, run_as.name.as_deref(), &run_as.home)?;
+    }
+    if let Err(error) = temporary::unlinked_file(&config.temp_dir) {
+        let (uid, gid) = identity::own();
+        tracing::warn!(directory = %config.temp_dir.display(), uid, gid, %error,
+            "no file can be made for large bodies, which will be refused (make the directory writable for this user, or name another with --temp-dir)");
+    }
+    Ok(())
+}
+
+fn serve(
+    runtime: &tokio::runtime::Runtime,
+    loaded: Loaded,
+    load: Load,
+    bound: Bound,
+) -> anyhow::Result<Outcome> {
+    let Bound { listeners, admin } = bound;
     runtime
         .block_on(supervisor::serve(loaded, load, listeners, admin))
         .context("cannot start")
@@ -122,6 +161,7 @@ fn check(
     runtime: &tokio::runtime::Runtime,
     (resolved, applications): Loaded,
     _load: Load,
+    _bound: Bound,
 ) -> anyhow::Result<Outcome> {
     for (name, value, origin) in &resolved.origins {
         println!("{name:<18} {value:<32} {origin}");

@@ -15,6 +15,7 @@ mod frameworks;
 mod framing;
 mod handed_over;
 mod http;
+mod identity;
 mod internal;
 mod large_files;
 mod layout;

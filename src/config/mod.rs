@@ -89,6 +89,8 @@ pub struct Config {
     pub queue_timeout: Duration,
     /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
     pub request_timeout: Option<Duration>,
+    /// As whom to run once the addresses are bound; `None`: as whoever starts it.
+    pub run_as: Option<RunAs>,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
     /// Locations that are not files, each prefix once; the application's own is not among them.
@@ -134,6 +136,19 @@ pub struct Config {
     pub touch_reload: Vec<PathBuf>,
     /// What somebody should know before the server starts.
     pub warnings: Vec<String>,
+}
+
+/// A user to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// The number of the user.
+    pub uid: u32,
+    /// The number of the group.
+    pub gid: u32,
+    /// The user's name, if it has one.
+    pub name: Option<String>,
+    /// The user's home directory.
+    pub home: PathBuf,
 }
 
 impl Config {

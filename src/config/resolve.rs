@@ -13,6 +13,7 @@ mod bodies;
 mod clients;
 mod companions;
 mod front;
+mod identity;
 mod locations;
 mod logging;
 mod static_files;
@@ -112,6 +113,7 @@ impl Resolver<'_> {
         let python = self.python(&chdir, app.is_some())?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
+        let run_as = self.run_as()?;
         let threads = self.threads()?;
         let workers = self.workers(threads, dev)?;
         let settings = LocationSettings {
@@ -153,6 +155,7 @@ impl Resolver<'_> {
             server_header: self.one("server_header", values::yes_or_no)?,
             dev,
             temp_dir,
+            run_as,
             control,
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,

@@ -226,6 +226,23 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Computed("none"),
     },
     Setting {
+        name: "uid",
+        value_name: "USER",
+        heading: LISTENING,
+        help: "Run as this user, by name or number, once the addresses are bound; only root may ask for \
+               it, and cannot be had back",
+        repeatable: false,
+        default: Default::Computed("whoever starts it"),
+    },
+    Setting {
+        name: "gid",
+        value_name: "GROUP",
+        heading: LISTENING,
+        help: "Run as this group, by name or number, and no other",
+        repeatable: false,
+        default: Default::Computed("the group of `uid`"),
+    },
+    Setting {
         name: "server_header",
         value_name: "yes|no",
         heading: LISTENING,

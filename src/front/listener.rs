@@ -16,6 +16,7 @@ use super::site::CurrentSite;
 use super::stream::Socket;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
+use crate::os::identity;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -74,6 +75,20 @@ impl Listener {
     /// Leaves accepting to the caller.
     pub(super) fn into_accept(self) -> io::Result<Accept> {
         self.socket.into_accept()
+    }
+
+    /// Gives the socket's file, if it has one, to somebody.
+    ///
+    /// # Errors
+    /// [`BindError`] if that is not allowed.
+    pub fn give(&self, uid: u32, gid: u32) -> Result<(), BindError> {
+        let ListenAddress::Unix(path) = &self.address else {
+            return Ok(());
+        };
+        identity::give(path, uid, gid).map_err(|error| BindError {
+            address: self.address.to_string(),
+            reason: format!("cannot give the socket to uid {uid} and gid {gid}: {error}"),
+        })
     }
 
     /// Accepts until the connections are to drain.

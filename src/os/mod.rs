@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod files;
+pub mod identity;
 pub mod memory;
 pub mod process;
 pub mod sendfile;

@@ -1,0 +1,202 @@
+//! Running as somebody else: who the processes are, and what they can still do.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::raw::Connection;
+use crate::support::server::{Pyserve, Server, get};
+use crate::support::{self, python, skipped};
+
+/// A user and a group that no system has an entry for.
+const NOBODY: u32 = 64_321;
+const NO_GROUP: u32 = 64_322;
+
+fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        skipped(what, "only root can become somebody else");
+    }
+    is_root
+}
+
+/// A directory with the application that anybody may read, and a place in it to write.
+fn directory() -> tempfile::TempDir {
+    let dir = support::temp_dir();
+    fs::copy(
+        support::apps().join("whoami.py"),
+        dir.path().join("whoami.py"),
+    )
+    .unwrap();
+    let spool = dir.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    for (path, mode) in [
+        (dir.path(), 0o755),
+        (&dir.path().join("whoami.py"), 0o644),
+        (&spool, 0o1777),
+    ] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    dir
+}
+
+fn server(dir: &Path, args: &[&str]) -> Pyserve {
+    Pyserve::new()
+        .args(["--app", "whoami.py", "--chdir"])
+        .args([dir])
+        .args([Path::new("--temp-dir"), &dir.join("spool")])
+        .args(args)
+        .env("TMPDIR", dir.join("spool"))
+        .without("PYSERVE_CONTROL")
+}
+
+/// The numbers of the user of every thread of a process: real, effective, saved, of files.
+fn users_of_threads(server: &Server) -> Vec<String> {
+    let pid = server.pid().as_raw_nonzero();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let lines = tasks.map(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("Uid:"));
+        line.unwrap_or_default().replace('\t', " ")
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_application_runs_as_the_user_given_and_cannot_be_root_again() {
+    if !is_root("running as another user") {
+        return;
+    }
+    let dir = directory();
+    let (uid, gid) = (NOBODY.to_string(), NO_GROUP.to_string());
+    for (group, home) in [(gid.as_str(), "/"), ("0", "/")] {
+        let server = server(dir.path(), &["--uid", &uid, "--gid", group])
+            .without("HOME")
+            .ready();
+        let about: Value = server.get("/").json();
+        let gid: u32 = group.parse().unwrap();
+        assert_eq!(about["uids"], json!([NOBODY, NOBODY, NOBODY]));
+        assert_eq!(about["gids"], json!([gid, gid, gid]));
+        assert_eq!(about["groups"], json!([]));
+        assert_eq!(about["setuid"], "PermissionError");
+        assert_eq!(about["setgroups"], "PermissionError");
+        assert_eq!(about["no_new_privs"], "1");
+        assert_eq!(about["capabilities"], "");
+        assert_eq!(
+            (&about["home"], &about["user"]),
+            (&json!(home), &json!(null))
+        );
+        assert_eq!(about["temporary"], "done");
+        // Whatever started these tests may have left descriptors of its own to all of us.
+        let line = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd')))";
+        let without_us = python::run(&python::default(), line).expect("a list");
+        assert_eq!(about["inherited"], *without_us, "none of ours");
+        let users = users_of_threads(&server);
+        let expected = format!("Uid: {NOBODY} {NOBODY} {NOBODY} {NOBODY}");
+        assert!(users.iter().all(|user| *user == expected), "{users:?}");
+        // More than stays in memory: a file in the temporary directory.
+        let body = "x".repeat(300_000);
+        let upload = server.exchange(&support::server::post("/", &body));
+        assert_eq!(upload.json()["length"], 300_000);
+    }
+}
+
+#[test]
+fn a_name_brings_its_group_and_its_home() {
+    if !is_root("running as a user by name") {
+        return;
+    }
+    let dir = directory();
+    let server = server(dir.path(), &["--uid", "daemon"]).ready();
+    let about: Value = server.get("/").json();
+    assert_eq!(
+        (&about["uids"][1], &about["user"]),
+        (&json!(1), &json!("daemon"))
+    );
+    assert_eq!(about["gids"][1], 1);
+    assert_eq!(about["home"], "/usr/sbin");
+}
+
+#[test]
+fn a_socket_file_belongs_to_the_user_and_goes_with_the_server() {
+    if !is_root("the owner of a socket") {
+        return;
+    }
+    let dir = directory();
+    let socket = dir.path().join("spool/app.sock");
+    let address = format!("unix:{}", socket.display());
+    let (uid, gid) = (NOBODY.to_string(), NO_GROUP.to_string());
+    let mut server = server(
+        dir.path(),
+        &["--bind", &address, "--uid", &uid, "--gid", &gid],
+    )
+    .ready();
+    let owner = fs::metadata(&socket).unwrap();
+    assert_eq!((owner.uid(), owner.gid()), (NOBODY, NO_GROUP));
+    let response = Connection::unix(&socket).exchange(get("/"));
+    assert_eq!(response.json()["uids"][0], NOBODY);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_directory_that_the_user_cannot_write_is_named() {
+    if !is_root("a directory of somebody else") {
+        return;
+    }
+    let dir = directory();
+    fs::set_permissions(dir.path().join("spool"), Permissions::from_mode(0o755)).unwrap();
+    let uid = NOBODY.to_string();
+    let server = server(dir.path(), &["--uid", &uid, "--gid", "0"]).ready();
+    let line = server.stderr.wait_for("no file can be made");
+    assert!(line.contains(&uid) && line.contains("spool"), "{line}");
+    assert!(line.contains("--temp-dir"), "{line}");
+    assert_eq!(server.get("/").status(), 200);
+}
+
+#[test]
+fn who_is_not_root_is_told_so() {
+    if !is_root("starting as somebody who is not root") {
+        return;
+    }
+    // As an image does that sets its user itself.
+    let dir = directory();
+    let binary = dir.path().join("pyserve");
+    fs::copy(env!("CARGO_BIN_EXE_pyserve"), &binary).unwrap();
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let started_as_nobody = |uid: u32| {
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--reuid=64321", "--regid=64322", "--clear-groups"])
+            .arg(&binary)
+            .args([
+                "check",
+                "--app",
+                "whoami.py",
+                "--python",
+                "/usr/bin/python3",
+            ])
+            .args(["--uid", &uid.to_string(), "--gid", "64322"])
+            .current_dir(dir.path())
+            .env_remove("PYSERVE_BIND");
+        command.output()
+    };
+    let Ok(other) = started_as_nobody(NOBODY + 5) else {
+        return skipped(
+            "starting as somebody who is not root",
+            "there is no setpriv",
+        );
+    };
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert_eq!(other.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("uid 64326") && said.contains("only root"),
+        "{said}"
+    );
+    let same = started_as_nobody(NOBODY).unwrap();
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+}
