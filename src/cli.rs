@@ -57,6 +57,8 @@ where
             (Verb::Steer(Steer::Status { json }), matches)
         }
         Some(("health", matches)) => (Verb::Steer(Steer::Health), matches),
+        Some(("reload", matches)) => (Verb::Steer(Steer::Reload), matches),
+        Some(("stacks", matches)) => (Verb::Steer(Steer::Stacks), matches),
         Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
         Some((_, matches)) => (Verb::Serve, matches),
         None => (Verb::Serve, &matches),
@@ -99,6 +101,14 @@ pub fn command() -> Command {
             "Exit with 0 if a running server takes requests, else with 1",
         ))
         .subcommand(verb(
+            "reload",
+            "Bring code and settings of a running server up anew, and wait for the outcome",
+        ))
+        .subcommand(verb(
+            "stacks",
+            "Show where the Python threads of a running server are",
+        ))
+        .subcommand(verb(
             "stop",
             "Stop a running server gracefully, and wait for its end",
         ))
@@ -132,7 +142,8 @@ Exit codes:
   3  workers keep dying      78  wrong settings
   5  before_start failed, or an essential companion ended
   128+n  ended by signal n
-status, stop: 1 the server would not, 69 there is none; health: 1 for both.";
+status, reload, stacks, stop: 1 the server would not or could not, 69 there is none;
+health: 1 for both.";
 
 fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.name)

@@ -25,6 +25,10 @@ pub enum Steer {
     },
     /// Say whether it takes requests.
     Health,
+    /// Have it bring code and settings up anew.
+    Reload,
+    /// Show where the Python threads of its workers are.
+    Stacks,
     /// End it.
     Stop,
 }
@@ -74,6 +78,9 @@ fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
             Ok(Reply::done(text))
         }
         Steer::Health => client.ask(&Order::Health, Some(PROBE)),
+        // Importing an application takes as long as it takes.
+        Steer::Reload => client.ask(&Order::Reload, None),
+        Steer::Stacks => client.ask(&Order::Stacks, None),
         Steer::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
             if reply.done {

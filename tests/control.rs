@@ -280,3 +280,57 @@ fn a_server_without_a_place_for_its_socket_goes_on_with_a_warning() {
     assert_eq!(ended.code, 69);
     assert!(ended.stderr.contains("--control"), "{}", ended.stderr);
 }
+
+#[test]
+fn reload_waits_for_the_outcome_and_a_failed_one_says_why() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    let app = |version: &str| format!("def app(e, s):\n s('200 OK', [])\n return [b'{version}']\n");
+    crate::support::write_files(&dir, &[("site_app.py", &*app("old"))]);
+    let server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app"])
+        .ready();
+    crate::support::write_files(&dir, &[("site_app.py", &*app("new"))]);
+    let ended = verb(&server, &["reload"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("reloaded in "), "{}", ended.stdout);
+    assert_eq!(server.get("/").text(), "new");
+    assert_eq!(status(&server)["applications"][0]["generation"], 2);
+
+    let broken = "raise RuntimeError('the password is hunter2')\n";
+    crate::support::write_files(&dir, &[("site_app.py", broken)]);
+    let ended = verb(&server, &["reload"]);
+    assert_eq!(ended.code, 1, "{}", ended.stdout);
+    for part in ["goes on serving", "Traceback", "RuntimeError: the password"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert_eq!(server.get("/").text(), "new");
+    let json = status(&server);
+    let what = json["last_errors"][0]["what"].as_str().unwrap();
+    assert!(what.ends_with("RuntimeError (see the log)"), "{what}");
+    assert!(!json.to_string().contains("hunter2"), "{json:#}");
+    assert_eq!(verb(&server, &["health"]).code, 0);
+}
+
+#[test]
+fn stacks_tell_where_a_request_hangs() {
+    let server = Pyserve::app("held.py").args(["--workers", "2"]).ready();
+    let mut inside = server.connect();
+    inside.send("GET /inside?token=secret HTTP/1.1\r\nHost: a\r\n\r\n");
+    let held = server.probe.held("/inside");
+    let ended = verb(&server, &["stacks"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for part in [
+        "worker 0 (pid ",
+        "worker 1 (pid ",
+        ", GET /inside [",
+        "held.py",
+        "in wait",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("secret"), "{}", ended.stdout);
+    held.release();
+    assert_eq!(inside.response().status(), 200);
+}

@@ -612,8 +612,8 @@ pub static SETTINGS: &[Setting] = &[
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING,
-        help: "Unix socket through which the verbs status, health and stop reach this server; only \
-               its user and root may",
+        help: "Unix socket through which the verbs (status, health, reload, stacks, stop) reach this \
+               server; only its user and root may",
         repeatable: false,
         default: Default::Computed(
             "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",

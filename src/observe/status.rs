@@ -194,12 +194,10 @@ const LONGEST_ERROR: usize = 500;
 
 static LAST_ERRORS: Mutex<VecDeque<LastError>> = Mutex::new(VecDeque::new());
 
-/// Remembers, for [`Status::last_errors`], what went wrong in the life of the server. A
-/// text of several lines is cut behind the first; errors of single requests belong into the
-/// log alone.
+/// Remembers, for [`Status::last_errors`], what went wrong in the life of the server; see
+/// [`in_one_line`]. Errors of single requests belong into the log alone.
 pub fn remember_error(what: &str) {
-    let line = what.trim().lines().next().unwrap_or_default();
-    let what = line.chars().take(LONGEST_ERROR).collect();
+    let what = in_one_line(what);
     let time = Timestamp::from(SystemTime::now()).rfc_3339();
     let mut errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     if errors.len() == REMEMBERED {
@@ -208,8 +206,54 @@ pub fn remember_error(what: &str) {
     errors.push_back(LastError { time, what });
 }
 
+/// The first line; of a traceback also which exception it was, but not what that said:
+/// messages may quote passwords, and the log has them.
+fn in_one_line(what: &str) -> String {
+    let what = what.trim();
+    let first = what.lines().next().unwrap_or_default();
+    let mut line: String = first.chars().take(LONGEST_ERROR).collect();
+    if line.ends_with("Traceback (most recent call last):") {
+        let last = what.lines().last().unwrap_or_default();
+        let name = last.split(':').next().unwrap_or_default();
+        let is_name = |char: char| char.is_alphanumeric() || "._".contains(char);
+        line.truncate(line.len() - "Traceback (most recent call last):".len());
+        line.push_str(match name.chars().all(is_name) {
+            true => name,
+            false => "an exception",
+        });
+        line.push_str(" (see the log)");
+    }
+    line
+}
+
 /// What [`remember_error`] was told last.
 pub fn last_errors() -> Vec<LastError> {
     let errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     errors.iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_without_what_an_exception_quotes() {
+        let traceback = "reload failed: app: Traceback (most recent call last):\n  File ..\n\
+                         psycopg.OperationalError: bad password: hunter2\n";
+        for (what, expected) in [
+            ("worker 0 died: exit code 3", "worker 0 died: exit code 3"),
+            ("two\nlines", "two"),
+            (
+                traceback,
+                "reload failed: app: psycopg.OperationalError (see the log)",
+            ),
+            (
+                "Traceback (most recent call last):\nhunter2 was wrong",
+                "an exception (see the log)",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(in_one_line(what), expected);
+        }
+    }
 }

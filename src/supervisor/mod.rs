@@ -314,6 +314,11 @@ impl Supervisor {
         match command {
             Command::Answer(question) => self.answer(question),
             Command::Reload(reply) => self.reload(Some(reply)),
+            Command::Pools(reply) => {
+                let pools = self.apps.iter().map(|app| (app.name(), app.pool.clone()));
+                // Who asked may have gone meanwhile.
+                let _gone = reply.send(pools.collect());
+            }
             Command::Stop => self.ask_to_stop(),
         }
     }

@@ -4,6 +4,7 @@
 //! One at a time. Whoever asks while one is under way gets the next one, which begins
 //! afterwards and so sees what was changed before it was asked for.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,6 +48,20 @@ pub struct Reloaded {
     pub at_restart: Vec<String>,
     /// How long it took, in seconds.
     pub took: f64,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reloaded in {:.2} s", self.took)?;
+        if !self.changed.is_empty() {
+            write!(f, "\nsettings that changed: {}", self.changed.join(", "))?;
+        }
+        if !self.at_restart.is_empty() {
+            let settings = self.at_restart.join(", ");
+            write!(f, "\nsettings that changed, but need a restart: {settings}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Reloads that were asked for, and the one under way.

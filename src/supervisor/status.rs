@@ -7,7 +7,7 @@ use pyserve_wire::scoreboard::Activity;
 
 use super::Supervisor;
 use super::app::App;
-use crate::front::request::context::{Identity, Target};
+use crate::front::request::context::Identity;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::{
@@ -134,11 +134,9 @@ fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> Thread {
 
 /// Without the query, in which people put tokens.
 fn request(identity: &Arc<Identity>) -> Request {
-    let target = &identity.target.0;
-    let path = target.split('?').next().unwrap_or_default();
     Request {
         id: identity.request_id.clone(),
         method: identity.method.to_string(),
-        path: Target(path.to_owned()).to_string(),
+        path: identity.target.without_query().to_string(),
     }
 }

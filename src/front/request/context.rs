@@ -25,6 +25,13 @@ pub struct Identity {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Target(pub String);
 
+impl Target {
+    /// The path alone: people put tokens into queries.
+    pub fn without_query(&self) -> Self {
+        Self(self.0.split('?').next().unwrap_or_default().to_owned())
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_debug())

@@ -10,6 +10,7 @@ pub mod client;
 pub mod place;
 pub mod probe;
 pub mod protocol;
+mod stacks;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -25,22 +26,27 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Control;
 use crate::front::admin::Question;
+use crate::front::upstream::workers::Pool;
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
 const CLIENTS: usize = 16;
 /// How long a client may take for its line, or to take our answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long each worker may take to get hold of its interpreter before it tells its stacks
+/// without.
+const STACKS: Duration = Duration::from_secs(2);
 /// Pause after an accept that failed because descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// An order on its way to the supervisor, with the place where its answer is awaited.
-#[derive(Debug)]
 pub enum Command {
     /// Say something.
     Answer(Question),
     /// Bring code and settings up anew, as SIGHUP does.
     Reload(super::reload::Reply),
+    /// Say which applications there are, and who runs their requests.
+    Pools(oneshot::Sender<Vec<(String, Pool)>>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }
@@ -204,6 +210,16 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> 
                 Err(why) => Reply::refused(why),
             },
         ),
+        Order::Reload => Some(match ask(commands, Command::Reload).await? {
+            Ok(reloaded) => Reply::done(reloaded.to_string()),
+            Err(why) => Reply::refused(format!(
+                "the reload failed, what was there before goes on serving:\n{why}"
+            )),
+        }),
+        Order::Stacks => {
+            let pools = ask(commands, Command::Pools).await?;
+            Some(Reply::done(stacks::of(&pools, STACKS).await))
+        }
         Order::Stop => {
             commands.send(Command::Stop).await.ok()?;
             Some(Reply::done("stopping"))

@@ -22,6 +22,10 @@ pub enum Order {
     Status,
     /// Say whether you can take requests.
     Health,
+    /// Bring code and settings up anew.
+    Reload,
+    /// Say where the Python threads of all workers are.
+    Stacks,
     /// Finish what is in flight, and end.
     Stop,
 }
