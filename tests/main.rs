@@ -25,6 +25,7 @@ mod logs;
 mod process;
 mod proxy_protocol;
 mod python_versions;
+mod recycle;
 mod reload;
 mod settings;
 mod slow_clients;

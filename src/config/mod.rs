@@ -79,6 +79,8 @@ pub struct Config {
     pub static_files: StaticSettings,
     /// How many worker processes.
     pub workers: Workers,
+    /// When one of them is replaced.
+    pub recycle: Recycle,
     /// Threads in each worker, at least one.
     pub threads: u32,
     /// Whether the application is imported before the workers are forked.
@@ -201,6 +203,8 @@ pub struct AppSettings {
     pub django_media: bool,
     /// How many worker processes.
     pub workers: Workers,
+    /// When one of them is replaced.
+    pub recycle: Recycle,
     /// Threads in each worker, at least one.
     pub threads: u32,
     /// Whether the application is imported before the workers are forked.
@@ -235,6 +239,7 @@ impl Config {
             django_static: self.django_static,
             django_media: self.django_media,
             workers: self.workers.clone(),
+            recycle: self.recycle,
             threads: self.threads,
             preload: self.preload,
             queue_limit: self.queue_limit,
@@ -358,11 +363,24 @@ pub struct ClientLimits {
     pub spool: u64,
 }
 
+/// When a worker has had its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycle {
+    /// After so many requests.
+    pub requests: Option<u64>,
+    /// After so long.
+    pub lifetime: Option<Duration>,
+    /// When it takes so many bytes of memory.
+    pub memory: Option<u64>,
+}
+
 /// How many worker processes, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
     /// Their number, at least one.
     pub count: u32,
+    /// What the number may grow to where it follows the demand.
+    pub most: u32,
     /// The arithmetic or the origin, in one line.
     pub reason: String,
 }

@@ -136,6 +136,7 @@ impl Resolver<'_> {
             django_media: self.one("django_media", values::yes_or_no)?,
             static_files: self.static_files(&chdir, dev)?,
             workers,
+            recycle: self.recycle()?,
             threads,
             preload: self.one("preload", workers::preload)?,
             queue_limit: self.one("queue_limit", |text| values::count(text, 1, LONGEST_QUEUE))?

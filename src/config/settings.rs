@@ -373,9 +373,9 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "workers",
-        value_name: "N",
+        value_name: "N|N..M",
         heading: WORKERS,
-        help: "Worker processes",
+        help: "Worker processes; `2..8` starts with two, and has more while requests wait",
         repeatable: false,
         default: Default::Computed(
             "from CPU quota, affinity and memory; $WEB_CONCURRENCY where set; 1 with --dev",
@@ -397,6 +397,30 @@ pub static SETTINGS: &[Setting] = &[
                leaves threads or sockets behind",
         repeatable: false,
         default: Default::Value("auto"),
+    },
+    Setting {
+        name: "max_requests",
+        value_name: "N",
+        heading: WORKERS,
+        help: "Replace a worker after about so many requests, up to a tenth more by chance; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "max_worker_lifetime",
+        value_name: "TIME",
+        heading: WORKERS,
+        help: "Replace a worker after this time, up to a tenth more by chance; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "max_worker_memory",
+        value_name: "BYTES",
+        heading: WORKERS,
+        help: "Replace a worker whose resident memory, shared pages included, reaches this; `no` for none",
+        repeatable: false,
+        default: Default::Value("no"),
     },
     Setting {
         name: "touch_reload",

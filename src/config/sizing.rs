@@ -58,8 +58,10 @@ pub fn workers(machine: &Machine) -> Workers {
         .filter(|(limit, text)| !text.starts_with("at most") || *limit == number)
         .map(|(_, text)| text.as_str())
         .collect();
+    let count = u32::try_from(number).unwrap_or(1);
     Workers {
-        count: u32::try_from(number).unwrap_or(1),
+        count,
+        most: count,
         reason: format!("{number} = min({})", texts.join(", ")),
     }
 }

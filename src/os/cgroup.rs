@@ -10,6 +10,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::memory_group::MemoryGroup;
+
 /// Limits of our control group.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
@@ -59,6 +61,32 @@ pub fn limits_from(read: impl Fn(&Path) -> Option<String>) -> Limits {
         }
     }
     limits
+}
+
+/// The group, ours or one above, whose memory limit is the narrowest.
+pub fn memory_group() -> Option<MemoryGroup> {
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let groups = read(Path::new("/proc/self/cgroup"))?;
+    let mounts = read(Path::new("/proc/self/mountinfo"))?;
+    let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+    [Controller::Unified, Controller::Memory]
+        .into_iter()
+        .flat_map(|controller| {
+            let group = groups.lines().find_map(|line| controller.group(line));
+            let directories = group.map(|group| directories(&mounts, controller, group));
+            directories
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(move |directory| {
+                    let limits = controller.limits(|file| read(&directory.join(file)));
+                    Some(MemoryGroup {
+                        limit: limits.memory?,
+                        directory,
+                        unified: controller == Controller::Unified,
+                    })
+                })
+        })
+        .min_by_key(|group| group.limit)
 }
 
 /// A memory limit from here on is none: without one, version 1 shows the largest number of

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod files;
 pub mod identity;
 pub mod memory;
+pub mod memory_group;
 pub mod process;
 pub mod sendfile;
 pub mod sockets;

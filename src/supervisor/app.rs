@@ -17,8 +17,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::app_log;
+use super::care::Care;
 use super::plan::{Action, Ending, Happened, Plan};
 use super::python::{self, Python};
+use super::recycle::Seen;
 use super::startup::Facts;
 use super::template::{HostFiles, Template};
 use crate::config::AppSettings;
@@ -62,6 +64,7 @@ pub struct App {
     /// Whether all of its workers have left, as they were told.
     pub is_gone: bool,
     news: Vec<News>,
+    pub(super) care: Care,
 }
 
 impl App {
@@ -96,6 +99,7 @@ impl App {
             last_words: String::new(),
             is_gone: false,
             news: Vec::new(),
+            care: Care::new(),
         })
     }
 
@@ -323,6 +327,7 @@ impl App {
                 if let Some(settings) = self.coming.take() {
                     self.pool.set_limits(limits(&settings));
                     self.settings = settings;
+                    self.look_after(Instant::now());
                 }
                 self.news.push(News::Reloaded(Ok(())));
             }
@@ -391,6 +396,47 @@ impl App {
         self.last_words.clear();
         self.coming = Some(Arc::new(settings));
         self.happened(Happened::Reload(recipe));
+    }
+
+    /// How it is run.
+    pub(super) fn settings(&self) -> Arc<AppSettings> {
+        Arc::clone(&self.settings)
+    }
+
+    pub(super) fn tell(&mut self, news: News) {
+        self.news.push(news);
+    }
+
+    /// Workers that are to serve.
+    pub fn size(&self) -> u32 {
+        self.plan.size()
+    }
+
+    /// The generation that serves, and how its workers are.
+    pub(super) fn serving_workers(&self, with_memory: bool) -> Option<(u32, Vec<Seen>)> {
+        let number = self.plan.current()?;
+        Some((number, self.generations.get(&number)?.seen(with_memory)))
+    }
+
+    /// Has so many workers serve from now on.
+    ///
+    /// # Errors
+    /// In words, if there is no room for so many.
+    pub fn scale(&mut self, workers: u32) -> Result<(), String> {
+        let most = python::recipe(&self.settings).slots / 2;
+        if !(1..=most).contains(&workers) {
+            return Err(format!(
+                "{}: from 1 to {most} workers are possible without a restart",
+                self.name()
+            ));
+        }
+        tracing::info!(
+            from = self.size(),
+            to = workers,
+            "number of workers changed"
+        );
+        self.happened(Happened::Scale(workers));
+        Ok(())
     }
 
     /// The files that the application wants served.

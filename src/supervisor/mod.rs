@@ -7,13 +7,16 @@
 pub mod app;
 pub mod app_log;
 mod before_start;
+mod care;
 pub mod check;
 pub mod companions;
 pub mod control;
 mod front_door;
 pub mod plan;
 mod python;
+pub mod recycle;
 pub mod reload;
+pub mod size;
 pub mod startup;
 mod status;
 pub mod stop;
@@ -153,6 +156,8 @@ pub async fn serve(
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
             _ = signals.quit.recv() => supervisor.stopping(stop::Happened::Now(128 + 3)),
+            _ = signals.more.recv() => supervisor.resize(1),
+            _ = signals.fewer.recv() => supervisor.resize(-1),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
@@ -177,6 +182,8 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    more: Signal,
+    fewer: Signal,
 }
 
 impl Signals {
@@ -187,6 +194,8 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            more: signal(SignalKind::from_raw(rustix::process::Signal::TTIN.as_raw()))?,
+            fewer: signal(SignalKind::from_raw(rustix::process::Signal::TTOU.as_raw()))?,
         })
     }
 }
@@ -221,6 +230,7 @@ impl Supervisor {
         }
         for app in &mut self.apps {
             app.happened(plan::Happened::Start);
+            app.look_after(Instant::now());
         }
         self.watch();
         self.start_companions();
@@ -270,6 +280,7 @@ impl Supervisor {
         self.start_companions();
         for app in &mut self.apps {
             app.happened(plan::Happened::Timer);
+            app.look_after(Instant::now());
         }
     }
 
@@ -313,6 +324,7 @@ impl Supervisor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Answer(question) => self.answer(question),
+            Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
                 let pools = self.apps.iter().map(|app| (app.name(), app.pool.clone()));
@@ -369,6 +381,19 @@ impl Supervisor {
                     self.apps.iter().for_each(App::kill_all);
                     self.code = Some(code);
                 }
+            }
+        }
+    }
+
+    /// Has every application run so many workers.
+    fn scale(&mut self, workers: u32) -> Result<(), String> {
+        self.apps.iter_mut().try_for_each(|app| app.scale(workers))
+    }
+
+    fn resize(&mut self, by: i32) {
+        for app in &mut self.apps {
+            if let Err(why) = app.scale(app.size().saturating_add_signed(by)) {
+                tracing::warn!("{why}");
             }
         }
     }

@@ -12,11 +12,12 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
 use super::plan::Recipe;
+use super::recycle::Seen;
 use super::startup::Facts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
-use crate::os::{child, sockets};
+use crate::os::{child, process, sockets};
 
 /// There is room for this many workers to be added by hand, however few there are at first.
 const ROOM: u32 = 16;
@@ -25,12 +26,12 @@ const ROOM: u32 = 16;
 pub fn recipe(settings: &AppSettings) -> Recipe {
     let workers = settings.workers.count;
     // As many again for successors that come before the others leave.
-    let slots = 2 * workers.max(ROOM);
+    let slots = 2 * settings.workers.most.max(ROOM);
     Recipe {
         workers,
         slots: slots
             .min(MAX_THREADS as u32 / settings.threads.max(1))
-            .max(workers),
+            .max(settings.workers.most),
         preload: settings.preload,
     }
 }
@@ -96,7 +97,7 @@ impl Python {
             chdir: text(&settings.chdir),
             pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
             threads: settings.threads,
-            workers: settings.workers.count,
+            workers: settings.workers.most,
             preload,
             dev: settings.dev,
             mount: settings.mount.clone(),
@@ -129,6 +130,20 @@ impl Python {
         theirs.push(obeyed);
         self.generation.attach(worker, ours, orders)?;
         template.fork(worker, &theirs)
+    }
+
+    /// How its workers are, for the recycler; `memory`: look at that as well.
+    pub fn seen(&self, memory: bool) -> Vec<Seen> {
+        self.workers
+            .iter()
+            .filter(|(_, (worker, _))| self.generation.serves(*worker))
+            .map(|(pid, (worker, _))| Seen {
+                worker: *worker,
+                pid: *pid,
+                served: self.generation.served(*worker),
+                memory: memory.then(|| process::resident_memory(*pid)).flatten(),
+            })
+            .collect()
     }
 
     /// The process of a worker.

@@ -9,7 +9,7 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::Origin;
-use crate::config::{Workers, sizing, values};
+use crate::config::{Recycle, Workers, sizing, values};
 
 impl Resolver<'_> {
     /// Threads in each worker.
@@ -40,9 +40,21 @@ impl Resolver<'_> {
         Ok(files.unwrap_or_default())
     }
 
+    /// When a worker is replaced.
+    pub(super) fn recycle(&mut self) -> Result<Recycle, ConfigError> {
+        let requests = self.one("max_requests", |text| values::count(text, 0, u32::MAX))?;
+        let lifetime = self.one("max_worker_lifetime", values::duration)?;
+        let memory = self.one("max_worker_memory", values::byte_room)?;
+        Ok(Recycle {
+            requests: (requests > 0).then_some(u64::from(requests)),
+            lifetime: (!lifetime.is_zero()).then_some(lifetime),
+            memory: (memory > 0).then_some(memory),
+        })
+    }
+
     pub(super) fn workers(&mut self, threads: u32, dev: bool) -> Result<Workers, ConfigError> {
         let (workers, shown, origin) = self.workers_and_origin(dev)?;
-        if workers.count as usize * threads as usize > MAX_THREADS {
+        if workers.most as usize * threads as usize > MAX_THREADS {
             return Err(wrong(
                 "workers",
                 &shown,
@@ -60,7 +72,13 @@ impl Resolver<'_> {
     }
 
     fn workers_and_origin(&self, dev: bool) -> Result<(Workers, String, Origin), ConfigError> {
-        let parse = |text: &str| values::count(text, 1, MOST_WORKERS);
+        let parse = |text: &str| match text.split_once("..") {
+            None => values::count(text, 1, MOST_WORKERS).map(|count| (count, count)),
+            Some((least, most)) => {
+                let least = values::count(least.trim(), 1, MOST_WORKERS)?;
+                Ok((least, values::count(most.trim(), least, MOST_WORKERS)?))
+            }
+        };
         let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
         let given = match (self.entry("workers"), from_platform) {
             (Some(entry), _) => Some((single("workers", entry, parse)?, entry.origin.clone())),
@@ -74,14 +92,24 @@ impl Resolver<'_> {
             (None, None) => None,
         };
         Ok(match given {
-            Some((count, origin)) => {
-                let reason = format!("{count}, set by {origin}");
-                (Workers { count, reason }, count.to_string(), origin)
+            Some(((count, most), origin)) => {
+                let shown = match count == most {
+                    true => count.to_string(),
+                    false => format!("{count}..{most}"),
+                };
+                let reason = format!("{shown}, set by {origin}");
+                let workers = Workers {
+                    count,
+                    most,
+                    reason,
+                };
+                (workers, shown, origin)
             }
             None => {
                 let workers = if dev {
                     Workers {
                         count: 1,
+                        most: 1,
                         reason: "1, for development".to_owned(),
                     }
                 } else {

@@ -47,6 +47,8 @@ pub enum Command {
     Reload(super::reload::Reply),
     /// Say which applications there are, and who runs their requests.
     Pools(oneshot::Sender<Vec<(String, Pool)>>),
+    /// Run so many workers.
+    Scale(u32, oneshot::Sender<Result<(), String>>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }

@@ -163,6 +163,22 @@ impl Generation {
         Ok(())
     }
 
+    /// Requests that have been answered on a worker's lines of the scoreboard.
+    pub fn served(&self, worker: u32) -> u64 {
+        let first = self.first_thread(worker);
+        let lines = first..first + self.0.size.threads as usize;
+        let board = self.0.scoreboard();
+        lines.map(|line| board.line(line).served).sum()
+    }
+
+    /// Whether a worker takes requests.
+    pub fn serves(&self, worker: u32) -> bool {
+        let mut state = self.0.pool.lock();
+        let roster = state.roster(self.0.number);
+        let worker = roster.and_then(|roster| roster.workers.get(&worker));
+        worker.is_some_and(|worker| worker.ready && !worker.retiring)
+    }
+
     /// Has a worker take no more requests, finish those it has, and leave with exit code 0.
     ///
     /// # Errors

@@ -1,0 +1,64 @@
+//! How near the control group is to its memory limit, where the kernel ends the fattest
+//! process.
+
+use std::path::PathBuf;
+
+/// The control group whose memory limit is the narrowest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryGroup {
+    /// Bytes that all its processes may use together.
+    pub limit: u64,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Whether its files are those of version 2.
+    pub unified: bool,
+}
+
+impl MemoryGroup {
+    /// Bytes in use that the kernel cannot take back by dropping files from its cache.
+    pub fn used(&self) -> Option<u64> {
+        let (current, inactive) = match self.unified {
+            true => ("memory.current", "inactive_file"),
+            false => ("memory.usage_in_bytes", "total_inactive_file"),
+        };
+        let read = |file: &str| std::fs::read_to_string(self.directory.join(file)).ok();
+        let current: u64 = read(current)?.trim().parse().ok()?;
+        let stat = read("memory.stat").unwrap_or_default();
+        let inactive: u64 = stat
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(name, _)| *name == inactive)
+            .and_then(|(_, bytes)| bytes.trim().parse().ok())
+            .unwrap_or(0);
+        Some(current.saturating_sub(inactive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_can_drop_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+        write("memory.current", "1000\n");
+        write(
+            "memory.stat",
+            "anon 600\ninactive_file 300\nactive_file 100\n",
+        );
+        write("memory.usage_in_bytes", "500\n");
+        let group = |unified| MemoryGroup {
+            limit: 2000,
+            directory: dir.path().to_owned(),
+            unified,
+        };
+        assert_eq!(group(true).used(), Some(700));
+        assert_eq!(group(false).used(), Some(500));
+        let gone = MemoryGroup {
+            directory: dir.path().join("gone"),
+            ..group(true)
+        };
+        assert_eq!(gone.used(), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Looking after the workers of an application: who has had its time, and how many there
+//! are to be. What is seen goes to [`super::recycle`] and [`super::size`], which decide.
+
+use std::time::{Duration, Instant};
+
+use super::app::{App, News};
+use super::plan::Happened;
+use super::recycle::Recycler;
+use super::size::{self, Demand, Sizer};
+use crate::config::AppSettings;
+use crate::os::cgroup;
+use crate::os::memory_group::MemoryGroup;
+
+/// How often to look where requests are counted: workers answer thousands a second.
+const COUNTING: Duration = Duration::from_millis(50);
+/// How often to look at memory and age.
+const MEMORY: Duration = Duration::from_secs(1);
+/// Of the control group's memory limit: with more in use, the kernel may end somebody soon.
+const NEARLY_ALL: f64 = 0.95;
+/// With more in use no worker is added.
+const ROOMY: f64 = 0.85;
+
+/// What is known from one look to the next.
+#[derive(Debug, Default)]
+pub(super) struct Care {
+    recycler: Recycler,
+    sizer: Sizer,
+    group: Option<MemoryGroup>,
+    /// How much of the group's memory was in use at the last look.
+    in_use: f64,
+    next: Option<Instant>,
+    next_memory: Option<Instant>,
+}
+
+impl Care {
+    pub(super) fn new() -> Self {
+        Self {
+            group: cgroup::memory_group(),
+            ..Self::default()
+        }
+    }
+
+    /// How often to look.
+    fn every(&self, settings: &AppSettings) -> Option<Duration> {
+        if settings.recycle.requests.is_some() {
+            Some(COUNTING)
+        } else if settings.workers.most > settings.workers.count {
+            Some(size::LOOK)
+        } else {
+            let is_any = settings.recycle.lifetime.is_some()
+                || settings.recycle.memory.is_some()
+                || self.group.is_some();
+            is_any.then_some(MEMORY)
+        }
+    }
+}
+
+impl App {
+    /// Looks after the workers, if it is time to.
+    pub(super) fn look_after(&mut self, now: Instant) {
+        let settings = self.settings();
+        let Some(every) = self.care.every(&settings) else {
+            return;
+        };
+        if self.care.next.is_none_or(|next| now >= next) {
+            self.care.next = Some(now + every);
+            self.recycle(&settings, now);
+            self.follow_demand(&settings, now);
+        }
+        if let Some(next) = self.care.next.map(|next| next.min(now + every)) {
+            self.care.next = Some(next);
+            self.tell(News::WakeAt(next));
+        }
+    }
+
+    fn recycle(&mut self, settings: &AppSettings, now: Instant) {
+        let care = &mut self.care;
+        let with_memory = care.next_memory.is_none_or(|next| now >= next);
+        if with_memory {
+            care.next_memory = Some(now + MEMORY);
+            let used = care.group.as_ref().and_then(|group| {
+                let used = group.used()?;
+                Some(used as f64 / group.limit.max(1) as f64)
+            });
+            care.in_use = used.unwrap_or(0.0);
+        }
+        let no_memory_left = with_memory && care.in_use >= NEARLY_ALL;
+        let Some((number, seen)) = self.serving_workers(with_memory) else {
+            return;
+        };
+        let worn = self
+            .care
+            .recycler
+            .look(&seen, &settings.recycle, no_memory_left, now);
+        for (worker, reason) in worn {
+            tracing::info!(worker, %reason, "worker has had its time: its successor is started");
+            self.happened(Happened::WornOut(number, worker));
+        }
+    }
+
+    fn follow_demand(&mut self, settings: &AppSettings, now: Instant) {
+        let (least, most) = (settings.workers.count, settings.workers.most);
+        if least == most {
+            return;
+        }
+        let (running, waiting) = self.pool.load();
+        let workers = self.size();
+        let demand = Demand {
+            requests: (running + waiting) as u64,
+            workers,
+            threads: settings.threads,
+            is_room: self.care.in_use < ROOMY,
+        };
+        let wanted = self.care.sizer.look(demand, least, most, now);
+        if wanted != workers {
+            tracing::info!(
+                from = workers,
+                to = wanted,
+                "number of workers follows the demand"
+            );
+            self.happened(Happened::Scale(wanted));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Which workers have had their time: pure, `(what is seen, now) -> who is worn`.
+//!
+//! By requests, by age, by memory; and before the kernel would end the fattest worker in
+//! the middle of its requests, because the control group is at its memory limit. Limits are
+//! stretched by up to a tenth, by chance, so that workers which started together do not go
+//! together.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use crate::config::Recycle;
+
+/// A worker must have grown by this much since it started to be worth replacing when memory
+/// runs out: its successor begins where it began.
+const WORTH_IT: u64 = 8 << 20;
+/// How long memory is given to recover after a worker was replaced for it.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// Why a worker is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It has answered as many requests as it may.
+    Requests(u64),
+    /// It is as old as it may be.
+    Age(Duration),
+    /// It takes more memory than it may, in bytes.
+    Memory(u64),
+    /// It is the fattest, and the control group has no memory left.
+    NoMemoryLeft(u64),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requests(requests) => write!(f, "{requests} requests"),
+            Self::Age(age) => write!(f, "{} s old", age.as_secs()),
+            Self::Memory(bytes) => write!(f, "{} MiB", bytes >> 20),
+            Self::NoMemoryLeft(bytes) => write!(
+                f,
+                "the fattest with {} MiB, and the container's memory is nearly used up",
+                bytes >> 20
+            ),
+        }
+    }
+}
+
+/// A worker as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its number.
+    pub worker: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Requests that were answered on its lines of the scoreboard, by whomever.
+    pub served: u64,
+    /// Its resident memory; `None` if nobody looked.
+    pub memory: Option<u64>,
+}
+
+/// What is remembered of the workers of one generation.
+#[derive(Debug, Default)]
+pub struct Recycler {
+    known: HashMap<u32, Known>,
+    no_memory_since: Option<Instant>,
+    chance: RandomState,
+}
+
+#[derive(Debug)]
+struct Known {
+    born: Instant,
+    served_before: u64,
+    memory_at_first: Option<u64>,
+    /// From 1 to 1.1.
+    stretch: f64,
+    is_worn: bool,
+}
+
+impl Recycler {
+    /// Looks at all ready workers; the outcome names those that are worn since the last look.
+    pub fn look(
+        &mut self,
+        seen: &[Seen],
+        limits: &Recycle,
+        no_memory_left: bool,
+        now: Instant,
+    ) -> Vec<(u32, Reason)> {
+        self.known
+            .retain(|pid, _| seen.iter().any(|seen| seen.pid == *pid));
+        let mut worn = Vec::new();
+        for worker in seen {
+            let stretch = 1.0 + (self.chance.hash_one(worker.pid) % 1000) as f64 / 10_000.0;
+            let known = self.known.entry(worker.pid).or_insert_with(|| Known {
+                born: now,
+                served_before: worker.served,
+                memory_at_first: worker.memory,
+                stretch,
+                is_worn: false,
+            });
+            known.memory_at_first = known.memory_at_first.or(worker.memory);
+            if !known.is_worn
+                && let Some(reason) = known.reason(worker, limits, now)
+            {
+                known.is_worn = true;
+                worn.push((worker.worker, reason));
+            }
+        }
+        if no_memory_left && worn.is_empty() {
+            worn.extend(self.fattest(seen, now));
+        }
+        worn
+    }
+
+    fn fattest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
+        if self
+            .no_memory_since
+            .is_some_and(|since| now < since + RECOVERY)
+        {
+            return None;
+        }
+        let grown = |worker: &&Seen| {
+            let known = self.known.get(&worker.pid)?;
+            let (first, memory) = (known.memory_at_first?, worker.memory?);
+            (!known.is_worn && memory >= first + WORTH_IT).then_some(memory)
+        };
+        let fattest = seen
+            .iter()
+            .filter_map(|worker| Some((grown(&worker)?, worker)))
+            .max_by_key(|(memory, _)| *memory);
+        let (memory, worker) = fattest?;
+        self.no_memory_since = Some(now);
+        self.known
+            .entry(worker.pid)
+            .and_modify(|known| known.is_worn = true);
+        Some((worker.worker, Reason::NoMemoryLeft(memory)))
+    }
+}
+
+impl Known {
+    fn reason(&self, worker: &Seen, limits: &Recycle, now: Instant) -> Option<Reason> {
+        let served = worker.served.saturating_sub(self.served_before);
+        let age = now.duration_since(self.born);
+        let is_over = |value: f64, limit: f64| value >= limit * self.stretch;
+        if let Some(limit) = limits.requests
+            && is_over(served as f64, limit as f64)
+        {
+            return Some(Reason::Requests(served));
+        }
+        if let Some(limit) = limits.lifetime
+            && is_over(age.as_secs_f64(), limit.as_secs_f64())
+        {
+            return Some(Reason::Age(age));
+        }
+        // Memory is not stretched: what is given as a limit may be one.
+        let (limit, memory) = (limits.memory?, worker.memory?);
+        (memory >= limit).then_some(Reason::Memory(memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(worker: u32, served: u64, mib: u64) -> Seen {
+        Seen {
+            worker,
+            pid: 100 + worker,
+            served,
+            memory: Some(mib << 20),
+        }
+    }
+
+    const LIMITS: Recycle = Recycle {
+        requests: Some(100),
+        lifetime: Some(Duration::from_secs(1000)),
+        memory: Some(200 << 20),
+    };
+
+    #[test]
+    fn each_limit_wears_a_worker_out_once() {
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let mut recycler = Recycler::default();
+        let mut look = |seen: &[Seen], now| recycler.look(seen, &LIMITS, false, now);
+        assert_eq!(look(&[seen(0, 5000, 50), seen(1, 0, 50)], start), []);
+        assert_eq!(look(&[seen(0, 5099, 50), seen(1, 99, 50)], later(1)), []);
+        assert_eq!(
+            look(&[seen(0, 5110, 50), seen(1, 99, 200)], later(2)),
+            [(0, Reason::Requests(110)), (1, Reason::Memory(200 << 20))]
+        );
+        assert_eq!(look(&[seen(0, 5111, 50), seen(1, 99, 300)], later(3)), []);
+        // The successor of 0 has its number and another process.
+        let successor = Seen {
+            pid: 7,
+            ..seen(0, 5111, 50)
+        };
+        assert_eq!(look(&[successor, seen(1, 99, 300)], later(4)), []);
+        assert_eq!(
+            look(&[successor], later(4 + 1100)),
+            [(0, Reason::Age(Duration::from_secs(1100)))]
+        );
+    }
+
+    #[test]
+    fn without_limits_nobody_is_ever_worn() {
+        let mut recycler = Recycler::default();
+        let start = Instant::now();
+        for hours in 0..100 {
+            let now = start + Duration::from_secs(hours * 3600);
+            let workers = [seen(0, hours * 1_000_000, hours)];
+            assert_eq!(recycler.look(&workers, &Recycle::default(), false, now), []);
+        }
+    }
+
+    #[test]
+    fn when_memory_runs_out_the_fattest_that_has_grown_goes_and_then_it_is_given_time() {
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let mut recycler = Recycler::default();
+        let none = Recycle::default();
+        let begin = [seen(0, 0, 300), seen(1, 0, 50), seen(2, 0, 50)];
+        assert_eq!(recycler.look(&begin, &none, true, start), []);
+        // The fattest of all was born fat.
+        let grown = [seen(0, 0, 301), seen(1, 0, 90), seen(2, 0, 120)];
+        assert_eq!(
+            recycler.look(&grown, &none, true, later(1)),
+            [(2, Reason::NoMemoryLeft(120 << 20))]
+        );
+        assert_eq!(recycler.look(&grown, &none, true, later(2)), []);
+        assert_eq!(
+            recycler.look(&grown, &none, true, later(7)),
+            [(1, Reason::NoMemoryLeft(90 << 20))]
+        );
+    }
+}

@@ -1,0 +1,22 @@
+"""Writes the number of every request it runs (its query) into the file LEDGER.
+
+``/slow`` takes a second, ``/leak`` keeps a megabyte each time.
+"""
+
+import os
+import time
+
+import probe
+
+ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+kept = []
+
+
+def application(environ, start_response):
+    os.write(ledger, b"%s %d\n" % (environ["QUERY_STRING"].encode(), os.getpid()))
+    path = environ["PATH_INFO"]
+    if path == "/slow":
+        time.sleep(1)
+    if path == "/leak":
+        kept.append(bytearray(os.urandom(1024)) * 1024)
+    return probe.plain(start_response, str(os.getpid()))
