@@ -10,6 +10,7 @@ mod companions;
 mod control;
 mod deadlines;
 mod django_files;
+mod floods;
 mod forwarded;
 mod frameworks;
 mod framing;

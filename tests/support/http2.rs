@@ -5,16 +5,17 @@
 use super::raw::{Connection, End};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
 /// A connection whose preface has been sent.
 pub struct Http2 {
@@ -48,6 +49,24 @@ impl Http2 {
         Self { connection }
     }
 
+    /// Sends bytes as they are, to a peer that may have closed.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.connection.try_send(bytes).is_ok()
+    }
+
+    /// Sends a PING and reads to its answer: what was sent before has been looked at.
+    pub fn round_trip(&mut self) {
+        self.connection.send(frame(PING, 0, 0, b"are you?"));
+        loop {
+            let head = self.connection.exactly(9);
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let payload = self.connection.exactly(length);
+            if (head[3], head[4] & ACK, &payload[..]) == (PING, ACK, b"are you?") {
+                return;
+            }
+        }
+    }
+
     /// Reads to the end of the connection: the error codes of the GOAWAY frames, and how it
     /// ended.
     pub fn farewell(&mut self) -> (Vec<u32>, End) {
@@ -68,12 +87,7 @@ impl Http2 {
 
     /// Sends a header block on `stream`.
     pub fn headers(&mut self, stream: u32, fields: &[(&str, &str)], end_stream: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0);
-            push_string(&mut block, name.as_bytes());
-            push_string(&mut block, value.as_bytes());
-        }
+        let block = block(fields);
         let flags = END_HEADERS | if end_stream { END_STREAM } else { 0 };
         self.connection.send(frame(HEADERS, flags, stream, &block));
     }
@@ -125,13 +139,25 @@ impl Http2 {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame");
     let mut frame = length.to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// A header block.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        push_string(&mut block, name.as_bytes());
+        push_string(&mut block, value.as_bytes());
+    }
+    block
 }
 
 fn push_string(block: &mut Vec<u8>, bytes: &[u8]) {

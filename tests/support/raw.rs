@@ -49,6 +49,19 @@ impl Connection {
         Self::tcp_to(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// Connects to a port with a receive buffer of a few kilobytes.
+    pub fn tcp_that_takes_little(port: u16) -> Self {
+        use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        connect(&socket, &address).expect("the server accepts");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self::over(Socket::Tcp(stream))
+    }
+
     /// Connects to any address.
     pub fn tcp_to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");

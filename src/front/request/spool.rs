@@ -26,8 +26,8 @@ use crate::os::temporary;
 /// longest head.
 const IN_MEMORY: usize = 64 << 10;
 /// How much is collected before it is written to the file: large enough that the hop to
-/// the file pool costs little beside it.
-const WRITE: usize = 256 << 10;
+/// the file pool costs little beside it, and small enough for hundreds of slow uploads.
+const WRITE: usize = 128 << 10;
 
 /// Where and how far bodies are read.
 #[derive(Debug, Clone)]
@@ -79,13 +79,20 @@ impl Spool {
             {
                 return Ok((RequestBody::Memory(chunk), share));
             }
-            memory.extend_from_slice(&chunk);
             let limit = if file.is_some() { WRITE } else { IN_MEMORY };
-            if memory.len() > limit {
-                file = Some(
-                    self.write(file, memory.split().freeze(), &mut share)
-                        .await?,
-                );
+            if memory.len() + chunk.len() <= limit {
+                memory.extend_from_slice(&chunk);
+                continue;
+            }
+            if !memory.is_empty() {
+                let collected = memory.split().freeze();
+                file = Some(self.write(file, collected, &mut share).await?);
+            }
+            // What is large goes as it came, without a copy.
+            if chunk.len() >= IN_MEMORY {
+                file = Some(self.write(file, chunk, &mut share).await?);
+            } else {
+                memory.extend_from_slice(&chunk);
             }
         }
         match file {
