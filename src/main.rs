@@ -8,6 +8,7 @@ use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
 use pyserve::config::{self, Config, ConfigError, Surroundings};
+use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
 use pyserve::observe::logs;
@@ -113,7 +114,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     };
     builder
         .worker_threads(threads.max(1))
-        .max_blocking_threads(FilePool::THREADS)
+        .max_blocking_threads(FilePool::THREADS + Encoders::THREADS)
         .thread_name("pyserve-front")
         .enable_all()
         .build()

@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod companions;
+mod compression;
 mod control;
 mod deadlines;
 mod django_files;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Compression;
 use super::settings::{Default, Setting};
 use super::upstream::UpstreamSettings;
 
@@ -65,6 +66,8 @@ pub struct LocationSettings {
     pub max_body: u64,
     /// Whether responses are taken off the upstream faster than their clients take them.
     pub buffering: bool,
+    /// Which responses are compressed.
+    pub compression: Compression,
     /// How long a client may pause within its request's body.
     pub body_timeout: Duration,
 }

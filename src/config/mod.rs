@@ -11,6 +11,7 @@
 pub mod address;
 pub mod app;
 pub mod companions;
+pub mod compression;
 pub mod environment;
 pub mod error;
 pub mod file;
@@ -34,6 +35,7 @@ use pyserve_wire::control::Preload;
 
 pub use address::ListenAddress;
 pub use app::{AppRef, AppTarget};
+pub use compression::{CompressTypes, Compression};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
@@ -99,6 +101,8 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// What holds in a location that says nothing for itself.
     pub location_settings: LocationSettings,
+    /// Types of responses that are compressed.
+    pub compress_types: CompressTypes,
     /// How much of the responses may wait on disk.
     pub response_spool: SpoolLimits,
     /// How long a client may take to send its request headers.

@@ -120,6 +120,7 @@ impl Resolver<'_> {
             max_body: self.one("max_body", values::byte_limit)?,
             body_timeout: self.one("body_timeout", values::positive_duration)?,
             buffering: self.one("buffering", values::yes_or_no)?,
+            compression: self.compression()?,
         };
         Ok(Config {
             app,
@@ -145,6 +146,7 @@ impl Resolver<'_> {
             request_timeout: self.request_timeout(dev)?,
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
             response_spool: self.response_spool()?,
+            compress_types: self.compress_types()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,
             client_limits: self.client_limits()?,

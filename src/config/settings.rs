@@ -515,6 +515,43 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("yes"),
     },
     Setting {
+        name: "compress",
+        value_name: "CODING,...|no",
+        heading: LIMITS,
+        help: "How responses of the application are compressed for clients that accept it: of zstd, \
+               br and gzip, which are taken in this order; `no` for not at all; repeatable",
+        repeatable: true,
+        default: Default::Computed("zstd, br, gzip"),
+    },
+    Setting {
+        name: "compress_types",
+        value_name: "TYPE,...",
+        heading: LIMITS,
+        help: "Types of responses that are compressed, as in `text/*,application/json`; repeatable",
+        repeatable: true,
+        default: Default::Computed(
+            "text, JSON, XML, JavaScript and WebAssembly, but no event streams",
+        ),
+    },
+    Setting {
+        name: "compress_min",
+        value_name: "BYTES",
+        heading: LIMITS,
+        help: "Shortest response that is compressed",
+        repeatable: false,
+        default: Default::Value("1K"),
+    },
+    Setting {
+        name: "compress_private",
+        value_name: "yes|no",
+        heading: LIMITS,
+        help: "Compress answers to requests with cookies or credentials, and those that set cookies, \
+               too: safe where no page shows what others make its visitors send beside a secret \
+               (BREACH)",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
         name: "max_response_spool",
         value_name: "BYTES",
         heading: LIMITS,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::encoded_body::EncodedBody;
 use super::outbox::Outbox;
 use super::static_files::{Content, FileBody, Multipart};
 use super::upstream::response_body::ResponseBody;
@@ -24,6 +25,8 @@ pub enum Body {
     Parts(Multipart),
     /// An upstream's answer.
     Upstream(ResponseBody),
+    /// The same in another coding. Boxed: it is rare and large.
+    Encoded(Box<EncodedBody>),
     /// No bytes, and no statement about their number: the answer to a HEAD request whose
     /// upstream did not say how long the body would be (RFC 9110 §8.6).
     Unsaid,
@@ -70,6 +73,7 @@ impl http_body::Body for Body {
             Self::File(file) => Pin::new(file).poll_frame(context),
             Self::Parts(parts) => Pin::new(parts).poll_frame(context),
             Self::Upstream(body) => Pin::new(body).poll_frame(context),
+            Self::Encoded(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -80,6 +84,7 @@ impl http_body::Body for Body {
             Self::File(file) => file.is_end_stream(),
             Self::Parts(parts) => parts.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Encoded(body) => body.is_end_stream(),
             Self::Unsaid => false,
         }
     }
@@ -91,6 +96,7 @@ impl http_body::Body for Body {
             Self::File(file) => file.size_hint(),
             Self::Parts(parts) => parts.size_hint(),
             Self::Upstream(body) => body.size_hint(),
+            Self::Encoded(body) => body.size_hint(),
             Self::Unsaid => SizeHint::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! Step 3: which of a file's encodings the client gets (RFC 9110 §12.5.3).
+//! Which encoded form of a response the client gets (RFC 9110 §12.5.3).
 //!
 //! Pure: an `Accept-Encoding` field becomes weights, and the weights choose among the
 //! codings that are there. Which those are is known elsewhere.
@@ -6,9 +6,9 @@
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// A content coding that a file may be kept in, the one that is smallest as a rule first.
+/// A content coding, the one that is smallest as a rule first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// RFC 7932.
     Brotli,
     /// RFC 8878.
@@ -19,10 +19,10 @@ pub(super) enum Coding {
 
 impl Coding {
     /// All of them, in the order in which we prefer them at equal weight.
-    pub(super) const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// Its name in `Content-Encoding`.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
             Self::Zstd => "zstd",
@@ -31,7 +31,7 @@ impl Coding {
     }
 
     /// What a file in this coding has behind its name.
-    pub(super) fn suffix(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
             Self::Zstd => ".zst",
@@ -40,14 +40,14 @@ impl Coding {
     }
 
     /// Its place in [`Coding::ALL`].
-    pub(super) fn index(self) -> usize {
+    pub fn index(self) -> usize {
         self as usize
     }
 }
 
 /// What a client accepts. Weights are in thousandths; zero means not at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub struct Accepted {
     codings: [Option<u16>; 3],
     identity: Option<u16>,
     any: Option<u16>,
@@ -55,7 +55,7 @@ pub(super) struct Accepted {
 
 /// What a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Choice {
+pub enum Choice {
     /// The file as it is.
     Identity,
     /// Its encoded form.
@@ -67,7 +67,7 @@ pub(super) enum Choice {
 impl Accepted {
     /// Without the field, or with one that names nothing, only the file as it is: RFC 9110
     /// would allow any coding in the first case, but such clients decode none.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap) -> Self {
         let mut accepted = Self::default();
         for value in headers.get_all(ACCEPT_ENCODING) {
             for element in value.as_bytes().split(|&byte| byte == b',') {
@@ -105,13 +105,19 @@ impl Accepted {
     }
 
     /// The best of those for which `is_there`, besides the file as it is.
-    pub(super) fn choose(&self, is_there: impl Fn(Coding) -> bool) -> Choice {
+    pub fn choose(&self, is_there: impl Fn(Coding) -> bool) -> Choice {
+        let is_there = |coding: &Coding| is_there(*coding);
+        self.best(Coding::ALL.into_iter().filter(is_there))
+    }
+
+    /// The best of these, besides the file as it is; at equal weight the first.
+    pub fn best(&self, there: impl DoubleEndedIterator<Item = Coding>) -> Choice {
         // Unless it is named, the file as it is is acceptable, but less than what is named.
         let identity = self.identity.or(self.any).unwrap_or(1);
         let mut best = (identity, Choice::Identity);
-        for coding in Coding::ALL.into_iter().rev() {
+        for coding in there.rev() {
             let weight = self.codings[coding.index()].or(self.any).unwrap_or(0);
-            if weight > 0 && weight >= best.0 && is_there(coding) {
+            if weight > 0 && weight >= best.0 {
                 best = (weight, Choice::Encoded(coding));
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::activity::Deadlines;
 use super::admin::Probes;
 use super::connections::Connections;
+use super::encoder::Encoders;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
 use super::request::rate_limit::RateLimit;
@@ -13,7 +14,7 @@ use super::request::spool::Spool;
 use super::spelling::Spellings;
 use super::static_files::StaticFiles;
 use super::upstream::response_spool::ResponseSpool;
-use crate::config::Trust;
+use crate::config::{CompressTypes, Trust};
 use crate::observe::access_log::AccessLog;
 
 /// Everything that answers requests.
@@ -34,6 +35,10 @@ pub struct Site {
     pub spool: Spool,
     /// Where long responses wait for slow clients.
     pub response_spool: Arc<ResponseSpool>,
+    /// Encodes responses.
+    pub encoders: Encoders,
+    /// Which types of responses are encoded.
+    pub compress_types: CompressTypes,
     /// Reads files.
     pub files: FilePool,
     /// Where requests are logged.

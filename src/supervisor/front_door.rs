@@ -13,6 +13,7 @@ use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::connection::Stop;
 use crate::front::connections::Connections;
+use crate::front::encoder::Encoders;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
@@ -51,6 +52,7 @@ struct Kept {
     access_log: Arc<AccessLog>,
     connections: Arc<Connections>,
     probes: Probes,
+    encoders: Encoders,
 }
 
 impl Front {
@@ -70,6 +72,7 @@ impl Front {
             access_log: Arc::new(AccessLog::new(config.access_log)),
             connections: Arc::new(Connections::new(&config.client_limits)),
             probes,
+            encoders: Encoders::default(),
         };
         let front = Self {
             stop: Stop::default(),
@@ -175,6 +178,8 @@ impl Kept {
                 room: Arc::new(Room::new(config.client_limits.spool)),
                 files: files.clone(),
             },
+            encoders: self.encoders.clone(),
+            compress_types: config.compress_types.clone(),
             response_spool: Arc::new(ResponseSpool::new(
                 config.temp_dir.clone(),
                 files.clone(),

@@ -1,14 +1,77 @@
 //! What becomes of bodies on their way through the front.
 
-use super::Resolver;
-use crate::config::error::ConfigError;
-use crate::config::{SpoolLimits, values};
+use super::{Resolver, listed_choice};
+use crate::config::error::{ConfigError, Invalid, invalid};
+use crate::config::{CompressTypes, Compression, SpoolLimits, values};
 
 impl Resolver<'_> {
+    pub(super) fn compression(&mut self) -> Result<Compression, ConfigError> {
+        let choices = [
+            ("zstd", 0),
+            ("br", 1),
+            ("gzip", 2),
+            ("no", 3),
+            ("off", 3),
+            ("false", 3),
+        ];
+        let given = self.many("compress", |text| {
+            let codings = text
+                .split(',')
+                .map(|part| listed_choice(part.trim(), &choices, 4));
+            codings.collect::<Result<Vec<_>, _>>()
+        })?;
+        if given.is_none() {
+            self.show_default("compress", "zstd, br, gzip".to_owned());
+        }
+        let has = |coding: usize| match &given {
+            None => true,
+            Some(given) => given.iter().flatten().any(|one| *one == coding),
+        };
+        Ok(Compression {
+            zstd: has(0),
+            brotli: has(1),
+            gzip: has(2),
+            min: self.one("compress_min", values::byte_room)?,
+            private: self.one("compress_private", values::yes_or_no)?,
+        })
+    }
+
+    pub(super) fn compress_types(&mut self) -> Result<CompressTypes, ConfigError> {
+        let given = self.many("compress_types", |text| {
+            let types = text.split(',').map(|part| media_type(part.trim()));
+            types.collect::<Result<Vec<_>, _>>()
+        })?;
+        if given.is_none() {
+            self.show_default("compress_types", "text".to_owned());
+        }
+        Ok(CompressTypes(
+            given.map(|given| given.into_iter().flatten().collect()),
+        ))
+    }
+
     pub(super) fn response_spool(&mut self) -> Result<SpoolLimits, ConfigError> {
         Ok(SpoolLimits {
             each: self.one("max_response_spool", values::byte_room)?,
             total: self.one("response_spool_total", values::byte_room)?,
         })
     }
+}
+
+/// `text/html`, `text/*` or `*`, in small letters.
+fn media_type(text: &str) -> Result<String, Invalid> {
+    let is_token = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c))
+    };
+    let is_type =
+        |(family, kind): (&str, &str)| is_token(family) && (kind == "*" || is_token(kind));
+    if text == "*" || text.split_once('/').is_some_and(is_type) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(invalid(
+        "no media type",
+        "give one without parameters, as in `text/html` or `text/*`",
+    ))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Method, Response, request};
+use http::{HeaderMap, HeaderName, Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -14,7 +14,7 @@ use hyper::ext::ReasonPhrase;
 use super::context::{Client, Ends, Identity};
 use super::error::Rejection;
 use super::record::{Answer, Record};
-use super::{environ, internal};
+use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::body::Body;
 use crate::front::site::Site;
@@ -140,12 +140,13 @@ async fn from_upstream(
         true => Buffering::Spool(Arc::clone(&site.response_spool)),
         false => Buffering::Off,
     });
-    let is_unsaid = head.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
-    let body = match is_unsaid {
-        true => Body::Unsaid,
-        false => Body::Upstream(answer.body),
+    let case = compression::Case {
+        method: &head.method,
+        asked: &head.headers,
+        compression: &settings.compression,
+        types: &site.compress_types,
     };
-    Ok(said.map(|()| body))
+    Ok(compression::compress(&case, said, answer.body, &site.encoders).await)
 }
 
 /// nginx's field, which stays in the response for a proxy in front of us.

@@ -12,6 +12,7 @@
 //! 6. the response gets its last header fields.
 
 pub mod application;
+pub mod compression;
 pub mod context;
 pub mod environ;
 pub mod error;

@@ -92,6 +92,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Compression;
     use http::StatusCode;
     use std::time::Duration;
 
@@ -108,6 +109,7 @@ mod tests {
                 max_body: 0,
                 body_timeout: Duration::ZERO,
                 buffering: true,
+                compression: Compression::default(),
             },
         };
         Router::new(prefixes.iter().map(route).collect())

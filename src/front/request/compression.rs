@@ -1,0 +1,219 @@
+//! Whether a response of an upstream is compressed for its client, and what that changes in
+//! its head (RFC 9110 §8.4, §8.8.3, §12.5.3). Files have their own forms and do not come here.
+//!
+//! BREACH: who can make a browser send requests, have text of his own reflected in the
+//! answers, and see how long they are on the wire, guesses a secret in them by how well it
+//! compresses with his text. So unless `compress_private` says otherwise nothing is compressed
+//! that may hold one: answers to requests with cookies or credentials, and those that set a
+//! cookie.
+
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, ETAG, SET_COOKIE, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+
+use crate::config::{CompressTypes, Compression};
+use crate::front::body::Body;
+use crate::front::encoded_body::{EncodedBody, HERE};
+use crate::front::encoder::{self, Encoder, Encoders, PREFERRED};
+use crate::front::negotiate::{Accepted, Choice, Coding};
+use crate::front::upstream::response_body::ResponseBody;
+
+/// Fields that are true of the bytes as the application made them only.
+const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+/// What is known about the request, and what is set.
+pub struct Case<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's fields.
+    pub asked: &'a HeaderMap,
+    /// What is compressed.
+    pub compression: &'a Compression,
+    /// Types that are.
+    pub types: &'a CompressTypes,
+}
+
+/// The response, compressed if it may be and the client wants it.
+pub async fn compress(
+    case: &Case<'_>,
+    said: Response<()>,
+    body: ResponseBody,
+    encoders: &Encoders,
+) -> Response<Body> {
+    let length = match body.as_whole() {
+        Some(bytes) if *case.method != Method::HEAD => Some(bytes.len() as u64),
+        _ => length(said.headers()),
+    };
+    match case.decide(&said, length) {
+        Decision::Never => unchanged(case, said, body),
+        Decision::NotForThisClient => {
+            let mut response = unchanged(case, said, body);
+            vary(response.headers_mut());
+            response
+        }
+        Decision::As(coding) => encoded(case, said, body, coding, encoders).await,
+    }
+}
+
+/// The body as it comes.
+fn unchanged(case: &Case<'_>, said: Response<()>, body: ResponseBody) -> Response<Body> {
+    let is_unsaid = *case.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
+    let body = match is_unsaid {
+        true => Body::Unsaid,
+        false => Body::Upstream(body),
+    };
+    said.map(|()| body)
+}
+
+async fn encoded(
+    case: &Case<'_>,
+    mut said: Response<()>,
+    body: ResponseBody,
+    coding: Coding,
+    encoders: &Encoders,
+) -> Response<Body> {
+    vary(said.headers_mut());
+    if *case.method == Method::HEAD {
+        change(said.headers_mut(), coding);
+        return said.map(|()| Body::Unsaid);
+    }
+    if let Some(bytes) = body.as_whole() {
+        let bytes = bytes.clone();
+        let length = bytes.len();
+        let job = move || encoder::whole(&bytes, coding);
+        let result = match length <= HERE {
+            true => job(),
+            false => encoders.pool.run(job).await,
+        };
+        return match result {
+            Ok(encoded) if encoded.len() < length => {
+                change(said.headers_mut(), coding);
+                let length = HeaderValue::from(encoded.len());
+                said.headers_mut().insert(CONTENT_LENGTH, length);
+                said.map(|()| Body::Full(encoded))
+            }
+            _ => said.map(|()| Body::Upstream(body)),
+        };
+    }
+    match (encoders.stream(), Encoder::new(coding)) {
+        (Some(slot), Ok(encoder)) => {
+            change(said.headers_mut(), coding);
+            let body = EncodedBody::new(body, encoder, encoders.clone(), slot);
+            said.map(|()| Body::Encoded(Box::new(body)))
+        }
+        _ => said.map(|()| Body::Upstream(body)),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Whatever the client accepts.
+    Never,
+    /// Another client might get it compressed.
+    NotForThisClient,
+    As(Coding),
+}
+
+impl Case<'_> {
+    fn decide(&self, said: &Response<()>, length: Option<u64>) -> Decision {
+        let headers = said.headers();
+        let status = said.status();
+        let has_body = !status.is_informational()
+            && !matches!(
+                status,
+                StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        let is_open = PREFERRED
+            .into_iter()
+            .any(|coding| self.compression.has(coding.name()));
+        if !is_open
+            || !has_body
+            || length.is_some_and(|length| length < self.compression.min)
+            || headers.contains_key(CONTENT_ENCODING)
+            || headers.contains_key(CONTENT_RANGE)
+            || DIGESTS.iter().any(|digest| headers.contains_key(digest))
+            || forbids_transforming(headers)
+            || !self.types.include(essence(headers))
+            || self.is_private(headers)
+        {
+            return Decision::Never;
+        }
+        let preferred = PREFERRED
+            .into_iter()
+            .filter(|coding| self.compression.has(coding.name()));
+        match Accepted::of(self.asked).best(preferred) {
+            Choice::Encoded(coding) => Decision::As(coding),
+            // A client that refuses even this has to live with it: what the application
+            // answers is not ours to replace by a 406.
+            Choice::Identity | Choice::Nothing => Decision::NotForThisClient,
+        }
+    }
+
+    /// Whether there may be a secret in it.
+    fn is_private(&self, said: &HeaderMap) -> bool {
+        !self.compression.private
+            && (said.contains_key(SET_COOKIE)
+                || self.asked.contains_key(COOKIE)
+                || self.asked.contains_key(AUTHORIZATION))
+    }
+}
+
+/// RFC 9110 §8.8.1: an encoded form is another representation, so a strong tag of the
+/// application's does not hold for it. As nginx does, the tag is weakened.
+fn change(headers: &mut HeaderMap, coding: Coding) {
+    let name = HeaderValue::from_static(coding.name());
+    headers.insert(CONTENT_ENCODING, name);
+    headers.remove(CONTENT_LENGTH);
+    // Ranges of what is made on the fly cannot be asked for.
+    headers.remove(ACCEPT_RANGES);
+    let weak = headers
+        .get(ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""))
+        .and_then(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok());
+    if let Some(weak) = weak {
+        headers.insert(ETAG, weak);
+    }
+}
+
+fn vary(headers: &mut HeaderMap) {
+    let is_said = list(headers, &VARY)
+        .any(|name| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding"));
+    if !is_said {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+/// RFC 9111 §5.2.2.6.
+fn forbids_transforming(headers: &HeaderMap) -> bool {
+    list(headers, &CACHE_CONTROL).any(|word| word.eq_ignore_ascii_case(b"no-transform"))
+}
+
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter();
+    values.flat_map(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+    })
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The type without parameters.
+fn essence(headers: &HeaderMap) -> &str {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let value = value.unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
