@@ -17,6 +17,7 @@ mod frameworks;
 mod framing;
 mod handed_over;
 mod http;
+mod http_upstream;
 mod identity;
 mod internal;
 mod large_files;

@@ -105,8 +105,9 @@ impl Resolver<'_> {
         self.static_missing(&mut static_locations)?;
         self.static_max_age(&mut static_locations, dev)?;
         locations::set_files(&tables, &mut static_locations)?;
-        let uwsgi = self.uwsgi(&chdir, &tables)?;
-        let app = match uwsgi {
+        let servers = self.servers(&chdir)?;
+        let upstream = self.upstream(&servers, &chdir, &tables)?;
+        let app = match upstream {
             Some(_) => None,
             None => self.app(&chdir, &static_locations, &tables)?,
         };
@@ -126,7 +127,7 @@ impl Resolver<'_> {
             app,
             companions: self.companions()?,
             before_start: self.before_start()?,
-            locations: locations::others(&tables, uwsgi, settings)?,
+            locations: locations::others(&tables, upstream, settings)?,
             location_settings: settings,
             python,
             pythonpath: self.pythonpath(&chdir)?,

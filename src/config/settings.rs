@@ -116,6 +116,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "upstream",
+        value_name: "URL",
+        heading: UPSTREAM,
+        help: "Have another server answer instead of an application: `http://127.0.0.1:9000`, \
+               `http+unix:/path`, or `uwsgi://` as --uwsgi; repeatable, all of one kind",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
         name: "uwsgi_param",
         value_name: "NAME=VALUE",
         heading: UPSTREAM,

@@ -27,6 +27,8 @@ pub struct UpstreamSettings {
 pub enum Protocol {
     /// The uwsgi protocol, of uWSGI and others.
     Uwsgi(UwsgiSettings),
+    /// HTTP/1.1, in the clear.
+    Http,
 }
 
 /// What is said to a uwsgi server besides the request itself.
@@ -68,11 +70,14 @@ pub enum ServerAddress {
 }
 
 impl fmt::Display for UpstreamSettings {
-    /// `uwsgi unix:/path, 127.0.0.1:3031`.
+    /// `uwsgi unix:/path, 127.0.0.1:3031`, `http 127.0.0.1:9000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Protocol::Uwsgi(_) = self.protocol;
+        let protocol = match self.protocol {
+            Protocol::Uwsgi(_) => "uwsgi",
+            Protocol::Http => "http",
+        };
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
-        write!(f, "uwsgi {}", servers.join(", "))
+        write!(f, "{protocol} {}", servers.join(", "))
     }
 }
 
@@ -103,6 +108,43 @@ impl ServerAddress {
             return Err(invalid("this is an address of HTTP, not of uwsgi", remedy));
         }
         Self::parse(bare.trim_end_matches('/'), base, remedy)
+    }
+
+    /// `http://127.0.0.1:9000`, `http://name` (port 80), `http+unix:/path`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else. A path behind the port is refused: requests keep theirs.
+    pub fn http(text: &str, base: &Path) -> Result<Self, Invalid> {
+        let remedy = "give `http://127.0.0.1:9000` or `http+unix:/path/of.sock`";
+        if let Some(rest) = text.strip_prefix("http+")
+            && rest.starts_with("unix:")
+        {
+            return Self::parse(rest, base, remedy);
+        }
+        if text.starts_with("https://") {
+            return Err(invalid(
+                "servers behind pyserve are spoken to in the clear",
+                remedy,
+            ));
+        }
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| invalid("not an address of HTTP", remedy))?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return Err(invalid(
+                "a server has no path; requests keep theirs",
+                "give scheme, host and port alone",
+            ));
+        }
+        let has_port = match authority.rsplit_once(']') {
+            Some((_, behind)) => behind.starts_with(':'),
+            None => authority.contains(':'),
+        };
+        match has_port {
+            true => Self::parse(authority, base, remedy),
+            false => Self::parse(&format!("{authority}:80"), base, remedy),
+        }
     }
 
     /// Whether it can only be on this machine.
@@ -229,6 +271,33 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_http() {
+        let http = |text: &str| ServerAddress::http(text, Path::new("/base"));
+        for (text, expected) in [
+            ("http://127.0.0.1:9000", "127.0.0.1:9000"),
+            ("http://app", "app:80"),
+            ("http://[::1]/", "[::1]:80"),
+            ("http://[::1]:81/", "[::1]:81"),
+            ("http+unix:/run/g.sock", "unix:/run/g.sock"),
+            ("http+unix:///run/g.sock", "unix:/run/g.sock"),
+            ("http+unix:g.sock", "unix:/base/g.sock"),
+        ] {
+            assert_eq!(http(text).unwrap().to_string(), expected, "{text}");
+        }
+        for text in [
+            "https://a",
+            "http://a/b",
+            "http://u@a",
+            "http://",
+            "127.0.0.1:80",
+            "http+unix:",
+            "http://a:0",
+        ] {
+            assert!(http(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn params_are_names_and_values() {
         let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
         assert_eq!(uwsgi_param("SCRIPT_NAME=/a=b"), pair("SCRIPT_NAME", "/a=b"));
@@ -248,6 +317,7 @@ mod tests {
         #[test]
         fn any_text_is_read_without_a_panic(text in "\\PC{0,30}|(unix:|uwsgi://)?[0-9:.\\[\\]]{0,20}") {
             let _ = uwsgi(&text);
+            let _ = ServerAddress::http(&format!("http{text}"), Path::new("/"));
             let _ = uwsgi_param(&text);
         }
     }

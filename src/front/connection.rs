@@ -82,7 +82,10 @@ pub async fn serve(
         .max_pending_accept_reset_streams(Some(MOST_RESETS))
         .max_local_error_reset_streams(Some(MOST_ERRORS));
     let mut connection =
-        pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        pin!(http.serve_connection_with_upgrades(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service)
+        ));
     let mut timer = pin!(tokio::time::sleep(
         deadlines
             .header

@@ -119,7 +119,7 @@ impl Front {
             self.connections.spawn(async move {
                 // Both are cancel-safe: nothing that is begun matters after a stop.
                 tokio::select! {
-                    () = upstream.wait_until_there() => {}
+                    () = upstream.servers().wait_until_there() => {}
                     () = stopping.cancelled() => {}
                 }
             });

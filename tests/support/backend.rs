@@ -182,6 +182,31 @@ impl Call {
         bytes
     }
 
+    /// Reads the head of an HTTP request, with its empty line; `None` at the end of the
+    /// connection.
+    pub fn http_head(&mut self) -> Option<String> {
+        let mut head = Vec::from_iter(self.first.take());
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if !matches!(self.stream.read(&mut byte), Ok(1)) {
+                return None;
+            }
+            head.push(byte[0]);
+        }
+        Some(head.iter().map(|byte| char::from(*byte)).collect())
+    }
+
+    /// Reads some bytes; none at the end of the connection.
+    pub fn some(&mut self) -> Vec<u8> {
+        if let Some(first) = self.first.take() {
+            return vec![first];
+        }
+        let mut bytes = vec![0; 4096];
+        let read = self.stream.read(&mut bytes).unwrap_or(0);
+        bytes.truncate(read);
+        bytes
+    }
+
     /// Reads whatever comes until the end of the connection; how many bytes.
     pub fn rest(&mut self) -> usize {
         let mut bytes = Vec::from_iter(self.first.take());

@@ -94,10 +94,10 @@ pub(super) fn set_files(
 /// The locations that are not files. `general` holds for those that say nothing.
 pub(super) fn others(
     tables: &[Given<'_>],
-    uwsgi: Option<UpstreamSettings>,
+    upstream: Option<UpstreamSettings>,
     general: LocationSettings,
 ) -> Result<Vec<Location>, ConfigError> {
-    let of_uwsgi = uwsgi.map(|upstream| {
+    let of_upstream = upstream.map(|upstream| {
         Ok(Location {
             prefix: "/".to_owned(),
             handler: Handler::Upstream(upstream),
@@ -115,7 +115,7 @@ pub(super) fn others(
             settings: general,
         })
     });
-    of_uwsgi.into_iter().chain(of_tables).collect()
+    of_upstream.into_iter().chain(of_tables).collect()
 }
 
 /// Whether the application may be looked for, when nobody names it: not if something else

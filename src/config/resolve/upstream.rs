@@ -4,74 +4,130 @@ use std::path::Path;
 
 use super::locations::{Given, make_room};
 use super::{Resolver, wrong};
-use crate::config::error::{ConfigError, invalid};
+use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{
     Protocol, ServerAddress, UpstreamSettings, UpstreamTimeouts, UwsgiSettings, uwsgi_param,
 };
 use crate::config::values;
 
+/// What is the same for all servers behind us.
+#[derive(Debug, Clone)]
+pub(super) struct Servers {
+    /// Whether uwsgi may leave this machine.
+    insecure: bool,
+    uwsgi: UwsgiSettings,
+    timeouts: UpstreamTimeouts,
+}
+
+impl Servers {
+    /// The servers with these addresses, each `http://…`, `http+unix:…`, `uwsgi://…` or
+    /// `uwsgi+unix:…`, all of one kind; in `uwsgi` alone, also without a scheme.
+    ///
+    /// # Errors
+    /// The text that cannot be used, and why.
+    pub(super) fn at<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a str>,
+        uwsgi: bool,
+        chdir: &Path,
+    ) -> Result<UpstreamSettings, (&'a str, Invalid)> {
+        let mut servers: Vec<ServerAddress> = Vec::new();
+        let mut protocol = None;
+        for text in texts {
+            let is_uwsgi = uwsgi || text.starts_with("uwsgi:") || text.starts_with("uwsgi+");
+            let read = match is_uwsgi {
+                _ if *protocol.get_or_insert(is_uwsgi) != is_uwsgi => Err(invalid(
+                    "servers of uwsgi and of HTTP side by side",
+                    "give servers of one kind",
+                )),
+                true => self.uwsgi(text, chdir),
+                false => ServerAddress::http(text, chdir),
+            };
+            match read {
+                Ok(server) if servers.contains(&server) => {
+                    let twice = invalid("the address is given twice", "remove one of them");
+                    return Err((text, twice));
+                }
+                Ok(server) => servers.push(server),
+                Err(invalid) => return Err((text, invalid)),
+            }
+        }
+        Ok(UpstreamSettings {
+            protocol: match protocol {
+                Some(true) => Protocol::Uwsgi(self.uwsgi.clone()),
+                _ => Protocol::Http,
+            },
+            servers,
+            timeouts: self.timeouts,
+        })
+    }
+
+    fn uwsgi(&self, text: &str, chdir: &Path) -> Result<ServerAddress, Invalid> {
+        let server = ServerAddress::uwsgi(text, chdir)?;
+        if server.is_local() || self.insecure {
+            return Ok(server);
+        }
+        // Whoever can speak uwsgi to a server owns its application, and the protocol has
+        // neither encryption nor a password.
+        Err(invalid(
+            "a uwsgi server outside of this machine, whose protocol nothing protects",
+            "give a Unix socket or a loopback address, or --uwsgi-insecure yes in a network that \
+             nobody else reaches",
+        ))
+    }
+}
+
 impl Resolver<'_> {
-    /// The servers of `--uwsgi`; `None` where there is an application instead.
-    pub(super) fn uwsgi(
+    /// What is the same for all servers behind us.
+    pub(super) fn servers(&mut self, chdir: &Path) -> Result<Servers, ConfigError> {
+        let params = self.many("uwsgi_param", uwsgi_param)?;
+        Ok(Servers {
+            insecure: self.one("uwsgi_insecure", values::yes_or_no)?,
+            uwsgi: UwsgiSettings {
+                modifier1: self.one("uwsgi_modifier1", |text| values::count(text, 0, 255))? as u8,
+                modifier2: self.one("uwsgi_modifier2", |text| values::count(text, 0, 255))? as u8,
+                params: params.unwrap_or_default(),
+                document_root: chdir.to_owned(),
+            },
+            timeouts: UpstreamTimeouts {
+                connect: self.one("upstream_connect_timeout", values::positive_duration)?,
+                send: self.one("upstream_send_timeout", values::positive_duration)?,
+                read: self.one("upstream_read_timeout", values::positive_duration)?,
+            },
+        })
+    }
+
+    /// The servers of `--uwsgi` or `--upstream`; `None` where there is an application instead.
+    pub(super) fn upstream(
         &mut self,
+        servers: &Servers,
         chdir: &Path,
         tables: &[Given<'_>],
     ) -> Result<Option<UpstreamSettings>, ConfigError> {
-        let forced = self.one("uwsgi_insecure", values::yes_or_no)?;
-        let mut servers: Vec<ServerAddress> = Vec::new();
-        let given = self.many("uwsgi", |text| {
-            let server = ServerAddress::uwsgi(text, chdir)?;
-            if !server.is_local() && !forced {
-                // Whoever can speak uwsgi to a server owns its application, and the protocol
-                // has neither encryption nor a password.
-                return Err(invalid(
-                    "a uwsgi server outside of this machine, whose protocol nothing protects",
-                    "give a Unix socket or a loopback address, or --uwsgi-insecure yes in a network \
-                     that nobody else reaches",
-                ));
+        let mut given = None;
+        for name in ["uwsgi", "upstream"] {
+            let Some(entry) = self.entry(name).filter(|entry| !entry.values.is_empty()) else {
+                self.show_default(name, "none".to_owned());
+                continue;
+            };
+            let refuse = |text: &str, invalid| wrong(name, text, &entry.origin, invalid);
+            for (other, what) in [("app", "an application"), ("uwsgi", "servers")] {
+                if let Some(entry) = self.entry(other).filter(|_| other != name) {
+                    let problem = format!("{} names {what} as well", entry.origin);
+                    let remedy = format!("give only one of {other} and {name}");
+                    let all = entry.values.join(" ");
+                    return Err(refuse(&all, invalid(problem, remedy)));
+                }
             }
-            if servers.contains(&server) {
-                return Err(invalid("the address is given twice", "remove one of them"));
-            }
-            servers.push(server);
-            Ok(())
-        })?;
-        let params = self.many("uwsgi_param", uwsgi_param)?;
-        let settings = UwsgiSettings {
-            modifier1: self.one("uwsgi_modifier1", |text| values::count(text, 0, 255))? as u8,
-            modifier2: self.one("uwsgi_modifier2", |text| values::count(text, 0, 255))? as u8,
-            params: params.unwrap_or_default(),
-            document_root: chdir.to_owned(),
-        };
-        let timeouts = self.upstream_timeouts()?;
-        if given.is_none() || servers.is_empty() {
-            return Ok(None);
+            let texts = entry.values.iter().map(String::as_str);
+            let settings = servers.at(texts, name == "uwsgi", chdir);
+            let settings = settings.map_err(|(text, invalid)| refuse(text, invalid))?;
+            let (shown, origin) = (entry.values.join(", "), entry.origin.to_string());
+            make_room(tables, &format!("the server of --{name}"))?;
+            self.show(name, shown, origin);
+            self.show_default("app", format!("none, --{name} answers"));
+            given = Some(settings);
         }
-        if let (Some(app), Some(uwsgi)) = (self.entry("app"), self.entry("uwsgi")) {
-            return Err(wrong(
-                "uwsgi",
-                &uwsgi.values.join(" "),
-                &uwsgi.origin,
-                invalid(
-                    format!("{} names an application as well", app.origin),
-                    "give only one of app and uwsgi",
-                ),
-            ));
-        }
-        make_room(tables, "the uWSGI of --uwsgi")?;
-        self.show_default("app", "none, uwsgi answers".to_owned());
-        Ok(Some(UpstreamSettings {
-            protocol: Protocol::Uwsgi(settings),
-            servers,
-            timeouts,
-        }))
-    }
-
-    pub(super) fn upstream_timeouts(&mut self) -> Result<UpstreamTimeouts, ConfigError> {
-        Ok(UpstreamTimeouts {
-            connect: self.one("upstream_connect_timeout", values::positive_duration)?,
-            send: self.one("upstream_send_timeout", values::positive_duration)?,
-            read: self.one("upstream_read_timeout", values::positive_duration)?,
-        })
+        Ok(given)
     }
 }

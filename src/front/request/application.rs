@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
 
 use super::context::{Client, Ends, Identity};
 use super::error::Rejection;
@@ -79,9 +80,7 @@ pub async fn answer(
         request_id: &asked.identity.request_id,
         body_length: has_body.then(|| body.length()),
     };
-    let message = environ::build(head, &facts)?;
     let handed_over = Instant::now();
-    let request = upstream::Request { message, body };
     let identity = Arc::clone(asked.identity);
     let by = match answerer {
         Answerer::Workers(_) => HandledBy::App,
@@ -92,8 +91,19 @@ pub async fn answer(
         ..Answer::default()
     });
     let mut response = match answerer {
-        Answerer::Workers(pool) => pool.call(request, identity).await?,
-        Answerer::Servers(servers) => Box::pin(servers.call(request, identity)).await?,
+        Answerer::Workers(pool) => {
+            let message = environ::build(head, &facts)?;
+            pool.call(upstream::Request { message, body }, identity)
+                .await?
+        }
+        // Boxed: what every request is moved around with stays small.
+        Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
+            let message = environ::build(head, &facts)?;
+            Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
+        }
+        Answerer::Servers(Upstream::Http(http)) => {
+            Box::pin(http.call(head, &facts, body, identity)).await?
+        }
     };
     let app = response.app_time;
     record.answered(Answer {
@@ -103,6 +113,11 @@ pub async fn answer(
         queue: Some(handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
+    if let Some(switched) = response.switched.take() {
+        // The client's end is ready when it has our answer.
+        let client = head.extensions.get::<OnUpgrade>().cloned();
+        switched.join(client.ok_or(Rejection::BadRequest("this connection cannot be upgraded"))?);
+    }
     let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;
     if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
         // The worker's own body, usually empty, is dropped.

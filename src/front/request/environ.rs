@@ -182,12 +182,13 @@ impl Block {
 /// (nginx: `underscores_in_headers off`, `ignore_invalid_headers on`).
 fn becomes_variable(name: &HeaderName) -> bool {
     const OWN: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_LENGTH, HOST, TRANSFER_ENCODING];
-    !OWN.contains(name)
-        && name != "x-request-id"
-        && name
-            .as_str()
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !OWN.contains(name) && name != "x-request-id" && is_plain(name)
+}
+
+/// Whether a name has letters, digits and hyphens alone.
+pub fn is_plain(name: &HeaderName) -> bool {
+    let mut bytes = name.as_str().bytes();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn host_without_port(host: &str) -> &str {

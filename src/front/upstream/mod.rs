@@ -1,12 +1,14 @@
 //! One call: a request in, a response out, whoever answers it.
 //!
 //! [`Request`] and [`Response`] are what every kind of upstream speaks; [`workers`] is the
-//! embedded Python, [`uwsgi`] an external uWSGI. An upstream never picks a status for a
-//! failure: it says what happened ([`Failure`]), and `front/request/error.rs` decides what
-//! the client gets.
+//! embedded Python, [`uwsgi`] an external uWSGI, [`http_proxy`] any server of HTTP. An upstream
+//! never picks a status for a failure: it says what happened ([`Failure`]), and
+//! `front/request/error.rs` decides what the client gets.
 
 pub mod balance;
 pub mod chunks;
+pub mod exchange;
+pub mod http_proxy;
 pub mod reply_head;
 pub mod response_body;
 pub mod response_spool;
@@ -25,8 +27,10 @@ use pyserve_wire::frames::FilePiece;
 use crate::config::UpstreamSettings;
 use crate::config::upstream::Protocol;
 use crate::front::file_pool::FilePool;
-use crate::front::request::context::Identity;
+use http_proxy::HttpProxy;
+use http_proxy::tunnel::Switched;
 use response_body::ResponseBody;
+use servers::Servers;
 use uwsgi::Uwsgi;
 
 /// A request, complete with its body.
@@ -68,6 +72,8 @@ pub struct Response {
     pub body: ResponseBody,
     /// The body as a piece of a file.
     pub file: Option<(File, FilePiece)>,
+    /// The connection to the server, if it goes on in another protocol (status 101).
+    pub switched: Option<Switched>,
     /// Number of the worker that ran it, if it was one of ours.
     pub worker: Option<u32>,
     /// Time from when somebody took the request until there was this answer.
@@ -140,16 +146,13 @@ pub enum Failure {
         /// What it says.
         limit: Duration,
     },
-    /// A uWSGI server closed the connection without an answer.
-    #[error(
-        "{server} closed the connection without an answer to a packet of {packet} bytes: {}",
-        why_closed(*.packet)
-    )]
+    /// A server behind us closed the connection without an answer.
+    #[error("{server} closed the connection without an answer: {}", why_closed(*.packet))]
     ClosedEarly {
         /// Its address.
         server: Arc<str>,
-        /// Length in bytes of header and variables.
-        packet: usize,
+        /// Length in bytes of header and variables, in the uwsgi protocol.
+        packet: Option<usize>,
     },
     /// A server that was said to speak uwsgi does not.
     #[error("{server} speaks HTTP, not uwsgi (uWSGI: `socket` instead of `http-socket`)")]
@@ -175,14 +178,16 @@ pub enum Failure {
 
 /// uWSGI closes like this when a packet is longer than its buffer, and says so in its own
 /// log alone; and when a worker dies.
-fn why_closed(packet: usize) -> String {
+fn why_closed(packet: Option<usize>) -> String {
     /// Its `buffer-size` where nobody sets it.
     const USUAL_BUFFER: usize = 4096;
-    match packet > USUAL_BUFFER {
-        true => format!(
-            "its buffer-size is probably smaller (uWSGI's default is {USUAL_BUFFER}; set buffer-size = 65535)"
+    match packet {
+        Some(packet) if packet > USUAL_BUFFER => format!(
+            "its buffer-size is probably smaller than the {packet} bytes of this request (uWSGI's default is {USUAL_BUFFER}; set buffer-size = 65535)"
         ),
-        false => "its worker died or was killed (see its own log, and harakiri)".to_owned(),
+        _ => {
+            "its worker died or was killed (see its own log, and the time limits there)".to_owned()
+        }
     }
 }
 
@@ -191,37 +196,28 @@ fn why_closed(packet: usize) -> String {
 pub enum Upstream {
     /// They speak the uwsgi protocol.
     Uwsgi(Uwsgi),
+    /// They speak HTTP.
+    Http(HttpProxy),
 }
 
 impl Upstream {
     /// Servers as the settings describe them.
     pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
-        let (servers, timeouts) = (settings.servers.clone(), settings.timeouts);
+        let addresses = settings.servers.clone();
+        let servers = Servers::new(addresses, settings.timeouts, files.clone());
         match &settings.protocol {
             Protocol::Uwsgi(uwsgi) => {
-                Self::Uwsgi(Uwsgi::new(servers, timeouts, uwsgi.clone(), files.clone()))
+                Self::Uwsgi(Uwsgi::new(servers, uwsgi.clone(), files.clone()))
             }
+            Protocol::Http => Self::Http(HttpProxy::new(servers, files.clone())),
         }
     }
 
-    /// Has one of them answer the request. Dropping the future gives the request up.
-    ///
-    /// # Errors
-    /// [`Failure`] says why there is no answer.
-    pub async fn call(
-        &self,
-        request: Request,
-        identity: Arc<Identity>,
-    ) -> Result<Box<Response>, Failure> {
+    /// The servers, for the log and for figures.
+    pub fn servers(&self) -> &Servers {
         match self {
-            Self::Uwsgi(uwsgi) => uwsgi.call(request, identity).await,
-        }
-    }
-
-    /// Waits until the servers are there; the log says for which, and why.
-    pub async fn wait_until_there(&self) {
-        match self {
-            Self::Uwsgi(uwsgi) => uwsgi.servers().wait_until_there().await,
+            Self::Uwsgi(uwsgi) => uwsgi.servers(),
+            Self::Http(http) => http.servers(),
         }
     }
 }

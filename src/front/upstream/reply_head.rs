@@ -5,7 +5,7 @@
 //! readers could understand differently must not go further.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::front::spelling::is_title_case;
@@ -48,6 +48,10 @@ pub struct ReplyHead {
     pub spellings: Vec<Bytes>,
     /// Where the body ends.
     pub length: BodyLength,
+    /// Whether the connection may be used for another request afterwards (RFC 9112 §9.3).
+    pub stays_open: bool,
+    /// The protocol that a `101` switches to.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Where a body ends, if the request and the status allow one.
@@ -112,11 +116,12 @@ impl HeadEnd {
     }
 }
 
-/// Reads a head that [`HeadEnd`] has found.
+/// Reads a head that [`HeadEnd`] has found. In HTTP it begins with a status line (RFC 9112
+/// §4); unless `is_http` it may be a CGI program's.
 ///
 /// # Errors
 /// [`BadHead`] if it is none, or says where its body ends in a way that is not sure.
-pub fn read(head: &Bytes) -> Result<ReplyHead, BadHead> {
+pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
     let mut lines = head
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -129,7 +134,7 @@ pub fn read(head: &Bytes) -> Result<ReplyHead, BadHead> {
             Some(status_line(first)?)
         }
         // An empty head is none; a CGI program says at least its type.
-        false if first.is_empty() => return Err(BadHead::Line(String::new())),
+        false if is_http || first.is_empty() => return Err(BadHead::Line(shown(first))),
         false => None,
     };
     let mut headers = HeaderMap::with_capacity(8);
@@ -151,6 +156,9 @@ pub fn read(head: &Bytes) -> Result<ReplyHead, BadHead> {
         None => cgi_status(&headers)?,
     };
     let length = body_length(&mut headers)?;
+    let closes = listed(&headers).any(|name| name.eq_ignore_ascii_case(b"close"));
+    let stays_open = first.starts_with(b"HTTP/1.1") && !closes;
+    let upgrade = headers.get(UPGRADE).cloned();
     remove_what_is_not_for_clients(&mut headers);
     let usual = status.canonical_reason().unwrap_or_default().as_bytes();
     Ok(ReplyHead {
@@ -159,6 +167,8 @@ pub fn read(head: &Bytes) -> Result<ReplyHead, BadHead> {
         headers,
         spellings,
         length,
+        stays_open,
+        upgrade,
     })
 }
 
@@ -240,12 +250,17 @@ fn body_length(headers: &mut HeaderMap) -> Result<BodyLength, BadHead> {
     }
 }
 
-fn remove_what_is_not_for_clients(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
+/// What the `Connection` fields list.
+pub fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lists = headers.get_all(CONNECTION).iter();
+    lists
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+}
+
+fn remove_what_is_not_for_clients(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = listed(headers)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         // It says where the body ends, whoever lists it.
         .filter(|name| *name != CONTENT_LENGTH)
         .collect();
@@ -269,7 +284,7 @@ mod tests {
 
     fn parsed(head: &[u8]) -> Result<ReplyHead, BadHead> {
         let length = HeadEnd::default().find(head).expect("a whole head");
-        read(&Bytes::copy_from_slice(&head[..length]))
+        read(&Bytes::copy_from_slice(&head[..length]), false)
     }
 
     /// Status, reason, fields and length in one line.
@@ -362,6 +377,20 @@ mod tests {
         assert_eq!(parsed(many.as_bytes()).err(), Some(BadHead::TooMany));
     }
 
+    #[test]
+    fn in_http_a_status_line_comes_first_and_tells_what_follows() {
+        let http = |head: &'static str| read(&Bytes::from_static(head.as_bytes()), true);
+        assert!(http("Content-Type: a/b\r\n\r\n").is_err());
+        assert!(http("<html>\r\n\r\n").is_err());
+        for (head, stays_open) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", false),
+        ] {
+            assert_eq!(http(head).unwrap().stays_open, stays_open, "{head:?}");
+        }
+    }
+
     /// Length of the head if the bytes arrive in these pieces.
     fn found_in_pieces(bytes: &[u8], cuts: &[usize]) -> Option<usize> {
         let mut end = HeadEnd::default();
@@ -392,14 +421,15 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read(&Bytes::from(bytes));
+            let bytes = Bytes::from(bytes);
+            let _ = (read(&bytes, false), read(&bytes, true));
         }
 
         #[test]
         fn heads_that_are_nearly_right_are_read_without_a_panic(
             bytes in "(HTTP/1.[01] [0-9]{2,4} [ -~]{0,9})?\r?\n?((Content-Length|Transfer-Encoding|Connection|Status|[a-z\\-]{1,9}):[ -~\t]{0,12}\r?\n){0,6}\r?\n?"
         ) {
-            if let Ok(head) = read(&Bytes::from(bytes.into_bytes())) {
+            if let Ok(head) = read(&Bytes::from(bytes.into_bytes()), false) {
                 prop_assert!(!head.headers.contains_key(TRANSFER_ENCODING));
                 prop_assert!(!head.headers.contains_key(CONNECTION));
                 prop_assert!(head.headers.get_all(CONTENT_LENGTH).iter().count() <= 1);

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(
 /// For how long the addresses of a name count as true. A container that is replaced has
 /// another address; nginx, which looks names up once, has to be reloaded then.
 const NAME_IS_KNOWN: Duration = Duration::from_secs(10);
+/// Most idle connections kept to one server; nginx's manual keeps as many in its examples.
+const MOST_IDLE: usize = 32;
+/// How long an idle connection is kept, if the server does not close it first.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 /// Longest wait for the answer to the question whether a server speaks HTTP.
 const QUESTION: Duration = Duration::from_secs(2);
 
@@ -49,6 +53,8 @@ struct Server {
     address: ServerAddress,
     /// As logs and errors call it.
     name: Arc<str>,
+    /// Connections that have served a request and may serve another, the last used at the end.
+    idle: Mutex<Vec<(Link, Instant)>>,
     /// What a name stood for, and when it was looked up.
     known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
 }
@@ -61,6 +67,8 @@ pub struct Reached {
     pub slot: Slot,
     /// The server, as logs and errors call it.
     pub name: Arc<str>,
+    /// Whether the connection has served another request before.
+    pub is_reused: bool,
 }
 
 /// A connection to a server.
@@ -84,11 +92,11 @@ impl Servers {
         }
     }
 
-    /// Connects to one of them.
+    /// Connects to one of them, or takes a connection that is there unless it is to be `fresh`.
     ///
     /// # Errors
     /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the one that was tried last.
-    pub async fn connect(&self) -> Result<Reached, Failure> {
+    pub async fn connect(&self, fresh: bool) -> Result<Reached, Failure> {
         let asked = Instant::now();
         let mut tried = Vec::new();
         let mut pause = PAUSES[0];
@@ -98,11 +106,26 @@ impl Servers {
             if let Some(slot) = self.balance.pick(&tried, Instant::now()) {
                 let server = &self.servers[slot.server()];
                 tried.push(slot.server());
+                let idle = if fresh { None } else { server.take_idle() };
+                if let Some(link) = idle {
+                    let name = Arc::clone(&server.name);
+                    return Ok(Reached {
+                        link,
+                        slot,
+                        name,
+                        is_reused: true,
+                    });
+                }
                 match self.link(server).await {
                     Ok(link) => {
                         slot.reached();
                         let name = Arc::clone(&server.name);
-                        return Ok(Reached { link, slot, name });
+                        return Ok(Reached {
+                            link,
+                            slot,
+                            name,
+                            is_reused: false,
+                        });
                     }
                     // The listen queue of a Unix socket is full, and the kernel does not wait.
                     Err(Unreached::Error(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -148,6 +171,15 @@ impl Servers {
         if slot.succeeded() {
             let server = &*self.servers[slot.server()].name;
             tracing::info!(server, "a server that had failed answers again");
+        }
+    }
+
+    /// Keeps a connection for another request.
+    pub fn keep(&self, slot: &Slot, link: Link) {
+        let mut idle = self.servers[slot.server()].idle();
+        idle.retain(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
+        if idle.len() < MOST_IDLE {
+            idle.push((link, Instant::now()));
         }
     }
 
@@ -232,6 +264,7 @@ impl Server {
         Self {
             name: address.to_string().into(),
             address,
+            idle: Mutex::default(),
             known: Mutex::new(None),
         }
     }
@@ -278,7 +311,22 @@ impl Server {
         Ok(addresses)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
+    /// A connection that was used and is still open.
+    fn take_idle(&self) -> Option<Link> {
+        let mut idle = self.idle();
+        while let Some((link, since)) = idle.pop() {
+            if since.elapsed() < LONGEST_IDLE && link.is_quiet() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Link, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -315,6 +363,18 @@ fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
             "its listen queue is full (more processes, or a longer `listen`, would help)".into()
         }
         _ => error.to_string(),
+    }
+}
+
+impl Link {
+    /// Whether nothing has come, not even the end.
+    fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

@@ -375,6 +375,7 @@ fn response(frame: &Frame, worker: u32) -> Result<Response, String> {
         spellings,
         body: ResponseBody::whole(Bytes::new()),
         file: None,
+        switched: None,
         worker: Some(worker),
         app_time: frame.app_time,
     })

@@ -1,0 +1,133 @@
+//! The head of a request as a server of HTTP behind us gets it (RFC 9110 §7.6, RFC 9112 §3).
+//!
+//! What is for one hop alone stays here; the body has its true length; and who the client is
+//! stands in `X-Forwarded-*`, where a client's own statements have been removed by
+//! `front/request/forwarded.rs`.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderValue, Method, Version, request};
+
+use crate::front::request::environ::{Facts, is_plain};
+use crate::front::upstream::reply_head::listed;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that are not passed on, or that we write ourselves.
+const NOT_PASSED: [HeaderName; 16] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    FOR,
+    HOST_ASKED,
+    PORT,
+    PROTO,
+    REQUEST_ID,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// The protocol that the client wants to switch to, if it says so properly: HTTP/1.1, `GET`,
+/// without a body, `upgrade` listed in `Connection` (RFC 9110 §7.8). `h2c` is none: it would
+/// go on past all checks.
+pub fn wanted_protocol(asked: &request::Parts) -> Option<&HeaderValue> {
+    let mut protocols = asked.headers.get_all(UPGRADE).iter();
+    let protocol = protocols.next()?;
+    let is_listed = listed(&asked.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    let has_body =
+        asked.headers.contains_key(CONTENT_LENGTH) || asked.headers.contains_key(TRANSFER_ENCODING);
+    let is_one = protocols.next().is_none() && !protocol.as_bytes().contains(&b',');
+    let is_h2c = protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
+    (asked.version == Version::HTTP_11
+        && asked.method == Method::GET
+        && is_listed
+        && is_one
+        && !is_h2c
+        && !has_body)
+        .then_some(protocol)
+}
+
+/// Writes the head.
+pub fn build(asked: &request::Parts, facts: &Facts<'_>, protocol: Option<&HeaderValue>) -> Vec<u8> {
+    let client = facts.client;
+    let mut head = Vec::with_capacity(1024);
+    let target = asked.uri.path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
+    // A target in absolute form may have a query and no path.
+    let slash = if target.starts_with('?') { "/" } else { "" };
+    for part in [asked.method.as_str(), " ", slash, target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    push(&mut head, &HOST, client.host.as_bytes());
+    let for_one_hop: Vec<&[u8]> = listed(&asked.headers).collect();
+    for (name, value) in &asked.headers {
+        let is_for_one_hop = for_one_hop
+            .iter()
+            .any(|listed| name.as_str().as_bytes().eq_ignore_ascii_case(listed));
+        if !NOT_PASSED.contains(name) && !is_for_one_hop && is_plain(name) {
+            push(&mut head, name, value.as_bytes());
+        }
+    }
+    push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
+    push(&mut head, &FOR, &forwarded_for(asked, facts));
+    push(&mut head, &PROTO, client.scheme.as_str().as_bytes());
+    push(&mut head, &HOST_ASKED, client.host.as_bytes());
+    let mut number = itoa::Buffer::new();
+    push(
+        &mut head,
+        &PORT,
+        number.format(client.server_port).as_bytes(),
+    );
+    if let Some(length) = facts.body_length {
+        push(&mut head, &CONTENT_LENGTH, number.format(length).as_bytes());
+    }
+    if let Some(protocol) = protocol {
+        push(&mut head, &CONNECTION, b"upgrade");
+        push(&mut head, &UPGRADE, protocol.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// What trusted proxies said, and behind it the peer that we saw ourselves.
+fn forwarded_for(asked: &request::Parts, facts: &Facts<'_>) -> Vec<u8> {
+    let mut list = Vec::new();
+    let peer = facts.ends.peer_ip().map(|ip| ip.to_string());
+    let said = asked.headers.get_all(FOR).iter().map(HeaderValue::as_bytes);
+    for part in said.chain(peer.as_ref().map(String::as_bytes)) {
+        if !list.is_empty() {
+            list.extend_from_slice(b", ");
+        }
+        list.extend_from_slice(part);
+    }
+    list
+}
+
+/// An empty field would say less than none, but for `Host`, which has to be there.
+fn push(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    if value.is_empty() && *name != HOST {
+        return;
+    }
+    let mut starts_word = true;
+    for byte in name.as_str().bytes() {
+        head.push(match starts_word {
+            true => byte.to_ascii_uppercase(),
+            false => byte,
+        });
+        starts_word = byte == b'-';
+    }
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}

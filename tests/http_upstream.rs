@@ -1,0 +1,398 @@
+//! `--upstream http://…`: a server of HTTP behind pyserve, first one that does exactly what a
+//! test says, then real ones.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use crate::support::backend::{Backend, Call, page};
+use crate::support::raw::Connection;
+use crate::support::server::{Pyserve, Server, get, post};
+use crate::support::{DEADLINE, temp_dir};
+
+/// pyserve before this server.
+fn before(backend: &Backend) -> Pyserve {
+    let url = match backend.address().strip_prefix("unix:") {
+        Some(path) => format!("http+unix:{path}"),
+        None => format!("http://{}", backend.address()),
+    };
+    Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .args(["--upstream", &url])
+}
+
+fn in_front_of(backend: &Backend) -> Server {
+    before(backend).ready()
+}
+
+/// The length of the body that a head announces.
+fn length_of(head: &str) -> usize {
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
+    line.map_or(0, |digits| digits.parse().unwrap())
+}
+
+/// A server that answers every request with the request's head, and keeps the connection.
+fn mirror() -> Backend {
+    Backend::tcp(|mut call| {
+        while let Some(head) = call.http_head() {
+            call.exactly(length_of(&head));
+            call.send(page(&head));
+        }
+    })
+}
+
+#[test]
+fn the_head_says_what_the_server_may_believe_and_nothing_for_one_hop() {
+    let backend = mirror();
+    let server = in_front_of(&backend);
+    let head = server
+        .exchange(
+            "GET /caf%C3%A9%2F?q=%20 HTTP/1.1\r\nHost: example.org:81\r\nConnection: X-Own, keep-alive\r\n\
+             X-Own: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nProxy-Connection: x\r\nProxy: evil\r\n\
+             X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
+             X_Forwarded_For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nUpgrade: h2c\r\nX-Kept: a\r\nX-Kept: b\r\n\r\n",
+        )
+        .text();
+    let mut lines: Vec<_> = head.trim_end().lines().collect();
+    assert_eq!(lines.remove(0), "GET /caf%C3%A9%2F?q=%20 HTTP/1.1");
+    lines.retain(|line| !line.starts_with("X-Request-Id: "));
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "Host: example.org:81",
+            "X-Forwarded-For: 127.0.0.1",
+            "X-Forwarded-Host: example.org:81",
+            &format!("X-Forwarded-Port: {}", server.port()),
+            "X-Forwarded-Proto: http",
+            "X-Kept: a",
+            "X-Kept: b",
+        ]
+    );
+}
+
+#[test]
+fn trusted_proxies_are_believed_and_the_peer_is_added() {
+    let backend = mirror();
+    let server = before(&backend).args(["--trust", "127.0.0.1"]).ready();
+    let head = server
+        .exchange(
+            "GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 192.0.2.7\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: outer.example\r\n\r\n",
+        )
+        .text();
+    for line in [
+        "Host: outer.example\r\n",
+        "X-Forwarded-For: 192.0.2.7, 127.0.0.1\r\n",
+        "X-Forwarded-Proto: https\r\n",
+        "X-Forwarded-Host: outer.example\r\n",
+    ] {
+        assert!(head.contains(line), "{line:?} in {head}");
+    }
+}
+
+#[test]
+fn bodies_have_their_true_length() {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let backend = Backend::unix(move |mut call| {
+        while let Some(head) = call.http_head() {
+            let body = call.exactly(length_of(&head));
+            assert!(!head.contains("Transfer-Encoding"), "{head}");
+            call.send(page("ok"));
+            tell.lock().unwrap().send(body).unwrap();
+        }
+    });
+    let server = in_front_of(&backend);
+    let long = "0123456789".repeat(70_000);
+    for (request, body) in [
+        (post("/", "hello"), "hello"),
+        (post("/", &long), &long),
+        (
+            "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+                .to_owned(),
+            "abc",
+        ),
+        (get("/"), ""),
+    ] {
+        let mut client = server.connect();
+        client.send(&request);
+        let mut response = client.response();
+        if response.status() == 100 {
+            response = client.response();
+        }
+        assert_eq!(response.text(), "ok");
+        assert!(told.recv_timeout(DEADLINE).unwrap() == body.as_bytes());
+    }
+}
+
+#[test]
+fn connections_are_used_again_but_not_for_what_must_not_run_twice() {
+    let backend = mirror();
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    for _ in 0..5 {
+        assert_eq!(client.exchange(get("/")).status(), 200);
+    }
+    assert_eq!(backend.calls(), 1);
+    assert_eq!(client.exchange(post("/", "x")).status(), 200);
+    assert_eq!(
+        backend.calls(),
+        2,
+        "a request that is not idempotent gets a new one"
+    );
+}
+
+#[test]
+fn a_connection_that_the_server_closes_is_not_used_again() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more",
+        "HTTP/1.1 200 OK\r\n\r\nok",
+    ] {
+        let backend = Backend::tcp(move |mut call| {
+            call.http_head();
+            call.send(answer);
+        });
+        let server = in_front_of(&backend);
+        for calls in 1..4 {
+            let response = server.get("/");
+            assert_eq!(
+                (response.text().as_str(), response.broken),
+                ("ok", None),
+                "{answer:?}"
+            );
+            assert_eq!(backend.calls(), calls, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_used_connection_that_dies_costs_no_request() {
+    // Each connection answers once and swallows the second request: only the answer to the
+    // first was on its way when it closed.
+    let swallowed = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&swallowed);
+    let backend = Backend::tcp(move |mut call| {
+        call.http_head();
+        call.send(page("ok"));
+        if call.http_head().is_some() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let server = in_front_of(&backend);
+    for _ in 0..6 {
+        assert_eq!(server.get("/").text(), "ok");
+    }
+    assert!(swallowed.load(Ordering::SeqCst) >= 3);
+    for _ in 0..3 {
+        assert_eq!(server.exchange(&post("/", "x")).text(), "ok");
+    }
+}
+
+#[test]
+fn garbage_is_a_502_and_never_a_page() {
+    for (answer, why) in [
+        ("<html>HTTP of 1991</html>", "ends inside its head"),
+        ("<html>\r\n\r\n</html>", "neither a status line"),
+        (
+            "Content-Type: text/html\r\n\r\ncgi",
+            "neither a status line",
+        ),
+        ("HTTP/2.0 200 OK\r\n\r\n", "is no status"),
+        (
+            "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
+            "switches protocols unasked",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "Content-Length",
+        ),
+        ("", "closed the connection without an answer"),
+    ] {
+        let backend = Backend::tcp(move |mut call| {
+            call.http_head();
+            call.send(answer);
+        });
+        let server = in_front_of(&backend);
+        assert_eq!(server.get("/").status(), 502, "{answer:?}");
+        server.stderr.wait_for(why);
+    }
+}
+
+#[test]
+fn chunked_answers_arrive_piece_by_piece_and_keep_the_connection() {
+    let (hold, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let backend = Backend::tcp(move |mut call| {
+        while call.http_head().is_some() {
+            call.send(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5\r\nfirst\r\n",
+            );
+            let _ = held.lock().unwrap().recv();
+            call.send("4\r\nlast\r\n0\r\nX: y\r\n\r\n");
+        }
+    });
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    client.send(get("/"));
+    let head = client.response_to_head();
+    assert_eq!((head.status(), head.header("Trailer")), (200, None));
+    assert_eq!(client.chunk().unwrap(), b"first");
+    drop(hold);
+    assert_eq!(client.chunk().unwrap(), b"last");
+    assert_eq!(client.chunk().unwrap(), b"");
+    assert_eq!(server.get("/").text(), "firstlast");
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_body_arrives() {
+    let backend = Backend::tcp(|mut call| {
+        call.http_head();
+        call.send("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
+        // It does not read the body, and closes when the client has the answer.
+        call.rest();
+    });
+    let response = in_front_of(&backend).exchange(&post("/", &"x".repeat(8 << 20)));
+    assert_eq!((response.status(), response.text().as_str()), (413, "no"));
+}
+
+#[test]
+fn a_response_cut_short_breaks_the_client_s_connection_too() {
+    let backend = Backend::tcp(|mut call| {
+        call.http_head();
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    });
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    client.send(get("/"));
+    if client.try_head().is_ok() {
+        assert!(client.rest().0.len() <= 4);
+    }
+    server
+        .stderr
+        .wait_for("it ends 6 bytes before its Content-Length of 10");
+}
+
+#[test]
+fn failures_have_their_status() {
+    let silent = Backend::tcp(|mut call| {
+        call.rest();
+    });
+    let server = before(&silent)
+        .args(["--upstream-read-timeout", "200ms"])
+        .ready();
+    assert_eq!(server.get("/").status(), 504);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", port.local_addr().unwrap());
+    drop(port);
+    let server = Pyserve::new()
+        .args(["--upstream", &url, "--upstream-connect-timeout", "50ms"])
+        .ready();
+    assert_eq!(server.get("/").status(), 502);
+    let here = mirror();
+    let here_url = format!("http://{}", here.address());
+    let server = Pyserve::new()
+        .args(["--upstream", &url, "--upstream", &here_url])
+        .ready();
+    for _ in 0..8 {
+        assert_eq!(server.get("/").status(), 200);
+    }
+}
+
+/// Asks to switch to a protocol that says everything back.
+const UPGRADE: &str =
+    "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+fn echo() -> Backend {
+    Backend::tcp(|mut call: Call| {
+        let head = call.http_head().unwrap();
+        assert!(
+            head.contains("Connection: upgrade\r\nUpgrade: echo\r\n"),
+            "{head}"
+        );
+        call.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-A: 1\r\n\r\nearly");
+        loop {
+            let bytes = call.some();
+            if bytes.is_empty() {
+                return;
+            }
+            call.send(bytes);
+        }
+    })
+}
+
+#[test]
+fn an_upgraded_connection_is_passed_through_both_ways() {
+    let backend = echo();
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    client.send(UPGRADE);
+    let head = client.try_head().unwrap();
+    assert_eq!(head.status(), 101);
+    assert_eq!(head.header("Upgrade").as_deref(), Some("echo"));
+    assert_eq!(head.header("Connection").unwrap().to_lowercase(), "upgrade");
+    assert_eq!(head.header("X-A").as_deref(), Some("1"));
+    assert_eq!(client.exactly(5), b"early");
+    for message in [&b"\x00\xff\r\n"[..], &[7; 100_000]] {
+        client.send(message);
+        assert!(client.exactly(message.len()) == message);
+    }
+    client.finish_sending();
+    assert!(client.rest().0.is_empty());
+}
+
+#[test]
+fn an_upgraded_connection_that_says_nothing_ends() {
+    let backend = echo();
+    let server = before(&backend)
+        .args(["--upstream-read-timeout", "300ms"])
+        .ready();
+    let mut client: Connection = server.connect();
+    client.send(UPGRADE);
+    assert_eq!(client.try_head().unwrap().status(), 101);
+    assert_eq!(client.rest().0, b"early");
+}
+
+#[test]
+fn a_server_may_refuse_to_switch() {
+    let backend = mirror();
+    let response = in_front_of(&backend).exchange(UPGRADE);
+    assert_eq!(response.status(), 200);
+    assert!(response.text().contains("Upgrade: echo"));
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let dir = temp_dir();
+    for (args, message) in [
+        (
+            &["--upstream", "http://a", "--app", "hello"][..],
+            "give only one of app and upstream",
+        ),
+        (
+            &["--upstream", "http://a", "--uwsgi", "unix:/x"],
+            "give only one of uwsgi and upstream",
+        ),
+        (
+            &[
+                "--upstream",
+                "http://a",
+                "--upstream",
+                "uwsgi://127.0.0.1:1",
+            ],
+            "give servers of one kind",
+        ),
+        (&["--upstream", "https://a"], "in the clear"),
+        (&["--upstream", "http://a/path"], "requests keep theirs"),
+        (&["--upstream", "uwsgi://10.0.0.1:3031"], "--uwsgi-insecure"),
+    ] {
+        let ended = Pyserve::new().current_dir(dir.path()).args(args).run();
+        assert_eq!(ended.code, 78, "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(message), "{args:?}: {}", ended.stderr);
+    }
+}
