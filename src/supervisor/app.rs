@@ -213,7 +213,8 @@ impl App {
                 self.last_words = traceback;
                 self.happened(Happened::ImportFailed(number));
             }
-            Event::Confused { worker } | Event::Stuck { worker } => {
+            Event::Stuck { worker } => self.happened(Happened::Stuck(number, worker)),
+            Event::Confused { worker } | Event::Hopeless { worker } => {
                 if let Some(pid) = python.pid(worker) {
                     child::kill(pid);
                 }

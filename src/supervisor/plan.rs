@@ -56,6 +56,8 @@ pub enum Happened {
     WorkerReady(u32, u32),
     /// A worker has had its time.
     WornOut(u32, u32),
+    /// A request of a worker does not end: it takes no more, and will be killed.
+    Stuck(u32, u32),
     /// A worker's process has gone.
     WorkerExited(u32, u32),
     /// Run the code that is there now, in so many workers. Not while that is being done.
@@ -260,6 +262,12 @@ impl Plan {
             Happened::WornOut(number, worker) => self.with(number, |generation| {
                 if let Worker::Ready { since, .. } = generation.worker(worker) {
                     generation.set(worker, Worker::Ready { since, worn: true });
+                }
+            }),
+            Happened::Stuck(number, worker) => self.with(number, |generation| {
+                // Its successor need not wait for its end.
+                if is_ready(generation.worker(worker)) {
+                    generation.set(worker, Worker::Retiring { since: now });
                 }
             }),
             Happened::WorkerExited(number, worker) => {

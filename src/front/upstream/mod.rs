@@ -95,7 +95,7 @@ pub enum Failure {
         /// How long it waited.
         waited: Duration,
     },
-    /// The server stops and takes no new requests.
+    /// The server stops, or gives up the workers that had the request.
     #[error("the server is stopping")]
     Stopping,
     /// The worker died while it ran the request.

@@ -297,6 +297,15 @@ fn a_worn_worker_leaves_when_its_successor_is_ready_and_only_one_at_a_time() {
 }
 
 #[test]
+fn a_stuck_worker_has_a_successor_before_it_is_killed() {
+    let mut story = Story::serving(1);
+    story.check(2000, Happened::Stuck(0, 0), &[Action::Fork(0, 1)]);
+    story.check(2001, Happened::WorkerReady(0, 1), &[]);
+    story.check(2002, Happened::WorkerExited(0, 0), &[]);
+    story.check(2003, Happened::Stuck(0, 0), &[]);
+}
+
+#[test]
 fn a_worn_worker_that_dies_is_replaced_like_any_other() {
     let mut story = Story::serving(1);
     story.check(0, Happened::WornOut(0, 0), &[Action::Fork(0, 1)]);

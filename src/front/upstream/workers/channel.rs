@@ -275,7 +275,12 @@ impl Channel {
                 self.shared.deliver(seq, Ok(response));
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
-            _ => {}
+            Reply::Discarding { .. } => {}
+            // Who was answered already, with 504 for instance, does not hear of it.
+            _ => {
+                let why = "an end without a head".to_owned();
+                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+            }
         }
         self.shared.release(frame.seq);
     }

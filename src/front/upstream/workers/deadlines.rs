@@ -2,7 +2,8 @@
 //!
 //! 1. At the deadline its client gets the failure ([`Failure::TimedOut`]), the worker logs
 //!    where the thread is, and raises an exception in it.
-//! 2. If the request is still there after a grace, its worker takes no more requests.
+//! 2. If the request is still there after a grace, its worker takes no more requests, and its
+//!    successor is started.
 //! 3. When the worker's other threads have finished, or after as long again, it is killed.
 //!
 //! The deadline counts from when a thread took the request until its head; then it begins
@@ -199,8 +200,9 @@ impl Crew {
                 );
                 // If it cannot be told it is killed all the same.
                 let _told = self.retire(worker);
+                self.notify(Event::Stuck { worker });
             }
-            Step::Kill(worker) => self.notify(Event::Stuck { worker }),
+            Step::Kill(worker) => self.notify(Event::Hopeless { worker }),
         }
     }
 

@@ -70,8 +70,13 @@ pub enum Event {
         /// Number of the worker.
         worker: u32,
     },
-    /// A request that is over its deadline does not end; its worker must be killed.
+    /// A request that is over its deadline does not end: its worker takes no more.
     Stuck {
+        /// Number of the worker.
+        worker: u32,
+    },
+    /// Nothing else is left in a worker that is stuck; it must be killed.
+    Hopeless {
         /// Number of the worker.
         worker: u32,
     },
