@@ -58,6 +58,10 @@ where
         }
         Some(("health", matches)) => (Verb::Steer(Steer::Health), matches),
         Some(("reload", matches)) => (Verb::Steer(Steer::Reload), matches),
+        Some(("scale", matches)) => {
+            let workers = matches.get_one::<u32>(COUNT).copied().unwrap_or_default();
+            (Verb::Steer(Steer::Scale(workers)), matches)
+        }
         Some(("stacks", matches)) => (Verb::Steer(Steer::Stacks), matches),
         Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
         Some((_, matches)) => (Verb::Serve, matches),
@@ -104,6 +108,19 @@ pub fn command() -> Command {
             "reload",
             "Bring code and settings of a running server up anew, and wait for the outcome",
         ))
+        .subcommand(
+            verb(
+                "scale",
+                "Have a running server run N workers for each application",
+            )
+            .arg(
+                Arg::new(COUNT)
+                    .value_name("N")
+                    .help("How many; a reload keeps them unless it changes the setting")
+                    .value_parser(clap::value_parser!(u32).range(1..))
+                    .required(true),
+            ),
+        )
         .subcommand(verb(
             "stacks",
             "Show where the Python threads of a running server are",
@@ -119,6 +136,8 @@ pub fn command() -> Command {
 
 /// The name of `--json`.
 const JSON: &str = "json";
+/// The name of the number of workers.
+const COUNT: &str = "count";
 
 const AFTER_HELP: &str = "\
 Every option is a setting with three spellings: --max-body 1G on the command line,
@@ -142,7 +161,7 @@ Exit codes:
   3  workers keep dying      78  wrong settings
   5  before_start failed, or an essential companion ended
   128+n  ended by signal n
-status, reload, stacks, stop: 1 the server would not or could not, 69 there is none;
+status, reload, scale, stacks, stop: 1 the server would not or could not, 69 there is none;
 health: 1 for both.";
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -240,6 +259,8 @@ mod tests {
         check(&["--dev", "check"], Verb::Check, "dev", "yes");
         let status = Verb::Steer(Steer::Status { json: true });
         check(&["status", "--json", "--dev"], status, "dev", "yes");
+        let scale = Verb::Steer(Steer::Scale(3));
+        check(&["scale", "3", "--dev"], scale, "dev", "yes");
         let nothing = read(&[]).unwrap();
         assert_eq!(
             nothing,

@@ -27,6 +27,8 @@ pub enum Steer {
     Health,
     /// Have it bring code and settings up anew.
     Reload,
+    /// Have it run so many workers.
+    Scale(u32),
     /// Show where the Python threads of its workers are.
     Stacks,
     /// End it.
@@ -80,6 +82,7 @@ fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
         Steer::Health => client.ask(&Order::Health, Some(PROBE)),
         // Importing an application takes as long as it takes.
         Steer::Reload => client.ask(&Order::Reload, None),
+        Steer::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
         Steer::Stacks => client.ask(&Order::Stacks, None),
         Steer::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;

@@ -338,3 +338,48 @@ fn a_status_has_no_secrets() {
     held.release();
     assert_eq!(inside.response().status(), 200);
 }
+
+#[test]
+fn what_lies_on_disk_is_counted_while_it_lies_there() {
+    let server = watched("held.py").ready();
+    let mut holder = server.connect();
+    holder.send(get("/first"));
+    let first = server.probe.held("/first");
+    let mut upload = server.connect();
+    let body = "x".repeat(300_000);
+    upload.send(crate::support::server::post("/second", &body));
+    let spooled = |server: &Server| {
+        let page = ask(server, "/-/metrics").text();
+        sample(&page, r#"pyserve_spool_bytes{of="requests"}"#)
+    };
+    first.release();
+    let second = server.probe.held("/second");
+    assert_eq!(spooled(&server), Some(300_000.0));
+    second.release();
+    assert_eq!(upload.response().status(), 200);
+    assert_eq!(spooled(&server), Some(0.0));
+}
+
+#[test]
+fn reloads_are_counted_by_outcome() {
+    let server = watched("hello.py").ready();
+    server.signal(rustix::process::Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    let page = ask(&server, "/-/metrics").text();
+    let done = r#"pyserve_reloads_total{outcome="done"}"#;
+    assert_eq!(sample(&page, done), Some(1.0), "{page}");
+    let generation = r#"pyserve_generation{application="hello.py"}"#;
+    assert_eq!(sample(&page, generation), Some(2.0), "{page}");
+}
+
+#[test]
+fn recycled_workers_are_counted_by_reason() {
+    let server = watched("hello.py").args(["--max-requests", "5"]).ready();
+    for _ in 0..10 {
+        assert_eq!(server.get("/").status(), 200);
+    }
+    server.stderr.wait_for("worker has had its time");
+    let page = ask(&server, "/-/metrics").text();
+    let recycled = r#"pyserve_workers_recycled_total{reason="requests"}"#;
+    assert!(sample(&page, recycled) >= Some(1.0), "{page}");
+}

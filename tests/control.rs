@@ -334,3 +334,33 @@ fn stacks_tell_where_a_request_hangs() {
     held.release();
     assert_eq!(inside.response().status(), 200);
 }
+
+#[test]
+fn scale_changes_the_number_of_workers_within_what_there_is_room_for() {
+    let server = Pyserve::app("hello.py").ready();
+    let ended = verb(&server, &["scale", "3"]);
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (0, "3 workers from now on"),
+        "{}",
+        ended.stderr
+    );
+    let serving = |server: &Server| {
+        let json = status(server);
+        let workers = json["applications"][0]["workers"]
+            .as_array()
+            .unwrap()
+            .clone();
+        workers
+            .iter()
+            .filter(|worker| worker["state"] != "leaving")
+            .count()
+    };
+    assert_eq!(serving(&server), 3);
+    assert_eq!(verb(&server, &["scale", "1"]).code, 0);
+    assert_eq!(serving(&server), 1);
+    let ended = verb(&server, &["scale", "1000000"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("are possible"), "{}", ended.stderr);
+    assert_eq!(verb(&server, &["scale", "0"]).code, 2);
+}

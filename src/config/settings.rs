@@ -682,7 +682,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING,
-        help: "Unix socket through which the verbs (status, health, reload, stacks, stop) reach this \
+        help: "Unix socket through which the verbs (status, health, reload, scale, stacks, stop) reach this \
                server; only its user and root may",
         repeatable: false,
         default: Default::Computed(

@@ -21,6 +21,10 @@ pub static METRICS: Metrics = Metrics {
     requests: Places([const { OnceLock::new() }; PLACES]),
     static_from_memory: Count::new(),
     static_from_disk: Count::new(),
+    spooled_requests: Count::new(),
+    spooled_responses: Count::new(),
+    reloads: Tally([const { Tallied::new() }; REASONS]),
+    recycled: Tally([const { Tallied::new() }; REASONS]),
     worker_exits: Tally([const { Tallied::new() }; REASONS]),
     rejections: Tally([const { Tallied::new() }; REASONS]),
 };
@@ -36,7 +40,15 @@ pub struct Metrics {
     pub static_from_memory: Count,
     /// Files that were looked up on disk.
     pub static_from_disk: Count,
-    /// Worker processes that have ended, by reason.
+    /// Bytes of request bodies on disk now.
+    pub spooled_requests: Count,
+    /// Bytes of responses on disk now.
+    pub spooled_responses: Count,
+    /// Reloads, by outcome.
+    pub reloads: Tally,
+    /// Workers that had had their time, by reason.
+    pub recycled: Tally,
+    /// Worker processes that have ended, by how.
     pub worker_exits: Tally,
     /// Requests that we did not serve as asked, by reason.
     pub rejections: Tally,

@@ -8,6 +8,7 @@ use super::plan::Happened;
 use super::recycle::Recycler;
 use super::size::{self, Demand, Sizer};
 use crate::config::AppSettings;
+use crate::observe::metrics::METRICS;
 use crate::os::cgroup;
 use crate::os::memory_group::MemoryGroup;
 
@@ -93,6 +94,7 @@ impl App {
             .recycler
             .look(&seen, &settings.recycle, no_memory_left, now);
         for (worker, reason) in worn {
+            METRICS.recycled.up(reason.in_a_word());
             tracing::info!(worker, %reason, "worker has had its time: its successor is started");
             self.happened(Happened::WornOut(number, worker));
         }

@@ -31,6 +31,18 @@ pub enum Reason {
     NoMemoryLeft(u64),
 }
 
+impl Reason {
+    /// For a label.
+    pub fn in_a_word(&self) -> &'static str {
+        match self {
+            Self::Requests(_) => "requests",
+            Self::Age(_) => "age",
+            Self::Memory(_) => "memory",
+            Self::NoMemoryLeft(_) => "no_memory_left",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

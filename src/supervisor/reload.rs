@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Supervisor, plan};
 use crate::config::{AppSettings, ConfigError, Resolved};
+use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 
 /// Settings that are only looked at when the server starts.
@@ -219,6 +220,10 @@ impl Supervisor {
             }
         }
         reloaded.took = began.elapsed().as_secs_f64();
+        METRICS.reloads.up(match failures.is_empty() {
+            true => "done",
+            false => "failed",
+        });
         let outcome = if failures.is_empty() {
             let changed = reloaded.changed.join(", ");
             tracing::info!(changed, "reloaded in {:.2} s", reloaded.took);

@@ -46,6 +46,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     };
     requests(&mut page);
     front(&mut page, status);
+    spool(&mut page);
     applications(&mut page, status);
     process(&mut page, status);
     if format == Format::OpenMetrics {
@@ -186,6 +187,20 @@ fn front(page: &mut Page, status: &Status) {
     }
 }
 
+fn spool(page: &mut Page) {
+    page.family(
+        "pyserve_spool_bytes",
+        "gauge",
+        "Bytes on disk, of request bodies and of responses to slow clients",
+    );
+    for (of, bytes) in [
+        ("requests", &METRICS.spooled_requests),
+        ("responses", &METRICS.spooled_responses),
+    ] {
+        page.sample("pyserve_spool_bytes", &[("of", of)], bytes.read());
+    }
+}
+
 fn applications(page: &mut Page, status: &Status) {
     type Value = fn(&Application) -> u64;
     let values: [(&str, &str, Value); 4] = [
@@ -266,10 +281,26 @@ fn applications(page: &mut Page, status: &Status) {
             page.sample("pyserve_worker_memory_bytes", &labels, bytes);
         }
     }
+    page.family("pyserve_reloads", "counter", "Reloads by outcome");
+    for (outcome, count) in METRICS.reloads.all() {
+        page.sample("pyserve_reloads_total", &[("outcome", outcome)], count);
+    }
+    page.family(
+        "pyserve_workers_recycled",
+        "counter",
+        "Workers that were replaced because they had had their time, by reason",
+    );
+    for (reason, count) in METRICS.recycled.all() {
+        page.sample(
+            "pyserve_workers_recycled_total",
+            &[("reason", reason)],
+            count,
+        );
+    }
     page.family(
         "pyserve_worker_exits",
         "counter",
-        "Worker processes that have ended, by reason",
+        "Worker processes that have ended, by how they did",
     );
     for (reason, count) in METRICS.worker_exits.all() {
         page.sample("pyserve_worker_exits_total", &[("reason", reason)], count);

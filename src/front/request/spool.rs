@@ -19,6 +19,7 @@ use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
 use crate::front::pace::{Pace, Patience};
 use crate::front::upstream::RequestBody;
+use crate::observe::metrics::METRICS;
 use crate::os::temporary;
 
 /// Longest body that stays in memory and travels inside the request's message. Forms and
@@ -196,6 +197,7 @@ impl Share {
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
             .map_err(|_full| Rejection::SpoolFull { limit: *most })?;
         self.bytes += bytes;
+        METRICS.spooled_requests.add(bytes);
         Ok(())
     }
 }
@@ -203,6 +205,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        METRICS.spooled_requests.take(self.bytes);
     }
 }
 

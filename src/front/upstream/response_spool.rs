@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::config::SpoolLimits;
 use crate::front::file_pool::FilePool;
 use crate::front::file_source::read_block;
+use crate::observe::metrics::METRICS;
 use crate::os::temporary;
 
 /// The directory, its limits, and what is used of them. One for the whole server.
@@ -52,9 +53,14 @@ impl ResponseSpool {
             used.checked_add(bytes)
                 .filter(|used| *used <= self.limits.total)
         };
-        self.used
+        let is_enough = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough)
-            .is_ok()
+            .is_ok();
+        if is_enough {
+            METRICS.spooled_responses.add(bytes);
+        }
+        is_enough
     }
 
     /// Once for each time that the disk stops taking anything.
@@ -161,6 +167,7 @@ impl SpoolFile {
 impl Drop for SpoolFile {
     fn drop(&mut self) {
         self.spool.used.fetch_sub(self.reserved, Ordering::Relaxed);
+        METRICS.spooled_responses.take(self.reserved);
         if let Some(file) = self.file.take() {
             // The file has no name: with its last descriptor the disk's room is given back,
             // which takes a file system a while.

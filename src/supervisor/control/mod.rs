@@ -218,6 +218,13 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> 
                 "the reload failed, what was there before goes on serving:\n{why}"
             )),
         }),
+        Order::Scale { workers } => {
+            let scale = |reply| Command::Scale(*workers, reply);
+            Some(match ask(commands, scale).await? {
+                Ok(()) => Reply::done(format!("{workers} workers from now on")),
+                Err(why) => Reply::refused(why),
+            })
+        }
         Order::Stacks => {
             let pools = ask(commands, Command::Pools).await?;
             Some(Reply::done(stacks::of(&pools, STACKS).await))

@@ -24,6 +24,11 @@ pub enum Order {
     Health,
     /// Bring code and settings up anew.
     Reload,
+    /// Run so many workers for each application.
+    Scale {
+        /// How many.
+        workers: u32,
+    },
     /// Say where the Python threads of all workers are.
     Stacks,
     /// Finish what is in flight, and end.
