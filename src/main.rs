@@ -84,7 +84,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let load = move || {
         let surroundings = Surroundings::of_this_process()?;
         let resolved = config::load(flags.clone(), &surroundings)?;
-        let applications = resolved.config.applications()?;
+        let applications = resolved.config.apps.clone();
         Ok((resolved, applications))
     };
     let (resolved, applications) = load()?;
@@ -173,17 +173,18 @@ fn check(
     if applications.is_empty() {
         println!("\nno application");
     }
-    for settings in applications {
+    for (index, settings) in applications.into_iter().enumerate() {
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
+        let prefix = resolved.config.prefix_of(index);
         if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
             println!(
                 "\npython             {} {} (from {})",
                 python.version, python.executable, facts.found
             );
             println!(
-                "application        {} {} imported in {} ms",
+                "application        {prefix} -> {} {} imported in {} ms",
                 loaded.app, loaded.framework, loaded.import_ms
             );
         }

@@ -1,5 +1,6 @@
 //! `[[location]]` in `pyserve.toml`: files, applications, redirects and texts side by side.
 
+use crate::frameworks::venv;
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, post};
 use crate::support::{temp_dir, write_files};
@@ -162,4 +163,201 @@ fn check_shows_the_locations() {
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
+}
+
+const TWO_PROJECTS_AND_FLASK: &str = r#"
+    workers = 1
+
+    [[location]]
+    prefix = "/shop"
+    app = "shop.wsgi"
+    chdir = "one"
+
+    [[location]]
+    prefix = "/café"
+    app = "blog.wsgi:application"
+    chdir = "two"
+    env = { NAME_OF_BLOG = "the café" }
+
+    [[location]]
+    app = "site.py"
+
+    [[location]]
+    prefix = "/whole"
+    app = "where"
+    strip_prefix = false
+    max_body = 10
+"#;
+
+/// A Django project with one view that says which settings rule and what it builds.
+fn project(name: &str, folder: &str) -> Vec<(String, String)> {
+    let settings = format!(
+        "import os
+SECRET_KEY = 'of the tests'
+ALLOWED_HOSTS = ['*']
+ROOT_URLCONF = '{name}.urls'
+INSTALLED_APPS = ['django.contrib.staticfiles']
+STATIC_URL = 'static/'
+STATIC_ROOT = os.path.join(os.path.dirname(__file__), 'collected')
+NAME = os.environ.get('NAME_OF_BLOG', '{name}')
+"
+    );
+    let urls = "
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseRedirect
+from django.templatetags.static import static
+from django.urls import path, reverse
+
+def page(request):
+    return HttpResponse('|'.join([
+        settings.NAME, settings.SETTINGS_MODULE, request.path, reverse('page'), static('site.css'),
+        request.META['REQUEST_URI'],
+    ]))
+
+urlpatterns = [
+    path('', page),
+    path('page/', page, name='page'),
+    path('go/', lambda request: HttpResponseRedirect(reverse('page'))),
+]
+";
+    let wsgi = format!(
+        "import os
+os.environ.setdefault('DJANGO_SETTINGS_MODULE', '{name}.settings')
+from django.core.wsgi import get_wsgi_application
+application = get_wsgi_application()
+"
+    );
+    let file = |path: &str, text: &str| (format!("{folder}/{name}/{path}"), text.to_owned());
+    vec![
+        file("settings.py", &settings),
+        file("urls.py", urls),
+        file("wsgi.py", &wsgi),
+        file("collected/site.css", &format!("of {name}")),
+    ]
+}
+
+#[test]
+fn several_applications_are_mounted_side_by_side() {
+    let Some(venv) = venv("several applications in one server") else {
+        return;
+    };
+    let flask = "
+from flask import Flask, redirect, request, url_for
+app = Flask(__name__)
+
+@app.route('/')
+def index():
+    return request.script_root + '|' + url_for('index') + '|' + url_for('static', filename='x')
+
+@app.route('/go')
+def go():
+    return redirect(url_for('index'))
+";
+    let files = [project("shop", "one"), project("blog", "two")].concat();
+    let mut files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (&**path, &**text))
+        .collect();
+    files.extend([("site.py", flask), ("where.py", WHERE)]);
+    let venv = venv.to_str().unwrap();
+    let dir = temp_dir();
+    write_files(dir.path(), &files);
+    write_files(dir.path(), &[("pyserve.toml", TWO_PROJECTS_AND_FLASK)]);
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .without("PYSERVE_WORKERS")
+        .current_dir(dir.path())
+        .args(["--venv", venv])
+        .ready();
+    for (target, expected) in [
+        (
+            "/shop/?q",
+            "shop|shop.settings|/shop/|/shop/page/|/shop/static/site.css|/shop/?q",
+        ),
+        (
+            "/shop",
+            "shop|shop.settings|/shop/|/shop/page/|/shop/static/site.css|/shop",
+        ),
+        (
+            "/caf%C3%A9/page/",
+            "the café|blog.settings|/café/page/|/caf%C3%A9/page/|/café/static/site.css|/caf%C3%A9/page/",
+        ),
+        ("/", "|/|/static/x"),
+        ("/whole/a%20b", "|/whole/a b"),
+        ("/shop/static/site.css", "of shop"),
+        ("/caf%C3%A9/static/site.css", "of blog"),
+    ] {
+        let answer = server.get(target);
+        assert_eq!(
+            (answer.status(), str::from_utf8(&answer.body).unwrap()),
+            (200, expected),
+            "{target}"
+        );
+    }
+    goes_to(&server.get("/shop/go/"), 302, "/shop/page/");
+    goes_to(&server.get("/caf%C3%A9/go/"), 302, "/caf%C3%A9/page/");
+    goes_to(&server.get("/go"), 302, "/");
+    assert_eq!(server.get("/shopping").status(), 404, "by Flask");
+    // Django does not know the path, and its file does not exist.
+    assert_eq!(server.get("/shop/static/none.css").status(), 404);
+    assert_eq!(server.exchange(&post("/whole", "0123456789")).status(), 200);
+    assert_eq!(
+        server.exchange(&post("/whole", "01234567890")).status(),
+        413
+    );
+    server
+        .stderr
+        .wait_for("/shop -> shop.wsgi:application (Django");
+}
+
+#[test]
+fn one_application_that_cannot_be_imported_ends_the_start_with_its_traceback() {
+    let dir = temp_dir();
+    let toml = "
+        [[location]]
+        prefix = '/good'
+        app = 'where.py'
+        [[location]]
+        prefix = '/bad'
+        app = 'bad.py'
+    ";
+    let bad = "import nothing_of_this_name";
+    write_files(
+        dir.path(),
+        &[("pyserve.toml", toml), ("where.py", WHERE), ("bad.py", bad)],
+    );
+    for verb in ["serve", "check"] {
+        let ended = Pyserve::new().current_dir(dir.path()).args([verb]).run();
+        assert_eq!(ended.code, 4, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("nothing_of_this_name"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn the_death_of_one_applications_worker_is_nothing_to_another() {
+    let dir = temp_dir();
+    let toml = "
+        [[location]]
+        prefix = '/a'
+        app = 'where.py'
+        [[location]]
+        prefix = '/b'
+        app = 'dies.py'
+    ";
+    let dies = "import os\ndef application(environ, start_response):\n    os._exit(1)";
+    write_files(
+        dir.path(),
+        &[
+            ("pyserve.toml", toml),
+            ("where.py", WHERE),
+            ("dies.py", dies),
+        ],
+    );
+    let server = Pyserve::new().current_dir(dir.path()).ready();
+    assert_eq!(server.get("/b").status(), 502);
+    assert_eq!(server.get("/a/x").text(), "/a|/x");
 }

@@ -24,7 +24,7 @@ use toml::de::{DeTable, DeValue};
 use super::companions::COMPANION_SETTINGS;
 use super::error::ConfigError;
 use super::layers::{Layer, Origin, Table};
-use super::locations::LOCATION_SETTINGS;
+use super::locations;
 use super::settings::{self, SETTINGS, Setting};
 use super::suggest;
 
@@ -42,11 +42,13 @@ pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     for (key, value) in table.get_ref() {
         let place = Place::of(key, path, text, None);
         if place.key == LOCATION {
-            layer.locations = place.tables(value, text, LOCATION, LOCATION_SETTINGS)?;
+            let settings: Vec<_> = locations::all().collect();
+            layer.locations = place.tables(value, text, LOCATION, &settings)?;
             continue;
         }
         if place.key == COMPANION {
-            layer.companions = place.tables(value, text, COMPANION, COMPANION_SETTINGS)?;
+            let settings: Vec<_> = COMPANION_SETTINGS.iter().collect();
+            layer.companions = place.tables(value, text, COMPANION, &settings)?;
             continue;
         }
         let setting = place.setting()?;
@@ -125,7 +127,7 @@ impl<'a> Place<'a> {
         value: &Spanned<DeValue<'_>>,
         text: &str,
         kind: &'static str,
-        settings: &'static [Setting],
+        settings: &[&'static Setting],
     ) -> Result<Vec<Table>, ConfigError> {
         let not_tables =
             || self.wrong_type("anything but tables", &format!("each its own [[{kind}]]"));
@@ -173,7 +175,7 @@ impl<'a> Place<'a> {
                 .map(|(prefix, dir)| {
                     let prefix = prefix.get_ref();
                     if prefix.contains('=') {
-                        return Err(self.wrong_type("a prefix with `=` in it", "a plain one"));
+                        return Err(self.wrong_type("a name with `=` in it", "a plain one"));
                     }
                     Ok(format!("{prefix}={}", self.scalar(setting, dir.get_ref())?))
                 })
@@ -184,12 +186,18 @@ impl<'a> Place<'a> {
 
     /// Whether a table of names and values is what `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
-        self.table.is_none() && setting.name == "static"
+        setting.name
+            == if self.table.is_none() {
+                "static"
+            } else {
+                "env"
+            }
     }
 
     fn scalar(&self, setting: &Setting, value: &DeValue<'_>) -> Result<String, ConfigError> {
         let expected = match (self.takes_pairs(setting), setting.repeatable) {
-            (true, _) => "\"/prefix=dir\", an array of those, or a table of prefixes",
+            (true, false) => "a table of names and values",
+            (true, true) => "\"/prefix=dir\", an array of those, or a table of prefixes",
             (_, true) => "one value or an array",
             (_, false) => "one value",
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::Compression;
-use super::settings::{Default, Setting};
+use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
 
 /// A location that is not served from disk.
@@ -21,6 +21,8 @@ pub struct Location {
     pub prefix: String,
     /// What answers.
     pub handler: Handler,
+    /// Whether who answers is told the prefix in `SCRIPT_NAME`, and not in the path.
+    pub strip_prefix: bool,
     /// What holds for its requests.
     pub settings: LocationSettings,
 }
@@ -28,6 +30,8 @@ pub struct Location {
 /// What answers in a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handler {
+    /// The application of this number.
+    App(usize),
     /// Servers behind pyserve.
     Upstream(UpstreamSettings),
     /// Sends clients elsewhere.
@@ -77,6 +81,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> ", self.prefix)?;
         match &self.handler {
+            Handler::App(index) => write!(f, "app number {index}"),
             Handler::Upstream(upstream) => write!(f, "{upstream}"),
             Handler::Redirect(Redirect {
                 to,
@@ -99,10 +104,40 @@ impl fmt::Display for Location {
 
 /// The setting of a location of this name.
 pub fn named(name: &str) -> Option<&'static Setting> {
-    LOCATION_SETTINGS
-        .iter()
-        .find(|setting| setting.name == name)
+    all().find(|setting| setting.name == name)
 }
+
+/// Every setting of a location.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    let shared = SHARED.iter().filter_map(|name| settings::named(name));
+    OWN.iter().chain(shared)
+}
+
+/// Settings that mean for a location what they mean for all.
+const SHARED: &[&str] = &[
+    "app",
+    "chdir",
+    "python",
+    "venv",
+    "pythonpath",
+    "workers",
+    "threads",
+    "max_requests",
+    "max_worker_lifetime",
+    "max_worker_memory",
+    "preload",
+    "queue_limit",
+    "queue_timeout",
+    "request_timeout",
+    "django_static",
+    "django_media",
+    "max_body",
+    "body_timeout",
+    "buffering",
+    "compress",
+    "compress_min",
+    "compress_private",
+];
 
 const fn setting(
     name: &'static str,
@@ -120,8 +155,8 @@ const fn setting(
     }
 }
 
-/// Every setting of a location.
-pub static LOCATION_SETTINGS: &[Setting] = &[
+/// Settings that only a location has.
+static OWN: &[Setting] = &[
     setting(
         "prefix",
         "PATH",
@@ -131,6 +166,18 @@ pub static LOCATION_SETTINGS: &[Setting] = &[
     setting("static", "DIR", "Answers with files", Default::None),
     setting("redirect", "PATH|URL", "Sends clients there", Default::None),
     setting("respond", "TEXT", "Answers with a text", Default::None),
+    setting(
+        "strip_prefix",
+        "yes|no",
+        "With `app`: the prefix stands in SCRIPT_NAME, not in PATH_INFO",
+        Default::Value("yes"),
+    ),
+    setting(
+        "env",
+        "{NAME = VALUE}",
+        "With `app`: environment variables of its processes",
+        Default::None,
+    ),
     setting(
         "missing",
         "404|app|FILE",

@@ -55,49 +55,28 @@ use sizing::Machine;
 /// All settings, checked and final.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The application; `None` for a server of static files alone.
-    pub app: Option<AppRef>,
-    /// What runs beside it.
+    /// The applications, numbered as [`locations::Handler::App`] names them; none for a server
+    /// of static files alone.
+    pub apps: Vec<AppSettings>,
+    /// What runs beside them.
     pub companions: Vec<companions::Companion>,
     /// A line for the shell that runs before anything else; `None` for nothing.
     pub before_start: Option<companions::Program>,
-    /// Where its interpreter is looked for. With an application, one was there.
-    pub python: PythonChoice,
-    /// Directory of the application; absolute.
+    /// The base of relative paths; absolute.
     pub chdir: PathBuf,
-    /// Further directories for `sys.path`; absolute.
-    pub pythonpath: Vec<PathBuf>,
     /// Where to listen; at least one.
     pub bind: Vec<ListenAddress>,
     /// Locations served from disk, each prefix once.
     pub static_locations: Vec<StaticLocation>,
     /// Locations from which only the application can have files sent, each prefix once.
     pub internal_locations: Vec<StaticLocation>,
-    /// Whether a Django project's collected files are served.
-    pub django_static: bool,
-    /// Whether a Django project's uploaded files are served.
-    pub django_media: bool,
     /// What holds for all of them.
     pub static_files: StaticSettings,
-    /// How many worker processes.
-    pub workers: Workers,
-    /// When one of them is replaced.
-    pub recycle: Recycle,
-    /// Threads in each worker, at least one.
-    pub threads: u32,
-    /// Whether the application is imported before the workers are forked.
-    pub preload: Preload,
-    /// Requests that may wait for a worker, at least one.
-    pub queue_limit: usize,
-    /// How long a request may wait for a worker.
-    pub queue_timeout: Duration,
-    /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
-    pub request_timeout: Option<Duration>,
     /// As whom to run once the addresses are bound; `None`: as whoever starts it.
     pub run_as: Option<RunAs>,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
-    /// Locations that are not files, each prefix once; the application's own is not among them.
+    /// Locations that are not files, each prefix once; `--app` is the one at `/`.
     pub locations: Vec<Location>,
     /// What holds in a location that says nothing for itself.
     pub location_settings: LocationSettings,
@@ -158,6 +137,13 @@ pub struct RunAs {
 }
 
 impl Config {
+    /// Prefix of the location in which application number `index` answers.
+    pub fn prefix_of(&self, index: usize) -> &str {
+        let is_its = |location: &&Location| location.handler == locations::Handler::App(index);
+        let location = self.locations.iter().find(is_its);
+        location.map_or("/", |location| &location.prefix)
+    }
+
     /// Every location for people, but those of files that are there by themselves: the
     /// longest prefix first, as they are asked.
     pub fn location_lines(&self) -> Vec<String> {
@@ -180,16 +166,30 @@ impl Config {
             .chain(
                 self.locations
                     .iter()
-                    .map(|location| (&location.prefix, location.to_string())),
+                    .map(|location| (&location.prefix, self.line_of(location))),
             )
             .collect();
         lines.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         lines.into_iter().map(|(_, line)| line).collect()
     }
+
+    /// A location for people, `/old -> redirect 302 to /new`.
+    pub fn line_of(&self, location: &Location) -> String {
+        match location.handler {
+            locations::Handler::App(index) => {
+                let app = self
+                    .apps
+                    .get(index)
+                    .map(|settings| settings.app.to_string());
+                format!("{} -> app {}", location.prefix, app.unwrap_or_default())
+            }
+            _ => location.to_string(),
+        }
+    }
 }
 
 /// How one application is run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSettings {
     /// The application.
     pub app: AppRef,
@@ -197,6 +197,8 @@ pub struct AppSettings {
     pub interpreter: Interpreter,
     /// What `SCRIPT_NAME` is in its requests; mostly empty.
     pub mount: String,
+    /// Environment variables of its own, besides those of pyserve.
+    pub env: Vec<(String, String)>,
     /// Its directory; absolute.
     pub chdir: PathBuf,
     /// Further directories for `sys.path`; absolute.
@@ -223,36 +225,6 @@ pub struct AppSettings {
     pub dev: bool,
     /// Where the host is put if memory files are forbidden; absolute.
     pub temp_dir: PathBuf,
-}
-
-impl Config {
-    /// The applications; none for a server of static files alone.
-    ///
-    /// # Errors
-    /// [`ConfigError`] if an interpreter is not there any more.
-    pub fn applications(&self) -> Result<Vec<AppSettings>, ConfigError> {
-        let Some(app) = &self.app else {
-            return Ok(Vec::new());
-        };
-        Ok(vec![AppSettings {
-            app: app.clone(),
-            interpreter: self.python.find()?,
-            mount: String::new(),
-            chdir: self.chdir.clone(),
-            pythonpath: self.pythonpath.clone(),
-            django_static: self.django_static,
-            django_media: self.django_media,
-            workers: self.workers.clone(),
-            recycle: self.recycle,
-            threads: self.threads,
-            preload: self.preload,
-            queue_limit: self.queue_limit,
-            queue_timeout: self.queue_timeout,
-            request_timeout: self.request_timeout,
-            dev: self.dev,
-            temp_dir: self.temp_dir.clone(),
-        }])
-    }
 }
 
 /// A location served from disk.

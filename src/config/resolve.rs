@@ -9,6 +9,7 @@
 //! or to the directory of the settings file that names it.
 
 mod application;
+mod apps;
 mod bodies;
 mod clients;
 mod companions;
@@ -111,40 +112,28 @@ impl Resolver<'_> {
             Some(_) => None,
             None => self.app(&chdir, &static_locations, &tables)?,
         };
-        let python = self.python(&chdir, app.is_some())?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
         let run_as = self.run_as()?;
-        let threads = self.threads()?;
-        let workers = self.workers(threads, dev)?;
+        let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
+        let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
         let settings = LocationSettings {
             max_body: self.one("max_body", values::byte_limit)?,
             body_timeout: self.one("body_timeout", values::positive_duration)?,
             buffering: self.one("buffering", values::yes_or_no)?,
             compression: self.compression()?,
         };
+        let (locations, apps) = self.other_locations(app, upstream, &tables, &common, settings)?;
         Ok(Config {
-            app,
+            apps,
             companions: self.companions()?,
             before_start: self.before_start()?,
-            locations: locations::others(&tables, upstream, settings)?,
+            locations,
             location_settings: settings,
-            python,
-            pythonpath: self.pythonpath(&chdir)?,
             bind: self.bind(&chdir)?,
             static_locations,
             internal_locations: self.internal_locations(&chdir)?,
-            django_static: self.one("django_static", values::yes_or_no)?,
-            django_media: self.one("django_media", values::yes_or_no)?,
             static_files: self.static_files(&chdir, dev)?,
-            workers,
-            recycle: self.recycle()?,
-            threads,
-            preload: self.one("preload", workers::preload)?,
-            queue_limit: self.one("queue_limit", |text| values::count(text, 1, LONGEST_QUEUE))?
-                as usize,
-            queue_timeout: self.one("queue_timeout", values::positive_duration)?,
-            request_timeout: self.request_timeout(dev)?,
             graceful_timeout: self.one("graceful_timeout", values::duration)?,
             response_spool: self.response_spool()?,
             compress_types: self.compress_types()?,

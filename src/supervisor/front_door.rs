@@ -8,7 +8,7 @@ use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, StaticLocation, StaticSettings, locations};
+use crate::config::{Config, Location, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::connection::Stop;
@@ -56,13 +56,13 @@ struct Kept {
 }
 
 impl Front {
-    /// Starts to accept; without a `pool` only files are served.
+    /// Starts to accept; `pools` are those of the applications, by their number.
     ///
     /// # Errors
     /// Locations that contradict each other.
     pub fn start(
         config: &Config,
-        pool: Option<Pool>,
+        pools: &[Pool],
         listeners: Vec<Listener>,
         probes: Probes,
     ) -> io::Result<Self> {
@@ -82,7 +82,7 @@ impl Front {
                 .map(|listener| listener.address.to_string())
                 .collect(),
             access_log: Arc::clone(&kept.access_log),
-            site: Arc::new(CurrentSite::new(kept.site(config, pool)?)),
+            site: Arc::new(CurrentSite::new(kept.site(config, pools)?)),
             kept,
         };
         for listener in listeners {
@@ -106,8 +106,8 @@ impl Front {
     ///
     /// # Errors
     /// Locations that contradict each other.
-    pub fn change(&self, config: &Config, pool: Option<Pool>) -> io::Result<()> {
-        self.site.set(self.kept.site(config, pool)?);
+    pub fn change(&self, config: &Config, pools: &[Pool]) -> io::Result<()> {
+        self.site.set(self.kept.site(config, pools)?);
         self.look_for_upstreams();
         Ok(())
     }
@@ -126,8 +126,8 @@ impl Front {
         }
     }
 
-    /// Serves the files that the application named.
-    pub fn serve_found(&self, config: &Config, found: &[control::FoundFiles]) {
+    /// Serves the files that application number `app` named.
+    pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
         let settings = StaticSettings {
             // One memory for all of them.
             cache: config.static_files.cache / (found.len() as u64).max(1),
@@ -146,13 +146,13 @@ impl Front {
                 }
             }
         });
-        self.kept.found_files.set(files.collect());
+        self.kept.found_files.set(app, files.collect());
     }
 }
 
 impl Kept {
     /// What answers requests, by these settings.
-    fn site(&self, config: &Config, pool: Option<Pool>) -> io::Result<Site> {
+    fn site(&self, config: &Config, pools: &[Pool]) -> io::Result<Site> {
         let files = &self.files;
         let locations =
             Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
@@ -165,7 +165,7 @@ impl Kept {
         };
         let internal_files = (!config.internal_locations.is_empty())
             .then(|| StaticFiles::new(internal, everything, files.clone()));
-        let routes = routes(config, pool, files)?;
+        let routes = routes(config, pools, files)?;
         Ok(Site {
             static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
             found_files: Arc::clone(&self.found_files),
@@ -206,27 +206,24 @@ impl Kept {
 }
 
 /// The locations that are not files.
-fn routes(config: &Config, pool: Option<Pool>, files: &FilePool) -> io::Result<Vec<Route>> {
-    let of_app = pool.map(|pool| Route {
-        prefix: Prefix::default(),
-        handler: Handler::App(pool),
-        strips: false,
-        settings: config.location_settings,
-    });
-    let mut routes: Vec<_> = of_app.into_iter().collect();
-    for location in &config.locations {
-        routes.push(Route {
+fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
+    let route = |location: &Location| {
+        Ok(Route {
             prefix: Prefix::new(&location.prefix).map_err(io::Error::other)?,
             handler: match &location.handler {
+                locations::Handler::App(index) => {
+                    let pool = pools.get(*index).ok_or(io::ErrorKind::NotFound)?;
+                    Handler::App(pool.clone())
+                }
                 locations::Handler::Upstream(settings) => {
                     Handler::Upstream(Upstream::new(settings, files))
                 }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },
-            strips: false,
+            strips: location.strip_prefix,
             settings: location.settings,
-        });
-    }
-    Ok(routes)
+        })
+    };
+    config.locations.iter().map(route).collect()
 }

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Resolved;
 use crate::front::admin::{self, Probes, Question};
 use crate::front::listener::Listener;
+use crate::front::upstream::workers::Pool;
 use crate::os::child;
 use app::{App, News};
 use companions::{Companions, Ended, Surroundings};
@@ -100,10 +101,9 @@ pub async fn serve(
         .enumerate()
         .map(|(index, settings)| App::new(index, settings, reports.clone()))
         .collect::<io::Result<Vec<_>>>()?;
-    let pool = apps.first().map(|app| app.pool.clone());
     let (asker, mut questions) = mpsc::channel(COMMANDS);
     let probes = Probes::new(asker);
-    let front = Front::start(config, pool, listeners, probes.clone())?;
+    let front = Front::start(config, &pools(&apps), listeners, probes.clone())?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
     let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
@@ -300,7 +300,7 @@ impl Supervisor {
                     self.announce();
                 }
             }
-            News::Files(files) => self.front.serve_found(&self.resolved.config, &files),
+            News::Files(files) => self.front.serve_found(&self.resolved.config, index, &files),
             News::Reloaded(outcome) => self.app_reloaded(index, outcome),
             News::WakeAt(time) => self.wake_at(time),
             News::Gone => {
@@ -506,4 +506,9 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
+}
+
+/// The pools of the applications, by their number.
+fn pools(apps: &[App]) -> Vec<Pool> {
+    apps.iter().map(|app| app.pool.clone()).collect()
 }

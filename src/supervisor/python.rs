@@ -110,6 +110,7 @@ impl Python {
         // The one before, if any, sees its socket close.
         self.template = Some(Template::start(
             &settings.interpreter.path,
+            &settings.env,
             files,
             boot,
             &[queue, board, log],

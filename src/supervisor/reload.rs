@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Supervisor, plan};
+use super::{Supervisor, plan, pools};
 use crate::config::{AppSettings, ConfigError, Resolved};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -246,15 +246,14 @@ impl Supervisor {
 
     /// The front does as these settings say.
     fn follow(&mut self, resolved: Resolved) -> std::io::Result<()> {
-        let pool = self.apps.first().map(|app| app.pool.clone());
         if !differences(&self.resolved, &resolved).is_empty() {
-            self.front.change(&resolved.config, pool)?;
+            self.front.change(&resolved.config, &pools(&self.apps))?;
         }
         self.stop.set_timeout(resolved.config.graceful_timeout);
         self.resolved = Arc::new(resolved);
-        for app in &self.apps {
-            self.front
-                .serve_found(&self.resolved.config, &app.found_files());
+        for (index, app) in self.apps.iter().enumerate() {
+            let found = app.found_files();
+            self.front.serve_found(&self.resolved.config, index, &found);
         }
         self.watch();
         Ok(())
@@ -278,10 +277,15 @@ fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
         })
         .map(|(name, ..)| (*name).to_owned())
         .collect();
-    if before.config.location_lines() != after.config.location_lines() {
+    let (before, after) = (&before.config, &after.config);
+    let are_same = before.locations == after.locations
+        && before.static_locations == after.static_locations
+        // What else changes in them has a name of its own.
+        && (before.apps == after.apps || !changed.is_empty());
+    if !are_same {
         changed.push("location".to_owned());
     }
-    if before.config.companions != after.config.companions {
+    if before.companions != after.companions {
         changed.push(COMPANION.to_owned());
     }
     changed

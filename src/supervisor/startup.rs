@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
-use crate::config::{AppSettings, Config, ListenAddress, LogFormat};
+use crate::config::locations::Handler;
+use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
 
 /// Files counted in a static location before we say "more than".
 const COUNT_LIMIT: usize = 100_000;
@@ -66,7 +67,11 @@ pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration
 fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = apps
         .iter()
-        .flat_map(|(settings, facts)| app_lines(settings, facts))
+        .enumerate()
+        .flat_map(|(index, (settings, facts))| {
+            let prefix = config.prefix_of(index);
+            app_lines(settings, facts, (prefix != "/").then_some(prefix))
+        })
         .collect();
     let found: Vec<_> = apps
         .iter()
@@ -96,12 +101,18 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
             format!("{prefix}/ -> {} ({count})", location.dir.display()),
         ));
     }
-    let others = config.locations.iter();
+    // Applications have said more already.
+    let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));
+    let others = config.locations.iter().filter(|location| !is_app(location));
     lines.extend(others.map(|location| ("location", location.to_string())));
     lines
 }
 
-fn app_lines(settings: &AppSettings, facts: &Facts) -> Vec<(&'static str, String)> {
+fn app_lines(
+    settings: &AppSettings,
+    facts: &Facts,
+    prefix: Option<&str>,
+) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let app = &settings.app;
     let loaded = facts.loaded.clone().unwrap_or_default();
@@ -114,7 +125,8 @@ fn app_lines(settings: &AppSettings, facts: &Facts) -> Vec<(&'static str, String
         .as_ref()
         .map(|found| format!(", found: {found}"))
         .unwrap_or_default();
-    lines.push(("app", format!("{}{framework}{found}", loaded.app)));
+    let at = prefix.map_or(String::new(), |prefix| format!("{prefix} -> "));
+    lines.push(("app", format!("{at}{}{framework}{found}", loaded.app)));
     lines.push(("chdir", settings.chdir.display().to_string()));
     if let Some(python) = &facts.interpreter {
         let venv = if python.is_venv {

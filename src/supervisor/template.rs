@@ -64,13 +64,15 @@ pub struct Template {
 }
 
 impl Template {
-    /// Executes the interpreter and sends it its settings. `descriptors`: the queue, the
+    /// Executes the interpreter, with `env` added to our environment, and sends it its settings.
+    /// `descriptors`: the queue, the
     /// scoreboard and the log, as [`ToTemplate::Boot`] wants them.
     ///
     /// # Errors
     /// What the kernel says about the interpreter or the socket.
     pub fn start(
         interpreter: &Path,
+        env: &[(String, String)],
         files: &HostFiles,
         boot: Boot,
         descriptors: &[BorrowedFd<'_>],
@@ -81,6 +83,7 @@ impl Template {
         command
             .arg("-c")
             .arg(BOOT_LINE.trim_end())
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
         let pid = child::spawn(&mut command, &inherited)?;

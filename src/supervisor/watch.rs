@@ -40,8 +40,12 @@ impl Watched {
         };
         if config.dev {
             watched.every = SOURCE;
-            watched.trees.push(config.chdir.clone());
-            watched.trees.extend(config.pythonpath.iter().cloned());
+            for app in &config.apps {
+                watched.trees.push(app.chdir.clone());
+                watched.trees.extend(app.pythonpath.iter().cloned());
+            }
+            watched.trees.sort();
+            watched.trees.dedup();
             watched.files.extend(config.settings_file.clone());
         }
         let is_any = !watched.files.is_empty() || !watched.trees.is_empty();

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::locations::{Given, leave_room, make_room};
 use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
-use crate::config::StaticLocation;
 use crate::config::app::{self, AppRef, Discovery};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::interpreter::{Places, PythonChoice};
-use crate::config::layers::Origin;
+use crate::config::layers::{Entry, Origin};
+use crate::config::{StaticLocation, Surroundings};
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
     pub(super) fn chdir(&mut self) -> Result<PathBuf, ConfigError> {
         let current = &self.surroundings.current_dir;
         let Some(entry) = self.entry("chdir") else {
@@ -86,18 +86,14 @@ impl Resolver<'_> {
         }
     }
 
+    /// Where the interpreter is looked for, and whether somebody named it. It has to be there
+    /// if it `is_needed`.
     pub(super) fn python(
         &mut self,
         chdir: &Path,
         is_needed: bool,
-    ) -> Result<PythonChoice, ConfigError> {
-        let environment = &self.surroundings.environment;
-        let places = Places {
-            chdir,
-            executable: self.surroundings.executable.as_deref(),
-            virtual_env: environment.variable("VIRTUAL_ENV"),
-            path: environment.variable("PATH"),
-        };
+    ) -> Result<(PythonChoice, bool), ConfigError> {
+        let places = self.places(chdir);
         // The stronger layer wins: a flag --python over a PYSERVE_VENV of the image.
         let named = self.layers.iter().find_map(|layer| {
             match (layer.entry("python"), layer.entry("venv")) {
@@ -106,37 +102,11 @@ impl Resolver<'_> {
             }
         });
         let (python, venv) = named.unwrap_or((None, None));
-        let name = |text: &str| {
-            if text.is_empty() {
-                Err(invalid("no path", "give one"))
-            } else {
-                Ok(text.to_owned())
-            }
-        };
-        let choice = match (python, venv) {
-            (Some(python), Some(venv)) => {
-                return Err(wrong(
-                    "python",
-                    &python.values.join(" "),
-                    &python.origin,
-                    invalid(
-                        format!("{} names an interpreter as well", venv.origin),
-                        "give only one of python and venv",
-                    ),
-                ));
-            }
-            (Some(python), None) => PythonChoice::python(
-                &single("python", python, name)?,
-                &python.origin.to_string(),
-                &places,
-            ),
-            (None, Some(venv)) => {
-                let venv_dir = single("venv", venv, name)?;
-                self.show("venv", venv_dir.clone(), venv.origin.to_string());
-                PythonChoice::venv(&venv_dir, &venv.origin.to_string(), &places)
-            }
-            (None, None) => PythonChoice::automatic(&places),
-        };
+        let choice = named_python(["python", "venv"], python, venv, &places)?;
+        let choice = choice.unwrap_or_else(|| PythonChoice::automatic(&places));
+        if let (None, Some(venv)) = (python, venv) {
+            self.show("venv", venv.values.join(" "), venv.origin.to_string());
+        }
         match choice.find() {
             Ok(interpreter) => self.show(
                 "python",
@@ -146,11 +116,63 @@ impl Resolver<'_> {
             Err(error) if is_needed || named.is_some() => return Err(error),
             Err(_) => self.show_default("python", "none".to_owned()),
         }
-        Ok(choice)
+        Ok((choice, named.is_some()))
+    }
+
+    /// What to look around in for an interpreter.
+    pub(super) fn places<'p>(&self, chdir: &'p Path) -> Places<'p>
+    where
+        'a: 'p,
+    {
+        let surroundings: &'a Surroundings = self.surroundings;
+        Places {
+            chdir,
+            executable: surroundings.executable.as_deref(),
+            virtual_env: surroundings.environment.variable("VIRTUAL_ENV"),
+            path: surroundings.environment.variable("PATH"),
+        }
     }
 
     pub(super) fn pythonpath(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         let dirs = self.many("pythonpath", |text| existing_directory(text, chdir))?;
         Ok(dirs.unwrap_or_default())
+    }
+}
+
+/// The interpreter that somebody named, by one of two settings with these names.
+pub(super) fn named_python(
+    names: [&str; 2],
+    python: Option<&Entry>,
+    venv: Option<&Entry>,
+    places: &Places<'_>,
+) -> Result<Option<PythonChoice>, ConfigError> {
+    let name = |text: &str| {
+        if text.is_empty() {
+            Err(invalid("no path", "give one"))
+        } else {
+            Ok(text.to_owned())
+        }
+    };
+    match (python, venv) {
+        (Some(python), Some(venv)) => Err(wrong(
+            names[0],
+            &python.values.join(" "),
+            &python.origin,
+            invalid(
+                format!("{} names an interpreter as well", venv.origin),
+                "give only one of python and venv",
+            ),
+        )),
+        (Some(python), None) => {
+            let file = single(names[0], python, name)?;
+            let origin = python.origin.to_string();
+            Ok(Some(PythonChoice::python(&file, &origin, places)))
+        }
+        (None, Some(venv)) => {
+            let dir = single(names[1], venv, name)?;
+            let origin = venv.origin.to_string();
+            Ok(Some(PythonChoice::venv(&dir, &origin, places)))
+        }
+        (None, None) => Ok(None),
     }
 }

@@ -6,31 +6,15 @@ use crate::config::{CompressTypes, Compression, SpoolLimits, values};
 
 impl Resolver<'_> {
     pub(super) fn compression(&mut self) -> Result<Compression, ConfigError> {
-        let choices = [
-            ("zstd", 0),
-            ("br", 1),
-            ("gzip", 2),
-            ("no", 3),
-            ("off", 3),
-            ("false", 3),
-        ];
-        let given = self.many("compress", |text| {
-            let codings = text
-                .split(',')
-                .map(|part| listed_choice(part.trim(), &choices, 4));
-            codings.collect::<Result<Vec<_>, _>>()
-        })?;
+        let given = self.many("compress", codings)?;
         if given.is_none() {
             self.show_default("compress", "zstd, br, gzip".to_owned());
         }
-        let has = |coding: usize| match &given {
-            None => true,
-            Some(given) => given.iter().flatten().any(|one| *one == coding),
-        };
+        let [zstd, brotli, gzip] = given.map_or([true; 3], chosen);
         Ok(Compression {
-            zstd: has(0),
-            brotli: has(1),
-            gzip: has(2),
+            zstd,
+            brotli,
+            gzip,
             min: self.one("compress_min", values::byte_room)?,
             private: self.one("compress_private", values::yes_or_no)?,
         })
@@ -55,6 +39,27 @@ impl Resolver<'_> {
             total: self.one("response_spool_total", values::byte_room)?,
         })
     }
+}
+
+/// Reads names of codings, or a word for none, with commas between.
+pub(super) fn codings(text: &str) -> Result<[bool; 3], Invalid> {
+    const NONE: [bool; 3] = [false; 3];
+    let choices = [
+        ("zstd", [true, false, false]),
+        ("br", [false, true, false]),
+        ("gzip", [false, false, true]),
+        ("no", NONE),
+        ("off", NONE),
+        ("false", NONE),
+    ];
+    let read = |part: &str| listed_choice(part.trim(), &choices, 4);
+    let all: Vec<_> = text.split(',').map(read).collect::<Result<_, _>>()?;
+    Ok(chosen(all))
+}
+
+/// Zstandard, brotli and gzip, if any of them names it.
+pub(super) fn chosen(given: Vec<[bool; 3]>) -> [bool; 3] {
+    [0, 1, 2].map(|coding| given.iter().any(|one| one[coding]))
 }
 
 /// `text/html`, `text/*` or `*`, in small letters.

@@ -54,7 +54,7 @@ fn tables_become_locations() {
          / -> redirect 302 to https://example.org and the rest of the path"
     );
     let config = setup(text).config(&[]);
-    assert!(config.app.is_none(), "a location answers in its place");
+    assert!(config.apps.is_empty(), "a location answers in its place");
     let [files] = config.static_locations.as_slice() else {
         panic!(
             "the predefined one gives way: {:?}",
@@ -108,10 +108,118 @@ fn a_static_location_may_stand_beside_another_of_its_prefix_if_it_leaves_somethi
 }
 
 #[test]
+fn applications_have_settings_of_their_own() {
+    let text = "
+        threads = 3
+        [[location]]
+        prefix = '/shop'
+        app = 'shop.wsgi'
+        chdir = 'shop'
+        workers = 2
+        env = { DJANGO_SETTINGS_MODULE = 'shop.live', A = 1 }
+        pythonpath = ['lib', '.']
+        max_body = '1K'
+
+        [[location]]
+        prefix = '/blog'
+        app = 'hello.wsgi:app'
+        threads = 1
+        strip_prefix = false
+        django_static = false
+        queue_limit = 7
+        ";
+    let setup = Setup::new(&[
+        ("pyserve.toml", text),
+        ("shop/shop/wsgi.py", ""),
+        ("shop/lib/x.py", ""),
+        ("hello.wsgi", ""),
+        ("app.py", "app = 'not looked for'"),
+    ]);
+    let config = setup.config(&[]);
+    let [shop, blog] = config.apps.as_slice() else {
+        panic!("two applications: {:?}", config.apps);
+    };
+    assert_eq!(
+        (shop.app.to_string(), &*shop.mount),
+        ("shop.wsgi".into(), "/shop")
+    );
+    assert_eq!(setup.shorten(&shop.chdir.display().to_string()), "shop");
+    assert_eq!((shop.workers.count, shop.threads), (2, 3));
+    assert_eq!(shop.workers.reason, "2, set by pyserve.toml:7");
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let env = [pair("A", "1"), pair("DJANGO_SETTINGS_MODULE", "shop.live")];
+    assert_eq!(shop.env, env);
+    assert_eq!(shop.pythonpath.len(), 2);
+    assert_eq!(config.locations[0].settings.max_body, 1024);
+    assert_eq!(
+        config.locations[0].settings.body_timeout,
+        config.location_settings.body_timeout
+    );
+
+    assert_eq!(&*blog.mount, "", "it finds the prefix in its path");
+    assert_eq!(
+        (blog.threads, blog.queue_limit, blog.django_static),
+        (1, 7, false)
+    );
+    assert_eq!(blog.chdir, config.chdir);
+    // Two CPUs for two applications that do not say how many workers they want.
+    assert_eq!(blog.workers.count, 1);
+    assert_eq!(config.prefix_of(1), "/blog");
+}
+
+#[test]
+fn a_named_application_is_the_location_of_the_whole_site() {
+    let text = "app = 'hello.wsgi'\n[[location]]\nprefix = '/x'\napp = 'x.y'";
+    assert_eq!(lines(text), "/x -> app x.y\n/ -> app hello.wsgi");
+}
+
+#[test]
+fn an_application_may_have_an_interpreter_of_its_own() {
+    let text = "
+        [[location]]
+        prefix = '/a'
+        app = 'a'
+        venv = 'env'
+        [[location]]
+        prefix = '/b'
+        app = 'b'
+        chdir = 'b'
+        [[location]]
+        prefix = '/c'
+        app = 'c'
+        ";
+    let setup = setup(text)
+        .with_python("env/bin/python")
+        .with_python("b/.venv/bin/python");
+    let of = |flags: &[&str]| -> Vec<String> {
+        let config = setup.config(flags);
+        let paths = config
+            .apps
+            .iter()
+            .map(|app| app.interpreter.path.display().to_string());
+        paths.map(|path| setup.shorten(&path)).collect()
+    };
+    assert_eq!(
+        of(&[]),
+        ["env/bin/python", "b/.venv/bin/python", ".bin/python3"]
+    );
+    let all = setup.dir.path().join("b/.venv/bin/python");
+    assert_eq!(
+        of(&["--python", all.to_str().unwrap()]),
+        ["env/bin/python", "b/.venv/bin/python", "b/.venv/bin/python"]
+    );
+    let both = "[[location]]\nprefix = '/a'\napp = 'a'\nvenv = 'x'\npython = 'y'";
+    check_error(
+        both,
+        "pyserve.toml:5: [[location]] python = \"y\": pyserve.toml:4 names an interpreter as well (give only one of python and venv)",
+    );
+}
+
+#[test]
 fn mistakes_are_refused_with_place_and_remedy() {
     check_error(
         "[[location]]\nprefix = '/a'",
-        "pyserve.toml:1: [[location]] has nothing that answers (give one of static, redirect, respond)",
+        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, static, redirect, respond)",
     );
     check_error(
         "[[location]]\nredirect = '/a'\nrespond = 'b'",
@@ -123,7 +231,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "[[location]]\nbind = '/a'",
-        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, missing, max_age, status, keep_path, content_type)",
+        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, status, keep_path, content_type, app, chdir, python, venv, pythonpath, workers, threads, max_requests, max_worker_lifetime, max_worker_memory, preload, queue_limit, queue_timeout, request_timeout, django_static, django_media, max_body, body_timeout, buffering, compress, compress_min, compress_private)",
     );
     check_error(
         "[[locations]]\nprefix = '/a'",
@@ -172,6 +280,14 @@ fn mistakes_are_refused_with_place_and_remedy() {
         ("respond = 'x'\nstatus = 204", "no text with this status"),
         ("respond = 'x'\nstatus = 99", "no status"),
         ("respond = 'x'\ncontent_type = ''", "no media type"),
+        ("respond = 'x'\nmax_body = 5", "it belongs to app"),
+        ("app = 'x.py'", "there is no file x.py"),
+        ("app = 'x'\nworkers = 0", "[[location]] workers = \"0\""),
+        ("app = 'x'\nenv = 'A'", "no environment variable"),
+        (
+            "app = 'x'\nworkers = 1024\nthreads = 1024",
+            "[[location]] workers = \"1024\": with 1024",
+        ),
     ] {
         let text = format!("[[location]]\nprefix = '/x'\n{setting}");
         let error = setup(&text).error(&[]);

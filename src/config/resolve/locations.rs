@@ -5,16 +5,48 @@ use std::path::Path;
 
 use http::{HeaderValue, StatusCode, Uri};
 
+use super::apps::{Common, set};
+use super::bodies::{chosen, codings};
 use super::static_files::{missing, plain_prefix};
 use super::{Resolver, existing_directory, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::layers::{Layer, Table};
+use crate::config::layers::{Entry, Layer, Origin, Table};
 use crate::config::locations::{self, Handler, Location, Redirect, Respond};
 use crate::config::settings::Default;
-use crate::config::{LocationSettings, StaticLocation, UpstreamSettings, values};
+use crate::config::{
+    AppRef, AppSettings, LocationSettings, StaticLocation, UpstreamSettings, values,
+};
 
 /// What answers, with the settings that only hold for it.
-const KINDS: [(&str, &[&str]); 3] = [
+const KINDS: [(&str, &[&str]); 4] = [
+    (
+        "app",
+        &[
+            "strip_prefix",
+            "env",
+            "chdir",
+            "python",
+            "venv",
+            "pythonpath",
+            "workers",
+            "threads",
+            "max_requests",
+            "max_worker_lifetime",
+            "max_worker_memory",
+            "preload",
+            "queue_limit",
+            "queue_timeout",
+            "request_timeout",
+            "django_static",
+            "django_media",
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+        ],
+    ),
     ("static", &["missing", "max_age"]),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
@@ -91,39 +123,61 @@ pub(super) fn set_files(
     Ok(())
 }
 
-/// The locations that are not files. `general` holds for those that say nothing.
-pub(super) fn others(
-    tables: &[Given<'_>],
-    upstream: Option<UpstreamSettings>,
-    general: LocationSettings,
-) -> Result<Vec<Location>, ConfigError> {
-    let of_upstream = upstream.map(|upstream| {
-        Ok(Location {
+impl Resolver<'_> {
+    /// The locations that are not files, `app` or `upstream` at `/` among them, and the
+    /// applications; `general` holds for those that say nothing.
+    pub(super) fn other_locations(
+        &self,
+        app: Option<AppRef>,
+        upstream: Option<UpstreamSettings>,
+        tables: &[Given<'_>],
+        common: &Common,
+        general: LocationSettings,
+    ) -> Result<(Vec<Location>, Vec<AppSettings>), ConfigError> {
+        let (mut locations, mut apps) = (Vec::new(), Vec::new());
+        let whole_site = match (app, upstream) {
+            (Some(app), _) => {
+                apps.push(common.alone(app)?);
+                Some(Handler::App(0))
+            }
+            (None, upstream) => upstream.map(Handler::Upstream),
+        };
+        locations.extend(whole_site.map(|handler| Location {
             prefix: "/".to_owned(),
-            handler: Handler::Upstream(upstream),
+            handler,
+            strip_prefix: false,
             settings: general,
-        })
-    });
-    let others = tables.iter().filter(|given| !given.is_static());
-    let of_tables = others.map(|given| {
-        Ok(Location {
-            prefix: given.prefix.clone(),
-            handler: match given.kind {
+        }));
+        for given in tables.iter().filter(|given| !given.is_static()) {
+            let strip_prefix = given.kind == "app"
+                && given.prefix != "/"
+                && given.one("strip_prefix", values::yes_or_no)?;
+            let handler = match given.kind {
+                "app" => {
+                    let mount = if strip_prefix { &*given.prefix } else { "" };
+                    apps.push(self.app_of_table(given, common, mount)?);
+                    Handler::App(apps.len() - 1)
+                }
                 "redirect" => Handler::Redirect(given.redirect()?),
                 _ => Handler::Respond(given.respond()?),
-            },
-            settings: general,
-        })
-    });
-    of_upstream.into_iter().chain(of_tables).collect()
+            };
+            locations.push(Location {
+                prefix: given.prefix.clone(),
+                handler,
+                strip_prefix,
+                settings: given.settings(general)?,
+            });
+        }
+        Ok((locations, apps))
+    }
 }
 
 /// Whether the application may be looked for, when nobody names it: not if something else
-/// answers where it would.
+/// answers where it would, or if others are named.
 pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
     !tables
         .iter()
-        .any(|given| given.prefix == "/" && !given.is_static())
+        .any(|given| given.is_app() || given.prefix == "/" && !given.is_static())
 }
 
 /// Refuses a table that answers where `by` does.
@@ -185,6 +239,49 @@ impl<'a> Given<'a> {
         self.kind == "static"
     }
 
+    pub(super) fn is_app(&self) -> bool {
+        self.kind == "app"
+    }
+
+    /// What the table says about the setting of this name.
+    pub(super) fn entry(&self, name: &str) -> Option<&'a Entry> {
+        self.table.entry(name)
+    }
+
+    /// Where a setting stands, or the table that does not have it.
+    pub(super) fn origin(&self, name: &str) -> &'a Origin {
+        match self.entry(name) {
+            Some(entry) => &entry.origin,
+            None => &self.table.origin,
+        }
+    }
+
+    /// What holds for its requests.
+    fn settings(&self, general: LocationSettings) -> Result<LocationSettings, ConfigError> {
+        let mut settings = general;
+        set(
+            &mut settings.max_body,
+            self.optional("max_body", values::byte_limit)?,
+        );
+        let body_timeout = self.optional("body_timeout", values::positive_duration)?;
+        set(&mut settings.body_timeout, body_timeout);
+        set(
+            &mut settings.buffering,
+            self.optional("buffering", values::yes_or_no)?,
+        );
+        let compression = &mut settings.compression;
+        if let Some(given) = self.many("compress", codings)? {
+            [compression.zstd, compression.brotli, compression.gzip] = chosen(given);
+        }
+        set(
+            &mut compression.min,
+            self.optional("compress_min", values::byte_room)?,
+        );
+        let private = self.optional("compress_private", values::yes_or_no)?;
+        set(&mut compression.private, private);
+        Ok(settings)
+    }
+
     /// Whether it leaves to another location what it does not have.
     fn is_open(&self) -> bool {
         let missing = self.table.entry("missing");
@@ -241,7 +338,7 @@ impl<'a> Given<'a> {
     }
 
     /// A setting that is there, or has its default in the table of settings.
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, Invalid>,
@@ -256,7 +353,7 @@ impl<'a> Given<'a> {
         parse(text).map_err(|invalid| wrong(&spelled(name), text, &self.table.origin, invalid))
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
@@ -267,6 +364,26 @@ impl<'a> Given<'a> {
             .transpose()
     }
 
+    /// A setting with several values; `None` if it is not there.
+    pub(super) fn many<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Invalid>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let Some(entry) = self.table.entry(name) else {
+            return Ok(None);
+        };
+        let one = |text: &String| {
+            parse(text).map_err(|invalid| wrong(&spelled(name), text, &entry.origin, invalid))
+        };
+        entry
+            .values
+            .iter()
+            .map(one)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     fn refuse(&self, problem: String) -> ConfigError {
         ConfigError::Location {
             place: self.table.origin.to_string(),
@@ -275,10 +392,7 @@ impl<'a> Given<'a> {
     }
 
     fn refuse_prefix(&self, problem: String, remedy: &str) -> ConfigError {
-        let origin = match self.table.entry("prefix") {
-            Some(entry) => &entry.origin,
-            None => &self.table.origin,
-        };
+        let origin = self.origin("prefix");
         wrong(
             &spelled("prefix"),
             &self.prefix,
@@ -289,7 +403,7 @@ impl<'a> Given<'a> {
 }
 
 /// A setting of a location, for messages.
-fn spelled(name: &str) -> String {
+pub(super) fn spelled(name: &str) -> String {
     format!("[[location]] {name}")
 }
 

@@ -14,7 +14,7 @@ use crate::config::*;
 
 /// A directory to run in, with variables and flags.
 pub(super) struct Setup {
-    dir: TempDir,
+    pub(super) dir: TempDir,
     variables: Vec<(&'static str, String)>,
 }
 
@@ -32,6 +32,14 @@ impl Setup {
         fs::copy("/bin/true", bin.join("python3")).unwrap();
         let variables = vec![("PATH", bin.display().to_string())];
         Self { dir, variables }
+    }
+
+    /// The same with an interpreter at this path.
+    pub(super) fn with_python(self, path: &str) -> Self {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy("/bin/true", path).unwrap();
+        self
     }
 
     fn set(mut self, name: &'static str, value: &str) -> Self {
@@ -108,24 +116,30 @@ fn defaults() {
     let setup = Setup::new(&[("app.py", "from flask import Flask\napp = Flask(__name__)")]);
     let config = setup.config(&[]);
     assert_eq!(
-        config.app.unwrap().found.unwrap(),
+        config.apps[0].app.found.clone().unwrap(),
         "Flask application (app.py)"
     );
     assert_eq!(config.chdir, setup.dir.path());
     assert_eq!(config.bind[0].to_string(), "http://127.0.0.1:8000");
-    assert_eq!((config.workers.count, config.threads), (2, 1));
+    assert_eq!(
+        (config.apps[0].workers.count, config.apps[0].threads),
+        (2, 1)
+    );
     assert!(
-        config
+        config.apps[0]
             .workers
             .reason
             .starts_with("2 = min(CPU quota 2.0 -> 2,")
     );
-    assert_eq!(config.preload, Preload::Auto);
+    assert_eq!(config.apps[0].preload, Preload::Auto);
     assert_eq!(
-        (config.queue_limit, config.queue_timeout),
+        (config.apps[0].queue_limit, config.apps[0].queue_timeout),
         (1024, Duration::from_secs(30))
     );
-    assert_eq!(config.request_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(
+        config.apps[0].request_timeout,
+        Some(Duration::from_secs(60))
+    );
     assert_eq!(config.graceful_timeout, Duration::from_secs(30));
     assert_eq!(config.location_settings.max_body, 100 << 20);
     assert_eq!(config.header_timeout, Duration::from_secs(15));
@@ -143,7 +157,7 @@ fn defaults() {
     assert!(!config.trust.trusts(None));
     assert_eq!(
         (
-            config.pythonpath.len(),
+            config.apps[0].pythonpath.len(),
             config.static_locations.len(),
             config.warnings.len()
         ),
@@ -173,7 +187,10 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     );
     let setup = Setup::new(&[HELLO, file]);
     assert_eq!(setup.shown(&[], "workers"), "5 from pyserve.toml:2");
-    assert_eq!(setup.config(&[]).workers.reason, "5, set by pyserve.toml:2");
+    assert_eq!(
+        setup.config(&[]).apps[0].workers.reason,
+        "5, set by pyserve.toml:2"
+    );
     let setup = setup
         .set("PYSERVE_WORKERS", "4")
         .set("WEB_CONCURRENCY", "9")
@@ -219,7 +236,7 @@ fn requests_have_a_deadline_unless_it_is_zero_or_this_is_development() {
     ] {
         let config = setup.config(&[&APP, args].concat());
         assert_eq!(
-            config.request_timeout,
+            config.apps[0].request_timeout,
             expected.map(Duration::from_millis),
             "{args:?}"
         );
@@ -230,8 +247,7 @@ fn requests_have_a_deadline_unless_it_is_zero_or_this_is_development() {
 fn development_has_one_worker_unless_told_otherwise() {
     let setup = Setup::new(&[HELLO]);
     assert_eq!(
-        setup
-            .config(&["--app", "hello.wsgi", "--dev", "yes"])
+        setup.config(&["--app", "hello.wsgi", "--dev", "yes"]).apps[0]
             .workers
             .count,
         1
@@ -239,6 +255,7 @@ fn development_has_one_worker_unless_told_otherwise() {
     assert_eq!(
         setup
             .config(&["--app", "hello.wsgi", "--dev", "yes", "--workers", "3"])
+            .apps[0]
             .workers
             .count,
         3
@@ -339,7 +356,7 @@ fn relative_paths_are_below_chdir() {
     let config = setup.config(&["--config", "settings/my.toml", "--app", "hello.wsgi"]);
     let show = |path: &Path| setup.shorten(&path.display().to_string());
     assert_eq!(show(&config.chdir), "settings/../site");
-    assert_eq!(show(&config.pythonpath[0]), "settings/../site/lib");
+    assert_eq!(show(&config.apps[0].pythonpath[0]), "settings/../site/lib");
     assert_eq!(
         setup.shorten(&config.bind[0].to_string()),
         "unix:settings/../site/app.sock"
@@ -524,7 +541,7 @@ fn without_application_there_must_be_static_files() {
     );
     assert!(error.contains("main.py defines none of"), "{error}");
     let setup = Setup::new(&[("css/a", "")]).without("PATH");
-    assert_eq!(setup.config(&[]).app, None);
+    assert!(setup.config(&[]).apps.is_empty());
     assert_eq!(setup.shown(&[], "python"), "none from default");
     // An application needs an interpreter, and so does whoever names one.
     assert!(setup.error(&["--app", "x"]).starts_with("no usable Python"));

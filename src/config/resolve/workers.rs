@@ -14,7 +14,7 @@ use crate::config::{Recycle, Workers, sizing, values};
 impl Resolver<'_> {
     /// Threads in each worker.
     pub(super) fn threads(&mut self) -> Result<u32, ConfigError> {
-        self.one("threads", |text| values::count(text, 1, MOST_THREADS))
+        self.one("threads", thread_count)
     }
 
     /// How long a request may keep a worker thread. With `--dev` for ever, unless somebody
@@ -42,43 +42,33 @@ impl Resolver<'_> {
 
     /// When a worker is replaced.
     pub(super) fn recycle(&mut self) -> Result<Recycle, ConfigError> {
-        let requests = self.one("max_requests", |text| values::count(text, 0, u32::MAX))?;
-        let lifetime = self.one("max_worker_lifetime", values::duration)?;
-        let memory = self.one("max_worker_memory", values::byte_room)?;
         Ok(Recycle {
-            requests: (requests > 0).then_some(u64::from(requests)),
-            lifetime: (!lifetime.is_zero()).then_some(lifetime),
-            memory: (memory > 0).then_some(memory),
+            requests: self.one("max_requests", most_requests)?,
+            lifetime: self.one("max_worker_lifetime", longest_life)?,
+            memory: self.one("max_worker_memory", most_memory)?,
         })
     }
 
-    pub(super) fn workers(&mut self, threads: u32, dev: bool) -> Result<Workers, ConfigError> {
-        let (workers, shown, origin) = self.workers_and_origin(dev)?;
-        if workers.most as usize * threads as usize > MAX_THREADS {
-            return Err(wrong(
-                "workers",
-                &shown,
-                &origin,
-                invalid(
-                    format!(
-                        "with {threads} threads each, these are more than {MAX_THREADS} in all"
-                    ),
-                    "lower workers or threads",
-                ),
-            ));
-        }
+    /// Worker processes of each of so many applications.
+    pub(super) fn workers(
+        &mut self,
+        threads: u32,
+        dev: bool,
+        apps: usize,
+    ) -> Result<Workers, ConfigError> {
+        let (workers, shown, origin) = self.workers_and_origin(dev, apps)?;
+        check_product(workers.most, threads)
+            .map_err(|invalid| wrong("workers", &shown, &origin, invalid))?;
         self.show("workers", shown, origin.to_string());
         Ok(workers)
     }
 
-    fn workers_and_origin(&self, dev: bool) -> Result<(Workers, String, Origin), ConfigError> {
-        let parse = |text: &str| match text.split_once("..") {
-            None => values::count(text, 1, MOST_WORKERS).map(|count| (count, count)),
-            Some((least, most)) => {
-                let least = values::count(least.trim(), 1, MOST_WORKERS)?;
-                Ok((least, values::count(most.trim(), least, MOST_WORKERS)?))
-            }
-        };
+    fn workers_and_origin(
+        &self,
+        dev: bool,
+        apps: usize,
+    ) -> Result<(Workers, String, Origin), ConfigError> {
+        let parse = worker_numbers;
         let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
         let given = match (self.entry("workers"), from_platform) {
             (Some(entry), _) => Some((single("workers", entry, parse)?, entry.origin.clone())),
@@ -92,17 +82,8 @@ impl Resolver<'_> {
             (None, None) => None,
         };
         Ok(match given {
-            Some(((count, most), origin)) => {
-                let shown = match count == most {
-                    true => count.to_string(),
-                    false => format!("{count}..{most}"),
-                };
-                let reason = format!("{shown}, set by {origin}");
-                let workers = Workers {
-                    count,
-                    most,
-                    reason,
-                };
+            Some((numbers, origin)) => {
+                let (workers, shown) = given_workers(numbers, &origin);
                 (workers, shown, origin)
             }
             None => {
@@ -113,12 +94,83 @@ impl Resolver<'_> {
                         reason: "1, for development".to_owned(),
                     }
                 } else {
-                    sizing::workers(&self.surroundings.machine)
+                    shared(sizing::workers(&self.surroundings.machine), apps)
                 };
                 let shown = workers.reason.clone();
                 (workers, shown, Origin::Default)
             }
         })
+    }
+}
+
+/// A number of workers, or the range `2..8`.
+pub(super) fn worker_numbers(text: &str) -> Result<(u32, u32), Invalid> {
+    let Some((least, most)) = text.split_once("..") else {
+        return values::count(text, 1, MOST_WORKERS).map(|count| (count, count));
+    };
+    let least = values::count(least.trim(), 1, MOST_WORKERS)?;
+    Ok((least, values::count(most.trim(), least, MOST_WORKERS)?))
+}
+
+/// Workers that somebody wants at `origin`, and how they are shown.
+pub(super) fn given_workers((count, most): (u32, u32), origin: &Origin) -> (Workers, String) {
+    let shown = match count == most {
+        true => count.to_string(),
+        false => format!("{count}..{most}"),
+    };
+    let reason = format!("{shown}, set by {origin}");
+    let workers = Workers {
+        count,
+        most,
+        reason,
+    };
+    (workers, shown)
+}
+
+/// Requests after which a worker is replaced; none for zero.
+pub(super) fn most_requests(text: &str) -> Result<Option<u64>, Invalid> {
+    let requests = values::count(text, 0, u32::MAX)?;
+    Ok((requests > 0).then_some(u64::from(requests)))
+}
+
+/// Time after which a worker is replaced; none for zero.
+pub(super) fn longest_life(text: &str) -> Result<Option<Duration>, Invalid> {
+    let lifetime = values::duration(text)?;
+    Ok((!lifetime.is_zero()).then_some(lifetime))
+}
+
+/// Bytes with which a worker is replaced; none for zero.
+pub(super) fn most_memory(text: &str) -> Result<Option<u64>, Invalid> {
+    let memory = values::byte_room(text)?;
+    Ok((memory > 0).then_some(memory))
+}
+
+pub(super) fn thread_count(text: &str) -> Result<u32, Invalid> {
+    values::count(text, 1, MOST_THREADS)
+}
+
+/// Refuses more threads than a scoreboard can name.
+pub(super) fn check_product(workers: u32, threads: u32) -> Result<(), Invalid> {
+    if workers as usize * threads as usize <= MAX_THREADS {
+        return Ok(());
+    }
+    Err(invalid(
+        format!("with {threads} threads each, these are more than {MAX_THREADS} in all"),
+        "lower workers or threads",
+    ))
+}
+
+/// What the machine is good for, divided among applications.
+fn shared(workers: Workers, apps: usize) -> Workers {
+    if apps < 2 {
+        return workers;
+    }
+    let count = (workers.count / u32::try_from(apps).unwrap_or(u32::MAX)).max(1);
+    let reason = format!("{count} of {}, for {apps} applications", workers.reason);
+    Workers {
+        count,
+        most: count,
+        reason,
     }
 }
 

@@ -4,6 +4,7 @@
 //! those of its own prefix that nobody asked for.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -39,34 +40,18 @@ pub fn answer<'a>(
         .find(target)
         .filter(|(location, _)| location.prefix().len() >= beside);
     let found = site.found_files.current();
-    if declared.is_none()
-        && found
-            .iter()
-            .all(|files| named(files, target, beside).is_none())
-    {
+    let is_named = |(_, files): &(_, Arc<StaticFiles>)| named(files, target, beside).is_some();
+    if declared.is_none() && !found.iter().any(is_named) {
         return None;
     }
     let has_other = otherwise.is_some();
     Some(Box::pin(async move {
-        let (by_name, asked_for) = match declared {
-            Some((location, _)) if location.is_predefined() => (declared, None),
-            _ => (None, declared),
-        };
-        if let Some((location, rest)) = asked_for {
-            return served(
-                site,
-                &site.static_files,
-                location,
-                rest,
-                head,
-                has_other,
-                record,
-            )
-            .await;
-        }
+        // Before what was asked for comes only what is nearer to the path.
+        let asked_for = declared.filter(|(location, _)| !location.is_predefined());
+        let below = asked_for.map_or(0, |(location, _)| location.prefix().len());
         let mut refusal = None;
-        for files in found.iter() {
-            let Some((location, rest)) = named(files, target, beside) else {
+        for (_, files) in found.iter() {
+            let Some((location, rest)) = named(files, target, beside.max(below)) else {
                 continue;
             };
             match served(site, files, location, rest, head, has_other, record).await {
@@ -76,7 +61,7 @@ pub fn answer<'a>(
                 answer => return answer,
             }
         }
-        match by_name {
+        match declared {
             Some((location, rest)) => {
                 served(
                     site,
