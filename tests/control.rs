@@ -127,9 +127,19 @@ fn stop_finishes_what_is_inside_and_returns_when_the_server_has_gone() {
 #[test]
 fn a_worker_that_died_is_among_the_last_errors() {
     let server = Pyserve::app("dying.py").ready();
+    for _ in 0..5 {
+        assert_eq!(server.get("/").status(), 200);
+    }
     assert_eq!(server.get("/kill").status(), 502);
+    // Its successor is there.
+    assert_eq!(server.get("/").status(), 200);
     server.stderr.wait_for("WARN  worker died");
     let json = status(&server);
+    let worker = &json["applications"][0]["workers"][0];
+    assert_eq!(
+        worker["served"], 0,
+        "its successor has served nobody: {json:#}"
+    );
     let what = json["last_errors"][0]["what"].as_str().unwrap();
     assert!(what.starts_with("worker 0 died: signal 9"), "{what}");
 }

@@ -63,6 +63,8 @@ pub(super) struct Roster {
 }
 
 pub(super) struct Worker {
+    /// What others have counted on its lines of the scoreboard.
+    pub(super) served_before: u64,
     pub(super) ready: bool,
     /// It takes no more requests, and leaves when it has answered those it has.
     pub(super) retiring: bool,
@@ -145,11 +147,14 @@ impl Generation {
             self.0.scoreboard().record(thread, Activity::Starting, 0, 0);
             readers.push(Channel::new(Arc::clone(&self.0), worker, thread, socket)?);
         }
+        let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
+        let served_before = lines.map(|line| line.served).sum();
         if let Some(roster) = self.0.pool.lock().roster(self.0.number) {
             roster.channels += readers.len();
             roster.workers.insert(
                 worker,
                 Worker {
+                    served_before,
                     ready: false,
                     retiring: false,
                     exited: exited.clone(),

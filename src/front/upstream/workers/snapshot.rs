@@ -119,7 +119,7 @@ fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> Wor
         number,
         ready: worker.ready,
         retiring: worker.retiring,
-        served,
+        served: served.saturating_sub(worker.served_before),
         threads,
     }
 }
