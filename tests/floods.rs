@@ -38,18 +38,17 @@ fn grown(server: &Server, before: u64) -> u64 {
     memory(server).saturating_sub(before) >> 20
 }
 
-/// Median and 99th percentile of a client's waiting time for `count` requests, one after
-/// the other.
-fn latency(connection: &mut Connection, count: usize) -> (Duration, Duration) {
-    let mut times: Vec<_> = (0..count)
-        .map(|_| {
-            let began = Instant::now();
-            assert_eq!(connection.exchange(get("/hello")).status(), 200);
-            began.elapsed()
-        })
-        .collect();
+/// How long a client waits for one response.
+fn waiting_time(connection: &mut Connection) -> Duration {
+    let began = Instant::now();
+    assert_eq!(connection.exchange(get("/hello")).status(), 200);
+    began.elapsed()
+}
+
+/// Median and 99th percentile.
+fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();
-    (times[count / 2], times[count * 99 / 100])
+    (times[times.len() / 2], times[times.len() * 99 / 100])
 }
 
 fn request(path: &str) -> Vec<u8> {
@@ -84,9 +83,12 @@ fn check_flood(server: &Server, mut http2: Http2, attack: &[u8]) -> (Vec<u32>, E
 fn slow_headers_uploads_and_readers_at_once_cost_no_worker_little_memory_and_little_time() {
     many_descriptors();
     let server = Pyserve::app("every.py").args(["--threads", "2"]).ready();
-    let mut normal = server.connect();
-    latency(&mut normal, 50);
-    let idle = latency(&mut normal, 300);
+    let quiet = Pyserve::app("every.py").ready();
+    let (mut normal, mut idle) = (server.connect(), quiet.connect());
+    for _ in 0..50 {
+        waiting_time(&mut normal);
+        waiting_time(&mut idle);
+    }
     let before = memory(&server);
 
     let mut slow: Vec<Connection> = Vec::new();
@@ -110,28 +112,32 @@ fn slow_headers_uploads_and_readers_at_once_cost_no_worker_little_memory_and_lit
     // The workers have handed over all that the readers asked for.
     server.probe.notes.wait_for_nth("all taken", 200);
 
-    let mut under_attack = Vec::new();
+    // The machine has pauses of its own, so a server that nobody attacks is asked in turns
+    // with ours, and the best of five rounds counts; what is below a scheduler's turns is
+    // not told apart.
+    let mut rounds = Vec::new();
     for _ in 0..5 {
         for connection in &mut slow[..1200] {
             connection.send("x");
         }
-        under_attack.push(latency(&mut normal, 100));
+        let (mut attacked, mut alone) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            attacked.push(waiting_time(&mut normal));
+            alone.push(waiting_time(&mut idle));
+        }
+        rounds.push((percentiles(attacked), percentiles(alone)));
     }
     let grown = grown(&server, before);
+    println!(
+        "{grown} MB more; median and p99, and those of a server that is left alone: {rounds:?}"
+    );
     assert!(grown < 100, "{grown} MB");
     assert_eq!(server.probe.notes.count("/slow"), 0, "no worker was taken");
-    // A machine that does other things as well has pauses of its own: the best of five
-    // rounds counts, and what is below a scheduler's turns is not told apart.
-    under_attack.sort_by_key(|(_, p99)| *p99);
-    let floor = Duration::from_millis(50);
-    let (median, p99) = under_attack[0];
-    println!("{grown} MB more; median and p99 idle {idle:?}, under attack {under_attack:?}");
-    assert!(p99 <= floor.max(idle.1 * 2), "{p99:?}, idle {:?}", idle.1);
-    assert!(
-        median <= Duration::from_millis(5).max(idle.0 * 2),
-        "{median:?}, idle {:?}",
-        idle.0
-    );
+    let floor = Duration::from_millis(20);
+    let is_good = |(attacked, alone): &((Duration, Duration), (Duration, Duration))| {
+        attacked.0 <= floor.max(alone.0 * 2) && attacked.1 <= floor.max(alone.1 * 2)
+    };
+    assert!(rounds.iter().any(is_good), "{rounds:?}");
 }
 
 #[test]
@@ -332,7 +338,9 @@ fn frames_that_mean_nothing_cost_no_memory_and_nobody_else() {
             let server_port = server.port();
             move || {
                 let mut others = Connection::tcp(server_port);
-                latency(&mut others, 50)
+                for _ in 0..50 {
+                    waiting_time(&mut others);
+                }
             }
         });
         let (_, end) = check_flood(&server, http2, &attack);

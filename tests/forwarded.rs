@@ -122,3 +122,21 @@ fn a_proxy_on_a_unix_socket_names_its_client() {
     );
     check(&ask(""), &[("REMOTE_ADDR", ""), ("SERVER_PORT", "80")]);
 }
+
+#[test]
+fn a_directory_is_redirected_below_the_prefix_that_a_proxy_has_removed() {
+    let dir = crate::support::temp_dir();
+    crate::support::write_files(dir.path(), &[("static/docs/index.html", "docs")]);
+    let server = trusting()
+        .args(["--root".as_ref(), dir.path().as_os_str()])
+        .ready();
+    let ask = |fields: &str| {
+        let request = format!("GET /static/docs?q=1 HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        server.exchange(&request).header("Location").unwrap()
+    };
+    assert_eq!(
+        ask("X-Forwarded-Prefix: /shop\r\n"),
+        "/shop/static/docs/?q=1"
+    );
+    assert_eq!(ask(""), "/static/docs/?q=1");
+}

@@ -116,6 +116,18 @@ struct Verdict {
 }
 
 impl Rejection {
+    /// The same for a client that knows us below `prefix`, which a proxy has removed.
+    pub fn below(self, prefix: &str) -> Self {
+        match self {
+            Self::Static(StaticError::RedirectToDirectory(location)) if !prefix.is_empty() => {
+                Self::Static(StaticError::RedirectToDirectory(format!(
+                    "{prefix}{location}"
+                )))
+            }
+            other => other,
+        }
+    }
+
     /// The response that the client gets; the log gets its line.
     pub fn into_response(self, identity: &Identity) -> Response<Body> {
         let verdict = self.verdict();

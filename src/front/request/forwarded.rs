@@ -102,6 +102,10 @@ pub fn resolve(headers: &mut HeaderMap, ends: &Ends, trust: &Trust) -> Client {
 
 fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
+    // All of them begin so, and few others.
+    if !name.starts_with(['f', 'p', 'x']) {
+        return false;
+    }
     name == "proxy" || FORWARDING.contains(&name)
 }
 

@@ -139,7 +139,7 @@ async fn route(
             by: HandledBy::Static,
             ..Answer::default()
         });
-        return answer;
+        return answer.map_err(|rejection| rejection.below(&client.prefix));
     }
     let Some((route, rest)) = route else {
         return Err(Rejection::NotFound);
@@ -180,7 +180,7 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     }
     if head.version == Version::HTTP_2 {
         headers.remove(CONNECTION);
-    } else if site.connections.is_full() {
+    } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
         // Others wait for this one's place.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if head.headers.contains_key(TRANSFER_ENCODING) {
