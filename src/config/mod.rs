@@ -76,6 +76,10 @@ pub struct Config {
     pub run_as: Option<RunAs>,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
+    /// How long connections are accepted after a stop was asked for.
+    pub drain_delay: Duration,
+    /// Where the outcome of the start is appended; absolute.
+    pub startup_log: Option<PathBuf>,
     /// Locations that are not files, each prefix once; `--app` is the one at `/`.
     pub locations: Vec<Location>,
     /// What holds in a location that says nothing for itself.
@@ -383,6 +387,9 @@ pub struct Surroundings {
     pub machine: Machine,
     /// Whether the log goes to a terminal.
     pub is_terminal: bool,
+    /// Whether this is process 1, which a container's runtime kills if it does not stop in
+    /// time.
+    pub is_init: bool,
 }
 
 impl Surroundings {
@@ -404,6 +411,7 @@ impl Surroundings {
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
             },
             is_terminal: std::io::stderr().is_terminal(),
+            is_init: std::process::id() == 1,
         })
     }
 }

@@ -454,7 +454,18 @@ pub static SETTINGS: &[Setting] = &[
         heading: WORKERS,
         help: "How long requests in flight may take after SIGTERM; 0 stops at once",
         repeatable: false,
-        default: Default::Value("30"),
+        default: Default::Computed(
+            "30; as process 1 of a container 8, in Kubernetes 25, so that it ends before it is killed",
+        ),
+    },
+    Setting {
+        name: "drain_delay",
+        value_name: "TIME",
+        heading: WORKERS,
+        help: "How long connections are still accepted after SIGTERM, while probes already say that the \
+               server is not ready; the graceful timeout begins behind it",
+        repeatable: false,
+        default: Default::Value("0"),
     },
     Setting {
         name: "queue_limit",
@@ -688,6 +699,14 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Computed(
             "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",
         ),
+    },
+    Setting {
+        name: "startup_log",
+        value_name: "FILE",
+        heading: LOGGING,
+        help: "Append what the server says about its start, and how that went, to this file as well",
+        repeatable: false,
+        default: Default::None,
     },
     Setting {
         name: "config",

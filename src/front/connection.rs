@@ -38,6 +38,9 @@ const MOST_ERRORS: usize = 128;
 /// How connections are asked to end.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
+    /// The end has been asked for: not ready any more, and connections end with their next
+    /// response, while new ones are still accepted.
+    pub asked: CancellationToken,
     /// Finish what has begun, take no more.
     pub drain: CancellationToken,
     /// Break off.
@@ -67,9 +70,21 @@ pub async fn serve(
     let activity = Arc::new(Activity::new(ends, deadlines.send));
     let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
     let seen = Arc::clone(&activity);
-    let service = tower::service_fn(move |request| {
+    let asked = stop.asked.clone();
+    let service = tower::service_fn(move |request: http::Request<_>| {
+        let is_http1 = request.version() <= http::Version::HTTP_11;
         let answer = request::answer(sites.get(), Arc::clone(&seen), request);
-        async { Ok::<_, std::convert::Infallible>(answer.await) }
+        let asked = asked.clone();
+        async move {
+            let mut response = answer.await;
+            if is_http1 && asked.is_cancelled() && response.status() != 101 {
+                let close = http::HeaderValue::from_static("close");
+                response
+                    .headers_mut()
+                    .insert(http::header::CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
     http.http1()

@@ -14,4 +14,4 @@ pub mod logs;
 pub mod metrics;
 pub mod status;
 pub mod throttle;
-mod timestamp;
+pub mod timestamp;

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A point in time as calendar and clock say it, in UTC. Times before 1970 count as 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timestamp {
+pub struct Timestamp {
     year: u64,
     /// 1 to 12.
     month: u8,
@@ -20,7 +20,7 @@ pub(super) struct Timestamp {
 
 impl Timestamp {
     /// `2026-11-20T17:54:06.123Z` (RFC 3339).
-    pub(super) fn rfc_3339(&self) -> String {
+    pub fn rfc_3339(&self) -> String {
         format!(
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
             self.year, self.month, self.day, self.hour, self.minute, self.second, self.millisecond

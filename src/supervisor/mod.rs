@@ -123,7 +123,7 @@ pub async fn serve(
     let (change_sender, mut changes) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor {
         began,
-        stop: Stop::new(config.graceful_timeout),
+        stop: Stop::new(config.drain_delay, config.graceful_timeout),
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
@@ -134,6 +134,7 @@ pub async fn serve(
         drained: drained_sender,
         wake_at: None,
         stop_signals: 0,
+        stop_asked: None,
         code: None,
         companion_failed: false,
         last_words: String::new(),
@@ -158,6 +159,9 @@ pub async fn serve(
             _ = signals.quit.recv() => supervisor.stopping(stop::Happened::Now(128 + 3)),
             _ = signals.more.recv() => supervisor.resize(1),
             _ = signals.fewer.recv() => supervisor.resize(-1),
+            _ = signals.reopen.recv() => {
+                tracing::info!("nothing to open again: logs go to standard output and standard error");
+            }
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
@@ -184,6 +188,7 @@ struct Signals {
     hangup: Signal,
     more: Signal,
     fewer: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -195,6 +200,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             more: signal(SignalKind::from_raw(rustix::process::Signal::TTIN.as_raw()))?,
+            reopen: signal(SignalKind::user_defined1())?,
             fewer: signal(SignalKind::from_raw(rustix::process::Signal::TTOU.as_raw()))?,
         })
     }
@@ -216,6 +222,7 @@ struct Supervisor {
     drained: mpsc::UnboundedSender<()>,
     wake_at: Option<Instant>,
     stop_signals: u32,
+    stop_asked: Option<Instant>,
     /// The exit code, once it is known.
     code: Option<u8>,
     /// An essential companion has ended.
@@ -355,7 +362,22 @@ impl Supervisor {
     fn ask_to_stop(&mut self) {
         let loads = self.apps.iter().map(|app| app.pool.load());
         let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        tracing::info!(running, waiting, "stopping: finishing what is in flight");
+        let delay = self.resolved.config.drain_delay;
+        if !self.is_stopping() {
+            self.stop_asked = Some(Instant::now());
+            if delay.is_zero() {
+                tracing::info!(running, waiting, "stopping: not ready any more");
+            } else {
+                let delay_s = delay.as_secs_f32();
+                tracing::info!(
+                    running,
+                    waiting,
+                    delay_s,
+                    "stopping: not ready any more, going on for the drain delay"
+                );
+            }
+        }
+        self.front.stop.asked.cancel();
         self.cancel_reload();
         self.stopping(stop::Happened::Asked);
     }
@@ -363,12 +385,16 @@ impl Supervisor {
     fn stopping(&mut self, happened: stop::Happened) {
         for action in self.stop.decide(happened, Instant::now()) {
             match action {
-                stop::Action::Drain => self.drain(),
+                stop::Action::Drain => {
+                    tracing::info!("stopping: no more connections, finishing what is in flight");
+                    self.drain();
+                }
                 stop::Action::CutConnections => {
                     tracing::warn!("the graceful timeout is over: breaking off what still runs");
                     self.front.stop.cut.cancel();
                 }
                 stop::Action::Leave => {
+                    tracing::info!("stopping: the workers leave");
                     for app in &mut self.apps {
                         app.happened(plan::Happened::Leave);
                     }
@@ -482,8 +508,15 @@ impl Supervisor {
             0 => String::new(),
             _ => self.last_words,
         };
+        if self.silent > 0 && code != 0 {
+            let text = format!("not started, exit code {code}\n{last_words}");
+            startup::note(&self.resolved.config, &text);
+        }
         if code == 0 {
-            tracing::info!("stopped");
+            let took = self
+                .stop_asked
+                .map_or(Duration::ZERO, |asked| asked.elapsed());
+            tracing::info!("stopped in {:.2} s", took.as_secs_f64());
         }
         Outcome { code, last_words }
     }

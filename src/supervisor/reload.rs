@@ -26,6 +26,7 @@ const AT_START: &[&str] = &[
     "control",
     "max_connections",
     "max_connections_per_ip",
+    "startup_log",
     "before_start",
     COMPANION,
 ];
@@ -249,7 +250,9 @@ impl Supervisor {
         if !differences(&self.resolved, &resolved).is_empty() {
             self.front.change(&resolved.config, &pools(&self.apps))?;
         }
-        self.stop.set_timeout(resolved.config.graceful_timeout);
+        let config = &resolved.config;
+        self.stop
+            .set_times(config.drain_delay, config.graceful_timeout);
         self.resolved = Arc::new(resolved);
         for (index, app) in self.apps.iter().enumerate() {
             let found = app.found_files();

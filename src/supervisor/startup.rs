@@ -1,14 +1,17 @@
 //! What a starting server says: one line per address at once, and one short block when
 //! it is ready. On a pretty log it is plain text on stderr; on a JSON log, records.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
 use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
+use crate::observe::timestamp::Timestamp;
 
 /// Files counted in a static location before we say "more than".
 const COUNT_LIMIT: usize = 100_000;
@@ -42,16 +45,17 @@ pub fn listening(format: LogFormat, address: &ListenAddress) {
 /// Says that every worker serves. May read directories: not for the front's threads.
 pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration) {
     let took = format!("{:.2} s", took.as_secs_f64());
+    let lines = lines(config, apps);
+    let block: String = lines
+        .iter()
+        .map(|(name, value)| format!("  {name:<9} {value}\n"))
+        .collect();
+    let block = format!("{block}ready in {took}");
+    note(config, &block);
     match config.log_format {
-        LogFormat::Pretty => {
-            let mut block = String::new();
-            for (name, value) in lines(config, apps) {
-                block.push_str(&format!("  {name:<9} {value}\n"));
-            }
-            eprintln!("{block}ready in {took}");
-        }
+        LogFormat::Pretty => eprintln!("{block}"),
         LogFormat::Json => {
-            let facts: Vec<_> = lines(config, apps)
+            let facts: Vec<_> = lines
                 .into_iter()
                 .map(|(name, value)| format!("{name}: {value}"))
                 .collect();
@@ -61,6 +65,24 @@ pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration
                 "ready in {took}"
             );
         }
+    }
+}
+
+/// Appends to the start-up log, if there is to be one. Blocks.
+pub fn note(config: &Config, text: &str) {
+    let Some(path) = &config.startup_log else {
+        return;
+    };
+    let now = Timestamp::from(SystemTime::now()).rfc_3339();
+    let entry = format!("{now} pyserve {}\n{text}\n", env!("CARGO_PKG_VERSION"));
+    let mut file = OpenOptions::new();
+    let written = file
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(entry.as_bytes()));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "cannot write the start-up log");
     }
 }
 

@@ -43,7 +43,7 @@ impl Supervisor {
 
     /// Whether requests would be served, and if not, why.
     pub(super) fn health(&self) -> Result<(), String> {
-        if self.front.stop.drain.is_cancelled() {
+        if self.is_stopping() {
             return Err("stopping".to_owned());
         }
         for app in &self.apps {
@@ -56,7 +56,7 @@ impl Supervisor {
 
     fn state(&self, applications: &[Application]) -> State {
         let is_ready = |worker: &Worker| worker.state == WorkerState::Ready;
-        if self.front.stop.drain.is_cancelled() {
+        if self.is_stopping() {
             State::Stopping
         } else if applications
             .iter()

@@ -1,10 +1,11 @@
 //! Decides how the server ends: pure, `(state, event, now) -> actions`.
 //!
 //! ```text
-//! Serving -> Draining -> Leaving -> Over
+//! Serving -> (Delaying) -> Draining -> Leaving -> Over
 //! ```
 //!
-//! *Draining*: no connection is accepted, those there are finish. *Leaving*: the workers
+//! *Delaying*: everything goes on, but whoever asks learns that the server is not ready, and
+//! connections end with their next response. *Draining*: no connection is accepted, those there are finish. *Leaving*: the workers
 //! run their exit hooks. Each has its time.
 
 use std::time::{Duration, Instant};
@@ -47,12 +48,14 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Stop {
     phase: Phase,
+    drain_delay: Duration,
     graceful_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    Delaying { until: Instant },
     Draining { until: Instant },
     Leaving { until: Instant },
     Over,
@@ -60,15 +63,17 @@ enum Phase {
 
 impl Stop {
     /// Nothing has been asked yet.
-    pub fn new(graceful_timeout: Duration) -> Self {
+    pub fn new(drain_delay: Duration, graceful_timeout: Duration) -> Self {
         Self {
             phase: Phase::Serving,
+            drain_delay,
             graceful_timeout,
         }
     }
 
-    /// Changes how long requests in flight may take, for a stop that has not begun.
-    pub fn set_timeout(&mut self, graceful_timeout: Duration) {
+    /// Changes how long it takes, for a stop that has not begun.
+    pub fn set_times(&mut self, drain_delay: Duration, graceful_timeout: Duration) {
+        self.drain_delay = drain_delay;
         self.graceful_timeout = graceful_timeout;
     }
 
@@ -82,11 +87,13 @@ impl Stop {
         match (happened, self.phase) {
             (_, Phase::Over) => Vec::new(),
             (Happened::Now(code), _) => self.exit(code),
+            (Happened::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
             (Happened::Asked, Phase::Serving) => {
-                let until = now + self.graceful_timeout;
-                self.phase = Phase::Draining { until };
-                vec![Action::Drain, Action::WakeAt(until)]
+                let until = now + self.drain_delay;
+                self.phase = Phase::Delaying { until };
+                vec![Action::WakeAt(until)]
             }
+            (Happened::Timer, Phase::Delaying { until }) if now >= until => self.drain(now),
             (Happened::Drained, Phase::Draining { until }) => {
                 self.leave(until.max(now + LEAVE_AT_LEAST))
             }
@@ -96,12 +103,21 @@ impl Stop {
                 actions
             }
             (Happened::Timer, Phase::Leaving { until }) if now >= until => self.exit(0),
-            (Happened::Timer, Phase::Draining { until } | Phase::Leaving { until }) => {
+            (
+                Happened::Timer,
+                Phase::Delaying { until } | Phase::Draining { until } | Phase::Leaving { until },
+            ) => {
                 vec![Action::WakeAt(until)]
             }
             (Happened::Gone, Phase::Leaving { .. }) => self.exit(0),
             _ => Vec::new(),
         }
+    }
+
+    fn drain(&mut self, now: Instant) -> Vec<Action> {
+        let until = now + self.graceful_timeout;
+        self.phase = Phase::Draining { until };
+        vec![Action::Drain, Action::WakeAt(until)]
     }
 
     fn leave(&mut self, until: Instant) -> Vec<Action> {
@@ -124,10 +140,10 @@ mod tests {
     /// Feeds events at milliseconds and compares what is said to each; times in what is
     /// said are milliseconds as well.
     #[track_caller]
-    fn check(story: &[(u64, Happened, &[Expected])]) {
+    fn check(delay: Duration, story: &[(u64, Happened, &[Expected])]) {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut stop = Stop::new(GRACE);
+        let mut stop = Stop::new(delay, GRACE);
         for (ms, happened, expected) in story {
             let expected: Vec<_> = expected
                 .iter()
@@ -155,43 +171,74 @@ mod tests {
 
     #[test]
     fn a_stop_drains_lets_the_workers_leave_and_ends() {
-        check(&[
-            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
-            (1, Asked, &[]),
-            (500, Drained, &[Do(Leave), WakeAt(30_000)]),
-            (510, Gone, &[Do(Exit(0))]),
-            (511, Gone, &[]),
-        ]);
+        check(
+            Duration::ZERO,
+            &[
+                (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+                (1, Asked, &[]),
+                (500, Drained, &[Do(Leave), WakeAt(30_000)]),
+                (510, Gone, &[Do(Exit(0))]),
+                (511, Gone, &[]),
+            ],
+        );
     }
 
     #[test]
     fn a_stop_that_takes_too_long_is_cut() {
-        check(&[
-            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
-            (20_000, Timer, &[WakeAt(30_000)]),
-            (
-                30_000,
-                Timer,
-                &[Do(CutConnections), Do(Leave), WakeAt(31_000)],
-            ),
-            (30_001, Drained, &[]),
-            (31_000, Timer, &[Do(Exit(0))]),
-        ]);
+        check(
+            Duration::ZERO,
+            &[
+                (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+                (20_000, Timer, &[WakeAt(30_000)]),
+                (
+                    30_000,
+                    Timer,
+                    &[Do(CutConnections), Do(Leave), WakeAt(31_000)],
+                ),
+                (30_001, Drained, &[]),
+                (31_000, Timer, &[Do(Exit(0))]),
+            ],
+        );
     }
 
     #[test]
     fn a_late_end_of_the_last_request_leaves_time_for_the_exit_hooks() {
-        check(&[
-            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
-            (29_999, Drained, &[Do(Leave), WakeAt(30_999)]),
-        ]);
+        check(
+            Duration::ZERO,
+            &[
+                (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+                (29_999, Drained, &[Do(Leave), WakeAt(30_999)]),
+            ],
+        );
+    }
+
+    #[test]
+    fn with_a_delay_everything_goes_on_for_that_time() {
+        let delay = Duration::from_secs(5);
+        check(
+            delay,
+            &[
+                (0, Asked, &[WakeAt(5000)]),
+                (1000, Drained, &[]),
+                (1000, Timer, &[WakeAt(5000)]),
+                (5000, Timer, &[Do(Drain), WakeAt(35_000)]),
+                (5001, Drained, &[Do(Leave), WakeAt(35_000)]),
+            ],
+        );
+        check(
+            delay,
+            &[(0, Asked, &[WakeAt(5000)]), (1, Now(143), &[Do(Exit(143))])],
+        );
     }
 
     #[test]
     fn a_second_signal_ends_at_once() {
-        check(&[
-            (0, Asked, &[Do(Drain), WakeAt(30_000)]),
-            (1, Now(143), &[Do(Exit(143))]),
-        ]);
+        check(
+            Duration::ZERO,
+            &[
+                (0, Asked, &[Do(Drain), WakeAt(30_000)]),
+                (1, Now(143), &[Do(Exit(143))]),
+            ],
+        );
     }
 }

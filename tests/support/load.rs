@@ -203,7 +203,10 @@ fn exchange(stream: &mut TcpStream, target: &str) -> io::Result<(u16, bool)> {
         if body.len() < length.unwrap_or(0) {
             continue;
         }
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let stays = field("connection").is_none_or(|value| value != "close");
         return Ok((status.unwrap_or(0), stays));
     }

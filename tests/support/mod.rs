@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod http2;
 pub mod lines;
+pub mod load;
 pub mod probe;
 pub mod python;
 pub mod raw;

@@ -78,6 +78,7 @@ impl Setup {
                 memory: Some(512 << 20),
             },
             is_terminal: false,
+            is_init: false,
         };
         load(layer, &surroundings)
     }

@@ -1,0 +1,240 @@
+//! Faults under load: nothing is lost, and nothing runs twice.
+//!
+//! Every request is written down by the application before it is answered, and by its
+//! client when it is; both are compared afterwards.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::load::{Fate, Load, runs};
+use crate::support::server::{Pyserve, Server};
+use crate::support::skipped;
+
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// A server of `ledger.py` with two workers, and where the ledger is.
+fn serving(args: &[&str]) -> (Server, PathBuf) {
+    let builder = Pyserve::app("ledger.py");
+    let ledger = builder.path("ledger");
+    let server = builder
+        .env("LEDGER", &ledger)
+        .env("PYSERVE_WORKERS", "2")
+        .args(args)
+        .ready();
+    (server, ledger)
+}
+
+fn load(server: &Server) -> Load {
+    let load = Load::start(server.port(), 8, "/", PAUSE, false);
+    load.wait_for(50);
+    load
+}
+
+#[test]
+fn ten_reloads_some_of_them_overlapping_lose_nothing() {
+    let (server, ledger) = serving(&[]);
+    let load = load(&server);
+    for number in 0..5 {
+        server.signal(Signal::HUP);
+        load.wait_for(load.answered() + 5);
+        server.signal(Signal::HUP);
+        server.stderr.wait_for_nth("reloaded in", number + 1);
+    }
+    load.wait_for(load.answered() + 300);
+    load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn recycling_every_50_requests_for_5000_loses_nothing() {
+    let (server, ledger) = serving(&["--max-requests", "50"]);
+    let load = Load::start(server.port(), 8, "/", Duration::from_millis(1), false);
+    load.wait_for(5000);
+    load.stop().check_nothing_lost(&ledger);
+    let recycled = server.stderr.count("worker has had its time");
+    assert!(recycled >= 5, "{recycled}");
+}
+
+#[test]
+fn a_leaking_application_is_recycled_before_it_is_fat_and_loses_nothing() {
+    let (server, ledger) = serving(&["--max-worker-memory", "100M"]);
+    let load = Load::start(server.port(), 8, "/leak", PAUSE, false);
+    server.stderr.wait_for_nth("worker has had its time", 2);
+    load.wait_for(load.answered() + 100);
+    load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn what_is_in_flight_at_a_stop_is_answered_and_nothing_that_ran_is_lost() {
+    let (mut server, ledger) = serving(&["--drain-delay", "300ms", "--threads", "8"]);
+    let slow = Load::start(server.port(), 8, "/slow", Duration::ZERO, true);
+    let quick = Load::start(server.port(), 4, "/quick", PAUSE, true);
+    quick.wait_for(50);
+    server.signal(Signal::TERM);
+    // Both go on until nobody listens any more.
+    let (slow, quick) = (slow.join(), quick.join());
+    assert_eq!(server.wait_exit(), 0);
+    assert!(!slow.fates.is_empty());
+    let runs = runs(&ledger);
+    for tally in [slow, quick] {
+        for (number, fate) in &tally.fates {
+            match fate {
+                Fate::Status(200) => {}
+                // A connection that the kernel had made and nobody had accepted when the
+                // listener closed: its request never reached us. Two loads count alike.
+                Fate::Broken(_) => assert!(runs.get(number).is_none_or(|runs| *runs == 1)),
+                other => panic!("{number}: {other:?}"),
+            }
+        }
+        let broken = tally.counts().into_iter();
+        let broken = broken.filter(|(fate, _)| matches!(fate, Fate::Broken(_)));
+        let broken: usize = broken.map(|(_, count)| count).sum();
+        assert!(broken <= 2, "{:?}", tally.counts());
+    }
+}
+
+#[test]
+fn more_and_fewer_workers_lose_nothing() {
+    let (server, ledger) = serving(&[]);
+    let load = load(&server);
+    for signal in [
+        Signal::TTIN,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::TTOU,
+        Signal::TTOU,
+    ] {
+        let changes = server.stderr.count("number of workers changed");
+        server.signal(signal);
+        server
+            .stderr
+            .wait_for_nth("number of workers changed", changes + 1);
+        load.wait_for(load.answered() + 200);
+    }
+    load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn a_template_that_is_killed_costs_nothing_and_is_replaced() {
+    let (server, ledger) = serving(&[]);
+    let template = children(server.pid())
+        .into_iter()
+        .find(|pid| name(*pid) == "pyserve-tmpl")
+        .expect("a template");
+    let load = load(&server);
+    kill_process(template, Signal::KILL).unwrap();
+    server.stderr.wait_for("template died");
+    load.wait_for(load.answered() + 300);
+    // The next one can be forked from: its workers are another one's children by now.
+    server.signal(Signal::TTIN);
+    server.stderr.wait_for("to=3");
+    load.wait_for(load.answered() + 300);
+    load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn afterwards_descriptors_and_memory_are_where_they_began() {
+    let (server, ledger) = serving(&[]);
+    let load = load(&server);
+    let reload = |times: usize| {
+        let before = server.stderr.count("reloaded in");
+        for number in 1..=times {
+            server.signal(Signal::HUP);
+            server.stderr.wait_for_nth("reloaded in", before + number);
+        }
+        load.wait_for(load.answered() + 100);
+    };
+    reload(2);
+    let (descriptors, memory) = (settled_descriptors(server.pid()), memory(server.pid()));
+    reload(8);
+    let after = settled_descriptors(server.pid());
+    let grown = self::memory(server.pid()).saturating_sub(memory);
+    load.stop().check_nothing_lost(&ledger);
+    assert!(
+        after <= descriptors + 4,
+        "{descriptors} descriptors, then {after}"
+    );
+    assert!(grown < 8 << 20, "{grown} bytes more than before");
+}
+
+#[test]
+fn as_process_1_it_reaps_orphans_by_the_hundred_and_serves_on() {
+    let can = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "true"])
+        .status();
+    if !can.is_ok_and(|status| status.success()) {
+        return skipped("process 1", "unshare --pid is not allowed here");
+    }
+    let builder = Pyserve::binary(std::path::Path::new("/usr/bin/unshare"));
+    let ledger = builder.path("ledger");
+    let server = builder
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            env!("CARGO_BIN_EXE_pyserve"),
+            "--app",
+            "orphans.py",
+            "--chdir",
+        ])
+        .args([crate::support::apps()])
+        .quick()
+        .env("LEDGER", &ledger)
+        .ready();
+    let load = Load::start(server.port(), 4, "/", Duration::from_millis(2), false);
+    // Each makes 20 orphans.
+    let orphans = Load::start(
+        server.port(),
+        1,
+        "/orphans",
+        Duration::from_millis(20),
+        false,
+    );
+    orphans.wait_for(50);
+    let tally = orphans.stop();
+    assert_eq!(tally.counts().len(), 1, "{:?}", tally.counts());
+    let rate = tally.fates.len() as f64 * 20.0 / tally.took.as_secs_f64();
+    assert!(rate >= 200.0, "only {rate:.0} orphans/s");
+    let tally = load.stop();
+    assert_eq!(tally.counts().len(), 1, "{:?}", tally.counts());
+    // Reaping is quick, so soon there is none; the bound is only for one that never comes.
+    for _ in 0..200 {
+        if server.get("/zombies").text() == "0" {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("zombies are left: {}", server.get("/zombies").text());
+}
+
+/// Processes whose parent, or whose parent's parent, is `pid`.
+fn children(pid: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let pids = text.split_ascii_whitespace();
+    pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect()
+}
+
+fn name(pid: Pid) -> String {
+    let path = format!("/proc/{}/comm", pid.as_raw_nonzero());
+    let name = std::fs::read_to_string(path).unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// How many descriptors a process has; the least of a few looks, because the workers of the
+/// generation before need a moment to leave.
+fn settled_descriptors(pid: Pid) -> usize {
+    let path = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    let looks = (0..50).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        std::fs::read_dir(&path).map_or(0, Iterator::count)
+    });
+    looks.min().unwrap_or_default()
+}
+
+fn memory(pid: Pid) -> u64 {
+    let path = format!("/proc/{}/statm", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(path).expect("it runs");
+    let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
