@@ -1,6 +1,7 @@
 //! `[[location]]` in `pyserve.toml`: files, applications, redirects and texts side by side.
 
 use crate::frameworks::venv;
+use crate::support::backend::{Backend, page};
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, post};
 use crate::support::{temp_dir, write_files};
@@ -360,4 +361,99 @@ fn the_death_of_one_applications_worker_is_nothing_to_another() {
     let server = Pyserve::new().current_dir(dir.path()).ready();
     assert_eq!(server.get("/b").status(), 502);
     assert_eq!(server.get("/a/x").text(), "/a|/x");
+}
+
+#[test]
+fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
+    let Some(venv) = venv("every kind of location in one server") else {
+        return;
+    };
+    let uwsgi = Backend::unix(|mut call| {
+        let packet = call.packet();
+        let script_name = packet.vars.get("SCRIPT_NAME").cloned();
+        let path = &packet.vars["PATH_INFO"];
+        let said = format!("{}|{path}", script_name.unwrap_or_default());
+        call.send(page(&said));
+    });
+    let http = Backend::tcp(|mut call| {
+        while let Some(head) = call.http_head() {
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            call.send(page(&line));
+        }
+    });
+    let toml = format!(
+        r#"
+        app = "shop.wsgi"
+        chdir = "one"
+
+        [[location]]
+        prefix = "/api"
+        upstream = "uwsgi+{uwsgi}"
+
+        [[location]]
+        prefix = "/mounted"
+        upstream = "uwsgi+{uwsgi}"
+        strip_prefix = true
+        max_body = 10
+
+        [[location]]
+        prefix = "/web"
+        upstream = ["http://{http}"]
+
+        [[location]]
+        prefix = "/old"
+        redirect = "/page"
+
+        [[location]]
+        prefix = "/ping"
+        respond = "pong"
+
+        [[location]]
+        prefix = "/files"
+        static = "."
+        missing = "index.html"
+    "#,
+        uwsgi = uwsgi.address(),
+        http = http.address(),
+    );
+    let files = project("shop", "one");
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (&**path, &**text))
+        .collect();
+    let dir = temp_dir();
+    write_files(dir.path(), &files);
+    let more = [
+        ("pyserve.toml", &*toml),
+        ("one/a.txt", "a file"),
+        ("one/index.html", "index"),
+    ];
+    write_files(dir.path(), &more);
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .current_dir(dir.path())
+        .args(["--venv", venv.to_str().unwrap()])
+        .ready();
+    for (target, expected) in [
+        ("/", "shop|shop.settings|/|/page/|/static/site.css|/"),
+        ("/static/site.css", "of shop"),
+        ("/api/x%20y?q", "|/api/x y"),
+        ("/mounted/x%20y?q", "/mounted|/x y"),
+        ("/web/x%20y?q", "GET /web/x%20y?q HTTP/1.1"),
+        ("/ping", "pong"),
+        ("/files/a.txt", "a file"),
+        ("/files/somewhere", "index"),
+    ] {
+        let answer = server.get(target);
+        assert_eq!(
+            (answer.status(), &*answer.text()),
+            (200, expected),
+            "{target}"
+        );
+    }
+    goes_to(&server.get("/old/?q"), 302, "/page/?q");
+    assert_eq!(
+        server.exchange(&post("/mounted", "01234567890")).status(),
+        413
+    );
 }

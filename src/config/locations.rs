@@ -116,6 +116,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 /// Settings that mean for a location what they mean for all.
 const SHARED: &[&str] = &[
     "app",
+    "upstream",
     "chdir",
     "python",
     "venv",
@@ -137,6 +138,12 @@ const SHARED: &[&str] = &[
     "compress",
     "compress_min",
     "compress_private",
+    "uwsgi_param",
+    "uwsgi_modifier1",
+    "uwsgi_modifier2",
+    "upstream_connect_timeout",
+    "upstream_send_timeout",
+    "upstream_read_timeout",
 ];
 
 const fn setting(
@@ -169,8 +176,8 @@ static OWN: &[Setting] = &[
     setting(
         "strip_prefix",
         "yes|no",
-        "With `app`: the prefix stands in SCRIPT_NAME, not in PATH_INFO",
-        Default::Value("yes"),
+        "With `app`, and `upstream` of uwsgi: the prefix stands in SCRIPT_NAME, not in PATH_INFO",
+        Default::Computed("yes for `app`, no for `upstream`"),
     ),
     setting(
         "env",

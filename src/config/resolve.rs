@@ -123,7 +123,8 @@ impl Resolver<'_> {
             buffering: self.one("buffering", values::yes_or_no)?,
             compression: self.compression()?,
         };
-        let (locations, apps) = self.other_locations(app, upstream, &tables, &common, settings)?;
+        let (locations, apps) =
+            self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
         Ok(Config {
             apps,
             companions: self.companions()?,

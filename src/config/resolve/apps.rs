@@ -146,6 +146,11 @@ impl Resolver<'_> {
 }
 
 impl Common {
+    /// The base of relative paths.
+    pub(super) fn chdir(&self) -> &Path {
+        &self.chdir
+    }
+
     /// An application that says nothing for itself.
     pub(super) fn alone(&self, app: AppRef) -> Result<AppSettings, ConfigError> {
         self.settings(app, self.python.clone())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::Missing;
 use super::super::locations::Handler;
+use super::super::upstream::Protocol;
 use super::tests::Setup;
 
 fn setup(text: &str) -> Setup {
@@ -168,6 +169,37 @@ fn applications_have_settings_of_their_own() {
 }
 
 #[test]
+fn servers_behind_it_have_settings_of_their_own() {
+    let text = "
+        upstream_read_timeout = 9
+        [[location]]
+        prefix = '/api'
+        upstream = ['http://127.0.0.1:8001', 'http+unix:/run/api.sock']
+        upstream_connect_timeout = 2
+        buffering = false
+        [[location]]
+        upstream = 'uwsgi+unix:/run/uwsgi.sock'
+        uwsgi_modifier1 = 30
+        ";
+    let config = setup(text).config(&[]);
+    assert!(config.apps.is_empty(), "none is looked for");
+    let of = |index: usize| match &config.locations[index].handler {
+        Handler::Upstream(upstream) => upstream.clone(),
+        other => panic!("{other:?}"),
+    };
+    let seconds = Duration::from_secs;
+    let (api, rest) = (of(0), of(1));
+    assert_eq!((api.servers.len(), rest.servers.len()), (2, 1));
+    assert_eq!(
+        (api.timeouts.connect, api.timeouts.read),
+        (seconds(2), seconds(9))
+    );
+    assert_eq!(rest.timeouts.read, seconds(9));
+    assert!(!config.locations[0].settings.buffering && config.locations[1].settings.buffering);
+    assert!(matches!(rest.protocol, Protocol::Uwsgi(uwsgi) if uwsgi.modifier1 == 30));
+}
+
+#[test]
 fn a_named_application_is_the_location_of_the_whole_site() {
     let text = "app = 'hello.wsgi'\n[[location]]\nprefix = '/x'\napp = 'x.y'";
     assert_eq!(lines(text), "/x -> app x.y\n/ -> app hello.wsgi");
@@ -219,7 +251,7 @@ fn an_application_may_have_an_interpreter_of_its_own() {
 fn mistakes_are_refused_with_place_and_remedy() {
     check_error(
         "[[location]]\nprefix = '/a'",
-        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, static, redirect, respond)",
+        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, upstream, static, redirect, respond)",
     );
     check_error(
         "[[location]]\nredirect = '/a'\nrespond = 'b'",
@@ -231,7 +263,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "[[location]]\nbind = '/a'",
-        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, status, keep_path, content_type, app, chdir, python, venv, pythonpath, workers, threads, max_requests, max_worker_lifetime, max_worker_memory, preload, queue_limit, queue_timeout, request_timeout, django_static, django_media, max_body, body_timeout, buffering, compress, compress_min, compress_private)",
+        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, status, keep_path, content_type, app, upstream, chdir, python, venv, pythonpath, workers, threads, max_requests, max_worker_lifetime, max_worker_memory, preload, queue_limit, queue_timeout, request_timeout, django_static, django_media, max_body, body_timeout, buffering, compress, compress_min, compress_private, uwsgi_param, uwsgi_modifier1, uwsgi_modifier2, upstream_connect_timeout, upstream_send_timeout, upstream_read_timeout)",
     );
     check_error(
         "[[locations]]\nprefix = '/a'",
@@ -280,7 +312,31 @@ fn mistakes_are_refused_with_place_and_remedy() {
         ("respond = 'x'\nstatus = 204", "no text with this status"),
         ("respond = 'x'\nstatus = 99", "no status"),
         ("respond = 'x'\ncontent_type = ''", "no media type"),
-        ("respond = 'x'\nmax_body = 5", "it belongs to app"),
+        (
+            "respond = 'x'\nmax_body = 5",
+            "it belongs to app and upstream",
+        ),
+        (
+            "upstream = '127.0.0.1:80'",
+            "[[location]] upstream = \"127.0.0.1:80\"",
+        ),
+        ("upstream = []", "no server"),
+        (
+            "upstream = 'uwsgi://10.0.0.1:3031'",
+            "outside of this machine",
+        ),
+        (
+            "upstream = ['http://127.0.0.1:1', 'uwsgi://127.0.0.1:2']",
+            "servers of one kind",
+        ),
+        (
+            "upstream = 'http://127.0.0.1:1'\nstrip_prefix = true",
+            "gets the path as the client sent it",
+        ),
+        (
+            "upstream = 'http://127.0.0.1:1'\nworkers = 2",
+            "it belongs to app",
+        ),
         ("app = 'x.py'", "there is no file x.py"),
         ("app = 'x'\nworkers = 0", "[[location]] workers = \"0\""),
         ("app = 'x'\nenv = 'A'", "no environment variable"),

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use super::apps::{Common, set};
 use super::bodies::{chosen, codings};
 use super::static_files::{missing, plain_prefix};
+use super::upstream::Servers;
 use super::{Resolver, existing_directory, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{Entry, Layer, Origin, Table};
@@ -18,7 +19,7 @@ use crate::config::{
 };
 
 /// What answers, with the settings that only hold for it.
-const KINDS: [(&str, &[&str]); 4] = [
+const KINDS: [(&str, &[&str]); 5] = [
     (
         "app",
         &[
@@ -45,6 +46,24 @@ const KINDS: [(&str, &[&str]); 4] = [
             "compress",
             "compress_min",
             "compress_private",
+        ],
+    ),
+    (
+        "upstream",
+        &[
+            "strip_prefix",
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+            "uwsgi_param",
+            "uwsgi_modifier1",
+            "uwsgi_modifier2",
+            "upstream_connect_timeout",
+            "upstream_send_timeout",
+            "upstream_read_timeout",
         ],
     ),
     ("static", &["missing", "max_age"]),
@@ -132,6 +151,7 @@ impl Resolver<'_> {
         upstream: Option<UpstreamSettings>,
         tables: &[Given<'_>],
         common: &Common,
+        servers: &Servers,
         general: LocationSettings,
     ) -> Result<(Vec<Location>, Vec<AppSettings>), ConfigError> {
         let (mut locations, mut apps) = (Vec::new(), Vec::new());
@@ -149,14 +169,16 @@ impl Resolver<'_> {
             settings: general,
         }));
         for given in tables.iter().filter(|given| !given.is_static()) {
-            let strip_prefix = given.kind == "app"
-                && given.prefix != "/"
-                && given.one("strip_prefix", values::yes_or_no)?;
+            let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
+            let strip_prefix = strip_prefix.unwrap_or(given.is_app()) && given.prefix != "/";
             let handler = match given.kind {
                 "app" => {
                     let mount = if strip_prefix { &*given.prefix } else { "" };
                     apps.push(self.app_of_table(given, common, mount)?);
                     Handler::App(apps.len() - 1)
+                }
+                "upstream" => {
+                    Handler::Upstream(servers.of_table(given, strip_prefix, common.chdir())?)
                 }
                 "redirect" => Handler::Redirect(given.redirect()?),
                 _ => Handler::Respond(given.respond()?),
@@ -175,9 +197,10 @@ impl Resolver<'_> {
 /// Whether the application may be looked for, when nobody names it: not if something else
 /// answers where it would, or if others are named.
 pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
+    let is_named = |given: &Given<'_>| given.is_app() || given.kind == "upstream";
     !tables
         .iter()
-        .any(|given| given.is_app() || given.prefix == "/" && !given.is_static())
+        .any(|given| is_named(given) || given.prefix == "/" && !given.is_static())
 }
 
 /// Refuses a table that answers where `by` does.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::locations::{Given, make_room};
+use super::apps::set;
+use super::locations::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{
@@ -62,6 +63,60 @@ impl Servers {
         })
     }
 
+    /// The servers of a table, which may say some things for itself.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that cannot be used.
+    pub(super) fn of_table(
+        &self,
+        given: &Given<'_>,
+        strip_prefix: bool,
+        chdir: &Path,
+    ) -> Result<UpstreamSettings, ConfigError> {
+        let mut own = self.clone();
+        let uwsgi = &mut own.uwsgi;
+        set(&mut uwsgi.params, given.many("uwsgi_param", uwsgi_param)?);
+        set(
+            &mut uwsgi.modifier1,
+            given.optional("uwsgi_modifier1", modifier)?,
+        );
+        set(
+            &mut uwsgi.modifier2,
+            given.optional("uwsgi_modifier2", modifier)?,
+        );
+        let timeouts = &mut own.timeouts;
+        for (timeout, name) in [
+            (&mut timeouts.connect, "upstream_connect_timeout"),
+            (&mut timeouts.send, "upstream_send_timeout"),
+            (&mut timeouts.read, "upstream_read_timeout"),
+        ] {
+            set(timeout, given.optional(name, values::positive_duration)?);
+        }
+        let (name, origin) = (spelled("upstream"), given.origin("upstream"));
+        let texts = given
+            .entry("upstream")
+            .map_or(&[][..], |entry| &entry.values);
+        let settings = own
+            .at(texts.iter().map(String::as_str), false, chdir)
+            .map_err(|(text, invalid)| wrong(&name, text, origin, invalid))?;
+        if settings.servers.is_empty() {
+            let remedy = "give one, as in `http://127.0.0.1:8080`";
+            return Err(wrong(&name, "", origin, invalid("no server", remedy)));
+        }
+        if strip_prefix && settings.protocol == Protocol::Http {
+            return Err(wrong(
+                &spelled("strip_prefix"),
+                "true",
+                given.origin("strip_prefix"),
+                invalid(
+                    "a server of HTTP gets the path as the client sent it",
+                    "remove it, and have the server answer below the prefix",
+                ),
+            ));
+        }
+        Ok(settings)
+    }
+
     fn uwsgi(&self, text: &str, chdir: &Path) -> Result<ServerAddress, Invalid> {
         let server = ServerAddress::uwsgi(text, chdir)?;
         if server.is_local() || self.insecure {
@@ -84,8 +139,8 @@ impl Resolver<'_> {
         Ok(Servers {
             insecure: self.one("uwsgi_insecure", values::yes_or_no)?,
             uwsgi: UwsgiSettings {
-                modifier1: self.one("uwsgi_modifier1", |text| values::count(text, 0, 255))? as u8,
-                modifier2: self.one("uwsgi_modifier2", |text| values::count(text, 0, 255))? as u8,
+                modifier1: self.one("uwsgi_modifier1", modifier)?,
+                modifier2: self.one("uwsgi_modifier2", modifier)?,
                 params: params.unwrap_or_default(),
                 document_root: chdir.to_owned(),
             },
@@ -130,4 +185,8 @@ impl Resolver<'_> {
         }
         Ok(given)
     }
+}
+
+fn modifier(text: &str) -> Result<u8, Invalid> {
+    values::count(text, 0, 255).map(|modifier| modifier as u8)
 }
