@@ -29,6 +29,7 @@ mod logs;
 mod process;
 mod proxy_protocol;
 mod python_versions;
+mod real_upstreams;
 mod recycle;
 mod reload;
 mod settings;

@@ -49,12 +49,20 @@ pub fn default() -> PathBuf {
 /// # Errors
 /// Why it cannot be had.
 pub fn venv(python: &Interpreter) -> Result<PathBuf, String> {
+    environment("venv", python)
+}
+
+/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn environment(set: &str, python: &Interpreter) -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("provision");
-    let dir = target.join(format!("venv-{}", python.full_version));
+    let dir = target.join(format!("{set}-{}", python.full_version));
     std::fs::create_dir_all(&target).map_err(|error| error.to_string())?;
     let run = Command::new("/bin/sh")
         .arg(source("tests/provision/provision.sh"))
-        .arg("venv")
+        .arg(set)
         .args([&python.path, &dir])
         .output()
         .map_err(|error| error.to_string())?;

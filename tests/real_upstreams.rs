@@ -1,0 +1,561 @@
+//! Real servers behind pyserve: uWSGI, beside nginx in front of the same one; gunicorn in both
+//! of its protocols; a WebSocket server. What a machine cannot have is skipped aloud.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::lines::Lines;
+use crate::support::raw::{Connection, Response};
+use crate::support::server::{Pyserve, Server, post};
+use crate::support::{apps, python, skipped, temp_dir};
+
+/// A server behind pyserve, with its socket in a directory of its own. Dropping kills it.
+struct Behind {
+    child: Child,
+    output: Lines,
+    dir: tempfile::TempDir,
+}
+
+impl Behind {
+    /// Starts it, and waits until it has said `ready`.
+    fn start(command: &mut Command, dir: tempfile::TempDir, ready: &str) -> Self {
+        let mut child = command
+            .current_dir(apps())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONPATH", apps())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = Lines::read_from(child.stderr.take().expect("it is piped"));
+        let more = Lines::read_from(child.stdout.take().expect("it is piped"));
+        let said = if ready == "listening" { &more } else { &output };
+        said.wait_for(ready);
+        Self { child, output, dir }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        // INT, so that workers go as well; and KILL in case.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- behind:\n{}\n---", self.output.so_far().join("\n"));
+        }
+    }
+}
+
+/// The program `name` of an environment; `None`, and a line, if this machine cannot have it.
+fn program(set: &str, name: &str) -> Option<PathBuf> {
+    let system = python::default();
+    let interpreter = python::supported().find(|python| python.path == system);
+    match python::environment(set, interpreter?) {
+        Ok(dir) => Some(dir.join("bin").join(name)),
+        Err(why) => {
+            skipped(&format!("the tests of a real {name}"), &why);
+            None
+        }
+    }
+}
+
+fn uwsgi(args: &[&str]) -> Option<Behind> {
+    let program = program("uwsgi", "uwsgi")?;
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    command
+        .args([
+            "--master",
+            "--die-on-term",
+            "--need-app",
+            "--processes",
+            "2",
+        ])
+        .args(["--module", "mirror", "--socket"])
+        .arg(dir.path().join("socket"))
+        .args(args);
+    Some(Behind::start(&mut command, dir, "spawned uWSGI worker 2"))
+}
+
+fn before(behind: &Behind) -> Pyserve {
+    Pyserve::new()
+        .args(["--compress", "off", "--uwsgi"])
+        .args([format!("unix:{}", behind.socket().display())])
+}
+
+#[test]
+fn uwsgi_answers_whole_and_is_told_what_is_true() {
+    let Some(behind) = uwsgi(&["--buffer-size", "65535"]) else {
+        return;
+    };
+    let server = before(&behind).ready();
+    let body = "0123456789".repeat(500_000);
+    let told = server.exchange(&post("/a%2Fb?x=%20", &body)).json();
+    assert_eq!(told["body"][0], 5_000_000);
+    assert_eq!(told["environ"]["PATH_INFO"], "/a/b");
+    assert_eq!(told["scheme"], "http");
+    // uWSGI would believe any of these from a client.
+    let fooled = server.exchange(
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nX-Forwarded-SSL: on\r\n\
+         X_Forwarded_Proto: https\r\nUWSGI-SCHEME: https\r\nHTTPS: on\r\n\r\n",
+    );
+    let fooled = fooled.json();
+    assert_eq!(fooled["scheme"], "http");
+    assert_eq!(fooled["environ"]["HTTPS"], serde_json::Value::Null);
+    let long = server.get("/long");
+    assert_eq!((long.body.len(), long.broken), (5 << 20, None));
+    assert!(
+        long.body
+            .chunks(65_536)
+            .enumerate()
+            .all(|(n, piece)| piece[0] == n as u8)
+    );
+    assert!(server.get("/stream").text().ends_with("piece 99\n"));
+    // It answers, and closes without having read the body.
+    let refused = server.exchange(&post("/unread", &body));
+    assert_eq!((refused.status(), refused.text().as_str()), (403, "no"));
+    let empty = server.exchange("HEAD /long HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(empty.header("Content-Length").as_deref(), Some("5242880"));
+    let case = server.get("/status/404");
+    assert!(case.text().is_empty() && case.status_line().ends_with("404 Some Words"));
+    assert!(case.fields().iter().any(|(name, _)| name == "ETag"));
+
+    let trusted = before(&behind).args(["--trust", "127.0.0.1"]).ready();
+    let https = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\n\r\n";
+    assert_eq!(trusted.exchange(https).json()["scheme"], "https");
+}
+
+#[test]
+fn uwsgi_s_small_buffer_is_named_in_the_log() {
+    let Some(behind) = uwsgi(&[]) else { return };
+    let server = before(&behind).ready();
+    assert_eq!(server.get("/").status(), 200);
+    let cookie = "c".repeat(5_000);
+    let request = format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\n\r\n");
+    assert_eq!(server.exchange(&request).status(), 502);
+    server.stderr.wait_for("set buffer-size = 65535");
+}
+
+#[test]
+fn uwsgi_s_other_sockets_are_told_from_its_own() {
+    let Some(program) = program("uwsgi", "uwsgi") else {
+        return;
+    };
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    command
+        .args(["--need-app", "--module", "mirror", "--http-socket"])
+        .arg(dir.path().join("socket"))
+        .args(["--master", "--processes", "2"]);
+    let behind = Behind::start(&mut command, dir, "spawned uWSGI worker 2");
+    let server = before(&behind)
+        .args(["--upstream-read-timeout", "500ms"])
+        .ready();
+    assert_eq!(server.get("/").status(), 502);
+    server.stderr.wait_for("speaks HTTP, not uwsgi");
+    // Spoken to in HTTP, it answers.
+    let url = format!("http+unix:{}", behind.socket().display());
+    let server = Pyserve::new().args(["--upstream", &url]).ready();
+    let told = server.exchange(&post("/x", "hello")).json();
+    assert_eq!(told["body"][0], 5);
+    assert_eq!(server.get("/long").body.len(), 5 << 20);
+}
+
+fn gunicorn(args: &[&str]) -> Option<Behind> {
+    let program = program("peers", "gunicorn")?;
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    command
+        .arg("--bind")
+        .arg(format!("unix:{}", dir.path().join("socket").display()))
+        .args(["--workers", "2", "mirror:application"])
+        .args(args);
+    Some(Behind::start(&mut command, dir, "Booting worker"))
+}
+
+#[test]
+fn gunicorn_answers_in_both_of_its_protocols() {
+    let servers = [
+        (gunicorn(&["--protocol", "uwsgi"]), "uwsgi+unix"),
+        (gunicorn(&["--worker-class", "gthread"]), "http+unix"),
+    ];
+    for (behind, scheme) in servers {
+        let Some(behind) = behind else { return };
+        let url = format!("{scheme}:{}", behind.socket().display());
+        let server = Pyserve::new()
+            .args(["--compress", "off", "--upstream", &url])
+            .ready();
+        let told = server
+            .exchange(&post("/a?b=c", &"x".repeat(300_000)))
+            .json();
+        assert_eq!(told["body"][0], 300_000, "{scheme}");
+        assert_eq!(told["environ"]["PATH_INFO"], "/a");
+        assert_eq!(told["environ"]["QUERY_STRING"], "b=c");
+        for _ in 0..5 {
+            assert_eq!(server.get("/long").body.len(), 5 << 20, "{scheme}");
+        }
+        assert!(
+            server.get("/stream").text().ends_with("piece 99\n"),
+            "{scheme}"
+        );
+        assert_eq!(server.get("/status/404").status(), 404, "{scheme}");
+    }
+}
+
+#[test]
+fn websockets_pass_through() {
+    let Some(python) = program("peers", "python") else {
+        return;
+    };
+    let dir = temp_dir();
+    let script = apps().join("websocket_echo.py");
+    let mut command = Command::new(&python);
+    command.arg(&script).arg(dir.path().join("socket"));
+    let behind = Behind::start(&mut command, dir, "listening");
+    let url = format!("http+unix:{}", behind.socket().display());
+    let server = Pyserve::new().args(["--upstream", &url]).ready();
+    let client = Command::new(&python)
+        .arg(&script)
+        .arg("talk")
+        .arg(format!("ws://127.0.0.1:{}/", server.port()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&client.stdout);
+    assert_eq!(said.trim(), "talked 1000", "{client:?}");
+}
+
+/// An nginx before the same uWSGI, on a Unix socket.
+struct Nginx {
+    dir: tempfile::TempDir,
+    conf: PathBuf,
+}
+
+impl Nginx {
+    fn start(upstream: &Path) -> Option<Self> {
+        let dir = temp_dir();
+        let conf = dir.path().join("nginx.conf");
+        let user = match rustix::process::getuid().is_root() {
+            true => "user root;",
+            false => "",
+        };
+        let work = dir.path().display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
+            .concat();
+        // What Debian's and nginx's own file of this name say.
+        let params: String = [
+            ("QUERY_STRING", "$query_string"),
+            ("REQUEST_METHOD", "$request_method"),
+            ("CONTENT_TYPE", "$content_type"),
+            ("CONTENT_LENGTH", "$content_length"),
+            ("REQUEST_URI", "$request_uri"),
+            ("PATH_INFO", "$document_uri"),
+            ("DOCUMENT_ROOT", "$document_root"),
+            ("SERVER_PROTOCOL", "$server_protocol"),
+            ("REQUEST_SCHEME", "$scheme"),
+            ("HTTPS", "$https if_not_empty"),
+            ("REMOTE_ADDR", "$remote_addr"),
+            ("REMOTE_PORT", "$remote_port"),
+            ("SERVER_PORT", "$server_port"),
+            ("SERVER_NAME", "$server_name"),
+        ]
+        .map(|(name, value)| format!("uwsgi_param {name} {value};\n"))
+        .concat();
+        let text = format!(
+            "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
+             {temporary}client_max_body_size 100m;\nlarge_client_header_buffers 4 64k;\n\
+             server {{ listen unix:{work}/socket; server_name localhost;\n\
+             location / {{ {params} uwsgi_buffer_size 64k; uwsgi_buffers 8 64k;\n\
+             uwsgi_pass unix:{}; }} }}\n}}\n",
+            upstream.display()
+        );
+        std::fs::write(&conf, text).unwrap();
+        let nginx = Self { dir, conf };
+        nginx.run(&[]).then_some(nginx)
+    }
+
+    /// nginx goes to the background when it listens, and so ends at once.
+    fn run(&self, args: &[&str]) -> bool {
+        let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+        Command::new("nginx")
+            .env("PATH", path)
+            .arg("-c")
+            .arg(&self.conf)
+            .arg("-e")
+            .arg(self.dir.path().join("log"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::unix(&self.dir.path().join("socket"))
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.run(&["-s", "stop"]);
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+
+const TARGETS: [&str; 24] = [
+    "/",
+    "/a",
+    "/a/b/",
+    "/a?b=c&d=%20e",
+    "/?",
+    "/caf%C3%A9",
+    "/%E2%82%AC?%E2%82%AC",
+    "/%ff%fe",
+    "/a%2Fb",
+    "/a%25b",
+    "/a+b%2Bc",
+    "/a;b=c,d",
+    "/~user/$!'()*@:",
+    "/a//b",
+    "/a/./b",
+    "/x/../b",
+    "/status/200",
+    "/status/404",
+    "/status/204",
+    "/status/304",
+    "/stream",
+    "/cookies",
+    "/redirect",
+    "/unread",
+];
+
+const FIELDS: [&str; 12] = [
+    "",
+    "Accept: */*\r\nAccept-Language: de, en;q=0.5\r\nUser-Agent: x/1 (y)\r\n",
+    "Cookie: a=1; b=2\r\nReferer: http://h/x\r\nAuthorization: Basic dTpw\r\n",
+    "X-Empty:\r\nX-Spaces:   a  b  \r\nx-lower: 1\r\nX-MiXeD: 2\r\n",
+    "X-Latin: caf\u{e9}\r\nX-Digits-123: 1\r\n",
+    "X_Underscore: 1\r\nX-Forwarded-For_: 2\r\nProxy: http://evil\r\n",
+    "If-None-Match: \"x\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\nRange: bytes=0-1\r\n",
+    "Content-Type: text/plain; charset=utf-8\r\n",
+    "Accept-Encoding: gzip, br\r\nCache-Control: no-cache\r\nPragma: no-cache\r\n",
+    "X-Twice: 1\r\nX-Twice: 2\r\n",
+    "Connection: close\r\nUpgrade-Insecure-Requests: 1\r\nTE: trailers\r\n",
+    "X-Forwarded-Proto: https\r\nX-Forwarded-For: 1.2.3.4\r\n",
+];
+
+/// Variables of environ that differ, where, and why.
+type Difference = (&'static str, fn(&str) -> bool, &'static str);
+const DIFFERENCES: &[Difference] = &[
+    (
+        "DOCUMENT_ROOT",
+        always,
+        "nginx has a root of its own; ours is the directory of the application",
+    ),
+    ("HTTP_X_REQUEST_ID", always, "every request has an id here"),
+    (
+        "REMOTE_ADDR",
+        always,
+        "this nginx listens on a Unix socket, so that no port has to be free",
+    ),
+    ("REMOTE_PORT", always, "as above"),
+    ("SERVER_PORT", always, "as above"),
+    (
+        "PATH_INFO",
+        |request| {
+            let line = request.lines().next().unwrap_or_default();
+            ["//", "/./", "/../"].iter().any(|part| line.contains(part))
+        },
+        "nginx resolves dot segments and merges slashes; applications get what was asked here",
+    ),
+    (
+        "HTTP_X_TWICE",
+        |request| request.contains("X-Twice"),
+        "nginx before 1.23 sends two variables, of which Python keeps the last; newer ones join them, with a space behind the comma",
+    ),
+    (
+        "HTTP_X_FORWARDED_PROTO",
+        |request| request.contains("X-Forwarded-Proto"),
+        "nginx passes what clients say about themselves; we believe trusted proxies alone",
+    ),
+    (
+        "HTTP_X_FORWARDED_FOR",
+        |request| request.contains("X-Forwarded-Proto"),
+        "as above",
+    ),
+    (
+        "HTTP_PROXY",
+        |request| request.contains("Proxy: "),
+        "nginx passes it; CGI programs take it for the proxy to use (httpoxy)",
+    ),
+    (
+        "wsgi.url_scheme",
+        |request| request.contains("X-Forwarded-Proto: https"),
+        "uWSGI believes the field that nginx has passed",
+    ),
+    (
+        "HTTP_TRANSFER_ENCODING",
+        |request| request.contains("Transfer-Encoding"),
+        "the body has been read and has a length now; nginx tells the coding all the same",
+    ),
+    (
+        "HTTP_CONTENT_LENGTH",
+        |_| true,
+        "nginx sends it beside CONTENT_LENGTH; CGI knows only the latter",
+    ),
+    (
+        "HTTP_CONTENT_TYPE",
+        |request| request.contains("Content-Type"),
+        "as above",
+    ),
+];
+
+fn always(_: &str) -> bool {
+    true
+}
+
+/// Where the application answers without reading, uWSGI closes on an unread body, the kernel
+/// resets the connection, and nginx makes a 502 or half a page of the answer now and then. We
+/// do not, which a test above shows; here it would differ by chance.
+fn reads_bodies(target: &str) -> bool {
+    const DO_NOT: [&str; 5] = ["/status/", "/stream", "/cookies", "/redirect", "/unread"];
+    !DO_NOT.iter().any(|path| target.starts_with(path))
+}
+
+/// About 200 requests, each method, target, set of fields and kind of body often enough.
+fn requests() -> Vec<String> {
+    let bodies = [
+        String::new(),
+        "a=1&b=2".to_owned(),
+        "x".repeat(100_000),
+        "\u{e9}\0\r\n".repeat(50),
+    ];
+    (0..204)
+        .map(|number: usize| {
+            let method = METHODS[number % METHODS.len()];
+            let target = TARGETS[number % TARGETS.len()];
+            let fields = FIELDS[(number / 3) % FIELDS.len()];
+            let body = match method {
+                "POST" | "PUT" | "PATCH" if reads_bodies(target) => {
+                    &bodies[(number / 7) % bodies.len()]
+                }
+                _ => "",
+            };
+            let version = if number % 17 == 16 { "1.0" } else { "1.1" };
+            let framing = match (body, number % 2, version) {
+                ("", ..) => String::new(),
+                (body, 1, "1.1") => {
+                    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.chars().count());
+                    return format!(
+                        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Transfer-Encoding: chunked\r\n\r\n{chunk}"
+                    );
+                }
+                (body, ..) => format!("Content-Length: {}\r\n", body.chars().count()),
+            };
+            format!("{method} {target} HTTP/{version}\r\nHost: localhost\r\n{fields}{framing}\r\n{body}")
+        })
+        .collect()
+}
+
+/// What of a response must be the same: status line, fields, body; environ apart.
+fn compared(response: &Response) -> (String, Vec<(String, String)>, BTreeMap<String, String>) {
+    const OWN: [&str; 6] = [
+        "date",
+        "server",
+        "connection",
+        "x-request-id",
+        "transfer-encoding",
+        // With environ in the body, its length differs as well.
+        "content-length",
+    ];
+    let mut fields = response.fields();
+    fields.retain(|(name, _)| !OWN.contains(&&*name.to_lowercase()));
+    fields.sort();
+    let mut told = BTreeMap::new();
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match serde_json::from_slice::<serde_json::Value>(&response.body) {
+        Ok(body) if body.is_object() => {
+            for (name, value) in body["environ"].as_object().unwrap() {
+                told.insert(name.clone(), text(value));
+            }
+            told.insert("wsgi.url_scheme".into(), text(&body["scheme"]));
+            told.insert("body".into(), text(&body["body"]));
+        }
+        _ => {
+            told.insert("page".into(), response.text());
+        }
+    }
+    (response.status_line()[8..].to_owned(), fields, told)
+}
+
+#[test]
+fn uwsgi_is_told_and_answers_what_it_is_and_does_behind_nginx_or_otherwise_for_a_reason() {
+    let Some(behind) = uwsgi(&["--buffer-size", "65535"]) else {
+        return;
+    };
+    let Some(nginx) = Nginx::start(&behind.socket()) else {
+        skipped(
+            "the comparison of uWSGI behind nginx",
+            "it does not start here",
+        );
+        return;
+    };
+    let server: Server = before(&behind).ready();
+    let mut stale: Vec<_> = DIFFERENCES.iter().map(|(name, ..)| *name).collect();
+    let mut wrong = Vec::new();
+    let mut asked = 0;
+    for request in requests() {
+        let bytes = latin1_bytes(&request);
+        let ours = compared(&server.connect().exchange(&bytes));
+        let theirs = compared(&nginx.connect().exchange(&bytes));
+        asked += 1;
+        let first = request.lines().next().unwrap_or_default();
+        if (&ours.0, &ours.1) != (&theirs.0, &theirs.1) {
+            wrong.push(format!(
+                "{first}\n  ours   {:?}\n  nginx  {:?}",
+                (&ours.0, &ours.1),
+                (&theirs.0, &theirs.1)
+            ));
+        }
+        let names: std::collections::BTreeSet<_> = ours.2.keys().chain(theirs.2.keys()).collect();
+        for name in names {
+            let (our, their) = (ours.2.get(name), theirs.2.get(name));
+            if our == their {
+                continue;
+            }
+            let is_listed = DIFFERENCES
+                .iter()
+                .any(|(listed, applies, _)| listed == name && applies(&request));
+            match is_listed {
+                true => stale.retain(|listed| listed != name),
+                false => wrong.push(format!(
+                    "{first}: {name}\n  ours   {our:?}\n  nginx  {their:?}"
+                )),
+            }
+        }
+    }
+    assert!(asked > 200);
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(stale.is_empty(), "no difference any more: {stale:?}");
+}
+
+/// Characters as bytes of the same number, for requests that are not all ASCII.
+fn latin1_bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|char| char as u8).collect()
+}
