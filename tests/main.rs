@@ -40,5 +40,6 @@ mod static_oracles;
 mod static_policy;
 mod static_ranges;
 mod stop;
+mod streaming;
 mod uwsgi;
 mod wsgi;

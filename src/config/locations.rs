@@ -70,6 +70,8 @@ pub struct LocationSettings {
     pub max_body: u64,
     /// Whether responses are taken off the upstream faster than their clients take them.
     pub buffering: bool,
+    /// Whether a request's body is read to its end before the upstream gets the request.
+    pub request_buffering: bool,
     /// Which responses are compressed.
     pub compression: Compression,
     /// How long a client may pause within its request's body.

@@ -121,6 +121,7 @@ impl Resolver<'_> {
             max_body: self.one("max_body", values::byte_limit)?,
             body_timeout: self.one("body_timeout", values::positive_duration)?,
             buffering: self.one("buffering", values::yes_or_no)?,
+            request_buffering: self.one("request_buffering", values::yes_or_no)?,
             compression: self.compression()?,
         };
         let (locations, apps) =

@@ -535,6 +535,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("yes"),
     },
     Setting {
+        name: "request_buffering",
+        value_name: "yes|no",
+        heading: LIMITS,
+        help: "Read the body of a request to its end before a worker is taken; `no` lets the \
+               application read it while it arrives, and wait for its client",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
         name: "compress",
         value_name: "CODING,...|no",
         heading: LIMITS,

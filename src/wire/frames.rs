@@ -31,6 +31,9 @@ pub enum BodyKind {
     Inline,
     /// In a file whose descriptor comes with the message, from its first byte on.
     File,
+    /// In [`crate::pieces`] from a socket whose descriptor comes with the message; `body_len`
+    /// is 0.
+    Stream,
 }
 
 /// The fixed part of a request message.
@@ -68,6 +71,7 @@ impl RequestHeader {
         let kind: u32 = match self.body {
             BodyKind::Inline => 0,
             BodyKind::File => 1,
+            BodyKind::Stream => 2,
         };
         bytes[12..16].copy_from_slice(&kind.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.body_len.to_le_bytes());
@@ -91,6 +95,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
         body: match u32_at(fixed, 12) {
             0 => BodyKind::Inline,
             1 => BodyKind::File,
+            2 => BodyKind::Stream,
             _ => return Err(malformed(WHAT, "unknown kind of body")),
         },
         body_len: u64_at(fixed, 16),
@@ -101,7 +106,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
         .ok_or(malformed(WHAT, "variables longer than the message"))?;
     let expected = match header.body {
         BodyKind::Inline => header.body_len,
-        BodyKind::File => 0,
+        BodyKind::File | BodyKind::Stream => 0,
     };
     if body.len() as u64 != expected {
         return Err(malformed(WHAT, "body length does not match"));
@@ -315,6 +320,7 @@ mod tests {
         for (body, inline) in [
             (BodyKind::Inline, &b"hello"[..]),
             (BodyKind::File, &b""[..]),
+            (BodyKind::Stream, &b""[..]),
         ] {
             let header = RequestHeader {
                 seq: 7,

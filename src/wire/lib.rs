@@ -13,6 +13,7 @@
 pub mod control;
 pub mod frames;
 pub mod orders;
+pub mod pieces;
 pub mod record;
 pub mod scoreboard;
 pub mod vars;

@@ -17,6 +17,7 @@ use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::reply::{Reply, now_ns};
 use crate::stage::Stage;
+use crate::wsgi::body_stream::BodyStream;
 use crate::wsgi::call::call;
 use crate::wsgi::environ::{Environs, Facts};
 use crate::wsgi::errors::Errors;
@@ -126,10 +127,17 @@ impl WorkerThread {
         let errors = Bound::new(py, Errors::new(header.seq))?;
         let body_file = match header.body {
             BodyKind::Inline => None,
-            BodyKind::File => turn.files.pop(),
+            BodyKind::File | BodyKind::Stream => turn.files.pop(),
         };
         let is_file = body_file.is_some();
         let input = match body_file {
+            Some(socket) if header.body == BodyKind::Stream => {
+                let board = self.shared.scoreboard;
+                let (entry, seq) = (header.entry as usize, header.seq);
+                let is_abandoned = move || board.is_cancelled(entry, seq);
+                turn.inputs
+                    .stream(py, BodyStream::new(socket, is_abandoned))?
+            }
             Some(file) => turn.inputs.file(py, file, header.body_len)?,
             None => turn.inputs.inline(py, request.body)?,
         };

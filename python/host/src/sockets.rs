@@ -148,3 +148,16 @@ pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<(
         Err(error) => Err(error.into()),
     }
 }
+
+/// Waits until there is something to read, or the end of the stream. `false`: the time is up.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait_readable(socket: impl AsFd, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).ok();
+    match poll(&mut [PollFd::new(&socket, PollFlags::IN)], limit.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
-use super::context::{Client, Ends, Identity};
+use super::context::{Client, Identity};
 use super::error::Rejection;
 use super::record::{Answer, Record};
 use super::{compression, environ, internal};
 use crate::config::LocationSettings;
+use crate::front::activity::Activity;
 use crate::front::body::Body;
 use crate::front::site::Site;
 use crate::front::static_files;
@@ -30,7 +31,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// What is known about the request besides its head.
 pub struct Asked<'a> {
     /// The connection.
-    pub ends: &'a Ends,
+    pub activity: &'a Activity,
     /// Who it is in the logs.
     pub identity: &'a Arc<Identity>,
     /// Who asks, and for which host.
@@ -66,6 +67,16 @@ pub async fn answer(
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
     let (body, _share) = match body.is_end_stream() {
         true => (RequestBody::Memory(Bytes::new()), None),
+        // uwsgi knows no body whose length nobody has told.
+        false
+            if !settings.request_buffering
+                && (matches!(answerer, Answerer::Workers(_))
+                    || body.size_hint().exact().is_some()) =>
+        {
+            // It may still be arriving when the application has answered.
+            asked.activity.linger();
+            (site.spool.stream(body, settings)?, None)
+        }
         // Boxed: what every request is moved around with stays small.
         false => {
             let (body, share) = Box::pin(site.spool.read(body, settings)).await?;
@@ -73,12 +84,12 @@ pub async fn answer(
         }
     };
     let facts = environ::Facts {
-        ends: asked.ends,
+        ends: &asked.activity.ends,
         client: asked.client,
         mount: asked.mount,
         path: asked.path,
         request_id: &asked.identity.request_id,
-        body_length: has_body.then(|| body.length()),
+        body_length: body.length().filter(|_| has_body),
     };
     let handed_over = Instant::now();
     let identity = Arc::clone(asked.identity);
@@ -172,11 +183,12 @@ fn refuses_buffering(headers: &HeaderMap) -> bool {
 }
 
 impl RequestBody {
-    /// Its length in bytes.
-    pub fn length(&self) -> u64 {
+    /// Its length in bytes; `None` if only its end will tell.
+    pub fn length(&self) -> Option<u64> {
         match self {
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::File { length, .. } => *length,
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::File { length, .. } => Some(*length),
+            Self::Stream(stream) => stream.length,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::front::admin::Refusal;
 use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
+use crate::front::upstream::request_stream::Broken;
 use crate::observe::metrics::METRICS;
 
 /// Why a request is not answered as it asks.
@@ -100,10 +101,22 @@ pub enum Rejection {
     Static(StaticError),
     /// The upstream has no answer.
     #[error(transparent)]
-    Upstream(#[from] Failure),
+    Upstream(Failure),
     /// We panicked.
     #[error("internal error: {0}")]
     Panic(String),
+}
+
+impl From<Failure> for Rejection {
+    /// What the client did wrong while its body was passed on is no failure of the upstream.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Body(Broken::TooLarge(limit)) => Self::BodyTooLarge { limit },
+            Failure::Body(Broken::TooSlow) => Self::BodyTooSlow,
+            Failure::Body(broken) => Self::BodyBroken(broken.to_string()),
+            failure => Self::Upstream(failure),
+        }
+    }
 }
 
 struct Verdict {
@@ -226,12 +239,13 @@ impl Rejection {
                     close: true,
                     ..later("This server is restarting. Please try again in a moment.")
                 },
-                Failure::WorkerLost { .. } | Failure::BadAnswer(_) | Failure::Transport(_) => {
-                    verdict(
-                        StatusCode::BAD_GATEWAY,
-                        "The application broke off while it worked on your request.",
-                    )
-                }
+                Failure::WorkerLost { .. }
+                | Failure::BadAnswer(_)
+                | Failure::Transport(_)
+                | Failure::Body(_) => verdict(
+                    StatusCode::BAD_GATEWAY,
+                    "The application broke off while it worked on your request.",
+                ),
                 Failure::TimedOut { .. } => verdict(
                     StatusCode::GATEWAY_TIMEOUT,
                     "The application took too long to answer.",
@@ -331,6 +345,7 @@ impl Rejection {
                 Failure::Application { .. } => "application",
                 Failure::TimedOut { .. } => "request_timeout",
                 Failure::Transport(_) => "transport",
+                Failure::Body(_) => "body_broken",
                 Failure::BadAnswer(_) => "bad_answer",
                 Failure::Unreachable { .. } => "upstream_unreachable",
                 Failure::TooSlow { .. } => "upstream_timeout",

@@ -37,7 +37,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
-use self::context::{Client, Ends, Identity, Target};
+use self::context::{Client, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
@@ -79,7 +79,7 @@ pub async fn answer(
     let unread = !body.is_end_stream();
     let answered = without_panic(route(
         &site,
-        &ends,
+        &activity,
         &identity,
         &mut client,
         &mut head,
@@ -104,7 +104,7 @@ pub async fn answer(
 
 async fn route(
     site: &Site,
-    ends: &Ends,
+    activity: &Activity,
     identity: &Arc<Identity>,
     client: &mut Client,
     head: &mut request::Parts,
@@ -147,7 +147,7 @@ async fn route(
     record.located(route.prefix.as_str());
     let (mount, path) = route.mount(head.uri.path(), rest);
     let asked = Asked {
-        ends,
+        activity,
         identity,
         client,
         mount,

@@ -109,6 +109,7 @@ mod tests {
                 max_body: 0,
                 body_timeout: Duration::ZERO,
                 buffering: true,
+                request_buffering: true,
                 compression: Compression::default(),
             },
         };

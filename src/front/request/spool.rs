@@ -19,6 +19,7 @@ use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
 use crate::front::pace::{Pace, Patience};
 use crate::front::upstream::RequestBody;
+use crate::front::upstream::request_stream::RequestStream;
 use crate::observe::metrics::METRICS;
 use crate::os::temporary;
 
@@ -103,6 +104,27 @@ impl Spool {
                 Ok((RequestBody::File { file, length }, share))
             }
         }
+    }
+
+    /// Hands `body` on while it arrives.
+    ///
+    /// # Errors
+    /// A body that says that it is too long.
+    pub fn stream(
+        &self,
+        body: Incoming,
+        settings: &LocationSettings,
+    ) -> Result<RequestBody, Rejection> {
+        let limit = settings.max_body;
+        if body.size_hint().lower() > limit {
+            return Err(Rejection::BodyTooLarge { limit });
+        }
+        let patience = Patience {
+            grace: settings.body_timeout,
+            rate: self.min_rate,
+        };
+        let stream = RequestStream::new(body, limit, patience);
+        Ok(RequestBody::Stream(Box::new(stream)))
     }
 
     /// The next piece of data; trailers are read and dropped (RFC 9110 §6.5.1 lets nobody

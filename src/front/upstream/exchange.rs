@@ -18,7 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,7 @@ use super::balance::Slot;
 use super::chunks::{Chunk, Chunks};
 use super::http_proxy::tunnel::Switched;
 use super::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
+use super::request_stream::{self, RequestStream};
 use super::response_body::{Budget, Feed, ResponseBody};
 use super::servers::{Link, Reached, Servers};
 use super::{Failure, RequestBody, Response};
@@ -65,6 +66,8 @@ pub enum Dialect {
 pub struct Outgoing {
     head: Chain<Bytes, Bytes>,
     file: Option<(Arc<std::fs::File>, u64)>,
+    /// Cannot begin anew: clones share it.
+    stream: Option<Arc<Mutex<Box<RequestStream>>>>,
     /// Length of the head, for the message about a server that found it too long.
     length: usize,
 }
@@ -75,6 +78,7 @@ impl Clone for Outgoing {
         Self {
             head: Buf::chain(head.clone(), body.clone()),
             file: self.file.clone(),
+            stream: self.stream.clone(),
             length: self.length,
         }
     }
@@ -84,13 +88,16 @@ impl Outgoing {
     /// A head in the server's protocol, and the body behind it.
     pub fn new(head: Bytes, body: RequestBody) -> Self {
         let length = head.len();
-        let (body, file) = match body {
-            RequestBody::Memory(body) => (body, None),
-            RequestBody::File { file, length } => (Bytes::new(), Some((Arc::new(file), length))),
+        let nothing = Bytes::new();
+        let (body, file, stream) = match body {
+            RequestBody::Memory(body) => (body, None, None),
+            RequestBody::File { file, length } => (nothing, Some((Arc::new(file), length)), None),
+            RequestBody::Stream(stream) => (nothing, None, Some(Arc::new(Mutex::new(stream)))),
         };
         Self {
             head: head.chain(body),
             file,
+            stream,
             length,
         }
     }
@@ -332,6 +339,8 @@ enum Broken {
     Unusable(String),
     /// The body cannot be read from its file.
     File(io::Error),
+    /// The client does not send all of it.
+    Body(request_stream::Broken),
 }
 
 impl Broken {
@@ -351,6 +360,7 @@ impl Broken {
             Self::SpeaksHttp => Failure::SpeaksHttp { server },
             Self::Unusable(why) => Failure::BadAnswer(why),
             Self::File(error) => Failure::Transport(error),
+            Self::Body(broken) => Failure::Body(broken),
         }
     }
 }
@@ -399,6 +409,16 @@ async fn send(
                     return Err(Broken::TooLate("take the request", setting, limit));
                 }
             }
+        }
+        if let Some(stream) = &outgoing.stream {
+            // Of a client that breaks off the server learns by the end of the connection,
+            // before it has as many bytes as were promised.
+            match stream.lock().await.next().await.map_err(Broken::Body)? {
+                Some(piece) => outgoing.head = piece.chain(Bytes::new()),
+                None => return Ok(Some(writer)),
+            }
+            sent.now();
+            continue;
         }
         let Some((file, length)) = outgoing.file.take().filter(|(_, length)| at < *length) else {
             return Ok(Some(writer));

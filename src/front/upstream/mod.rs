@@ -10,6 +10,7 @@ pub mod chunks;
 pub mod exchange;
 pub mod http_proxy;
 pub mod reply_head;
+pub mod request_stream;
 pub mod response_body;
 pub mod response_spool;
 pub mod servers;
@@ -29,11 +30,12 @@ use crate::config::upstream::Protocol;
 use crate::front::file_pool::FilePool;
 use http_proxy::HttpProxy;
 use http_proxy::tunnel::Switched;
+use request_stream::RequestStream;
 use response_body::ResponseBody;
 use servers::Servers;
 use uwsgi::Uwsgi;
 
-/// A request, complete with its body.
+/// A request with its body.
 #[derive(Debug)]
 pub struct Request {
     /// The CGI variables, see `pyserve_wire::vars`, behind as many spare bytes as the
@@ -43,7 +45,7 @@ pub struct Request {
     pub body: RequestBody,
 }
 
-/// A request body that has been read to its end.
+/// A request body: read to its end, but for [`RequestBody::Stream`].
 #[derive(Debug)]
 pub enum RequestBody {
     /// Small enough to stay in memory; empty where there is none.
@@ -55,6 +57,8 @@ pub enum RequestBody {
         /// Its length in bytes.
         length: u64,
     },
+    /// Arriving while the upstream takes it.
+    Stream(Box<RequestStream>),
 }
 
 /// What the upstream answered.
@@ -123,6 +127,9 @@ pub enum Failure {
     /// The request could not be handed over.
     #[error("cannot hand the request to a worker: {0}")]
     Transport(#[from] std::io::Error),
+    /// The client did not send all of its body while it was passed on.
+    #[error(transparent)]
+    Body(request_stream::Broken),
     /// The answer made no sense.
     #[error("the answer cannot be used: {0}")]
     BadAnswer(String),

@@ -1,4 +1,5 @@
-//! `wsgi.input`: the body of a request, which the front has read completely.
+//! `wsgi.input`: the body of a request, which the front has read completely, but for
+//! [`super::body_stream`].
 //!
 //! PEP 3333, "Input and Error Streams". A body is either in the message or in a file, so
 //! nothing can block and nothing can be read past its end: Python's own `io.BytesIO` and
@@ -13,12 +14,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::fs::SeekFrom;
 
+use super::body_stream::BodyStream;
+
 /// Read-ahead over a body in a file.
 const BUFFER: usize = 64 * 1024;
 
 /// Makes the streams.
 pub struct Inputs {
     bytes_io: Py<PyAny>,
+    buffered_reader: Py<PyAny>,
     open: Py<PyAny>,
 }
 
@@ -31,6 +35,7 @@ impl Inputs {
         let io = py.import("io")?;
         Ok(Self {
             bytes_io: io.getattr("BytesIO")?.unbind(),
+            buffered_reader: io.getattr("BufferedReader")?.unbind(),
             open: io.getattr("open")?.unbind(),
         })
     }
@@ -69,5 +74,14 @@ impl Inputs {
         rustix::fs::seek(&file, SeekFrom::Start(0)).map_err(std::io::Error::from)?;
         let fd = file.into_raw_fd();
         self.open.bind(py).call1((fd, "rb", BUFFER))
+    }
+
+    /// Over a body that still arrives.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn stream<'py>(&self, py: Python<'py>, body: BodyStream) -> PyResult<Bound<'py, PyAny>> {
+        let raw = Bound::new(py, body)?;
+        self.buffered_reader.bind(py).call1((raw, BUFFER))
     }
 }

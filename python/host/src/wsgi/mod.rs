@@ -6,6 +6,7 @@
 //! 3. [`response`] keeps account of status, headers and length, and decides which bytes may
 //!    go out; [`crate::reply`] sends them.
 
+pub mod body_stream;
 pub mod call;
 pub mod environ;
 pub mod errors;

@@ -52,11 +52,13 @@ impl HttpProxy {
     ) -> Result<Box<Response>, Failure> {
         let protocol = head::wanted_protocol(asked);
         let head = Bytes::from(head::build(asked, facts, protocol));
+        // What is being streamed cannot be sent a second time.
+        let is_streamed = matches!(body, RequestBody::Stream(_));
         let whole = Outgoing::new(head, body);
         let dialect = Dialect::Http {
             may_switch: protocol.is_some(),
         };
-        let mut fresh = !asked.method.is_idempotent() || protocol.is_some();
+        let mut fresh = is_streamed || !asked.method.is_idempotent() || protocol.is_some();
         loop {
             let mut outgoing = whole.clone();
             let reached = self.0.reach(&mut outgoing, fresh).await?;

@@ -288,8 +288,12 @@ impl Crew {
             rustix::net::shutdown(self.queue.get_ref(), rustix::net::Shutdown::Write);
     }
 
-    /// Moves a body that the queue does not take in one piece into a memory file.
+    /// Moves a body that the queue does not take in one piece into a memory file, and has one
+    /// that still arrives flow into a socket.
     pub(super) fn fit(&self, request: &mut Request) -> io::Result<()> {
+        if let RequestBody::Stream(stream) = &mut request.body {
+            stream.fill_socket(&self.pool.tasks)?;
+        }
         if let RequestBody::Memory(body) = &request.body
             && request.message.len() + body.len() > self.longest_message
         {
@@ -311,6 +315,7 @@ impl Crew {
             RequestBody::File { file, length } => {
                 (BodyKind::File, *length, &[][..], Some(file.as_fd()))
             }
+            RequestBody::Stream(stream) => (BodyKind::Stream, 0, &[][..], stream.socket()),
         };
         let header = RequestHeader {
             seq,

@@ -1,0 +1,159 @@
+//! `request_buffering = no`: the application reads a body while it arrives.
+
+use crate::support::http2::{Http2, Outcome};
+use crate::support::server::{Pyserve, Server, get};
+
+fn server(args: &[&str]) -> Server {
+    Pyserve::app("stream_input.py")
+        .args(["--request-buffering", "no"])
+        .args(args)
+        .ready()
+}
+
+fn post(how: &str, framing: &str) -> String {
+    format!("POST /?how={how} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n")
+}
+
+fn numbered(length: u32) -> Vec<u8> {
+    (0..length).map(|number| (number % 251) as u8).collect()
+}
+
+#[test]
+fn each_piece_is_there_before_the_next_is_sent() {
+    let server = server(&[]);
+    let mut client = server.connect();
+    client.send(post("pieces", "Content-Length: 9"));
+    for piece in ["one", "two", "six"] {
+        client.send(piece);
+        server.probe.notes.wait_for(&format!("got {piece}"));
+    }
+    assert!(client.response().text().starts_with("9 "));
+    let mut client = server.connect();
+    client.send(post("pieces", "Transfer-Encoding: chunked"));
+    for piece in ["yes", "but", "why"] {
+        client.send(format!("3\r\n{piece}\r\n"));
+        server.probe.notes.wait_for(&format!("got {piece}"));
+    }
+    client.send("0\r\n\r\n");
+    assert!(client.response().text().ends_with("no length"));
+}
+
+#[test]
+fn a_large_body_arrives_byte_for_byte_and_the_connection_stays_in_step() {
+    let server = server(&[]);
+    let body = numbered(5_000_000);
+    let mut client = server.connect();
+    for how in ["all", "lines"] {
+        client.send(post(how, &format!("Content-Length: {}", body.len())));
+        client.send(&body);
+        let text = client.response().text();
+        assert!(text.starts_with("5000000 "), "{text}");
+        assert!(text.ends_with(" 5000000"), "{text}");
+    }
+    // The same that buffering gives.
+    let mut other = Pyserve::app("stream_input.py").ready();
+    let mut buffered = other.connect();
+    buffered.send(post("all", &format!("Content-Length: {}", body.len())));
+    buffered.send(&body);
+    client.send(post("all", &format!("Content-Length: {}", body.len())));
+    client.send(&body);
+    assert_eq!(client.response().text(), buffered.response().text());
+    client.send(post("all", "Content-Length: 0"));
+    assert!(client.response().text().starts_with("0 "));
+    other.signal(rustix::process::Signal::TERM);
+    other.wait_exit();
+}
+
+#[test]
+fn an_answer_may_begin_while_the_body_still_arrives() {
+    let server = server(&[]);
+    let mut client = server.connect();
+    client.send(post("echo", "Transfer-Encoding: chunked"));
+    for piece in ["one", "two"] {
+        client.send(format!("3\r\n{piece}\r\n"));
+        if piece == "one" {
+            assert_eq!(client.response_to_head().status(), 200);
+        }
+        assert_eq!(client.chunk().unwrap(), piece.as_bytes());
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.chunk().unwrap(), b"");
+}
+
+#[test]
+fn over_http2() {
+    let server = server(&[]);
+    let mut client = Http2::new(server.connect());
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/?how=pieces"),
+    ];
+    client.headers(1, &fields, false);
+    client.data(1, b"first", false);
+    server.probe.notes.wait_for("got first");
+    client.data(1, b"last", true);
+    match client.outcome(1) {
+        Outcome::Response(200, body) => assert!(body.starts_with(b"9 ")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_raises_and_is_never_short() {
+    let server = server(&[]);
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let before = server.probe.notes.count("still broken");
+        let mut client = server.connect();
+        client.send(post("all", framing));
+        client.send("5\r\nhello\r\n");
+        client.finish_sending();
+        server.probe.notes.wait_for_nth("still broken", before + 1);
+        drop(client);
+    }
+    assert_eq!(server.probe.notes.count("broken: "), 2);
+    assert_eq!(server.get("/?how=none").text(), "not read");
+}
+
+#[test]
+fn a_client_that_is_too_slow_raises() {
+    let server = server(&["--body-timeout", "200ms"]);
+    let mut client = server.connect();
+    client.send(post("all", "Content-Length: 100"));
+    client.send("some");
+    let told = server.probe.notes.wait_for("broken: ");
+    assert!(told.contains("too slow"), "{told}");
+    assert_eq!(
+        client.response().status(),
+        400,
+        "the application's own answer"
+    );
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_or_raises() {
+    let server = server(&["--max-body", "1000"]);
+    let mut client = server.connect();
+    client.send(post("all", "Content-Length: 1001"));
+    assert_eq!(client.response().status(), 413);
+    let mut client = server.connect();
+    client.send(post("all", "Transfer-Encoding: chunked"));
+    client.send(format!("3e9\r\n{}\r\n", "x".repeat(1001)));
+    let told = server.probe.notes.wait_for("broken: ");
+    assert!(told.contains("1000 bytes"), "{told}");
+    assert_eq!(client.response().status(), 400);
+}
+
+#[test]
+fn an_application_that_reads_nothing_answers_at_once_and_the_answer_arrives() {
+    let server = server(&[]);
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.send(post("none", "Content-Length: 50000000"));
+        // More than all buffers on the way hold.
+        let _refused = client.try_send(vec![b'x'; 8 << 20]);
+        assert_eq!(client.response().text(), "not read");
+    }
+    assert_eq!(server.exchange(&get("/?how=none")).text(), "not read");
+}
