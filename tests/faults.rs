@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::load::{Fate, Load, runs};
-use crate::support::server::{Pyserve, Server};
+use crate::support::server::{Pyserve, Server, get};
 use crate::support::skipped;
 
 const PAUSE: Duration = Duration::from_millis(3);
@@ -131,6 +131,42 @@ fn a_template_that_is_killed_costs_nothing_and_is_replaced() {
     server.stderr.wait_for("to=3");
     load.wait_for(load.answered() + 300);
     load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn where_descriptors_are_few_clients_wait_and_a_reload_still_works() {
+    let builder = Pyserve::binary(std::path::Path::new("/bin/sh"));
+    let ledger = builder.path("ledger");
+    let server = builder
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .args([
+            env!("CARGO_BIN_EXE_pyserve"),
+            "--app",
+            "ledger.py",
+            "--chdir",
+        ])
+        .args([crate::support::apps()])
+        .quick()
+        .env("LEDGER", &ledger)
+        .ready();
+    let mut crowd: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for (number, connection) in crowd.iter_mut().enumerate() {
+        connection.send(get(&format!("/?{number}")));
+    }
+    // As many as there is room for are inside, and make room when they are answered.
+    assert_eq!(crowd[0].response().status(), 200);
+    server.signal(Signal::HUP);
+    // Connections leave enough for that.
+    server.stderr.wait_for("reloaded in");
+    for mut connection in crowd.drain(1..) {
+        assert_eq!(connection.response().status(), 200, "each as one leaves");
+    }
+    drop(crowd);
+    assert_eq!(server.get("/?60").status(), 200);
+    let reloads = server.stderr.count("reloaded in");
+    server.signal(Signal::HUP);
+    server.stderr.wait_for_nth("reloaded in", reloads + 1);
+    assert_eq!(runs(&ledger).len(), 61);
 }
 
 #[test]
