@@ -5,6 +5,9 @@
 //! while the body is sent, and a body that cannot be sent any more is no failure of its
 //! own. What counts is the answer. It is over where its length says, or at the end of the
 //! connection; an end that comes too early breaks the client's response off as well.
+//!
+//! HTTP goes the same way as uwsgi: heads, chunks and timeouts are the same, and hyper's client
+//! does not promise to read an answer when the body cannot be sent any more.
 
 use std::io;
 use std::os::unix::fs::FileExt;
