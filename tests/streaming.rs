@@ -1,5 +1,10 @@
 //! `request_buffering = no`: the application reads a body while it arrives.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use crate::support::DEADLINE;
+use crate::support::backend::{Backend, page};
 use crate::support::http2::{Http2, Outcome};
 use crate::support::server::{Pyserve, Server, get};
 
@@ -156,4 +161,77 @@ fn an_application_that_reads_nothing_answers_at_once_and_the_answer_arrives() {
         assert_eq!(client.response().text(), "not read");
     }
     assert_eq!(server.exchange(&get("/?how=none")).text(), "not read");
+}
+
+#[test]
+fn one_location_streams_and_another_reads_to_the_end() {
+    let builder = Pyserve::new();
+    let file = builder.path("pyserve.toml");
+    let dir = crate::support::apps();
+    let table = |prefix: &str, more: &str| {
+        let app = format!("stream_input.py'\nchdir = '{}", dir.display());
+        format!("[[location]]\nprefix = '{prefix}'\napp = '{app}'\n{more}\n")
+    };
+    let text = table("/stream", "request_buffering = false") + &table("/", "");
+    std::fs::write(&file, text).unwrap();
+    let server = builder.args(["--config"]).args([&file]).ready();
+    for (path, is_streamed) in [("/stream", true), ("/", false)] {
+        let before = server.probe.notes.count("got");
+        let mut client = server.connect();
+        let head = post("pieces", "Content-Length: 6");
+        client.send(head.replacen("POST /?", &format!("POST {path}?"), 1));
+        client.send("one");
+        if is_streamed {
+            server.probe.notes.wait_for("got one");
+        }
+        client.send("two");
+        assert!(client.response().text().starts_with("6 "), "{path}");
+        let pieces = server.probe.notes.count("got") - before;
+        assert_eq!(pieces, if is_streamed { 2 } else { 1 }, "{path}");
+    }
+}
+
+/// Passes a body in two pieces to a server behind, which tells what it has `seen`.
+fn pass_through(backend: &Backend, address: &str, seen: &std::sync::mpsc::Receiver<String>) {
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .args(["--upstream", address, "--request-buffering", "no"])
+        .args(["--body-timeout", "500ms"])
+        .ready();
+    let mut client = server.connect();
+    client.send(post("", "Content-Length: 6"));
+    client.send("one");
+    assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), "one");
+    client.send("two");
+    assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), "two");
+    assert_eq!(client.response().text(), "thanks");
+    // Whoever stops is told so, and the server behind never gets a whole body.
+    let mut client = server.connect();
+    client.send(post("", "Content-Length: 6"));
+    client.send("one");
+    assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), "one");
+    assert_eq!(client.response().status(), 408);
+    assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn servers_behind_get_a_body_while_it_arrives() {
+    let (tell, seen) = channel();
+    let tell = Mutex::new(tell);
+    let backend = Backend::tcp(move |mut call| {
+        if call.http_head().is_none() {
+            return;
+        }
+        let say = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            let _test_is_over = tell.lock().unwrap().send(text);
+        };
+        say(call.exactly(3));
+        let rest = call.some();
+        if !rest.is_empty() {
+            say(rest);
+            call.send(page("thanks"));
+        }
+    });
+    pass_through(&backend, &format!("http://{}", backend.address()), &seen);
 }

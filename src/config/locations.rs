@@ -137,6 +137,7 @@ const SHARED: &[&str] = &[
     "max_body",
     "body_timeout",
     "buffering",
+    "request_buffering",
     "compress",
     "compress_min",
     "compress_private",

@@ -177,6 +177,7 @@ fn servers_behind_it_have_settings_of_their_own() {
         upstream = ['http://127.0.0.1:8001', 'http+unix:/run/api.sock']
         upstream_connect_timeout = 2
         buffering = false
+        request_buffering = false
         [[location]]
         upstream = 'uwsgi+unix:/run/uwsgi.sock'
         uwsgi_modifier1 = 30
@@ -196,6 +197,8 @@ fn servers_behind_it_have_settings_of_their_own() {
     );
     assert_eq!(rest.timeouts.read, seconds(9));
     assert!(!config.locations[0].settings.buffering && config.locations[1].settings.buffering);
+    assert!(!config.locations[0].settings.request_buffering);
+    assert!(config.locations[1].settings.request_buffering);
     assert!(matches!(rest.protocol, Protocol::Uwsgi(uwsgi) if uwsgi.modifier1 == 30));
 }
 
@@ -263,7 +266,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "[[location]]\nbind = '/a'",
-        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, status, keep_path, content_type, app, upstream, chdir, python, venv, pythonpath, workers, threads, max_requests, max_worker_lifetime, max_worker_memory, preload, queue_limit, queue_timeout, request_timeout, django_static, django_media, max_body, body_timeout, buffering, compress, compress_min, compress_private, uwsgi_param, uwsgi_modifier1, uwsgi_modifier2, upstream_connect_timeout, upstream_send_timeout, upstream_read_timeout)",
+        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, status, keep_path, content_type, app, upstream, chdir, python, venv, pythonpath, workers, threads, max_requests, max_worker_lifetime, max_worker_memory, preload, queue_limit, queue_timeout, request_timeout, django_static, django_media, max_body, body_timeout, buffering, request_buffering, compress, compress_min, compress_private, uwsgi_param, uwsgi_modifier1, uwsgi_modifier2, upstream_connect_timeout, upstream_send_timeout, upstream_read_timeout)",
     );
     check_error(
         "[[locations]]\nprefix = '/a'",

@@ -43,6 +43,7 @@ const KINDS: [(&str, &[&str]); 5] = [
             "max_body",
             "body_timeout",
             "buffering",
+            "request_buffering",
             "compress",
             "compress_min",
             "compress_private",
@@ -55,6 +56,7 @@ const KINDS: [(&str, &[&str]); 5] = [
             "max_body",
             "body_timeout",
             "buffering",
+            "request_buffering",
             "compress",
             "compress_min",
             "compress_private",
@@ -291,6 +293,10 @@ impl<'a> Given<'a> {
         set(
             &mut settings.buffering,
             self.optional("buffering", values::yes_or_no)?,
+        );
+        set(
+            &mut settings.request_buffering,
+            self.optional("request_buffering", values::yes_or_no)?,
         );
         let compression = &mut settings.compression;
         if let Some(given) = self.many("compress", codings)? {
