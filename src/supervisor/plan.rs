@@ -13,22 +13,14 @@
 //! at a time. What ends the whole server is in `stop`; sockets, clocks and processes are the
 //! business of `app` and of `mod.rs`, which feed events in and carry actions out.
 
-use std::time::{Duration, Instant};
+mod generation;
+
+use std::time::Instant;
 
 use pyserve_wire::control::Preload;
 
-/// A worker that lives this long is not part of a crash loop.
-const LONG_LIFE: Duration = Duration::from_secs(1);
-/// Deaths in quick succession that are answered at once; from then on there is a pause.
-const FREE_DEATHS: u32 = 3;
-/// The first pause between restarts; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Workers that may die before any of their generation was ever ready; then it is given up.
-const BOOT_ATTEMPTS: u32 = 3;
-/// How long a worker that was asked to leave keeps others from being replaced.
-const RETIRING_ALONE: Duration = Duration::from_secs(30);
+use generation::{Generation, Role, Template, Worker, is_ready};
+
 /// Generations that may be on their way out at a time; the oldest is cut off beyond.
 const MOST_LEAVING: usize = 4;
 
@@ -141,42 +133,6 @@ enum Phase {
     Serving,
     Leaving,
     Over,
-}
-
-#[derive(Debug)]
-struct Generation {
-    number: u32,
-    role: Role,
-    template: Template,
-    recipe: Recipe,
-    workers: Vec<Worker>,
-    /// Deaths in quick succession, of workers and templates alike.
-    quick_deaths: u32,
-    ever_ready: bool,
-    no_fork_before: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Coming,
-    Current,
-    Leaving,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Template {
-    Absent,
-    Starting,
-    Loaded,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Worker {
-    Empty,
-    Forking,
-    Starting,
-    Ready { since: Instant, worn: bool },
-    Retiring { since: Instant },
 }
 
 impl Plan {
@@ -425,133 +381,6 @@ impl Plan {
             change(generation);
         }
     }
-}
-
-impl Generation {
-    fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.retire_surplus(now, actions);
-        if let Some(time) = self.no_fork_before.filter(|time| *time > now) {
-            actions.push(Action::WakeAt(time));
-            return;
-        }
-        self.no_fork_before = None;
-        match self.template {
-            Template::Absent => {
-                self.template = Template::Starting;
-                actions.push(Action::StartTemplate(self.number, self.recipe.preload));
-            }
-            Template::Starting => {}
-            Template::Loaded => self.fork_missing(now, actions),
-        }
-    }
-
-    fn fork_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let live = self.count(|worker| !matches!(worker, Worker::Empty | Worker::Retiring { .. }));
-        let mut missing = self.recipe.workers.saturating_sub(live);
-        if live == self.recipe.workers && self.count(is_worn) > 0 {
-            // Its successor comes first, but only one at a time.
-            match self.wait_for_the_retiring(now) {
-                Some(until) => actions.push(Action::WakeAt(until)),
-                None => missing = 1,
-            }
-        }
-        for (number, worker) in self.workers.iter_mut().enumerate() {
-            if missing > 0 && *worker == Worker::Empty {
-                *worker = Worker::Forking;
-                missing -= 1;
-                actions.push(Action::Fork(self.number, number as u32));
-            }
-        }
-    }
-
-    /// Until when nobody else may be replaced.
-    fn wait_for_the_retiring(&self, now: Instant) -> Option<Instant> {
-        let mut until = self.workers.iter().filter_map(|worker| match worker {
-            Worker::Retiring { since } => Some(*since + RETIRING_ALONE),
-            _ => None,
-        });
-        until.find(|until| *until > now)
-    }
-
-    /// Asks workers to leave if more are ready than are wanted: first those that are worn.
-    fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.count(is_ready) > self.recipe.workers {
-            let worn = self.workers.iter().position(|worker| is_worn(*worker));
-            let last = self.workers.iter().rposition(|worker| is_ready(*worker));
-            let Some(worker) = worn.or(last) else { return };
-            self.workers[worker] = Worker::Retiring { since: now };
-            actions.push(Action::Retire(self.number, worker as u32));
-        }
-    }
-
-    /// `true`: none of them ever was ready, and it has been tried often enough.
-    fn worker_died(&mut self, worker: u32, now: Instant) -> bool {
-        let was = self.worker(worker);
-        self.set(worker, Worker::Empty);
-        match was {
-            Worker::Empty | Worker::Retiring { .. } => false,
-            Worker::Ready { since, .. } if now.duration_since(since) >= LONG_LIFE => {
-                self.quick_deaths = 0;
-                false
-            }
-            _ => self.died_quickly(now),
-        }
-    }
-
-    fn died_quickly(&mut self, now: Instant) -> bool {
-        self.quick_deaths += 1;
-        if self.quick_deaths > FREE_DEATHS {
-            self.pause(now);
-        }
-        let give_up = !self.ever_ready || self.role == Role::Coming;
-        give_up && self.quick_deaths >= BOOT_ATTEMPTS
-    }
-
-    fn pause(&mut self, now: Instant) {
-        let doublings = self.quick_deaths.saturating_sub(FREE_DEATHS + 1).min(10);
-        let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
-        self.no_fork_before = Some(now + pause);
-    }
-
-    /// Forks that were asked of a template that has gone will not happen.
-    fn forget_forks(&mut self) {
-        for worker in &mut self.workers {
-            if *worker == Worker::Forking {
-                *worker = Worker::Empty;
-            }
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.count(is_ready) >= self.recipe.workers
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count(|worker| worker != Worker::Empty) == 0
-    }
-
-    fn count(&self, which: impl Fn(Worker) -> bool) -> u32 {
-        self.workers.iter().filter(|worker| which(**worker)).count() as u32
-    }
-
-    fn worker(&self, worker: u32) -> Worker {
-        let slot = self.workers.get(worker as usize);
-        slot.copied().unwrap_or(Worker::Empty)
-    }
-
-    fn set(&mut self, worker: u32, state: Worker) {
-        if let Some(slot) = self.workers.get_mut(worker as usize) {
-            *slot = state;
-        }
-    }
-}
-
-fn is_ready(worker: Worker) -> bool {
-    matches!(worker, Worker::Ready { .. })
-}
-
-fn is_worn(worker: Worker) -> bool {
-    matches!(worker, Worker::Ready { worn: true, .. })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! A table of stories: events in, actions out.
 
+use std::time::Duration;
+
+use super::generation::RETIRING_ALONE;
 use super::*;
 
 fn recipe(workers: u32) -> Recipe {
