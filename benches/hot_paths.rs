@@ -13,7 +13,7 @@ use pyserve::front::file_pool::FilePool;
 use pyserve::front::request::context::{self, Client, Ends};
 use pyserve::front::request::environ::{self, Facts};
 use pyserve::front::request::{forwarded, limits};
-use pyserve::front::static_files::{Locations, StaticFiles};
+use pyserve::front::static_files::{Cache, Locations, StaticFiles};
 use pyserve_wire::frames::{self, ReplyKind};
 use pyserve_wire::vars;
 
@@ -139,7 +139,8 @@ fn static_files(criterion: &mut Criterion) {
     };
     let locations = Locations::new([StaticLocation::new("/static", dir.path())]);
     let locations = locations.expect("a valid prefix");
-    let files = StaticFiles::new(locations, settings, FilePool::default());
+    let cache = Cache::new(&settings);
+    let files = StaticFiles::new(locations, settings, FilePool::default(), &cache);
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime");
     let answer = |headers: &HeaderMap| {

@@ -1,7 +1,7 @@
 //! Puts the front together from the settings, and starts its listeners.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyserve_wire::control;
@@ -25,7 +25,7 @@ use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::{Room, Spool};
 use crate::front::site::{CurrentSite, Site};
 use crate::front::spelling::Spellings;
-use crate::front::static_files::{Locations, StaticFiles};
+use crate::front::static_files::{Cache, Locations, StaticFiles};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
@@ -48,6 +48,8 @@ pub struct Front {
 /// What every site has in common with the one before.
 struct Kept {
     files: FilePool,
+    /// The memory of static files, with its size and patience.
+    cache: Mutex<Option<((u64, Duration), Cache)>>,
     found_files: Arc<FoundFiles>,
     access_log: Arc<AccessLog>,
     connections: Arc<Connections>,
@@ -68,6 +70,7 @@ impl Front {
     ) -> io::Result<Self> {
         let kept = Kept {
             files: FilePool::default(),
+            cache: Mutex::default(),
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(config.access_log)),
             connections: Arc::new(Connections::new(&config.client_limits)),
@@ -128,18 +131,14 @@ impl Front {
 
     /// Serves the files that application number `app` named.
     pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
-        let settings = StaticSettings {
-            // One memory for all of them.
-            cache: config.static_files.cache / (found.len() as u64).max(1),
-            ..config.static_files.clone()
-        };
+        let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
             let location = StaticLocation {
                 max_age: config.dev.then_some(Duration::ZERO),
                 ..StaticLocation::new(&*found.prefix, &*found.dir)
             };
             match Locations::new([location]) {
-                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone())),
+                Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone(), &cache)),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");
                     None
@@ -151,9 +150,24 @@ impl Front {
 }
 
 impl Kept {
+    /// What static files have in common; another one if the settings want it otherwise.
+    fn cache(&self, config: &Config) -> Cache {
+        let settings = &config.static_files;
+        let wanted = (settings.cache, settings.check);
+        let mut kept = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((made_for, cache)) if *made_for == wanted => cache.clone(),
+            _ => {
+                let cache = Cache::new(settings);
+                *kept = Some((wanted, cache.clone()));
+                cache
+            }
+        }
+    }
+
     /// What answers requests, by these settings.
     fn site(&self, config: &Config, pools: &[Pool]) -> io::Result<Site> {
-        let files = &self.files;
+        let (files, cache) = (&self.files, self.cache(config));
         let locations =
             Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
         let internal =
@@ -164,10 +178,15 @@ impl Kept {
             ..config.static_files.clone()
         };
         let internal_files = (!config.internal_locations.is_empty())
-            .then(|| StaticFiles::new(internal, everything, files.clone()));
+            .then(|| StaticFiles::new(internal, everything, files.clone(), &cache));
         let routes = routes(config, pools, files)?;
         Ok(Site {
-            static_files: StaticFiles::new(locations, config.static_files.clone(), files.clone()),
+            static_files: StaticFiles::new(
+                locations,
+                config.static_files.clone(),
+                files.clone(),
+                &cache,
+            ),
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),

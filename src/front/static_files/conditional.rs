@@ -60,8 +60,10 @@ impl Validators {
         let time = format!("{:x}.{:x}", metadata.mtime(), metadata.mtime_nsec());
         let mut etag = format!("\"{:x}-{time}", metadata.size());
         if !is_settled || metadata.mtime() < OLDEST_MEANT {
-            // The time of the change cannot be set by hand; it differs between replicas.
-            etag += &format!("-{:x}.{:x}", metadata.ctime(), metadata.ctime_nsec());
+            // The time of the change cannot be set by hand, and two files that take turns
+            // within one tick of its clock have two inodes. Both differ between replicas.
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            etag += &format!("-{:x}.{:x}-{:x}", changed.0, changed.1, metadata.ino());
         }
         Self::tagged(etag + "\"", metadata)
     }

@@ -37,6 +37,8 @@ struct Kept {
     /// All entries, the ones to be looked at first for eviction in front.
     clock: VecDeque<(usize, Arc<str>)>,
     bytes: u64,
+    /// Numbers of locations that are no more.
+    free: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -51,16 +53,28 @@ struct Entry {
 }
 
 impl Memory {
-    pub(super) fn new(locations: usize, limit: u64, valid: Duration) -> Self {
-        let kept = Kept {
-            entries: (0..locations).map(|_| HashMap::new()).collect(),
-            ..Kept::default()
-        };
+    pub(super) fn new(limit: u64, valid: Duration) -> Self {
         Self {
             limit,
             valid,
-            kept: RwLock::new(kept),
+            kept: RwLock::default(),
         }
+    }
+
+    /// Makes a place for another location, and gives its number.
+    pub(super) fn open(&self) -> usize {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.free.pop().unwrap_or_else(|| {
+            kept.entries.push(HashMap::new());
+            kept.entries.len() - 1
+        })
+    }
+
+    /// Forgets a location; its number is free for another.
+    pub(super) fn close(&self, location: usize) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.clear(location);
+        kept.free.push(location);
     }
 
     /// What is remembered of `name` in the location of this number.
@@ -201,6 +215,14 @@ impl Kept {
             .retain(|(other, kept)| *other != location || **kept != *name);
     }
 
+    fn clear(&mut self, location: usize) {
+        let Some(all) = self.entries.get_mut(location).map(std::mem::take) else {
+            return;
+        };
+        self.bytes -= all.values().map(|entry| entry.bytes).sum::<u64>();
+        self.clock.retain(|(other, _)| *other != location);
+    }
+
     /// Ends: every entry is passed over once at most.
     fn shrink(&mut self, limit: u64) {
         while self.bytes > limit {
@@ -271,13 +293,20 @@ mod tests {
         })
     }
 
+    /// With a place for location 0.
+    fn memory(limit: u64, valid: Duration) -> Memory {
+        let memory = Memory::new(limit, valid);
+        assert_eq!(memory.open(), 0);
+        memory
+    }
+
     fn is_kept(memory: &Memory, name: &str, now: Instant) -> bool {
         matches!(memory.recall(0, name, now), Recalled::True(Some(_)))
     }
 
     #[test]
     fn an_entry_is_true_for_a_while_and_then_one_request_looks_again() {
-        let memory = Memory::new(1, 1 << 20, SECOND);
+        let memory = memory(1 << 20, SECOND);
         let start = Instant::now();
         memory.keep(0, "a", Some(resource(1)), start);
         assert!(is_kept(&memory, "a", start + SECOND / 2));
@@ -301,7 +330,7 @@ mod tests {
 
     #[test]
     fn without_a_time_of_validity_every_request_looks() {
-        let memory = Memory::new(1, 1 << 20, Duration::ZERO);
+        let memory = memory(1 << 20, Duration::ZERO);
         let now = Instant::now();
         memory.keep(0, "a", Some(resource(1)), now);
         for _ in 0..2 {
@@ -311,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {
-        let memory = Memory::new(1, 200_000, SECOND);
+        let memory = memory(200_000, SECOND);
         let now = Instant::now();
         memory.keep(0, "used", Some(resource(10_000)), now);
         for number in 0..100 {
@@ -328,8 +357,23 @@ mod tests {
     }
 
     #[test]
+    fn a_location_that_goes_leaves_nothing_behind() {
+        let memory = memory(1 << 20, SECOND);
+        let now = Instant::now();
+        let other = memory.open();
+        memory.keep(0, "a", Some(resource(1)), now);
+        let alone = memory.bytes();
+        memory.keep(other, "a", Some(resource(1)), now);
+        memory.close(other);
+        assert_eq!(memory.bytes(), alone);
+        assert!(is_kept(&memory, "a", now));
+        assert_eq!(memory.open(), other, "its number is used again");
+        assert!(memory.latest(other, "a").is_none());
+    }
+
+    #[test]
     fn a_form_that_came_too_late_replaces_nothing() {
-        let memory = Memory::new(1, 1 << 20, SECOND);
+        let memory = memory(1 << 20, SECOND);
         let now = Instant::now();
         let (old, new) = (resource(1), resource(2));
         memory.keep(0, "a", Some(Arc::clone(&old)), now);
@@ -351,7 +395,7 @@ mod tests {
         fn the_books_are_kept_right(
             steps in prop::collection::vec((0..4, 0..12, 0usize..30_000), 0..80)
         ) {
-            let memory = Memory::new(1, 100_000, SECOND);
+            let memory = memory(100_000, SECOND);
             let now = Instant::now();
             for (what, name, length) in steps {
                 let name = format!("{name}");

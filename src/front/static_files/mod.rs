@@ -100,14 +100,36 @@ pub struct StaticFiles {
     hidden: bool,
     pool: FilePool,
     shared: Arc<Shared>,
+}
+
+/// What all static files of a server have in common: what is remembered of them, within one
+/// limit, and the thread that compresses. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Common>);
+
+#[derive(Debug)]
+struct Common {
+    memory: Memory,
     background: Background,
+}
+
+impl Cache {
+    /// One of the size, and with the patience, that the settings name.
+    pub fn new(settings: &StaticSettings) -> Self {
+        Self(Arc::new(Common {
+            memory: Memory::new(settings.cache, settings.check),
+            background: Background::default(),
+        }))
+    }
 }
 
 /// What jobs on other threads need as well.
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
-    memory: Memory,
+    cache: Cache,
+    /// The locations' numbers in the memory.
+    places: Vec<usize>,
 }
 
 /// What a request says about how it wants a file.
@@ -120,17 +142,22 @@ struct Wish {
 
 impl StaticFiles {
     /// Serves the files of these locations.
-    pub fn new(locations: Locations, settings: StaticSettings, pool: FilePool) -> Self {
-        let memory = Memory::new(locations.iter().count(), settings.cache, settings.check);
+    pub fn new(
+        locations: Locations,
+        settings: StaticSettings,
+        pool: FilePool,
+        cache: &Cache,
+    ) -> Self {
+        let places = locations.iter().map(|_| cache.0.memory.open()).collect();
         Self {
             hidden: settings.hidden,
             shared: Arc::new(Shared {
                 disk: Disk::new(locations.iter(), settings),
-                memory,
+                cache: cache.clone(),
+                places,
             }),
             locations,
             pool,
-            background: Background::default(),
         }
     }
 
@@ -225,8 +252,8 @@ impl StaticFiles {
         name: &str,
         wish: &Wish,
     ) -> Result<Option<(Arc<Resource>, Option<Arc<File>>)>, StaticError> {
-        let memory = &self.shared.memory;
-        let resource = match memory.recall(location.index(), name, Instant::now()) {
+        let (memory, place) = self.shared.memory(location);
+        let resource = match memory.recall(place, name, Instant::now()) {
             Recalled::True(Some(resource)) => resource,
             Recalled::True(None) => return Err(StaticError::NotFound),
             Recalled::Nothing => return Ok(None),
@@ -267,7 +294,9 @@ impl StaticFiles {
         {
             let (shared, resource) = (Arc::clone(&self.shared), Arc::clone(resource));
             let name = path.file_name().into_owned();
-            self.background
+            let common = &self.shared.cache.0;
+            common
+                .background
                 .submit(move || shared.compress(&location, &name, resource));
         }
         Ok(found)
@@ -337,35 +366,50 @@ impl Wish {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for place in &self.places {
+            self.cache.0.memory.close(*place);
+        }
+    }
+}
+
 impl Shared {
+    /// The memory, and the number of the location in it.
+    fn memory(&self, location: &Location) -> (&Memory, usize) {
+        (&self.cache.0.memory, self.places[location.index()])
+    }
+
     fn look(
         &self,
         location: &Location,
         path: &FilePath,
         accepted: &Accepted,
     ) -> Result<Found, StaticError> {
-        let (index, name) = (location.index(), path.file_name());
+        let (memory, index) = self.memory(location);
+        let name = path.file_name();
         // Before the disk is asked: what changes afterwards is seen that much later at most.
         let now = Instant::now();
-        let known = self.memory.latest(index, &name);
+        let known = memory.latest(index, &name);
         let found = self.disk.find(location, path, known, accepted);
         match &found {
             Ok(Found::File(resource, _)) => {
                 let resource = Arc::clone(resource);
-                self.memory.keep(index, &name, Some(resource), now);
+                memory.keep(index, &name, Some(resource), now);
             }
             // In other locations such names are what strangers guess, not worth a place.
             Err(StaticError::NotFound) if *location.missing() != Missing::Refuse => {
-                self.memory.keep(index, &name, None, now);
+                memory.keep(index, &name, None, now);
             }
-            _ => self.memory.forget(index, &name),
+            _ => memory.forget(index, &name),
         }
         found
     }
 
     /// Adds the encoded forms that are missing to what is remembered.
     fn compress(&self, location: &Location, name: &str, mut resource: Arc<Resource>) {
-        if !self.memory.remembers(location.index(), name, &resource) {
+        let (memory, place) = self.memory(location);
+        if !memory.remembers(place, name, &resource) {
             return;
         }
         let Some(bytes) = self.disk.read(location, &resource.identity) else {
@@ -379,8 +423,7 @@ impl Shared {
                 encoded.as_ref().map_or(bytes.len(), Bytes::len),
             );
             let more = Arc::new(resource.with_encoded(coding, encoded));
-            self.memory
-                .replace(location.index(), name, &resource, Arc::clone(&more));
+            memory.replace(place, name, &resource, Arc::clone(&more));
             let coding = coding.name();
             tracing::debug!(name, coding, from, to, "static file compressed");
             resource = more;
