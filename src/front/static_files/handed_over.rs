@@ -6,7 +6,6 @@
 
 use std::fs::{File, Metadata};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
@@ -21,7 +20,6 @@ use super::conditional::{Conditions, Validators, Verdict};
 use super::headers::{self, content_range};
 use super::multipart::{Bodies, Multipart};
 use super::range::{Selection, select};
-use super::resource::Stamp;
 use super::{FilePool, StaticError};
 
 /// Answers with the piece, or with what the request asks for of it; `said` is the response
@@ -108,8 +106,8 @@ fn validators(said: &mut HeaderMap, metadata: &Metadata, piece: FilePiece) -> Op
     if !is_whole && !is_said {
         return None;
     }
-    let is_settled = Stamp::of(metadata).is_settled(SystemTime::now());
-    let mut validators = Validators::of_state(metadata, is_settled);
+    // The same from the first moment on, so that a download can always be continued.
+    let mut validators = Validators::of_state(metadata, true);
     let text = |name| {
         said.get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
