@@ -73,7 +73,8 @@ pub async fn serve(
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
         let is_http1 = request.version() <= http::Version::HTTP_11;
-        let answer = request::answer(sites.get(), Arc::clone(&seen), request);
+        // Boxed once: hyper and the layers between move it several times.
+        let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
         let asked = asked.clone();
         async move {
             let mut response = answer.await;

@@ -136,15 +136,16 @@ pub async fn answer(
         let files = site.internal_files.as_ref();
         return Box::pin(internal::answer(files, &wanted, head, said)).await;
     }
-    from_upstream(site, settings, head, *response).await
+    from_upstream(site, settings, head, response).await
 }
 
 async fn from_upstream(
     site: &Site,
     settings: &LocationSettings,
     head: &request::Parts,
-    answer: upstream::Response,
+    answer: Box<upstream::Response>,
 ) -> Result<Response<Body>, Rejection> {
+    let answer = *answer;
     let mut said = Response::new(());
     *said.status_mut() = answer.status;
     *said.headers_mut() = answer.headers;

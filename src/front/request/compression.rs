@@ -58,7 +58,8 @@ pub async fn compress(
             vary(response.headers_mut());
             response
         }
-        Decision::As(coding) => encoded(case, said, body, coding, encoders).await,
+        // Boxed: what every request is moved around with stays small.
+        Decision::As(coding) => Box::pin(encoded(case, said, body, coding, encoders)).await,
     }
 }
 

@@ -27,7 +27,7 @@ pub mod router;
 pub mod spool;
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -77,16 +77,19 @@ pub async fn answer(
         &head.headers,
     );
     let unread = !body.is_end_stream();
-    let answered = without_panic(route(
-        &site,
-        &activity,
-        &identity,
-        &mut client,
-        &mut head,
-        body,
-        &mut record,
-    ))
-    .await;
+    let answered = {
+        // Pinned here: an argument that is awaited inside would take its room twice.
+        let routed = pin!(route(
+            &site,
+            &activity,
+            &identity,
+            &mut client,
+            &mut head,
+            body,
+            &mut record,
+        ));
+        without_panic(routed).await
+    };
     let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
@@ -205,9 +208,8 @@ fn set_if_absent(
 
 /// A panic costs the request in which it happens, and nothing else.
 async fn without_panic(
-    work: impl Future<Output = Result<Response<Body>, Rejection>>,
+    mut work: Pin<&mut impl Future<Output = Result<Response<Body>, Rejection>>>,
 ) -> Result<Response<Body>, Rejection> {
-    let mut work = pin!(work);
     std::future::poll_fn(|context| {
         let poll = std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
         poll.unwrap_or_else(|panic| {
@@ -219,4 +221,18 @@ async fn without_panic(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    fn size<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is allocated and moved for every request: 6.7 KiB cost a hello request 1 µs.
+    #[test]
+    fn what_a_request_keeps_while_it_waits_stays_small() {
+        let size = size(super::answer);
+        assert!(size <= 4096, "{size} bytes");
+    }
 }
