@@ -34,6 +34,7 @@ mod recycle;
 mod reload;
 mod settings;
 mod slow_clients;
+mod slow_disk;
 mod static_files;
 mod static_forms;
 mod static_oracles;

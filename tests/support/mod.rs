@@ -2,7 +2,7 @@
 //!
 //! [`server`] starts and ends the real binary, [`raw`] and [`http2`] speak bytes to it,
 //! [`backend`] is a server behind it, [`probe`] hears what the applications tell from inside, [`python`] knows the
-//! interpreters of this machine. Nobody sleeps and nobody retries: every wait ends with an
+//! interpreters of this machine. `slow_disk.py` is a file system. Nobody sleeps and nobody retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
 pub mod backend;

@@ -1,0 +1,109 @@
+//! A disk that stands still holds up those who read from it, and nobody else: a real file
+//! system, `tests/support/slow_disk.py`, whose reads wait until the test lets them go on.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::lines::Lines;
+use crate::support::server::{Pyserve, get};
+use crate::support::{python, skipped, source, temp_dir};
+
+/// Bytes of each file; the same number stands in the script.
+const SIZE: usize = 3 << 20;
+const KIB: usize = 1024;
+
+/// The file system. Dropping unmounts it.
+struct SlowDisk {
+    process: Child,
+    release: Option<ChildStdin>,
+    said: Lines,
+    dir: TempDir,
+}
+
+impl SlowDisk {
+    fn mount() -> Option<Self> {
+        let dir = temp_dir();
+        let mut process = Command::new(python::default())
+            .arg(source("tests/support/slow_disk.py"))
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("an interpreter");
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let mut first = String::new();
+        stdout.read_line(&mut first).expect("text");
+        let complaints = Lines::read_from(process.stderr.take().expect("it is piped"));
+        if first.trim() != "mounted" {
+            let why = complaints.to_end();
+            let why = why.lines().last().unwrap_or("it ended").to_owned();
+            skipped(
+                "a disk that stands still",
+                &format!("there is no FUSE here: {why}"),
+            );
+            return None;
+        }
+        Some(Self {
+            release: process.stdin.take(),
+            process,
+            said: Lines::read_from(stdout),
+            dir,
+        })
+    }
+
+    fn go_on(&mut self) {
+        let release = self.release.as_mut().expect("it is mounted");
+        release.write_all(b"go\n").unwrap();
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        self.release = None;
+        let _gone = self.process.wait();
+    }
+}
+
+/// What file number `node` of the script holds.
+fn content(node: usize) -> Vec<u8> {
+    (0..SIZE)
+        .map(|at| (at * 31 + at / 4096 + node) as u8)
+        .collect()
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_nobody_who_does_not_need_it() {
+    let Some(mut disk) = SlowDisk::mount() else {
+        return;
+    };
+    let site = temp_dir();
+    std::fs::create_dir(site.path().join("static")).unwrap();
+    std::fs::write(site.path().join("static/small.txt"), "small").unwrap();
+    std::fs::write(site.path().join("static/large.bin"), vec![b'x'; 900 * KIB]).unwrap();
+    let server = Pyserve::app("hello.py")
+        .args(["--root"])
+        .args([site.path()])
+        .args([format!("--static=/slow={}", disk.dir.path().display())])
+        .ready();
+    let mut stuck: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut stuck {
+        client.send(get("/slow/stuck.bin"));
+    }
+    disk.said.wait_for("held");
+    let mut others = server.connect();
+    for _ in 0..3 {
+        assert_eq!(others.exchange(get("/")).status(), 200, "the application");
+        assert_eq!(others.exchange(get("/static/small.txt")).text(), "small");
+        let large = others.exchange(get("/static/large.bin"));
+        assert_eq!(large.body.len(), 900 * KIB);
+        let quick = others.exchange(get("/slow/quick.bin"));
+        assert!(quick.body == content(2), "the same disk, another file");
+    }
+    disk.go_on();
+    for client in &mut stuck {
+        assert!(client.response().body == content(3));
+    }
+}
