@@ -38,6 +38,7 @@ impl SlowDisk {
         stdout.read_line(&mut first).expect("text");
         let complaints = Lines::read_from(process.stderr.take().expect("it is piped"));
         if first.trim() != "mounted" {
+            let _refused = process.wait();
             let why = complaints.to_end();
             let why = why.lines().last().unwrap_or("it ended").to_owned();
             skipped(
