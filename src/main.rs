@@ -165,10 +165,10 @@ fn check(
     _bound: Bound,
 ) -> anyhow::Result<Outcome> {
     for (name, value, origin) in &resolved.origins {
-        println!("{name:<18} {value:<32} {origin}");
+        println!("{name:<24} {value:<32} {origin}");
     }
     for line in resolved.config.location_lines() {
-        println!("{:<18} {line}", "location");
+        println!("{:<24} {line}", "location");
     }
     if applications.is_empty() {
         println!("\nno application");
@@ -180,11 +180,11 @@ fn check(
         let prefix = resolved.config.prefix_of(index);
         if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
             println!(
-                "\npython             {} {} (from {})",
+                "\npython                   {} {} (from {})",
                 python.version, python.executable, facts.found
             );
             println!(
-                "application        {prefix} -> {} {} imported in {} ms",
+                "application              {prefix} -> {} {} imported in {} ms",
                 loaded.app, loaded.framework, loaded.import_ms
             );
         }

@@ -325,6 +325,26 @@ fn reload_waits_for_the_outcome_and_a_failed_one_says_why() {
 }
 
 #[test]
+fn workers_of_the_generation_before_are_leaving() {
+    let server = Pyserve::app("held.py").args(["--workers", "1"]).ready();
+    let mut inside = server.connect();
+    inside.send("GET /inside HTTP/1.1\r\nHost: a\r\n\r\n");
+    let held = server.probe.held("/inside");
+    assert_eq!(verb(&server, &["reload"]).code, 0);
+    let json = status(&server);
+    let workers = json["applications"][0]["workers"].as_array().unwrap();
+    let mut states: Vec<_> = workers
+        .iter()
+        .map(|worker| (worker["generation"].as_u64(), worker["state"].as_str()))
+        .collect();
+    states.sort_unstable();
+    let expected = [(Some(1), Some("leaving")), (Some(2), Some("ready"))];
+    assert_eq!(states, expected, "{json:#}");
+    held.release();
+    assert_eq!(inside.response().status(), 200);
+}
+
+#[test]
 fn stacks_tell_where_a_request_hangs() {
     let server = Pyserve::app("held.py").args(["--workers", "2"]).ready();
     let mut inside = server.connect();

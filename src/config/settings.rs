@@ -634,7 +634,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "rate_limit",
-        value_name: "N/s|N/m|no",
+        value_name: "N/s|N/m|N/h|no",
         heading: LIMITS,
         help: "Requests from one address (IPv6: from one /64), files included; 429 beyond",
         repeatable: false,
@@ -729,7 +729,8 @@ pub static SETTINGS: &[Setting] = &[
         name: "dev",
         value_name: "",
         heading: OTHER,
-        help: "For development: one worker, tracebacks on error pages, and a reload when a *.py file is saved",
+        help: "For development: one worker, no request timeout, a page with the traceback where an exception leaves \
+               the application, and a reload when a *.py file is saved",
         repeatable: false,
         default: Default::Value("no"),
     },

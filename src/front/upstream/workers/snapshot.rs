@@ -118,7 +118,7 @@ fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> Wor
         generation: crew.number,
         number,
         ready: worker.ready,
-        retiring: worker.retiring,
+        retiring: worker.retiring || table.is_past(crew.number),
         served: served.saturating_sub(worker.served_before),
         threads,
     }

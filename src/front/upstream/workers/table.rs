@@ -152,6 +152,11 @@ impl Table {
         self.current == Some(generation)
     }
 
+    /// Whether a later generation has taken over from this one.
+    pub(super) fn is_past(&self, generation: u32) -> bool {
+        self.current.is_some_and(|current| generation < current)
+    }
+
     /// How many requests are handed out, in all generations.
     pub(super) fn handed_out(&self) -> usize {
         self.generations.iter().map(Entries::handed_out).sum()
