@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::Compression;
-use super::settings::{self, Default, Setting};
+use super::settings::{Default, SETTINGS, Setting};
 use super::upstream::UpstreamSettings;
 
 /// A location that is not served from disk.
@@ -111,42 +111,72 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 
 /// Every setting of a location.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    let shared = SHARED.iter().filter_map(|name| settings::named(name));
+    let is_own = |name: &str| OWN.iter().any(|own| own.name == name);
+    let is_shared = |name: &str| {
+        KINDS
+            .iter()
+            .any(|(kind, settings)| *kind == name || settings.contains(&name))
+    };
+    let shared = SETTINGS
+        .iter()
+        .filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
     OWN.iter().chain(shared)
 }
 
-/// Settings that mean for a location what they mean for all.
-const SHARED: &[&str] = &[
-    "app",
-    "upstream",
-    "chdir",
-    "python",
-    "venv",
-    "pythonpath",
-    "workers",
-    "threads",
-    "max_requests",
-    "max_worker_lifetime",
-    "max_worker_memory",
-    "preload",
-    "queue_limit",
-    "queue_timeout",
-    "request_timeout",
-    "django_static",
-    "django_media",
-    "max_body",
-    "body_timeout",
-    "buffering",
-    "request_buffering",
-    "compress",
-    "compress_min",
-    "compress_private",
-    "uwsgi_param",
-    "uwsgi_modifier1",
-    "uwsgi_modifier2",
-    "upstream_connect_timeout",
-    "upstream_send_timeout",
-    "upstream_read_timeout",
+/// What answers, with the settings that only hold for it. Those that are not a location's own
+/// mean for it what they mean for all.
+pub const KINDS: [(&str, &[&str]); 5] = [
+    (
+        "app",
+        &[
+            "strip_prefix",
+            "env",
+            "chdir",
+            "python",
+            "venv",
+            "pythonpath",
+            "workers",
+            "threads",
+            "max_requests",
+            "max_worker_lifetime",
+            "max_worker_memory",
+            "preload",
+            "queue_limit",
+            "queue_timeout",
+            "request_timeout",
+            "django_static",
+            "django_media",
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "request_buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+        ],
+    ),
+    (
+        "upstream",
+        &[
+            "strip_prefix",
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "request_buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+            "uwsgi_param",
+            "uwsgi_modifier1",
+            "uwsgi_modifier2",
+            "upstream_connect_timeout",
+            "upstream_send_timeout",
+            "upstream_read_timeout",
+        ],
+    ),
+    ("static", &["missing", "max_age"]),
+    ("redirect", &["status", "keep_path"]),
+    ("respond", &["status", "content_type"]),
 ];
 
 const fn setting(

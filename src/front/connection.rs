@@ -17,7 +17,8 @@ use super::request;
 use super::request::context::{Ends, Scheme};
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::site::{CurrentSite, Site};
-use super::stream::{Socket, Stream};
+use super::socket::Socket;
+use super::stream::Stream;
 
 /// How long a connection that was just made may take to bring its request when the server
 /// stops.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{self, Stop};
 use super::request::context::Ends;
 use super::site::CurrentSite;
-use super::stream::Socket;
+use super::socket::Socket;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
 use crate::os::identity;

@@ -24,6 +24,7 @@ pub mod prefix;
 pub mod proxy_protocol;
 pub mod request;
 pub mod site;
+pub mod socket;
 pub mod spelling;
 pub mod static_files;
 pub mod stream;

@@ -20,14 +20,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rustix::net::SendFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
 use super::file_source::{BLOCK, became_shorter};
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
+use super::socket::Socket;
 use crate::os::{sendfile, sockets};
 
 /// How long, and how many bytes, we read what a client still sends after our last word, so
@@ -42,15 +42,6 @@ const TOO_SLOW: &str =
 /// How much of files one connection sends before the others have their turn: 0.2 ms
 /// (nginx's `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
-
-/// A client's socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix.
-    Unix(UnixStream),
-}
 
 /// The socket that hyper writes to.
 pub struct Stream {
@@ -233,11 +224,7 @@ impl Stream {
     }
 
     fn poll_write_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = match self.socket() {
-            Socket::Tcp(socket) => socket.poll_write_ready(context),
-            Socket::Unix(socket) => socket.poll_write_ready(context),
-        };
-        match ready {
+        match self.socket().poll_write_ready(context) {
             Poll::Pending => self.poll_too_slow(context).map(Err),
             ready => ready,
         }
@@ -330,79 +317,6 @@ impl Drop for Stream {
             self.tasks.spawn(async move {
                 let _too_slow = tokio::time::timeout(LINGER, swallow(socket)).await;
             });
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
-impl Socket {
-    /// Runs a write of another kind; after `WouldBlock` the socket is not ready any more.
-    fn try_write_with(
-        &self,
-        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(context, into),
-            Self::Unix(socket) => Pin::new(socket).poll_read(context, into),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Self::Unix(socket) => Pin::new(socket).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }
 }

@@ -12,66 +12,11 @@ use super::upstream::Servers;
 use super::{Resolver, existing_directory, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{Entry, Layer, Origin, Table};
-use crate::config::locations::{self, Handler, Location, Redirect, Respond};
+use crate::config::locations::{self, Handler, KINDS, Location, Redirect, Respond};
 use crate::config::settings::Default;
 use crate::config::{
     AppRef, AppSettings, LocationSettings, StaticLocation, UpstreamSettings, values,
 };
-
-/// What answers, with the settings that only hold for it.
-const KINDS: [(&str, &[&str]); 5] = [
-    (
-        "app",
-        &[
-            "strip_prefix",
-            "env",
-            "chdir",
-            "python",
-            "venv",
-            "pythonpath",
-            "workers",
-            "threads",
-            "max_requests",
-            "max_worker_lifetime",
-            "max_worker_memory",
-            "preload",
-            "queue_limit",
-            "queue_timeout",
-            "request_timeout",
-            "django_static",
-            "django_media",
-            "max_body",
-            "body_timeout",
-            "buffering",
-            "request_buffering",
-            "compress",
-            "compress_min",
-            "compress_private",
-        ],
-    ),
-    (
-        "upstream",
-        &[
-            "strip_prefix",
-            "max_body",
-            "body_timeout",
-            "buffering",
-            "request_buffering",
-            "compress",
-            "compress_min",
-            "compress_private",
-            "uwsgi_param",
-            "uwsgi_modifier1",
-            "uwsgi_modifier2",
-            "upstream_connect_timeout",
-            "upstream_send_timeout",
-            "upstream_read_timeout",
-        ],
-    ),
-    ("static", &["missing", "max_age"]),
-    ("redirect", &["status", "keep_path"]),
-    ("respond", &["status", "content_type"]),
-];
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {

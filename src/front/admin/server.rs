@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Probes;
 use crate::front::listener::Listener;
-use crate::front::stream::Socket;
+use crate::front::socket::Socket;
 
 /// Connections at a time; more wait in the kernel. A few scrapers and probes keep one each.
 const CONNECTIONS: usize = 64;

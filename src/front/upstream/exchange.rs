@@ -32,10 +32,11 @@ use super::http_proxy::tunnel::Switched;
 use super::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
 use super::request_stream::{self, RequestStream};
 use super::response_body::{Budget, Feed, ResponseBody};
-use super::servers::{Link, Reached, Servers};
+use super::servers::{Reached, Servers};
 use super::{Failure, RequestBody, Response};
 use crate::front::file_pool::FilePool;
 use crate::front::request::context::Identity;
+use crate::front::socket::Socket;
 
 /// Room for one read: usual heads with small pages.
 const READ: usize = 16 << 10;
@@ -395,12 +396,12 @@ impl Progress {
 /// Sends everything, and gives the writing end back. `None`: the server takes no more, which
 /// is no error; the answer will tell.
 async fn send(
-    mut writer: WriteHalf<Link>,
+    mut writer: WriteHalf<Socket>,
     mut outgoing: Outgoing,
     sent: &Progress,
     limit: Duration,
     files: &FilePool,
-) -> Result<Option<WriteHalf<Link>>, Broken> {
+) -> Result<Option<WriteHalf<Socket>>, Broken> {
     let mut at = 0;
     loop {
         while outgoing.head.has_remaining() {
@@ -440,7 +441,7 @@ async fn send(
 
 /// The way back.
 struct Receiving<'a> {
-    reader: ReadHalf<Link>,
+    reader: ReadHalf<Socket>,
     buffer: BytesMut,
     sent: &'a Progress,
     limit: Duration,

@@ -8,12 +8,10 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -21,6 +19,7 @@ use super::Failure;
 use super::balance::{Balance, Slot};
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
 use crate::front::file_pool::FilePool;
+use crate::front::socket::Socket;
 
 /// For how long after our own start requests wait for servers that nobody has reached yet:
 /// containers and services start side by side.
@@ -54,7 +53,7 @@ struct Server {
     /// As logs and errors call it.
     name: Arc<str>,
     /// Connections that have served a request and may serve another, the last used at the end.
-    idle: Mutex<Vec<(Link, Instant)>>,
+    idle: Mutex<Vec<(Socket, Instant)>>,
     /// What a name stood for, and when it was looked up.
     known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
 }
@@ -62,22 +61,13 @@ struct Server {
 /// A connection to a server, with the request's place there.
 pub struct Reached {
     /// The connection.
-    pub link: Link,
+    pub link: Socket,
     /// The place.
     pub slot: Slot,
     /// The server, as logs and errors call it.
     pub name: Arc<str>,
     /// Whether the connection has served another request before.
     pub is_reused: bool,
-}
-
-/// A connection to a server.
-#[derive(Debug)]
-pub enum Link {
-    /// Over an internet socket.
-    Tcp(TcpStream),
-    /// Over a Unix socket.
-    Unix(UnixStream),
 }
 
 impl Servers {
@@ -175,7 +165,7 @@ impl Servers {
     }
 
     /// Keeps a connection for another request.
-    pub fn keep(&self, slot: &Slot, link: Link) {
+    pub fn keep(&self, slot: &Slot, link: Socket) {
         let mut idle = self.servers[slot.server()].idle();
         idle.retain(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
         if idle.len() < MOST_IDLE {
@@ -246,7 +236,7 @@ impl Servers {
         }
     }
 
-    async fn link(&self, server: &Server) -> Result<Link, Unreached> {
+    async fn link(&self, server: &Server) -> Result<Socket, Unreached> {
         match timeout(self.timeouts.connect, server.connect(&self.files)).await {
             Ok(connected) => connected.map_err(Unreached::Error),
             Err(_elapsed) => Err(Unreached::TooLate),
@@ -269,16 +259,16 @@ impl Server {
         }
     }
 
-    async fn connect(&self, files: &FilePool) -> io::Result<Link> {
+    async fn connect(&self, files: &FilePool) -> io::Result<Socket> {
         match &self.address {
-            ServerAddress::Unix(path) => Ok(Link::Unix(UnixStream::connect(path).await?)),
+            ServerAddress::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
             ServerAddress::Tcp { host, port } => {
                 let mut last = io::Error::from(io::ErrorKind::NotFound);
                 for address in self.addresses(host, *port, files).await? {
                     match TcpStream::connect(address).await {
                         Ok(stream) => {
                             stream.set_nodelay(true)?;
-                            return Ok(Link::Tcp(stream));
+                            return Ok(Socket::Tcp(stream));
                         }
                         Err(error) => last = error,
                     }
@@ -312,7 +302,7 @@ impl Server {
     }
 
     /// A connection that was used and is still open.
-    fn take_idle(&self) -> Option<Link> {
+    fn take_idle(&self) -> Option<Socket> {
         let mut idle = self.idle();
         while let Some((link, since)) = idle.pop() {
             if since.elapsed() < LONGEST_IDLE && link.is_quiet() {
@@ -322,7 +312,7 @@ impl Server {
         None
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Link, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Socket, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -363,71 +353,6 @@ fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
             "its listen queue is full (more processes, or a longer `listen`, would help)".into()
         }
         _ => error.to_string(),
-    }
-}
-
-impl Link {
-    /// Whether nothing has come, not even the end.
-    fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = match self {
-            Self::Tcp(stream) => stream.try_read(&mut byte),
-            Self::Unix(stream) => stream.try_read(&mut byte),
-        };
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have nothing to flush.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
     }
 }
 

@@ -10,8 +10,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
+use crate::front::socket::Socket;
 use crate::front::upstream::exchange::Progress;
-use crate::front::upstream::servers::Link;
 
 /// Room for one read, in each direction.
 const READ: usize = 16 << 10;
@@ -19,7 +19,7 @@ const READ: usize = 16 << 10;
 /// The server's side, waiting for the client's.
 #[derive(Debug)]
 pub struct Switched {
-    pub(in crate::front::upstream) link: Link,
+    pub(in crate::front::upstream) link: Socket,
     /// What the server has said in the new protocol already.
     pub(in crate::front::upstream) early: Bytes,
     /// How long both may say nothing.
