@@ -79,7 +79,8 @@ fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
     assert_eq!((sibling.status(), sibling.broken), (200, None));
     assert!(sibling.text().ends_with(" end"));
     assert_eq!(hung.response().status(), 504);
-    server.stderr.wait_for("worker died");
+    let line = server.stderr.wait_for("worker died");
+    assert!(line.contains("killed by pyserve"), "{line}");
 }
 
 #[test]

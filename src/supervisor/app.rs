@@ -214,10 +214,14 @@ impl App {
                 self.happened(Happened::ImportFailed(number));
             }
             Event::Stuck { worker } => self.happened(Happened::Stuck(number, worker)),
-            Event::Confused { worker } | Event::Hopeless { worker } => {
-                if let Some(pid) = python.pid(worker) {
-                    child::kill(pid);
-                }
+            Event::Confused { worker } => {
+                python.kill(worker, "killed by pyserve: it sent what is no reply");
+            }
+            Event::Hopeless { worker } => {
+                python.kill(
+                    worker,
+                    "killed by pyserve: its request did not end (--request-timeout)",
+                );
             }
         }
     }
@@ -248,13 +252,12 @@ impl App {
         if child::exit_code(status) == Some(0) {
             tracing::debug!(worker, pid, "worker left");
         } else {
-            tracing::warn!(
-                worker,
-                pid,
-                reason = child::describe_status(status),
-                "worker died"
-            );
-            let reason = child::describe_status(status);
+            let python = self.generations.get_mut(&number);
+            let reason = match python.and_then(|python| python.killed.remove(&pid)) {
+                Some(why) => why.to_owned(),
+                None => child::describe_status(status),
+            };
+            tracing::warn!(worker, pid, reason, "worker died");
             remember_error(&format!("worker {worker} died: {reason}"));
         }
         if let Some(python) = self.generations.get(&number) {

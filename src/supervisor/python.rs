@@ -46,6 +46,8 @@ pub struct Python {
     pub template: Option<Template>,
     /// Workers by process id: their number, and the process group they belong to.
     pub workers: HashMap<u32, (u32, u32)>,
+    /// Workers by process id that were killed, and why.
+    pub killed: HashMap<u32, &'static str>,
     /// What is known about it.
     pub facts: Facts,
 }
@@ -69,6 +71,7 @@ impl Python {
             settings: Arc::clone(settings),
             template: None,
             workers: HashMap::new(),
+            killed: HashMap::new(),
             facts,
         })
     }
@@ -171,6 +174,14 @@ impl Python {
             self.settings.interpreter.origin,
             child::describe_status(status)
         )
+    }
+
+    /// Kills a worker, and remembers why.
+    pub fn kill(&mut self, worker: u32, why: &'static str) {
+        if let Some(pid) = self.pid(worker) {
+            self.killed.insert(pid, why);
+            child::kill(pid);
+        }
     }
 
     /// Kills template, workers, and what the application started in their groups.

@@ -227,6 +227,7 @@ impl Supervisor {
         });
         let outcome = if failures.is_empty() {
             let changed = reloaded.changed.join(", ");
+            let changed = (!changed.is_empty()).then_some(changed);
             tracing::info!(changed, "reloaded in {:.2} s", reloaded.took);
             if !reloaded.at_restart.is_empty() {
                 let settings = reloaded.at_restart.join(", ");
