@@ -31,6 +31,7 @@ mod proxy_protocol;
 mod python_versions;
 mod real_upstreams;
 mod recycle;
+mod refork;
 mod reload;
 mod settings;
 mod slow_clients;

@@ -140,6 +140,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "max_requests",
             "max_worker_lifetime",
             "max_worker_memory",
+            "refork",
             "preload",
             "queue_limit",
             "queue_timeout",

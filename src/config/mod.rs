@@ -215,6 +215,8 @@ pub struct AppSettings {
     pub workers: Workers,
     /// When one of them is replaced.
     pub recycle: Recycle,
+    /// After how many requests of one worker that becomes the template.
+    pub refork: Option<u64>,
     /// Threads in each worker, at least one.
     pub threads: u32,
     /// Whether the application is imported before the workers are forked.

@@ -432,6 +432,15 @@ pub static SETTINGS: &[Setting] = &[
         default: Default::Value("no"),
     },
     Setting {
+        name: "refork",
+        value_name: "N",
+        heading: WORKERS,
+        help: "When a worker has answered so many requests, make it the template of all others, so that they share \
+               what warming up has allocated; once after each start and reload; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
         name: "touch_reload",
         value_name: "FILE",
         heading: WORKERS,

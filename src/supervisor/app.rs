@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::app_log;
 use super::care::Care;
 use super::plan::{Action, Ending, Happened, Plan};
-use super::python::{self, Python};
+use super::python::{self, Python, Speaker};
 use super::recycle::Seen;
 use super::startup::Facts;
 use super::template::{HostFiles, Template};
@@ -44,6 +44,14 @@ pub enum News {
     GiveUp(Ending),
     /// All workers have left.
     Gone,
+}
+
+/// A message of a template, or its end.
+#[derive(Debug)]
+pub struct Heard {
+    generation: u32,
+    speaker: Speaker,
+    message: Option<FromTemplate>,
 }
 
 /// One application.
@@ -116,20 +124,68 @@ impl App {
         (Arc::clone(settings), facts.unwrap_or_default())
     }
 
-    /// The next message of any of its templates, with the number of the generation.
-    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<(u32, Option<FromTemplate>)> {
+    /// The next message of any of its templates.
+    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<Heard> {
         for (number, python) in &self.generations {
-            if let Some(template) = python.template.as_ref().filter(|template| !template.closed)
-                && let Poll::Ready(message) = template.poll_receive(context)
-            {
-                return Poll::Ready((*number, message));
+            if let Poll::Ready((speaker, message)) = python.poll_message(context) {
+                return Poll::Ready(Heard {
+                    generation: *number,
+                    speaker,
+                    message,
+                });
             }
         }
         Poll::Pending
     }
 
+    /// Takes a message of a template.
+    pub fn hear(&mut self, heard: Heard) {
+        let (number, message) = (heard.generation, heard.message);
+        match heard.speaker {
+            Speaker::Template => self.take_message(number, message),
+            Speaker::Candidate(worker) => self.take_answer(number, worker, message),
+            Speaker::Former(pid) => self.take_last_words(number, pid, message),
+        }
+    }
+
+    /// What a worker says that was asked to become the template.
+    fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
+        if message == Some(FromTemplate::Promoted) {
+            return self.happened(Happened::Promoted(number, worker));
+        }
+        if let Some(FromTemplate::UnsafeToFork(reasons)) = message {
+            tracing::warn!(
+                worker,
+                reasons = reasons.join("; "),
+                "the application has left threads or sockets open while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
+            );
+        }
+        if let Some(python) = self.generations.get_mut(&number) {
+            python.candidate = None;
+        }
+        self.happened(Happened::Refused(number, worker));
+    }
+
+    /// What a template says that has been followed by another: of the workers that it forked.
+    fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        match message {
+            Some(FromTemplate::Forked { worker, pid: child }) => {
+                python.workers.insert(child, (worker, pid));
+            }
+            Some(FromTemplate::Exited { pid, status, .. }) => {
+                self.process_ended(pid, status);
+            }
+            // It was told to end before it was loaded.
+            Some(_) => {}
+            None => python.former.retain(|former| former.pid != pid),
+        }
+    }
+
     /// Takes a message of the template of this generation; `None` when that says no more.
-    pub fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
+    fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
@@ -149,6 +205,8 @@ impl App {
                 return;
             }
             FromTemplate::Clean => Happened::TemplateLoaded(number),
+            // Said once, before it was the template.
+            FromTemplate::Promoted => return,
             FromTemplate::Imported(loaded) => {
                 if is_current {
                     self.news.push(News::Files(loaded.files.clone()));
@@ -289,6 +347,8 @@ impl App {
             remember_error(&format!("template {pid} died: {reason}"));
         }
         self.happened(Happened::TemplateExited(number));
+        // A worker may become the template again.
+        self.look_after(Instant::now());
     }
 
     /// Asks the plan what to do, and does it.
@@ -325,6 +385,18 @@ impl App {
                     .map(|python| python.generation.retire(worker));
                 if let Some(Err(error)) = retired {
                     tracing::debug!(worker, %error, "cannot ask a worker to leave");
+                }
+            }
+            Action::Promote(number, worker) => self.promote(number, worker),
+            Action::Adopt(number) => {
+                let adopted = self.generations.get_mut(&number).map(Python::adopt);
+                if adopted == Some(false) {
+                    self.happened(Happened::TemplateExited(number));
+                }
+            }
+            Action::LetGo(number) => {
+                if let Some(python) = self.generations.get_mut(&number) {
+                    python.candidate = None;
                 }
             }
             Action::Reloaded => {
@@ -379,6 +451,21 @@ impl App {
         python.start_template(preload, &self.files, self.log_sender.as_fd())
     }
 
+    fn promote(&mut self, number: u32, worker: u32) {
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        tracing::info!(
+            worker,
+            "worker has warmed up: it is asked to become the template"
+        );
+        if let Err(error) = python.promote(worker) {
+            tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
+            let _gone_already = python.generation.retire(worker);
+            self.happened(Happened::Refused(number, worker));
+        }
+    }
+
     fn switch(&mut self, number: u32) {
         let Some(python) = self.generations.get(&number) else {
             return;
@@ -409,6 +496,11 @@ impl App {
 
     pub(super) fn tell(&mut self, news: News) {
         self.news.push(news);
+    }
+
+    /// After how many requests of one worker that is to become the template, if one may.
+    pub(super) fn refork(&self) -> Option<u64> {
+        self.settings.refork.filter(|_| self.plan.may_refork())
     }
 
     /// Workers that are to serve.

@@ -42,8 +42,8 @@ impl Care {
     }
 
     /// How often to look.
-    fn every(&self, settings: &AppSettings) -> Option<Duration> {
-        if settings.recycle.requests.is_some() {
+    fn every(&self, settings: &AppSettings, refork: Option<u64>) -> Option<Duration> {
+        if settings.recycle.requests.or(refork).is_some() {
             Some(COUNTING)
         } else if settings.workers.most > settings.workers.count {
             Some(size::LOOK)
@@ -60,7 +60,7 @@ impl App {
     /// Looks after the workers, if it is time to.
     pub(super) fn look_after(&mut self, now: Instant) {
         let settings = self.settings();
-        let Some(every) = self.care.every(&settings) else {
+        let Some(every) = self.care.every(&settings, self.refork()) else {
             return;
         };
         if self.care.next.is_none_or(|next| now >= next) {
@@ -93,6 +93,12 @@ impl App {
             .care
             .recycler
             .look(&seen, &settings.recycle, no_memory_left, now);
+        let warm = self
+            .refork()
+            .and_then(|requests| self.care.recycler.warm(&seen, requests));
+        if let Some(worker) = warm {
+            self.happened(Happened::Warm(number, worker));
+        }
         for (worker, reason) in worn {
             METRICS.recycled.up(reason.in_a_word());
             tracing::info!(worker, %reason, "worker has had its time: its successor is started");

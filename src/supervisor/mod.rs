@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pyserve_wire::control::FromTemplate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -42,7 +41,7 @@ use crate::front::admin::{self, Probes, Question};
 use crate::front::listener::Listener;
 use crate::front::upstream::workers::Pool;
 use crate::os::child;
-use app::{App, News};
+use app::{App, Heard, News};
 use companions::{Companions, Ended, Surroundings};
 use control::{Command, ControlSocket};
 use front_door::Front;
@@ -147,9 +146,7 @@ pub async fn serve(
         // taken, and the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            (app, generation, message) = supervisor.template_message() => {
-                supervisor.apps[app].take_message(generation, message);
-            }
+            (app, heard) = supervisor.template_message() => supervisor.apps[app].hear(heard),
             Some(report) = pool_reports.recv() => {
                 supervisor.apps[report.app].take_event(report.generation, report.event);
             }
@@ -244,13 +241,12 @@ impl Supervisor {
         self.take_news();
     }
 
-    /// The next message of a template, with the index of its application and the number of
-    /// its generation.
-    async fn template_message(&self) -> (usize, u32, Option<FromTemplate>) {
+    /// The next message of a template, with the index of its application.
+    async fn template_message(&self) -> (usize, Heard) {
         poll_fn(|context| {
             for (index, app) in self.apps.iter().enumerate() {
-                if let Poll::Ready((generation, message)) = app.poll_message(context) {
-                    return Poll::Ready((index, generation, message));
+                if let Poll::Ready(heard) = app.poll_message(context) {
+                    return Poll::Ready((index, heard));
                 }
             }
             Poll::Pending

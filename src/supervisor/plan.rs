@@ -8,18 +8,22 @@
 //! worker:     Empty -> Forking -> Starting -> Ready -> (Retiring) -> Empty
 //! ```
 //!
+//! A worker that has warmed up may become the template (`refork`).
+//!
 //! A generation takes over when all of its workers are ready; the one before then leaves. A
 //! worker that has had its time (*worn*) is asked to leave when its successor is ready, one
 //! at a time. What ends the whole server is in `stop`; sockets, clocks and processes are the
 //! business of `app` and of `mod.rs`, which feed events in and carry actions out.
 
 mod generation;
+mod refork;
 
 use std::time::Instant;
 
 use pyserve_wire::control::Preload;
 
 use generation::{Generation, Role, Template, Worker, is_ready};
+use refork::Refork;
 
 /// Generations that may be on their way out at a time; the oldest is cut off beyond.
 const MOST_LEAVING: usize = 4;
@@ -48,6 +52,12 @@ pub enum Happened {
     WorkerReady(u32, u32),
     /// A worker has had its time.
     WornOut(u32, u32),
+    /// A worker has answered enough requests to become the template.
+    Warm(u32, u32),
+    /// The worker that was to become the template is one.
+    Promoted(u32, u32),
+    /// It cannot become one, and exits.
+    Refused(u32, u32),
     /// A request of a worker does not end: it takes no more, and will be killed.
     Stuck(u32, u32),
     /// A worker's process has gone.
@@ -73,6 +83,12 @@ pub enum Action {
     Fork(u32, u32),
     /// Ask this worker to leave.
     Retire(u32, u32),
+    /// Ask this worker to become the template.
+    Promote(u32, u32),
+    /// The worker that has become a template is that of its generation; the one before ends.
+    Adopt(u32),
+    /// The worker that was asked to become the template is to exit instead.
+    LetGo(u32),
     /// Requests go to this generation from now on, and all others leave.
     Switch(u32),
     /// Kill what belongs to this generation.
@@ -157,6 +173,12 @@ impl Plan {
         self.in_role(Role::Current).map(|current| current.number)
     }
 
+    /// Whether a worker of the current generation may become the template.
+    pub fn may_refork(&self) -> bool {
+        self.in_role(Role::Current)
+            .is_some_and(Generation::may_refork)
+    }
+
     /// Whether another generation is on its way.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
@@ -186,6 +208,7 @@ impl Plan {
                 generation.recipe.preload = Preload::No;
                 // It stays where it is, unused, until it ends because its socket is closed.
                 generation.template = Template::Absent;
+                generation.no_template();
             }),
             Happened::ImportFailed(number) => {
                 self.failed(number, Ending::ImportFailed, &mut actions);
@@ -198,6 +221,7 @@ impl Plan {
                     let give_up = generation.template == Template::Starting
                         && (generation.died_quickly(now) || generation.role == Role::Coming);
                     generation.template = Template::Absent;
+                    generation.no_template();
                     generation.forget_forks();
                     give_up
                 });
@@ -220,6 +244,15 @@ impl Plan {
                     generation.set(worker, Worker::Ready { since, worn: true });
                 }
             }),
+            Happened::Warm(number, worker) => {
+                self.with(number, |generation| generation.choose(worker));
+            }
+            Happened::Promoted(number, worker) => {
+                self.with(number, |generation| generation.promoted(worker));
+            }
+            Happened::Refused(number, worker) => {
+                self.with(number, |generation| generation.no_candidate(worker));
+            }
             Happened::Stuck(number, worker) => self.with(number, |generation| {
                 // Its successor need not wait for its end.
                 if is_ready(generation.worker(worker)) {
@@ -266,8 +299,8 @@ impl Plan {
             return;
         };
         if !matches!(generation.worker(worker), Worker::Retiring { .. }) {
-            let since = now;
-            generation.set(worker, Worker::Ready { since, worn: false });
+            let (since, worn) = (now, generation.is_stale(worker));
+            generation.set(worker, Worker::Ready { since, worn });
         }
         generation.ever_ready = true;
         let (role, is_complete) = (generation.role, generation.is_complete());
@@ -335,6 +368,8 @@ impl Plan {
         for generation in &mut self.generations {
             if self.phase == Phase::Serving && generation.role != Role::Leaving {
                 generation.go_on(now, actions);
+            } else {
+                generation.let_go(actions);
             }
         }
         let everybody_leaves = self.phase == Phase::Leaving;
@@ -359,6 +394,7 @@ impl Plan {
             template: Template::Absent,
             recipe,
             workers: vec![Worker::Empty; recipe.slots.max(recipe.workers) as usize],
+            refork: Refork::default(),
             quick_deaths: 0,
             ever_ready: false,
             no_fork_before: None,

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use pyserve_wire::control::{Boot, Preload};
+use pyserve_wire::control::{Boot, FromTemplate, Preload};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
@@ -36,6 +37,17 @@ pub fn recipe(settings: &AppSettings) -> Recipe {
     }
 }
 
+/// Who sends a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// The template.
+    Template,
+    /// The worker that was asked to become the template, by its number.
+    Candidate(u32),
+    /// The process that was the template once.
+    Former(u32),
+}
+
 /// The Python side of one generation.
 pub struct Python {
     /// Its queue and its scoreboard.
@@ -44,6 +56,10 @@ pub struct Python {
     pub settings: Arc<AppSettings>,
     /// The process that forks, while there is one.
     pub template: Option<Template>,
+    /// The worker that is asked to become the template, by its number.
+    pub candidate: Option<(u32, Template)>,
+    /// Templates of before that have not ended yet.
+    pub former: Vec<Template>,
     /// Workers by process id: their number, and the process group they belong to.
     pub workers: HashMap<u32, (u32, u32)>,
     /// Workers by process id that were killed, and why.
@@ -70,6 +86,8 @@ impl Python {
             generation: pool.generation(number, size, settings.request_timeout)?,
             settings: Arc::clone(settings),
             template: None,
+            candidate: None,
+            former: Vec::new(),
             workers: HashMap::new(),
             killed: HashMap::new(),
             facts,
@@ -106,6 +124,7 @@ impl Python {
             mount: settings.mount.clone(),
             find_static: settings.django_static,
             find_media: settings.django_media,
+            refork: settings.refork.is_some(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let [queue, board] = self.generation.descriptors();
@@ -134,6 +153,60 @@ impl Python {
         theirs.push(obeyed);
         self.generation.attach(worker, ours, orders)?;
         template.fork(worker, &theirs)
+    }
+
+    /// The next message of any of its templates.
+    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<(Speaker, Option<FromTemplate>)> {
+        let template = self.template.as_ref();
+        let candidate = self.candidate.as_ref();
+        let all = template
+            .map(|template| (Speaker::Template, template))
+            .into_iter()
+            .chain(candidate.map(|(worker, template)| (Speaker::Candidate(*worker), template)))
+            .chain(
+                self.former
+                    .iter()
+                    .map(|former| (Speaker::Former(former.pid), former)),
+            );
+        for (speaker, template) in all.filter(|(_, template)| !template.closed) {
+            if let Poll::Ready(message) = template.poll_receive(context) {
+                return Poll::Ready((speaker, message));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Asks a worker to become the template; it answers as [`Speaker::Candidate`].
+    ///
+    /// # Errors
+    /// What the kernel says; a worker that has gone is `NotFound`.
+    pub fn promote(&mut self, worker: u32) -> io::Result<()> {
+        let pid = self.pid(worker).ok_or(io::ErrorKind::NotFound)?;
+        let (ours, theirs) = sockets::pair(SocketType::SEQPACKET)?;
+        let template = Template::of_worker(pid, ours)?;
+        self.generation.promote(worker, theirs.as_fd())?;
+        self.candidate = Some((worker, template));
+        Ok(())
+    }
+
+    /// Has the candidate follow the template, which ends. `false`: there is none any more.
+    pub fn adopt(&mut self) -> bool {
+        let Some((worker, template)) = self.candidate.take() else {
+            return false;
+        };
+        let pid = template.pid;
+        self.workers.remove(&pid);
+        self.generation.worker_exited(worker);
+        if let Some(former) = self.template.replace(template) {
+            former.dismiss();
+            self.former.push(former);
+        }
+        tracing::info!(
+            worker,
+            pid,
+            "the worker has become the template: all others are replaced by what it forks"
+        );
+        true
     }
 
     /// How its workers are, for the recycler; `memory`: look at that as well.
@@ -191,7 +264,8 @@ impl Python {
             .workers
             .values()
             .map(|(_, group)| *group)
-            .chain(template);
+            .chain(template)
+            .chain(self.candidate.as_ref().map(|(_, template)| template.pid));
         for group in groups {
             child::kill_group(group);
         }

@@ -124,6 +124,19 @@ impl Recycler {
         worn
     }
 
+    /// Of those that were looked at, a worker that has answered so many requests.
+    pub fn warm(&self, seen: &[Seen], requests: u64) -> Option<u32> {
+        let served = |worker: &Seen| {
+            let known = self.known.get(&worker.pid)?;
+            Some(worker.served.saturating_sub(known.served_before))
+        };
+        let workers = seen
+            .iter()
+            .filter_map(|worker| Some((served(worker)?, worker.worker)));
+        let (most, worker) = workers.max()?;
+        (most >= requests).then_some(worker)
+    }
+
     fn fattest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
         if self
             .no_memory_since

@@ -97,6 +97,27 @@ impl Template {
         Ok(template)
     }
 
+    /// A worker that is asked to become a template; the answer comes on the other end of
+    /// `control`.
+    ///
+    /// # Errors
+    /// What the kernel says about registering the socket.
+    pub fn of_worker(pid: u32, control: OwnedFd) -> io::Result<Self> {
+        sockets::set_nonblocking(control.as_fd())?;
+        Ok(Self {
+            pid,
+            closed: false,
+            control: watch(control)?,
+        })
+    }
+
+    /// Has the template end when it has done what it was asked for. What it says until then
+    /// can still be received.
+    pub fn dismiss(&self) {
+        let control = self.control.get_ref();
+        let _already_ended = rustix::net::shutdown(control, rustix::net::Shutdown::Write);
+    }
+
     /// Has the template fork a worker; `channels` are the threads' ends, and behind them the
     /// worker's end of its socket for orders.
     ///

@@ -33,8 +33,11 @@ pub enum FromTemplate {
     /// The application is imported.
     Imported(Loaded),
     /// The application is imported but forking it would not be safe, for these reasons.
-    /// The supervisor starts another template without preloading.
+    /// The supervisor starts another template without preloading. From a worker that was to
+    /// become the template: it does not, and exits.
     UnsafeToFork(Vec<String>),
+    /// A worker has become a template ([`crate::orders::ToWorker::Promote`]).
+    Promoted,
     /// The application cannot be imported.
     ImportFailed {
         /// What Python says, or our own sentence.
@@ -88,6 +91,8 @@ pub struct Boot {
     pub preload: Preload,
     /// Report tracebacks to the front (`--dev`).
     pub dev: bool,
+    /// A worker may become the template later.
+    pub refork: bool,
     /// What `SCRIPT_NAME` will be in requests; mostly empty.
     pub mount: String,
     /// Ask the application for its static files.
@@ -166,6 +171,7 @@ impl ToTemplate {
                 out.number("workers", u64::from(boot.workers));
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
+                out.flag("refork", boot.refork);
                 out.text("mount", &boot.mount);
                 out.flag("find_static", boot.find_static);
                 out.flag("find_media", boot.find_media);
@@ -202,6 +208,7 @@ impl ToTemplate {
                     _ => Preload::No,
                 },
                 dev: fields.flag("dev"),
+                refork: fields.flag("refork"),
                 mount: fields.text("mount"),
                 find_static: fields.flag("find_static"),
                 find_media: fields.flag("find_media"),
@@ -225,6 +232,7 @@ impl FromTemplate {
                 out.done()
             }
             Self::Clean => Writer::new(8).done(),
+            Self::Promoted => Writer::new(9).done(),
             Self::Imported(loaded) => {
                 let mut out = Writer::new(2);
                 out.loaded(loaded);
@@ -297,6 +305,7 @@ impl FromTemplate {
                 status: fields.number("status")? as u32 as i32,
             }),
             8 => Ok(Self::Clean),
+            9 => Ok(Self::Promoted),
             _ => Err(malformed(WHAT, "unknown kind")),
         }
     }
@@ -468,6 +477,7 @@ mod tests {
             mount: "/shop".into(),
             find_static: true,
             find_media: true,
+            refork: true,
             version: "0.1.0".into(),
         };
         for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {
@@ -502,6 +512,7 @@ mod tests {
                 traceback: "Traceback".into(),
             },
             FromTemplate::Forked { worker: 1, pid: 2 },
+            FromTemplate::Promoted,
             FromTemplate::ForkFailed {
                 worker: 1,
                 why: "EAGAIN".into(),

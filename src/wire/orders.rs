@@ -19,6 +19,10 @@ pub const ORDER: usize = 20;
 pub enum ToWorker {
     /// Take no more requests, finish those at hand, run the hooks, exit.
     Retire,
+    /// As [`ToWorker::Retire`], but instead of exiting become the template that further
+    /// workers are forked from. Descriptor: its control socket ([`crate::control`]), on which
+    /// the answer comes.
+    Promote,
     /// A request is over its deadline: log where it is, and end it.
     Interrupt {
         /// Thread of this worker, from 0.
@@ -46,6 +50,7 @@ impl ToWorker {
                 patience_ms,
             } => (2, thread, seq, patience_ms),
             Self::Stacks { patience_ms } => (3, 0, 0, patience_ms),
+            Self::Promote => (4, 0, 0, 0),
         };
         let mut bytes = [0; ORDER];
         bytes[0..4].copy_from_slice(&kind.to_le_bytes());
@@ -79,6 +84,7 @@ impl ToWorker {
             3 => Ok(Self::Stacks {
                 patience_ms: u32_at(16),
             }),
+            4 => Ok(Self::Promote),
             _ => Err(malformed(WHAT, "unknown kind")),
         }
     }
@@ -128,6 +134,7 @@ mod tests {
     fn every_order_reads_back_as_written() {
         for order in [
             ToWorker::Retire,
+            ToWorker::Promote,
             ToWorker::Interrupt {
                 thread: 3,
                 seq: 1 << 40 | 7,

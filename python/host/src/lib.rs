@@ -4,6 +4,7 @@
 //! boot.py -> run -> template (imports the application, forks, reports)
 //!                     \-> worker -> serve (one loop per thread) -> wsgi (one request)
 //!                              \-> orders (a thread without Python: retire, interrupt, stacks)
+//!                              \-> promotion -> template (`--refork`)
 //! ```
 //!
 //! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
@@ -16,6 +17,7 @@ mod import_app;
 mod log;
 mod orders;
 mod package;
+mod promotion;
 mod reply;
 mod safety;
 mod serve;

@@ -1,4 +1,4 @@
-//! What the front orders beside requests: to retire, to interrupt a request, to tell stacks.
+//! What the front orders beside requests: to retire, to be promoted, to interrupt a request, to tell stacks.
 //!
 //! A thread that never touches Python waits for orders, so one is heard whatever the
 //! application does. Whatever needs the interpreter is done by a helper thread made for it;
@@ -8,13 +8,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use pyserve_wire::orders::{ORDER, ThreadStack, ToWorker, push_stack};
+use rustix::net::Shutdown;
 
 use crate::serve::Shared;
 use crate::stacks::{self, Fallback};
@@ -26,6 +27,7 @@ const SIGNAL_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the threads that carry out orders share.
 pub struct Orders {
+    socket: OwnedFd,
     shared: Arc<Shared>,
     fallback: Option<Fallback>,
     /// The class of the exception that interrupts.
@@ -36,13 +38,18 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Waits for orders from now on. The calling thread is Python's main thread.
+    /// Waits for orders from now on, in the thread that is returned. The calling thread is Python's main thread.
     ///
     /// # Errors
     /// What installing a signal handler or starting a thread says.
-    pub fn follow(py: Python<'_>, shared: Arc<Shared>, socket: OwnedFd) -> PyResult<Arc<Self>> {
+    pub fn follow(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        socket: OwnedFd,
+    ) -> PyResult<(Arc<Self>, JoinHandle<()>)> {
         handle_interrupts(py, Arc::clone(&shared))?;
         let orders = Arc::new(Self {
+            socket,
             shared,
             fallback: Fallback::prepare(py),
             exception: package::request_timeout(py)?.unbind(),
@@ -52,11 +59,11 @@ impl Orders {
             crate::fork::hold_also(fallback.descriptor());
         }
         let following = Arc::clone(&orders);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("pyserve-orders".to_owned())
-            .spawn(move || following.run(&socket))
+            .spawn(move || following.run())
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        Ok(orders)
+        Ok((orders, thread))
     }
 
     /// Carries out no more orders: the interpreter ends.
@@ -69,12 +76,22 @@ impl Orders {
         });
     }
 
-    fn run(self: Arc<Self>, socket: &OwnedFd) {
+    /// After [`Orders::close`]: ends the thread that waits for orders, too.
+    pub fn leave(&self, py: Python<'_>, following: JoinHandle<()>) {
+        py.detach(|| {
+            // The thread receives the end of the socket.
+            let _already_ended = rustix::net::shutdown(&self.socket, Shutdown::Read);
+            // It has nothing to say, not even if it panicked.
+            let _ = following.join();
+        });
+    }
+
+    fn run(self: Arc<Self>) {
         doors::take_only(doors::signals().1);
         let mut buffer = [0; ORDER];
         let mut descriptors = Vec::new();
         loop {
-            match sockets::receive_request(socket, &mut buffer, &mut descriptors) {
+            match sockets::receive_request(&self.socket, &mut buffer, &mut descriptors) {
                 Ok(0) => return,
                 Ok(length) => {
                     let descriptor = descriptors.pop();
@@ -92,6 +109,11 @@ impl Orders {
     fn carry_out(self: &Arc<Self>, order: ToWorker, descriptor: Option<OwnedFd>) {
         match order {
             ToWorker::Retire => self.retire(),
+            ToWorker::Promote => {
+                let promotion = self.shared.promotion.lock();
+                *promotion.unwrap_or_else(PoisonError::into_inner) = descriptor;
+                self.retire();
+            }
             ToWorker::Interrupt {
                 thread,
                 seq,

@@ -74,15 +74,17 @@ fn threads(py: Python<'_>) -> Vec<String> {
     reasons
 }
 
-/// Native id and description of every thread that `threading` knows.
+/// Native id and description of every other thread that `threading` knows.
 fn python_threads(py: Python<'_>) -> PyResult<Vec<(i32, String)>> {
     let mut threads = Vec::new();
-    for thread in py
-        .import("threading")?
-        .call_method0("enumerate")?
-        .try_iter()?
-    {
+    let threading = py.import("threading")?;
+    let own: u64 = threading.call_method0("get_ident")?.extract()?;
+    for thread in threading.call_method0("enumerate")?.try_iter()? {
         let thread = thread?;
+        // Not by its native id: up to CPython 3.12 that is the parent's after a fork.
+        if thread.getattr("ident")?.extract().ok() == Some(own) {
+            continue;
+        }
         let Ok(id) = thread.getattr("native_id").and_then(|id| id.extract()) else {
             continue;
         };

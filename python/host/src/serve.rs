@@ -43,6 +43,8 @@ pub struct Shared {
     pub is_dev: bool,
     /// No thread takes another request.
     pub stopping: AtomicBool,
+    /// The control socket with which this worker is to go on as a template.
+    pub promotion: Mutex<Option<OwnedFd>>,
     /// What each thread does, thread 0 first.
     pub stages: Vec<Stage>,
 }

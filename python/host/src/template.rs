@@ -5,6 +5,7 @@
 //! application may have started.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PySystemExit;
@@ -17,7 +18,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
-use crate::worker::{self, Origin};
+use crate::worker::{self, Newborn, Next, Origin};
 use crate::{doors, log, package, safety, sockets};
 
 /// Exit status if the supervisor's messages make no sense.
@@ -51,29 +52,19 @@ enum Event {
     Signal,
 }
 
-/// Runs the template on its control socket. Returns only in workers, at their end.
+/// Runs the template on its control socket. Returns only in workers, at their end; one of
+/// those may become the template of others before.
 ///
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
-    let _ = rustix::thread::set_name(c"pyserve-tmpl");
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
     let Some(origin) = open(boot, descriptors) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
-    fork::hold(
-        [control.as_raw_fd(), origin.queue.as_raw_fd()]
-            .into_iter()
-            .chain(log::descriptor()),
-    );
-    let mut template = Template {
-        control,
-        origin,
-        children: Vec::new(),
-        is_frozen: false,
-    };
+    let mut template = Template::new(control, origin);
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
     let started = FromTemplate::Started(import_app::interpreter(py));
@@ -82,12 +73,35 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     let has_failed = matches!(report, FromTemplate::ImportFailed { .. });
     template.send(py, &report);
     if has_failed {
-        return leave(py, 1);
+        return leave(py, 1).map(|_| ());
     }
-    template.obey(py)
+    loop {
+        let Some(newborn) = template.obey(py)? else {
+            return Ok(());
+        };
+        template = match worker::run(py, newborn)? {
+            Next::Exit => return Ok(()),
+            Next::Template(origin, control) => Template::new(control, origin),
+        };
+    }
 }
 
 impl Template {
+    fn new(control: OwnedFd, origin: Origin) -> Self {
+        let _ = rustix::thread::set_name(c"pyserve-tmpl");
+        fork::hold(
+            [control.as_raw_fd(), origin.queue.as_raw_fd()]
+                .into_iter()
+                .chain(log::descriptor()),
+        );
+        Self {
+            control,
+            origin,
+            children: Vec::new(),
+            is_frozen: false,
+        }
+    }
+
     fn import(&mut self, py: Python<'_>) -> FromTemplate {
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             return FromTemplate::ImportFailed { traceback };
@@ -113,8 +127,8 @@ impl Template {
         }
     }
 
-    /// Does as the supervisor says until it has gone.
-    fn obey(mut self, py: Python<'_>) -> PyResult<()> {
+    /// Does as the supervisor says until it has gone. Returns in the workers that it forks.
+    fn obey(mut self, py: Python<'_>) -> PyResult<Option<Newborn>> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         loop {
             // Signal handlers of the application run here too. One that wants the process
@@ -162,7 +176,12 @@ impl Template {
                                 ..
                             } = self;
                             drop((control, children));
-                            return worker::run(py, origin, worker, channels, orders);
+                            return Ok(Some(Newborn {
+                                origin,
+                                worker,
+                                channels,
+                                orders,
+                            }));
                         }
                         Err(why) => self.send(py, &FromTemplate::ForkFailed { worker, why }),
                     }
@@ -281,7 +300,7 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<Origin> {
     let scoreboard = Scoreboard::open(doors::map_words(&memory).ok()?)?;
     Some(Origin {
         boot,
-        queue,
+        queue: Arc::new(queue),
         scoreboard,
         app: None,
     })
@@ -289,10 +308,10 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<Origin> {
 
 /// Ends the template at once: what the application registered with `atexit` belongs to the
 /// workers, which may be still at work.
-fn leave(py: Python<'_>, status: i32) -> PyResult<()> {
+fn leave(py: Python<'_>, status: i32) -> PyResult<Option<Newborn>> {
     flush_streams(py);
     py.import("os")?.call_method1("_exit", (status,))?;
-    Ok(())
+    Ok(None)
 }
 
 fn flush_streams(py: Python<'_>) {

@@ -4,12 +4,15 @@
 //! 2. Import the application, if the template did not.
 //! 3. Run the hooks for after the fork, say `Ready`.
 //! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are `threading.Thread`s.
-//! 5. Run the hooks for before the exit. Returning from here ends the interpreter in good
-//!    order: `threading` waits for the application's threads, and `atexit` runs.
+//! 5. Run the hooks for before the exit.
+//! 6. Go on as the template of others ([`crate::promotion`]), if that was the order and is safe.
+//!    Else returning from here ends the interpreter in good order: `threading` waits for the
+//!    application's threads, and `atexit` runs.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -24,7 +27,7 @@ use crate::reply::{Reply, now_ns};
 use crate::serve::{Shared, WorkerThread};
 use crate::stage::Stage;
 use crate::wsgi::environ::Facts;
-use crate::{fork, log, package};
+use crate::{fork, log, package, promotion, safety};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -34,24 +37,66 @@ pub struct Origin {
     /// The settings.
     pub boot: Boot,
     /// Where requests come from.
-    pub queue: OwnedFd,
+    pub queue: Arc<OwnedFd>,
     /// Of the pool.
     pub scoreboard: Scoreboard<'static>,
     /// The application, if the template imported it.
     pub app: Option<Py<PyAny>>,
 }
 
-/// Runs worker number `worker` with one channel per thread and the socket for orders.
+/// A worker that was just forked.
+pub struct Newborn {
+    /// What it has from its template.
+    pub origin: Origin,
+    /// Its number.
+    pub worker: u32,
+    /// One for each thread.
+    pub channels: Vec<OwnedFd>,
+    /// The socket for orders.
+    pub orders: OwnedFd,
+}
+
+/// What the process is to do when it is no worker any more.
+pub enum Next {
+    /// End.
+    Exit,
+    /// Fork workers, as this control socket says.
+    Template(Origin, OwnedFd),
+}
+
+/// Runs the worker to its end.
 ///
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
-pub fn run(
+pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
+    let Newborn {
+        origin,
+        worker,
+        channels,
+        orders,
+    } = newborn;
+    // What is open now, the template may have as well.
+    let inherited = match origin.boot.refork {
+        true => safety::open_sockets(),
+        false => BTreeMap::new(),
+    };
+    let control = live(py, &origin, worker, channels, orders)?;
+    Ok(match control {
+        Some(control) if promotion::succeeds(py, &control, &inherited) => {
+            Next::Template(origin, control)
+        }
+        _ => Next::Exit,
+    })
+}
+
+/// Serves to the end; then there is a control socket if it was ordered to become a template.
+fn live(
     py: Python<'_>,
-    origin: Origin,
+    origin: &Origin,
     worker: u32,
     channels: Vec<OwnedFd>,
     orders: OwnedFd,
-) -> PyResult<()> {
+) -> PyResult<Option<OwnedFd>> {
     // The name that `ps` and `top` show; not having it is no reason to stop.
     if let Ok(name) = std::ffi::CString::new(format!("pyserve-w{worker}")) {
         let _ = rustix::thread::set_name(&name);
@@ -82,7 +127,7 @@ pub fn run(
     let mut reply = Reply::new(Arc::clone(&channel), origin.scoreboard);
     reply.begin(0, 0, now_ns());
 
-    let (app, block) = match start(py, &origin, worker) {
+    let (app, block) = match start(py, origin, worker) {
         Ok(Started { app, loaded }) => (app, loaded.map(|loaded| loaded.to_bytes())),
         Err(text) => {
             let text = cut_to_end(&text, MAX_PAYLOAD);
@@ -94,10 +139,11 @@ pub fn run(
     };
     let shared = Arc::new(Shared {
         app,
-        queue: Arc::new(origin.queue),
+        queue: Arc::clone(&origin.queue),
         scoreboard: origin.scoreboard,
         is_dev: origin.boot.dev,
         stopping: AtomicBool::new(false),
+        promotion: Mutex::new(None),
         stages: (0..threads).map(|_| Stage::default()).collect(),
     });
     let facts = Facts {
@@ -123,7 +169,7 @@ pub fn run(
         others.push(thread);
     }
 
-    let orders = Orders::follow(py, Arc::clone(&shared), orders)?;
+    let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
     let served = match py.detach(|| reply.flush()) {
         Ok(()) => serve(py, &main, &others),
@@ -131,10 +177,17 @@ pub fn run(
         Err(_) => Ok(()),
     };
     // In a child that the application forked there is nobody who could carry out orders.
-    if !fork::is_foreign() {
-        orders.close(py);
+    if fork::is_foreign() {
+        return served.map(|()| None);
     }
-    served
+    orders.close(py);
+    served?;
+    let promotion = shared.promotion.lock();
+    let control = promotion.unwrap_or_else(PoisonError::into_inner).take();
+    if control.is_some() {
+        orders.leave(py, following);
+    }
+    Ok(control)
 }
 
 /// Runs all threads until they have left, then the hooks.

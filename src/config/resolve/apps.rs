@@ -8,8 +8,8 @@ use pyserve_wire::control::Preload;
 use super::application::named_python;
 use super::locations::{Given, spelled};
 use super::workers::{
-    check_product, given_workers, longest_life, most_memory, most_requests, preload, thread_count,
-    worker_numbers,
+    check_product, check_refork, given_workers, longest_life, most_memory, most_requests, preload,
+    thread_count, worker_numbers,
 };
 use super::{LONGEST_QUEUE, Resolver, existing_directory, wrong};
 use crate::config::app::AppRef;
@@ -28,6 +28,7 @@ pub(super) struct Common {
     django_media: bool,
     workers: Workers,
     recycle: Recycle,
+    refork: Option<u64>,
     threads: u32,
     preload: Preload,
     queue_limit: usize,
@@ -50,6 +51,9 @@ impl Resolver<'_> {
     ) -> Result<Common, ConfigError> {
         let (python, python_is_named) = self.python(chdir, needs_python)?;
         let threads = self.threads()?;
+        let recycle = self.recycle()?;
+        let preload = self.one("preload", preload)?;
+        let refork = self.refork(&recycle, preload)?;
         Ok(Common {
             python,
             python_is_named,
@@ -58,9 +62,10 @@ impl Resolver<'_> {
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
             workers: self.workers(threads, dev, apps)?,
-            recycle: self.recycle()?,
+            recycle,
+            refork,
             threads,
-            preload: self.one("preload", preload)?,
+            preload,
             queue_limit: self.one("queue_limit", queue_limit)?,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
             request_timeout: self.request_timeout(dev)?,
@@ -133,6 +138,18 @@ impl Resolver<'_> {
             &mut recycle.memory,
             given.optional("max_worker_memory", most_memory)?,
         );
+        if let Some(refork) = given.optional("refork", most_requests)? {
+            check_refork(refork, &settings.recycle, settings.preload).map_err(|invalid| {
+                let requests = refork.unwrap_or(0).to_string();
+                wrong(
+                    &spelled("refork"),
+                    &requests,
+                    given.origin("refork"),
+                    invalid,
+                )
+            })?;
+            settings.refork = refork;
+        }
         if let Some(numbers) = given.optional("workers", worker_numbers)? {
             (settings.workers, _) = given_workers(numbers, given.origin("workers"));
         }
@@ -168,6 +185,7 @@ impl Common {
             django_media: self.django_media,
             workers: self.workers.clone(),
             recycle: self.recycle,
+            refork: self.refork,
             threads: self.threads,
             preload: self.preload,
             queue_limit: self.queue_limit,

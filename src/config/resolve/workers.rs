@@ -77,6 +77,18 @@ impl Resolver<'_> {
         })
     }
 
+    /// After how many requests of one worker that becomes the template.
+    pub(super) fn refork(
+        &mut self,
+        recycle: &Recycle,
+        preload: Preload,
+    ) -> Result<Option<u64>, ConfigError> {
+        self.one("refork", |text| {
+            let refork = most_requests(text)?;
+            check_refork(refork, recycle, preload).map(|()| refork)
+        })
+    }
+
     /// Worker processes of each of so many applications.
     pub(super) fn workers(
         &mut self,
@@ -186,6 +198,27 @@ pub(super) fn check_product(workers: u32, threads: u32) -> Result<(), Invalid> {
         format!("with {threads} threads each, these are more than {MAX_THREADS} in all"),
         "lower workers or threads",
     ))
+}
+
+/// Refuses a number of requests that no worker reaches, and a template that there is not.
+pub(super) fn check_refork(
+    refork: Option<u64>,
+    recycle: &Recycle,
+    preload: Preload,
+) -> Result<(), Invalid> {
+    if refork.is_some() && preload == Preload::No {
+        return Err(invalid(
+            "with `preload = no` workers share no template",
+            "leave one of both away",
+        ));
+    }
+    match (refork, recycle.requests) {
+        (Some(refork), Some(most)) if refork >= most => Err(invalid(
+            format!("a worker is replaced after {most} (max_requests)"),
+            "give a smaller number, or a larger max_requests",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What the machine is good for, divided among applications.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::refork::Refork;
 use super::{Action, Recipe};
 
 /// A worker that lives this long is not part of a crash loop.
@@ -16,6 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const BOOT_ATTEMPTS: u32 = 3;
 /// How long a worker that was asked to leave keeps others from being replaced.
 pub(super) const RETIRING_ALONE: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub(super) struct Generation {
     pub(super) number: u32,
@@ -23,6 +25,7 @@ pub(super) struct Generation {
     pub(super) template: Template,
     pub(super) recipe: Recipe,
     pub(super) workers: Vec<Worker>,
+    pub(super) refork: Refork,
     /// Deaths in quick succession, of workers and templates alike.
     pub(super) quick_deaths: u32,
     pub(super) ever_ready: bool,
@@ -55,6 +58,9 @@ pub(super) enum Worker {
 impl Generation {
     pub(super) fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.retire_surplus(now, actions);
+        if self.awaits_adoption(actions) {
+            return;
+        }
         if let Some(time) = self.no_fork_before.filter(|time| *time > now) {
             actions.push(Action::WakeAt(time));
             return;
@@ -83,6 +89,7 @@ impl Generation {
         for (number, worker) in self.workers.iter_mut().enumerate() {
             if missing > 0 && *worker == Worker::Empty {
                 *worker = Worker::Forking;
+                self.refork.born(number as u32);
                 missing -= 1;
                 actions.push(Action::Fork(self.number, number as u32));
             }
@@ -105,7 +112,7 @@ impl Generation {
             let last = self.workers.iter().rposition(|worker| is_ready(*worker));
             let Some(worker) = worn.or(last) else { return };
             self.workers[worker] = Worker::Retiring { since: now };
-            actions.push(Action::Retire(self.number, worker as u32));
+            actions.push(self.dismiss(worker as u32));
         }
     }
 
@@ -113,6 +120,7 @@ impl Generation {
     pub(super) fn worker_died(&mut self, worker: u32, now: Instant) -> bool {
         let was = self.worker(worker);
         self.set(worker, Worker::Empty);
+        self.no_candidate(worker);
         match was {
             Worker::Empty | Worker::Retiring { .. } => false,
             Worker::Ready { since, .. } if now.duration_since(since) >= LONG_LIFE => {

@@ -337,3 +337,142 @@ fn a_change_of_size_forks_or_retires() {
     );
     assert_eq!(story.plan.size(), 1);
 }
+
+/// One worker of two has warmed up, and is asked to become the template.
+fn asked() -> Story {
+    let mut story = Story::serving(2);
+    assert!(story.plan.may_refork());
+    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
+    assert!(!story.plan.may_refork());
+    story.check(1, Happened::Warm(0, 0), &[]);
+    let until = story.at(2) + RETIRING_ALONE;
+    story.check(2, Happened::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
+    story.check(3, Happened::Timer, &[]);
+    story.check(4, Happened::WornOut(0, 0), &[Action::WakeAt(until)]);
+    story
+}
+
+#[test]
+fn a_warm_worker_becomes_the_template_and_all_others_are_replaced_one_at_a_time() {
+    let mut story = asked();
+    story.check(
+        5,
+        Happened::Promoted(0, 1),
+        &[Action::Adopt(0), Action::Fork(0, 1)],
+    );
+    let until = story.at(6) + RETIRING_ALONE;
+    story.check(
+        6,
+        Happened::WorkerReady(0, 1),
+        &[Action::Retire(0, 0), Action::WakeAt(until)],
+    );
+    story.check(7, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(8, Happened::WorkerReady(0, 0), &[Action::Retire(0, 2)]);
+    story.check(9, Happened::WorkerExited(0, 2), &[]);
+    assert!(!story.plan.may_refork(), "once");
+}
+
+#[test]
+fn a_worker_that_is_unwilling_is_replaced_and_no_other_is_asked() {
+    let mut story = asked();
+    story.check(
+        5,
+        Happened::Refused(0, 1),
+        &[Action::WakeAt(story.at(2) + RETIRING_ALONE)],
+    );
+    story.check(6, Happened::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
+    story.check(7, Happened::WorkerReady(0, 1), &[Action::Retire(0, 0)]);
+    story.check(8, Happened::WorkerExited(0, 0), &[]);
+    assert!(!story.plan.may_refork());
+    story.check(9, Happened::Warm(0, 1), &[]);
+    story.check(9, Happened::Promoted(0, 1), &[]);
+}
+
+#[test]
+fn a_warm_worker_that_dies_before_it_is_asked_leaves_it_to_others() {
+    let mut story = Story::serving(2);
+    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
+    story.check(2000, Happened::WorkerExited(0, 1), &[]);
+    assert!(story.plan.may_refork());
+    story.check(2001, Happened::WorkerReady(0, 2), &[]);
+}
+
+#[test]
+fn a_template_is_followed_when_its_forks_are_done_and_they_are_replaced_too() {
+    let mut story = Story::serving(2);
+    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
+    story.check(2, Happened::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
+    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(2001, Happened::Promoted(0, 1), &[]);
+    story.check(2002, Happened::WorkerExited(0, 2), &[]);
+    story.check(
+        2003,
+        Happened::Forked(0, 0),
+        &[Action::Adopt(0), Action::Fork(0, 1)],
+    );
+    // The fork of the template of before; then one of the new template, which stays.
+    let until = story.at(2004) + RETIRING_ALONE;
+    story.check(2004, Happened::WorkerReady(0, 0), &[Action::Fork(0, 2)]);
+    story.check(2004, Happened::WorkerReady(0, 1), &[]);
+    story.check(2004, Happened::WorkerReady(0, 2), &[Action::Retire(0, 0)]);
+    story.check(2005, Happened::WornOut(0, 1), &[Action::WakeAt(until)]);
+}
+
+#[test]
+fn a_promoted_template_that_dies_is_followed_by_a_fresh_one() {
+    let mut story = Story::serving(1);
+    story.check(0, Happened::Warm(0, 0), &[Action::Fork(0, 1)]);
+    story.check(1, Happened::WorkerReady(0, 1), &[Action::Promote(0, 0)]);
+    // The template of before dies first: the worker is there already.
+    story.check(
+        2,
+        Happened::TemplateExited(0),
+        &[Action::StartTemplate(0, Preload::Auto)],
+    );
+    story.check(
+        3,
+        Happened::Promoted(0, 0),
+        &[Action::Adopt(0), Action::Fork(0, 0)],
+    );
+    story.check(4, Happened::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
+    story.check(5, Happened::WorkerExited(0, 1), &[]);
+    story.check(
+        2000,
+        Happened::TemplateExited(0),
+        &[Action::StartTemplate(0, Preload::Auto)],
+    );
+    assert!(story.plan.may_refork(), "of that one");
+}
+
+#[test]
+fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
+    let mut story = asked();
+    story.check(5, Happened::Leave, &[Action::CloseQueues, Action::LetGo(0)]);
+    story.check(6, Happened::Promoted(0, 1), &[]);
+    for worker in 0..2 {
+        story.check(7, Happened::WorkerExited(0, worker), &[]);
+    }
+    story.check(
+        7,
+        Happened::WorkerExited(0, 2),
+        &[Action::Forget(0), Action::Gone],
+    );
+
+    let mut story = asked();
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    assert_eq!(
+        story.bring_up(6, 1, 1),
+        [Action::Switch(1), Action::Reloaded, Action::LetGo(0)]
+    );
+    assert!(story.plan.may_refork(), "a reload starts afresh");
+}
+
+#[test]
+fn workers_that_import_for_themselves_have_no_template_to_become() {
+    let mut story = Story::new(1);
+    story.check(0, Happened::Start, &START);
+    story.plan.decide(Happened::TemplateUnsafe(0), story.start);
+    story.bring_up(1, 0, 1);
+    assert!(!story.plan.may_refork());
+    story.check(2, Happened::Warm(0, 0), &[]);
+}

@@ -192,7 +192,16 @@ impl Generation {
         self.0.retire(worker)
     }
 
-    /// A worker process has ended: what its threads had taken is lost, and what nobody had
+    /// As [`Generation::retire`], but instead of leaving the worker becomes a template with
+    /// this end of a control socket.
+    ///
+    /// # Errors
+    /// As [`Generation::retire`].
+    pub fn promote(&self, worker: u32, control: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.end_of_service(worker, ToWorker::Promote, &[control])
+    }
+
+    /// A worker process has ended, or serves no more: what its threads had taken is lost, and what nobody had
     /// taken is handed out again.
     pub fn worker_exited(&self, worker: u32) {
         let first = self.first_thread(worker);
@@ -261,13 +270,22 @@ impl Crew {
     }
 
     pub(super) fn retire(&self, worker: u32) -> io::Result<()> {
+        self.end_of_service(worker, ToWorker::Retire, &[])
+    }
+
+    fn end_of_service(
+        &self,
+        worker: u32,
+        order: ToWorker,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         let mut state = self.pool.lock();
         let workers = state.roster(self.number).map(|roster| &mut roster.workers);
         let Some(leaving) = workers.and_then(|workers| workers.get_mut(&worker)) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         leaving.retiring = true;
-        let told = leaving.order(ToWorker::Retire, &[]);
+        let told = leaving.order(order, descriptors);
         self.adjust_capacity(&mut state);
         told
     }
