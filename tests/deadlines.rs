@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
 use crate::support::server::{Pyserve, Server, get};
 
 fn server(timeout: &str, threads: &str) -> Server {
@@ -140,4 +143,27 @@ fn a_deadline_at_the_end_of_a_request_never_strikes_the_next_one() {
             assert_eq!(next.status(), 200, "{next:?}");
         }
     }
+}
+
+#[test]
+fn a_worker_whose_server_was_killed_ends_whatever_it_does() {
+    let mut server = server("0", "1");
+    let worker = server.get("/").text();
+    let mut hung = server.connect();
+    hung.send(get("/computes"));
+    server.probe.notes.wait_for("called /computes");
+    let pid = worker.parse().ok().and_then(Pid::from_raw);
+    let ends = pidfd_open(pid.expect("a pid"), PidfdFlags::empty()).unwrap();
+    server.signal(Signal::KILL);
+    server.wait_exit();
+    let limit = Timespec {
+        tv_sec: 25,
+        tv_nsec: 0,
+    };
+    let ended = poll(&mut [PollFd::new(&ends, PollFlags::IN)], Some(&limit));
+    assert_eq!(
+        ended,
+        Ok(1),
+        "it holds the interpreter, and nobody can tell it to stop"
+    );
 }

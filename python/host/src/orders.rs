@@ -25,6 +25,10 @@ use crate::{doors, log, package, sockets};
 /// waiting: it is sent again after this long.
 const SIGNAL_AGAIN: Duration = Duration::from_millis(10);
 
+/// How long a worker may go on when the front has gone: as long as Docker gives a container
+/// to stop.
+const WITHOUT_FRONT: Duration = Duration::from_secs(10);
+
 /// What the threads that carry out orders share.
 pub struct Orders {
     socket: OwnedFd,
@@ -92,7 +96,13 @@ impl Orders {
         let mut descriptors = Vec::new();
         loop {
             match sockets::receive_request(&self.socket, &mut buffer, &mut descriptors) {
-                Ok(0) => return,
+                Ok(0) => {
+                    // Unless it was we who ended it, in `leave`.
+                    if self.unless_closed(|| ()).is_some() {
+                        end_without_front();
+                    }
+                    return;
+                }
                 Ok(length) => {
                     let descriptor = descriptors.pop();
                     // The front is of the same version; what cannot be read is not for us.
@@ -266,6 +276,14 @@ impl Orders {
             .unwrap_or_else(PoisonError::into_inner);
         (!*is_closed).then(work)
     }
+}
+
+/// The front has gone, and nobody will end a request that hangs: it has a while to end by
+/// itself, as all others have, and then the process goes.
+fn end_without_front() {
+    thread::sleep(WITHOUT_FRONT);
+    let own = rustix::process::getpid();
+    let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
 }
 
 /// Installs the handler that interrupts the main thread's request, and none but the one meant.

@@ -7,7 +7,7 @@
 //! - Python's main thread gets a signal, which also ends most waiting in the kernel. Its
 //!   handler runs in that thread and raises only if the request is still the one meant.
 //! - Other threads get an asynchronous exception, which Python raises at their next step;
-//!   [`Stage::end`] takes it back if there was none.
+//!   dropping [`Running`] takes it back if there was none.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
