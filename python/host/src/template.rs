@@ -81,7 +81,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
         };
         template = match worker::run(py, newborn)? {
             Next::Exit => return Ok(()),
-            Next::Template(origin, control) => Template::new(control, origin),
+            Next::Template(origin, control) => Template::new(control, *origin),
         };
     }
 }

@@ -61,7 +61,7 @@ pub enum Next {
     /// End.
     Exit,
     /// Fork workers, as this control socket says.
-    Template(Origin, OwnedFd),
+    Template(Box<Origin>, OwnedFd),
 }
 
 /// Runs the worker to its end.
@@ -83,7 +83,7 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
     let control = live(py, &origin, worker, channels, orders)?;
     Ok(match control {
         Some(control) if promotion::succeeds(py, &control, &inherited) => {
-            Next::Template(origin, control)
+            Next::Template(Box::new(origin), control)
         }
         _ => Next::Exit,
     })
