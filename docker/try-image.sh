@@ -102,6 +102,8 @@ run_image() {
     expect /js/hello.js fetch
     expect /images/pyserve.svg '<svg'
     expect /static/about.txt UTF-8
+    # What HEALTHCHECK runs, as it runs it.
+    "${engine[@]}" exec "$container" pyserve health || fail "pyserve health says no"
     "${engine[@]}" logs "$container"
     "${engine[@]}" stop -t 10 "$container" >/dev/null
     code=$("${engine[@]}" inspect -f '{{.State.ExitCode}}' "$container")
