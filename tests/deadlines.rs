@@ -16,14 +16,14 @@ fn server(timeout: &str, threads: &str) -> Server {
 #[test]
 fn a_request_over_its_deadline_gets_504_in_time_and_its_worker_goes_on() {
     for (kind, threads) in [("sleeps", "1"), ("loops", "1"), ("loops", "2")] {
-        let server = server("500ms", threads);
+        let server = server("2s", threads);
         let worker = server.get("/").text();
         let path = format!("/{kind}");
         let begun = Instant::now();
         let response = server.get(&path);
         let took = begun.elapsed();
         assert_eq!(response.status(), 504, "{kind}: {response:?}");
-        let deadline = Duration::from_millis(500);
+        let deadline = Duration::from_secs(2);
         assert!(
             took >= deadline && took < deadline * 2,
             "{kind}: {took:?} for a deadline of {deadline:?}"
@@ -64,9 +64,9 @@ fn a_request_that_nothing_ends_costs_its_worker_and_nobody_else() {
 
 #[test]
 fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
-    // The stuck request is answered after 1 s and given up after 2, the body ends after 2.3,
-    // and after 3 the worker would not wait for it any longer.
-    let server = server("1s", "2");
+    // The stuck request is answered after 3 s and given up after 6, the body ends after 6.3,
+    // and after 9 the worker would not wait for it any longer.
+    let server = server("3s", "2");
     let worker = server.get("/").text();
     let mut hung = server.connect();
     hung.send(get("/swallows"));
