@@ -65,7 +65,7 @@ pub struct Seen {
     pub worker: u32,
     /// Its process.
     pub pid: u32,
-    /// Requests that were answered on its lines of the scoreboard, by whomever.
+    /// Requests that it has answered.
     pub served: u64,
     /// Its resident memory; `None` if nobody looked.
     pub memory: Option<u64>,
@@ -82,7 +82,6 @@ pub struct Recycler {
 #[derive(Debug)]
 struct Known {
     born: Instant,
-    served_before: u64,
     memory_at_first: Option<u64>,
     /// From 1 to 1.1.
     stretch: f64,
@@ -105,7 +104,6 @@ impl Recycler {
             let stretch = 1.0 + (self.chance.hash_one(worker.pid) % 1000) as f64 / 10_000.0;
             let known = self.known.entry(worker.pid).or_insert_with(|| Known {
                 born: now,
-                served_before: worker.served,
                 memory_at_first: worker.memory,
                 stretch,
                 is_worn: false,
@@ -127,8 +125,8 @@ impl Recycler {
     /// Of those that were looked at, a worker that has answered so many requests.
     pub fn warm(&self, seen: &[Seen], requests: u64) -> Option<u32> {
         let served = |worker: &Seen| {
-            let known = self.known.get(&worker.pid)?;
-            Some(worker.served.saturating_sub(known.served_before))
+            self.known.get(&worker.pid)?;
+            Some(worker.served)
         };
         let workers = seen
             .iter()
@@ -164,7 +162,7 @@ impl Recycler {
 
 impl Known {
     fn reason(&self, worker: &Seen, limits: &Recycle, now: Instant) -> Option<Reason> {
-        let served = worker.served.saturating_sub(self.served_before);
+        let served = worker.served;
         let age = now.duration_since(self.born);
         let is_over = |value: f64, limit: f64| value >= limit * self.stretch;
         if let Some(limit) = limits.requests
@@ -208,17 +206,17 @@ mod tests {
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut recycler = Recycler::default();
         let mut look = |seen: &[Seen], now| recycler.look(seen, &LIMITS, false, now);
-        assert_eq!(look(&[seen(0, 5000, 50), seen(1, 0, 50)], start), []);
-        assert_eq!(look(&[seen(0, 5099, 50), seen(1, 99, 50)], later(1)), []);
+        assert_eq!(look(&[seen(0, 0, 50), seen(1, 0, 50)], start), []);
+        assert_eq!(look(&[seen(0, 99, 50), seen(1, 99, 50)], later(1)), []);
         assert_eq!(
-            look(&[seen(0, 5110, 50), seen(1, 99, 200)], later(2)),
+            look(&[seen(0, 110, 50), seen(1, 99, 200)], later(2)),
             [(0, Reason::Requests(110)), (1, Reason::Memory(200 << 20))]
         );
-        assert_eq!(look(&[seen(0, 5111, 50), seen(1, 99, 300)], later(3)), []);
+        assert_eq!(look(&[seen(0, 111, 50), seen(1, 99, 300)], later(3)), []);
         // The successor of 0 has its number and another process.
         let successor = Seen {
             pid: 7,
-            ..seen(0, 5111, 50)
+            ..seen(0, 0, 50)
         };
         assert_eq!(look(&[successor, seen(1, 99, 300)], later(4)), []);
         assert_eq!(

@@ -168,12 +168,19 @@ impl Generation {
         Ok(())
     }
 
-    /// Requests that have been answered on a worker's lines of the scoreboard.
+    /// Requests that a worker has answered, from its very first one on.
     pub fn served(&self, worker: u32) -> u64 {
+        let before = {
+            let mut state = self.0.pool.lock();
+            let roster = state.roster(self.0.number);
+            let worker = roster.and_then(|roster| roster.workers.get(&worker));
+            worker.map_or(0, |worker| worker.served_before)
+        };
         let first = self.first_thread(worker);
         let lines = first..first + self.0.size.threads as usize;
         let board = self.0.scoreboard();
-        lines.map(|line| board.line(line).served).sum()
+        let all: u64 = lines.map(|line| board.line(line).served).sum();
+        all.saturating_sub(before)
     }
 
     /// Whether a worker takes requests.
