@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::lines::Lines;
-use crate::support::raw::{Connection, Response};
+use crate::support::nginx::Nginx;
+use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, post};
 use crate::support::{apps, python, skipped, temp_dir};
 
@@ -231,81 +232,34 @@ fn websockets_pass_through() {
     assert_eq!(said.trim(), "talked 1000", "{client:?}");
 }
 
-/// An nginx before the same uWSGI, on a Unix socket.
-struct Nginx {
-    dir: tempfile::TempDir,
-    conf: PathBuf,
-}
-
-impl Nginx {
-    fn start(upstream: &Path) -> Option<Self> {
-        let dir = temp_dir();
-        let conf = dir.path().join("nginx.conf");
-        let user = match rustix::process::getuid().is_root() {
-            true => "user root;",
-            false => "",
-        };
-        let work = dir.path().display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
-            .concat();
-        // What Debian's and nginx's own file of this name say.
-        let params: String = [
-            ("QUERY_STRING", "$query_string"),
-            ("REQUEST_METHOD", "$request_method"),
-            ("CONTENT_TYPE", "$content_type"),
-            ("CONTENT_LENGTH", "$content_length"),
-            ("REQUEST_URI", "$request_uri"),
-            ("PATH_INFO", "$document_uri"),
-            ("DOCUMENT_ROOT", "$document_root"),
-            ("SERVER_PROTOCOL", "$server_protocol"),
-            ("REQUEST_SCHEME", "$scheme"),
-            ("HTTPS", "$https if_not_empty"),
-            ("REMOTE_ADDR", "$remote_addr"),
-            ("REMOTE_PORT", "$remote_port"),
-            ("SERVER_PORT", "$server_port"),
-            ("SERVER_NAME", "$server_name"),
-        ]
-        .map(|(name, value)| format!("uwsgi_param {name} {value};\n"))
-        .concat();
-        let text = format!(
-            "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {temporary}client_max_body_size 100m;\nlarge_client_header_buffers 4 64k;\n\
-             server {{ listen unix:{work}/socket; server_name localhost;\n\
-             location / {{ {params} uwsgi_buffer_size 64k; uwsgi_buffers 8 64k;\n\
-             uwsgi_pass unix:{}; }} }}\n}}\n",
-            upstream.display()
-        );
-        std::fs::write(&conf, text).unwrap();
-        let nginx = Self { dir, conf };
-        nginx.run(&[]).then_some(nginx)
-    }
-
-    /// nginx goes to the background when it listens, and so ends at once.
-    fn run(&self, args: &[&str]) -> bool {
-        let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        Command::new("nginx")
-            .env("PATH", path)
-            .arg("-c")
-            .arg(&self.conf)
-            .arg("-e")
-            .arg(self.dir.path().join("log"))
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    }
-
-    fn connect(&self) -> Connection {
-        Connection::unix(&self.dir.path().join("socket"))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.run(&["-s", "stop"]);
-    }
+/// An nginx before the same uWSGI.
+fn nginx_before(upstream: &Path) -> Option<Nginx> {
+    // What Debian's and nginx's own file of this name say.
+    let params: String = [
+        ("QUERY_STRING", "$query_string"),
+        ("REQUEST_METHOD", "$request_method"),
+        ("CONTENT_TYPE", "$content_type"),
+        ("CONTENT_LENGTH", "$content_length"),
+        ("REQUEST_URI", "$request_uri"),
+        ("PATH_INFO", "$document_uri"),
+        ("DOCUMENT_ROOT", "$document_root"),
+        ("SERVER_PROTOCOL", "$server_protocol"),
+        ("REQUEST_SCHEME", "$scheme"),
+        ("HTTPS", "$https if_not_empty"),
+        ("REMOTE_ADDR", "$remote_addr"),
+        ("REMOTE_PORT", "$remote_port"),
+        ("SERVER_PORT", "$server_port"),
+        ("SERVER_NAME", "$server_name"),
+    ]
+    .map(|(name, value)| format!("uwsgi_param {name} {value};\n"))
+    .concat();
+    let location = format!(
+        "server_name localhost;\nlocation / {{ {params} uwsgi_buffer_size 64k; uwsgi_buffers 8 64k;\n\
+         uwsgi_pass unix:{}; }}",
+        upstream.display()
+    );
+    let limits = "client_max_body_size 100m;\nlarge_client_header_buffers 4 64k;\n";
+    Nginx::start(limits, &location)
 }
 
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
@@ -504,7 +458,7 @@ fn uwsgi_is_told_and_answers_what_it_is_and_does_behind_nginx_or_otherwise_for_a
     let Some(behind) = uwsgi(&["--buffer-size", "65535"]) else {
         return;
     };
-    let Some(nginx) = Nginx::start(&behind.socket()) else {
+    let Some(nginx) = nginx_before(&behind.socket()) else {
         skipped(
             "the comparison of uWSGI behind nginx",
             "it does not start here",

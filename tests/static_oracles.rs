@@ -4,14 +4,14 @@
 //! a difference that is none any more.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use http_body_util::BodyExt;
 use tempfile::TempDir;
 use tower::ServiceExt;
 use tower_http::services::ServeDir;
 
+use crate::support::nginx::Nginx;
 use crate::support::raw::Connection;
 use crate::support::server::Pyserve;
 use crate::support::{skipped, temp_dir, write_files};
@@ -404,64 +404,6 @@ fn ask_serve_dir(runtime: &tokio::runtime::Runtime, root: &Path, question: Quest
     })
 }
 
-/// An nginx on a Unix socket; it has bound it when the constructor returns.
-struct Nginx {
-    dir: TempDir,
-    conf: PathBuf,
-}
-
-impl Nginx {
-    fn start(root: &Path) -> Option<Self> {
-        let dir = temp_dir();
-        let conf = dir.path().join("nginx.conf");
-        let user = match rustix::process::getuid().is_root() {
-            true => "user root;",
-            false => "",
-        };
-        let work = dir.path().display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
-            .concat();
-        let text = format!(
-            "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {temporary}gzip_static on;\nif_modified_since before;\n\
-             server {{ listen unix:{work}/socket; root {}; }}\n}}\n",
-            root.display()
-        );
-        std::fs::write(&conf, text).unwrap();
-        let nginx = Self { dir, conf };
-        nginx.run(&[]).then_some(nginx)
-    }
-
-    /// nginx goes to the background when it listens, and so ends at once.
-    fn run(&self, args: &[&str]) -> bool {
-        Command::new("nginx")
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
-            )
-            .arg("-c")
-            .arg(&self.conf)
-            .arg("-e")
-            .arg(self.dir.path().join("log"))
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    }
-
-    fn connect(&self) -> Connection {
-        Connection::unix(&self.dir.path().join("socket"))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.run(&["-s", "stop"]);
-    }
-}
-
 /// Compares all answers; what differs must be listed, and what is listed must differ.
 fn check(who: &str, ours: impl Fn(Question) -> Answer, theirs: impl Fn(Question) -> Answer) {
     let mut found = Vec::new();
@@ -503,7 +445,8 @@ fn files_are_served_as_nginx_and_serve_dir_do_or_otherwise_for_a_reason() {
     check("ServeDir", ours, |question| {
         ask_serve_dir(&runtime, site.path(), question)
     });
-    match Nginx::start(site.path()) {
+    let root = format!("root {};", site.path().display());
+    match Nginx::start("gzip_static on;\nif_modified_since before;\n", &root) {
         Some(nginx) => check("nginx", ours, |question| ask(nginx.connect(), question)),
         None => skipped("the comparison with nginx", "it does not start here"),
     }
