@@ -10,6 +10,7 @@ use crate::support::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame,
 };
+use crate::support::probe::Held;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 
@@ -58,6 +59,25 @@ fn request(path: &str) -> Vec<u8> {
         (":path", path),
         (":authority", "h"),
     ])
+}
+
+/// Has the only worker thread held inside a request.
+fn keep_busy(server: &Server) -> (Connection, Held) {
+    let mut busy = server.connect();
+    busy.send(get("/busy"));
+    (busy, server.probe.held("/busy"))
+}
+
+/// Lets it go on, and checks that none of these was left in the queue behind it.
+fn check_none_was_run(server: &Server, mut busy: Connection, held: Held, gone: &[&str]) {
+    held.release();
+    assert_eq!(busy.response().status(), 200);
+    // It stands behind all that might have been left.
+    assert_eq!(server.get("/gone/last").status(), 200);
+    server.probe.notes.wait_for("called /gone/last");
+    for path in gone {
+        assert_eq!(server.probe.notes.count(path), 0, "{path}");
+    }
 }
 
 /// Sends `attack`, which may be cut off, and checks that it cost no memory, and that others
@@ -202,9 +222,7 @@ fn many_uploads_beyond_the_room_on_disk_are_refused_and_cost_no_memory() {
 #[test]
 fn streams_that_are_reset_at_once_leave_no_work_for_the_application() {
     let server = Pyserve::app("held.py").ready();
-    let mut busy = server.connect();
-    busy.send(get("/busy"));
-    let held = server.probe.held("/busy");
+    let (busy, held) = keep_busy(&server);
     let mut attack = Vec::new();
     for stream in (1..20_000).step_by(2) {
         let flags = END_HEADERS | END_STREAM;
@@ -226,20 +244,13 @@ fn streams_that_are_reset_at_once_leave_no_work_for_the_application() {
         "{codes:?}"
     );
     assert!(grown(&server, before) < 20);
-    held.release();
-    assert_eq!(busy.response().status(), 200);
-    // It stands behind all that might have been left.
-    assert_eq!(server.get("/gone/last").status(), 200);
-    server.probe.notes.wait_for("called /gone/last");
-    assert_eq!(server.probe.notes.count("/gone/reset"), 0);
+    check_none_was_run(&server, busy, held, &["/gone/reset"]);
 }
 
 #[test]
 fn streams_that_wait_and_are_reset_are_taken_back_from_the_queue() {
     let server = Pyserve::app("held.py").ready();
-    let mut busy = server.connect();
-    busy.send(get("/busy"));
-    let held = server.probe.held("/busy");
+    let (busy, held) = keep_busy(&server);
     let mut http2 = Http2::new(server.connect());
     let path = [
         (":method", "GET"),
@@ -259,11 +270,7 @@ fn streams_that_wait_and_are_reset_are_taken_back_from_the_queue() {
             http2.round_trip();
         }
     }
-    held.release();
-    assert_eq!(busy.response().status(), 200);
-    assert_eq!(server.get("/gone/last").status(), 200);
-    server.probe.notes.wait_for("called /gone/last");
-    assert_eq!(server.probe.notes.count("/gone/reset"), 0);
+    check_none_was_run(&server, busy, held, &["/gone/reset"]);
 }
 
 #[test]
@@ -354,9 +361,7 @@ fn a_client_that_goes_leaves_no_work_and_499_over_both_versions() {
     let server = Pyserve::app("held.py")
         .args(["--access-log", "combined"])
         .ready();
-    let mut busy = server.connect();
-    busy.send(get("/busy"));
-    let held = server.probe.held("/busy");
+    let (busy, held) = keep_busy(&server);
     let mut http1 = server.connect();
     http1.send(get("/gone/one"));
     let mut http2 = Http2::new(server.connect());
@@ -371,12 +376,7 @@ fn a_client_that_goes_leaves_no_work_and_499_over_both_versions() {
     drop((http1, http2));
     server.stdout.wait_for("\"GET /gone/one HTTP/1.1\" 499");
     server.stdout.wait_for("\"GET /gone/two HTTP/2.0\" 499");
-    held.release();
-    assert_eq!(busy.response().status(), 200);
-    assert_eq!(server.get("/gone/last").status(), 200);
-    for path in ["/gone/one", "/gone/two"] {
-        assert_eq!(server.probe.notes.count(path), 0, "{path}");
-    }
+    check_none_was_run(&server, busy, held, &["/gone/one", "/gone/two"]);
 }
 
 #[test]
