@@ -16,6 +16,7 @@ pub mod encoder;
 pub mod file_pool;
 pub mod file_source;
 pub mod found_files;
+pub mod http2_frames;
 pub mod listener;
 pub mod negotiate;
 pub mod outbox;

@@ -9,7 +9,8 @@
 //! 4. `sendfile` takes as many as the socket holds.
 //!
 //! It also tells the connection's [`Activity`] when bytes arrive, and ends the connection of a
-//! client that takes too little ([`super::pace`]).
+//! client that takes too little ([`super::pace`]), or that floods it
+//! ([`super::http2_frames`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,9 +26,11 @@ use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
 use super::file_source::{BLOCK, became_shorter};
+use super::http2_frames::Http2Frames;
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
 use super::socket::Socket;
+use crate::observe::throttle::Throttle;
 use crate::os::{sendfile, sockets};
 
 /// How long, and how many bytes, we read what a client still sends after our last word, so
@@ -42,6 +45,8 @@ const TOO_SLOW: &str =
 /// How much of files one connection sends before the others have their turn: 0.2 ms
 /// (nginx's `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
+/// Says that connections end because of floods.
+static FLOODS: Throttle = Throttle::new();
 
 /// The socket that hyper writes to.
 pub struct Stream {
@@ -52,6 +57,7 @@ pub struct Stream {
     tasks: TaskTracker,
     sending: Option<Sending>,
     taking: Taking,
+    frames: Http2Frames,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
@@ -86,6 +92,7 @@ impl Stream {
             activity,
             tasks,
             sending: None,
+            frames: Http2Frames::default(),
             in_a_row: 0,
         }
     }
@@ -106,6 +113,11 @@ impl Stream {
         match plan? {
             Plan::Bytes => {
                 let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
+                if let Poll::Ready(Ok(written)) = written
+                    && self.frames.are_there()
+                {
+                    self.frames.sent(parts, written);
+                }
                 self.in_time(context, written)
             }
             Plan::Head(1) => self.poll_head(context, &parts[0]),
@@ -257,6 +269,27 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Notes what has come; the connection of a client that floods it ends here.
+    fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.activity.bytes_arrived();
+        self.frames.received(bytes).map_err(|flood| {
+            if let Some(before) = FLOODS.is_due() {
+                let peer = self.activity.ends.peer;
+                tracing::warn!(?peer, closed_before = before, "connection closed: {flood}");
+            }
+            if let Some(farewell) = self.frames.farewell() {
+                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                let send =
+                    |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+                // Whoever floods may not read either.
+                let _sent = self.socket().try_write_with(send);
+            }
+            io::Error::other(flood)
+        })
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -265,16 +298,16 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             let length = self.early.len().min(into.remaining());
-            into.put_slice(&self.early.split_to(length));
-            self.activity.bytes_arrived();
-            return Poll::Ready(Ok(()));
+            let early = self.early.split_to(length);
+            into.put_slice(&early);
+            return Poll::Ready(self.arrived(&early));
         }
         let before = into.filled().len();
         let read = Pin::new(self.socket()).poll_read(context, into);
-        if into.filled().len() > before {
-            self.activity.bytes_arrived();
+        match &into.filled()[before..] {
+            [] => read,
+            bytes => Poll::Ready(self.arrived(bytes)),
         }
-        read
     }
 }
 

@@ -17,6 +17,15 @@ pub struct Throttle {
 }
 
 impl Throttle {
+    /// Nothing was written yet.
+    pub const fn new() -> Self {
+        Self {
+            since: OnceLock::new(),
+            last_ms: AtomicU64::new(0),
+            held_back: AtomicU64::new(0),
+        }
+    }
+
     /// Whether the line may be written, and if so, how many were held back before it.
     pub fn is_due(&self) -> Option<u64> {
         let since = self.since.get_or_init(Instant::now);

@@ -7,15 +7,19 @@ use super::raw::{Connection, End};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
-const ACK: u8 = 1;
+/// A type that nobody knows (RFC 9113 §5.5).
+pub const UNKNOWN: u8 = 0x77;
+pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
 
 /// A connection whose preface has been sent.
 pub struct Http2 {
@@ -56,13 +60,20 @@ impl Http2 {
 
     /// Sends a PING and reads to its answer: what was sent before has been looked at.
     pub fn round_trip(&mut self) {
+        assert_eq!(self.ping(), Ok(()), "the connection goes on");
+    }
+
+    /// Sends a PING and reads to its answer, or to a GOAWAY with this error code.
+    pub fn ping(&mut self) -> Result<(), u32> {
         self.connection.send(frame(PING, 0, 0, b"are you?"));
         loop {
             let head = self.connection.exactly(9);
             let length = number(&[0, head[0], head[1], head[2]]) as usize;
             let payload = self.connection.exactly(length);
-            if (head[3], head[4] & ACK, &payload[..]) == (PING, ACK, b"are you?") {
-                return;
+            match (head[3], head[4] & ACK) {
+                (PING, ACK) if payload == b"are you?" => return Ok(()),
+                (GOAWAY, _) => return Err(number(&payload[4..8])),
+                _ => {}
             }
         }
     }
