@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 
 fn server(timeout: &str, threads: &str) -> Server {
@@ -84,6 +85,67 @@ fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
     assert_eq!(hung.response().status(), 504);
     let line = server.stderr.wait_for("worker died");
     assert!(line.contains("killed by pyserve"), "{line}");
+}
+
+/// Whether a thread has a request that it cannot begin.
+fn is_received(server: &Server) -> bool {
+    let mut admin = Connection::unix(&server.probe.path("admin"));
+    let page = admin.exchange(get("/-/metrics")).text();
+    page.contains("state=\"received\"} 1")
+}
+
+#[test]
+fn what_a_sibling_had_received_while_the_interpreter_was_taken_is_run_elsewhere_once() {
+    let builder = Pyserve::app("hung.py");
+    let admin = format!("unix:{}", builder.path("admin").display());
+    let server = builder
+        .env("PYSERVE_ADMIN", admin)
+        .args(["--request-timeout", "2s", "--threads", "2"])
+        .ready();
+    let mut hung = server.connect();
+    hung.send(get("/holds"));
+    server.probe.notes.wait_for("called /holds");
+    // Whoever is quicker than the hold is answered at once.
+    let mut behind: Vec<Connection> = Vec::new();
+    let begun = |server: &Server| server.probe.notes.count("called /");
+    while !is_received(&server) {
+        if begun(&server) == 1 + behind.len() {
+            behind.push(server.connect());
+            behind.last_mut().expect("pushed").send(get("/"));
+        }
+    }
+    assert_eq!(hung.response().status(), 504);
+    for connection in &mut behind {
+        let response = connection.response();
+        assert_eq!(response.status(), 200, "{response:?}");
+    }
+    server
+        .probe
+        .notes
+        .wait_for_nth("called /", 1 + behind.len());
+    assert_eq!(begun(&server), 1 + behind.len(), "each once");
+    assert_eq!(server.stderr.count("request lost"), 0);
+}
+
+#[test]
+fn no_request_waits_for_an_interpreter_that_is_taken_while_another_worker_is_free() {
+    let server = Pyserve::app("hung.py")
+        .env("PYSERVE_WORKERS", "2")
+        .args(["--request-timeout", "0", "--threads", "2"])
+        .args(["--log-level", "debug"])
+        .ready();
+    let mut hung = server.connect();
+    hung.send(get("/holds"));
+    server.probe.notes.wait_for("called /holds");
+    // Threads that wait are woken in the order in which they began to, so its turn comes.
+    let mut asked = 0;
+    while server.stderr.count("cannot begin it") == 0 {
+        assert!(asked < 100, "its sibling receives none");
+        assert_eq!(server.get("/").status(), 200);
+        asked += 1;
+    }
+    server.probe.notes.wait_for_nth("called /", 1 + asked);
+    assert_eq!(server.probe.notes.count("called /"), 1 + asked, "each once");
 }
 
 #[test]

@@ -149,6 +149,8 @@ pub enum Doing {
     Starting,
     /// Waits for a request.
     Idle,
+    /// Has received a request, and waits for the interpreter that another thread keeps.
+    Received,
     /// Runs a request.
     Busy,
     /// Its response is out; the application's `close()` runs.
@@ -161,6 +163,7 @@ impl Doing {
         match self {
             Self::Starting => "starting",
             Self::Idle => "idle",
+            Self::Received => "received",
             Self::Busy => "busy",
             Self::Closing => "closing",
         }

@@ -124,6 +124,7 @@ fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> Thread {
         doing: match thread.activity {
             Activity::Absent | Activity::Starting => Doing::Starting,
             Activity::Idle => Doing::Idle,
+            Activity::Received => Doing::Received,
             Activity::Busy => Doing::Busy,
             Activity::Closing => Doing::Closing,
         },

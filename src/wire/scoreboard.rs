@@ -47,6 +47,8 @@ pub enum Activity {
     Busy = 3,
     /// The response is out; the iterable's `close()` runs.
     Closing = 4,
+    /// Has received a request that it cannot take before it has the interpreter.
+    Received = 5,
 }
 
 /// One thread's line, read at one moment.
@@ -179,6 +181,7 @@ impl<'a> Scoreboard<'a> {
             2 => Activity::Idle,
             3 => Activity::Busy,
             4 => Activity::Closing,
+            5 => Activity::Received,
             _ => Activity::Absent,
         };
         Line {

@@ -2,8 +2,10 @@
 //!
 //! A thread is attached to the interpreter for its life and detaches around what may wait.
 //! Where there is no `close()` to call, sending a reply and receiving the next request
-//! happen in one detached section. Each request runs in a copy of the thread's context, so
-//! that no context variable outlives it.
+//! happen in one detached section. The request is claimed behind that, with the interpreter
+//! in hand: should another thread keep the interpreter to itself until this worker is killed,
+//! nothing was begun, and the front has the request run elsewhere. Each request runs in a copy
+//! of the thread's context, so that no context variable outlives it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -68,16 +70,25 @@ struct Turn {
     length: usize,
     files: Vec<OwnedFd>,
     claimed_ns: u64,
-    is_answering: bool,
+    pending: Pending,
     reply: Option<Reply>,
     environs: Environs,
     inputs: Inputs,
 }
 
+/// What is to be sent before the next wait.
+enum Pending {
+    Nothing,
+    /// The end of an answer.
+    Answer,
+    /// That a request was skipped.
+    Skipped,
+}
+
 /// Why a detached wait ended.
 enum Wake {
-    /// A request was claimed.
-    Request,
+    /// There is a request.
+    Received,
     /// Signal handlers may have to run.
     Look,
     /// Something to log.
@@ -101,14 +112,21 @@ impl WorkerThread {
         let request = slf.getattr("request")?;
         loop {
             match py.detach(|| this.wait()) {
-                Wake::Request => {
-                    let done = context
-                        .call_method0(pyo3::intern!(py, "copy"))
-                        .and_then(|copy| copy.call_method1(pyo3::intern!(py, "run"), (&request,)));
-                    if let Err(error) = done {
-                        this.give_up(py, &error);
+                Wake::Received => match this.claim(py) {
+                    Claimed::Yes => {
+                        let done =
+                            context
+                                .call_method0(pyo3::intern!(py, "copy"))
+                                .and_then(|copy| {
+                                    copy.call_method1(pyo3::intern!(py, "run"), (&request,))
+                                });
+                        if let Err(error) = done {
+                            this.give_up(py, &error);
+                        }
                     }
-                }
+                    Claimed::TooLate => {}
+                    Claimed::Damaged(text) => log::error(py, 0, &text),
+                },
                 Wake::Look => this.run_signal_handlers(py),
                 Wake::Complaint(text) => log::error(py, 0, &text),
                 Wake::Over => break,
@@ -196,7 +214,7 @@ impl WorkerThread {
                 length: 0,
                 files: Vec::new(),
                 claimed_ns: 0,
-                is_answering: false,
+                pending: Pending::Nothing,
                 reply: Some(Reply::new(Arc::clone(&channel), shared.scoreboard)),
                 environs: Environs::new(py, facts)?,
                 inputs: Inputs::new(py)?,
@@ -208,14 +226,16 @@ impl WorkerThread {
         })
     }
 
-    /// Sends what is pending, then waits for a request that this thread may run. Detached.
+    /// Sends what is pending, then waits for a request. Detached.
     fn wait(&self) -> Wake {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        if turn.is_answering {
-            turn.is_answering = false;
+        let pending = std::mem::replace(&mut turn.pending, Pending::Nothing);
+        if !matches!(pending, Pending::Nothing) {
             let flushed = turn.reply.as_mut().map_or(Ok(()), Reply::flush);
-            self.shared.scoreboard.count_served(self.line);
+            if matches!(pending, Pending::Answer) {
+                self.shared.scoreboard.count_served(self.line);
+            }
             if flushed.is_err() {
                 return Wake::Over;
             }
@@ -227,12 +247,10 @@ impl WorkerThread {
                 Ok(0) => return Wake::Over,
                 Ok(length) => {
                     turn.length = length;
-                    match self.claim(turn) {
-                        Claimed::Yes => return Wake::Request,
-                        Claimed::TooLate => {}
-                        Claimed::Damaged(text) => return Wake::Complaint(text),
-                        Claimed::CutOff => return Wake::Over,
+                    if let Ok(request) = read_request(&turn.buffer[..length]) {
+                        self.record(Activity::Received, request.header.seq);
                     }
+                    return Wake::Received;
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock if self.number == 0 => {
@@ -261,7 +279,10 @@ impl WorkerThread {
         received
     }
 
-    fn claim(&self, turn: &mut Turn) -> Claimed {
+    /// Takes the request that was received, unless the front took it back meanwhile.
+    fn claim(&self, _py: Python<'_>) -> Claimed {
+        let mut guard = self.lock();
+        let turn = &mut *guard;
         let header = match read_request(&turn.buffer[..turn.length]) {
             Ok(request) => request.header,
             Err(error) => return Claimed::Damaged(error.to_string()),
@@ -274,19 +295,15 @@ impl WorkerThread {
         if self.shared.scoreboard.take(entry, header.seq, self.line) {
             let board = &self.shared.scoreboard;
             board.record(self.line, Activity::Busy, header.seq, turn.claimed_ns);
-            turn.is_answering = true;
+            turn.pending = Pending::Answer;
             return Claimed::Yes;
         }
         let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
         reply.begin(header.seq, entry, turn.claimed_ns);
         reply.push(ReplyKind::Skipped, &[]);
-        let sent = reply.flush();
         turn.reply = Some(reply);
-        if sent.is_err() {
-            Claimed::CutOff
-        } else {
-            Claimed::TooLate
-        }
+        turn.pending = Pending::Skipped;
+        Claimed::TooLate
     }
 
     /// The host itself went wrong in a request: out of memory, or a panic.
@@ -356,6 +373,4 @@ enum Claimed {
     TooLate,
     /// It is no request.
     Damaged(String),
-    /// The front has gone.
-    CutOff,
 }

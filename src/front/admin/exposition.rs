@@ -251,7 +251,13 @@ fn applications(page: &mut Page, status: &Status) {
         "Worker threads by what they do",
     );
     for application in &status.applications {
-        for doing in [Doing::Starting, Doing::Idle, Doing::Busy, Doing::Closing] {
+        for doing in [
+            Doing::Starting,
+            Doing::Idle,
+            Doing::Received,
+            Doing::Busy,
+            Doing::Closing,
+        ] {
             let threads = application
                 .workers
                 .iter()

@@ -10,6 +10,9 @@
 //! anew with every piece of the body, and stands still while the client is what the body
 //! waits for. An iterable's `close()` has a deadline of its own. [`Judge`] decides, from the
 //! scoreboard alone, so a request whose client has gone does not escape.
+//!
+//! A request that a thread has received, but cannot take because another one keeps the
+//! interpreter to itself, is taken back after a moment: any other worker may be free.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -30,6 +33,11 @@ const LONGEST_GRACE: Duration = Duration::from_secs(5);
 /// How long a worker that was told to take no more requests is left alone: a thread may be
 /// receiving one at that moment.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long a request may lie with a thread that cannot begin it: many times what a thread
+/// waits for the interpreter where others give it up every 5 ms, as Python's own code does.
+const UNBEGUN: Duration = Duration::from_secs(1);
+/// A deadline that never comes: a hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// No look follows the one before sooner than this.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 
@@ -73,6 +81,10 @@ enum Step {
         thread: usize,
         seq: u64,
     },
+    /// This request lies with a thread that does not begin it.
+    TakeBack {
+        seq: u64,
+    },
     /// This worker takes no more requests.
     Retire(u32),
     Kill(u32),
@@ -86,6 +98,8 @@ struct Judge {
     threads: usize,
     /// Requests that were timed out and are still there, by thread: which, and since when.
     overdue: HashMap<usize, (u64, u64)>,
+    /// Requests that were taken back from threads that still have their messages.
+    taken_back: HashMap<usize, u64>,
     /// Workers that are to be killed, and since when.
     condemned: HashMap<u32, u64>,
 }
@@ -98,6 +112,7 @@ impl Judge {
             grace_ns: nanos(timeout.min(LONGEST_GRACE)),
             threads: threads as usize,
             overdue: HashMap::new(),
+            taken_back: HashMap::new(),
             condemned: HashMap::new(),
         }
     }
@@ -106,8 +121,9 @@ impl Judge {
     /// its deadline counts.
     fn judge(&mut self, lines: &[(Line, u64)], now: u64) -> (Vec<Step>, u64) {
         let mut steps = Vec::new();
-        // What begins after this look cannot be over its deadline before.
-        let mut look_again = now + self.timeout_ns;
+        // What begins after this look cannot be late before.
+        let mut look_again = now + self.timeout_ns.min(UNBEGUN.as_nanos() as u64);
+        self.take_back(lines, now, &mut steps, &mut look_again);
         for (worker, lines) in lines.chunks(self.threads).enumerate() {
             let mut runs = false;
             let mut is_stuck = false;
@@ -162,9 +178,33 @@ impl Judge {
     }
 }
 
+impl Judge {
+    fn take_back(
+        &mut self,
+        lines: &[(Line, u64)],
+        now: u64,
+        steps: &mut Vec<Step>,
+        look_again: &mut u64,
+    ) {
+        for (thread, (line, _)) in lines.iter().enumerate() {
+            if line.activity != Activity::Received {
+                self.taken_back.remove(&thread);
+                continue;
+            }
+            let late = line.since_ns + UNBEGUN.as_nanos() as u64;
+            if now < late {
+                *look_again = late.min(*look_again);
+            } else if self.taken_back.insert(thread, line.seq) != Some(line.seq) {
+                steps.push(Step::TakeBack { seq: line.seq });
+            }
+        }
+    }
+}
+
 impl Crew {
     /// Keeps the deadlines until the generation has gone.
-    pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Duration) {
+    pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Option<Duration>) {
+        let timeout = timeout.unwrap_or(NEVER);
         let Some(threads) = crew.upgrade().map(|crew| crew.size.threads) else {
             return;
         };
@@ -193,6 +233,14 @@ impl Crew {
     fn carry_out(&self, step: Step, timeout: Duration) {
         match step {
             Step::TimeOut { thread, seq } => self.time_out(thread, seq, timeout),
+            Step::TakeBack { seq } => {
+                tracing::debug!(
+                    seq,
+                    "a thread that received it cannot begin it: it is handed out again"
+                );
+                let mut state = self.pool.lock();
+                self.hand_out_again(&mut state, |untaken| untaken == seq);
+            }
             Step::Retire(worker) => {
                 tracing::error!(
                     worker,
@@ -247,6 +295,7 @@ mod tests {
     const TIMEOUT: u64 = 10_000_000_000;
     const GRACE: u64 = 5_000_000_000;
     const SETTLED: u64 = 50_000_000;
+    const LATE: u64 = 1_000_000_000;
 
     fn line(activity: Activity, seq: u64, since_ns: u64) -> (Line, u64) {
         let line = Line {
@@ -274,14 +323,17 @@ mod tests {
     #[test]
     fn a_request_is_timed_out_once_and_its_worker_killed_after_the_grace() {
         let mut judge = judge(1);
-        assert_eq!(judge.judge(&[busy(1, 100)], 200), (vec![], TIMEOUT + 100));
+        assert_eq!(judge.judge(&[busy(1, 100)], 200), (vec![], 200 + LATE));
+        let soon = TIMEOUT + 99;
+        assert_eq!(judge.judge(&[busy(1, 100)], soon), (vec![], soon + 1));
         let at = TIMEOUT + 100;
         let timed_out = Step::TimeOut { thread: 0, seq: 1 };
         assert_eq!(
             judge.judge(&[busy(1, 100)], at),
-            (vec![timed_out], at + GRACE)
+            (vec![timed_out], at + LATE)
         );
-        assert_eq!(judge.judge(&[busy(1, 100)], at + 1), (vec![], at + GRACE));
+        let soon = at + GRACE - 1;
+        assert_eq!(judge.judge(&[busy(1, 100)], soon), (vec![], at + GRACE));
         let at = at + GRACE;
         assert_eq!(
             judge.judge(&[busy(1, 100)], at),
@@ -328,6 +380,21 @@ mod tests {
         let at = TIMEOUT + GRACE;
         assert_eq!(judge.judge(&lines, at).0, [Step::Retire(0)]);
         assert_eq!(judge.judge(&lines, at + SETTLED).0, [Step::Kill(0)]);
+    }
+
+    #[test]
+    fn what_a_thread_cannot_begin_is_taken_back_once() {
+        let mut judge = judge(2);
+        let stuck = busy(1, 0);
+        let received = |seq, since| line(Activity::Received, seq, since);
+        let lines = [stuck, received(2, 700)];
+        assert_eq!(judge.judge(&lines, 800), (vec![], 700 + LATE));
+        let at = 700 + LATE;
+        let taken_back = |seq| Step::TakeBack { seq };
+        assert_eq!(judge.judge(&lines, at).0, [taken_back(2)]);
+        assert_eq!(judge.judge(&lines, at + 1).0, [], "it has been");
+        let next = [stuck, received(3, at)];
+        assert_eq!(judge.judge(&next, at + LATE).0, [taken_back(3)]);
     }
 
     #[test]

@@ -111,10 +111,8 @@ impl Pool {
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
         });
-        if let Some(timeout) = request_timeout {
-            let kept = Crew::keep_deadlines(Arc::downgrade(&crew), timeout);
-            self.0.tasks.spawn(kept);
-        }
+        let kept = Crew::keep_deadlines(Arc::downgrade(&crew), request_timeout);
+        self.0.tasks.spawn(kept);
         let mut state = self.0.lock();
         state.table.add(number, entries);
         state.rosters.push(Roster {
@@ -230,7 +228,7 @@ impl Generation {
             worker.exited.cancel();
         }
         self.0.adjust_capacity(&mut state);
-        self.0.hand_out_again(&mut state);
+        self.0.hand_out_again(&mut state, |_| true);
         state.remove_if_empty(self.0.number);
     }
 
@@ -444,13 +442,14 @@ impl Crew {
         state.remove_if_empty(self.number);
     }
 
-    /// Takes back what no thread has taken, for whoever waits for the answers to hand it
-    /// out again.
-    pub(super) fn hand_out_again(&self, state: &mut State) {
+    /// Takes back what no thread has taken, of the requests whose numbers are `wanted`, for
+    /// whoever waits for the answers to hand it out again.
+    pub(super) fn hand_out_again(&self, state: &mut State, wanted: impl Fn(u64) -> bool) {
         let board = self.scoreboard();
         let untaken: Vec<_> = state
             .table
             .in_flight(self.number)
+            .filter(|(_, request)| wanted(request.seq))
             .filter(|(spot, request)| request.withdrawn || board.withdraw(spot.entry, request.seq))
             .map(|(spot, _)| spot)
             .collect();

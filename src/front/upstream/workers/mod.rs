@@ -224,7 +224,7 @@ impl Pool {
             })
             .collect();
         for crew in before {
-            crew.hand_out_again(&mut state);
+            crew.hand_out_again(&mut state, |_| true);
             crew.end_queue();
             state.remove_if_empty(crew.number);
         }

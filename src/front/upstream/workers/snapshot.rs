@@ -46,7 +46,7 @@ pub struct ThreadSnapshot {
     pub activity: Activity,
     /// Since when, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never said.
     pub since_ns: u64,
-    /// The request that it runs.
+    /// The request that it has.
     pub request: Option<Arc<Identity>>,
 }
 
@@ -106,11 +106,14 @@ fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> Wor
         .map(|at| {
             let line = board.line(at);
             served += line.served;
-            let is_inside = matches!(line.activity, Activity::Busy | Activity::Closing);
+            let has_one = matches!(
+                line.activity,
+                Activity::Received | Activity::Busy | Activity::Closing
+            );
             ThreadSnapshot {
                 activity: line.activity,
                 since_ns: line.since_ns,
-                request: is_inside.then(|| table.identity(line.seq)).flatten(),
+                request: has_one.then(|| table.identity(line.seq)).flatten(),
             }
         })
         .collect();
