@@ -1,0 +1,260 @@
+//! The way back: the head, then the body in whatever way it ends.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, StatusCode};
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::sending::Progress;
+use super::{Answer, Broken, Dialect, Done, Ground};
+use crate::front::socket::Socket;
+use crate::front::upstream::Response;
+use crate::front::upstream::balance::Slot;
+use crate::front::upstream::chunks::{Chunk, Chunks};
+use crate::front::upstream::http_proxy::tunnel::Switched;
+use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
+use crate::front::upstream::response_body::{Feed, ResponseBody};
+
+/// Room for one read: usual heads with small pages.
+pub(super) const READ: usize = 16 << 10;
+/// Room for one read of a body that is longer than that.
+const READ_BODY: usize = 64 << 10;
+
+/// The way back.
+pub(super) struct Receiving<'a> {
+    pub(super) reader: ReadHalf<Socket>,
+    pub(super) buffer: BytesMut,
+    pub(super) sent: &'a Progress,
+    pub(super) limit: Duration,
+    pub(super) slot: &'a Slot,
+    pub(super) ground: &'a Ground,
+    pub(super) dialect: Dialect,
+    pub(super) abandoned: &'a CancellationToken,
+    pub(super) is_head: bool,
+    pub(super) to: To,
+}
+
+/// Who gets what comes.
+pub(super) enum To {
+    Call(Answer),
+    Body(Feed),
+    Nobody,
+}
+
+pub(super) fn deliver(
+    to: To,
+    head: ReplyHead,
+    body: ResponseBody,
+    switched: Option<Switched>,
+    sent: &Progress,
+) {
+    if let To::Call(answer) = to {
+        let mut headers = head.headers;
+        if let (Some(_), Some(protocol)) = (&switched, head.upgrade) {
+            headers.insert(UPGRADE, protocol);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        // A client that has left by now drops the body, which cancels us.
+        let _client_gone = answer.send(Ok(Box::new(Response {
+            status: head.status,
+            reason: head.reason,
+            headers,
+            spellings: head.spellings,
+            body,
+            file: None,
+            switched,
+            worker: None,
+            app_time: sent.began.elapsed(),
+        })));
+    }
+}
+
+impl Receiving<'_> {
+    pub(super) async fn run(&mut self) -> Result<Done, Broken> {
+        let head = self.head().await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Done::Switched(Box::new(head)));
+        }
+        let is_bodiless = self.is_head
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        let length = match is_bodiless {
+            true => BodyLength::Bytes(0),
+            false => head.length,
+        };
+        let stays_open = head.stays_open && self.dialect != Dialect::Uwsgi;
+        if let BodyLength::Bytes(length) = length
+            && self.buffer.len() as u64 >= length
+        {
+            let body = self.buffer.split_to(length as usize).freeze();
+            self.deliver(head, ResponseBody::whole(body));
+            return Ok(self.done(stays_open));
+        }
+        let abandoned = self.abandoned.clone();
+        let budget = Arc::clone(&self.ground.budget);
+        let (feed, body) = ResponseBody::streamed(budget, move || abandoned.cancel());
+        self.deliver(head, body);
+        self.to = To::Body(feed);
+        match length {
+            BodyLength::Bytes(length) => self.bytes(length).await?,
+            BodyLength::Chunked => self.chunks().await?,
+            BodyLength::UntilClosed => self.until_closed().await?,
+        }
+        if let To::Body(feed) = &self.to {
+            feed.end(Ok(()), self.sent.began.elapsed());
+        }
+        Ok(self.done(stays_open && length != BodyLength::UntilClosed))
+    }
+
+    /// Bytes behind an answer belong to nothing that was asked.
+    fn done(&self, stays_open: bool) -> Done {
+        match stays_open && self.buffer.is_empty() {
+            true => Done::Open,
+            false => Done::Closed,
+        }
+    }
+
+    async fn head(&mut self) -> Result<ReplyHead, Broken> {
+        let mut end = HeadEnd::default();
+        loop {
+            let found = end.find(&self.buffer);
+            if found.unwrap_or(self.buffer.len()) > reply_head::LONGEST {
+                let limit = reply_head::LONGEST;
+                return Err(Broken::Unusable(format!(
+                    "its head has more than {limit} bytes"
+                )));
+            }
+            if let Some(length) = found {
+                let is_http = self.dialect != Dialect::Uwsgi;
+                let head = reply_head::read(&self.buffer.split_to(length).freeze(), is_http)
+                    .map_err(|bad| Broken::Unusable(bad.to_string()))?;
+                end = HeadEnd::default();
+                let may_switch = Dialect::Http { may_switch: true };
+                let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                // RFC 9110 §15.2: behind other informational heads comes the answer.
+                if !head.status.is_informational() || switches && self.dialect == may_switch {
+                    self.check(&head).await?;
+                    return Ok(head);
+                }
+                if switches {
+                    return Err(Broken::Unusable("it switches protocols unasked".into()));
+                }
+            } else if !self.read(READ).await? {
+                return Err(match self.buffer.is_empty() {
+                    true => Broken::NoAnswer,
+                    false => Broken::Unusable("it ends inside its head".into()),
+                });
+            }
+        }
+    }
+
+    /// A server that has never answered anything but 400 may not know the protocol at all.
+    async fn check(&self, head: &ReplyHead) -> Result<(), Broken> {
+        let servers = &self.ground.servers;
+        if self.dialect == Dialect::Uwsgi
+            && head.status == StatusCode::BAD_REQUEST
+            && !self.slot.has_worked()
+            && servers.speaks_http(self.slot).await
+        {
+            return Err(Broken::SpeaksHttp);
+        }
+        servers.succeeded(self.slot);
+        Ok(())
+    }
+
+    fn deliver(&mut self, head: ReplyHead, body: ResponseBody) {
+        let to = std::mem::replace(&mut self.to, To::Nobody);
+        deliver(to, head, body, None, self.sent);
+    }
+
+    async fn bytes(&mut self, length: u64) -> Result<(), Broken> {
+        let mut left = length;
+        loop {
+            let piece = left.min(self.buffer.len() as u64);
+            left -= piece;
+            let piece = self.buffer.split_to(piece as usize).freeze();
+            self.feed(piece).await?;
+            // Nothing behind the length is part of the answer (RFC 9112 §6.3).
+            if left == 0 {
+                return Ok(());
+            }
+            if !self.read(READ_BODY).await? {
+                return Err(Broken::Unusable(format!(
+                    "it ends {left} bytes before its Content-Length of {length}"
+                )));
+            }
+        }
+    }
+
+    async fn chunks(&mut self) -> Result<(), Broken> {
+        let mut chunks = Chunks::default();
+        loop {
+            let chunk = chunks.next(&mut self.buffer);
+            match chunk.map_err(|bad| Broken::Unusable(bad.to_string()))? {
+                Chunk::Data(piece) => self.feed(piece).await?,
+                Chunk::Over => return Ok(()),
+                Chunk::NeedMore => {
+                    if !self.read(READ_BODY).await? {
+                        return Err(Broken::Unusable("it ends before its last chunk".into()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn until_closed(&mut self) -> Result<(), Broken> {
+        loop {
+            let piece = self.buffer.split().freeze();
+            self.feed(piece).await?;
+            match self.read_or_end(READ_BODY).await? {
+                Ok(1..) => {}
+                Ok(0) => return Ok(()),
+                // A reset is no end: the answer may have been longer.
+                Err(error) => return Err(Broken::Unusable(error.to_string())),
+            }
+        }
+    }
+
+    async fn feed(&mut self, piece: Bytes) -> Result<(), Broken> {
+        let To::Body(feed) = &self.to else {
+            return Ok(());
+        };
+        if !piece.is_empty() && !feed.push(piece) {
+            return Err(Broken::NobodyWants);
+        }
+        feed.room().await;
+        Ok(())
+    }
+
+    /// Reads more into the buffer. `false`: the connection is over, in whatever way.
+    async fn read(&mut self, room: usize) -> Result<bool, Broken> {
+        let end = self.read_or_end(room).await?;
+        Ok(matches!(end, Ok(1..)))
+    }
+
+    /// How many bytes came; none at the end of the connection.
+    async fn read_or_end(&mut self, room: usize) -> Result<io::Result<usize>, Broken> {
+        self.buffer.reserve(room);
+        let mut since = Instant::now();
+        let mut read = pin!(self.reader.read_buf(&mut self.buffer));
+        loop {
+            match timeout_at((since + self.limit).into(), &mut read).await {
+                Ok(end) => return Ok(end),
+                Err(_elapsed) if self.sent.last() > since => since = self.sent.last(),
+                Err(_elapsed) => {
+                    let setting = "upstream-read-timeout";
+                    return Err(Broken::TooLate("answer", setting, self.limit));
+                }
+            }
+        }
+    }
+}
