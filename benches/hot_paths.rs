@@ -69,7 +69,7 @@ fn environ_building(criterion: &mut Criterion) {
     });
     criterion.bench_function("client of a request without forwarding fields", |bencher| {
         let (mut head, trust) = (browser(), Trust::default());
-        bencher.iter(|| forwarded::resolve(black_box(&mut head.headers), &ends, &trust));
+        bencher.iter(|| forwarded::resolve(black_box(&mut head.headers), None, &ends, &trust));
     });
     criterion.bench_function("request id", |bencher| {
         let headers = HeaderMap::new();

@@ -124,6 +124,18 @@ fn a_proxy_on_a_unix_socket_names_its_client() {
 }
 
 #[test]
+fn a_proxy_that_tells_the_scheme_alone_has_passed_the_host_on_with_its_port() {
+    let server = trusting().ready();
+    let ask = |host: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\n\r\n");
+        server.exchange(&request).json()["entries"].take()
+    };
+    let expected = |port| [("SERVER_NAME", "name.example"), ("SERVER_PORT", port)];
+    check(&ask("name.example:8443"), &expected("8443"));
+    check(&ask("name.example"), &expected("443"));
+}
+
+#[test]
 fn a_directory_is_redirected_below_the_prefix_that_a_proxy_has_removed() {
     let dir = crate::support::temp_dir();
     crate::support::write_files(dir.path(), &[("static/docs/index.html", "docs")]);

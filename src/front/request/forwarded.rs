@@ -10,12 +10,13 @@
 //!    is not trusted: that is the client. What is no address ends the walk at its proxy.
 //! 3. Scheme, host, port and prefix are taken from the same place of their lists, or from
 //!    the left of shorter ones, which the outermost proxy wrote alone.
+//!    Who tells a scheme and no port has passed the client's `Host` on: its port counts.
 //! 4. Fields that others would read a scheme from are rewritten to the one found.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::context::{Client, Ends, Scheme};
 use super::limits::valid_host;
@@ -71,8 +72,14 @@ const MOST_HOPS: usize = 50;
 const LONGEST_PREFIX: usize = 1024;
 
 /// Finds the client of a request, and leaves only true statements about it in `headers`.
-/// Its host is empty where no proxy names one.
-pub fn resolve(headers: &mut HeaderMap, ends: &Ends, trust: &Trust) -> Client {
+/// Its host is empty where no proxy names one; `authority` is that of the request's target,
+/// which wins over the field `Host`.
+pub fn resolve(
+    headers: &mut HeaderMap,
+    authority: Option<&str>,
+    ends: &Ends,
+    trust: &Trust,
+) -> Client {
     let mut client = Client::direct(ends);
     // Most requests have none of these fields: one look at each name instead of a search
     // for each.
@@ -95,7 +102,9 @@ pub fn resolve(headers: &mut HeaderMap, ends: &Ends, trust: &Trust) -> Client {
         None => Told::by_forwarded(headers, trust),
     };
     let scheme_is_told = told.scheme.is_some();
-    told.apply(&mut client);
+    let field = || headers.get(header::HOST)?.to_str().ok();
+    let asked = authority.or_else(field).and_then(port_of_host);
+    told.apply(&mut client, asked);
     rewrite(headers, &client, scheme_is_told);
     client
 }
@@ -159,7 +168,8 @@ impl Told {
         }
     }
 
-    fn apply(self, client: &mut Client) {
+    /// `asked` is the port in the host that the request itself names.
+    fn apply(self, client: &mut Client, asked: Option<u16>) {
         if let Some((address, port)) = self.address {
             client.address = Some(address);
             client.port = port;
@@ -168,16 +178,16 @@ impl Told {
             client.scheme = scheme;
         }
         // A client that came through a proxy did not ask for our port.
-        let in_host = self.host.as_deref().map(port_of_host);
-        let of_scheme = match self.scheme.is_some() || self.host.is_some() {
-            true => Some(client.scheme.port()),
-            false => None,
+        let in_host = match &self.host {
+            Some(host) => port_of_host(host),
+            None => asked,
         };
-        client.server_port = self
-            .port
-            .or(in_host.flatten())
-            .or(of_scheme)
-            .unwrap_or(client.server_port);
+        let came_through = self.scheme.is_some() || self.host.is_some();
+        client.server_port = match self.port {
+            Some(port) => port,
+            None if came_through => in_host.unwrap_or(client.scheme.port()),
+            None => client.server_port,
+        };
         client.host = self.host.unwrap_or_default();
         client.prefix = self.prefix.unwrap_or_default();
     }

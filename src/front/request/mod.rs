@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -68,7 +69,12 @@ pub async fn answer(
                 .to_owned(),
         ),
     });
-    let mut client = forwarded::resolve(&mut head.headers, &ends, &site.trust);
+    let mut client = forwarded::resolve(
+        &mut head.headers,
+        head.uri.authority().map(Authority::as_str),
+        &ends,
+        &site.trust,
+    );
     let mut record = Record::begin(
         &site.access_log,
         &identity,

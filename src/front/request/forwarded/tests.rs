@@ -34,7 +34,7 @@ fn headers(fields: &[(&str, &str)]) -> HeaderMap {
 fn resolved(fields: &[(&str, &str)]) -> (Client, HeaderMap) {
     let mut headers = headers(fields);
     let trust = trust(&["10.0.0.0/8", "fd00::/8"]);
-    let client = resolve(&mut headers, &ends(true), &trust);
+    let client = resolve(&mut headers, None, &ends(true), &trust);
     (client, headers)
 }
 
@@ -51,7 +51,7 @@ fn fields_of_untrusted_peers_are_removed_and_change_nothing() {
     let names = FORWARDING.into_iter().chain(["proxy", "accept"]);
     let fields: Vec<_> = names.map(|name| (name, "1.2.3.4")).collect();
     let mut headers = headers(&fields);
-    let client = resolve(&mut headers, &ends(false), &trust(&["10.0.0.0/8"]));
+    let client = resolve(&mut headers, None, &ends(false), &trust(&["10.0.0.0/8"]));
     assert_eq!(client, Client::direct(&ends(false)));
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
 }
@@ -240,6 +240,28 @@ fn host_port_and_prefix_are_taken_over_if_they_are_such() {
 }
 
 #[test]
+fn the_port_of_the_host_that_was_asked_counts_where_a_scheme_is_told_and_no_port() {
+    let port = |fields: &[(&str, &str)], authority: Option<&str>| {
+        let trust = trust(&["10.0.0.0/8"]);
+        resolve(&mut headers(fields), authority, &ends(true), &trust).server_port
+    };
+    let (https, host) = (("x-forwarded-proto", "https"), ("host", "name:8443"));
+    assert_eq!(port(&[https, host], None), 8443);
+    assert_eq!(port(&[https, host], Some("name:9443")), 9443);
+    assert_eq!(port(&[https, host], Some("name")), 443);
+    assert_eq!(port(&[https, ("host", "name")], None), 443);
+    assert_eq!(port(&[https, ("host", "[::1]:8443")], None), 8443);
+    assert_eq!(port(&[https, ("host", "[::1]")], None), 443);
+    assert_eq!(port(&[("forwarded", "proto=https"), host], None), 8443);
+    assert_eq!(
+        port(&[https, host, ("x-forwarded-host", "other")], None),
+        443
+    );
+    assert_eq!(port(&[https, host, ("x-forwarded-port", "1")], None), 1);
+    assert_eq!(port(&[("x-forwarded-for", "1.2.3.4"), host], None), 8000);
+}
+
+#[test]
 fn every_field_that_tells_a_scheme_tells_the_one_found() {
     let names = SCHEMES;
     let all = |proto: &str| {
@@ -281,7 +303,7 @@ fn a_unix_peer_that_is_trusted_names_its_client() {
         trusted: true,
         ..Ends::default()
     };
-    let client = resolve(&mut headers, &ends, &trust(&["unix", "10.0.0.0/8"]));
+    let client = resolve(&mut headers, None, &ends, &trust(&["unix", "10.0.0.0/8"]));
     assert_eq!(address_of(&client), "203.0.113.9");
 }
 
@@ -328,7 +350,7 @@ proptest! {
                 headers.append(FORWARDING[name], value);
             }
         }
-        let client = resolve(&mut headers, &ends(true), &trust(&["10.0.0.0/8"]));
+        let client = resolve(&mut headers, None, &ends(true), &trust(&["10.0.0.0/8"]));
         prop_assert!(client.prefix.is_empty() || client.prefix.starts_with('/'));
         prop_assert!(!client.prefix.starts_with("//"));
         if let Some(proto) = headers.get(PROTO) {
