@@ -189,6 +189,52 @@ fn the_head_is_that_of_the_encoded_form_and_the_same_for_head_requests() {
 }
 
 #[test]
+fn a_head_request_is_answered_as_the_get_would_be() {
+    let server = Pyserve::app("dressed.py")
+        .args(["--compress-min", "2"])
+        .ready();
+    let fields = |method: &str, target: &str| {
+        let response = server.exchange(&request(method, target, "Accept-Encoding: gzip\r\n"));
+        let mut fields = response.fields();
+        // Values of these are known when the content is made; `Transfer-Encoding` is its own.
+        const OF_THE_CONTENT: [&str; 4] = [
+            "Content-Length",
+            "Transfer-Encoding",
+            "Date",
+            "X-Request-Id",
+        ];
+        fields.retain(|(name, _)| !OF_THE_CONTENT.contains(&&**name));
+        fields.sort();
+        fields
+    };
+    for (target, coding) in [
+        ("/?ETag=%22one%22", Some("gzip")),
+        // Longer by gzip than without.
+        ("/?bytes=5", Some("gzip")),
+        ("/?bytes=1", None),
+        ("/?bytes=50000&pieces=3", Some("gzip")),
+        ("/?Content_Type=image/png", None),
+        ("/?Cache_Control=no-transform", None),
+    ] {
+        let (get, head) = (fields("GET", target), fields("HEAD", target));
+        let said = get.iter().find(|(name, _)| name == "Content-Encoding");
+        assert_eq!(said.map(|(_, value)| &**value), coding, "{target}");
+        assert_eq!(get, head, "{target}");
+    }
+    // Whether these are long enough nobody says before they are made.
+    for target in ["/?bytes=1&pieces=1&length=no", "/?pieces=3&length=no"] {
+        let target = format!("{target}&ETag=%22one%22");
+        let (get, mut head) = (fields("GET", &target), fields("HEAD", &target));
+        let vary = ("Vary".to_owned(), "Accept-Encoding".to_owned());
+        assert!(get.contains(&vary), "{target}: {get:?}");
+        let weak = ("ETag".to_owned(), "W/\"one\"".to_owned());
+        let tag = head.iter().position(|field| *field == weak);
+        head.remove(tag.expect("one that holds for both forms"));
+        assert!(head.iter().all(|field| get.contains(field)), "{head:?}");
+    }
+}
+
+#[test]
 fn what_the_application_has_given_goes_out_whenever_it_pauses() {
     let server = Pyserve::app("events.py")
         .args(["--compress-types", "text/event-stream"])

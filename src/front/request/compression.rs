@@ -6,6 +6,9 @@
 //! compresses with his text. So unless `compress_private` says otherwise nothing is compressed
 //! that may hold one: answers to requests with cookies or credentials, and those that set a
 //! cookie.
+//!
+//! A HEAD is answered as the GET would be (RFC 9110 §9.3.2). So what decides is known without
+//! the body; where its length is not, the coding is left unsaid, but not that it may vary.
 
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
@@ -47,11 +50,11 @@ pub async fn compress(
     body: ResponseBody,
     encoders: &Encoders,
 ) -> Response<Body> {
-    let length = match body.as_whole() {
+    let whole = match body.as_whole() {
         Some(bytes) if *case.method != Method::HEAD => Some(bytes.len() as u64),
-        _ => length(said.headers()),
+        _ => None,
     };
-    match case.decide(&said, length) {
+    match case.decide(&said, whole) {
         Decision::Never => unchanged(case, said, body),
         Decision::NotForThisClient => {
             let mut response = unchanged(case, said, body);
@@ -82,7 +85,11 @@ async fn encoded(
 ) -> Response<Body> {
     vary(said.headers_mut());
     if *case.method == Method::HEAD {
+        let is_sure = said.headers().contains_key(CONTENT_LENGTH);
         change(said.headers_mut(), coding);
+        if !is_sure {
+            said.headers_mut().remove(CONTENT_ENCODING);
+        }
         return said.map(|()| Body::Unsaid);
     }
     if let Some(bytes) = body.as_whole() {
@@ -94,13 +101,14 @@ async fn encoded(
             false => encoders.pool.run(job).await,
         };
         return match result {
-            Ok(encoded) if encoded.len() < length => {
+            // Also if it came out longer, which a HEAD could not tell.
+            Ok(encoded) => {
                 change(said.headers_mut(), coding);
                 let length = HeaderValue::from(encoded.len());
                 said.headers_mut().insert(CONTENT_LENGTH, length);
                 said.map(|()| Body::Full(encoded))
             }
-            _ => said.map(|()| Body::Upstream(body)),
+            Err(_) => said.map(|()| Body::Upstream(body)),
         };
     }
     match (encoders.stream(), Encoder::new(coding)) {
@@ -123,7 +131,8 @@ enum Decision {
 }
 
 impl Case<'_> {
-    fn decide(&self, said: &Response<()>, length: Option<u64>) -> Decision {
+    /// `whole` is the length of a body that is here already.
+    fn decide(&self, said: &Response<()>, whole: Option<u64>) -> Decision {
         let headers = said.headers();
         let status = said.status();
         let has_body = !status.is_informational()
@@ -136,7 +145,7 @@ impl Case<'_> {
             .any(|coding| self.compression.has(coding.name()));
         if !is_open
             || !has_body
-            || length.is_some_and(|length| length < self.compression.min)
+            || length(headers).is_some_and(|length| length < self.compression.min)
             || headers.contains_key(CONTENT_ENCODING)
             || headers.contains_key(CONTENT_RANGE)
             || DIGESTS.iter().any(|digest| headers.contains_key(digest))
@@ -145,6 +154,10 @@ impl Case<'_> {
             || self.is_private(headers)
         {
             return Decision::Never;
+        }
+        if whole.is_some_and(|length| length < self.compression.min) {
+            // Nobody has said so: a HEAD would not know, nor does it of the next answer.
+            return Decision::NotForThisClient;
         }
         let preferred = PREFERRED
             .into_iter()
