@@ -233,7 +233,7 @@ fn websockets_pass_through() {
 }
 
 /// An nginx before the same uWSGI.
-fn nginx_before(upstream: &Path) -> Option<Nginx> {
+fn nginx_before(upstream: &Path) -> Result<Nginx, String> {
     // What Debian's and nginx's own file of this name say.
     let params: String = [
         ("QUERY_STRING", "$query_string"),
@@ -458,12 +458,9 @@ fn uwsgi_is_told_and_answers_what_it_is_and_does_behind_nginx_or_otherwise_for_a
     let Some(behind) = uwsgi(&["--buffer-size", "65535"]) else {
         return;
     };
-    let Some(nginx) = nginx_before(&behind.socket()) else {
-        skipped(
-            "the comparison of uWSGI behind nginx",
-            "it does not start here",
-        );
-        return;
+    let nginx = match nginx_before(&behind.socket()) {
+        Ok(nginx) => nginx,
+        Err(why) => return skipped("the comparison of uWSGI behind nginx", &why),
     };
     let server: Server = before(&behind).ready();
     let mut stale: Vec<_> = DIFFERENCES.iter().map(|(name, ..)| *name).collect();

@@ -447,7 +447,7 @@ fn files_are_served_as_nginx_and_serve_dir_do_or_otherwise_for_a_reason() {
     });
     let root = format!("root {};", site.path().display());
     match Nginx::start("gzip_static on;\nif_modified_since before;\n", &root) {
-        Some(nginx) => check("nginx", ours, |question| ask(nginx.connect(), question)),
-        None => skipped("the comparison with nginx", "it does not start here"),
+        Ok(nginx) => check("nginx", ours, |question| ask(nginx.connect(), question)),
+        Err(why) => skipped("the comparison with nginx", &why),
     }
 }

@@ -5,6 +5,7 @@
 #   provision.sh peers  PYTHON DIR      the same with gunicorn and Granian in it
 #   provision.sh uwsgi  PYTHON DIR      the same with uWSGI, compiled for PYTHON
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
+#   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
 #   provision.sh debian PACKAGE...      packages of the system
 #
 # May run any number of times at once: a lock lets one work and the others wait, and what is
@@ -24,6 +25,10 @@ main() {
         [ $# -eq 3 ] || usage
         require "$@"
         ;;
+    nginx)
+        [ $# -eq 2 ] || usage
+        require_nginx "$2"
+        ;;
     debian)
         [ $# -ge 2 ] || usage
         shift
@@ -34,7 +39,7 @@ main() {
 }
 
 usage() {
-    sed -n '3,7s/^# *//p' "$0" >&2
+    sed -n '3,8s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -45,9 +50,7 @@ require() {
     wanted=$(fingerprint "$set_name" "$python")
     is_there "$set_name" "$dir" "$wanted" && return
 
-    mkdir -p "$(dirname "$dir")"
-    exec 9>"$dir.lock"
-    flock -w "$lock_wait" 9 || fail "another run holds $dir.lock for over $lock_wait s"
+    lock "$dir"
     is_there "$set_name" "$dir" "$wanted" && return
 
     log=$dir.log
@@ -68,6 +71,13 @@ require() {
     esac
     stamp "$set_name" "$dir" "$wanted"
     rm -f "$log"
+}
+
+# Waits until no other run works on directory `$1`.
+lock() {
+    mkdir -p "$(dirname "$1")"
+    exec 9>"$1.lock"
+    flock -w "$lock_wait" 9 || fail "another run holds $1.lock for over $lock_wait s"
 }
 
 # What a finished set depends on: the interpreter's file and the lists of packages.
@@ -129,7 +139,59 @@ pip_install() {
         "$venv/bin/python" -m pip install --quiet "$@" </dev/null
 }
 
-# Packages of a Debian system, without a question and without starting what they bring.
+# Makes `$1/nginx`. Where the machine has none, the packages of one are unpacked and not
+# installed: that takes no rights, and no service of the system is set up or started.
+require_nginx() {
+    dir=$1
+    found=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v nginx) || found=
+    nginx_is_there && return
+    lock "$dir"
+    nginx_is_there && return
+    if [ -n "$found" ]; then
+        mkdir -p "$dir"
+        ln -sfn "$found" "$dir/nginx"
+    else
+        unpack_nginx
+    fi
+}
+
+nginx_is_there() {
+    if [ -n "$found" ]; then
+        [ "$dir/nginx" -ef "$found" ]
+    else
+        "$dir/nginx" -v 2>/dev/null
+    fi
+}
+
+unpack_nginx() {
+    command -v apt-get >/dev/null || skip nginx "there is none, and this is no Debian system"
+    rm -rf "$dir"
+    mkdir -p "$dir/root" "$dir/cache/archives/partial" "$dir/lists/partial"
+    log=$dir.log
+    # With the lists of packages that the machine has, else with new ones of our own.
+    set -- -o "Dir::Cache=$dir/cache" -o Debug::NoLocking=1
+    download_nginx "$@" >"$log" 2>&1 || {
+        set -- "$@" -o "Dir::State::lists=$dir/lists"
+        { apt "$@" update && download_nginx "$@"; } >>"$log" 2>&1
+    } || skip nginx "there is none, and $(complaint "$log")"
+    for archive in "$dir"/cache/archives/*.deb; do
+        logged dpkg-deb --extract "$archive" "$dir/root"
+    done
+    libraries=$(find "$dir/root" -type d -name '*-linux-gnu*' | paste -s -d :)
+    printf "#!/bin/sh\nLD_LIBRARY_PATH='%s' exec '%s' \"\$@\"\n" \
+        "$libraries" "$dir/root/usr/sbin/nginx" >"$dir/nginx"
+    chmod +x "$dir/nginx"
+    rm -rf "$dir/cache" "$dir/lists"
+    "$dir/nginx" -v 2>>"$log" || skip nginx "what was unpacked does not run: $(tail -n 1 "$log")"
+    rm -f "$log"
+}
+
+# What the machine lacks of nginx and of the libraries that it needs.
+download_nginx() {
+    apt "$@" install --yes --no-install-recommends --download-only nginx-light
+}
+
+# Packages of a Debian system, without a question.
 debian() {
     missing=
     for package in "$@"; do
@@ -147,9 +209,9 @@ debian() {
         { apt update && apt_install $missing; } >>"$apt_log" 2>&1; then
         rm -f "$apt_log"
     else
-        why=$(grep -m 1 '^E:' "$apt_log" || tail -n 1 "$apt_log")
+        why=$(complaint "$apt_log")
         rm -f "$apt_log"
-        skip "$missing" "apt-get says: $why"
+        skip "$missing" "$why"
     fi
 }
 
@@ -157,10 +219,13 @@ apt_install() {
     apt install --yes --no-install-recommends "$@"
 }
 
-# RUNLEVEL: a server that is installed here is not started (invoke-rc.d asks it).
 apt() {
-    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive LC_ALL=C \
-        apt-get --quiet -o DPkg::Lock::Timeout=300 "$@" </dev/null
+    DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get --quiet -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# What apt-get could not do, from its output in file `$1`.
+complaint() {
+    echo "apt-get says: $(grep '^E:' "$1" | tail -n 1 | grep . || tail -n 1 "$1")"
 }
 
 # Runs a command with its output in the log, and shows the log if it fails.

@@ -2,8 +2,8 @@
 //!
 //! [`server`] starts and ends the real binary, [`raw`] and [`http2`] speak bytes to it,
 //! [`backend`] is a server behind it, [`nginx`] one beside it, [`probe`] hears what the
-//! applications tell from inside, [`python`] knows the interpreters of this machine.
-//! `slow_disk.py` is a file system. Nobody sleeps and nobody retries: every wait ends with an
+//! applications tell from inside, [`python`] knows the interpreters of this machine,
+//! [`provision`] brings what the machine lacks. `slow_disk.py` is a file system. Nobody sleeps and nobody retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
 pub mod backend;
@@ -12,6 +12,7 @@ pub mod lines;
 pub mod load;
 pub mod nginx;
 pub mod probe;
+pub mod provision;
 pub mod python;
 pub mod raw;
 pub mod server;

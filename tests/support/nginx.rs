@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::raw::Connection;
-use super::temp_dir;
+use super::{provision, temp_dir};
 
 /// A running nginx; it has bound its socket when the constructor returns. Dropping stops it.
 pub struct Nginx {
+    program: PathBuf,
     dir: tempfile::TempDir,
     conf: PathBuf,
 }
 
 impl Nginx {
-    /// Starts it with these directives in its `http` and in its only `server`. `None`: there
-    /// is no nginx on this machine.
-    pub fn start(http: &str, server: &str) -> Option<Self> {
+    /// Starts it with these directives in its `http` and in its only `server`.
+    ///
+    /// # Errors
+    /// Why this machine cannot have one, or what it said instead of starting.
+    pub fn start(http: &str, server: &str) -> Result<Self, String> {
+        let made = provision::directory("nginx", |dir| vec!["nginx".into(), dir.into()])?;
         let dir = temp_dir();
         let conf = dir.path().join("nginx.conf");
         let user = match rustix::process::getuid().is_root() {
@@ -31,24 +35,32 @@ impl Nginx {
              {temporary}{http}server {{ listen unix:{work}/socket; {server} }}\n}}\n"
         );
         std::fs::write(&conf, text).unwrap();
-        let nginx = Self { dir, conf };
-        nginx.run(&[]).then_some(nginx)
+        let nginx = Self {
+            program: made.join("nginx"),
+            dir,
+            conf,
+        };
+        nginx.run(&[]).map(|()| nginx)
     }
 
     /// nginx goes to the background when it listens, and so ends at once.
-    fn run(&self, args: &[&str]) -> bool {
-        let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        Command::new("nginx")
-            .env("PATH", path)
+    fn run(&self, args: &[&str]) -> Result<(), String> {
+        let log = self.dir.path().join("log");
+        let status = Command::new(&self.program)
             .arg("-c")
             .arg(&self.conf)
             .arg("-e")
-            .arg(self.dir.path().join("log"))
+            .arg(&log)
             .args(args)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .is_ok_and(|status| status.success())
+            .map_err(|error| error.to_string())?;
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("it says: {}", said().trim())),
+        }
     }
 
     /// A connection to it.
@@ -59,6 +71,6 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        self.run(&["-s", "stop"]);
+        let _has_gone = self.run(&["-s", "stop"]);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::source;
+use super::provision;
 
 /// An interpreter and what it says about itself.
 #[derive(Debug, Clone)]
@@ -57,20 +57,10 @@ pub fn venv(python: &Interpreter) -> Result<PathBuf, String> {
 /// # Errors
 /// Why it cannot be had.
 pub fn environment(set: &str, python: &Interpreter) -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("provision");
-    let dir = target.join(format!("{set}-{}", python.full_version));
-    std::fs::create_dir_all(&target).map_err(|error| error.to_string())?;
-    let run = Command::new("/bin/sh")
-        .arg(source("tests/provision/provision.sh"))
-        .arg(set)
-        .args([&python.path, &dir])
-        .output()
-        .map_err(|error| error.to_string())?;
-    if run.status.success() {
-        return Ok(dir);
-    }
-    let said = String::from_utf8_lossy(&run.stderr);
-    Err(format!("provision.sh said: {}", said.trim()))
+    let name = format!("{set}-{}", python.full_version);
+    provision::directory(&name, |dir| {
+        vec![set.into(), python.path.clone().into(), dir.into()]
+    })
 }
 
 /// Runs a line of Python; what it printed.
