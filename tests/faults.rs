@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::load::{Fate, Load, runs};
+use crate::support::load::{Load, runs};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::skipped;
 
@@ -66,31 +66,26 @@ fn a_leaking_application_is_recycled_before_it_is_fat_and_loses_nothing() {
 }
 
 #[test]
-fn what_is_in_flight_at_a_stop_is_answered_and_nothing_that_ran_is_lost() {
-    let (mut server, ledger) = serving(&["--drain-delay", "300ms", "--threads", "8"]);
-    let slow = Load::start(server.port(), 8, "/slow", Duration::ZERO, true);
-    let quick = Load::start(server.port(), 4, "/quick", PAUSE, true);
-    quick.wait_for(50);
-    server.signal(Signal::TERM);
-    // Both go on until nobody listens any more.
-    let (slow, quick) = (slow.join(), quick.join());
-    assert_eq!(server.wait_exit(), 0);
-    assert!(!slow.fates.is_empty());
-    let runs = runs(&ledger);
-    for tally in [slow, quick] {
-        for (number, fate) in &tally.fates {
-            match fate {
-                Fate::Status(200) => {}
-                // A connection that the kernel had made and nobody had accepted when the
-                // listener closed: its request never reached us. Two loads count alike.
-                Fate::Broken(_) => assert!(runs.get(number).is_none_or(|runs| *runs == 1)),
-                other => panic!("{number}: {other:?}"),
-            }
+fn what_is_in_flight_at_a_stop_is_answered_and_what_comes_then_is_refused() {
+    for delay in ["0", "300ms"] {
+        let (mut server, ledger) = serving(&["--drain-delay", delay, "--threads", "8"]);
+        let load = |path, pause, fresh| Load::start(server.port(), 8, path, pause, fresh);
+        let loads = [
+            load("/slow", Duration::ZERO, true),
+            load("/quick", Duration::ZERO, true),
+            // These stay connected, and ask again in less time than they are given.
+            load("/kept", PAUSE, false),
+        ];
+        for load in &loads[1..] {
+            load.wait_for(50);
         }
-        let broken = tally.counts().into_iter();
-        let broken = broken.filter(|(fate, _)| matches!(fate, Fate::Broken(_)));
-        let broken: usize = broken.map(|(_, count)| count).sum();
-        assert!(broken <= 2, "{:?}", tally.counts());
+        server.signal(Signal::TERM);
+        // All go on until nobody listens any more.
+        let tallies = loads.map(Load::join);
+        assert_eq!(server.wait_exit(), 0);
+        for tally in tallies {
+            tally.check_each_ran_once(&ledger);
+        }
     }
 }
 

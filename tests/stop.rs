@@ -1,8 +1,14 @@
 //! How a server ends: what is in flight, what still comes, and what is said about it.
 
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
+use crate::support::handshake::Handshake;
+use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, get};
+use crate::support::skipped;
 
 #[test]
 fn during_the_drain_delay_requests_are_answered_and_connections_end_with_them() {
@@ -43,11 +49,7 @@ fn a_server_that_drains_is_not_ready() {
         .next()
         .and_then(|port| port.trim().trim_end_matches('/').parse().ok())
         .expect("a port");
-    let ready = || {
-        crate::support::raw::Connection::tcp(port)
-            .exchange(get("/-/ready"))
-            .status()
-    };
+    let ready = || Connection::tcp(port).exchange(get("/-/ready")).status();
     assert_eq!(ready(), 200);
     server.signal(Signal::TERM);
     server.stderr.wait_for("going on for the drain delay");
@@ -93,4 +95,74 @@ fn the_startup_log_has_the_block_and_the_failure() {
     let ended = builder.args(["--startup-log"]).args([&log]).run();
     assert_eq!(ended.code, 4);
     // The directory has gone with the server; that it ended like this is what counts.
+}
+
+/// More than the runtime takes in one go.
+const CROWD: usize = 300;
+
+#[test]
+fn connections_that_only_the_kernel_has_accepted_are_answered() {
+    let builder = Pyserve::app("hello.py");
+    let path = builder.path("http.sock");
+    let mut server = builder
+        .args(["--bind", "127.0.0.1:0", "--bind", "[::]:0", "--bind"])
+        .args([format!("unix:{}", path.display())])
+        .ready();
+    let line = server.stderr.wait_for("listening on http://[::]:");
+    let port = line
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .trim()
+        .trim_end_matches('/');
+    let port: u16 = port.parse().expect("a port");
+    let over_ipv6: SocketAddr = format!("[::1]:{port}").parse().unwrap();
+    let over_both: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    server.signal(Signal::STOP);
+    let mut crowd: Vec<_> = (0..CROWD)
+        .map(|number| match number % 4 {
+            0 => server.connect(),
+            1 => Connection::tcp_to(over_ipv6),
+            2 => Connection::tcp_to(over_both),
+            _ => Connection::unix(&path),
+        })
+        .collect();
+    for connection in &mut crowd {
+        connection.send(get("/"));
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    for connection in &mut crowd {
+        let response = connection.response();
+        assert_eq!(response.text(), "hello");
+        assert_eq!(response.header("Connection").as_deref(), Some("close"));
+    }
+    assert_eq!(server.wait_exit(), 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_client_in_the_middle_of_its_handshake_is_answered() {
+    // A machine may be too busy for us to be in time. Then nothing is proved, and we try again.
+    for _ in 0..10 {
+        let mut server = Pyserve::app("hello.py").ready();
+        let mut handshake = match Handshake::begin(server.port()) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                return skipped("half a handshake", &format!("of a raw socket: {error}"));
+            }
+        };
+        let stopped = Instant::now();
+        server.signal(Signal::TERM);
+        server.stderr.wait_for("no more connections");
+        handshake.finish(&get("/"));
+        if stopped.elapsed() > Duration::from_millis(200) {
+            continue;
+        }
+        let answer = handshake.answer().expect("no reset");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert_eq!(server.wait_exit(), 0);
+        return;
+    }
+    skipped("half a handshake", "this machine is too busy");
 }

@@ -26,6 +26,13 @@ pub struct Deadlines {
     pub send: Patience,
 }
 
+impl Deadlines {
+    /// How long a connection may be left alone, whatever it does.
+    pub fn shortest(&self) -> Duration {
+        self.header.min(self.keepalive).min(self.send.grace)
+    }
+}
+
 /// What a connection is doing, shared by its socket, its requests and its timer.
 #[derive(Debug)]
 pub struct Activity {
@@ -44,8 +51,6 @@ pub struct Activity {
     requests: AtomicUsize,
     in_head: AtomicBool,
     http2: AtomicBool,
-    /// No request has come yet.
-    fresh: AtomicBool,
     linger: AtomicBool,
 }
 
@@ -76,7 +81,6 @@ impl Activity {
             requests: AtomicUsize::new(0),
             in_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
-            fresh: AtomicBool::new(true),
             linger: AtomicBool::new(false),
         }
     }
@@ -92,9 +96,9 @@ impl Activity {
         self.linger.load(Ordering::Relaxed)
     }
 
-    /// Whether no request has come yet.
-    pub fn is_fresh(&self) -> bool {
-        self.fresh.load(Ordering::Relaxed)
+    /// Whether a request has come over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
     }
 
     /// The client has sent something.
@@ -126,10 +130,7 @@ impl Activity {
     /// # Errors
     /// What it is too late with.
     pub fn overdue(&self, deadlines: &Deadlines) -> Result<Duration, Overdue> {
-        let shortest = deadlines
-            .header
-            .min(deadlines.keepalive)
-            .min(deadlines.send.grace);
+        let shortest = deadlines.shortest();
         // A proxy of ours brings the responses of many: one that is slow must not end them.
         if !self.ends.trusted && self.streams().iter().any(|stream| stream.is_overdue()) {
             return Err(Overdue::Send);
@@ -193,7 +194,6 @@ impl InUse {
         if activity.in_head.swap(false, Ordering::Relaxed) {
             METRICS.connections.reading.down();
         }
-        activity.fresh.store(false, Ordering::Relaxed);
         if version == Version::HTTP_2 {
             activity.http2.store(true, Ordering::Relaxed);
         }

@@ -20,9 +20,9 @@ use super::site::{CurrentSite, Site};
 use super::socket::Socket;
 use super::stream::Stream;
 
-/// How long a connection that was just made may take to bring its request when the server
-/// stops.
-const FIRST_REQUEST_WHILE_STOPPING: Duration = Duration::from_millis(250);
+/// How long connections over HTTP/1 may still bring a request when the server stops: it may be
+/// on its way, or in the kernel already. Like nginx's `keepalive_min_timeout`.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
 
 /// Requests at a time on one connection of HTTP/2: nginx's default.
 const MOST_STREAMS: u32 = 128;
@@ -103,16 +103,13 @@ pub async fn serve(
             TokioIo::new(stream),
             TowerToHyperService::new(service)
         ));
-    let mut timer = pin!(tokio::time::sleep(
-        deadlines
-            .header
-            .min(deadlines.keepalive)
-            .min(deadlines.send.grace)
-    ));
-    let mut stopping = false;
+    let mut timer = pin!(tokio::time::sleep(deadlines.shortest()));
+    let (mut stopping, mut last_call) = (false, false);
     let mut warned = false;
     loop {
         tokio::select! {
+            // First the connection: what has arrived is looked at before it is given up.
+            biased;
             // Cancel-safe: polled in place, never dropped before it ends.
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -122,9 +119,10 @@ pub async fn serve(
             }
             // Cancel-safe: a timer.
             () = timer.as_mut() => match activity.overdue(&deadlines) {
-                _ if stopping => {
+                _ if last_call => {
                     connection.as_mut().graceful_shutdown();
-                    timer.as_mut().reset(tokio::time::Instant::now() + deadlines.keepalive);
+                    last_call = false;
+                    timer.as_mut().reset(tokio::time::Instant::now() + deadlines.shortest());
                 }
                 Ok(left) => timer.as_mut().reset(tokio::time::Instant::now() + left),
                 Err(Overdue::Head) => {
@@ -150,12 +148,13 @@ pub async fn serve(
             // Cancel-safe: the token stays cancelled.
             () = stop.drain.cancelled(), if !stopping => {
                 stopping = true;
-                if activity.is_fresh() {
-                    // Its first request may be on the way, or in the kernel already; hyper
-                    // would close without looking.
-                    timer.as_mut().reset(tokio::time::Instant::now() + FIRST_REQUEST_WHILE_STOPPING);
-                } else {
+                if activity.is_http2() {
+                    // It says which requests it has not seen.
                     connection.as_mut().graceful_shutdown();
+                } else {
+                    // hyper would close without looking. A response ends the connection.
+                    last_call = true;
+                    timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
                 }
             }
             // Cancel-safe: the token stays cancelled.
@@ -189,7 +188,7 @@ async fn introduction(
     if site.proxy_protocol.trusts(ends.peer_ip()) {
         let stopping = async {
             stop.drain.cancelled().await;
-            tokio::time::sleep(FIRST_REQUEST_WHILE_STOPPING).await;
+            tokio::time::sleep(LAST_REQUEST).await;
         };
         // Nothing is lost by dropping the branches that were too late: the connection ends.
         let read = tokio::select! {

@@ -1,16 +1,19 @@
 //! Binds the addresses, accepts connections, and hands each to its own task.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::task::TaskTracker;
 
+use super::closing;
 use super::connection::{self, Stop};
+use super::connections::{Connections, Place};
 use super::request::context::Ends;
 use super::site::CurrentSite;
 use super::socket::Socket;
@@ -22,7 +25,7 @@ use crate::os::identity;
 const BACKLOG: i32 = 4096;
 /// Pause after an accept that failed because descriptors or memory ran out: long enough
 /// not to spin, short enough that nobody notices once there are some again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,7 @@ impl Listener {
         })
     }
 
-    /// Accepts until the connections are to drain.
+    /// Accepts until the connections are to drain, and then those that had begun to connect.
     ///
     /// # Errors
     /// What the kernel says about registering the socket.
@@ -102,7 +105,8 @@ impl Listener {
         tasks: TaskTracker,
     ) -> io::Result<()> {
         let listener = self.socket.into_accept()?;
-        let connections = Arc::clone(&site.get().connections);
+        let reception = Reception { site, stop, tasks };
+        let connections = reception.connections();
         let next = async || {
             // Looked at, not kept: another listener may need it while nobody comes here.
             drop(connections.place().await);
@@ -111,27 +115,13 @@ impl Listener {
         let no_accept = Throttle::default();
         loop {
             let accepted = tokio::select! {
-                biased;
                 // Cancel-safe: an accept that does not complete has taken nothing.
                 accepted = next() => accepted,
-                // Cancel-safe. Last, so that what the kernel holds ready is taken first.
-                () = stop.drain.cancelled() => return Ok(()),
+                // Cancel-safe. What the kernel holds ready is taken below.
+                () = reception.stop.drain.cancelled() => break,
             };
             match accepted {
-                Ok((socket, ends)) => {
-                    let place = connections.place().await;
-                    let serve = connection::serve(
-                        Arc::clone(&site),
-                        socket,
-                        ends,
-                        stop.clone(),
-                        tasks.clone(),
-                    );
-                    tasks.spawn(async move {
-                        serve.await;
-                        drop(place);
-                    });
-                }
+                Ok((socket, ends)) => reception.receive(socket, ends, connections.place().await),
                 // The client gave up between its SYN and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -142,6 +132,31 @@ impl Listener {
                 }
             }
         }
+        closing::accept_the_last(listener, &reception).await
+    }
+}
+
+/// Where accepted connections go.
+pub(super) struct Reception {
+    site: Arc<CurrentSite>,
+    pub(super) stop: Stop,
+    tasks: TaskTracker,
+}
+
+impl Reception {
+    /// Who counts connections, those of all listeners together.
+    pub(super) fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.site.get().connections)
+    }
+
+    /// Serves a connection in a task of its own, which keeps its place.
+    pub(super) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
+        let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
+        let serve = connection::serve(site, socket, ends, stop, self.tasks.clone());
+        self.tasks.spawn(async move {
+            serve.await;
+            drop(place);
+        });
     }
 }
 
@@ -157,10 +172,8 @@ impl ListenSocket {
 /// A listener that the runtime waits for.
 pub(super) enum Accept {
     Tcp(TcpListener),
-    Unix(
-        UnixListener,
-        #[expect(dead_code, reason = "removes the path when the listener goes")] UnlinkOnDrop,
-    ),
+    /// Dropping the second part removes the path.
+    Unix(UnixListener, UnlinkOnDrop),
 }
 
 impl Accept {
@@ -169,17 +182,7 @@ impl Accept {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                // Small responses must not wait for the client's acknowledgement.
-                socket.set_nodelay(true)?;
-                let local = socket.local_addr().ok();
-                Ok((
-                    Socket::Tcp(socket),
-                    Ends {
-                        peer: Some(peer),
-                        local,
-                        ..Ends::default()
-                    },
-                ))
+                over_tcp(socket, peer)
             }
             Self::Unix(listener, _) => {
                 let (socket, _unnamed) = listener.accept().await?;
@@ -189,7 +192,19 @@ impl Accept {
     }
 }
 
-fn bind_tcp(address: std::net::SocketAddr) -> io::Result<Listener> {
+/// A connection over TCP as the rest of the front wants it.
+pub(super) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Ends)> {
+    // Small responses must not wait for the client's acknowledgement.
+    socket.set_nodelay(true)?;
+    let ends = Ends {
+        peer: Some(peer),
+        local: socket.local_addr().ok(),
+        ..Ends::default()
+    };
+    Ok((Socket::Tcp(socket), ends))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
     } else {

@@ -9,6 +9,7 @@
 pub mod activity;
 pub mod admin;
 pub mod body;
+mod closing;
 pub mod connection;
 pub mod connections;
 pub mod encoded_body;

@@ -11,6 +11,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
     sockopt,
 };
+use socket2::{SockFilter, SockRef};
 
 /// Most descriptors that one message may carry (`SCM_MAX_FD` of Linux).
 pub const MAX_DESCRIPTORS: usize = 253;
@@ -61,6 +62,36 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the descriptor is open, and the request above is made for any descriptor.
     let bytes = unsafe { rustix::ioctl::ioctl(socket, request) }?;
     Ok(bytes.max(0) as u64)
+}
+
+/// Has a TCP listener take part in no new handshake: the packet that asks for one is dropped,
+/// and its sender asks again after a second. Handshakes under way go on.
+///
+/// The sockets it hands out inherit this; none of them is ever sent such a packet.
+///
+/// # Errors
+/// What the kernel says, if it does not know such filters or may not be asked for one.
+pub fn drop_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
+    // linux/bpf_common.h: BPF_LD|BPF_B|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K
+    // and BPF_RET|BPF_K. What a filter of a TCP socket sees begins with the TCP header.
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    // RFC 9293 §3.1: the byte of the flags, SYN, ACK.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    const DROP: u32 = 0;
+    const KEEP: u32 = u32::MAX;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, DROP),
+        SockFilter::new(RETURN, 0, 0, KEEP),
+    ];
+    SockRef::from(&listener).attach_filter(&program)
 }
 
 /// Sends one message without waiting: the parts in order, and these descriptors.
@@ -124,4 +155,41 @@ pub fn receive(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let mut parts = [io::IoSliceMut::new(buffer)];
     let message = recvmsg(fd, &mut parts, &mut ancillary, RecvFlags::DONTWAIT)?;
     Ok(message.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::{connect, socket_with};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_drops_handshakes_keeps_the_connections_it_has() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+            let early = TcpStream::connect(address).unwrap();
+            drop_new_handshakes(listener.as_fd()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(send(early.as_fd(), &[IoSlice::new(b"x")], &[]).unwrap(), 1);
+            let family = match address.is_ipv6() {
+                true => AddressFamily::INET6,
+                false => AddressFamily::INET,
+            };
+            let (kind, flags) = (SocketType::STREAM, SocketFlags::NONBLOCK);
+            let late = socket_with(family, kind, flags, None).unwrap();
+            // Over loopback it would be there when this returns.
+            let _in_progress = connect(&late, &address);
+            drop(listener);
+            poll(&mut [PollFd::new(&late, PollFlags::OUT)], None).unwrap();
+            let outcome = sockopt::socket_error(&late).unwrap();
+            assert_eq!(outcome, Err(rustix::io::Errno::CONNREFUSED));
+            let mut byte = [0];
+            accepted.set_nonblocking(false).unwrap();
+            std::io::Read::read_exact(&mut &accepted, &mut byte).unwrap();
+        }
+    }
 }

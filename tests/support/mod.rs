@@ -1,12 +1,13 @@
 //! What the integration tests share.
 //!
-//! [`server`] starts and ends the real binary, [`raw`] and [`http2`] speak bytes to it,
+//! [`server`] starts and ends the real binary, [`raw`], [`http2`] and [`handshake`] speak bytes to it,
 //! [`backend`] is a server behind it, [`nginx`] one beside it, [`probe`] hears what the
 //! applications tell from inside, [`python`] knows the interpreters of this machine,
 //! [`provision`] brings what the machine lacks. `slow_disk.py` is a file system. Nobody sleeps and nobody retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
 pub mod backend;
+pub mod handshake;
 pub mod http2;
 pub mod lines;
 pub mod load;
