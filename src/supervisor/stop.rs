@@ -6,8 +6,7 @@
 //!
 //! *Delaying*: everything goes on, but whoever asks learns that the server is not ready, and
 //! connections end with their next response. *Draining*: no new connection is accepted, those
-//! there are finish. *Leaving*: the workers
-//! run their exit hooks. Each has its time.
+//! there are finish. *Leaving*: the workers run their exit hooks. Each has its time.
 
 use std::time::{Duration, Instant};
 
