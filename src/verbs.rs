@@ -138,9 +138,14 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
         || "no template".to_owned(),
         |template| format!("template {} with {}", template.pid, size(template.memory)),
     );
+    let place = match (&*application.prefix, application.leaving) {
+        (_, true) => ", which was taken away".to_owned(),
+        ("/", false) => String::new(),
+        (prefix, false) => format!(" at {prefix}"),
+    };
     writeln!(
         out,
-        "\n{}  generation {}, {template}, {} handed out, {} of {} waiting",
+        "\n{}{place}  generation {}, {template}, {} handed out, {} of {} waiting",
         application.name, application.generation, queue.handed_out, queue.waiting, queue.limit
     )?;
     writeln!(
@@ -257,6 +262,8 @@ mod tests {
             connections: Connections::default(),
             applications: vec![Application {
                 name: "app:app".into(),
+                prefix: "/shop".into(),
+                leaving: false,
                 generation: 2,
                 template: None,
                 queue: Queue {
@@ -271,7 +278,7 @@ mod tests {
         let text = table(&status);
         for part in [
             "serving for 3 min, 3.0 MiB on http://127.0.0.1:80",
-            "generation 2",
+            "app:app at /shop  generation 2",
             "busy 0.2 s GET /slow [abc]; 2 idle",
         ] {
             assert!(text.contains(part), "{part}: {text}");

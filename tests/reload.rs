@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::support::load::{Fate, Load};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::write_files;
 
@@ -182,4 +183,125 @@ fn development_reloads_when_source_is_saved() {
     write(&dir, "new and longer");
     server.stderr.wait_for("reloaded in");
     assert_eq!(server.get("/").text(), "new and longer");
+}
+
+fn status(server: &Server) -> serde_json::Value {
+    let control = server.probe.path("control");
+    let told = Pyserve::bare()
+        .env("PYSERVE_CONTROL", control)
+        .args(["status", "--json"])
+        .run();
+    serde_json::from_str(&told.stdout).expect("JSON")
+}
+
+/// A table for `pyserve.toml`: this application at this prefix, with a ledger of its own.
+fn mounted(prefix: &str, app: &str, dir: &std::path::Path) -> String {
+    let (apps, ledger) = (crate::support::apps(), dir.join(prefix.trim_matches('/')));
+    format!(
+        "[[location]]\nprefix = {prefix:?}\napp = {app:?}\nchdir = {apps:?}\nenv = {{ LEDGER = {ledger:?} }}\n"
+    )
+}
+
+/// A server of `tables`, and its directory.
+fn mounting(tables: impl Fn(&std::path::Path) -> String) -> (Server, std::path::PathBuf) {
+    let builder = Pyserve::new();
+    let dir = builder.path("site");
+    write_files(&dir, &[("pyserve.toml", &*tables(&dir))]);
+    (builder.current_dir(&dir).ready(), dir)
+}
+
+#[test]
+fn applications_come_and_go_with_a_reload_and_no_request_is_lost() {
+    let (server, dir) = mounting(|dir| mounted("/one", "ledger.py", dir));
+    let one = mounted("/one", "ledger.py", &dir);
+    let both = one.clone() + &mounted("/two", "ledger.py", &dir);
+    let pause = std::time::Duration::from_millis(3);
+    let stays = Load::start(server.port(), 8, "/one/", pause, false);
+    stays.wait_for(50);
+    assert_eq!(server.get("/two/").status(), 404);
+    let mut answered = 0;
+    for round in 0..3 {
+        write_files(&dir, &[("pyserve.toml", &*both)]);
+        hup(&server);
+        server.stderr.wait_for_nth("reloaded in", 2 * round + 1);
+        assert_eq!(server.get("/two/").status(), 200, "ready before the switch");
+        let leaves = Load::start(server.port(), 4, "/two/", pause, false);
+        leaves.wait_for(50);
+        write_files(&dir, &[("pyserve.toml", &*one)]);
+        hup(&server);
+        server.stderr.wait_for_nth("reloaded in", 2 * round + 2);
+        leaves.wait_for(leaves.answered() + 20);
+        let tally = leaves.stop();
+        for (number, fate) in &tally.fates {
+            assert!(
+                matches!(fate, Fate::Status(200 | 404)),
+                "{number}: {fate:?}"
+            );
+        }
+        assert!(tally.counts().contains_key(&Fate::Status(404)));
+        answered += 1 + tally.counts()[&Fate::Status(200)];
+        stays.wait_for(stays.answered() + 50);
+    }
+    stays.stop().check_nothing_lost(&dir.join("one"));
+    let ran = std::fs::read_to_string(dir.join("two")).unwrap();
+    assert_eq!(
+        ran.lines().count(),
+        answered,
+        "each that was answered ran once"
+    );
+}
+
+#[test]
+fn an_application_that_is_taken_away_answers_what_it_has_and_leaves() {
+    let (server, dir) =
+        mounting(|dir| mounted("/one", "hello.py", dir) + &mounted("/two", "held.py", dir));
+    let mut inside = server.connect();
+    inside.send(get("/two/inside"));
+    let held = server.probe.held("/inside");
+    let mut waiting = server.connect();
+    waiting.send(get("/two/waiting"));
+    write_files(
+        &dir,
+        &[("pyserve.toml", &*mounted("/one", "hello.py", &dir))],
+    );
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/two/").status(), 404);
+    assert_eq!(server.stderr.count("was taken away leave"), 0);
+    held.release();
+    assert_eq!(inside.response().status(), 200);
+    server.probe.held("/waiting").release();
+    assert_eq!(waiting.response().status(), 200);
+    server.stderr.wait_for("was taken away leave");
+    let last = || status(&server)["applications"].as_array().map(Vec::len);
+    let began = std::time::Instant::now();
+    while last() != Some(1) {
+        assert!(
+            began.elapsed() < crate::support::DEADLINE,
+            "it does not leave"
+        );
+    }
+}
+
+#[test]
+fn where_one_application_cannot_be_imported_none_changes() {
+    let (server, dir) = mounting(|dir| mounted("/one", "whoami.py", dir));
+    let who = || status(&server)["applications"][0]["workers"][0]["pid"].clone();
+    let before = who();
+    let broken = mounted("/one", "whoami.py", &dir) + &mounted("/two", "boot_fails.py", &dir);
+    write_files(&dir, &[("pyserve.toml", &*broken)]);
+    hup(&server);
+    server.stderr.wait_for("reload failed");
+    server.stderr.wait_for("a_module_that_is_not_there");
+    assert_eq!(who(), before, "the same worker");
+    assert_eq!(server.get("/two/").status(), 404);
+    assert_eq!(server.get("/one/").status(), 200);
+    assert_eq!(status(&server)["applications"].as_array().unwrap().len(), 1);
+    // The other way round: what serves gets broken, what comes would be well.
+    let other = mounted("/one", "boot_fails.py", &dir) + &mounted("/two", "hello.py", &dir);
+    write_files(&dir, &[("pyserve.toml", &*other)]);
+    hup(&server);
+    server.stderr.wait_for_nth("reload failed", 2);
+    assert_eq!(who(), before, "the same worker");
+    assert_eq!(server.get("/two/").status(), 404);
 }

@@ -66,9 +66,10 @@ impl CurrentSite {
         Self(RwLock::new(Arc::new(site)))
     }
 
-    /// From now on it is this one.
-    pub fn set(&self, site: Site) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    /// From now on it is this one; the one before.
+    pub fn set(&self, site: Site) -> Arc<Site> {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, Arc::new(site))
     }
 
     /// That of this moment.

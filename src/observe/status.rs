@@ -67,8 +67,12 @@ pub struct Connections {
 /// One application.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Application {
-    /// As the settings name it.
+    /// As the settings name it; with its prefix where several are named alike.
     pub name: String,
+    /// Where it answers; empty if that is nowhere any more.
+    pub prefix: String,
+    /// Whether a reload took it away, and it finishes what it has.
+    pub leaving: bool,
     /// How often it was loaded anew, from 1.
     pub generation: u64,
     /// The process that forks, while there is one.

@@ -16,13 +16,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::app_log;
 use super::care::Care;
 use super::plan::{Action, Ending, Happened, Plan};
 use super::python::{self, Python, Speaker};
 use super::recycle::Seen;
 use super::startup::Facts;
 use super::template::{HostFiles, Template};
+use super::{AbortOnDrop, app_log};
 use crate::config::AppSettings;
 use crate::front::upstream::workers::{Event, Limits, Pool, Report};
 use crate::observe::metrics::METRICS;
@@ -36,8 +36,10 @@ pub enum News {
     Announce,
     /// The application wants these files served from now on.
     Files(Vec<FoundFiles>),
-    /// The reload is over; if it failed, in these words.
-    Reloaded(Result<(), String>),
+    /// The code that is on its way can take over.
+    Prepared,
+    /// It never will, in these words.
+    ReloadFailed(String),
     /// Call [`App::happened`] with [`Happened::Timer`] at this time.
     WakeAt(Instant),
     /// The server cannot be of use.
@@ -56,6 +58,7 @@ pub struct Heard {
 
 /// One application.
 pub struct App {
+    id: usize,
     /// How it is run.
     settings: Arc<AppSettings>,
     /// How the generation is run that is on its way.
@@ -65,10 +68,13 @@ pub struct App {
     pub pool: Pool,
     files: HostFiles,
     log: Arc<AsyncFd<OwnedFd>>,
+    _follows_log: AbortOnDrop,
     log_sender: OwnedFd,
     generations: BTreeMap<u32, Python>,
     /// What Python said last about not being able to run it.
     pub last_words: String,
+    /// Whether every worker has been ready once.
+    pub is_announced: bool,
     /// Whether all of its workers have left, as they were told.
     pub is_gone: bool,
     news: Vec<News>,
@@ -76,39 +82,48 @@ pub struct App {
 }
 
 impl App {
-    /// Application number `index`; no process yet.
+    /// Application number `id`; no process yet.
     ///
     /// # Errors
     /// What the kernel says about files and sockets.
     pub fn new(
-        index: usize,
+        id: usize,
         settings: AppSettings,
         reports: mpsc::UnboundedSender<Report>,
     ) -> io::Result<Self> {
         let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
-        let pool = Pool::new(index, limits, channel_readers.clone(), reports);
+        let pool = Pool::new(id, limits, channel_readers.clone(), reports);
         let (log, log_sender) = app_log::pair()?;
         let log = Arc::new(log);
         let (followed, known) = (Arc::clone(&log), pool.clone());
-        // Ends with the runtime; what comes last is drained by `App::end`.
-        channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
+        // What comes last is drained by `App::drain_log`.
+        let follows_log =
+            channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
         let settings = Arc::new(settings);
         let first = Python::new(0, &settings, &pool)?;
         Ok(Self {
+            id,
             plan: Plan::new(python::recipe(&settings)),
             files: HostFiles::create(&settings.temp_dir)?,
             settings,
             coming: None,
             pool,
             log,
+            _follows_log: AbortOnDrop(follows_log),
             log_sender,
             generations: BTreeMap::from([(0, first)]),
             last_words: String::new(),
+            is_announced: false,
             is_gone: false,
             news: Vec::new(),
             care: Care::new(),
         })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> usize {
+        self.id
     }
 
     /// What is to be told since the last call.
@@ -405,12 +420,12 @@ impl App {
                     self.settings = settings;
                     self.look_after(Instant::now());
                 }
-                self.news.push(News::Reloaded(Ok(())));
             }
+            Action::Prepared => self.news.push(News::Prepared),
             Action::ReloadFailed => {
                 self.coming = None;
                 let words = std::mem::take(&mut self.last_words);
-                self.news.push(News::Reloaded(Err(words)));
+                self.news.push(News::ReloadFailed(words));
             }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
@@ -429,7 +444,10 @@ impl App {
                     python.generation.close();
                 }
             }
-            Action::Announce => self.news.push(News::Announce),
+            Action::Announce => {
+                self.is_announced = true;
+                self.news.push(News::Announce);
+            }
             Action::WakeAt(time) => self.news.push(News::WakeAt(time)),
             Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
             Action::Gone => self.news.push(News::Gone),
@@ -476,8 +494,8 @@ impl App {
         }
     }
 
-    /// Brings the code that is there now up beside that which serves, run like this, and
-    /// has it take over; [`News::Reloaded`] tells how that went.
+    /// Brings the code that is there now up beside that which serves, run like this;
+    /// [`News::Prepared`] or [`News::ReloadFailed`] tells how that went.
     pub fn reload(&mut self, settings: AppSettings) {
         let mut recipe = python::recipe(&settings);
         if settings.workers.count == self.settings.workers.count {
@@ -573,6 +591,16 @@ impl App {
     fn current(&self) -> Option<&Python> {
         let number = self.plan.current()?;
         self.generations.get(&number)
+    }
+
+    /// Ends it at once: it never had a request.
+    pub fn discard(&mut self) {
+        self.kill_all();
+        for python in self.generations.values() {
+            python.generation.close();
+            python.generation.forget();
+        }
+        self.drain_log();
     }
 
     /// Kills everything that belongs to it.

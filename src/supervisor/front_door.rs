@@ -1,7 +1,7 @@
 //! Puts the front together from the settings, and starts its listeners.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pyserve_wire::control;
@@ -43,6 +43,7 @@ pub struct Front {
     pub access_log: Arc<AccessLog>,
     kept: Kept,
     site: Arc<CurrentSite>,
+    past: Vec<Weak<Site>>,
 }
 
 /// What every site has in common with the one before.
@@ -87,6 +88,7 @@ impl Front {
             access_log: Arc::clone(&kept.access_log),
             site: Arc::new(CurrentSite::new(kept.site(config, pools)?)),
             kept,
+            past: Vec::new(),
         };
         for listener in listeners {
             startup::listening(config.log_format, &listener.address);
@@ -105,14 +107,26 @@ impl Front {
         Ok(front)
     }
 
-    /// Answers requests from now on as these settings say.
+    /// What answers as these settings say, for [`Front::change`]; `pools` are those of the
+    /// applications, in the order of the settings.
     ///
     /// # Errors
     /// Locations that contradict each other.
-    pub fn change(&self, config: &Config, pools: &[Pool]) -> io::Result<()> {
-        self.site.set(self.kept.site(config, pools)?);
+    pub fn site(&self, config: &Config, pools: &[Pool]) -> io::Result<Site> {
+        self.kept.site(config, pools)
+    }
+
+    /// Has requests answered by this one from now on.
+    pub fn change(&mut self, site: Site) {
+        let before = self.site.set(site);
+        self.past.retain(|site| site.strong_count() > 0);
+        self.past.push(Arc::downgrade(&before));
         self.look_for_upstreams();
-        Ok(())
+    }
+
+    /// What answers the requests that came before the last [`Front::change`].
+    pub fn past(&self) -> Vec<Weak<Site>> {
+        self.past.clone()
     }
 
     /// Says when those behind us are there that are not yet.

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod app_log;
+mod apps;
 mod before_start;
 mod care;
 pub mod check;
@@ -39,9 +40,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::Resolved;
 use crate::front::admin::{self, Probes, Question};
 use crate::front::listener::Listener;
-use crate::front::upstream::workers::Pool;
 use crate::os::child;
 use app::{App, Heard, News};
+use apps::Apps;
 use companions::{Companions, Ended, Surroundings};
 use control::{Command, ControlSocket};
 use front_door::Front;
@@ -95,14 +96,18 @@ pub async fn serve(
     {
         return Ok(outcome);
     }
-    let apps = applications
+    let mut apps = Apps::new(reports);
+    applications
         .into_iter()
-        .enumerate()
-        .map(|(index, settings)| App::new(index, settings, reports.clone()))
-        .collect::<io::Result<Vec<_>>>()?;
+        .try_for_each(|settings| apps.add(settings))?;
     let (asker, mut questions) = mpsc::channel(COMMANDS);
     let probes = Probes::new(asker);
-    let front = Front::start(config, &pools(&apps), listeners, probes.clone())?;
+    let front = Front::start(
+        config,
+        &apps.pools(&apps.serving_ids()),
+        listeners,
+        probes.clone(),
+    )?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
     let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
@@ -126,7 +131,7 @@ pub async fn serve(
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
-        silent: apps.len(),
+        is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
         front,
@@ -146,9 +151,9 @@ pub async fn serve(
         // taken, and the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            (app, heard) = supervisor.template_message() => supervisor.apps[app].hear(heard),
+            (id, heard) = supervisor.template_message() => supervisor.with(id, |app| app.hear(heard)),
             Some(report) = pool_reports.recv() => {
-                supervisor.apps[report.app].take_event(report.generation, report.event);
+                supervisor.with(report.app, |app| app.take_event(report.generation, report.event));
             }
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
@@ -211,9 +216,9 @@ struct Supervisor {
     /// Where changes of watched files are told.
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
-    apps: Vec<App>,
-    /// Applications whose workers have not all been ready yet.
-    silent: usize,
+    apps: Apps,
+    /// Whether it was said that the server is ready.
+    is_announced: bool,
     companions: Companions,
     front: Front,
     drained: mpsc::UnboundedSender<()>,
@@ -229,10 +234,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(&mut self) {
-        if self.apps.is_empty() {
-            self.announce();
-        }
-        for app in &mut self.apps {
+        self.announce();
+        for app in self.apps.serving_mut() {
             app.happened(plan::Happened::Start);
             app.look_after(Instant::now());
         }
@@ -241,12 +244,19 @@ impl Supervisor {
         self.take_news();
     }
 
-    /// The next message of a template, with the index of its application.
+    /// Does something with the application of this number, unless that has gone.
+    fn with(&mut self, id: usize, change: impl FnOnce(&mut App)) {
+        if let Some(app) = self.apps.get_mut(id) {
+            change(app);
+        }
+    }
+
+    /// The next message of a template, with the number of its application.
     async fn template_message(&self) -> (usize, Heard) {
         poll_fn(|context| {
-            for (index, app) in self.apps.iter().enumerate() {
+            for app in self.apps.all() {
                 if let Poll::Ready(heard) = app.poll_message(context) {
-                    return Poll::Ready((index, heard));
+                    return Poll::Ready((app.id(), heard));
                 }
             }
             Poll::Pending
@@ -256,10 +266,11 @@ impl Supervisor {
 
     fn reap(&mut self) {
         while let Some((pid, status)) = child::reap() {
-            let mut apps = self.apps.iter_mut();
+            let mut apps = self.apps.all_mut();
             if apps.any(|app| app.process_ended(pid, status)) {
                 continue;
             }
+            drop(apps);
             match self.companions.ended(pid, status, Instant::now()) {
                 Some(Ended::Restart) => self.start_companions(),
                 Some(Ended::Fatal) => {
@@ -281,39 +292,68 @@ impl Supervisor {
         self.wake_at = None;
         self.stopping(stop::Happened::Timer);
         self.start_companions();
-        for app in &mut self.apps {
+        for app in self.apps.all_mut() {
             app.happened(plan::Happened::Timer);
+        }
+        for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
         }
+        self.let_go();
     }
 
+    /// Applications that were taken away leave as soon as nothing comes to them any more.
+    fn let_go(&mut self) {
+        if let Some(time) = self.apps.let_go(Instant::now()) {
+            self.wake_at(time);
+        }
+    }
+
+    /// Until there are none: what is done about some may make others.
     fn take_news(&mut self) {
-        for index in 0..self.apps.len() {
-            for news in self.apps[index].take_news() {
-                self.take(index, news);
+        loop {
+            let news = self.apps.all_mut();
+            let news: Vec<_> = news
+                .flat_map(|app| {
+                    let id = app.id();
+                    app.take_news().into_iter().map(move |news| (id, news))
+                })
+                .collect();
+            if news.is_empty() {
+                return;
+            }
+            for (id, news) in news {
+                self.take(id, news);
             }
         }
     }
 
-    fn take(&mut self, index: usize, news: News) {
+    fn take(&mut self, id: usize, news: News) {
+        let serves = self.apps.serves(id);
         match news {
-            News::Announce => {
-                self.silent -= 1;
-                if self.silent == 0 {
-                    self.announce();
-                }
+            News::Announce if serves => self.announce(),
+            News::Announce | News::Prepared => self.app_prepared(id),
+            News::ReloadFailed(words) => self.app_failed(id, &words),
+            // What joins is asked when it serves.
+            News::Files(files) if serves => {
+                self.front.serve_found(&self.resolved.config, id, &files);
             }
-            News::Files(files) => self.front.serve_found(&self.resolved.config, index, &files),
-            News::Reloaded(outcome) => self.app_reloaded(index, outcome),
+            News::Files(_) => {}
             News::WakeAt(time) => self.wake_at(time),
             News::Gone => {
-                self.apps[index].is_gone = true;
-                if self.apps.iter().all(|app| app.is_gone) {
+                if self.apps.gone(id) {
                     self.stopping(stop::Happened::Gone);
                 }
             }
             News::GiveUp(ending) => {
-                self.last_words = std::mem::take(&mut self.apps[index].last_words);
+                let words = self
+                    .apps
+                    .get_mut(id)
+                    .map(|app| std::mem::take(&mut app.last_words));
+                let words = words.unwrap_or_default();
+                if !serves {
+                    return self.app_failed(id, &words);
+                }
+                self.last_words = words;
                 let code = match ending {
                     Ending::NeverReady => 3,
                     Ending::ImportFailed => 4,
@@ -330,7 +370,7 @@ impl Supervisor {
             Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
-                let pools = self.apps.iter().map(|app| (app.name(), app.pool.clone()));
+                let pools = self.apps.all().map(|app| (app.name(), app.pool.clone()));
                 // Who asked may have gone meanwhile.
                 let _gone = reply.send(pools.collect());
             }
@@ -356,7 +396,7 @@ impl Supervisor {
     }
 
     fn ask_to_stop(&mut self) {
-        let loads = self.apps.iter().map(|app| app.pool.load());
+        let loads = self.apps.all().map(|app| app.pool.load());
         let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let delay = self.resolved.config.drain_delay;
         if !self.is_stopping() {
@@ -391,16 +431,16 @@ impl Supervisor {
                 }
                 stop::Action::Leave => {
                     tracing::info!("stopping: the workers leave");
-                    for app in &mut self.apps {
+                    for app in self.apps.all_mut() {
                         app.happened(plan::Happened::Leave);
                     }
-                    if self.apps.is_empty() {
+                    if self.apps.are_gone() {
                         self.stopping(stop::Happened::Gone);
                     }
                 }
                 stop::Action::WakeAt(time) => self.wake_at(time),
                 stop::Action::Exit(code) => {
-                    self.apps.iter().for_each(App::kill_all);
+                    self.apps.all().for_each(App::kill_all);
                     self.code = Some(code);
                 }
             }
@@ -409,11 +449,12 @@ impl Supervisor {
 
     /// Has every application run so many workers.
     fn scale(&mut self, workers: u32) -> Result<(), String> {
-        self.apps.iter_mut().try_for_each(|app| app.scale(workers))
+        let mut apps = self.apps.serving_mut().iter_mut();
+        apps.try_for_each(|app| app.scale(workers))
     }
 
     fn resize(&mut self, by: i32) {
-        for app in &mut self.apps {
+        for app in self.apps.serving_mut() {
             if let Err(why) = app.scale(app.size().saturating_add_signed(by)) {
                 tracing::warn!("{why}");
             }
@@ -440,9 +481,15 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    fn announce(&self) {
+    /// Says that the server is ready, once, as soon as it is.
+    fn announce(&mut self) {
+        let mut apps = self.apps.serving().iter();
+        if self.is_announced || !apps.all(|app| app.is_announced) {
+            return;
+        }
+        self.is_announced = true;
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
-        let facts: Vec<_> = self.apps.iter().map(App::facts).collect();
+        let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // It counts the files of the static locations.
         tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
     }
@@ -485,7 +532,7 @@ impl Supervisor {
 
     async fn end(mut self, signals: Signals) -> Outcome {
         self.stop_companions(signals).await;
-        self.apps.iter().for_each(App::drain_log);
+        self.apps.all().for_each(App::drain_log);
         let access_log = Arc::clone(&self.front.access_log);
         let last_steps = move || {
             access_log.close();
@@ -504,7 +551,7 @@ impl Supervisor {
             0 => String::new(),
             _ => self.last_words,
         };
-        if self.silent > 0 && code != 0 {
+        if !self.is_announced && code != 0 {
             let text = format!("not started, exit code {code}\n{last_words}");
             startup::note(&self.resolved.config, &text);
         }
@@ -535,9 +582,4 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// The pools of the applications, by their number.
-fn pools(apps: &[App]) -> Vec<Pool> {
-    apps.iter().map(|app| app.pool.clone()).collect()
 }

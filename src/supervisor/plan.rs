@@ -10,8 +10,8 @@
 //!
 //! A worker that has warmed up may become the template (`refork`).
 //!
-//! A generation takes over when all of its workers are ready; the one before then leaves. A
-//! worker that has had its time (*worn*) is asked to leave when its successor is ready, one
+//! A generation says when all of its workers are ready, and takes over when it is told to (other
+//! applications may not be so far); the one before then leaves. A worker that has had its time (*worn*) is asked to leave when its successor is ready, one
 //! at a time. What ends the whole server is in `stop`; sockets, clocks and processes are the
 //! business of `app` and of `mod.rs`, which feed events in and carry actions out.
 
@@ -64,6 +64,8 @@ pub enum Happened {
     WorkerExited(u32, u32),
     /// Run the code that is there now, in so many workers. Not while that is being done.
     Reload(Recipe),
+    /// The code that is on its way is to serve: after [`Action::Prepared`].
+    TakeOver,
     /// The code that is on its way is not wanted any more.
     StayAsItIs,
     /// Run so many workers.
@@ -97,9 +99,11 @@ pub enum Action {
     Forget(u32),
     /// Every worker serves for the first time.
     Announce,
-    /// The reload has succeeded.
+    /// The generation that comes can take over.
+    Prepared,
+    /// The generation that came serves.
     Reloaded,
-    /// The reload has failed.
+    /// The generation that came is given up.
     ReloadFailed,
     /// Tell all workers to leave when they are idle.
     CloseQueues,
@@ -198,6 +202,7 @@ impl Plan {
             }
             Happened::Timer => {}
             Happened::Reload(recipe) => self.reload(recipe),
+            Happened::TakeOver => self.take_over(&mut actions),
             Happened::StayAsItIs => self.cancel_reload(&mut actions),
             Happened::Scale(workers) => self.scale(workers),
             Happened::Leave => self.leave(&mut actions),
@@ -303,22 +308,18 @@ impl Plan {
             generation.set(worker, Worker::Ready { since, worn });
         }
         generation.ever_ready = true;
-        let (role, is_complete) = (generation.role, generation.is_complete());
-        match role {
-            Role::Coming if is_complete => {
-                self.take_over(number, actions);
-                self.announced = true;
-            }
-            Role::Current if is_complete && !self.announced => {
-                self.announced = true;
-                actions.push(Action::Announce);
-            }
-            _ => {}
+        let is_current = generation.role == Role::Current;
+        if is_current && generation.is_complete() && !self.announced {
+            self.announced = true;
+            actions.push(Action::Announce);
         }
     }
 
     /// The generation that comes becomes the current one.
-    fn take_over(&mut self, number: u32, actions: &mut Vec<Action>) {
+    fn take_over(&mut self, actions: &mut Vec<Action>) {
+        let Some(number) = self.in_role(Role::Coming).map(|coming| coming.number) else {
+            return;
+        };
         for generation in &mut self.generations {
             generation.role = if generation.number == number {
                 self.recipe = generation.recipe;
@@ -328,6 +329,10 @@ impl Plan {
             };
         }
         actions.extend([Action::Switch(number), Action::Reloaded]);
+        if !self.announced {
+            self.announced = true;
+            actions.push(Action::Announce);
+        }
         let leaving = self.generations.len() - 1;
         for generation in &self.generations[..leaving.saturating_sub(MOST_LEAVING)] {
             actions.push(Action::Discard(generation.number));
@@ -368,6 +373,9 @@ impl Plan {
         for generation in &mut self.generations {
             if self.phase == Phase::Serving && generation.role != Role::Leaving {
                 generation.go_on(now, actions);
+                if generation.gets_prepared() {
+                    actions.push(Action::Prepared);
+                }
             } else {
                 generation.let_go(actions);
             }
@@ -397,6 +405,7 @@ impl Plan {
             refork: Refork::default(),
             quick_deaths: 0,
             ever_ready: false,
+            is_prepared: false,
             no_fork_before: None,
         });
         self.next += 1;

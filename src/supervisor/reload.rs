@@ -1,16 +1,22 @@
 //! Reloading: the settings are read again, and each application brings its code up anew
 //! beside the old, which goes on serving if anything is wrong.
 //!
+//! 1. The settings are read. Wrong ones end the reload.
+//! 2. Every application brings its code up, new ones among them ([`super::apps`]).
+//! 3. When all are prepared, everything takes over together: code, settings, locations. Where
+//!    one is not, nothing changes.
+//!
 //! One at a time. Whoever asks while one is under way gets the next one, which begins
 //! afterwards and so sees what was changed before it was asked for.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Supervisor, plan, pools};
+use super::Supervisor;
 use crate::config::{AppSettings, ConfigError, Resolved};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -81,8 +87,10 @@ struct UnderWay {
     replies: Vec<Reply>,
     /// What was read; `None` while it is read.
     resolved: Option<Resolved>,
-    /// Applications that have not said yet how it went.
-    pending: usize,
+    /// The applications in the order of the settings, by their numbers.
+    members: Vec<usize>,
+    /// Those that have not said yet how it went.
+    awaited: HashSet<usize>,
     failures: Vec<String>,
 }
 
@@ -126,7 +134,8 @@ impl Supervisor {
             began: Instant::now(),
             replies: std::mem::take(&mut self.reloads.waiting),
             resolved: None,
-            pending: 0,
+            members: Vec::new(),
+            awaited: HashSet::new(),
             failures: Vec::new(),
         });
         let (load, loaded) = (Arc::clone(&self.reloads.load), self.reloads.loaded.clone());
@@ -141,11 +150,6 @@ impl Supervisor {
             return;
         };
         let (resolved, applications) = match loaded {
-            Ok((_, applications)) if applications.len() != self.apps.len() => {
-                let words = "the settings name another number of applications than are running (restart the server)";
-                under_way.failures.push(words.to_owned());
-                return self.end_reload();
-            }
             Ok(loaded) => loaded,
             Err(error) => {
                 under_way.failures.push(chain(&error));
@@ -155,32 +159,65 @@ impl Supervisor {
         for warning in &resolved.config.warnings {
             tracing::warn!("{warning}");
         }
-        under_way.resolved = Some(resolved);
-        under_way.pending = applications.len();
-        for (app, settings) in self.apps.iter_mut().zip(applications) {
-            app.reload(settings);
+        for (index, settings) in applications.into_iter().enumerate() {
+            let prefix = resolved.config.prefix_of(index);
+            let before = &self.resolved.config;
+            let mut serving = self.apps.serving_mut().iter_mut().enumerate();
+            let same = serving.find(|(index, _)| before.prefix_of(*index) == prefix);
+            let id = match same {
+                Some((_, app)) => {
+                    app.reload(settings);
+                    app.id()
+                }
+                None => match self.apps.join(settings) {
+                    Ok(id) => id,
+                    Err(error) => {
+                        let words = format!("cannot start the application at {prefix}: {error}");
+                        under_way.failures.push(words);
+                        continue;
+                    }
+                },
+            };
+            under_way.members.push(id);
+            under_way.awaited.insert(id);
         }
-        if self.apps.is_empty() {
+        under_way.resolved = Some(resolved);
+        if under_way.awaited.is_empty() {
             self.end_reload();
         }
     }
 
-    /// An application has reloaded, or could not.
-    pub(super) fn app_reloaded(&mut self, index: usize, outcome: Result<(), String>) {
-        let name = self.apps[index].name();
+    /// The new code of an application can take over.
+    pub(super) fn app_prepared(&mut self, id: usize) {
+        self.app_has_said(id);
+    }
+
+    /// The new code of an application cannot be run.
+    pub(super) fn app_failed(&mut self, id: usize, words: &str) {
+        let name = self.apps.get_mut(id).map(|app| app.name());
         let Some(under_way) = &mut self.reloads.under_way else {
             return;
         };
-        if let Err(words) = outcome {
-            let words = match &*words {
+        // Else it was told to stay as it is, and that is the answer.
+        if under_way.resolved.is_some() {
+            let words = match words {
                 "" => "its workers end before they are ready (see the log)",
                 words => words.trim_end(),
             };
+            let name = name.unwrap_or_default();
             under_way.failures.push(format!("{name}: {words}"));
+            self.app_has_said(id);
         }
-        under_way.pending -= 1;
-        if under_way.pending == 0 {
-            self.end_reload();
+    }
+
+    fn app_has_said(&mut self, id: usize) {
+        if let Some(under_way) = &mut self.reloads.under_way
+            && under_way.resolved.is_some()
+        {
+            under_way.awaited.remove(&id);
+            if under_way.awaited.is_empty() {
+                self.end_reload();
+            }
         }
     }
 
@@ -190,8 +227,9 @@ impl Supervisor {
         for reply in self.reloads.waiting.drain(..) {
             let _gone = reply.send(Err("the server is stopping".to_owned()));
         }
-        for app in &mut self.apps {
-            app.happened(plan::Happened::StayAsItIs);
+        if let Some(under_way) = &mut self.reloads.under_way {
+            under_way.failures.push("the server is stopping".to_owned());
+            self.end_reload();
         }
     }
 
@@ -203,6 +241,7 @@ impl Supervisor {
             began,
             replies,
             resolved,
+            members,
             mut failures,
             ..
         } = under_way;
@@ -216,9 +255,12 @@ impl Supervisor {
             (reloaded.at_restart, reloaded.changed) = changed
                 .into_iter()
                 .partition(|name| AT_START.contains(&&**name));
-            if let Err(error) = self.follow(resolved) {
+            if let Err(error) = self.follow(resolved, &members) {
                 failures.push(error.to_string());
             }
+        }
+        if !failures.is_empty() {
+            self.apps.stay_as_it_is();
         }
         reloaded.took = began.elapsed().as_secs_f64();
         METRICS.reloads.up(match failures.is_empty() {
@@ -246,19 +288,36 @@ impl Supervisor {
         self.begin_reload();
     }
 
-    /// The front does as these settings say.
-    fn follow(&mut self, resolved: Resolved) -> std::io::Result<()> {
-        if !differences(&self.resolved, &resolved).is_empty() {
-            self.front.change(&resolved.config, &pools(&self.apps))?;
+    /// Everything does as these settings say, with these applications.
+    fn follow(&mut self, resolved: Resolved, members: &[usize]) -> std::io::Result<()> {
+        let before = self.apps.serving_ids();
+        // All that may fail comes first.
+        let site = match before == members && differences(&self.resolved, &resolved).is_empty() {
+            true => None,
+            false => {
+                let pools = self.apps.pools(members);
+                Some(self.front.site(&resolved.config, &pools)?)
+            }
+        };
+        if let Some(site) = site {
+            self.front.change(site);
         }
+        self.apps.follow(members, self.front.past());
         let config = &resolved.config;
         self.stop
             .set_times(config.drain_delay, config.graceful_timeout);
         self.resolved = Arc::new(resolved);
-        for (index, app) in self.apps.iter().enumerate() {
+        for app in self.apps.serving() {
             let found = app.found_files();
-            self.front.serve_found(&self.resolved.config, index, &found);
+            self.front
+                .serve_found(&self.resolved.config, app.id(), &found);
         }
+        for id in before.iter().filter(|id| !members.contains(id)) {
+            self.front.serve_found(&self.resolved.config, *id, &[]);
+        }
+        self.let_go();
+        // One that was waited for may have been taken away.
+        self.announce();
         self.watch();
         Ok(())
     }

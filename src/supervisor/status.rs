@@ -19,7 +19,7 @@ use crate::os::{clock, process};
 impl Supervisor {
     /// How everything is. Reads a line of `/proc` for each process.
     pub(super) fn status(&self) -> Status {
-        let applications: Vec<_> = self.apps.iter().map(application).collect();
+        let applications = self.applications();
         let pid = std::process::id();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,12 +41,32 @@ impl Supervisor {
         }
     }
 
+    fn applications(&self) -> Vec<Application> {
+        let serving = self.apps.serving();
+        let config = &self.resolved.config;
+        let serving = serving.iter().enumerate().map(|(index, app)| {
+            let name = app.name();
+            let is_alone = serving.iter().filter(|app| app.name() == name).count() == 1;
+            let prefix = config.prefix_of(index).to_owned();
+            let name = match is_alone {
+                true => name,
+                false => format!("{name} at {prefix}"),
+            };
+            application(app, name, prefix)
+        });
+        let leaving = self.apps.leaving().map(|app| Application {
+            leaving: true,
+            ..application(app, app.name(), String::new())
+        });
+        serving.chain(leaving).collect()
+    }
+
     /// Whether requests would be served, and if not, why.
     pub(super) fn health(&self) -> Result<(), String> {
         if self.is_stopping() {
             return Err("stopping".to_owned());
         }
-        for app in &self.apps {
+        for app in self.apps.serving() {
             if let Some(why) = app.pool.unready() {
                 return Err(format!("{}: {why}", app.name()));
             }
@@ -60,7 +80,7 @@ impl Supervisor {
             State::Stopping
         } else if applications
             .iter()
-            .all(|app| app.workers.iter().any(is_ready))
+            .all(|app| app.leaving || app.workers.iter().any(is_ready))
         {
             State::Serving
         } else {
@@ -69,12 +89,14 @@ impl Supervisor {
     }
 }
 
-fn application(app: &App) -> Application {
+fn application(app: &App, name: String, prefix: String) -> Application {
     let snapshot = app.pool.snapshot();
     let now = clock::monotonic_ns();
     let (generation, template) = app.serving();
     Application {
-        name: app.name(),
+        name,
+        prefix,
+        leaving: false,
         generation: u64::from(generation) + 1,
         template: template.map(|pid| Process {
             pid,

@@ -202,6 +202,9 @@ fn spool(page: &mut Page) {
 }
 
 fn applications(page: &mut Page, status: &Status) {
+    // What leaves may have the name of what came in its place.
+    let all = status.applications.iter();
+    let all: Vec<_> = all.filter(|application| !application.leaving).collect();
     type Value = fn(&Application) -> u64;
     let values: [(&str, &str, Value); 4] = [
         (
@@ -227,13 +230,13 @@ fn applications(page: &mut Page, status: &Status) {
     ];
     for (name, help, value) in values {
         page.family(name, "gauge", help);
-        for application in &status.applications {
+        for application in &all {
             let labels = [("application", &*application.name)];
             page.sample(name, &labels, value(application));
         }
     }
     page.family("pyserve_workers", "gauge", "Worker processes by state");
-    for application in &status.applications {
+    for application in &all {
         for (state, word) in [
             (WorkerState::Starting, "starting"),
             (WorkerState::Ready, "ready"),
@@ -250,7 +253,7 @@ fn applications(page: &mut Page, status: &Status) {
         "gauge",
         "Worker threads by what they do",
     );
-    for application in &status.applications {
+    for application in &all {
         for doing in [
             Doing::Starting,
             Doing::Idle,
@@ -275,7 +278,7 @@ fn applications(page: &mut Page, status: &Status) {
         "gauge",
         "Resident set of each worker, with what it shares with its siblings",
     );
-    for application in &status.applications {
+    for application in &all {
         // During a reload two generations have a worker of each number.
         let mut memory = BTreeMap::<u32, u64>::new();
         for worker in &application.workers {

@@ -29,6 +29,8 @@ pub(super) struct Generation {
     /// Deaths in quick succession, of workers and templates alike.
     pub(super) quick_deaths: u32,
     pub(super) ever_ready: bool,
+    /// It has said that it can take over.
+    pub(super) is_prepared: bool,
     pub(super) no_fork_before: Option<Instant>,
 }
 
@@ -157,6 +159,13 @@ impl Generation {
 
     pub(super) fn is_complete(&self) -> bool {
         self.count(is_ready) >= self.recipe.workers
+    }
+
+    /// Whether it comes, and could take over as of now.
+    pub(super) fn gets_prepared(&mut self) -> bool {
+        let is_news = self.role == Role::Coming && !self.is_prepared && self.is_complete();
+        self.is_prepared |= is_news;
+        is_news
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -177,7 +177,7 @@ fn the_workers_leave_and_then_it_is_gone() {
 }
 
 #[test]
-fn a_reload_takes_over_when_all_of_its_workers_are_ready() {
+fn a_reload_takes_over_when_it_is_told_to_with_all_of_its_workers_ready() {
     let mut story = Story::serving(2);
     story.check(
         0,
@@ -191,11 +191,14 @@ fn a_reload_takes_over_when_all_of_its_workers_are_ready() {
     );
     story.check(2, Happened::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
-    story.check(
-        3,
-        Happened::WorkerReady(1, 0),
-        &[Action::Switch(1), Action::Reloaded],
-    );
+    story.check(3, Happened::WorkerReady(1, 0), &[Action::Prepared]);
+    // Others are not so far yet: it stays so, whatever becomes of a worker.
+    story.check(3, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(3, Happened::WorkerReady(1, 1), &[]);
+    assert_eq!(story.plan.current(), Some(0));
+    let taken_over = [Action::Switch(1), Action::Reloaded];
+    story.check(3, Happened::TakeOver, &taken_over);
+    story.check(3, Happened::TakeOver, &[]);
     assert_eq!(story.plan.current(), Some(1));
     story.check(4, Happened::WorkerExited(0, 0), &[]);
     story.check(5, Happened::WorkerExited(0, 1), &[Action::Forget(0)]);
@@ -276,7 +279,8 @@ fn generations_that_do_not_leave_are_cut_off_some_day() {
     let mut story = Story::serving(1);
     for number in 1..=5 {
         story.plan.decide(Happened::Reload(recipe(1)), story.start);
-        let actions = story.bring_up(1, number, 1);
+        story.bring_up(1, number, 1);
+        let actions = story.plan.decide(Happened::TakeOver, story.start);
         let is_cut = actions.contains(&Action::Discard(0));
         assert_eq!(is_cut, number == 5, "{number}: {actions:?}");
     }
@@ -460,10 +464,9 @@ fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
 
     let mut story = asked();
     story.plan.decide(Happened::Reload(recipe(1)), story.start);
-    assert_eq!(
-        story.bring_up(6, 1, 1),
-        [Action::Switch(1), Action::Reloaded, Action::LetGo(0)]
-    );
+    assert_eq!(story.bring_up(6, 1, 1).last(), Some(&Action::Prepared));
+    let taken_over = [Action::Switch(1), Action::Reloaded, Action::LetGo(0)];
+    story.check(6, Happened::TakeOver, &taken_over);
     assert!(story.plan.may_refork(), "a reload starts afresh");
 }
 
