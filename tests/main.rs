@@ -11,6 +11,7 @@ mod compression;
 mod control;
 mod deadlines;
 mod django_files;
+mod exhaustion;
 mod faults;
 mod floods;
 mod forwarded;

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod descriptors;
 pub mod files;
 pub mod identity;
 pub mod memory;

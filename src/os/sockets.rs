@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair, sockopt,
 };
 use socket2::{SockFilter, SockRef};
 
@@ -123,8 +123,17 @@ pub fn send(
     )?)
 }
 
+/// What came over a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes; 0 at the end.
+    pub bytes: usize,
+    /// A descriptor came with them for which this process had no room.
+    pub lost_descriptor: bool,
+}
+
 /// Receives bytes of a stream without waiting, and the descriptors that come with them,
-/// close-on-exec; 0 at the end.
+/// close-on-exec.
 ///
 /// # Errors
 /// `WouldBlock` where there is nothing; else what the kernel says.
@@ -132,7 +141,7 @@ pub fn receive_with_descriptors(
     fd: impl AsFd,
     buffer: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
+) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(buffer)];
@@ -143,7 +152,10 @@ pub fn receive_with_descriptors(
             descriptors.extend(files);
         }
     }
-    Ok(message.bytes)
+    Ok(Received {
+        bytes: message.bytes,
+        lost_descriptor: message.flags.contains(ReturnFlags::CTRUNC),
+    })
 }
 
 /// Receives one message without descriptors, without waiting; 0 at the end.

@@ -27,7 +27,8 @@ use crate::config::AppSettings;
 use crate::front::upstream::workers::{Event, Limits, Pool, Report};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
-use crate::os::child;
+use crate::observe::throttle::Throttle;
+use crate::os::{child, descriptors};
 
 /// What the rest of the server has to know.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub struct App {
     /// Whether all of its workers have left, as they were told.
     pub is_gone: bool,
     news: Vec<News>,
+    no_fork: Throttle,
     pub(super) care: Care,
 }
 
@@ -117,6 +119,7 @@ impl App {
             is_announced: false,
             is_gone: false,
             news: Vec::new(),
+            no_fork: Throttle::default(),
             care: Care::new(),
         })
     }
@@ -247,9 +250,7 @@ impl App {
                 Happened::Forked(number, worker)
             }
             FromTemplate::ForkFailed { worker, why } => {
-                tracing::error!(worker, why, "cannot fork a worker");
-                python.generation.worker_exited(worker);
-                Happened::ForkFailed(number, worker)
+                return self.fork_failed(number, worker, &why);
             }
             FromTemplate::Exited { pid, status, .. } => {
                 self.process_ended(pid, status);
@@ -379,7 +380,9 @@ impl App {
             Action::StartTemplate(number, preload) => {
                 if let Err(error) = self.start_template(number, preload) {
                     let interpreter = self.settings.interpreter.path.display();
-                    tracing::error!(%interpreter, %error, "cannot start the interpreter");
+                    let error = descriptors::explain(&error);
+                    self.last_words = format!("cannot start {interpreter}: {error}");
+                    tracing::error!(%interpreter, error, "cannot start the interpreter");
                     self.happened(Happened::TemplateExited(number));
                 }
             }
@@ -389,8 +392,7 @@ impl App {
                     .get(&number)
                     .map(|python| python.fork(worker));
                 if let Some(Err(error)) = forked {
-                    tracing::error!(worker, %error, "cannot fork a worker");
-                    self.happened(Happened::ForkFailed(number, worker));
+                    self.fork_failed(number, worker, &descriptors::explain(&error));
                 }
             }
             Action::Retire(number, worker) => {
@@ -452,6 +454,18 @@ impl App {
             Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
             Action::Gone => self.news.push(News::Gone),
         }
+    }
+
+    /// The plan tries again in a moment, for a reload a few times.
+    fn fork_failed(&mut self, number: u32, worker: u32, why: &str) {
+        if let Some(before) = self.no_fork.is_due() {
+            tracing::error!(worker, why, before, "cannot fork a worker");
+        }
+        self.last_words = format!("cannot fork a worker: {why}");
+        if let Some(python) = self.generations.get(&number) {
+            python.generation.worker_exited(worker);
+        }
+        self.happened(Happened::ForkFailed(number, worker));
     }
 
     /// Starts a template; in a generation that is new if there is none of that number.

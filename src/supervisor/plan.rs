@@ -239,10 +239,17 @@ impl Plan {
                     generation.set(worker, Worker::Starting);
                 }
             }),
-            Happened::ForkFailed(number, worker) => self.with(number, |generation| {
-                generation.set(worker, Worker::Empty);
-                generation.pause(now);
-            }),
+            Happened::ForkFailed(number, worker) => {
+                let give_up = self.generation(number).is_some_and(|generation| {
+                    generation.set(worker, Worker::Empty);
+                    let give_up = generation.role == Role::Coming && generation.died_quickly(now);
+                    generation.pause(now);
+                    give_up
+                });
+                if give_up {
+                    self.failed(number, Ending::NeverReady, &mut actions);
+                }
+            }
             Happened::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
             Happened::WornOut(number, worker) => self.with(number, |generation| {
                 if let Worker::Ready { since, .. } = generation.worker(worker) {

@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use super::Probes;
 use crate::front::listener::Listener;
 use crate::front::socket::Socket;
+use crate::observe::throttle::Throttle;
+use crate::os::descriptors::Reserve;
 
 /// Connections at a time; more wait in the kernel. A few scrapers and probes keep one each.
 const CONNECTIONS: usize = 64;
@@ -42,6 +44,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let reserve = Arc::<Reserve>::default();
+    let no_accept = Throttle::default();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -56,6 +60,7 @@ pub async fn serve(
         match accepted {
             Ok((socket, _ends)) => {
                 let (probes, ended) = (probes.clone(), ended.clone());
+                let reserve = Arc::clone(&reserve);
                 tasks.spawn(async move {
                     let _place = place;
                     tokio::select! {
@@ -64,10 +69,14 @@ pub async fn serve(
                         // Cancel-safe: the token stays cancelled.
                         () = ended.cancelled() => {}
                     }
+                    reserve.refill();
                 });
             }
+            Err(error) if reserve.helps(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot accept on the admin listener");
+                if no_accept.is_due().is_some() {
+                    tracing::error!(%error, "cannot accept on the admin listener");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

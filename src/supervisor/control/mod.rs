@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::Control;
 use crate::front::admin::Question;
 use crate::front::upstream::workers::Pool;
+use crate::observe::throttle::Throttle;
+use crate::os::descriptors::Reserve;
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
@@ -102,6 +104,8 @@ impl ControlSocket {
         tasks: TaskTracker,
     ) {
         let places = Arc::new(Semaphore::new(CLIENTS));
+        let reserve = Arc::<Reserve>::default();
+        let no_accept = Throttle::default();
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -116,16 +120,21 @@ impl ControlSocket {
             match accepted {
                 Ok((stream, _unnamed)) => {
                     let (commands, ended) = (commands.clone(), ended.clone());
+                    let reserve = Arc::clone(&reserve);
                     tasks.spawn(async move {
                         let _place = place;
                         if let Err(error) = answer(stream, &commands, &ended).await {
                             tracing::debug!(%error, "a client of the control socket left");
                         }
+                        reserve.refill();
                     });
                 }
+                Err(error) if reserve.helps(&error) => {}
                 Err(error) => {
-                    let path = self.path.0.display();
-                    tracing::error!(%path, %error, "cannot accept on the control socket");
+                    if no_accept.is_due().is_some() {
+                        let path = self.path.0.display();
+                        tracing::error!(%path, %error, "cannot accept on the control socket");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -241,6 +241,30 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
 }
 
 #[test]
+fn a_reload_whose_workers_cannot_be_forked_is_given_up_and_a_server_is_not() {
+    let mut story = Story::serving(1);
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(Happened::TemplateLoaded(1), story.start);
+    let failed = |generation| Happened::ForkFailed(generation, 0);
+    for ms in [0, 100] {
+        let again = story.at(ms + 100);
+        story.check(ms, failed(1), &[Action::WakeAt(again)]);
+        story.check(ms + 100, Happened::Timer, &[Action::Fork(1, 0)]);
+    }
+    story.check(
+        200,
+        failed(1),
+        &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
+    );
+    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    for ms in (2000..4000).step_by(100) {
+        let again = story.at(ms + 100);
+        story.check(ms, failed(0), &[Action::WakeAt(again)]);
+        story.check(ms + 100, Happened::Timer, &[Action::Fork(0, 0)]);
+    }
+}
+
+#[test]
 fn a_reload_that_is_not_wanted_any_more_is_dropped() {
     let mut story = Story::serving(1);
     story.plan.decide(Happened::Reload(recipe(3)), story.start);

@@ -44,6 +44,8 @@ pub(super) struct Channel {
     filled: usize,
     /// Descriptors that have come and whose frames have not been read yet.
     descriptors: Vec<OwnedFd>,
+    /// One has come for which there was no room.
+    lost_descriptor: bool,
     reply: Reply,
 }
 
@@ -52,21 +54,23 @@ async fn receive(
     socket: &UnixStream,
     room: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
+    lost_descriptor: &mut bool,
 ) -> io::Result<usize> {
     let before = descriptors.len();
-    let read = socket
+    let received = socket
         .async_io(Interest::READABLE, || {
             sockets::receive_with_descriptors(socket, room, descriptors)
         })
         .await?;
+    *lost_descriptor |= received.lost_descriptor;
     // A read ends behind bytes that bring a descriptor, whatever follows them.
-    let may_be_more = descriptors.len() > before;
-    if read < room.len() && !may_be_more {
+    let may_be_more = descriptors.len() > before || received.lost_descriptor;
+    if received.bytes < room.len() && !may_be_more {
         // There is no more: say so, as tokio's read does, instead of asking the kernel.
         let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _cleared = socket.try_io(Interest::READABLE, nothing_left);
     }
-    Ok(read)
+    Ok(received.bytes)
 }
 
 /// A frame that has been cut off the buffer.
@@ -114,6 +118,7 @@ impl Channel {
             buffer: vec![0; READ],
             filled: 0,
             descriptors: Vec::new(),
+            lost_descriptor: false,
             reply: Reply::None,
         })
     }
@@ -122,10 +127,17 @@ impl Channel {
     /// application may hold a copy of the worker's end open) with nothing left to read.
     pub(super) async fn run(mut self, exited: CancellationToken) {
         loop {
+            let room = &mut self.buffer[self.filled..];
+            let receive = receive(
+                &self.socket,
+                room,
+                &mut self.descriptors,
+                &mut self.lost_descriptor,
+            );
             let read = tokio::select! {
                 biased;
                 // Cancel-safe: a read that does not complete has taken nothing.
-                read = receive(&self.socket, &mut self.buffer[self.filled..], &mut self.descriptors) => read,
+                read = receive => read,
                 // Cancel-safe: the token stays cancelled.
                 () = exited.cancelled() => self.socket.try_read(&mut self.buffer[self.filled..]),
             };
@@ -256,7 +268,13 @@ impl Channel {
             }
             (Reply::Discarding { .. }, ..) => {}
             _ => {
-                let why = "a file without its descriptor or behind its head".to_owned();
+                let why = match std::mem::take(&mut self.lost_descriptor) {
+                    true => {
+                        "it is a file, for which pyserve has no descriptor left: raise its limit (ulimit -n)"
+                    }
+                    false => "a file without its descriptor or behind its head",
+                };
+                let why = why.to_owned();
                 self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
                 self.reply = Reply::Discarding { seq: frame.seq };
             }

@@ -1,0 +1,172 @@
+//! The server's descriptors run out: it waits, says so, obeys, and recovers.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use serde_json::Value;
+
+use crate::support::DEADLINE;
+use crate::support::raw::Connection;
+use crate::support::server::{Ended, Pyserve, Server, get, post};
+
+/// Clients that come when there is no room for all of them.
+const CROWD: usize = 40;
+
+/// Leaves a running server no room for one more descriptor than `free`.
+fn leave_descriptors(server: &Server, free: usize) {
+    let used: Vec<u64> = std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+        .expect("it runs")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The limit is on numbers, of which the free ones below the highest count as well.
+    let unused = (0..).filter(|number| !used.contains(number)).nth(free);
+    set_limit(server, unused);
+}
+
+fn set_limit(server: &Server, most: Option<u64>) {
+    let limit = Rlimit {
+        current: most,
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("it is our child");
+}
+
+fn verb(server: &Server, arguments: &[&str]) -> Ended {
+    Pyserve::bare()
+        .env("PYSERVE_CONTROL", server.probe.path("control"))
+        .args(arguments)
+        .run()
+}
+
+fn application(server: &Server) -> Value {
+    let ended = verb(server, &["status", "--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let status: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    status["applications"][0].clone()
+}
+
+/// The processes of the workers that serve.
+fn workers(server: &Server) -> Vec<i32> {
+    let application = application(server);
+    let workers = application["workers"].as_array().expect("a list").iter();
+    workers
+        .filter_map(|worker| i32::try_from(worker["pid"].as_u64()?).ok())
+        .collect()
+}
+
+/// CPU time that a process has used, in clock ticks.
+fn cpu(pid: Pid) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = text.rsplit_once(')').expect("a name");
+    // proc_pid_stat(5): utime and stime are fields 14 and 15, and the name is the second.
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// Children of a process by their state, as proc_pid_stat(5) has it.
+fn children(pid: Pid) -> HashMap<String, usize> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut states = HashMap::new();
+    for child in text.split_ascii_whitespace() {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| &rest[..1]);
+        *states.entry(state.to_owned()).or_default() += 1;
+    }
+    states
+}
+
+#[test]
+fn a_server_without_a_free_descriptor_waits_obeys_and_recovers() {
+    let server = Pyserve::app("hello.py").args(["--workers", "2"]).ready();
+    let mut kept = server.connect();
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    leave_descriptors(&server, CROWD / 2);
+    let mut crowd: Vec<Connection> = (0..CROWD).map(|_| server.connect()).collect();
+    server.stderr.wait_for("cannot accept connections");
+    let (used, began) = (cpu(server.pid()), Instant::now());
+
+    // It serves whom it has, and obeys.
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    for _ in 0..3 {
+        assert_eq!(verb(&server, &["health"]).code, 0);
+    }
+    let reload = verb(&server, &["reload"]);
+    assert_eq!(reload.code, 1, "{}", reload.stdout);
+    for part in ["cannot start ", "Too many open files", "ulimit -n"] {
+        assert!(reload.stderr.contains(part), "{part}: {}", reload.stderr);
+    }
+
+    // A worker that dies cannot be replaced yet; the other one serves.
+    let victim = workers(&server)[0];
+    kill_process(Pid::from_raw(victim).unwrap(), Signal::KILL).unwrap();
+    server.stderr.wait_for("cannot fork a worker");
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    let (used, took) = (cpu(server.pid()) - used, began.elapsed().as_secs_f64());
+    let share = used as f64 / 100.0 / took;
+    assert!(
+        share < 0.5,
+        "{share:.2} of a CPU while there is nothing to do"
+    );
+
+    // When there is room again, everything goes on.
+    set_limit(&server, getrlimit(Resource::Nofile).current);
+    for connection in &mut crowd {
+        assert_eq!(connection.exchange(get("/")).status(), 200);
+    }
+    while workers(&server).len() < 2 {
+        assert!(began.elapsed() < DEADLINE, "the worker is not replaced");
+        assert_eq!(kept.exchange(get("/")).status(), 200);
+    }
+    let reload = verb(&server, &["reload"]);
+    assert_eq!(reload.code, 0, "{}", reload.stderr);
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    assert_eq!(children(server.pid()).get("Z"), None);
+    assert!(!server.stderr.so_far().join("\n").contains("panic"));
+}
+
+#[test]
+fn requests_that_need_a_descriptor_are_told_and_cost_nobody_else_anything() {
+    let server = Pyserve::app("handed_over.py").ready();
+    let mut kept = server.connect();
+    let mut large = server.connect();
+    for connection in [&mut kept, &mut large] {
+        let small = connection.exchange(get("/?how=small"));
+        assert_eq!(small.text(), "small");
+    }
+    leave_descriptors(&server, 0);
+    for _ in 0..3 {
+        assert_eq!(kept.exchange(get("/?how=plain")).status(), 502);
+        assert_eq!(kept.exchange(get("/?how=small")).text(), "small");
+    }
+    server.stderr.wait_for("no descriptor left");
+    // Larger than what a message holds, so it needs a file.
+    let body = "x".repeat(100_000);
+    assert_eq!(large.exchange(post("/?how=small", &body)).status(), 507);
+    server.stderr.wait_for("Too many open files");
+    set_limit(&server, getrlimit(Resource::Nofile).current);
+    let response = kept.exchange(get("/?how=plain"));
+    assert_eq!((response.status(), response.body.len()), (200, 24 << 20));
+    let response = server.exchange(&post("/?how=small", &body));
+    assert_eq!(response.text(), "small");
+}
+
+#[test]
+fn a_template_that_dies_without_a_free_descriptor_comes_back_when_there_is_one() {
+    let server = Pyserve::app("hello.py").ready();
+    let mut kept = server.connect();
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    let template = application(&server)["template"]["pid"].as_u64();
+    let template = template.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    leave_descriptors(&server, 0);
+    kill_process(template.expect("a template"), Signal::KILL).unwrap();
+    server.stderr.wait_for("cannot start the interpreter");
+    assert_eq!(kept.exchange(get("/")).status(), 200);
+    set_limit(&server, getrlimit(Resource::Nofile).current);
+    let began = Instant::now();
+    while application(&server)["template"].is_null() {
+        assert!(began.elapsed() < DEADLINE, "the template is not replaced");
+        assert_eq!(kept.exchange(get("/")).status(), 200);
+    }
+}
