@@ -1,6 +1,7 @@
-"""Load by wrk, and what a tree of processes costs by /proc. Knows no server."""
+"""Load by wrk, and what a tree of processes costs by /proc. Knows how to start no server."""
 
 import os
+import platform
 import re
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 
 TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
 MIB_KB = 1024
+GB = 1_000_000_000
+# wrk's units of bytes.
+UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 # An answer later than this counts as failed: far above what a fair queue of 64 makes of a slow page.
 PATIENCE_S = 10
 
@@ -20,26 +24,56 @@ class Load:
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    gb_per_s: float
+    cpu_s_per_gb: float
     failed: int
 
 
-def load(url, pids, connections, seconds):
+def machine():
+    """What the figures were measured on."""
+    return f"{len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}"
+
+
+def rotated(names, rounds):
+    """Every name once a round, with the number of the round.
+
+    Another begins each round, so that none always follows the same one.
+    """
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            yield number, name
+
+
+def load(url, pids, connections, seconds, fields=None, script=None):
     """Runs wrk against ``url`` while the trees under ``pids`` are watched."""
+    command = [
+        "wrk", "--latency", "--threads=1", f"--connections={connections}", f"--duration={seconds}s",
+        f"--timeout={PATIENCE_S}s",
+    ]  # fmt: skip
+    for name, value in (fields or {}).items():
+        command += ["--header", f"{name}: {value}"]
+    if script:
+        command += ["--script", str(script)]
     before = cpu_ticks(pids)
-    shape = ["--threads=1", f"--connections={connections}", f"--duration={seconds}s", f"--timeout={PATIENCE_S}s"]
-    command = ["wrk", "--latency", *shape, url]
-    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 60)
+    run = subprocess.run(
+        [*command, url], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 60
+    )
     after = cpu_ticks(pids)
     if run.returncode != 0:
         raise RuntimeError(f"wrk: {run.stderr.strip() or run.stdout.strip()}")
     requests = int(found(r"(\d+) requests in", run.stdout))
+    duration, amount, unit = re.search(r"requests in ([\d.]+)s, ([\d.]+)(\w+) read", run.stdout).groups()
+    gigabytes = float(amount) * UNITS[unit] / GB
     # A process that ended meanwhile is missing from `after`: its time is lost, not negative.
-    spent = sum(ticks - before.get(process, 0) for process, ticks in after.items())
+    spent_us = sum(ticks - before.get(process, 0) for process, ticks in after.items()) * TICK_US
     return Load(
         requests_per_s=float(found(r"Requests/sec:\s+([\d.]+)", run.stdout)),
         p50_ms=milliseconds(found(r"(?m)^ +50%\s+(\S+)", run.stdout)),
         p99_ms=milliseconds(found(r"(?m)^ +99%\s+(\S+)", run.stdout)),
-        cpu_us=spent * TICK_US / max(requests, 1),
+        cpu_us=spent_us / max(requests, 1),
+        gb_per_s=gigabytes / float(duration),
+        cpu_s_per_gb=spent_us / 1e6 / gigabytes if gigabytes else 0.0,
         failed=failures(run.stdout),
     )
 

@@ -4,19 +4,20 @@ Each server is a function from a ``Site`` to the command lines that make it up. 
 their own documents recommend for production, and to their advantage where there is a choice.
 """
 
-import contextlib
+import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import measure
 
+TOP = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target").resolve()
+PROVISION = TOP / "tests/provision/provision.sh"
 WORKERS = 2
 BOOT_S = 60
 STOP_S = 10
@@ -54,13 +55,18 @@ def nginx_uwsgi(site):
     """uWSGI behind nginx over a Unix socket, without the interpreter's lock: one thread needs none."""
     ini = site.work / "uwsgi.ini"
     ini.write_text(UWSGI_INI.format(site=site, socket=site.work / "uwsgi.sock", workers=WORKERS, backlog=backlog()))
+    http = f"upstream app {{ server unix:{site.work}/uwsgi.sock; }}"
+    return [[site.tool("uwsgi"), "--ini", str(ini)], nginx(site, http, UWSGI_PASS)]
+
+
+def nginx(site, http, server, workers=WORKERS):
+    """Its command line alone, with these directives in its ``http`` and in its only ``server``."""
     conf = site.work / "nginx.conf"
     user = "user root;" if os.getuid() == 0 else ""
-    conf.write_text(NGINX_CONF.format(site=site, work=site.work, workers=WORKERS, user=user))
-    return [
-        [site.tool("uwsgi"), "--ini", str(ini)],
-        [nginx_path(), "-p", str(site.work), "-c", str(conf), "-e", "stderr"],
-    ]
+    conf.write_text(
+        NGINX_CONF.format(user=user, workers=workers, work=site.work, http=http, port=site.port, server=server)
+    )
+    return [nginx_path(), "-p", str(site.work), "-c", str(conf), "-e", "stderr"]
 
 
 def granian(site):
@@ -103,14 +109,17 @@ class ServerFailed(Exception):
 
 
 class Running:
-    """A server that runs: answers on its port from the end of ``wait_ready`` until ``stop``."""
+    """A server that runs: answers on its port from the end of ``wait_ready`` until ``stop``.
 
-    def __init__(self, name, site):
+    ``start`` is one of ``SERVERS``, or the like.
+    """
+
+    def __init__(self, start, site):
         self.url = f"http://127.0.0.1:{site.port}"
         self.log = site.work / "log"
         self.processes = []
         with open(self.log, "wb") as log:
-            for command in SERVERS[name](site):
+            for command in start(site):
                 self.processes.append(subprocess.Popen(
                     command, cwd=site.chdir, env={**os.environ, **site.env}, stdin=subprocess.DEVNULL,
                     stdout=log, stderr=log, start_new_session=True,
@@ -128,9 +137,9 @@ class Running:
                     raise self.failed(error) from error
                 time.sleep(0.05)
 
-    def load(self, path, connections, seconds):
+    def load(self, path, connections, seconds, fields=None, script=None):
         try:
-            return measure.load(self.url + path, self.pids(), connections, seconds)
+            return measure.load(self.url + path, self.pids(), connections, seconds, fields, script)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             raise self.failed(error) from error
 
@@ -145,6 +154,12 @@ class Running:
     def pids(self):
         return [process.pid for process in self.processes]
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         for process in self.processes:
             members = measure.tree(process.pid)
@@ -156,18 +171,6 @@ class Running:
                 process.wait(STOP_S)
             for member in members[1:]:
                 kill_if_alive(member, process.pid)
-
-
-@contextlib.contextmanager
-def of_files(name, root, pyserve, work, verify):
-    """A server of the files below ``root`` alone, which answers rightly until the end of the block."""
-    directory = Path(tempfile.mkdtemp(dir=work))
-    server = Running(name, Site("", "", root, Path(), pyserve.resolve(), directory, free_port()))
-    try:
-        server.wait_ready(verify)
-        yield server
-    finally:
-        server.stop()
 
 
 def kill_if_alive(member, session):
@@ -185,8 +188,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@functools.cache
 def nginx_path():
-    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin") or "nginx"
+    """The machine's nginx, or one made for this project; ``None`` where none can be had."""
+    directory = TARGET / "provision/nginx"
+    return str(directory / "nginx") if provision("nginx", str(directory)) == 0 else None
+
+
+def provision(*arguments):
+    """Has what the machine lacks made; the exit code, 3 for what it cannot have."""
+    return subprocess.run([PROVISION, *arguments], stdin=subprocess.DEVNULL, timeout=1800).returncode
 
 
 def backlog():
@@ -213,6 +224,27 @@ harakiri = 60
 buffer-size = 32768
 """
 
+UWSGI_PASS = """\
+        server_name _;
+        client_max_body_size 100m;
+        location / {
+            uwsgi_pass app;
+            uwsgi_param QUERY_STRING $query_string;
+            uwsgi_param REQUEST_METHOD $request_method;
+            uwsgi_param CONTENT_TYPE $content_type;
+            uwsgi_param CONTENT_LENGTH $content_length;
+            uwsgi_param REQUEST_URI $request_uri;
+            uwsgi_param PATH_INFO $document_uri;
+            uwsgi_param DOCUMENT_ROOT $document_root;
+            uwsgi_param SERVER_PROTOCOL $server_protocol;
+            uwsgi_param REQUEST_SCHEME $scheme;
+            uwsgi_param REMOTE_ADDR $remote_addr;
+            uwsgi_param REMOTE_PORT $remote_port;
+            uwsgi_param SERVER_PORT $server_port;
+            uwsgi_param SERVER_NAME $server_name;
+        }
+"""
+
 NGINX_CONF = """\
 {user}
 worker_processes {workers};
@@ -231,27 +263,10 @@ http {{
     fastcgi_temp_path {work}/fastcgi;
     uwsgi_temp_path {work}/uwsgi;
     scgi_temp_path {work}/scgi;
-    upstream app {{ server unix:{work}/uwsgi.sock; }}
+    {http}
     server {{
-        listen 127.0.0.1:{site.port} backlog=1024;
-        server_name _;
-        client_max_body_size 100m;
-        location / {{
-            uwsgi_pass app;
-            uwsgi_param QUERY_STRING $query_string;
-            uwsgi_param REQUEST_METHOD $request_method;
-            uwsgi_param CONTENT_TYPE $content_type;
-            uwsgi_param CONTENT_LENGTH $content_length;
-            uwsgi_param REQUEST_URI $request_uri;
-            uwsgi_param PATH_INFO $document_uri;
-            uwsgi_param DOCUMENT_ROOT $document_root;
-            uwsgi_param SERVER_PROTOCOL $server_protocol;
-            uwsgi_param REQUEST_SCHEME $scheme;
-            uwsgi_param REMOTE_ADDR $remote_addr;
-            uwsgi_param REMOTE_PORT $remote_port;
-            uwsgi_param SERVER_PORT $server_port;
-            uwsgi_param SERVER_NAME $server_name;
-        }}
+        listen 127.0.0.1:{port} backlog=1024;
+        {server}
     }}
 }}
 """

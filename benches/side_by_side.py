@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import http.client
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -23,11 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import measure
 import servers
+from servers import TARGET, TOP, provision
 
-TOP = Path(__file__).resolve().parent.parent
-PROVISION = TOP / "tests/provision/provision.sh"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target").resolve()
 REFERENCE = "nginx+uWSGI"
 SKIPPED = 3
 
@@ -73,7 +71,7 @@ class Figures:
 
 def main():
     options = parse()
-    names = provision(options)
+    names = prepare(options)
     failed = 0
     print(heading(options), flush=True)
     for app_name in options.only or APPS:
@@ -111,12 +109,12 @@ def parse():
     return options
 
 
-def provision(options):
+def prepare(options):
     """Prepares what the servers need; the names of those that can run."""
     wanted = options.server or list(servers.SERVERS)
-    if shutil.which("wrk") is None and run_provision("debian", "wrk") == SKIPPED:
+    if shutil.which("wrk") is None and provision("debian", "wrk") == SKIPPED:
         sys.exit("without wrk nothing can be measured")
-    require(run_provision("venv", options.python, str(options.venv)) == 0, "there is no virtual environment")
+    require(provision("venv", options.python, str(options.venv)) == 0, "there is no virtual environment")
     sets = {REFERENCE: "uwsgi", "Granian": "peers", "gunicorn": "peers", "bjoern": "bjoern"}
     names = []
     for name in wanted:
@@ -125,16 +123,12 @@ def provision(options):
             if not there:
                 print(f"skipped: pyserve because there is no {options.pyserve}", file=sys.stderr)
         else:
-            there = run_provision(sets[name], options.python, str(options.venv)) == 0
-        if name == REFERENCE and there and servers.nginx_path() == "nginx":
-            there = run_provision("debian", "nginx-light") == 0
+            there = provision(sets[name], options.python, str(options.venv)) == 0
+        if name == REFERENCE:
+            there = there and servers.nginx_path() is not None
         if there:
             names.append(name)
     return names
-
-
-def run_provision(*arguments):
-    return subprocess.run([PROVISION, *arguments], stdin=subprocess.DEVNULL, timeout=1800).returncode
 
 
 def compare(app, names, options, work):
@@ -147,14 +141,11 @@ def compare(app, names, options, work):
             with surviving(name, figures):
                 running[name] = stack.enter_context(started(name, app, options, work, env))
                 running[name].load(app.path, options.connections, 1)
-        for number in range(options.rounds):
-            # Another server begins each round, so that none always follows the same one.
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                if figures[name]:
-                    with surviving(name, figures):
-                        load = running[name].load(app.path, options.connections, options.seconds)
-                        figures[name].rounds.append(load)
+        for _, name in measure.rotated(names, options.rounds):
+            if figures[name]:
+                with surviving(name, figures):
+                    load = running[name].load(app.path, options.connections, options.seconds)
+                    figures[name].rounds.append(load)
     for name in names:
         # Alone: files that two servers share would make both look smaller.
         if figures[name]:
@@ -180,12 +171,9 @@ def started(name, app, options, work, env):
     site = servers.Site(
         app.module, app.callable, app.chdir, options.venv, options.pyserve, directory, servers.free_port(), env
     )
-    server = servers.Running(name, site)
-    try:
+    with servers.Running(servers.SERVERS[name], site) as server:
         server.wait_ready(lambda url: verify(url, app))
         yield server
-    finally:
-        server.stop()
 
 
 def verify(url, app):
@@ -225,7 +213,7 @@ def environment(app, options, work):
 def heading(options):
     asked = subprocess.run([options.venv / "bin/python", "-V"], capture_output=True, text=True, timeout=10)
     return (
-        f"# Side by side\n\n{len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}, {asked.stdout.strip()} "
+        f"# Side by side\n\n{measure.machine()}, {asked.stdout.strip()} "
         f"({options.python}); {servers.WORKERS} workers; wrk with {options.connections} keep-alive connections on the "
         f"same CPUs; medians of {options.rounds} rounds of {options.seconds} s."
     )

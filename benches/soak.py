@@ -10,31 +10,25 @@ nothing may run twice. Descriptors and memory of the server are noted after the 
 at the end. Exits with 1 if anything was lost or has grown.
 """
 
-import argparse
 import collections
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from worker_kills import CLIENTS, TOP, Client, report, workers
+from worker_kills import TOP, asking, children, ended, parse, report, serving, workers
 
 MOST_MEMORY_MIB = 32
 MOST_DESCRIPTORS = 16
+EVENTS = ["reload", "two reloads", "broken reload", "more", "fewer", "kill worker", "kill template"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between two events")
-    parser.add_argument("--python", help="interpreter of the application")
-    parser.add_argument("--binary", type=Path, default=TOP / "target/release/pyserve")
-    options = parser.parse_args()
+    options = parse(20, 0.5, "seconds between two events", __doc__)
     with tempfile.TemporaryDirectory() as work:
         sys.exit(run(options, Path(work)))
 
@@ -44,38 +38,24 @@ def run(options, work):
     app = work / "app/journal.py"
     sound = (TOP / "benches/apps/journal.py").read_text()
     app.write_text(sound)
-    server = subprocess.Popen(
-        [options.binary, "--chdir", work / "app", "--app", "journal", "--workers", "2", "--threads", "2",
-         "--max-requests", "2000", "--bind", "127.0.0.1:0", "--control", "off",
-         "--static", "/static={}".format(TOP / "python/examples/static"),
-         "--access-log", "off", "--log-format", "pretty", *(["--python", options.python] if options.python else [])],
-        env={**os.environ, "JOURNAL": str(work / "journal"), "PYTHONDONTWRITEBYTECODE": "1"},
-        stderr=subprocess.PIPE, text=True)
-    port = None
-    for line in server.stderr:
-        if "listening on" in line:
-            port = int(line.rsplit(":", 1)[1])
-        if line.startswith("ready in"):
-            break
-    said = collections.Counter()
-    threading.Thread(target=listen, args=(server.stderr, said), daemon=True).start()
-    began = time.monotonic()
-    clients = [Client(number, port, began + options.seconds) for number in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    killed, events, early = set(), collections.Counter(), None
-    while time.monotonic() < began + options.seconds - options.every:
-        time.sleep(options.every)
-        event = random.choice(["reload", "two reloads", "broken reload", "more", "fewer", "kill worker", "kill template"])
-        events[event] += 1
-        happen(event, server.pid, app, sound, killed)
-        if early is None and time.monotonic() > began + options.seconds / 10:
-            early = cost(server.pid)
-    for client in clients:
-        client.join()
-    late = cost(server.pid)
-    server.terminate()
-    code = server.wait(60)
+    killed, events, said, early = set(), collections.Counter(), collections.Counter(), None
+    settings = ["--max-requests", "2000", "--control", "off"]
+    with serving(options, work / "app", work / "journal", *settings) as (server, port):
+        threading.Thread(target=listen, args=(server.stderr, said), daemon=True).start()
+        began = time.monotonic()
+        until = began + options.seconds
+        clients = asking(port, until)
+        while time.monotonic() < until - options.every:
+            time.sleep(options.every)
+            event = random.choice(EVENTS)
+            events[event] += 1
+            happen(event, server.pid, app, sound, killed)
+            if early is None and time.monotonic() > began + options.seconds / 10:
+                early = cost(server.pid)
+        for client in clients:
+            client.join()
+        late = cost(server.pid)
+        code = ended(server, clients)
     print("{}; {}".format(dict(events), dict(said)))
     early = early or late
     print("descriptors {} -> {}, memory {:.0f} -> {:.0f} MiB".format(early[0], late[0], early[1], late[1]))
@@ -113,11 +93,6 @@ def kill(pid):
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # it has just been recycled
-
-
-def children(pid):
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()]
 
 
 def name(pid):

@@ -10,6 +10,7 @@ that worker, as a 502 on a connection that goes on. Exits with 1 if anything els
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import http.client
 import os
@@ -22,7 +23,8 @@ import threading
 import time
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent
+from servers import TARGET, TOP
+
 CLIENTS = 8
 UPLOAD = bytes(range(256)) * 800  # 200 KiB: goes through a file
 
@@ -60,55 +62,90 @@ class Client(threading.Thread):
                 connection.close()
 
 
-def workers(server):
-    """Process ids of the workers: the grandchildren of the server."""
-    children = lambda pid: [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    template = [child for task in Path(f"/proc/{server}/task").iterdir() for child in
-                map(int, (task / "children").read_text().split())]
-    return [worker for parent in template for worker in children(parent)]
+@contextlib.contextmanager
+def serving(options, app, journal, *more):
+    """A pyserve with the application ``journal`` of folder ``app``: its process, and its port."""
+    command = [
+        options.binary, "--chdir", app, "--app", "journal", "--workers", "2", "--threads", "2",
+        "--bind", "127.0.0.1:0", "--static", f"/static={TOP}/python/examples/static",
+        "--access-log", "off", "--log-format", "pretty", *more,
+    ]  # fmt: skip
+    if options.python:
+        command += ["--python", options.python]
+    env = {**os.environ, "JOURNAL": str(journal), "PYTHONDONTWRITEBYTECODE": "1"}
+    server = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        port = None
+        for line in server.stderr:
+            if "listening on" in line:
+                port = int(line.rsplit(":", 1)[1])
+            if line.startswith("ready in"):
+                break
+        yield server, port
+    finally:
+        server.kill()
+        server.wait()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--every", type=float, default=1, help="seconds between two kills")
-    parser.add_argument("--python", help="interpreter of the application")
-    parser.add_argument("--binary", type=Path, default=TOP / "target/release/pyserve")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        sys.exit(run(options, Path(work)))
-
-
-def run(options, work):
-    journal = work / "journal"
-    server = subprocess.Popen(
-        [options.binary, "--chdir", TOP / "benches/apps", "--app", "journal", "--workers", "2", "--threads", "2",
-         "--bind", "127.0.0.1:0", "--static", "/static={}".format(TOP / "python/examples/static"),
-         "--access-log", "off", "--log-format", "pretty", *(["--python", options.python] if options.python else [])],
-        env={**os.environ, "JOURNAL": str(journal)}, stderr=subprocess.PIPE, text=True)
-    port = None
-    for line in server.stderr:
-        if "listening on" in line:
-            port = int(line.rsplit(":", 1)[1])
-        if line.startswith("ready in"):
-            break
-    threading.Thread(target=lambda: collections.deque(server.stderr, 0), daemon=True).start()
-    began = time.monotonic()
-    clients = [Client(number, port, began + options.seconds) for number in range(CLIENTS)]
+def asking(port, until):
+    """The clients, which ask until then."""
+    clients = [Client(number, port, until) for number in range(CLIENTS)]
     for client in clients:
         client.start()
-    killed = set()
-    while time.monotonic() < began + options.seconds - options.every:
-        time.sleep(options.every)
-        running = workers(server.pid)
-        if running:
-            victim = random.choice(running)
-            os.kill(victim, signal.SIGKILL)
-            killed.add(victim)
+    return clients
+
+
+def ended(server, clients):
+    """Waits for the clients, then ends the server; its exit code."""
     for client in clients:
         client.join()
     server.terminate()
-    code = server.wait(60)
+    return server.wait(60)
+
+
+def workers(server):
+    """Process ids of the workers: the grandchildren of the server."""
+    return [worker for template in children(server) for worker in children(template)]
+
+
+def children(pid):
+    """The processes that any thread of ``pid`` has started; none if it has gone."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def main():
+    options = parse(60, 1, "seconds between two kills", __doc__)
+    with tempfile.TemporaryDirectory() as work:
+        sys.exit(run(options, Path(work) / "journal"))
+
+
+def parse(seconds, every, every_what, description):
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=seconds, help="default %(default)s")
+    parser.add_argument("--every", type=float, default=every, help=f"{every_what}; default %(default)s")
+    parser.add_argument("--python", help="interpreter of the application")
+    parser.add_argument("--binary", type=Path, default=TARGET / "release/pyserve", help="default %(default)s")
+    return parser.parse_args()
+
+
+def run(options, journal):
+    killed = set()
+    with serving(options, TOP / "benches/apps", journal) as (server, port):
+        threading.Thread(target=lambda: collections.deque(server.stderr, 0), daemon=True).start()
+        until = time.monotonic() + options.seconds
+        clients = asking(port, until)
+        while time.monotonic() < until - options.every:
+            time.sleep(options.every)
+            running = workers(server.pid)
+            if running:
+                victim = random.choice(running)
+                os.kill(victim, signal.SIGKILL)
+                killed.add(victim)
+        code = ended(server, clients)
     return report(clients, killed, journal, code)
 
 
