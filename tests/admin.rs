@@ -55,9 +55,7 @@ fn live_is_told_before_ready_and_ready_before_anything_else_needs_a_worker() {
 #[test]
 fn everything_is_answered_while_all_workers_hang() {
     let server = watched("held.py").ready();
-    let mut inside = server.connect();
-    inside.send(get("/stuck"));
-    let held = server.probe.held("/stuck");
+    let (mut inside, held) = server.hold("/stuck");
     for path in ["/-/live", "/-/ready", "/-/metrics", "/-/status"] {
         assert_eq!(ask(&server, path).status(), 200, "{path}");
     }
@@ -95,9 +93,7 @@ fn a_draining_server_is_live_and_not_ready_until_its_end() {
     let mut server = watched("held.py").ready();
     let mut idle = server.connect();
     assert_eq!(idle.exchange(get("/")).status(), 200);
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     let mut scraper = admin(&server);
     assert_eq!(scraper.exchange(get("/-/ready")).status(), 200);
     server.signal(rustix::process::Signal::TERM);
@@ -342,9 +338,7 @@ fn a_status_has_no_secrets() {
 #[test]
 fn what_lies_on_disk_is_counted_while_it_lies_there() {
     let server = watched("held.py").ready();
-    let mut holder = server.connect();
-    holder.send(get("/first"));
-    let first = server.probe.held("/first");
+    let (_holder, first) = server.hold("/first");
     let mut upload = server.connect();
     let body = "x".repeat(300_000);
     upload.send(crate::support::server::post("/second", &body));

@@ -4,13 +4,9 @@
 use std::io::Read;
 
 use crate::support::raw::{Connection, Response, latin1};
-use crate::support::server::{Pyserve, Server};
+use crate::support::server::{Pyserve, Server, request};
 
 const ALL: &str = "gzip, deflate, br, zstd";
-
-fn request(method: &str, target: &str, fields: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
-}
 
 fn ask(server: &Server, target: &str, accepted: &str) -> Response {
     server.exchange(&request(

@@ -97,9 +97,7 @@ fn stop_finishes_what_is_inside_and_returns_when_the_server_has_gone() {
     let mut server = Pyserve::app("held.py").ready();
     let mut idle = server.connect();
     assert_eq!(idle.exchange(get("/")).status(), 200);
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     let control = server.probe.path("control");
     let stop = Pyserve::bare()
         .env("PYSERVE_CONTROL", &control)

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server, get, request};
 
 /// More than the front would keep in memory for a client that does not read.
 const SIZE: usize = 24 << 20;
@@ -85,10 +85,8 @@ fn a_download_to_a_client_that_does_not_read_costs_no_worker() {
 #[test]
 fn a_download_can_be_continued_and_is_not_repeated() {
     let server = server();
-    let ask = |query: &str, lines: &str| {
-        let request = format!("GET /?{query} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
-        server.exchange(&request)
-    };
+    let ask =
+        |query: &str, lines: &str| server.exchange(&request("GET", &format!("/?{query}"), lines));
     let whole = ask("how=plain", "");
     assert_eq!(whole.header("Accept-Ranges").as_deref(), Some("bytes"));
     let tag = whole.header("ETag").expect("the file's own validator");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::{Connection, End};
-use crate::support::server::{Pyserve, Server, get, post};
+use crate::support::server::{Pyserve, Server, get, post, request};
 
 static SERVER: LazyLock<Server> =
     LazyLock::new(|| Pyserve::app("every.py").args(["--threads", "2"]).ready());
@@ -183,7 +183,7 @@ fn many_headers_count_towards_the_same_limit() {
         .map(|number| format!("X-{number}: {}\r\n", "y".repeat(1000)))
         .collect();
     let mut connection = SERVER.connect();
-    let _ = connection.try_send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
+    let _ = connection.try_send(request("GET", "/", &lines));
     assert_eq!(connection.response().status(), 431);
 }
 

@@ -1,7 +1,7 @@
 //! `X-Accel-Redirect` and `X-Sendfile`: the application decides, the front sends the file.
 
 use crate::support::raw::Response;
-use crate::support::server::{Pyserve, Server};
+use crate::support::server::{Pyserve, Server, request};
 use crate::support::temp_dir;
 
 struct Site {
@@ -29,10 +29,8 @@ fn site() -> Site {
 
 impl Site {
     fn accel(&self, to: &str, more: &str) -> Response {
-        let request = format!(
-            "GET /?field=X-Accel-Redirect&to={to} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n"
-        );
-        self.server.exchange(&request)
+        let target = format!("/?field=X-Accel-Redirect&to={to}");
+        self.server.exchange(&request("GET", &target, more))
     }
 
     fn sendfile(&self, path: &str) -> Response {

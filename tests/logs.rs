@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server};
 
 fn server(format: &str) -> Server {
     Pyserve::app("every.py")
@@ -84,9 +84,7 @@ fn a_client_that_left_before_its_answer_is_logged_as_499() {
     let server = Pyserve::app("held.py")
         .args(["--access-log", "json"])
         .ready();
-    let mut connection = server.connect();
-    connection.send(get("/left"));
-    let held = server.probe.held("/left");
+    let (connection, held) = server.hold("/left");
     drop(connection);
     let line = json_line(&server, "/left");
     assert_eq!(line["status"], 499);

@@ -37,9 +37,7 @@ fn workers(server: Server, count: usize) -> (Server, HashSet<String>) {
 fn a_worker_that_dies_costs_its_request_a_502_and_nobody_anything_else() {
     let server = Pyserve::app("dying.py").args(["--workers", "2"]).ready();
     for how in ["/exit", "/segv", "/kill"] {
-        let mut bystander = server.connect();
-        bystander.send(get("/wait"));
-        let held = server.probe.held("/wait");
+        let (mut bystander, held) = server.hold("/wait");
 
         let mut victim = server.connect();
         let before = worker_of(&mut victim);
@@ -60,9 +58,7 @@ fn a_worker_that_dies_costs_its_request_a_502_and_nobody_anything_else() {
 fn a_kill_from_outside_fails_exactly_the_request_inside() {
     let server = Pyserve::app("dying.py").ready();
     let worker = worker_of(&mut server.connect());
-    let mut inside = server.connect();
-    inside.send(get("/wait"));
-    let held = server.probe.held("/wait");
+    let (mut inside, held) = server.hold("/wait");
     let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
     for (number, connection) in waiting.iter_mut().enumerate() {
         connection.send(get(&format!("/queued{number}")));
@@ -103,9 +99,7 @@ fn sigterm_finishes_what_is_inside_and_exits_0() {
         let mut server = Pyserve::app("held.py").ready();
         let mut idle = server.connect();
         assert_eq!(idle.exchange(get("/")).status(), 200);
-        let mut connection = server.connect();
-        connection.send(get("/inside"));
-        let held = server.probe.held("/inside");
+        let (mut connection, held) = server.hold("/inside");
         server.signal(signal);
         // An idle connection ends with the beginning of the stop, so it has been seen.
         assert_eq!(idle.rest().0, b"");
@@ -125,9 +119,7 @@ fn a_second_sigterm_stops_at_once() {
     let mut server = Pyserve::app("held.py").ready();
     let mut idle = server.connect();
     assert_eq!(idle.exchange(get("/")).status(), 200);
-    let mut connection = server.connect();
-    connection.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (_connection, held) = server.hold("/inside");
     server.signal(Signal::TERM);
     // An idle connection ends with the beginning of the stop, so it has been seen.
     assert_eq!(idle.rest().0, b"");
@@ -141,9 +133,7 @@ fn the_graceful_timeout_bounds_the_stop() {
     let mut server = Pyserve::app("held.py")
         .args(["--graceful-timeout", "300ms"])
         .ready();
-    let mut connection = server.connect();
-    connection.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut connection, held) = server.hold("/inside");
     server.signal(Signal::TERM);
     server.wait_exit();
     let (statuses, _) = connection.statuses_to_end();
@@ -302,9 +292,7 @@ fn a_full_queue_answers_503_at_once_and_says_when_to_come_back() {
     let server = Pyserve::app("held.py")
         .args(["--queue-limit", "1", "--access-log", "json"])
         .ready();
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     let mut crowd: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for connection in &mut crowd {
         connection.send(get("/"));
@@ -334,9 +322,7 @@ fn a_request_that_waited_too_long_gets_503_and_is_never_run() {
     let server = Pyserve::app("held.py")
         .args(["--queue-timeout", "200ms"])
         .ready();
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     for _ in 0..3 {
         let response = server.get("/late");
         assert_eq!(response.status(), 503);
@@ -353,9 +339,7 @@ fn a_request_whose_client_left_the_queue_is_never_run() {
     let server = Pyserve::app("held.py")
         .args(["--access-log", "json"])
         .ready();
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     for number in 0..4 {
         let mut gone = server.connect();
         gone.send(format!(
@@ -392,9 +376,7 @@ fn a_streaming_response_is_closed_when_its_client_leaves() {
 #[test]
 fn an_idle_worker_takes_the_next_request_whatever_connection_it_comes_on() {
     let server = Pyserve::app("held.py").args(["--workers", "2"]).ready();
-    let mut first = server.connect();
-    first.send(get("/held"));
-    let held = server.probe.held("/held");
+    let (mut first, held) = server.hold("/held");
     // Connections that have been served by either worker are not bound to it.
     let mut others: Vec<_> = (0..8).map(|_| server.connect()).collect();
     for _ in 0..3 {

@@ -41,9 +41,7 @@ fn new_code_takes_over_and_neither_connections_nor_running_requests_notice() {
     let (server, dir) = serving("old", &[]);
     let mut idle = server.connect();
     assert_eq!(idle.exchange(get("/")).text(), "old");
-    let mut inside = server.connect();
-    inside.send(get("/inside"));
-    let held = server.probe.held("/inside");
+    let (mut inside, held) = server.hold("/inside");
     // Handed out, and taken by nobody: the only worker is busy.
     let mut waiting = server.connect();
     waiting.send(get("/"));

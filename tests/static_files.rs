@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use crate::support::raw::{End, Response};
-use crate::support::server::{Ended, Pyserve, Server, get};
+use crate::support::server::{Ended, Pyserve, Server, get, request};
 use crate::support::{temp_dir, write_files};
 
 /// A document root with something to find and something to keep.
@@ -53,10 +53,6 @@ fn server(site: &TempDir) -> Server {
         .args([site.path()])
         .args(["--static-check", "0"])
         .ready()
-}
-
-fn request(method: &str, target: &str, lines: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
 fn check_hidden(response: &Response, target: &str) {
@@ -392,9 +388,7 @@ fn files_are_served_while_every_worker_hangs_or_has_crashed() {
         .args(["--root"])
         .args([site.path()])
         .ready();
-    let mut hanging = server.connect();
-    hanging.send(get("/hanging"));
-    let held = server.probe.held("/hanging");
+    let (mut hanging, held) = server.hold("/hanging");
     assert_eq!(server.get("/static/a.txt").text(), "text of a\n");
     held.release();
     assert_eq!(hanging.response().status(), 200);

@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use crate::support::raw::Response;
-use crate::support::server::{Pyserve, Server};
+use crate::support::server::{Pyserve, Server, request};
 use crate::support::{source, temp_dir, write_files};
 
 fn gzipped(text: &str) -> Vec<u8> {
@@ -64,9 +64,7 @@ fn server(site: &TempDir) -> Server {
 
 fn ask(server: &Server, target: &str, lines: &[&str]) -> Response {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    server.exchange(&format!(
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
-    ))
+    server.exchange(&request("GET", target, &lines))
 }
 
 fn accepting(server: &Server, target: &str, codings: &str) -> Response {

@@ -13,7 +13,7 @@ use tower_http::services::ServeDir;
 
 use crate::support::nginx::Nginx;
 use crate::support::raw::Connection;
-use crate::support::server::Pyserve;
+use crate::support::server::{Pyserve, request};
 use crate::support::{skipped, temp_dir, write_files};
 
 /// What we compare of a response.
@@ -357,9 +357,7 @@ fn ask(mut connection: Connection, (method, target, lines): Question) -> Answer 
         "" => String::new(),
         lines => format!("{lines}\r\n"),
     };
-    let response = connection.exchange(format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
-    ));
+    let response = connection.exchange(request(method, target, &lines));
     let status = response.status();
     let is_file = matches!(status, 200 | 206) && method != "OPTIONS";
     Answer {

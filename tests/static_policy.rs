@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::support::raw::Response;
-use crate::support::server::{Pyserve, Server, post};
+use crate::support::server::{Pyserve, Server, post, request};
 use crate::support::{temp_dir, write_files};
 
 fn site() -> TempDir {
@@ -42,9 +42,7 @@ fn caching(server: &Server, target: &str) -> String {
 }
 
 fn ask(server: &Server, target: &str, lines: &str) -> Response {
-    server.exchange(&format!(
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
-    ))
+    server.exchange(&request("GET", target, lines))
 }
 
 const FOREVER: &str = "public, max-age=31536000, immutable";

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 use crate::support::raw::{End, Response};
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{self, Pyserve, Server, get};
 use crate::support::{temp_dir, write_files};
 
 const LARGE: usize = 3_000_001;
@@ -39,7 +39,7 @@ fn server(site: &TempDir) -> Server {
 
 fn request(target: &str, lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
+    server::request("GET", target, &lines)
 }
 
 #[test]

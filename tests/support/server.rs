@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::lines::Lines;
-use super::probe::Probe;
+use super::probe::{Held, Probe};
 use super::raw::{Connection, Response};
 use super::{DEADLINE, apps, python};
 
@@ -195,6 +195,14 @@ impl Server {
         self.exchange(&get(target))
     }
 
+    /// A GET that the application holds: the connection that waits for its response, and what
+    /// lets the application go on.
+    pub fn hold(&self, target: &str) -> (Connection, Held) {
+        let mut connection = self.connect();
+        connection.send(get(target));
+        (connection, self.probe.held(target))
+    }
+
     /// Process id of the server.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
@@ -246,7 +254,12 @@ impl Drop for Server {
 
 /// The text of a GET request for `target`.
 pub fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    request("GET", target, "")
+}
+
+/// The text of a request without a body. `lines` are more lines of its head, each with its end.
+pub fn request(method: &str, target: &str, lines: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
 /// The text of a POST request with a body.

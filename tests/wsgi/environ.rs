@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{SERVER, alone};
 use crate::support::raw::{Connection, Response};
-use crate::support::server::{Pyserve, get, post};
+use crate::support::server::{Pyserve, get, post, request};
 use crate::support::skipped;
 
 fn entry(response: &Response, key: &str) -> String {
@@ -21,9 +21,7 @@ fn absent(response: &Response, key: &str) -> bool {
 
 /// A request for the environ, with more header lines.
 fn environ_of(lines: &str) -> Response {
-    SERVER.exchange(&format!(
-        "GET /environ HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
-    ))
+    SERVER.exchange(&request("GET", "/environ", lines))
 }
 
 // 21
