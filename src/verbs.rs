@@ -136,7 +136,18 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
     let queue = &application.queue;
     let template = application.template.map_or_else(
         || "no template".to_owned(),
-        |template| format!("template {} with {}", template.pid, size(template.memory)),
+        |template| {
+            let was = if template.was_worker {
+                " (was a worker)"
+            } else {
+                ""
+            };
+            format!(
+                "template {}{was} with {}",
+                template.pid,
+                size(template.memory)
+            )
+        },
     );
     let place = match (&*application.prefix, application.leaving) {
         (_, true) => ", which was taken away".to_owned(),
@@ -148,6 +159,17 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
         "\n{}{place}  generation {}, {template}, {} handed out, {} of {} waiting",
         application.name, application.generation, queue.handed_out, queue.waiting, queue.limit
     )?;
+    if let Some(refork) = &application.refork {
+        let failure = refork.last_failure.as_ref();
+        let failure = failure.map_or(String::new(), |why| {
+            format!("; the last that did not: {why}")
+        });
+        writeln!(
+            out,
+            "  after {} requests a worker becomes the template: {} so far{failure}",
+            refork.after, refork.promoted
+        )?;
+    }
     writeln!(
         out,
         "  {:>6} {:>8} {:>10} {:<8} {:>10} {:>9}  does",
@@ -221,7 +243,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::status::{Connections, Queue, Request, State};
+    use crate::observe::status::{Connections, Queue, Refork, Request, State, Template};
 
     #[test]
     fn a_table_tells_what_each_worker_does() {
@@ -265,7 +287,16 @@ mod tests {
                 prefix: "/shop".into(),
                 leaving: false,
                 generation: 2,
-                template: None,
+                template: Some(Template {
+                    pid: 7,
+                    memory: 2 << 20,
+                    was_worker: true,
+                }),
+                refork: Some(Refork {
+                    after: 500,
+                    promoted: 2,
+                    last_failure: Some("a thread".into()),
+                }),
                 queue: Queue {
                     handed_out: 1,
                     waiting: 0,
@@ -278,7 +309,8 @@ mod tests {
         let text = table(&status);
         for part in [
             "serving for 3 min, 3.0 MiB on http://127.0.0.1:80",
-            "app:app at /shop  generation 2",
+            "app:app at /shop  generation 2, template 7 (was a worker) with 2.0 MiB",
+            "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
         ] {
             assert!(text.contains(part), "{part}: {text}");

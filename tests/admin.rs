@@ -9,11 +9,8 @@ use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::{python, skipped};
 
-/// An application with an admin listener on a Unix socket.
 fn watched(app: &str) -> Pyserve {
-    let pyserve = Pyserve::app(app);
-    let admin = format!("unix:{}", pyserve.path("admin").display());
-    pyserve.env("PYSERVE_ADMIN", admin)
+    Pyserve::app(app).watched()
 }
 
 fn admin(server: &Server) -> Connection {
@@ -21,7 +18,7 @@ fn admin(server: &Server) -> Connection {
 }
 
 fn ask(server: &Server, target: &str) -> Response {
-    admin(server).exchange(get(target))
+    server.admin(target)
 }
 
 /// The value of a sample, written as the page writes it.
@@ -374,6 +371,13 @@ fn recycled_workers_are_counted_by_reason() {
     }
     server.stderr.wait_for("worker has had its time");
     let page = ask(&server, "/-/metrics").text();
-    let recycled = r#"pyserve_workers_recycled_total{reason="requests"}"#;
+    let recycled = r#"pyserve_workers_replaced_total{reason="requests"}"#;
     assert!(sample(&page, recycled) >= Some(1.0), "{page}");
+}
+
+#[test]
+fn workers_that_died_are_counted() {
+    let server = watched("dying.py").ready();
+    assert_eq!(server.get("/exit").status(), 502);
+    server.wait_for_metric(r#"pyserve_workers_replaced_total{reason="died"}"#, 1.0);
 }

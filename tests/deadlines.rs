@@ -89,17 +89,14 @@ fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
 
 /// Whether a thread has a request that it cannot begin.
 fn is_received(server: &Server) -> bool {
-    let mut admin = Connection::unix(&server.probe.path("admin"));
-    let page = admin.exchange(get("/-/metrics")).text();
-    page.contains("state=\"received\"} 1")
+    let threads = r#"pyserve_worker_threads{application="hung.py",state="received"}"#;
+    server.metric(threads) == Some(1.0)
 }
 
 #[test]
 fn what_a_sibling_had_received_while_the_interpreter_was_taken_is_run_elsewhere_once() {
-    let builder = Pyserve::app("hung.py");
-    let admin = format!("unix:{}", builder.path("admin").display());
-    let server = builder
-        .env("PYSERVE_ADMIN", admin)
+    let server = Pyserve::app("hung.py")
+        .watched()
         .args(["--request-timeout", "2s", "--threads", "2"])
         .ready();
     let mut hung = server.connect();
@@ -146,6 +143,23 @@ fn no_request_waits_for_an_interpreter_that_is_taken_while_another_worker_is_fre
     }
     server.probe.notes.wait_for_nth("called /", 1 + asked);
     assert_eq!(server.probe.notes.count("called /"), 1 + asked, "each once");
+}
+
+#[test]
+fn requests_over_their_deadline_are_counted_by_what_ended_them() {
+    let server = Pyserve::app("hung.py")
+        .watched()
+        .args(["--request-timeout", "300ms"])
+        .ready();
+    for (path, end) in [("/sleeps", "interrupted"), ("/computes", "killed")] {
+        assert_eq!(server.get(path).status(), 504);
+        // Behind it, in the same worker or its successor.
+        assert_eq!(server.get("/").status(), 200);
+        let name = format!("pyserve_request_timeouts_total{{end={end:?}}}");
+        server.wait_for_metric(&name, 1.0);
+    }
+    let replaced = r#"pyserve_workers_replaced_total{reason="request_timeout"}"#;
+    assert_eq!(server.metric(replaced), Some(1.0));
 }
 
 #[test]

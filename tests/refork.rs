@@ -113,6 +113,7 @@ fn others_share_what_a_worker_has_warmed_up_and_no_request_is_lost() {
 #[test]
 fn an_application_that_left_a_thread_is_replaced_and_not_asked_again() {
     let server = Pyserve::app("warming.py")
+        .watched()
         .args(["--workers", "1", "--refork", "5", "--max-requests", "30"])
         .ready();
     let [first, ..] = about(&server);
@@ -124,6 +125,13 @@ fn an_application_that_left_a_thread_is_replaced_and_not_asked_again() {
     let said = server.stderr.wait_for("cannot become the template");
     assert!(said.contains("background"), "{said}");
     assert_ne!(about(&server)[0], first);
+    let status = server.status();
+    let refork = &status["applications"][0]["refork"];
+    assert_eq!(refork["promoted"], 0, "{status:#}");
+    let why = refork["last_failure"].as_str().unwrap_or_default();
+    assert!(why.contains("background"), "{status:#}");
+    let refused = r#"pyserve_reforks_total{outcome="refused"}"#;
+    assert_eq!(server.metric(refused), Some(1.0));
     assert_eq!(server.stderr.count(ASKED), 1);
     assert_eq!(server.stderr.count(ADOPTED), 0);
 }
@@ -158,10 +166,16 @@ fn threads_leave_hooks_run_and_a_reload_starts_afresh() {
 #[test]
 fn a_promoted_template_that_is_killed_is_followed_by_a_fresh_one() {
     let server = Pyserve::app("warming.py")
+        .watched()
         .args(["--workers", "1", "--refork", "5"])
         .ready();
+    let was_worker = r#"pyserve_template_was_worker{application="warming.py"}"#;
+    assert_eq!(server.metric(was_worker), Some(0.0));
     let mut connection = server.connect();
     ask_until(&mut connection, || server.stderr.count(ADOPTED) > 0);
+    assert_eq!(server.metric(was_worker), Some(1.0));
+    let status = server.status();
+    assert_eq!(status["applications"][0]["refork"]["promoted"], 1);
     let promoted = Pid::from_raw(settled(&server, 1) as i32).expect("a pid");
     kill_process(promoted, Signal::KILL).expect("kill");
     server.stderr.wait_for("template died");

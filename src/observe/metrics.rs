@@ -24,7 +24,9 @@ pub static METRICS: Metrics = Metrics {
     spooled_requests: Count::new(),
     spooled_responses: Count::new(),
     reloads: Tally([const { Tallied::new() }; REASONS]),
-    recycled: Tally([const { Tallied::new() }; REASONS]),
+    replaced: Tally([const { Tallied::new() }; REASONS]),
+    reforks: Tally([const { Tallied::new() }; REASONS]),
+    timeouts: Tally([const { Tallied::new() }; REASONS]),
     worker_exits: Tally([const { Tallied::new() }; REASONS]),
     rejections: Tally([const { Tallied::new() }; REASONS]),
 };
@@ -46,8 +48,12 @@ pub struct Metrics {
     pub spooled_responses: Count,
     /// Reloads, by outcome.
     pub reloads: Tally,
-    /// Workers that had had their time, by reason.
-    pub recycled: Tally,
+    /// Workers for which others were started, by reason.
+    pub replaced: Tally,
+    /// Workers that were asked to become the template, by what came of it.
+    pub reforks: Tally,
+    /// Requests that were over their deadline, by how they ended.
+    pub timeouts: Tally,
     /// Worker processes that have ended, by how.
     pub worker_exits: Tally,
     /// Requests that we did not serve as asked, by reason.

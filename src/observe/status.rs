@@ -76,20 +76,35 @@ pub struct Application {
     /// How often it was loaded anew, from 1.
     pub generation: u64,
     /// The process that forks, while there is one.
-    pub template: Option<Process>,
+    pub template: Option<Template>,
+    /// How it goes with making a worker the template; `None` where none may become it.
+    pub refork: Option<Refork>,
     /// Its requests.
     pub queue: Queue,
     /// Its workers.
     pub workers: Vec<Worker>,
 }
 
-/// A process that does not serve.
+/// The process that forks workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its id.
+pub struct Template {
+    /// Its process id.
     pub pid: u32,
     /// Resident set.
     pub memory: u64,
+    /// Whether it was a worker that had warmed up.
+    pub was_worker: bool,
+}
+
+/// How it goes with making a worker the template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refork {
+    /// After how many requests a worker is asked.
+    pub after: u64,
+    /// How often a worker has become the template, in all generations.
+    pub promoted: u64,
+    /// Why the last one that did not become it did not.
+    pub last_failure: Option<String>,
 }
 
 /// The requests of an application.

@@ -3,6 +3,8 @@
 //! Feeds the plan with what happens and carries out what it says; what concerns the whole
 //! server comes out as [`News`].
 
+mod refork;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -29,6 +31,7 @@ use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::observe::throttle::Throttle;
 use crate::os::{child, descriptors};
+use refork::Reforks;
 
 /// What the rest of the server has to know.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ pub struct App {
     generations: BTreeMap<u32, Python>,
     /// What Python said last about not being able to run it.
     pub last_words: String,
+    reforks: Reforks,
     /// Whether every worker has been ready once.
     pub is_announced: bool,
     /// Whether all of its workers have left, as they were told.
@@ -116,6 +120,7 @@ impl App {
             log_sender,
             generations: BTreeMap::from([(0, first)]),
             last_words: String::new(),
+            reforks: Reforks::default(),
             is_announced: false,
             is_gone: false,
             news: Vec::new(),
@@ -163,42 +168,6 @@ impl App {
             Speaker::Template => self.take_message(number, message),
             Speaker::Candidate(worker) => self.take_answer(number, worker, message),
             Speaker::Former(pid) => self.take_last_words(number, pid, message),
-        }
-    }
-
-    /// What a worker says that was asked to become the template.
-    fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
-        if message == Some(FromTemplate::Promoted) {
-            return self.happened(Happened::Promoted(number, worker));
-        }
-        if let Some(FromTemplate::UnsafeToFork(reasons)) = message {
-            tracing::warn!(
-                worker,
-                reasons = reasons.join("; "),
-                "the application has left threads or sockets open while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
-            );
-        }
-        if let Some(python) = self.generations.get_mut(&number) {
-            python.candidate = None;
-        }
-        self.happened(Happened::Refused(number, worker));
-    }
-
-    /// What a template says that has been followed by another: of the workers that it forked.
-    fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
-        let Some(python) = self.generations.get_mut(&number) else {
-            return;
-        };
-        match message {
-            Some(FromTemplate::Forked { worker, pid: child }) => {
-                python.workers.insert(child, (worker, pid));
-            }
-            Some(FromTemplate::Exited { pid, status, .. }) => {
-                self.process_ended(pid, status);
-            }
-            // It was told to end before it was loaded.
-            Some(_) => {}
-            None => python.former.retain(|former| former.pid != pid),
         }
     }
 
@@ -287,8 +256,12 @@ impl App {
                 self.last_words = traceback;
                 self.happened(Happened::ImportFailed(number));
             }
-            Event::Stuck { worker } => self.happened(Happened::Stuck(number, worker)),
+            Event::Stuck { worker } => {
+                METRICS.replaced.up("request_timeout");
+                self.happened(Happened::Stuck(number, worker));
+            }
             Event::Confused { worker } => {
+                METRICS.replaced.up("died");
                 python.kill(worker, "killed by pyserve: it sent what is no reply");
             }
             Event::Hopeless { worker } => {
@@ -329,7 +302,12 @@ impl App {
             let python = self.generations.get_mut(&number);
             let reason = match python.and_then(|python| python.killed.remove(&pid)) {
                 Some(why) => why.to_owned(),
-                None => child::describe_status(status),
+                None => {
+                    if self.plan.current() == Some(number) {
+                        METRICS.replaced.up("died");
+                    }
+                    child::describe_status(status)
+                }
             };
             tracing::warn!(worker, pid, reason, "worker died");
             remember_error(&format!("worker {worker} died: {reason}"));
@@ -405,12 +383,7 @@ impl App {
                 }
             }
             Action::Promote(number, worker) => self.promote(number, worker),
-            Action::Adopt(number) => {
-                let adopted = self.generations.get_mut(&number).map(Python::adopt);
-                if adopted == Some(false) {
-                    self.happened(Happened::TemplateExited(number));
-                }
-            }
+            Action::Adopt(number) => self.adopt(number),
             Action::LetGo(number) => {
                 if let Some(python) = self.generations.get_mut(&number) {
                     python.candidate = None;
@@ -483,21 +456,6 @@ impl App {
         python.start_template(preload, &self.files, self.log_sender.as_fd())
     }
 
-    fn promote(&mut self, number: u32, worker: u32) {
-        let Some(python) = self.generations.get_mut(&number) else {
-            return;
-        };
-        tracing::info!(
-            worker,
-            "worker has warmed up: it is asked to become the template"
-        );
-        if let Err(error) = python.promote(worker) {
-            tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
-            let _gone_already = python.generation.retire(worker);
-            self.happened(Happened::Refused(number, worker));
-        }
-    }
-
     fn switch(&mut self, number: u32) {
         let Some(python) = self.generations.get(&number) else {
             return;
@@ -528,11 +486,6 @@ impl App {
 
     pub(super) fn tell(&mut self, news: News) {
         self.news.push(news);
-    }
-
-    /// After how many requests of one worker that is to become the template, if one may.
-    pub(super) fn refork(&self) -> Option<u64> {
-        self.settings.refork.filter(|_| self.plan.may_refork())
     }
 
     /// Workers that are to serve.
@@ -587,11 +540,13 @@ impl App {
         self.generations.get(&generation)?.pid(worker)
     }
 
-    /// Number of the generation that serves, and the process of its template.
-    pub fn serving(&self) -> (u32, Option<u32>) {
-        let template = self.current().and_then(|python| python.template.as_ref());
-        let number = self.plan.current().unwrap_or_default();
-        (number, template.map(|template| template.pid))
+    /// Number of the generation that serves; its template's process, and whether that was a
+    /// worker.
+    pub fn serving(&self) -> (u32, Option<(u32, bool)>) {
+        let template = self
+            .current()
+            .and_then(|python| Some((python.template.as_ref()?.pid, python.was_worker)));
+        (self.plan.current().unwrap_or_default(), template)
     }
 
     /// As the settings name it, below the chdir.

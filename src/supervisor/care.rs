@@ -100,7 +100,7 @@ impl App {
             self.happened(Happened::Warm(number, worker));
         }
         for (worker, reason) in worn {
-            METRICS.recycled.up(reason.in_a_word());
+            METRICS.replaced.up(reason.in_a_word());
             tracing::info!(worker, %reason, "worker has had its time: its successor is started");
             self.happened(Happened::WornOut(number, worker));
         }

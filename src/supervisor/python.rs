@@ -56,6 +56,8 @@ pub struct Python {
     pub settings: Arc<AppSettings>,
     /// The process that forks, while there is one.
     pub template: Option<Template>,
+    /// Whether that was a worker.
+    pub was_worker: bool,
     /// The worker that is asked to become the template, by its number.
     pub candidate: Option<(u32, Template)>,
     /// Templates of before that have not ended yet.
@@ -86,6 +88,7 @@ impl Python {
             generation: pool.generation(number, size, settings.request_timeout)?,
             settings: Arc::clone(settings),
             template: None,
+            was_worker: false,
             candidate: None,
             former: Vec::new(),
             workers: HashMap::new(),
@@ -129,6 +132,7 @@ impl Python {
         };
         let [queue, board] = self.generation.descriptors();
         self.facts.interpreter = None;
+        self.was_worker = false;
         // The one before, if any, sees its socket close.
         self.template = Some(Template::start(
             &settings.interpreter.path,
@@ -195,6 +199,7 @@ impl Python {
             return false;
         };
         let pid = template.pid;
+        self.was_worker = true;
         self.workers.remove(&pid);
         self.generation.worker_exited(worker);
         if let Some(former) = self.template.replace(template) {

@@ -11,7 +11,7 @@ use crate::front::request::context::Identity;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::{
-    Application, Connections, Doing, Process, Queue, Request, State, Status, Thread, Worker,
+    Application, Connections, Doing, Queue, Request, State, Status, Template, Thread, Worker,
     WorkerState, last_errors,
 };
 use crate::os::{clock, process};
@@ -98,10 +98,12 @@ fn application(app: &App, name: String, prefix: String) -> Application {
         prefix,
         leaving: false,
         generation: u64::from(generation) + 1,
-        template: template.map(|pid| Process {
+        template: template.map(|(pid, was_worker)| Template {
             pid,
             memory: process::resident_memory(pid).unwrap_or_default(),
+            was_worker,
         }),
+        refork: app.refork_status(),
         queue: Queue {
             handed_out: snapshot.handed_out,
             waiting: snapshot.waiting,

@@ -89,6 +89,12 @@ impl Pyserve {
         Self::new().args(["--app", name, "--chdir"]).args([apps()])
     }
 
+    /// With an admin listener, for [`Server::metric`] and [`Server::status`].
+    pub fn watched(self) -> Self {
+        let admin = format!("unix:{}", self.path("admin").display());
+        self.env("PYSERVE_ADMIN", admin)
+    }
+
     /// More arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
@@ -201,6 +207,38 @@ impl Server {
         let mut connection = self.connect();
         connection.send(get(target));
         (connection, self.probe.held(target))
+    }
+
+    /// What the admin listener answers; see [`Pyserve::watched`].
+    pub fn admin(&self, target: &str) -> Response {
+        Connection::unix(&self.probe.path("admin")).exchange(get(target))
+    }
+
+    /// The value of a sample, named as the page of metrics does, with its labels.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.admin("/-/metrics").text();
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.parse().ok()
+    }
+
+    /// Waits until a sample has this value.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, value: f64) {
+        let began = std::time::Instant::now();
+        loop {
+            let seen = self.metric(name);
+            if seen == Some(value) {
+                return;
+            }
+            assert!(began.elapsed() < DEADLINE, "{name} is {seen:?}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// What `/-/status` tells.
+    pub fn status(&self) -> serde_json::Value {
+        self.admin("/-/status").json()
     }
 
     /// Process id of the server.

@@ -294,25 +294,56 @@ fn applications(page: &mut Page, status: &Status) {
     for (outcome, count) in METRICS.reloads.all() {
         page.sample("pyserve_reloads_total", &[("outcome", outcome)], count);
     }
-    page.family(
-        "pyserve_workers_recycled",
-        "counter",
-        "Workers that were replaced because they had had their time, by reason",
-    );
-    for (reason, count) in METRICS.recycled.all() {
-        page.sample(
-            "pyserve_workers_recycled_total",
-            &[("reason", reason)],
-            count,
-        );
+    let tallies = [
+        (
+            "pyserve_workers_replaced",
+            "Workers for which others were started, by reason",
+            &METRICS.replaced,
+        ),
+        (
+            "pyserve_worker_exits",
+            "Worker processes that have ended, by how they did",
+            &METRICS.worker_exits,
+        ),
+    ];
+    for (name, help, tally) in tallies {
+        page.family(name, "counter", help);
+        for (reason, count) in tally.all() {
+            page.sample(&format!("{name}_total"), &[("reason", reason)], count);
+        }
     }
     page.family(
-        "pyserve_worker_exits",
+        "pyserve_request_timeouts",
         "counter",
-        "Worker processes that have ended, by how they did",
+        "Requests over their deadline, by what ended them",
     );
-    for (reason, count) in METRICS.worker_exits.all() {
-        page.sample("pyserve_worker_exits_total", &[("reason", reason)], count);
+    for (end, count) in METRICS.timeouts.all() {
+        page.sample("pyserve_request_timeouts_total", &[("end", end)], count);
+    }
+    refork(page, &all);
+}
+
+/// Where a worker may become the template.
+fn refork(page: &mut Page, applications: &[&Application]) {
+    page.family(
+        "pyserve_reforks",
+        "counter",
+        "Workers that were asked to become the template, by outcome",
+    );
+    for (outcome, count) in METRICS.reforks.all() {
+        page.sample("pyserve_reforks_total", &[("outcome", outcome)], count);
+    }
+    page.family(
+        "pyserve_template_was_worker",
+        "gauge",
+        "Whether the template is a worker that had warmed up",
+    );
+    let all = applications.iter();
+    for application in all.filter(|application| application.refork.is_some()) {
+        let template = application.template.as_ref();
+        let was_worker = template.is_some_and(|template| template.was_worker);
+        let labels = [("application", &*application.name)];
+        page.sample("pyserve_template_was_worker", &labels, u8::from(was_worker));
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyserve_wire::orders::ToWorker;
-use pyserve_wire::scoreboard::{Activity, Line};
+use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
 use super::generation::Crew;
 use super::{Event, Outcome};
@@ -246,11 +246,24 @@ impl Crew {
                     worker,
                     "the request does not end: the worker takes no more, and will be replaced"
                 );
+                self.mark_stuck(worker);
                 // If it cannot be told it is killed all the same.
                 let _told = self.retire(worker);
                 self.notify(Event::Stuck { worker });
             }
             Step::Kill(worker) => self.notify(Event::Hopeless { worker }),
+        }
+    }
+
+    fn mark_stuck(&self, worker: u32) {
+        let first = worker as usize * self.size.threads as usize;
+        let threads = first..first + self.size.threads as usize;
+        let board = self.scoreboard();
+        let mut state = self.pool.lock();
+        for (spot, request) in state.table.in_flight(self.number) {
+            if let Claim::Taken(thread) = board.claim(spot.entry, request.seq) {
+                request.stuck |= request.timed_out && threads.contains(&thread);
+            }
         }
     }
 

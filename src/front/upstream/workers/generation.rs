@@ -19,6 +19,7 @@ use super::deadlines::Progress;
 use super::{Event, Outcome, Pool, Report, Shared, Size, State};
 use crate::front::upstream::response_body::Budget;
 use crate::front::upstream::{Failure, Request, RequestBody, Response};
+use crate::observe::metrics::METRICS;
 use crate::os::memory::{self, SharedWords};
 use crate::os::sockets;
 use crate::os::watch::watch;
@@ -380,7 +381,13 @@ impl Crew {
     /// The request has run to its end; its entry is free.
     pub(super) fn release(&self, seq: u64) {
         let mut state = self.pool.lock();
-        if let Some((spot, _)) = state.table.find(self.number, seq) {
+        if let Some((spot, request)) = state.table.find(self.number, seq) {
+            if request.timed_out {
+                METRICS.timeouts.up(match request.stuck {
+                    true => "late",
+                    false => "interrupted",
+                });
+            }
             state.table.release(spot);
         }
     }
@@ -423,7 +430,9 @@ impl Crew {
             .filter(|(spot, request)| board.claim(spot.entry, request.seq) == Claim::Taken(thread))
             .map(|(spot, request)| {
                 let id = Arc::clone(&request.identity);
-                if !request.timed_out {
+                if request.timed_out {
+                    METRICS.timeouts.up("killed");
+                } else {
                     tracing::error!(request_id = %id.request_id, method = %id.method, path = %id.target, worker,
                         "request lost: the worker died while it ran");
                 }

@@ -70,6 +70,8 @@ pub(super) struct InFlight {
     pub(super) withdrawn: bool,
     /// It was over its deadline, and its client knows.
     pub(super) timed_out: bool,
+    /// It did not end in the grace after that either.
+    pub(super) stuck: bool,
 }
 
 /// What somebody who wants an entry gets.
@@ -246,6 +248,7 @@ impl Table {
             orphaned: false,
             withdrawn: false,
             timed_out: false,
+            stuck: false,
         });
         Some((seq, receiver))
     }

@@ -1,0 +1,113 @@
+//! Making a worker that has warmed up the template of the others (`--refork`): asking it, hearing
+//! its answer, and what is told about that. When, and whom, is decided in
+//! [`crate::supervisor::plan`].
+
+use pyserve_wire::control::FromTemplate;
+
+use super::App;
+use crate::observe::metrics::METRICS;
+use crate::observe::status::Refork;
+use crate::supervisor::plan::Happened;
+use crate::supervisor::python::Python;
+
+/// How it went so far.
+#[derive(Debug, Default)]
+pub(super) struct Reforks {
+    promoted: u64,
+    last_failure: Option<String>,
+}
+
+impl App {
+    /// After how many requests of one worker that is to become the template, if one may.
+    pub(in crate::supervisor) fn refork(&self) -> Option<u64> {
+        self.settings.refork.filter(|_| self.plan.may_refork())
+    }
+
+    /// How it goes with making a worker the template.
+    pub fn refork_status(&self) -> Option<Refork> {
+        Some(Refork {
+            after: self.settings.refork?,
+            promoted: self.reforks.promoted,
+            last_failure: self.reforks.last_failure.clone(),
+        })
+    }
+
+    /// Asks a worker to become the template.
+    pub(super) fn promote(&mut self, number: u32, worker: u32) {
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        tracing::info!(
+            worker,
+            "worker has warmed up: it is asked to become the template"
+        );
+        METRICS.replaced.up("refork");
+        if let Err(error) = python.promote(worker) {
+            tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
+            let _gone_already = python.generation.retire(worker);
+            self.refork_failed("failed", error.to_string());
+            self.happened(Happened::Refused(number, worker));
+        }
+    }
+
+    /// What a worker says that was asked to become the template.
+    pub(super) fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
+        if message == Some(FromTemplate::Promoted) {
+            return self.happened(Happened::Promoted(number, worker));
+        }
+        let (outcome, why) = match message {
+            Some(FromTemplate::UnsafeToFork(reasons)) => ("refused", Some(reasons.join("; "))),
+            _ => ("failed", None),
+        };
+        if let Some(reasons) = &why {
+            tracing::warn!(
+                worker,
+                reasons,
+                "the application has left threads or sockets open while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
+            );
+        }
+        if let Some(python) = self.generations.get_mut(&number) {
+            python.candidate = None;
+        }
+        self.refork_failed(outcome, why.unwrap_or_else(|| "it ended".to_owned()));
+        self.happened(Happened::Refused(number, worker));
+    }
+
+    /// The worker that is willing follows the template.
+    pub(super) fn adopt(&mut self, number: u32) {
+        match self.generations.get_mut(&number).map(Python::adopt) {
+            Some(true) => {}
+            Some(false) => return self.happened(Happened::TemplateExited(number)),
+            None => return,
+        }
+        self.reforks.promoted += 1;
+        METRICS.reforks.up("promoted");
+        let python = self.generations.get(&number);
+        for _ in python.map(|python| python.seen(false)).unwrap_or_default() {
+            METRICS.replaced.up("refork");
+        }
+    }
+
+    fn refork_failed(&mut self, outcome: &'static str, why: String) {
+        METRICS.reforks.up(outcome);
+        self.reforks.last_failure = Some(why);
+    }
+
+    /// What a template says that has been followed by another: of the workers that it forked.
+    pub(super) fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        match message {
+            Some(FromTemplate::Forked { worker, pid: child }) => {
+                python.workers.insert(child, (worker, pid));
+            }
+            Some(FromTemplate::Exited { pid, status, .. }) => {
+                self.process_ended(pid, status);
+            }
+            // It was told to end before it was loaded.
+            Some(_) => {}
+            None => python.former.retain(|former| former.pid != pid),
+        }
+    }
+}
