@@ -27,6 +27,7 @@ mod layout;
 mod limits;
 mod locations;
 mod logs;
+mod memory_limit;
 mod process;
 mod proxy_protocol;
 mod python_versions;

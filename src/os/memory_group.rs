@@ -15,22 +15,36 @@ pub struct MemoryGroup {
 }
 
 impl MemoryGroup {
-    /// Bytes in use that the kernel cannot take back by dropping files from its cache.
+    /// Bytes in use that the kernel cannot take back by dropping files from its cache. Files
+    /// that are mapped count: they are the programs that run.
     pub fn used(&self) -> Option<u64> {
-        let (current, inactive) = match self.unified {
-            true => ("memory.current", "inactive_file"),
-            false => ("memory.usage_in_bytes", "total_inactive_file"),
+        // Kernel, "Control Group v2", memory.stat; of version 1, which counts groups below
+        // only in its totals, "Memory Resource Controller" §5.2.
+        let (current, inactive, active, mapped) = match self.unified {
+            true => (
+                "memory.current",
+                "inactive_file",
+                "active_file",
+                "file_mapped",
+            ),
+            false => (
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+                "total_active_file",
+                "total_mapped_file",
+            ),
         };
         let read = |file: &str| std::fs::read_to_string(self.directory.join(file)).ok();
         let current: u64 = read(current)?.trim().parse().ok()?;
         let stat = read("memory.stat").unwrap_or_default();
-        let inactive: u64 = stat
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .find(|(name, _)| *name == inactive)
-            .and_then(|(_, bytes)| bytes.trim().parse().ok())
-            .unwrap_or(0);
-        Some(current.saturating_sub(inactive))
+        let bytes = |wanted: &str| -> u64 {
+            let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
+            let value = lines.find(|(name, _)| *name == wanted);
+            let value = value.and_then(|(_, bytes)| bytes.trim().parse().ok());
+            value.unwrap_or(0)
+        };
+        let cache = (bytes(inactive) + bytes(active)).saturating_sub(bytes(mapped));
+        Some(current.saturating_sub(cache))
     }
 }
 
@@ -45,7 +59,8 @@ mod tests {
         write("memory.current", "1000\n");
         write(
             "memory.stat",
-            "anon 600\ninactive_file 300\nactive_file 100\n",
+            "anon 600\nfile_mapped 50\ninactive_file 300\nactive_file 100\n\
+             inactive_file 9\ntotal_active_file 150\ntotal_mapped_file 30\n",
         );
         write("memory.usage_in_bytes", "500\n");
         let group = |unified| MemoryGroup {
@@ -53,8 +68,8 @@ mod tests {
             directory: dir.path().to_owned(),
             unified,
         };
-        assert_eq!(group(true).used(), Some(700));
-        assert_eq!(group(false).used(), Some(500));
+        assert_eq!(group(true).used(), Some(650));
+        assert_eq!(group(false).used(), Some(380));
         let gone = MemoryGroup {
             directory: dir.path().join("gone"),
             ..group(true)

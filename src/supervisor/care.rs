@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::app::{App, News};
 use super::plan::Happened;
+use super::pressure::Pressure;
 use super::recycle::Recycler;
 use super::size::{self, Demand, Sizer};
 use crate::config::AppSettings;
@@ -14,11 +15,7 @@ use crate::os::memory_group::MemoryGroup;
 
 /// How often to look where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);
-/// How often to look at memory and age.
-const MEMORY: Duration = Duration::from_secs(1);
-/// Of the control group's memory limit: with more in use, the kernel may end somebody soon.
-const NEARLY_ALL: f64 = 0.95;
-/// With more in use no worker is added.
+/// Of the control group's memory limit: with more in use no worker is added.
 const ROOMY: f64 = 0.85;
 
 /// What is known from one look to the next.
@@ -27,8 +24,7 @@ pub(super) struct Care {
     recycler: Recycler,
     sizer: Sizer,
     group: Option<MemoryGroup>,
-    /// How much of the group's memory was in use at the last look.
-    in_use: f64,
+    pressure: Pressure,
     next: Option<Instant>,
     next_memory: Option<Instant>,
 }
@@ -51,7 +47,7 @@ impl Care {
             let is_any = settings.recycle.lifetime.is_some()
                 || settings.recycle.memory.is_some()
                 || self.group.is_some();
-            is_any.then_some(MEMORY)
+            is_any.then(|| self.pressure.pause())
         }
     }
 }
@@ -78,14 +74,14 @@ impl App {
         let care = &mut self.care;
         let with_memory = care.next_memory.is_none_or(|next| now >= next);
         if with_memory {
-            care.next_memory = Some(now + MEMORY);
-            let used = care.group.as_ref().and_then(|group| {
-                let used = group.used()?;
-                Some(used as f64 / group.limit.max(1) as f64)
-            });
-            care.in_use = used.unwrap_or(0.0);
+            if let Some(group) = &care.group {
+                // What cannot be read is no reason to end anybody.
+                let used = group.used().unwrap_or(0);
+                care.pressure.look(used, group.limit, now);
+            }
+            care.next_memory = Some(now + care.pressure.pause());
         }
-        let no_memory_left = with_memory && care.in_use >= NEARLY_ALL;
+        let no_memory_left = with_memory && care.pressure.runs_out();
         let Some((number, seen)) = self.serving_workers(with_memory) else {
             return;
         };
@@ -117,7 +113,7 @@ impl App {
             requests: (running + waiting) as u64,
             workers,
             threads: settings.threads,
-            is_room: self.care.in_use < ROOMY,
+            is_room: self.care.pressure.in_use() < ROOMY,
         };
         let wanted = self.care.sizer.look(demand, least, most, now);
         if wanted != workers {

@@ -14,6 +14,7 @@ pub mod companions;
 pub mod control;
 mod front_door;
 pub mod plan;
+mod pressure;
 mod python;
 pub mod recycle;
 pub mod reload;

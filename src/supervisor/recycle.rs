@@ -15,8 +15,9 @@ use crate::config::Recycle;
 /// A worker must have grown by this much since it started to be worth replacing when memory
 /// runs out: its successor begins where it began.
 const WORTH_IT: u64 = 8 << 20;
-/// How long memory is given to recover after a worker was replaced for it.
-const RECOVERY: Duration = Duration::from_secs(5);
+/// How long memory is given to recover after a worker was replaced for it: with a fast leak in
+/// many workers, one of them does not gain much time.
+const RECOVERY: Duration = Duration::from_secs(1);
 
 /// Why a worker is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,9 +251,10 @@ mod tests {
             recycler.look(&grown, &none, true, later(1)),
             [(2, Reason::NoMemoryLeft(120 << 20))]
         );
-        assert_eq!(recycler.look(&grown, &none, true, later(2)), []);
+        let soon = later(1) + RECOVERY / 2;
+        assert_eq!(recycler.look(&grown, &none, true, soon), []);
         assert_eq!(
-            recycler.look(&grown, &none, true, later(7)),
+            recycler.look(&grown, &none, true, later(2)),
             [(1, Reason::NoMemoryLeft(90 << 20))]
         );
     }

@@ -1,6 +1,6 @@
 """Writes the number of every request it runs (its query) into the file LEDGER.
 
-``/slow`` takes a second, ``/leak`` keeps 128 KiB each time.
+``/slow`` takes a second, ``/leak`` keeps 128 KiB each time, ``/drip`` 32 KiB.
 """
 
 import os
@@ -19,4 +19,6 @@ def application(environ, start_response):
         time.sleep(1)
     if path == "/leak":
         kept.append(bytearray(b"x" * 131072))
+    if path == "/drip":
+        kept.append(bytearray(b"x" * 32768))
     return probe.plain(start_response, str(os.getpid()))

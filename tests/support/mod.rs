@@ -11,6 +11,7 @@ pub mod handshake;
 pub mod http2;
 pub mod lines;
 pub mod load;
+pub mod memory_group;
 pub mod nginx;
 pub mod probe;
 pub mod provision;
