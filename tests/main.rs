@@ -5,6 +5,7 @@
 
 mod support;
 
+mod accel;
 mod admin;
 mod companions;
 mod compression;

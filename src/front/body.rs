@@ -4,11 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::encoded_body::EncodedBody;
+use super::limited_body::LimitedBody;
 use super::outbox::Outbox;
 use super::static_files::{Content, FileBody, Multipart};
 use super::upstream::response_body::ResponseBody;
@@ -27,18 +29,31 @@ pub enum Body {
     Upstream(ResponseBody),
     /// The same in another coding. Boxed: it is rare and large.
     Encoded(Box<EncodedBody>),
+    /// Any of these, at a rate that the application has set.
+    Limited(Box<LimitedBody>),
     /// No bytes, and no statement about their number: the answer to a HEAD request whose
     /// upstream did not say how long the body would be (RFC 9110 §8.6).
     Unsaid,
 }
 
 impl Body {
-    /// Has the kernel send what comes from a file; see [`FileBody::send_by`].
+    /// Has the kernel send what comes from a file; see [`FileBody::send_by`]. What is limited
+    /// is cut into pieces, which the kernel's part cannot be.
     pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
         match self {
             Self::File(file) => file.send_by(outbox),
             Self::Parts(parts) => parts.send_by(outbox),
             _ => {}
+        }
+    }
+
+    /// Time that an application has taken in all, if one answered and has ended.
+    pub fn app_time(&self) -> Option<Duration> {
+        match self {
+            Self::Upstream(body) => body.app_time(),
+            Self::Encoded(body) => body.app_time(),
+            Self::Limited(body) => body.app_time(),
+            _ => None,
         }
     }
 }
@@ -74,6 +89,7 @@ impl http_body::Body for Body {
             Self::Parts(parts) => Pin::new(parts).poll_frame(context),
             Self::Upstream(body) => Pin::new(body).poll_frame(context),
             Self::Encoded(body) => Pin::new(&mut **body).poll_frame(context),
+            Self::Limited(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -85,6 +101,7 @@ impl http_body::Body for Body {
             Self::Parts(parts) => parts.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Encoded(body) => body.is_end_stream(),
+            Self::Limited(body) => body.is_end_stream(),
             Self::Unsaid => false,
         }
     }
@@ -97,6 +114,7 @@ impl http_body::Body for Body {
             Self::Parts(parts) => parts.size_hint(),
             Self::Upstream(body) => body.size_hint(),
             Self::Encoded(body) => body.size_hint(),
+            Self::Limited(body) => body.size_hint(),
             Self::Unsaid => SizeHint::default(),
         }
     }

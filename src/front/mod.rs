@@ -18,6 +18,7 @@ pub mod file_pool;
 pub mod file_source;
 pub mod found_files;
 pub mod http2_frames;
+pub mod limited_body;
 pub mod listener;
 pub mod negotiate;
 pub mod outbox;

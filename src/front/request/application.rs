@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Response, request};
+use http::{Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
+use super::accel::Accel;
 use super::context::{Client, Identity};
 use super::error::Rejection;
 use super::record::{Answer, Record};
@@ -25,8 +26,6 @@ use crate::front::upstream::response_body::Buffering;
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, RequestBody, Upstream};
 use crate::observe::access_log::HandledBy;
-
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What is known about the request besides its head.
 pub struct Asked<'a> {
@@ -130,18 +129,29 @@ pub async fn answer(
         switched.join(client.ok_or(Rejection::BadRequest("this connection cannot be upgraded"))?);
     }
     let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;
+    // Without internal locations its own words about a file are for a proxy in front of us.
+    let is_told = Accel::is_in(&response.headers)
+        && (may_ask_for_files || !internal::is_asked_for(&response.headers));
+    let accel = match is_told {
+        true => Accel::take(&mut response.headers),
+        false => Accel::default(),
+    };
     if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
         let files = site.internal_files.as_ref();
-        return Box::pin(internal::answer(files, &wanted, head, said)).await;
+        let file = Box::pin(internal::answer(files, &wanted, head, said)).await?;
+        return Ok(accel.apply(file));
     }
-    from_upstream(site, settings, head, response).await
+    let buffering = accel.buffering.unwrap_or(settings.buffering);
+    let response = from_upstream(site, settings, buffering, head, response).await?;
+    Ok(accel.apply(response))
 }
 
 async fn from_upstream(
     site: &Site,
     settings: &LocationSettings,
+    buffering: bool,
     head: &request::Parts,
     answer: Box<upstream::Response>,
 ) -> Result<Response<Body>, Rejection> {
@@ -162,8 +172,7 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
-    let buffered = settings.buffering && !refuses_buffering(said.headers());
-    answer.body.buffer(match buffered {
+    answer.body.buffer(match buffering {
         true => Buffering::Spool(Arc::clone(&site.response_spool)),
         false => Buffering::Off,
     });
@@ -174,13 +183,6 @@ async fn from_upstream(
         types: &site.compress_types,
     };
     Ok(compression::compress(&case, said, answer.body, &site.encoders).await)
-}
-
-/// nginx's field, which stays in the response for a proxy in front of us.
-fn refuses_buffering(headers: &HeaderMap) -> bool {
-    headers
-        .get(X_ACCEL_BUFFERING)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
 }
 
 impl RequestBody {

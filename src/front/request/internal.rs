@@ -80,6 +80,11 @@ impl Wanted {
     }
 }
 
+/// Whether these fields name a file, for whomever.
+pub fn is_asked_for(headers: &HeaderMap) -> bool {
+    headers.contains_key(X_ACCEL_REDIRECT) || headers.contains_key(X_SENDFILE)
+}
+
 /// Answers with the file; `said` are the fields of the application's response.
 ///
 /// # Errors

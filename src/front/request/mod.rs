@@ -7,10 +7,12 @@
 //!    go no further;
 //! 3. [`router`]: the location of its path; [`files`]: a file that comes before it;
 //! 4. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
-//!    variables, the upstream answers, if need be with a file to send ([`internal`]);
+//!    variables, the upstream answers, if need be with a file to send
+//!    ([`internal`]), and says what to do with it ([`accel`]);
 //! 5. [`error`] turns what went wrong into a page;
 //! 6. the response gets its last header fields.
 
+pub mod accel;
 pub mod application;
 pub mod compression;
 pub mod context;

@@ -270,12 +270,7 @@ impl Drop for RecordedBody {
         if !self.whole && !self.is_end_stream() {
             self.record.status = CLIENT_CLOSED_REQUEST;
         }
-        let app_time = match &self.body {
-            Body::Upstream(body) => body.app_time(),
-            Body::Encoded(body) => body.app_time(),
-            _ => None,
-        };
-        if let Some(app_time) = app_time {
+        if let Some(app_time) = self.body.app_time() {
             self.record.answer.app = Some(app_time);
         }
     }

@@ -17,9 +17,9 @@ pub const LONGEST: usize = 128 << 10;
 /// Most fields of a head: real ones have dozens.
 const MOST_FIELDS: usize = 1000;
 
-/// Fields for the next hop alone, and words to the server in front (uwsgi, nginx). What a
-/// `Connection` field lists goes as well.
-const NOT_FOR_CLIENTS: [&str; 13] = [
+/// Fields for the next hop alone, and CGI's word to the server in front. What a `Connection`
+/// field lists goes as well. `X-Accel-*` is for `front/request/accel.rs`.
+const NOT_FOR_CLIENTS: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -30,9 +30,6 @@ const NOT_FOR_CLIENTS: [&str; 13] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "x-accel-charset",
-    "x-accel-expires",
-    "x-accel-limit-rate",
 ];
 
 /// A head.
@@ -338,11 +335,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_next_hop_or_for_us_is_removed() {
+    fn what_is_for_the_next_hop_is_removed() {
         let head = "HTTP/1.1 200 OK\r\nConnection: close, X-Own, Content-Length\r\nX-Own: 1\r\n\
                     Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\nTE: x\r\n\
-                    Trailer: x\r\nUpgrade: x\r\nX-Accel-Expires: 5\r\nX-Accel-Limit-Rate: 1\r\n\
-                    X-Accel-Charset: x\r\nContent-Length: 3\r\nX-Kept: 1\r\n\r\n";
+                    Trailer: x\r\nUpgrade: x\r\nStatus: x\r\nContent-Length: 3\r\nX-Kept: 1\r\n\r\n";
         assert_eq!(line(head), "200 Bytes(3) content-length=3 x-kept=1");
     }
 

@@ -1,0 +1,180 @@
+//! What an application tells the server in front of it about its response, in `X-Accel-*`
+//! fields, as nginx understands them.
+//!
+//! | field | what it does here |
+//! |---|---|
+//! | `X-Accel-Limit-Rate` | most bytes in a second that the client gets; 0 for any |
+//! | `X-Accel-Charset` | goes behind a `Content-Type` that names none |
+//! | `X-Accel-Buffering` | `no`: the application waits for its client; `yes`: it does not, whatever is set |
+//! | `X-Accel-Expires` | nothing: it is for nginx's cache, which we do not have |
+//!
+//! They are for us and go no further, but for `X-Accel-Buffering`, which a proxy in front of
+//! us has to know as well. `X-Accel-Redirect` is [`super::internal`]'s.
+
+use std::num::NonZeroU64;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::front::body::Body;
+use crate::front::limited_body::LimitedBody;
+
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
+const EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
+const LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
+
+/// What was told; nothing by default.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Accel {
+    /// Whether the response waits for a slow client, in place of what is set.
+    pub buffering: Option<bool>,
+    rate: Option<NonZeroU64>,
+    charset: Option<HeaderValue>,
+}
+
+impl Accel {
+    /// Whether there is anything in these fields; few responses have any.
+    pub fn is_in(headers: &HeaderMap) -> bool {
+        let mut names = headers.keys();
+        names.any(|name| name.as_str().starts_with("x-accel-"))
+    }
+
+    /// Takes it out of the fields of a response.
+    pub fn take(headers: &mut HeaderMap) -> Self {
+        headers.remove(EXPIRES);
+        Self {
+            buffering: headers.get(BUFFERING).and_then(yes_or_no),
+            rate: headers.remove(LIMIT_RATE).as_ref().and_then(rate),
+            charset: headers.remove(CHARSET).filter(is_token),
+        }
+    }
+
+    /// Does it to the response that the client gets, whether it is the application's own or
+    /// a file that it named.
+    pub fn apply(self, mut response: Response<Body>) -> Response<Body> {
+        if let Some(charset) = &self.charset {
+            name_charset(&mut response, charset);
+        }
+        match self.rate {
+            Some(rate) => response.map(|body| Body::Limited(LimitedBody::boxed(body, rate))),
+            None => response,
+        }
+    }
+}
+
+/// Other words count as none.
+fn yes_or_no(value: &HeaderValue) -> Option<bool> {
+    match value.as_bytes() {
+        word if word.eq_ignore_ascii_case(b"yes") => Some(true),
+        word if word.eq_ignore_ascii_case(b"no") => Some(false),
+        _ => None,
+    }
+}
+
+/// Whole bytes in a second; anything else counts as none.
+fn rate(value: &HeaderValue) -> Option<NonZeroU64> {
+    let digits = value.to_str().ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
+}
+
+/// RFC 9110 §8.3.2: a charset is a token. nginx takes only those that its settings name.
+fn is_token(charset: &HeaderValue) -> bool {
+    let is_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !charset.is_empty() && charset.as_bytes().iter().all(is_char)
+}
+
+/// nginx, ngx_http_charset_filter_module: nothing is added to redirects, nor where there is
+/// no type. One that names a charset keeps it: nginx would convert the text if it had a
+/// `charset_map` for that, and else leaves it as it is, too.
+fn name_charset(response: &mut Response<Body>, charset: &HeaderValue) {
+    if matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND
+    ) {
+        return;
+    }
+    if let Some(kind) = response.headers_mut().get_mut(CONTENT_TYPE)
+        && !kind.is_empty()
+        && !names_charset(kind.as_bytes())
+    {
+        let named = [kind.as_bytes(), b"; charset=", charset.as_bytes()].concat();
+        if let Ok(named) = HeaderValue::from_bytes(&named) {
+            *kind = named;
+        }
+    }
+}
+
+fn names_charset(kind: &[u8]) -> bool {
+    let parameters = kind.split(|byte| *byte == b';').skip(1);
+    parameters.map(<[u8]>::trim_ascii).any(|parameter| {
+        let name = parameter.get(..8);
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"charset="))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(fields: &[(&'static str, &'static str)]) -> (Accel, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        (Accel::take(&mut headers), headers)
+    }
+
+    #[test]
+    fn all_but_buffering_goes_no_further() {
+        let (accel, left) = taken(&[
+            ("x-accel-limit-rate", "1000"),
+            ("x-accel-charset", "utf-8"),
+            ("x-accel-buffering", "No"),
+            ("x-accel-expires", "60"),
+            ("x-other", "1"),
+        ]);
+        let expected = Accel {
+            buffering: Some(false),
+            rate: NonZeroU64::new(1000),
+            charset: Some(HeaderValue::from_static("utf-8")),
+        };
+        assert_eq!(accel, expected);
+        assert_eq!(left.len(), 2);
+        assert!(left.contains_key(BUFFERING) && left.contains_key("x-other"));
+    }
+
+    #[test]
+    fn what_is_not_understood_counts_as_not_said() {
+        for fields in [
+            [("x-accel-limit-rate", "0"), ("x-accel-buffering", "maybe")],
+            [("x-accel-limit-rate", "-1"), ("x-accel-charset", "")],
+            [("x-accel-limit-rate", "1k"), ("x-accel-charset", "a b")],
+            [("x-accel-limit-rate", "+1"), ("x-accel-charset", "a;b=c")],
+        ] {
+            assert_eq!(taken(&fields).0, Accel::default(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_charset_goes_behind_a_type_that_names_none() {
+        for (status, kind, expected) in [
+            (200, "text/html", "text/html; charset=utf-8"),
+            (404, "image/png", "image/png; charset=utf-8"),
+            (200, "text/html; a=b", "text/html; a=b; charset=utf-8"),
+            (200, "text/html;Charset=x", "text/html;Charset=x"),
+            (302, "text/html", "text/html"),
+            (200, "", ""),
+        ] {
+            let response = Response::builder().status(status);
+            let response = response.header(CONTENT_TYPE, kind).body(Body::Empty);
+            let (accel, _) = taken(&[("x-accel-charset", "utf-8")]);
+            let response = accel.apply(response.unwrap());
+            assert_eq!(response.headers()[CONTENT_TYPE], expected, "{status}");
+        }
+        let (accel, _) = taken(&[("x-accel-charset", "utf-8")]);
+        let untyped = accel.apply(Response::new(Body::Empty));
+        assert!(!untyped.headers().contains_key(CONTENT_TYPE));
+    }
+}
