@@ -211,6 +211,26 @@ fn gunicorn_answers_in_both_of_its_protocols() {
 }
 
 #[test]
+fn gunicorn_gets_a_body_without_a_length_while_it_arrives() {
+    let Some(behind) = gunicorn(&["--worker-class", "gthread"]) else {
+        return;
+    };
+    let url = format!("http+unix:{}", behind.socket().display());
+    let server = Pyserve::new()
+        .args(["--request-buffering", "no", "--upstream", &url])
+        .ready();
+    let piece = "0123456789".repeat(10_000);
+    let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+    let request = format!(
+        "POST /terminated HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(10)
+    );
+    let told = server.exchange(&request).json();
+    assert_eq!(told["body"][0], 1_000_000);
+    assert_eq!(told["environ"]["HTTP_TRANSFER_ENCODING"], "chunked");
+}
+
+#[test]
 fn websockets_pass_through() {
     let Some(python) = program("peers", "python") else {
         return;

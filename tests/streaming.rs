@@ -192,6 +192,156 @@ fn one_location_streams_and_another_reads_to_the_end() {
     }
 }
 
+/// A backend that hands over each piece that it has read of a chunked body; `end` at its
+/// last chunk, `cut` at the end of the connection before that.
+fn chunk_reader() -> (Backend, std::sync::mpsc::Receiver<String>) {
+    let (tell, seen) = channel();
+    let tell = Mutex::new(tell);
+    let backend = Backend::tcp(move |mut call| {
+        let Some(head) = call.http_head() else { return };
+        let say = |text: &str| {
+            let _test_is_over = tell.lock().unwrap().send(text.to_owned());
+        };
+        let fields: Vec<_> = head
+            .lines()
+            .filter(|line| line.contains("-En") || line.contains("-Le"))
+            .collect();
+        say(&fields.join(", "));
+        let mut read = String::new();
+        loop {
+            let some = call.some();
+            if some.is_empty() {
+                return say("cut");
+            }
+            read += &String::from_utf8(some).unwrap();
+            while let Some((size, rest)) = read.split_once("\r\n") {
+                let length = usize::from_str_radix(size, 16).unwrap();
+                if rest.len() < length + 2 {
+                    break;
+                }
+                let (piece, rest) = rest.split_at(length);
+                let rest = rest
+                    .strip_prefix("\r\n")
+                    .expect("the chunk's end")
+                    .to_owned();
+                if length == 0 {
+                    assert_eq!(rest, "");
+                    say("end");
+                    call.send(page("thanks"));
+                    return;
+                }
+                say(piece);
+                read = rest;
+            }
+        }
+    });
+    (backend, seen)
+}
+
+#[test]
+fn a_body_without_a_length_reaches_a_server_of_http_in_chunks() {
+    let (backend, seen) = chunk_reader();
+    let url = format!("http://{}", backend.address());
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .args(["--upstream", &url, "--request-buffering", "no"])
+        .args(["--max-body", "1000"])
+        .ready();
+    let next = || seen.recv_timeout(DEADLINE).unwrap();
+    let mut client = server.connect();
+    client.send(post("", "Transfer-Encoding: chunked"));
+    assert_eq!(next(), "Transfer-Encoding: chunked");
+    client.send("3\r\none\r\n");
+    assert_eq!(next(), "one");
+    client.send("3;x=y\r\ntwo\r\n");
+    assert_eq!(next(), "two");
+    client.send("0\r\nTrailer: x\r\n\r\n");
+    assert_eq!(next(), "end");
+    assert_eq!(client.response().text(), "thanks");
+    // Nothing in it.
+    let empty = post("", "Transfer-Encoding: chunked") + "0\r\n\r\n";
+    assert_eq!(server.exchange(&empty).text(), "thanks");
+    assert_eq!(
+        (next(), next()),
+        ("Transfer-Encoding: chunked".to_owned(), "end".to_owned())
+    );
+    // A client that leaves, and one that sends more than it may: never the last chunk.
+    let mut client = server.connect();
+    client.send(post("", "Transfer-Encoding: chunked"));
+    client.send("3\r\none\r\n3\r\n");
+    assert_eq!(next(), "Transfer-Encoding: chunked");
+    assert_eq!(next(), "one");
+    drop(client);
+    assert_eq!(next(), "cut");
+    let mut client = server.connect();
+    client.send(post("", "Transfer-Encoding: chunked"));
+    client.send(format!("3e9\r\n{}\r\n", "x".repeat(1001)));
+    assert_eq!(client.response().status(), 413);
+    assert_eq!(next(), "Transfer-Encoding: chunked");
+    // However much of it has come through by then.
+    let last = std::iter::repeat_with(next).find(|said| ["cut", "end"].contains(&&**said));
+    assert_eq!(last.as_deref(), Some("cut"));
+}
+
+#[test]
+fn over_http2_a_body_without_a_length_reaches_a_server_of_http_in_chunks() {
+    let (backend, seen) = chunk_reader();
+    let url = format!("http://{}", backend.address());
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .args(["--upstream", &url, "--request-buffering", "no"])
+        .ready();
+    let next = || seen.recv_timeout(DEADLINE).unwrap();
+    let mut client = Http2::new(server.connect());
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/"),
+    ];
+    client.headers(1, &fields, false);
+    assert_eq!(next(), "Transfer-Encoding: chunked");
+    client.data(1, b"first", false);
+    client.data(1, b"last", true);
+    assert_eq!([next(), next(), next()], ["first", "last", "end"]);
+    match client.outcome(1) {
+        Outcome::Response(200, body) => assert_eq!(body, b"thanks"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn uwsgi_gets_a_body_without_a_length_when_it_is_complete() {
+    let (tell, seen) = channel();
+    let tell = Mutex::new(tell);
+    let backend = Backend::unix(move |mut call| {
+        let packet = call.packet();
+        let body = call.body(&packet);
+        let told = (packet.vars["CONTENT_LENGTH"].clone(), body);
+        let _test_is_over = tell.lock().unwrap().send(told);
+        call.send(page("thanks"));
+    });
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .args(["--uwsgi", backend.address(), "--request-buffering", "no"])
+        .ready();
+    let mut client = server.connect();
+    client.send(post("", "Transfer-Encoding: chunked"));
+    client.send("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(client.response().text(), "thanks");
+    assert_eq!(
+        seen.recv_timeout(DEADLINE).unwrap(),
+        ("6".to_owned(), b"onetwo".to_vec())
+    );
+    // Whoever breaks off costs the server nothing.
+    let mut client = server.connect();
+    client.send(post("", "Transfer-Encoding: chunked"));
+    client.send("3\r\none\r\n");
+    client.finish_sending();
+    assert_eq!(client.response().status(), 400);
+    assert_eq!(backend.calls(), 1);
+}
+
 /// Passes a body in two pieces to a server behind, which tells what it has `seen`.
 fn pass_through(backend: &Backend, address: &str, seen: &std::sync::mpsc::Receiver<String>) {
     let server = Pyserve::new()

@@ -27,7 +27,7 @@ def application(environ, start_response):
     if path == "/accel":
         start_response("200 OK", [("X-Accel-Redirect", "/protected/file.txt"), ("Content-Length", "0")])
         return []
-    length = int(environ.get("CONTENT_LENGTH") or 0)
+    length = -1 if path == "/terminated" else int(environ.get("CONTENT_LENGTH") or 0)
     body = environ["wsgi.input"].read(length)
     told = {
         "environ": {key: value for key, value in environ.items() if isinstance(value, str)},

@@ -50,6 +50,13 @@ pub enum Answerer<'a> {
     Servers(&'a Upstream),
 }
 
+impl Answerer<'_> {
+    /// uwsgi knows no body whose length nobody has told.
+    fn may_stream(&self, body: &Incoming) -> bool {
+        !matches!(self, Self::Servers(Upstream::Uwsgi(_))) || body.size_hint().exact().is_some()
+    }
+}
+
 /// Reads the body, calls the application, and makes a response of what it says.
 ///
 /// # Errors
@@ -66,12 +73,7 @@ pub async fn answer(
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
     let (body, _share) = match body.is_end_stream() {
         true => (RequestBody::Memory(Bytes::new()), None),
-        // uwsgi knows no body whose length nobody has told.
-        false
-            if !settings.request_buffering
-                && (matches!(answerer, Answerer::Workers(_))
-                    || body.size_hint().exact().is_some()) =>
-        {
+        false if !settings.request_buffering && answerer.may_stream(&body) => {
             // It may still be arriving when the application has answered.
             asked.activity.linger();
             (site.spool.stream(body, settings)?, None)

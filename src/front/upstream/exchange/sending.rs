@@ -20,50 +20,106 @@ use crate::front::upstream::request_stream::RequestStream;
 /// How much of a body's file is read at a time.
 const READ_FILE: usize = 256 << 10;
 
+/// What goes out in one write: a head and a body, or a piece with what frames it.
+pub(super) type Parts<B> = Chain<Chain<B, B>, B>;
+
+fn parts<B: Buf>(first: B, second: B, third: B) -> Parts<B> {
+    first.chain(second).chain(third)
+}
+
+/// The same parts, as something else.
+fn each<'a, B: Buf>(of: &'a Parts<Bytes>, to: impl Fn(&'a Bytes) -> B) -> Parts<B> {
+    let front = of.first_ref();
+    parts(
+        to(front.first_ref()),
+        to(front.last_ref()),
+        to(of.last_ref()),
+    )
+}
+
 /// What is still to be sent. A clone begins where the original stands.
 pub struct Outgoing {
-    pub(super) head: Chain<Bytes, Bytes>,
+    pub(super) head: Parts<Bytes>,
     file: Option<(Arc<std::fs::File>, u64)>,
     /// Cannot begin anew: clones share it.
     stream: Option<Arc<Mutex<Box<RequestStream>>>>,
+    /// How the pieces of a stream are framed.
+    framing: Framing,
     /// Length of the head, for the message about a server that found it too long.
     pub(super) length: usize,
 }
 
+/// How a server learns where a body ends that is passed on while it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// The head has told the length.
+    Length,
+    /// RFC 9112 §7.1.
+    Chunks,
+}
+
+impl Framing {
+    /// A piece as it goes out; one without bytes is none.
+    fn piece(self, piece: Bytes) -> Parts<Bytes> {
+        let nothing = Bytes::new();
+        match self {
+            Self::Chunks if !piece.is_empty() => {
+                let size = format!("{:x}\r\n", piece.len());
+                parts(size.into(), piece, Bytes::from_static(b"\r\n"))
+            }
+            _ => parts(piece, nothing.clone(), nothing),
+        }
+    }
+
+    /// What says that all of it is there.
+    fn end(self) -> Parts<Bytes> {
+        let (end, nothing) = match self {
+            Self::Length => (Bytes::new(), Bytes::new()),
+            Self::Chunks => (Bytes::from_static(b"0\r\n\r\n"), Bytes::new()),
+        };
+        parts(end, nothing.clone(), nothing)
+    }
+}
+
 impl Clone for Outgoing {
     fn clone(&self) -> Self {
-        let (head, body) = (self.head.first_ref(), self.head.last_ref());
         Self {
-            head: Buf::chain(head.clone(), body.clone()),
+            head: each(&self.head, Bytes::clone),
             file: self.file.clone(),
             stream: self.stream.clone(),
+            framing: self.framing,
             length: self.length,
         }
     }
 }
 
 impl Outgoing {
-    /// A head in the server's protocol, and the body behind it.
+    /// A head in the server's protocol, and the body behind it: in chunks, where it is a
+    /// stream without a length.
     pub fn new(head: Bytes, body: RequestBody) -> Self {
         let length = head.len();
         let nothing = Bytes::new();
+        let framing = match body.length() {
+            Some(_) => Framing::Length,
+            None => Framing::Chunks,
+        };
         let (body, file, stream) = match body {
             RequestBody::Memory(body) => (body, None, None),
             RequestBody::File { file, length } => (nothing, Some((Arc::new(file), length)), None),
             RequestBody::Stream(stream) => (nothing, None, Some(Arc::new(Mutex::new(stream)))),
         };
         Self {
-            head: head.chain(body),
+            head: parts(head, body, Bytes::new()),
             file,
             stream,
+            framing,
             length,
         }
     }
 
     /// What is to be sent first; stays until it is taken.
-    pub(super) fn first(&self) -> Chain<&[u8], &[u8]> {
-        let (head, body) = (self.head.first_ref(), self.head.last_ref());
-        Buf::chain(head.as_ref(), body.as_ref())
+    pub(super) fn first(&self) -> Parts<&[u8]> {
+        each(&self.head, |part| part.as_ref())
     }
 }
 
@@ -114,12 +170,16 @@ pub(super) async fn send(
         }
         if let Some(stream) = &outgoing.stream {
             // Of a client that breaks off the server learns by the end of the connection,
-            // before it has as many bytes as were promised.
-            match stream.lock().await.next().await.map_err(Broken::Body)? {
-                Some(piece) => outgoing.head = piece.chain(Bytes::new()),
-                None => return Ok(Some(writer)),
-            }
+            // before it has as many bytes as were promised, or the last chunk.
+            let piece = stream.lock().await.next().await.map_err(Broken::Body)?;
             sent.now();
+            outgoing.head = match piece {
+                Some(piece) => outgoing.framing.piece(piece),
+                None => {
+                    outgoing.stream = None;
+                    outgoing.framing.end()
+                }
+            };
             continue;
         }
         let Some((file, length)) = outgoing.file.take().filter(|(_, length)| at < *length) else {
@@ -133,6 +193,26 @@ pub(super) async fn send(
         let (file, piece) = read.await.map_err(Broken::File)?;
         at += wanted as u64;
         outgoing.file = Some((file, length));
-        outgoing.head = Bytes::from(piece).chain(Bytes::new());
+        outgoing.head = parts(piece.into(), Bytes::new(), Bytes::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_framed_and_none_of_them_ends_the_body() {
+        let bytes = |mut parts: Parts<Bytes>| parts.copy_to_bytes(parts.remaining());
+        let chunk = |length| bytes(Framing::Chunks.piece(vec![b'x'; length].into()));
+        assert_eq!(chunk(3), "3\r\nxxx\r\n");
+        assert!(chunk(300).starts_with(b"12c\r\n"));
+        assert_eq!(chunk(0), "");
+        assert_eq!(bytes(Framing::Chunks.end()), "0\r\n\r\n");
+        let plain = Framing::Length.piece(Bytes::from_static(b"abc"));
+        assert_eq!(
+            (bytes(plain), bytes(Framing::Length.end())),
+            ("abc".into(), "".into())
+        );
     }
 }

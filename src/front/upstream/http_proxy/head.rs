@@ -1,6 +1,6 @@
 //! The head of a request as a server of HTTP behind us gets it (RFC 9110 §7.6, RFC 9112 §3).
 //!
-//! What is for one hop alone stays here; the body has its true length; and who the client is
+//! What is for one hop alone stays here; the body has its true length, or chunks of our own; and who the client is
 //! stands in `X-Forwarded-*`, where a client's own statements have been removed by
 //! `front/request/forwarded.rs`.
 
@@ -58,8 +58,13 @@ pub fn wanted_protocol(asked: &request::Parts) -> Option<&HeaderValue> {
         .then_some(protocol)
 }
 
-/// Writes the head.
-pub fn build(asked: &request::Parts, facts: &Facts<'_>, protocol: Option<&HeaderValue>) -> Vec<u8> {
+/// Writes the head. A body `in_chunks` is one whose length nobody knows.
+pub fn build(
+    asked: &request::Parts,
+    facts: &Facts<'_>,
+    protocol: Option<&HeaderValue>,
+    in_chunks: bool,
+) -> Vec<u8> {
     let client = facts.client;
     let mut head = Vec::with_capacity(1024);
     let target = asked.uri.path_and_query();
@@ -91,6 +96,9 @@ pub fn build(asked: &request::Parts, facts: &Facts<'_>, protocol: Option<&Header
     );
     if let Some(length) = facts.body_length {
         push(&mut head, &CONTENT_LENGTH, number.format(length).as_bytes());
+    }
+    if in_chunks {
+        push(&mut head, &TRANSFER_ENCODING, b"chunked");
     }
     if let Some(protocol) = protocol {
         push(&mut head, &CONNECTION, b"upgrade");

@@ -51,7 +51,7 @@ impl HttpProxy {
         identity: Arc<Identity>,
     ) -> Result<Box<Response>, Failure> {
         let protocol = head::wanted_protocol(asked);
-        let head = Bytes::from(head::build(asked, facts, protocol));
+        let head = Bytes::from(head::build(asked, facts, protocol, body.length().is_none()));
         // What is being streamed cannot be sent a second time.
         let is_streamed = matches!(body, RequestBody::Stream(_));
         let whole = Outgoing::new(head, body);
