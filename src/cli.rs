@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::layers::{Layer, Origin};
-use crate::config::settings::{SETTINGS, Setting};
+use crate::config::settings::{self, Setting};
 use crate::verbs::Steer;
 
 /// What the command line asks for.
@@ -129,7 +129,7 @@ pub fn command() -> Command {
             "stop",
             "Stop a running server gracefully, and wait for its end",
         ))
-        .args(SETTINGS.iter().map(argument))
+        .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
         .max_term_width(100)
 }
@@ -188,7 +188,7 @@ fn argument(setting: &'static Setting) -> Arg {
 
 fn flags(matches: &ArgMatches) -> Layer {
     let mut layer = Layer::default();
-    for setting in SETTINGS {
+    for setting in settings::all() {
         if matches.value_source(setting.name) != Some(ValueSource::CommandLine) {
             continue;
         }
@@ -306,7 +306,7 @@ mod tests {
         let help = read(&["--help"]).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         let help = help.to_string();
-        for setting in SETTINGS {
+        for setting in settings::all() {
             assert!(
                 help.contains(&format!("--{}", setting.flag())),
                 "{}",

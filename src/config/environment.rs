@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
 use super::layers::{Layer, Origin};
-use super::settings::{PREFIX, SETTINGS};
+use super::settings::{self, PREFIX};
 use super::suggest;
 
 /// The variables of a process, or of a test.
@@ -50,7 +50,7 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
 /// [`ConfigError::Value`] for a setting that is not UTF-8.
 pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigError> {
     let mut layer = Layer::default();
-    for setting in SETTINGS {
+    for setting in settings::all() {
         let variable = setting.variable();
         let Some(value) = environment.variable(&variable) else {
             continue;
@@ -77,13 +77,13 @@ pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigEr
 }
 
 fn warnings(environment: &Environment) -> Vec<String> {
-    let names = SETTINGS.iter().map(|setting| setting.name);
+    let names = settings::all().map(|setting| setting.name);
     environment
         .0
         .iter()
         .filter_map(|(name, value)| Some((name.to_str()?, value.to_string_lossy())))
         .filter(|(name, _)| name.starts_with(PREFIX))
-        .filter(|(name, _)| SETTINGS.iter().all(|setting| setting.variable() != *name))
+        .filter(|(name, _)| settings::all().all(|setting| setting.variable() != *name))
         .filter(|(name, value)| !is_of_kubernetes_service(name, value))
         .map(|(name, _)| {
             let hint = match name {

@@ -25,7 +25,7 @@ use super::companions::COMPANION_SETTINGS;
 use super::error::ConfigError;
 use super::layers::{Layer, Origin, Table};
 use super::locations;
-use super::settings::{self, SETTINGS, Setting};
+use super::settings::{self, Setting};
 use super::suggest;
 
 /// Reads the text of the settings file `path`.
@@ -96,8 +96,7 @@ impl<'a> Place<'a> {
     fn setting(&self) -> Result<&'static Setting, ConfigError> {
         let known = settings::named(self.key).filter(|setting| setting.is_for_file());
         known.ok_or_else(|| {
-            let names = SETTINGS
-                .iter()
+            let names = settings::all()
                 .filter(|setting| setting.is_for_file())
                 .map(|setting| setting.name)
                 .chain([LOCATION, COMPANION]);

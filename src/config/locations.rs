@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::Compression;
-use super::settings::{Default, SETTINGS, Setting};
+use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
 
 /// A location that is not served from disk.
@@ -117,9 +117,8 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
             .iter()
             .any(|(kind, settings)| *kind == name || settings.contains(&name))
     };
-    let shared = SETTINGS
-        .iter()
-        .filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
+    let shared =
+        settings::all().filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
     OWN.iter().chain(shared)
 }
 

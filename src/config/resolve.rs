@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Entry, Layer, Origin};
-use super::settings::{self, Default, SETTINGS};
+use super::settings::{self, Default};
 use super::{Config, LocationSettings, Resolved, Surroundings, values};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -46,8 +46,7 @@ pub fn resolve(
         warnings: Vec::new(),
     };
     let config = resolver.config(settings_file)?;
-    let origins = SETTINGS
-        .iter()
+    let origins = settings::all()
         .filter_map(|setting| {
             let (value, origin) = resolver.shown.remove(setting.name)?;
             Some((setting.name, value, origin))

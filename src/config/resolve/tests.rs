@@ -170,7 +170,7 @@ fn defaults() {
 fn every_setting_of_the_table_is_resolved_and_shown() {
     let setup = Setup::new(&[HELLO]);
     let resolved = setup.load(&APP).unwrap();
-    for setting in SETTINGS {
+    for setting in settings::all() {
         // The interpreter is shown as `python`, whoever named it.
         let is_shown = resolved
             .origins

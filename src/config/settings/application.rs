@@ -1,0 +1,60 @@
+//! The application and its interpreter.
+
+use super::{Default, Setting};
+
+const PYTHON_HEADING: &str = "Python";
+const APPLICATION_HEADING: &str = "Application";
+
+/// Under the heading [`APPLICATION_HEADING`].
+pub(super) static APPLICATION: &[Setting] = &[
+    Setting {
+        name: "app",
+        value_name: "MODULE|FILE[:CALLABLE]",
+        heading: APPLICATION_HEADING,
+        help: "The WSGI application: a module (`mysite.wsgi`) or a file (`app.py`), with the name of the \
+               callable if it is neither `application` nor `app`; `app:create_app()` calls a factory",
+        repeatable: false,
+        default: Default::Computed(
+            "found: Django by manage.py or */wsgi.py, Flask by application.py, app.py, main.py, wsgi.py, index.py",
+        ),
+    },
+    Setting {
+        name: "chdir",
+        value_name: "DIR",
+        heading: APPLICATION_HEADING,
+        help: "Directory of the application: current, first on sys.path, and the base of relative paths \
+               in the other settings",
+        repeatable: false,
+        default: Default::Computed("the current directory"),
+    },
+];
+
+/// Under the heading [`PYTHON_HEADING`].
+pub(super) static PYTHON: &[Setting] = &[
+    Setting {
+        name: "python",
+        value_name: "FILE",
+        heading: PYTHON_HEADING,
+        help: "Interpreter that runs the application: a path, or a name to look up on PATH",
+        repeatable: false,
+        default: Default::Computed(
+            "the first of: the environment pyserve is installed in, VIRTUAL_ENV, ./.venv, python3 beside pyserve, python3 on PATH",
+        ),
+    },
+    Setting {
+        name: "venv",
+        value_name: "DIR",
+        heading: PYTHON_HEADING,
+        help: "Virtual or conda environment whose interpreter runs the application",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "pythonpath",
+        value_name: "DIR",
+        heading: PYTHON_HEADING,
+        help: "Directory for sys.path, behind `chdir`; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+];

@@ -1,0 +1,70 @@
+//! Where and as whom the server listens, and whose word it takes about clients.
+
+use super::{Default, Setting};
+
+const HEADING: &str = "Listening";
+
+/// Under the heading [`HEADING`].
+pub(super) static LISTENING: &[Setting] = &[
+    Setting {
+        name: "bind",
+        value_name: "ADDR",
+        heading: HEADING,
+        help: "Address to listen on: `127.0.0.1:8000`, `[::]:8080`, `unix:/run/app.sock`; `8000` and \
+               `:8000` mean every IPv4 interface; repeatable",
+        repeatable: true,
+        default: Default::Computed("127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set"),
+    },
+    Setting {
+        name: "trust",
+        value_name: "CIDR,...",
+        heading: HEADING,
+        help: "Proxies whose X-Forwarded-*, Forwarded and X-Request-ID are believed: networks, \
+               addresses, and `unix` for peers on Unix sockets; from all others these headers are \
+               removed; repeatable",
+        repeatable: true,
+        default: Default::Computed("none"),
+    },
+    Setting {
+        name: "proxy_protocol",
+        value_name: "CIDR,...",
+        heading: HEADING,
+        help: "Balancers that begin each connection with a PROXY header, version 1 or 2, as \
+               networks, addresses, and `unix`; they must, and nobody else may; repeatable",
+        repeatable: true,
+        default: Default::Computed("none"),
+    },
+    Setting {
+        name: "uid",
+        value_name: "USER",
+        heading: HEADING,
+        help: "Run as this user, by name or number, once the addresses are bound; only root may ask for \
+               it, and cannot be had back",
+        repeatable: false,
+        default: Default::Computed("whoever starts it"),
+    },
+    Setting {
+        name: "gid",
+        value_name: "GROUP",
+        heading: HEADING,
+        help: "Run as this group, by name or number, and no other",
+        repeatable: false,
+        default: Default::Computed("the group of `uid`"),
+    },
+    Setting {
+        name: "server_header",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Send `Server: pyserve` with responses",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
+        name: "front_threads",
+        value_name: "N",
+        heading: HEADING,
+        help: "Threads that speak HTTP",
+        repeatable: false,
+        default: Default::Computed("half of the CPUs, from 1 to 8"),
+    },
+];

@@ -1,0 +1,122 @@
+//! Files.
+
+use super::{Default, Setting};
+
+const HEADING: &str = "Static files";
+
+/// Under the heading [`HEADING`].
+pub(super) static STATIC_FILES: &[Setting] = &[
+    Setting {
+        name: "root",
+        value_name: "DIR",
+        heading: HEADING,
+        help: "Directory whose `static`, `css`, `js` and `images` are served at /static, /css, /js and \
+               /images, each if it exists",
+        repeatable: false,
+        default: Default::Computed("the chdir"),
+    },
+    Setting {
+        name: "static",
+        value_name: "PREFIX=DIR",
+        heading: HEADING,
+        help: "Serve the files of DIR below PREFIX, as in `/media=uploads`; replaces a location of the \
+               same prefix; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "internal",
+        value_name: "PREFIX=DIR",
+        heading: HEADING,
+        help: "Files below DIR that only the application can have sent, by answering with \
+               `X-Accel-Redirect: PREFIX/name` or `X-Sendfile: DIR/name`; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "django_static",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Serve a Django project's STATIC_ROOT at its STATIC_URL; before anything is \
+               collected, and with --dev, what its staticfiles finders find",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
+        name: "django_media",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Serve a Django project's MEDIA_ROOT at its MEDIA_URL, to everybody",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "static_missing",
+        value_name: "[PREFIX=]404|app|FILE",
+        heading: HEADING,
+        help: "What answers below PREFIX (without: everywhere) where there is no file: 404, the \
+               application, or for pages this FILE of the location, as in `/=index.html` for a \
+               single-page application; repeatable",
+        repeatable: true,
+        default: Default::Computed("404"),
+    },
+    Setting {
+        name: "static_max_age",
+        value_name: "[PREFIX=]TIME",
+        heading: HEADING,
+        help: "How long clients may use a file without asking; 0 makes them ask each time; repeatable",
+        repeatable: true,
+        default: Default::Computed("60, and 0 for HTML; 0 with --dev"),
+    },
+    Setting {
+        name: "static_immutable",
+        value_name: "auto|manifest|no",
+        heading: HEADING,
+        help: "Which files clients may keep for a year: those that staticfiles.json lists, and with \
+               `auto` all that have a content hash in their name, as in `app.3f2a9c71.js`",
+        repeatable: false,
+        default: Default::Value("auto"),
+    },
+    Setting {
+        name: "static_compress",
+        value_name: "br|gzip|no",
+        heading: HEADING,
+        help: "How text is compressed, once and in the background, that has no .br, .zst or .gz file \
+               beside it; repeatable",
+        repeatable: true,
+        default: Default::Computed("br, gzip"),
+    },
+    Setting {
+        name: "static_cache",
+        value_name: "BYTES",
+        heading: HEADING,
+        help: "Memory for small files and what is compressed; `no` for none",
+        repeatable: false,
+        default: Default::Value("32M"),
+    },
+    Setting {
+        name: "static_check",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "How long a file in memory counts as unchanged before it is looked at again",
+        repeatable: false,
+        default: Default::Computed("1, and 0 with --dev"),
+    },
+    Setting {
+        name: "static_links",
+        value_name: "DIR",
+        heading: HEADING,
+        help: "Directory into which links in the static locations may lead, besides the locations; \
+               repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "static_hidden",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Serve names that begin with a dot, *.py, *.pyc and *.sqlite3 as well",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+];

@@ -1,0 +1,96 @@
+//! Logs, the ways to look at a server and to steer it, and where settings come from.
+
+use super::{Default, Setting};
+
+const OTHER_HEADING: &str = "Settings and development";
+const WATCHING_HEADING: &str = "Watching and steering";
+const LOGGING_HEADING: &str = "Logging";
+
+/// Under the heading [`LOGGING_HEADING`].
+pub(super) static LOGGING: &[Setting] = &[
+    Setting {
+        name: "access_log",
+        value_name: "off|combined|json",
+        heading: LOGGING_HEADING,
+        help: "Format of the access log",
+        repeatable: false,
+        default: Default::Computed("off on a terminal, else combined"),
+    },
+    Setting {
+        name: "log_format",
+        value_name: "pretty|json",
+        heading: LOGGING_HEADING,
+        help: "Format of all other log lines",
+        repeatable: false,
+        default: Default::Computed("pretty on a terminal, else json"),
+    },
+    Setting {
+        name: "log_level",
+        value_name: "LEVEL",
+        heading: LOGGING_HEADING,
+        help: "off, error, warn, info, debug or trace, or a filter such as `info,pyserve::front=debug`",
+        repeatable: false,
+        default: Default::Value("info"),
+    },
+    Setting {
+        name: "startup_log",
+        value_name: "FILE",
+        heading: LOGGING_HEADING,
+        help: "Append what the server says about its start, and how that went, to this file as well",
+        repeatable: false,
+        default: Default::None,
+    },
+];
+
+/// Under the heading [`WATCHING_HEADING`].
+pub(super) static WATCHING: &[Setting] = &[
+    Setting {
+        name: "admin",
+        value_name: "ADDR|off",
+        heading: WATCHING_HEADING,
+        help: "Address with /-/live, /-/ready, /-/metrics (Prometheus) and /-/status (JSON), for \
+               whoever reaches it",
+        repeatable: false,
+        default: Default::Computed("off"),
+    },
+    Setting {
+        name: "admin_on_main",
+        value_name: "yes|no",
+        heading: WATCHING_HEADING,
+        help: "Answer /-/live and /-/ready, and only these, on the main addresses as well",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "control",
+        value_name: "PATH|off",
+        heading: WATCHING_HEADING,
+        help: "Unix socket through which the verbs (status, health, reload, scale, stacks, stop) reach this \
+               server; only its user and root may",
+        repeatable: false,
+        default: Default::Computed(
+            "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",
+        ),
+    },
+];
+
+/// Under the heading [`OTHER_HEADING`].
+pub(super) static OTHER: &[Setting] = &[
+    Setting {
+        name: "config",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "File with settings",
+        repeatable: false,
+        default: Default::Computed("./pyserve.toml if there"),
+    },
+    Setting {
+        name: "dev",
+        value_name: "",
+        heading: OTHER_HEADING,
+        help: "For development: one worker, no request timeout, a page with the traceback where an exception leaves \
+               the application, and a reload when a *.py file is saved",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+];

@@ -1,0 +1,105 @@
+//! Processes: how many, and when they come and go.
+
+use super::{Default, Setting};
+
+const HEADING: &str = "Workers";
+
+/// Under the heading [`HEADING`].
+pub(super) static WORKERS: &[Setting] = &[
+    Setting {
+        name: "workers",
+        value_name: "N|N..M",
+        heading: HEADING,
+        help: "Worker processes; `2..8` starts with two, and has more while requests wait",
+        repeatable: false,
+        default: Default::Computed(
+            "from CPU quota, affinity and memory; $WEB_CONCURRENCY where set; 1 with --dev",
+        ),
+    },
+    Setting {
+        name: "threads",
+        value_name: "N",
+        heading: HEADING,
+        help: "Threads in each worker",
+        repeatable: false,
+        default: Default::Value("1"),
+    },
+    Setting {
+        name: "preload",
+        value_name: "auto|yes|no",
+        heading: HEADING,
+        help: "Import the application once and fork the workers from it; `auto` does so unless the import \
+               leaves threads or sockets behind",
+        repeatable: false,
+        default: Default::Value("auto"),
+    },
+    Setting {
+        name: "max_requests",
+        value_name: "N",
+        heading: HEADING,
+        help: "Replace a worker after about so many requests, up to a tenth more by chance; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "max_worker_lifetime",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "Replace a worker after this time, up to a tenth more by chance; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "max_worker_memory",
+        value_name: "BYTES",
+        heading: HEADING,
+        help: "Replace a worker whose resident memory, shared pages included, reaches this; `no` for none",
+        repeatable: false,
+        default: Default::Value("no"),
+    },
+    Setting {
+        name: "refork",
+        value_name: "N",
+        heading: HEADING,
+        help: "When a worker has answered so many requests, make it the template of all others, so that they share \
+               what warming up has allocated; once after each start and reload; 0 for never",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
+        name: "touch_reload",
+        value_name: "FILE",
+        heading: HEADING,
+        help: "Reload when this file changes or appears; looked at each second; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
+        name: "before_start",
+        value_name: "COMMAND",
+        heading: HEADING,
+        help: "A line for the shell that runs once, before the application is imported, such as \
+               `python manage.py migrate`; if it fails the server does not start",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "graceful_timeout",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "How long requests in flight may take after SIGTERM; 0 stops at once",
+        repeatable: false,
+        default: Default::Computed(
+            "30; as process 1 of a container 8, in Kubernetes 25, so that it ends before it is killed",
+        ),
+    },
+    Setting {
+        name: "drain_delay",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "How long connections are still accepted after SIGTERM, while probes already say that the \
+               server is not ready; the graceful timeout begins behind it",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+];
