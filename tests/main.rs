@@ -32,6 +32,7 @@ mod memory_limit;
 mod process;
 mod proxy_protocol;
 mod python_versions;
+mod readme;
 mod real_upstreams;
 mod recycle;
 mod refork;
