@@ -170,6 +170,9 @@ fn check(
     for line in resolved.config.location_lines() {
         println!("{:<24} {line}", "location");
     }
+    for companion in &resolved.config.companions {
+        println!("{:<24} {companion}", "companion");
+    }
     if applications.is_empty() {
         println!("\nno application");
     }

@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 
 use crate::support::server::Pyserve;
+use crate::support::{temp_dir, write_files};
 
 /// A server with these settings in its `pyserve.toml`.
 fn with(settings: &str) -> Pyserve {
@@ -21,6 +22,29 @@ fn pid_in(line: &str, text: &str) -> i32 {
 
 fn is_alive(pid: i32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn check_shows_the_companions() {
+    let dir = temp_dir();
+    let settings = "
+        static = '/=.'
+        [[companion]]
+        name = 'beat'
+        command = 'sleep 1000'
+        essential = true
+        [[companion]]
+        command = ['celery', '-A', 'mysite']
+        ";
+    write_files(dir.path(), &[("pyserve.toml", settings)]);
+    let ended = Pyserve::new().current_dir(dir.path()).args(["check"]).run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for shown in [
+        "companion                beat -> sleep 1000, essential\n",
+        "companion                celery -> celery -A mysite\n",
+    ] {
+        assert!(ended.stdout.contains(shown), "{shown}: {}", ended.stdout);
+    }
 }
 
 #[test]

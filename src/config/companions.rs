@@ -21,6 +21,17 @@ pub struct Companion {
     pub stop_timeout: Duration,
 }
 
+impl fmt::Display for Companion {
+    /// Its name, what runs, and that the server ends with it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.name, self.program)?;
+        match self.is_essential {
+            true => f.write_str(", essential"),
+            false => Ok(()),
+        }
+    }
+}
+
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
