@@ -78,6 +78,21 @@ pub fn command() -> Command {
     let verb = |name: &'static str, about: &'static str| {
         Command::new(name).about(about).after_help(AFTER_HELP)
     };
+    let steering = |name: &'static str, about: &'static str| {
+        // Where they are not hidden they come with those of the command above.
+        let used = |setting: &&Setting| {
+            REACH.contains(&setting.name) || (name == "health" && setting.name == "admin")
+        };
+        let hidden = SETTINGS.iter().filter(|setting| !used(setting));
+        let codes = match name {
+            "health" => HEALTH_CODES,
+            _ => STEERING_CODES,
+        };
+        Command::new(name)
+            .about(about)
+            .args(hidden.map(|setting| argument(setting).hide(true)))
+            .after_help(format!("{STEERING_HELP}\n{codes}"))
+    };
     Command::new("pyserve")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
@@ -93,23 +108,23 @@ pub fn command() -> Command {
             "Show every setting with its origin, and import the application",
         ))
         .subcommand(
-            verb("status", "Show what a running server does").arg(
+            steering("status", "Show what a running server does").arg(
                 Arg::new(JSON)
                     .long(JSON)
                     .help("As JSON, with everything that is known")
                     .action(ArgAction::SetTrue),
             ),
         )
-        .subcommand(verb(
+        .subcommand(steering(
             "health",
             "Exit with 0 if a running server takes requests, else with 1",
         ))
-        .subcommand(verb(
+        .subcommand(steering(
             "reload",
             "Bring code and settings of a running server up anew, and wait for the outcome",
         ))
         .subcommand(
-            verb(
+            steering(
                 "scale",
                 "Have a running server run N workers for each application",
             )
@@ -121,11 +136,11 @@ pub fn command() -> Command {
                     .required(true),
             ),
         )
-        .subcommand(verb(
+        .subcommand(steering(
             "stacks",
             "Show where the Python threads of a running server are",
         ))
-        .subcommand(verb(
+        .subcommand(steering(
             "stop",
             "Stop a running server gracefully, and wait for its end",
         ))
@@ -138,6 +153,30 @@ pub fn command() -> Command {
 const JSON: &str = "json";
 /// The name of the number of workers.
 const COUNT: &str = "count";
+
+/// The settings that say where a running server is ([`crate::config::load_reach`]).
+const REACH: &[&str] = &["config", "chdir", "temp_dir", "control"];
+
+const STEERING_HELP: &str = "\
+The server is found by its settings, on the command line, in the environment and in
+pyserve.toml; in its own directory nothing needs to be said. All other options of
+`pyserve serve` may stand here as well, so that its command line finds it; they do nothing.
+";
+
+const STEERING_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the server would not, or could not; why is on stderr
+  2  wrong usage
+ 69  there is no server, or there are several that could be meant
+ 78  wrong settings";
+
+const HEALTH_CODES: &str = "\
+Exit codes:
+  0  requests are served
+  1  they are not, or there is no server; why is on stderr
+  2  wrong usage
+ 78  wrong settings";
 
 const AFTER_HELP: &str = "\
 Every option is a setting with three spellings: --max-body 1G on the command line,
@@ -299,6 +338,42 @@ mod tests {
             &["--workers", "1", "--workers", "2"],
             "cannot be used multiple times",
         );
+    }
+
+    #[test]
+    fn the_help_of_a_verb_shows_what_it_uses_and_the_rest_is_taken_nevertheless() {
+        for verb in ["status", "health", "reload", "scale", "stacks", "stop"] {
+            let help = read(&[verb, "--help"]).unwrap_err().to_string();
+            let shown = |flag: &str| help.contains(&format!("--{flag} "));
+            for setting in SETTINGS {
+                let expected = REACH.contains(&setting.name);
+                let expected = expected || (verb == "health" && setting.name == "admin");
+                assert_eq!(shown(&setting.flag()), expected, "{verb}: {}", setting.name);
+            }
+            assert!(help.contains("Exit codes:"), "{help}");
+            assert!(help.lines().count() < 60, "{help}");
+            for arguments in [
+                &["--workers", "2", "--control", "/c", verb, "3"][..],
+                &[verb, "3", "--control", "/c", "--workers", "2"][..],
+            ] {
+                let arguments = arguments.iter().copied();
+                let arguments: Vec<_> =
+                    arguments.filter(|a| verb == "scale" || *a != "3").collect();
+                let flags = read(&arguments).unwrap().flags;
+                assert_eq!(
+                    flags.entry("control").unwrap().values,
+                    ["/c"],
+                    "{arguments:?}"
+                );
+                assert_eq!(
+                    flags.entry("workers").unwrap().values,
+                    ["2"],
+                    "{arguments:?}"
+                );
+            }
+        }
+        let help = read(&["check", "--help"]).unwrap_err().to_string();
+        assert!(help.contains("--workers "));
     }
 
     #[test]
