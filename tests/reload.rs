@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::support::load::{Fate, Load};
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::write_files;
 
 /// A server of an application that answers `version`, with the file that holds it.
@@ -302,4 +302,43 @@ fn where_one_application_cannot_be_imported_none_changes() {
     server.stderr.wait_for_nth("reload failed", 2);
     assert_eq!(who(), before, "the same worker");
     assert_eq!(server.get("/two/").status(), 404);
+}
+
+#[test]
+fn what_clients_have_used_up_counts_after_a_reload_and_under_other_limits() {
+    let tables = |dir: &std::path::Path, limits: &str| {
+        format!("{limits}\nthreads = 2\n") + &mounted("/", "held.py", dir)
+    };
+    let loose = "rate_limit = \"2/h\"\nmax_spool = \"1M\"";
+    let (server, dir) = mounting(|dir| tables(dir, loose));
+    let reload = |limits: &str| {
+        let reloads = server.stderr.count("reloaded in");
+        write_files(&dir, &[("pyserve.toml", &*tables(&dir, limits))]);
+        hup(&server);
+        server.stderr.wait_for_nth("reloaded in", reloads + 1);
+    };
+    let upload = |target: &str| post(target, &"x".repeat(300_000));
+    let mut first = server.connect();
+    first.send(upload("/first"));
+    let held = server.probe.held("/first");
+    assert_eq!(server.get("/gone").status(), 200);
+    assert_eq!(
+        server.get("/gone").status(),
+        429,
+        "the third within an hour"
+    );
+
+    let other = "rate_limit = \"2/h\"\nrate_burst = 4\nmax_spool = \"400K\"";
+    reload(other);
+    let mut second = server.connect();
+    let _ = second.try_send(upload("/gone"));
+    assert_eq!(second.response().status(), 503, "no room beside the first");
+    drop(second);
+    assert_eq!(server.get("/gone").status(), 200);
+    assert_eq!(server.get("/gone").status(), 429, "the fifth");
+    reload(&format!("{other}\nmax_connections_per_ip = 1"));
+    let (answer, _) = server.connect().rest();
+    assert_eq!(answer, b"", "a second connection");
+    held.release();
+    assert_eq!(first.response().status(), 200);
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,9 +28,10 @@ const FEWEST: u64 = 16;
 pub struct Connections {
     most: usize,
     free: Arc<Semaphore>,
-    /// `None` without a limit for each address.
-    most_each: Option<u32>,
-    /// Never longer than there are connections.
+    /// `u32::MAX` without a limit for each address.
+    most_each: AtomicU32,
+    /// Counted without a limit as well: there may be one after a reload. Never longer than
+    /// there are connections.
     each: Mutex<HashMap<Network, u32>>,
     waits: Throttle,
     refusals: Throttle,
@@ -100,11 +102,17 @@ impl Connections {
         Self {
             most,
             free: Arc::new(Semaphore::new(most)),
-            most_each,
+            most_each: AtomicU32::new(most_each.unwrap_or(u32::MAX)),
             each: Mutex::default(),
             waits: Throttle::default(),
             refusals: Throttle::default(),
         }
+    }
+
+    /// From now on an address may have so many; none of those that are open is closed.
+    pub fn limit_each(&self, most: Option<u32>) {
+        let most = most.unwrap_or(u32::MAX);
+        self.most_each.store(most, Ordering::Relaxed);
     }
 
     /// Waits for a place; whoever asked first has it first.
@@ -136,10 +144,11 @@ impl Connections {
         self.free.available_permits() == 0
     }
 
-    /// Counts a connection from `address`, if addresses are limited. `Err`: it has as many
-    /// as it may.
+    /// Counts a connection from `address`; a Unix socket has none. `Err`: it has as many as it
+    /// may.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Option<Guest>, TooMany> {
-        let (Some(most), Some(address)) = (self.most_each, address) else {
+        let most = self.most_each.load(Ordering::Relaxed);
+        let Some(address) = address else {
             return Ok(None);
         };
         let network = Network::from(address);
@@ -216,6 +225,11 @@ mod tests {
         drop(guest);
         let _again = connections.enter(address("203.0.113.9")).unwrap();
         assert_eq!(connections.lock().len(), 3, "none is kept for nobody");
+        connections.limit_each(Some(2));
+        let _second = connections.enter(address("203.0.113.9")).unwrap();
+        assert!(connections.enter(address("203.0.113.9")).is_err());
+        connections.limit_each(None);
+        assert!(connections.enter(address("203.0.113.9")).is_ok());
         assert!(
             connections.enter(None).unwrap().is_none(),
             "a Unix socket has none"

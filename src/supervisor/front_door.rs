@@ -1,6 +1,7 @@
 //! Puts the front together from the settings, and starts its listeners.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ struct Kept {
     found_files: Arc<FoundFiles>,
     access_log: Arc<AccessLog>,
     connections: Arc<Connections>,
+    /// Bytes of request bodies on disk.
+    spooled_requests: Arc<AtomicU64>,
+    /// Bytes of responses on disk.
+    spooled_responses: Arc<AtomicU64>,
     probes: Probes,
     encoders: Encoders,
 }
@@ -75,6 +80,8 @@ impl Front {
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(config.access_log)),
             connections: Arc::new(Connections::new(&config.client_limits)),
+            spooled_requests: Arc::default(),
+            spooled_responses: Arc::default(),
             probes,
             encoders: Encoders::default(),
         };
@@ -86,7 +93,7 @@ impl Front {
                 .map(|listener| listener.address.to_string())
                 .collect(),
             access_log: Arc::clone(&kept.access_log),
-            site: Arc::new(CurrentSite::new(kept.site(config, pools)?)),
+            site: Arc::new(CurrentSite::new(kept.site(config, pools, None)?)),
             kept,
             past: Vec::new(),
         };
@@ -113,7 +120,7 @@ impl Front {
     /// # Errors
     /// Locations that contradict each other.
     pub fn site(&self, config: &Config, pools: &[Pool]) -> io::Result<Site> {
-        self.kept.site(config, pools)
+        self.kept.site(config, pools, Some(&self.site.get()))
     }
 
     /// Has requests answered by this one from now on.
@@ -179,8 +186,8 @@ impl Kept {
         }
     }
 
-    /// What answers requests, by these settings.
-    fn site(&self, config: &Config, pools: &[Pool]) -> io::Result<Site> {
+    /// What answers requests, by these settings, in place of the one `before`.
+    fn site(&self, config: &Config, pools: &[Pool], before: Option<&Site>) -> io::Result<Site> {
         let (files, cache) = (&self.files, self.cache(config));
         let locations =
             Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
@@ -194,6 +201,10 @@ impl Kept {
         let internal_files = (!config.internal_locations.is_empty())
             .then(|| StaticFiles::new(internal, everything, files.clone(), &cache));
         let routes = routes(config, pools, files)?;
+        // From here on nothing fails.
+        let limits = &config.client_limits;
+        self.connections.limit_each(limits.connections_per_ip);
+        let counted = before.and_then(|before| before.rate_limit.as_ref());
         Ok(Site {
             static_files: StaticFiles::new(
                 locations,
@@ -208,7 +219,7 @@ impl Kept {
             spool: Spool {
                 directory: config.temp_dir.clone(),
                 min_rate: config.client_limits.min_body_rate,
-                room: Arc::new(Room::new(config.client_limits.spool)),
+                room: Arc::new(Room::new(limits.spool, Arc::clone(&self.spooled_requests))),
                 files: files.clone(),
             },
             encoders: self.encoders.clone(),
@@ -217,12 +228,13 @@ impl Kept {
                 config.temp_dir.clone(),
                 files.clone(),
                 config.response_spool,
+                Arc::clone(&self.spooled_responses),
             )),
             files: files.clone(),
             access_log: Arc::clone(&self.access_log),
             server_header: config.server_header,
             connections: Arc::clone(&self.connections),
-            rate_limit: RateLimit::under(&config.client_limits),
+            rate_limit: RateLimit::under(limits, counted),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
             spellings: Spellings::default(),

@@ -31,7 +31,6 @@ const AT_START: &[&str] = &[
     "admin",
     "control",
     "max_connections",
-    "max_connections_per_ip",
     "startup_log",
     "before_start",
     COMPANION,

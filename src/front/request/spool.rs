@@ -180,16 +180,13 @@ impl Spool {
 #[derive(Debug)]
 pub struct Room {
     most: u64,
-    used: AtomicU64,
+    used: Arc<AtomicU64>,
 }
 
 impl Room {
-    /// Room for so many bytes.
-    pub fn new(most: u64) -> Self {
-        Self {
-            most,
-            used: AtomicU64::new(0),
-        }
+    /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
+    pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
+        Self { most, used }
     }
 
     /// Bytes taken now.
@@ -237,14 +234,20 @@ mod tests {
 
     #[test]
     fn room_is_never_more_than_there_is_and_comes_back() {
-        let room = Arc::new(Room::new(100));
+        let used = Arc::default();
+        let room = Arc::new(Room::new(100, Arc::clone(&used)));
         let (mut one, mut two) = (Share::none_of(&room), Share::none_of(&room));
         assert!(one.grow(60).is_ok() && two.grow(40).is_ok());
         assert!(two.grow(1).is_err());
         assert_eq!(room.used(), 100);
         drop(one);
         assert!(two.grow(60).is_ok());
+        let less = Arc::new(Room::new(70, used));
+        let mut three = Share::none_of(&less);
+        assert!(three.grow(1).is_err(), "100 were taken before the reload");
         drop(two);
+        assert!(three.grow(70).is_ok());
+        drop(three);
         assert_eq!(room.used(), 0);
     }
 }

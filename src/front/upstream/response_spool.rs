@@ -26,19 +26,25 @@ pub struct ResponseSpool {
     directory: PathBuf,
     files: FilePool,
     limits: SpoolLimits,
-    used: AtomicU64,
+    used: Arc<AtomicU64>,
     /// The log has been told that the disk takes nothing.
     complained: AtomicBool,
 }
 
 impl ResponseSpool {
-    /// For files in `directory`, which are written and read by `files`.
-    pub fn new(directory: PathBuf, files: FilePool, limits: SpoolLimits) -> Self {
+    /// For files in `directory`, which are written and read by `files`. `used`: bytes that are
+    /// taken, those of before a reload among them.
+    pub fn new(
+        directory: PathBuf,
+        files: FilePool,
+        limits: SpoolLimits,
+        used: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             directory,
             files,
             limits,
-            used: AtomicU64::new(0),
+            used,
             complained: AtomicBool::new(false),
         }
     }

@@ -56,7 +56,12 @@ async fn a_full_buffer_waits_for_the_client() {
 fn spool(directory: &std::path::Path, each: u64) -> Arc<ResponseSpool> {
     let limits = SpoolLimits { each, total: each };
     let directory = directory.to_owned();
-    Arc::new(ResponseSpool::new(directory, FilePool::new(2), limits))
+    Arc::new(ResponseSpool::new(
+        directory,
+        FilePool::new(2),
+        limits,
+        Arc::default(),
+    ))
 }
 
 fn numbered(block: usize) -> Bytes {
