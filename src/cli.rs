@@ -83,7 +83,7 @@ pub fn command() -> Command {
         let used = |setting: &&Setting| {
             REACH.contains(&setting.name) || (name == "health" && setting.name == "admin")
         };
-        let hidden = SETTINGS.iter().filter(|setting| !used(setting));
+        let hidden = settings::all().filter(|setting| !used(setting));
         let codes = match name {
             "health" => HEALTH_CODES,
             _ => STEERING_CODES,
@@ -345,7 +345,7 @@ mod tests {
         for verb in ["status", "health", "reload", "scale", "stacks", "stop"] {
             let help = read(&[verb, "--help"]).unwrap_err().to_string();
             let shown = |flag: &str| help.contains(&format!("--{flag} "));
-            for setting in SETTINGS {
+            for setting in settings::all() {
                 let expected = REACH.contains(&setting.name);
                 let expected = expected || (verb == "health" && setting.name == "admin");
                 assert_eq!(shown(&setting.flag()), expected, "{verb}: {}", setting.name);
