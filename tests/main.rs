@@ -47,5 +47,6 @@ mod static_policy;
 mod static_ranges;
 mod stop;
 mod streaming;
+mod upstream_metrics;
 mod uwsgi;
 mod wsgi;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::access_log::HandledBy;
+use super::upstreams::Upstreams;
 
 /// All that is counted.
 pub static METRICS: Metrics = Metrics {
@@ -23,12 +24,13 @@ pub static METRICS: Metrics = Metrics {
     static_from_disk: Count::new(),
     spooled_requests: Count::new(),
     spooled_responses: Count::new(),
-    reloads: Tally([const { Tallied::new() }; REASONS]),
-    replaced: Tally([const { Tallied::new() }; REASONS]),
-    reforks: Tally([const { Tallied::new() }; REASONS]),
-    timeouts: Tally([const { Tallied::new() }; REASONS]),
-    worker_exits: Tally([const { Tallied::new() }; REASONS]),
-    rejections: Tally([const { Tallied::new() }; REASONS]),
+    upstreams: Upstreams::new(),
+    reloads: Tally::new(),
+    replaced: Tally::new(),
+    reforks: Tally::new(),
+    timeouts: Tally::new(),
+    worker_exits: Tally::new(),
+    rejections: Tally::new(),
 };
 
 /// See [`METRICS`].
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub spooled_requests: Count,
     /// Bytes of responses on disk now.
     pub spooled_responses: Count,
+    /// Servers behind us.
+    pub upstreams: Upstreams,
     /// Reloads, by outcome.
     pub reloads: Tally,
     /// Workers for which others were started, by reason.
@@ -283,6 +287,11 @@ impl Tallied {
 }
 
 impl Tally {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self([const { Tallied::new() }; REASONS])
+    }
+
     /// It happened for this reason.
     pub fn up(&self, reason: &'static str) {
         let found = self
@@ -339,7 +348,7 @@ mod tests {
 
     #[test]
     fn reasons_are_told_apart() {
-        let tally = Tally([const { Tallied::new() }; REASONS]);
+        let tally = Tally::new();
         for reason in ["a", "b", "a"] {
             tally.up(reason);
         }

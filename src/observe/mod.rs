@@ -3,6 +3,7 @@
 //! - [`logs`]: diagnostics, through `tracing`, to standard error;
 //! - [`access_log`]: one line for each request, to standard output;
 //! - [`metrics`]: what is counted meanwhile;
+//! - [`upstreams`]: the same of servers behind us;
 //! - [`throttle`]: keeps a flood of equal lines out of the log;
 //! - [`status`]: what a running server says about itself when it is asked.
 //!
@@ -15,3 +16,4 @@ pub mod metrics;
 pub mod status;
 pub mod throttle;
 pub mod timestamp;
+pub mod upstreams;

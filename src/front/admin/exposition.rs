@@ -2,6 +2,8 @@
 //!
 //! Both are lines; they differ in how a counter's family is named, and in the end mark.
 
+mod upstreams;
+
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::time::SystemTime;
@@ -47,6 +49,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     requests(&mut page);
     front(&mut page, status);
     spool(&mut page);
+    upstreams::write(&mut page);
     applications(&mut page, status);
     process(&mut page, status);
     if format == Format::OpenMetrics {

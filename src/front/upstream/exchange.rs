@@ -32,7 +32,8 @@ use self::sending::send;
 use super::http_proxy::tunnel::Switched;
 use super::reply_head::ReplyHead;
 use super::request_stream;
-use super::response_body::{Budget, ResponseBody};
+use super::response_body::ResponseBody;
+use super::response_body::budget::Budget;
 use super::servers::{Reached, Servers};
 use super::{Failure, Response};
 use crate::front::file_pool::FilePool;
@@ -64,7 +65,7 @@ impl Ground {
     pub fn new(servers: Servers, files: FilePool) -> Self {
         Self {
             servers,
-            budget: Arc::default(),
+            budget: Budget::of_process(),
             tasks: TaskTracker::new(),
             files,
         }
@@ -95,6 +96,7 @@ impl Ground {
                 Ok(Ok(0)) => "it takes nothing".to_owned(),
                 Ok(Err(error)) => error.to_string(),
                 Err(_elapsed) => {
+                    servers.count_failure(&reached.slot, "too_slow");
                     servers.failed(&reached.slot);
                     return Err(Failure::TooSlow {
                         server: reached.name,
@@ -109,6 +111,7 @@ impl Ground {
                 fresh = true;
                 continue;
             }
+            servers.count_failure(&reached.slot, "closed_early");
             servers.failed(&reached.slot);
             tries -= 1;
             if tries == 0 {
@@ -167,9 +170,14 @@ impl Exchange {
     async fn run(self, outgoing: Outgoing, answer: Answer) {
         let Self {
             ground,
-            reached: Reached {
-                link, slot, name, ..
-            },
+            reached:
+                Reached {
+                    link,
+                    slot,
+                    name,
+                    is_reused,
+                    in_flight: _until_it_is_over,
+                },
             dialect,
             identity,
             abandoned,
@@ -239,6 +247,13 @@ impl Exchange {
             }
             (Err(broken), _) => broken.into_failure(Arc::clone(&name), dialect, length),
         };
+        // It may close a used connection whenever it likes.
+        let is_its_right = is_reused && matches!(failure, Failure::ClosedEarly { .. });
+        if let Some(reason) = failure.of_server()
+            && !is_its_right
+        {
+            ground.servers.count_failure(&slot, reason);
+        }
         let is_slow = matches!(failure, Failure::TooSlow { .. });
         if is_slow {
             ground.servers.failed(&slot);

@@ -183,6 +183,20 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// What a server behind us has failed in, as metrics call it; `None` where it is not its
+    /// fault. What could not be connected to is counted with each try.
+    fn of_server(&self) -> Option<&'static str> {
+        match self {
+            Self::TooSlow { .. } => Some("too_slow"),
+            Self::ClosedEarly { .. } => Some("closed_early"),
+            Self::SpeaksHttp { .. } => Some("speaks_http"),
+            Self::BadAnswer(_) => Some("bad_answer"),
+            _ => None,
+        }
+    }
+}
+
 /// uWSGI closes like this when a packet is longer than its buffer, and says so in its own
 /// log alone; and when a worker dies.
 fn why_closed(packet: Option<usize>) -> String {

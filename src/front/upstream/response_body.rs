@@ -7,6 +7,7 @@
 //! other. What waits is, in this order: pieces that the connection holds, what is in the
 //! file, pieces in memory. A client that keeps up never has anything in a file.
 
+pub mod budget;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,6 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,16 +23,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
+use self::budget::Budget;
 use self::taking::Streamed;
 use super::response_spool::{ResponseSpool, SpoolFile, Write};
 
-/// Most bytes of one response that wait in memory: pages and JSON. nginx has 64 KiB.
-pub const PER_RESPONSE: usize = 256 << 10;
-/// Most bytes of all responses of an upstream together; beyond it each may have [`WHEN_SHORT`].
-pub const ALL_RESPONSES: usize = 32 << 20;
-/// What a response may hold while [`ALL_RESPONSES`] is used up, and how much is collected
-/// for a write while the client is behind.
-pub const WHEN_SHORT: usize = 64 << 10;
 /// Most bytes that a connection gets before it has sent the ones before. hyper would take
 /// 256 KiB and more of every response whose client is slow.
 const IN_HAND: usize = 64 << 10;
@@ -43,10 +37,6 @@ const BLOCK: usize = 64 << 10;
 /// How long a client may take to make room before its response goes to a file. One that
 /// reads as fast as the application writes needs less, even on a busy machine.
 const HESITATE: Duration = Duration::from_millis(5);
-
-/// Bytes that all responses of an upstream hold in memory.
-#[derive(Debug, Default)]
-pub struct Budget(AtomicUsize);
 
 /// What becomes of a response that comes faster than its client takes it.
 #[derive(Debug, Clone)]
@@ -193,7 +183,7 @@ impl Feed {
             return false;
         }
         state.buffered += chunk.len();
-        self.0.budget.0.fetch_add(chunk.len(), Ordering::Relaxed);
+        self.0.budget.add(chunk.len());
         state.chunks.push_back(chunk);
         wake(state.reader.take());
         true
@@ -251,7 +241,7 @@ impl Feed {
                     state.chunks.push_front(piece);
                 }
                 state.buffered += length;
-                self.0.budget.0.fetch_add(length, Ordering::Relaxed);
+                self.0.budget.add(length);
             }
         }
         wake(state.reader.take());
@@ -269,11 +259,9 @@ impl Shared {
             .spooled
             .as_ref()
             .is_some_and(|spooled| spooled.unread() > 0);
-        let is_short = self.budget.0.load(Ordering::Relaxed) > ALL_RESPONSES;
         let limit = match &state.buffering {
             Waiting::Direct => 0,
-            _ if is_behind || is_short => WHEN_SHORT,
-            _ => PER_RESPONSE,
+            _ => self.budget.share(is_behind),
         };
         if state.client_gone || state.buffered <= limit {
             return Step::GoOn;
@@ -297,7 +285,7 @@ impl Shared {
             .map(|spooled| spooled.write(pieces.into(), length));
         state.buffered = 0;
         state.writing = length;
-        self.budget.0.fetch_sub(length, Ordering::Relaxed);
+        self.budget.take(length);
         write.map_or(Step::Wait, Step::Spool)
     }
 }

@@ -20,6 +20,8 @@ use super::balance::{Balance, Slot};
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
 use crate::front::file_pool::FilePool;
 use crate::front::socket::Socket;
+use crate::observe::metrics::METRICS;
+use crate::observe::upstreams::{InFlight, UpstreamServer};
 
 /// For how long after our own start requests wait for servers that nobody has reached yet:
 /// containers and services start side by side.
@@ -56,6 +58,7 @@ struct Server {
     idle: Mutex<Vec<(Socket, Instant)>>,
     /// What a name stood for, and when it was looked up.
     known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    counts: &'static UpstreamServer,
 }
 
 /// A connection to a server, with the request's place there.
@@ -68,6 +71,8 @@ pub struct Reached {
     pub name: Arc<str>,
     /// Whether the connection has served another request before.
     pub is_reused: bool,
+    /// What the metrics say of it.
+    pub in_flight: InFlight,
 }
 
 impl Servers {
@@ -98,35 +103,27 @@ impl Servers {
                 tried.push(slot.server());
                 let idle = if fresh { None } else { server.take_idle() };
                 if let Some(link) = idle {
-                    let name = Arc::clone(&server.name);
-                    return Ok(Reached {
-                        link,
-                        slot,
-                        name,
-                        is_reused: true,
-                    });
+                    return Ok(server.reached(link, slot, true));
                 }
                 match self.link(server).await {
                     Ok(link) => {
                         slot.reached();
-                        let name = Arc::clone(&server.name);
-                        return Ok(Reached {
-                            link,
-                            slot,
-                            name,
-                            is_reused: false,
-                        });
+                        server.counts.connections.up();
+                        return Ok(server.reached(link, slot, false));
                     }
                     // The listen queue of a Unix socket is full, and the kernel does not wait.
                     Err(Unreached::Error(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        server.counts.failures.up("queue_full");
                         is_full = true;
                         last = Some(server.unreachable(&error));
                     }
                     Err(Unreached::Error(error)) => {
+                        server.counts.failures.up("unreachable");
                         self.failed(&slot);
                         last = Some(server.unreachable(&error));
                     }
                     Err(Unreached::TooLate) => {
+                        server.counts.failures.up("unreachable");
                         self.failed(&slot);
                         last = Some(Failure::TooSlow {
                             server: Arc::clone(&server.name),
@@ -162,6 +159,11 @@ impl Servers {
             let server = &*self.servers[slot.server()].name;
             tracing::info!(server, "a server that had failed answers again");
         }
+    }
+
+    /// Counts what a request to this server failed in.
+    pub fn count_failure(&self, slot: &Slot, reason: &'static str) {
+        self.servers[slot.server()].counts.failures.up(reason);
     }
 
     /// Keeps a connection for another request.
@@ -251,11 +253,23 @@ enum Unreached {
 
 impl Server {
     fn new(address: ServerAddress) -> Self {
+        let name = address.to_string();
         Self {
-            name: address.to_string().into(),
+            counts: METRICS.upstreams.at(&name),
+            name: name.into(),
             address,
             idle: Mutex::default(),
             known: Mutex::new(None),
+        }
+    }
+
+    fn reached(&self, link: Socket, slot: Slot, is_reused: bool) -> Reached {
+        Reached {
+            link,
+            slot,
+            name: Arc::clone(&self.name),
+            is_reused,
+            in_flight: self.counts.begin(),
         }
     }
 

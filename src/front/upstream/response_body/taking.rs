@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -51,8 +50,7 @@ impl Streamed {
             state.buffered -= chunk.len();
             state.in_hand += chunk.len();
             drop(state);
-            let budget = &self.shared.budget.0;
-            budget.fetch_sub(chunk.len(), Ordering::Relaxed);
+            self.shared.budget.take(chunk.len());
             self.shared.changed.notify_one();
             return Poll::Ready(Some(Ok(self.handed_out(chunk))));
         }
@@ -114,8 +112,7 @@ impl Drop for Streamed {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.client_gone = true;
-        let budget = &self.shared.budget.0;
-        budget.fetch_sub(state.buffered, Ordering::Relaxed);
+        self.shared.budget.take(state.buffered);
         state.buffered = 0;
         let chunks = std::mem::take(&mut state.chunks);
         let spooled = state.spooled.take();

@@ -1,10 +1,11 @@
 //! What both ends of a response body see of each other.
 
+use super::budget::{ALL_RESPONSES, PER_RESPONSE, WHEN_SHORT};
 use super::*;
 use crate::config::SpoolLimits;
 use crate::front::file_pool::FilePool;
 use http_body_util::BodyExt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn streamed() -> (Feed, ResponseBody, Arc<AtomicBool>) {
     let abandoned = Arc::new(AtomicBool::new(false));
@@ -40,7 +41,7 @@ async fn a_client_that_leaves_is_noticed_and_frees_its_memory() {
     feed.room().await;
     assert!(!feed.push(Bytes::from_static(b"more")));
     assert!(abandoned.load(Ordering::Relaxed));
-    assert_eq!(feed.0.budget.0.load(Ordering::Relaxed), 0);
+    assert_eq!(feed.0.budget.used(), 0);
 }
 
 #[tokio::test]
@@ -108,10 +109,10 @@ async fn what_a_client_does_not_take_goes_to_a_file_and_comes_back_in_order() {
     body.buffer(Buffering::Spool(Arc::clone(&spool)));
     assert_eq!(feed_while_taken(&feed, 0, 100).await, 100);
     assert!(spool.used() > 80 * 65_536, "{}", spool.used());
-    assert!(feed.0.budget.0.load(Ordering::Relaxed) <= WHEN_SHORT);
+    assert!(feed.0.budget.used() <= WHEN_SHORT);
     check_rest(body, 100).await;
     assert_eq!(spool.used(), 0);
-    assert_eq!(feed.0.budget.0.load(Ordering::Relaxed), 0);
+    assert_eq!(feed.0.budget.used(), 0);
 }
 
 #[tokio::test]
@@ -150,6 +151,48 @@ async fn the_upstream_waits_where_the_disk_refuses_and_nothing_is_lost() {
     assert!(fed < 10, "{fed}");
     feed.end(Ok(()), Duration::ZERO);
     check_rest(body, fed).await;
+}
+
+/// Responses of two upstreams, which know nothing of each other.
+#[tokio::test]
+async fn all_responses_together_have_one_memory() {
+    let budget = Arc::new(Budget::default());
+    let mut held = Vec::new();
+    let mut held_by_next = async || {
+        let (feed, body) = ResponseBody::streamed(Arc::clone(&budget), || {});
+        let before = budget.used();
+        loop {
+            feed.push(Bytes::from(vec![0; 16 << 10]));
+            if futures_now(std::pin::pin!(feed.room())).is_none() {
+                break;
+            }
+        }
+        held.push((feed, body));
+        budget.used() - before
+    };
+    // Each holds what it may until half is used up, then less, and in the end nothing but
+    // the piece that has come already.
+    let piece = 16 << 10;
+    assert_eq!(held_by_next().await, PER_RESPONSE + piece);
+    while budget.used() <= ALL_RESPONSES / 2 {
+        held_by_next().await;
+    }
+    assert_eq!(held_by_next().await, WHEN_SHORT + piece);
+    while budget.used() <= ALL_RESPONSES {
+        held_by_next().await;
+    }
+    assert_eq!(held_by_next().await, piece);
+    let (feed, mut body) = held.swap_remove(0);
+    assert!(futures_now(std::pin::pin!(feed.room())).is_none());
+    // Clients that take something, or leave, make room for others.
+    body.frame().await.unwrap().unwrap();
+    drop((feed, body, held));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn applications_and_servers_behind_share_the_memory_of_the_process() {
+    assert!(Arc::ptr_eq(&Budget::of_process(), &Budget::of_process()));
 }
 
 #[tokio::test]

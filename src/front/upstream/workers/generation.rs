@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::channel::Channel;
 use super::deadlines::Progress;
 use super::{Event, Outcome, Pool, Report, Shared, Size, State};
-use crate::front::upstream::response_body::Budget;
+use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, RequestBody, Response};
 use crate::observe::metrics::METRICS;
 use crate::os::memory::{self, SharedWords};

@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::front::request::context::Identity;
-use crate::front::upstream::response_body::Budget;
+use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, Response};
 pub use generation::Generation;
 use generation::{Crew, Roster};
@@ -140,7 +140,7 @@ impl Pool {
     ) -> Self {
         Self(Arc::new(Shared {
             app,
-            budget: Arc::default(),
+            budget: Budget::of_process(),
             state: Mutex::new(State {
                 limits,
                 table: Table::new(),

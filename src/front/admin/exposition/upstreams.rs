@@ -1,0 +1,61 @@
+//! The servers behind us, and what all responses that come from elsewhere hold in memory.
+
+use super::Page;
+use crate::front::upstream::response_body::budget::Budget;
+use crate::observe::metrics::{Count, METRICS};
+use crate::observe::upstreams::UpstreamServer;
+
+pub(super) fn write(page: &mut Page) {
+    page.family(
+        "pyserve_response_memory_bytes",
+        "gauge",
+        "Bytes of responses that wait in memory for their clients",
+    );
+    let used = Budget::of_process().used();
+    page.sample("pyserve_response_memory_bytes", &[], used);
+    let servers: Vec<_> = METRICS.upstreams.all().collect();
+    if servers.is_empty() {
+        return;
+    }
+    type Part = fn(&UpstreamServer) -> &Count;
+    let parts: [(&str, &str, &str, Part); 3] = [
+        (
+            "pyserve_upstream_requests_in_flight",
+            "gauge",
+            "Requests that a server behind pyserve has now",
+            |server| &server.in_flight,
+        ),
+        (
+            "pyserve_upstream_requests",
+            "counter",
+            "Requests that a server behind pyserve was given",
+            |server| &server.requests,
+        ),
+        (
+            "pyserve_upstream_connections",
+            "counter",
+            "Connections that a server behind pyserve has accepted",
+            |server| &server.connections,
+        ),
+    ];
+    for (family, kind, help, part) in parts {
+        page.family(family, kind, help);
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let name = format!("{family}{suffix}");
+        for server in &servers {
+            let labels = [("server", server.name())];
+            page.sample(&name, &labels, part(server).read());
+        }
+    }
+    page.family(
+        "pyserve_upstream_failures",
+        "counter",
+        "What servers behind pyserve failed in, by reason",
+    );
+    for server in &servers {
+        for (reason, count) in server.failures.all() {
+            let labels = [("server", server.name()), ("reason", reason)];
+            page.sample("pyserve_upstream_failures_total", &labels, count);
+        }
+    }
+}
