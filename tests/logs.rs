@@ -152,3 +152,66 @@ fn tracebacks_are_in_the_log_and_on_the_page_only_in_development() {
         "{response:?}"
     );
 }
+
+#[test]
+fn a_head_that_cannot_be_read_has_its_line_with_the_status_that_was_sent() {
+    let server = Pyserve::app("every.py")
+        .watched()
+        .args(["--access-log", "json"])
+        .ready();
+    let long = |length: usize| "x".repeat(length);
+    for (count, (head, status)) in [
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        (
+            "GET / HTTP/1.1\r\nHost: h\r\nA B: c\r\n\r\n".to_owned(),
+            400,
+        ),
+        (
+            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", long(70_000)),
+            414,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", long(300_000)),
+            431,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = server.connect();
+        // The connection may be closed before all of it is sent.
+        let _refused = client.try_send(&head);
+        assert_eq!(client.response_to_head().status(), status, "{count}");
+        let line = server.stdout.wait_for_nth("\"method\":\"\"", count + 1);
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&line["status"], &line["target"]),
+            (&status.into(), &"".into())
+        );
+        assert_eq!(line["remote_addr"], "127.0.0.1");
+        let told = server.stderr.wait_for_nth("it cannot be read", count + 1);
+        assert!(
+            told.contains(line["request_id"].as_str().unwrap()),
+            "{told}"
+        );
+    }
+    // One behind a good request on the same connection.
+    let mut client = server.connect();
+    client.send("GET /lengths?as=one HTTP/1.1\r\nHost: h\r\n\r\nnonsense\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(client.response_to_head().status(), 400);
+    server.stdout.wait_for_nth("\"method\":\"\"", 5);
+    let page = server.admin("/-/metrics").text();
+    for sample in [
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"400\"} 3",
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"414\"} 1",
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"431\"} 1",
+        "pyserve_rejections_total{reason=\"unreadable\"} 5",
+    ] {
+        assert!(page.contains(sample), "{sample}\n{page}");
+    }
+    let server = self::server("combined");
+    server.exchange("nonsense\r\n\r\n");
+    let line = server.stdout.wait_for("\"-\" 400 0");
+    assert!(line.ends_with("\"-\" 400 0 \"-\" \"-\""), "{line}");
+}

@@ -125,6 +125,12 @@ impl Activity {
         self.began.elapsed().as_millis() as u64
     }
 
+    /// How long it has been doing what it does.
+    pub fn unchanged_for(&self) -> Duration {
+        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(since)
+    }
+
     /// How long the client still has.
     ///
     /// # Errors

@@ -16,9 +16,11 @@ use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
 use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
+use super::request::unreadable;
 use super::site::{CurrentSite, Site};
 use super::socket::Socket;
 use super::stream::Stream;
+use crate::observe::access_log::AccessLog;
 
 /// How long connections over HTTP/1 may still bring a request when the server stops: it may be
 /// on its way, or in the kernel already. Like nginx's `keepalive_min_timeout`.
@@ -67,6 +69,7 @@ pub async fn serve(
     let Ok(_guest) = site.connections.enter(address) else {
         return;
     };
+    let access_log = Arc::clone(&site.access_log);
     drop(site);
     let activity = Arc::new(Activity::new(ends, deadlines.send));
     let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
@@ -113,7 +116,7 @@ pub async fn serve(
             // Cancel-safe: polled in place, never dropped before it ends.
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    note_end(&ends, error.as_ref());
+                    note_end(&access_log, &activity, error.as_ref());
                 }
                 return;
             }
@@ -163,14 +166,12 @@ pub async fn serve(
     }
 }
 
-/// A head that hyper cannot read is answered by hyper, with a status and nothing else, and
-/// no request comes of it.
-fn note_end(ends: &Ends, error: &(dyn std::error::Error + 'static)) {
-    let hyper = error.downcast_ref::<hyper::Error>();
-    if hyper.is_some_and(hyper::Error::is_parse) {
-        tracing::warn!(peer = ?ends.peer, %error, "request rejected: it cannot be read");
-    } else {
-        tracing::debug!(peer = ?ends.peer, %error, "connection ended");
+fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error + 'static)) {
+    match error.downcast_ref::<hyper::Error>() {
+        Some(error) if error.is_parse() => {
+            unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
+        }
+        _ => tracing::debug!(peer = ?activity.ends.peer, %error, "connection ended"),
     }
 }
 

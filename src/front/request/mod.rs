@@ -27,6 +27,7 @@ pub mod rate_limit;
 pub mod record;
 pub mod router;
 pub mod spool;
+pub mod unreadable;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};

@@ -1,0 +1,53 @@
+//! A head that hyper cannot read. hyper answers it by itself, with a status and nothing else,
+//! closes, and no request comes of it; here it gets its lines in the logs and is counted.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use super::context::{self, Ends};
+use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+use crate::observe::metrics::METRICS;
+
+/// Notes one that took so long from its first byte on.
+pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) {
+    let status = status(error).as_u16();
+    let request_id = &context::request_id(&HeaderMap::new(), false);
+    tracing::warn!(%request_id, peer = ?ends.peer, status, %error, "request rejected: it cannot be read");
+    let requests = METRICS.requests.at("").handled(HandledBy::Front);
+    requests.answered(status);
+    requests.duration.observe(took);
+    METRICS.rejections.up("unreadable");
+    if log.is_off() {
+        return;
+    }
+    log.record(&Entry {
+        remote: ends.peer_ip(),
+        time: SystemTime::now(),
+        method: "",
+        target: b"",
+        protocol: "",
+        status,
+        bytes: 0,
+        referer: None,
+        user_agent: None,
+        user: None,
+        host: None,
+        request_id,
+        duration: took,
+        queue: None,
+        app: None,
+        worker: None,
+        handled_by: HandledBy::Front,
+    });
+}
+
+/// What hyper has answered (`proto/h1/role.rs`, `Server::on_error`). It tells the two kinds of
+/// "too large" apart by their words alone.
+fn status(error: &hyper::Error) -> StatusCode {
+    match error.is_parse_too_large() {
+        true if error.to_string().contains("URI") => StatusCode::URI_TOO_LONG,
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    }
+}
