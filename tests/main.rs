@@ -13,6 +13,7 @@ mod control;
 mod deadlines;
 mod django_files;
 mod exhaustion;
+mod express;
 mod faults;
 mod floods;
 mod forwarded;

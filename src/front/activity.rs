@@ -52,6 +52,13 @@ pub struct Activity {
     in_head: AtomicBool,
     http2: AtomicBool,
     linger: AtomicBool,
+    /// Requests that hyper has begun since it last held nothing, and the bytes of their bodies.
+    hypers: AtomicUsize,
+    hypers_body: AtomicU64,
+    /// A response that hyper does not know is on its way to a client that takes its time.
+    express: AtomicBool,
+    /// The connection ends behind that response.
+    express_ends: AtomicBool,
 }
 
 /// What a client is too late with.
@@ -82,7 +89,64 @@ impl Activity {
             in_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
+            hypers: AtomicUsize::new(0),
+            hypers_body: AtomicU64::new(0),
+            express: AtomicBool::new(false),
+            express_ends: AtomicBool::new(false),
         }
+    }
+
+    /// hyper has begun a request, with so many bytes of body; `None`: what comes behind its
+    /// head cannot be counted.
+    pub fn hyper_began(&self, body: Option<u64>) {
+        self.hypers.fetch_add(1, Ordering::Relaxed);
+        let before = self.hypers_body.load(Ordering::Relaxed);
+        let body = body.map_or(u64::MAX, |body| before.saturating_add(body));
+        self.hypers_body.store(body, Ordering::Relaxed);
+    }
+
+    /// How many requests hyper has begun, and the bytes of their bodies; `None` while one of
+    /// them runs.
+    pub fn hyper_ended(&self) -> Option<(usize, u64)> {
+        (self.requests.load(Ordering::Relaxed) == 0).then(|| {
+            let begun = self.hypers.load(Ordering::Relaxed);
+            (begun, self.hypers_body.load(Ordering::Relaxed))
+        })
+    }
+
+    /// hyper holds nothing.
+    pub fn hyper_holds_nothing(&self) {
+        self.hypers.store(0, Ordering::Relaxed);
+        self.hypers_body.store(0, Ordering::Relaxed);
+    }
+
+    /// A request without hyper has come at `now` and been answered at once.
+    pub fn answered_at_once(&self, now: Instant) {
+        if self.in_head.swap(false, Ordering::Relaxed) {
+            METRICS.connections.reading.down();
+        }
+        let since = now.saturating_duration_since(self.began).as_millis() as u64;
+        self.since_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// Whether a response that hyper does not know is on its way.
+    pub fn express_is_sending(&self, is_sending: bool) {
+        self.express.store(is_sending, Ordering::Relaxed);
+    }
+
+    /// Asks for the end of the connection behind the response that hyper does not know, if
+    /// one is on its way.
+    pub fn end_behind_express(&self) -> bool {
+        let is_sending = self.express.load(Ordering::Relaxed);
+        if is_sending {
+            self.express_ends.store(true, Ordering::Relaxed);
+        }
+        is_sending
+    }
+
+    /// Whether the connection ends behind the response that hyper did not know.
+    pub fn ends_behind_express(&self) -> bool {
+        self.express_ends.load(Ordering::Relaxed)
     }
 
     /// Part of the request stays unread: what still comes is to be swallowed after our

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Deadlines, Overdue};
+use super::express::Express;
 use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
@@ -72,7 +73,8 @@ pub async fn serve(
     let access_log = Arc::clone(&site.access_log);
     drop(site);
     let activity = Arc::new(Activity::new(ends, deadlines.send));
-    let stream = Stream::new(socket, early, Arc::clone(&activity), tasks);
+    let express = Express::new(Arc::clone(&sites), stop.asked.clone());
+    let stream = Stream::new(socket, early, Arc::clone(&activity), tasks).with_express(express);
     let seen = Arc::clone(&activity);
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
@@ -123,7 +125,9 @@ pub async fn serve(
             // Cancel-safe: a timer.
             () = timer.as_mut() => match activity.overdue(&deadlines) {
                 _ if last_call => {
-                    connection.as_mut().graceful_shutdown();
+                    if !activity.end_behind_express() {
+                        connection.as_mut().graceful_shutdown();
+                    }
                     last_call = false;
                     timer.as_mut().reset(tokio::time::Instant::now() + deadlines.shortest());
                 }
@@ -139,7 +143,9 @@ pub async fn serve(
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
                     // HTTP/2 clients are told, and what else they wait for goes on for a
                     // while; on HTTP/1 an idle connection ends by this.
-                    connection.as_mut().graceful_shutdown();
+                    if !activity.end_behind_express() {
+                        connection.as_mut().graceful_shutdown();
+                    }
                     warned = true;
                     let left = match overdue {
                         Overdue::Send => deadlines.send.grace,

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod connections;
 pub mod encoded_body;
 pub mod encoder;
+pub mod express;
 pub mod file_pool;
 pub mod file_source;
 pub mod found_files;

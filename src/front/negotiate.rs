@@ -70,11 +70,22 @@ impl Accepted {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut accepted = Self::default();
         for value in headers.get_all(ACCEPT_ENCODING) {
-            for element in value.as_bytes().split(|&byte| byte == b',') {
-                accepted.add(element.trim_ascii());
-            }
+            accepted.add_list(value.as_bytes());
         }
         accepted
+    }
+
+    /// What the one field says.
+    pub fn of_field(field: &[u8]) -> Self {
+        let mut accepted = Self::default();
+        accepted.add_list(field);
+        accepted
+    }
+
+    fn add_list(&mut self, field: &[u8]) {
+        for element in field.split(|&byte| byte == b',') {
+            self.add(element.trim_ascii());
+        }
     }
 
     /// Takes one `coding;q=0.5`. What is no weight makes its coding unknown to us.

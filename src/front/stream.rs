@@ -8,9 +8,10 @@
 //!    them there, while the thread serves others;
 //! 4. `sendfile` takes as many as the socket holds.
 //!
-//! It also tells the connection's [`Activity`] when bytes arrive, and ends the connection of a
+//! It also tells the connection's [`Activity`] when bytes arrive, ends the connection of a
 //! client that takes too little ([`super::pace`]), or that floods it
-//! ([`super::http2_frames`]).
+//! ([`super::http2_frames`]), and answers some requests before hyper sees them
+//! ([`super::express`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
+use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
 use super::http2_frames::Http2Frames;
 use super::outbox::{Piece, Plan};
@@ -58,6 +60,8 @@ pub struct Stream {
     sending: Option<Sending>,
     taking: Taking,
     frames: Http2Frames,
+    /// Answers without hyper, where that is possible.
+    express: Option<Express>,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
@@ -93,8 +97,15 @@ impl Stream {
             tasks,
             sending: None,
             frames: Http2Frames::default(),
+            express: None,
             in_a_row: 0,
         }
+    }
+
+    /// The same with an express lane.
+    pub fn with_express(mut self, express: Express) -> Self {
+        self.express = Some(express);
+        self
     }
 
     fn socket(&mut self) -> &mut Socket {
@@ -106,6 +117,7 @@ impl Stream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(context))?;
         let plan = self.activity.outbox.plan(parts);
         if let Err(error) = &plan {
             tracing::error!(%error, "connection broken off");
@@ -270,9 +282,12 @@ impl Stream {
 }
 
 impl Stream {
-    /// Notes what has come; the connection of a client that floods it ends here.
+    /// Notes what has come for hyper; the connection of a client that floods it ends here.
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.activity.bytes_arrived();
+        if let Some(express) = &mut self.express {
+            express.gave(bytes);
+        }
         self.frames.received(bytes).map_err(|flood| {
             if let Some(before) = FLOODS.is_due() {
                 let peer = self.activity.ends.peer;
@@ -296,6 +311,9 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.express.as_ref().is_some_and(Express::is_open) {
+            return self.poll_express(context, into);
+        }
         if !self.early.is_empty() {
             let length = self.early.len().min(into.remaining());
             let early = self.early.split_to(length);
@@ -332,11 +350,17 @@ impl AsyncWrite for Stream {
         true
     }
 
+    /// Only called when hyper has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket()).poll_flush(context)
+        let this = &mut *self;
+        if let Some(express) = &mut this.express {
+            express.flushed(&this.activity);
+        }
+        Pin::new(this.socket()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(context))?;
         Pin::new(self.socket()).poll_shutdown(context)
     }
 }
@@ -365,5 +389,6 @@ async fn swallow(mut socket: Socket) {
     }
 }
 
+mod express;
 #[cfg(test)]
 mod tests;

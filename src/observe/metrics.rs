@@ -20,6 +20,7 @@ pub static METRICS: Metrics = Metrics {
         reading: Count::new(),
     },
     requests: Places([const { OnceLock::new() }; PLACES]),
+    static_express: Count::new(),
     static_from_memory: Count::new(),
     static_from_disk: Count::new(),
     spooled_requests: Count::new(),
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Requests, by location.
     pub requests: Places,
+    /// Files that were answered from memory, without hyper.
+    pub static_express: Count,
     /// Files that were answered from memory.
     pub static_from_memory: Count,
     /// Files that were looked up on disk.

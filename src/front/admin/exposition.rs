@@ -176,9 +176,10 @@ fn front(page: &mut Page, status: &Status) {
     page.family(
         "pyserve_static_lookups",
         "counter",
-        "Files that were answered from memory, and that were looked up on disk",
+        "Files that were answered from memory, at once (express) or as other requests are, and that were looked up on disk",
     );
     for (from, count) in [
+        ("express", &METRICS.static_express),
         ("memory", &METRICS.static_from_memory),
         ("disk", &METRICS.static_from_disk),
     ] {

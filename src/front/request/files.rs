@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -15,11 +16,15 @@ use super::record::Record;
 use super::router::Route;
 use crate::front::body::Body;
 use crate::front::site::Site;
-use crate::front::static_files::{Location, StaticError, StaticFiles};
+use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
+use crate::observe::metrics::{METRICS, Place};
 
 /// An answer that is being looked for.
 pub type Answering<'a> =
     Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
+
+/// A location of files, and what it leaves of the target.
+type Declared<'a> = (&'a Location, &'a str);
 
 /// The one field of a file that is not in title case.
 const AS_EVERYBODY_WRITES_IT: [Bytes; 1] = [Bytes::from_static(b"ETag")];
@@ -34,24 +39,19 @@ pub fn answer<'a>(
     target: &'a str,
     record: &'a mut Record,
 ) -> Option<Answering<'a>> {
-    let beside = otherwise.map_or(0, |route| route.prefix.as_str().len());
-    let declared = site
-        .static_files
-        .find(target)
-        .filter(|(location, _)| location.prefix().len() >= beside);
+    let beside = beside(otherwise);
+    let declared = declared(site, target, beside);
     let found = site.found_files.current();
-    let is_named = |(_, files): &(_, Arc<StaticFiles>)| named(files, target, beside).is_some();
+    let below = below(declared, beside);
+    let is_named = |(_, files): &(_, Arc<StaticFiles>)| named(files, target, below).is_some();
     if declared.is_none() && !found.iter().any(is_named) {
         return None;
     }
     let has_other = otherwise.is_some();
     Some(Box::pin(async move {
-        // Before what was asked for comes only what is nearer to the path.
-        let asked_for = declared.filter(|(location, _)| !location.is_predefined());
-        let below = asked_for.map_or(0, |(location, _)| location.prefix().len());
         let mut refusal = None;
         for (_, files) in found.iter() {
-            let Some((location, rest)) = named(files, target, beside.max(below)) else {
+            let Some((location, rest)) = named(files, target, below) else {
                 continue;
             };
             match served(site, files, location, rest, head, has_other, record).await {
@@ -77,6 +77,52 @@ pub fn answer<'a>(
             None => refusal,
         }
     }))
+}
+
+/// Whether a path could be that of a file.
+pub fn may_answer(site: &Site, target: &str) -> bool {
+    let found = site.found_files.current();
+    site.static_files.find(target).is_some()
+        || found.iter().any(|(_, files)| files.find(target).is_some())
+}
+
+/// The answer with the file that [`answer`] would ask first, if it is in memory.
+pub fn at_once(
+    site: &Site,
+    otherwise: Option<&Route>,
+    target: &str,
+    asked: &Plainly<'_>,
+    now: Instant,
+) -> Option<(Ready, &'static Place)> {
+    let beside = beside(otherwise);
+    let declared = declared(site, target, beside);
+    let below = below(declared, beside);
+    let found = site.found_files.current();
+    let first = found
+        .iter()
+        .find_map(|(_, files)| Some((&**files, named(files, target, below)?)));
+    let (files, (location, rest)) = match first {
+        Some(first) => first,
+        None => (&site.static_files, declared?),
+    };
+    let ready = files.at_once(location, rest, asked, now)?;
+    Some((ready, METRICS.requests.at(location.prefix())))
+}
+
+/// The length of the other location's prefix, beside which files have to stand.
+fn beside(otherwise: Option<&Route>) -> usize {
+    otherwise.map_or(0, |route| route.prefix.as_str().len())
+}
+
+fn declared<'a>(site: &'a Site, target: &'a str, beside: usize) -> Option<Declared<'a>> {
+    let found = site.static_files.find(target);
+    found.filter(|(location, _)| location.prefix().len() >= beside)
+}
+
+/// Before what was asked for comes only what is nearer to the path.
+fn below(declared: Option<Declared<'_>>, beside: usize) -> usize {
+    let asked_for = declared.filter(|(location, _)| !location.is_predefined());
+    beside.max(asked_for.map_or(0, |(location, _)| location.prefix().len()))
 }
 
 /// What the application named, unless the other location is as near to the path.

@@ -109,7 +109,8 @@ pub fn resolve(
     client
 }
 
-fn is_noticed(name: &HeaderName) -> bool {
+/// Whether a field of this name is believed or removed.
+pub fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
     // All of them begin so, and few others.
     if !name.starts_with(['f', 'p', 'x']) {

@@ -11,9 +11,12 @@
 //!    ([`internal`]), and says what to do with it ([`accel`]);
 //! 5. [`error`] turns what went wrong into a page;
 //! 6. the response gets its last header fields.
+//!
+//! Requests for files in memory take a shorter way ([`at_once`]), by the same steps.
 
 pub mod accel;
 pub mod application;
+pub mod at_once;
 pub mod compression;
 pub mod context;
 pub mod environ;
@@ -23,6 +26,7 @@ pub mod fixed;
 pub mod forwarded;
 pub mod internal;
 pub mod limits;
+pub mod plain;
 pub mod rate_limit;
 pub mod record;
 pub mod router;
@@ -34,7 +38,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
 use http_body::Body as _;
@@ -62,6 +66,7 @@ pub async fn answer(
     let in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
+    activity.hyper_began(framed_length(&head, &body));
     let identity = Arc::new(Identity {
         request_id: context::request_id(&head.headers, ends.trusted),
         method: head.method.clone(),
@@ -179,7 +184,13 @@ async fn route(
     }
 }
 
-/// The fields that every response has. `Date` is hyper's.
+/// How many bytes the client sends behind the head, where that is known from the start.
+fn framed_length(head: &request::Parts, body: &Incoming) -> Option<u64> {
+    let is_told = head.version < Version::HTTP_2 && !head.headers.contains_key(UPGRADE);
+    is_told.then(|| body.size_hint().exact()).flatten()
+}
+
+/// The fields that every response has. `Date` is hyper's; [`at_once`] writes the same.
 fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     set_if_absent(headers, X_REQUEST_ID, || {

@@ -15,8 +15,9 @@ use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::context::{Client, Identity};
+use super::context::{Client, Identity, Target};
 use super::environ::protocol;
+use super::plain::Plain;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
@@ -150,6 +151,111 @@ impl Record {
             requests.app.observe(app);
         }
     }
+
+    /// So many bytes of the body were sent, of a response that is written without hyper.
+    pub fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// A response that is written without hyper has been sent to its end.
+    pub fn ends(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+}
+
+/// The record of a request for a file that is answered within one call: it borrows what a
+/// [`Record`] keeps, and becomes one if the client does not take its response at once.
+pub struct Brief<'a> {
+    /// The request.
+    pub plain: Plain<'a>,
+    /// Its id.
+    pub request_id: String,
+    /// Who sent it.
+    pub remote: Option<IpAddr>,
+    /// When its head was complete.
+    pub began: Instant,
+    /// The same as a date.
+    pub time: SystemTime,
+    /// What it is answered with.
+    pub status: StatusCode,
+    /// Where it is counted.
+    pub place: &'static Place,
+}
+
+impl Brief<'_> {
+    /// The response was sent, with so many bytes of a body.
+    pub fn sent(&self, log: &AccessLog, bytes: u64) {
+        let duration = self.began.elapsed();
+        let requests = self.place.handled(HandledBy::Static);
+        requests.answered(self.status.as_u16());
+        requests.bytes.add(bytes);
+        requests.duration.observe(duration);
+        // It was made in no time.
+        requests.send.observe(duration);
+        if log.is_off() {
+            return;
+        }
+        let fields = &self.plain.fields;
+        log.record(&Entry {
+            remote: self.remote,
+            time: self.time,
+            method: self.method().as_str(),
+            target: self.plain.target.as_bytes(),
+            protocol: protocol(Version::HTTP_11),
+            status: self.status.as_u16(),
+            bytes,
+            user: fields.authorization.and_then(basic_user).as_deref(),
+            host: Some(fields.host),
+            referer: fields.referer,
+            user_agent: fields.user_agent,
+            request_id: &self.request_id,
+            duration,
+            queue: None,
+            app: None,
+            worker: None,
+            handled_by: HandledBy::Static,
+        });
+    }
+
+    /// The client takes its time.
+    pub fn into_record(self, log: &Arc<AccessLog>) -> Record {
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
+        let fields = &self.plain.fields;
+        let identity = Identity {
+            method: self.method(),
+            target: Target(self.plain.target.to_owned()),
+            request_id: self.request_id,
+        };
+        Record {
+            log: Arc::clone(log),
+            identity: Arc::new(identity),
+            remote: self.remote,
+            version: Version::HTTP_11,
+            headers: Kept {
+                authorization: fields.authorization.and_then(value),
+                host: value(fields.host),
+                referer: fields.referer.and_then(value),
+                user_agent: fields.user_agent.and_then(value),
+            },
+            began: self.began,
+            time: self.time,
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            answer: Answer {
+                by: HandledBy::Static,
+                ..Answer::default()
+            },
+            place: self.place,
+            sending: Some(self.began),
+        }
+    }
+
+    fn method(&self) -> Method {
+        match self.plain.is_head {
+            true => Method::HEAD,
+            false => Method::GET,
+        }
+    }
 }
 
 impl Drop for Record {
@@ -173,7 +279,7 @@ impl Drop for Record {
                 .headers
                 .authorization
                 .as_ref()
-                .and_then(basic_user)
+                .and_then(|value| basic_user(value.as_bytes()))
                 .as_deref(),
             host: text(&self.headers.host).as_deref(),
             referer: text(&self.headers.referer).as_deref(),
@@ -189,8 +295,8 @@ impl Drop for Record {
 }
 
 /// The user name of RFC 7617's Basic scheme, which is what nginx logs as the user.
-fn basic_user(authorization: &HeaderValue) -> Option<Vec<u8>> {
-    let (scheme, credentials) = authorization.to_str().ok()?.split_once(' ')?;
+fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, credentials) = str::from_utf8(authorization).ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
@@ -289,7 +395,7 @@ mod tests {
             ("Basic dXNlcg==", None),
             ("Basic !", None),
         ] {
-            let user = basic_user(&HeaderValue::from_static(value));
+            let user = basic_user(value.as_bytes());
             assert_eq!(user.as_deref(), expected, "{value}");
         }
     }

@@ -100,6 +100,18 @@ impl Conditions {
         }
     }
 
+    /// Those about a copy that the client has; each field is there once at most.
+    pub(super) fn of_copy(none_match: Option<&[u8]>, modified_since: Option<&[u8]>) -> Self {
+        let value = |bytes| HeaderValue::from_bytes(bytes).ok();
+        Self {
+            if_none_match: none_match.and_then(value).into_iter().collect(),
+            if_modified_since: modified_since
+                .and_then(value)
+                .and_then(|only| parsed(&only)),
+            ..Self::default()
+        }
+    }
+
     /// RFC 9110 §13.1.5: whether a range may be taken out of this file, because the client
     /// already has other bytes of the same state. One validator, compared strongly.
     pub(super) fn allow_range(&self, file: &Validators) -> bool {
@@ -189,8 +201,11 @@ fn tags(list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
 /// RFC 9110 §13.1.3: a recipient must ignore a field whose value is not one date.
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     let mut values = headers.get_all(name).iter();
-    let only = values.next().filter(|_| values.next().is_none())?;
-    httpdate::parse_http_date(only.to_str().ok()?).ok()
+    parsed(values.next().filter(|_| values.next().is_none())?)
+}
+
+fn parsed(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
 /// RFC 9110 §8.8.2.1: not later than the response itself. Times before 1970 have no form.

@@ -15,6 +15,7 @@ use http::HeaderValue;
 use rustix::io::Errno;
 
 use super::StaticError;
+use super::at_once::Heads;
 use super::conditional::Validators;
 use super::freshness::{self, Manifest};
 use super::headers::{self, Facts};
@@ -166,6 +167,7 @@ impl Disk {
                 length,
                 bytes,
                 open: OpenFile::default(),
+                heads: Heads::default(),
             }))
         };
         let mut encoded = [None, None, None];

@@ -14,6 +14,7 @@
 //! [`FilePool`], one for a small file. `compress` adds encoded forms to what is in memory,
 //! in the background. Which status and page a [`StaticError`] becomes is decided elsewhere.
 
+mod at_once;
 mod body;
 mod compress;
 mod conditional;
@@ -48,6 +49,7 @@ use path::FilePath;
 use range::Selection;
 use resource::{Representation, Resource};
 
+pub use at_once::{Plainly, Ready};
 pub use body::{Content, FileBody};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::at_once::Heads;
 use super::conditional::Validators;
 use super::headers;
 use super::negotiate::{Accepted, Choice, Coding};
@@ -46,6 +47,8 @@ pub(super) struct Representation {
     pub(super) bytes: Option<Bytes>,
     /// The file, while somebody is being sent it.
     pub(super) open: OpenFile,
+    /// What of `headers` was written out.
+    pub(super) heads: Heads,
 }
 
 /// An open file that all who are being sent it share, and that closes with the last of them:
@@ -110,6 +113,7 @@ impl Resource {
                 length: bytes.len() as u64,
                 bytes: Some(bytes),
                 open: OpenFile::default(),
+                heads: Heads::default(),
             })
         });
         resource

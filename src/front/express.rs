@@ -1,0 +1,179 @@
+//! The express lane: files in memory, answered below hyper.
+//!
+//! hyper costs about as much for a small file as the kernel does for sending it. So while hyper
+//! holds nothing of a connection ([`Given`]), what arrives is looked at first, and a plain
+//! request for a file in memory is answered at once ([`at_once`]): hyper, which waits for
+//! bytes, does not notice. Everything else is handed to it unchanged.
+//!
+//! ```text
+//! socket -> Stream::poll_read --plain, in memory--> at_once -> socket
+//!                 `------------ else ------------> hyper
+//! ```
+//!
+//! What must never happen:
+//! - an answer while hyper has a request, a part of one, or something to write: it would come
+//!   in front of what was asked before;
+//! - a request whose end is seen elsewhere than hyper would see it; hence only requests
+//!   without any body, and in doubt none;
+//! - another answer than the long way gives; tests ask both for the same;
+//! - a part of a response, and then something else: what a client does not take at once is
+//!   finished first ([`Unsent`]), whatever else is to happen, the end of the server included.
+
+mod given;
+
+use std::io::IoSlice;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Activity, InUse};
+use super::request::at_once::{self, AtOnce, Memo};
+use super::request::plain::Heard;
+use super::request::record::Record;
+use super::site::CurrentSite;
+use given::Given;
+
+/// What a connection needs for the express lane.
+pub struct Express {
+    sites: Arc<CurrentSite>,
+    /// The end has been asked for: responses say `Connection: close`, which is hyper's.
+    asked: CancellationToken,
+    given: Given,
+    /// Who has read the first bytes of the connection.
+    first: Option<First>,
+    memo: Memo,
+    /// The head of the response that is being sent.
+    pub head: Vec<u8>,
+    /// The response that the client did not take at once.
+    pub unsent: Option<Unsent>,
+}
+
+/// Who has read a connection's first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Express,
+    Hyper,
+}
+
+/// The rest of a response.
+pub struct Unsent {
+    head: Bytes,
+    body: Bytes,
+    status: StatusCode,
+    record: Record,
+    /// Keeps the connection from being idle.
+    #[expect(dead_code, reason = "lives as long as the request")]
+    in_use: InUse,
+}
+
+impl Express {
+    /// The lane of a connection that was just made.
+    pub fn new(sites: Arc<CurrentSite>, asked: CancellationToken) -> Self {
+        Self {
+            sites,
+            asked,
+            given: Given::default(),
+            first: None,
+            memo: Memo::default(),
+            head: Vec::new(),
+            unsent: None,
+        }
+    }
+
+    /// Whether hyper holds nothing, so that it may be passed by.
+    pub fn is_open(&self) -> bool {
+        self.given == Given::Nothing
+    }
+
+    /// hyper is given these.
+    pub fn gave(&mut self, bytes: &[u8]) {
+        self.first = Some(First::Hyper);
+        self.given.give(bytes);
+    }
+
+    /// What hyper must see in front of `bytes`. It takes the first that it sees for the
+    /// beginning of the connection, which could be that of HTTP/2; an empty line cannot, and
+    /// means nothing in front of a request (RFC 9112 §2.2).
+    pub fn before(&self, bytes: &[u8]) -> &'static [u8] {
+        match (self.first, bytes.first()) {
+            (Some(First::Express), Some(b'P')) => b"\r\n",
+            _ => b"",
+        }
+    }
+
+    /// hyper has written all that it had to write.
+    pub fn flushed(&mut self, activity: &Activity) {
+        if self.is_open() {
+            return;
+        }
+        if let Some((begun, body)) = activity.hyper_ended() {
+            self.given.settle(begun, body);
+            if self.is_open() {
+                activity.hyper_holds_nothing();
+            }
+        }
+    }
+
+    /// Answers the request with which `bytes` begin. Its head is in [`Express::head`] then.
+    pub fn answer<'a>(&mut self, activity: &Activity, bytes: &'a [u8]) -> Heard<AtOnce<'a>> {
+        if self.asked.is_cancelled() {
+            return Heard::Other;
+        }
+        self.head.clear();
+        let site = self.sites.get();
+        let (memo, head) = (&mut self.memo, &mut self.head);
+        let answer = AssertUnwindSafe(|| at_once::answer(&site, activity, bytes, memo, head));
+        // On the long way a panic costs one request, and says which.
+        let heard = std::panic::catch_unwind(answer).unwrap_or(Heard::Other);
+        if matches!(heard, Heard::Plain(_)) {
+            self.first.get_or_insert(First::Express);
+        }
+        heard
+    }
+
+    /// Of a response, the client took so many bytes and no more.
+    pub fn keep(&mut self, activity: &Arc<Activity>, answer: AtOnce<'_>, taken: usize) {
+        activity.express_is_sending(true);
+        let status = answer.brief.status;
+        let mut unsent = Unsent {
+            head: Bytes::from(std::mem::take(&mut self.head)),
+            body: answer.body,
+            status,
+            record: answer.brief.into_record(&answer.log),
+            in_use: InUse::begin(activity, http::Version::HTTP_11),
+        };
+        unsent.advance(taken);
+        self.unsent = Some(unsent);
+    }
+
+    /// The client took so many bytes more. Whether there are none left.
+    pub fn took(&mut self, activity: &Activity, bytes: usize) -> bool {
+        let Some(unsent) = &mut self.unsent else {
+            return true;
+        };
+        unsent.advance(bytes);
+        if unsent.head.is_empty() && unsent.body.is_empty() {
+            unsent.record.ends(unsent.status);
+            self.unsent = None;
+            activity.express_is_sending(false);
+        }
+        self.unsent.is_none()
+    }
+}
+
+impl Unsent {
+    /// What is left of head and body.
+    pub fn parts(&self) -> [IoSlice<'_>; 2] {
+        [IoSlice::new(&self.head), IoSlice::new(&self.body)]
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        let of_head = bytes.min(self.head.len());
+        self.head.advance(of_head);
+        self.body.advance(bytes - of_head);
+        self.record.sent((bytes - of_head) as u64);
+    }
+}

@@ -1,0 +1,124 @@
+//! Answers from memory alone, with a head that is ready to be sent.
+//!
+//! The same steps as [`StaticFiles::serve`], by the same functions, for requests that need no
+//! waiting: what would need it, or is refused, is left to `serve`.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderName, Response, StatusCode, header};
+
+use super::conditional::{Conditions, Verdict};
+use super::headers;
+use super::path::{FilePath, Location};
+use super::resource::Representation;
+use super::{Accepted, StaticFiles};
+
+/// What a plain request says about how it wants a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Plainly<'a> {
+    /// GET instead of HEAD.
+    pub with_body: bool,
+    /// What its `Accept-Encoding` says.
+    pub accepted: Accepted,
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'a [u8]>,
+    /// `If-Modified-Since`.
+    pub if_modified_since: Option<&'a [u8]>,
+}
+
+/// A response without the fields that are added to all responses.
+#[derive(Debug)]
+pub struct Ready {
+    /// 200 or 304.
+    pub status: StatusCode,
+    /// Status line and fields, without the empty line behind them.
+    pub head: Bytes,
+    /// What follows; empty for HEAD and 304.
+    pub body: Bytes,
+}
+
+/// Heads of one form of a file as HTTP/1.1 writes them, made when they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    whole: OnceLock<Bytes>,
+    not_modified: OnceLock<Bytes>,
+}
+
+impl StaticFiles {
+    /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
+    /// query. `None`: [`StaticFiles::serve`] has to.
+    pub fn at_once(
+        &self,
+        location: &Location,
+        rest: &str,
+        asked: &Plainly<'_>,
+        now: Instant,
+    ) -> Option<Ready> {
+        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+        let path = FilePath::decode(path, self.hidden).ok()?;
+        let (memory, place) = self.shared.memory(location);
+        let resource = memory.glance(place, &path.file_name(), now)?;
+        let form = resource.choose(&asked.accepted)?;
+        let conditions = Conditions::of_copy(asked.if_none_match, asked.if_modified_since);
+        match conditions.evaluate(&form.validators) {
+            Verdict::Send => Some(Ready {
+                status: StatusCode::OK,
+                head: form.heads.whole(form),
+                body: match asked.with_body {
+                    // hyper writes the length of nothing in another place.
+                    true => form.bytes.clone().filter(|bytes| !bytes.is_empty())?,
+                    false => Bytes::new(),
+                },
+            }),
+            Verdict::NotModified => Some(Ready {
+                status: StatusCode::NOT_MODIFIED,
+                head: form.heads.not_modified(form),
+                body: Bytes::new(),
+            }),
+            Verdict::Failed => None,
+        }
+    }
+}
+
+impl Heads {
+    fn whole(&self, form: &Representation) -> Bytes {
+        let head = self.whole.get_or_init(|| rendered(&headers::whole(form)));
+        head.clone()
+    }
+
+    fn not_modified(&self, form: &Representation) -> Bytes {
+        let render = || rendered(&headers::not_modified(form));
+        self.not_modified.get_or_init(render).clone()
+    }
+}
+
+/// A head as hyper writes it, which a test compares.
+fn rendered(response: &Response<()>) -> Bytes {
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        write_name(&mut head, name);
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.into()
+}
+
+/// In title case, but for the one field of a file that nobody writes so.
+fn write_name(head: &mut Vec<u8>, name: &HeaderName) {
+    if *name == header::ETAG {
+        return head.extend_from_slice(b"ETag");
+    }
+    let mut starts_word = true;
+    for byte in name.as_str().bytes() {
+        head.push(match starts_word {
+            true => byte.to_ascii_uppercase(),
+            false => byte,
+        });
+        starts_word = byte == b'-';
+    }
+}
