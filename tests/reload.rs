@@ -126,6 +126,26 @@ fn reloads_that_overlap_end_with_the_last_code() {
 }
 
 #[test]
+fn reloads_during_long_requests_wait_for_them_instead_of_cutting_them_off() {
+    let (server, dir) = serving("0", &[]);
+    let mut inside = Vec::new();
+    for number in 1..=4 {
+        inside.push(server.hold(&format!("/{number}")));
+        write(&dir, &number.to_string());
+        hup(&server);
+        server.stderr.wait_for_nth("reloaded in", number);
+    }
+    hup(&server);
+    server.stderr.wait_for("the reload waits");
+    assert_eq!(server.get("/").text(), "4");
+    for (number, (mut connection, held)) in inside.into_iter().enumerate() {
+        held.release();
+        assert_eq!(connection.response().text(), number.to_string());
+    }
+    server.stderr.wait_for_nth("reloaded in", 5);
+}
+
+#[test]
 fn the_workers_of_the_generation_before_leave() {
     let server = Pyserve::app("hooks.py").ready();
     assert_eq!(server.get("/").status(), 200);

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::care::Care;
-use super::plan::{Action, Ending, Happened, Plan};
+use super::plan::{Action, Ending, Happened, LEAVING_ALONE, MOST_LEAVING, Plan};
 use super::python::{self, Python, Speaker};
 use super::recycle::Seen;
 use super::startup::Facts;
@@ -396,6 +396,10 @@ impl App {
                     self.look_after(Instant::now());
                 }
             }
+            Action::Wait => tracing::info!(
+                "the reload waits: the {MOST_LEAVING} generations before have requests still, and the oldest has {} s for them",
+                LEAVING_ALONE.as_secs()
+            ),
             Action::Prepared => self.news.push(News::Prepared),
             Action::ReloadFailed => {
                 self.coming = None;

@@ -18,15 +18,17 @@
 mod generation;
 mod refork;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Preload;
 
 use generation::{Generation, Role, Template, Worker, is_ready};
 use refork::Refork;
 
-/// Generations that may be on their way out at a time; the oldest is cut off beyond.
-const MOST_LEAVING: usize = 4;
+/// Generations that may be on their way out at a time: each keeps its memory.
+pub(super) const MOST_LEAVING: usize = 4;
+/// How long the next one waits while there are as many; then the oldest is cut off for it.
+pub(super) const LEAVING_ALONE: Duration = Duration::from_secs(30);
 
 /// Something that happened. The first number is that of a generation, the second that of a
 /// worker in it.
@@ -99,6 +101,8 @@ pub enum Action {
     Forget(u32),
     /// Every worker serves for the first time.
     Announce,
+    /// The generation that comes is not begun yet: too many are still on their way out.
+    Wait,
     /// The generation that comes can take over.
     Prepared,
     /// The generation that came serves.
@@ -202,7 +206,7 @@ impl Plan {
             }
             Happened::Timer => {}
             Happened::Reload(recipe) => self.reload(recipe),
-            Happened::TakeOver => self.take_over(&mut actions),
+            Happened::TakeOver => self.take_over(now, &mut actions),
             Happened::StayAsItIs => self.cancel_reload(&mut actions),
             Happened::Scale(workers) => self.scale(workers),
             Happened::Leave => self.leave(&mut actions),
@@ -323,7 +327,7 @@ impl Plan {
     }
 
     /// The generation that comes becomes the current one.
-    fn take_over(&mut self, actions: &mut Vec<Action>) {
+    fn take_over(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(number) = self.in_role(Role::Coming).map(|coming| coming.number) else {
             return;
         };
@@ -332,6 +336,7 @@ impl Plan {
                 self.recipe = generation.recipe;
                 Role::Current
             } else {
+                generation.leaves_since.get_or_insert(now);
                 Role::Leaving
             };
         }
@@ -377,8 +382,13 @@ impl Plan {
         if self.phase == Phase::Over {
             return;
         }
+        let nobody_before = self.nobody_comes_before(now);
         for generation in &mut self.generations {
             if self.phase == Phase::Serving && generation.role != Role::Leaving {
+                if let Some(time) = nobody_before.filter(|_| generation.is_untouched()) {
+                    generation.wait(time, actions);
+                    continue;
+                }
                 generation.go_on(now, actions);
                 if generation.gets_prepared() {
                     actions.push(Action::Prepared);
@@ -402,6 +412,19 @@ impl Plan {
         }
     }
 
+    /// Until when no generation may be begun, because as many as may be are on their way out.
+    fn nobody_comes_before(&self, now: Instant) -> Option<Instant> {
+        let mut leaving = self
+            .generations
+            .iter()
+            .filter(|generation| !generation.is_empty())
+            .filter_map(|generation| generation.leaves_since);
+        let oldest = leaving.next()?;
+        let are_many = leaving.count() + 1 >= MOST_LEAVING;
+        let until = oldest + LEAVING_ALONE;
+        (are_many && until > now).then_some(until)
+    }
+
     fn add(&mut self, role: Role, recipe: Recipe) {
         self.generations.push(Generation {
             number: self.next,
@@ -413,6 +436,8 @@ impl Plan {
             quick_deaths: 0,
             ever_ready: false,
             is_prepared: false,
+            has_waited: false,
+            leaves_since: None,
             no_fork_before: None,
         });
         self.next += 1;

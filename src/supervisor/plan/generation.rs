@@ -31,6 +31,10 @@ pub(super) struct Generation {
     pub(super) ever_ready: bool,
     /// It has said that it can take over.
     pub(super) is_prepared: bool,
+    /// It was not begun when it was asked for.
+    pub(super) has_waited: bool,
+    /// When another one took over.
+    pub(super) leaves_since: Option<Instant>,
     pub(super) no_fork_before: Option<Instant>,
 }
 
@@ -58,6 +62,20 @@ pub(super) enum Worker {
 }
 
 impl Generation {
+    /// Whether it comes, and its template is to be started.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.role == Role::Coming && self.template == Template::Absent
+    }
+
+    /// Others have to leave first, until `time` at the latest.
+    pub(super) fn wait(&mut self, time: Instant, actions: &mut Vec<Action>) {
+        if !self.has_waited {
+            self.has_waited = true;
+            actions.push(Action::Wait);
+        }
+        actions.push(Action::WakeAt(time));
+    }
+
     pub(super) fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.retire_surplus(now, actions);
         if self.awaits_adoption(actions) {

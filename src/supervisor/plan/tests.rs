@@ -300,14 +300,44 @@ fn a_stop_during_a_reload_ends_both_generations() {
 
 #[test]
 fn generations_that_do_not_leave_are_cut_off_some_day() {
+    let mut story = with_four_leaving();
+    let until = story.start + LEAVING_ALONE;
+    let waits = [Action::Wait, Action::WakeAt(until)];
+    story.check(2, Happened::Reload(recipe(1)), &waits);
+    story.check(3, Happened::Timer, &waits[1..]);
+    let ms = LEAVING_ALONE.as_millis() as u64;
+    let begins = [Action::StartTemplate(5, Preload::Auto)];
+    story.check(ms, Happened::Timer, &begins);
+    story.bring_up(ms, 5, 1);
+    let now = story.at(ms + 1);
+    let actions = story.plan.decide(Happened::TakeOver, now);
+    assert!(actions.contains(&Action::Discard(0)), "{actions:?}");
+}
+
+fn with_four_leaving() -> Story {
     let mut story = Story::serving(1);
-    for number in 1..=5 {
+    for number in 1..=4 {
         story.plan.decide(Happened::Reload(recipe(1)), story.start);
         story.bring_up(1, number, 1);
         let actions = story.plan.decide(Happened::TakeOver, story.start);
-        let is_cut = actions.contains(&Action::Discard(0));
-        assert_eq!(is_cut, number == 5, "{number}: {actions:?}");
+        assert!(!actions.contains(&Action::Discard(0)), "{actions:?}");
     }
+    story
+}
+
+#[test]
+fn a_reload_that_waits_begins_when_one_has_left_and_can_be_called_off() {
+    let mut story = with_four_leaving();
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    assert!(story.plan.is_reloading());
+    let begins = [Action::StartTemplate(5, Preload::Auto), Action::Forget(2)];
+    story.check(2, Happened::WorkerExited(2, 0), &begins);
+
+    let mut story = with_four_leaving();
+    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    let off = [Action::Discard(5), Action::ReloadFailed, Action::Forget(5)];
+    story.check(2, Happened::StayAsItIs, &off);
+    story.check(3, Happened::WorkerExited(2, 0), &[Action::Forget(2)]);
 }
 
 #[test]
