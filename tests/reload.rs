@@ -196,11 +196,65 @@ fn development_reloads_when_source_is_saved() {
         .ready();
     assert_eq!(server.get("/").text(), "old");
     write_files(&dir, &[("site_app.py", "def app(:\n")]);
-    server.stderr.wait_for("SyntaxError");
-    assert_eq!(server.get("/").text(), "old");
+    server.stderr.wait_for("reload failed");
+    let page = server.get("/");
+    assert_eq!(page.status(), 500, "not what the code before answers");
+    assert!(page.text().contains("SyntaxError"), "{page:?}");
+    assert!(page.text().contains("site_app.py"), "{page:?}");
     write(&dir, "new and longer");
     server.stderr.wait_for("reloaded in");
     assert_eq!(server.get("/").text(), "new and longer");
+}
+
+#[test]
+fn development_begins_with_code_that_cannot_be_imported() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write(&dir, "old");
+    write_files(
+        &dir,
+        &[(
+            "site_app.py",
+            "import probe\nprobe.wait('import')\nan_error\n",
+        )],
+    );
+    let mut server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--dev"])
+        .listening();
+    let mut early = server.connect();
+    early.send(get("/"));
+    server.probe.held("import").release();
+    for page in [early.response(), server.get("/")] {
+        assert_eq!(page.status(), 500);
+        assert!(page.text().contains("NameError"), "{page:?}");
+    }
+    write_files(&dir, &[("site_app.py", "raise ZeroDivisionError\n")]);
+    server.stderr.wait_for("reload failed");
+    let page = server.get("/");
+    assert!(page.text().contains("ZeroDivisionError"), "{page:?}");
+    write(&dir, "repaired");
+    server.stderr.wait_for("ready in");
+    assert_eq!(server.get("/").text(), "repaired");
+    write(&dir, "and goes on");
+    server.stderr.wait_for_nth("reloaded in", 2);
+    assert_eq!(server.get("/").text(), "and goes on");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+}
+
+#[test]
+fn development_that_begins_with_broken_code_can_be_stopped() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write_files(&dir, &[("site_app.py", "raise ZeroDivisionError\n")]);
+    let mut server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--dev"])
+        .listening();
+    server.stderr.wait_for("when a file is saved");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
 }
 
 fn status(server: &Server) -> serde_json::Value {

@@ -566,14 +566,15 @@ impl App {
         self.generations.get(&number)
     }
 
-    /// Ends it at once: it never had a request.
+    /// Ends it at once: it never ran a request.
     pub fn discard(&mut self) {
         self.kill_all();
-        for python in self.generations.values() {
+        for python in std::mem::take(&mut self.generations).into_values() {
             python.generation.close();
             python.generation.forget();
         }
         self.drain_log();
+        self.is_gone = true;
     }
 
     /// Kills everything that belongs to it.

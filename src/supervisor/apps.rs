@@ -146,6 +146,7 @@ impl Apps {
                 self.serving.push(before.swap_remove(at));
             }
         }
+        before.retain(|app| !app.is_gone);
         self.leaving.extend(before.into_iter().map(|app| Leaving {
             app,
             sites: sites.clone(),

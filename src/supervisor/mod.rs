@@ -354,6 +354,10 @@ impl Supervisor {
                 if !serves {
                     return self.app_failed(id, &words);
                 }
+                let is_repairable = ending != Ending::InterpreterUnusable;
+                if is_repairable && self.waits_for_repair(id, &words) {
+                    return;
+                }
                 self.last_words = words;
                 let code = match ending {
                     Ending::NeverReady => 3,

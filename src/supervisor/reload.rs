@@ -162,7 +162,8 @@ impl Supervisor {
             let prefix = resolved.config.prefix_of(index);
             let before = &self.resolved.config;
             let mut serving = self.apps.serving_mut().iter_mut().enumerate();
-            let same = serving.find(|(index, _)| before.prefix_of(*index) == prefix);
+            let same =
+                serving.find(|(index, app)| before.prefix_of(*index) == prefix && !app.is_gone);
             let id = match same {
                 Some((_, app)) => {
                     app.reload(settings);
@@ -261,6 +262,7 @@ impl Supervisor {
         if !failures.is_empty() {
             self.apps.stay_as_it_is();
         }
+        self.show_in_development(&failures);
         reloaded.took = began.elapsed().as_secs_f64();
         METRICS.reloads.up(match failures.is_empty() {
             true => "done",
@@ -285,6 +287,34 @@ impl Supervisor {
             let _gone = reply.send(outcome.clone());
         }
         self.begin_reload();
+    }
+
+    /// Who develops wants to see why the code that was just saved does not run, and not what the
+    /// code before it answers.
+    fn show_in_development(&self, failures: &[String]) {
+        let why = (self.resolved.config.dev && !failures.is_empty()).then(|| failures.join("\n"));
+        for app in self.apps.serving() {
+            app.pool.set_unusable(why.as_deref());
+        }
+    }
+
+    /// An application cannot be run from the start on. `false`: so the server cannot, either.
+    pub(super) fn waits_for_repair(&mut self, id: usize, words: &str) -> bool {
+        if !self.resolved.config.dev || self.is_stopping() {
+            return false;
+        }
+        let Some(app) = self.apps.get_mut(id) else {
+            return false;
+        };
+        let name = app.name();
+        app.discard();
+        app.pool.set_unusable(Some(words));
+        tracing::error!(
+            app = name,
+            "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"
+        );
+        remember_error(&format!("{name}: {words}"));
+        true
     }
 
     /// Everything does as these settings say, with these applications.

@@ -89,7 +89,7 @@ pub(super) static OTHER: &[Setting] = &[
         value_name: "",
         heading: OTHER_HEADING,
         help: "For development: one worker, no request timeout, a page with the traceback where an exception leaves \
-               the application, and a reload when a *.py file is saved",
+               the application or its code cannot be imported, and a reload when a *.py file is saved",
         repeatable: false,
         default: Default::Value("no"),
     },

@@ -268,6 +268,10 @@ impl Rejection {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "The application made a mistake.",
                 ),
+                Failure::NotLoaded { .. } => verdict(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The application cannot be loaded. It is tried again when a file is saved.",
+                ),
             },
         }
     }
@@ -276,9 +280,13 @@ impl Rejection {
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
         let status = status.as_u16();
         match self {
-            // The host has logged the traceback, the pool the loss and the deadline.
+            // The host has logged the traceback, the pool the loss and the deadline, the
+            // supervisor why the code cannot be loaded.
             Self::Upstream(
-                Failure::Application { .. } | Failure::WorkerLost { .. } | Failure::TimedOut { .. },
+                Failure::Application { .. }
+                | Failure::NotLoaded { .. }
+                | Failure::WorkerLost { .. }
+                | Failure::TimedOut { .. },
             ) => {}
             Self::Static(error) => match error {
                 StaticError::Io(error) => {
@@ -343,6 +351,7 @@ impl Rejection {
                 Failure::Stopping => "stopping",
                 Failure::WorkerLost { .. } => "worker_lost",
                 Failure::Application { .. } => "application",
+                Failure::NotLoaded { .. } => "not_loaded",
                 Failure::TimedOut { .. } => "request_timeout",
                 Failure::Transport(_) => "transport",
                 Failure::Body(_) => "body_broken",
@@ -359,10 +368,13 @@ impl Rejection {
         let reason = verdict.status.canonical_reason().unwrap_or_default();
         let words = verdict.words;
         let detail = match self {
-            Self::Upstream(Failure::Application { traceback, .. }) if !traceback.is_empty() => {
-                format!("<pre>{}</pre>\n", escaped(traceback))
-            }
-            _ => String::new(),
+            Self::Upstream(Failure::Application { traceback, .. }) => traceback,
+            Self::Upstream(Failure::NotLoaded { why }) => &**why,
+            _ => "",
+        };
+        let detail = match detail {
+            "" => String::new(),
+            detail => format!("<pre>{}</pre>\n", escaped(detail)),
         };
         let id = escaped(&identity.request_id);
         format!(

@@ -124,6 +124,12 @@ pub enum Failure {
         /// The traceback in `--dev`, else empty.
         traceback: String,
     },
+    /// The code that is there now cannot be run (`--dev`; else the code before it serves).
+    #[error("the application cannot be loaded")]
+    NotLoaded {
+        /// Why: mostly a traceback.
+        why: Arc<str>,
+    },
     /// The request could not be handed over.
     #[error("cannot hand the request to a worker: {0}")]
     Transport(#[from] std::io::Error),

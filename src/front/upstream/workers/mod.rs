@@ -125,6 +125,8 @@ struct Shared {
 
 struct State {
     limits: Limits,
+    /// Why nobody is served.
+    unusable: Option<Arc<str>>,
     table: Table,
     rosters: Vec<Roster>,
 }
@@ -143,6 +145,7 @@ impl Pool {
             budget: Budget::of_process(),
             state: Mutex::new(State {
                 limits,
+                unusable: None,
                 table: Table::new(),
                 rosters: Vec::new(),
             }),
@@ -235,6 +238,16 @@ impl Pool {
         self.0.lock().limits = limits;
     }
 
+    /// From now on whoever comes or waits gets [`Failure::NotLoaded`] with these words; `None`:
+    /// is served again.
+    pub fn set_unusable(&self, why: Option<&str>) {
+        let mut state = self.0.lock();
+        state.unusable = why.map(Arc::from);
+        if why.is_some() {
+            state.table.turn_away();
+        }
+    }
+
     /// How many requests are handed out, and how many wait.
     pub fn load(&self) -> (usize, usize) {
         let state = self.0.lock();
@@ -256,6 +269,9 @@ impl Shared {
     async fn spot(self: &Arc<Self>, asked: Instant, turn: Turn) -> Result<Spot, Failure> {
         let (receiver, timeout) = {
             let mut state = self.lock();
+            if let Some(failure) = state.not_loaded() {
+                return Err(failure);
+            }
             let Limits {
                 queue,
                 queue_timeout,
@@ -280,7 +296,7 @@ impl Shared {
                 waiting.receiver = None;
                 Ok(spot)
             }
-            Ok(Err(_closed)) => Err(Failure::Stopping),
+            Ok(Err(_closed)) => Err(self.lock().not_loaded().unwrap_or(Failure::Stopping)),
             Err(_elapsed) => Err(Failure::QueueTimeout {
                 waited: asked.elapsed(),
             }),
@@ -327,6 +343,11 @@ impl Shared {
 }
 
 impl State {
+    fn not_loaded(&self) -> Option<Failure> {
+        let why = Arc::clone(self.unusable.as_ref()?);
+        Some(Failure::NotLoaded { why })
+    }
+
     fn roster(&mut self, generation: u32) -> Option<&mut Roster> {
         self.rosters
             .iter_mut()

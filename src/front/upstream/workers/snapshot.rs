@@ -58,6 +58,7 @@ impl Pool {
             limits,
             table,
             rosters,
+            ..
         } = &mut *guard;
         let workers = rosters
             .iter()
@@ -83,9 +84,13 @@ impl Pool {
         let mut guard = self.0.lock();
         let State {
             limits,
+            unusable,
             table,
             rosters,
         } = &mut *guard;
+        if unusable.is_some() {
+            return Some("the code that is there now cannot be loaded");
+        }
         let mut workers = rosters
             .iter()
             .filter(|roster| table.is_current(roster.crew.number))

@@ -217,6 +217,11 @@ impl Table {
         self.waiting -= 1;
     }
 
+    /// Nobody who waits gets an entry: their receivers are closed.
+    pub(super) fn turn_away(&mut self) {
+        self.waiters.clear();
+    }
+
     /// Changes how many threads of a generation serve, and how many requests may be handed
     /// out ahead of them.
     pub(super) fn set_capacity(&mut self, generation: u32, threads: usize, ahead: usize) {
