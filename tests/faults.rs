@@ -129,6 +129,28 @@ fn a_template_that_is_killed_costs_nothing_and_is_replaced() {
 }
 
 #[test]
+fn a_panic_inside_the_host_costs_its_request_and_nothing_else() {
+    for threads in ["1", "2"] {
+        let server = Pyserve::app("panics.py")
+            .args(["--threads", threads])
+            .ready();
+        let worker = server.get("/").text();
+        let mut streaming = server.connect();
+        streaming.send(get("/stream"));
+        assert_eq!(streaming.response_to_head().status(), 200);
+        assert_eq!(streaming.chunk().unwrap(), b"the beginning");
+        server.probe.held("stream").release();
+        assert!(streaming.chunk().is_err(), "no orderly end");
+        for _ in 0..3 {
+            assert_eq!(server.get("/panic").status(), 500);
+            assert_eq!(server.get("/").text(), worker, "the same worker");
+        }
+        server.stderr.wait_for_nth("a panic: on purpose", 4);
+        assert_eq!(server.probe.notes.count("called /panic"), 3, "each once");
+    }
+}
+
+#[test]
 fn where_descriptors_are_few_clients_wait_and_a_reload_still_works() {
     let builder = Pyserve::binary(std::path::Path::new("/bin/sh"));
     let ledger = builder.path("ledger");

@@ -7,12 +7,14 @@
 //! nothing was begun, and the front has the request run elsewhere. Each request runs in a copy
 //! of the thread's context, so that no context variable outlives it.
 
+use std::any::Any;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyserve_wire::frames::{BodyKind, ReplyKind, read_request};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
@@ -137,7 +139,19 @@ impl WorkerThread {
     }
 
     /// Runs the request that was claimed.
+    ///
+    /// A panic ends here: as Python's exception it would go on in whatever calls this from
+    /// Rust (PyO3 resumes it there), and cost the thread and not the request.
     fn request(&self, py: Python<'_>) -> PyResult<()> {
+        match catch_unwind(AssertUnwindSafe(|| self.run(py))) {
+            Ok(done) => done,
+            Err(panic) => Err(PyRuntimeError::new_err(words(&*panic))),
+        }
+    }
+}
+
+impl WorkerThread {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
         let mut guard = self.lock();
         let turn = &mut *guard;
         let request = read_request(&turn.buffer[..turn.length])
@@ -193,9 +207,7 @@ impl WorkerThread {
         }
         Ok(())
     }
-}
 
-impl WorkerThread {
     /// The thread with scoreboard line `line`.
     ///
     /// # Errors
@@ -364,6 +376,13 @@ fn let_others_go_first(py: Python<'_>) -> PyResult<()> {
     let parameter = os.call_method1("sched_param", (0,))?;
     os.call_method1("sched_setscheduler", (0, batch | reset_on_fork, parameter))?;
     Ok(())
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", said.unwrap_or("without words"))
 }
 
 /// What became of a message from the queue.
