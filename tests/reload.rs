@@ -207,6 +207,26 @@ fn development_reloads_when_source_is_saved() {
 }
 
 #[test]
+fn what_is_saved_next_does_not_wait_for_code_that_never_comes_to_an_end() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write(&dir, "old");
+    let server = builder
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--dev"])
+        .ready();
+    write_files(
+        &dir,
+        &[("site_app.py", "import probe\nprobe.wait('import')\n")],
+    );
+    let _held = server.probe.held("import");
+    write(&dir, "new");
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "new");
+    assert_eq!(server.stderr.count("reload failed"), 0);
+}
+
+#[test]
 fn development_begins_with_code_that_cannot_be_imported() {
     let builder = Pyserve::new();
     let dir = builder.path("app");

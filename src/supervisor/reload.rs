@@ -7,7 +7,7 @@
 //!    one is not, nothing changes.
 //!
 //! One at a time. Whoever asks while one is under way gets the next one, which begins
-//! afterwards and so sees what was changed before it was asked for.
+//! afterwards and so sees what was changed before it was asked for; in development at once.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -120,7 +120,23 @@ impl Supervisor {
         }
         self.reloads.asked = true;
         self.reloads.waiting.extend(reply);
+        if self.resolved.config.dev {
+            self.overtake();
+        }
         self.begin_reload();
+    }
+
+    /// In development code that was saved in the middle of a thought may never come to an end:
+    /// what is saved next does not wait for it. Elsewhere it does, or somebody who reloads more
+    /// often than the application takes to be imported would never see an end.
+    fn overtake(&mut self) {
+        let is_loaded = |under_way: &mut UnderWay| under_way.resolved.is_some();
+        if let Some(under_way) = self.reloads.under_way.take_if(is_loaded) {
+            tracing::info!("the reload under way is given up for the next one");
+            // They hear how that goes.
+            self.reloads.waiting.extend(under_way.replies);
+            self.apps.stay_as_it_is();
+        }
     }
 
     fn begin_reload(&mut self) {
