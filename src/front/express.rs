@@ -45,8 +45,6 @@ pub struct Express {
     /// Who has read the first bytes of the connection.
     first: Option<First>,
     memo: Memo,
-    /// The head of the response that is being sent.
-    pub head: Vec<u8>,
     /// The response that the client did not take at once.
     pub unsent: Option<Unsent>,
 }
@@ -78,7 +76,6 @@ impl Express {
             given: Given::default(),
             first: None,
             memo: Memo::default(),
-            head: Vec::new(),
             unsent: None,
         }
     }
@@ -117,14 +114,19 @@ impl Express {
         }
     }
 
-    /// Answers the request with which `bytes` begin. Its head is in [`Express::head`] then.
-    pub fn answer<'a>(&mut self, activity: &Activity, bytes: &'a [u8]) -> Heard<AtOnce<'a>> {
+    /// Answers the request with which `bytes` begin, with `head` and what is returned.
+    pub fn answer<'a>(
+        &mut self,
+        activity: &Activity,
+        bytes: &'a [u8],
+        head: &mut Vec<u8>,
+    ) -> Heard<AtOnce<'a>> {
         if self.asked.is_cancelled() {
             return Heard::Other;
         }
-        self.head.clear();
+        head.clear();
         let site = self.sites.get();
-        let (memo, head) = (&mut self.memo, &mut self.head);
+        let memo = &mut self.memo;
         let answer = AssertUnwindSafe(|| at_once::answer(&site, activity, bytes, memo, head));
         // On the long way a panic costs one request, and says which.
         let heard = std::panic::catch_unwind(answer).unwrap_or(Heard::Other);
@@ -135,11 +137,17 @@ impl Express {
     }
 
     /// Of a response, the client took so many bytes and no more.
-    pub fn keep(&mut self, activity: &Arc<Activity>, answer: AtOnce<'_>, taken: usize) {
+    pub fn keep(
+        &mut self,
+        activity: &Arc<Activity>,
+        head: &[u8],
+        answer: AtOnce<'_>,
+        taken: usize,
+    ) {
         activity.express_is_sending(true);
         let status = answer.brief.status;
         let mut unsent = Unsent {
-            head: Bytes::from(std::mem::take(&mut self.head)),
+            head: Bytes::copy_from_slice(head),
             body: answer.body,
             status,
             record: answer.brief.into_record(&answer.log),
