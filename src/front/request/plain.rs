@@ -182,3 +182,89 @@ fn first<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
     place.get_or_insert(value);
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn heard(bytes: &[u8]) -> Heard<usize> {
+        match target(bytes) {
+            Heard::Plain(_) => match read(bytes, true) {
+                Heard::Plain(plain) => Heard::Plain(plain.length),
+                Heard::Incomplete => Heard::Incomplete,
+                Heard::Other => Heard::Other,
+            },
+            Heard::Incomplete => Heard::Incomplete,
+            Heard::Other => Heard::Other,
+        }
+    }
+
+    #[test]
+    fn a_plain_request_is_incomplete_until_its_last_byte() {
+        let text =
+            b"HEAD /a%20b?c HTTP/1.1\r\nhost: a\r\nIf-None-Match: \"x\"\r\nX-Real-IP: ::1\r\n\r\n";
+        for length in 0..text.len() {
+            let heard = heard(&text[..length]);
+            assert!(matches!(heard, Heard::Incomplete), "{length}: {heard:?}");
+        }
+        let behind = [&text[..], b"GET / HT"].concat();
+        assert!(matches!(heard(&behind), Heard::Plain(length) if length == text.len()));
+    }
+
+    #[test]
+    fn fields_are_found_and_what_a_trusted_peer_tells_is_kept() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nUSER-AGENT:  b \r\nUser-Agent: c\r\nX-Request-Id: d\r\n\r\n";
+        for (trusted, told) in [(true, 1), (false, 0)] {
+            let Heard::Plain(plain) = read(text, trusted) else {
+                panic!("it is plain");
+            };
+            assert_eq!((plain.fields.host, plain.target), (&b"a"[..], "/"));
+            assert_eq!(plain.fields.user_agent, Some(&b"b"[..]));
+            assert_eq!(plain.fields.told.len(), told);
+        }
+    }
+
+    #[test]
+    fn what_could_end_elsewhere_or_mean_something_else_is_not_plain() {
+        for lines in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nContent-Length: 0\r\n",
+            "Host: a\r\ntransfer-encoding: chunked\r\n",
+            "Host: a\r\nConnection: close\r\n",
+            "Host: a\r\nConnection: keep-alive, upgrade\r\n",
+            "Host: a\r\nUpgrade: h2c\r\n",
+            "Host: a\r\nExpect: 100-continue\r\n",
+            "Host: a\r\nIf-Modified-Since: x\r\nIf-Modified-Since: x\r\n",
+            "Host: a\r\nRange: bytes=0-0\r\n",
+            "Host : a\r\n",
+            "Host: a\r\n b\r\n",
+            &"A: b\r\n".repeat(MOST_FIELDS + 1),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+            assert!(matches!(heard(text.as_bytes()), Heard::Other), "{lines:?}");
+        }
+        for line in [
+            "GET / HTTP/1.0",
+            "GET /# HTTP/1.1",
+            "GET http://a/ HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "POST / HTTP/1.1",
+            "get / HTTP/1.1",
+            "PRI * HTTP/2.0",
+        ] {
+            let text = format!("{line}\r\nHost: a\r\n\r\n");
+            assert!(matches!(heard(text.as_bytes()), Heard::Other), "{line:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in "(GET /|HEAD|)[a-zA-Z/:.% \r\n\u{0}-\u{ff}]{0,80}") {
+            heard(bytes.as_bytes());
+        }
+    }
+}
