@@ -3,7 +3,10 @@
 //! One SEQPACKET message each: a kind byte, then a variables block. Descriptors that
 //! belong to a message travel beside it, in the order named at the variant.
 
-use crate::{Malformed, malformed, vars};
+mod fields;
+
+use crate::{Malformed, malformed};
+use fields::{Fields, Writer};
 
 /// Longest control message in bytes; tracebacks are cut to fit.
 pub const MAX_MESSAGE: usize = 60_000;
@@ -328,8 +331,6 @@ impl Loaded {
     }
 }
 
-const WHAT: &str = "control message";
-
 /// Cuts a traceback to what fits into a message, keeping its end, where the cause is.
 pub fn cut_to_end(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);
@@ -339,122 +340,7 @@ pub fn cut_to_end(text: &str, limit: usize) -> &str {
     &text[start..]
 }
 
-fn found_files(row: &str) -> FoundFiles {
-    let mut parts = row.split('\0').map(str::to_owned);
-    let mut next = || parts.next().unwrap_or_default();
-    FoundFiles {
-        prefix: next(),
-        dir: next(),
-        source: next(),
-    }
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn new(kind: u8) -> Self {
-        Self(vec![kind])
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        let value = cut_to_end(value, MAX_MESSAGE);
-        vars::push(&mut self.0, key.as_bytes(), value.as_bytes()).expect("cut to fit");
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        vars::push(&mut self.0, key.as_bytes(), &value.to_le_bytes()).expect("eight bytes fit");
-    }
-
-    fn flag(&mut self, key: &str, value: bool) {
-        self.number(key, u64::from(value));
-    }
-
-    fn interpreter(&mut self, interpreter: &Interpreter) {
-        self.text("python_version", &interpreter.version);
-        self.text("executable", &interpreter.executable);
-        self.text("prefix", &interpreter.prefix);
-        self.flag("is_venv", interpreter.is_venv);
-    }
-
-    fn loaded(&mut self, loaded: &Loaded) {
-        self.text("app", &loaded.app);
-        self.text("framework", &loaded.framework);
-        self.number("import_ms", loaded.import_ms);
-        for files in &loaded.files {
-            // Neither a path nor a URL contains a NUL.
-            let row = [&*files.prefix, &*files.dir, &*files.source].join("\0");
-            self.text("files", &row);
-        }
-    }
-
-    fn done(self) -> Vec<u8> {
-        self.0
-    }
-}
-
-struct Fields<'a>(Vec<(&'a [u8], &'a [u8])>);
-
-impl<'a> Fields<'a> {
-    fn read(bytes: &'a [u8]) -> Result<(u8, Self), Malformed> {
-        let (kind, block) = bytes.split_first().ok_or(malformed(WHAT, "empty"))?;
-        let fields = vars::pairs(block).collect::<Result<Vec<_>, _>>()?;
-        Ok((*kind, Self(fields)))
-    }
-
-    fn all(&self, key: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0
-            .iter()
-            .filter(move |(name, _)| *name == key.as_bytes())
-            .map(|(_, value)| *value)
-    }
-
-    fn texts(&self, key: &str) -> Vec<String> {
-        self.all(key)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-            .collect()
-    }
-
-    fn text(&self, key: &str) -> String {
-        self.texts(key).pop().unwrap_or_default()
-    }
-
-    fn number(&self, key: &str) -> Result<u64, Malformed> {
-        let value = self
-            .all(key)
-            .last()
-            .ok_or(malformed(WHAT, "a number is missing"))?;
-        let value = value
-            .try_into()
-            .map_err(|_| malformed(WHAT, "a number is not eight bytes"))?;
-        Ok(u64::from_le_bytes(value))
-    }
-
-    fn flag(&self, key: &str) -> bool {
-        self.number(key).is_ok_and(|value| value != 0)
-    }
-
-    fn interpreter(&self) -> Interpreter {
-        Interpreter {
-            version: self.text("python_version"),
-            executable: self.text("executable"),
-            prefix: self.text("prefix"),
-            is_venv: self.flag("is_venv"),
-        }
-    }
-
-    fn loaded(&self) -> Result<Loaded, Malformed> {
-        Ok(Loaded {
-            app: self.text("app"),
-            framework: self.text("framework"),
-            import_ms: self.number("import_ms")?,
-            files: self
-                .texts("files")
-                .iter()
-                .map(|row| found_files(row))
-                .collect(),
-        })
-    }
-}
+const WHAT: &str = "control message";
 
 #[cfg(test)]
 mod tests {
