@@ -285,4 +285,6 @@ fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {
 #[cfg(test)]
 mod location_tests;
 #[cfg(test)]
+mod static_file_tests;
+#[cfg(test)]
 mod tests;
