@@ -166,24 +166,6 @@ impl Rejection {
     }
 
     fn verdict(&self) -> Verdict {
-        let verdict = |status, words| Verdict {
-            status,
-            words,
-            close: false,
-            header: None,
-        };
-        let closing = |status, words| Verdict {
-            status,
-            words,
-            close: true,
-            header: None,
-        };
-        let later = |words| Verdict {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            words,
-            close: false,
-            header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
-        };
         match self {
             Self::BadRequest(_) => closing(
                 StatusCode::BAD_REQUEST,
@@ -231,48 +213,7 @@ impl Rejection {
                 "This server made a mistake.",
             ),
             Self::Static(error) => static_verdict(error),
-            Self::Upstream(failure) => match failure {
-                Failure::QueueFull { .. } | Failure::QueueTimeout { .. } => {
-                    later("This server is busy. Please try again in a moment.")
-                }
-                Failure::Stopping => Verdict {
-                    close: true,
-                    ..later("This server is restarting. Please try again in a moment.")
-                },
-                Failure::WorkerLost { .. }
-                | Failure::BadAnswer(_)
-                | Failure::Transport(_)
-                | Failure::Body(_) => verdict(
-                    StatusCode::BAD_GATEWAY,
-                    "The application broke off while it worked on your request.",
-                ),
-                Failure::TimedOut { .. } => verdict(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "The application took too long to answer.",
-                ),
-                Failure::Unreachable { .. }
-                | Failure::ClosedEarly { .. }
-                | Failure::SpeaksHttp { .. } => verdict(
-                    StatusCode::BAD_GATEWAY,
-                    "The application cannot be reached at the moment.",
-                ),
-                Failure::TooSlow { .. } => verdict(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "The application did not answer in time.",
-                ),
-                Failure::BlockTooLarge { .. } => verdict(
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "The request's header fields, perhaps its cookies, are too large.",
-                ),
-                Failure::Application { .. } => verdict(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "The application made a mistake.",
-                ),
-                Failure::NotLoaded { .. } => verdict(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "The application cannot be loaded. It is tried again when a file is saved.",
-                ),
-            },
+            Self::Upstream(failure) => upstream_verdict(failure),
         }
     }
 
@@ -399,13 +340,78 @@ pub fn admin_status(refusal: &Refusal) -> StatusCode {
     }
 }
 
-fn static_verdict(error: &StaticError) -> Verdict {
-    let verdict = |status, words| Verdict {
+/// The connection goes on.
+fn verdict(status: StatusCode, words: &'static str) -> Verdict {
+    Verdict {
         status,
         words,
         close: false,
         header: None,
-    };
+    }
+}
+
+/// The rest of the request is unread.
+fn closing(status: StatusCode, words: &'static str) -> Verdict {
+    Verdict {
+        close: true,
+        ..verdict(status, words)
+    }
+}
+
+/// The same request may be served in a second.
+fn later(words: &'static str) -> Verdict {
+    Verdict {
+        header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+        ..verdict(StatusCode::SERVICE_UNAVAILABLE, words)
+    }
+}
+
+fn upstream_verdict(failure: &Failure) -> Verdict {
+    match failure {
+        Failure::QueueFull { .. } | Failure::QueueTimeout { .. } => {
+            later("This server is busy. Please try again in a moment.")
+        }
+        Failure::Stopping => Verdict {
+            close: true,
+            ..later("This server is restarting. Please try again in a moment.")
+        },
+        Failure::WorkerLost { .. }
+        | Failure::BadAnswer(_)
+        | Failure::Transport(_)
+        | Failure::Body(_) => verdict(
+            StatusCode::BAD_GATEWAY,
+            "The application broke off while it worked on your request.",
+        ),
+        Failure::TimedOut { .. } => verdict(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The application took too long to answer.",
+        ),
+        Failure::Unreachable { .. } | Failure::ClosedEarly { .. } | Failure::SpeaksHttp { .. } => {
+            verdict(
+                StatusCode::BAD_GATEWAY,
+                "The application cannot be reached at the moment.",
+            )
+        }
+        Failure::TooSlow { .. } => verdict(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The application did not answer in time.",
+        ),
+        Failure::BlockTooLarge { .. } => verdict(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "The request's header fields, perhaps its cookies, are too large.",
+        ),
+        Failure::Application { .. } => verdict(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The application made a mistake.",
+        ),
+        Failure::NotLoaded { .. } => verdict(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The application cannot be loaded. It is tried again when a file is saved.",
+        ),
+    }
+}
+
+fn static_verdict(error: &StaticError) -> Verdict {
     match error {
         // Left to an application where there is none.
         StaticError::NotFound | StaticError::LeftToApp => {
