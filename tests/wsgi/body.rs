@@ -5,7 +5,6 @@ use super::{SERVER, alone, check_is_500};
 use crate::support::raw::End;
 use crate::support::server::get;
 
-// 10
 #[test]
 fn close_is_called_exactly_once_however_the_request_ends() {
     let server = alone("1");
@@ -44,7 +43,6 @@ fn close_is_called_exactly_once_however_the_request_ends() {
     }
 }
 
-// 10
 #[test]
 fn close_of_a_wrapped_reader_is_called_once() {
     let server = alone("1");
@@ -56,7 +54,6 @@ fn close_of_a_wrapped_reader_is_called_once() {
     }
 }
 
-// 11
 #[test]
 fn close_runs_before_the_thread_takes_the_next_request() {
     let server = alone("1");
@@ -76,7 +73,6 @@ fn close_runs_before_the_thread_takes_the_next_request() {
     assert!(at("closed first") < at("called second"), "{notes:?}");
 }
 
-// 11
 #[test]
 fn an_exception_of_close_is_logged_and_not_sent() {
     let response = SERVER.get("/closing?how=close_fails&token=c");
@@ -86,7 +82,6 @@ fn an_exception_of_close_is_logged_and_not_sent() {
     SERVER.stderr.wait_for("RuntimeError: close fails");
 }
 
-// 12
 #[test]
 fn the_server_tells_the_length_of_lists_and_tuples() {
     for shape in ["one", "tuple", "two", "nothing"] {
@@ -99,7 +94,6 @@ fn the_server_tells_the_length_of_lists_and_tuples() {
     assert_eq!(SERVER.get("/lengths?as=generator").text(), "0123456789");
 }
 
-// 12, 13
 #[test]
 fn an_unknown_length_is_chunked_in_http_1_1_and_ends_with_the_connection_in_1_0() {
     let server = alone("1");
@@ -124,7 +118,6 @@ fn an_unknown_length_is_chunked_in_http_1_1_and_ends_with_the_connection_in_1_0(
     assert_eq!(connection.rest(), (b"onetwothree".to_vec(), End::Closed));
 }
 
-// 14
 #[test]
 fn bytes_beyond_the_declared_length_are_cut_and_logged() {
     let server = alone("1");
@@ -143,7 +136,6 @@ fn bytes_beyond_the_declared_length_are_cut_and_logged() {
     server.stderr.wait_for_nth("Content-Length", 3);
 }
 
-// 14
 #[test]
 fn fewer_bytes_than_declared_break_the_connection() {
     for shape in ["one", "two", "generator"] {
@@ -157,7 +149,6 @@ fn fewer_bytes_than_declared_break_the_connection() {
     }
 }
 
-// 15
 #[test]
 fn head_keeps_the_headers_and_drops_the_body() {
     for (query, length) in [
@@ -185,7 +176,6 @@ fn head_keeps_the_headers_and_drops_the_body() {
     }
 }
 
-// 16
 #[test]
 fn responses_without_a_body_have_none_and_no_framing_for_one() {
     for (query, length) in [
@@ -208,7 +198,6 @@ fn responses_without_a_body_have_none_and_no_framing_for_one() {
     }
 }
 
-// 29
 #[test]
 fn a_wrapped_file_is_sent_from_its_position_within_its_declared_length() {
     let content: Vec<u8> = (0..20_000)
@@ -237,7 +226,6 @@ fn a_wrapped_file_is_sent_from_its_position_within_its_declared_length() {
     }
 }
 
-// 29
 #[test]
 fn a_wrapper_inside_another_iterable_is_not_bypassed() {
     let response = SERVER.get("/files?of=wrapped");
@@ -249,7 +237,6 @@ fn a_wrapper_inside_another_iterable_is_not_bypassed() {
     assert!(!response.text().contains('0'));
 }
 
-// 29
 #[test]
 fn ranges_of_a_wrapped_file_are_left_to_the_app() {
     let response = SERVER
@@ -258,7 +245,6 @@ fn ranges_of_a_wrapped_file_are_left_to_the_app() {
     assert_eq!(response.body.len(), 160_000);
 }
 
-// 34
 #[test]
 fn a_piece_is_visible_before_the_next_one_is_made() {
     let mut connection = SERVER.connect();
@@ -272,7 +258,6 @@ fn a_piece_is_visible_before_the_next_one_is_made() {
     assert_eq!(connection.chunk().unwrap(), b"");
 }
 
-// 34
 #[test]
 fn a_written_piece_is_visible_at_once() {
     let server = alone("1");
@@ -285,7 +270,6 @@ fn a_written_piece_is_visible_at_once() {
     assert_eq!(connection.chunk().unwrap(), b"");
 }
 
-// 39
 #[test]
 fn a_client_that_leaves_ends_the_iteration_and_closes() {
     let server = alone("1");

@@ -24,7 +24,6 @@ fn environ_of(lines: &str) -> Response {
     SERVER.exchange(&request("GET", "/environ", lines))
 }
 
-// 21
 #[test]
 fn path_info_is_the_decoded_path_as_latin_1_and_the_raw_form_is_kept() {
     for (target, path) in [
@@ -44,7 +43,6 @@ fn path_info_is_the_decoded_path_as_latin_1_and_the_raw_form_is_kept() {
     }
 }
 
-// 21
 #[test]
 fn dot_segments_reach_the_app_as_sent_or_not_at_all() {
     for target in ["/environ/a/../b", "/environ/./b", "/environ/%2e%2e/b"] {
@@ -58,7 +56,6 @@ fn dot_segments_reach_the_app_as_sent_or_not_at_all() {
     }
 }
 
-// 22
 #[test]
 fn the_app_is_mounted_at_the_root_whose_name_is_empty() {
     let response = SERVER.get("/environ/x");
@@ -66,7 +63,6 @@ fn the_app_is_mounted_at_the_root_whose_name_is_empty() {
     assert_eq!(entry(&response, "PATH_INFO"), "/environ/x");
 }
 
-// 23
 #[test]
 fn the_query_string_is_raw_and_always_there() {
     for (target, query) in [
@@ -80,7 +76,6 @@ fn the_query_string_is_raw_and_always_there() {
     }
 }
 
-// 24
 #[test]
 fn request_headers_arrive_joined_latin_1_and_unforged() {
     let mut request = b"POST /environ HTTP/1.1\r\nHost: localhost\r\n".to_vec();
@@ -104,7 +99,6 @@ fn request_headers_arrive_joined_latin_1_and_unforged() {
     }
 }
 
-// 25
 #[test]
 fn content_length_is_true_after_the_chunks_are_joined_and_empty_without_a_body() {
     let response = SERVER.get("/environ");
@@ -122,7 +116,6 @@ fn content_length_is_true_after_the_chunks_are_joined_and_empty_without_a_body()
     assert_eq!(json["pieces"][0], "b'hello world'");
 }
 
-// 30
 #[test]
 fn environ_is_a_plain_dict_and_fresh() {
     let mut connection = SERVER.connect();
@@ -133,7 +126,6 @@ fn environ_is_a_plain_dict_and_fresh() {
     }
 }
 
-// 31
 #[test]
 fn cgi_values_are_strings_and_name_the_server_and_protocol() {
     for (version, extra) in [("1.1", "Host: example.org:81\r\n"), ("1.0", "")] {
@@ -157,7 +149,6 @@ fn cgi_values_are_strings_and_name_the_server_and_protocol() {
     }
 }
 
-// 31, 40
 #[test]
 fn server_and_peer_are_named_on_a_unix_socket_too() {
     let builder = Pyserve::app("environ.py");
@@ -173,7 +164,6 @@ fn server_and_peer_are_named_on_a_unix_socket_too() {
     drop(server);
 }
 
-// 32
 #[test]
 fn wsgi_keys_have_the_right_types() {
     let json = SERVER.get("/environ").json();
@@ -189,7 +179,6 @@ fn wsgi_keys_have_the_right_types() {
     assert_eq!(entries["wsgi.run_once"], serde_json::json!(["bool", false]));
 }
 
-// 32
 #[test]
 fn wsgi_errors_takes_every_kind_of_write_at_any_time_from_any_thread() {
     SERVER.get("/errors_stream?token=alpha");
@@ -210,7 +199,6 @@ fn wsgi_errors_takes_every_kind_of_write_at_any_time_from_any_thread() {
     server.stderr.wait_for("late gamma");
 }
 
-// 33
 #[test]
 fn multithread_and_multiprocess_tell_the_configuration() {
     for (workers, threads) in [("1", "1"), ("1", "3"), ("2", "1"), ("2", "2")] {
@@ -231,7 +219,6 @@ fn multithread_and_multiprocess_tell_the_configuration() {
     }
 }
 
-// 38
 #[test]
 fn two_requests_in_one_worker_share_nothing() {
     let server = alone("2");
@@ -257,7 +244,6 @@ fn two_requests_in_one_worker_share_nothing() {
     }
 }
 
-// 40
 #[test]
 fn remote_addr_is_an_address_without_port_or_brackets() {
     let response = environ_of("");
@@ -267,7 +253,6 @@ fn remote_addr_is_an_address_without_port_or_brackets() {
         .expect("a port");
 }
 
-// 40
 #[test]
 fn remote_addr_of_ipv6_has_no_brackets() {
     if TcpListener::bind("[::1]:0").is_err() {

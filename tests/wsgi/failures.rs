@@ -2,7 +2,6 @@
 
 use super::{SERVER, alone, check_is_500, check_is_broken};
 
-// 35
 #[test]
 fn exceptions_that_end_programs_end_only_the_request() {
     let server = alone("1");
@@ -19,7 +18,6 @@ fn exceptions_that_end_programs_end_only_the_request() {
     }
 }
 
-// 36
 #[test]
 fn an_exception_after_the_headers_breaks_the_transfer_and_is_logged_with_its_request() {
     let response = SERVER.get("/raises?after=piece&what=LookupError");
@@ -34,7 +32,6 @@ fn an_exception_after_the_headers_breaks_the_transfer_and_is_logged_with_its_req
     SERVER.stderr.wait_for("in pieces");
 }
 
-// 37
 #[test]
 fn what_is_no_iterable_of_bytes_is_a_clear_error_in_the_log() {
     let server = alone("1");

@@ -3,7 +3,6 @@
 use super::{SERVER, alone, check_is_500};
 use crate::support::server::get;
 
-// 17
 #[test]
 fn the_reason_phrase_is_kept() {
     for (status, line) in [
@@ -17,7 +16,6 @@ fn the_reason_phrase_is_kept() {
     }
 }
 
-// 17
 #[test]
 fn a_wrong_status_is_an_error_in_the_app() {
     for (number, query) in [
@@ -55,7 +53,6 @@ fn a_wrong_status_is_an_error_in_the_app() {
     }
 }
 
-// 18
 #[test]
 fn a_header_that_could_inject_something_is_an_error_in_the_app() {
     for (number, query) in [
@@ -104,14 +101,12 @@ fn a_header_that_could_inject_something_is_an_error_in_the_app() {
     }
 }
 
-// 18
 #[test]
 fn header_values_of_latin_1_reach_the_wire_as_single_bytes() {
     let response = SERVER.get("/header?name=X-Name&value=caf%E9");
     assert_eq!(response.header("X-Name").as_deref(), Some("caf\u{e9}"));
 }
 
-// 18
 #[test]
 fn the_list_of_headers_is_left_as_the_app_made_it() {
     let server = alone("1");
@@ -121,7 +116,6 @@ fn the_list_of_headers_is_left_as_the_app_made_it() {
     }
 }
 
-// 19
 #[test]
 fn duplicate_response_headers_survive_in_order_and_names_keep_their_case() {
     let response = SERVER.get("/duplicates");
@@ -143,7 +137,6 @@ fn duplicate_response_headers_survive_in_order_and_names_keep_their_case() {
     }
 }
 
-// 20
 #[test]
 fn hop_by_hop_headers_of_the_app_are_not_sent() {
     let server = alone("1");
@@ -174,7 +167,6 @@ fn hop_by_hop_headers_of_the_app_are_not_sent() {
     }
 }
 
-// 20
 #[test]
 fn date_and_server_are_added_only_if_absent() {
     let response = SERVER.get("/hop_by_hop");

@@ -13,7 +13,6 @@ fn read_input(calls: &str, body: &str) -> Vec<String> {
         .collect()
 }
 
-// 26
 #[test]
 fn every_way_to_read_the_input_ends_with_the_body() {
     let body = "line one\nline two\nrest";
@@ -55,7 +54,6 @@ fn every_way_to_read_the_input_ends_with_the_body() {
     );
 }
 
-// 26
 #[test]
 fn the_input_never_shows_bytes_of_the_next_pipelined_request() {
     let mut connection = SERVER.connect();
@@ -65,7 +63,6 @@ fn the_input_never_shows_bytes_of_the_next_pipelined_request() {
     assert_eq!(connection.response().text(), "hello");
 }
 
-// 27
 #[test]
 fn the_request_after_an_ignored_body_is_parsed_right() {
     let body = get("/smuggled");
@@ -80,7 +77,6 @@ fn the_request_after_an_ignored_body_is_parsed_right() {
     assert_eq!(SERVER.probe.notes.count("/smuggled"), 0);
 }
 
-// 28
 #[test]
 fn a_body_that_breaks_off_never_looks_complete_to_the_app() {
     let server = alone("1");

@@ -1,7 +1,7 @@
-//! PEP 3333 as forty statements, each seen from the wire or from inside the application.
+//! PEP 3333, statement by statement, each seen from the wire or from inside the application.
 //!
-//! The number in a comment is the statement's. One server with one worker and two threads
-//! serves all behaviours; tests that need another arrangement start their own.
+//! One server with one worker and two threads serves all behaviours; tests that need another
+//! arrangement start their own.
 
 mod body;
 mod environ;

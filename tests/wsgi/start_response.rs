@@ -3,7 +3,6 @@
 use super::{SERVER, alone, check_is_500, check_is_broken};
 use crate::support::server::get;
 
-// 1
 #[test]
 fn bytes_from_write_precede_those_of_the_iterable() {
     assert_eq!(
@@ -12,7 +11,6 @@ fn bytes_from_write_precede_those_of_the_iterable() {
     );
 }
 
-// 2
 #[test]
 fn a_second_start_response_without_exc_info_raises_in_the_app() {
     let response = SERVER.get("/start_twice");
@@ -20,7 +18,6 @@ fn a_second_start_response_without_exc_info_raises_in_the_app() {
     assert_eq!(response.status(), 200, "the first call stands");
 }
 
-// 3
 #[test]
 fn exc_info_before_any_byte_replaces_status_and_headers_completely() {
     let response = SERVER.get("/replace_start");
@@ -30,7 +27,6 @@ fn exc_info_before_any_byte_replaces_status_and_headers_completely() {
     assert_eq!(response.text(), "<p>sorry");
 }
 
-// 4
 #[test]
 fn exc_info_after_the_headers_raises_it_again_and_breaks_the_transfer() {
     let response = SERVER.get("/restart_late");
@@ -42,7 +38,6 @@ fn exc_info_after_the_headers_raises_it_again_and_breaks_the_transfer() {
     );
 }
 
-// 5
 #[test]
 fn exc_info_is_dropped_after_the_request() {
     let server = alone("1");
@@ -53,7 +48,6 @@ fn exc_info_is_dropped_after_the_request() {
     assert_eq!(connection.exchange(get("/leaky_frames?count")).text(), "0");
 }
 
-// 6
 #[test]
 fn start_response_alone_sends_no_headers() {
     let response = SERVER.get("/start_then_fail");
@@ -61,7 +55,6 @@ fn start_response_alone_sends_no_headers() {
     assert_eq!(response.header("X-Early"), None);
 }
 
-// 7
 #[test]
 fn a_generator_may_call_start_response_before_its_first_piece() {
     let response = SERVER.get("/late_start");
@@ -70,7 +63,6 @@ fn a_generator_may_call_start_response_before_its_first_piece() {
     assert_eq!(response.text(), "late");
 }
 
-// 8
 #[test]
 fn an_empty_first_piece_does_not_fix_the_headers() {
     let response = SERVER.get("/replace_start?after=empty");
@@ -79,7 +71,6 @@ fn an_empty_first_piece_does_not_fix_the_headers() {
     assert_eq!(response.text(), "<p>sorry");
 }
 
-// 9
 #[test]
 fn an_app_that_never_calls_start_response_gets_500_and_a_log_line() {
     let response = SERVER.get("/no_start");
