@@ -103,61 +103,11 @@ impl Resolver<'_> {
         }
         settings.chdir = chdir;
         settings.env = given.many("env", variable)?.unwrap_or_default();
-        set(
-            &mut settings.django_static,
-            given.optional("django_static", values::yes_or_no)?,
-        );
-        set(
-            &mut settings.django_media,
-            given.optional("django_media", values::yes_or_no)?,
-        );
-        set(
-            &mut settings.threads,
-            given.optional("threads", thread_count)?,
-        );
-        set(&mut settings.preload, given.optional("preload", preload)?);
-        set(
-            &mut settings.queue_limit,
-            given.optional("queue_limit", queue_limit)?,
-        );
-        let timeout = given.optional("queue_timeout", values::positive_duration)?;
-        set(&mut settings.queue_timeout, timeout);
-        if let Some(timeout) = given.optional("request_timeout", values::duration)? {
-            settings.request_timeout = (!timeout.is_zero()).then_some(timeout);
-        }
-        let recycle = &mut settings.recycle;
-        set(
-            &mut recycle.requests,
-            given.optional("max_requests", most_requests)?,
-        );
-        set(
-            &mut recycle.lifetime,
-            given.optional("max_worker_lifetime", longest_life)?,
-        );
-        set(
-            &mut recycle.memory,
-            given.optional("max_worker_memory", most_memory)?,
-        );
-        if let Some(refork) = given.optional("refork", most_requests)? {
-            check_refork(refork, &settings.recycle, settings.preload).map_err(|invalid| {
-                let requests = refork.unwrap_or(0).to_string();
-                wrong(
-                    &spelled("refork"),
-                    &requests,
-                    given.origin("refork"),
-                    invalid,
-                )
-            })?;
-            settings.refork = refork;
-        }
-        if let Some(numbers) = given.optional("workers", worker_numbers)? {
-            (settings.workers, _) = given_workers(numbers, given.origin("workers"));
-        }
-        let most = settings.workers.most;
-        check_product(most, settings.threads).map_err(|invalid| {
-            let origin = given.origin("threads");
-            wrong(&spelled("workers"), &most.to_string(), origin, invalid)
-        })?;
+        let is_served = values::yes_or_no;
+        given.set("django_static", &mut settings.django_static, is_served)?;
+        given.set("django_media", &mut settings.django_media, is_served)?;
+        own_queue(given, &mut settings)?;
+        own_workers(given, &mut settings)?;
         Ok(settings)
     }
 }
@@ -197,11 +147,39 @@ impl Common {
     }
 }
 
-/// Puts a value, if there is one, in its place.
-pub(super) fn set<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
+/// What a table says about its requests.
+fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), ConfigError> {
+    given.set("queue_limit", &mut settings.queue_limit, queue_limit)?;
+    let timeout = &mut settings.queue_timeout;
+    given.set("queue_timeout", timeout, values::positive_duration)?;
+    if let Some(timeout) = given.optional("request_timeout", values::duration)? {
+        settings.request_timeout = (!timeout.is_zero()).then_some(timeout);
     }
+    Ok(())
+}
+
+/// What a table says about its processes, and whether that goes with what is said for all.
+fn own_workers(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), ConfigError> {
+    given.set("threads", &mut settings.threads, thread_count)?;
+    given.set("preload", &mut settings.preload, preload)?;
+    let recycle = &mut settings.recycle;
+    given.set("max_requests", &mut recycle.requests, most_requests)?;
+    given.set("max_worker_lifetime", &mut recycle.lifetime, longest_life)?;
+    given.set("max_worker_memory", &mut recycle.memory, most_memory)?;
+    given.set("refork", &mut settings.refork, most_requests)?;
+    check_refork(settings.refork, &settings.recycle, settings.preload).map_err(|invalid| {
+        let requests = settings.refork.unwrap_or(0).to_string();
+        let origin = given.origin("refork");
+        wrong(&spelled("refork"), &requests, origin, invalid)
+    })?;
+    if let Some(numbers) = given.optional("workers", worker_numbers)? {
+        (settings.workers, _) = given_workers(numbers, given.origin("workers"));
+    }
+    let most = settings.workers.most;
+    check_product(most, settings.threads).map_err(|invalid| {
+        let origin = given.origin("threads");
+        wrong(&spelled("workers"), &most.to_string(), origin, invalid)
+    })
 }
 
 fn queue_limit(text: &str) -> Result<usize, Invalid> {

@@ -301,6 +301,10 @@ fn mistakes_are_refused_with_place_and_remedy() {
         "app = 'hello.wsgi'\n[[location]]\nrespond = 'x'",
         "pyserve.toml:2: [[location]] prefix = \"/\": the application of --app answers there (give the location another prefix, or remove that one)",
     );
+    check_error(
+        "refork = 100\n[[location]]\nprefix = '/a'\napp = 'hello.wsgi'\npreload = 'no'",
+        "pyserve.toml:2: [[location]] refork = \"100\": with `preload = no` workers share no template (leave one of both away)",
+    );
     for (setting, problem) in [
         ("redirect = 'new'", "neither a path nor a URL"),
         ("redirect = '//evil.example'", "neither a path nor a URL"),

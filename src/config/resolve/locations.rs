@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::{HeaderValue, StatusCode, Uri};
 
-use super::apps::{Common, set};
+use super::apps::Common;
 use super::bodies::{chosen, codings};
 use super::static_files::{missing, plain_prefix};
 use super::upstream::Servers;
@@ -229,30 +229,19 @@ impl<'a> Given<'a> {
     /// What holds for its requests.
     fn settings(&self, general: LocationSettings) -> Result<LocationSettings, ConfigError> {
         let mut settings = general;
-        set(
-            &mut settings.max_body,
-            self.optional("max_body", values::byte_limit)?,
-        );
-        let body_timeout = self.optional("body_timeout", values::positive_duration)?;
-        set(&mut settings.body_timeout, body_timeout);
-        set(
-            &mut settings.buffering,
-            self.optional("buffering", values::yes_or_no)?,
-        );
-        set(
-            &mut settings.request_buffering,
-            self.optional("request_buffering", values::yes_or_no)?,
-        );
+        self.set("max_body", &mut settings.max_body, values::byte_limit)?;
+        let timeout = &mut settings.body_timeout;
+        self.set("body_timeout", timeout, values::positive_duration)?;
+        self.set("buffering", &mut settings.buffering, values::yes_or_no)?;
+        let request_buffering = &mut settings.request_buffering;
+        self.set("request_buffering", request_buffering, values::yes_or_no)?;
         let compression = &mut settings.compression;
         if let Some(given) = self.many("compress", codings)? {
             [compression.zstd, compression.brotli, compression.gzip] = chosen(given);
         }
-        set(
-            &mut compression.min,
-            self.optional("compress_min", values::byte_room)?,
-        );
-        let private = self.optional("compress_private", values::yes_or_no)?;
-        set(&mut compression.private, private);
+        self.set("compress_min", &mut compression.min, values::byte_room)?;
+        let private = &mut compression.private;
+        self.set("compress_private", private, values::yes_or_no)?;
         Ok(settings)
     }
 
@@ -336,6 +325,19 @@ impl<'a> Given<'a> {
         entry
             .map(|entry| single(&spelled(name), entry, parse))
             .transpose()
+    }
+
+    /// Puts the value of a setting, if it is there, in the place of what holds for all.
+    pub(super) fn set<T>(
+        &self,
+        name: &'static str,
+        place: &mut T,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Result<(), ConfigError> {
+        if let Some(value) = self.optional(name, parse)? {
+            *place = value;
+        }
+        Ok(())
     }
 
     /// A setting with several values; `None` if it is not there.

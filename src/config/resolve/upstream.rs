@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::apps::set;
 use super::locations::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
@@ -75,22 +74,18 @@ impl Servers {
     ) -> Result<UpstreamSettings, ConfigError> {
         let mut own = self.clone();
         let uwsgi = &mut own.uwsgi;
-        set(&mut uwsgi.params, given.many("uwsgi_param", uwsgi_param)?);
-        set(
-            &mut uwsgi.modifier1,
-            given.optional("uwsgi_modifier1", modifier)?,
-        );
-        set(
-            &mut uwsgi.modifier2,
-            given.optional("uwsgi_modifier2", modifier)?,
-        );
+        if let Some(params) = given.many("uwsgi_param", uwsgi_param)? {
+            uwsgi.params = params;
+        }
+        given.set("uwsgi_modifier1", &mut uwsgi.modifier1, modifier)?;
+        given.set("uwsgi_modifier2", &mut uwsgi.modifier2, modifier)?;
         let timeouts = &mut own.timeouts;
         for (timeout, name) in [
             (&mut timeouts.connect, "upstream_connect_timeout"),
             (&mut timeouts.send, "upstream_send_timeout"),
             (&mut timeouts.read, "upstream_read_timeout"),
         ] {
-            set(timeout, given.optional(name, values::positive_duration)?);
+            given.set(name, timeout, values::positive_duration)?;
         }
         let (name, origin) = (spelled("upstream"), given.origin("upstream"));
         let texts = given
