@@ -39,6 +39,8 @@ impl Site {
             .args([format!("unix:{}", socket.display())])
             .args(["--root"])
             .args([dir.path()])
+            // On a loaded machine the last of many readers has its turn after minutes.
+            .args(["--body-timeout", "10m"])
             .listening();
         Self {
             server,
