@@ -1,6 +1,9 @@
 //! Clients that take a response slower than the application makes it: it waits in memory and
 //! in a file, the worker is free, and nothing is lost, cut or taken for complete.
 
+use std::time::Instant;
+
+use crate::support::DEADLINE;
 use crate::support::http2::{Http2, Outcome};
 use crate::support::probe::Held;
 use crate::support::raw::{Connection, End};
@@ -178,6 +181,33 @@ fn slow_readers_of_long_responses_hold_little_memory_and_no_worker() {
     let expected = numbered(BLOCKS);
     for reader in &mut readers {
         assert!(reader.response().body == expected);
+    }
+}
+
+#[test]
+fn what_a_stalled_upload_has_sent_lies_on_disk_but_for_a_few_bytes() {
+    const UPLOADS: usize = 20;
+    let server = long().watched().ready();
+    let on_disk = || {
+        let page = server.admin("/-/metrics").text();
+        let of_requests = page
+            .lines()
+            .find_map(|line| line.strip_prefix("pyserve_spool_bytes{of=\"requests\"} "));
+        of_requests.expect("a sample").parse::<usize>().unwrap()
+    };
+    let body = vec![b'x'; 500_000];
+    let mut uploads = Vec::new();
+    for _ in 0..UPLOADS {
+        let mut client = server.connect();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+        client.send(&body);
+        uploads.push(client);
+    }
+    // Less than what is worth a write stays in memory.
+    let began = Instant::now();
+    while on_disk() < UPLOADS * (body.len() - (8 << 10)) {
+        assert!(began.elapsed() < DEADLINE, "{} bytes", on_disk());
+        std::thread::yield_now();
     }
 }
 

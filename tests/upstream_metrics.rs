@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
+use crate::support::DEADLINE;
 use crate::support::backend::{Backend, page};
 use crate::support::server::{Pyserve, Server, get};
 
@@ -54,8 +56,10 @@ fn requests_connections_and_what_is_in_flight_are_counted_for_each_server() {
     let mut client = server.connect();
     client.send(get("/held"));
     arrivals.recv().unwrap();
+    let began = Instant::now();
     while counted("pyserve_upstream_requests_in_flight") != ["} 1"] {
         // Places are given back behind the responses.
+        assert!(began.elapsed() < DEADLINE);
         std::thread::yield_now();
     }
     assert_eq!(counted("pyserve_upstream_requests_total"), ["} 4"]);
@@ -63,6 +67,7 @@ fn requests_connections_and_what_is_in_flight_are_counted_for_each_server() {
     drop(hold);
     assert_eq!(client.response().text(), "x");
     while counted("pyserve_upstream_requests_in_flight") != nothing {
+        assert!(began.elapsed() < DEADLINE);
         std::thread::yield_now();
     }
     assert_eq!(counted("pyserve_upstream_failures_total"), nothing);

@@ -155,6 +155,11 @@ impl Activity {
         self.linger.store(true, Ordering::Relaxed);
     }
 
+    /// Whether what arrives is a request's body, over HTTP/1.
+    pub fn takes_a_body(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed)
+    }
+
     /// Whether [`Activity::linger`] was called.
     pub fn lingers(&self) -> bool {
         self.linger.load(Ordering::Relaxed)

@@ -50,6 +50,10 @@ const TURN: usize = 2 << 20;
 /// Says that connections end because of floods.
 static FLOODS: Throttle = Throttle::new();
 
+/// How much of a request's body hyper gets at a time. Its buffer is twice as long as what it
+/// got before, so that a slow upload would keep the buffer of its fastest moment.
+const READ_BODY: usize = 16 << 10;
+
 /// The socket that hyper writes to.
 pub struct Stream {
     socket: Option<Socket>,
@@ -321,7 +325,15 @@ impl AsyncRead for Stream {
             return Poll::Ready(self.arrived(&early));
         }
         let before = into.filled().len();
-        let read = Pin::new(self.socket()).poll_read(context, into);
+        let read = if self.activity.takes_a_body() && into.remaining() > READ_BODY {
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(READ_BODY));
+            let read = Pin::new(self.socket()).poll_read(context, &mut part);
+            let length = part.filled().len();
+            into.advance(length);
+            read
+        } else {
+            Pin::new(self.socket()).poll_read(context, into)
+        };
         match &into.filled()[before..] {
             [] => read,
             bytes => Poll::Ready(self.arrived(bytes)),

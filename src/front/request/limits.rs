@@ -16,7 +16,6 @@ use super::error::Rejection;
 pub const MAX_HEAD: usize = 64 << 10;
 /// What hyper may buffer before it gives up by itself, above [`MAX_HEAD`] so that a head
 /// that is too long can still be read, and its biggest field be named.
-/// Each upload has a buffer of this size.
 pub const PARSER_LIMIT: usize = 2 * MAX_HEAD;
 /// Longest request target in bytes: nginx's limit for one line of a head is 8 KiB, uWSGI's
 /// whole block 4 to 64 KiB.

@@ -3,14 +3,17 @@
 //! a large one no memory.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::Write;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -29,7 +32,10 @@ use crate::os::temporary;
 const IN_MEMORY: usize = 64 << 10;
 /// How much is collected before it is written to the file: large enough that the hop to
 /// the file pool costs little beside it, and small enough for hundreds of slow uploads.
-const WRITE: usize = 128 << 10;
+const WRITE: usize = 64 << 10;
+/// What is written, rather than kept, when a client pauses: an upload that stalls then holds
+/// some 60 KiB, most of it hyper's buffer and its task; it was 430.
+const WORTH_WRITING: usize = 8 << 10;
 
 /// Where and how far bodies are read.
 #[derive(Debug, Clone)]
@@ -61,7 +67,8 @@ impl Spool {
         if body.size_hint().lower() > settings.max_body {
             return Err(too_large());
         }
-        let mut memory = BytesMut::new();
+        // Not `BytesMut`, which would begin anew with all the room that it has had.
+        let mut memory = Vec::new();
         let mut file = None;
         let mut length = 0;
         let mut share = Share::none_of(&self.room);
@@ -69,7 +76,23 @@ impl Spool {
             grace: settings.body_timeout,
             rate: self.min_rate,
         });
-        while let Some(chunk) = self.chunk(&mut body, &mut pace).await? {
+        loop {
+            let chunk = match now(&mut body).await {
+                Poll::Ready(frame) => {
+                    let chunk = data(frame)?;
+                    pace.moved(Duration::ZERO, chunk.as_ref().map_or(0, Bytes::len) as u64);
+                    chunk
+                }
+                Poll::Pending => {
+                    // A client that pauses holds little memory, however long it does.
+                    if file.is_some() && memory.len() >= WORTH_WRITING {
+                        let collected = std::mem::take(&mut memory).into();
+                        file = Some(self.write(file, collected, &mut share).await?);
+                    }
+                    self.chunk(&mut body, &mut pace).await?
+                }
+            };
+            let Some(chunk) = chunk else { break };
             length += chunk.len() as u64;
             if length > settings.max_body {
                 return Err(too_large());
@@ -87,7 +110,7 @@ impl Spool {
                 continue;
             }
             if !memory.is_empty() {
-                let collected = memory.split().freeze();
+                let collected = std::mem::take(&mut memory).into();
                 file = Some(self.write(file, collected, &mut share).await?);
             }
             // What is large goes as it came, without a copy.
@@ -98,9 +121,9 @@ impl Spool {
             }
         }
         match file {
-            None => Ok((RequestBody::Memory(memory.freeze()), share)),
+            None => Ok((RequestBody::Memory(memory.into()), share)),
             Some(file) => {
-                let file = self.write(Some(file), memory.freeze(), &mut share).await?;
+                let file = self.write(Some(file), memory.into(), &mut share).await?;
                 Ok((RequestBody::File { file, length }, share))
             }
         }
@@ -127,29 +150,19 @@ impl Spool {
         Ok(RequestBody::Stream(Box::new(stream)))
     }
 
-    /// The next piece of data; trailers are read and dropped (RFC 9110 §6.5.1 lets nobody
-    /// merge them into the head).
+    /// The next piece, waited for.
     async fn chunk(
         &self,
         body: &mut Incoming,
         pace: &mut Pace,
     ) -> Result<Option<Bytes>, Rejection> {
-        loop {
-            let asked = Instant::now();
-            let frame = tokio::time::timeout(pace.left(), body.frame())
-                .await
-                .map_err(|_| Rejection::BodyTooSlow)?;
-            match frame {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        pace.moved(asked.elapsed(), data.len() as u64);
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => return Err(Rejection::BodyBroken(error.to_string())),
-            }
-        }
+        let asked = Instant::now();
+        let frame = tokio::time::timeout(pace.left(), body.frame())
+            .await
+            .map_err(|_| Rejection::BodyTooSlow)?;
+        let chunk = data(frame)?;
+        pace.moved(asked.elapsed(), chunk.as_ref().map_or(0, Bytes::len) as u64);
+        Ok(chunk)
     }
 
     async fn write(
@@ -173,6 +186,23 @@ impl Spool {
             .run(write)
             .await
             .map_err(|error| Rejection::Spool { directory, error })
+    }
+}
+
+type Received = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// What of the body is here already.
+async fn now(body: &mut Incoming) -> Poll<Received> {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
+}
+
+/// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
+/// lets nobody merge them into the head): they are a piece of no length.
+fn data(received: Received) -> Result<Option<Bytes>, Rejection> {
+    match received {
+        None => Ok(None),
+        Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+        Some(Err(error)) => Err(Rejection::BodyBroken(error.to_string())),
     }
 }
 

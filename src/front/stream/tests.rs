@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::front::activity::InUse;
 use crate::front::file_pool::FilePool;
 use crate::front::pace::Patience;
 use crate::front::request::context::Ends;
@@ -118,4 +119,33 @@ async fn whoever_touches_the_bytes_breaks_the_connection_before_one_leaves() {
         assert!(!complete);
         assert!(received.is_empty(), "{} bytes", received.len());
     }
+}
+
+/// How much of 100,000 bytes one read gives hyper.
+async fn read_at_once(request: Option<http::Version>) -> usize {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let patience = Patience {
+        grace: Duration::from_secs(3600),
+        rate: 0,
+    };
+    let activity = Arc::new(Activity::new(Ends::default(), patience));
+    let _running = request.map(|version| InUse::begin(&activity, version));
+    let (socket, tasks) = (Socket::Unix(ours), TaskTracker::new());
+    let mut stream = Stream::new(socket, Bytes::new(), activity, tasks);
+    theirs.write_all(&[b'x'; 100_000]).await.unwrap();
+    let mut room = vec![0; 128 << 10];
+    let mut into = ReadBuf::new(&mut room);
+    std::future::poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut into))
+        .await
+        .unwrap();
+    assert!(into.filled().iter().all(|byte| *byte == b'x'));
+    into.filled().len()
+}
+
+#[tokio::test]
+async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
+    assert_eq!(read_at_once(Some(http::Version::HTTP_11)).await, READ_BODY);
+    // A head has to be read as a whole, and HTTP/2 has buffers of its own.
+    assert!(read_at_once(None).await > READ_BODY);
+    assert!(read_at_once(Some(http::Version::HTTP_2)).await > READ_BODY);
 }
