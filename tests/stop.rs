@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::handshake::Handshake;
-use crate::support::raw::Connection;
+use crate::support::http2::{Http2, Outcome};
+use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
 use crate::support::skipped;
 
@@ -95,6 +96,31 @@ fn the_startup_log_has_the_block_and_the_failure() {
     let ended = builder.args(["--startup-log"]).args([&log]).run();
     assert_eq!(ended.code, 4);
     // The directory has gone with the server; that it ended like this is what counts.
+}
+
+#[test]
+fn over_http2_clients_are_told_and_get_what_they_asked_for() {
+    let mut server = Pyserve::app("held.py").ready();
+    let mut http2 = Http2::new(server.connect());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/inside"),
+        (":authority", "localhost"),
+    ];
+    http2.headers(1, &fields, true);
+    let held = server.probe.held("/inside");
+    server.signal(Signal::TERM);
+    // A GOAWAY without an error, while the request still runs.
+    let farewell = std::iter::repeat_with(|| http2.ping()).find_map(Result::err);
+    assert_eq!(farewell, Some(0));
+    held.release();
+    let outcome = http2.outcome(1);
+    assert!(matches!(outcome, Outcome::Response(200, _)), "{outcome:?}");
+    let (codes, end) = http2.farewell();
+    assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
+    assert_eq!(end, End::Closed);
+    assert_eq!(server.wait_exit(), 0);
 }
 
 /// More than the runtime takes in one go.
