@@ -18,6 +18,7 @@ mod identity;
 mod locations;
 mod logging;
 mod static_files;
+mod stopping;
 mod upstream;
 pub mod watching;
 mod workers;
@@ -125,9 +126,11 @@ impl Resolver<'_> {
         };
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
+        let companions = self.companions()?;
+        let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         Ok(Config {
             apps,
-            companions: self.companions()?,
+            companions,
             before_start: self.before_start()?,
             locations,
             location_settings: settings,
@@ -135,8 +138,8 @@ impl Resolver<'_> {
             static_locations,
             internal_locations: self.internal_locations(&chdir)?,
             static_files: self.static_files(&chdir, dev)?,
-            graceful_timeout: self.graceful_timeout()?,
-            drain_delay: self.one("drain_delay", values::duration)?,
+            graceful_timeout,
+            drain_delay,
             startup_log: self.startup_log(&chdir)?,
             response_spool: self.response_spool()?,
             compress_types: self.compress_types()?,

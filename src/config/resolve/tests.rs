@@ -15,6 +15,7 @@ use crate::config::*;
 pub(super) struct Setup {
     pub(super) dir: TempDir,
     variables: Vec<(&'static str, String)>,
+    is_init: bool,
 }
 
 impl Setup {
@@ -30,7 +31,11 @@ impl Setup {
         fs::create_dir(&bin).unwrap();
         fs::copy("/bin/true", bin.join("python3")).unwrap();
         let variables = vec![("PATH", bin.display().to_string())];
-        Self { dir, variables }
+        Self {
+            dir,
+            variables,
+            is_init: false,
+        }
     }
 
     /// The same with an interpreter at this path.
@@ -38,6 +43,11 @@ impl Setup {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy("/bin/true", path).unwrap();
+        self
+    }
+
+    fn as_process_1(mut self) -> Self {
+        self.is_init = true;
         self
     }
 
@@ -77,7 +87,7 @@ impl Setup {
                 memory: Some(512 << 20),
             },
             is_terminal: false,
-            is_init: false,
+            is_init: self.is_init,
         };
         load(layer, &surroundings)
     }
@@ -423,6 +433,34 @@ fn lists_may_be_empty() {
     let config = Setup::new(&[HELLO, file]).config(&[]);
     assert_eq!(config.bind[0].to_string(), "http://127.0.0.1:8000");
     assert_eq!(config.trust, Trust::default());
+}
+
+#[test]
+fn as_process_1_a_stop_fits_the_runtime_or_there_is_a_warning() {
+    let companion = (
+        "pyserve.toml",
+        "[[companion]]\nname = 'one'\ncommand = 'true'",
+    );
+    let check = |more: &[(&str, &str)], is_pod, flags: &[&str], seconds, warning: &str| {
+        let mut setup = Setup::new(&[&[HELLO], more].concat()).as_process_1();
+        if is_pod {
+            setup = setup.set("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+        }
+        let config = setup.config(&[&APP, flags].concat());
+        assert_eq!(config.graceful_timeout, Duration::from_secs(seconds));
+        let warnings = config.warnings.join("\n");
+        assert_eq!(warnings.is_empty(), warning.is_empty(), "{warnings}");
+        assert!(warnings.contains(warning), "{warnings}");
+    };
+    check(&[], false, &[], 8, "");
+    check(&[], true, &[], 25, "");
+    let delay = ["--drain-delay", "5"];
+    let docker = "a stop may take 14 s (drain_delay 5, graceful_timeout 8, exit hooks 1, companions 0), but Docker kills after 10";
+    check(&[], false, &delay, 8, docker);
+    check(&[companion], false, &[], 8, "companions 5), but Docker");
+    check(&[companion], true, &delay, 25, "36 s");
+    let thought_of = ["--drain-delay", "5", "--graceful-timeout", "60"];
+    check(&[companion], false, &thought_of, 60, "");
 }
 
 #[test]

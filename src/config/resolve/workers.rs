@@ -31,23 +31,6 @@ impl Resolver<'_> {
         Ok((!timeout.is_zero()).then_some(timeout))
     }
 
-    /// How long requests in flight may take at a stop. As process 1 of a container it fits
-    /// what its runtime allows before it kills.
-    pub(super) fn graceful_timeout(&mut self) -> Result<Duration, ConfigError> {
-        if let Some(timeout) = self.optional("graceful_timeout", values::duration)? {
-            return Ok(timeout);
-        }
-        let environment = &self.surroundings.environment;
-        let is_pod = environment.variable("KUBERNETES_SERVICE_HOST").is_some();
-        let seconds = match (self.surroundings.is_init, is_pod) {
-            (false, _) => 30,
-            (true, true) => 25,
-            (true, false) => 8,
-        };
-        self.show_default("graceful_timeout", seconds.to_string());
-        Ok(Duration::from_secs(seconds))
-    }
-
     pub(super) fn startup_log(&mut self, chdir: &Path) -> Result<Option<PathBuf>, ConfigError> {
         let file = self.optional("startup_log", |text| match text {
             "" => Err(invalid("no path", "give one, as in `startup.log`")),

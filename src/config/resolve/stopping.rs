@@ -1,0 +1,73 @@
+//! How long the server may take to end, and whether that fits where it runs.
+
+use std::time::Duration;
+
+use super::{ConfigError, Resolver, values};
+use crate::config::companions::Companion;
+
+/// What workers get to run their exit hooks, and what is done behind them.
+const TO_LEAVE: Duration = Duration::from_secs(1);
+
+/// Who kills process 1 when it has not ended in time.
+struct Runtime {
+    name: &'static str,
+    patience: Duration,
+    option: &'static str,
+    /// Seconds, so that everything else fits with them.
+    graceful_timeout: u64,
+}
+
+/// `docker stop`, and so Compose and Podman.
+const DOCKER: Runtime = Runtime {
+    name: "Docker",
+    patience: Duration::from_secs(10),
+    option: "docker run --stop-timeout, Compose's stop_grace_period",
+    graceful_timeout: 8,
+};
+
+const KUBERNETES: Runtime = Runtime {
+    name: "Kubernetes",
+    patience: Duration::from_secs(30),
+    option: "terminationGracePeriodSeconds",
+    graceful_timeout: 25,
+};
+
+impl Resolver<'_> {
+    /// How long requests in flight may take at a stop, and how long before that connections
+    /// are still accepted. As process 1 of a container the first fits what its runtime allows;
+    /// what does not is worth a warning, unless somebody has given it some thought.
+    pub(super) fn stopping(
+        &mut self,
+        companions: &[Companion],
+    ) -> Result<(Duration, Duration), ConfigError> {
+        let delay = self.one("drain_delay", values::duration)?;
+        if let Some(timeout) = self.optional("graceful_timeout", values::duration)? {
+            return Ok((timeout, delay));
+        }
+        let runtime = self.runtime();
+        let seconds = runtime.map_or(30, |runtime| runtime.graceful_timeout);
+        self.show_default("graceful_timeout", seconds.to_string());
+        let timeout = Duration::from_secs(seconds);
+        let companions: Duration = companions.iter().map(|one| one.stop_timeout).sum();
+        let all = delay + timeout + TO_LEAVE + companions;
+        if let Some(runtime) = runtime.filter(|runtime| all > runtime.patience) {
+            self.warnings.push(format!(
+                "a stop may take {} s (drain_delay {}, graceful_timeout {seconds}, exit hooks 1, companions {}), but {} kills after {}: allow it more ({}), and set graceful_timeout",
+                all.as_secs_f32(),
+                delay.as_secs_f32(),
+                companions.as_secs_f32(),
+                runtime.name,
+                runtime.patience.as_secs(),
+                runtime.option,
+            ));
+        }
+        Ok((timeout, delay))
+    }
+
+    fn runtime(&self) -> Option<&'static Runtime> {
+        let environment = &self.surroundings.environment;
+        let is_pod = environment.variable("KUBERNETES_SERVICE_HOST").is_some();
+        let runtime = if is_pod { &KUBERNETES } else { &DOCKER };
+        self.surroundings.is_init.then_some(runtime)
+    }
+}
