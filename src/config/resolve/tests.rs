@@ -46,7 +46,7 @@ impl Setup {
         self
     }
 
-    fn as_process_1(mut self) -> Self {
+    fn of_process_1(mut self) -> Self {
         self.is_init = true;
         self
     }
@@ -442,7 +442,7 @@ fn as_process_1_a_stop_fits_the_runtime_or_there_is_a_warning() {
         "[[companion]]\nname = 'one'\ncommand = 'true'",
     );
     let check = |more: &[(&str, &str)], is_pod, flags: &[&str], seconds, warning: &str| {
-        let mut setup = Setup::new(&[&[HELLO], more].concat()).as_process_1();
+        let mut setup = Setup::new(&[&[HELLO], more].concat()).of_process_1();
         if is_pod {
             setup = setup.set("KUBERNETES_SERVICE_HOST", "10.0.0.1");
         }
