@@ -19,6 +19,7 @@ mod floods;
 mod forwarded;
 mod frameworks;
 mod framing;
+mod fuzz;
 mod handed_over;
 mod http;
 mod http_upstream;

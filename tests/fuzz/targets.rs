@@ -1,0 +1,36 @@
+//! What is fuzzed: readers of bytes that strangers send. Each target takes any bytes and
+//! panics where something does not hold that must hold for all of them.
+//!
+//! Two programs run these: `cargo test`, for a moment, and libFuzzer (`run.rs`), for hours.
+
+mod chunks;
+mod forwarded;
+mod proxy_protocol;
+mod reply_head;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of their folders in `corpus/`.
+pub const TARGETS: [(&str, Target); 4] = [
+    ("chunks", chunks::run),
+    ("forwarded", forwarded::run),
+    ("proxy_protocol", proxy_protocol::run),
+    ("reply_head", reply_head::run),
+];
+
+/// The target called `name`.
+///
+/// # Panics
+/// If there is none.
+#[allow(dead_code, reason = "one of the two programs runs all")]
+pub fn named(name: &str) -> Target {
+    let found = TARGETS.iter().find(|(known, _)| *known == name);
+    found.expect("a target of this name").1
+}
+
+/// The ways to split `bytes` in two, as lengths of the first part. All of them, if they are
+/// few; else some on the whole length.
+fn cuts(bytes: &[u8]) -> impl Iterator<Item = usize> + use<> {
+    (0..=bytes.len()).step_by(bytes.len() / 200 + 1)
+}
