@@ -115,7 +115,10 @@ fn take_line(bytes: &mut BytesMut, longest: usize) -> Result<Option<BytesMut>, B
 
 /// Digits without sign or prefix, and extensions behind a semicolon.
 fn size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|byte| *byte == b';').next()?.trim_ascii_end();
+    let mut digits = line.split(|byte| *byte == b';').next()?;
+    while let [before @ .., b' ' | b'\t'] = digits {
+        digits = before;
+    }
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
@@ -165,6 +168,7 @@ mod tests {
             ("5\r\nhelloX\r\n0\r\n\r\n", Err(BadChunk)),
             ("+5\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
             ("0x5\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
+            ("5\x0c\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
             ("\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
             ("10000000000000000\r\n", Err(BadChunk)),
             ("<html>\r\n", Err(BadChunk)),

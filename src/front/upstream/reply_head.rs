@@ -210,12 +210,21 @@ fn field<'a>(head: &Bytes, line: &'a [u8]) -> Result<(&'a [u8], HeaderName, Head
     let colon = line.iter().position(|byte| *byte == b':').ok_or_else(bad)?;
     let name = &line[..colon];
     let parsed = HeaderName::from_bytes(name).map_err(|_| bad())?;
-    let value = line[colon + 1..].trim_ascii();
+    let value = without_blanks(&line[colon + 1..]);
     // A slice of the head, not a copy: the value lives as long as the response does.
     match HeaderValue::from_maybe_shared(head.slice_ref(value)) {
         Ok(value) => Ok((name, parsed, value)),
         Err(_) => Err(BadHead::Value(shown(name))),
     }
+}
+
+/// Space and tab alone may stand around a value (RFC 9110 §5.6.3). A stray CR there, which
+/// `trim_ascii` takes as well, ends the line for some readers.
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', inside @ ..] | [inside @ .., b' ' | b'\t'] = value {
+        value = inside;
+    }
+    value
 }
 
 /// RFC 9112 §6.3. Chunks win over a length, which then goes.
@@ -357,6 +366,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: \0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: \r5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\x0c\r\n\r\n",
             "HTTP/1.1 200 O\rK\r\n\r\n",
             "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
