@@ -56,6 +56,13 @@ fn a_request_may_come_byte_by_byte() {
 }
 
 #[test]
+fn a_body_that_says_it_is_compressed_arrives_as_it_was_sent() {
+    let request = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n\
+                   Content-Length: 19\r\n\r\n\x1f\x08 no bomb unpacks ";
+    assert_eq!(SERVER.exchange(request).text(), "\x1f\x08 no bomb unpacks ");
+}
+
+#[test]
 fn expect_100_continue_is_answered_before_the_body_comes() {
     let mut connection = SERVER.connect();
     connection.send(

@@ -211,6 +211,12 @@ fn garbage_is_a_502_and_never_a_page() {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "Content-Length",
         ),
+        (
+            // Threat 21: hints are checked as answers are.
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\rSet-Cookie: b\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "cannot be sent on",
+        ),
         ("", "closed the connection without an answer"),
     ] {
         let backend = Backend::tcp(move |mut call| {
@@ -221,6 +227,22 @@ fn garbage_is_a_502_and_never_a_page() {
         assert_eq!(server.get("/").status(), 502, "{answer:?}");
         server.stderr.wait_for(why);
     }
+}
+
+#[test]
+fn early_hints_are_read_and_the_answer_behind_them_is_passed_on() {
+    let backend = Backend::tcp(|mut call| {
+        call.http_head();
+        call.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
+        call.send(page("the page"));
+    });
+    let server = in_front_of(&backend);
+    let response = server.get("/");
+    assert_eq!(
+        (response.status(), response.text()),
+        (200, "the page".into())
+    );
+    assert_eq!(response.header("Link"), None);
 }
 
 #[test]

@@ -110,6 +110,19 @@ fn imports_go_downwards_only() {
 }
 
 #[test]
+fn no_regular_expression_can_backtrack() {
+    let lock = std::fs::read_to_string(source("Cargo.lock")).unwrap();
+    assert!(
+        lock.contains("name = \"regex-automata\""),
+        "the linear one, for log filters"
+    );
+    for backtracking in ["fancy-regex", "onig", "pcre", "pcre2", "regress"] {
+        let line = format!("name = \"{backtracking}\"");
+        assert!(!lock.contains(&line), "{backtracking}");
+    }
+}
+
+#[test]
 fn unsafe_is_confined_to_its_doors() {
     let mut wrong = Vec::new();
     let files = [
