@@ -1,0 +1,20 @@
+"""What attacks are aimed at. Writes the path of every request but `/` to the file named by CALLED.
+
+`/` answers at once, `/long` with 4 MiB, everything else with the length of the body.
+"""
+
+import os
+
+called = os.open(os.environ["CALLED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+LONG = bytes(64 << 10)
+
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/":
+        body = [b"hello\n"]
+    else:
+        os.write(called, path.encode() + b"\n")
+        body = [LONG] * 64 if path == "/long" else [str(len(environ["wsgi.input"].read())).encode()]
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(sum(map(len, body))))])
+    return body

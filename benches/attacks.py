@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""Attacks in full size, and what they cost the server and a normal client.
+
+    cargo build --release && python3 benches/attacks.py
+
+Each attack runs in processes of its own for `--seconds`, longer if it is not over. Meanwhile a
+normal client asks the attacked server and, in turns, one that is left alone and shares its CPUs:
+what counts are the percentiles of one beside those of the other, the memory of pyserve itself
+(resident, at its highest), and whether a worker was taken. `tests/floods.rs` checks the same with
+smaller numbers. Exits with 1 where the attacked client's p99 is over twice the other's (and over
+`--floor`), memory has grown by `--memory` MiB or more, or a slow sender got a worker.
+"""
+
+import argparse
+import contextlib
+import http.client
+import multiprocessing
+import os
+import resource
+import selectors
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+import servers
+
+# Times shorter than the defaults, so that a run sees clients being given up.
+LIMITS = ["--header-timeout", "10", "--body-timeout", "10", "--max-spool", "1G", "--threads", "2"]
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
+UPLOAD = 100_000_000
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+END_STREAM, END_HEADERS = 1, 4
+
+
+def main():
+    options = parse()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    print(
+        f"# Attacks\n\n{measure.machine()}; each {options.seconds} s or longer.\n\n"
+        "| attack | p50 ms, alone | attacked | p99 ms, alone | attacked | memory MiB, before | at most | ended |\n"
+        "|---|--:|--:|--:|--:|--:|--:|---|",
+        flush=True,
+    )
+    failed = [name for name in options.only or ATTACKS if not run(name, options)]
+    if failed:
+        print("\ntoo costly: " + "; ".join(failed))
+    return 1 if failed else 0
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=ATTACKS, help="this attack; repeatable")
+    parser.add_argument("--seconds", type=float, default=20, help="of one attack; default %(default)s")
+    parser.add_argument("--floor", type=float, default=5, help="ms that are the scheduler's; default %(default)s")
+    parser.add_argument("--memory", type=float, default=100, help="MiB that an attack may cost; default %(default)s")
+    parser.add_argument(
+        "--pyserve", type=Path, default=servers.TARGET / "release/pyserve", help="default %(default)s"
+    )
+    return parser.parse_args()
+
+
+def pyserve(site):
+    return [[
+        str(site.pyserve), "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
+        "--workers", "2", "--access-log", "off", "--control", "off", *LIMITS,
+    ]]  # fmt: skip
+
+
+@contextlib.contextmanager
+def serving(options):
+    """A server, its port, and the file of the paths that were called."""
+    with tempfile.TemporaryDirectory(prefix="attacks-") as work:
+        called = Path(work) / "called"
+        site = servers.Site(
+            "", "", servers.TOP / "benches/apps", Path(), options.pyserve.resolve(), Path(work),
+            servers.free_port(), {"CALLED": str(called), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        server = servers.Running(pyserve, site)
+        try:
+            server.wait_ready(lambda _url: waiting_time(client(site.port)))
+            yield server, site.port, called
+        finally:
+            server.stop()
+
+
+def run(name, options):
+    """One attack, as a line of the table; whether it cost as little as it should."""
+    attack, parts, may_call = ATTACKS[name]
+    with serving(options) as (server, port, called), serving(options) as (_, quiet_port, _):
+        attacked, alone = client(port), client(quiet_port)
+        for _ in range(200):
+            waiting_time(attacked), waiting_time(alone)
+        before = most = resident_mib(server.processes[0].pid)
+        until = time.monotonic() + options.seconds
+        said = multiprocessing.SimpleQueue()
+        attackers = [
+            multiprocessing.Process(target=lambda part=part: said.put(attack(port, part, parts, until)))
+            for part in range(parts)
+        ]
+        for attacker in attackers:
+            attacker.start()
+        times = ([], [])
+        while time.monotonic() < until or any(attacker.is_alive() for attacker in attackers):
+            times[0].append(waiting_time(alone))
+            times[1].append(waiting_time(attacked))
+            if len(times[0]) % 20 == 0:
+                most = max(most, resident_mib(server.processes[0].pid))
+            # Not to be an attack of its own.
+            time.sleep(0.005)
+        for attacker in attackers:
+            attacker.join()
+        endings = [said.get() for attacker in attackers if attacker.exitcode == 0]
+        paths = called.read_text().split() if called.exists() else []
+    p50, p99 = ([percentile(series, part) for series in times] for part in (50, 99))
+    print(
+        f"| {name} | {p50[0]:.2f} | {p50[1]:.2f} | {p99[0]:.2f} | {p99[1]:.2f} | {before:.1f} | {most:.1f} "
+        f"| {added(endings)} |",
+        flush=True,
+    )
+    is_quick = p99[1] <= max(options.floor, 2 * p99[0])
+    is_small = most - before < options.memory
+    took_no_worker = set(paths) <= may_call
+    return is_quick and is_small and took_no_worker and len(endings) == parts
+
+
+def client(port):
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+
+def waiting_time(connection):
+    """Milliseconds for one answer."""
+    began = time.monotonic()
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    if response.read() != b"hello\n":
+        raise ValueError(f"a wrong answer: {response.status}")
+    return (time.monotonic() - began) * 1e3
+
+
+def percentile(series, part):
+    return sorted(series)[len(series) * part // 100]
+
+
+def resident_mib(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def added(endings):
+    """Counts of several processes as one text."""
+    total = {}
+    for counts in endings:
+        for what, count in counts.items():
+            total[what] = total.get(what, 0) + count
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(total.items()))
+
+
+# Attacks: each function is one of several processes, and tells how often what happened.
+
+
+def slowly(count, request, every, small_window=False):
+    """So many connections in all processes that send `request`, then a byte every so many
+    seconds, and read as slowly."""
+
+    def attack(port, part, parts, until):
+        with selectors.DefaultSelector() as selector:
+            for _ in range(count // parts):
+                connection = socket.socket()
+                if small_window:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.connect(("127.0.0.1", port))
+                connection.sendall(request)
+                connection.setblocking(False)
+                selector.register(connection, selectors.EVENT_READ)
+            ended = 0
+            while time.monotonic() < until and selector.get_map():
+                time.sleep(every)
+                for key in list(selector.get_map().values()):
+                    try:
+                        key.fileobj.send(b"x")
+                        if key.fileobj.recv(1) == b"":
+                            raise ConnectionResetError
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+                        ended += 1
+            left = len(selector.get_map())
+            return {"given up": ended, "still there": left}
+
+    return attack
+
+
+def together(*attacks):
+    """Several at once, each in a share of the processes."""
+
+    def attack(port, part, parts, until):
+        return attacks[part % len(attacks)](port, part // len(attacks), parts // len(attacks), until)
+
+    return attack
+
+
+def uploads(count):
+    """As many uploads at once as fast as they are taken; statuses are counted."""
+
+    def attack(port, part, parts, until):
+        head = f"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {UPLOAD}\r\n\r\n".encode()
+        block, said = bytes(256 << 10), {}
+        with selectors.DefaultSelector() as selector:
+            for _ in range(count // parts):
+                connection = socket.create_connection(("127.0.0.1", port))
+                connection.sendall(head)
+                connection.setblocking(False)
+                selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, [UPLOAD])
+            while selector.get_map():
+                for key, events in selector.select(30):
+                    outcome = None
+                    try:
+                        if events & selectors.EVENT_READ:
+                            answer = key.fileobj.recv(4096)
+                            outcome = answer[9:12].decode() or "closed"
+                        elif key.data[0] > 0:
+                            key.data[0] -= key.fileobj.send(block[: key.data[0]])
+                        else:
+                            selector.modify(key.fileobj, selectors.EVENT_READ, key.data)
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        outcome = "reset"
+                    if outcome:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+                        said[outcome] = said.get(outcome, 0) + 1
+        return said
+
+    return attack
+
+
+def flood(frames, least=100_000):
+    """Frames of HTTP/2 without a pause, on a new connection whenever one is closed: at least
+    so many, and to the end. `frames` makes all of one connection."""
+
+    def attack(port, part, parts, until):
+        count, burst = frames()
+        sent = connections = 0
+        while time.monotonic() < until or sent < least // parts:
+            connection = socket.create_connection(("127.0.0.1", port))
+            connection.settimeout(30)
+            connections += 1
+            with connection, contextlib.suppress(ConnectionError):
+                connection.sendall(PREFACE)
+                for at in range(0, len(burst), 1 << 16):
+                    connection.sendall(burst[at : at + (1 << 16)])
+                    sent += count * min(1 << 16, len(burst) - at) // len(burst)
+        return {"frames": sent, "connections": connections}
+
+    return attack
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def block(*fields):
+    """Literals without indexing (RFC 7541 §6.2.2)."""
+    return b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in fields)
+
+
+GET = block((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"h"))
+
+
+def many(frame_bytes, before=b""):
+    return lambda: (50_000, before + frame_bytes * 50_000)
+
+
+def resets():
+    one = b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, GET) + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")
+        for stream in range(1, 50_000, 2)
+    )
+    return 25_000, one
+
+
+def errors():
+    one = b"".join(
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, GET) + frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")
+        for stream in range(1, 50_000, 2)
+    )
+    return 25_000, one
+
+
+def bombs():
+    """Each unpacks to 15,000 fields."""
+    large = GET + b"\xba" * 15_000
+    return 500, b"".join(frame(HEADERS, END_HEADERS | END_STREAM, stream, large) for stream in range(1, 1000, 2))
+
+
+SLOW_HEAD = b"GET /slow HTTP/1.1\r\nHost: h\r\nX-Slow: "
+SLOW_BODY = b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
+LONG = b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n"
+# What is done, by how many processes, and which paths may reach the application.
+ATTACKS = {
+    "5,000 heads, a byte per 5 s": (slowly(5000, SLOW_HEAD, 5), 2, set()),
+    "1,000 bodies, a byte a second": (slowly(1000, SLOW_BODY, 1), 2, set()),
+    "1,000 readers, a byte a second": (slowly(1000, LONG, 1, small_window=True), 2, {"/long"}),
+    "1,000 slow heads, 200 bodies, 200 readers": (
+        together(slowly(1000, SLOW_HEAD, 1), slowly(200, SLOW_BODY, 1), slowly(200, LONG, 1, small_window=True)),
+        3,
+        {"/long"},
+    ),
+    "1,000 uploads of 100 MB, 1 GB of room": (uploads(1000), 2, {"/upload"}),
+    "HEADERS and RST_STREAM": (flood(resets), 1, {"/"}),
+    "streams that we must reset": (flood(errors), 1, {"/"}),
+    "CONTINUATION": (flood(many(frame(CONTINUATION, 0, 1, b"\x40" * 100), frame(HEADERS, 0, 1, GET))), 1, {"/"}),
+    "heads that unpack to 600 KB": (flood(bombs), 1, {"/"}),
+    "PING": (flood(many(frame(PING, 0, 0, bytes(8)))), 1, {"/"}),
+    "SETTINGS": (flood(many(frame(SETTINGS, 0, 0))), 1, {"/"}),
+    "WINDOW_UPDATE": (flood(many(frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"))), 1, {"/"}),
+    "empty DATA": (flood(many(frame(DATA, 0, 1), frame(HEADERS, END_HEADERS, 1, GET))), 1, {"/"}),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
