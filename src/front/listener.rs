@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,6 +175,15 @@ pub(super) enum Accept {
     Tcp(TcpListener),
     /// Dropping the second part removes the path.
     Unix(UnixListener, UnlinkOnDrop),
+}
+
+impl AsFd for Accept {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
 }
 
 impl Accept {

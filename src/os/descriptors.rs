@@ -1,11 +1,11 @@
 //! What is left to do when descriptors have run out: tell so, and serve one more.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::{DupFlags, Errno, dup3};
 
 /// Whether an error says that this process, or the machine, has no descriptor left.
 pub fn are_exhausted(error: &io::Error) -> bool {
@@ -25,48 +25,91 @@ pub fn explain(error: &io::Error) -> String {
 /// A descriptor that is kept so that, when there is no other, somebody can still be accepted:
 /// whoever steers or watches the server must reach it also then.
 #[derive(Debug)]
-pub struct Reserve(Mutex<Option<OwnedFd>>);
+pub struct Reserve {
+    kept: Mutex<Option<OwnedFd>>,
+    /// What a connection's descriptor is made a copy of when it becomes the reserve.
+    source: Option<OwnedFd>,
+}
 
 impl Default for Reserve {
     fn default() -> Self {
-        let reserve = Self(Mutex::new(None));
-        reserve.refill();
-        reserve
+        let [kept, source] = [(); 2].map(|()| nothing());
+        Self {
+            kept: Mutex::new(kept),
+            source,
+        }
     }
 }
 
 impl Reserve {
-    /// Gives the descriptor up after an accept that failed with this. `true`: it may be tried
-    /// again at once; [`Reserve::refill`] when the connection is over.
-    pub fn helps(&self, error: &io::Error) -> bool {
-        are_exhausted(error) && self.lock().take().is_some()
+    /// Gives the descriptor up after an accept that failed with this, if somebody is waiting at
+    /// `listener`: the kernel says so as well where nobody is. `true`: it may be tried again at
+    /// once; [`Reserve::refill`] when the connection is over.
+    pub fn helps(&self, listener: impl AsFd, error: &io::Error) -> bool {
+        are_exhausted(error) && has_visitors(&listener) && self.lock().take().is_some()
+    }
+
+    /// Closes `connection` and keeps its descriptor, if there is none yet, in one step: of one
+    /// that was closed first, another listener would make a connection of its own.
+    pub fn refill_from(&self, mut connection: OwnedFd) {
+        let mut kept = self.lock();
+        let (source, spare) = (&self.source, kept.is_none());
+        let replaced = source.as_ref().filter(|_| spare);
+        let replaced = replaced.map(|source| dup3(source, &mut connection, DupFlags::CLOEXEC));
+        if replaced.is_some_and(|replaced| replaced.is_ok()) {
+            *kept = Some(connection);
+        }
     }
 
     /// Takes a descriptor, if there is none yet and one can be had.
     pub fn refill(&self) {
         let mut kept = self.lock();
         if kept.is_none() {
-            *kept = eventfd(0, EventfdFlags::CLOEXEC).ok();
+            *kept = nothing();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether somebody waits to be accepted.
+pub fn has_visitors(listener: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// A descriptor of nothing, if there is one to be had.
+fn nothing() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
     fn a_reserve_helps_once_until_it_is_refilled_and_only_against_exhaustion() {
         let reserve = Reserve::default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let full = io::Error::from(Errno::MFILE);
-        assert!(!reserve.helps(&io::Error::from(Errno::CONNABORTED)));
-        assert!(reserve.helps(&full));
-        assert!(!reserve.helps(&full));
+        assert!(!reserve.helps(&listener, &full), "nobody waits");
+        let _visitor = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!reserve.helps(&listener, &io::Error::from(Errno::CONNABORTED)));
+        assert!(reserve.helps(&listener, &full));
+        assert!(!reserve.helps(&listener, &full));
         reserve.refill();
-        assert!(reserve.helps(&full));
+        assert!(reserve.helps(&listener, &full));
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let number = ours.as_raw_fd();
+        reserve.refill_from(ours.into());
+        let kept = reserve.lock().as_ref().map(AsRawFd::as_raw_fd);
+        assert_eq!(kept, Some(number), "the same descriptor");
+        let mut byte = [0];
+        let end = std::io::Read::read(&mut &theirs, &mut byte);
+        assert_eq!(end.unwrap(), 0, "the connection is over");
     }
 }

@@ -20,7 +20,7 @@ use super::Probes;
 use crate::front::listener::Listener;
 use crate::front::socket::Socket;
 use crate::observe::throttle::Throttle;
-use crate::os::descriptors::Reserve;
+use crate::os::descriptors::{Reserve, has_visitors};
 
 /// Connections at a time; more wait in the kernel. A few scrapers and probes keep one each.
 const CONNECTIONS: usize = 64;
@@ -72,9 +72,9 @@ pub async fn serve(
                     reserve.refill();
                 });
             }
-            Err(error) if reserve.helps(&error) => {}
+            Err(error) if reserve.helps(&listener, &error) => {}
             Err(error) => {
-                if no_accept.is_due().is_some() {
+                if has_visitors(&listener) && no_accept.is_due().is_some() {
                     tracing::error!(%error, "cannot accept on the admin listener");
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -28,7 +28,7 @@ use crate::config::Control;
 use crate::front::admin::Question;
 use crate::front::upstream::workers::Pool;
 use crate::observe::throttle::Throttle;
-use crate::os::descriptors::Reserve;
+use crate::os::descriptors::{Reserve, has_visitors};
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
@@ -118,20 +118,22 @@ impl ControlSocket {
                 () = ended.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _unnamed)) => {
+                Ok((mut stream, _unnamed)) => {
                     let (commands, ended) = (commands.clone(), ended.clone());
                     let reserve = Arc::clone(&reserve);
                     tasks.spawn(async move {
                         let _place = place;
-                        if let Err(error) = answer(stream, &commands, &ended).await {
+                        if let Err(error) = answer(&mut stream, &commands, &ended).await {
                             tracing::debug!(%error, "a client of the control socket left");
                         }
-                        reserve.refill();
+                        if let Ok(stream) = stream.into_std() {
+                            reserve.refill_from(stream.into());
+                        }
                     });
                 }
-                Err(error) if reserve.helps(&error) => {}
+                Err(error) if reserve.helps(&self.listener, &error) => {}
                 Err(error) => {
-                    if no_accept.is_due().is_some() {
+                    if has_visitors(&self.listener) && no_accept.is_due().is_some() {
                         let path = self.path.0.display();
                         tracing::error!(%path, %error, "cannot accept on the control socket");
                     }
@@ -162,7 +164,7 @@ fn bind(path: &Path) -> io::Result<ControlSocket> {
 }
 
 async fn answer(
-    stream: UnixStream,
+    stream: &mut UnixStream,
     commands: &mpsc::Sender<Command>,
     ended: &CancellationToken,
 ) -> io::Result<()> {
@@ -254,7 +256,7 @@ async fn ask<T>(
     receiver.await.ok()
 }
 
-async fn write(stream: &mut BufReader<UnixStream>, reply: &Reply) -> io::Result<()> {
+async fn write(stream: &mut BufReader<&mut UnixStream>, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     tokio::time::timeout(PATIENCE, stream.write_all(&line))
