@@ -18,7 +18,8 @@ use crate::os::process;
 /// Descriptors for everything but clients: workers, files, logs. Each client may need a second
 /// one, for the file that it is sent or for its body.
 const OTHER_DESCRIPTORS: u64 = 256;
-/// Connections where the settings say nothing: what they need of memory stays below 200 MB.
+/// Connections where the settings say nothing: with 30 KB for each whose head is on its way
+/// (benches/attacks.py) they take 300 MB at most.
 const USUAL: u32 = 10_000;
 /// Connections even where descriptors seem to be fewer.
 const FEWEST: u64 = 16;

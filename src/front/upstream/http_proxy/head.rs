@@ -1,8 +1,8 @@
 //! The head of a request as a server of HTTP behind us gets it (RFC 9110 §7.6, RFC 9112 §3).
 //!
-//! What is for one hop alone stays here; the body has its true length, or chunks of our own; and who the client is
-//! stands in `X-Forwarded-*`, where a client's own statements have been removed by
-//! `front/request/forwarded.rs`.
+//! What is for one hop alone stays here; the body has its true length, or chunks of our own;
+//! and who the client is stands in `X-Forwarded-*`, where a client's own statements have been
+//! removed by `front/request/forwarded.rs`.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
