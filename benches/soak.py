@@ -6,8 +6,9 @@
 The clients of worker_kills.py ask without pause, while every `--every` seconds something happens:
 a reload, two at once, a broken one, a worker more or less, a worker or the template killed;
 workers are recycled all the time. Only requests inside a killed worker may fail, with 502, and
-nothing may run twice. Descriptors and memory of the server are noted after the first tenth and
-at the end, and what a reload leaves behind. Exits with 1 if anything was lost or has grown.
+nothing may run twice. Descriptors are counted before it all and after it, with as many workers;
+memory after the first tenth and at the end, and what a reload leaves behind. Exits with 1 if
+anything was lost or has grown.
 """
 
 import collections
@@ -27,7 +28,7 @@ MOST_DESCRIPTORS = 16
 # The allocator keeps what many threads needed at a time, so memory under load tells of no leak;
 # that of reloads without load, when it has got used to them, does.
 MOST_LEAK_KIB = 5
-WARM_UP, RELOADS = 100, 200
+WARM_UP, RELOADS = 200, 400
 EVENTS = ["reload", "two reloads", "broken reload", "more", "fewer", "kill worker", "kill template"]
 
 
@@ -46,6 +47,7 @@ def run(options, work):
     settings = ["--max-requests", "2000", "--control", "off"]
     with serving(options, work / "app", work / "journal", *settings) as (server, port):
         threading.Thread(target=listen, args=(server.stderr, said), daemon=True).start()
+        descriptors = cost(server.pid)[0]
         began = time.monotonic()
         until = began + options.seconds
         clients = asking(port, until)
@@ -58,14 +60,15 @@ def run(options, work):
                 early = cost(server.pid)
         for client in clients:
             client.join()
+        resize(server.pid)
         late = settled(server.pid)
         leak = leaked(server.pid, said)
         code = ended(server, clients)
     print("{}; {}".format(dict(events), dict(said)))
     early = early or late
-    print("descriptors {} -> {}, memory {:.0f} -> {:.0f} MiB".format(early[0], late[0], early[1], late[1]))
+    print("descriptors {} -> {}, memory {:.0f} -> {:.0f} MiB".format(descriptors, late[0], early[1], late[1]))
     print("{:.1f} KiB of memory for each reload without load".format(leak))
-    has_grown = late[0] > early[0] + MOST_DESCRIPTORS or late[1] > early[1] + MOST_MEMORY_MIB or leak > MOST_LEAK_KIB
+    has_grown = late[0] > descriptors + MOST_DESCRIPTORS or late[1] > early[1] + MOST_MEMORY_MIB or leak > MOST_LEAK_KIB
     return 1 if report(clients, killed, work / "journal", code) or has_grown else 0
 
 
@@ -114,6 +117,13 @@ def listen(lines, said):
         for part in ["reloaded in", "reload failed", "has had its time", "worker died", "template died", "request lost"]:
             if part in line:
                 said[part] += 1
+
+
+def resize(pid):
+    """Back to the two workers of the start: the server never has more than 16, nor less than one."""
+    for order in [signal.SIGTTOU] * 16 + [signal.SIGTTIN]:
+        os.kill(pid, order)
+        time.sleep(0.2)  # signals that come at once count once
 
 
 def leaked(pid, said):
