@@ -33,10 +33,9 @@ pub struct Reserve {
 
 impl Default for Reserve {
     fn default() -> Self {
-        let [kept, source] = [(); 2].map(|()| nothing());
         Self {
-            kept: Mutex::new(kept),
-            source,
+            kept: Mutex::new(nothing()),
+            source: nothing(),
         }
     }
 }
@@ -44,7 +43,7 @@ impl Default for Reserve {
 impl Reserve {
     /// Gives the descriptor up after an accept that failed with this, if somebody is waiting at
     /// `listener`: the kernel says so as well where nobody is. `true`: it may be tried again at
-    /// once; [`Reserve::refill`] when the connection is over.
+    /// once; [`Reserve::refill_from`], or [`Reserve::refill`], when the connection is over.
     pub fn helps(&self, listener: impl AsFd, error: &io::Error) -> bool {
         are_exhausted(error) && has_visitors(&listener) && self.lock().take().is_some()
     }
@@ -53,10 +52,9 @@ impl Reserve {
     /// that was closed first, another listener would make a connection of its own.
     pub fn refill_from(&self, mut connection: OwnedFd) {
         let mut kept = self.lock();
-        let (source, spare) = (&self.source, kept.is_none());
-        let replaced = source.as_ref().filter(|_| spare);
-        let replaced = replaced.map(|source| dup3(source, &mut connection, DupFlags::CLOEXEC));
-        if replaced.is_some_and(|replaced| replaced.is_ok()) {
+        if let (None, Some(source)) = (&*kept, &self.source)
+            && dup3(source, &mut connection, DupFlags::CLOEXEC).is_ok()
+        {
             *kept = Some(connection);
         }
     }
