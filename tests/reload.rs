@@ -8,6 +8,14 @@ use crate::support::write_files;
 
 /// A server of an application that answers `version`, with the file that holds it.
 fn serving(version: &str, more: &[(&str, &str)]) -> (Server, std::path::PathBuf) {
+    serving_with(version, more, &[])
+}
+
+fn serving_with(
+    version: &str,
+    more: &[(&str, &str)],
+    arguments: &[&str],
+) -> (Server, std::path::PathBuf) {
     let builder = Pyserve::new();
     let dir = builder.path("app");
     write(&dir, version);
@@ -15,6 +23,7 @@ fn serving(version: &str, more: &[(&str, &str)]) -> (Server, std::path::PathBuf)
     let server = builder
         .current_dir(&dir)
         .args(["--app", "site_app"])
+        .args(arguments)
         .ready();
     (server, dir)
 }
@@ -172,13 +181,7 @@ fn a_stop_during_a_reload_ends_both_generations() {
 
 #[test]
 fn a_named_file_that_appears_or_changes_reloads() {
-    let builder = Pyserve::new();
-    let dir = builder.path("app");
-    write(&dir, "old");
-    let server = builder
-        .current_dir(&dir)
-        .args(["--app", "site_app", "--touch-reload", "touch-me"])
-        .ready();
+    let (server, dir) = serving_with("old", &[], &["--touch-reload", "touch-me"]);
     write(&dir, "new");
     write_files(&dir, &[("touch-me", "")]);
     server.stderr.wait_for("reloaded in");
@@ -187,13 +190,7 @@ fn a_named_file_that_appears_or_changes_reloads() {
 
 #[test]
 fn development_reloads_when_source_is_saved() {
-    let builder = Pyserve::new();
-    let dir = builder.path("app");
-    write(&dir, "old");
-    let server = builder
-        .current_dir(&dir)
-        .args(["--app", "site_app", "--dev"])
-        .ready();
+    let (server, dir) = serving_with("old", &[], &["--dev"]);
     assert_eq!(server.get("/").text(), "old");
     write_files(&dir, &[("site_app.py", "def app(:\n")]);
     server.stderr.wait_for("reload failed");
@@ -208,13 +205,7 @@ fn development_reloads_when_source_is_saved() {
 
 #[test]
 fn what_is_saved_next_does_not_wait_for_code_that_never_comes_to_an_end() {
-    let builder = Pyserve::new();
-    let dir = builder.path("app");
-    write(&dir, "old");
-    let server = builder
-        .current_dir(&dir)
-        .args(["--app", "site_app", "--dev"])
-        .ready();
+    let (server, dir) = serving_with("old", &[], &["--dev"]);
     write_files(
         &dir,
         &[("site_app.py", "import probe\nprobe.wait('import')\n")],
