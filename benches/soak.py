@@ -57,7 +57,7 @@ def run(options, work):
             events[event] += 1
             happen(event, server.pid, app, sound, killed)
             if early is None and time.monotonic() > began + options.seconds / 10:
-                early = cost(server.pid)
+                early = cost(server.pid)[1]
         for client in clients:
             client.join()
         resize(server.pid)
@@ -65,10 +65,10 @@ def run(options, work):
         leak = leaked(server.pid, said)
         code = ended(server, clients)
     print("{}; {}".format(dict(events), dict(said)))
-    early = early or late
-    print("descriptors {} -> {}, memory {:.0f} -> {:.0f} MiB".format(descriptors, late[0], early[1], late[1]))
+    early = early or late[1]
+    print("descriptors {} -> {}, memory {:.0f} -> {:.0f} MiB".format(descriptors, late[0], early, late[1]))
     print("{:.1f} KiB of memory for each reload without load".format(leak))
-    has_grown = late[0] > descriptors + MOST_DESCRIPTORS or late[1] > early[1] + MOST_MEMORY_MIB or leak > MOST_LEAK_KIB
+    has_grown = late[0] > descriptors + MOST_DESCRIPTORS or late[1] > early + MOST_MEMORY_MIB or leak > MOST_LEAK_KIB
     return 1 if report(clients, killed, work / "journal", code) or has_grown else 0
 
 
