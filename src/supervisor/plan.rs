@@ -11,9 +11,10 @@
 //! A worker that has warmed up may become the template (`refork`).
 //!
 //! A generation says when all of its workers are ready, and takes over when it is told to (other
-//! applications may not be so far); the one before then leaves. A worker that has had its time (*worn*) is asked to leave when its successor is ready, one
-//! at a time. What ends the whole server is in `stop`; sockets, clocks and processes are the
-//! business of `app` and of `mod.rs`, which feed events in and carry actions out.
+//! applications may not be so far); the one before then leaves. A worker that has had its time
+//! (*worn*) is asked to leave when its successor is ready, one at a time. What
+//! ends the whole server is in `stop`; sockets, clocks and processes are the business of `app`
+//! and of `mod.rs`, which feed events in and carry actions out.
 
 mod generation;
 mod refork;
