@@ -8,7 +8,8 @@ a reload, two at once, a broken one, a worker more or less, a worker or the temp
 workers are recycled all the time. Only requests inside a killed worker may fail, with 502, and
 nothing may run twice. Descriptors are counted before it all and after it, with as many workers;
 memory after the first tenth and at the end, and what a reload leaves behind. Exits with 1 if
-anything was lost or has grown.
+anything was lost or has grown. The server's log is kept as soak.log below target/, so that a loss
+can be followed by the process id that `report` names.
 """
 
 import collections
@@ -21,6 +22,7 @@ import threading
 import time
 from pathlib import Path
 
+from servers import TARGET
 from worker_kills import TOP, asking, children, ended, parse, report, serving, workers
 
 MOST_MEMORY_MIB = 32
@@ -112,11 +114,17 @@ def name(pid):
 
 
 def listen(lines, said):
-    """Counts what the server says about itself."""
-    for line in lines:
-        for part in ["reloaded in", "reload failed", "has had its time", "worker died", "template died", "request lost"]:
-            if part in line:
-                said[part] += 1
+    """Keeps what the server says, and counts what it says about itself."""
+    with (TARGET / "soak.log").open("w", buffering=1) as log:
+        for line in lines:
+            log.write(line)
+            count(line, said)
+
+
+def count(line, said):
+    for part in ["reloaded in", "reload failed", "has had its time", "worker died", "template died", "request lost"]:
+        if part in line:
+            said[part] += 1
 
 
 def resize(pid):

@@ -165,7 +165,7 @@ def report(clients, killed, journal, code):
     print("{} requests, {} kills: {}; {} of the 502 had begun; {} connection errors, {} run twice, {} wrongly failed; "
           "exit code {}".format(len(answers), len(killed), dict(statuses), begun, len(errors), len(twice), len(wrong), code))
     for name in [*errors[:5], *twice[:5], *wrong[:5]]:
-        print("  ", name, answers.get(name) if isinstance(name, str) else "")
+        print("  ", name, (*answers.get(name, ()), "ran in", ran[name]) if isinstance(name, str) else "")
     return 1 if errors or twice or wrong or code else 0
 
 
