@@ -231,6 +231,55 @@ fn a_head_request_is_answered_as_the_get_would_be() {
 }
 
 #[test]
+fn a_304_says_what_the_200_would_say() {
+    let server = dressed();
+    let check = |query: &str, fields: &str, vary: &[&str], tag: &str| {
+        let fields = format!("Accept-Encoding: {ALL}\r\n{fields}");
+        let told = |status: &str| {
+            let target = format!("/?status={status}&ETag=%22one%22{query}");
+            let response = server.exchange(&request("GET", &target, &fields));
+            assert_eq!(response.headers("Vary"), vary, "{target} {fields}");
+            response
+        };
+        told("200+OK");
+        let response = told("304+Not+Modified");
+        assert_eq!(response.header("ETag").as_deref(), Some(tag), "{query}");
+        assert_eq!(response.header("Content-Encoding"), None);
+    };
+    let varies = &["Accept-Encoding"][..];
+    // The tag is that of the form which the client holds.
+    check(
+        "",
+        "If-None-Match: \"o\", W/\"one\"\r\n",
+        varies,
+        "W/\"one\"",
+    );
+    check("", "If-None-Match: \"one\"\r\n", varies, "\"one\"");
+    check(
+        "&Vary=Cookie",
+        "",
+        &["Cookie", "Accept-Encoding"],
+        "\"one\"",
+    );
+    check("&Vary=*", "", &["*"], "\"one\"");
+    let weak = "If-None-Match: W/\"one\"\r\n";
+    check("&Content_Type=image/png", weak, &[], "\"one\"");
+    check("&Cache_Control=no-transform", weak, &[], "\"one\"");
+    check("&Set_Cookie=a=1", weak, &[], "\"one\"");
+    let private = format!("{weak}Cookie: a=1\r\n");
+    check("", &private, &[], "\"one\"");
+
+    // As frameworks send it: without a type, or with the length of no content.
+    for query in ["type=no", "type=no&Content_Length=0", "Content_Length=0"] {
+        let target = format!("/?status=304+Not+Modified&{query}");
+        let response = ask(&server, &target, "identity");
+        assert_eq!(response.headers("Vary"), varies, "{query}");
+    }
+    let target = "/?status=304+Not+Modified&Content_Length=5";
+    assert_eq!(ask(&server, target, ALL).header("Vary"), None);
+}
+
+#[test]
 fn what_the_application_has_given_goes_out_whenever_it_pauses() {
     let server = Pyserve::app("events.py")
         .args(["--compress-types", "text/event-stream"])

@@ -1,7 +1,7 @@
 """A body with what the query says about it.
 
 ``bytes``: how many (2,000); ``pieces``: stream them in so many; ``status``, ``length=no``,
-and every other parameter as a header field, an underscore standing for a hyphen.
+``type=no``, and every other parameter as a header field, an underscore standing for a hyphen.
 """
 
 import probe
@@ -16,7 +16,8 @@ def application(environ, start_response):
     status = query.pop("status", "200 OK")
     length = query.pop("length", "yes")
     body = (TEXT * (size // len(TEXT) + 1))[:size]
-    headers = [("Content-Type", "application/json")] if "Content_Type" not in query else []
+    is_typed = query.pop("type", "yes") == "yes" and "Content_Type" not in query
+    headers = [("Content-Type", "application/json")] if is_typed else []
     headers += [(name.replace("_", "-"), value) for name, value in query.items()]
     if length == "yes" and status[:3] not in ("204", "304"):
         headers.append(("Content-Length", str(size)))

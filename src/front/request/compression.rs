@@ -8,11 +8,12 @@
 //! cookie.
 //!
 //! A HEAD is answered as the GET would be (RFC 9110 §9.3.2). So what decides is known without
-//! the body; where its length is not, the coding is left unsaid, but not that it may vary.
+//! the body; where its length is not, the coding is left unsaid, but not that it may vary. A 304
+//! says so too, where the 200 would (RFC 9110 §15.4.5).
 
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, COOKIE, ETAG, SET_COOKIE, VARY,
+    CONTENT_TYPE, COOKIE, ETAG, IF_NONE_MATCH, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -59,6 +60,12 @@ pub async fn compress(
         Decision::NotForThisClient => {
             let mut response = unchanged(case, said, body);
             vary(response.headers_mut());
+            response
+        }
+        Decision::AsHeld => {
+            let mut response = unchanged(case, said, body);
+            vary(response.headers_mut());
+            case.tag_as_held(response.headers_mut());
             response
         }
         // Boxed: what every request is moved around with stays small.
@@ -127,6 +134,8 @@ enum Decision {
     Never,
     /// Another client might get it compressed.
     NotForThisClient,
+    /// There is nothing to compress: the client has it, compressed perhaps.
+    AsHeld,
     As(Coding),
 }
 
@@ -136,24 +145,30 @@ impl Case<'_> {
         let headers = said.headers();
         let status = said.status();
         let has_body = !status.is_informational()
-            && !matches!(
-                status,
-                StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
-            );
+            && !matches!(status, StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT);
+        let is_held = status == StatusCode::NOT_MODIFIED;
+        // A 304 may leave out the type: then it could be any. Frameworks that tell a length
+        // tell that of the content, of which it has none.
+        let may_be_any = is_held && !headers.contains_key(CONTENT_TYPE);
+        let is_none = |length: u64| is_held && length == 0;
         let is_open = PREFERRED
             .into_iter()
             .any(|coding| self.compression.has(coding.name()));
         if !is_open
             || !has_body
-            || length(headers).is_some_and(|length| length < self.compression.min)
+            || length(headers)
+                .is_some_and(|length| length < self.compression.min && !is_none(length))
             || headers.contains_key(CONTENT_ENCODING)
             || headers.contains_key(CONTENT_RANGE)
             || DIGESTS.iter().any(|digest| headers.contains_key(digest))
             || forbids_transforming(headers)
-            || !self.types.include(essence(headers))
+            || !(may_be_any || self.types.include(essence(headers)))
             || self.is_private(headers)
         {
             return Decision::Never;
+        }
+        if is_held {
+            return Decision::AsHeld;
         }
         if whole.is_some_and(|length| length < self.compression.min) {
             // Nobody has said so: a HEAD would not know, nor does it of the next answer.
@@ -167,6 +182,17 @@ impl Case<'_> {
             // A client that refuses even this has to live with it: what the application
             // answers is not ours to replace by a 406.
             Choice::Identity | Choice::Nothing => Decision::NotForThisClient,
+        }
+    }
+
+    /// RFC 9111 §4.3.4: a cache looks by the tag which of its responses a 304 is about. Of
+    /// one that was compressed it has the weak tag ([`change`]), with which it asks.
+    fn tag_as_held(&self, said: &mut HeaderMap) {
+        let Some(weak) = said.get(ETAG).and_then(weakened) else {
+            return;
+        };
+        if list(self.asked, &IF_NONE_MATCH).any(|held| weak == *held) {
+            said.insert(ETAG, weak);
         }
     }
 
@@ -187,13 +213,15 @@ fn change(headers: &mut HeaderMap, coding: Coding) {
     headers.remove(CONTENT_LENGTH);
     // Ranges of what is made on the fly cannot be asked for.
     headers.remove(ACCEPT_RANGES);
-    let weak = headers
-        .get(ETAG)
-        .filter(|tag| tag.as_bytes().starts_with(b"\""))
-        .and_then(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok());
-    if let Some(weak) = weak {
+    if let Some(weak) = headers.get(ETAG).and_then(weakened) {
         headers.insert(ETAG, weak);
     }
+}
+
+/// The weak form of a strong tag.
+fn weakened(tag: &HeaderValue) -> Option<HeaderValue> {
+    let strong = Some(tag.as_bytes()).filter(|tag| tag.starts_with(b"\""))?;
+    HeaderValue::from_bytes(&[b"W/", strong].concat()).ok()
 }
 
 fn vary(headers: &mut HeaderMap) {
