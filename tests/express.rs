@@ -454,8 +454,8 @@ fn a_response_on_its_way_is_finished_when_the_server_stops() {
     let mut known = Connection::tcp_that_takes_little(server.port());
     known.exchange(request("GET", "/static/large.txt", THE_LONG_WAY));
     let mut unknown = Connection::tcp_that_takes_little(server.port());
-    // Less than is read at a time: what nobody reads would reset the connection.
-    let rows = 100;
+    // More than is read at a time.
+    let rows = 1000;
     for connection in [&mut known, &mut unknown] {
         connection.send(get("/static/large.txt").repeat(rows));
         assert_eq!(connection.response().body.len(), LARGE);

@@ -28,6 +28,7 @@ mod internal;
 mod large_files;
 mod layout;
 mod limits;
+mod lingering;
 mod locations;
 mod logs;
 mod memory_limit;

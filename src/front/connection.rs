@@ -8,11 +8,12 @@ use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;
+use super::lingering;
 use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
@@ -52,13 +53,7 @@ pub struct Stop {
 }
 
 /// Serves a connection until it ends or is asked to.
-pub async fn serve(
-    sites: Arc<CurrentSite>,
-    mut socket: Socket,
-    ends: Ends,
-    stop: Stop,
-    tasks: TaskTracker,
-) {
+pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop: Stop) {
     let site = sites.get();
     let deadlines = site.deadlines;
     let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
@@ -74,8 +69,28 @@ pub async fn serve(
     drop(site);
     let activity = Arc::new(Activity::new(ends, deadlines.send));
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
-    let stream = Stream::new(socket, early, Arc::clone(&activity), tasks).with_express(express);
-    let seen = Arc::clone(&activity);
+    let (behind, mut left_behind) = oneshot::channel();
+    let stream = Stream::new(socket, early, Arc::clone(&activity))
+        .with_express(express)
+        .leaving_behind(behind);
+    converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
+    if let Ok(socket) = left_behind.try_recv() {
+        // Boxed: few connections come here, and all would have room for it.
+        Box::pin(lingering::linger(socket, &stop)).await;
+    }
+}
+
+/// Requests and responses, until the end of the connection.
+async fn converse(
+    stream: Stream,
+    sites: Arc<CurrentSite>,
+    activity: &Arc<Activity>,
+    deadlines: &Deadlines,
+    access_log: &AccessLog,
+    stop: &Stop,
+) {
+    let ends = activity.ends;
+    let seen = Arc::clone(activity);
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
         let is_http1 = request.version() <= http::Version::HTTP_11;
@@ -118,12 +133,12 @@ pub async fn serve(
             // Cancel-safe: polled in place, never dropped before it ends.
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    note_end(&access_log, &activity, error.as_ref());
+                    note_end(access_log, activity, error.as_ref());
                 }
                 return;
             }
             // Cancel-safe: a timer.
-            () = timer.as_mut() => match activity.overdue(&deadlines) {
+            () = timer.as_mut() => match activity.overdue(deadlines) {
                 _ if last_call => {
                     if !activity.end_behind_express() {
                         connection.as_mut().graceful_shutdown();

@@ -153,7 +153,7 @@ impl Reception {
     /// Serves a connection in a task of its own, which keeps its place.
     pub(super) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
         let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
-        let serve = connection::serve(site, socket, ends, stop, self.tasks.clone());
+        let serve = connection::serve(site, socket, ends, stop);
         self.tasks.spawn(async move {
             serve.await;
             drop(place);

@@ -20,6 +20,7 @@ pub mod file_source;
 pub mod found_files;
 pub mod http2_frames;
 pub mod limited_body;
+mod lingering;
 pub mod listener;
 pub mod negotiate;
 pub mod outbox;

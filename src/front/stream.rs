@@ -18,12 +18,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rustix::net::SendFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio_util::task::TaskTracker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::activity::Activity;
 use super::express::Express;
@@ -35,12 +34,6 @@ use super::socket::Socket;
 use crate::observe::throttle::Throttle;
 use crate::os::{sendfile, sockets};
 
-/// How long, and how many bytes, we read what a client still sends after our last word, so
-/// that the kernel does not reset the connection and destroy the response on its way
-/// (nginx: `lingering_close`).
-const LINGER: Duration = Duration::from_secs(5);
-/// See [`LINGER`].
-const LINGER_BYTES: usize = 64 << 20;
 /// Why a write ends.
 const TOO_SLOW: &str =
     "the client takes too little of the response (--body-timeout, --min-body-rate)";
@@ -60,7 +53,10 @@ pub struct Stream {
     /// What was received already; comes before what the socket receives.
     early: Bytes,
     activity: Arc<Activity>,
-    tasks: TaskTracker,
+    /// Who gets the socket of a client that may still be sending.
+    behind: Option<oneshot::Sender<Socket>>,
+    /// We have said our last word, all of it.
+    is_shut_down: bool,
     sending: Option<Sending>,
     taking: Taking,
     frames: Http2Frames,
@@ -90,15 +86,15 @@ enum Step {
 type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Stream {
-    /// A stream over `socket`, of which `early` was read already. If the activity asks for
-    /// it, what the client still sends is read after the end, by one of `tasks`.
-    pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>, tasks: TaskTracker) -> Self {
+    /// A stream over `socket`, of which `early` was read already.
+    pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>) -> Self {
         Self {
             socket: Some(socket),
             early,
             taking: Taking::new(activity.patience),
             activity,
-            tasks,
+            behind: None,
+            is_shut_down: false,
             sending: None,
             frames: Http2Frames::default(),
             express: None,
@@ -109,6 +105,13 @@ impl Stream {
     /// The same with an express lane.
     pub fn with_express(mut self, express: Express) -> Self {
         self.express = Some(express);
+        self
+    }
+
+    /// The same, and whose client may still be sending when all is said leaves its socket
+    /// for [`lingering`](super::lingering).
+    pub fn leaving_behind(mut self, to: oneshot::Sender<Socket>) -> Self {
+        self.behind = Some(to);
         self
     }
 
@@ -373,30 +376,31 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unsent(context))?;
-        Pin::new(self.socket()).poll_shutdown(context)
+        ready!(Pin::new(self.socket()).poll_shutdown(context))?;
+        self.is_shut_down = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream {
+    /// Whether the client has sent what nobody has read, or may be about to, because it does
+    /// not wait for one response before its next request. nginx looks at the same things.
+    fn may_still_receive(&self, socket: &Socket) -> bool {
+        self.activity.lingers()
+            || !self.early.is_empty()
+            || self.express.as_ref().is_some_and(|lane| !lane.is_open())
+            || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if !self.activity.lingers() {
-            return;
-        }
-        if let Some(socket) = self.socket.take() {
-            self.tasks.spawn(async move {
-                let _too_slow = tokio::time::timeout(LINGER, swallow(socket)).await;
-            });
-        }
-    }
-}
-
-async fn swallow(mut socket: Socket) {
-    let mut buffer = vec![0; 64 << 10];
-    let mut left = LINGER_BYTES;
-    while let Ok(read @ 1..) = socket.read(&mut buffer).await {
-        left = left.saturating_sub(read);
-        if left == 0 {
-            return;
+        // Whose response was broken off is to see that at once.
+        if let (true, Some(socket), Some(to)) =
+            (self.is_shut_down, self.socket.take(), self.behind.take())
+            && self.may_still_receive(&socket)
+        {
+            let _with_the_server = to.send(socket);
         }
     }
 }

@@ -63,11 +63,6 @@ impl Stream {
         loop {
             ready!(self.poll_unsent(context))?;
             if self.activity.ends_behind_express() {
-                // Bytes that nobody reads make the kernel reset the connection, and a reset
-                // destroys what is on its way.
-                if !self.early.is_empty() || !self.socket().is_quiet() {
-                    self.activity.linger();
-                }
                 return Poll::Ready(Ok(()));
             }
             if turn == 0 {

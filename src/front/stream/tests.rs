@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
@@ -36,12 +37,7 @@ where
     let mut body = body;
     body.send_by(&activity.outbox);
     let body = std::cell::RefCell::new(Some(body));
-    let stream = Stream::new(
-        Socket::Unix(ours),
-        Bytes::new(),
-        activity,
-        TaskTracker::new(),
-    );
+    let stream = Stream::new(Socket::Unix(ours), Bytes::new(), activity);
     let service = service_fn(|_: Request<Incoming>| {
         let body = wrap(body.borrow_mut().take().unwrap());
         async { Ok::<_, io::Error>(Response::new(body)) }
@@ -130,8 +126,7 @@ async fn read_at_once(request: Option<http::Version>) -> usize {
     };
     let activity = Arc::new(Activity::new(Ends::default(), patience));
     let _running = request.map(|version| InUse::begin(&activity, version));
-    let (socket, tasks) = (Socket::Unix(ours), TaskTracker::new());
-    let mut stream = Stream::new(socket, Bytes::new(), activity, tasks);
+    let mut stream = Stream::new(Socket::Unix(ours), Bytes::new(), activity);
     theirs.write_all(&[b'x'; 100_000]).await.unwrap();
     let mut room = vec![0; 128 << 10];
     let mut into = ReadBuf::new(&mut room);
@@ -148,4 +143,32 @@ async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
     // A head has to be read as a whole, and HTTP/2 has buffers of its own.
     assert!(read_at_once(None).await > READ_BODY);
     assert!(read_at_once(Some(http::Version::HTTP_2)).await > READ_BODY);
+}
+
+/// Whether a socket is left behind of which the client has sent these bytes.
+async fn is_left_behind(unread: &[u8], early: &'static [u8], is_shut_down: bool) -> bool {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let patience = Patience {
+        grace: Duration::from_secs(3600),
+        rate: 0,
+    };
+    let activity = Arc::new(Activity::new(Ends::default(), patience));
+    let (behind, mut left_behind) = oneshot::channel();
+    let early = Bytes::from_static(early);
+    let mut stream = Stream::new(Socket::Unix(ours), early, activity).leaving_behind(behind);
+    theirs.write_all(unread).await.unwrap();
+    if is_shut_down {
+        stream.shutdown().await.unwrap();
+    }
+    drop(stream);
+    left_behind.try_recv().is_ok()
+}
+
+#[tokio::test]
+async fn only_a_connection_that_ends_well_is_left_behind_and_only_if_something_is_unread() {
+    assert!(is_left_behind(b"GET", b"", true).await);
+    assert!(is_left_behind(b"", b"GET", true).await);
+    assert!(!is_left_behind(b"", b"", true).await);
+    // Else the client would wait for the end of a response that was broken off.
+    assert!(!is_left_behind(b"GET", b"GET", false).await);
 }
