@@ -16,7 +16,7 @@ use pyserve::os::identity::{self, DropError};
 use pyserve::os::temporary;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
-use pyserve::verbs::{self, Steer};
+use pyserve::verbs::{self, Steer, print};
 
 /// Header maps, buffers and tasks come and go with every request: measured with a hello
 /// application, glibc's allocator costs the front 7 % of its time.
@@ -165,16 +165,16 @@ fn check(
     _bound: Bound,
 ) -> anyhow::Result<Outcome> {
     for (name, value, origin) in &resolved.origins {
-        println!("{name:<24} {value:<32} {origin}");
+        print(&format!("{name:<24} {value:<32} {origin}"))?;
     }
     for line in resolved.config.location_lines() {
-        println!("{:<24} {line}", "location");
+        print(&format!("{:<24} {line}", "location"))?;
     }
     for companion in &resolved.config.companions {
-        println!("{:<24} {companion}", "companion");
+        print(&format!("{:<24} {companion}", "companion"))?;
     }
     if applications.is_empty() {
-        println!("\nno application");
+        print("\nno application")?;
     }
     for (index, settings) in applications.into_iter().enumerate() {
         let (facts, outcome) = runtime
@@ -182,14 +182,14 @@ fn check(
             .context("cannot check")?;
         let prefix = resolved.config.prefix_of(index);
         if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
-            println!(
+            print(&format!(
                 "\npython                   {} {} (from {})",
                 python.version, python.executable, facts.found
-            );
-            println!(
+            ))?;
+            print(&format!(
                 "application              {prefix} -> {} {} imported in {} ms",
                 loaded.app, loaded.framework, loaded.import_ms
-            );
+            ))?;
         }
         if outcome.code != 0 {
             return Ok(outcome);

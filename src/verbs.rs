@@ -5,7 +5,8 @@
 //! ready; 69 (sysexits.h, unavailable) there is no server to talk to, except for `health`,
 //! which says 1 to that, as Docker wants it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,20 +46,42 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
     match carry_out(verb, reach) {
         Ok(reply) => {
             if reply.done {
-                println!("{}", reply.text.trim_end());
-                return ExitCode::SUCCESS;
+                let Err(error) = print(reply.text.trim_end()) else {
+                    return ExitCode::SUCCESS;
+                };
+                eprintln!("pyserve: {error}");
+                return ExitCode::FAILURE;
             }
             eprintln!("pyserve: {}", reply.text.trim_end());
             ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("pyserve: {error}");
+            if let Some(mistake) = &reach.mistake {
+                eprintln!("pyserve: where it is may stand in a file with a mistake: {mistake}");
+            }
             match verb {
                 Steer::Health => ExitCode::FAILURE,
                 _ => ExitCode::from(UNAVAILABLE),
             }
         }
     }
+}
+
+/// Prints a line. That a reader such as `head` has seen enough is no failure.
+///
+/// # Errors
+/// What the kernel says, such as that the disk is full.
+pub fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    written.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(io::Error::new(
+            error.kind(),
+            format!("standard output: {error}"),
+        )),
+    })
 }
 
 fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {

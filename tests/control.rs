@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -320,6 +321,71 @@ fn reload_waits_for_the_outcome_and_a_failed_one_says_why() {
     assert!(what.ends_with("RuntimeError (see the log)"), "{what}");
     assert!(!json.to_string().contains("hunter2"), "{json:#}");
     assert_eq!(verb(&server, &["health"]).code, 0);
+}
+
+#[test]
+fn a_mistake_in_the_settings_file_hides_no_running_server() {
+    let builder = Pyserve::app("hello.py")
+        .without("PYSERVE_CONTROL")
+        .watched();
+    let (place, control) = (builder.path("site"), builder.path("its-control"));
+    let settings = format!("control = {control:?}\n");
+    crate::support::write_files(&place, &[("pyserve.toml", &*settings)]);
+    let server = builder.current_dir(&place).ready();
+    let verb = |name: &str| {
+        let verb = Pyserve::bare().without("PYSERVE_CONTROL");
+        verb.current_dir(&place).args([name]).run()
+    };
+    for mistake in ["wrokers = 3", "workers = [", "[[companion]]\nworkers = 3"] {
+        let text = format!("{settings}{mistake}\n");
+        crate::support::write_files(&place, &[("pyserve.toml", &*text)]);
+        for name in ["health", "status"] {
+            let ended = verb(name);
+            assert_eq!(ended.code, 0, "{name}, {mistake}: {}", ended.stderr);
+        }
+        // It is for the server to say, which looks at all of it.
+        let ended = verb("reload");
+        assert_eq!(ended.code, 1, "{mistake}: {}", ended.stdout);
+        let errors = server.status()["last_errors"].to_string();
+        for said in [&ended.stderr, &errors] {
+            assert!(said.contains("pyserve.toml:"), "{mistake}: {said}");
+        }
+    }
+    crate::support::write_files(&place, &[("pyserve.toml", "control = [\n")]);
+    let ended = verb("status");
+    assert_eq!(ended.code, 69, "{}", ended.stdout);
+    for part in ["no server runs here", "pyserve.toml:1: not valid TOML"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is_one() {
+    let server = Pyserve::app("hello.py").ready();
+    let status = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pyserve"));
+        let control = server.probe.path("control");
+        command
+            .args(["status", "--control"])
+            .arg(control)
+            .stdout(stdout);
+        command.output().expect("it starts")
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = status(writer.into());
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let ended = status(full.into());
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        said.contains("pyserve: standard output: No space left"),
+        "{said}"
+    );
 }
 
 #[test]

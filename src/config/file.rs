@@ -28,33 +28,21 @@ use super::locations;
 use super::settings::{self, Setting};
 use super::suggest;
 
-/// Reads the text of the settings file `path`.
-///
-/// # Errors
-/// What is no TOML, no setting, or of a type that the setting cannot take.
-pub fn layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+/// Reads the text of the settings file `path`: what can be read of it, and the first mistake:
+/// what is no TOML, no setting, or of a type that the setting cannot take.
+pub fn layer(path: &Path, text: &str) -> (Layer, Option<ConfigError>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut mistake = errors.first().map(|error| ConfigError::Syntax {
         path: path.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().replace('\n', ", "),
-    })?;
+    });
     let mut layer = Layer::default();
     for (key, value) in table.get_ref() {
-        let place = Place::of(key, path, text, None);
-        if place.key == LOCATION {
-            let settings: Vec<_> = locations::all().collect();
-            layer.locations = place.tables(value, text, LOCATION, &settings)?;
-            continue;
-        }
-        if place.key == COMPANION {
-            let settings: Vec<_> = COMPANION_SETTINGS.iter().collect();
-            layer.companions = place.tables(value, text, COMPANION, &settings)?;
-            continue;
-        }
-        let setting = place.setting()?;
-        layer.insert(setting, place.values(setting, value)?, place.origin());
+        let read = Place::of(key, path, text, None).read(value, text, &mut layer);
+        mistake = mistake.or(read.err());
     }
-    Ok(layer)
+    (layer, mistake)
 }
 
 /// Name of the tables that describe a location.
@@ -91,6 +79,29 @@ impl<'a> Place<'a> {
             path: self.path.to_owned(),
             line: self.line,
         }
+    }
+
+    fn read(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+        layer: &mut Layer,
+    ) -> Result<(), ConfigError> {
+        match self.key {
+            LOCATION => {
+                let settings: Vec<_> = locations::all().collect();
+                layer.locations = self.tables(value, text, LOCATION, &settings)?;
+            }
+            COMPANION => {
+                let settings: Vec<_> = COMPANION_SETTINGS.iter().collect();
+                layer.companions = self.tables(value, text, COMPANION, &settings)?;
+            }
+            _ => {
+                let setting = self.setting()?;
+                layer.insert(setting, self.values(setting, value)?, self.origin());
+            }
+        }
+        Ok(())
     }
 
     fn setting(&self) -> Result<&'static Setting, ConfigError> {
@@ -239,7 +250,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Layer, ConfigError> {
-        layer(Path::new("pyserve.toml"), text)
+        let (layer, mistake) = layer(Path::new("pyserve.toml"), text);
+        mistake.map_or(Ok(layer), Err)
     }
 
     #[test]
@@ -330,6 +342,27 @@ mod tests {
             twice.starts_with("pyserve.toml:2: not valid TOML: duplicate key"),
             "{twice}"
         );
+    }
+
+    #[test]
+    fn what_stands_beside_a_mistake_can_be_read_all_the_same() {
+        for mistake in [
+            "workerz = 2",
+            "workers = ",
+            "workers = [",
+            "[[location]]\nx = 1",
+            "workers = {",
+        ] {
+            let (layer, found) = layer(
+                Path::new("pyserve.toml"),
+                &format!("control = '/run/c'\n{mistake}\n"),
+            );
+            assert!(found.is_some(), "{mistake}");
+            let control = layer
+                .entry("control")
+                .unwrap_or_else(|| panic!("{mistake}"));
+            assert_eq!(control.values, ["/run/c"], "{mistake}");
+        }
     }
 
     proptest! {

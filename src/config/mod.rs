@@ -423,30 +423,45 @@ impl Surroundings {
 /// # Errors
 /// [`ConfigError`] for the first setting that cannot be used.
 pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
-    let (layers, path, mut warnings) = read(flags, surroundings)?;
-    let mut resolved = resolve::resolve(&layers, path, surroundings)?;
+    let read = read(flags, surroundings)?;
+    if let Some(mistake) = read.mistake {
+        return Err(mistake);
+    }
+    let mut warnings = read.warnings;
+    let mut resolved = resolve::resolve(&read.layers, read.path, surroundings)?;
     warnings.append(&mut resolved.config.warnings);
     resolved.config.warnings = warnings;
     Ok(resolved)
 }
 
-/// Reads the same, and resolves only what a verb needs to find the server.
+/// Reads the same, and resolves only what a verb needs to find the server. A running server
+/// does not mind a mistake made in its settings file meanwhile, so neither do the verbs.
 ///
 /// # Errors
 /// [`ConfigError`] for the first of those settings that cannot be used.
 pub fn load_reach(flags: Layer, surroundings: &Surroundings) -> Result<Reach, ConfigError> {
-    let (layers, ..) = read(flags, surroundings)?;
-    resolve::watching::reach(&layers, surroundings)
+    let read = read(flags, surroundings)?;
+    let mut reach = resolve::watching::reach(&read.layers, surroundings)?;
+    reach.mistake = read.mistake.map(|mistake| mistake.to_string());
+    Ok(reach)
 }
 
-/// The layers, the strongest first; the settings file, if there is one; warnings.
-type Read = (Vec<Layer>, Option<PathBuf>, Vec<String>);
+/// What is read of all the sources.
+struct Read {
+    /// The strongest first.
+    layers: Vec<Layer>,
+    /// The settings file, if there is one.
+    path: Option<PathBuf>,
+    /// The first mistake in that file, of which the layer has the rest.
+    mistake: Option<ConfigError>,
+    warnings: Vec<String>,
+}
 
 fn read(flags: Layer, surroundings: &Surroundings) -> Result<Read, ConfigError> {
     let (variables, warnings) = environment::layer(&surroundings.environment)?;
     let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
-    let from_file = match &path {
-        None => Layer::default(),
+    let (from_file, mistake) = match &path {
+        None => (Layer::default(), None),
         Some(path) => {
             let absolute = surroundings.current_dir.join(path);
             let text =
@@ -454,8 +469,13 @@ fn read(flags: Layer, surroundings: &Surroundings) -> Result<Read, ConfigError> 
                     path: path.clone(),
                     source,
                 })?;
-            file::layer(path, &text)?
+            file::layer(path, &text)
         }
     };
-    Ok((vec![flags, variables, from_file], path, warnings))
+    Ok(Read {
+        layers: vec![flags, variables, from_file],
+        path,
+        mistake,
+        warnings,
+    })
 }

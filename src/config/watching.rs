@@ -29,4 +29,6 @@ pub struct Reach {
     pub admin: Option<ListenAddress>,
     /// The directory in which it works.
     pub chdir: PathBuf,
+    /// A mistake in the settings file, which may hide where the server is.
+    pub mistake: Option<String>,
 }

@@ -25,6 +25,7 @@ pub fn reach(layers: &[Layer], surroundings: &Surroundings) -> Result<Reach, Con
         control: resolver.control(&chdir, &temp_dir)?,
         admin: resolver.admin(&chdir)?,
         chdir,
+        mistake: None,
     })
 }
 
