@@ -19,6 +19,7 @@ mod locations;
 mod logging;
 mod static_files;
 mod stopping;
+mod tables;
 mod upstream;
 pub mod watching;
 mod workers;
@@ -105,7 +106,7 @@ impl Resolver<'_> {
         let mut static_locations = self.static_locations(&tables, &chdir)?;
         self.static_missing(&mut static_locations)?;
         self.static_max_age(&mut static_locations, dev)?;
-        locations::set_files(&tables, &mut static_locations)?;
+        static_files::set_files(&tables, &mut static_locations)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
         let app = match upstream {

@@ -121,7 +121,10 @@ fn application(app: &App, name: String, prefix: String) -> Application {
 }
 
 fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
-    let threads = worker.threads.into_iter();
+    // The threads of a leaving worker end before it does.
+    let has_ended =
+        |thread: &ThreadSnapshot| worker.retiring && thread.activity == Activity::Absent;
+    let threads = worker.threads.iter().filter(|thread| !has_ended(thread));
     Worker {
         number: worker.number,
         pid,
@@ -134,7 +137,7 @@ fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
         served: worker.served,
         memory: process::resident_memory(pid).unwrap_or_default(),
         threads: threads
-            .map(|thread| thread_status(&thread, now_ns))
+            .map(|thread| thread_status(thread, now_ns))
             .collect(),
     }
 }

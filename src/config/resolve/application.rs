@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::locations::{Given, leave_room, make_room};
+use super::tables::{Given, leave_room, make_room};
 use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
 use crate::config::app::{self, AppRef, Discovery};
 use crate::config::error::{ConfigError, invalid};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyserve_wire::control::Preload;
 
 use super::application::named_python;
-use super::locations::{Given, spelled};
+use super::tables::{Given, spelled};
 use super::workers::{
     check_product, check_refork, given_workers, longest_life, most_memory, most_requests, preload,
     thread_count, worker_numbers,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::locations::Given;
+use super::tables::{Given, plain_prefix};
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::Origin;
@@ -34,7 +34,7 @@ impl Resolver<'_> {
             }
         }
         self.show_locations("static", &locations);
-        super::locations::add_files(tables, &mut locations, chdir)?;
+        add_files(tables, &mut locations, chdir)?;
         Ok(locations)
     }
 
@@ -181,6 +181,43 @@ impl Resolver<'_> {
     }
 }
 
+/// Adds the tables that name files to the locations of `--static`.
+fn add_files(
+    tables: &[Given<'_>],
+    locations: &mut Vec<StaticLocation>,
+    chdir: &Path,
+) -> Result<(), ConfigError> {
+    for given in tables.iter().filter(|given| given.is_static()) {
+        if locations.iter().any(|other| other.prefix == given.prefix) {
+            let problem = "--static has this prefix, too".to_owned();
+            return Err(given.refuse_prefix(problem, "remove one of them"));
+        }
+        let dir = given.one("static", |text| existing_directory(text, chdir))?;
+        locations.push(StaticLocation::new(&*given.prefix, dir));
+    }
+    Ok(())
+}
+
+/// What the tables say about their own files holds, whatever is said about all.
+pub(super) fn set_files(
+    tables: &[Given<'_>],
+    locations: &mut [StaticLocation],
+) -> Result<(), ConfigError> {
+    for given in tables.iter().filter(|given| given.is_static()) {
+        let is_same = |other: &&mut StaticLocation| other.prefix == given.prefix;
+        let Some(location) = locations.iter_mut().find(is_same) else {
+            continue;
+        };
+        if let Some(missing) = given.optional("missing", missing)? {
+            location.missing = missing;
+        }
+        if let Some(max_age) = given.optional("max_age", values::duration)? {
+            location.max_age = Some(max_age);
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> {
     let remedy = "give PREFIX=DIR, as in `/media=uploads`";
     let (prefix, dir) = text
@@ -191,28 +228,6 @@ pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation
     }
     let prefix = plain_prefix(prefix)?;
     Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
-}
-
-/// A prefix as it reads after decoding, without a slash at its end; `/` for everything.
-pub(super) fn plain_prefix(prefix: &str) -> Result<String, Invalid> {
-    if !prefix.starts_with('/') {
-        return Err(invalid(
-            "the prefix does not start with `/`",
-            "give one as in `/media`",
-        ));
-    }
-    let prefix = prefix.trim_end_matches('/');
-    let is_plain = prefix
-        .split('/')
-        .skip(1)
-        .all(|segment| !matches!(segment, "" | "." | ".."));
-    if !is_plain || prefix.contains(['?', '#', '%', '\\']) || prefix.chars().any(char::is_control) {
-        return Err(invalid(
-            "the prefix is no plain path",
-            "give it as it reads after decoding, without `.` and `..`, as in `/media`",
-        ));
-    }
-    Ok(if prefix.is_empty() { "/" } else { prefix }.to_owned())
 }
 
 /// Reads `[PREFIX=]VALUE`, and gives the value to the location of that prefix, or to all.
@@ -244,7 +259,7 @@ fn for_locations(
     }
 }
 
-pub(super) fn missing(text: &str) -> Result<Missing, Invalid> {
+fn missing(text: &str) -> Result<Missing, Invalid> {
     match text {
         "404" => return Ok(Missing::Refuse),
         "app" => return Ok(Missing::App),

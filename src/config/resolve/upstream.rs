@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::locations::{Given, make_room, spelled};
+use super::tables::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{

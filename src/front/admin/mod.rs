@@ -22,7 +22,7 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::request::error;
+use super::request::error::Refusal;
 use crate::observe::status::Status;
 use exposition::Format;
 
@@ -39,17 +39,6 @@ pub enum Question {
     Status(oneshot::Sender<Status>),
     /// Whether requests would be served, and if not, why.
     Ready(oneshot::Sender<Result<(), String>>),
-}
-
-/// Why there is no good answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is nothing at this path.
-    NotFound,
-    /// Neither GET nor HEAD.
-    MethodNotAllowed,
-    /// Requests would not be served.
-    NotReady(String),
 }
 
 /// Answers the paths below `/-/`.
@@ -165,7 +154,7 @@ fn refused(refusal: &Refusal) -> Response<Bytes> {
         Refusal::NotReady(why) => format!("not ready: {why}\n"),
     };
     let mut response = said("text/plain; charset=utf-8", words);
-    *response.status_mut() = error::admin_status(refusal);
+    *response.status_mut() = refusal.status();
     if *refusal == Refusal::MethodNotAllowed {
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);

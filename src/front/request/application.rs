@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
 use super::accel::Accel;
-use super::context::{Client, Identity};
+use super::context::{Client, Facts, Identity};
 use super::error::Rejection;
 use super::record::{Answer, Record};
 use super::{compression, environ, internal};
@@ -84,7 +84,7 @@ pub async fn answer(
             (body, Some(share))
         }
     };
-    let facts = environ::Facts {
+    let facts = Facts {
         ends: &asked.activity.ends,
         client: asked.client,
         mount: asked.mount,

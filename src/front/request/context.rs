@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 /// What a log line says about a request.
 #[derive(Debug, Default)]
@@ -156,6 +156,28 @@ fn new_id() -> String {
         }
     }
     id
+}
+
+/// What a request says to an upstream beyond its own head.
+pub struct Facts<'a> {
+    /// The connection.
+    pub ends: &'a Ends,
+    /// Who asks, and for which host.
+    pub client: &'a Client,
+    /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
+    pub mount: &'a str,
+    /// What is left of the path behind it, percent-encoded.
+    pub path: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// True length of the body in bytes; `None` where the request has none.
+    pub body_length: Option<u64>,
+}
+
+/// Whether the name of a field has letters, digits and hyphens alone.
+pub fn is_plain(name: &HeaderName) -> bool {
+    let mut bytes = name.as_str().bytes();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -10,24 +10,8 @@ use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use super::context::{Client, Ends, Scheme};
+use super::context::{Client, Facts, Scheme, is_plain};
 use super::error::Rejection;
-
-/// What the variables say beyond the request's own head.
-pub struct Facts<'a> {
-    /// The connection.
-    pub ends: &'a Ends,
-    /// Who asks, and for which host.
-    pub client: &'a Client,
-    /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
-    pub mount: &'a str,
-    /// What is left of the path behind it, percent-encoded.
-    pub path: &'a str,
-    /// The request's id.
-    pub request_id: &'a str,
-    /// True length of the body in bytes; `None` where the request has none.
-    pub body_length: Option<u64>,
-}
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -185,12 +169,6 @@ fn becomes_variable(name: &HeaderName) -> bool {
     !OWN.contains(name) && name != "x-request-id" && is_plain(name)
 }
 
-/// Whether a name has letters, digits and hyphens alone.
-pub fn is_plain(name: &HeaderName) -> bool {
-    let mut bytes = name.as_str().bytes();
-    bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
 fn host_without_port(host: &str) -> &str {
     if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
         return &host[..=end];
@@ -201,6 +179,7 @@ fn host_without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::request::context::Ends;
     use http::Request;
     use std::collections::HashMap;
 

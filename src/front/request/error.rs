@@ -10,7 +10,6 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::Identity;
-use crate::front::admin::Refusal;
 use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
@@ -331,12 +330,25 @@ fn seconds_up(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// What a probe or a scraper gets that cannot have what it asks for.
-pub fn admin_status(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::NotFound => StatusCode::NOT_FOUND,
-        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+/// Why a probe or a scraper does not get what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is nothing at this path.
+    NotFound,
+    /// Neither GET nor HEAD.
+    MethodNotAllowed,
+    /// Requests would not be served.
+    NotReady(String),
+}
+
+impl Refusal {
+    /// What it gets instead.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 }
 

@@ -27,9 +27,9 @@ use tokio_util::task::TaskTracker;
 
 use self::receiving::{READ, Receiving, To, deliver};
 pub use self::sending::Outgoing;
-pub(super) use self::sending::Progress;
 use self::sending::send;
 use super::http_proxy::tunnel::Switched;
+use super::progress::Progress;
 use super::reply_head::ReplyHead;
 use super::request_stream;
 use super::response_body::ResponseBody;

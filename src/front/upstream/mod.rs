@@ -9,6 +9,7 @@ pub mod balance;
 pub mod chunks;
 pub mod exchange;
 pub mod http_proxy;
+mod progress;
 pub mod reply_head;
 pub mod request_stream;
 pub mod response_body;

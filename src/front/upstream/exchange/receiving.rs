@@ -12,13 +12,13 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::sending::Progress;
 use super::{Answer, Broken, Dialect, Done, Ground};
 use crate::front::socket::Socket;
 use crate::front::upstream::Response;
 use crate::front::upstream::balance::Slot;
 use crate::front::upstream::chunks::{Chunk, Chunks};
 use crate::front::upstream::http_proxy::tunnel::Switched;
+use crate::front::upstream::progress::Progress;
 use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 

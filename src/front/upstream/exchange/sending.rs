@@ -2,8 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
@@ -15,6 +14,7 @@ use super::Broken;
 use crate::front::file_pool::FilePool;
 use crate::front::socket::Socket;
 use crate::front::upstream::RequestBody;
+use crate::front::upstream::progress::Progress;
 use crate::front::upstream::request_stream::RequestStream;
 
 /// How much of a body's file is read at a time.
@@ -120,30 +120,6 @@ impl Outgoing {
     /// What is to be sent first; stays until it is taken.
     pub(super) fn first(&self) -> Parts<&[u8]> {
         each(&self.head, |part| part.as_ref())
-    }
-}
-
-/// When something last went through: while the server takes the request, it need not answer.
-pub(in crate::front::upstream) struct Progress {
-    pub(in crate::front::upstream) began: Instant,
-    last_ms: AtomicU64,
-}
-
-impl Progress {
-    pub(in crate::front::upstream) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            last_ms: AtomicU64::new(0),
-        }
-    }
-
-    pub(in crate::front::upstream) fn now(&self) {
-        let elapsed = self.began.elapsed().as_millis();
-        self.last_ms.store(elapsed as u64, Ordering::Relaxed);
-    }
-
-    pub(in crate::front::upstream) fn last(&self) -> Instant {
-        self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
     }
 }
 

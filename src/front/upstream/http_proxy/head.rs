@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
-use crate::front::request::environ::{Facts, is_plain};
+use crate::front::request::context::{Facts, is_plain};
 use crate::front::upstream::reply_head::listed;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
 use crate::front::socket::Socket;
-use crate::front::upstream::exchange::Progress;
+use crate::front::upstream::progress::Progress;
 
 /// Room for one read, in each direction.
 const READ: usize = 16 << 10;

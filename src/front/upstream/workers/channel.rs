@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
-use super::deadlines::Progress;
 use super::generation::Crew;
+use super::progress::Progress;
 use crate::front::spelling::is_title_case;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};

@@ -16,7 +16,6 @@
 
 use std::collections::HashMap;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyserve_wire::orders::ToWorker;
@@ -40,38 +39,6 @@ const UNBEGUN: Duration = Duration::from_secs(1);
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// No look follows the one before sooner than this.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
-
-/// How a thread's response proceeds, as its channel sees it.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    seq: AtomicU64,
-    at_ns: AtomicU64,
-    waits_for_client: AtomicBool,
-}
-
-impl Progress {
-    /// The response of request `seq` went on just now.
-    pub(super) fn note(&self, seq: u64) {
-        self.at_ns.store(monotonic_ns(), Ordering::Relaxed);
-        self.seq.store(seq, Ordering::Release);
-    }
-
-    /// Whether it is the client that the response waits for.
-    pub(super) fn set_waits_for_client(&self, waits: bool) {
-        self.waits_for_client.store(waits, Ordering::Relaxed);
-    }
-
-    /// Since when the deadline of the request counts.
-    fn since_ns(&self, line: &Line, now: u64) -> u64 {
-        if self.seq.load(Ordering::Acquire) != line.seq {
-            return line.since_ns;
-        }
-        if self.waits_for_client.load(Ordering::Relaxed) {
-            return now;
-        }
-        line.since_ns.max(self.at_ns.load(Ordering::Relaxed))
-    }
-}
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -417,19 +384,5 @@ mod tests {
         let timed_out = Step::TimeOut { thread: 1, seq: 7 };
         assert_eq!(judge.judge(&lines, TIMEOUT).0, [timed_out]);
         assert_eq!(judge.judge(&lines, TIMEOUT + GRACE).0, [Step::Retire(1)]);
-    }
-
-    #[test]
-    fn the_deadline_of_a_body_begins_anew_with_each_piece_and_stands_still_for_the_client() {
-        let (line, _) = busy(3, 100);
-        let progress = Progress::default();
-        assert_eq!(progress.since_ns(&line, 900), 100);
-        progress.seq.store(3, Ordering::Relaxed);
-        progress.at_ns.store(700, Ordering::Relaxed);
-        assert_eq!(progress.since_ns(&line, 900), 700);
-        progress.set_waits_for_client(true);
-        assert_eq!(progress.since_ns(&line, 900), 900);
-        let (next, _) = busy(4, 800);
-        assert_eq!(progress.since_ns(&next, 900), 800);
     }
 }

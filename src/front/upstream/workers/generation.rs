@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
-use super::deadlines::Progress;
+use super::progress::Progress;
 use super::{Event, Outcome, Pool, Report, Shared, Size, State};
 use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, RequestBody, Response};

@@ -21,6 +21,7 @@
 mod channel;
 mod deadlines;
 mod generation;
+mod progress;
 pub mod snapshot;
 pub mod stacks;
 mod table;

@@ -1,0 +1,64 @@
+//! How a response proceeds: its deadline begins anew with every piece.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyserve_wire::scoreboard::Line;
+
+use crate::os::clock::monotonic_ns;
+
+/// How a thread's response proceeds, as its channel sees it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    seq: AtomicU64,
+    at_ns: AtomicU64,
+    waits_for_client: AtomicBool,
+}
+
+impl Progress {
+    /// The response of request `seq` went on just now.
+    pub(super) fn note(&self, seq: u64) {
+        self.at_ns.store(monotonic_ns(), Ordering::Relaxed);
+        self.seq.store(seq, Ordering::Release);
+    }
+
+    /// Whether it is the client that the response waits for.
+    pub(super) fn set_waits_for_client(&self, waits: bool) {
+        self.waits_for_client.store(waits, Ordering::Relaxed);
+    }
+
+    /// Since when the deadline of the request counts.
+    pub(super) fn since_ns(&self, line: &Line, now: u64) -> u64 {
+        if self.seq.load(Ordering::Acquire) != line.seq {
+            return line.since_ns;
+        }
+        if self.waits_for_client.load(Ordering::Relaxed) {
+            return now;
+        }
+        line.since_ns.max(self.at_ns.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyserve_wire::scoreboard::Activity;
+
+    #[test]
+    fn the_deadline_of_a_body_begins_anew_with_each_piece_and_stands_still_for_the_client() {
+        let line = |seq, since_ns| Line {
+            activity: Activity::Busy,
+            seq,
+            since_ns,
+            served: 0,
+            pid: 1,
+        };
+        let progress = Progress::default();
+        assert_eq!(progress.since_ns(&line(3, 100), 900), 100);
+        progress.seq.store(3, Ordering::Relaxed);
+        progress.at_ns.store(700, Ordering::Relaxed);
+        assert_eq!(progress.since_ns(&line(3, 100), 900), 700);
+        progress.set_waits_for_client(true);
+        assert_eq!(progress.since_ns(&line(3, 100), 900), 900);
+        assert_eq!(progress.since_ns(&line(4, 800), 900), 800);
+    }
+}
