@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::listener::{Accept, PAUSE, Reception, over_tcp};
+use super::reception::{Accept, PAUSE, Reception, over_tcp};
 use super::request::context::Ends;
 use super::socket::Socket;
 use crate::os::sockets;

@@ -1,33 +1,25 @@
-//! Binds the addresses, accepts connections, and hands each to its own task.
+//! Binds the addresses, and accepts connections until they are to drain.
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
 use super::closing;
-use super::connection::{self, Stop};
-use super::connections::{Connections, Place};
-use super::request::context::Ends;
+use super::connection::Stop;
+use super::reception::{Accept, PAUSE, Reception, UnlinkOnDrop};
 use super::site::CurrentSite;
-use super::socket::Socket;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
-use crate::os::identity;
+use crate::os::{identity, sockets};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Pause after an accept that failed because descriptors or memory ran out: long enough
-/// not to spin, short enough that nobody notices once there are some again.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
-
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind {address}: {reason}")]
@@ -48,16 +40,6 @@ pub struct Listener {
 enum ListenSocket {
     Tcp(std::net::TcpListener),
     Unix(StdUnixListener, UnlinkOnDrop),
-}
-
-/// Removes a Unix socket's path when the listener goes.
-#[derive(Debug)]
-pub(super) struct UnlinkOnDrop(PathBuf);
-
-impl Drop for UnlinkOnDrop {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.0);
-    }
 }
 
 impl Listener {
@@ -106,7 +88,7 @@ impl Listener {
         tasks: TaskTracker,
     ) -> io::Result<()> {
         let listener = self.socket.into_accept()?;
-        let reception = Reception { site, stop, tasks };
+        let reception = Reception::new(site, stop, tasks);
         let connections = reception.connections();
         let next = async || {
             // Looked at, not kept: another listener may need it while nobody comes here.
@@ -137,30 +119,6 @@ impl Listener {
     }
 }
 
-/// Where accepted connections go.
-pub(super) struct Reception {
-    site: Arc<CurrentSite>,
-    pub(super) stop: Stop,
-    tasks: TaskTracker,
-}
-
-impl Reception {
-    /// Who counts connections, those of all listeners together.
-    pub(super) fn connections(&self) -> Arc<Connections> {
-        Arc::clone(&self.site.get().connections)
-    }
-
-    /// Serves a connection in a task of its own, which keeps its place.
-    pub(super) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
-        let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
-        let serve = connection::serve(site, socket, ends, stop);
-        self.tasks.spawn(async move {
-            serve.await;
-            drop(place);
-        });
-    }
-}
-
 impl ListenSocket {
     fn into_accept(self) -> io::Result<Accept> {
         Ok(match self {
@@ -168,50 +126,6 @@ impl ListenSocket {
             Self::Unix(socket, guard) => Accept::Unix(UnixListener::from_std(socket)?, guard),
         })
     }
-}
-
-/// A listener that the runtime waits for.
-pub(super) enum Accept {
-    Tcp(TcpListener),
-    /// Dropping the second part removes the path.
-    Unix(UnixListener, UnlinkOnDrop),
-}
-
-impl AsFd for Accept {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
-        }
-    }
-}
-
-impl Accept {
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<(Socket, Ends)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                over_tcp(socket, peer)
-            }
-            Self::Unix(listener, _) => {
-                let (socket, _unnamed) = listener.accept().await?;
-                Ok((Socket::Unix(socket), Ends::default()))
-            }
-        }
-    }
-}
-
-/// A connection over TCP as the rest of the front wants it.
-pub(super) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Ends)> {
-    // Small responses must not wait for the client's acknowledgement.
-    socket.set_nodelay(true)?;
-    let ends = Ends {
-        peer: Some(peer),
-        local: socket.local_addr().ok(),
-        ..Ends::default()
-    };
-    Ok((Socket::Tcp(socket), ends))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
@@ -237,7 +151,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     let socket = match StdUnixListener::bind(path) {
         // A socket that nobody listens on is left over from a server that was killed.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(path) => {
             std::fs::remove_file(path)?;
             StdUnixListener::bind(path)?
         }
@@ -245,19 +159,11 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     };
     rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
-    let guard = UnlinkOnDrop(path.to_owned());
+    let guard = UnlinkOnDrop::new(path);
     Ok(Listener {
         socket: ListenSocket::Unix(socket, guard),
         address: ListenAddress::Unix(path.to_owned()),
     })
-}
-
-fn is_abandoned(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = std::os::unix::net::UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    is_socket && refused
 }
 
 fn remedy(error: &io::Error, address: &ListenAddress) -> String {

@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod pace;
 pub mod prefix;
 pub mod proxy_protocol;
+mod reception;
 pub mod request;
 pub mod site;
 pub mod socket;

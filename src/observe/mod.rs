@@ -2,14 +2,15 @@
 //!
 //! - [`logs`]: diagnostics, through `tracing`, to standard error;
 //! - [`access_log`]: one line for each request, to standard output;
-//! - [`metrics`]: what is counted meanwhile;
+//! - [`metrics`]: what is counted meanwhile, in [`counters`];
 //! - [`upstreams`]: the same of servers behind us;
 //! - [`throttle`]: keeps a flood of equal lines out of the log;
 //! - [`status`]: what a running server says about itself when it is asked.
 //!
-//! All are told what happened; neither decides anything.
+//! All are told what happened; none decides anything.
 
 pub mod access_log;
+pub mod counters;
 mod line_writer;
 pub mod logs;
 pub mod metrics;

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::metrics::{Count, Tally};
+use super::counters::{Count, Tally};
 
 /// Most servers that are told apart; they come from the settings, not from clients.
 const SERVERS: usize = 64;

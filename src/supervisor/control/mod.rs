@@ -29,6 +29,7 @@ use crate::front::admin::Question;
 use crate::front::upstream::workers::Pool;
 use crate::observe::throttle::Throttle;
 use crate::os::descriptors::{Reserve, has_visitors};
+use crate::os::sockets;
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
@@ -148,7 +149,7 @@ fn bind(path: &Path) -> io::Result<ControlSocket> {
     use std::os::unix::net::UnixListener as StdListener;
     let listener = match StdListener::bind(path) {
         // Left over from a server that was killed, whose process id we may have now.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && place::is_abandoned(path) => {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(path) => {
             std::fs::remove_file(path)?;
             StdListener::bind(path)?
         }

@@ -5,11 +5,11 @@
 //! under our name is not used.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Control;
+use crate::os::sockets;
 
 /// What the directories in shared places are called, with the user's id behind it.
 const PREFIX: &str = "pyserve-";
@@ -71,13 +71,6 @@ pub fn usual(control: &Control) -> Vec<PathBuf> {
     directories
 }
 
-/// Whether the path is a socket that nobody listens on.
-pub fn is_abandoned(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).is_err_and(refused)
-}
-
 /// Makes a directory that is ours alone, or finds that it is.
 fn own(directory: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {
@@ -98,7 +91,7 @@ fn own(directory: &Path) -> io::Result<()> {
 
 fn sweep(directory: &Path) {
     for path in entries(directory) {
-        if is_abandoned(&path) {
+        if sockets::is_abandoned(&path) {
             let _gone = std::fs::remove_file(&path);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::Page;
 use crate::front::upstream::response_body::budget::Budget;
-use crate::observe::metrics::{Count, METRICS};
+use crate::observe::counters::Count;
+use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::UpstreamServer;
 
 pub(super) fn write(page: &mut Page) {

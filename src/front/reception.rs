@@ -1,0 +1,110 @@
+//! Takes connections from a listening socket, and hands each to its own task.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, Stop};
+use super::connections::{Connections, Place};
+use super::request::context::Ends;
+use super::site::CurrentSite;
+use super::socket::Socket;
+
+/// Pause after an accept that failed because descriptors or memory ran out: long enough
+/// not to spin, short enough that nobody notices once there are some again.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where accepted connections go.
+pub(super) struct Reception {
+    site: Arc<CurrentSite>,
+    pub(super) stop: Stop,
+    tasks: TaskTracker,
+}
+
+impl Reception {
+    pub(super) fn new(site: Arc<CurrentSite>, stop: Stop, tasks: TaskTracker) -> Self {
+        Self { site, stop, tasks }
+    }
+
+    /// Who counts connections, those of all listeners together.
+    pub(super) fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.site.get().connections)
+    }
+
+    /// Serves a connection in a task of its own, which keeps its place.
+    pub(super) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
+        let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
+        let serve = connection::serve(site, socket, ends, stop);
+        self.tasks.spawn(async move {
+            serve.await;
+            drop(place);
+        });
+    }
+}
+
+/// A listener that the runtime waits for.
+pub(super) enum Accept {
+    Tcp(TcpListener),
+    /// Dropping the second part removes the path.
+    Unix(UnixListener, UnlinkOnDrop),
+}
+
+impl AsFd for Accept {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl Accept {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Ends)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                over_tcp(socket, peer)
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _unnamed) = listener.accept().await?;
+                Ok((Socket::Unix(socket), Ends::default()))
+            }
+        }
+    }
+}
+
+/// Removes a Unix socket's path when the listener goes.
+#[derive(Debug)]
+pub(super) struct UnlinkOnDrop(PathBuf);
+
+impl UnlinkOnDrop {
+    /// For the path of a socket that was just bound.
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for UnlinkOnDrop {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A connection over TCP as the rest of the front wants it.
+pub(super) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Ends)> {
+    // Small responses must not wait for the client's acknowledgement.
+    socket.set_nodelay(true)?;
+    let ends = Ends {
+        peer: Some(peer),
+        local: socket.local_addr().ok(),
+        ..Ends::default()
+    };
+    Ok((Socket::Tcp(socket), ends))
+}

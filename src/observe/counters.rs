@@ -1,0 +1,156 @@
+//! What counts: a number, how long things took, why they happened. Counting is a relaxed
+//! addition or two.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that many threads change.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds so many.
+    pub fn add(&self, many: u64) {
+        self.0.fetch_add(many, Ordering::Relaxed);
+    }
+
+    /// One more.
+    pub fn up(&self) {
+        self.add(1);
+    }
+
+    /// Takes so many away, of those that were added.
+    pub fn take(&self, many: u64) {
+        self.0.fetch_sub(many, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn down(&self) {
+        self.take(1);
+    }
+
+    /// How many.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of a histogram's buckets, in seconds: from what a file takes to what makes
+/// people give up. Prometheus' own (5 ms to 10 s), and some on both sides.
+pub const BOUNDS: [f64; 16] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One for each of [`BOUNDS`], and one for what took longer.
+    buckets: [Count; BOUNDS.len() + 1],
+    total_ns: Count,
+}
+
+impl Histogram {
+    /// Something took so long.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].up();
+        self.total_ns.add(took.as_nanos() as u64);
+    }
+
+    /// For each of [`BOUNDS`], and for infinity, how many took at most that long.
+    pub fn cumulated(&self) -> [u64; BOUNDS.len() + 1] {
+        let mut sum = 0;
+        std::array::from_fn(|bucket| {
+            sum += self.buckets[bucket].read();
+            sum
+        })
+    }
+
+    /// All durations together, in seconds.
+    pub fn total_seconds(&self) -> f64 {
+        self.total_ns.read() as f64 / 1e9
+    }
+}
+
+/// Most reasons of a [`Tally`]; further ones are not counted.
+const REASONS: usize = 32;
+
+/// How often something happened, by reason. Reasons are words of the source code.
+#[derive(Debug)]
+pub struct Tally([Tallied; REASONS]);
+
+#[derive(Debug)]
+struct Tallied {
+    reason: OnceLock<&'static str>,
+    count: Count,
+}
+
+impl Tallied {
+    const fn new() -> Self {
+        Self {
+            reason: OnceLock::new(),
+            count: Count::new(),
+        }
+    }
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self([const { Tallied::new() }; REASONS])
+    }
+
+    /// It happened for this reason.
+    pub fn up(&self, reason: &'static str) {
+        let found = self
+            .0
+            .iter()
+            .find(|tallied| *tallied.reason.get_or_init(|| reason) == reason);
+        if let Some(tallied) = found {
+            tallied.count.up();
+        }
+    }
+
+    /// Every reason that there was, and how often.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0
+            .iter()
+            .map_while(|tallied| Some((*tallied.reason.get()?, tallied.count.read())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_in_every_bucket_that_is_not_shorter() {
+        let histogram = Histogram::default();
+        for ms in [0, 1, 2, 100, 90_000] {
+            histogram.observe(Duration::from_millis(ms));
+        }
+        let cumulated = histogram.cumulated();
+        let at = |bound: f64| cumulated[BOUNDS.iter().position(|b| *b == bound).unwrap()];
+        assert_eq!((at(0.000_5), at(0.001), at(0.002_5)), (1, 2, 3));
+        assert_eq!((at(0.05), at(0.1), at(60.0)), (3, 4, 4));
+        assert_eq!(cumulated[BOUNDS.len()], 5);
+        assert!((histogram.total_seconds() - 90.103).abs() < 1e-6);
+    }
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let tally = Tally::new();
+        for reason in ["a", "b", "a"] {
+            tally.up(reason);
+        }
+        assert_eq!(tally.all().collect::<Vec<_>>(), [("a", 2), ("b", 1)]);
+    }
+}
