@@ -65,8 +65,8 @@ fn a_request_that_nothing_ends_costs_its_worker_and_nobody_else() {
 
 #[test]
 fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
-    // The stuck request is answered after 3 s and given up after 6, the body ends after 6.3,
-    // and after 9 the worker would not wait for it any longer.
+    // The stuck request is answered after 3 s and given up after 6; the body ends when there is
+    // a successor. After 9 s the worker would not wait for it any longer.
     let server = server("3s", "2");
     let worker = server.get("/").text();
     let mut hung = server.connect();
@@ -74,11 +74,13 @@ fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
     server.probe.notes.wait_for("called /swallows");
     let mut sibling = server.connect();
     sibling.send(get("/ticks"));
+    let ticking = server.probe.held("/ticks");
     server.stderr.wait_for("takes no more");
     let next = server.get("/");
     assert_eq!(next.status(), 200);
     assert_ne!(next.text(), worker, "a successor");
     assert_eq!(server.stderr.count("worker died"), 0, "and that before");
+    ticking.release();
     let sibling = sibling.response();
     assert_eq!((sibling.status(), sibling.broken), (200, None));
     assert!(sibling.text().ends_with(" end"));
