@@ -8,7 +8,6 @@ pub mod app;
 pub mod app_log;
 mod apps;
 mod before_start;
-mod care;
 pub mod check;
 pub mod companions;
 pub mod control;

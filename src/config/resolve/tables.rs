@@ -10,7 +10,7 @@ use crate::config::settings::Default;
 /// One table, while it is read.
 pub(super) struct Given<'a> {
     table: &'a Table,
-    /// Its prefix, as [`StaticLocation::prefix`].
+    /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
     /// What answers.
     pub(super) kind: &'static str,

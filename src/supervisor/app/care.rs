@@ -1,17 +1,18 @@
 //! Looking after the workers of an application: who has had its time, and how many there
-//! are to be. What is seen goes to [`super::recycle`] and [`super::size`], which decide.
+//! are to be. What is seen goes to [`crate::supervisor::recycle`] and
+//! [`crate::supervisor::size`], which decide.
 
 use std::time::{Duration, Instant};
 
-use super::app::{App, News};
-use super::plan::Happened;
-use super::pressure::Pressure;
-use super::recycle::Recycler;
-use super::size::{self, Demand, Sizer};
+use super::{App, News};
 use crate::config::AppSettings;
 use crate::observe::metrics::METRICS;
 use crate::os::cgroup;
 use crate::os::memory_group::MemoryGroup;
+use crate::supervisor::plan::Happened;
+use crate::supervisor::pressure::Pressure;
+use crate::supervisor::recycle::Recycler;
+use crate::supervisor::size::{self, Demand, Sizer};
 
 /// How often to look where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);
@@ -54,7 +55,7 @@ impl Care {
 
 impl App {
     /// Looks after the workers, if it is time to.
-    pub(super) fn look_after(&mut self, now: Instant) {
+    pub fn look_after(&mut self, now: Instant) {
         let settings = self.settings();
         let Some(every) = self.care.every(&settings, self.refork()) else {
             return;

@@ -1,0 +1,132 @@
+//! What the plan says is done.
+
+use std::collections::btree_map::Entry;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use pyserve_wire::control::Preload;
+
+use super::{App, News, limits};
+use crate::os::descriptors;
+use crate::supervisor::plan::{Action, Happened, LEAVING_ALONE, MOST_LEAVING};
+use crate::supervisor::python::Python;
+
+impl App {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::StartTemplate(number, preload) => {
+                if let Err(error) = self.start_template(number, preload) {
+                    let interpreter = self.settings.interpreter.path.display();
+                    let error = descriptors::explain(&error);
+                    self.last_words = format!("cannot start {interpreter}: {error}");
+                    tracing::error!(%interpreter, error, "cannot start the interpreter");
+                    self.happened(Happened::TemplateExited(number));
+                }
+            }
+            Action::Fork(number, worker) => {
+                let forked = self
+                    .generations
+                    .get(&number)
+                    .map(|python| python.fork(worker));
+                if let Some(Err(error)) = forked {
+                    self.fork_failed(number, worker, &descriptors::explain(&error));
+                }
+            }
+            Action::Retire(number, worker) => {
+                let retired = self
+                    .generations
+                    .get(&number)
+                    .map(|python| python.generation.retire(worker));
+                if let Some(Err(error)) = retired {
+                    tracing::debug!(worker, %error, "cannot ask a worker to leave");
+                }
+            }
+            Action::Promote(number, worker) => self.promote(number, worker),
+            Action::Adopt(number) => self.adopt(number),
+            Action::LetGo(number) => {
+                if let Some(python) = self.generations.get_mut(&number) {
+                    python.candidate = None;
+                }
+            }
+            Action::Reloaded => {
+                if let Some(settings) = self.coming.take() {
+                    self.pool.set_limits(limits(&settings));
+                    self.settings = settings;
+                    self.look_after(Instant::now());
+                }
+            }
+            Action::Wait => tracing::info!(
+                "the reload waits: the {MOST_LEAVING} generations before have requests still, and the oldest has {} s for them",
+                LEAVING_ALONE.as_secs()
+            ),
+            Action::Prepared => self.news.push(News::Prepared),
+            Action::ReloadFailed => {
+                self.coming = None;
+                let words = std::mem::take(&mut self.last_words);
+                self.news.push(News::ReloadFailed(words));
+            }
+            Action::Switch(number) => self.switch(number),
+            Action::Discard(number) => {
+                if let Some(python) = self.generations.get(&number) {
+                    python.generation.close();
+                    python.kill_all();
+                }
+            }
+            Action::Forget(number) => {
+                if let Some(python) = self.generations.remove(&number) {
+                    python.generation.forget();
+                }
+            }
+            Action::CloseQueues => {
+                for python in self.generations.values() {
+                    python.generation.close();
+                }
+            }
+            Action::Announce => {
+                self.is_announced = true;
+                self.news.push(News::Announce);
+            }
+            Action::WakeAt(time) => self.news.push(News::WakeAt(time)),
+            Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
+            Action::Gone => self.news.push(News::Gone),
+        }
+    }
+
+    /// The plan tries again in a moment, for a reload a few times.
+    pub(super) fn fork_failed(&mut self, number: u32, worker: u32, why: &str) {
+        if let Some(before) = self.no_fork.is_due() {
+            tracing::error!(worker, why, before, "cannot fork a worker");
+        }
+        self.last_words = format!("cannot fork a worker: {why}");
+        if let Some(python) = self.generations.get(&number) {
+            python.generation.worker_exited(worker);
+        }
+        self.happened(Happened::ForkFailed(number, worker));
+    }
+
+    /// Starts a template; in a generation that is new if there is none of that number.
+    ///
+    /// # Errors
+    /// What the kernel says about sockets, memory and the interpreter.
+    pub fn start_template(&mut self, number: u32, preload: Preload) -> io::Result<()> {
+        let python = match self.generations.entry(number) {
+            Entry::Occupied(python) => python.into_mut(),
+            Entry::Vacant(free) => {
+                let settings = self.coming.as_ref().unwrap_or(&self.settings);
+                free.insert(Python::new(number, settings, &self.pool)?)
+            }
+        };
+        python.start_template(preload, &self.files, self.log_sender.as_fd())
+    }
+
+    fn switch(&mut self, number: u32) {
+        let Some(python) = self.generations.get(&number) else {
+            return;
+        };
+        self.pool.switch(&python.generation);
+        if let Some(loaded) = &python.facts.loaded {
+            self.news.push(News::Files(loaded.files.clone()));
+        }
+    }
+}

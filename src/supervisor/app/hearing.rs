@@ -1,0 +1,201 @@
+//! What an application is told by its templates, by the pool and by the kernel, and what
+//! that is to its plan.
+
+use std::time::Instant;
+
+use pyserve_wire::control::FromTemplate;
+
+use super::{App, Heard, News};
+use crate::front::upstream::workers::Event;
+use crate::observe::metrics::METRICS;
+use crate::observe::status::remember_error;
+use crate::os::child;
+use crate::supervisor::plan::Happened;
+use crate::supervisor::python::Speaker;
+use crate::supervisor::template::Template;
+
+impl App {
+    /// Takes a message of a template.
+    pub fn hear(&mut self, heard: Heard) {
+        let (number, message) = (heard.generation, heard.message);
+        match heard.speaker {
+            Speaker::Template => self.take_message(number, message),
+            Speaker::Candidate(worker) => self.take_answer(number, worker, message),
+            Speaker::Former(pid) => self.take_last_words(number, pid, message),
+        }
+    }
+
+    /// Takes a message of the template of this generation; `None` when that says no more.
+    pub(super) fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
+        let is_current = self.plan.current() == Some(number);
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        let Some(message) = message else {
+            // It ends, or is of no use any more. How it ended is known when it is reaped.
+            if let Some(template) = &mut python.template {
+                template.closed = true;
+                child::kill(template.pid);
+            }
+            return;
+        };
+        let group = python.template.as_ref().map_or(0, |template| template.pid);
+        let happened = match message {
+            FromTemplate::Started(interpreter) => {
+                python.facts.interpreter = Some(interpreter);
+                return;
+            }
+            FromTemplate::Clean => Happened::TemplateLoaded(number),
+            // Said once, before it was the template.
+            FromTemplate::Promoted => return,
+            FromTemplate::Imported(loaded) => {
+                if is_current {
+                    self.news.push(News::Files(loaded.files.clone()));
+                }
+                python.facts.loaded = Some(loaded);
+                Happened::TemplateLoaded(number)
+            }
+            FromTemplate::UnsafeToFork(reasons) => {
+                tracing::warn!(
+                    reasons = reasons.join("; "),
+                    "importing the application left threads or sockets, so forking it is not safe: each worker imports for itself (--preload yes forces sharing, --preload no silences this)"
+                );
+                python.facts.unsafe_to_fork = reasons;
+                python.template = None;
+                Happened::TemplateUnsafe(number)
+            }
+            FromTemplate::ImportFailed { traceback } => {
+                self.last_words = traceback;
+                Happened::ImportFailed(number)
+            }
+            FromTemplate::Forked { worker, pid } => {
+                python.workers.insert(pid, (worker, group));
+                Happened::Forked(number, worker)
+            }
+            FromTemplate::ForkFailed { worker, why } => {
+                return self.fork_failed(number, worker, &why);
+            }
+            FromTemplate::Exited { pid, status, .. } => {
+                self.process_ended(pid, status);
+                return;
+            }
+        };
+        self.happened(happened);
+    }
+
+    /// Takes what the pool tells about a worker of this generation.
+    pub fn take_event(&mut self, number: u32, event: Event) {
+        let is_current = self.plan.current() == Some(number);
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        match event {
+            Event::Ready { worker, loaded } => {
+                tracing::debug!(worker, generation = number, "worker ready");
+                if let Some(loaded) = loaded {
+                    if is_current {
+                        self.news.push(News::Files(loaded.files.clone()));
+                    }
+                    python.facts.loaded = Some(loaded);
+                }
+                self.happened(Happened::WorkerReady(number, worker));
+            }
+            Event::BootFailed { worker, traceback } => {
+                if python.facts.loaded.is_some() {
+                    tracing::error!(
+                        worker,
+                        "a worker cannot import the application:\n{traceback}"
+                    );
+                }
+                self.last_words = traceback;
+                self.happened(Happened::ImportFailed(number));
+            }
+            Event::Stuck { worker } => {
+                METRICS.replaced.up("request_timeout");
+                self.happened(Happened::Stuck(number, worker));
+            }
+            Event::Confused { worker } => {
+                METRICS.replaced.up("died");
+                python.kill(worker, "killed by pyserve: it sent what is no reply");
+            }
+            Event::Hopeless { worker } => {
+                python.kill(
+                    worker,
+                    "killed by pyserve: its request did not end (--request-timeout)",
+                );
+            }
+        }
+    }
+
+    /// A process has ended. `false`: it is none of this application's.
+    pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
+        let owner = self.generations.iter_mut().find_map(|(number, python)| {
+            let worker = python.workers.remove(&pid);
+            let is_template = || {
+                let template = python.template.as_ref();
+                template.is_some_and(|template| template.pid == pid)
+            };
+            match worker {
+                Some((worker, _)) => Some((*number, Some(worker))),
+                None => is_template().then_some((*number, None)),
+            }
+        });
+        match owner {
+            Some((number, Some(worker))) => self.worker_ended(number, worker, pid, status),
+            Some((number, None)) => self.template_ended(number, pid, status),
+            None => return false,
+        }
+        true
+    }
+
+    fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
+        METRICS.worker_exits.up(child::kind_of_end(status));
+        if child::exit_code(status) == Some(0) {
+            tracing::debug!(worker, pid, "worker left");
+        } else {
+            let python = self.generations.get_mut(&number);
+            let reason = match python.and_then(|python| python.killed.remove(&pid)) {
+                Some(why) => why.to_owned(),
+                None => {
+                    if self.plan.current() == Some(number) {
+                        METRICS.replaced.up("died");
+                    }
+                    child::describe_status(status)
+                }
+            };
+            tracing::warn!(worker, pid, reason, "worker died");
+            remember_error(&format!("worker {worker} died: {reason}"));
+        }
+        if let Some(python) = self.generations.get(&number) {
+            python.generation.worker_exited(worker);
+        }
+        self.happened(Happened::WorkerExited(number, worker));
+    }
+
+    fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
+        // What it said before it ended comes first.
+        let python = self.generations.get_mut(&number);
+        let template = python.and_then(|python| python.template.take());
+        while let Some(Ok(Some(message))) = template.as_ref().map(Template::try_receive) {
+            self.take_message(number, Some(message));
+        }
+        let Some(python) = self.generations.get(&number) else {
+            return;
+        };
+        if python.is_unusable(status) {
+            self.last_words = python.why_unusable(status);
+            self.happened(Happened::InterpreterUnusable(number));
+        } else {
+            tracing::warn!(
+                pid,
+                reason = child::describe_status(status),
+                "template died"
+            );
+            let reason = child::describe_status(status);
+            remember_error(&format!("template {pid} died: {reason}"));
+        }
+        self.happened(Happened::TemplateExited(number));
+        // A worker may become the template again.
+        self.look_after(Instant::now());
+    }
+}
