@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::load::{Load, runs};
 use crate::support::server::{Pyserve, Server, get};
-use crate::support::skipped;
+use crate::support::{skipped, write_files};
 
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -110,13 +110,17 @@ fn more_and_fewer_workers_lose_nothing() {
     load.stop().check_nothing_lost(&ledger);
 }
 
+fn template(server: &Server) -> Pid {
+    children(server.pid())
+        .into_iter()
+        .find(|pid| name(*pid) == "pyserve-tmpl")
+        .expect("a template")
+}
+
 #[test]
 fn a_template_that_is_killed_costs_nothing_and_is_replaced() {
     let (server, ledger) = serving(&[]);
-    let template = children(server.pid())
-        .into_iter()
-        .find(|pid| name(*pid) == "pyserve-tmpl")
-        .expect("a template");
+    let template = template(&server);
     let load = load(&server);
     kill_process(template, Signal::KILL).unwrap();
     server.stderr.wait_for("template died");
@@ -126,6 +130,30 @@ fn a_template_that_is_killed_costs_nothing_and_is_replaced() {
     server.stderr.wait_for("to=3");
     load.wait_for(load.answered() + 300);
     load.stop().check_nothing_lost(&ledger);
+}
+
+#[test]
+fn a_template_that_cannot_import_what_is_there_now_says_so_and_costs_nothing() {
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    let sound = "def app(e, s):\n s('200 OK', [])\n return [b'sound']\n";
+    write_files(&dir, &[("site_app.py", sound)]);
+    let server = builder
+        .watched()
+        .current_dir(&dir)
+        .args(["--app", "site_app", "--workers", "1"])
+        .ready();
+    let broken = "import no_such_module_of_ours\n";
+    write_files(&dir, &[("site_app.py", broken)]);
+    kill_process(template(&server), Signal::KILL).unwrap();
+    server
+        .stderr
+        .wait_for("No module named 'no_such_module_of_ours'");
+    assert_eq!(server.get("/").text(), "sound");
+    write_files(&dir, &[("site_app.py", sound)]);
+    server.signal(Signal::TTIN);
+    let ready = "pyserve_workers{application=\"site_app\",state=\"ready\"}";
+    server.wait_for_metric(ready, 2.0);
 }
 
 #[test]

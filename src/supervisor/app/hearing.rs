@@ -65,6 +65,13 @@ impl App {
                 Happened::TemplateUnsafe(number)
             }
             FromTemplate::ImportFailed { traceback } => {
+                // Once: it is tried again and again.
+                if python.facts.loaded.is_some() && self.last_words != traceback {
+                    tracing::error!(
+                        "the code that is there now cannot be imported, so no worker can be started until it can; those that run go on:\n{traceback}"
+                    );
+                    remember_error("a new template cannot import the application (see the log)");
+                }
                 self.last_words = traceback;
                 Happened::ImportFailed(number)
             }
