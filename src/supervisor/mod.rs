@@ -1,7 +1,7 @@
 //! Starts, watches, replaces and stops the Python processes, and runs the front beside them.
 //!
 //! [`app`] is one application and [`plan`] decides about it; [`stop`] decides how the server
-//! ends. This file has what they share: signals, dead children, the front, the end.
+//! ends. This file has what they share: signals, dead children, the front.
 //! Starting a process and reading a directory may block here, which the front never does.
 
 pub mod app;
@@ -11,12 +11,14 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod ending;
 mod front_door;
 pub mod plan;
 mod pressure;
 mod python;
 pub mod recycle;
 pub mod reload;
+mod signals;
 pub mod size;
 pub mod startup;
 mod status;
@@ -31,7 +33,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,11 +49,9 @@ use control::{Command, ControlSocket};
 use front_door::Front;
 use plan::Ending;
 use reload::{Load, Loaded, Reloads};
+use signals::Signals;
 use stop::Stop;
 use watch::Watched;
-
-/// How long the killed may take to vanish before we end and leave them to init.
-const LAST_REAP: Duration = Duration::from_millis(200);
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
@@ -180,32 +179,6 @@ pub async fn serve(
     steering.close();
     let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
     Ok(outcome)
-}
-
-struct Signals {
-    child: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    more: Signal,
-    fewer: Signal,
-    reopen: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            child: signal(SignalKind::child())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            more: signal(SignalKind::from_raw(rustix::process::Signal::TTIN.as_raw()))?,
-            reopen: signal(SignalKind::user_defined1())?,
-            fewer: signal(SignalKind::from_raw(rustix::process::Signal::TTOU.as_raw()))?,
-        })
-    }
 }
 
 struct Supervisor {
@@ -390,67 +363,6 @@ impl Supervisor {
         }
     }
 
-    fn stop_signal(&mut self, number: u8) {
-        self.stop_signals += 1;
-        if self.stop_signals > 1 {
-            tracing::warn!("second signal: stopping at once");
-            return self.stopping(stop::Happened::Now(128 + number));
-        }
-        self.ask_to_stop();
-    }
-
-    fn ask_to_stop(&mut self) {
-        let loads = self.apps.all().map(|app| app.pool.load());
-        let (running, waiting) = loads.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        let delay = self.resolved.config.drain_delay;
-        if !self.is_stopping() {
-            self.stop_asked = Some(Instant::now());
-            if delay.is_zero() {
-                tracing::info!(running, waiting, "stopping: not ready any more");
-            } else {
-                let delay_s = delay.as_secs_f32();
-                tracing::info!(
-                    running,
-                    waiting,
-                    delay_s,
-                    "stopping: not ready any more, going on for the drain delay"
-                );
-            }
-        }
-        self.front.stop.asked.cancel();
-        self.cancel_reload();
-        self.stopping(stop::Happened::Asked);
-    }
-
-    fn stopping(&mut self, happened: stop::Happened) {
-        for action in self.stop.decide(happened, Instant::now()) {
-            match action {
-                stop::Action::Drain => {
-                    tracing::info!("stopping: no more connections, finishing what is in flight");
-                    self.drain();
-                }
-                stop::Action::CutConnections => {
-                    tracing::warn!("the graceful timeout is over: breaking off what still runs");
-                    self.front.stop.cut.cancel();
-                }
-                stop::Action::Leave => {
-                    tracing::info!("stopping: the workers leave");
-                    for app in self.apps.all_mut() {
-                        app.happened(plan::Happened::Leave);
-                    }
-                    if self.apps.are_gone() {
-                        self.stopping(stop::Happened::Gone);
-                    }
-                }
-                stop::Action::WakeAt(time) => self.wake_at(time),
-                stop::Action::Exit(code) => {
-                    self.apps.all().for_each(App::kill_all);
-                    self.code = Some(code);
-                }
-            }
-        }
-    }
-
     /// Has every application run so many workers.
     fn scale(&mut self, workers: u32) -> Result<(), String> {
         let mut apps = self.apps.serving_mut().iter_mut();
@@ -497,76 +409,6 @@ impl Supervisor {
         // It counts the files of the static locations.
         tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
     }
-
-    fn drain(&self) {
-        self.front.stop.drain.cancel();
-        let (connections, drained) = (self.front.connections.clone(), self.drained.clone());
-        connections.close();
-        tokio::spawn(async move {
-            connections.wait().await;
-            let _supervisor_gone = drained.send(());
-        });
-    }
-
-    /// Nobody who was told twice, or to hurry, waits for them.
-    async fn stop_companions(&mut self, signals: Signals) {
-        let Signals {
-            mut child,
-            mut terminate,
-            mut interrupt,
-            mut quit,
-            ..
-        } = signals;
-        let is_hurried = self.code.is_some_and(|code| code >= 128);
-        if !is_hurried {
-            let reap = async || {
-                let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
-                std::iter::from_fn(child::reap).collect()
-            };
-            // Every branch is cancel-safe: what was not stopped is killed below.
-            tokio::select! {
-                () = self.companions.stop(reap) => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-            }
-        }
-        self.companions.kill();
-    }
-
-    async fn end(mut self, signals: Signals) -> Outcome {
-        self.stop_companions(signals).await;
-        self.apps.all().for_each(App::drain_log);
-        let access_log = Arc::clone(&self.front.access_log);
-        let last_steps = move || {
-            access_log.close();
-            child::reap_the_killed(LAST_REAP);
-        };
-        let _done = tokio::task::spawn_blocking(last_steps).await;
-        let code = match self.code.unwrap_or(0) {
-            0 if self.companion_failed => before_start::FAILED,
-            code => code,
-        };
-        let last_words = match code {
-            3 if self.last_words.is_empty() => {
-                "pyserve: the workers keep dying before they are ready (see the log above)"
-                    .to_owned()
-            }
-            0 => String::new(),
-            _ => self.last_words,
-        };
-        if !self.is_announced && code != 0 {
-            let text = format!("not started, exit code {code}\n{last_words}");
-            startup::note(&self.resolved.config, &text);
-        }
-        if code == 0 {
-            let took = self
-                .stop_asked
-                .map_or(Duration::ZERO, |asked| asked.elapsed());
-            tracing::info!("stopped in {:.2} s", took.as_secs_f64());
-        }
-        Outcome { code, last_words }
-    }
 }
 
 /// A task that ends with this.
@@ -577,9 +419,6 @@ impl Drop for AbortOnDrop {
         self.0.abort();
     }
 }
-
-/// How long we wait for the end of a child whose signal may have been missed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {
     match time {
