@@ -22,6 +22,7 @@ mod framing;
 mod fuzz;
 mod handed_over;
 mod http;
+mod http2_floods;
 mod http_upstream;
 mod identity;
 mod internal;
