@@ -2,12 +2,13 @@
 //! time of the others. Numbers are small enough for a few seconds each; what a client gets at
 //! each limit stands in `limits`, floods of HTTP/2 in `http2_floods`.
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Signal, getrlimit};
 
 use crate::support::cost::{grown, many_descriptors, memory};
 use crate::support::others::Others;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
+use crate::support::{temp_dir, write_files};
 
 #[test]
 fn slow_headers_uploads_and_readers_at_once_cost_no_worker_little_memory_and_little_time() {
@@ -123,4 +124,49 @@ fn many_uploads_beyond_the_room_on_disk_are_refused_and_cost_no_memory() {
     let body = "x".repeat(1_000_000);
     let again = crate::support::server::post("/journal", &body);
     assert_eq!(server.exchange(&again).text(), "1000000");
+}
+
+#[test]
+fn a_crowd_that_connects_at_once_does_not_come_before_those_who_are_there() {
+    many_descriptors();
+    // A worker that gets no CPU for a while is no fault of the front: the best round counts.
+    let mut before = (0..10).map(|_| served_before_one_that_is_there());
+    let best = before.find(|crowd| *crowd < 64);
+    // tokio by itself takes 128 connections, then looks at the others.
+    assert!(best.is_some(), "a hundred had their turn first");
+}
+
+/// How many of a crowd, whose connections wait to be accepted, are served until a client whose
+/// connection was there has its answer from the application.
+fn served_before_one_that_is_there() -> usize {
+    const CROWD: usize = 600;
+    const REQUESTS: usize = 20;
+    let site = temp_dir();
+    write_files(site.path(), &[("static/crowd", "x")]);
+    let server = Pyserve::app("hello.py")
+        .args(["--root".as_ref(), site.path().as_os_str()])
+        .args(["--access-log", "combined"])
+        .ready();
+    let mut there = server.connect();
+    // The file is in memory from now on: what the crowd asks for needs nobody but the front.
+    assert_eq!(server.get("/static/crowd").text(), "x");
+    server.stdout.wait_for("crowd");
+    server.signal(Signal::STOP);
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(get("/static/crowd").repeat(REQUESTS));
+            connection
+        })
+        .collect();
+    there.send(get("/"));
+    server.signal(Signal::CONT);
+    assert_eq!(there.response().status(), 200);
+    let own = server.stdout.wait_for("\"GET / HTTP");
+    drop(crowd);
+    let lines = server.stdout.so_far();
+    let place = lines.iter().position(|line| *line == own);
+    let before = place.expect("it was just there") / REQUESTS;
+    println!("served before: {before}");
+    before
 }
