@@ -9,19 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
-use crate::support::{self, python, skipped};
+use crate::support::{self, is_root, python, skipped};
 
 /// A user and a group that no system has an entry for.
 const NOBODY: u32 = 64_321;
 const NO_GROUP: u32 = 64_322;
-
-fn is_root(what: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        skipped(what, "only root can become somebody else");
-    }
-    is_root
-}
 
 /// A directory with the application that anybody may read, and a place in it to write.
 fn directory() -> tempfile::TempDir {

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::lines::Lines;
 use crate::support::nginx::Nginx;
-use crate::support::raw::Response;
-use crate::support::server::{Pyserve, Server, post};
+use crate::support::raw::{Connection, Response};
+use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::{apps, python, skipped, temp_dir};
 
 /// A server behind pyserve, with its socket in a directory of its own. Dropping kills it.
@@ -142,6 +142,20 @@ fn uwsgi_s_small_buffer_is_named_in_the_log() {
     let request = format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\n\r\n");
     assert_eq!(server.exchange(&request).status(), 502);
     server.stderr.wait_for("set buffer-size = 65535");
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_uwsgi_no_time() {
+    // uWSGI gives up whoever takes nothing for so many seconds.
+    let Some(behind) = uwsgi(&["--socket-timeout", "1"]) else {
+        return;
+    };
+    let server = before(&behind).ready();
+    let mut client = Connection::tcp_that_takes_little(server.port());
+    client.send(get("/long"));
+    behind.output.wait_for("generated 5242880 bytes");
+    let response = client.response();
+    assert_eq!((response.body.len(), response.broken), (5 << 20, None));
 }
 
 #[test]

@@ -56,6 +56,15 @@ pub fn write_files(dir: &Path, files: &[(&str, &str)]) {
     }
 }
 
+/// Whether we may become somebody else; says that `what` is skipped if not.
+pub fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        skipped(what, "only root can become somebody else");
+    }
+    is_root
+}
+
 /// Says that a check did not take place, past the capture of the test harness.
 pub fn skipped(what: &str, because: &str) {
     let line = format!("skipped: {what} because {because}\n");

@@ -1,8 +1,11 @@
 //! What a server behind may answer, and what the client makes of it.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
 use super::{answered, before, in_front_of};
 use crate::support::backend::{Backend, page};
-use crate::support::server::get;
+use crate::support::server::{get, post};
 use crate::support::{temp_dir, write_files};
 
 #[test]
@@ -70,6 +73,46 @@ fn a_response_cut_short_breaks_the_client_s_connection_too() {
     }
     let too_long = answered("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf and more");
     assert_eq!((too_long.text().as_str(), too_long.broken), ("half", None));
+}
+
+#[test]
+fn every_request_has_a_connection_of_its_own_whatever_the_server_says() {
+    // It offers to go on, and leaves the connection open; what it would read next is no packet
+    // of a new connection, and goes unanswered.
+    let backend = Backend::unix(|mut call| {
+        call.packet();
+        call.send("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(call.rest(), 0, "a second request");
+    });
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    for count in 1..=5 {
+        // Over at its length: the connection's end does not come.
+        let response = client.exchange(get("/"));
+        assert_eq!((response.text().as_str(), response.broken), ("ok", None));
+        assert_eq!(backend.calls(), count);
+    }
+}
+
+#[test]
+fn a_reset_is_not_the_end_of_an_answer_that_ends_with_its_connection() {
+    let (hold, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let backend = Backend::tcp(move |mut call| {
+        // All but the body is read: closing resets the connection.
+        call.packet();
+        call.send("HTTP/1.1 200 OK\r\n\r\nhalf");
+        let _ = held.lock().unwrap().recv();
+    });
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    client.send(post("/", "unread"));
+    let head = client.response_to_head();
+    assert_eq!(head.status(), 200);
+    assert_eq!(client.chunk().unwrap(), b"half");
+    drop(hold);
+    assert!(client.chunk().is_err(), "no last chunk");
+    server.stderr.wait_for("a response broke off");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Servers that are not there, not yet, not any more, too busy, or of another kind.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use super::{before, in_front_of};
 use crate::support::backend::{Backend, page};
 use crate::support::server::get;
-use crate::support::{temp_dir, write_files};
+use crate::support::{is_root, temp_dir, write_files};
 
 #[test]
 fn a_close_without_an_answer_is_a_502_that_names_the_buffer_size() {
@@ -49,6 +52,56 @@ fn servers_that_are_not_there_are_told_apart() {
         let line = server.stderr.wait_for("request not served");
         assert!(line.contains(why), "{line}");
     }
+}
+
+#[test]
+fn a_socket_that_refuses_our_user_is_named_with_the_remedy_and_served_when_it_is_mended() {
+    if !is_root("a socket that refuses another user") {
+        return;
+    }
+    let dir = temp_dir();
+    let may = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    may(dir.path(), 0o755);
+    let path = dir.path().join("refusing.sock");
+    let backend = Backend::at(&path, |mut call| {
+        call.packet();
+        call.send(page("allowed"));
+    });
+    may(&path, 0o600);
+    let server = before(&[backend.address()])
+        .args(["--uid", "64321", "--gid", "64321"])
+        .args(["--upstream-connect-timeout", "50ms"])
+        .without("PYSERVE_CONTROL")
+        .ready();
+    let says_why = |line: &str| {
+        for part in [
+            backend.address(),
+            "user 64321 may not connect",
+            "chmod-socket = 660",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    };
+    says_why(&server.stderr.wait_for("waiting for a server"));
+    assert_eq!(server.get("/first").status(), 502);
+    says_why(&server.stderr.wait_for("request not served"));
+    assert_eq!(backend.calls(), 0);
+    may(&path, 0o660);
+    std::os::unix::fs::chown(&path, None, Some(64321)).unwrap();
+    server.stderr.wait_for("the server is there");
+    assert_eq!(server.get("/").text(), "allowed");
+
+    // The same while it runs, and by a directory that cannot be searched.
+    for (refusing, mended) in [(path.as_path(), 0o660), (dir.path(), 0o755)] {
+        may(refusing, 0o600);
+        assert_eq!(server.get("/again").status(), 502);
+        may(refusing, mended);
+        assert_eq!(server.get("/").text(), "allowed");
+    }
+    says_why(&server.stderr.wait_for_nth("request not served", 3));
+    assert_eq!(backend.calls(), 3);
 }
 
 #[test]

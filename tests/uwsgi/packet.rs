@@ -176,6 +176,40 @@ fn bodies_follow_the_packet_with_their_true_length() {
 }
 
 #[test]
+fn a_body_without_a_length_is_waited_for_also_where_others_are_not() {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let backend = Backend::unix(move |mut call| {
+        let packet = call.packet();
+        tell.lock().unwrap().send(String::new()).unwrap();
+        let body = String::from_utf8(call.body(&packet)).unwrap();
+        let told = format!("{} {body}", packet.vars["CONTENT_LENGTH"]);
+        call.send(page(""));
+        tell.lock().unwrap().send(told).unwrap();
+    });
+    let server = before(&[backend.address()])
+        .args(["--request-buffering", "no"])
+        .ready();
+    let next = || told.recv_timeout(crate::support::DEADLINE).unwrap();
+    // What has a length is passed on while it arrives.
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe");
+    assert_eq!(next(), "");
+    client.send("llo");
+    assert_eq!(next(), "5 hello");
+    assert_eq!(client.response().status(), 200);
+    // uwsgi has no way to say where the other ends: its length must be known first.
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n");
+    assert_eq!(server.get("/").status(), 200);
+    assert_eq!((next(), next()), (String::new(), " ".to_owned()));
+    assert_eq!(backend.calls(), 2, "nothing of it yet");
+    client.send("2\r\nlo\r\n0\r\n\r\n");
+    assert_eq!((next(), next()), (String::new(), "5 hello".to_owned()));
+    assert_eq!(client.response().status(), 200);
+}
+
+#[test]
 fn a_request_too_large_for_the_protocol_is_refused_by_name() {
     let backend = Backend::saying(page("never"));
     let server = before(&[backend.address()])

@@ -172,4 +172,15 @@ mod tests {
         let failure = build(&message, &settings(&[])).unwrap_err();
         assert!(failure.to_string().contains("HTTP_COOKIE"), "{failure}");
     }
+
+    #[test]
+    fn a_block_of_all_that_the_header_can_say_is_sent_and_one_byte_more_is_not() {
+        let empty = build(&message(&[("A", "")]), &settings(&[])).unwrap();
+        let room = LONGEST + HEADER - empty.len();
+        let full = build(&message(&[("A", &"a".repeat(room))]), &settings(&[])).unwrap();
+        assert_eq!(full[1..3], [0xFF, 0xFF]);
+        assert_eq!(full.len(), HEADER + 65_535);
+        let over = message(&[("A", &"a".repeat(room + 1))]);
+        assert!(build(&over, &settings(&[])).is_err());
+    }
 }
