@@ -33,6 +33,26 @@ fn heads_of_responses_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
+fn what_the_express_lane_takes_is_what_hyper_would_read() {
+    check("express");
+}
+
+#[test]
+fn heads_of_requests_hold_what_they_must_for_any_bytes() {
+    check("request_head");
+}
+
+#[test]
+fn paths_of_files_hold_what_they_must_for_any_bytes() {
+    check("static_path");
+}
+
+#[test]
+fn replies_of_workers_hold_what_they_must_for_any_bytes() {
+    check("worker_reply");
+}
+
+#[test]
 fn every_target_is_run_here_and_by_the_fuzzer() {
     let manifest = std::fs::read_to_string(source("tests/fuzz/Cargo.toml")).unwrap();
     let this = std::fs::read_to_string(source("tests/fuzz.rs")).unwrap();

@@ -287,15 +287,20 @@ pub fn push_file(out: &mut Vec<u8>, piece: FilePiece) {
 /// Reads the payload of a `File` frame.
 ///
 /// # Errors
-/// [`Malformed`] if it has another length.
+/// [`Malformed`] if it has another length, or ends where no file can.
 pub fn read_file(payload: &[u8]) -> Result<FilePiece, Malformed> {
     if payload.len() != 16 {
         return Err(malformed("file frame", "not sixteen bytes"));
     }
-    Ok(FilePiece {
+    let piece = FilePiece {
         offset: u64_at(payload, 0),
         length: u64_at(payload, 8),
-    })
+    };
+    match piece.offset.checked_add(piece.length) {
+        // What a kernel takes for an offset.
+        Some(end) if i64::try_from(end).is_ok() => Ok(piece),
+        _ => Err(malformed("file frame", "ends behind the end of any file")),
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -368,6 +373,11 @@ mod tests {
         push_file(&mut payload, piece);
         assert_eq!(read_file(&payload).unwrap(), piece);
         assert!(read_file(b"short").is_err());
+        for (offset, length) in [(u64::MAX, 1), (1, u64::MAX), (1 << 62, 1 << 62)] {
+            let mut payload = Vec::new();
+            push_file(&mut payload, FilePiece { offset, length });
+            assert!(read_file(&payload).is_err(), "{offset} {length}");
+        }
     }
 
     proptest! {

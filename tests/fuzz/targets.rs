@@ -1,22 +1,30 @@
-//! What is fuzzed: readers of bytes that strangers send. Each target takes any bytes and
+//! What is fuzzed: readers of bytes that strangers send, or workers gone mad. Each target takes any bytes and
 //! panics where something does not hold that must hold for all of them.
 //!
 //! Two programs run these: `cargo test`, for a moment, and libFuzzer (`run.rs`), for hours.
 
 mod chunks;
+mod express;
 mod forwarded;
 mod proxy_protocol;
 mod reply_head;
+mod request_head;
+mod static_path;
+mod worker_reply;
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("chunks", chunks::run),
+    ("express", express::run),
     ("forwarded", forwarded::run),
     ("proxy_protocol", proxy_protocol::run),
     ("reply_head", reply_head::run),
+    ("request_head", request_head::run),
+    ("static_path", static_path::run),
+    ("worker_reply", worker_reply::run),
 ];
 
 /// The target called `name`.

@@ -77,7 +77,8 @@ fn a_client_cannot_make_up_variables_or_a_scheme() {
         "GET / HTTP/1.1\r\nHost: h\r\nUWSGI_FILE: /x\r\nUWSGI-POSTFILE: /etc/passwd\r\n\
          X_Forwarded_Proto: https\r\nX-Forwarded-Proto: https\r\nX-Forwarded-SSL: on\r\n\
          X-Forwarded-For: 1.2.3.4\r\nProxy: http://evil\r\nModifier1: 22\r\nREMOTE_USER: root\r\n\
-         X.Y: dot\r\n\r\n",
+         X.Y: dot\r\nScript-Name: /evil\r\nRemote-Addr: 6.6.6.6\r\nHTTPS: on\r\n\
+         Http-Host: evil\r\n\r\n",
     );
     assert_eq!((packet.modifier1, packet.modifier2), (0, 0));
     let foreign: Vec<_> = packet
@@ -93,6 +94,7 @@ fn a_client_cannot_make_up_variables_or_a_scheme() {
                     "HTTP_REMOTE_USER",
                     "HTTPS",
                     "HTTP_X.Y",
+                    "SCRIPT_NAME",
                 ]
                 .contains(&&***name)
         })
@@ -100,6 +102,40 @@ fn a_client_cannot_make_up_variables_or_a_scheme() {
     assert_eq!(foreign, Vec::<&String>::new());
     assert_eq!(packet.vars["HTTP_UWSGI_POSTFILE"], "/etc/passwd");
     assert_eq!(packet.vars["REQUEST_SCHEME"], "http");
+    assert_eq!(packet.vars["REMOTE_ADDR"], "127.0.0.1");
+    assert_eq!(packet.vars["HTTP_HOST"], "h");
+    assert_eq!(packet.vars["HTTP_SCRIPT_NAME"], "/evil");
+    assert_eq!(packet.count, packet.vars.len(), "no name comes twice");
+}
+
+#[test]
+fn a_trusted_proxy_makes_it_https_whatever_else_is_said() {
+    let (tell, told) = channel::<Packet>();
+    let tell = Mutex::new(tell);
+    let backend = Backend::unix(move |mut call| {
+        let packet = call.packet();
+        call.send(page(""));
+        tell.lock().unwrap().send(packet).unwrap();
+    });
+    let server = before(&[backend.address()])
+        .args(["--trust", "127.0.0.1"])
+        .ready();
+    server.exchange(
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-SSL: off\r\n\r\n",
+    );
+    let packet = told.recv_timeout(crate::support::DEADLINE).unwrap();
+    for (name, value) in [
+        ("REQUEST_SCHEME", "https"),
+        ("HTTPS", "on"),
+        ("REMOTE_ADDR", "1.2.3.4"),
+        // uWSGI reads these two.
+        ("HTTP_X_FORWARDED_PROTO", "https"),
+        ("HTTP_X_FORWARDED_SSL", "on"),
+    ] {
+        let said = packet.vars.get(name).map(String::as_str);
+        assert_eq!(said, Some(value), "{name}");
+    }
 }
 
 #[test]
@@ -173,6 +209,22 @@ fn bodies_follow_the_packet_with_their_true_length() {
     let (body, length) = received_body(&request);
     assert_eq!(length, "700001");
     assert!(body == long);
+}
+
+#[test]
+fn a_body_is_complete_before_the_server_behind_hears_of_it() {
+    // uWSGI gives up a body that pauses for four seconds.
+    let backend = Backend::saying(page("here"));
+    let server = in_front_of(&backend);
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response_to_head().status(), 100, "it is read");
+    client.send("he");
+    assert_eq!(server.get("/").text(), "here");
+    assert_eq!(backend.calls(), 1, "another client alone");
+    client.send("llo");
+    assert_eq!(client.response().text(), "here");
+    assert_eq!(backend.calls(), 2);
 }
 
 #[test]

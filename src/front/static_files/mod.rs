@@ -45,7 +45,6 @@ use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
 use memory::{Memory, Recalled};
 use multipart::Bodies;
-use path::FilePath;
 use range::Selection;
 use resource::{Representation, Resource};
 
@@ -54,7 +53,7 @@ pub use body::{Content, FileBody};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
 pub use multipart::Multipart;
-pub use path::{Location, LocationError, Locations};
+pub use path::{FilePath, Location, LocationError, Locations};
 
 /// Why there is no file to send. What the client sees is decided in `front/request`.
 #[derive(Debug, thiserror::Error)]

@@ -47,11 +47,11 @@ pub enum LocationError {
 
 /// A path inside a location, decoded and safe to be joined to its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FilePath {
+pub struct FilePath {
     /// Names with one slash between them; empty for the location itself.
-    pub(super) relative: String,
+    pub relative: String,
     /// Whether the path ended in a slash: only a directory is meant.
-    pub(super) is_directory: bool,
+    pub is_directory: bool,
 }
 
 impl Locations {
@@ -155,7 +155,10 @@ impl Location {
 impl FilePath {
     /// Decodes what [`Locations::find`] left of the path, without a query.
     /// `hidden` files, such as `.env` and `settings.py`, are found only on demand.
-    pub(super) fn decode(raw: &str, hidden: bool) -> Result<Self, StaticError> {
+    ///
+    /// # Errors
+    /// [`StaticError`] for a path that is none, or that no file may have.
+    pub fn decode(raw: &str, hidden: bool) -> Result<Self, StaticError> {
         let decoded = decode(raw)?;
         let is_directory = decoded.ends_with('/');
         let mut relative = String::with_capacity(decoded.len());

@@ -11,18 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pyserve_wire::control::Loaded;
 use pyserve_wire::frames::{self, ReplyKind};
-use pyserve_wire::vars;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
 use super::generation::Crew;
+use super::head;
 use super::progress::Progress;
-use crate::front::spelling::is_title_case;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::os::sockets;
@@ -222,8 +220,10 @@ impl Channel {
     }
 
     fn take_head(&mut self, frame: Frame) {
-        match response(&frame, self.worker) {
-            Ok(response) => {
+        match head::read(&frame.payload) {
+            Ok(mut response) => {
+                response.worker = Some(self.worker);
+                response.app_time = frame.app_time;
                 let response = Box::new(response);
                 self.reply = Reply::Head {
                     seq: frame.seq,
@@ -370,36 +370,4 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
         whole.extend_from_slice(&chunk);
     }
     whole.freeze()
-}
-
-fn response(frame: &Frame, worker: u32) -> Result<Response, String> {
-    let head = frames::read_head(&frame.payload).map_err(|error| error.to_string())?;
-    let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
-    let usual = status.canonical_reason().unwrap_or_default().as_bytes();
-    let reason = (head.reason != usual).then(|| frame.payload.slice_ref(head.reason));
-    let mut headers = HeaderMap::with_capacity(8);
-    let mut spellings = Vec::new();
-    for pair in vars::pairs(head.fields) {
-        let (name, value) = pair.map_err(|error| error.to_string())?;
-        let parsed = HeaderName::from_bytes(name)
-            .map_err(|_| format!("header name {:?}", String::from_utf8_lossy(name)))?;
-        // A slice of the frame, not a copy: the value lives as long as the response does.
-        let value = HeaderValue::from_maybe_shared(frame.payload.slice_ref(value))
-            .map_err(|_| format!("value of header {parsed}"))?;
-        if !is_title_case(name) {
-            spellings.push(frame.payload.slice_ref(name));
-        }
-        headers.append(parsed, value);
-    }
-    Ok(Response {
-        status,
-        reason,
-        headers,
-        spellings,
-        body: ResponseBody::whole(Bytes::new()),
-        file: None,
-        switched: None,
-        worker: Some(worker),
-        app_time: frame.app_time,
-    })
 }

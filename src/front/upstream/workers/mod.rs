@@ -21,6 +21,7 @@
 mod channel;
 mod deadlines;
 mod generation;
+pub mod head;
 mod progress;
 pub mod snapshot;
 pub mod stacks;

@@ -1,0 +1,79 @@
+//! The head of what a worker answers: the payload of a frame in, a response without its body
+//! out. Pure; a worker that has gone mad may send anything.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pyserve_wire::{frames, vars};
+
+use crate::front::spelling::is_title_case;
+use crate::front::upstream::Response;
+use crate::front::upstream::response_body::ResponseBody;
+
+/// Reads the payload of a `Head` frame.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn read(payload: &Bytes) -> Result<Response, String> {
+    let head = frames::read_head(payload).map_err(|error| error.to_string())?;
+    let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
+    let usual = status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = (head.reason != usual).then(|| payload.slice_ref(head.reason));
+    let mut headers = HeaderMap::with_capacity(8);
+    let mut spellings = Vec::new();
+    for pair in vars::pairs(head.fields) {
+        let (name, value) = pair.map_err(|error| error.to_string())?;
+        let parsed = HeaderName::from_bytes(name)
+            .map_err(|_| format!("header name {:?}", String::from_utf8_lossy(name)))?;
+        // A slice of the frame, not a copy: the value lives as long as the response does.
+        let value = HeaderValue::from_maybe_shared(payload.slice_ref(value))
+            .map_err(|_| format!("value of header {parsed}"))?;
+        if !is_title_case(name) {
+            spellings.push(payload.slice_ref(name));
+        }
+        // `append` would panic: a frame has room for more fields than a map.
+        headers
+            .try_append(parsed, value)
+            .map_err(|_full| "too many header fields".to_owned())?;
+    }
+    Ok(Response {
+        status,
+        reason,
+        headers,
+        spellings,
+        body: ResponseBody::whole(Bytes::new()),
+        file: None,
+        switched: None,
+        worker: None,
+        app_time: Duration::ZERO,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_fields_than_a_map_can_hold_are_refused() {
+        let mut fields = Vec::new();
+        for number in 0..40_000 {
+            vars::push(&mut fields, format!("x{number}").as_bytes(), b"").unwrap();
+        }
+        let mut payload = Vec::new();
+        let head = frames::Head {
+            status: 200,
+            reason: b"OK",
+            fields: &fields,
+        };
+        frames::push_head(&mut payload, &head).unwrap();
+        assert!(
+            payload.len() <= frames::MAX_PAYLOAD,
+            "a frame has room for it"
+        );
+        assert_eq!(
+            read(&payload.into()).err().unwrap(),
+            "too many header fields"
+        );
+    }
+}

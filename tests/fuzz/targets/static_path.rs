@@ -1,0 +1,96 @@
+//! Paths of static files, against the rules written down a second time.
+
+use std::path::{Component, Path};
+
+use pyserve::config::StaticLocation;
+use pyserve::front::static_files::{FilePath, Locations};
+
+/// No path leaves its location, and no way of writing one changes what it reaches.
+pub fn run(input: &[u8]) {
+    let Ok(raw) = str::from_utf8(input) else {
+        return;
+    };
+    let locations = Locations::new([
+        StaticLocation::new("/static", "/srv/static"),
+        StaticLocation::new("/static/admin", "/srv/admin"),
+        StaticLocation::new("/my files", "/srv/files"),
+    ])
+    .unwrap();
+    let found = locations.find(raw);
+    let path = raw.split('?').next().unwrap();
+    let whole = decoded(path);
+    if let Some((location, rest)) = found {
+        assert!(raw.ends_with(rest));
+        let rest = decoded(rest.split('?').next().unwrap());
+        if let (Some(whole), Some(rest)) = (&whole, &rest) {
+            let expected = [location.prefix().as_bytes(), rest].concat();
+            assert_eq!(*whole, expected, "prefix and rest are the path");
+            assert!(rest.first().is_none_or(|byte| *byte == b'/'));
+        }
+    } else if let Some(whole) = &whole {
+        let text = String::from_utf8_lossy(whole);
+        for prefix in ["/static", "/my files"] {
+            let behind = text.strip_prefix(prefix);
+            assert!(behind.is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')));
+        }
+    }
+    for hidden in [false, true] {
+        check_file(path, whole.as_deref(), hidden);
+    }
+}
+
+fn check_file(raw: &str, whole: Option<&[u8]>, hidden: bool) {
+    let read = FilePath::decode(raw, hidden).ok();
+    let expected = whole.and_then(|whole| file(whole, hidden));
+    let said = read
+        .as_ref()
+        .map(|path| (path.relative.clone(), path.is_directory));
+    assert_eq!(said, expected, "{raw:?}, hidden: {hidden}");
+    let Some(path) = read else { return };
+    let below = Path::new("/srv").join(&path.relative);
+    assert!(below.starts_with("/srv"));
+    let mut parts = below.components().skip(1);
+    assert!(
+        parts.all(|part| matches!(part, Component::Normal(_))),
+        "{below:?}"
+    );
+    // Each byte of it, written in the longest way.
+    let encoded: String = whole
+        .unwrap_or_default()
+        .iter()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect();
+    assert_eq!(FilePath::decode(&encoded, hidden).ok(), Some(path));
+}
+
+/// RFC 3986 §2.1, once; `None` for a percent sign without two digits.
+fn decoded(raw: &str) -> Option<Vec<u8>> {
+    let mut parts = raw.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part
+            .get(..2)
+            .filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    Some(bytes)
+}
+
+/// The file that a decoded path names, if it may be served.
+fn file(whole: &[u8], hidden: bool) -> Option<(String, bool)> {
+    let text = str::from_utf8(whole).ok()?;
+    let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
+    let is_private = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        let ends = |end: &str| name.ends_with(end) && name.len() > end.len();
+        ends(".py") || ends(".pyc") || ends(".sqlite3")
+    };
+    let is_refused = |name: &&str| match hidden {
+        true => *name == "." || *name == "..",
+        false => name.starts_with('.') && *name != ".well-known",
+    };
+    let is_bad = text.contains(['\0', '\\']) || names.iter().any(is_refused);
+    let is_bad = is_bad || !hidden && names.last().is_some_and(is_private);
+    (!is_bad).then(|| (names.join("/"), text.ends_with('/')))
+}
