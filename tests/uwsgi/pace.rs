@@ -29,6 +29,21 @@ fn an_answer_before_the_end_of_the_body_arrives() {
 }
 
 #[test]
+fn an_answer_arrives_while_the_body_is_stuck() {
+    let (hold, held) = channel::<()>();
+    let held = Mutex::new(held);
+    // It reads no byte of the body, and does not close either.
+    let backend = Backend::unix(move |mut call| {
+        call.packet();
+        call.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+        let _ = held.lock().unwrap().recv();
+    });
+    let response = in_front_of(&backend).exchange(&post("/", &"x".repeat(8 << 20)));
+    assert_eq!((response.status(), response.text().as_str()), (403, "no"));
+    drop(hold);
+}
+
+#[test]
 fn a_slow_client_does_not_hold_the_server_behind() {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);

@@ -346,8 +346,8 @@ mod tests {
     #[test]
     fn what_is_for_the_next_hop_is_removed() {
         let head = "HTTP/1.1 200 OK\r\nConnection: close, X-Own, Content-Length\r\nX-Own: 1\r\n\
-                    Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\nTE: x\r\n\
-                    Trailer: x\r\nUpgrade: x\r\nStatus: x\r\nContent-Length: 3\r\nX-Kept: 1\r\n\r\n";
+                    Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\n\
+                    Proxy-Authorization: x\r\nTE: x\r\nTrailer: x\r\nUpgrade: x\r\nStatus: x\r\nContent-Length: 3\r\nX-Kept: 1\r\n\r\n";
         assert_eq!(line(head), "200 Bytes(3) content-length=3 x-kept=1");
     }
 
