@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyserve_wire::frames::{BodyKind, ReplyKind, read_request};
+use pyserve_wire::Malformed;
+use pyserve_wire::frames::{BodyKind, ReplyKind, RequestHeader, read_request};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::reply::{Reply, now_ns};
@@ -70,6 +71,8 @@ pub struct WorkerThread {
 struct Turn {
     buffer: Vec<u8>,
     length: usize,
+    /// Of the message that was received last.
+    header: Result<RequestHeader, Malformed>,
     files: Vec<OwnedFd>,
     claimed_ns: u64,
     pending: Pending,
@@ -224,6 +227,7 @@ impl WorkerThread {
             turn: Mutex::new(Turn {
                 buffer: vec![0; LONGEST_MESSAGE],
                 length: 0,
+                header: read_request(&[]).map(|request| request.header),
                 files: Vec::new(),
                 claimed_ns: 0,
                 pending: Pending::Nothing,
@@ -259,8 +263,10 @@ impl WorkerThread {
                 Ok(0) => return Wake::Over,
                 Ok(length) => {
                     turn.length = length;
-                    if let Ok(request) = read_request(&turn.buffer[..length]) {
-                        self.record(Activity::Received, request.header.seq);
+                    turn.header =
+                        read_request(&turn.buffer[..length]).map(|request| request.header);
+                    if let Ok(header) = &turn.header {
+                        self.record(Activity::Received, header.seq);
                     }
                     return Wake::Received;
                 }
@@ -295,8 +301,8 @@ impl WorkerThread {
     fn claim(&self, _py: Python<'_>) -> Claimed {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        let header = match read_request(&turn.buffer[..turn.length]) {
-            Ok(request) => request.header,
+        let header = match &turn.header {
+            Ok(header) => *header,
             Err(error) => return Claimed::Damaged(error.to_string()),
         };
         let entry = header.entry as usize;
@@ -322,8 +328,9 @@ impl WorkerThread {
     fn give_up(&self, py: Python<'_>, error: &PyErr) {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        let header = read_request(&turn.buffer[..turn.length]).map(|request| request.header);
-        let Ok(header) = header else { return };
+        let Ok(header) = turn.header.as_ref().copied() else {
+            return;
+        };
         log::exception(py, header.seq, "pyserve could not run the request", error);
         let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
         reply.begin(header.seq, header.entry as usize, turn.claimed_ns);

@@ -12,6 +12,7 @@
 //! there is an answer while all of them hang. With `--admin-on-main` the first two paths
 //! are answered on the other listeners as well ([`Probes::on_main`]).
 
+pub mod door;
 mod exposition;
 mod server;
 

@@ -17,10 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Probes;
+use super::door::Door;
 use crate::front::listener::Listener;
 use crate::front::socket::Socket;
-use crate::observe::throttle::Throttle;
-use crate::os::descriptors::{Reserve, has_visitors};
 
 /// Connections at a time; more wait in the kernel. A few scrapers and probes keep one each.
 const CONNECTIONS: usize = 64;
@@ -29,8 +28,6 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// How long a head may take, and how long a connection may stay idle: beyond Prometheus'
 /// usual minute between two scrapes.
 const IDLE: Duration = Duration::from_secs(90);
-/// Pause after an accept that failed because descriptors or memory ran out.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers until `ended`, also while the server drains.
 ///
@@ -44,8 +41,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let reserve = Arc::<Reserve>::default();
-    let no_accept = Throttle::default();
+    let door = Door::default();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -60,7 +56,7 @@ pub async fn serve(
         match accepted {
             Ok((socket, _ends)) => {
                 let (probes, ended) = (probes.clone(), ended.clone());
-                let reserve = Arc::clone(&reserve);
+                let reserve = Arc::clone(&door.reserve);
                 tasks.spawn(async move {
                     let _place = place;
                     tokio::select! {
@@ -72,13 +68,7 @@ pub async fn serve(
                     reserve.refill();
                 });
             }
-            Err(error) if reserve.helps(&listener, &error) => {}
-            Err(error) => {
-                if has_visitors(&listener) && no_accept.is_due().is_some() {
-                    tracing::error!(%error, "cannot accept on the admin listener");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+            Err(error) => door.is_stuck(&listener, &error, "the admin listener").await,
         }
     }
 }

@@ -26,9 +26,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Control;
 use crate::front::admin::Question;
+use crate::front::admin::door::Door;
 use crate::front::upstream::workers::Pool;
-use crate::observe::throttle::Throttle;
-use crate::os::descriptors::{Reserve, has_visitors};
 use crate::os::sockets;
 use protocol::{LONGEST_ORDER, Order, Reply};
 
@@ -39,8 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long each worker may take to get hold of its interpreter before it tells its stacks
 /// without.
 const STACKS: Duration = Duration::from_secs(2);
-/// Pause after an accept that failed because descriptors ran out.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// An order on its way to the supervisor, with the place where its answer is awaited.
 pub enum Command {
@@ -105,8 +102,7 @@ impl ControlSocket {
         tasks: TaskTracker,
     ) {
         let places = Arc::new(Semaphore::new(CLIENTS));
-        let reserve = Arc::<Reserve>::default();
-        let no_accept = Throttle::default();
+        let door = Door::default();
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -121,7 +117,7 @@ impl ControlSocket {
             match accepted {
                 Ok((mut stream, _unnamed)) => {
                     let (commands, ended) = (commands.clone(), ended.clone());
-                    let reserve = Arc::clone(&reserve);
+                    let reserve = Arc::clone(&door.reserve);
                     tasks.spawn(async move {
                         let _place = place;
                         if let Err(error) = answer(&mut stream, &commands, &ended).await {
@@ -132,13 +128,9 @@ impl ControlSocket {
                         }
                     });
                 }
-                Err(error) if reserve.helps(&self.listener, &error) => {}
                 Err(error) => {
-                    if has_visitors(&self.listener) && no_accept.is_due().is_some() {
-                        let path = self.path.0.display();
-                        tracing::error!(%path, %error, "cannot accept on the control socket");
-                    }
-                    tokio::time::sleep(PAUSE).await;
+                    let place = format!("the control socket {}", self.path.0.display());
+                    door.is_stuck(&self.listener, &error, &place).await;
                 }
             }
         }
