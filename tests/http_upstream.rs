@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use crate::support::backend::{Backend, Call, page};
 use crate::support::raw::Connection;
-use crate::support::server::{Pyserve, Server, get, post};
+use crate::support::server::{Pyserve, Server, get, post, request};
 use crate::support::{DEADLINE, temp_dir};
 
 /// pyserve before this server.
@@ -143,6 +143,25 @@ fn connections_are_used_again_but_not_for_what_must_not_run_twice() {
         2,
         "a request that is not idempotent gets a new one"
     );
+}
+
+#[test]
+fn answers_without_a_body_are_over_with_their_head_whatever_their_length_says() {
+    // If it were waited for, the connection would be of no further use.
+    for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304), ("HEAD", 404)] {
+        let backend = Backend::tcp(move |mut call| {
+            while call.http_head().is_some() {
+                call.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n"));
+            }
+        });
+        let server = in_front_of(&backend);
+        let mut client = server.connect();
+        for _ in 0..3 {
+            let response = client.exchange(request(method, "/", ""));
+            assert_eq!((response.status(), response.text().as_str()), (status, ""));
+        }
+        assert_eq!(backend.calls(), 1, "{method} {status}");
+    }
 }
 
 #[test]

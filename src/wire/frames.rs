@@ -227,7 +227,7 @@ pub fn read_reply(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed>
 /// The payload of a [`ReplyKind::Head`] frame, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Status code, 100 to 999.
+    /// Status code, 200 to 999: of an answer, not of what comes before one.
     pub status: u16,
     /// Reason phrase as the application gave it; may be empty.
     pub reason: &'a [u8],
@@ -248,7 +248,7 @@ pub fn push_head(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), vars::TooLong
 /// Takes the payload of a `Head` frame apart.
 ///
 /// # Errors
-/// [`Malformed`] if the status is missing or no number from 100 to 999.
+/// [`Malformed`] if the status is missing or no number from 200 to 999.
 pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
     const WHAT: &str = "reply head";
     let (status, reason) = vars::pairs(payload)
@@ -258,7 +258,7 @@ pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
         .try_into()
         .map_err(|_| malformed(WHAT, "status is not two bytes"))?;
     let status = u16::from_le_bytes(status);
-    if !(100..1000).contains(&status) {
+    if !(200..1000).contains(&status) {
         return Err(malformed(WHAT, "status out of range"));
     }
     let fields = &payload[2 + 2 + 2 + reason.len()..];
@@ -361,6 +361,11 @@ mod tests {
         let mut payload = Vec::new();
         push_head(&mut payload, &head).unwrap();
         assert_eq!(read_head(&payload).unwrap(), head);
+        for status in [0, 99, 101, 199, 1000] {
+            let mut payload = Vec::new();
+            push_head(&mut payload, &Head { status, ..head }).unwrap();
+            assert!(read_head(&payload).is_err(), "{status}");
+        }
     }
 
     #[test]

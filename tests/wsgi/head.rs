@@ -30,6 +30,8 @@ fn a_wrong_status_is_an_error_in_the_app() {
         "status=200+O%00K",
         "status=200+OK%0D%0AX-Injected:+1",
         "status=099+Low",
+        "status=101+Switching+Protocols",
+        "status=103+Early+Hints",
         "kind=bytes",
         "kind=none",
         "kind=number",

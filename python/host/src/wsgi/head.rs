@@ -67,7 +67,7 @@ impl Head {
 
     /// Whether a response with this status has no body (RFC 9110 §6.4.1).
     pub fn is_bodiless(&self) -> bool {
-        matches!(self.status, 100..200 | 204 | 304)
+        matches!(self.status, 204 | 304)
     }
 
     /// Adds the length that the server found out.
@@ -96,7 +96,7 @@ impl Head {
         let bytes = doors::to_latin1(status)?;
         let invalid = || {
             PyValueError::new_err(format!(
-                "status must be three digits, a space and a reason, not {status:?}"
+                "status must be three digits from 200 on, a space and a reason, not {status:?}"
             ))
         };
         let (code, reason) = parse_status(bytes.as_bytes()).ok_or_else(invalid)?;
@@ -186,7 +186,7 @@ impl Head {
             }
             None => self.length = Some(length),
         }
-        Ok(!matches!(self.status, 100..200 | 204))
+        Ok(self.status != 204)
     }
 }
 
@@ -200,10 +200,11 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
         .unwrap_or_else(|_| "an object".to_owned())
 }
 
-/// `200 OK` into 200 and `OK`; the reason may be empty.
+/// `200 OK` into 200 and `OK`; the reason may be empty. Behind an interim response, 1xx, a
+/// final one would have to come, for which WSGI has no way.
 fn parse_status(status: &[u8]) -> Option<(u16, &[u8])> {
     let (code, rest) = status.split_first_chunk::<3>()?;
-    if !code.iter().all(u8::is_ascii_digit) || code[0] == b'0' {
+    if !code.iter().all(u8::is_ascii_digit) || matches!(code[0], b'0' | b'1') {
         return None;
     }
     let number = code
