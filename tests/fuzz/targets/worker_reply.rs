@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use pyserve::front::upstream::workers::head;
 use pyserve_wire::control::{FromTemplate, Loaded};
-use pyserve_wire::frames::{self, MAX_PAYLOAD, ReplyKind, read_file, read_reply};
+use pyserve_wire::frames::{self, MAX_PAYLOAD, REPLY_HEADER, ReplyKind, read_file, read_reply};
 use pyserve_wire::{orders, record, vars};
 
 use super::cuts;
@@ -48,7 +48,15 @@ fn frames_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (Vec<(ReplyKind, 
                     found.push((reply.kind, reply.payload.to_vec()));
                     buffer.drain(..used);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    // Nobody is waited for who will never have enough.
+                    if let (true, Some(length)) =
+                        (buffer.len() >= REPLY_HEADER, buffer.first_chunk())
+                    {
+                        assert!(u32::from_le_bytes(*length) as usize <= MAX_PAYLOAD);
+                    }
+                    break;
+                }
                 Err(_) => return (found, true),
             }
         }
