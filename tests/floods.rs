@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Signal, getrlimit};
 
-use crate::support::cost::{grown, many_descriptors, memory};
+use crate::support::cost::{grown, many_descriptors, memory, most_memory};
 use crate::support::others::Others;
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
@@ -124,6 +124,41 @@ fn many_uploads_beyond_the_room_on_disk_are_refused_and_cost_no_memory() {
     let body = "x".repeat(1_000_000);
     let again = crate::support::server::post("/journal", &body);
     assert_eq!(server.exchange(&again).text(), "1000000");
+}
+
+#[test]
+fn a_thousand_uploads_at_once_hold_little_memory_each() {
+    const UPLOADS: u64 = 1000;
+    many_descriptors();
+    let server = Pyserve::app("every.py")
+        .args(["--max-spool", "1G", "--threads", "2"])
+        .ready();
+    let before = memory(&server);
+    let head = "POST /journal HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n";
+    let mut uploads: Vec<_> = (0..UPLOADS)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(head);
+            connection
+        })
+        .collect();
+    // A part waits for its server in each of the kernel's buffers: all have something to give.
+    let part = vec![b'x'; 64 << 10];
+    for _ in 0..4 {
+        for connection in &mut uploads {
+            connection.send(&part);
+        }
+    }
+    assert_eq!(server.get("/hello").text(), "hello");
+    let grown = most_memory(&server).saturating_sub(before);
+    println!("{} KB for each", grown / UPLOADS / 1024);
+    // Two buffers of hyper's and one of ours, of 16 KiB each, tasks and connection.
+    assert!(grown < UPLOADS * 125_000, "{grown} bytes");
+    assert_eq!(
+        server.probe.notes.count("called POST"),
+        0,
+        "no worker was taken"
+    );
 }
 
 #[test]

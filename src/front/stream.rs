@@ -43,9 +43,10 @@ const TURN: usize = 2 << 20;
 /// Says that connections end because of floods.
 static FLOODS: Throttle = Throttle::new();
 
-/// How much of a request's body hyper gets at a time. Its buffer is twice as long as what it
-/// got before, so that a slow upload would keep the buffer of its fastest moment.
-const READ_BODY: usize = 16 << 10;
+/// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
+/// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
+/// moment; one byte less than a power of two, and it stays at 16 KiB, where it would be 32.
+const READ_BODY: usize = (16 << 10) - 1;
 
 /// The socket that hyper writes to.
 pub struct Stream {

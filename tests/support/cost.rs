@@ -27,3 +27,12 @@ pub fn memory(server: &Server) -> u64 {
 pub fn grown(server: &Server, before: u64) -> u64 {
     memory(server).saturating_sub(before) >> 20
 }
+
+/// The most resident memory that the server's own process has had, in bytes.
+pub fn most_memory(server: &Server) -> u64 {
+    let pid = server.pid().as_raw_nonzero();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kilobytes.unwrap().parse::<u64>().unwrap() * 1024
+}

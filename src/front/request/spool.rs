@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,11 @@ const IN_MEMORY: usize = 64 << 10;
 /// How much is collected before it is written to the file: large enough that the hop to
 /// the file pool costs little beside it, and small enough for hundreds of slow uploads.
 const WRITE: usize = 64 << 10;
+/// What all bodies together collect, where that leaves each [`LEAST_WRITE`]: beyond 256 uploads
+/// at once, a smaller write costs less than memory that grows with every attacker.
+const TOGETHER: usize = 16 << 20;
+/// As much as is read at a time ([`crate::front::stream`]).
+const LEAST_WRITE: usize = 16 << 10;
 /// What is written, rather than kept, when a client pauses: an upload that stalls then holds
 /// some 60 KiB, most of it hyper's buffer and its task; it was 430.
 const WORTH_WRITING: usize = 8 << 10;
@@ -67,6 +72,8 @@ impl Spool {
         if body.size_hint().lower() > settings.max_body {
             return Err(too_large());
         }
+        let is_long = body.size_hint().lower() > IN_MEMORY as u64;
+        let _reading = Reading::of(&self.room);
         // Not `BytesMut`, which would begin anew with all the room that it has had.
         let mut memory = Vec::new();
         let mut file = None;
@@ -86,8 +93,12 @@ impl Spool {
                 Poll::Pending => {
                     // A client that pauses holds little memory, however long it does.
                     if file.is_some() && memory.len() >= WORTH_WRITING {
-                        let collected = std::mem::take(&mut memory).into();
-                        file = Some(self.write(file, collected, &mut share).await?);
+                        let collected = std::mem::take(&mut memory);
+                        let (now, _used) = self.write(file, collected, &mut share).await?;
+                        file = Some(now);
+                    }
+                    if memory.is_empty() {
+                        memory = Vec::new();
                     }
                     self.chunk(&mut body, &mut pace).await?
                 }
@@ -104,26 +115,31 @@ impl Spool {
             {
                 return Ok((RequestBody::Memory(chunk), share));
             }
-            let limit = if file.is_some() { WRITE } else { IN_MEMORY };
+            let limit = match file.is_some() || is_long {
+                true => self.room.write(),
+                false => IN_MEMORY,
+            };
             if memory.len() + chunk.len() <= limit {
-                memory.extend_from_slice(&chunk);
+                collect(&mut memory, &chunk, limit);
                 continue;
             }
             if !memory.is_empty() {
-                let collected = std::mem::take(&mut memory).into();
-                file = Some(self.write(file, collected, &mut share).await?);
+                let collected = std::mem::take(&mut memory);
+                let (now, used) = self.write(file, collected, &mut share).await?;
+                (file, memory) = (Some(now), used);
+                memory.clear();
             }
             // What is large goes as it came, without a copy.
             if chunk.len() >= IN_MEMORY {
-                file = Some(self.write(file, chunk, &mut share).await?);
+                file = Some(self.write(file, chunk, &mut share).await?.0);
             } else {
-                memory.extend_from_slice(&chunk);
+                collect(&mut memory, &chunk, limit);
             }
         }
         match file {
             None => Ok((RequestBody::Memory(memory.into()), share)),
             Some(file) => {
-                let file = self.write(Some(file), memory.into(), &mut share).await?;
+                let (file, _used) = self.write(Some(file), memory, &mut share).await?;
                 Ok((RequestBody::File { file, length }, share))
             }
         }
@@ -165,21 +181,23 @@ impl Spool {
         Ok(chunk)
     }
 
-    async fn write(
+    /// Writes `bytes`, which come back: the next ones go where they were, and no memory of this
+    /// thread is given back by another one, which the allocator makes use of late.
+    async fn write<B: AsRef<[u8]> + Send + 'static>(
         &self,
         file: Option<File>,
-        bytes: Bytes,
+        bytes: B,
         share: &mut Share,
-    ) -> Result<File, Rejection> {
-        share.grow(bytes.len() as u64)?;
+    ) -> Result<(File, B), Rejection> {
+        share.grow(bytes.as_ref().len() as u64)?;
         let directory = self.directory.clone();
         let write = move || {
             let mut file = match file {
                 Some(file) => file,
                 None => temporary::unlinked_file(&directory)?,
             };
-            file.write_all(&bytes)?;
-            Ok(file)
+            file.write_all(bytes.as_ref())?;
+            Ok((file, bytes))
         };
         let directory = self.directory.display().to_string();
         self.files
@@ -187,6 +205,17 @@ impl Spool {
             .await
             .map_err(|error| Rejection::Spool { directory, error })
     }
+}
+
+/// Appends `chunk`. A vector by itself takes twice the room that it had: 128 KiB, where 64 are
+/// the most that is collected.
+fn collect(memory: &mut Vec<u8>, chunk: &[u8], limit: usize) {
+    let length = memory.len() + chunk.len();
+    if memory.capacity() < length {
+        let room = length.next_power_of_two().min(limit.max(length));
+        memory.reserve_exact(room - memory.len());
+    }
+    memory.extend_from_slice(chunk);
 }
 
 type Received = Option<Result<Frame<Bytes>, hyper::Error>>;
@@ -211,17 +240,46 @@ fn data(received: Received) -> Result<Option<Bytes>, Rejection> {
 pub struct Room {
     most: u64,
     used: Arc<AtomicU64>,
+    /// Bodies that are being read.
+    reading: AtomicUsize,
 }
 
 impl Room {
     /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
     pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
-        Self { most, used }
+        let reading = AtomicUsize::new(0);
+        Self {
+            most,
+            used,
+            reading,
+        }
+    }
+
+    /// How much each body collects before it is written.
+    fn write(&self) -> usize {
+        let reading = self.reading.load(Ordering::Relaxed).max(1);
+        (TOGETHER / reading).clamp(LEAST_WRITE, WRITE)
     }
 
     /// Bytes taken now.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One body that is being read.
+struct Reading<'a>(&'a Room);
+
+impl<'a> Reading<'a> {
+    fn of(room: &'a Room) -> Self {
+        room.reading.fetch_add(1, Ordering::Relaxed);
+        Self(room)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -241,7 +299,7 @@ impl Share {
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), Rejection> {
-        let Room { most, used } = &*self.room;
+        let Room { most, used, .. } = &*self.room;
         let grown = |used: u64| used.checked_add(bytes).filter(|sum| sum <= most);
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
             .map_err(|_full| Rejection::SpoolFull { limit: *most })?;
@@ -279,5 +337,32 @@ mod tests {
         assert!(three.grow(70).is_ok());
         drop(three);
         assert_eq!(room.used(), 0);
+    }
+
+    #[test]
+    fn many_uploads_collect_less_each_and_few_as_much_as_one() {
+        let room = Room::new(0, Arc::default());
+        let mut bodies = Vec::new();
+        let mut write_with = |uploads: usize| {
+            bodies.resize_with(uploads, || Reading::of(&room));
+            room.write()
+        };
+        assert_eq!(write_with(1), WRITE);
+        assert_eq!(write_with(256), WRITE);
+        assert_eq!(write_with(512), WRITE / 2);
+        assert_eq!(write_with(100_000), LEAST_WRITE);
+        assert_eq!(write_with(0), WRITE);
+    }
+
+    #[test]
+    fn what_is_collected_takes_no_more_room_than_its_limit() {
+        let mut memory = Vec::new();
+        for _ in 0..3 {
+            collect(&mut memory, &[1; 20_000], IN_MEMORY);
+        }
+        assert_eq!((memory.len(), memory.capacity()), (60_000, IN_MEMORY));
+        collect(&mut memory, &[2; 10_000], IN_MEMORY);
+        assert_eq!(memory.capacity(), 70_000);
+        assert_eq!((memory[59_999], memory[60_000]), (1, 2));
     }
 }
