@@ -262,6 +262,21 @@ def flood(frames, least=100_000):
     return attack
 
 
+def crowd(burst):
+    """Connections without a pause, each left as soon as the kernel has taken what it sends: unlike
+    a flood, nothing that the server does holds this one back."""
+
+    def attack(port, part, parts, until):
+        connections = 0
+        while time.monotonic() < until:
+            with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(PREFACE + burst)
+            connections += 1
+        return {"connections": connections}
+
+    return attack
+
+
 def frame(kind, flags, stream, payload=b""):
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
@@ -286,12 +301,12 @@ def resets():
     return 25_000, one
 
 
-def errors():
+def errors(streams=25_000):
     one = b"".join(
         frame(HEADERS, END_HEADERS | END_STREAM, stream, GET) + frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")
-        for stream in range(1, 50_000, 2)
+        for stream in range(1, 2 * streams, 2)
     )
-    return 25_000, one
+    return streams, one
 
 
 def bombs():
@@ -316,6 +331,7 @@ ATTACKS = {
     "1,000 uploads of 100 MB, 1 GB of room": (uploads(1000), 2, {"/upload"}),
     "HEADERS and RST_STREAM": (flood(resets), 1, {"/"}),
     "streams that we must reset": (flood(errors), 1, {"/"}),
+    "a crowd that comes, sends 600 such streams and leaves": (crowd(errors(600)[1]), 1, {"/"}),
     "CONTINUATION": (flood(many(frame(CONTINUATION, 0, 1, b"\x40" * 100), frame(HEADERS, 0, 1, GET))), 1, {"/"}),
     "heads that unpack to 600 KB": (flood(bombs), 1, {"/"}),
     "PING": (flood(many(frame(PING, 0, 0, bytes(8)))), 1, {"/"}),
