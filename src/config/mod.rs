@@ -12,6 +12,7 @@ pub mod address;
 pub mod app;
 pub mod companions;
 pub mod compression;
+mod discovery;
 pub mod environment;
 pub mod error;
 pub mod file;

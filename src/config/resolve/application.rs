@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::tables::{Given, leave_room, make_room};
 use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
-use crate::config::app::{self, AppRef, Discovery};
+use crate::config::app::AppRef;
+use crate::config::discovery::{self, Discovery};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::interpreter::{Places, PythonChoice};
 use crate::config::layers::{Entry, Origin};
@@ -66,7 +67,7 @@ impl<'a> Resolver<'a> {
             self.show_default("app", "none, a location answers in its place".to_owned());
             return Ok(None);
         }
-        match app::discover(chdir)? {
+        match discovery::discover(chdir)? {
             Discovery::Found(app) => {
                 self.show(
                     "app",
