@@ -136,8 +136,9 @@ impl Channel {
                 biased;
                 // Cancel-safe: a read that does not complete has taken nothing.
                 read = receive => read,
-                // Cancel-safe: the token stays cancelled.
-                () = exited.cancelled() => self.socket.try_read(&mut self.buffer[self.filled..]),
+                // Cancel-safe: the token stays cancelled. The kernel is asked: that there is
+                // something to read may not have been heard of yet, and this read is the last.
+                () = exited.cancelled() => self.receive_now(),
             };
             // An error is the end as well: after the process has exited, that there is
             // nothing left to read.
@@ -155,6 +156,14 @@ impl Channel {
             }
         }
         self.finish(exited.is_cancelled());
+    }
+
+    fn receive_now(&mut self) -> io::Result<usize> {
+        let room = &mut self.buffer[self.filled..];
+        let received =
+            sockets::receive_with_descriptors(&self.socket, room, &mut self.descriptors)?;
+        self.lost_descriptor |= received.lost_descriptor;
+        Ok(received.bytes)
     }
 
     async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {

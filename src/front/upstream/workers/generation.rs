@@ -35,7 +35,7 @@ const QUEUE_BUFFER: usize = 4 << 20;
 
 /// The workers that run one state of the application's code, seen from outside.
 #[derive(Clone)]
-pub struct Generation(Arc<Crew>);
+pub struct Generation(pub(super) Arc<Crew>);
 
 /// The same, seen from the pool.
 pub(super) struct Crew {

@@ -445,3 +445,6 @@ impl Drop for HandedOut<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
