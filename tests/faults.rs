@@ -4,7 +4,7 @@
 //! client when it is; both are compared afterwards.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -154,6 +154,46 @@ fn a_template_that_cannot_import_what_is_there_now_says_so_and_costs_nothing() {
     server.signal(Signal::TTIN);
     let ready = "pyserve_workers{application=\"site_app\",state=\"ready\"}";
     server.wait_for_metric(ready, 2.0);
+}
+
+#[test]
+fn a_worker_of_which_its_template_could_not_tell_never_begins() {
+    let builder = Pyserve::app("orphans.py").watched();
+    let flag = builder.path("die");
+    let mut server = builder.args(["--graceful-timeout", "60s"]).ready();
+    let workers = |app: &serde_json::Value| {
+        let workers = app["workers"].as_array().unwrap().iter();
+        let of = |worker: &serde_json::Value| {
+            assert_eq!(worker["state"], "ready", "{app:#}");
+            worker["pid"].as_u64().unwrap()
+        };
+        workers.map(of).collect::<Vec<_>>()
+    };
+    let ready = "pyserve_workers{application=\"orphans.py\",state=\"ready\"}";
+    for signal in [Signal::TTIN, Signal::TTIN] {
+        std::fs::write(&flag, "").unwrap();
+        let count = workers(&server.status()["applications"][0]).len();
+        server.signal(signal);
+        server.wait_for_metric(ready, count as f64 + 1.0);
+        assert!(!flag.exists(), "it died while it forked");
+    }
+    assert_eq!(server.stderr.count("template died"), 2);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    // Nothing is left of the generation before: one template, with its workers below it.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while children(server.pid()).len() > 1 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(children(server.pid()).len(), 1);
+    assert_eq!(workers(&server.status()["applications"][0]).len(), 3);
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(50),
+        "nobody is waited for"
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::process::restore_descriptor_limit;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process, kill_process_group, set_parent_process_death_signal,
-    wait,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
+    set_parent_process_death_signal, wait, waitid,
 };
 
 /// Starts `command` in a process group of its own; the child inherits `descriptors` under
@@ -55,6 +55,15 @@ pub fn reap() -> Option<(u32, i32)> {
             Ok(None) | Err(_) => return None,
         }
     }
+}
+
+/// Whether this is the process id of a child of ours, which may have ended and not been reaped.
+pub fn is_ours(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), look).is_ok()
 }
 
 /// Reaps until no child is left, or until `limit` has passed: children that were killed

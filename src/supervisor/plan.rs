@@ -315,9 +315,14 @@ impl Plan {
         let Some(generation) = self.generation(number) else {
             return;
         };
-        if !matches!(generation.worker(worker), Worker::Retiring { .. }) {
-            let (since, worn) = (now, generation.is_stale(worker));
-            generation.set(worker, Worker::Ready { since, worn });
+        match generation.worker(worker) {
+            // It has ended before we heard of it: nobody would ever say so again.
+            Worker::Empty => return,
+            Worker::Retiring { .. } => {}
+            Worker::Forking | Worker::Starting | Worker::Ready { .. } => {
+                let (since, worn) = (now, generation.is_stale(worker));
+                generation.set(worker, Worker::Ready { since, worn });
+            }
         }
         generation.ever_ready = true;
         let is_current = generation.role == Role::Current;

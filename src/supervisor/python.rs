@@ -2,7 +2,7 @@
 //!
 //! Carries out; what is to be done is decided in `plan`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -62,8 +62,11 @@ pub struct Python {
     pub candidate: Option<(u32, Template)>,
     /// Templates of before that have not ended yet.
     pub former: Vec<Template>,
-    /// Workers by process id: their number, and the process group they belong to.
+    /// Workers by process id: their number, and the process group they belong to, which is
+    /// that of the template that forked them.
     pub workers: HashMap<u32, (u32, u32)>,
+    /// Workers that the template was asked for, and of which it has not told yet.
+    asked_for: HashSet<u32>,
     /// Workers by process id that were killed, and why.
     pub killed: HashMap<u32, &'static str>,
     /// What is known about it.
@@ -92,6 +95,7 @@ impl Python {
             candidate: None,
             former: Vec::new(),
             workers: HashMap::new(),
+            asked_for: HashSet::new(),
             killed: HashMap::new(),
             facts,
         })
@@ -148,7 +152,7 @@ impl Python {
     ///
     /// # Errors
     /// What the kernel says; a template that has gone is `BrokenPipe`.
-    pub fn fork(&self, worker: u32) -> io::Result<()> {
+    pub fn fork(&mut self, worker: u32) -> io::Result<()> {
         let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         let pairs = (0..self.generation.threads()).map(|_| sockets::pair(SocketType::STREAM));
         let (ours, mut theirs): (Vec<_>, Vec<_>) =
@@ -156,7 +160,37 @@ impl Python {
         let (orders, obeyed) = sockets::pair(SocketType::SEQPACKET)?;
         theirs.push(obeyed);
         self.generation.attach(worker, ours, orders)?;
-        template.fork(worker, &theirs)
+        template.fork(worker, &theirs)?;
+        self.asked_for.insert(worker);
+        Ok(())
+    }
+
+    /// The template with this process id has forked a worker, which may begin now.
+    pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
+        self.asked_for.remove(&worker);
+        self.workers.insert(pid, (worker, template));
+        // One that has gone already needs no order.
+        let _gone = self.generation.begin(worker);
+    }
+
+    /// The template could not fork a worker.
+    pub fn not_forked(&mut self, worker: u32) {
+        self.asked_for.remove(&worker);
+        self.generation.worker_exited(worker);
+    }
+
+    /// The template has ended, and its last message was taken: workers of which it did not
+    /// tell leave before they begin. Process ids of those whose end it did not tell.
+    pub fn template_ended(&mut self, template: u32) -> Vec<u32> {
+        for worker in std::mem::take(&mut self.asked_for) {
+            self.generation.worker_exited(worker);
+        }
+        let workers = self.workers.iter();
+        // What it has left behind, ended or not, is our child by now.
+        workers
+            .filter(|(pid, (_, group))| *group == template && !child::is_ours(**pid))
+            .map(|(pid, _)| *pid)
+            .collect()
     }
 
     /// The next message of any of its templates.

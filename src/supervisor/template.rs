@@ -145,11 +145,16 @@ impl Template {
         }
     }
 
+    /// The next of the messages that it left when it ended.
+    pub fn unheard(&self) -> Option<FromTemplate> {
+        self.try_receive().ok().flatten()
+    }
+
     /// A message that is there already; `Ok(None)` at the end.
     ///
     /// # Errors
     /// `WouldBlock` where there is none; `InvalidData` for one that makes no sense.
-    pub fn try_receive(&self) -> io::Result<Option<FromTemplate>> {
+    fn try_receive(&self) -> io::Result<Option<FromTemplate>> {
         let mut buffer = vec![0; 2 * MAX_MESSAGE];
         match sockets::receive(self.control.get_ref(), &mut buffer)? {
             0 => Ok(None),

@@ -17,6 +17,9 @@ pub const ORDER: usize = 20;
 /// From the front to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToWorker {
+    /// The supervisor knows of you: begin. The first order of all; without it, the end of the
+    /// socket says that nobody will ever know, because the template died before it could tell.
+    Begin,
     /// Take no more requests, finish those at hand, run the hooks, exit.
     Retire,
     /// As [`ToWorker::Retire`], but instead of exiting become the template that further
@@ -51,6 +54,7 @@ impl ToWorker {
             } => (2, thread, seq, patience_ms),
             Self::Stacks { patience_ms } => (3, 0, 0, patience_ms),
             Self::Promote => (4, 0, 0, 0),
+            Self::Begin => (5, 0, 0, 0),
         };
         let mut bytes = [0; ORDER];
         bytes[0..4].copy_from_slice(&kind.to_le_bytes());
@@ -85,6 +89,7 @@ impl ToWorker {
                 patience_ms: u32_at(16),
             }),
             4 => Ok(Self::Promote),
+            5 => Ok(Self::Begin),
             _ => Err(malformed(WHAT, "unknown kind")),
         }
     }
@@ -133,6 +138,7 @@ mod tests {
     #[test]
     fn every_order_reads_back_as_written() {
         for order in [
+            ToWorker::Begin,
             ToWorker::Retire,
             ToWorker::Promote,
             ToWorker::Interrupt {

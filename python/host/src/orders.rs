@@ -29,6 +29,20 @@ const SIGNAL_AGAIN: Duration = Duration::from_millis(10);
 /// to stop.
 const WITHOUT_FRONT: Duration = Duration::from_secs(10);
 
+/// Waits for [`ToWorker::Begin`]. `false`: it will not come. Detached.
+pub fn may_begin(socket: &OwnedFd) -> bool {
+    let mut buffer = [0; ORDER];
+    loop {
+        match sockets::receive_request(socket, &mut buffer, &mut Vec::new()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => {
+                let order = received.map(|length| ToWorker::from_bytes(&buffer[..length]));
+                return matches!(order, Ok(Ok(ToWorker::Begin)));
+            }
+        }
+    }
+}
+
 /// What the threads that carry out orders share.
 pub struct Orders {
     socket: OwnedFd,
@@ -118,6 +132,8 @@ impl Orders {
 
     fn carry_out(self: &Arc<Self>, order: ToWorker, descriptor: Option<OwnedFd>) {
         match order {
+            // It was waited for before this began.
+            ToWorker::Begin => {}
             ToWorker::Retire => self.retire(),
             ToWorker::Promote => {
                 let promotion = self.shared.promotion.lock();

@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
 use crate::worker::{self, Newborn, Next, Origin};
-use crate::{doors, log, package, safety, sockets};
+use crate::{doors, log, orders, package, safety, sockets};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -176,6 +176,9 @@ impl Template {
                                 ..
                             } = self;
                             drop((control, children));
+                            if !py.detach(|| orders::may_begin(&orders)) {
+                                return leave(py, 0);
+                            }
                             return Ok(Some(Newborn {
                                 origin,
                                 worker,

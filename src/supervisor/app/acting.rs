@@ -27,7 +27,7 @@ impl App {
             Action::Fork(number, worker) => {
                 let forked = self
                     .generations
-                    .get(&number)
+                    .get_mut(&number)
                     .map(|python| python.fork(worker));
                 if let Some(Err(error)) = forked {
                     self.fork_failed(number, worker, &descriptors::explain(&error));
@@ -99,8 +99,8 @@ impl App {
             tracing::error!(worker, why, before, "cannot fork a worker");
         }
         self.last_words = format!("cannot fork a worker: {why}");
-        if let Some(python) = self.generations.get(&number) {
-            python.generation.worker_exited(worker);
+        if let Some(python) = self.generations.get_mut(&number) {
+            python.not_forked(worker);
         }
         self.happened(Happened::ForkFailed(number, worker));
     }

@@ -14,6 +14,14 @@ use crate::supervisor::plan::Happened;
 use crate::supervisor::python::Speaker;
 use crate::supervisor::template::Template;
 
+/// What a process was.
+enum Role {
+    Worker(u32),
+    Template,
+    /// The template once, until a worker became it.
+    Former,
+}
+
 impl App {
     /// Takes a message of a template.
     pub fn hear(&mut self, heard: Heard) {
@@ -76,7 +84,7 @@ impl App {
                 Happened::ImportFailed(number)
             }
             FromTemplate::Forked { worker, pid } => {
-                python.workers.insert(pid, (worker, group));
+                python.forked(worker, pid, group);
                 Happened::Forked(number, worker)
             }
             FromTemplate::ForkFailed { worker, why } => {
@@ -97,6 +105,8 @@ impl App {
             return;
         };
         match event {
+            // It has ended since.
+            Event::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             Event::Ready { worker, loaded } => {
                 tracing::debug!(worker, generation = number, "worker ready");
                 if let Some(loaded) = loaded {
@@ -137,19 +147,20 @@ impl App {
     /// A process has ended. `false`: it is none of this application's.
     pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
-            let worker = python.workers.remove(&pid);
-            let is_template = || {
-                let template = python.template.as_ref();
-                template.is_some_and(|template| template.pid == pid)
-            };
-            match worker {
-                Some((worker, _)) => Some((*number, Some(worker))),
-                None => is_template().then_some((*number, None)),
+            let is = |template: &Template| template.pid == pid;
+            if let Some((worker, _)) = python.workers.remove(&pid) {
+                Some((*number, Role::Worker(worker)))
+            } else if python.template.as_ref().is_some_and(is) {
+                Some((*number, Role::Template))
+            } else {
+                let is_former = python.former.iter().any(is);
+                is_former.then_some((*number, Role::Former))
             }
         });
         match owner {
-            Some((number, Some(worker))) => self.worker_ended(number, worker, pid, status),
-            Some((number, None)) => self.template_ended(number, pid, status),
+            Some((number, Role::Worker(worker))) => self.worker_ended(number, worker, pid, status),
+            Some((number, Role::Template)) => self.template_ended(number, pid, status),
+            Some((number, Role::Former)) => self.former_ended(number, pid),
             None => return false,
         }
         true
@@ -179,16 +190,40 @@ impl App {
         self.happened(Happened::WorkerExited(number, worker));
     }
 
+    fn former_ended(&mut self, number: u32, pid: u32) {
+        let unheard = |app: &Self| {
+            let mut former = app.generations.get(&number)?.former.iter();
+            former.find(|former| former.pid == pid)?.unheard()
+        };
+        while let Some(message) = unheard(self) {
+            self.take_last_words(number, pid, Some(message));
+        }
+        if let Some(python) = self.generations.get_mut(&number) {
+            python.former.retain(|former| former.pid != pid);
+        }
+        self.clear_up_after(number, pid);
+    }
+
+    /// Workers may have ended without a word of the template that has ended itself.
+    fn clear_up_after(&mut self, number: u32, template: u32) {
+        let python = self.generations.get_mut(&number);
+        let unheard = python.map_or(Vec::new(), |python| python.template_ended(template));
+        for pid in unheard {
+            // How it ended is lost, that it ended is not.
+            self.process_ended(pid, 0);
+        }
+    }
+
     fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
         // What it said before it ended comes first.
-        let python = self.generations.get_mut(&number);
-        let template = python.and_then(|python| python.template.take());
-        while let Some(Ok(Some(message))) = template.as_ref().map(Template::try_receive) {
+        let unheard = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unheard();
+        while let Some(message) = unheard(self) {
             self.take_message(number, Some(message));
         }
-        let Some(python) = self.generations.get(&number) else {
+        let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
+        python.template = None;
         if python.is_unusable(status) {
             self.last_words = python.why_unusable(status);
             self.happened(Happened::InterpreterUnusable(number));
@@ -202,6 +237,7 @@ impl App {
             remember_error(&format!("template {pid} died: {reason}"));
         }
         self.happened(Happened::TemplateExited(number));
+        self.clear_up_after(number, pid);
         // A worker may become the template again.
         self.look_after(Instant::now());
     }

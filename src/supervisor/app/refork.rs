@@ -100,14 +100,20 @@ impl App {
         };
         match message {
             Some(FromTemplate::Forked { worker, pid: child }) => {
-                python.workers.insert(child, (worker, pid));
+                python.forked(worker, child, pid);
             }
             Some(FromTemplate::Exited { pid, status, .. }) => {
                 self.process_ended(pid, status);
             }
             // It was told to end before it was loaded.
             Some(_) => {}
-            None => python.former.retain(|former| former.pid != pid),
+            // More is known when it is reaped.
+            None => {
+                let mut former = python.former.iter_mut();
+                if let Some(former) = former.find(|former| former.pid == pid) {
+                    former.closed = true;
+                }
+            }
         }
     }
 }

@@ -117,6 +117,19 @@ fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
 }
 
 #[test]
+fn a_worker_that_has_ended_is_not_ready_whenever_that_is_heard() {
+    let mut story = Story::serving(1);
+    let restart = [Action::StartTemplate(0, Preload::Auto)];
+    story.check(10, Happened::TemplateExited(0), &restart);
+    story.check(11, Happened::WorkerExited(0, 0), &[]);
+    story.check(12, Happened::WorkerReady(0, 0), &[]);
+    story.check(13, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(14, Happened::Leave, &[Action::CloseQueues]);
+    let over = [Action::Forget(0), Action::Gone];
+    story.check(15, Happened::ForkFailed(0, 0), &over);
+}
+
+#[test]
 fn a_server_whose_workers_never_get_ready_gives_up() {
     let mut story = Story::new(1);
     let died = Happened::WorkerExited(0, 0);

@@ -147,7 +147,7 @@ impl Channel {
             if let Reply::Streaming { seq, .. } = &self.reply {
                 self.progress().note(*seq);
             }
-            if let Err(error) = self.take_frames().await {
+            if let Err(error) = self.take_frames(&exited).await {
                 tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
                 self.shared.notify(Event::Confused {
                     worker: self.worker,
@@ -166,7 +166,10 @@ impl Channel {
         Ok(received.bytes)
     }
 
-    async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
+    async fn take_frames(
+        &mut self,
+        exited: &CancellationToken,
+    ) -> Result<(), pyserve_wire::Malformed> {
         let mut complete = 0;
         while let Some((_, used)) = frames::read_reply(&self.buffer[complete..self.filled])? {
             complete += used;
@@ -180,7 +183,7 @@ impl Channel {
                 payload: burst.slice_ref(reply.payload),
             };
             burst = burst.split_off(used);
-            self.take_frame(frame).await;
+            self.take_frame(frame, exited).await;
         }
         self.deliver_head();
         Ok(())
@@ -208,12 +211,12 @@ impl Channel {
         bytes
     }
 
-    async fn take_frame(&mut self, frame: Frame) {
+    async fn take_frame(&mut self, frame: Frame, exited: &CancellationToken) {
         match frame.kind {
             ReplyKind::Ready => {
                 let loaded = (!frame.payload.is_empty())
                     .then(|| Loaded::from_bytes(&frame.payload).unwrap_or_default());
-                self.shared.worker_ready(self.worker, loaded);
+                self.shared.worker_ready(self.worker, loaded, exited);
             }
             ReplyKind::BootFailed => self.shared.notify(Event::BootFailed {
                 worker: self.worker,

@@ -182,12 +182,33 @@ impl Generation {
         all.saturating_sub(before)
     }
 
+    /// Whether a worker has said that it serves, and has not ended.
+    pub fn is_ready(&self, worker: u32) -> bool {
+        let mut state = self.0.pool.lock();
+        let roster = state.roster(self.0.number);
+        let worker = roster.and_then(|roster| roster.workers.get(&worker));
+        worker.is_some_and(|worker| worker.ready)
+    }
+
     /// Whether a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
         let mut state = self.0.pool.lock();
         let roster = state.roster(self.0.number);
         let worker = roster.and_then(|roster| roster.workers.get(&worker));
         worker.is_some_and(|worker| worker.ready && !worker.retiring)
+    }
+
+    /// Tells a worker that was just forked that it may begin.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such worker; else what the kernel says about telling it.
+    pub fn begin(&self, worker: u32) -> io::Result<()> {
+        let mut state = self.0.pool.lock();
+        let roster = state.roster(self.0.number);
+        let worker = roster.and_then(|roster| roster.workers.get(&worker));
+        worker.map_or(Err(io::ErrorKind::NotFound.into()), |worker| {
+            worker.order(ToWorker::Begin, &[])
+        })
     }
 
     /// Has a worker take no more requests, finish those it has, and leave with exit code 0.
@@ -405,13 +426,20 @@ impl Crew {
         }
     }
 
-    pub(super) fn worker_ready(&self, worker: u32, loaded: Option<Loaded>) {
+    /// The worker says that it serves, unless it has `exited` meanwhile: then another one may
+    /// have its number by now.
+    pub(super) fn worker_ready(
+        &self,
+        worker: u32,
+        loaded: Option<Loaded>,
+        exited: &CancellationToken,
+    ) {
         let mut state = self.pool.lock();
-        if let Some(worker) = state
-            .roster(self.number)
-            .and_then(|roster| roster.workers.get_mut(&worker))
-        {
-            worker.ready = true;
+        let roster = state.roster(self.number);
+        let newcomer = roster.and_then(|roster| roster.workers.get_mut(&worker));
+        match newcomer {
+            Some(newcomer) if !exited.is_cancelled() => newcomer.ready = true,
+            _ => return,
         }
         self.adjust_capacity(&mut state);
         drop(state);

@@ -12,49 +12,75 @@ use super::*;
 use crate::front::upstream::RequestBody;
 use crate::os::sockets;
 
-/// A pool with one worker of one thread, and the worker's end of its channel.
-async fn pool() -> (Pool, Generation, UnixStream) {
-    let (reports, mut heard) = mpsc::unbounded_channel();
-    let limits = Limits {
-        queue: 1,
-        queue_timeout: Duration::from_secs(60),
-    };
-    let pool = Pool::new(0, limits, TaskTracker::new(), reports);
-    let size = Size {
-        slots: 1,
-        threads: 1,
-    };
-    let generation = pool.generation(0, size, None).unwrap();
-    pool.switch(&generation);
-    let (ours, theirs) = sockets::pair(SocketType::STREAM).unwrap();
-    let (orders, _obeyed) = sockets::pair(SocketType::SEQPACKET).unwrap();
-    generation.attach(0, vec![ours], orders).unwrap();
-    let mut worker = UnixStream::from(theirs);
-    let mut ready = Vec::new();
-    frames::push_reply(&mut ready, ReplyKind::Ready, 0, 0, b"");
-    worker.write_all(&ready).unwrap();
-    assert!(matches!(
-        heard.recv().await,
-        Some(Report {
-            event: Event::Ready { worker: 0, .. },
-            ..
-        })
-    ));
-    (pool, generation, worker)
+/// A pool of one worker of one thread that has not said anything yet.
+struct Scene {
+    pool: Pool,
+    generation: Generation,
+    /// The worker's end of its channel.
+    worker: UnixStream,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (sender, reports) = mpsc::unbounded_channel();
+        let limits = Limits {
+            queue: 1,
+            queue_timeout: Duration::from_secs(60),
+        };
+        let pool = Pool::new(0, limits, TaskTracker::new(), sender);
+        let size = Size {
+            slots: 1,
+            threads: 1,
+        };
+        let generation = pool.generation(0, size, None).unwrap();
+        pool.switch(&generation);
+        let (ours, theirs) = sockets::pair(SocketType::STREAM).unwrap();
+        let (orders, _obeyed) = sockets::pair(SocketType::SEQPACKET).unwrap();
+        generation.attach(0, vec![ours], orders).unwrap();
+        Self {
+            pool,
+            generation,
+            worker: theirs.into(),
+            reports,
+        }
+    }
+
+    fn say(&mut self, kind: ReplyKind, seq: u64, payload: &[u8]) {
+        let mut frame = Vec::new();
+        frames::push_reply(&mut frame, kind, seq, 0, payload);
+        self.worker.write_all(&frame).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_gone_when_it_is_heard_to_be_ready_is_not() {
+    let mut scene = Scene::new();
+    scene.say(ReplyKind::Ready, 0, b"");
+    scene.generation.worker_exited(0);
+    drop(scene.worker);
+    let (generation, mut reports) = (scene.generation, scene.reports);
+    // Its channel is read to its end: then its reader, and with it the last sender, are gone.
+    generation.close();
+    drop((scene.pool, generation));
+    assert!(reports.recv().await.is_none());
 }
 
 #[tokio::test]
 async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss() {
-    let (pool, generation, mut worker) = pool().await;
+    let mut scene = Scene::new();
+    scene.say(ReplyKind::Ready, 0, b"");
+    let heard = scene.reports.recv().await.map(|report| report.event);
+    assert!(matches!(heard, Some(Event::Ready { worker: 0, .. })));
     let request = Request {
         message: vec![0; REQUEST_HEADER],
         body: RequestBody::Memory(Bytes::new()),
     };
-    let calling = pool.clone();
+    let calling = scene.pool.clone();
     let call =
         tokio::spawn(async move { calling.call(request, Arc::new(Identity::default())).await });
     let mut message = [0; 4096];
-    let [queue, _] = generation.descriptors();
+    let [queue, _] = scene.generation.descriptors();
     let length = loop {
         tokio::task::yield_now().await;
         if let Ok(length) = sockets::receive(queue, &mut message) {
@@ -62,7 +88,7 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
         }
     };
     let header = frames::read_request(&message[..length]).unwrap().header;
-    let board = generation.0.scoreboard();
+    let board = scene.generation.0.scoreboard();
     assert!(board.take(header.entry as usize, header.seq, 0));
 
     // From here on the runtime does not look for events before the worker is gone.
@@ -76,11 +102,9 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
         },
     )
     .unwrap();
-    let mut answer = Vec::new();
-    frames::push_reply(&mut answer, ReplyKind::Head, header.seq, 0, &head);
-    frames::push_reply(&mut answer, ReplyKind::End, header.seq, 0, b"");
-    worker.write_all(&answer).unwrap();
-    generation.worker_exited(0);
+    scene.say(ReplyKind::Head, header.seq, &head);
+    scene.say(ReplyKind::End, header.seq, b"");
+    scene.generation.worker_exited(0);
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status, StatusCode::OK);
 }
