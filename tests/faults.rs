@@ -158,7 +158,7 @@ fn a_template_that_cannot_import_what_is_there_now_says_so_and_costs_nothing() {
 
 #[test]
 fn a_worker_of_which_its_template_could_not_tell_never_begins() {
-    let builder = Pyserve::app("orphans.py").watched();
+    let builder = Pyserve::app("untold.py").watched();
     let flag = builder.path("die");
     let mut server = builder.args(["--graceful-timeout", "60s"]).ready();
     let workers = |app: &serde_json::Value| {
@@ -169,7 +169,7 @@ fn a_worker_of_which_its_template_could_not_tell_never_begins() {
         };
         workers.map(of).collect::<Vec<_>>()
     };
-    let ready = "pyserve_workers{application=\"orphans.py\",state=\"ready\"}";
+    let ready = "pyserve_workers{application=\"untold.py\",state=\"ready\"}";
     for signal in [Signal::TTIN, Signal::TTIN] {
         std::fs::write(&flag, "").unwrap();
         let count = workers(&server.status()["applications"][0]).len();
