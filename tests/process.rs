@@ -314,6 +314,9 @@ fn a_full_queue_answers_503_at_once_and_says_when_to_come_back() {
         }
     }
     assert!((12..20).contains(&turned_away), "{turned_away}");
+    // A flood is not to fill the log: a line in ten seconds.
+    let lines = server.stderr.count("request not served");
+    assert!((1..=3).contains(&lines), "{lines}");
     assert_eq!(inside.response().status(), 200);
 }
 

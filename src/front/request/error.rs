@@ -15,6 +15,10 @@ use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::front::upstream::request_stream::Broken;
 use crate::observe::metrics::METRICS;
+use crate::observe::throttle::Throttle;
+
+static QUEUE_FULL: Throttle = Throttle::new();
+static SPOOL_FULL: Throttle = Throttle::new();
 
 /// Why a request is not answered as it asks.
 #[derive(Debug, thiserror::Error)]
@@ -236,10 +240,18 @@ impl Rejection {
                     tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
                 }
             },
-            Self::Upstream(_)
-            | Self::SpoolFull { .. }
-            | Self::Spool { .. }
-            | Self::NotInternal { .. } => {
+            // With too much to do there are many of them; the access log has each.
+            Self::Upstream(Failure::QueueFull { .. } | Failure::QueueTimeout { .. })
+            | Self::SpoolFull { .. } => {
+                let throttle = match self {
+                    Self::SpoolFull { .. } => &SPOOL_FULL,
+                    _ => &QUEUE_FULL,
+                };
+                if let Some(before) = throttle.is_due() {
+                    tracing::warn!(request_id = %id, %method, %path, status, before, reason = %self, "request not served")
+                }
+            }
+            Self::Upstream(_) | Self::Spool { .. } | Self::NotInternal { .. } => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request not served")
             }
             Self::Panic(_) => {
