@@ -9,7 +9,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;
@@ -21,6 +20,7 @@ use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request::unreadable;
 use super::site::{CurrentSite, Site};
 use super::socket::Socket;
+use super::stop::Stop;
 use super::stream::Stream;
 use crate::observe::access_log::AccessLog;
 
@@ -39,18 +39,6 @@ const MOST_RESETS: usize = 20;
 /// Streams that a client may make us reset (CVE-2025-8671) until the connection is given up:
 /// as many as it may have at a time.
 const MOST_ERRORS: usize = 128;
-
-/// How connections are asked to end.
-#[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// The end has been asked for: not ready any more, and connections end with their next
-    /// response, while new ones are still accepted.
-    pub asked: CancellationToken,
-    /// Finish what has begun, take no more.
-    pub drain: CancellationToken,
-    /// Break off.
-    pub cut: CancellationToken,
-}
 
 /// Serves a connection until it ends or is asked to.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop: Stop) {

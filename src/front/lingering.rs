@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::connection::Stop;
 use super::socket::Socket;
+use super::stop::Stop;
 
 /// For how long, and how much, a client may go on sending.
 #[derive(Debug, Clone, Copy)]

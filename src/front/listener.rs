@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
 use super::closing;
-use super::connection::Stop;
 use super::reception::{Accept, PAUSE, Reception, UnlinkOnDrop};
 use super::site::CurrentSite;
+use super::stop::Stop;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
 use crate::os::{identity, sockets};

@@ -33,5 +33,6 @@ pub mod site;
 pub mod socket;
 pub mod spelling;
 pub mod static_files;
+pub mod stop;
 pub mod stream;
 pub mod upstream;

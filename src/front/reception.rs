@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Stop};
+use super::connection;
 use super::connections::{Connections, Place};
 use super::request::context::Ends;
 use super::site::CurrentSite;
 use super::socket::Socket;
+use super::stop::Stop;
 
 /// Pause after an accept that failed because descriptors or memory ran out: long enough
 /// not to spin, short enough that nobody notices once there are some again.

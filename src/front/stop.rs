@@ -1,0 +1,15 @@
+//! The end of the server, as connections hear of it.
+
+use tokio_util::sync::CancellationToken;
+
+/// How connections are asked to end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// The end has been asked for: not ready any more, and connections end with their next
+    /// response, while new ones are still accepted.
+    pub asked: CancellationToken,
+    /// Finish what has begun, take no more.
+    pub drain: CancellationToken,
+    /// Break off.
+    pub cut: CancellationToken,
+}
