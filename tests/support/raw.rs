@@ -51,8 +51,10 @@ impl Connection {
 
     /// Connects to a port with a receive buffer of a few kilobytes.
     pub fn tcp_that_takes_little(port: u16) -> Self {
-        use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+        // Not to be left to what other tests start meanwhile.
+        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
         sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         connect(&socket, &address).expect("the server accepts");
