@@ -218,6 +218,25 @@ fn what_is_saved_next_does_not_wait_for_code_that_never_comes_to_an_end() {
 }
 
 #[test]
+fn code_that_never_comes_to_an_end_is_given_up_for_the_next_in_its_time() {
+    let (server, dir) = serving("old", &[]);
+    write_files(
+        &dir,
+        &[("site_app.py", "import probe\nprobe.wait('import')\n")],
+    );
+    server.signal(Signal::HUP);
+    let _held = server.probe.held("import");
+    write(&dir, "new");
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("given up for the next one");
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "new");
+    assert_eq!(server.stderr.count("reload failed"), 0);
+    // One that nobody asks for is not there, either.
+    assert_eq!(server.stderr.count("reloading"), 2);
+}
+
+#[test]
 fn development_begins_with_code_that_cannot_be_imported() {
     let builder = Pyserve::new();
     let dir = builder.path("app");

@@ -272,6 +272,7 @@ impl Supervisor {
             app.look_after(Instant::now());
         }
         self.let_go();
+        self.overtake();
     }
 
     /// Applications that were taken away leave as soon as nothing comes to them any more.

@@ -7,16 +7,18 @@
 //!    one is not, nothing changes.
 //!
 //! One at a time. Whoever asks while one is under way gets the next one, which begins
-//! afterwards and so sees what was changed before it was asked for; in development at once.
+//! afterwards and so sees what was changed before it was asked for; or in the place of that
+//! one, where it does not come to an end, and in development at once.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
+use super::app::App;
 use crate::config::{AppSettings, ConfigError, Resolved};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -35,6 +37,10 @@ const AT_START: &[&str] = &[
     "before_start",
     COMPANION,
 ];
+
+/// How long a reload without an end keeps the next one waiting, with twice the time that
+/// importing took.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Name of the tables that name what runs beside the application.
 const COMPANION: &str = "companion";
@@ -120,23 +126,44 @@ impl Supervisor {
         }
         self.reloads.asked = true;
         self.reloads.waiting.extend(reply);
-        if self.resolved.config.dev {
-            self.overtake();
+        self.overtake();
+    }
+
+    /// Begins what was asked for, in the place of a reload that has had its time.
+    pub(super) fn overtake(&mut self) {
+        let patience = self.patience();
+        let is_late = |under_way: &UnderWay| under_way.began.elapsed() >= patience;
+        match &self.reloads.under_way {
+            Some(under_way) if self.reloads.asked && !is_late(under_way) => {
+                self.wake_at(under_way.began + patience);
+            }
+            Some(under_way) if self.reloads.asked && under_way.resolved.is_some() => {
+                let took = under_way.began.elapsed().as_secs_f64();
+                tracing::info!(
+                    "the reload under way has not come to an end in {took:.1} s, and is given up for the next one"
+                );
+                // They hear how that goes.
+                let given_up = self.reloads.under_way.take();
+                let replies = given_up.map(|under_way| under_way.replies);
+                self.reloads.waiting.extend(replies.into_iter().flatten());
+                self.apps.stay_as_it_is();
+            }
+            _ => {}
         }
         self.begin_reload();
     }
 
-    /// In development code that was saved in the middle of a thought may never come to an end:
-    /// what is saved next does not wait for it. Elsewhere it does, or somebody who reloads more
-    /// often than the application takes to be imported would never see an end.
-    fn overtake(&mut self) {
-        let is_loaded = |under_way: &mut UnderWay| under_way.resolved.is_some();
-        if let Some(under_way) = self.reloads.under_way.take_if(is_loaded) {
-            tracing::info!("the reload under way is given up for the next one");
-            // They hear how that goes.
-            self.reloads.waiting.extend(under_way.replies);
-            self.apps.stay_as_it_is();
+    /// How long a reload is waited for by those who have asked for another. Code may never come
+    /// to an end: in development, where it is saved in the middle of a thought, the next does not
+    /// wait at all. Elsewhere much longer than the application took to be imported the last
+    /// time, or somebody who reloads more often than that would never see an end.
+    fn patience(&self) -> Duration {
+        if self.resolved.config.dev {
+            return Duration::ZERO;
         }
+        let import_ms = |app: &App| app.facts().1.loaded.map_or(0, |loaded| loaded.import_ms);
+        let longest = self.apps.serving().iter().map(import_ms).max();
+        PATIENCE + 2 * Duration::from_millis(longest.unwrap_or(0))
     }
 
     fn begin_reload(&mut self) {
