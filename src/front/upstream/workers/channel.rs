@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
-use super::generation::Crew;
+use super::crew::Crew;
 use super::head;
 use super::progress::Progress;
 use crate::front::upstream::response_body::{Feed, ResponseBody};

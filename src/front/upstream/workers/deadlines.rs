@@ -21,7 +21,7 @@ use std::time::Duration;
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
-use super::generation::Crew;
+use super::crew::Crew;
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
 use crate::os::clock::monotonic_ns;

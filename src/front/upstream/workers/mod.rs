@@ -19,6 +19,7 @@
 //! workers of the one before see the end of their queue when they have finished.
 
 mod channel;
+mod crew;
 mod deadlines;
 mod generation;
 pub mod head;
@@ -38,8 +39,8 @@ use tokio_util::task::TaskTracker;
 use crate::front::request::context::Identity;
 use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, Response};
+use crew::{Crew, Roster};
 pub use generation::Generation;
-use generation::{Crew, Roster};
 use table::{Place, Spot, Table};
 
 /// What happened to a request that was handed out.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyserve_wire::scoreboard::Activity;
 
-use super::generation::{Crew, Worker};
+use super::crew::{Crew, Worker};
 use super::table::Table;
 use super::{Pool, State};
 use crate::front::request::context::Identity;
