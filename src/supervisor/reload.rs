@@ -131,26 +131,30 @@ impl Supervisor {
 
     /// Begins what was asked for, in the place of a reload that has had its time.
     pub(super) fn overtake(&mut self) {
-        let patience = self.patience();
-        let is_late = |under_way: &UnderWay| under_way.began.elapsed() >= patience;
-        match &self.reloads.under_way {
-            Some(under_way) if self.reloads.asked && !is_late(under_way) => {
-                self.wake_at(under_way.began + patience);
+        if self.reloads.asked
+            && let Some(under_way) = &self.reloads.under_way
+        {
+            let is_loaded = under_way.resolved.is_some();
+            let late = under_way.began + self.patience();
+            if late > Instant::now() {
+                self.wake_at(late);
+            } else if is_loaded {
+                self.give_up();
             }
-            Some(under_way) if self.reloads.asked && under_way.resolved.is_some() => {
-                let took = under_way.began.elapsed().as_secs_f64();
-                tracing::info!(
-                    "the reload under way has not come to an end in {took:.1} s, and is given up for the next one"
-                );
-                // They hear how that goes.
-                let given_up = self.reloads.under_way.take();
-                let replies = given_up.map(|under_way| under_way.replies);
-                self.reloads.waiting.extend(replies.into_iter().flatten());
-                self.apps.stay_as_it_is();
-            }
-            _ => {}
         }
         self.begin_reload();
+    }
+
+    fn give_up(&mut self) {
+        if let Some(under_way) = self.reloads.under_way.take() {
+            let took = under_way.began.elapsed().as_secs_f64();
+            tracing::info!(
+                "the reload under way has not come to an end in {took:.1} s, and is given up for the next one"
+            );
+            // They hear how that goes.
+            self.reloads.waiting.extend(under_way.replies);
+            self.apps.stay_as_it_is();
+        }
     }
 
     /// How long a reload is waited for by those who have asked for another. Code may never come
