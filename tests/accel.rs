@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::backend::Backend;
-use crate::support::http2::{Http2, Outcome};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::nginx::Nginx;
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get};
@@ -170,12 +170,7 @@ fn a_rate_is_kept_to_over_http_2() {
     let server = Pyserve::app("dressed.py").ready();
     let mut client = Http2::new(server.connect());
     let began = Instant::now();
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":authority", "h"),
-        (":path", "/?bytes=60000&X_Accel_Limit_Rate=40000"),
-    ];
+    let fields = get_fields("/?bytes=60000&X_Accel_Limit_Rate=40000");
     client.headers(1, &fields, true);
     match client.outcome(1) {
         Outcome::Response(200, body) => assert_eq!(body.len(), 60_000),

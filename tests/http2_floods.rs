@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::cost::{grown, memory};
 use crate::support::http2::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, PADDED, PING,
-    PRIORITY, RST_STREAM, SETTINGS, UNKNOWN, WINDOW_UPDATE, block, frame,
+    PRIORITY, RST_STREAM, SETTINGS, UNKNOWN, WINDOW_UPDATE, block, frame, get_fields,
 };
 use crate::support::others::Others;
 use crate::support::probe::Held;
@@ -17,12 +17,7 @@ use crate::support::server::{Pyserve, Server, get};
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn request(path: &str) -> Vec<u8> {
-    block(&[
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "h"),
-    ])
+    block(&get_fields(path))
 }
 
 /// Has the only worker thread held inside a request.
@@ -113,12 +108,7 @@ fn streams_that_wait_and_are_reset_are_taken_back_from_the_queue() {
     let server = Pyserve::app("held.py").ready();
     let (busy, held) = keep_busy(&server);
     let mut http2 = Http2::new(server.connect());
-    let path = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/gone/reset"),
-        (":authority", "h"),
-    ];
+    let path = get_fields("/gone/reset");
     // Each ping is answered when what stands before it has been looked at: these streams
     // wait in the queue when they are reset.
     for stream in (1..200).step_by(2) {
@@ -223,12 +213,7 @@ fn a_client_that_floods_slowly_is_told_why_its_connection_ends() {
 fn many_requests_with_all_that_clients_send_beside_them_are_no_flood() {
     let server = Pyserve::app("every.py").ready();
     let mut http2 = Http2::new(server.connect());
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/hello"),
-        (":authority", "h"),
-    ];
+    let fields = get_fields("/hello");
     for stream in (1..2000).step_by(2) {
         http2.headers(stream, &fields, true);
         assert!(http2.try_send(&frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 7])));
@@ -250,12 +235,7 @@ fn a_client_that_goes_leaves_no_work_and_499_over_both_versions() {
     let mut http1 = server.connect();
     http1.send(get("/gone/one"));
     let mut http2 = Http2::new(server.connect());
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/gone/two"),
-        (":authority", "h"),
-    ];
+    let fields = get_fields("/gone/two");
     http2.headers(1, &fields, true);
     http2.round_trip();
     drop((http1, http2));
@@ -270,12 +250,7 @@ fn a_stream_of_http_2_that_is_reset_stops_the_application_within_a_piece() {
         .args(["--access-log", "combined"])
         .ready();
     let mut http2 = Http2::new(server.connect());
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/"),
-        (":authority", "h"),
-    ];
+    let fields = get_fields("/");
     http2.headers(1, &fields, true);
     let held = server.probe.held("streaming");
     assert!(http2.try_send(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes())));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
 
-use crate::support::http2::{Http2, Outcome};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 use crate::support::{DEADLINE, temp_dir};
@@ -242,12 +242,7 @@ fn http_2_gets_the_same_bytes() {
     let content = site.write("a.bin", 3 * MIB + 17);
     let mut http = Http2::new(site.server.connect());
     for stream in [1, 3] {
-        let fields = [
-            (":method", "GET"),
-            (":scheme", "http"),
-            (":path", "/static/a.bin"),
-            (":authority", "localhost"),
-        ];
+        let fields = get_fields("/static/a.bin");
         http.headers(stream, &fields, true);
         http.allow(stream, 64 << 20);
         let outcome = http.outcome(stream);

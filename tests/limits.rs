@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::support::http2::{Http2, Outcome};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::End;
 use crate::support::server::{Pyserve, get, post};
 use crate::support::{skipped, temp_dir};
@@ -136,12 +136,7 @@ fn a_hundred_header_fields_pass_and_more_are_431_in_both_versions() {
     let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
     let mut http2 = Http2::new(server.connect());
     let mut ask = |stream: u32, extra: usize, cookies: usize| {
-        let mut fields = vec![
-            (":method", "GET"),
-            (":scheme", "http"),
-            (":path", "/"),
-            (":authority", "h"),
-        ];
+        let mut fields = get_fields("/").to_vec();
         fields.extend(names[..extra].iter().map(|name| (name.as_str(), "y")));
         fields.extend((0..cookies).map(|_| ("cookie", "a=1")));
         http2.headers(stream, &fields, true);
@@ -310,12 +305,7 @@ fn a_window_that_stays_shut_ends_an_http_2_connection() {
     let server = Pyserve::app("big.py")
         .args(["--body-timeout", "300ms", "--log-level", "debug"])
         .ready();
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/"),
-        (":authority", "h"),
-    ];
+    let fields = get_fields("/");
     let mut http2 = Http2::with_window(server.connect(), 0);
     http2.headers(1, &fields, true);
     let (codes, end) = http2.farewell();

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::http2::{Http2, Outcome};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server, get};
 
@@ -55,12 +55,7 @@ fn both_versions_name_the_client_also_over_http_2() {
     let mut connection = server.connect();
     connection.send(v2(0x21, 0x11, &ipv4));
     let mut http2 = Http2::new(connection);
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/environ"),
-        (":authority", "h"),
-    ];
+    let fields = get_fields("/environ");
     http2.headers(1, &fields, true);
     let Outcome::Response(200, body) = http2.outcome(1) else {
         panic!("no response");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::handshake::Handshake;
-use crate::support::http2::{Http2, Outcome};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get};
 use crate::support::skipped;
@@ -102,12 +102,7 @@ fn the_startup_log_has_the_block_and_the_failure() {
 fn over_http2_clients_are_told_and_get_what_they_asked_for() {
     let mut server = Pyserve::app("held.py").ready();
     let mut http2 = Http2::new(server.connect());
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/inside"),
-        (":authority", "localhost"),
-    ];
+    let fields = get_fields("/inside");
     http2.headers(1, &fields, true);
     let held = server.probe.held("/inside");
     server.signal(Signal::TERM);
