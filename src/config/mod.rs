@@ -442,9 +442,7 @@ pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, Confi
 /// [`ConfigError`] for the first of those settings that cannot be used.
 pub fn load_reach(flags: Layer, surroundings: &Surroundings) -> Result<Reach, ConfigError> {
     let read = read(flags, surroundings)?;
-    let mut reach = resolve::watching::reach(&read.layers, surroundings)?;
-    reach.mistake = read.mistake.map(|mistake| mistake.to_string());
-    Ok(reach)
+    resolve::watching::reach(&read.layers, surroundings, read.mistake.as_ref())
 }
 
 /// What is read of all the sources.

@@ -13,9 +13,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pyserve_wire::control::{FoundFiles, FromTemplate};
+use pyserve_wire::control::{FoundFiles, FromTemplate, Loaded};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -224,12 +224,16 @@ impl App {
 
     /// The files that the application wants served.
     pub fn found_files(&self) -> Vec<FoundFiles> {
-        let loaded = self
-            .current()
-            .and_then(|python| python.facts.loaded.as_ref());
+        let loaded = self.loaded();
         loaded
             .map(|loaded| loaded.files.clone())
             .unwrap_or_default()
+    }
+
+    /// How long the code that serves took to be imported.
+    pub fn import_time(&self) -> Duration {
+        let loaded = self.loaded();
+        Duration::from_millis(loaded.map_or(0, |loaded| loaded.import_ms))
     }
 
     /// The first generation.
@@ -257,6 +261,10 @@ impl App {
         let chdir = format!("{}/", self.settings.chdir.display());
         name.strip_prefix(&chdir)
             .map_or(name.clone(), str::to_owned)
+    }
+
+    fn loaded(&self) -> Option<&Loaded> {
+        self.current()?.facts.loaded.as_ref()
     }
 
     fn current(&self) -> Option<&Python> {

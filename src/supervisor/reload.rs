@@ -165,9 +165,8 @@ impl Supervisor {
         if self.resolved.config.dev {
             return Duration::ZERO;
         }
-        let import_ms = |app: &App| app.facts().1.loaded.map_or(0, |loaded| loaded.import_ms);
-        let longest = self.apps.serving().iter().map(import_ms).max();
-        PATIENCE + 2 * Duration::from_millis(longest.unwrap_or(0))
+        let longest = self.apps.serving().iter().map(App::import_time).max();
+        PATIENCE + 2 * longest.unwrap_or_default()
     }
 
     fn begin_reload(&mut self) {

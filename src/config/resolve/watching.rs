@@ -8,11 +8,16 @@ use crate::config::layers::Layer;
 use crate::config::{Control, ListenAddress, Reach, Surroundings};
 
 /// Where verbs find the server, by the same settings as the server itself. Nothing else is
-/// looked at: a verb works where the application is missing or its settings are wrong.
+/// looked at: a verb works where the application is missing or its settings are wrong. `mistake`:
+/// the first in the settings file.
 ///
 /// # Errors
 /// [`ConfigError`] for a setting that cannot be used.
-pub fn reach(layers: &[Layer], surroundings: &Surroundings) -> Result<Reach, ConfigError> {
+pub fn reach(
+    layers: &[Layer],
+    surroundings: &Surroundings,
+    mistake: Option<&ConfigError>,
+) -> Result<Reach, ConfigError> {
     let mut resolver = Resolver {
         layers,
         surroundings,
@@ -25,7 +30,7 @@ pub fn reach(layers: &[Layer], surroundings: &Surroundings) -> Result<Reach, Con
         control: resolver.control(&chdir, &temp_dir)?,
         admin: resolver.admin(&chdir)?,
         chdir,
-        mistake: None,
+        mistake: mistake.map(ConfigError::to_string),
     })
 }
 

@@ -4,13 +4,10 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::front::reception::PAUSE;
 use crate::observe::throttle::Throttle;
 use crate::os::descriptors::{Reserve, has_visitors};
-
-/// Pause after an accept that failed because descriptors or memory ran out.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A listener's reserve, and when its trouble was last told.
 #[derive(Debug, Default)]
@@ -23,7 +20,7 @@ pub struct Door {
 impl Door {
     /// Gives up the reserve after an accept that failed, so that the next succeeds; where that
     /// does not help, tells so of the listener at `place`, if somebody waits there, and pauses.
-    pub async fn is_stuck(&self, listener: &impl AsFd, error: &io::Error, place: &str) {
+    pub async fn get_past(&self, listener: &impl AsFd, error: &io::Error, place: &str) {
         if self.reserve.helps(listener, error) {
             return;
         }

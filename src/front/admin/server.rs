@@ -68,7 +68,7 @@ pub async fn serve(
                     reserve.refill();
                 });
             }
-            Err(error) => door.is_stuck(&listener, &error, "the admin listener").await,
+            Err(error) => door.get_past(&listener, &error, "the admin listener").await,
         }
     }
 }

@@ -47,7 +47,6 @@ impl App {
             }
             return;
         };
-        let group = python.template.as_ref().map_or(0, |template| template.pid);
         let happened = match message {
             FromTemplate::Started(interpreter) => {
                 python.facts.interpreter = Some(interpreter);
@@ -84,6 +83,7 @@ impl App {
                 Happened::ImportFailed(number)
             }
             FromTemplate::Forked { worker, pid } => {
+                let group = python.template.as_ref().map_or(0, |template| template.pid);
                 python.forked(worker, pid, group);
                 Happened::Forked(number, worker)
             }

@@ -130,7 +130,7 @@ impl ControlSocket {
                 }
                 Err(error) => {
                     let place = format!("the control socket {}", self.path.0.display());
-                    door.is_stuck(&self.listener, &error, &place).await;
+                    door.get_past(&self.listener, &error, &place).await;
                 }
             }
         }

@@ -21,8 +21,7 @@ use super::exchange::{Dialect, Ground, Outgoing};
 use super::servers::Servers;
 use super::{Failure, RequestBody, Response};
 use crate::front::file_pool::FilePool;
-use crate::front::request::context::Facts;
-use crate::front::request::context::Identity;
+use crate::front::request::context::{Facts, Identity};
 
 /// The servers. Clones share them.
 #[derive(Clone)]

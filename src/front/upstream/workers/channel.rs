@@ -36,6 +36,8 @@ pub(super) struct Channel {
     shared: Arc<Crew>,
     worker: u32,
     thread: usize,
+    /// Whether the worker has.
+    exited: CancellationToken,
     socket: UnixStream,
     buffer: Vec<u8>,
     /// How much of the buffer has been read into.
@@ -104,6 +106,7 @@ impl Channel {
         worker: u32,
         thread: usize,
         channel: OwnedFd,
+        exited: CancellationToken,
     ) -> io::Result<Self> {
         let socket = StdUnixStream::from(channel);
         socket.set_nonblocking(true)?;
@@ -112,6 +115,7 @@ impl Channel {
             shared,
             worker,
             thread,
+            exited,
             socket,
             buffer: vec![0; READ],
             filled: 0,
@@ -121,9 +125,9 @@ impl Channel {
         })
     }
 
-    /// Reads until the thread has gone: the end of the stream, or `exited` (a child of the
-    /// application may hold a copy of the worker's end open) with nothing left to read.
-    pub(super) async fn run(mut self, exited: CancellationToken) {
+    /// Reads until the thread has gone: the end of the stream, or that the worker has exited (a
+    /// child of the application may hold a copy of its end open) with nothing left to read.
+    pub(super) async fn run(mut self) {
         loop {
             let room = &mut self.buffer[self.filled..];
             let receive = receive(
@@ -138,7 +142,7 @@ impl Channel {
                 read = receive => read,
                 // Cancel-safe: the token stays cancelled. The kernel is asked: that there is
                 // something to read may not have been heard of yet, and this read is the last.
-                () = exited.cancelled() => self.receive_now(),
+                () = self.exited.cancelled() => self.receive_now(),
             };
             // An error is the end as well: after the process has exited, that there is
             // nothing left to read.
@@ -147,7 +151,7 @@ impl Channel {
             if let Reply::Streaming { seq, .. } = &self.reply {
                 self.progress().note(*seq);
             }
-            if let Err(error) = self.take_frames(&exited).await {
+            if let Err(error) = self.take_frames().await {
                 tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
                 self.shared.notify(Event::Confused {
                     worker: self.worker,
@@ -155,7 +159,7 @@ impl Channel {
                 break;
             }
         }
-        self.finish(exited.is_cancelled());
+        self.finish();
     }
 
     fn receive_now(&mut self) -> io::Result<usize> {
@@ -166,10 +170,7 @@ impl Channel {
         Ok(received.bytes)
     }
 
-    async fn take_frames(
-        &mut self,
-        exited: &CancellationToken,
-    ) -> Result<(), pyserve_wire::Malformed> {
+    async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
         let mut complete = 0;
         while let Some((_, used)) = frames::read_reply(&self.buffer[complete..self.filled])? {
             complete += used;
@@ -183,7 +184,7 @@ impl Channel {
                 payload: burst.slice_ref(reply.payload),
             };
             burst = burst.split_off(used);
-            self.take_frame(frame, exited).await;
+            self.take_frame(frame).await;
         }
         self.deliver_head();
         Ok(())
@@ -211,12 +212,12 @@ impl Channel {
         bytes
     }
 
-    async fn take_frame(&mut self, frame: Frame, exited: &CancellationToken) {
+    async fn take_frame(&mut self, frame: Frame) {
         match frame.kind {
             ReplyKind::Ready => {
                 let loaded = (!frame.payload.is_empty())
                     .then(|| Loaded::from_bytes(&frame.payload).unwrap_or_default());
-                self.shared.worker_ready(self.worker, loaded, exited);
+                self.shared.worker_ready(self.worker, loaded, &self.exited);
             }
             ReplyKind::BootFailed => self.shared.notify(Event::BootFailed {
                 worker: self.worker,
@@ -365,10 +366,11 @@ impl Channel {
     }
 
     /// The thread has gone: what it worked on is lost.
-    fn finish(&mut self, exited: bool) {
+    fn finish(&mut self) {
         if let Reply::Streaming { feed, .. } = &self.reply {
             feed.end(Err("the worker died"), Duration::ZERO);
         }
+        let exited = self.exited.is_cancelled();
         self.shared.thread_gone(self.worker, self.thread, exited);
     }
 }

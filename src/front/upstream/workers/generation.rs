@@ -89,7 +89,8 @@ impl Generation {
         for (index, socket) in channels.into_iter().enumerate() {
             let thread = first + index;
             self.0.scoreboard().record(thread, Activity::Starting, 0, 0);
-            readers.push(Channel::new(Arc::clone(&self.0), worker, thread, socket)?);
+            let crew = Arc::clone(&self.0);
+            readers.push(Channel::new(crew, worker, thread, socket, exited.clone())?);
         }
         let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
         let served_before = lines.map(|line| line.served).sum();
@@ -101,46 +102,36 @@ impl Generation {
                     served_before,
                     ready: false,
                     retiring: false,
-                    exited: exited.clone(),
+                    exited,
                     orders,
                 },
             );
         }
         for reader in readers {
-            self.0.pool.tasks.spawn(reader.run(exited.clone()));
+            self.0.pool.tasks.spawn(reader.run());
         }
         Ok(())
     }
 
     /// Requests that a worker has answered, from its very first one on.
     pub fn served(&self, worker: u32) -> u64 {
-        let before = {
-            let mut state = self.0.pool.lock();
-            let roster = state.roster(self.0.number);
-            let worker = roster.and_then(|roster| roster.workers.get(&worker));
-            worker.map_or(0, |worker| worker.served_before)
-        };
+        let before = self.look(worker, |worker| worker.served_before);
         let first = self.first_thread(worker);
         let lines = first..first + self.0.size.threads as usize;
         let board = self.0.scoreboard();
         let all: u64 = lines.map(|line| board.line(line).served).sum();
-        all.saturating_sub(before)
+        all.saturating_sub(before.unwrap_or(0))
     }
 
     /// Whether a worker has said that it serves, and has not ended.
     pub fn is_ready(&self, worker: u32) -> bool {
-        let mut state = self.0.pool.lock();
-        let roster = state.roster(self.0.number);
-        let worker = roster.and_then(|roster| roster.workers.get(&worker));
-        worker.is_some_and(|worker| worker.ready)
+        self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
 
     /// Whether a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
-        let mut state = self.0.pool.lock();
-        let roster = state.roster(self.0.number);
-        let worker = roster.and_then(|roster| roster.workers.get(&worker));
-        worker.is_some_and(|worker| worker.ready && !worker.retiring)
+        let serves = |worker: &Worker| worker.ready && !worker.retiring;
+        self.look(worker, serves).unwrap_or(false)
     }
 
     /// Tells a worker that was just forked that it may begin.
@@ -148,12 +139,8 @@ impl Generation {
     /// # Errors
     /// `NotFound` if there is no such worker; else what the kernel says about telling it.
     pub fn begin(&self, worker: u32) -> io::Result<()> {
-        let mut state = self.0.pool.lock();
-        let roster = state.roster(self.0.number);
-        let worker = roster.and_then(|roster| roster.workers.get(&worker));
-        worker.map_or(Err(io::ErrorKind::NotFound.into()), |worker| {
-            worker.order(ToWorker::Begin, &[])
-        })
+        let told = self.look(worker, |worker| worker.order(ToWorker::Begin, &[]));
+        told.unwrap_or(Err(io::ErrorKind::NotFound.into()))
     }
 
     /// Has a worker take no more requests, finish those it has, and leave with exit code 0.
@@ -229,6 +216,13 @@ impl Generation {
     /// Threads of each worker.
     pub fn threads(&self) -> u32 {
         self.0.size.threads
+    }
+
+    /// What there is to see of a worker; `None` if there is none of that number.
+    fn look<T>(&self, worker: u32, at: impl FnOnce(&Worker) -> T) -> Option<T> {
+        let mut state = self.0.pool.lock();
+        let roster = state.roster(self.0.number)?;
+        roster.workers.get(&worker).map(at)
     }
 
     fn first_thread(&self, worker: u32) -> usize {
