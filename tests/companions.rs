@@ -158,8 +158,16 @@ fn what_runs_before_the_start_has_run_before_the_application_is_imported() {
 
 #[test]
 fn a_start_that_cannot_be_prepared_does_not_happen() {
-    let ended = with("before_start = 'echo no database; exit 7'").run();
+    let dir = temp_dir();
+    let log = dir.path().join("startup.log");
+    let server = with("before_start = 'echo no database; exit 7'");
+    let ended = server.args(["--startup-log"]).args([&log]).run();
     assert_eq!(ended.code, 5, "{}", ended.stderr);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(
+        log.contains("not started, exit code 5\npyserve: before_start failed: exit code 7"),
+        "{log}"
+    );
     assert!(ended.stderr.contains("no database"), "{}", ended.stderr);
     assert_eq!(
         ended.stderr.lines().last().unwrap(),

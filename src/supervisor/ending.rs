@@ -134,8 +134,7 @@ impl Supervisor {
             _ => self.last_words,
         };
         if !self.is_announced && code != 0 {
-            let text = format!("not started, exit code {code}\n{last_words}");
-            startup::note(&self.resolved.config, &text);
+            startup::note_failure(&self.resolved.config, code, &last_words);
         }
         if code == 0 {
             let took = self

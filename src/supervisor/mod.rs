@@ -93,6 +93,7 @@ pub async fn serve(
     if let Some(program) = &config.before_start
         && let Some(outcome) = before_start::run(program, &surroundings, &mut signals).await
     {
+        startup::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);

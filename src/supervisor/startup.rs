@@ -68,8 +68,16 @@ pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration
     }
 }
 
+/// Appends to the start-up log that the server has ended before it was ready. Blocks.
+pub fn note_failure(config: &Config, code: u8, last_words: &str) {
+    note(
+        config,
+        &format!("not started, exit code {code}\n{last_words}"),
+    );
+}
+
 /// Appends to the start-up log, if there is to be one. Blocks.
-pub fn note(config: &Config, text: &str) {
+fn note(config: &Config, text: &str) {
     let Some(path) = &config.startup_log else {
         return;
     };
