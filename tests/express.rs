@@ -113,7 +113,7 @@ fn check_both(
 const TARGETS: [&str; 7] = [
     "/static/a.txt",
     "/static/a.txt?v=1&x=%20",
-    "/static//%61.txt",
+    "/static/%61.txt",
     "/static/large.txt",
     "/static/style.css",
     "/static/sub/",
@@ -192,6 +192,9 @@ fn what_is_not_plain_goes_the_long_way_to_the_same_answer() {
         ("GET", "/static/sub", ""),
         ("GET", "/static/.env", ""),
         ("GET", "/static/%2e%2e/secret", ""),
+        ("GET", "/static//%61.txt", ""),
+        ("GET", "/static/./a.txt", ""),
+        ("GET", "/x/../static/a.txt", ""),
         ("GET", "/static/a.txt%00", ""),
         ("GET", "/static/%zz", ""),
         ("GET", "/static/a.txt|", ""),

@@ -457,3 +457,108 @@ fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
         413
     );
 }
+
+/// A location protects its paths from every spelling that a server behind another location
+/// may resolve to one of them.
+#[test]
+fn no_spelling_of_a_path_goes_past_its_location() {
+    let http = Backend::tcp(|mut call| {
+        while let Some(head) = call.http_head() {
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            call.send(page(&line));
+        }
+    });
+    let toml = format!(
+        r#"
+        [[location]]
+        prefix = "/"
+        upstream = "http://{}"
+
+        [[location]]
+        prefix = "/private"
+        respond = "forbidden"
+        status = 403
+
+        [[location]]
+        prefix = "/app"
+        app = "where.py"
+
+        [[location]]
+        prefix = "/app/private"
+        respond = "forbidden"
+        status = 403
+
+        [[location]]
+        prefix = "/files"
+        static = "files"
+        "#,
+        http.address()
+    );
+    let files = [
+        ("where.py", WHERE),
+        ("files/a.txt", "a file"),
+        ("secret.txt", "SECRET"),
+    ];
+    let (server, _dir) = server(&toml, &files, &[]);
+    for target in [
+        "/private/f",
+        "/x/../private/f",
+        "//private/f",
+        "/%2e/private/f",
+        "/x/%2e%2e/private/f",
+        "/x/.%2E/%70rivate/f",
+        "/x%2f..%2fprivate/f",
+        "/./private",
+        "/x//y//..//../private?q",
+        "/app/../private/f",
+        "/files/../private/f",
+        "/app/x/../private/f",
+        "/app//private/f",
+        "/app/%2e/private/f",
+        "//app/private/f",
+    ] {
+        assert_eq!(server.get(target).status(), 403, "{target}");
+    }
+    for target in [
+        "/..",
+        "/../private/f",
+        "/a/../../private/f",
+        "/%2e%2e/x",
+        "/app/../../app",
+    ] {
+        assert_eq!(server.get(target).status(), 400, "{target}");
+    }
+    for (target, expected) in [
+        // HTTP upstreams get what the client sent.
+        (
+            "/a/../b//c/%2e?q=/../",
+            "GET /a/../b//c/%2e?q=/../ HTTP/1.1",
+        ),
+        ("/private/../b", "GET /private/../b HTTP/1.1"),
+        ("/privateer/x", "GET /privateer/x HTTP/1.1"),
+        // Applications get what is behind their prefix as it was sent,
+        ("/app/http://h/../x//y", "/app|/http://h/../x//y"),
+        ("/app//x/./y", "/app|//x/./y"),
+        // else the normal form.
+        ("/x/../app/y%2520", "/app|/y%20"),
+        ("//app//y/.", "/app|/y/"),
+        ("/files/../app/y", "/app|/y"),
+        // Files are looked up by the normal form.
+        ("/files/a.txt", "a file"),
+        ("/files/x/../a.txt", "a file"),
+        ("/files//./a.txt", "a file"),
+        ("/x/../files/a.txt", "a file"),
+        ("/app/..%2ffiles/%61.txt", "a file"),
+    ] {
+        let answer = server.get(target);
+        assert_eq!(
+            (answer.status(), &*answer.text()),
+            (200, expected),
+            "{target}"
+        );
+    }
+    assert_eq!(
+        server.get("/files/x/..%2f..%2fsecret.txt").text(),
+        "GET /files/x/..%2f..%2fsecret.txt HTTP/1.1"
+    );
+}

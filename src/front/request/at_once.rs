@@ -5,6 +5,7 @@
 //! Whatever is refused, redirected or waited for is [`Heard::Other`], and goes the long way
 //! from its first byte. So nothing is decided here that could turn out otherwise there.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use super::context;
 use super::limits::valid_host;
 use super::plain::{self, Heard, Plain};
 use super::record::Brief;
-use super::{files, forwarded};
+use super::{files, forwarded, normal_target};
 use crate::front::activity::Activity;
 use crate::front::admin::Probes;
 use crate::front::negotiate::Accepted;
@@ -58,7 +59,8 @@ pub fn answer<'a>(
         Heard::Incomplete => return Heard::Incomplete,
         Heard::Other => return Heard::Other,
     };
-    if !files::may_answer(site, target) {
+    let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
+    if !is_normal || !files::may_answer(site, target) {
         return Heard::Other;
     }
     match plain::read(bytes, activity.ends.trusted) {
@@ -90,7 +92,7 @@ fn for_file<'a>(
     if is_probe || site.connections.is_full() || !memo.is_valid_host(plain.fields.host) {
         return None;
     }
-    let otherwise = site.router.find(plain.target).map(|(route, _)| route);
+    let otherwise = site.router.find(plain.target);
     let asked = Plainly {
         with_body: !plain.is_head,
         accepted: memo.accepted(plain.fields.accept_encoding),

@@ -5,7 +5,8 @@
 //!    the access log;
 //! 2. [`rate_limit`], [`limits`]: an address that asks too often and a head that breaks a rule
 //!    go no further;
-//! 3. [`router`]: the location of its path; [`files`]: a file that comes before it;
+//! 3. [`normal_target`], [`router`]: the location of its path; [`files`]: a file that comes
+//!    before it;
 //! 4. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
 //!    variables, the upstream answers, if need be with a file to send
 //!    ([`internal`]), and says what to do with it ([`accel`]);
@@ -26,6 +27,7 @@ pub mod fixed;
 pub mod forwarded;
 pub mod internal;
 pub mod limits;
+pub mod normal_target;
 pub mod plain;
 pub mod rate_limit;
 pub mod record;
@@ -47,6 +49,7 @@ use hyper::body::Incoming;
 use self::application::{Answerer, Asked};
 use self::context::{Client, Identity, Target};
 use self::error::Rejection;
+use self::normal_target::AboveRoot;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
 use super::activity::{Activity, InUse};
@@ -137,17 +140,18 @@ async fn route(
     if client.host.is_empty() {
         client.host = host;
     }
-    let target = head
+    let raw = head
         .uri
         .path_and_query()
         .map_or("*", |target| target.as_str());
+    let target = &*normal_target::normal(raw)
+        .map_err(|AboveRoot| Rejection::BadRequest("the path climbs above the root"))?;
     let route = site.router.find(target);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    let otherwise = route.map(|(route, _)| route);
-    let by_file = match files::answer(site, otherwise, head, target, record) {
+    let by_file = match files::answer(site, route, head, target, record) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -158,11 +162,12 @@ async fn route(
         });
         return answer.map_err(|rejection| rejection.below(&client.prefix));
     }
-    let Some((route, rest)) = route else {
+    let Some(route) = route else {
         return Err(Rejection::NotFound);
     };
     record.located(route.prefix.as_str());
-    let (mount, path) = route.mount(head.uri.path(), rest);
+    let received = site.router.received(route, raw, target);
+    let (mount, path) = route.mount(received);
     let asked = Asked {
         activity,
         identity,
@@ -179,7 +184,7 @@ async fn route(
             let by = Answerer::Servers(servers);
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
-        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, rest)),
+        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
         Handler::Respond(fixed) => Ok(fixed.answer()),
     }
 }

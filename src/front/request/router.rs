@@ -30,15 +30,24 @@ pub struct Route {
     pub settings: LocationSettings,
 }
 
+/// A target as a location receives it, percent-encoded and with its query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The whole target.
+    pub whole: &'a str,
+    /// The part behind the location's prefix.
+    pub rest: &'a str,
+}
+
 impl Route {
-    /// The mount of who answers, decoded, and the path there, percent-encoded; `rest` is what
-    /// the prefix leaves of the target.
-    pub fn mount<'a>(&'a self, whole: &'a str, rest: &'a str) -> (&'a str, &'a str) {
-        if !self.strips {
-            return ("", whole);
-        }
-        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
-        (self.prefix.as_str(), path)
+    /// The decoded mount point and the percent-encoded path below it.
+    pub fn mount<'a>(&'a self, received: Received<'a>) -> (&'a str, &'a str) {
+        let (mount, target) = match self.strips {
+            true => (self.prefix.as_str(), received.rest),
+            false => ("", received.whole),
+        };
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        (mount, path)
     }
 }
 
@@ -76,16 +85,27 @@ impl Router {
         self.routes.iter().filter_map(Route::upstream)
     }
 
-    /// The location of a request's target, percent-encoded and with its query, and what is
-    /// left of the target behind the location's prefix.
-    pub fn find<'a>(&self, target: &'a str) -> Option<(&Route, &'a str)> {
+    /// The location of a target, chosen by its normal form ([`super::normal_target`]).
+    pub fn find(&self, normal: &str) -> Option<&Route> {
         // A target without a path, as in `OPTIONS *`, is the whole site's.
-        let is_whole = |route: &Route| target == "*" && route.prefix.as_str().is_empty();
-        self.routes.iter().find_map(|route| {
-            let rest = route.prefix.rest_of(target);
-            let rest = rest.or_else(|| is_whole(route).then_some(target))?;
-            Some((route, rest))
-        })
+        let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
+        self.routes
+            .iter()
+            .find(|route| route.prefix.rest_of(normal).is_some() || is_whole(route))
+    }
+
+    /// The target as `route`, which answers it, receives it: as the client sent it, `//` and
+    /// `..` included, because applications carry whole URLs in their paths (gunicorn and uWSGI
+    /// pass them, too). Where the raw path begins elsewhere, the normal form: an application
+    /// never sees a path that begins like that of a location in front of it.
+    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> Received<'a> {
+        let begins_here = raw == normal
+            || self
+                .find(raw)
+                .is_some_and(|found| std::ptr::eq(found, route));
+        let whole = if begins_here { raw } else { normal };
+        let rest = route.prefix.rest_of(whole).unwrap_or(whole);
+        Received { whole, rest }
     }
 }
 
@@ -130,13 +150,40 @@ mod tests {
             ("/%61pi/x", "/api", "/x"),
             ("/api%2Fv2", "/api/v2", ""),
             ("/API", "", "/API"),
-            ("//api", "", "//api"),
-            ("/x/../api", "", "/x/../api"),
             ("/caf%C3%A9/a", "/caf\u{e9}", "/a"),
             ("*", "", "*"),
         ] {
-            let (route, found) = router.find(target).unwrap();
-            assert_eq!((route.prefix.as_str(), found), (prefix, rest), "{target}");
+            let route = router.find(target).unwrap();
+            let received = router.received(route, target, target);
+            let found = (route.prefix.as_str(), received.rest);
+            assert_eq!(found, (prefix, rest), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_location_receives_the_raw_target_where_that_begins_in_it() {
+        let router = router(&["/", "/api"]);
+        for (raw, prefix, whole, rest) in [
+            ("//api/x?q", "/api", "/api/x?q", "/x?q"),
+            ("/x/../api/a%2fb", "/api", "/api/a/b", "/a/b"),
+            ("/%2e/api", "/api", "/api", ""),
+            ("/api//a/./b?c", "/api", "/api//a/./b?c", "//a/./b?c"),
+            (
+                "/api/http://h/../x",
+                "/api",
+                "/api/http://h/../x",
+                "/http://h/../x",
+            ),
+            ("//x/./y", "", "//x/./y", "//x/./y"),
+            ("/x/../http://h/", "", "/x/../http://h/", "/x/../http://h/"),
+            ("/api/../x", "", "/x", "/x"),
+            ("/api/../api/x", "/api", "/api/../api/x", "/../api/x"),
+        ] {
+            let normal = super::super::normal_target::normal(raw).unwrap();
+            let route = router.find(&normal).unwrap();
+            let received = router.received(route, raw, &normal);
+            assert_eq!(route.prefix.as_str(), prefix, "{raw}");
+            assert_eq!(received, Received { whole, rest }, "{raw}");
         }
     }
 
