@@ -14,6 +14,7 @@ mod deadlines;
 mod django_files;
 mod exhaustion;
 mod express;
+mod fairness;
 mod faults;
 mod floods;
 mod forwarded;

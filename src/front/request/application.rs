@@ -20,6 +20,7 @@ use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::activity::Activity;
 use crate::front::body::Body;
+use crate::front::connections::Network;
 use crate::front::site::Site;
 use crate::front::static_files;
 use crate::front::upstream::response_body::Buffering;
@@ -105,7 +106,8 @@ pub async fn answer(
     let mut response = match answerer {
         Answerer::Workers(pool) => {
             let message = environ::build(head, &facts)?;
-            pool.call(upstream::Request { message, body }, identity)
+            let origin = asked.client.address.map(Network::from);
+            pool.call(upstream::Request { message, body }, identity, origin)
                 .await?
         }
         // Boxed: what every request is moved around with stays small.

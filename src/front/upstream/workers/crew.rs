@@ -13,7 +13,9 @@ use pyserve_wire::scoreboard::{Claim, Scoreboard};
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
+use super::line::Origin;
 use super::progress::Progress;
+use super::table::{InFlight, Spot};
 use super::{Event, Outcome, Report, Shared, Size, State};
 use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, RequestBody, Response};
@@ -275,6 +277,38 @@ impl Crew {
                 && reply.send(Outcome::Again).is_err()
             {
                 state.table.release(spot);
+            }
+        }
+    }
+
+    /// Takes back what lies untaken in the queue for addresses other than `origin`, for their
+    /// calls to stand in line again; only what comes before the request with the number `seq`,
+    /// and only if that is more than one for each thread. From then on few requests are handed
+    /// out ahead, until the line is empty.
+    pub(super) fn requeue_before(&self, state: &mut State, origin: Origin, seq: Option<u64>) {
+        let board = self.scoreboard();
+        let untaken = |spot: Spot, request: &InFlight| {
+            request.origin != origin
+                && seq.is_none_or(|seq| request.seq < seq)
+                && !request.withdrawn
+                && board.claim(spot.entry, request.seq) == Claim::Unclaimed
+        };
+        let threads = state.table.threads(self.number);
+        let others = state.table.in_flight(self.number);
+        if others
+            .filter(|(spot, request)| untaken(*spot, request))
+            .count()
+            <= threads
+        {
+            return;
+        }
+        state.table.set_slow();
+        for (spot, request) in state.table.in_flight(self.number) {
+            // Its entry is free when a thread has skipped its message.
+            if untaken(spot, request) && board.withdraw(spot.entry, request.seq) {
+                request.withdrawn = true;
+                let reply = request.reply.take();
+                let _client_gone = reply.map(|reply| reply.send(Outcome::Requeue));
             }
         }
     }

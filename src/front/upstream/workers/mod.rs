@@ -23,6 +23,7 @@ mod crew;
 mod deadlines;
 mod generation;
 pub mod head;
+mod line;
 mod progress;
 pub mod snapshot;
 pub mod stacks;
@@ -41,7 +42,12 @@ use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, Response};
 use crew::{Crew, Roster};
 pub use generation::Generation;
-use table::{Place, Spot, Table};
+use line::{Admission, Displaced, Origin};
+use table::{Claimant, Place, Spot, Table};
+
+/// Longest time that a request waits behind others before those of another address make way.
+/// Far above what a message lies in the queue of workers that answer quickly.
+const MAKE_WAY: Duration = Duration::from_millis(20);
 
 /// What happened to a request that was handed out.
 enum Outcome {
@@ -49,6 +55,9 @@ enum Outcome {
     /// Nobody had taken it when a worker died, or when another generation took over: hand
     /// it out again.
     Again,
+    /// Nobody had taken it, and requests of another address are to pass it: stand in line
+    /// again.
+    Requeue,
 }
 
 /// What a pool tells the supervisor.
@@ -157,7 +166,7 @@ impl Pool {
         }))
     }
 
-    /// Has a worker thread answer the request.
+    /// Has a worker thread answer the request of a client with the address `origin`.
     ///
     /// Dropping the future takes the request back if no thread has begun it, and tells the
     /// thread otherwise.
@@ -168,18 +177,20 @@ impl Pool {
         &self,
         mut request: Request,
         identity: Arc<Identity>,
+        origin: Origin,
     ) -> Result<Box<Response>, Failure> {
         let asked = Instant::now();
+        let mut claimant = Claimant::new(origin);
         let mut place = Reserved {
             shared: &self.0,
-            spot: Some(self.0.spot(asked, Turn::Last).await?),
+            spot: None,
         };
         loop {
             let Some(spot) = place.spot.take() else {
-                place.spot = Some(self.0.spot(asked, Turn::First).await?);
+                place.spot = Some(self.0.spot(asked, &mut claimant).await?);
                 continue;
             };
-            let Some(begun) = self.0.begin(spot, &identity) else {
+            let Some(begun) = self.0.begin(spot, &identity, origin) else {
                 continue;
             };
             let Begun {
@@ -197,7 +208,7 @@ impl Pool {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
-                        .outcome(answer, &crew, spot.entry, seq, asked)
+                        .outcome(answer, &crew, spot.entry, seq, asked, origin)
                         .await?
                 }
                 // Another generation may have taken over before it was in the queue.
@@ -210,6 +221,7 @@ impl Pool {
             match outcome {
                 Outcome::Answer(answer) => return answer,
                 Outcome::Again => place.spot = Some(spot),
+                Outcome::Requeue => {}
             }
         }
     }
@@ -269,24 +281,25 @@ impl Shared {
     }
 
     /// An entry, as soon as there is one.
-    async fn spot(self: &Arc<Self>, asked: Instant, turn: Turn) -> Result<Spot, Failure> {
-        let (receiver, timeout) = {
+    async fn spot(
+        self: &Arc<Self>,
+        asked: Instant,
+        claimant: &mut Claimant,
+    ) -> Result<Spot, Failure> {
+        let (receiver, limits) = {
             let mut state = self.lock();
             if let Some(failure) = state.not_loaded() {
                 return Err(failure);
             }
-            let Limits {
-                queue,
-                queue_timeout,
-            } = state.limits;
-            let place = match turn {
-                Turn::First => state.table.ask_again(),
-                Turn::Last => state.table.ask(queue),
-            };
-            match place {
+            let limits = state.limits;
+            match state.table.ask(claimant, limits.queue) {
                 Place::Entry(spot) => return Ok(spot),
-                Place::Full => return Err(Failure::QueueFull { limit: queue }),
-                Place::Wait(receiver) => (receiver, queue_timeout),
+                Place::Full => {
+                    return Err(Failure::QueueFull {
+                        limit: limits.queue,
+                    });
+                }
+                Place::Wait(receiver) => (receiver, limits),
             }
         };
         let mut waiting = Waiting {
@@ -294,23 +307,40 @@ impl Shared {
             receiver: Some(receiver),
         };
         let receiver = waiting.receiver.as_mut().expect("set above");
-        match tokio::time::timeout_at((asked + timeout).into(), receiver).await {
-            Ok(Ok(spot)) => {
-                waiting.receiver = None;
-                Ok(spot)
+        let last = asked + limits.queue_timeout;
+        let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        loop {
+            match tokio::time::timeout_at(deadline.into(), &mut *receiver).await {
+                Ok(Ok(Ok(spot))) => {
+                    waiting.receiver = None;
+                    return Ok(spot);
+                }
+                Ok(Ok(Err(Displaced))) => {
+                    return Err(Failure::QueueFull {
+                        limit: limits.queue,
+                    });
+                }
+                Ok(Err(_closed)) => {
+                    return Err(self.lock().not_loaded().unwrap_or(Failure::Stopping));
+                }
+                Err(_elapsed) if deadline < last => {
+                    self.lock().make_way(claimant.origin(), None);
+                    deadline = last;
+                }
+                Err(_elapsed) => {
+                    return Err(Failure::QueueTimeout {
+                        waited: asked.elapsed(),
+                    });
+                }
             }
-            Ok(Err(_closed)) => Err(self.lock().not_loaded().unwrap_or(Failure::Stopping)),
-            Err(_elapsed) => Err(Failure::QueueTimeout {
-                waited: asked.elapsed(),
-            }),
         }
     }
 
     /// Hands the request out under a number of its own. `None`: another generation has
     /// taken over, and the entry is given back.
-    fn begin(&self, spot: Spot, identity: &Arc<Identity>) -> Option<Begun> {
+    fn begin(&self, spot: Spot, identity: &Arc<Identity>, origin: Origin) -> Option<Begun> {
         let mut state = self.lock();
-        let (seq, answer) = state.table.begin(spot, Arc::clone(identity))?;
+        let (seq, answer) = state.table.begin(spot, Arc::clone(identity), origin)?;
         let roster = state.roster(spot.generation)?;
         let crew = Arc::clone(&roster.crew);
         // Under the lock: whoever withdraws it must find it published.
@@ -327,25 +357,45 @@ impl Shared {
         entry: usize,
         seq: u64,
         asked: Instant,
+        origin: Origin,
     ) -> Result<Outcome, Failure> {
-        let deadline = (asked + self.lock().limits.queue_timeout).into();
-        let answered = match tokio::time::timeout_at(deadline, &mut answer).await {
-            Ok(answered) => answered,
-            Err(_elapsed) => {
-                if crew.scoreboard().claim(entry, seq) == Claim::Unclaimed {
-                    // Dropping the call takes it back; a thread that is quicker runs it for
-                    // nobody, as for any client that leaves.
-                    let waited = asked.elapsed();
-                    return Err(Failure::QueueTimeout { waited });
-                }
-                answer.await
+        let last = asked + self.lock().limits.queue_timeout;
+        let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let answered = loop {
+            if let Ok(answered) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
+                break answered;
             }
+            if crew.scoreboard().claim(entry, seq) != Claim::Unclaimed {
+                break answer.await;
+            }
+            if deadline == last {
+                // Dropping the call takes it back; a thread that is quicker runs it for
+                // nobody, as for any client that leaves.
+                let waited = asked.elapsed();
+                return Err(Failure::QueueTimeout { waited });
+            }
+            self.lock().make_way(origin, Some(seq));
+            deadline = last;
         };
         answered.map_err(|_closed| Failure::Stopping)
     }
 }
 
 impl State {
+    /// Requests of other addresses that lie in the queue of the workers, before the one with
+    /// the number `seq` if it is there already, stand in line again behind one of `origin`.
+    fn make_way(&mut self, origin: Origin, seq: Option<u64>) {
+        let current = |roster: &&Roster| self.table.is_current(roster.crew.number);
+        if let Some(crew) = self
+            .rosters
+            .iter()
+            .find(current)
+            .map(|it| Arc::clone(&it.crew))
+        {
+            crew.requeue_before(self, origin, seq);
+        }
+    }
+
     fn not_loaded(&self) -> Option<Failure> {
         let why = Arc::clone(self.unusable.as_ref()?);
         Some(Failure::NotLoaded { why })
@@ -370,15 +420,6 @@ impl State {
     }
 }
 
-/// Where somebody stands in line.
-#[derive(Clone, Copy)]
-enum Turn {
-    /// It had an entry already.
-    First,
-    /// It is new.
-    Last,
-}
-
 /// A request with a number.
 struct Begun {
     crew: Arc<Crew>,
@@ -389,7 +430,7 @@ struct Begun {
 /// A place in line, given up when the client leaves.
 struct Waiting<'a> {
     shared: &'a Shared,
-    receiver: Option<oneshot::Receiver<Spot>>,
+    receiver: Option<oneshot::Receiver<Admission>>,
 }
 
 impl Drop for Waiting<'_> {
@@ -400,7 +441,7 @@ impl Drop for Waiting<'_> {
         if let Some(spot) = self
             .receiver
             .as_mut()
-            .and_then(|receiver| receiver.try_recv().ok())
+            .and_then(|receiver| receiver.try_recv().ok()?.ok())
         {
             state.table.release(spot);
         }

@@ -2,8 +2,7 @@
 //!
 //! An *entry* is a place among the requests that may be handed out to a generation at a
 //! time; it is also the request's index in the claim table of that generation's scoreboard.
-//! The line of those who wait is above the generations: whichever is *current* serves it,
-//! first come, first served.
+//! The [`Line`] of those who wait is above the generations: the *current* one serves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Outcome;
+use super::line::{Admission, Line, Origin};
 use crate::front::request::context::Identity;
 
 /// The bookkeeping of one pool.
@@ -18,9 +18,13 @@ pub(super) struct Table {
     generations: Vec<Entries>,
     /// Number of the generation that gets requests.
     current: Option<u32>,
-    waiters: VecDeque<oneshot::Sender<Spot>>,
+    line: Line,
     waiting: usize,
+    next_ticket: u64,
     next_seq: u64,
+    /// Requests of several origins compete for workers that take long: few are handed out
+    /// ahead, because those cannot be passed.
+    is_slow: bool,
     /// Who the last requests were: what they logged may be read after they ended.
     recent: VecDeque<(u64, Arc<Identity>)>,
 }
@@ -60,6 +64,8 @@ enum Entry {
 pub(super) struct InFlight {
     /// Its number.
     pub(super) seq: u64,
+    /// The client's address.
+    pub(super) origin: Origin,
     /// Where the answer goes; `None` once it went, or if nobody wants it any more.
     pub(super) reply: Option<oneshot::Sender<Outcome>>,
     /// What the log says about it.
@@ -78,10 +84,33 @@ pub(super) struct InFlight {
 pub(super) enum Place {
     /// An entry at once.
     Entry(Spot),
-    /// A place in the queue.
-    Wait(oneshot::Receiver<Spot>),
+    /// A place in the line.
+    Wait(oneshot::Receiver<Admission>),
     /// The queue is full.
     Full,
+}
+
+/// The position of a request among others that want an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimant {
+    origin: Origin,
+    /// Given when it asks for the first time.
+    ticket: Option<u64>,
+}
+
+impl Claimant {
+    /// A request that has not asked yet.
+    pub(super) fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            ticket: None,
+        }
+    }
+
+    /// The client's address.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
 }
 
 impl Entries {
@@ -89,8 +118,10 @@ impl Entries {
         self.entries.len() - self.free.len()
     }
 
-    fn reserve(&mut self) -> Option<usize> {
-        if self.handed_out() >= self.threads + self.ahead {
+    fn reserve(&mut self, is_slow: bool) -> Option<usize> {
+        // One ahead of each thread keeps the threads busy.
+        let most = if is_slow { self.threads } else { usize::MAX };
+        if self.handed_out() >= self.threads + self.ahead.min(most) {
             return None;
         }
         let entry = self.free.pop()?;
@@ -115,9 +146,11 @@ impl Table {
         Self {
             generations: Vec::new(),
             current: None,
-            waiters: VecDeque::new(),
+            line: Line::default(),
             waiting: 0,
+            next_ticket: 0,
             next_seq: 0,
+            is_slow: false,
             recent: VecDeque::new(),
         }
     }
@@ -179,37 +212,37 @@ impl Table {
         handed_out >= threads && self.waiting + ahead >= limit
     }
 
-    /// Asks for an entry, behind everybody who waits already.
-    pub(super) fn ask(&mut self, limit: usize) -> Place {
-        if self.is_full(limit) {
+    /// Asks for an entry. A request that had one, in a generation that gets no more or too
+    /// far ahead of others, is never refused, and comes before later ones of its address.
+    pub(super) fn ask(&mut self, claimant: &mut Claimant, limit: usize) -> Place {
+        let is_new = claimant.ticket.is_none();
+        if is_new && self.is_full(limit) && !self.line.displace(claimant.origin) {
             return Place::Full;
         }
+        let ticket = *claimant.ticket.get_or_insert_with(|| {
+            self.next_ticket += 1;
+            self.next_ticket
+        });
         if self.waiting == 0
             && let Some(spot) = self.reserve()
         {
             return Place::Entry(spot);
         }
-        // Waiters that left are skipped when their turn comes; without this, a long stall
+        // Waiters that left are passed over when their turn comes; without this, a long stall
         // with many leaving clients would keep their places for its whole length.
-        if self.waiters.len() > 2 * self.waiting + 16 {
-            self.waiters.retain(|waiter| !waiter.is_closed());
+        if self.line.len() > 2 * self.waiting + 16 {
+            self.line.prune();
         }
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.push_back(sender);
         self.waiting += 1;
+        let receiver = self.line.join(claimant.origin, ticket);
+        // An entry may be free although others have not left the line yet.
+        self.serve_waiters();
         Place::Wait(receiver)
     }
 
-    /// Asks for an entry ahead of everybody who waits: for a request that had one already,
-    /// in a generation that gets no more.
-    pub(super) fn ask_again(&mut self) -> Place {
-        if let Some(spot) = self.reserve() {
-            return Place::Entry(spot);
-        }
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.push_front(sender);
-        self.waiting += 1;
-        Place::Wait(receiver)
+    /// Hands out at most one request ahead of each thread, until the line is empty.
+    pub(super) fn set_slow(&mut self) {
+        self.is_slow = true;
     }
 
     /// Somebody stopped waiting, with or without an entry.
@@ -219,7 +252,13 @@ impl Table {
 
     /// Nobody who waits gets an entry: their receivers are closed.
     pub(super) fn turn_away(&mut self) {
-        self.waiters.clear();
+        self.line.clear();
+    }
+
+    /// Threads of a generation that serve.
+    pub(super) fn threads(&mut self, generation: u32) -> usize {
+        self.entries(generation)
+            .map_or(0, |entries| entries.threads)
     }
 
     /// Changes how many threads of a generation serve, and how many requests may be handed
@@ -238,6 +277,7 @@ impl Table {
         &mut self,
         spot: Spot,
         identity: Arc<Identity>,
+        origin: Origin,
     ) -> Option<(u64, oneshot::Receiver<Outcome>)> {
         if !self.is_current(spot.generation) {
             self.release(spot);
@@ -248,6 +288,7 @@ impl Table {
         let seq = self.next_seq;
         self.entries(spot.generation)?.entries[spot.entry] = Entry::InFlight(InFlight {
             seq,
+            origin,
             reply: Some(reply),
             identity,
             orphaned: false,
@@ -336,30 +377,24 @@ impl Table {
     }
 
     fn reserve(&mut self) -> Option<Spot> {
+        let is_slow = self.is_slow;
         let current = self.current()?;
         let generation = current.generation;
-        let entry = current.reserve()?;
+        let entry = current.reserve(is_slow)?;
         Some(Spot { generation, entry })
     }
 
     fn serve_waiters(&mut self) {
-        while !self.waiters.is_empty() {
+        while self.line.len() > 0 {
             let Some(spot) = self.reserve() else { return };
-            let served = loop {
-                match self.waiters.pop_front() {
-                    None => break false,
-                    Some(waiter) => {
-                        if waiter.send(spot).is_ok() {
-                            break true;
-                        }
-                    }
-                }
-            };
-            if !served && let Some(entries) = self.entries(spot.generation) {
+            if !self.line.serve(spot)
+                && let Some(entries) = self.entries(spot.generation)
+            {
                 entries.entries[spot.entry] = Entry::Free;
                 entries.free.push(spot.entry);
             }
         }
+        self.is_slow = false;
     }
 }
 
@@ -382,7 +417,11 @@ mod tests {
         }
     }
 
-    fn receiver(place: Place) -> oneshot::Receiver<Spot> {
+    fn ask(table: &mut Table, limit: usize) -> Place {
+        table.ask(&mut Claimant::new(None), limit)
+    }
+
+    fn receiver(place: Place) -> oneshot::Receiver<Admission> {
         match place {
             Place::Wait(receiver) => receiver,
             _ => panic!("expected a place in the queue"),
@@ -392,8 +431,8 @@ mod tests {
     #[test]
     fn nothing_is_handed_out_before_there_is_a_worker() {
         let mut table = table(4);
-        let mut first = receiver(table.ask(10));
-        let mut second = receiver(table.ask(10));
+        let mut first = receiver(ask(&mut table, 10));
+        let mut second = receiver(ask(&mut table, 10));
         table.set_capacity(0, 1, 0);
         assert!(first.try_recv().is_ok(), "first come, first served");
         assert!(second.try_recv().is_err());
@@ -404,33 +443,33 @@ mod tests {
     fn a_full_queue_says_so() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
-        assert!(spot(table.ask(1)).is_some());
-        let _waiting = receiver(table.ask(1));
-        assert!(matches!(table.ask(1), Place::Full));
+        assert!(spot(ask(&mut table, 1)).is_some());
+        let _waiting = receiver(ask(&mut table, 1));
+        assert!(matches!(ask(&mut table, 1), Place::Full));
         table.stopped_waiting();
-        assert!(matches!(table.ask(1), Place::Wait(_)));
+        assert!(matches!(ask(&mut table, 1), Place::Wait(_)));
     }
 
     #[test]
     fn requests_handed_out_ahead_count_as_waiting() {
         let mut table = table(8);
         table.set_capacity(0, 1, 5);
-        assert!(spot(table.ask(2)).is_some(), "for the thread");
-        assert!(spot(table.ask(2)).is_some(), "ahead");
-        assert!(spot(table.ask(2)).is_some(), "ahead");
-        assert!(matches!(table.ask(2), Place::Full));
+        assert!(spot(ask(&mut table, 2)).is_some(), "for the thread");
+        assert!(spot(ask(&mut table, 2)).is_some(), "ahead");
+        assert!(spot(ask(&mut table, 2)).is_some(), "ahead");
+        assert!(matches!(ask(&mut table, 2), Place::Full));
     }
 
     #[test]
     fn a_released_entry_goes_past_those_who_left() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
-        let held = spot(table.ask(9)).unwrap();
-        drop(receiver(table.ask(9)));
+        let held = spot(ask(&mut table, 9)).unwrap();
+        drop(receiver(ask(&mut table, 9)));
         table.stopped_waiting();
-        let mut staying = receiver(table.ask(9));
+        let mut staying = receiver(ask(&mut table, 9));
         table.release(held);
-        assert_eq!(staying.try_recv().unwrap(), held);
+        assert_eq!(staying.try_recv().unwrap(), Ok(held));
         table.release(held);
         table.release(held);
         table.stopped_waiting();
@@ -441,8 +480,8 @@ mod tests {
     fn a_request_is_found_by_its_number_until_it_is_released() {
         let mut table = table(2);
         table.set_capacity(0, 2, 0);
-        let place = spot(table.ask(1)).unwrap();
-        let (seq, answer) = table.begin(place, Arc::default()).unwrap();
+        let place = spot(ask(&mut table, 1)).unwrap();
+        let (seq, answer) = table.begin(place, Arc::default(), None).unwrap();
         assert_eq!(table.find(0, seq).map(|(spot, _)| spot), Some(place));
         drop(answer);
         assert!(
@@ -461,20 +500,21 @@ mod tests {
     fn those_who_wait_are_served_by_the_generation_that_takes_over() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
-        let held = spot(table.ask(9)).unwrap();
-        let mut waiting = receiver(table.ask(9));
+        let mut again = Claimant::new(None);
+        let held = spot(table.ask(&mut again, 9)).unwrap();
+        let mut waiting = receiver(ask(&mut table, 9));
         table.add(1, 1);
         table.set_capacity(1, 1, 0);
         assert!(waiting.try_recv().is_err(), "it is not current yet");
         table.switch(1);
-        assert_eq!(waiting.try_recv().unwrap().generation, 1);
+        assert_eq!(waiting.try_recv().unwrap().unwrap().generation, 1);
         assert!(
-            table.begin(held, Arc::default()).is_none(),
+            table.begin(held, Arc::default(), None).is_none(),
             "an entry of the one before is of no use any more"
         );
         table.stopped_waiting();
-        let mut behind = receiver(table.ask(9));
-        let mut again = receiver(table.ask_again());
+        let mut behind = receiver(ask(&mut table, 9));
+        let mut again = receiver(table.ask(&mut again, 9));
         table.release(Spot {
             generation: 1,
             entry: 0,
@@ -484,13 +524,49 @@ mod tests {
     }
 
     #[test]
+    fn while_slow_requests_of_several_addresses_compete_few_are_handed_out_ahead() {
+        let mut table = table(8);
+        table.set_capacity(0, 1, 6);
+        let spots: Vec<_> = (0..7).map(|_| spot(ask(&mut table, 9)).unwrap()).collect();
+        let mut waiting: Vec<_> = (0..3).map(|_| receiver(ask(&mut table, 9))).collect();
+        table.set_slow();
+        for (at, spot) in spots.iter().enumerate() {
+            table.release(*spot);
+            let served = waiting.iter_mut().map(|waiter| waiter.try_recv().is_ok());
+            // One runs and one is ahead of it: the sixth of seven makes room for another.
+            assert_eq!(
+                served.filter(|served| *served).count(),
+                usize::from(at >= 5),
+                "{at}"
+            );
+        }
+        assert_eq!(table.handed_out(), 2);
+    }
+
+    #[test]
+    fn an_address_with_few_waiting_requests_is_not_refused_for_one_with_many() {
+        let address = |last| Some(std::net::IpAddr::from([192, 0, 2, last]).into());
+        let mut table = table(1);
+        table.set_capacity(0, 1, 0);
+        let _runs = spot(ask(&mut table, 3)).unwrap();
+        let mut many: Vec<_> = (0..3)
+            .map(|_| receiver(table.ask(&mut Claimant::new(address(1)), 3)))
+            .collect();
+        let place = table.ask(&mut Claimant::new(address(1)), 3);
+        assert!(matches!(place, Place::Full));
+        let _waits = receiver(table.ask(&mut Claimant::new(address(2)), 3));
+        let refused = many.iter_mut().map(|waiter| waiter.try_recv().is_ok());
+        assert_eq!(refused.collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
     fn a_removed_generation_takes_nothing_along() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
-        let held = spot(table.ask(9)).unwrap();
+        let held = spot(ask(&mut table, 9)).unwrap();
         table.remove(0);
         table.release(held);
-        assert!(matches!(table.ask(9), Place::Wait(_)));
+        assert!(matches!(ask(&mut table, 9), Place::Wait(_)));
         assert_eq!(table.handed_out(), 0);
     }
 }

@@ -77,8 +77,11 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
         body: RequestBody::Memory(Bytes::new()),
     };
     let calling = scene.pool.clone();
-    let call =
-        tokio::spawn(async move { calling.call(request, Arc::new(Identity::default())).await });
+    let call = tokio::spawn(async move {
+        calling
+            .call(request, Arc::new(Identity::default()), None)
+            .await
+    });
     let mut message = [0; 4096];
     let [queue, _] = scene.generation.descriptors();
     let length = loop {
