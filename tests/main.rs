@@ -22,6 +22,7 @@ mod frameworks;
 mod framing;
 mod fuzz;
 mod handed_over;
+mod hostile;
 mod http;
 mod http2_floods;
 mod http_upstream;

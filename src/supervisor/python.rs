@@ -134,17 +134,19 @@ impl Python {
             refork: settings.refork.is_some(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let [queue, board] = self.generation.descriptors();
         self.facts.interpreter = None;
         self.was_worker = false;
+        let template = self.generation.with_descriptors(|[queue, board]| {
+            Template::start(
+                &settings.interpreter.path,
+                &settings.env,
+                files,
+                boot,
+                &[queue, board, log],
+            )
+        });
         // The one before, if any, sees its socket close.
-        self.template = Some(Template::start(
-            &settings.interpreter.path,
-            &settings.env,
-            files,
-            boot,
-            &[queue, board, log],
-        )?);
+        self.template = Some(template?);
         Ok(())
     }
 

@@ -99,18 +99,41 @@ impl<'a> Scoreboard<'a> {
     /// If `words` is smaller than [`Scoreboard::size`] or `threads` over [`MAX_THREADS`].
     pub fn create(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
         assert!(threads <= MAX_THREADS, "too many threads for a scoreboard");
+        let board = Self::over(words, threads, claims);
+        board.write_header();
+        board
+    }
+
+    /// Writes the header, once more if it was damaged.
+    pub fn write_header(&self) {
+        self.words[1].store(self.threads as u64, Ordering::Relaxed);
+        self.words[2].store(self.claims as u64, Ordering::Relaxed);
+        self.words[0].store(MAGIC, Ordering::Release);
+    }
+
+    /// The same memory again, by the side that laid it out: sizes come from there and not from
+    /// memory that the other side can write.
+    ///
+    /// # Panics
+    /// If `words` is smaller than [`Scoreboard::size`].
+    pub fn over(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
         assert!(
             size_of_val(words) >= Self::size(threads, claims),
             "scoreboard memory too small"
         );
-        words[1].store(threads as u64, Ordering::Relaxed);
-        words[2].store(claims as u64, Ordering::Relaxed);
-        words[0].store(MAGIC, Ordering::Release);
         Self {
             words,
             threads,
             claims,
         }
+    }
+
+    /// Whether the header still says what [`Scoreboard::create`] wrote. Otherwise a process on
+    /// the other side has written where it must not.
+    pub fn is_intact(&self) -> bool {
+        let header = [MAGIC, self.threads as u64, self.claims as u64];
+        let words = self.words.iter().map(|word| word.load(Ordering::Relaxed));
+        words.zip(header).all(|(word, expected)| word == expected)
     }
 
     /// Opens memory that the other side laid out. `None` if it is not a scoreboard.
@@ -345,6 +368,27 @@ mod tests {
             }
         );
         assert_eq!(board.line(0).activity, Activity::Absent);
+    }
+
+    #[test]
+    fn damage_by_the_other_side_changes_no_size() {
+        let words = memory();
+        Scoreboard::create(&words, 3, 4);
+        for word in &words {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        let board = Scoreboard::over(&words, 3, 4);
+        assert!(!board.is_intact());
+        assert_eq!((board.threads(), board.claims()), (3, 4));
+        // Every word is read and written as before, with nonsense in it.
+        for entry in 0..4 {
+            assert_eq!(board.claim(entry, 7), Claim::Other);
+            assert!(!board.withdraw(entry, 7) && !board.cancel(entry, 7));
+            let _any = board.claim(entry, u64::MAX >> 16);
+        }
+        assert_eq!(board.line(2).activity, Activity::Absent);
+        board.write_header();
+        assert!(board.is_intact() && Scoreboard::open(&words).is_some());
     }
 
     #[test]

@@ -265,16 +265,25 @@ impl WorkerThread {
                     turn.length = length;
                     turn.header =
                         read_request(&turn.buffer[..length]).map(|request| request.header);
-                    if let Ok(header) = &turn.header {
-                        self.record(Activity::Received, header.seq);
+                    match &turn.header {
+                        // The front asks whether the queue is whole; no request has this number.
+                        Ok(header) if header.seq == 0 => continue,
+                        Ok(header) => self.record(Activity::Received, header.seq),
+                        Err(_) => {}
                     }
                     return Wake::Received;
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock if self.number == 0 => {
-                        return Wake::Look;
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
+                        if error.kind() == io::ErrorKind::WouldBlock {
+                            // The time is up; or the application, in any worker, has made the
+                            // queue non-blocking for all of them.
+                            let _ = sockets::set_waiting(&self.shared.queue);
+                        }
+                        if self.number == 0 {
+                            return Wake::Look;
+                        }
                     }
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
                     io::ErrorKind::InvalidData => return Wake::Complaint(error.to_string()),
                     _ => return Wake::Over,
                 },

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -41,6 +42,18 @@ pub fn receive_request(
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     receive_into(socket, buffer, descriptors, &mut space)
+}
+
+/// Longest wait for a request on the queue.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Has receiving from the queue wait, for [`IDLE_WAIT`] at most.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_waiting(queue: impl AsFd) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(&queue, false)?;
+    Ok(set_socket_timeout(queue, Timeout::Recv, Some(IDLE_WAIT))?)
 }
 
 fn receive_into(

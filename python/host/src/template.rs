@@ -4,7 +4,7 @@
 //! children. It waits for exactly the children that it forked, never for others that the
 //! application may have started.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use pyo3::prelude::*;
 use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, Preload, ToTemplate};
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
@@ -26,8 +25,6 @@ const BAD_CONTROL: i32 = 70;
 /// How often to look after children where the kernel has no process descriptors (before
 /// Linux 5.3).
 const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
-/// How long a worker thread without work sleeps before it looks around.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
 
 struct Template {
     control: OwnedFd,
@@ -299,7 +296,7 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
 fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<Origin> {
     let [queue, memory, log_socket] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
     log::open(log_socket);
-    set_socket_timeout(queue.as_fd(), Timeout::Recv, Some(IDLE_WAIT)).ok()?;
+    sockets::set_waiting(&queue).ok()?;
     let scoreboard = Scoreboard::open(doors::map_words(&memory).ok()?)?;
     Some(Origin {
         boot,

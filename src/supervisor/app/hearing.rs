@@ -131,6 +131,19 @@ impl App {
                 METRICS.replaced.up("request_timeout");
                 self.happened(Happened::Stuck(number, worker));
             }
+            Event::Damaged => {
+                METRICS.replaced.up("damaged");
+                remember_error("a worker damaged what the workers share (see the log)");
+                // It forks workers for the queue of before. Another one is started.
+                if let Some(template) = &python.template {
+                    child::kill(template.pid);
+                }
+                let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
+                for worker in workers {
+                    // Their successors need not wait for their ends.
+                    self.happened(Happened::Stuck(number, worker));
+                }
+            }
             Event::Confused { worker } => {
                 METRICS.replaced.up("died");
                 python.kill(worker, "killed by pyserve: it sent what is no reply");

@@ -46,7 +46,23 @@ pub(super) struct Channel {
     descriptors: Vec<OwnedFd>,
     /// One has come for which there was no room.
     lost_descriptor: bool,
+    /// The worker has said over this channel whether it serves.
+    has_booted: bool,
     reply: Reply,
+}
+
+/// A worker sends what no worker sends that runs our host alone.
+#[derive(Debug, thiserror::Error)]
+enum Violation {
+    /// Bytes that are no frame.
+    #[error(transparent)]
+    Frame(#[from] pyserve_wire::Malformed),
+    /// Descriptors that belong to no frame.
+    #[error("descriptors without the frames of their files")]
+    Descriptors,
+    /// The start of the worker is reported once.
+    #[error("a second report of the worker's start")]
+    BootedTwice,
 }
 
 /// Reads what is there, with descriptors, which tokio's own read would drop.
@@ -121,6 +137,7 @@ impl Channel {
             filled: 0,
             descriptors: Vec::new(),
             lost_descriptor: false,
+            has_booted: false,
             reply: Reply::None,
         })
     }
@@ -152,7 +169,7 @@ impl Channel {
                 self.progress().note(*seq);
             }
             if let Err(error) = self.take_frames().await {
-                tracing::error!(worker = self.worker, %error, "worker sent bytes that are no reply");
+                tracing::error!(worker = self.worker, %error, "worker violated the reply protocol");
                 self.shared.notify(Event::Confused {
                     worker: self.worker,
                 });
@@ -170,7 +187,7 @@ impl Channel {
         Ok(received.bytes)
     }
 
-    async fn take_frames(&mut self) -> Result<(), pyserve_wire::Malformed> {
+    async fn take_frames(&mut self) -> Result<(), Violation> {
         let mut complete = 0;
         while let Some((_, used)) = frames::read_reply(&self.buffer[complete..self.filled])? {
             complete += used;
@@ -184,10 +201,14 @@ impl Channel {
                 payload: burst.slice_ref(reply.payload),
             };
             burst = burst.split_off(used);
-            self.take_frame(frame).await;
+            self.take_frame(frame).await?;
         }
         self.deliver_head();
-        Ok(())
+        // A descriptor comes with the frame of its file, and a thread sends one reply at a time.
+        match self.descriptors.len() {
+            0 | 1 => Ok(()),
+            _ => Err(Violation::Descriptors),
+        }
     }
 
     /// Takes the first bytes out of the buffer, and makes room for at least one more.
@@ -212,17 +233,24 @@ impl Channel {
         bytes
     }
 
-    async fn take_frame(&mut self, frame: Frame) {
+    async fn take_frame(&mut self, frame: Frame) -> Result<(), Violation> {
         match frame.kind {
+            ReplyKind::Ready | ReplyKind::BootFailed if self.has_booted => {
+                return Err(Violation::BootedTwice);
+            }
             ReplyKind::Ready => {
+                self.has_booted = true;
                 let loaded = (!frame.payload.is_empty())
                     .then(|| Loaded::from_bytes(&frame.payload).unwrap_or_default());
                 self.shared.worker_ready(self.worker, loaded, &self.exited);
             }
-            ReplyKind::BootFailed => self.shared.notify(Event::BootFailed {
-                worker: self.worker,
-                traceback: String::from_utf8_lossy(&frame.payload).into_owned(),
-            }),
+            ReplyKind::BootFailed => {
+                self.has_booted = true;
+                self.shared.notify(Event::BootFailed {
+                    worker: self.worker,
+                    traceback: String::from_utf8_lossy(&frame.payload).into_owned(),
+                });
+            }
             ReplyKind::Head => self.take_head(frame),
             ReplyKind::Body => self.take_chunk(frame).await,
             ReplyKind::End => self.take_end(frame),
@@ -230,6 +258,7 @@ impl Channel {
             ReplyKind::File => self.take_file(&frame),
             ReplyKind::Skipped => self.shared.release(frame.seq),
         }
+        Ok(())
     }
 
     fn take_head(&mut self, frame: Frame) {

@@ -7,20 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use pyserve_wire::control::Loaded;
-use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Claim, Scoreboard};
-use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::line::Origin;
 use super::progress::Progress;
+use super::queue::Queue;
 use super::table::{InFlight, Spot};
 use super::{Event, Outcome, Report, Shared, Size, State};
 use crate::front::upstream::response_body::budget::Budget;
-use crate::front::upstream::{Failure, Request, RequestBody, Response};
+use crate::front::upstream::{Failure, Response};
 use crate::observe::metrics::METRICS;
-use crate::os::memory::{self, SharedWords};
+use crate::os::memory::SharedWords;
 use crate::os::sockets;
 
 /// Requests handed out beyond the ready threads, so that a thread that finishes finds its
@@ -29,16 +28,12 @@ use crate::os::sockets;
 /// hello application, 2 workers and 64 connections: 18 µs of CPU a request with 2 of them,
 /// 16.5 with 8, 15 with 32.
 pub(super) const PREFETCH: usize = 32;
-/// The same, seen from the pool.
+
+/// What belongs to a generation for its whole life.
 pub(super) struct Crew {
     pub(super) pool: Arc<Shared>,
     pub(super) number: u32,
     pub(super) size: Size,
-    pub(super) queue: AsyncFd<OwnedFd>,
-    /// Longest message that the queue takes in one piece.
-    pub(super) longest_message: usize,
-    /// The workers' end, kept to be handed to the next template.
-    pub(super) queue_receiver: OwnedFd,
     pub(super) board: SharedWords,
     pub(super) budget: Arc<Budget>,
     /// For each line of the scoreboard.
@@ -48,6 +43,7 @@ pub(super) struct Crew {
 /// Who belongs to a generation at the moment.
 pub(super) struct Roster {
     pub(super) crew: Arc<Crew>,
+    pub(super) queue: Arc<Queue>,
     pub(super) workers: HashMap<u32, Worker>,
     /// Channels that are still read.
     pub(super) channels: usize,
@@ -75,7 +71,15 @@ impl Roster {
 
 impl Crew {
     pub(super) fn scoreboard(&self) -> Scoreboard<'_> {
-        Scoreboard::open(self.board.words()).expect("laid out in Pool::generation")
+        // Workers can write to this memory: only the words are taken from there.
+        let threads = self.progress.len();
+        Scoreboard::over(self.board.words(), threads, threads + PREFETCH)
+    }
+
+    /// The queue of this moment; `None` if the generation is forgotten.
+    pub(super) fn queue(&self) -> Option<Arc<Queue>> {
+        let mut state = self.pool.lock();
+        Some(Arc::clone(&state.roster(self.number)?.queue))
     }
 
     pub(super) fn retire(&self, worker: u32) -> io::Result<()> {
@@ -109,61 +113,34 @@ impl Crew {
         let _supervisor_gone = self.pool.reports.send(report);
     }
 
-    /// Ends the queue; what lies in it is still received.
-    pub(super) fn end_queue(&self) {
-        let _already_ended =
-            rustix::net::shutdown(self.queue.get_ref(), rustix::net::Shutdown::Write);
-    }
-
-    /// Moves a body that the queue does not take in one piece into a memory file, and has one
-    /// that still arrives flow into a socket.
-    pub(super) fn fit(&self, request: &mut Request) -> io::Result<()> {
-        if let RequestBody::Stream(stream) = &mut request.body {
-            stream.fill_socket(&self.pool.tasks)?;
-        }
-        if let RequestBody::Memory(body) = &request.body
-            && request.message.len() + body.len() > self.longest_message
-        {
-            let length = body.len() as u64;
-            let file = memory::sealed_file("pyserve-body", body)?.into();
-            request.body = RequestBody::File { file, length };
-        }
-        Ok(())
-    }
-
-    pub(super) async fn send(
-        &self,
-        request: &mut Request,
-        entry: usize,
-        seq: u64,
-    ) -> io::Result<()> {
-        let (kind, body_len, inline, descriptor) = match &request.body {
-            RequestBody::Memory(body) => (BodyKind::Inline, body.len() as u64, &body[..], None),
-            RequestBody::File { file, length } => {
-                (BodyKind::File, *length, &[][..], Some(file.as_fd()))
-            }
-            RequestBody::Stream(stream) => (BodyKind::Stream, 0, &[][..], stream.socket()),
+    /// A worker has damaged what all workers of the generation share. Another queue takes the
+    /// place of `queue`, unless that has happened; what lies untaken in it is handed out again.
+    /// The workers end with their queue, and the supervisor starts a template with the other.
+    pub(super) fn replace_queue(&self, state: &mut State, queue: &Arc<Queue>, damage: &str) {
+        let Some(roster) = state.roster(self.number) else {
+            return;
         };
-        let header = RequestHeader {
-            seq,
-            entry: entry as u32,
-            body: kind,
-            body_len,
-            vars_len: (request.message.len() - REQUEST_HEADER) as u32,
-        };
-        request.message[..REQUEST_HEADER].copy_from_slice(&header.to_bytes());
-        let parts = [IoSlice::new(&request.message), IoSlice::new(inline)];
-        let send = |queue: &OwnedFd| sockets::send(queue.as_fd(), &parts, descriptor.as_slice());
-        match send(self.queue.get_ref()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            sent => return sent.map(drop),
+        if roster.closed || !Arc::ptr_eq(&roster.queue, queue) {
+            return;
         }
-        loop {
-            let mut writable = self.queue.writable().await?;
-            if let Ok(sent) = writable.try_io(|queue| send(queue.get_ref())) {
-                return sent.map(drop);
+        match Queue::new() {
+            Ok(other) => roster.queue = Arc::new(other),
+            Err(error) => {
+                tracing::error!(%error, "cannot make another queue for the workers");
+                return;
             }
         }
+        queue.end();
+        for worker in roster.workers.values_mut() {
+            worker.retiring = true;
+        }
+        tracing::error!(
+            damage,
+            "a worker damaged what the workers share: all of them are replaced"
+        );
+        self.adjust_capacity(state);
+        self.hand_out_again(state, |_| true);
+        self.notify(Event::Damaged);
     }
 
     /// Gives the answer to whoever waits for it.
@@ -257,6 +234,11 @@ impl Crew {
         }
         if let Some(roster) = state.roster(self.number) {
             roster.channels -= 1;
+            if let Some(gone) = roster.workers.get_mut(&worker).filter(|_| !exited) {
+                // It takes nothing any more, whenever its end is heard of.
+                gone.retiring = true;
+                self.adjust_capacity(&mut state);
+            }
         }
         state.remove_if_empty(self.number);
     }

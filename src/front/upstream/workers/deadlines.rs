@@ -21,6 +21,7 @@ use std::time::Duration;
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
+use super::audit::Audit;
 use super::crew::Crew;
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
@@ -103,7 +104,7 @@ impl Judge {
                 let overdue = self.overdue.get(&thread).copied();
                 let next = match overdue.filter(|(seq, _)| *seq == line.seq) {
                     Some((_, at)) => at + self.grace_ns,
-                    None => since + self.timeout_ns,
+                    None => since.saturating_add(self.timeout_ns),
                 };
                 match overdue {
                     _ if next > now => {
@@ -158,7 +159,7 @@ impl Judge {
                 self.taken_back.remove(&thread);
                 continue;
             }
-            let late = line.since_ns + UNBEGUN.as_nanos() as u64;
+            let late = line.since_ns.saturating_add(UNBEGUN.as_nanos() as u64);
             if now < late {
                 *look_again = late.min(*look_again);
             } else if self.taken_back.insert(thread, line.seq) != Some(line.seq) {
@@ -171,19 +172,22 @@ impl Judge {
 impl Crew {
     /// Keeps the deadlines until the generation has gone.
     pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Option<Duration>) {
+        let with_grace = timeout.map(|timeout| timeout + LONGEST_GRACE + SETTLE);
         let timeout = timeout.unwrap_or(NEVER);
         let Some(threads) = crew.upgrade().map(|crew| crew.size.threads) else {
             return;
         };
         let mut judge = Judge::new(timeout, threads);
+        let mut audit = Audit::default();
         loop {
             let wait = {
                 let Some(crew) = crew.upgrade() else { return };
                 let now = monotonic_ns();
+                crew.audit(&mut audit, now, with_grace);
                 let board = crew.scoreboard();
                 let lines: Vec<_> = (0..board.threads())
                     .map(|thread| {
-                        let line = board.line(thread);
+                        let line = audit.clip(thread, board.line(thread), now);
                         (line, crew.progress[thread].since_ns(&line, now))
                     })
                     .collect();

@@ -2,25 +2,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
-use rustix::net::SocketType;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::crew::{Crew, PREFETCH, Roster, Worker};
 use super::progress::Progress;
+use super::queue::Queue;
 use super::{Pool, Size};
 use crate::os::memory::SharedWords;
-use crate::os::sockets;
-use crate::os::watch::watch;
-
-/// Send buffer asked for on the request queue. Requests take up to about 130 KB each.
-const QUEUE_BUFFER: usize = 4 << 20;
 
 /// The workers that run one state of the application's code, seen from outside.
 #[derive(Clone)]
@@ -38,9 +33,7 @@ impl Pool {
         size: Size,
         request_timeout: Option<Duration>,
     ) -> io::Result<Generation> {
-        let (sender, queue_receiver) = sockets::pair(SocketType::SEQPACKET)?;
-        let buffer = sockets::grow_send_buffer(sender.as_fd(), QUEUE_BUFFER)?;
-        sockets::set_nonblocking(sender.as_fd())?;
+        let queue = Arc::new(Queue::new()?);
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
@@ -49,10 +42,6 @@ impl Pool {
             pool: Arc::clone(&self.0),
             number,
             size,
-            queue: watch(sender)?,
-            // The kernel charges more than the bytes themselves.
-            longest_message: buffer / 2,
-            queue_receiver,
             board,
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
@@ -63,6 +52,7 @@ impl Pool {
         state.table.add(number, entries);
         state.rosters.push(Roster {
             crew: Arc::clone(&crew),
+            queue,
             workers: HashMap::new(),
             channels: 0,
             closed: false,
@@ -93,7 +83,7 @@ impl Generation {
             readers.push(Channel::new(crew, worker, thread, socket, exited.clone())?);
         }
         let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
-        let served_before = lines.map(|line| line.served).sum();
+        let served_before = lines.fold(0, |sum: u64, line| sum.wrapping_add(line.served));
         if let Some(roster) = self.0.pool.lock().roster(self.0.number) {
             roster.channels += readers.len();
             roster.workers.insert(
@@ -119,7 +109,9 @@ impl Generation {
         let first = self.first_thread(worker);
         let lines = first..first + self.0.size.threads as usize;
         let board = self.0.scoreboard();
-        let all: u64 = lines.map(|line| board.line(line).served).sum();
+        let all = lines.fold(0, |sum: u64, line| {
+            sum.wrapping_add(board.line(line).served)
+        });
         all.saturating_sub(before.unwrap_or(0))
     }
 
@@ -175,11 +167,18 @@ impl Generation {
                 request.orphaned |= threads.contains(&thread);
             }
         }
-        let gone = state
-            .roster(self.0.number)
-            .and_then(|roster| roster.workers.remove(&worker));
-        if let Some(worker) = gone {
+        let roster = state.roster(self.0.number);
+        let gone = roster.and_then(|roster| {
+            let gone = roster.workers.remove(&worker)?;
+            Some((gone, Arc::clone(&roster.queue)))
+        });
+        if let Some((worker, queue)) = gone {
             worker.exited.cancel();
+            // Threads also leave because another worker has ended the queue for all of them.
+            if worker.ready && queue.is_broken() {
+                self.0
+                    .replace_queue(&mut state, &queue, "its queue is shut down");
+            }
         }
         self.0.adjust_capacity(&mut state);
         self.0.hand_out_again(&mut state, |_| true);
@@ -191,8 +190,8 @@ impl Generation {
         let mut state = self.0.pool.lock();
         if let Some(roster) = state.roster(self.0.number) {
             roster.closed = true;
+            roster.queue.end();
         }
-        self.0.end_queue();
         state.remove_if_empty(self.0.number);
     }
 
@@ -208,9 +207,15 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Descriptors that a template needs: the workers' end of the queue and the scoreboard.
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.0.queue_receiver.as_fd(), self.0.board.file()]
+    /// Has `use_them` use the descriptors that a template needs: the workers' end of the queue
+    /// and the scoreboard.
+    pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 2]) -> T) -> T {
+        let queue = self.0.queue();
+        // Only a template of a generation that is gone gets an end of no queue.
+        let queue = queue
+            .as_ref()
+            .map_or(self.0.board.file(), |queue| queue.receiver());
+        use_them([queue, self.0.board.file()])
     }
 
     /// Threads of each worker.

@@ -18,6 +18,7 @@
 //! nobody has taken is withdrawn from the one before and handed out to the new one, and the
 //! workers of the one before see the end of their queue when they have finished.
 
+mod audit;
 mod channel;
 mod crew;
 mod deadlines;
@@ -25,6 +26,7 @@ mod generation;
 pub mod head;
 mod line;
 mod progress;
+mod queue;
 pub mod snapshot;
 pub mod stacks;
 mod table;
@@ -43,6 +45,7 @@ use crate::front::upstream::{Failure, Request, Response};
 use crew::{Crew, Roster};
 pub use generation::Generation;
 use line::{Admission, Displaced, Origin};
+use queue::Queue;
 use table::{Claimant, Place, Spot, Table};
 
 /// Longest time that a request waits behind others before those of another address make way.
@@ -87,6 +90,9 @@ pub enum Event {
         /// Number of the worker.
         worker: u32,
     },
+    /// What the workers share was damaged by one of them: none of them takes any more
+    /// requests, and the template must be started again.
+    Damaged,
     /// Nothing else is left in a worker that is stuck; it must be killed.
     Hopeless {
         /// Number of the worker.
@@ -195,6 +201,7 @@ impl Pool {
             };
             let Begun {
                 crew,
+                queue,
                 seq,
                 mut answer,
             } = begun;
@@ -203,19 +210,27 @@ impl Pool {
                 seq,
                 stage: Stage::Unsent,
             };
-            crew.fit(&mut request)?;
-            let outcome = match crew.send(&mut request, spot.entry, seq).await {
+            queue.fit(&mut request, &self.0.tasks)?;
+            let outcome = match queue.send(&mut request, spot.entry, seq).await {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
                         .outcome(answer, &crew, spot.entry, seq, asked, origin)
                         .await?
                 }
-                // Another generation may have taken over before it was in the queue.
-                Err(error) => match answer.try_recv() {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(error.into()),
-                },
+                Err(error) => {
+                    if queue::is_end(&error) {
+                        let mut state = self.0.lock();
+                        crew.replace_queue(&mut state, &queue, "its queue is shut down");
+                        crew.hand_out_again(&mut state, |untaken| untaken == seq);
+                    }
+                    // Another generation may have taken over before it was in the queue, or
+                    // another queue has just now.
+                    match answer.try_recv() {
+                        Ok(outcome) => outcome,
+                        Err(_) => return Err(error.into()),
+                    }
+                }
             };
             handed_out.stage = Stage::Over;
             match outcome {
@@ -238,12 +253,12 @@ impl Pool {
             .filter(|roster| roster.crew.number != generation.number() && !roster.closed)
             .map(|roster| {
                 roster.closed = true;
-                Arc::clone(&roster.crew)
+                (Arc::clone(&roster.crew), Arc::clone(&roster.queue))
             })
             .collect();
-        for crew in before {
+        for (crew, queue) in before {
             crew.hand_out_again(&mut state, |_| true);
-            crew.end_queue();
+            queue.end();
             state.remove_if_empty(crew.number);
         }
     }
@@ -342,10 +357,15 @@ impl Shared {
         let mut state = self.lock();
         let (seq, answer) = state.table.begin(spot, Arc::clone(identity), origin)?;
         let roster = state.roster(spot.generation)?;
-        let crew = Arc::clone(&roster.crew);
+        let (crew, queue) = (Arc::clone(&roster.crew), Arc::clone(&roster.queue));
         // Under the lock: whoever withdraws it must find it published.
         crew.scoreboard().publish(spot.entry, seq);
-        Some(Begun { crew, seq, answer })
+        Some(Begun {
+            crew,
+            queue,
+            seq,
+            answer,
+        })
     }
 
     /// What becomes of a request that is in the queue. Until a thread has taken it, it still
@@ -423,6 +443,7 @@ impl State {
 /// A request with a number.
 struct Begun {
     crew: Arc<Crew>,
+    queue: Arc<Queue>,
     seq: u64,
     answer: oneshot::Receiver<Outcome>,
 }

@@ -26,6 +26,11 @@ impl Progress {
         self.waits_for_client.store(waits, Ordering::Relaxed);
     }
 
+    /// Whether the response that the channel reads waits for its client.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits_for_client.load(Ordering::Relaxed)
+    }
+
     /// Since when the deadline of the request counts.
     pub(super) fn since_ns(&self, line: &Line, now: u64) -> u64 {
         if self.seq.load(Ordering::Acquire) != line.seq {

@@ -106,11 +106,11 @@ fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> Wor
     let board = crew.scoreboard();
     let count = crew.size.threads as usize;
     let first = number as usize * count;
-    let mut served = 0;
+    let mut served: u64 = 0;
     let threads = (first..first + count)
         .map(|at| {
             let line = board.line(at);
-            served += line.served;
+            served = served.wrapping_add(line.served);
             let has_one = matches!(
                 line.activity,
                 Activity::Received | Activity::Busy | Activity::Closing

@@ -83,10 +83,10 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
             .await
     });
     let mut message = [0; 4096];
-    let [queue, _] = scene.generation.descriptors();
+    let queue = scene.generation.0.queue().unwrap();
     let length = loop {
         tokio::task::yield_now().await;
-        if let Ok(length) = sockets::receive(queue, &mut message) {
+        if let Ok(length) = sockets::receive(queue.receiver(), &mut message) {
             break length;
         }
     };

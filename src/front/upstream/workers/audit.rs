@@ -1,0 +1,191 @@
+//! Looks for damage to the scoreboard: every worker can write to all of it, by mistake or with
+//! intent, and the front must neither believe what is left nor wait for it for ever.
+//!
+//! A damaged scoreboard has its header written again and its workers replaced. A request whose
+//! state cannot be known any more is answered when it would have been over its deadline.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyserve_wire::scoreboard::{Claim, Line};
+
+use super::crew::Crew;
+use super::table::{InFlight, Spot};
+use super::{Event, Outcome};
+use crate::front::upstream::Failure;
+
+/// How long a request of unknown state may take where requests have no deadline.
+const LONGEST_DOUBT: Duration = Duration::from_secs(60);
+
+/// What earlier looks have seen.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    /// When the request of a thread was seen first, by thread: no worker can postpone that.
+    seen: Vec<(u64, u64)>,
+    /// Requests of unknown state, by number: when that was seen first.
+    doubtful: HashMap<u64, u64>,
+}
+
+/// The state of a request according to the scoreboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    /// As the front and one worker would have left it.
+    Plausible,
+    /// A thread that claims it says that it does something else.
+    Denied(usize),
+    /// Its claim was overwritten.
+    Overwritten,
+}
+
+impl Audit {
+    /// The line with a time that is no later than when its request was seen first.
+    pub(super) fn clip(&mut self, thread: usize, line: Line, now: u64) -> Line {
+        if self.seen.len() <= thread {
+            self.seen.resize(thread + 1, (0, 0));
+        }
+        let seen = &mut self.seen[thread];
+        if seen.0 != line.seq {
+            *seen = (line.seq, now);
+        }
+        Line {
+            since_ns: line.since_ns.min(seen.1),
+            ..line
+        }
+    }
+
+    /// Requests whose state has been in doubt for `patience_ns`; forgets those that are over.
+    fn given_up(&mut self, findings: &[(u64, Finding)], now: u64, patience_ns: u64) -> Vec<u64> {
+        let is_in_doubt = |seq: &u64| {
+            let mut doubtful = findings
+                .iter()
+                .filter(|(_, finding)| *finding != Finding::Plausible);
+            doubtful.any(|(other, _)| other == seq)
+        };
+        self.doubtful.retain(|seq, _| is_in_doubt(seq));
+        let mut given_up = Vec::new();
+        for (seq, _) in findings.iter().filter(|(seq, _)| is_in_doubt(seq)) {
+            let since = *self.doubtful.entry(*seq).or_insert(now);
+            if now.saturating_sub(since) >= patience_ns {
+                given_up.push(*seq);
+            }
+        }
+        given_up
+    }
+}
+
+impl Crew {
+    /// One look; `patience` is how long a request may take, with the grace after that.
+    pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
+        let board = self.scoreboard();
+        if !board.is_intact() {
+            board.write_header();
+            self.damaged("the scoreboard is overwritten");
+        }
+        let mut state = self.pool.lock();
+        let in_flight = state.table.in_flight(self.number);
+        let findings: Vec<_> = in_flight
+            .map(|(spot, request)| (request.seq, self.finding(spot, request)))
+            .collect();
+        drop(state);
+        let is_news = |(seq, finding): &(u64, Finding)| {
+            *finding == Finding::Overwritten && !audit.doubtful.contains_key(seq)
+        };
+        if findings.iter().any(is_news) {
+            self.damaged("claims in the scoreboard are overwritten");
+        }
+        let patience = patience.unwrap_or(LONGEST_DOUBT).as_nanos();
+        let patience = u64::try_from(patience).unwrap_or(u64::MAX);
+        for seq in audit.given_up(&findings, now, patience) {
+            let thread = findings.iter().find_map(|(other, finding)| match finding {
+                Finding::Denied(thread) if *other == seq => Some(*thread),
+                _ => None,
+            });
+            if let Some(thread) = thread {
+                let worker = (thread / self.size.threads as usize) as u32;
+                self.notify(Event::Confused { worker });
+            }
+            self.give_up(seq);
+        }
+    }
+
+    fn finding(&self, spot: Spot, request: &InFlight) -> Finding {
+        let board = self.scoreboard();
+        match board.claim(spot.entry, request.seq) {
+            Claim::Unclaimed => Finding::Plausible,
+            Claim::Withdrawn if request.withdrawn => Finding::Plausible,
+            Claim::Taken(thread) if thread < board.threads() => {
+                let progress = &self.progress[thread];
+                // It may have run to its end long before the front reads its reply.
+                match board.line(thread).seq == request.seq || progress.waits_for_client() {
+                    true => Finding::Plausible,
+                    false => Finding::Denied(thread),
+                }
+            }
+            Claim::Taken(_) | Claim::Withdrawn | Claim::Other => Finding::Overwritten,
+        }
+    }
+
+    fn damaged(&self, what: &str) {
+        let mut state = self.pool.lock();
+        if let Some(roster) = state.roster(self.number) {
+            let queue = Arc::clone(&roster.queue);
+            self.replace_queue(&mut state, &queue, what);
+        }
+    }
+
+    fn give_up(&self, seq: u64) {
+        let mut state = self.pool.lock();
+        let Some((spot, request)) = state.table.find(self.number, seq) else {
+            return;
+        };
+        if let Some(reply) = request.reply.take() {
+            let why = io::Error::other("a worker damaged the scoreboard while the request ran");
+            let failure = Failure::Transport(why);
+            let _client_gone = reply.send(Outcome::Answer(Err(failure)));
+        }
+        state.table.release(spot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyserve_wire::scoreboard::Activity;
+
+    #[test]
+    fn a_request_is_given_up_when_its_state_has_been_unknown_for_long() {
+        let mut audit = Audit::default();
+        let doubt = [(1, Finding::Plausible), (2, Finding::Overwritten)];
+        assert!(audit.given_up(&doubt, 100, 50).is_empty());
+        assert!(audit.given_up(&doubt, 149, 50).is_empty());
+        assert_eq!(audit.given_up(&doubt, 150, 50), [2]);
+        // Between two looks a thread may be about to write its line.
+        assert!(
+            audit
+                .given_up(&[(2, Finding::Plausible)], 160, 50)
+                .is_empty()
+        );
+        assert!(
+            audit
+                .given_up(&[(2, Finding::Denied(0))], 200, 50)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_worker_cannot_postpone_the_deadline_of_its_request() {
+        let mut audit = Audit::default();
+        let line = |seq, since_ns| Line {
+            activity: Activity::Busy,
+            seq,
+            since_ns,
+            served: 0,
+            pid: 1,
+        };
+        assert_eq!(audit.clip(3, line(7, 90), 100).since_ns, 90);
+        assert_eq!(audit.clip(3, line(7, u64::MAX), 200).since_ns, 100);
+        assert_eq!(audit.clip(3, line(8, u64::MAX), 300).since_ns, 300);
+    }
+}

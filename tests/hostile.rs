@@ -1,0 +1,108 @@
+//! Workers that damage what they share with the server: it costs requests of their own
+//! application until they are replaced, and nothing else.
+
+use std::time::Instant;
+
+use crate::support::raw::End;
+use crate::support::server::{Pyserve, Server, get, request};
+use crate::support::{DEADLINE, apps, temp_dir, write_files};
+
+/// Two workers of the hostile application, and another application beside them.
+fn server(dir: &tempfile::TempDir) -> Server {
+    let toml = format!(
+        "app = {hostile:?}\nworkers = 2\nrequest_timeout = 2\n\
+         [[location]]\nprefix = '/neighbour'\napp = {hello:?}\nworkers = 1\n",
+        hostile = apps().join("hostile.py"),
+        hello = apps().join("hello.py"),
+    );
+    write_files(dir.path(), &[("pyserve.toml", &toml)]);
+    Pyserve::new()
+        .without("PYSERVE_WORKERS")
+        .env("PYTHONPATH", apps())
+        .current_dir(dir.path())
+        .ready()
+}
+
+/// Asks the hostile application until it answers as it should; its neighbour always does.
+fn heals(server: &Server, damage: &str) {
+    let began = Instant::now();
+    let mut in_a_row = 0;
+    while in_a_row < 5 {
+        let neighbour = server.get("/neighbour/");
+        assert_eq!(neighbour.status(), 200, "{damage}: {neighbour:?}");
+        let mut connection = server.connect();
+        let answer = connection.exchange(get("/"));
+        let status = answer.status();
+        assert!(
+            matches!(status, 200 | 502 | 503 | 504),
+            "{damage}: {answer:?}"
+        );
+        in_a_row = if status == 200 { in_a_row + 1 } else { 0 };
+        assert!(began.elapsed() < DEADLINE, "{damage}: {answer:?}");
+    }
+}
+
+fn do_damage(server: &Server, damage: &str) {
+    let mut connection = server.connect();
+    connection.send(request(
+        "GET",
+        &format!("/{damage}"),
+        "Connection: close\r\n",
+    ));
+    // The request that did it has an end, too.
+    let (answer, end) = connection.rest();
+    assert_eq!(
+        end,
+        End::Closed,
+        "{damage}: {}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[test]
+fn an_overwritten_scoreboard_ends_neither_the_server_nor_another_application() {
+    for damage in ["overwrite_start", "overwrite_all", "clear_all"] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        do_damage(&server, damage);
+        server
+            .stderr
+            .wait_for("a worker damaged what the workers share");
+        heals(&server, damage);
+    }
+}
+
+#[test]
+fn a_queue_that_is_shut_down_is_replaced() {
+    for damage in ["shut_down_queue", "shut_down_receiving"] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        do_damage(&server, damage);
+        server.stderr.wait_for("its queue is shut down");
+        heals(&server, damage);
+    }
+}
+
+#[test]
+fn a_queue_made_non_blocking_blocks_again() {
+    let dir = temp_dir();
+    let server = server(&dir);
+    do_damage(&server, "make_queue_nonblocking");
+    let began = Instant::now();
+    while server.get("/blocks").text() != "True" {
+        assert!(began.elapsed() < DEADLINE);
+    }
+    heals(&server, "make_queue_nonblocking");
+}
+
+#[test]
+fn a_worker_that_violates_the_reply_protocol_is_killed() {
+    for damage in ["send_descriptors", "send_nonsense", "report_ready_for_ever"] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        do_damage(&server, damage);
+        server.stderr.wait_for("worker violated the reply protocol");
+        heals(&server, damage);
+        server.stderr.wait_for("killed by pyserve");
+    }
+}
