@@ -32,6 +32,7 @@ mod large_files;
 mod layout;
 mod limits;
 mod lingering;
+mod liveness;
 mod locations;
 mod logs;
 mod memory_limit;

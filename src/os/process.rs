@@ -14,6 +14,18 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// Whether a process has gone, or is a zombie that its parent has not reaped.
+pub fn has_ended(pid: u32) -> bool {
+    // proc(5), stat: the state comes behind the name, which is in parentheses.
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => {
+            let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+            matches!(behind_name.trim_start().chars().next(), Some('Z' | 'X'))
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 /// How many descriptors this process has open.
 pub fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
@@ -67,6 +79,7 @@ mod tests {
     fn this_process_has_memory_descriptors_and_a_past() {
         assert!(resident_memory(std::process::id()).unwrap() > 1 << 20);
         assert_eq!(resident_memory(u32::MAX), None);
+        assert!(!has_ended(std::process::id()) && has_ended(u32::MAX));
         assert!(open_descriptors().unwrap() >= 3);
         assert!(cpu_time() > Duration::ZERO);
     }

@@ -6,6 +6,7 @@
 mod acting;
 mod care;
 mod hearing;
+mod liveness;
 mod refork;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::care::Care;
+use self::liveness::Liveness;
 use self::refork::Reforks;
 use super::plan::{Ending, Happened, Plan};
 use super::python::{self, Python, Speaker};
@@ -84,6 +86,9 @@ pub struct App {
     news: Vec<News>,
     no_fork: Throttle,
     care: Care,
+    liveness: Liveness,
+    /// How long a worker without requests may take to leave.
+    pub leave_within: Duration,
 }
 
 impl App {
@@ -125,6 +130,8 @@ impl App {
             news: Vec::new(),
             no_fork: Throttle::default(),
             care: Care::new(),
+            liveness: Liveness::default(),
+            leave_within: Duration::from_secs(30),
         })
     }
 

@@ -209,7 +209,9 @@ struct Supervisor {
 impl Supervisor {
     fn start(&mut self) {
         self.announce();
+        let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
+            app.leave_within = leave_within;
             app.happened(plan::Happened::Start);
             app.look_after(Instant::now());
         }

@@ -228,7 +228,10 @@ impl Plan {
             }
             Happened::TemplateExited(number) => {
                 let give_up = self.generation(number).is_some_and(|generation| {
-                    let give_up = generation.template == Template::Starting
+                    // One that dies while it forks does so again.
+                    let is_quick = generation.template == Template::Starting
+                        || generation.count(|worker| worker == Worker::Forking) > 0;
+                    let give_up = is_quick
                         && (generation.died_quickly(now) || generation.role == Role::Coming);
                     generation.template = Template::Absent;
                     generation.no_template();

@@ -69,6 +69,8 @@ pub struct Python {
     asked_for: HashSet<u32>,
     /// Workers by process id that were killed, and why.
     pub killed: HashMap<u32, &'static str>,
+    /// Its template has not said yet what became of the import.
+    pub is_importing: bool,
     /// What is known about it.
     pub facts: Facts,
 }
@@ -97,6 +99,7 @@ impl Python {
             workers: HashMap::new(),
             asked_for: HashSet::new(),
             killed: HashMap::new(),
+            is_importing: false,
             facts,
         })
     }
@@ -136,6 +139,7 @@ impl Python {
         };
         self.facts.interpreter = None;
         self.was_worker = false;
+        self.is_importing = true;
         let template = self.generation.with_descriptors(|[queue, board]| {
             Template::start(
                 &settings.interpreter.path,
@@ -173,6 +177,11 @@ impl Python {
         self.workers.insert(pid, (worker, template));
         // One that has gone already needs no order.
         let _gone = self.generation.begin(worker);
+    }
+
+    /// Whether the template was asked for a worker that it has not forked yet.
+    pub fn awaits_fork(&self) -> bool {
+        !self.asked_for.is_empty()
     }
 
     /// The template could not fork a worker.
@@ -295,6 +304,16 @@ impl Python {
         if let Some(pid) = self.pid(worker) {
             self.killed.insert(pid, why);
             child::kill(pid);
+        }
+    }
+
+    /// Ends the template of a generation that has no workers any more. One that still imports the
+    /// application does not look at its socket, and what it has started belongs to it.
+    pub fn end_template(&self) {
+        match &self.template {
+            Some(template) if self.is_importing => child::kill_group(template.pid),
+            Some(template) => child::kill(template.pid),
+            None => {}
         }
     }
 

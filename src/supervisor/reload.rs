@@ -382,6 +382,10 @@ impl Supervisor {
         self.stop
             .set_times(config.drain_delay, config.graceful_timeout);
         self.resolved = Arc::new(resolved);
+        let leave_within = self.resolved.config.graceful_timeout;
+        for app in self.apps.serving_mut() {
+            app.leave_within = leave_within;
+        }
         for app in self.apps.serving() {
             let found = app.found_files();
             self.front

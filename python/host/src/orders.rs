@@ -53,6 +53,8 @@ pub struct Orders {
     /// Whether the interpreter is about to end. Held for reading by whoever attaches or
     /// sends signals; both would be fatal afterwards.
     is_closed: RwLock<bool>,
+    /// The end of the socket is our own: this worker becomes a template.
+    is_left: AtomicBool,
 }
 
 impl Orders {
@@ -72,6 +74,7 @@ impl Orders {
             fallback: Fallback::prepare(py),
             exception: package::request_timeout(py)?.unbind(),
             is_closed: RwLock::new(false),
+            is_left: AtomicBool::new(false),
         });
         if let Some(fallback) = &orders.fallback {
             crate::fork::hold_also(fallback.descriptor());
@@ -98,6 +101,7 @@ impl Orders {
     pub fn leave(&self, py: Python<'_>, following: JoinHandle<()>) {
         py.detach(|| {
             // The thread receives the end of the socket.
+            self.is_left.store(true, Ordering::SeqCst);
             let _already_ended = rustix::net::shutdown(&self.socket, Shutdown::Read);
             // It has nothing to say, not even if it panicked.
             let _ = following.join();
@@ -110,9 +114,10 @@ impl Orders {
         let mut descriptors = Vec::new();
         loop {
             match sockets::receive_request(&self.socket, &mut buffer, &mut descriptors) {
+                // Also while the interpreter ends: a thread or an exit hook of the application
+                // may keep it from that, and nothing else would end this process.
                 Ok(0) => {
-                    // Unless it was we who ended it, in `leave`.
-                    if self.unless_closed(|| ()).is_some() {
+                    if !self.is_left.load(Ordering::SeqCst) {
                         end_without_front();
                     }
                     return;

@@ -162,6 +162,13 @@ pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<(
     }
 }
 
+/// Whether the other end is closed; what it sent before may still be there.
+pub fn has_hung_up(socket: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::empty())];
+    let at_once = Timespec::default();
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
 /// Waits until there is something to read, or the end of the stream. `false`: the time is up.
 ///
 /// # Errors

@@ -55,6 +55,13 @@ enum Event {
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
+    // The end of its socket is seen when the import is over; that may be never. (The supervisor
+    // starts templates from its main thread, with which it ends.)
+    let killed = rustix::process::Signal::KILL;
+    let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
+    if sockets::has_hung_up(&control) {
+        return Err(PySystemExit::new_err(BAD_CONTROL));
+    }
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };

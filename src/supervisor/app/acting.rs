@@ -76,6 +76,7 @@ impl App {
             Action::Forget(number) => {
                 if let Some(python) = self.generations.remove(&number) {
                     python.generation.forget();
+                    python.end_template();
                 }
             }
             Action::CloseQueues => {

@@ -56,6 +56,8 @@ impl Care {
 impl App {
     /// Looks after the workers, if it is time to.
     pub fn look_after(&mut self, now: Instant) {
+        let next = self.check_processes(now);
+        self.tell(News::WakeAt(next));
         let settings = self.settings();
         let Some(every) = self.care.every(&settings, self.refork()) else {
             return;

@@ -47,6 +47,7 @@ impl App {
             }
             return;
         };
+        python.is_importing &= matches!(message, FromTemplate::Started(_));
         let happened = match message {
             FromTemplate::Started(interpreter) => {
                 python.facts.interpreter = Some(interpreter);
@@ -147,6 +148,15 @@ impl App {
             Event::Confused { worker } => {
                 METRICS.replaced.up("died");
                 python.kill(worker, "killed by pyserve: it sent what is no reply");
+            }
+            Event::Unresponsive { worker } => {
+                METRICS.replaced.up("unresponsive");
+                tracing::error!(
+                    worker,
+                    "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; it is replaced"
+                );
+                python.kill(worker, "killed by pyserve: it took no requests for 10 s");
+                self.happened(Happened::Stuck(number, worker));
             }
             Event::Hopeless { worker } => {
                 python.kill(

@@ -18,6 +18,48 @@ struct Story {
     start: Instant,
 }
 
+#[test]
+fn a_template_that_dies_while_it_forks_is_tried_three_times() {
+    let mut story = Story::new(1);
+    story.plan.decide(Happened::Start, story.start);
+    let fork = Action::Fork(0, 0);
+    let restart = Action::StartTemplate(0, Preload::Auto);
+    for ms in [10, 20] {
+        story.check(ms, Happened::TemplateLoaded(0), std::slice::from_ref(&fork));
+        story.check(
+            ms + 1,
+            Happened::TemplateExited(0),
+            std::slice::from_ref(&restart),
+        );
+    }
+    story.check(30, Happened::TemplateLoaded(0), &[fork]);
+    let give_up = Action::GiveUp(Ending::NeverReady);
+    story.check(31, Happened::TemplateExited(0), &[give_up]);
+}
+
+#[test]
+fn a_template_that_dies_while_it_forks_is_tried_ever_more_rarely_once_it_has_served() {
+    let mut story = Story::serving(1);
+    story
+        .plan
+        .decide(Happened::WorkerExited(0, 0), story.at(2000));
+    let restart = Action::StartTemplate(0, Preload::Auto);
+    for ms in [2010, 2020] {
+        story.check(
+            ms,
+            Happened::TemplateExited(0),
+            std::slice::from_ref(&restart),
+        );
+        story.plan.decide(Happened::TemplateLoaded(0), story.at(ms));
+    }
+    story.check(2030, Happened::TemplateExited(0), &[restart]);
+    story
+        .plan
+        .decide(Happened::TemplateLoaded(0), story.at(2030));
+    let later = Action::WakeAt(story.at(2140));
+    story.check(2040, Happened::TemplateExited(0), &[later]);
+}
+
 impl Story {
     fn new(workers: u32) -> Self {
         Self {

@@ -9,21 +9,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyserve_wire::scoreboard::{Claim, Line};
+use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
 use super::crew::Crew;
 use super::table::{InFlight, Spot};
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
+use crate::os::clock;
 
+/// Longest time between two looks, in nanoseconds.
+const LONGEST_LOOK: u64 = 2_000_000_000;
 /// How long a request of unknown state may take where requests have no deadline.
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 
 /// What earlier looks have seen.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    /// When the request of a thread was seen first, by thread: no worker can postpone that.
-    seen: Vec<(u64, u64)>,
+    /// What each thread did last, and when that was seen first: no worker can postpone it.
+    seen: Vec<((u64, Activity), u64)>,
     /// Requests of unknown state, by number: when that was seen first.
     doubtful: HashMap<u64, u64>,
 }
@@ -40,17 +43,21 @@ enum Finding {
 }
 
 impl Audit {
-    /// The line with a time that is no later than when its request was seen first.
+    /// The line with its time on the clock of `now` ([`clock::awake_ns`]), as it was when this
+    /// activity was seen first.
     pub(super) fn clip(&mut self, thread: usize, line: Line, now: u64) -> Line {
         if self.seen.len() <= thread {
-            self.seen.resize(thread + 1, (0, 0));
+            self.seen.resize(thread + 1, ((0, Activity::Absent), now));
         }
         let seen = &mut self.seen[thread];
-        if seen.0 != line.seq {
-            *seen = (line.seq, now);
+        if seen.0 != (line.seq, line.activity) {
+            // No look is later than this after the one before.
+            let age = clock::monotonic_ns().saturating_sub(line.since_ns);
+            let since = now.saturating_sub(age.min(LONGEST_LOOK));
+            *seen = ((line.seq, line.activity), since);
         }
         Line {
-            since_ns: line.since_ns.min(seen.1),
+            since_ns: seen.1,
             ..line
         }
     }
@@ -152,7 +159,6 @@ impl Crew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyserve_wire::scoreboard::Activity;
 
     #[test]
     fn a_request_is_given_up_when_its_state_has_been_unknown_for_long() {
@@ -184,8 +190,11 @@ mod tests {
             served: 0,
             pid: 1,
         };
-        assert_eq!(audit.clip(3, line(7, 90), 100).since_ns, 90);
-        assert_eq!(audit.clip(3, line(7, u64::MAX), 200).since_ns, 100);
-        assert_eq!(audit.clip(3, line(8, u64::MAX), 300).since_ns, 300);
+        let now = 100 * LONGEST_LOOK;
+        assert_eq!(audit.clip(3, line(7, u64::MAX), now).since_ns, now);
+        assert_eq!(audit.clip(3, line(7, u64::MAX), now + 50).since_ns, now);
+        // Nor has it begun long before it was seen.
+        let long_ago = audit.clip(3, line(8, 0), now).since_ns;
+        assert_eq!(long_ago, now - LONGEST_LOOK);
     }
 }

@@ -11,6 +11,9 @@
 //! waits for. An iterable's `close()` has a deadline of its own. [`Judge`] decides, from the
 //! scoreboard alone, so a request whose client has gone does not escape.
 //!
+//! All times are those of a clock that stands still while the server does ([`clock::awake_ns`]):
+//! a container that is paused and goes on kills no worker.
+//!
 //! A request that a thread has received, but cannot take because another one keeps the
 //! interpreter to itself, is taken back after a moment: any other worker may be free.
 
@@ -23,9 +26,10 @@ use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
 use super::audit::Audit;
 use super::crew::Crew;
+use super::responsiveness::Responsiveness;
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
-use crate::os::clock::monotonic_ns;
+use crate::os::clock;
 
 /// Longest time that a request has to end after its exception was raised: enough for a
 /// transaction to be rolled back.
@@ -179,17 +183,22 @@ impl Crew {
         };
         let mut judge = Judge::new(timeout, threads);
         let mut audit = Audit::default();
+        let mut responsiveness = Responsiveness::default();
         loop {
             let wait = {
                 let Some(crew) = crew.upgrade() else { return };
-                let now = monotonic_ns();
+                let now = clock::tick();
                 crew.audit(&mut audit, now, with_grace);
                 let board = crew.scoreboard();
                 let lines: Vec<_> = (0..board.threads())
-                    .map(|thread| {
-                        let line = audit.clip(thread, board.line(thread), now);
-                        (line, crew.progress[thread].since_ns(&line, now))
-                    })
+                    .map(|thread| audit.clip(thread, board.line(thread), now))
+                    .collect();
+                crew.check_responsiveness(&mut responsiveness, &lines, now);
+                let since = |thread: usize, line| crew.progress[thread].since_ns(line, now);
+                let lines: Vec<_> = lines
+                    .iter()
+                    .enumerate()
+                    .map(|(thread, line)| (*line, since(thread, line)))
                     .collect();
                 let (steps, look_again) = judge.judge(&lines, now);
                 for step in steps {

@@ -126,6 +126,21 @@ impl Generation {
         self.look(worker, serves).unwrap_or(false)
     }
 
+    /// Whether a worker that has served takes no more requests.
+    pub fn is_retiring(&self, worker: u32) -> bool {
+        self.look(worker, |worker| worker.retiring).unwrap_or(false)
+    }
+
+    /// Whether no thread of a worker has a request.
+    pub fn is_idle(&self, worker: u32) -> bool {
+        let first = self.first_thread(worker);
+        let board = self.0.scoreboard();
+        (first..first + self.0.size.threads as usize).all(|thread| {
+            let activity = board.line(thread).activity;
+            matches!(activity, Activity::Idle | Activity::Absent)
+        })
+    }
+
     /// Tells a worker that was just forked that it may begin.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub mod head;
 mod line;
 mod progress;
 mod queue;
+mod responsiveness;
 pub mod snapshot;
 pub mod stacks;
 mod table;
@@ -93,6 +94,11 @@ pub enum Event {
     /// What the workers share was damaged by one of them: none of them takes any more
     /// requests, and the template must be started again.
     Damaged,
+    /// A worker takes no requests, and runs none; it must be killed.
+    Unresponsive {
+        /// Number of the worker.
+        worker: u32,
+    },
     /// Nothing else is left in a worker that is stuck; it must be killed.
     Hopeless {
         /// Number of the worker.

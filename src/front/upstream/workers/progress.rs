@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyserve_wire::scoreboard::Line;
 
-use crate::os::clock::monotonic_ns;
+use crate::os::clock::awake_ns;
 
 /// How a thread's response proceeds, as its channel sees it.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Progress {
 impl Progress {
     /// The response of request `seq` went on just now.
     pub(super) fn note(&self, seq: u64) {
-        self.at_ns.store(monotonic_ns(), Ordering::Relaxed);
+        self.at_ns.store(awake_ns(), Ordering::Relaxed);
         self.seq.store(seq, Ordering::Release);
     }
 

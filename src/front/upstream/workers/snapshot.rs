@@ -95,7 +95,7 @@ impl Pool {
             .iter()
             .filter(|roster| table.is_current(roster.crew.number))
             .flat_map(|roster| roster.workers.values());
-        if !workers.any(|worker| worker.ready) {
+        if !workers.any(|worker| worker.ready && !worker.retiring) {
             return Some("no worker is ready");
         }
         table.is_full(limits.queue).then_some("the queue is full")
