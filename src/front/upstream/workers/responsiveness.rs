@@ -88,7 +88,21 @@ impl Crew {
             .filter(|(spot, request)| board.claim(spot.entry, request.seq) == Claim::Unclaimed)
             .map(|(_, request)| request.seq)
             .collect();
-        let found = responsiveness.look(lines, self.size.threads as usize, &untaken, now);
+        // A thread may be stopped between the end of a reply and its next look for a request.
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let is_answered = line.activity == Activity::Busy
+                    && state.table.find(self.number, line.seq).is_none();
+                let activity = if is_answered {
+                    Activity::Idle
+                } else {
+                    line.activity
+                };
+                Line { activity, ..*line }
+            })
+            .collect();
+        let found = responsiveness.look(&lines, self.size.threads as usize, &untaken, now);
         for number in found {
             let roster = state.roster(self.number);
             let worker = roster.and_then(|roster| roster.workers.get_mut(&number));
