@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
@@ -105,6 +106,10 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     role(&runtime, (resolved, applications), Arc::new(load), bound)
 }
 
+/// How long a thread that may block stays without work: for good, so that a server that gets
+/// no further threads (`pids.max`, `ulimit -u`) has those that it had.
+const KEEP_THREADS: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One thread needs none of the synchronisation that several do.
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     use tokio::runtime::Builder;
@@ -115,9 +120,12 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder
         .worker_threads(threads.max(1))
         .max_blocking_threads(FilePool::THREADS + Encoders::THREADS)
+        .thread_keep_alive(KEEP_THREADS)
         .thread_name("pyserve-front")
-        .enable_all()
-        .build()
+        .enable_all();
+    let runtime = builder.build()?;
+    FilePool::make_threads(&runtime)?;
+    Ok(runtime)
 }
 
 fn bind(config: &Config) -> Result<Bound, BindError> {

@@ -37,6 +37,7 @@ mod locations;
 mod logs;
 mod memory_limit;
 mod process;
+mod process_limit;
 mod proxy_protocol;
 mod python_versions;
 mod readme;

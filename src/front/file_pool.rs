@@ -2,9 +2,11 @@
 //!
 //! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in
 //! the order in which they came. Their number is bounded by the requests that may be in
-//! flight, because each waits for its own job. Nothing else calls `spawn_blocking`.
+//! flight, because each waits for its own job. Nothing else in the front calls `spawn_blocking`.
+//! Some threads are there from the start, for a system that later gives no more.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Barrier};
 
 use tokio::sync::Semaphore;
 
@@ -20,6 +22,36 @@ impl FilePool {
     /// blocking threads: a job gives its place back a moment before its thread is free, and
     /// tokio would start one more thread each time the next job falls into that moment.
     pub const THREADS: usize = 32;
+
+    /// Threads that are made at the start and stay: file work goes on with them when the system
+    /// gives no more. (tokio makes threads when it has work for them, and panics if it cannot
+    /// make the first one.)
+    const AT_START: usize = 4;
+
+    /// Makes the threads of a runtime that are there from the start.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn make_threads(runtime: &tokio::runtime::Runtime) -> io::Result<()> {
+        // tokio panics where it gets none, so the system is asked before.
+        let all_there = Arc::new(Barrier::new(Self::AT_START));
+        for number in 0..Self::AT_START {
+            let name = format!("pyserve-try-{number}");
+            let tried = std::thread::Builder::new().name(name).spawn(|| ())?;
+            let _it_does_nothing = tried.join();
+        }
+        let jobs = (0..Self::AT_START).map(|_| {
+            let all_there = Arc::clone(&all_there);
+            // Each keeps its thread until all have one.
+            runtime.spawn_blocking(move || {
+                all_there.wait();
+            })
+        });
+        for job in jobs.collect::<Vec<_>>() {
+            runtime.block_on(job).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
 
     /// A pool that runs at most `threads` jobs at a time (at least one).
     pub fn new(threads: usize) -> Self {
