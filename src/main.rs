@@ -11,7 +11,7 @@ use pyserve::config::layers::Layer;
 use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
-use pyserve::front::listener::{BindError, Listener};
+use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
 use pyserve::os::temporary;
@@ -100,7 +100,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     }
     let bound = first(&resolved.config)?;
     // While this is the only thread: each has rights of its own.
-    drop_privileges(&resolved.config, &bound)?;
+    drop_privileges(&resolved.config)?;
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
     role(&runtime, (resolved, applications), Arc::new(load), bound)
@@ -129,21 +129,25 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn bind(config: &Config) -> Result<Bound, BindError> {
-    let listeners = config.bind.iter().map(Listener::bind);
+    let run_as = config.run_as.as_ref();
+    let file = SocketFileSettings {
+        mode: config.socket_files.mode,
+        owner: config.socket_files.owner,
+        becomes: run_as
+            .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
+            .map(|run_as| (run_as.uid, run_as.gid)),
+    };
+    let bind = |address| Listener::bind(address, &file);
+    let listeners = config.bind.iter().map(bind);
     Ok(Bound {
         listeners: listeners.collect::<Result<_, _>>()?,
-        admin: config.admin.as_ref().map(Listener::bind).transpose()?,
+        admin: config.admin.as_ref().map(bind).transpose()?,
     })
 }
 
-fn drop_privileges(config: &Config, bound: &Bound) -> anyhow::Result<()> {
+fn drop_privileges(config: &Config) -> anyhow::Result<()> {
     if let Some(run_as) = &config.run_as {
         let (uid, gid) = (run_as.uid, run_as.gid);
-        if identity::own().0 == 0 {
-            for listener in bound.listeners.iter().chain(&bound.admin) {
-                listener.give(uid, gid)?;
-            }
-        }
         identity::become_for_good(uid, gid, run_as.name.as_deref(), &run_as.home)?;
     }
     if let Err(error) = temporary::unlinked_file(&config.temp_dir) {

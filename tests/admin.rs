@@ -381,3 +381,19 @@ fn workers_that_died_are_counted() {
     assert_eq!(server.get("/exit").status(), 502);
     server.wait_for_metric(r#"pyserve_workers_replaced_total{reason="died"}"#, 1.0);
 }
+
+#[test]
+fn connections_left_open_keep_no_probe_out() {
+    let server = watched("hello.py").ready();
+    // More than the listener serves at a time; some have begun a request.
+    let mut idle: Vec<_> = (0..80).map(|_| admin(&server)).collect();
+    for connection in idle.iter_mut().step_by(2) {
+        connection.send("GET /-/live HTTP/1.1\r\n");
+    }
+    for _ in 0..3 {
+        assert_eq!(ask(&server, "/-/live").status(), 200);
+    }
+    // The newest of them are still served.
+    let newest = idle.last_mut().unwrap();
+    assert_eq!(newest.exchange(get("/-/ready")).status(), 200);
+}

@@ -192,3 +192,75 @@ fn who_is_not_root_is_told_so() {
     let same = started_as_nobody(NOBODY).unwrap();
     assert_eq!(same.status.code(), Some(0), "{same:?}");
 }
+
+#[test]
+fn the_file_of_a_socket_has_the_permissions_and_the_owner_of_the_settings() {
+    if !is_root("giving a socket away") {
+        return;
+    }
+    let dir = directory();
+    let (uid, gid) = (NOBODY.to_string(), NO_GROUP.to_string());
+    let spool = dir.path().join("spool");
+    // In a directory of the user, in one that only root may write to, and given to another one.
+    let cases = [
+        (
+            spool.join("own"),
+            &["--bind-mode", "660"][..],
+            (NOBODY, NO_GROUP),
+        ),
+        (
+            dir.path().join("root"),
+            &["--bind-mode", "600"],
+            (NOBODY, NO_GROUP),
+        ),
+        (
+            dir.path().join("given"),
+            &["--bind-mode", "660", "--bind-owner", "64321:64329"],
+            (NOBODY, NO_GROUP + 7),
+        ),
+    ];
+    for (socket, flags, owner) in cases {
+        let bind = format!("unix:{}", socket.display());
+        let server = server(dir.path(), &["--bind", &bind, "--uid", &uid, "--gid", &gid])
+            .without("PYSERVE_BIND")
+            .args(flags)
+            .ready();
+        let meta = fs::symlink_metadata(&socket).unwrap();
+        let mode = u32::from_str_radix(flags[1], 8).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), owner, "{flags:?}");
+        assert_eq!(meta.mode() & 0o777, mode, "{flags:?}");
+        assert_eq!(Connection::unix(&socket).exchange(get("/")).status(), 200);
+        drop(server);
+    }
+}
+
+/// A verb that believed it would call a server healthy that does not run.
+#[test]
+fn a_server_of_another_user_under_our_name_is_not_asked() {
+    if !is_root("a directory of another user") {
+        return;
+    }
+    let dir = support::temp_dir();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+    let place = dir.path().join("pyserve-0");
+    fs::create_dir(&place).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(place.join("1.sock")).unwrap();
+    std::os::unix::fs::chown(&place, Some(NOBODY), Some(NO_GROUP)).unwrap();
+    fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+    for verb in ["health", "status", "reload", "stop"] {
+        let ended = Pyserve::bare()
+            .without("PYSERVE_CONTROL")
+            .without("XDG_RUNTIME_DIR")
+            .env("TMPDIR", dir.path())
+            .args([verb])
+            .run();
+        assert_ne!(ended.code, 0, "{verb}");
+        assert!(
+            ended.stderr.contains("no server runs here"),
+            "{}",
+            ended.stderr
+        );
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nothing has connected to it");
+}

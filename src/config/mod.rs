@@ -75,6 +75,8 @@ pub struct Config {
     pub static_files: StaticSettings,
     /// As whom to run once the addresses are bound; `None`: as whoever starts it.
     pub run_as: Option<RunAs>,
+    /// How the files of Unix sockets to listen on are made.
+    pub socket_files: SocketFiles,
     /// How long requests in flight may take at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
     /// How long connections are accepted after a stop was asked for.
@@ -139,6 +141,15 @@ pub struct RunAs {
     pub name: Option<String>,
     /// The user's home directory.
     pub home: PathBuf,
+}
+
+/// How the files of Unix sockets are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketFiles {
+    /// Permissions; `None`: as the umask leaves them.
+    pub mode: Option<u32>,
+    /// User and group that own them, each if it is given.
+    pub owner: Option<(Option<u32>, Option<u32>)>,
 }
 
 impl Config {

@@ -116,6 +116,7 @@ impl Resolver<'_> {
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
         let run_as = self.run_as()?;
+        let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
         let settings = LocationSettings {
@@ -156,6 +157,7 @@ impl Resolver<'_> {
             dev,
             temp_dir,
             run_as,
+            socket_files,
             control,
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,

@@ -11,12 +11,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
 use super::closing;
-use super::reception::{Accept, PAUSE, Reception, UnlinkOnDrop};
+use super::reception::{Accept, PAUSE, Reception};
 use super::site::CurrentSite;
 use super::stop::Stop;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
-use crate::os::{identity, sockets};
+use crate::os::identity;
+use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -45,7 +46,18 @@ pub struct Listener {
 #[derive(Debug)]
 enum ListenSocket {
     Tcp(std::net::TcpListener),
-    Unix(StdUnixListener, UnlinkOnDrop),
+    Unix(StdUnixListener, RemoveOnDrop),
+}
+
+/// How the file of a Unix socket is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketFileSettings {
+    /// Permissions, as chmod(1) takes them in octal; `None`: as the umask leaves them.
+    pub mode: Option<u32>,
+    /// User and group that own it, each if it is given.
+    pub owner: Option<(Option<u32>, Option<u32>)>,
+    /// User and group that the server runs as, where it is root now and will not be.
+    pub becomes: Option<(u32, u32)>,
 }
 
 impl Listener {
@@ -53,10 +65,10 @@ impl Listener {
     ///
     /// # Errors
     /// [`BindError`] with the remedy where there is one.
-    pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+    pub fn bind(address: &ListenAddress, file: &SocketFileSettings) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Tcp(address) => bind_tcp(*address),
-            ListenAddress::Unix(path) => bind_unix(path),
+            ListenAddress::Unix(path) => bind_unix(path, file),
         };
         bound.map_err(|error| BindError {
             address: address.to_string(),
@@ -67,20 +79,6 @@ impl Listener {
     /// Leaves accepting to the caller.
     pub(super) fn into_accept(self) -> io::Result<Accept> {
         self.socket.into_accept()
-    }
-
-    /// Gives the socket's file, if it has one, to somebody.
-    ///
-    /// # Errors
-    /// [`BindError`] if that is not allowed.
-    pub fn give(&self, uid: u32, gid: u32) -> Result<(), BindError> {
-        let ListenAddress::Unix(path) = &self.address else {
-            return Ok(());
-        };
-        identity::give(path, uid, gid).map_err(|error| BindError {
-            address: self.address.to_string(),
-            reason: format!("cannot give the socket to uid {uid} and gid {gid}: {error}"),
-        })
     }
 
     /// Accepts until the connections are to drain, and then those that had begun to connect.
@@ -160,20 +158,31 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let socket = match StdUnixListener::bind(path) {
-        // A socket that nobody listens on is left over from a server that was killed.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(path) => {
-            std::fs::remove_file(path)?;
-            StdUnixListener::bind(path)?
+/// The user that the server becomes makes the socket itself where it may: root then touches no
+/// path that this user could exchange. Elsewhere root makes it and gives it away, by descriptors.
+fn bind_unix(path: &Path, file: &SocketFileSettings) -> io::Result<Listener> {
+    let own = |resolve| unix_listener::bind(path, file.mode, resolve);
+    let bound = match (file.becomes, file.owner) {
+        (None, None) => own(Resolve::Path)?,
+        (_, Some((uid, gid))) => {
+            let bound = own(Resolve::Directory)?;
+            bound.file.give(uid, gid)?;
+            bound
         }
-        bound => bound?,
+        (Some((uid, gid)), None) => match identity::acting_as(uid, gid, || own(Resolve::Path))? {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let bound = own(Resolve::Directory)?;
+                bound.file.give(Some(uid), Some(gid))?;
+                bound
+            }
+            bound => bound?,
+        },
     };
+    let socket = bound.listener;
     rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
-    let guard = UnlinkOnDrop::new(path);
     Ok(Listener {
-        socket: ListenSocket::Unix(socket, guard),
+        socket: ListenSocket::Unix(socket, RemoveOnDrop(bound.file)),
         address: ListenAddress::Unix(path.to_owned()),
     })
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::request::context::Ends;
 use super::site::CurrentSite;
 use super::socket::Socket;
 use super::stop::Stop;
+use crate::os::unix_listener::RemoveOnDrop;
 
 /// Pause after an accept that failed because descriptors or memory ran out: long enough
 /// not to spin, short enough that nobody notices once there are some again.
@@ -53,7 +53,7 @@ impl Reception {
 pub(super) enum Accept {
     Tcp(TcpListener),
     /// Dropping the second part removes the path.
-    Unix(UnixListener, UnlinkOnDrop),
+    Unix(UnixListener, RemoveOnDrop),
 }
 
 impl AsFd for Accept {
@@ -78,23 +78,6 @@ impl Accept {
                 Ok((Socket::Unix(socket), Ends::default()))
             }
         }
-    }
-}
-
-/// Removes a Unix socket's path when the listener goes.
-#[derive(Debug)]
-pub(super) struct UnlinkOnDrop(PathBuf);
-
-impl UnlinkOnDrop {
-    /// For the path of a socket that was just bound.
-    pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for UnlinkOnDrop {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.0);
     }
 }
 

@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Gid, Uid, getegid, geteuid};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// A line of `/etc/passwd`.
@@ -101,12 +100,21 @@ pub fn own() -> (u32, u32) {
     (geteuid().as_raw(), getegid().as_raw())
 }
 
-/// Gives a file to somebody.
+/// Does something with the rights of another user and group, without further groups, and takes
+/// root's back. Rights belong to a thread: only this one has them meanwhile.
 ///
 /// # Errors
-/// What the kernel says.
-pub fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    chown(path, Some(uid), Some(gid))
+/// What the kernel says about changing the rights, or about taking them back.
+pub fn acting_as<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+    let groups = getgroups()?;
+    let (own_uid, own_gid) = (geteuid(), getegid());
+    set_thread_groups(&[])?;
+    set_thread_res_gid(own_gid, Gid::from_raw(gid), own_gid)?;
+    let done = set_thread_res_uid(own_uid, Uid::from_raw(uid), own_uid).map(|()| act());
+    set_thread_res_uid(own_uid, own_uid, own_uid)?;
+    set_thread_res_gid(own_gid, own_gid, own_gid)?;
+    set_thread_groups(&groups)?;
+    Ok(done?)
 }
 
 /// Becomes this user and group for good, without further groups, and so that no program it

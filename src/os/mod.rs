@@ -14,4 +14,5 @@ pub mod process;
 pub mod sendfile;
 pub mod sockets;
 pub mod temporary;
+pub mod unix_listener;
 pub mod watch;

@@ -26,6 +26,8 @@ use crate::observe::status::remember_error;
 /// Settings that are only looked at when the server starts.
 const AT_START: &[&str] = &[
     "bind",
+    "bind_mode",
+    "bind_owner",
     "front_threads",
     "access_log",
     "log_format",

@@ -3,11 +3,25 @@
 use std::path::PathBuf;
 
 use super::Resolver;
-use crate::config::RunAs;
 use crate::config::error::{ConfigError, Invalid, invalid};
+use crate::config::{RunAs, SocketFiles};
 use crate::os::identity;
 
 impl Resolver<'_> {
+    pub(super) fn socket_files(&mut self) -> Result<SocketFiles, ConfigError> {
+        let files = SocketFiles {
+            mode: self.optional("bind_mode", mode)?,
+            owner: self.optional("bind_owner", owner)?,
+        };
+        if files.mode.is_none() {
+            self.show_default("bind_mode", "by the umask".to_owned());
+        }
+        if files.owner.is_none() {
+            self.show_default("bind_owner", "none".to_owned());
+        }
+        Ok(files)
+    }
+
     pub(super) fn run_as(&mut self) -> Result<Option<RunAs>, ConfigError> {
         let gid = self.optional("gid", group)?;
         let user = self.optional("uid", |text| {
@@ -43,6 +57,32 @@ impl Resolver<'_> {
             home: user.home,
         }))
     }
+}
+
+/// `660`, `0660` or `0o660`.
+fn mode(text: &str) -> Result<u32, Invalid> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && digits.starts_with(|first: char| first.is_ascii_digit()))
+        .ok_or(invalid(
+            "these are no permissions",
+            "give three octal digits, such as 660",
+        ))
+}
+
+/// `USER`, `USER:GROUP` or `:GROUP`, as chown(1) takes them.
+fn owner(text: &str) -> Result<(Option<u32>, Option<u32>), Invalid> {
+    let (name, of_group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (text, None),
+    };
+    let uid = match name {
+        "" if of_group.is_some_and(|group| !group.is_empty()) => None,
+        name => Some(user(name)?.uid),
+    };
+    let gid = of_group.filter(|name| !name.is_empty()).map(group);
+    Ok((uid, gid.transpose()?))
 }
 
 /// A user, who may be nobody that `/etc/passwd` knows.
@@ -116,6 +156,38 @@ mod tests {
             Some((4_000_000_001, 0))
         );
         assert_eq!(run_as(&["--gid", "5"]).map(|(_, gid)| gid), Some(5));
+    }
+
+    #[test]
+    fn the_files_of_sockets_have_permissions_and_owners() {
+        let setup = Setup::new(&[("app.wsgi", "application = None")]);
+        let files = |flags: &[&str]| {
+            let flags = [&["--app", "app.wsgi"], flags].concat();
+            setup.config(&flags).socket_files
+        };
+        assert_eq!(files(&[]), super::SocketFiles::default());
+        for (text, mode) in [("660", 0o660), ("0666", 0o666), ("0o700", 0o700)] {
+            assert_eq!(files(&["--bind-mode", text]).mode, Some(mode));
+        }
+        for (text, owner) in [
+            ("root", (Some(0), None)),
+            ("root:7", (Some(0), Some(7))),
+            (":root", (None, Some(0))),
+            ("12:", (Some(12), None)),
+        ] {
+            assert_eq!(files(&["--bind-owner", text]).owner, Some(owner), "{text}");
+        }
+        for (flag, text, part) in [
+            ("--bind-mode", "rw-rw----", "octal"),
+            ("--bind-mode", "1777", "octal"),
+            ("--bind-mode", "+660", "octal"),
+            ("--bind-owner", "no such user:root", "/etc/passwd"),
+            ("--bind-owner", "root:no such group", "/etc/group"),
+            ("--bind-owner", ":", "/etc/passwd"),
+        ] {
+            let error = setup.error(&["--app", "app.wsgi", flag, text]);
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

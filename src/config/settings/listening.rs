@@ -16,6 +16,23 @@ pub(super) static LISTENING: &[Setting] = &[
         default: Default::Computed("127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set"),
     },
     Setting {
+        name: "bind_mode",
+        value_name: "MODE",
+        heading: HEADING,
+        help: "Permissions of Unix sockets to listen on, in octal as chmod takes them: `660`",
+        repeatable: false,
+        default: Default::Computed("as the umask leaves them"),
+    },
+    Setting {
+        name: "bind_owner",
+        value_name: "USER[:GROUP]",
+        heading: HEADING,
+        help: "Owner of Unix sockets to listen on, by name or number: `www-data:www-data`, `:web`; only \
+               root may give them away",
+        repeatable: false,
+        default: Default::Computed("the user and group that the server runs as"),
+    },
+    Setting {
         name: "trust",
         value_name: "CIDR,...",
         heading: HEADING,

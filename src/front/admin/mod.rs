@@ -15,6 +15,7 @@
 pub mod door;
 mod exposition;
 mod server;
+mod visitors;
 
 use std::time::Duration;
 

@@ -12,16 +12,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Probes;
 use super::door::Door;
+use super::visitors::{Visitor, Visitors};
 use crate::front::listener::Listener;
 use crate::front::socket::Socket;
 
-/// Connections at a time; more wait in the kernel. A few scrapers and probes keep one each.
+/// Connections at a time; for one more the one that has been idle longest is closed. A few
+/// scrapers and probes keep one each.
 const CONNECTIONS: usize = 64;
 /// Longest request head: a probe's has some hundred bytes.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -40,14 +41,16 @@ pub async fn serve(
     tasks: TaskTracker,
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let visitors = Visitors::new(CONNECTIONS);
     let door = Door::default();
-    loop {
+    for number in 0.. {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            // Accepted first: idle connections make room only if somebody comes.
+            let accepted = listener.accept().await;
+            visitors.room().await;
+            accepted
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             // Cancel-safe: dropped only when nothing more is wanted.
             next = next => next,
             // Cancel-safe: the token stays cancelled.
@@ -57,26 +60,30 @@ pub async fn serve(
             Ok((socket, _ends)) => {
                 let (probes, ended) = (probes.clone(), ended.clone());
                 let reserve = Arc::clone(&door.reserve);
+                let visitor = visitors.enter(number);
                 tasks.spawn(async move {
-                    let _place = place;
                     tokio::select! {
                         // Cancel-safe: dropped only when nothing more is wanted.
-                        () = connection(socket, probes) => {}
-                        // Cancel-safe: the token stays cancelled.
+                        () = connection(socket, probes, Arc::clone(&visitor)) => {}
+                        // Cancel-safe: the tokens stay cancelled.
+                        () = visitor.leave.cancelled() => {}
                         () = ended.cancelled() => {}
                     }
+                    drop(visitor);
                     reserve.refill();
                 });
             }
             Err(error) => door.get_past(&listener, &error, "the admin listener").await,
         }
     }
+    Ok(())
 }
 
-async fn connection(socket: Socket, probes: Probes) {
+async fn connection(socket: Socket, probes: Probes, visitor: Arc<Visitor>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let probes = probes.clone();
+        let (probes, visitor) = (probes.clone(), Arc::clone(&visitor));
         async move {
+            let _answering = visitor.answering();
             let (head, _unread) = request.into_parts();
             let target = head.uri.path();
             let said = probes.answer(&head.method, target, &head.headers).await;

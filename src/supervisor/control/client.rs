@@ -1,6 +1,7 @@
 //! The verbs' end of the control socket: finds the server, gives it an order. Blocks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::observe::status::Status;
 
 /// How long a server may take for an answer that it has at hand.
 pub const AT_HAND: Duration = Duration::from_secs(10);
+/// Longest answer: stacks of a few hundred threads, status of a few thousand workers.
+const LONGEST_ANSWER: u64 = 64 << 20;
 
 /// Why an order did not reach a server.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,17 @@ impl Client {
         if reach.control == Control::Off {
             return Err(Unreachable::Off);
         }
+        if let Control::At(path) = &reach.control {
+            return Self::connect(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unreachable::Nobody {
+                    looked_at: looked_at(&reach.control, &[]),
+                },
+                _ => Unreachable::Broken {
+                    path: path.clone(),
+                    error,
+                },
+            });
+        }
         let candidates = place::existing(&reach.control);
         let mut found: Vec<_> = candidates
             .iter()
@@ -80,6 +94,7 @@ impl Client {
 
     fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
+        check_peer(&stream, path)?;
         stream.set_write_timeout(Some(AT_HAND))?;
         Ok(Self {
             stream: BufReader::new(stream),
@@ -104,11 +119,20 @@ impl Client {
         let mut line = serde_json::to_vec(order)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
-        let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
+        let mut line = Vec::new();
+        let mut limited = (&mut self.stream).take(LONGEST_ANSWER);
+        if limited.read_until(b'\n', &mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(serde_json::from_str(&line)?)
+        if line.last() != Some(&b'\n') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its answer has no end",
+            ));
+        }
+        let mut answer = serde_json::from_slice(&line)?;
+        escape(&mut answer);
+        Ok(serde_json::from_value(answer)?)
     }
 
     /// Waits until the server has closed the connection, which it does when it ends.
@@ -117,6 +141,39 @@ impl Client {
         // A server that is killed resets the connection: that is its end as well.
         let _ended = self.stream.get_ref().set_read_timeout(None);
         let _ended = self.stream.read_to_end(&mut rest);
+    }
+}
+
+/// Whether the server belongs to this user, to root, or, for root, to the owner of its socket:
+/// another user's server answers what it likes, and must not be taken for ours.
+fn check_peer(stream: &UnixStream, path: &Path) -> io::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
+    let own = rustix::process::geteuid();
+    let is_owner = || std::fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == peer.as_raw());
+    if peer == own || peer.is_root() || own.is_root() && is_owner() {
+        return Ok(());
+    }
+    let words = format!("it belongs to user {}", peer.as_raw());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+}
+
+/// Replaces control characters in all texts, but for line ends and tabs: what the server says is
+/// printed on a terminal.
+fn escape(answer: &mut serde_json::Value) {
+    use serde_json::Value;
+    match answer {
+        Value::String(text) => {
+            let is_harmful = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+            if text.contains(is_harmful) {
+                *text = text
+                    .chars()
+                    .map(|char| if is_harmful(char) { '\u{FFFD}' } else { char })
+                    .collect();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(escape),
+        Value::Object(values) => values.values_mut().for_each(escape),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -162,5 +219,48 @@ fn looked_at(control: &Control, candidates: &[PathBuf]) -> String {
         Control::At(path) => format!("at {}", path.display()),
         _ if candidates.is_empty() => format!("in {}", shown(&place::usual(control))),
         _ => format!("at {}", shown(candidates)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// What a client makes of a server that answers like this.
+    fn asked(answer: Vec<u8>) -> Result<Reply, Unreachable> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Until the client has enough.
+            while stream.write_all(&answer).is_ok() && !answer.ends_with(b"\n") {}
+        });
+        let mut client = Client::connect(&path).unwrap();
+        let reply = client.ask(&Order::Status, Some(AT_HAND));
+        drop(client);
+        server.join().unwrap();
+        reply
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_given_up() {
+        let error = asked(vec![b'x'; 1 << 20]).unwrap_err().to_string();
+        assert!(error.contains("no end"), "{error}");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_replaced() {
+        let mut value = serde_json::json!({
+            "words": "a\u{1b}[2J\r\n\tb\u{9b}1m\u{7f}",
+            "more": [["\u{0}"], 7, null],
+        });
+        escape(&mut value);
+        let expected = serde_json::json!({
+            "words": "a\u{FFFD}[2J\u{FFFD}\n\tb\u{FFFD}1m\u{FFFD}",
+            "more": [["\u{FFFD}"], 7, null],
+        });
+        assert_eq!(value, expected);
     }
 }

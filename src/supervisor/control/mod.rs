@@ -13,7 +13,6 @@ pub mod protocol;
 mod stacks;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::config::Control;
 use crate::front::admin::Question;
 use crate::front::admin::door::Door;
 use crate::front::upstream::workers::Pool;
-use crate::os::sockets;
+use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 use protocol::{LONGEST_ORDER, Order, Reply};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
@@ -58,16 +57,8 @@ pub enum Command {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
-    path: RemovedOnDrop,
-}
-
-#[derive(Debug)]
-struct RemovedOnDrop(PathBuf);
-
-impl Drop for RemovedOnDrop {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.0);
-    }
+    path: PathBuf,
+    _file: RemoveOnDrop,
 }
 
 impl ControlSocket {
@@ -129,7 +120,7 @@ impl ControlSocket {
                     });
                 }
                 Err(error) => {
-                    let place = format!("the control socket {}", self.path.0.display());
+                    let place = format!("the control socket {}", self.path.display());
                     door.get_past(&self.listener, &error, &place).await;
                 }
             }
@@ -138,21 +129,14 @@ impl ControlSocket {
 }
 
 fn bind(path: &Path) -> io::Result<ControlSocket> {
-    use std::os::unix::net::UnixListener as StdListener;
-    let listener = match StdListener::bind(path) {
-        // Left over from a server that was killed, whose process id we may have now.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(path) => {
-            std::fs::remove_file(path)?;
-            StdListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    let path = RemovedOnDrop(path.to_owned());
-    std::fs::set_permissions(&path.0, std::fs::Permissions::from_mode(0o600))?;
+    // For this user alone from the first moment.
+    let bound = unix_listener::bind(path, Some(0o600), Resolve::Path)?;
+    let listener = bound.listener;
     listener.set_nonblocking(true)?;
     Ok(ControlSocket {
         listener: UnixListener::from_std(listener)?,
-        path,
+        path: path.to_owned(),
+        _file: RemoveOnDrop(bound.file),
     })
 }
 

@@ -41,6 +41,8 @@ pub fn existing(control: &Control) -> Vec<PathBuf> {
         Control::Usual { temp_dir, .. } => temp_dir,
     };
     let mut places = usual(control);
+    // Another user may have made a directory under our name, with a server of theirs in it.
+    places.retain(|directory| check(directory).is_ok());
     if rustix::process::geteuid().is_root() {
         // Root may steer everybody's servers.
         let others = entries(temp_dir).into_iter();
@@ -77,6 +79,11 @@ fn own(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
     }
+    check(directory)
+}
+
+/// Whether a directory is there, and this user's alone.
+fn check(directory: &Path) -> io::Result<()> {
     // Not followed: a link would be somebody else's choice.
     let meta = std::fs::symlink_metadata(directory)?;
     let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
@@ -148,6 +155,24 @@ mod tests {
         std::fs::remove_dir(&shared).unwrap();
         std::os::unix::fs::symlink("/tmp", &shared).unwrap();
         assert!(own(&shared).is_err());
+    }
+
+    #[test]
+    fn a_directory_of_another_user_under_our_name_is_not_looked_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let control = Control::Usual {
+            runtime_dir: None,
+            temp_dir: dir.path().to_owned(),
+        };
+        let place = dir.path().join(format!("{PREFIX}{uid}"));
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("1.sock"), "").unwrap();
+        let allow = |mode| std::fs::set_permissions(&place, PermissionsExt::from_mode(mode));
+        allow(0o700).unwrap();
+        assert_eq!(existing(&control).len(), 1);
+        allow(0o755).unwrap();
+        assert!(existing(&control).is_empty());
     }
 
     #[test]

@@ -1,0 +1,217 @@
+//! Listening on a Unix socket whose directory another user may change at any moment.
+//!
+//! The directory is opened once, and the socket is bound, looked at and given away by that
+//! descriptor; nothing is followed and nothing is found by its path again. What has the
+//! socket's name is changed only if it can be nothing but the socket that was just bound.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+
+use super::sockets;
+
+/// A socket that is listened on, and where its file is.
+#[derive(Debug)]
+pub struct Bound {
+    /// The listening socket.
+    pub listener: UnixListener,
+    /// Its directory and its name there.
+    pub file: SocketFile,
+}
+
+/// The file of a socket, found by the descriptor of its directory.
+#[derive(Debug)]
+pub struct SocketFile {
+    directory: OwnedFd,
+    name: PathBuf,
+    /// Device and inode of the file when it was made.
+    identity: (u64, u64),
+}
+
+/// How the path of a socket is resolved for the bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolve {
+    /// As it is written; tools show it as the name of the socket.
+    Path,
+    /// By the descriptor of its directory, as whatever follows: for a process with more rights
+    /// than whoever may change the path.
+    Directory,
+}
+
+/// Binds `path`, with these permissions if any are given; a socket on which no process listens
+/// is replaced. The permissions hold from the first moment.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Bound> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+    let place = match resolve {
+        Resolve::Path => None,
+        Resolve::Directory => place(&directory, name),
+    };
+    let place = place.unwrap_or_else(|| path.to_owned());
+    let listener = match with_mode(mode, || UnixListener::bind(&place)) {
+        // A socket that nobody listens on is left over from a server that was killed.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(&place) => {
+            rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
+            with_mode(mode, || UnixListener::bind(&place))?
+        }
+        bound => bound?,
+    };
+    let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(Bound {
+        listener,
+        file: SocketFile {
+            directory,
+            name: name.into(),
+            identity: (stat.st_dev, stat.st_ino),
+        },
+    })
+}
+
+/// The path of a name in an open directory; `None` without `/proc`.
+fn place(directory: &OwnedFd, name: &OsStr) -> Option<PathBuf> {
+    let directory = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    directory.is_dir().then(|| directory.join(name))
+}
+
+/// Makes a file with exactly these permissions. The mask belongs to the process: a file that
+/// another thread makes in this moment may get less, never more.
+fn with_mode<T>(mode: Option<u32>, make: impl FnOnce() -> T) -> T {
+    let Some(mode) = mode else { return make() };
+    let before = rustix::process::umask(Mode::from_raw_mode(!mode & 0o777));
+    let made = make();
+    rustix::process::umask(before);
+    made
+}
+
+impl SocketFile {
+    /// Gives the file to a user and a group; `None` leaves either as it is.
+    ///
+    /// # Errors
+    /// What the kernel says; `PermissionDenied` if somebody has put something else in its place.
+    pub fn give(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())?;
+        if !self.is_mine(&rustix::fs::fstat(&file)?) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file in its place is not the socket that was bound",
+            ));
+        }
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        Ok(rustix::fs::chownat(
+            file,
+            "",
+            uid,
+            gid,
+            AtFlags::EMPTY_PATH,
+        )?)
+    }
+
+    /// Removes the file, unless there is another in its place.
+    pub fn remove(&self) {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        if stat.is_ok_and(|stat| self.is_mine(&stat)) {
+            let _gone = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
+        }
+    }
+
+    /// Whether this is the socket that was bound: not a link to another one, either.
+    fn is_mine(&self, stat: &Stat) -> bool {
+        FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+            && stat.st_nlink == 1
+            && (stat.st_dev, stat.st_ino) == self.identity
+    }
+}
+
+/// Removes the file of a socket when its listener is dropped.
+#[derive(Debug)]
+pub struct RemoveOnDrop(pub SocketFile);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::net::UnixStream;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn permissions_hold_from_the_start_and_an_abandoned_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        for wanted in [0o600, 0o660, 0o666, 0o777] {
+            let bound = bind(&path, Some(wanted), Resolve::Path).unwrap();
+            assert_eq!(mode(&path), wanted);
+            UnixStream::connect(&path).unwrap();
+            let again = bind(&path, None, Resolve::Path).unwrap_err();
+            assert_eq!(again.kind(), io::ErrorKind::AddrInUse, "somebody listens");
+            // Killed: the file stays.
+            drop(bound);
+            assert!(path.exists());
+        }
+        bind(&path, None, Resolve::Path).unwrap().file.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_put_in_the_place_of_the_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("socket"), dir.path().join("victim"));
+        let other = UnixListener::bind(dir.path().join("other")).unwrap();
+        let bound = bind(&path, None, Resolve::Path).unwrap();
+        std::fs::write(&victim, "x").unwrap();
+        let owner = std::fs::metadata(&victim).unwrap().uid();
+        let swaps: [&dyn Fn(); 3] = [
+            &|| symlink(&victim, &path).unwrap(),
+            &|| std::fs::hard_link(&victim, &path).unwrap(),
+            &|| std::fs::hard_link(dir.path().join("other"), &path).unwrap(),
+        ];
+        for swap in swaps {
+            std::fs::remove_file(&path).unwrap();
+            swap();
+            assert!(bound.file.give(Some(owner), None).is_err());
+            bound.file.remove();
+            assert!(path.symlink_metadata().is_ok(), "it is not ours");
+        }
+        drop(other);
+        assert_eq!(std::fs::metadata(&victim).unwrap().uid(), owner);
+    }
+
+    #[test]
+    fn the_directory_may_be_exchanged_behind_the_bind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, elsewhere) = (dir.path().join("mine"), dir.path().join("elsewhere"));
+        std::fs::create_dir(&mine).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("socket"), "x").unwrap();
+        let bound = bind(&mine.join("socket"), None, Resolve::Directory).unwrap();
+        std::fs::rename(&mine, dir.path().join("moved")).unwrap();
+        symlink(&elsewhere, &mine).unwrap();
+        let own = std::fs::metadata(dir.path()).unwrap().uid();
+        bound.file.give(Some(own), None).unwrap();
+        bound.file.remove();
+        assert!(!dir.path().join("moved/socket").exists());
+        assert!(elsewhere.join("socket").exists());
+    }
+}
