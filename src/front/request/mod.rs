@@ -38,9 +38,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -211,7 +213,21 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
         // smuggling. hyper has dropped it by now and does not tell; closing after every
         // chunked request leaves nothing behind it to be smuggled.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if head.version == Version::HTTP_10 && ends_by_close(&identity.method, response) {
+        // RFC 9112 §6.3, §9.3: only the end of the connection tells where the body ends.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
+}
+
+/// True if a client of HTTP/1.0 finds the end of the response by that of the connection.
+fn ends_by_close(method: &Method, response: &Response<Body>) -> bool {
+    let has_body = *method != Method::HEAD
+        && response.status() != StatusCode::NO_CONTENT
+        && response.status() != StatusCode::NOT_MODIFIED;
+    has_body
+        && !response.headers().contains_key(CONTENT_LENGTH)
+        && response.body().size_hint().exact().is_none()
 }
 
 fn set_if_absent(
