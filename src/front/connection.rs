@@ -131,6 +131,10 @@ async fn converse(
             }
             // Cancel-safe: a timer.
             () = timer.as_mut() => match activity.overdue(deadlines) {
+                // hyper does not know that a head has begun, and would close.
+                Ok(_) if last_call && activity.awaits_rest_of_head() => {
+                    timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
+                }
                 _ if last_call => {
                     if !activity.end_behind_express() {
                         connection.as_mut().graceful_shutdown();
