@@ -101,8 +101,11 @@ fn check(bytes: &[u8]) -> Ending {
         let (.., complete) = seen
             .first()
             .unwrap_or_else(|| panic!("hyper refuses {shown}"));
-        assert!(complete.is_some(), "hyper waits for more: {shown}");
-        if let Some((method, target, ..)) = seen.get(1) {
+        // A malformed trailer breaks the body at the same byte, and ends the connection.
+        if complete.is_none() {
+            assert_eq!(seen.len(), 1, "{shown}");
+            assert!(body.ends_with(b"\n\r\n"), "hyper waits for more: {shown}");
+        } else if let Some((method, target, ..)) = seen.get(1) {
             assert_eq!((&**method, &**target), ("DELETE", "/next"), "{shown}");
         }
         if let Some(less) = body.len().checked_sub(1) {
