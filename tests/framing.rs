@@ -152,6 +152,29 @@ fn a_coding_that_is_not_exactly_chunked_is_refused() {
     }
 }
 
+// 3. RFC 9112 §6.1: a coding that is not known is not implemented, if the body has an end.
+#[test]
+fn a_coding_in_front_of_chunked_is_501_and_a_body_without_an_end_400() {
+    for (coding, status) in [
+        ("gzip, chunked", 501),
+        ("gzip\r\nTransfer-Encoding: chunked", 501),
+        ("foo;bar=\"baz\" ,\tChunked", 501),
+        ("identity, chunked", 501),
+        ("gzip", 400),
+        ("identity", 400),
+        ("chunked, gzip", 400),
+        ("chunked, chunked", 400),
+        ("gzip, chunked, chunked", 400),
+        ("g zip, chunked", 400),
+        (",chunked", 400),
+        ("chunked;a=b", 400),
+        ("", 400),
+    ] {
+        let request = posting(&format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"));
+        check_answer(&request, &[status]);
+    }
+}
+
 // 4
 #[test]
 fn white_space_or_other_bytes_in_a_header_name_are_refused() {
@@ -244,6 +267,55 @@ fn malformed_chunks_are_refused_and_the_body_never_looks_complete() {
 
 // 7
 #[test]
+fn a_connection_goes_on_behind_chunks_however_they_arrive() {
+    let chunked = "POST /journal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   3;ext=\"a\"\r\nabc\r\n00A \r\n0123456789\r\n0\r\nTrailer: 1\r\n\r\n";
+    let all = chunked.repeat(2) + "\r\n" + &get("/") + chunked;
+    for step in [1, 10, 64, all.len()] {
+        let mut connection = SERVER.connect();
+        for part in all.as_bytes().chunks(step) {
+            connection.send(part);
+        }
+        for body in ["13", "13", "hello", "13"] {
+            let response = connection.response();
+            assert_eq!(
+                (response.status(), &*response.text()),
+                (200, body),
+                "{step}"
+            );
+            assert_eq!(response.header("Connection"), None);
+        }
+        assert_eq!(connection.exchange(get("/")).text(), "hello");
+    }
+}
+
+// 7
+#[test]
+fn a_chunk_that_cannot_fit_is_refused_before_its_bytes_come() {
+    let server = Pyserve::app("every.py").args(["--max-body", "1K"]).ready();
+    for (chunks, status) in [
+        ("401\r\n", 413),
+        ("7fffffffffffffff\r\n", 413),
+        ("ffffffffffffffff\r\n", 413),
+        ("5\r\nabcde\r\n3fc\r\n", 413),
+        ("10000000000000000", 400),
+    ] {
+        let head = "POST /journal/refused HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (now, later) in [(format!("{head}{chunks}"), ""), (head.to_owned(), chunks)] {
+            let mut connection = server.connect();
+            connection.send(now);
+            connection.send(later);
+            let response = connection.response();
+            assert_eq!(response.status(), status, "{chunks}");
+            assert_eq!(response.header("Connection").as_deref(), Some("close"));
+            assert_eq!(connection.rest(), (vec![], End::Closed));
+        }
+    }
+    assert_eq!(server.probe.notes.count("refused"), 0);
+}
+
+// 7
+#[test]
 fn a_missing_last_chunk_is_no_complete_body() {
     for chunks in [
         "3\r\nabc\r\n",
@@ -300,8 +372,8 @@ fn bytes_of_an_unread_body_are_never_a_request() {
              {length:x}\r\n{hidden}\r\n0\r\n\r\n"
         ));
         assert_eq!(connection.response().text(), "ignored");
-        // A connection does not outlive a chunked request.
-        assert_eq!(connection.rest(), (vec![], End::Closed));
+        connection.send(get("/"));
+        assert_eq!(connection.response().text(), "hello");
     }
     assert_eq!(SERVER.get("/").text(), "hello");
     assert_eq!(SERVER.probe.notes.count("hidden"), 0);
@@ -321,6 +393,17 @@ fn doubled_or_malformed_host_and_doubled_content_type_are_refused() {
         "Host: a#b\r\n",
         "Host: a\\b\r\n",
         "Host: a:port\r\n",
+        "Host: []\r\n",
+        "Host: [::g]\r\n",
+        "Host: [::1\r\n",
+        "Host: ::1\r\n",
+        "Host: [::1]80\r\n",
+        "Host: [127.0.0.1]\r\n",
+        "Host: [v1.]\r\n",
+        "Host: :80\r\n",
+        "Host: a:80:80\r\n",
+        "Host: a%zz\r\n",
+        "Host: a, b\r\n",
         "Host: \u{1}\r\n",
         "Host: localhost\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n",
     ] {

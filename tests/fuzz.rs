@@ -53,6 +53,11 @@ fn replies_of_workers_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
+fn requests_end_where_hyper_ends_them_for_any_bytes() {
+    check("framing");
+}
+
+#[test]
 fn every_target_is_run_here_and_by_the_fuzzer() {
     let manifest = std::fs::read_to_string(source("tests/fuzz/Cargo.toml")).unwrap();
     let this = std::fs::read_to_string(source("tests/fuzz.rs")).unwrap();

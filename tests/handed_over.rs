@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, get, request};
 
 /// More than the front would keep in memory for a client that does not read.
@@ -119,4 +120,41 @@ fn a_part_of_a_file_gets_no_validators_but_ranges_within_it() {
     assert_eq!(response.status(), 206);
     assert_eq!(response.header("ETag"), None);
     assert!(response.body == CONTENT[8..16]);
+}
+
+#[test]
+fn a_head_has_the_fields_and_conditions_of_its_get() {
+    let server = server();
+    let ask = |method: &str, lines: &str| {
+        let request = request(method, "/?how=plain", lines);
+        server.exchange(&request)
+    };
+    let fields = |response: &Response| {
+        let mut fields = response.fields();
+        fields.retain(|(name, _)| !matches!(&**name, "Date" | "X-Request-Id"));
+        (response.status(), fields)
+    };
+    let get = ask("GET", "");
+    let tag = get.header("ETag").unwrap();
+    let date = get.header("Last-Modified").unwrap();
+    for lines in [
+        String::new(),
+        format!("If-None-Match: {tag}\r\n"),
+        "If-None-Match: \"other\"\r\n".to_owned(),
+        format!("If-Modified-Since: {date}\r\n"),
+        format!("If-Match: {tag}\r\n"),
+    ] {
+        let (get, head) = (ask("GET", &lines), ask("HEAD", &lines));
+        assert_eq!(fields(&head), fields(&get), "{lines}");
+        assert!(head.body.is_empty());
+    }
+    assert_eq!(ask("HEAD", "If-Match: \"other\"\r\n").status(), 412);
+    // RFC 9110 §14.2: a range is for GET.
+    let ranged = ask("HEAD", "Range: bytes=0-9\r\n");
+    assert_eq!(ranged.status(), 200);
+    assert_eq!(ranged.header("Content-Length"), Some(SIZE.to_string()));
+    assert_eq!(ranged.header("Content-Range"), None);
+    let part = server.exchange(&request("HEAD", "/?how=plain&seek=8", ""));
+    assert_eq!(part.header("Content-Length"), Some((SIZE - 8).to_string()));
+    assert_eq!(part.header("ETag"), None);
 }

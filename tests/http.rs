@@ -357,3 +357,130 @@ fn methods_of_any_name_reach_the_app() {
         assert_eq!(response.json()["entries"]["REQUEST_METHOD"][1], method);
     }
 }
+
+#[test]
+fn minor_versions_above_1_are_served_as_1_1_and_others_refused() {
+    for (version, status) in [
+        ("HTTP/1.0", 200),
+        ("HTTP/1.1", 200),
+        ("HTTP/1.2", 200),
+        ("HTTP/1.9", 200),
+        ("HTTP/2.0", 505),
+        ("HTTP/2.1", 505),
+        ("HTTP/3.0", 505),
+        ("HTTP/9.9", 505),
+        ("HTTP/0.9", 400),
+        ("HTTP/1.10", 400),
+        ("HTTP/11", 400),
+        ("HTTP/1", 400),
+        ("http/1.1", 400),
+        ("HTTP/1.x", 400),
+        ("HTTPS/1.1", 400),
+        ("", 400),
+    ] {
+        let mut connection = SERVER.connect();
+        connection.send(format!("GET /hello {version}\r\nHost: localhost\r\n\r\n"));
+        let response = connection.response();
+        assert_eq!(response.status(), status, "{version}");
+        let line = response.status_line();
+        // RFC 9110 §6.2: the highest version that we conform to; HTTP/1.0 as nginx, but for 1.0.
+        let answered = if version == "HTTP/1.0" {
+            "HTTP/1.0 "
+        } else {
+            "HTTP/1.1 "
+        };
+        assert!(line.starts_with(answered), "{version}: {line}");
+        if status == 200 && version > "HTTP/1.0" {
+            assert_eq!(connection.exchange(get("/hello")).text(), "hello");
+        } else {
+            assert_eq!(connection.rest().1, End::Closed, "{version}");
+        }
+    }
+    let response = SERVER.exchange("GET / HTTP/1.9\r\n\r\n");
+    assert_eq!(response.status(), 400, "as in HTTP/1.1, a host is needed");
+}
+
+#[test]
+fn a_connection_of_http_1_0_is_kept_only_where_the_body_has_a_known_end() {
+    let keep = "Connection: keep-alive\r\n";
+    for (method, target, body, is_kept) in [
+        ("GET", "/hello", "hello", true),
+        ("GET", "/lengths?as=one", "0123456789", true),
+        ("HEAD", "/hello", "", true),
+        ("HEAD", "/held_body", "", true),
+        ("GET", "/held_body", "onetwothree", false),
+        ("GET", "/status?status=204+No+Content", "", true),
+        ("GET", "/status?status=304+Not+Modified", "", true),
+    ] {
+        let mut connection = SERVER.connect();
+        connection.send(format!("{method} {target} HTTP/1.0\r\n{keep}\r\n"));
+        if !is_kept {
+            SERVER.probe.held("after one").release();
+            SERVER.probe.held("after two").release();
+        }
+        let response = match method {
+            "HEAD" => connection.response_to_head(),
+            _ if response_is_bodiless(target) => connection.response_to_head(),
+            _ => connection.response(),
+        };
+        assert_eq!(response.text(), body, "{method} {target}");
+        let says = response.header("Connection");
+        assert_eq!(response.header("Transfer-Encoding"), None, "RFC 9112 §6.1");
+        match is_kept {
+            true => {
+                assert_eq!(says.as_deref(), Some("keep-alive"), "{method} {target}");
+                assert_eq!(connection.exchange(get("/hello")).text(), "hello");
+            }
+            false => {
+                assert_eq!(says.as_deref(), Some("close"), "{method} {target}");
+                assert_eq!(connection.rest(), (vec![], End::Closed));
+            }
+        }
+    }
+    // An end of ours is no promise to go on.
+    let refused = SERVER.exchange(&format!("GET /hello HTTP/1.0\r\n{keep}Host: a b\r\n\r\n"));
+    assert_eq!(refused.headers("Connection"), ["close"]);
+    // Without the wish, it ends in any case.
+    let mut connection = SERVER.connect();
+    connection.send("GET /hello HTTP/1.0\r\n\r\n");
+    let (bytes, end) = connection.rest();
+    assert!(bytes.ends_with(b"hello"));
+    assert_eq!(end, End::Closed);
+}
+
+fn response_is_bodiless(target: &str) -> bool {
+    target.contains("204") || target.contains("304")
+}
+
+#[test]
+fn a_body_that_is_expected_is_asked_for_beside_an_upgrade_as_well() {
+    for lines in [
+        "Expect: 100-continue\r\n",
+        "Upgrade: h2c\r\nConnection: upgrade\r\nExpect: 100-continue\r\n",
+        "Expect: 100-continue\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+        "Expect: 100-Continue\r\n",
+    ] {
+        for (framing, body) in [
+            ("Content-Length: 5\r\n", "hello"),
+            ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let mut connection = SERVER.connect();
+            connection.send(format!(
+                "POST /echo HTTP/1.1\r\nHost: localhost\r\n{lines}{framing}\r\n"
+            ));
+            let head = connection.response_to_head();
+            assert_eq!(head.status(), 100, "{lines}{framing}");
+            connection.send(body);
+            assert_eq!(connection.response().text(), "hello");
+            assert_eq!(connection.exchange(get("/hello")).text(), "hello");
+        }
+    }
+    for expectation in ["something", "100-continue, something", "200-ok"] {
+        let refused = SERVER.exchange(&request(
+            "GET",
+            "/hello",
+            &format!("Expect: {expectation}\r\n"),
+        ));
+        assert_eq!(refused.status(), 417, "{expectation}");
+    }
+}

@@ -238,7 +238,8 @@ fn a_client_that_goes_leaves_no_work_and_499_over_both_versions() {
     let fields = get_fields("/gone/two");
     http2.headers(1, &fields, true);
     http2.round_trip();
-    drop((http1, http2));
+    http1.reset();
+    drop(http2);
     server.stdout.wait_for("\"GET /gone/one HTTP/1.1\" 499");
     server.stdout.wait_for("\"GET /gone/two HTTP/2.0\" 499");
     check_none_was_run(&server, busy, held, &["/gone/one", "/gone/two"]);

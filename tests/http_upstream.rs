@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use crate::support::backend::{Backend, Call, page};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get, post, request};
 use crate::support::{DEADLINE, temp_dir};
@@ -435,5 +436,50 @@ fn settings_that_contradict_each_other_are_refused() {
         let ended = Pyserve::new().current_dir(dir.path()).args(args).run();
         assert_eq!(ended.code, 78, "{args:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(message), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn header_names_keep_their_spelling_or_get_that_of_their_standard() {
+    let backend = mirror();
+    let server = in_front_of(&backend);
+    let lines = "sec-ch-ua: 1\r\nSec-WebSocket-Key: 2\r\nDNT: 3\r\nX-CSRFToken: 4\r\n\
+                 User-Agent: 5\r\nx-kept: 6\r\nX-Kept: 7\r\n";
+    // The spelling of one request is not that of the next.
+    let mut connection = server.connect();
+    for lines in [lines, "Dnt: 3\r\n", "", lines] {
+        let head = connection.exchange(request("GET", "/", lines)).text();
+        for line in lines.lines().filter(|line| !line.contains("ept: ")) {
+            assert!(
+                head.contains(&format!("\r\n{line}\r\n")),
+                "{line} in {head}"
+            );
+        }
+        assert_eq!(head.contains("DNT"), lines.contains("DNT"));
+    }
+    let mut http2 = Http2::new(server.connect());
+    let own = [
+        ("sec-ch-ua-mobile", "1"),
+        ("sec-websocket-key", "2"),
+        ("dnt", "3"),
+        ("x-csrftoken", "4"),
+        ("user-agent", "5"),
+    ];
+    http2.headers(1, &[&get_fields("/")[..], &own].concat(), true);
+    let Outcome::Response(200, head) = http2.outcome(1) else {
+        panic!("no answer");
+    };
+    let head = String::from_utf8(head).unwrap();
+    for line in [
+        "Sec-CH-UA-Mobile: 1",
+        "Sec-WebSocket-Key: 2",
+        "DNT: 3",
+        "X-Csrftoken: 4",
+        "User-Agent: 5",
+    ] {
+        assert!(
+            head.contains(&format!("\r\n{line}\r\n")),
+            "{line} in {head}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::raw::End;
 use crate::support::server::{Pyserve, Server};
 
 fn server(format: &str) -> Server {
@@ -85,7 +86,7 @@ fn a_client_that_left_before_its_answer_is_logged_as_499() {
         .args(["--access-log", "json"])
         .ready();
     let (connection, held) = server.hold("/left");
-    drop(connection);
+    connection.reset();
     let line = json_line(&server, "/left");
     assert_eq!(line["status"], 499);
     drop(held);
@@ -154,64 +155,125 @@ fn tracebacks_are_in_the_log_and_on_the_page_only_in_development() {
 }
 
 #[test]
-fn a_head_that_cannot_be_read_has_its_line_with_the_status_that_was_sent() {
+fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
     let server = Pyserve::app("every.py")
         .watched()
         .args(["--access-log", "json"])
         .ready();
     let long = |length: usize| "x".repeat(length);
-    for (count, (head, status)) in [
-        ("nonsense\r\n\r\n".to_owned(), 400),
+    let mut count = 0;
+    for (head, status, method, target) in [
         (
-            "GET / HTTP/1.1\r\nHost: h\r\nA B: c\r\n\r\n".to_owned(),
+            "nonsense\r\n\r\n".to_owned(),
             400,
+            "-",
+            "nonsense".to_owned(),
         ),
         (
-            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", long(70_000)),
+            "\x16\x03\x01\x02".to_owned(),
+            400,
+            "-",
+            "%16%03%01%02".into(),
+        ),
+        ("GET /old\r\n\r\n".to_owned(), 400, "GET", "/old".into()),
+        (
+            "PUT /a?b HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\nA B: c\r\n\r\n".to_owned(),
+            400,
+            "PUT",
+            "/a?b".into(),
+        ),
+        (
+            "HEAD /a\x1b[0m HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\n\r\n".to_owned(),
+            400,
+            "HEAD",
+            "/a%1B[0m".into(),
+        ),
+        (
+            "POST /l HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\nContent-Length: x\r\n\r\n".to_owned(),
+            400,
+            "POST",
+            "/l".into(),
+        ),
+        (
+            format!(
+                "GET /{} HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\n\r\n",
+                long(70_000)
+            ),
             414,
+            "GET",
+            format!("/{}", long(1023)),
         ),
         (
-            format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", long(300_000)),
-            431,
+            format!("GET /{}", long(300_000)),
+            414,
+            "GET",
+            format!("/{}", long(1023)),
         ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+        (
+            format!(
+                "GET /b HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\nX: {}",
+                long(300_000)
+            ),
+            431,
+            "GET",
+            "/b".into(),
+        ),
+        (
+            format!(
+                "GET /f HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\n{}\r\n",
+                "A: b\r\n".repeat(99)
+            ),
+            431,
+            "GET",
+            "/f".into(),
+        ),
+    ] {
+        count += 1;
         let mut client = server.connect();
         // The connection may be closed before all of it is sent.
         let _refused = client.try_send(&head);
-        assert_eq!(client.response_to_head().status(), status, "{count}");
-        let line = server.stdout.wait_for_nth("\"method\":\"\"", count + 1);
+        let response = match method {
+            "HEAD" => client.response_to_head(),
+            _ => client.response(),
+        };
+        assert_eq!(response.status(), status, "{target}");
+        assert_eq!(response.header("Connection").as_deref(), Some("close"));
+        let kind = response.header("Content-Type");
+        assert_eq!(kind.as_deref(), Some("text/html; charset=utf-8"));
+        let id = response.header("X-Request-Id").unwrap();
+        match method {
+            "HEAD" => assert_eq!(client.rest(), (Vec::new(), End::Closed)),
+            _ => assert!(response.text().contains(&id), "{response:?}"),
+        }
+        let line = server.stdout.wait_for(&id);
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(
-            (&line["status"], &line["target"]),
-            (&status.into(), &"".into())
-        );
+        assert_eq!(line["status"], status);
+        assert_eq!(line["method"], method);
+        assert_eq!(line["target"], target);
         assert_eq!(line["remote_addr"], "127.0.0.1");
-        let told = server.stderr.wait_for_nth("it cannot be read", count + 1);
-        assert!(
-            told.contains(line["request_id"].as_str().unwrap()),
-            "{told}"
-        );
+        if head.contains("User-Agent") {
+            assert_eq!(
+                (&line["host"], &line["user_agent"]),
+                (&"h".into(), &"c".into())
+            );
+        }
+        server.stderr.wait_for(&id);
     }
     // One behind a good request on the same connection.
     let mut client = server.connect();
     client.send("GET /lengths?as=one HTTP/1.1\r\nHost: h\r\n\r\nnonsense\r\n\r\n");
     assert_eq!(client.response().status(), 200);
-    assert_eq!(client.response_to_head().status(), 400);
-    server.stdout.wait_for_nth("\"method\":\"\"", 5);
+    assert_eq!(client.response().status(), 400);
+    server.stdout.wait_for_nth("\"target\":\"nonsense\"", 2);
     let page = server.admin("/-/metrics").text();
     for sample in [
-        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"400\"} 3",
-        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"414\"} 1",
-        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"431\"} 1",
-        "pyserve_rejections_total{reason=\"unreadable\"} 5",
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"400\"} 7",
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"414\"} 2",
+        "pyserve_requests_total{location=\"/\",handler=\"front\",status=\"431\"} 2",
+        "pyserve_rejections_total{reason=\"bad_request\"} 7",
+        "pyserve_rejections_total{reason=\"head_too_large\"} 4",
     ] {
         assert!(page.contains(sample), "{sample}\n{page}");
     }
-    let server = self::server("combined");
-    server.exchange("nonsense\r\n\r\n");
-    let line = server.stdout.wait_for("\"-\" 400 0");
-    assert!(line.ends_with("\"-\" 400 0 \"-\" \"-\""), "{line}");
+    assert_eq!(count, 10);
 }

@@ -352,7 +352,7 @@ fn a_request_whose_client_left_the_queue_is_never_run() {
         // The server knows of the request before the client leaves.
         assert_eq!(gone.response_to_head().status(), 100);
         gone.send("x");
-        drop(gone);
+        gone.reset();
         let line = server.stdout.wait_for(&format!("/gone{number}"));
         assert!(line.contains("499"), "{line}");
     }

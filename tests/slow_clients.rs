@@ -235,7 +235,7 @@ fn events_arrive_one_by_one_and_a_client_that_leaves_closes_the_stream() {
             // The next one has not been made.
             next = Some(server.probe.held(&format!("before event {}", number + 1)));
         }
-        drop(client);
+        client.reset();
         server.stdout.wait_for_nth(" 499 ", turn + 1);
         next.unwrap().release();
         let noted = server.probe.notes.wait_for_nth("closed after", turn + 1);

@@ -187,3 +187,29 @@ fn a_client_in_the_middle_of_its_handshake_is_answered() {
     }
     skipped("half a handshake", "this machine is too busy");
 }
+
+#[test]
+fn a_request_whose_head_is_half_there_at_the_stop_is_answered() {
+    let mut server = Pyserve::app("hello.py").ready();
+    let request = get("/");
+    let (one, two) = request.split_at(20);
+    let mut clients = [server.connect(), server.connect()];
+    assert_eq!(clients[1].exchange(&request).status(), 200);
+    for client in &mut clients {
+        client.send(one);
+    }
+    // The parts have been read once a later request has been answered.
+    assert_eq!(server.get("/").status(), 200);
+    server.signal(Signal::TERM);
+    server.stderr.wait_for("no more connections");
+    // Longer than an idle connection has for its last request.
+    std::thread::sleep(Duration::from_millis(500));
+    for mut client in clients {
+        client.send(two);
+        let response = client.response();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.header("Connection").as_deref(), Some("close"));
+        assert_eq!(client.rest(), (Vec::new(), End::Closed));
+    }
+    assert_eq!(server.wait_exit(), 0);
+}

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::Version;
 
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
+use super::request::unreadable::Refused;
 use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
@@ -50,15 +52,33 @@ pub struct Activity {
     streams: Mutex<Vec<Arc<Taken>>>,
     requests: AtomicUsize,
     in_head: AtomicBool,
+    /// Bytes of a head have come, and hyper has none of them.
+    head_in_part: AtomicBool,
     http2: AtomicBool,
     linger: AtomicBool,
-    /// Requests that hyper has begun since it last held nothing, and the bytes of their bodies.
-    hypers: AtomicUsize,
-    hypers_body: AtomicU64,
+    /// hyper has begun a request since it last held nothing.
+    hyper_began: AtomicBool,
+    /// The connection has left HTTP, behind a `101`.
+    switched: AtomicBool,
+    /// The most bytes that the present request's body may have, and the sizes of its chunks.
+    body_limit: AtomicU64,
+    announced: AtomicU64,
+    /// Findings about the present request's head.
+    noted: AtomicBool,
+    notes: Mutex<Notes>,
     /// A response that hyper does not know is on its way to a client that takes its time.
     express: AtomicBool,
     /// The connection ends behind that response.
     express_ends: AtomicBool,
+}
+
+/// Findings from below hyper about the head that it reads next.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Hyper reads a stand-in for this head.
+    pub refused: Option<Box<Refused>>,
+    /// Names of its fields that are not in title case.
+    pub spellings: Vec<Bytes>,
 }
 
 /// What a client is too late with.
@@ -87,37 +107,80 @@ impl Activity {
             streams: Mutex::default(),
             requests: AtomicUsize::new(0),
             in_head: AtomicBool::new(true),
+            head_in_part: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             linger: AtomicBool::new(false),
-            hypers: AtomicUsize::new(0),
-            hypers_body: AtomicU64::new(0),
+            hyper_began: AtomicBool::new(false),
+            switched: AtomicBool::new(false),
+            body_limit: AtomicU64::new(u64::MAX),
+            announced: AtomicU64::new(0),
+            noted: AtomicBool::new(false),
+            notes: Mutex::default(),
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
         }
     }
 
-    /// hyper has begun a request, with so many bytes of body; `None`: what comes behind its
-    /// head cannot be counted.
-    pub fn hyper_began(&self, body: Option<u64>) {
-        self.hypers.fetch_add(1, Ordering::Relaxed);
-        let before = self.hypers_body.load(Ordering::Relaxed);
-        let body = body.map_or(u64::MAX, |body| before.saturating_add(body));
-        self.hypers_body.store(body, Ordering::Relaxed);
+    /// hyper has begun a request.
+    pub fn hyper_began(&self) {
+        self.hyper_began.store(true, Ordering::Relaxed);
     }
 
-    /// How many requests hyper has begun, and the bytes of their bodies; `None` while one of
-    /// them runs.
-    pub fn hyper_ended(&self) -> Option<(usize, u64)> {
-        (self.requests.load(Ordering::Relaxed) == 0).then(|| {
-            let begun = self.hypers.load(Ordering::Relaxed);
-            (begun, self.hypers_body.load(Ordering::Relaxed))
-        })
+    /// True once hyper has begun a request and none is running any more.
+    pub fn hyper_ended(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0 && self.hyper_began.load(Ordering::Relaxed)
     }
 
     /// hyper holds nothing.
     pub fn hyper_holds_nothing(&self) {
-        self.hypers.store(0, Ordering::Relaxed);
-        self.hypers_body.store(0, Ordering::Relaxed);
+        self.hyper_began.store(false, Ordering::Relaxed);
+    }
+
+    /// The connection leaves HTTP.
+    pub fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// True once [`Activity::switch`] was called.
+    pub fn has_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
+    }
+
+    /// A request begins whose body has no limit yet.
+    pub fn body_begins(&self) {
+        self.body_limit.store(u64::MAX, Ordering::Relaxed);
+        self.announced.store(0, Ordering::Relaxed);
+    }
+
+    /// The chunks of the body have these sizes together, as far as they have come.
+    pub fn announced(&self, bytes: u64) {
+        self.announced.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The body of the present request may have so many bytes. A chunk whose size exceeds them
+    /// is refused before it arrives; whether one has come already.
+    pub fn limit_body(&self, bytes: u64) -> bool {
+        self.body_limit.store(bytes, Ordering::Relaxed);
+        self.announced.load(Ordering::Relaxed) > bytes
+    }
+
+    /// The limit of [`Activity::limit_body`].
+    pub fn body_limit(&self) -> u64 {
+        self.body_limit.load(Ordering::Relaxed)
+    }
+
+    /// Keeps notes for the head that hyper reads next.
+    pub fn note(&self, notes: Notes) {
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+        self.noted.store(true, Ordering::Relaxed);
+    }
+
+    /// The notes on the head that hyper has just read.
+    pub fn take_notes(&self) -> Notes {
+        match self.noted.load(Ordering::Relaxed) && self.noted.swap(false, Ordering::Relaxed) {
+            true => std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)),
+            false => Notes::default(),
+        }
     }
 
     /// A request without hyper has come at `now` and been answered at once.
@@ -155,11 +218,6 @@ impl Activity {
         self.linger.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what arrives is a request's body, over HTTP/1.
-    pub fn takes_a_body(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed)
-    }
-
     /// Whether [`Activity::linger`] was called.
     pub fn lingers(&self) -> bool {
         self.linger.load(Ordering::Relaxed)
@@ -180,6 +238,16 @@ impl Activity {
             METRICS.connections.reading.up();
             self.changed();
         }
+    }
+
+    /// A part of a head has come, of which hyper gets nothing before the rest.
+    pub fn has_part_of_head(&self, has: bool) {
+        self.head_in_part.store(has, Ordering::Relaxed);
+    }
+
+    /// True while hyper, which seems idle, is about to get a head.
+    pub fn awaits_rest_of_head(&self) -> bool {
+        self.head_in_part.load(Ordering::Relaxed)
     }
 
     fn streams(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -81,7 +82,8 @@ async fn converse(
     let seen = Arc::clone(activity);
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
-        let is_http1 = request.version() <= http::Version::HTTP_11;
+        let version = request.version();
+        let is_http1 = version <= http::Version::HTTP_11;
         // Boxed once: hyper and the layers between move it several times.
         let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
         let asked = asked.clone();
@@ -89,9 +91,11 @@ async fn converse(
             let mut response = answer.await;
             if is_http1 && asked.is_cancelled() && response.status() != 101 {
                 let close = http::HeaderValue::from_static("close");
-                response
-                    .headers_mut()
-                    .insert(http::header::CONNECTION, close);
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            if version == http::Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+                // Else hyper adds `keep-alive` to our `close` for a client that asked for it.
+                *response.version_mut() = version;
             }
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -127,6 +131,10 @@ async fn converse(
             }
             // Cancel-safe: a timer.
             () = timer.as_mut() => match activity.overdue(deadlines) {
+                // hyper does not know that a head has begun, and would close.
+                Ok(_) if last_call && activity.awaits_rest_of_head() => {
+                    timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
+                }
                 _ if last_call => {
                     if !activity.end_behind_express() {
                         connection.as_mut().graceful_shutdown();

@@ -1,13 +1,13 @@
 //! The express lane: files in memory, answered below hyper.
 //!
 //! hyper costs about as much for a small file as the kernel does for sending it. So while hyper
-//! holds nothing of a connection ([`Given`]), what arrives is looked at first, and a plain
-//! request for a file in memory is answered at once ([`at_once`]): hyper, which waits for
-//! bytes, does not notice. Everything else is handed to it unchanged.
+//! holds nothing of a connection ([`super::framing`]), what arrives is looked at first, and a
+//! plain request for a file in memory is answered at once ([`at_once`]): hyper, which waits for
+//! bytes, does not notice. Everything else is read for it by [`super::stream`].
 //!
 //! ```text
-//! socket -> Stream::poll_read --plain, in memory--> at_once -> socket
-//!                 `------------ else ------------> hyper
+//! socket -> Stream::poll_between --plain, in memory--> at_once -> socket
+//!                  `------------- else -------------> hyper
 //! ```
 //!
 //! What must never happen:
@@ -18,8 +18,6 @@
 //! - another answer than the long way gives; tests ask both for the same;
 //! - a part of a response, and then something else: what a client does not take at once is
 //!   finished first ([`Unsent`]), whatever else is to happen, the end of the server included.
-
-mod given;
 
 use std::io::IoSlice;
 use std::panic::AssertUnwindSafe;
@@ -34,26 +32,17 @@ use super::request::at_once::{self, AtOnce, Memo};
 use super::request::plain::Heard;
 use super::request::record::Record;
 use super::site::CurrentSite;
-use given::Given;
 
 /// What a connection needs for the express lane.
 pub struct Express {
     sites: Arc<CurrentSite>,
     /// The end has been asked for: responses say `Connection: close`, which is hyper's.
     asked: CancellationToken,
-    given: Given,
-    /// Who has read the first bytes of the connection.
-    first: Option<First>,
     memo: Memo,
+    /// There are servers of HTTP behind us.
+    spells: bool,
     /// The response that the client did not take at once.
     pub unsent: Option<Unsent>,
-}
-
-/// Who has read a connection's first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
-    Express,
-    Hyper,
 }
 
 /// The rest of a response.
@@ -73,45 +62,15 @@ impl Express {
         Self {
             sites,
             asked,
-            given: Given::default(),
-            first: None,
             memo: Memo::default(),
+            spells: false,
             unsent: None,
         }
     }
 
-    /// Whether hyper holds nothing, so that it may be passed by.
-    pub fn is_open(&self) -> bool {
-        self.given == Given::Nothing
-    }
-
-    /// hyper is given these.
-    pub fn gave(&mut self, bytes: &[u8]) {
-        self.first = Some(First::Hyper);
-        self.given.give(bytes);
-    }
-
-    /// What hyper must see in front of `bytes`. It takes the first that it sees for the
-    /// beginning of the connection, which could be that of HTTP/2; an empty line cannot, and
-    /// means nothing in front of a request (RFC 9112 §2.2).
-    pub fn before(&self, bytes: &[u8]) -> &'static [u8] {
-        match (self.first, bytes.first()) {
-            (Some(First::Express), Some(b'P')) => b"\r\n",
-            _ => b"",
-        }
-    }
-
-    /// hyper has written all that it had to write.
-    pub fn flushed(&mut self, activity: &Activity) {
-        if self.is_open() {
-            return;
-        }
-        if let Some((begun, body)) = activity.hyper_ended() {
-            self.given.settle(begun, body);
-            if self.is_open() {
-                activity.hyper_holds_nothing();
-            }
-        }
+    /// True if servers behind us get header names as clients spell them.
+    pub fn spells(&self) -> bool {
+        self.spells
     }
 
     /// Answers the request with which `bytes` begin, with `head` and what is returned.
@@ -126,14 +85,11 @@ impl Express {
         }
         head.clear();
         let site = self.sites.get();
+        self.spells = site.router.has_http_upstreams();
         let memo = &mut self.memo;
         let answer = AssertUnwindSafe(|| at_once::answer(&site, activity, bytes, memo, head));
         // On the long way a panic costs one request, and says which.
-        let heard = std::panic::catch_unwind(answer).unwrap_or(Heard::Other);
-        if matches!(heard, Heard::Plain(_)) {
-            self.first.get_or_insert(First::Express);
-        }
-        heard
+        std::panic::catch_unwind(answer).unwrap_or(Heard::Other)
     }
 
     /// Of a response, the client took so many bytes and no more.

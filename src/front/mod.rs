@@ -18,6 +18,7 @@ pub mod express;
 pub mod file_pool;
 pub mod file_source;
 pub mod found_files;
+pub mod framing;
 pub mod http2_frames;
 pub mod limited_body;
 mod lingering;

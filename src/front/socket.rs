@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::os::sockets::{self, PeerEnd};
+
 /// A connected socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -28,6 +30,37 @@ impl AsFd for Socket {
 }
 
 impl Socket {
+    /// Waits until something comes, if only the end.
+    pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_read_ready(context),
+            Self::Unix(socket) => socket.poll_read_ready(context),
+        }
+    }
+
+    /// Looks for the end of the peer, whatever lies unread in front of it. The socket counts as
+    /// not ready from then on, until something more comes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn peer_end(&self) -> io::Result<PeerEnd> {
+        let mut end = Ok(PeerEnd::Open);
+        let mut look = |socket: BorrowedFd<'_>| {
+            end = sockets::peer_end(socket);
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        };
+        let _not_ready = match self {
+            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
+        };
+        end
+    }
+
+    /// True for a TCP socket, where a peer that has gone looks like one that has sent all.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     /// Waits until the socket takes more.
     pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

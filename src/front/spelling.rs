@@ -1,4 +1,6 @@
-//! Sends the application's header names as it spelt them.
+//! Sends header names as they were spelt: the application's and an upstream's to clients, the
+//! clients' to servers of HTTP behind us. Names without a spelling of their own, those that we
+//! make or that came over HTTP/2, get the one of the standard that defines them.
 //!
 //! Names are case-insensitive (RFC 9110 §5.1), but people compare and broken clients exist,
 //! so `ETag` should not become `Etag`. hyper writes title case by itself, and any other
@@ -14,12 +16,91 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response};
+use http::{Extensions, Request, Response, Version, request};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+
+/// Names of a request's fields that its client does not spell in title case.
+#[derive(Debug, Clone)]
+pub struct Spelt(pub Vec<Bytes>);
+
+/// Names that their standards do not spell in title case, in lower case and as they do
+/// (IANA, "Hypertext Transfer Protocol (HTTP) Field Name Registry").
+const STANDARD: [(&str, &str); 31] = [
+    ("a-im", "A-IM"),
+    ("accept-ch", "Accept-CH"),
+    ("alpn", "ALPN"),
+    ("cdn-loop", "CDN-Loop"),
+    ("content-id", "Content-ID"),
+    ("content-md5", "Content-MD5"),
+    ("dav", "DAV"),
+    ("dnt", "DNT"),
+    ("dpop", "DPoP"),
+    ("dpr", "DPR"),
+    ("ect", "ECT"),
+    ("etag", "ETag"),
+    ("im", "IM"),
+    ("last-event-id", "Last-Event-ID"),
+    ("mime-version", "MIME-Version"),
+    ("nel", "NEL"),
+    ("odata-maxversion", "OData-MaxVersion"),
+    ("odata-version", "OData-Version"),
+    ("p3p", "P3P"),
+    ("rtt", "RTT"),
+    ("schedule-tag", "Schedule-Tag"),
+    ("sec-ch-ua", "Sec-CH-UA"),
+    ("sec-gpc", "Sec-GPC"),
+    ("sec-websocket-accept", "Sec-WebSocket-Accept"),
+    ("sec-websocket-extensions", "Sec-WebSocket-Extensions"),
+    ("sec-websocket-key", "Sec-WebSocket-Key"),
+    ("sec-websocket-protocol", "Sec-WebSocket-Protocol"),
+    ("sec-websocket-version", "Sec-WebSocket-Version"),
+    ("soapaction", "SOAPAction"),
+    ("te", "TE"),
+    ("www-authenticate", "WWW-Authenticate"),
+];
+
+/// Client hints all begin alike (RFC 8942 names none).
+const HINTS: (&str, &str) = ("sec-ch-", "Sec-CH-");
+const HINTS_ABOUT_THE_AGENT: (&str, &str) = ("sec-ch-ua-", "Sec-CH-UA-");
+
+/// Writes the name of a request's field: as the client spelt it, else in title case; over
+/// HTTP/2, where all names are in lower case, as its standard does.
+pub fn write_name(name: &str, asked: &request::Parts, to: &mut Vec<u8>) {
+    let spelt = asked.extensions.get::<Spelt>();
+    let is_it = |spelt: &&Bytes| spelt.eq_ignore_ascii_case(name.as_bytes());
+    if let Some(spelt) = spelt.and_then(|spelt| spelt.0.iter().find(is_it)) {
+        return to.extend_from_slice(spelt);
+    }
+    let standard = |name: &str| STANDARD.iter().find(|known| known.0 == name);
+    let rest = match asked.version == Version::HTTP_2 {
+        true => {
+            if let Some((_, spelling)) = standard(name) {
+                return to.extend_from_slice(spelling.as_bytes());
+            }
+            let begins = [HINTS_ABOUT_THE_AGENT, HINTS].into_iter();
+            let mut rests = begins.filter_map(|(begin, spelling)| {
+                name.strip_prefix(begin).map(|rest| (spelling, rest))
+            });
+            rests.next().map_or(name, |(spelling, rest)| {
+                to.extend_from_slice(spelling.as_bytes());
+                rest
+            })
+        }
+        false => name,
+    };
+    let mut starts_word = true;
+    for byte in rest.bytes() {
+        to.push(match starts_word {
+            true => byte.to_ascii_uppercase(),
+            false => byte,
+        });
+        starts_word = byte == b'-';
+    }
+}
 
 /// Most sets of names kept. An application has a handful; one that makes up names for each
 /// response gets title case beyond this.
@@ -56,6 +137,9 @@ impl Spellings {
         }
     }
 }
+
+/// `ETag`, where nothing but us says the name.
+pub const ETAG_AS_WRITTEN: Bytes = Bytes::from_static(b"ETag");
 
 /// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
 pub fn is_title_case(name: &[u8]) -> bool {
@@ -151,6 +235,51 @@ mod tests {
             );
         }
         assert_eq!(spellings.0.read().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_of_a_request_are_written_as_its_client_or_their_standard_spells_them() {
+        let spelt = Spelt(vec![
+            Bytes::from_static(b"x-lower"),
+            Bytes::from_static(b"X-API-Key"),
+        ]);
+        for (version, spelt, name, expected) in [
+            (Version::HTTP_11, Some(&spelt), "x-lower", "x-lower"),
+            (Version::HTTP_11, Some(&spelt), "x-api-key", "X-API-Key"),
+            (Version::HTTP_11, Some(&spelt), "dnt", "Dnt"),
+            (Version::HTTP_11, None, "x-lower", "X-Lower"),
+            (Version::HTTP_2, None, "dnt", "DNT"),
+            (
+                Version::HTTP_2,
+                None,
+                "sec-websocket-key",
+                "Sec-WebSocket-Key",
+            ),
+            (Version::HTTP_2, None, "sec-ch-ua", "Sec-CH-UA"),
+            (
+                Version::HTTP_2,
+                None,
+                "sec-ch-ua-platform",
+                "Sec-CH-UA-Platform",
+            ),
+            (
+                Version::HTTP_2,
+                None,
+                "sec-ch-prefers-color-scheme",
+                "Sec-CH-Prefers-Color-Scheme",
+            ),
+            (Version::HTTP_2, None, "user-agent", "User-Agent"),
+        ] {
+            let (mut head, ()) = Request::new(()).into_parts();
+            head.version = version;
+            if let Some(spelt) = spelt {
+                head.extensions.insert(spelt.clone());
+            }
+            let mut written = Vec::new();
+            write_name(name, &head, &mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+        assert!(STANDARD.is_sorted());
     }
 
     #[test]

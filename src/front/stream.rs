@@ -8,10 +8,11 @@
 //!    them there, while the thread serves others;
 //! 4. `sendfile` takes as many as the socket holds.
 //!
-//! It also tells the connection's [`Activity`] when bytes arrive, ends the connection of a
-//! client that takes too little ([`super::pace`]), or that floods it
-//! ([`super::http2_frames`]), and answers some requests before hyper sees them
-//! ([`super::express`]).
+//! It reads for hyper one request at a time ([`super::framing`]), answers some requests before
+//! hyper sees them ([`super::express`]), and watches for the end of a client whose request is
+//! complete. It also tells the connection's [`Activity`] when bytes arrive, and ends the
+//! connection of a client that takes too little ([`super::pace`]), or that floods it
+//! ([`super::http2_frames`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,14 +20,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use super::activity::Activity;
 use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
+use super::framing::{Framing, Phase};
 use super::http2_frames::Http2Frames;
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
@@ -43,16 +46,22 @@ const TURN: usize = 2 << 20;
 /// Says that connections end because of floods.
 static FLOODS: Throttle = Throttle::new();
 
-/// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
-/// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
-/// moment; one byte less than a power of two, and it stays at 16 KiB, where it would be 32.
-const READ_BODY: usize = (16 << 10) - 1;
-
 /// The socket that hyper writes to.
 pub struct Stream {
     socket: Option<Socket>,
-    /// What was received already; comes before what the socket receives.
-    early: Bytes,
+    /// Bytes received and not looked at; comes before what the socket receives.
+    early: BytesMut,
+    /// So many bytes of it are known to be the beginning of a head.
+    looked: usize,
+    /// The end of a head for which hyper had no room.
+    head: Bytes,
+    framing: Framing,
+    /// The socket has bytes that the runtime does not know of.
+    has_unread: bool,
+    /// The client sends nothing more, and waits for its responses.
+    is_half_closed: bool,
+    /// When it is looked at again.
+    look_again: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
     /// Who gets the socket of a client that may still be sending.
     behind: Option<oneshot::Sender<Socket>>,
@@ -91,7 +100,13 @@ impl Stream {
     pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>) -> Self {
         Self {
             socket: Some(socket),
-            early,
+            early: early.into(),
+            looked: 0,
+            head: Bytes::new(),
+            framing: Framing::default(),
+            has_unread: false,
+            is_half_closed: false,
+            look_again: None,
             taking: Taking::new(activity.patience),
             activity,
             behind: None,
@@ -293,9 +308,6 @@ impl Stream {
     /// Notes what has come for hyper; the connection of a client that floods it ends here.
     fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.activity.bytes_arrived();
-        if let Some(express) = &mut self.express {
-            express.gave(bytes);
-        }
         self.frames.received(bytes).map_err(|flood| {
             if let Some(before) = FLOODS.is_due() {
                 let peer = self.activity.ends.peer;
@@ -319,28 +331,18 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.express.as_ref().is_some_and(Express::is_open) {
-            return self.poll_express(context, into);
+        if !self.head.is_empty() {
+            return self.give_rest_of_head(into);
         }
-        if !self.early.is_empty() {
-            let length = self.early.len().min(into.remaining());
-            let early = self.early.split_to(length);
-            into.put_slice(&early);
-            return Poll::Ready(self.arrived(&early));
+        if self.activity.has_switched() {
+            self.framing.pass_all();
         }
-        let before = into.filled().len();
-        let read = if self.activity.takes_a_body() && into.remaining() > READ_BODY {
-            let mut part = ReadBuf::new(into.initialize_unfilled_to(READ_BODY));
-            let read = Pin::new(self.socket()).poll_read(context, &mut part);
-            let length = part.filled().len();
-            into.advance(length);
-            read
-        } else {
-            Pin::new(self.socket()).poll_read(context, into)
-        };
-        match &into.filled()[before..] {
-            [] => read,
-            bytes => Poll::Ready(self.arrived(bytes)),
+        match self.framing.phase() {
+            Phase::Between => self.poll_between(context, into),
+            Phase::Body(_) => self.poll_body(context, into),
+            Phase::Whole(since) => self.poll_end_of_client(context, since),
+            Phase::Raw => self.poll_raw(context, into),
+            Phase::Broken => Poll::Ready(Ok(())),
         }
     }
 }
@@ -368,11 +370,10 @@ impl AsyncWrite for Stream {
 
     /// Only called when hyper has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(express) = &mut this.express {
-            express.flushed(&this.activity);
+        if matches!(self.framing.phase(), Phase::Whole(_)) && self.activity.hyper_ended() {
+            self.settle(context);
         }
-        Pin::new(this.socket()).poll_flush(context)
+        Pin::new(self.socket()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -389,7 +390,7 @@ impl Stream {
     fn may_still_receive(&self, socket: &Socket) -> bool {
         self.activity.lingers()
             || !self.early.is_empty()
-            || self.express.as_ref().is_some_and(|lane| !lane.is_open())
+            || !self.framing.is_between()
             || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
     }
 }
@@ -407,5 +408,6 @@ impl Drop for Stream {
 }
 
 mod express;
+mod reading;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -72,6 +73,32 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the descriptor is open, and the request above is made for any descriptor.
     let bytes = unsafe { rustix::ioctl::ioctl(socket, request) }?;
     Ok(bytes.max(0) as u64)
+}
+
+/// The end of a peer, as far as it shows while nothing is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// The peer may send more.
+    Open,
+    /// The peer sends nothing more. Over TCP it may have closed the connection as well.
+    Sent,
+    /// The peer has closed or reset the connection.
+    Gone,
+}
+
+/// Looks for the end of a stream socket's peer, whatever lies unread in front of it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn peer_end(socket: BorrowedFd<'_>) -> io::Result<PeerEnd> {
+    let mut asked = [PollFd::new(&socket, PollFlags::RDHUP)];
+    rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
+    let events = asked[0].revents();
+    Ok(match events {
+        _ if events.intersects(PollFlags::HUP | PollFlags::ERR) => PeerEnd::Gone,
+        _ if events.contains(PollFlags::RDHUP) => PeerEnd::Sent,
+        _ => PeerEnd::Open,
+    })
 }
 
 /// Has a TCP listener take part in no new handshake: the packet that asks for one is dropped,

@@ -103,6 +103,23 @@ impl Connection {
         self.socket.shutdown(Shutdown::Write);
     }
 
+    /// Sends bytes and says that nothing more will be sent; over TCP in one packet, if they fit.
+    pub fn send_and_finish(&mut self, bytes: impl AsRef<[u8]>) {
+        if let Socket::Tcp(socket) = &self.socket {
+            rustix::net::sockopt::set_tcp_cork(socket, true).unwrap();
+        }
+        self.send(bytes);
+        self.finish_sending();
+    }
+
+    /// Leaves at once, so that the server cannot take it for a half-close: over TCP by a reset.
+    pub fn reset(self) {
+        if let Socket::Tcp(socket) = &self.socket {
+            let at_once = Some(std::time::Duration::ZERO);
+            rustix::net::sockopt::set_socket_linger(socket, at_once).unwrap();
+        }
+    }
+
     /// Sends one request and reads its response.
     pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Response {
         let request = request.as_ref();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, ETAG};
 use http::{Response, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ use crate::front::activity::Activity;
 use crate::front::body::Body;
 use crate::front::connections::Network;
 use crate::front::site::Site;
+use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files;
 use crate::front::upstream::response_body::Buffering;
 use crate::front::upstream::workers::Pool;
@@ -72,6 +73,10 @@ pub async fn answer(
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);
+    if asked.activity.limit_body(settings.max_body) {
+        let limit = settings.max_body;
+        return Err(Rejection::BodyTooLarge { limit });
+    }
     let (body, _share) = match body.is_end_stream() {
         true => (RequestBody::Memory(Bytes::new()), None),
         false if !settings.request_buffering && answerer.may_stream(&body) => {
@@ -144,7 +149,10 @@ pub async fn answer(
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
         let files = site.internal_files.as_ref();
-        let file = Box::pin(internal::answer(files, &wanted, head, said)).await?;
+        let mut file = Box::pin(internal::answer(files, &wanted, head, said)).await?;
+        // The file's own entity tag replaces the application's.
+        let spellings = with_etag(&response.spellings);
+        site.spellings.apply(&spellings, file.extensions_mut());
         return Ok(accel.apply(file));
     }
     let buffering = accel.buffering.unwrap_or(settings.buffering);
@@ -167,8 +175,11 @@ async fn from_upstream(
     if let Some(Ok(reason)) = reason {
         said.extensions_mut().insert(reason);
     }
-    site.spellings
-        .apply(&answer.spellings, said.extensions_mut());
+    let mut spellings = answer.spellings;
+    if answer.file.is_some() && !said.headers().contains_key(ETAG) {
+        spellings = with_etag(&spellings);
+    }
+    site.spellings.apply(&spellings, said.extensions_mut());
     if let Some((file, piece)) = answer.file {
         // The worker is free already: the file goes the way of static files.
         let (method, asked) = (&head.method, &head.headers);
@@ -187,6 +198,13 @@ async fn from_upstream(
         types: &site.compress_types,
     };
     Ok(compression::compress(&case, said, answer.body, &site.encoders).await)
+}
+
+/// These spellings, and that of an entity tag of ours.
+fn with_etag(spellings: &[Bytes]) -> Vec<Bytes> {
+    let is_other = |name: &&Bytes| !name.eq_ignore_ascii_case(&ETAG_AS_WRITTEN);
+    let others = spellings.iter().filter(is_other).cloned();
+    others.chain([ETAG_AS_WRITTEN]).collect()
 }
 
 impl RequestBody {

@@ -26,6 +26,15 @@ pub enum Rejection {
     /// The client broke a rule of HTTP.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// RFC 9110 §15.6.6: another major version of HTTP.
+    #[error("the request line names a version of HTTP other than 1")]
+    Version,
+    /// RFC 9112 §6.1: a transfer coding in front of `chunked`.
+    #[error("the only transfer coding accepted is chunked")]
+    Coding,
+    /// RFC 9110 §10.1.1: an expectation other than `100-continue`.
+    #[error("the request expects something other than 100-continue")]
+    Expectation,
     /// The request target is too long.
     #[error("the request target has {length} bytes (limit {limit})")]
     TargetTooLong {
@@ -174,6 +183,18 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 "Your browser sent a request that this server cannot understand.",
             ),
+            Self::Version => closing(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "This server does not speak that version of HTTP.",
+            ),
+            Self::Coding => closing(
+                StatusCode::NOT_IMPLEMENTED,
+                "This server does not know how your request is encoded.",
+            ),
+            Self::Expectation => verdict(
+                StatusCode::EXPECTATION_FAILED,
+                "This server does not know what your request expects.",
+            ),
             Self::TargetTooLong { .. } => {
                 closing(StatusCode::URI_TOO_LONG, "The address is too long.")
             }
@@ -265,6 +286,9 @@ impl Rejection {
                 tracing::debug!(request_id = %id, %method, %path, status, "not found")
             }
             Self::BadRequest(_)
+            | Self::Version
+            | Self::Coding
+            | Self::Expectation
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
             | Self::TooManyFields { .. }
@@ -285,7 +309,7 @@ impl Rejection {
                 StaticError::Io(_) => "static_file",
                 _ => return None,
             },
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::Version | Self::Coding | Self::Expectation => "bad_request",
             Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => {
                 "head_too_large"
             }

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::ETAG;
 use http::{Response, request};
 
@@ -16,6 +15,7 @@ use super::record::Record;
 use super::router::Route;
 use crate::front::body::Body;
 use crate::front::site::Site;
+use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
 use crate::observe::metrics::{METRICS, Place};
 
@@ -25,9 +25,6 @@ pub type Answering<'a> =
 
 /// A location of files, and what it leaves of the target.
 type Declared<'a> = (&'a Location, &'a str);
-
-/// The one field of a file that is not in title case.
-const AS_EVERYBODY_WRITES_IT: [Bytes; 1] = [Bytes::from_static(b"ETag")];
 
 /// Answers with a file, or refuses to. `None`, at once or from the future: the path belongs
 /// to the `otherwise` location, if there is one. The future is boxed, so that what every
@@ -159,7 +156,7 @@ async fn served(
             let mut response = response.map(Body::from);
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();
-                site.spellings.apply(&AS_EVERYBODY_WRITES_IT, extensions);
+                site.spellings.apply(&[ETAG_AS_WRITTEN], extensions);
             }
             Some(Ok(response))
         }

@@ -1,11 +1,12 @@
 //! What a request's head must be before anyone looks at what it asks for.
 //!
-//! hyper refuses malformed lines, bad lengths, obs-fold and wrong chunks by itself. Here is
-//! what it leaves to us: the size of the head, with a log line that names the culprit, and
-//! the rules that decide where a request ends and whom it is for.
+//! Over HTTP/1, [`framing`](crate::front::framing) has refused malformed heads before hyper
+//! reads them, over HTTP/2 the library has. Here are the rules about heads that are well-formed:
+//! their size, with a log line that names the biggest field, and the host that they are for.
 
-use http::header::{CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING};
-use http::uri::Authority;
+use std::net::Ipv6Addr;
+
+use http::header::{CONTENT_TYPE, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Version, request};
 
 use super::error::Rejection;
@@ -35,6 +36,7 @@ pub fn check(head: &request::Parts) -> Result<String, Rejection> {
     check_target(head)?;
     check_framing(head)?;
     check_unique(head)?;
+    check_expectation(head)?;
     host(head)
 }
 
@@ -106,8 +108,8 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// RFC 9112 §6.1: the one transfer coding we take is `chunked`, once. hyper looks at the
-/// last coding only and would pass `gzip, chunked` on.
+/// RFC 9112 §6.1: the one transfer coding we take is `chunked`, once. Over HTTP/1 no other
+/// comes here.
 fn check_framing(head: &request::Parts) -> Result<(), Rejection> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -157,20 +159,74 @@ fn host(head: &request::Parts) -> Result<String, Rejection> {
     }
 }
 
-/// `uri-host [ ":" port ]` of RFC 9110 §7.2, which may be empty; no user information.
+/// `uri-host [ ":" port ]` of RFC 9110 §7.2, by the grammar of RFC 3986 §3.2.2, without user
+/// information. It may be empty as a whole (RFC 9112 §3.2).
 pub fn valid_host(bytes: &[u8]) -> Option<&str> {
-    let host = str::from_utf8(bytes).ok()?;
-    if host.is_empty() {
-        return Some(host);
+    let text = str::from_utf8(bytes).ok()?;
+    let port = match text.strip_prefix('[') {
+        Some(literal) => {
+            let (literal, port) = literal.split_once(']')?;
+            is_ip_literal(literal).then_some(port)?
+        }
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_name = !name.is_empty() || text.is_empty();
+            (is_name && is_reg_name(name.as_bytes())).then_some(port)?
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(text)
+}
+
+/// `IPv6address / IPvFuture`.
+fn is_ip_literal(literal: &str) -> bool {
+    let Some(future) = literal.strip_prefix(['v', 'V']) else {
+        return literal.parse::<Ipv6Addr>().is_ok();
+    };
+    let Some((version, address)) = future.split_once('.') else {
+        return false;
+    };
+    !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !address.is_empty()
+        && address.bytes().all(|byte| byte == b':' || is_in_name(byte))
+}
+
+/// `*( unreserved / pct-encoded / sub-delims )`; an IPv4 address is one as well.
+fn is_reg_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'%', high, low, behind @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                behind
+            }
+            [byte, behind @ ..] if is_in_name(*byte) => behind,
+            _ => return false,
+        };
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
-    if !host.bytes().all(allowed) {
-        return None;
+}
+
+/// `unreserved / sub-delims`.
+fn is_in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+/// RFC 9110 §10.1.1: the one expectation that there is. HTTP/1.0 knows none.
+fn check_expectation(head: &request::Parts) -> Result<(), Rejection> {
+    let lists = head.headers.get_all(EXPECT).iter();
+    let mut members = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let is_known = |member: &[u8]| {
+        let member = member.trim_ascii();
+        // RFC 9110 §5.6.1: empty members of a list mean nothing.
+        member.is_empty() || member.eq_ignore_ascii_case(b"100-continue")
+    };
+    match head.version == Version::HTTP_10 || members.all(is_known) {
+        true => Ok(()),
+        false => Err(Rejection::Expectation),
     }
-    // `Authority` takes any text for a port.
-    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-    let port_is_number = host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
-    (port_is_number && host.parse::<Authority>().is_ok()).then_some(host)
 }
 
 #[cfg(test)]
@@ -273,6 +329,101 @@ mod tests {
                 .header("transfer-encoding", "Chunked"))
             .is_ok()
         );
+    }
+
+    #[test]
+    fn a_host_is_what_rfc_3986_says() {
+        for good in [
+            "",
+            "a",
+            "a.example",
+            "A_b~-",
+            "a:",
+            "a:80",
+            "127.0.0.1",
+            "127.0.0.1:8000",
+            "[::]",
+            "[::1]:8000",
+            "[::1]:",
+            "[1:2:3:4:5:6:7:8]",
+            "[::ffff:1.2.3.4]",
+            "[v1.a:b]",
+            "[V9f.x]:1",
+            "caf%C3%A9",
+            "a!$&'()*+,;=",
+        ] {
+            assert_eq!(valid_host(good.as_bytes()), Some(good));
+        }
+        for bad in [
+            "[]",
+            "[",
+            "]",
+            "[::g]",
+            "[:::]",
+            "[1:2:3]",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:x",
+            "[::1]80",
+            "[127.0.0.1]",
+            "[a]",
+            "[v.a]",
+            "[vg.a]",
+            "[v1.]",
+            "[v1]",
+            "[fe80::1%25e]",
+            "a[::1]",
+            ":80",
+            ":",
+            "a:b",
+            "a:80:80",
+            "a:-1",
+            "u@a",
+            "a/b",
+            "a b",
+            "a%",
+            "a%2",
+            "a%gg",
+            "a\\b",
+            "a\"b",
+            "a<b",
+            "a{b}",
+            "a|b",
+            "a^b",
+            "caf\u{e9}",
+            "a,b c",
+        ] {
+            assert_eq!(valid_host(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_100_continue_can_be_expected() {
+        let expecting = |version, lines: &[&'static str]| {
+            checked(|mut r| {
+                r = r.uri("/").header("host", "a").version(version);
+                for line in lines {
+                    r = r.header("expect", *line);
+                }
+                r
+            })
+            .is_ok()
+        };
+        for (lines, is_fine) in [
+            (&["100-continue"][..], true),
+            (&["100-Continue"], true),
+            (&["100-continue, 100-continue"], true),
+            (&["100-continue", "100-continue"], true),
+            (&[""], true),
+            (&["200-ok"], false),
+            (&["100-continue, other"], false),
+            (&["100-continue", "other"], false),
+            (&["100-continue;a=b"], false),
+        ] {
+            assert_eq!(expecting(Version::HTTP_11, lines), is_fine, "{lines:?}");
+            assert!(expecting(Version::HTTP_10, lines));
+        }
     }
 
     #[test]

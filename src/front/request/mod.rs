@@ -40,9 +40,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SERVER};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -52,10 +54,12 @@ use self::error::Rejection;
 use self::normal_target::AboveRoot;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
+use self::unreadable::Refused;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
 use super::site::Site;
+use super::spelling::Spelt;
 use crate::observe::access_log::HandledBy;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,17 +73,32 @@ pub async fn answer(
     let in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
-    activity.hyper_began(framed_length(&head, &body));
+    activity.hyper_began();
+    let notes = activity.take_notes();
+    let (method, target, refused) = match notes.refused {
+        Some(refused) => {
+            let Refused {
+                method,
+                target,
+                rejection,
+                ..
+            } = *refused;
+            (method, target, Some(rejection))
+        }
+        None => {
+            let target = head.uri.path_and_query();
+            let target = target.map_or("*", |target| target.as_str());
+            (head.method.clone(), target.to_owned(), None)
+        }
+    };
     let identity = Arc::new(Identity {
         request_id: context::request_id(&head.headers, ends.trusted),
-        method: head.method.clone(),
-        target: Target(
-            head.uri
-                .path_and_query()
-                .map_or("*", |target| target.as_str())
-                .to_owned(),
-        ),
+        method,
+        target: Target(target),
     });
+    if !notes.spellings.is_empty() {
+        head.extensions.insert(Spelt(notes.spellings));
+    }
     let mut client = forwarded::resolve(
         &mut head.headers,
         head.uri.authority().map(Authority::as_str),
@@ -94,7 +113,9 @@ pub async fn answer(
         &head.headers,
     );
     let unread = !body.is_end_stream();
-    let answered = {
+    let answered = if let Some(rejection) = refused {
+        Err(rejection)
+    } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
         let routed = pin!(route(
             &site,
@@ -113,6 +134,9 @@ pub async fn answer(
         activity.linger();
     }
     let (parts, mut body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        activity.switch();
+    }
     if head.version != Version::HTTP_2 {
         // Last, when nothing will look at the body's bytes any more: from here on they are
         // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
@@ -189,12 +213,6 @@ async fn route(
     }
 }
 
-/// How many bytes the client sends behind the head, where that is known from the start.
-fn framed_length(head: &request::Parts, body: &Incoming) -> Option<u64> {
-    let is_told = head.version < Version::HTTP_2 && !head.headers.contains_key(UPGRADE);
-    is_told.then(|| body.size_hint().exact()).flatten()
-}
-
 /// The fields that every response has. `Date` is hyper's; [`at_once`] writes the same.
 fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
     let headers = response.headers_mut();
@@ -211,12 +229,21 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
         // Others wait for this one's place.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if head.headers.contains_key(TRANSFER_ENCODING) {
-        // RFC 9112 §6.1: a Content-Length beside Transfer-Encoding may be an attempt at
-        // smuggling. hyper has dropped it by now and does not tell; closing after every
-        // chunked request leaves nothing behind it to be smuggled.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    } else if head.version == Version::HTTP_10 && ends_by_close(&identity.method, response) {
+        // RFC 9112 §6.3, §9.3: only the end of the connection tells where the body ends.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
+}
+
+/// True if a client of HTTP/1.0 finds the end of the response by that of the connection.
+fn ends_by_close(method: &Method, response: &Response<Body>) -> bool {
+    let has_body = *method != Method::HEAD
+        && response.status() != StatusCode::NO_CONTENT
+        && response.status() != StatusCode::NOT_MODIFIED;
+    has_body
+        && !response.headers().contains_key(CONTENT_LENGTH)
+        && response.body().size_hint().exact().is_none()
 }
 
 fn set_if_absent(

@@ -16,6 +16,7 @@ use crate::front::upstream::workers::Pool;
 pub struct Router {
     /// Longest prefix first.
     routes: Vec<Route>,
+    has_http_upstreams: bool,
 }
 
 /// One location.
@@ -77,7 +78,16 @@ impl Router {
     /// Sorts the locations.
     pub fn new(mut routes: Vec<Route>) -> Self {
         routes.sort_by_key(|route| Reverse(route.prefix.as_str().len()));
-        Self { routes }
+        let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
+        Self {
+            has_http_upstreams: routes.iter().any(speaks_http),
+            routes,
+        }
+    }
+
+    /// True if there are servers of HTTP behind us.
+    pub fn has_http_upstreams(&self) -> bool {
+        self.has_http_upstreams
     }
 
     /// All servers behind us.

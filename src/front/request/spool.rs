@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use super::error::Rejection;
 use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
+use crate::front::framing::TooLong;
 use crate::front::pace::{Pace, Patience};
 use crate::front::upstream::RequestBody;
 use crate::front::upstream::request_stream::RequestStream;
@@ -231,7 +232,10 @@ fn data(received: Received) -> Result<Option<Bytes>, Rejection> {
     match received {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
-        Some(Err(error)) => Err(Rejection::BodyBroken(error.to_string())),
+        Some(Err(error)) => Err(match TooLong::found_in(&error) {
+            Some(TooLong(limit)) => Rejection::BodyTooLarge { limit },
+            None => Rejection::BodyBroken(error.to_string()),
+        }),
     }
 }
 

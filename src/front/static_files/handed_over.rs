@@ -37,7 +37,7 @@ pub async fn handed_over(
 ) -> Result<Response<Content>, StaticError> {
     let mut said = said;
     let is_plain = said.status() == StatusCode::OK
-        && *method == Method::GET
+        && (*method == Method::GET || *method == Method::HEAD)
         && !said.headers().contains_key(CONTENT_RANGE)
         && !said.headers().contains_key(CONTENT_ENCODING);
     let mut offset = piece.offset;
@@ -62,13 +62,18 @@ pub async fn handed_over(
             Some(Verdict::Failed) => return Err(StaticError::PreconditionFailed),
             Some(Verdict::NotModified) => return Ok(not_modified(said)),
         }
-        match selection(
-            asked,
-            said.headers(),
-            &conditions,
-            validators.as_ref(),
-            length,
-        ) {
+        let selection = match *method == Method::GET {
+            true => selection(
+                asked,
+                said.headers(),
+                &conditions,
+                validators.as_ref(),
+                length,
+            ),
+            // RFC 9110 §14.2: ranges are for GET.
+            false => Selection::Whole,
+        };
+        match selection {
             Selection::Unsatisfiable => return Err(StaticError::RangeNotSatisfiable { length }),
             Selection::Whole => {}
             Selection::Parts(parts) if parts.len() == 1 => {
@@ -93,6 +98,9 @@ pub async fn handed_over(
         headers
             .entry(ACCEPT_RANGES)
             .or_insert(HeaderValue::from_static("bytes"));
+    }
+    if *method == Method::HEAD {
+        return Ok(said.map(|()| Content::Empty));
     }
     let body = FileBody::new(file, offset, length, pool.clone());
     Ok(said.map(|()| Content::File(body)))

@@ -6,12 +6,14 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::Stream;
+use crate::front::framing::{self, PREFACE, Phase};
 use crate::front::request::at_once::AtOnce;
+use crate::front::request::limits::PARSER_LIMIT;
 use crate::front::request::plain::Heard;
 
 /// What is read at a time: requests of browsers have one or two KiB.
@@ -31,65 +33,88 @@ thread_local! {
 
 /// How far the requests in a buffer were answered.
 enum Went {
-    /// To this byte; behind it is something for hyper.
-    Up(usize),
-    /// To this byte; behind it a request begins, or nothing is.
+    /// To this byte; behind it nothing is, or the beginning of a head.
     Until(usize),
     /// To this byte; others have their turn, or the client takes no more.
     Pauses(usize),
+    /// To this byte; hyper has what came before it.
+    Gave(usize),
+    /// To this byte; it and all that follow are for hyper.
+    Raw(usize),
 }
 
 impl Stream {
-    /// Reads for hyper, and answers what can be answered without it.
-    pub(super) fn poll_express(
+    /// Reads requests while hyper holds none: answers what can be answered without it, and
+    /// gives it the head of the first request that cannot.
+    pub(super) fn poll_between(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut out = OUT.take();
-        let polled = self.poll_with(context, into, &mut out);
+        let mut early = std::mem::take(&mut self.early);
+        let polled = self.poll_with(context, into, &mut early, &mut out);
+        if !early.is_empty() {
+            self.early = early;
+        }
         OUT.set(out);
-        polled
+        match polled {
+            Poll::Ready(Ok(())) if self.framing.phase() == Phase::Raw => {
+                self.poll_raw(context, into)
+            }
+            polled => polled,
+        }
     }
 
     fn poll_with(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
+        early: &mut BytesMut,
         out: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
         let mut room = [const { MaybeUninit::uninit() }; ROOM];
         let mut turn = IN_A_ROW;
         loop {
             ready!(self.poll_unsent(context))?;
-            if self.activity.ends_behind_express() {
+            if self.activity.ends_behind_express() || self.framing.is_last() {
                 return Poll::Ready(Ok(()));
             }
             if turn == 0 {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let mut buffer = ReadBuf::uninit(&mut room);
-            let early = self.early.split_to(self.early.len().min(ROOM));
-            buffer.put_slice(&early);
-            let read = match buffer.remaining() {
-                0 => Poll::Ready(Ok(())),
-                _ => Pin::new(self.socket()).poll_read(context, &mut buffer),
-            };
-            let bytes = buffer.filled();
-            if bytes.is_empty() {
-                return read;
-            }
-            // Whatever else there was: what came before it comes first.
-            let is_all = read.is_pending() || bytes.len() == early.len();
-            match self.answer_all(bytes, &mut turn, out)? {
-                Went::Up(at) => return self.hand_over(&bytes[at..], into),
-                Went::Until(at)
-                    if at < bytes.len() && (is_all || bytes.len() == ROOM && at == 0) =>
-                {
-                    return self.hand_over(&bytes[at..], into);
+            let went = if early.len() > self.looked {
+                self.answer_all(early, &mut turn, out, into)?
+            } else if early.is_empty() {
+                let mut buffer = ReadBuf::uninit(&mut room);
+                ready!(self.poll_receive(context, &mut buffer))?;
+                let bytes = buffer.filled();
+                if bytes.is_empty() {
+                    return Poll::Ready(Ok(()));
                 }
-                Went::Until(at) | Went::Pauses(at) => self.put_back(&bytes[at..]),
+                let went = self.answer_all(bytes, &mut turn, out, into)?;
+                // What is left is kept; mostly nothing is.
+                early.extend_from_slice(&bytes[went.length()..]);
+                went.without_length()
+            } else {
+                // A head in several pieces.
+                let mut buffer = ReadBuf::uninit(&mut room);
+                ready!(self.poll_receive(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                early.extend_from_slice(buffer.filled());
+                continue;
+            };
+            early.advance(went.length());
+            match went {
+                Went::Until(_) => self.looked = early.len(),
+                Went::Pauses(_) => self.looked = 0,
+                Went::Gave(_) | Went::Raw(_) => {
+                    self.looked = 0;
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -100,26 +125,56 @@ impl Stream {
         bytes: &[u8],
         turn: &mut usize,
         out: &mut Vec<u8>,
+        into: &mut ReadBuf<'_>,
     ) -> io::Result<Went> {
         let mut at = 0;
-        while at < bytes.len() {
-            let Some(express) = &mut self.express else {
-                return Ok(Went::Up(at));
-            };
-            if *turn == 0 || express.unsent.is_some() {
+        loop {
+            let is_known = at == 0 && self.looked > 0;
+            if is_known
+                && framing::head::end(bytes, self.looked).is_none()
+                && bytes.len() < PARSER_LIMIT
+            {
+                return Ok(Went::Until(0));
+            }
+            if self.framing.is_first() && at == 0 {
+                if bytes.starts_with(PREFACE) {
+                    self.framing.pass_all();
+                    return Ok(Went::Raw(0));
+                }
+                if PREFACE.starts_with(bytes) {
+                    return Ok(Went::Until(0));
+                }
+            }
+            // RFC 9112 §2.2: empty lines in front of a request mean nothing.
+            at += empty_lines(&bytes[at..]);
+            if matches!(bytes[at..], [] | [b'\r']) {
+                return Ok(Went::Until(at));
+            }
+            if *turn == 0
+                || self
+                    .express
+                    .as_ref()
+                    .is_some_and(|lane| lane.unsent.is_some())
+            {
                 return Ok(Went::Pauses(at));
             }
-            match express.answer(&self.activity, &bytes[at..], out) {
-                Heard::Plain(answer) => {
-                    at += answer.brief.plain.length;
-                    *turn -= 1;
-                    self.send(answer, out)?;
-                }
-                Heard::Incomplete => return Ok(Went::Until(at)),
-                Heard::Other => return Ok(Went::Up(at)),
+            let heard = match &mut self.express {
+                Some(express) => express.answer(&self.activity, &bytes[at..], out),
+                None => Heard::Other,
+            };
+            if let Heard::Plain(answer) = heard {
+                at += answer.brief.plain.length;
+                *turn -= 1;
+                self.framing.answered();
+                self.activity.has_part_of_head(false);
+                self.send(answer, out)?;
+                continue;
             }
+            return Ok(match self.give_head(&bytes[at..], into)? {
+                Some(length) => Went::Gave(at + length),
+                None => Went::Until(at),
+            });
         }
-        Ok(Went::Until(at))
     }
 
     /// Sends a response as far as the client takes it at once.
@@ -183,27 +238,31 @@ impl Stream {
             }
         }
     }
+}
 
-    /// Keeps bytes for the next time.
-    fn put_back(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+impl Went {
+    fn length(&self) -> usize {
+        match *self {
+            Self::Until(at) | Self::Pauses(at) | Self::Gave(at) | Self::Raw(at) => at,
         }
-        let mut all = BytesMut::with_capacity(bytes.len() + self.early.len());
-        all.extend_from_slice(bytes);
-        all.extend_from_slice(&self.early);
-        self.early = all.freeze();
     }
 
-    /// Gives bytes to hyper, and keeps those for which it has no room.
-    fn hand_over(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let begun = into.filled().len();
-        if let Some(express) = &self.express {
-            into.put_slice(express.before(bytes));
+    /// The same where the bytes are gone up to which it went.
+    fn without_length(self) -> Self {
+        match self {
+            Self::Until(_) => Self::Until(0),
+            Self::Pauses(_) => Self::Pauses(0),
+            Self::Gave(_) => Self::Gave(0),
+            Self::Raw(_) => Self::Raw(0),
         }
-        let (now, later) = bytes.split_at(bytes.len().min(into.remaining()));
-        self.put_back(later);
-        into.put_slice(now);
-        Poll::Ready(self.arrived(&into.filled()[begun..]))
     }
+}
+
+/// Bytes of the empty lines with which `bytes` begin.
+fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
 }

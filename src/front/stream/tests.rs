@@ -117,32 +117,165 @@ async fn whoever_touches_the_bytes_breaks_the_connection_before_one_leaves() {
     }
 }
 
-/// How much of 100,000 bytes one read gives hyper.
-async fn read_at_once(request: Option<http::Version>) -> usize {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+/// A stream, and the other end of its socket.
+fn stream_of(early: &'static [u8]) -> (Stream, UnixStream, Arc<Activity>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
     let patience = Patience {
         grace: Duration::from_secs(3600),
         rate: 0,
     };
     let activity = Arc::new(Activity::new(Ends::default(), patience));
-    let _running = request.map(|version| InUse::begin(&activity, version));
-    let mut stream = Stream::new(Socket::Unix(ours), Bytes::new(), activity);
-    theirs.write_all(&[b'x'; 100_000]).await.unwrap();
+    let early = Bytes::from_static(early);
+    let stream = Stream::new(Socket::Unix(ours), early, Arc::clone(&activity));
+    (stream, theirs, activity)
+}
+
+/// The bytes that one read gives hyper; `None`: it has to wait.
+async fn read_once(stream: &mut Stream) -> Option<io::Result<Vec<u8>>> {
     let mut room = vec![0; 128 << 10];
     let mut into = ReadBuf::new(&mut room);
-    std::future::poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut into))
-        .await
-        .unwrap();
-    assert!(into.filled().iter().all(|byte| *byte == b'x'));
-    into.filled().len()
+    std::future::poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *stream).poll_read(context, &mut into) {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => None,
+        })
+    })
+    .await
+    .map(|read| read.map(|()| into.filled().to_vec()))
+}
+
+/// The same, once there is something.
+async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
+    loop {
+        match read_once(stream).await {
+            Some(read) => return read,
+            None => tokio::task::yield_now().await,
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
-    assert_eq!(read_at_once(Some(http::Version::HTTP_11)).await, READ_BODY);
-    // A head has to be read as a whole, and HTTP/2 has buffers of its own.
-    assert!(read_at_once(None).await > READ_BODY);
-    assert!(read_at_once(Some(http::Version::HTTP_2)).await > READ_BODY);
+    let (mut stream, mut theirs, _activity) = stream_of(b"");
+    let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
+    theirs.write_all(head).await.unwrap();
+    assert_eq!(read(&mut stream).await.unwrap(), head);
+    theirs.write_all(&[b'x'; 100_000]).await.unwrap();
+    assert_eq!(read(&mut stream).await.unwrap().len(), reading::READ_BODY);
+    // HTTP/2 has buffers of its own.
+    let (mut stream, mut theirs, _activity) = stream_of(b"");
+    theirs
+        .write_all(crate::front::framing::PREFACE)
+        .await
+        .unwrap();
+    // A long frame of DATA.
+    let frame = [1, 0x86, 0xA0, 0, 0, 0, 0, 0, 1];
+    theirs.write_all(&frame).await.unwrap();
+    theirs.write_all(&[0; 100_000]).await.unwrap();
+    read(&mut stream).await.unwrap();
+    assert!(read(&mut stream).await.unwrap().len() > reading::READ_BODY);
+}
+
+#[tokio::test]
+async fn hyper_gets_one_request_at_a_time_and_no_byte_behind_it() {
+    let one: &[u8] = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
+    let two: &[u8] = b"POST /2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (chunks, three): (&[u8], &[u8]) = (
+        b"3\r\nabc\r\n0\r\n\r\n",
+        b"GET /3 HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    let all = [one, b"abc\r\n", two, chunks, b"\r\n\n", three, three].concat();
+    for step in [1, 7, all.len()] {
+        let (mut stream, mut theirs, activity) = stream_of(b"");
+        let feed = async {
+            for part in all.chunks(step) {
+                theirs.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            theirs
+        };
+        let read_all = async {
+            for parts in [&[one, b"abc"][..], &[two, chunks], &[three], &[three]] {
+                let request = InUse::begin(&activity, http::Version::HTTP_11);
+                activity.hyper_began();
+                let expected = parts.concat();
+                let mut got = Vec::new();
+                while got.len() < expected.len() {
+                    got.extend(read(&mut stream).await.unwrap());
+                }
+                assert_eq!(
+                    got.escape_ascii().to_string(),
+                    expected.escape_ascii().to_string()
+                );
+                for _ in 0..9 {
+                    assert!(read_once(&mut stream).await.is_none());
+                    tokio::task::yield_now().await;
+                }
+                stream.flush().await.unwrap();
+                assert!(read_once(&mut stream).await.is_none(), "it still runs");
+                drop(request);
+                stream.flush().await.unwrap();
+            }
+        };
+        let (theirs, ()) = tokio::join!(feed, read_all);
+        drop(theirs);
+        assert!(read(&mut stream).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_preface_of_http2_passes_in_any_pieces_but_only_as_the_first_bytes() {
+    let all = [crate::front::framing::PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    for step in [1, 5, 18, 24, 33] {
+        let (mut stream, mut theirs, _activity) = stream_of(b"");
+        let feed = async {
+            for part in all.chunks(step) {
+                theirs.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let read_all = async {
+            let mut got = Vec::new();
+            while got.len() < all.len() {
+                got.extend(read(&mut stream).await.unwrap());
+            }
+            got
+        };
+        assert_eq!(tokio::join!(feed, read_all).1, all, "{step}");
+    }
+    let (mut stream, mut theirs, activity) = stream_of(b"");
+    let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    theirs.write_all(head).await.unwrap();
+    assert_eq!(read(&mut stream).await.unwrap(), head);
+    theirs.write_all(&all).await.unwrap();
+    activity.hyper_began();
+    stream.flush().await.unwrap();
+    assert_eq!(read(&mut stream).await.unwrap(), b"GET / HTTP/1.1\r\n\r\n");
+    let refused = activity
+        .take_notes()
+        .refused
+        .expect("a version that is not served");
+    assert_eq!(refused.method.as_str(), "PRI");
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_is_seen_behind_bytes_that_are_not_read() {
+    for behind in [0, 2, 100_000] {
+        let (mut stream, mut theirs, _activity) = stream_of(b"");
+        theirs
+            .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await
+            .unwrap();
+        read(&mut stream).await.unwrap();
+        theirs.write_all(&b"\r\n".repeat(behind / 2)).await.unwrap();
+        for _ in 0..3 {
+            assert!(read_once(&mut stream).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        drop(theirs);
+        let error = read(&mut stream).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
 }
 
 /// Whether a socket is left behind of which the client has sent these bytes.

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
+use crate::front::framing::TooLong;
 use crate::front::pace::{Pace, Patience};
 use crate::os::sockets;
 
@@ -122,7 +123,11 @@ impl Source {
                 .await
                 .map_err(|_| Broken::TooSlow)?;
             let Some(frame) = frame else { return Ok(None) };
-            let Ok(data) = frame.map_err(|_| Broken::BrokenOff)?.into_data() else {
+            let frame = frame.map_err(|error| match TooLong::found_in(&error) {
+                Some(TooLong(limit)) => Broken::TooLarge(limit),
+                None => Broken::BrokenOff,
+            });
+            let Ok(data) = frame?.into_data() else {
                 // Trailers, as everywhere, are dropped.
                 continue;
             };

@@ -197,6 +197,12 @@ fn send_file(wrapper: &Bound<'_, FileWrapper>, start: &StartResponse) -> Result<
             return Ok(result?);
         }
     }
+    if let Some(file) = real
+        && let Some(mut response) = start.take(py)
+    {
+        response.tell_length(file.left);
+        start.put_back(response);
+    }
     let block_size = match real {
         Some(file) => wrapper
             .get()

@@ -192,6 +192,18 @@ impl Response {
         Ok(if is_over { Flow::Enough } else { Flow::More })
     }
 
+    /// Adds the length of a HEAD's body to its response, as to that of the GET.
+    pub fn tell_length(&mut self, length: u64) {
+        if let Some(head) = &mut self.head
+            && self.is_head_request
+            && head.length.is_none()
+            && !head.is_bodiless()
+            && !self.is_head_out
+        {
+            head.add_length(length);
+        }
+    }
+
     /// Whether the body may still be handed over as a file: nothing is out, and the head
     /// is short enough to travel with the descriptor in one write.
     pub fn takes_file(&self) -> bool {
@@ -201,7 +213,8 @@ impl Response {
 
     /// The body is a file on disk: its descriptor goes to the front, which sends it without
     /// this thread. What is missing from the application's `Content-Length` is for `finish`
-    /// to find.
+    /// to find. For a HEAD the front needs the file as well: its validators and conditions are
+    /// those of the GET.
     ///
     /// # Errors
     /// [`Stop`] if nothing can be sent any more.
@@ -213,7 +226,7 @@ impl Response {
             head.add_length(file.left);
         }
         let room = head.length.unwrap_or(file.left);
-        if head.is_bodiless() || self.is_head_request || room > file.left {
+        if head.is_bodiless() || room > file.left {
             return Ok(());
         }
         self.push_head();

@@ -10,6 +10,7 @@ use http::header::{
 use http::{HeaderValue, Method, Version, request};
 
 use crate::front::request::context::{Facts, is_plain};
+use crate::front::spelling::write_name;
 use crate::front::upstream::reply_head::listed;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -80,8 +81,11 @@ pub fn build(
         let is_for_one_hop = for_one_hop
             .iter()
             .any(|listed| name.as_str().as_bytes().eq_ignore_ascii_case(listed));
-        if !NOT_PASSED.contains(name) && !is_for_one_hop && is_plain(name) {
-            push(&mut head, name, value.as_bytes());
+        // An empty field would say less than none.
+        let is_passed = !NOT_PASSED.contains(name) && is_plain(name) && !value.is_empty();
+        if is_passed && !is_for_one_hop {
+            write_name(name.as_str(), asked, &mut head);
+            push_value(&mut head, value.as_bytes());
         }
     }
     push(&mut head, &REQUEST_ID, facts.request_id.as_bytes());
@@ -135,6 +139,10 @@ fn push(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
         });
         starts_word = byte == b'-';
     }
+    push_value(head, value);
+}
+
+fn push_value(head: &mut Vec<u8>, value: &[u8]) {
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
