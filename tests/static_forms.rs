@@ -105,9 +105,22 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
     }
     let response = accepting(&server, "/static/app.js", "gzip");
     assert_eq!(gunzipped(&response.body), "script()");
-    for refused in ["identity;q=0", "*;q=0", "identity;q=0, deflate"] {
-        let response = accepting(&server, "/static/plain.txt", refused);
-        assert_eq!(response.status(), 406, "{refused}");
+    // RFC 9110 §12.5.3: rather the identity than a 406, whatever the client refuses.
+    for refused in [
+        "identity;q=0",
+        "*;q=0",
+        "identity;q=0, deflate",
+        "gzip;q=1.0, *;q=0",
+        "identity;q=0, gzip",
+    ] {
+        for (target, text) in [
+            ("/static/plain.txt", "short"),
+            ("/static/picture.png", "picture"),
+        ] {
+            let response = accepting(&server, target, refused);
+            assert_eq!(response.status(), 200, "{target} {refused}");
+            assert_eq!(response.text(), text, "{target} {refused}");
+        }
     }
     // Of itself, a neighbour is a file like any other.
     let response = accepting(&server, "/static/app.js.gz", "gzip");
@@ -154,14 +167,116 @@ fn every_form_has_a_tag_of_its_own() {
             assert_eq!(vary.as_deref(), Some("Accept-Encoding"), "{tag} {coding}");
         }
     }
-    let range = ["Accept-Encoding: gzip", "Range: bytes=0-3"];
-    let response = ask(&server, "/static/style.css", &range);
-    assert_eq!(response.text(), "gzip", "a range is one of the form");
-    assert_eq!(
-        response.header("Content-Range").as_deref(),
-        Some("bytes 0-3/17")
-    );
-    assert_eq!(response.header("Content-Encoding").as_deref(), Some("gzip"));
+}
+
+#[test]
+fn a_range_is_one_of_the_identity_wherever_the_client_accepts_that() {
+    let site = site();
+    let server = server(&site);
+    let tag = |codings: &str| {
+        let response = accepting(&server, "/static/style.css", codings);
+        response.header("ETag").unwrap()
+    };
+    let (identity, gzip) = (tag("identity"), tag("gzip"));
+    let ask = |codings: &str, lines: &str| {
+        let lines = format!("Accept-Encoding: {codings}\r\n{lines}\r\n");
+        server.exchange(&request("GET", "/static/style.css", &lines))
+    };
+    for codings in [
+        "gzip",
+        "gzip, deflate, br, zstd",
+        "gzip;q=1.0, identity;q=0.1",
+        "*",
+    ] {
+        for (lines, status, text) in [
+            ("Range: bytes=0-4", 206, "plain"),
+            ("Range: bytes=-5", 206, "style"),
+            ("Range: bytes=11-", 416, ""),
+            (
+                &format!("Range: bytes=0-4\r\nIf-Range: {identity}"),
+                206,
+                "plain",
+            ),
+            (
+                &format!("Range: bytes=0-4\r\nIf-Match: {identity}"),
+                206,
+                "plain",
+            ),
+            (
+                &format!("Range: bytes=0-4\r\nIf-None-Match: {gzip}"),
+                206,
+                "plain",
+            ),
+        ] {
+            let response = ask(codings, lines);
+            assert_eq!(response.status(), status, "{codings} {lines}");
+            assert_eq!(
+                response.header("Content-Encoding"),
+                None,
+                "{codings} {lines}"
+            );
+            if status == 206 {
+                assert_eq!(response.text(), text, "{codings} {lines}");
+                assert_eq!(response.header("ETag").as_ref(), Some(&identity));
+                assert_eq!(response.header("Vary").as_deref(), Some("Accept-Encoding"));
+                let range = response.header("Content-Range").unwrap();
+                assert!(range.ends_with("/11"), "{range}");
+            }
+        }
+        let several = ask(codings, "Range: bytes=0-1,4-5");
+        assert_eq!(several.status(), 206, "{codings}");
+        assert!(
+            several.text().contains("Content-Range: bytes 4-5/11"),
+            "{codings}"
+        );
+    }
+    // RFC 9110 §13.1.5: what the client has is a part of another form, so it gets a whole
+    // one; what is no range of bytes is as if it were not there (§14.2).
+    for lines in [
+        &format!("Range: bytes=0-4\r\nIf-Range: {gzip}"),
+        "Range: lines=0-4",
+        "Range: bytes=4-0",
+    ] {
+        let response = ask("gzip", lines);
+        assert_eq!(response.status(), 200, "{lines}");
+        assert_eq!(response.text(), "gzip of the style", "{lines}");
+        assert_eq!(response.header("Content-Range"), None, "{lines}");
+    }
+    // A client that excludes the identity gets an encoded form, and that whole.
+    for codings in ["identity;q=0, gzip", "gzip, *;q=0"] {
+        for range in ["Range: bytes=0-3", "Range: bytes=900-"] {
+            let response = ask(codings, range);
+            assert_eq!(response.status(), 200, "{codings} {range}");
+            assert_eq!(response.text(), "gzip of the style", "{codings} {range}");
+            assert_eq!(response.header("ETag").as_ref(), Some(&gzip));
+        }
+    }
+    // Only the identity has ranges, so no other form announces them.
+    assert_eq!(ask("gzip", "").header("Accept-Ranges"), None);
+    let plain = ask("identity", "").header("Accept-Ranges");
+    assert_eq!(plain.as_deref(), Some("bytes"));
+}
+
+#[test]
+fn a_download_in_ranges_is_whole_though_the_file_is_compressed_in_between() {
+    let server = source_server(&["--static-check", "1h"]);
+    let text = std::fs::read(source("README.md")).unwrap();
+    let middle = text.len() / 2;
+    let part = |range: &str| {
+        let range = format!("Range: bytes={range}");
+        let lines = ["Accept-Encoding: gzip, deflate", &range];
+        let response = ask(&server, "/tree/README.md", &lines);
+        assert_eq!(response.status(), 206, "{range}");
+        assert_eq!(response.header("Content-Encoding"), None);
+        (response.header("ETag"), response.body)
+    };
+    let (tag, first) = part(&format!("0-{}", middle - 1));
+    server.stderr.wait_for_nth("static file compressed", 2);
+    let (same_tag, second) = part(&format!("{middle}-"));
+    assert_eq!(tag, same_tag);
+    assert!([first, second].concat() == text);
+    let whole = accepting(&server, "/tree/README.md", "identity;q=0, gzip");
+    assert_eq!(whole.header("Content-Encoding").as_deref(), Some("gzip"));
 }
 
 #[test]

@@ -14,14 +14,14 @@ use bytes::Bytes;
 use http::HeaderValue;
 use rustix::io::Errno;
 
-use super::StaticError;
 use super::at_once::Heads;
 use super::conditional::Validators;
 use super::freshness::{self, Manifest};
 use super::headers::{self, Facts};
-use super::negotiate::{Accepted, Coding};
+use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::resource::{OpenFile, Representation, Resource, Stamp};
+use super::{StaticError, Wish};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::file_source::read_block;
 use crate::os::files::Root;
@@ -74,7 +74,7 @@ impl Disk {
         location: &Location,
         path: &FilePath,
         known: Option<Arc<Resource>>,
-        accepted: &Accepted,
+        wish: &Wish,
     ) -> Result<Found, StaticError> {
         let root = self.root(location)?;
         let name = path.file_name();
@@ -99,14 +99,15 @@ impl Disk {
             Some(known) if still_stands(&known, &original, &neighbours, &cache_control) => known,
             _ => Arc::new(self.resource(&name, &original, &neighbours, &cache_control)?),
         };
-        let file = resource
-            .choose(accepted)
-            .filter(|form| form.bytes.is_none())
-            .and_then(|form| {
+        let form = wish.choose(&resource);
+        let file = match form.bytes {
+            Some(_) => None,
+            None => {
                 let opened = neighbours.into_iter().flatten().chain([original]);
                 let mut opened = opened.filter(|opened| opened.stamp == form.stamp);
-                Some(form.open.keep(opened.next()?.file))
-            });
+                opened.next().map(|opened| form.open.keep(opened.file))
+            }
+        };
         Ok(Found::File(resource, file))
     }
 

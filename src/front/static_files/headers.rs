@@ -43,10 +43,12 @@ impl Facts<'_> {
         if self.is_negotiated {
             say(header::VARY, "Accept-Encoding");
         }
-        if let Some(coding) = self.coding {
-            say(header::CONTENT_ENCODING, coding.name());
+        match self.coding {
+            Some(coding) => say(header::CONTENT_ENCODING, coding.name()),
+            // Of the identity alone: a client that plans its ranges by the length of an
+            // encoded form would cut the file short.
+            None => say(header::ACCEPT_RANGES, "bytes"),
         }
-        say(header::ACCEPT_RANGES, "bytes");
         // A browser must not take an upload for a script because it looks like one.
         say(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
         headers
@@ -59,6 +61,7 @@ pub(super) fn encoded(original: &Representation, coding: Coding, length: u64) ->
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let name = HeaderValue::from_static(coding.name());
     headers.insert(header::CONTENT_ENCODING, name);
+    headers.remove(header::ACCEPT_RANGES);
     headers.insert(header::ETAG, etag(&original.validators.for_coding(coding)));
     headers
 }

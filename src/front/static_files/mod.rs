@@ -70,9 +70,6 @@ pub enum StaticError {
     /// Neither GET nor HEAD nor OPTIONS; the answer names [`ALLOW`].
     #[error("method not allowed for a file")]
     MethodNotAllowed,
-    /// The client accepts none of the file's encodings.
-    #[error("no acceptable encoding")]
-    NotAcceptable,
     /// The path cannot be decoded; what is wrong with it.
     #[error("bad path: {0}")]
     BadPath(&'static str),
@@ -134,10 +131,12 @@ struct Shared {
 }
 
 /// What a request says about how it wants a file.
+#[derive(Clone)]
 struct Wish {
     with_body: bool,
     conditions: Conditions,
     accepted: Accepted,
+    /// Of a GET alone (RFC 9110 §14.2).
     range: Option<HeaderValue>,
 }
 
@@ -205,7 +204,10 @@ impl StaticFiles {
             with_body,
             conditions: Conditions::of(headers),
             accepted: Accepted::of(headers),
-            range: headers.get(http::header::RANGE).cloned(),
+            range: headers
+                .get(http::header::RANGE)
+                .filter(|_| with_body)
+                .cloned(),
         };
         let answered = self.answer(location, &path, query, &wish).await;
         match (answered, missing) {
@@ -239,10 +241,7 @@ impl StaticFiles {
                 }
             },
         };
-        let form = resource
-            .choose(&wish.accepted)
-            .ok_or(StaticError::NotAcceptable)?;
-        self.respond(form, file, wish)
+        self.respond(wish.choose(&resource), file, wish)
     }
 
     /// The file from memory, with its large form opened if it is needed. `None`: the disk
@@ -259,19 +258,18 @@ impl StaticFiles {
             Recalled::True(None) => return Err(StaticError::NotFound),
             Recalled::Nothing => return Ok(None),
         };
-        match resource.choose(&wish.accepted) {
-            Some(form) if form.bytes.is_none() && wish.needs_bytes(form) => {
-                if let Some(file) = form.open.get() {
-                    return Ok(Some((resource, Some(file))));
-                }
-                let (shared, location) = (Arc::clone(&self.shared), location.clone());
-                let form = Arc::clone(form);
-                let reopen = move || shared.disk.reopen(&location, &form);
-                let file = self.pool.run(reopen).await;
-                Ok(file.map(|file| (resource, Some(file))))
-            }
-            _ => Ok(Some((resource, None))),
+        let form = wish.choose(&resource);
+        if form.bytes.is_some() || !wish.needs_bytes(form) {
+            return Ok(Some((resource, None)));
         }
+        if let Some(file) = form.open.get() {
+            return Ok(Some((resource, Some(file))));
+        }
+        let (shared, location) = (Arc::clone(&self.shared), location.clone());
+        let form = Arc::clone(form);
+        let reopen = move || shared.disk.reopen(&location, &form);
+        let file = self.pool.run(reopen).await;
+        Ok(file.map(|file| (resource, Some(file))))
     }
 
     /// Looks at the disk, and remembers what is there.
@@ -283,10 +281,10 @@ impl StaticFiles {
     ) -> Result<Found, StaticError> {
         METRICS.static_from_disk.up();
         let shared = Arc::clone(&self.shared);
-        let (location, path, accepted) = (location.clone(), path.clone(), wish.accepted);
+        let location = location.clone();
         let look = {
-            let (location, path) = (location.clone(), path.clone());
-            move || shared.look(&location, &path, &accepted)
+            let (location, path, wish) = (location.clone(), path.clone(), wish.clone());
+            move || shared.look(&location, &path, &wish)
         };
         let found = self.pool.run(look).await?;
         if let Found::File(resource, _) = &found
@@ -352,14 +350,26 @@ impl StaticFiles {
 }
 
 impl Wish {
+    /// The form to answer with. A part is one of the identity wherever the client accepts
+    /// that: an encoded form may be made, or lost, between the requests for two parts.
+    fn choose<'a>(&self, resource: &'a Resource) -> &'a Arc<Representation> {
+        match self.select(&resource.identity) {
+            Selection::Whole => resource.choose(&self.accepted),
+            Selection::Parts(_) | Selection::Unsatisfiable => &resource.identity,
+        }
+    }
+
     fn needs_bytes(&self, form: &Representation) -> bool {
         self.with_body && self.conditions.evaluate(&form.validators) == Verdict::Send
     }
 
-    /// RFC 9110 §14.2: for GET alone, and after the conditions.
+    /// RFC 9110 §14.2: after the conditions.
     fn select(&self, form: &Representation) -> Selection {
         match &self.range {
-            Some(range) if self.conditions.allow_range(&form.validators) => {
+            Some(range)
+                if form.has_ranges_for(&self.accepted)
+                    && self.conditions.allow_range(&form.validators) =>
+            {
                 range::select(range.as_bytes(), form.length)
             }
             _ => Selection::Whole,
@@ -385,14 +395,14 @@ impl Shared {
         &self,
         location: &Location,
         path: &FilePath,
-        accepted: &Accepted,
+        wish: &Wish,
     ) -> Result<Found, StaticError> {
         let (memory, index) = self.memory(location);
         let name = path.file_name();
         // Before the disk is asked: what changes afterwards is seen that much later at most.
         let now = Instant::now();
         let known = memory.latest(index, &name);
-        let found = self.disk.find(location, path, known, accepted);
+        let found = self.disk.find(location, path, known, wish);
         match &found {
             Ok(Found::File(resource, _)) => {
                 let resource = Arc::clone(resource);

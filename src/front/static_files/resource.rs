@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 
 use super::at_once::Heads;
 use super::conditional::Validators;
@@ -90,13 +90,13 @@ pub(super) struct Stamp {
 }
 
 impl Resource {
-    /// The form that a client gets; `None` if it refuses all.
-    pub(super) fn choose(&self, accepted: &Accepted) -> Option<&Arc<Representation>> {
-        match accepted.choose(|coding| self.encoded[coding.index()].is_some()) {
-            Choice::Identity => Some(&self.identity),
+    /// The form that a client gets of the whole file.
+    pub(super) fn choose(&self, accepted: &Accepted) -> &Arc<Representation> {
+        let encoded = match accepted.choose(|coding| self.encoded[coding.index()].is_some()) {
+            Choice::Identity => None,
             Choice::Encoded(coding) => self.encoded[coding.index()].as_ref(),
-            Choice::Nothing => None,
-        }
+        };
+        encoded.unwrap_or(&self.identity)
     }
 
     /// The same with one more form, made by compressing. `None`: it did not pay.
@@ -129,6 +129,15 @@ impl Resource {
         Coding::ALL
             .into_iter()
             .filter(|coding| self.compressible[coding.index()])
+    }
+}
+
+impl Representation {
+    /// Whether ranges may be cut out of it: out of the identity alone, and not for a client
+    /// that excludes it where encoded forms exist or are about to be made.
+    pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
+        !self.headers.contains_key(header::CONTENT_ENCODING)
+            && !(accepted.refuses_identity() && self.headers.contains_key(header::VARY))
     }
 }
 
