@@ -136,14 +136,41 @@ fn a_location_can_leave_missing_files_to_the_application() {
     assert_eq!(response.text(), "4", "the app answers other methods");
     server.probe.notes.wait_for_nth("called", 6);
     assert_eq!(server.probe.notes.count("called"), 6);
-    // A file that comes later is seen, though its absence was remembered.
-    let server = Pyserve::app("journal.py")
-        .args(["--root", "/", "--static", &all, "--static-missing", "app"])
-        .args(["--static-check", "0"])
+}
+
+/// With a time of validity that would outlast the test.
+#[test]
+fn a_file_that_comes_later_is_served_at_once() {
+    let site = site();
+    let path = |name: &str| site.path().join("spa").join(name);
+    let all = format!("/={}", site.path().join("spa").display());
+    let args = ["--root", "/", "--static", &all, "--static-check", "1h"];
+    // The application makes the file and redirects to the same URL, as thumbnailers do.
+    let server = Pyserve::app("makes_files.py")
+        .env("MADE", site.path().join("spa"))
+        .args(args)
+        .args(["--static-missing", "app"])
         .ready();
-    assert_eq!(server.get("/new.txt").text(), "0");
-    std::fs::write(site.path().join("spa/new.txt"), "new").unwrap();
-    assert_eq!(server.get("/new.txt").text(), "new");
+    for name in ["/thumb.jpg", "/other"] {
+        let made = server.get(name);
+        assert_eq!(made.status(), 302, "{name}");
+        assert_eq!(
+            server.get(&made.header("Location").unwrap()).text(),
+            format!("made for {name}")
+        );
+        assert_eq!(server.probe.notes.count(&format!("made {name}")), 1);
+    }
+    let server = files_alone(
+        &site,
+        &[&args[..], &["--static-missing", "index.html"]].concat(),
+    );
+    assert_eq!(server.get("/route").text(), "<p>application");
+    std::fs::write(path("route"), "a file").unwrap();
+    assert_eq!(server.get("/route").text(), "a file");
+    let server = files_alone(&site, &args);
+    assert_eq!(server.get("/late.txt").status(), 404);
+    std::fs::write(path("late.txt"), "late").unwrap();
+    assert_eq!(server.get("/late.txt").text(), "late");
 }
 
 #[test]

@@ -43,7 +43,7 @@ use crate::observe::metrics::METRICS;
 use compress::Background;
 use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
-use memory::{Memory, Recalled};
+use memory::Memory;
 use multipart::Bodies;
 use range::Selection;
 use resource::{Representation, Resource};
@@ -228,7 +228,7 @@ impl StaticFiles {
         wish: &Wish,
     ) -> Result<Response<Content>, StaticError> {
         let name = path.file_name();
-        let (resource, file) = match self.recall(location, &name, wish).await? {
+        let (resource, file) = match self.recall(location, &name, wish).await {
             Some(found) => {
                 METRICS.static_from_memory.up();
                 found
@@ -251,25 +251,21 @@ impl StaticFiles {
         location: &Location,
         name: &str,
         wish: &Wish,
-    ) -> Result<Option<(Arc<Resource>, Option<Arc<File>>)>, StaticError> {
+    ) -> Option<(Arc<Resource>, Option<Arc<File>>)> {
         let (memory, place) = self.shared.memory(location);
-        let resource = match memory.recall(place, name, Instant::now()) {
-            Recalled::True(Some(resource)) => resource,
-            Recalled::True(None) => return Err(StaticError::NotFound),
-            Recalled::Nothing => return Ok(None),
-        };
+        let resource = memory.recall(place, name, Instant::now())?;
         let form = wish.choose(&resource);
         if form.bytes.is_some() || !wish.needs_bytes(form) {
-            return Ok(Some((resource, None)));
+            return Some((resource, None));
         }
         if let Some(file) = form.open.get() {
-            return Ok(Some((resource, Some(file))));
+            return Some((resource, Some(file)));
         }
         let (shared, location) = (Arc::clone(&self.shared), location.clone());
         let form = Arc::clone(form);
         let reopen = move || shared.disk.reopen(&location, &form);
         let file = self.pool.run(reopen).await;
-        Ok(file.map(|file| (resource, Some(file))))
+        file.map(|file| (resource, Some(file)))
     }
 
     /// Looks at the disk, and remembers what is there.
@@ -405,12 +401,7 @@ impl Shared {
         let found = self.disk.find(location, path, known, wish);
         match &found {
             Ok(Found::File(resource, _)) => {
-                let resource = Arc::clone(resource);
-                memory.keep(index, &name, Some(resource), now);
-            }
-            // In other locations such names are what strangers guess, not worth a place.
-            Err(StaticError::NotFound) if *location.missing() != Missing::Refuse => {
-                memory.keep(index, &name, None, now);
+                memory.keep(index, &name, Arc::clone(resource), now);
             }
             _ => memory.forget(index, &name),
         }
