@@ -123,6 +123,76 @@ fn files_come_with_type_length_and_validators() {
 }
 
 #[test]
+fn types_can_be_set_for_all_files_and_for_those_of_a_location() {
+    let dir = temp_dir();
+    let files = [
+        "a.ts",
+        "a.rpm",
+        "LICENSE",
+        "b.tar.gz",
+        ".well-known/apple-app-site-association",
+    ];
+    for name in files {
+        write_files(
+            dir.path(),
+            &[
+                (&format!("static/{name}"), "x"),
+                (&format!("own/{name}"), "x"),
+            ],
+        );
+    }
+    let toml = r#"
+        types = { LICENSE = "text/plain", ".tar.gz" = "application/x.all" }
+        [[location]]
+        prefix = "/own"
+        static = "own"
+        types = { ts = "text/x.ts; charset=ascii", "tar.gz" = "application/x.own" }
+    "#;
+    std::fs::write(dir.path().join("pyserve.toml"), toml).unwrap();
+    let own = [
+        "text/x.ts; charset=ascii",
+        "application/x-redhat-package-manager",
+        "text/plain; charset=utf-8",
+        "application/x.own",
+        "application/json; charset=utf-8",
+    ];
+    let general = [
+        "video/mp2t",
+        "application/x-redhat-package-manager",
+        "text/plain; charset=utf-8",
+        "application/x.all",
+        "application/json; charset=utf-8",
+    ];
+    let server = Pyserve::new().current_dir(dir.path()).ready();
+    let told = |server: &Server, prefix: &str| {
+        files.map(|name| {
+            let response = server.get(&format!("{prefix}/{name}"));
+            response.header("Content-Type").unwrap()
+        })
+    };
+    assert_eq!(told(&server, "/static"), general);
+    assert_eq!(told(&server, "/own"), own);
+    // The environment, and the command line that wins over it.
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .env("PYSERVE_TYPES", "ts=text/one,rpm=text/two")
+        .ready();
+    assert_eq!(
+        told(&server, "/static")[..2],
+        ["text/one; charset=utf-8", "text/two; charset=utf-8"]
+    );
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .env("PYSERVE_TYPES", "ts=text/one")
+        .args(["--types", "rpm=text/three"])
+        .ready();
+    assert_eq!(
+        told(&server, "/static")[..2],
+        ["video/mp2t", "text/three; charset=utf-8"]
+    );
+}
+
+#[test]
 fn a_prefix_ends_at_a_segment() {
     let site = site();
     let server = server(&site);

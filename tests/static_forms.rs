@@ -140,6 +140,67 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
     }
 }
 
+/// A stranger who uploads `victim.txt.gz` must not replace `victim.txt`.
+#[test]
+fn neighbours_stand_in_for_a_file_where_a_build_puts_them_and_where_that_is_asked_for() {
+    let site = site();
+    let uploads = site.path().join("static").display().to_string();
+    let toml = format!(
+        "[[location]]\nprefix = '/table'\nstatic = '{uploads}'\n\
+         [[location]]\nprefix = '/packed'\nstatic = '{uploads}'\nprecompressed = true\n"
+    );
+    std::fs::write(site.path().join("pyserve.toml"), toml).unwrap();
+    let serve = |args: &[&str]| {
+        let server = Pyserve::new().current_dir(site.path());
+        server
+            .args([
+                "--static-check",
+                "0",
+                "--static",
+                &format!("/media={uploads}"),
+            ])
+            .args(args)
+            .ready()
+    };
+    let coding = |server: &Server, prefix: &str| {
+        let response = accepting(server, &format!("{prefix}/style.css"), "gzip, br, zstd");
+        assert_eq!(response.status(), 200, "{prefix}");
+        let coding = response.header("Content-Encoding");
+        assert_eq!(
+            coding.is_none(),
+            response.text() == "plain style",
+            "{prefix}"
+        );
+        assert_eq!(
+            coding.is_none(),
+            response.header("Vary").is_none(),
+            "{prefix}"
+        );
+        coding
+    };
+    let server = serve(&[]);
+    assert_eq!(coding(&server, "/media"), None);
+    assert_eq!(coding(&server, "/table"), None);
+    assert_eq!(coding(&server, "/packed").as_deref(), Some("br"));
+    assert_eq!(coding(&server, "/static").as_deref(), Some("br"));
+    // It is a file of its own everywhere.
+    assert_eq!(
+        server.get("/media/style.css.gz").text(),
+        "gzip of the style"
+    );
+    let server = serve(&[
+        "--static-precompressed",
+        "/media=yes",
+        "--static-precompressed",
+        "/static=no",
+    ]);
+    assert_eq!(coding(&server, "/media").as_deref(), Some("br"));
+    assert_eq!(coding(&server, "/table"), None);
+    assert_eq!(coding(&server, "/static"), None);
+    let server = serve(&["--static-precompressed", "yes"]);
+    assert_eq!(coding(&server, "/table").as_deref(), Some("br"));
+}
+
 #[test]
 fn every_form_has_a_tag_of_its_own() {
     let site = site();

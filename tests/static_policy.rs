@@ -3,12 +3,13 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, post, request};
-use crate::support::{temp_dir, write_files};
+use crate::support::{age, temp_dir, write_files};
 
 fn site() -> TempDir {
     let dir = temp_dir();
@@ -28,6 +29,7 @@ fn site() -> TempDir {
             ("spa/app.js", "js()"),
         ],
     );
+    age(dir.path());
     dir
 }
 
@@ -84,14 +86,21 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
             "--static-max-age",
             "/css=0",
             "--static-immutable",
-            "manifest",
+            "auto",
         ],
     );
     for (target, expected) in [
         ("/static/base.27e20196a850.css", "public, max-age=3600"),
-        ("/static/logo.release.svg", FOREVER),
+        ("/static/logo.release.svg", "public, max-age=3600"),
         ("/static/page.html", "public, max-age=3600"),
         ("/css/site.css", "no-cache"),
+    ] {
+        assert_eq!(caching(&server, target), expected, "{target}");
+    }
+    let server = files_alone(&site, &["--static-immutable", "/static=manifest"]);
+    for (target, expected) in [
+        ("/static/base.27e20196a850.css", "public, max-age=60"),
+        ("/static/logo.release.svg", FOREVER),
     ] {
         assert_eq!(caching(&server, target), expected, "{target}");
     }
@@ -99,6 +108,94 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
     for target in ["/static/base.27e20196a850.css", "/static/logo.release.svg"] {
         assert_eq!(caching(&server, target), "public, max-age=60");
     }
+}
+
+/// What a build made and what was uploaded look the same.
+#[test]
+fn only_a_build_s_names_are_promised_to_stay() {
+    let dir = temp_dir();
+    let names = [
+        "550e8400-e29b-41d4-a716-446655440000.jpg",
+        "507f1f77bcf86cd799439011.jpg",
+        "live-a1b2c3d4.m3u8",
+        "page.27e20196a850.html",
+        "index-BfX3k2aQ.js",
+    ];
+    for place in ["static", "uploads", "opted"] {
+        for name in names {
+            write_files(dir.path(), &[(&format!("{place}/{name}"), "x")]);
+        }
+    }
+    age(dir.path());
+    let toml = r#"
+        static_max_age = "/timed=5m"
+        static = { "/uploads" = "uploads", "/timed" = "opted" }
+        [[location]]
+        prefix = "/table"
+        static = "uploads"
+        [[location]]
+        prefix = "/opted"
+        static = "opted"
+        immutable = "auto"
+        [[location]]
+        prefix = "/opted/timed"
+        static = "opted"
+        immutable = "auto"
+        max_age = "5m"
+    "#;
+    std::fs::write(dir.path().join("pyserve.toml"), toml).unwrap();
+    let server = files_alone(&dir, &["--static-check", "0"]);
+    for prefix in [
+        "/static",
+        "/uploads",
+        "/table",
+        "/opted",
+        "/opted/timed",
+        "/timed",
+    ] {
+        let of = |name: &str| caching(&server, &format!("{prefix}/{name}"));
+        let usual = match prefix.ends_with("timed") {
+            true => "public, max-age=300",
+            false => "public, max-age=60",
+        };
+        let is_guessed = matches!(prefix, "/static" | "/opted");
+        let hashed = if is_guessed { FOREVER } else { usual };
+        assert_eq!(of("index-BfX3k2aQ.js"), hashed, "{prefix}");
+        assert_eq!(of(names[0]), usual, "{prefix}: a UUID");
+        assert_eq!(of("live-a1b2c3d4.m3u8"), usual, "{prefix}");
+        let page = if prefix.ends_with("timed") {
+            usual
+        } else {
+            "no-cache"
+        };
+        assert_eq!(of("page.27e20196a850.html"), page, "{prefix}");
+    }
+    assert_eq!(
+        caching(&server, "/uploads/507f1f77bcf86cd799439011.jpg"),
+        "public, max-age=60"
+    );
+    // With --dev everything is asked for again.
+    let server = files_alone(&dir, &["--dev"]);
+    assert_eq!(caching(&server, "/static/index-BfX3k2aQ.js"), "no-cache");
+}
+
+#[test]
+fn what_was_written_a_moment_ago_is_not_promised_to_stay() {
+    let site = site();
+    let server = files_alone(&site, &["--static-check", "0"]);
+    let path = site.path().join("static/base.27e20196a850.css");
+    assert_eq!(caching(&server, "/static/base.27e20196a850.css"), FOREVER);
+    // Also if the clock of whoever wrote it is ahead.
+    std::fs::write(&path, "p { }").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(60))
+        .unwrap();
+    assert_eq!(
+        caching(&server, "/static/base.27e20196a850.css"),
+        "public, max-age=60"
+    );
+    age(site.path());
+    assert_eq!(caching(&server, "/static/base.27e20196a850.css"), FOREVER);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod multipart;
 mod path;
 mod range;
 mod resource;
+mod types;
 
 use std::fs::File;
 use std::io;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::StaticError;
-use crate::config::{Missing, StaticLocation};
+use super::types::MediaType;
+use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
 use crate::front::prefix::{Prefix, PrefixError, next_byte};
 
 /// The directories that are served, by the prefix of the paths that belong to them.
@@ -31,6 +32,9 @@ pub struct Location {
     index: usize,
     missing: Missing,
     max_age: Option<Duration>,
+    immutable: Immutable,
+    precompressed: bool,
+    types: FileTypes,
     predefined: bool,
 }
 
@@ -102,6 +106,9 @@ impl Location {
             index: 0,
             missing: location.missing,
             max_age: location.max_age,
+            immutable: location.immutable,
+            precompressed: location.precompressed,
+            types: location.types,
             predefined: location.predefined,
         })
     }
@@ -134,6 +141,21 @@ impl Location {
     /// How long clients may use a file without asking; `None` for what suits its type.
     pub(super) fn max_age(&self) -> Option<Duration> {
         self.max_age
+    }
+
+    /// Which names never change what they stand for.
+    pub(super) fn immutable(&self) -> Immutable {
+        self.immutable
+    }
+
+    /// Whether encoded forms are looked for beside a file.
+    pub(super) fn is_precompressed(&self) -> bool {
+        self.precompressed
+    }
+
+    /// The type of the file called `name` here.
+    pub(super) fn media_type(&self, name: &str) -> MediaType {
+        MediaType::of(self.prefix(), name, &self.types)
     }
 
     /// Where a client finds the directory `relative`: path only, so it cannot name a host.

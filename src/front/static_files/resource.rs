@@ -159,6 +159,14 @@ impl Stamp {
         Duration::from_secs(changed) + COARSEST_CLOCK <= now
     }
 
+    /// Whether its content was last written a while before `now`. What is still being
+    /// written, a live stream's list of parts for one, was not.
+    pub(super) fn was_written_before(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = u64::try_from(self.mtime.0).unwrap_or(0);
+        Duration::from_secs(written) + COARSEST_CLOCK <= now
+    }
+
     /// Whether a neighbour may stand for `original`: it is not older. Archives and image
     /// layers cut times to whole seconds, which must not make it look older.
     pub(super) fn is_up_to_date_with(&self, original: &Self) -> bool {
