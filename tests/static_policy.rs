@@ -283,8 +283,20 @@ fn a_single_page_application_answers_for_its_pages() {
         ("/users/7", ""),
         ("/users/7/", ""),
         ("/users/jane.doe", html),
+        ("/blob/setup.py", html),
+        ("/blob/setup.py", "Sec-Fetch-Mode: navigate\r\n"),
+        ("/users/a.b@c.de", html),
+        ("/caf%E9", html),
+        (
+            "/caf%E9",
+            "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        ),
+        ("/blob/.gitignore?ref=a", html),
+        ("/app.3f2a.js/", html),
         ("/", ""),
     ] {
+        let head = server.exchange(&request("HEAD", target, lines));
+        assert_eq!(head.status(), 200, "{target}");
         let response = ask(&server, target, lines);
         assert_eq!(response.status(), 200, "{target}");
         assert_eq!(response.text(), "<p>application", "{target}");
@@ -293,6 +305,20 @@ fn a_single_page_application_answers_for_its_pages() {
     }
     for (target, lines, status) in [
         ("/missing.js", "Accept: */*\r\n", 404),
+        (
+            "/app.3f2a.js",
+            "Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n",
+            404,
+        ),
+        (
+            "/chunk",
+            "Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n",
+            404,
+        ),
+        ("/caf%E9", "Accept: */*\r\n", 404),
+        ("/blob/setup.py", "", 404),
+        ("/.git/config", "", 404),
+        ("/%zz", html, 400),
         ("/.env", html, 404),
         ("/%00", html, 400),
         ("/static/missing", html, 404),

@@ -19,6 +19,7 @@ mod body;
 mod compress;
 mod conditional;
 mod disk;
+mod fallback;
 mod freshness;
 mod handed_over;
 mod headers;
@@ -197,10 +198,7 @@ impl StaticFiles {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
-        let path = match FilePath::decode(path, self.hidden) {
-            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
-            decoded => decoded?,
-        };
+        let decoded = FilePath::decode(path, self.hidden);
         let wish = Wish {
             with_body,
             conditions: Conditions::of(headers),
@@ -210,10 +208,19 @@ impl StaticFiles {
                 .filter(|_| with_body)
                 .cloned(),
         };
-        let answered = self.answer(location, &path, query, &wish).await;
+        let (answered, decoded) = match decoded {
+            Ok(path) => {
+                let answered = self.answer(location, &path, query, &wish).await;
+                (answered, Some(path))
+            }
+            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            Err(error) => (Err(error), None),
+        };
         match (answered, missing) {
             (Err(StaticError::NotFound), Missing::App) => Err(StaticError::LeftToApp),
-            (Err(StaticError::NotFound), Missing::Page(page)) if is_page(&path, headers) => {
+            (Err(StaticError::NotFound), Missing::Page(page))
+                if fallback::is_for(path, decoded.as_ref(), headers) =>
+            {
                 let page = FilePath::of_file(page);
                 self.answer(location, &page, query, &wish).await
             }
@@ -447,23 +454,6 @@ impl Bodies {
             }
         }
     }
-}
-
-/// Whether a person wants to see this path in a browser, so that a single-page application
-/// answers. A missing script or picture stays missing: an HTML page in its place would be
-/// the harder mistake to find.
-fn is_page(path: &FilePath, headers: &HeaderMap) -> bool {
-    let has_extension = path
-        .relative
-        .rsplit('/')
-        .next()
-        .is_some_and(|name| name.contains('.'));
-    let accept = headers.get(http::header::ACCEPT);
-    let wants_html = accept.is_some_and(|accept| {
-        let accept = accept.as_bytes().to_ascii_lowercase();
-        accept.windows(9).any(|part| part == b"text/html")
-    });
-    !has_extension || wants_html
 }
 
 #[cfg(test)]
