@@ -257,6 +257,82 @@ fn nothing_outside_the_root_can_be_reached() {
 }
 
 #[test]
+fn nothing_hidden_is_served_by_any_of_its_names() {
+    let site = site();
+    let names = [
+        "db.sqlite3-wal",
+        "db.sqlite3-journal",
+        "app.db",
+        "settings.py~",
+        "settings.py.bak",
+        "x.pyo",
+        "settings.py.gz",
+        "X.PY",
+        "%23index.html%23",
+        "index.html.orig",
+        "a.swp",
+        "x.sqlite3.br",
+        "__pycache__/a.txt",
+        "sub/.git/config",
+        "..data/mounted.txt",
+    ];
+    for name in names {
+        let name = name.replace("%23", "#");
+        write_files(site.path(), &[(&format!("static/{name}"), "SECRET")]);
+    }
+    let mut targets: Vec<_> = names.map(|name| format!("/static/{name}")).into();
+    // A visible link to it, a chain of links, an index that is one, and a neighbour.
+    for (link, target) in [
+        ("env.txt", ".env"),
+        ("chain.txt", "env.txt"),
+        ("code.txt", "settings.py"),
+        ("config.txt", ".git/config"),
+        ("repository", ".git"),
+        ("bare/index.html", "../.env"),
+        ("database.bin", "db.sqlite3"),
+    ] {
+        symlink(target, site.path().join("static").join(link)).unwrap();
+        targets.push(format!("/static/{link}"));
+    }
+    symlink(
+        site.path().join("static/.env"),
+        site.path().join("static/absolute.txt"),
+    )
+    .unwrap();
+    symlink("../static/.git/config", site.path().join("css/across.txt")).unwrap();
+    targets.extend(
+        [
+            "/static/absolute.txt",
+            "/css/across.txt",
+            "/static/bare/",
+            "/static/repository/config",
+        ]
+        .map(String::from),
+    );
+    symlink("..data/mounted.txt", site.path().join("static/mounted.txt")).unwrap();
+    let server = server(&site);
+    for target in &targets {
+        let response = server.get(target);
+        assert_eq!(response.status(), 404, "{target}: {response:?}");
+        check_hidden(&response, target);
+    }
+    let lines = "Accept-Encoding: gzip\r\n";
+    symlink(".env", site.path().join("static/a.txt.gz")).unwrap();
+    let response = server.exchange(&request("GET", "/static/a.txt", lines));
+    assert_eq!(response.text(), "text of a\n");
+    // As Kubernetes mounts a ConfigMap.
+    assert_eq!(server.get("/static/mounted.txt").text(), "SECRET");
+    let server = Pyserve::new()
+        .current_dir(site.path())
+        .args(["--static-hidden", "yes"])
+        .ready();
+    let is_file = |target: &&String| !target.contains("..") && !target.ends_with("repository");
+    for target in targets.iter().filter(is_file) {
+        assert_eq!(server.get(target).text(), "SECRET", "{target}");
+    }
+}
+
+#[test]
 fn what_is_no_public_file_is_not_found_at_once() {
     let site = site();
     let server = server(&site);

@@ -139,7 +139,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_hidden",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Serve names that begin with a dot, *.py, *.pyc and *.sqlite3 as well",
+        help: "Serve dotfiles, Python's files, databases and editors' backups as well",
         repeatable: false,
         default: Default::Value("no"),
     },

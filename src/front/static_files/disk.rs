@@ -18,6 +18,7 @@ use super::at_once::Heads;
 use super::conditional::Validators;
 use super::freshness::{self, Manifest};
 use super::headers::Facts;
+use super::hidden::is_hidden_target;
 use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::resource::{OpenFile, Representation, Resource, Stamp};
@@ -25,7 +26,7 @@ use super::types::MediaType;
 use super::{StaticError, Wish};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::file_source::read_block;
-use crate::os::files::Root;
+use crate::os::files::{Hides, Root};
 
 /// What all locations share on the way to the disk.
 #[derive(Debug)]
@@ -139,7 +140,13 @@ impl Disk {
     }
 
     fn root<'a>(&'a self, location: &'a Location) -> Result<Root<'a>, StaticError> {
-        Root::open(location.dir(), &self.declared).map_err(refusal)
+        let hides = Hides {
+            is_hidden: is_hidden_target,
+            // Packages below ~/.local are wanted where that was declared.
+            but_in: &self.settings.links,
+        };
+        let hides = (!self.settings.hidden).then_some(hides);
+        Root::open(location.dir(), &self.declared, hides).map_err(refusal)
     }
 
     fn resource(

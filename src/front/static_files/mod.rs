@@ -23,6 +23,7 @@ mod fallback;
 mod freshness;
 mod handed_over;
 mod headers;
+mod hidden;
 mod memory;
 mod multipart;
 mod path;

@@ -136,8 +136,9 @@ impl Representation {
     /// Whether ranges may be cut out of it: out of the identity alone, and not for a client
     /// that excludes it where encoded forms exist or are about to be made.
     pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
-        !self.headers.contains_key(header::CONTENT_ENCODING)
-            && !(accepted.refuses_identity() && self.headers.contains_key(header::VARY))
+        let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
+        let is_negotiated = self.headers.contains_key(header::VARY);
+        !is_encoded && (!is_negotiated || !accepted.refuses_identity())
     }
 }
 
