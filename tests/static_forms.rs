@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
+use crate::support::cost::{memory, most_memory};
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, request};
-use crate::support::{source, temp_dir, write_files};
+use crate::support::{DEADLINE, source, temp_dir, write_files};
 
 fn gzipped(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -424,6 +425,69 @@ fn text_without_neighbours_is_compressed_once_in_the_background() {
     assert_eq!(plain.header("ETag"), first.header("ETag"));
     assert_eq!(server.stderr.count("static file compressed"), 2);
 }
+
+/// Scripts as a bundler writes them: a few thousand words in no order.
+fn script(length: usize) -> String {
+    let mut state = length as u32;
+    let mut next = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let mut text = String::with_capacity(length + 32);
+    while text.len() < length {
+        let (word, number) = (next() % 4096, next() % 97);
+        text.push_str(&format!("function w{word:x}(a){{return a+{number}}}"));
+    }
+    text
+}
+
+/// The style sheets and scripts of one page, the sizes of Wagtail's login page.
+#[test]
+fn compressing_takes_little_memory_and_gives_it_back() {
+    let site = temp_dir();
+    let lengths = [670_000, 276_000, 89_000, 20_000];
+    for length in lengths {
+        write_files(
+            site.path(),
+            &[(&format!("static/{length}.js"), &script(length))],
+        );
+    }
+    let server = Pyserve::new()
+        .current_dir(site.path())
+        .args(["--log-level", "pyserve::front::static_files=debug,info"])
+        .args(["--static-check", "0"])
+        .ready();
+    let before = memory(&server);
+    let began = Instant::now();
+    let mut connection = server.connect();
+    // What was just written is compressed when a change of it would show.
+    while server.stderr.count("static file compressed") < 2 * lengths.len() {
+        assert!(
+            began.elapsed() < 4 * DEADLINE,
+            "{:?}",
+            server.stderr.so_far()
+        );
+        for length in lengths {
+            let target = format!("/static/{length}.js");
+            let lines = "Accept-Encoding: br, gzip\r\n";
+            let response = connection.exchange(request("GET", &target, lines));
+            assert_eq!(response.status(), 200);
+        }
+    }
+    // Behind the last file the memory is given back a moment later.
+    while memory(&server) > before + 16 * MIB {
+        assert!(
+            began.elapsed() < 4 * DEADLINE,
+            "{} MiB more",
+            (memory(&server) - before) / MIB
+        );
+        connection.exchange(request("GET", "/static/20000.js", ""));
+    }
+    let most = most_memory(&server).saturating_sub(before) / MIB;
+    assert!(most < 48, "{most} MiB more in between");
+}
+
+const MIB: u64 = 1 << 20;
 
 #[test]
 fn compression_can_be_chosen_and_turned_off() {
