@@ -1,12 +1,14 @@
 //! Serves files from declared directories, without asking Python.
 //!
-//! 1. `path`: which location, and which file in it, decoded once;
+//! 1. `path`: which location, and which file in it, decoded once; `hidden`: which names no
+//!    file is served by;
 //! 2. `memory`: is it remembered? else `disk`: opened beneath the location's directory,
-//!    race-free; regular files only; its encoded neighbours; small ones read;
-//! 3. `negotiate`: which form of it the client accepts;
+//!    race-free; regular files only; its encoded neighbours; small ones read; where there is
+//!    none, `fallback`: is the request one for a page?
+//! 3. `negotiate`: which form of it the client accepts; for a range the identity;
 //! 4. `conditional`: does the client's copy still stand?
 //! 5. `range`: which bytes are asked for?
-//! 6. `headers`: type, validators, length, how long it may be used (`freshness`);
+//! 6. `headers`: type (`types`), validators, length, how long it may be used (`freshness`);
 //! 7. `body`: bytes at once if small, else sent as the client takes them; `multipart` for
 //!    several ranges.
 //!
