@@ -95,7 +95,7 @@ fn says_how_it_is_kept(ending: &[u8]) -> bool {
         && ending
             .iter()
             .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b't'));
-    is_number || PACKED.contains(&ending)
+    ending.is_empty() || is_number || PACKED.contains(&ending) || KEPT.contains(&ending)
 }
 
 trait TrimDigits {
@@ -135,6 +135,20 @@ const BACKUPS: &[&[u8]] = &[
 
 const PACKED: &[&[u8]] = &[
     b"gz", b"br", b"zst", b"xz", b"bz2", b"lz4", b"lzma", b"z", b"zip", b"7z", b"tar", b"tgz",
+];
+
+/// What people call the copy of a file that they keep.
+const KEPT: &[&[u8]] = &[
+    b"copy",
+    b"dev",
+    b"disabled",
+    b"dist",
+    b"dump",
+    b"live",
+    b"local",
+    b"new",
+    b"prev",
+    b"prod",
 ];
 
 #[cfg(test)]
@@ -215,6 +229,9 @@ mod tests {
             "a.bak.gz",
             "a.html~.gz",
             "settings.py.gz.1",
+            "settings.py.prod",
+            "db.sqlite3.copy",
+            "settings.py.",
             "db.sqlite3-wal.gz",
             ".env.gz",
             ".env.bak",

@@ -35,6 +35,7 @@ mod types;
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +46,7 @@ use super::file_pool::FilePool;
 use super::negotiate::{self, Accepted};
 use crate::config::{Missing, StaticSettings};
 use crate::observe::metrics::METRICS;
+use crate::os::files;
 use compress::Background;
 use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
@@ -244,6 +246,7 @@ impl StaticFiles {
                 METRICS.static_from_memory.up();
                 found
             }
+            None if self.is_surely_absent(location, &name) => return Err(StaticError::NotFound),
             None => match self.look(location, path, wish).await? {
                 Found::File(resource, file) => (resource, file),
                 Found::Directory => {
@@ -277,6 +280,19 @@ impl StaticFiles {
         let reopen = move || shared.disk.reopen(&location, &form);
         let file = self.pool.run(reopen).await;
         file.map(|file| (resource, Some(file)))
+    }
+
+    /// Whether what is asked for is none of the location's files, where most of what is asked
+    /// for may be none: found out without a job, because absence is not remembered.
+    fn is_surely_absent(&self, location: &Location, name: &str) -> bool {
+        let is_absent = *location.missing() != Missing::Refuse
+            && files::is_surely_absent(location.dir(), Path::new(name));
+        if is_absent {
+            METRICS.static_from_disk.up();
+            let (memory, place) = self.shared.memory(location);
+            memory.forget(place, name);
+        }
+        is_absent
     }
 
     /// Looks at the disk, and remembers what is there.
