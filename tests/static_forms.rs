@@ -141,7 +141,7 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
     }
 }
 
-/// A stranger who uploads `victim.txt.gz` must not replace `victim.txt`.
+/// An upload of `victim.txt.gz` must not replace `victim.txt`.
 #[test]
 fn neighbours_stand_in_for_a_file_where_a_build_puts_them_and_where_that_is_asked_for() {
     let site = site();

@@ -110,7 +110,7 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
     }
 }
 
-/// What a build made and what was uploaded look the same.
+/// Names of builds and of uploads look the same.
 #[test]
 fn only_a_build_s_names_are_promised_to_stay() {
     let dir = temp_dir();
@@ -185,7 +185,7 @@ fn what_was_written_a_moment_ago_is_not_promised_to_stay() {
     let server = files_alone(&site, &["--static-check", "0"]);
     let path = site.path().join("static/base.27e20196a850.css");
     assert_eq!(caching(&server, "/static/base.27e20196a850.css"), FOREVER);
-    // Also if the clock of whoever wrote it is ahead.
+    // Also if the writer's clock is ahead.
     std::fs::write(&path, "p { }").unwrap();
     let file = std::fs::File::open(&path).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(60))

@@ -75,7 +75,7 @@ pub struct Config {
     pub static_locations: Vec<StaticLocation>,
     /// Locations from which only the application can have files sent, each prefix once.
     pub internal_locations: Vec<StaticLocation>,
-    /// What is said about every location.
+    /// Settings for every static location.
     pub every_location: EveryLocation,
     /// What holds for all of them.
     pub static_files: StaticSettings,

@@ -12,17 +12,17 @@ pub struct StaticLocation {
     pub prefix: String,
     /// Its directory; absolute.
     pub dir: PathBuf,
-    /// Whether it was there without being asked for.
+    /// True for `/static`, `/css`, `/js` and `/images` of the root, which no setting names.
     pub predefined: bool,
-    /// What answers where there is no file.
+    /// The answer where there is no file.
     pub missing: Missing,
-    /// How long clients may use a file without asking; `None` for what suits its type.
+    /// Time for which clients may use a file without asking; `None` for what suits its type.
     pub max_age: Option<Duration>,
-    /// Which names are promised never to change what they stand for.
+    /// Rule for the names that clients may keep for a year.
     pub immutable: Immutable,
-    /// Whether encoded forms are looked for beside a file.
+    /// True if `.br`, `.zst` and `.gz` files stand in for the file beside them.
     pub precompressed: bool,
-    /// Types by the end of a name, before those that everybody knows.
+    /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
 }
 
@@ -44,8 +44,8 @@ impl StaticLocation {
         }
     }
 
-    /// The same for a directory into which a build puts files and no stranger does: names
-    /// with a content hash and encoded neighbours are what they look like.
+    /// The same for a directory that only a build writes to: names with a content hash and
+    /// encoded neighbours are what they look like.
     pub fn of_a_build(self) -> Self {
         Self {
             immutable: Immutable::Auto,
@@ -55,8 +55,8 @@ impl StaticLocation {
     }
 }
 
-/// What the settings say about every location, for those that an application names once it
-/// is imported.
+/// Settings for every location, applied to those that an application names once it is
+/// imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EveryLocation {
     /// As in [`StaticLocation`].
@@ -80,7 +80,7 @@ impl EveryLocation {
     }
 }
 
-/// What answers in a location where there is no file.
+/// The answer of a location where there is no file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Missing {
     /// `404`.
@@ -92,20 +92,20 @@ pub enum Missing {
     Page(String),
 }
 
-/// What holds for all static locations.
+/// Settings that all static locations share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticSettings {
-    /// Whether text is compressed by brotli in the background.
+    /// True if text is compressed by brotli in the background.
     pub brotli: bool,
-    /// Whether text is compressed by gzip in the background.
+    /// True if text is compressed by gzip in the background.
     pub gzip: bool,
     /// Bytes of memory for files; zero for none.
     pub cache: u64,
-    /// How long what is in memory counts as true.
+    /// Time for which a file in memory counts as unchanged.
     pub check: Duration,
     /// Directories into which links may lead, besides the locations; absolute.
     pub links: Vec<PathBuf>,
-    /// Whether dotfiles, Python's files and databases are served as well.
+    /// True if hidden files (dotfiles, Python's, databases, backups) are served as well.
     pub hidden: bool,
 }
 
@@ -123,7 +123,7 @@ impl Default for StaticSettings {
     }
 }
 
-/// How files are recognised that never change under their name.
+/// Rule for the files that never change under their name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Immutable {
     /// By Django's manifest, and by a content hash in the name.

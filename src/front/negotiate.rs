@@ -53,7 +53,7 @@ pub struct Accepted {
     any: Option<u16>,
 }
 
-/// What a client gets. There is no 406: where a client refuses every form it gets the
+/// The form a client gets. There is no 406: where a client refuses every form it gets the
 /// identity, as from nginx and as RFC 9110 §12.5.3 advises; which forms exist may change
 /// between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Accepted {
         best.1
     }
 
-    /// Whether the client excludes the identity, `identity;q=0` or `*;q=0`.
+    /// True if the client excludes the identity, `identity;q=0` or `*;q=0`.
     pub fn refuses_identity(&self) -> bool {
         self.identity.or(self.any) == Some(0)
     }

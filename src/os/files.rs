@@ -28,10 +28,10 @@ pub struct Root<'a> {
     hides: Option<Hides<'a>>,
 }
 
-/// What links must not lead to.
+/// Names that links must not lead to.
 #[derive(Debug, Clone, Copy)]
 pub struct Hides<'a> {
-    /// Whether a name on the way is hidden; the second argument says whether it is the last.
+    /// True if a name on the way is hidden; the second argument says whether it is the last.
     pub is_hidden: fn(&OsStr, bool) -> bool,
     /// Declared directories in which only the last name counts.
     pub but_in: &'a [PathBuf],
@@ -171,7 +171,7 @@ impl<'a> Root<'a> {
         open_without_following(here, OsStr::new("."), READ_FLAGS)
     }
 
-    /// Whether a name in `base`, or below it, is hidden.
+    /// True if a name in `base`, or below it, is hidden.
     fn is_hidden(&self, base: &Path, name: &OsStr, is_last: bool) -> bool {
         self.hides.is_some_and(|hides| {
             let counts = is_last || !hides.but_in.iter().any(|dir| dir == base);
@@ -191,7 +191,7 @@ impl<'a> Root<'a> {
     }
 }
 
-/// Whether `relative` is known not to exist below `directory`, by what the kernel remembers:
+/// True if `relative` is known not to exist below `directory`, by what the kernel remembers:
 /// this never waits for a disk (`RESOLVE_CACHED`, Linux 5.12). `false`: it may exist.
 pub fn is_surely_absent(directory: &Path, relative: &Path) -> bool {
     let find = |at: BorrowedFd<'_>, path: &Path, resolve| {

@@ -156,9 +156,9 @@ impl Front {
         let files = found.iter().filter_map(|found| {
             let location = StaticLocation::new(&*found.prefix, &*found.dir);
             let location = match &*found.source {
-                // collectstatic writes there, and nobody else.
+                // Only collectstatic writes there.
                 "STATIC_ROOT" => location.of_a_build(),
-                // Strangers may upload a manifest as well.
+                // A staticfiles.json there may be an upload.
                 "MEDIA_ROOT" => StaticLocation {
                     immutable: Immutable::No,
                     ..location

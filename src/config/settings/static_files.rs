@@ -86,7 +86,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         value_name: "[PREFIX=]yes|no",
         heading: HEADING,
         help: "Send .br, .zst and .gz files beside a file in its place, below PREFIX (without: \
-               everywhere); not where strangers may put files; repeatable",
+               everywhere); not for directories of uploads; repeatable",
         repeatable: true,
         default: Default::Computed(
             "yes for STATIC_ROOT, /static, /css, /js and /images of the root; no elsewhere",

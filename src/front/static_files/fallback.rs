@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::path::FilePath;
 
-/// Whether the page answers a request for `raw`, which is the path below the location as the
+/// True if the page answers a request for `raw`, which is the path below the location as the
 /// client sent it; `decoded` is the same if a file may have it.
 pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap) -> bool {
     let is_page = match intent(headers) {
@@ -22,7 +22,7 @@ pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap)
     is_page && (decoded.is_some() || !begins_with_dot(raw))
 }
 
-/// What the client will do with the answer.
+/// The use that the client has for the answer.
 enum Intent {
     /// Show it.
     Navigation,
@@ -44,7 +44,7 @@ fn intent(headers: &HeaderMap) -> Intent {
     }
 }
 
-/// Whether `Accept` names HTML, and does not refuse it (RFC 9110 §12.5.1).
+/// True if `Accept` names HTML, and does not refuse it (RFC 9110 §12.5.1).
 fn accepts_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).into_iter();
     let mut ranges = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -67,7 +67,7 @@ fn has_extension(path: &FilePath) -> bool {
     name.is_some_and(|name| name.contains('.'))
 }
 
-/// Whether the first name of the path is a dotfile's.
+/// True if the first name of the path is a dotfile's.
 fn begins_with_dot(raw: &str) -> bool {
     percent_decode_str(raw).find(|byte| *byte != b'/') == Some(b'.')
 }

@@ -41,7 +41,7 @@ impl Manifest {
     }
 }
 
-/// Whether the file called `name` is promised never to change. No page is: it names the
+/// True if the file called `name` is promised never to change. No page is: it names the
 /// scripts of its release. No list of a stream's parts is either.
 pub(super) fn is_immutable(
     name: &str,
@@ -97,7 +97,7 @@ pub(super) fn has_hash(name: &str) -> bool {
     parts.any(|(at, part)| is_hex_hash(part, at == 0)) || has_base64_hash(stem)
 }
 
-/// Whether there is a UUID in it (RFC 9562 §4), which names a thing, not its content.
+/// True if there is a UUID in it (RFC 9562 §4), which names a thing, not its content.
 fn has_uuid(stem: &str) -> bool {
     stem.as_bytes().windows(36).any(|part| {
         part.iter().enumerate().all(|(at, byte)| match at {

@@ -14,13 +14,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Whether a name in the path of a request is hidden. `is_last`: it is the file's own.
+/// True if a name in the path of a request is hidden. `is_last`: it is the file's own.
 pub(super) fn is_hidden(name: &[u8], is_last: bool) -> bool {
     let is_dotted = name.starts_with(b".") && name != b".well-known";
     is_dotted || name == b"__pycache__" || is_last && is_private(name)
 }
 
-/// Whether a name that a link leads through, or to, is hidden. Like [`is_hidden`], but for the
+/// True if a name that a link leads through, or to, is hidden. Like [`is_hidden`], but for the
 /// directories in which tools that work with links keep what a visible name stands for.
 pub(super) fn is_hidden_target(name: &OsStr, is_last: bool) -> bool {
     let name = name.as_bytes();
@@ -83,13 +83,13 @@ fn has_private_ending(name: &[u8]) -> bool {
         || ending.ends_with(b"___jb_old___")
 }
 
-/// What stands in front of the last dot, and behind it.
+/// The parts in front of the last dot and behind it.
 fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
     Some((&name[..dot], &name[dot + 1..]))
 }
 
-/// Whether an ending is no kind of its own: of a packed copy, an older one, one of a date.
+/// True if an ending is no kind of its own: of a packed copy, an older one, one of a date.
 fn says_how_it_is_kept(ending: &[u8]) -> bool {
     let is_number = ending.first().is_some_and(u8::is_ascii_digit)
         && ending
@@ -137,7 +137,7 @@ const PACKED: &[&[u8]] = &[
     b"gz", b"br", b"zst", b"xz", b"bz2", b"lz4", b"lzma", b"z", b"zip", b"7z", b"tar", b"tgz",
 ];
 
-/// What people call the copy of a file that they keep.
+/// Endings of copies that people keep.
 const KEPT: &[&[u8]] = &[
     b"copy",
     b"dev",

@@ -282,8 +282,8 @@ impl StaticFiles {
         file.map(|file| (resource, Some(file)))
     }
 
-    /// Whether what is asked for is none of the location's files, where most of what is asked
-    /// for may be none: found out without a job, because absence is not remembered.
+    /// True if the location is known to have no such file, in a location where most paths may
+    /// be no files. It takes no job, because absence is not remembered.
     fn is_surely_absent(&self, location: &Location, name: &str) -> bool {
         let is_absent = *location.missing() != Missing::Refuse
             && files::is_surely_absent(location.dir(), Path::new(name));

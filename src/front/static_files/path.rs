@@ -144,12 +144,12 @@ impl Location {
         self.max_age
     }
 
-    /// Which names never change what they stand for.
+    /// Rule for the names that clients may keep for a year.
     pub(super) fn immutable(&self) -> Immutable {
         self.immutable
     }
 
-    /// Whether encoded forms are looked for beside a file.
+    /// True if `.br`, `.zst` and `.gz` files stand in for the file beside them.
     pub(super) fn is_precompressed(&self) -> bool {
         self.precompressed
     }

@@ -133,7 +133,7 @@ impl Resource {
 }
 
 impl Representation {
-    /// Whether ranges may be cut out of it: out of the identity alone, and not for a client
+    /// True if ranges may be cut out of it: out of the identity alone, and not for a client
     /// that excludes it where encoded forms exist or are about to be made.
     pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
         let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
@@ -160,7 +160,7 @@ impl Stamp {
         Duration::from_secs(changed) + COARSEST_CLOCK <= now
     }
 
-    /// Whether its content was last written a while before `now`. What is still being
+    /// True if its content was last written a while before `now`. What is still being
     /// written, a live stream's list of parts for one, was not.
     pub(super) fn was_written_before(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -67,7 +67,7 @@ impl MediaType {
         )
     }
 
-    /// Whether compressing pays: text, and the binary types that are not packed by themselves.
+    /// True if compressing pays: text, and the binary types that are not packed by themselves.
     pub(super) fn is_compressible(&self) -> bool {
         is_text(&self.essence)
             || matches!(
@@ -99,7 +99,7 @@ impl MediaType {
             )
     }
 
-    /// Whether the type is packed by itself, so that no encoded form stands beside a file.
+    /// True if the type is packed by itself, so that no encoded form stands beside a file.
     pub(super) fn is_packed(&self) -> bool {
         let kind = self.essence.split('/').next().unwrap_or_default();
         match kind {
@@ -138,7 +138,7 @@ fn is_text(essence: &str) -> bool {
         )
 }
 
-/// What holds without a setting.
+/// The type without a setting.
 fn known(prefix: &str, name: &str) -> &'static str {
     let file = name.rsplit('/').next().unwrap_or(name);
     let well_known = well_known(prefix, name).and_then(|below| WELL_KNOWN.get(&*below).copied());
@@ -175,7 +175,7 @@ fn well_known<'a>(prefix: &str, name: &'a str) -> Option<Cow<'a, str>> {
     (before.is_empty() || before.ends_with('/')).then(|| below.into())
 }
 
-/// What is set for the whole name, else for its longest ending behind a dot.
+/// The value set for the whole name, else for its longest ending behind a dot.
 fn by_ending<'a, T>(name: &str, find: impl Fn(&str) -> Option<&'a T>) -> Option<&'a T>
 where
     T: ?Sized,
