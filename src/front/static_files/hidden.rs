@@ -30,8 +30,14 @@ pub(super) fn is_hidden_target(name: &OsStr, is_last: bool) -> bool {
 
 /// Kinds 2 to 5.
 fn is_private(name: &[u8]) -> bool {
-    let name = name.to_ascii_lowercase();
-    let mut rest = &name[..];
+    // On the stack: every request for a file comes here. No file has a longer name.
+    let mut lower = [0; NAME_MAX];
+    let Some(lower) = lower.get_mut(..name.len()) else {
+        return false;
+    };
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let mut rest = &*lower;
     loop {
         if has_private_ending(rest) {
             return true;
@@ -111,6 +117,9 @@ impl TrimDigits for [u8] {
         &self[..end]
     }
 }
+
+/// Bytes of the longest name that Linux knows (`limits.h`).
+const NAME_MAX: usize = 255;
 
 const PYTHON: &[&[u8]] = &[
     b"py", b"pyc", b"pyo", b"pyw", b"pyi", b"pyx", b"pxd", b"pyd", b"pyz",
@@ -280,6 +289,7 @@ mod tests {
         ] {
             assert!(!is_hidden(name.as_bytes(), true), "{name}");
         }
+        assert!(!is_hidden(&[b'~'; 300], true), "a name that no file has");
         // Of directories only names that begin with a dot, and Python's own.
         for name in ["v1.bak", "site.py", "backup~", "media.db"] {
             assert!(!is_hidden(name.as_bytes(), false), "{name}");
