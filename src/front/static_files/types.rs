@@ -208,17 +208,22 @@ static WELL_KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
         ("matrix/client", "application/json"),
         ("matrix/server", "application/json"),
         ("matrix/support", "application/json"),
-        // RFC 8414, RFC 9728, OpenID Connect Discovery 1.0, UMA 2.0, SMART App Launch.
+        // RFC 8414, RFC 9728, RFC 7517, OpenID Connect Discovery 1.0, UMA 2.0, SMART App Launch.
         ("oauth-authorization-server", "application/json"),
         ("oauth-protected-resource", "application/json"),
         ("openid-configuration", "application/json"),
         ("openid-credential-issuer", "application/json"),
         ("openid-federation", "application/entity-statement+jwt"),
+        ("jwks", "application/jwk-set+json"),
         ("smart-configuration", "application/json"),
         ("uma2-configuration", "application/json"),
         // RFC 9116 with and without its extension; "Private prefetch proxy".
         ("security.txt", "text/plain"),
         ("traffic-advice", "application/trafficadvice+json"),
+        // RFC 8801; W3C Web of Things Discovery, Tracking Preference Expression.
+        ("pvd", "application/pvd+json"),
+        ("wot", "application/td+json"),
+        ("dnt", "application/tracking-status+json"),
         // FedCM, Web Authentication, "Passkey endpoints", Discord's verification.
         ("web-identity", "application/json"),
         ("webauthn", "application/json"),
