@@ -250,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_shows_every_ending() {
+        let manual = include_str!("../../../README.md");
+        for ending in [PYTHON, DATABASES, BACKUPS, PACKED, KEPT].concat() {
+            let shown = format!("`.{}`", String::from_utf8_lossy(ending));
+            assert!(manual.contains(&shown), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_website_s_own_names_are_not() {
         for name in [
             ".well-known",
