@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::frameworks::venv;
-use crate::support::server::{Pyserve, Server};
-use crate::support::temp_dir;
+use crate::support::server::{Pyserve, Server, request};
+use crate::support::{age, temp_dir};
 
 struct Project {
     dir: tempfile::TempDir,
@@ -110,6 +110,60 @@ fn uploads_are_served_only_if_that_is_asked_for() {
     assert_eq!(project.serve(&[]).get("/media/cat.txt").status(), 404);
     let server = project.serve(&["--django-media", "yes"]);
     check(&server, "/media/cat.txt", "uploaded");
+}
+
+#[test]
+fn only_what_was_collected_is_taken_for_a_build_s() {
+    let hashed = "site.27e20196a850.css";
+    let all: Vec<_> = ["collected", "sources", "media"]
+        .iter()
+        .flat_map(|place| {
+            let names = [hashed, "a.txt", "a.txt.gz"];
+            names.map(|name| (format!("{place}/{name}"), "x"))
+        })
+        .collect();
+    let all: Vec<_> = all
+        .iter()
+        .map(|(name, text)| (name.as_str(), *text))
+        .collect();
+    let Some(project) = project(&all) else { return };
+    age(project.dir.path());
+    let of = |server: &Server, prefix: &str| {
+        let caching = server
+            .get(&format!("{prefix}/{hashed}"))
+            .header("Cache-Control")
+            .unwrap();
+        let lines = "Accept-Encoding: gzip\r\n";
+        let text = server.exchange(&request("GET", &format!("{prefix}/a.txt"), lines));
+        (caching, text.header("Content-Encoding").is_some())
+    };
+    let media = ["--django-media", "yes"];
+    let forever = "public, max-age=31536000, immutable".to_owned();
+    let a_while = "public, max-age=60".to_owned();
+    let server = project.serve(&media);
+    assert_eq!(of(&server, "/assets"), (forever.clone(), true));
+    assert_eq!(of(&server, "/media"), (a_while.clone(), false));
+    // What is said about all files holds for these as well.
+    let server = project.serve(
+        &[
+            &media[..],
+            &["--static-max-age", "5m", "--static-precompressed", "yes"],
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        of(&server, "/assets"),
+        ("public, max-age=300".to_owned(), true)
+    );
+    assert_eq!(
+        of(&server, "/media"),
+        ("public, max-age=300".to_owned(), true)
+    );
+    let server = project.serve(&[&media[..], &["--static-immutable", "auto"]].concat());
+    assert_eq!(of(&server, "/media"), (forever, false));
+    // Nothing is collected yet: the finders' directories hold what people write.
+    std::fs::remove_dir_all(project.path("collected")).unwrap();
+    assert_eq!(of(&project.serve(&media), "/assets"), (a_while, false));
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn site() -> Site {
     let dir = temp_dir();
     for (name, content) in [
         ("files/report one.txt", "0123456789"),
+        ("files/report one.txt.gz", "an upload beside it"),
         ("files/.hidden", "shown all the same"),
         ("secret.txt", "nobody may have this"),
     ] {
@@ -38,6 +39,17 @@ impl Site {
             "/?field=X-Sendfile&to={}/{path}",
             self.dir.path().display()
         ))
+    }
+}
+
+#[test]
+fn a_range_is_one_of_the_file_and_no_neighbour_stands_in_for_it() {
+    let site = site();
+    let file = "/protected/report%2520one.txt";
+    for (lines, text) in [("", "0123456789"), ("Range: bytes=2-4\r\n", "234")] {
+        let response = site.accel(file, &format!("Accept-Encoding: gzip, br\r\n{lines}"));
+        assert_eq!(response.text(), text, "{lines:?}");
+        assert_eq!(response.header("Content-Encoding"), None, "{lines:?}");
     }
 }
 

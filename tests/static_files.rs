@@ -123,6 +123,76 @@ fn files_come_with_type_length_and_validators() {
 }
 
 #[test]
+fn types_can_be_set_for_all_files_and_for_those_of_a_location() {
+    let dir = temp_dir();
+    let files = [
+        "a.ts",
+        "a.rpm",
+        "LICENSE",
+        "b.tar.gz",
+        ".well-known/apple-app-site-association",
+    ];
+    for name in files {
+        write_files(
+            dir.path(),
+            &[
+                (&format!("static/{name}"), "x"),
+                (&format!("own/{name}"), "x"),
+            ],
+        );
+    }
+    let toml = r#"
+        types = { LICENSE = "text/plain", ".tar.gz" = "application/x.all" }
+        [[location]]
+        prefix = "/own"
+        static = "own"
+        types = { ts = "text/x.ts; charset=ascii", "tar.gz" = "application/x.own" }
+    "#;
+    std::fs::write(dir.path().join("pyserve.toml"), toml).unwrap();
+    let own = [
+        "text/x.ts; charset=ascii",
+        "application/x-redhat-package-manager",
+        "text/plain; charset=utf-8",
+        "application/x.own",
+        "application/json; charset=utf-8",
+    ];
+    let general = [
+        "video/mp2t",
+        "application/x-redhat-package-manager",
+        "text/plain; charset=utf-8",
+        "application/x.all",
+        "application/json; charset=utf-8",
+    ];
+    let server = Pyserve::new().current_dir(dir.path()).ready();
+    let told = |server: &Server, prefix: &str| {
+        files.map(|name| {
+            let response = server.get(&format!("{prefix}/{name}"));
+            response.header("Content-Type").unwrap()
+        })
+    };
+    assert_eq!(told(&server, "/static"), general);
+    assert_eq!(told(&server, "/own"), own);
+    // The environment, and the command line that wins over it.
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .env("PYSERVE_TYPES", "ts=text/one,rpm=text/two")
+        .ready();
+    assert_eq!(
+        told(&server, "/static")[..2],
+        ["text/one; charset=utf-8", "text/two; charset=utf-8"]
+    );
+    let server = Pyserve::new()
+        .current_dir(dir.path())
+        .env("PYSERVE_TYPES", "ts=text/one")
+        .args(["--types", "rpm=text/three"])
+        .ready();
+    assert_eq!(
+        told(&server, "/static")[..2],
+        ["video/mp2t", "text/three; charset=utf-8"]
+    );
+}
+
+#[test]
 fn a_prefix_ends_at_a_segment() {
     let site = site();
     let server = server(&site);
@@ -194,6 +264,82 @@ fn nothing_outside_the_root_can_be_reached() {
         check_hidden(&connection.exchange(request), target);
     }
     assert_eq!(server.probe.notes.count("called"), 8);
+}
+
+#[test]
+fn nothing_hidden_is_served_by_any_of_its_names() {
+    let site = site();
+    let names = [
+        "db.sqlite3-wal",
+        "db.sqlite3-journal",
+        "app.db",
+        "settings.py~",
+        "settings.py.bak",
+        "x.pyo",
+        "settings.py.gz",
+        "X.PY",
+        "%23index.html%23",
+        "index.html.orig",
+        "a.swp",
+        "x.sqlite3.br",
+        "__pycache__/a.txt",
+        "sub/.git/config",
+        "..data/mounted.txt",
+    ];
+    for name in names {
+        let name = name.replace("%23", "#");
+        write_files(site.path(), &[(&format!("static/{name}"), "SECRET")]);
+    }
+    let mut targets: Vec<_> = names.map(|name| format!("/static/{name}")).into();
+    // A visible link to it, a chain of links, an index that is one, and a neighbour.
+    for (link, target) in [
+        ("env.txt", ".env"),
+        ("chain.txt", "env.txt"),
+        ("code.txt", "settings.py"),
+        ("config.txt", ".git/config"),
+        ("repository", ".git"),
+        ("bare/index.html", "../.env"),
+        ("database.bin", "db.sqlite3"),
+    ] {
+        symlink(target, site.path().join("static").join(link)).unwrap();
+        targets.push(format!("/static/{link}"));
+    }
+    symlink(
+        site.path().join("static/.env"),
+        site.path().join("static/absolute.txt"),
+    )
+    .unwrap();
+    symlink("../static/.git/config", site.path().join("css/across.txt")).unwrap();
+    targets.extend(
+        [
+            "/static/absolute.txt",
+            "/css/across.txt",
+            "/static/bare/",
+            "/static/repository/config",
+        ]
+        .map(String::from),
+    );
+    symlink("..data/mounted.txt", site.path().join("static/mounted.txt")).unwrap();
+    let server = server(&site);
+    for target in &targets {
+        let response = server.get(target);
+        assert_eq!(response.status(), 404, "{target}: {response:?}");
+        check_hidden(&response, target);
+    }
+    let lines = "Accept-Encoding: gzip\r\n";
+    symlink(".env", site.path().join("static/a.txt.gz")).unwrap();
+    let response = server.exchange(&request("GET", "/static/a.txt", lines));
+    assert_eq!(response.text(), "text of a\n");
+    // As Kubernetes mounts a ConfigMap.
+    assert_eq!(server.get("/static/mounted.txt").text(), "SECRET");
+    let server = Pyserve::new()
+        .current_dir(site.path())
+        .args(["--static-hidden", "yes"])
+        .ready();
+    let is_file = |target: &&String| !target.contains("..") && !target.ends_with("repository");
+    for target in targets.iter().filter(is_file) {
+        assert_eq!(server.get(target).text(), "SECRET", "{target}");
+    }
 }
 
 #[test]

@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
+use crate::support::cost::{memory, most_memory};
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, request};
-use crate::support::{source, temp_dir, write_files};
+use crate::support::{DEADLINE, source, temp_dir, write_files};
 
 fn gzipped(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -105,9 +106,22 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
     }
     let response = accepting(&server, "/static/app.js", "gzip");
     assert_eq!(gunzipped(&response.body), "script()");
-    for refused in ["identity;q=0", "*;q=0", "identity;q=0, deflate"] {
-        let response = accepting(&server, "/static/plain.txt", refused);
-        assert_eq!(response.status(), 406, "{refused}");
+    // RFC 9110 §12.5.3: rather the identity than a 406, whatever the client refuses.
+    for refused in [
+        "identity;q=0",
+        "*;q=0",
+        "identity;q=0, deflate",
+        "gzip;q=1.0, *;q=0",
+        "identity;q=0, gzip",
+    ] {
+        for (target, text) in [
+            ("/static/plain.txt", "short"),
+            ("/static/picture.png", "picture"),
+        ] {
+            let response = accepting(&server, target, refused);
+            assert_eq!(response.status(), 200, "{target} {refused}");
+            assert_eq!(response.text(), text, "{target} {refused}");
+        }
     }
     // Of itself, a neighbour is a file like any other.
     let response = accepting(&server, "/static/app.js.gz", "gzip");
@@ -125,6 +139,67 @@ fn the_neighbour_that_the_client_likes_best_is_sent() {
         assert_eq!(response.header("Content-Encoding"), None, "{target}");
         assert_eq!(response.header("Vary"), None, "{target}");
     }
+}
+
+/// An upload of `victim.txt.gz` must not replace `victim.txt`.
+#[test]
+fn neighbours_stand_in_for_a_file_where_a_build_puts_them_and_where_that_is_asked_for() {
+    let site = site();
+    let uploads = site.path().join("static").display().to_string();
+    let toml = format!(
+        "[[location]]\nprefix = '/table'\nstatic = '{uploads}'\n\
+         [[location]]\nprefix = '/packed'\nstatic = '{uploads}'\nprecompressed = true\n"
+    );
+    std::fs::write(site.path().join("pyserve.toml"), toml).unwrap();
+    let serve = |args: &[&str]| {
+        let server = Pyserve::new().current_dir(site.path());
+        server
+            .args([
+                "--static-check",
+                "0",
+                "--static",
+                &format!("/media={uploads}"),
+            ])
+            .args(args)
+            .ready()
+    };
+    let coding = |server: &Server, prefix: &str| {
+        let response = accepting(server, &format!("{prefix}/style.css"), "gzip, br, zstd");
+        assert_eq!(response.status(), 200, "{prefix}");
+        let coding = response.header("Content-Encoding");
+        assert_eq!(
+            coding.is_none(),
+            response.text() == "plain style",
+            "{prefix}"
+        );
+        assert_eq!(
+            coding.is_none(),
+            response.header("Vary").is_none(),
+            "{prefix}"
+        );
+        coding
+    };
+    let server = serve(&[]);
+    assert_eq!(coding(&server, "/media"), None);
+    assert_eq!(coding(&server, "/table"), None);
+    assert_eq!(coding(&server, "/packed").as_deref(), Some("br"));
+    assert_eq!(coding(&server, "/static").as_deref(), Some("br"));
+    // It is a file of its own everywhere.
+    assert_eq!(
+        server.get("/media/style.css.gz").text(),
+        "gzip of the style"
+    );
+    let server = serve(&[
+        "--static-precompressed",
+        "/media=yes",
+        "--static-precompressed",
+        "/static=no",
+    ]);
+    assert_eq!(coding(&server, "/media").as_deref(), Some("br"));
+    assert_eq!(coding(&server, "/table"), None);
+    assert_eq!(coding(&server, "/static"), None);
+    let server = serve(&["--static-precompressed", "yes"]);
+    assert_eq!(coding(&server, "/table").as_deref(), Some("br"));
 }
 
 #[test]
@@ -154,14 +229,116 @@ fn every_form_has_a_tag_of_its_own() {
             assert_eq!(vary.as_deref(), Some("Accept-Encoding"), "{tag} {coding}");
         }
     }
-    let range = ["Accept-Encoding: gzip", "Range: bytes=0-3"];
-    let response = ask(&server, "/static/style.css", &range);
-    assert_eq!(response.text(), "gzip", "a range is one of the form");
-    assert_eq!(
-        response.header("Content-Range").as_deref(),
-        Some("bytes 0-3/17")
-    );
-    assert_eq!(response.header("Content-Encoding").as_deref(), Some("gzip"));
+}
+
+#[test]
+fn a_range_is_one_of_the_identity_wherever_the_client_accepts_that() {
+    let site = site();
+    let server = server(&site);
+    let tag = |codings: &str| {
+        let response = accepting(&server, "/static/style.css", codings);
+        response.header("ETag").unwrap()
+    };
+    let (identity, gzip) = (tag("identity"), tag("gzip"));
+    let ask = |codings: &str, lines: &str| {
+        let lines = format!("Accept-Encoding: {codings}\r\n{lines}\r\n");
+        server.exchange(&request("GET", "/static/style.css", &lines))
+    };
+    for codings in [
+        "gzip",
+        "gzip, deflate, br, zstd",
+        "gzip;q=1.0, identity;q=0.1",
+        "*",
+    ] {
+        for (lines, status, text) in [
+            ("Range: bytes=0-4", 206, "plain"),
+            ("Range: bytes=-5", 206, "style"),
+            ("Range: bytes=11-", 416, ""),
+            (
+                &format!("Range: bytes=0-4\r\nIf-Range: {identity}"),
+                206,
+                "plain",
+            ),
+            (
+                &format!("Range: bytes=0-4\r\nIf-Match: {identity}"),
+                206,
+                "plain",
+            ),
+            (
+                &format!("Range: bytes=0-4\r\nIf-None-Match: {gzip}"),
+                206,
+                "plain",
+            ),
+        ] {
+            let response = ask(codings, lines);
+            assert_eq!(response.status(), status, "{codings} {lines}");
+            assert_eq!(
+                response.header("Content-Encoding"),
+                None,
+                "{codings} {lines}"
+            );
+            if status == 206 {
+                assert_eq!(response.text(), text, "{codings} {lines}");
+                assert_eq!(response.header("ETag").as_ref(), Some(&identity));
+                assert_eq!(response.header("Vary").as_deref(), Some("Accept-Encoding"));
+                let range = response.header("Content-Range").unwrap();
+                assert!(range.ends_with("/11"), "{range}");
+            }
+        }
+        let several = ask(codings, "Range: bytes=0-1,4-5");
+        assert_eq!(several.status(), 206, "{codings}");
+        assert!(
+            several.text().contains("Content-Range: bytes 4-5/11"),
+            "{codings}"
+        );
+    }
+    // RFC 9110 §13.1.5: what the client has is a part of another form, so it gets a whole
+    // one; what is no range of bytes is as if it were not there (§14.2).
+    for lines in [
+        &format!("Range: bytes=0-4\r\nIf-Range: {gzip}"),
+        "Range: lines=0-4",
+        "Range: bytes=4-0",
+    ] {
+        let response = ask("gzip", lines);
+        assert_eq!(response.status(), 200, "{lines}");
+        assert_eq!(response.text(), "gzip of the style", "{lines}");
+        assert_eq!(response.header("Content-Range"), None, "{lines}");
+    }
+    // A client that excludes the identity gets an encoded form, and that whole.
+    for codings in ["identity;q=0, gzip", "gzip, *;q=0"] {
+        for range in ["Range: bytes=0-3", "Range: bytes=900-"] {
+            let response = ask(codings, range);
+            assert_eq!(response.status(), 200, "{codings} {range}");
+            assert_eq!(response.text(), "gzip of the style", "{codings} {range}");
+            assert_eq!(response.header("ETag").as_ref(), Some(&gzip));
+        }
+    }
+    // Only the identity has ranges, so no other form announces them.
+    assert_eq!(ask("gzip", "").header("Accept-Ranges"), None);
+    let plain = ask("identity", "").header("Accept-Ranges");
+    assert_eq!(plain.as_deref(), Some("bytes"));
+}
+
+#[test]
+fn a_download_in_ranges_is_whole_though_the_file_is_compressed_in_between() {
+    let server = source_server(&["--static-check", "1h"]);
+    let text = std::fs::read(source("README.md")).unwrap();
+    let middle = text.len() / 2;
+    let part = |range: &str| {
+        let range = format!("Range: bytes={range}");
+        let lines = ["Accept-Encoding: gzip, deflate", &range];
+        let response = ask(&server, "/tree/README.md", &lines);
+        assert_eq!(response.status(), 206, "{range}");
+        assert_eq!(response.header("Content-Encoding"), None);
+        (response.header("ETag"), response.body)
+    };
+    let (tag, first) = part(&format!("0-{}", middle - 1));
+    server.stderr.wait_for_nth("static file compressed", 2);
+    let (same_tag, second) = part(&format!("{middle}-"));
+    assert_eq!(tag, same_tag);
+    assert!([first, second].concat() == text);
+    let whole = accepting(&server, "/tree/README.md", "identity;q=0, gzip");
+    assert_eq!(whole.header("Content-Encoding").as_deref(), Some("gzip"));
 }
 
 #[test]
@@ -248,6 +425,69 @@ fn text_without_neighbours_is_compressed_once_in_the_background() {
     assert_eq!(plain.header("ETag"), first.header("ETag"));
     assert_eq!(server.stderr.count("static file compressed"), 2);
 }
+
+/// Scripts as a bundler writes them: a few thousand words in no order.
+fn script(length: usize) -> String {
+    let mut state = length as u32;
+    let mut next = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let mut text = String::with_capacity(length + 32);
+    while text.len() < length {
+        let (word, number) = (next() % 4096, next() % 97);
+        text.push_str(&format!("function w{word:x}(a){{return a+{number}}}"));
+    }
+    text
+}
+
+/// The style sheets and scripts of one page, the sizes of Wagtail's login page.
+#[test]
+fn compressing_takes_little_memory_and_gives_it_back() {
+    let site = temp_dir();
+    let lengths = [670_000, 276_000, 89_000, 20_000];
+    for length in lengths {
+        write_files(
+            site.path(),
+            &[(&format!("static/{length}.js"), &script(length))],
+        );
+    }
+    let server = Pyserve::new()
+        .current_dir(site.path())
+        .args(["--log-level", "pyserve::front::static_files=debug,info"])
+        .args(["--static-check", "0"])
+        .ready();
+    let before = memory(&server);
+    let began = Instant::now();
+    let mut connection = server.connect();
+    // What was just written is compressed when a change of it would show.
+    while server.stderr.count("static file compressed") < 2 * lengths.len() {
+        assert!(
+            began.elapsed() < 4 * DEADLINE,
+            "{:?}",
+            server.stderr.so_far()
+        );
+        for length in lengths {
+            let target = format!("/static/{length}.js");
+            let lines = "Accept-Encoding: br, gzip\r\n";
+            let response = connection.exchange(request("GET", &target, lines));
+            assert_eq!(response.status(), 200);
+        }
+    }
+    // Behind the last file the memory is given back a moment later.
+    while memory(&server) > before + 16 * MIB {
+        assert!(
+            began.elapsed() < 4 * DEADLINE,
+            "{} MiB more",
+            (memory(&server) - before) / MIB
+        );
+        connection.exchange(request("GET", "/static/20000.js", ""));
+    }
+    let most = most_memory(&server).saturating_sub(before) / MIB;
+    assert!(most < 48, "{most} MiB more in between");
+}
+
+const MIB: u64 = 1 << 20;
 
 #[test]
 fn compression_can_be_chosen_and_turned_off() {

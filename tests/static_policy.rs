@@ -3,12 +3,13 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
 use crate::support::raw::Response;
 use crate::support::server::{Pyserve, Server, post, request};
-use crate::support::{temp_dir, write_files};
+use crate::support::{age, temp_dir, write_files};
 
 fn site() -> TempDir {
     let dir = temp_dir();
@@ -28,6 +29,7 @@ fn site() -> TempDir {
             ("spa/app.js", "js()"),
         ],
     );
+    age(dir.path());
     dir
 }
 
@@ -84,14 +86,21 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
             "--static-max-age",
             "/css=0",
             "--static-immutable",
-            "manifest",
+            "auto",
         ],
     );
     for (target, expected) in [
         ("/static/base.27e20196a850.css", "public, max-age=3600"),
-        ("/static/logo.release.svg", FOREVER),
+        ("/static/logo.release.svg", "public, max-age=3600"),
         ("/static/page.html", "public, max-age=3600"),
         ("/css/site.css", "no-cache"),
+    ] {
+        assert_eq!(caching(&server, target), expected, "{target}");
+    }
+    let server = files_alone(&site, &["--static-immutable", "/static=manifest"]);
+    for (target, expected) in [
+        ("/static/base.27e20196a850.css", "public, max-age=60"),
+        ("/static/logo.release.svg", FOREVER),
     ] {
         assert_eq!(caching(&server, target), expected, "{target}");
     }
@@ -99,6 +108,94 @@ fn how_long_files_may_be_kept_is_set_for_each_location() {
     for target in ["/static/base.27e20196a850.css", "/static/logo.release.svg"] {
         assert_eq!(caching(&server, target), "public, max-age=60");
     }
+}
+
+/// Names of builds and of uploads look the same.
+#[test]
+fn only_a_build_s_names_are_promised_to_stay() {
+    let dir = temp_dir();
+    let names = [
+        "550e8400-e29b-41d4-a716-446655440000.jpg",
+        "507f1f77bcf86cd799439011.jpg",
+        "live-a1b2c3d4.m3u8",
+        "page.27e20196a850.html",
+        "index-BfX3k2aQ.js",
+    ];
+    for place in ["static", "uploads", "opted"] {
+        for name in names {
+            write_files(dir.path(), &[(&format!("{place}/{name}"), "x")]);
+        }
+    }
+    age(dir.path());
+    let toml = r#"
+        static_max_age = "/timed=5m"
+        static = { "/uploads" = "uploads", "/timed" = "opted" }
+        [[location]]
+        prefix = "/table"
+        static = "uploads"
+        [[location]]
+        prefix = "/opted"
+        static = "opted"
+        immutable = "auto"
+        [[location]]
+        prefix = "/opted/timed"
+        static = "opted"
+        immutable = "auto"
+        max_age = "5m"
+    "#;
+    std::fs::write(dir.path().join("pyserve.toml"), toml).unwrap();
+    let server = files_alone(&dir, &["--static-check", "0"]);
+    for prefix in [
+        "/static",
+        "/uploads",
+        "/table",
+        "/opted",
+        "/opted/timed",
+        "/timed",
+    ] {
+        let of = |name: &str| caching(&server, &format!("{prefix}/{name}"));
+        let usual = match prefix.ends_with("timed") {
+            true => "public, max-age=300",
+            false => "public, max-age=60",
+        };
+        let is_guessed = matches!(prefix, "/static" | "/opted");
+        let hashed = if is_guessed { FOREVER } else { usual };
+        assert_eq!(of("index-BfX3k2aQ.js"), hashed, "{prefix}");
+        assert_eq!(of(names[0]), usual, "{prefix}: a UUID");
+        assert_eq!(of("live-a1b2c3d4.m3u8"), usual, "{prefix}");
+        let page = if prefix.ends_with("timed") {
+            usual
+        } else {
+            "no-cache"
+        };
+        assert_eq!(of("page.27e20196a850.html"), page, "{prefix}");
+    }
+    assert_eq!(
+        caching(&server, "/uploads/507f1f77bcf86cd799439011.jpg"),
+        "public, max-age=60"
+    );
+    // With --dev everything is asked for again.
+    let server = files_alone(&dir, &["--dev"]);
+    assert_eq!(caching(&server, "/static/index-BfX3k2aQ.js"), "no-cache");
+}
+
+#[test]
+fn what_was_written_a_moment_ago_is_not_promised_to_stay() {
+    let site = site();
+    let server = files_alone(&site, &["--static-check", "0"]);
+    let path = site.path().join("static/base.27e20196a850.css");
+    assert_eq!(caching(&server, "/static/base.27e20196a850.css"), FOREVER);
+    // Also if the writer's clock is ahead.
+    std::fs::write(&path, "p { }").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(60))
+        .unwrap();
+    assert_eq!(
+        caching(&server, "/static/base.27e20196a850.css"),
+        "public, max-age=60"
+    );
+    age(site.path());
+    assert_eq!(caching(&server, "/static/base.27e20196a850.css"), FOREVER);
 }
 
 #[test]
@@ -136,14 +233,41 @@ fn a_location_can_leave_missing_files_to_the_application() {
     assert_eq!(response.text(), "4", "the app answers other methods");
     server.probe.notes.wait_for_nth("called", 6);
     assert_eq!(server.probe.notes.count("called"), 6);
-    // A file that comes later is seen, though its absence was remembered.
-    let server = Pyserve::app("journal.py")
-        .args(["--root", "/", "--static", &all, "--static-missing", "app"])
-        .args(["--static-check", "0"])
+}
+
+/// With a time of validity that would outlast the test.
+#[test]
+fn a_file_that_comes_later_is_served_at_once() {
+    let site = site();
+    let path = |name: &str| site.path().join("spa").join(name);
+    let all = format!("/={}", site.path().join("spa").display());
+    let args = ["--root", "/", "--static", &all, "--static-check", "1h"];
+    // The application makes the file and redirects to the same URL, as thumbnailers do.
+    let server = Pyserve::app("makes_files.py")
+        .env("MADE", site.path().join("spa"))
+        .args(args)
+        .args(["--static-missing", "app"])
         .ready();
-    assert_eq!(server.get("/new.txt").text(), "0");
-    std::fs::write(site.path().join("spa/new.txt"), "new").unwrap();
-    assert_eq!(server.get("/new.txt").text(), "new");
+    for name in ["/thumb.jpg", "/other"] {
+        let made = server.get(name);
+        assert_eq!(made.status(), 302, "{name}");
+        assert_eq!(
+            server.get(&made.header("Location").unwrap()).text(),
+            format!("made for {name}")
+        );
+        assert_eq!(server.probe.notes.count(&format!("made {name}")), 1);
+    }
+    let server = files_alone(
+        &site,
+        &[&args[..], &["--static-missing", "index.html"]].concat(),
+    );
+    assert_eq!(server.get("/route").text(), "<p>application");
+    std::fs::write(path("route"), "a file").unwrap();
+    assert_eq!(server.get("/route").text(), "a file");
+    let server = files_alone(&site, &args);
+    assert_eq!(server.get("/late.txt").status(), 404);
+    std::fs::write(path("late.txt"), "late").unwrap();
+    assert_eq!(server.get("/late.txt").text(), "late");
 }
 
 #[test]
@@ -159,8 +283,20 @@ fn a_single_page_application_answers_for_its_pages() {
         ("/users/7", ""),
         ("/users/7/", ""),
         ("/users/jane.doe", html),
+        ("/blob/setup.py", html),
+        ("/blob/setup.py", "Sec-Fetch-Mode: navigate\r\n"),
+        ("/users/a.b@c.de", html),
+        ("/caf%E9", html),
+        (
+            "/caf%E9",
+            "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        ),
+        ("/blob/.gitignore?ref=a", html),
+        ("/app.3f2a.js/", html),
         ("/", ""),
     ] {
+        let head = server.exchange(&request("HEAD", target, lines));
+        assert_eq!(head.status(), 200, "{target}");
         let response = ask(&server, target, lines);
         assert_eq!(response.status(), 200, "{target}");
         assert_eq!(response.text(), "<p>application", "{target}");
@@ -169,6 +305,20 @@ fn a_single_page_application_answers_for_its_pages() {
     }
     for (target, lines, status) in [
         ("/missing.js", "Accept: */*\r\n", 404),
+        (
+            "/app.3f2a.js",
+            "Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n",
+            404,
+        ),
+        (
+            "/chunk",
+            "Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n",
+            404,
+        ),
+        ("/caf%E9", "Accept: */*\r\n", 404),
+        ("/blob/setup.py", "", 404),
+        ("/.git/config", "", 404),
+        ("/%zz", html, 400),
         ("/.env", html, 404),
         ("/%00", html, 400),
         ("/static/missing", html, 404),

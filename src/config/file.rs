@@ -196,18 +196,16 @@ impl<'a> Place<'a> {
 
     /// Whether a table of names and values is what `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
-        setting.name
-            == if self.table.is_none() {
-                "static"
-            } else {
-                "env"
-            }
+        match self.table {
+            None => matches!(setting.name, "static" | "types"),
+            Some(_) => matches!(setting.name, "env" | "types"),
+        }
     }
 
     fn scalar(&self, setting: &Setting, value: &DeValue<'_>) -> Result<String, ConfigError> {
         let expected = match (self.takes_pairs(setting), setting.repeatable) {
             (true, false) => "a table of names and values",
-            (true, true) => "\"/prefix=dir\", an array of those, or a table of prefixes",
+            (true, true) => "\"name=value\", an array of those, or a table of names and values",
             (_, true) => "one value or an array",
             (_, false) => "one value",
         };

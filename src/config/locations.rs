@@ -174,7 +174,10 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "upstream_read_timeout",
         ],
     ),
-    ("static", &["missing", "max_age"]),
+    (
+        "static",
+        &["missing", "max_age", "immutable", "precompressed", "types"],
+    ),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
 ];
@@ -229,6 +232,18 @@ static OWN: &[Setting] = &[
         "TIME",
         "With `static`: how long clients may use a file without asking",
         Default::Computed("60, and 0 for HTML"),
+    ),
+    setting(
+        "immutable",
+        "auto|manifest|no",
+        "With `static`: which files clients may keep for a year",
+        Default::Computed("manifest"),
+    ),
+    setting(
+        "precompressed",
+        "yes|no",
+        "With `static`: send .br, .zst and .gz files beside a file in its place",
+        Default::Computed("no"),
     ),
     setting(
         "status",

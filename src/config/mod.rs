@@ -22,6 +22,7 @@ pub mod locations;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
+mod static_locations;
 pub mod suggest;
 pub mod trust;
 pub mod upstream;
@@ -41,6 +42,9 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::{Location, LocationSettings};
+pub use static_locations::{
+    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
+};
 pub use trust::Trust;
 pub use upstream::UpstreamSettings;
 pub use values::Rate;
@@ -71,6 +75,8 @@ pub struct Config {
     pub static_locations: Vec<StaticLocation>,
     /// Locations from which only the application can have files sent, each prefix once.
     pub internal_locations: Vec<StaticLocation>,
+    /// Settings for every static location.
+    pub every_location: EveryLocation,
     /// What holds for all of them.
     pub static_files: StaticSettings,
     /// As whom to run once the addresses are bound; `None`: as whoever starts it.
@@ -243,91 +249,6 @@ pub struct AppSettings {
     pub dev: bool,
     /// Where the host is put if memory files are forbidden; absolute.
     pub temp_dir: PathBuf,
-}
-
-/// A location served from disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticLocation {
-    /// `/static`, decoded and without a slash behind; `/` for everything.
-    pub prefix: String,
-    /// Its directory; absolute.
-    pub dir: PathBuf,
-    /// Whether it was there without being asked for.
-    pub predefined: bool,
-    /// What answers where there is no file.
-    pub missing: Missing,
-    /// How long clients may use a file without asking; `None` for what suits its type.
-    pub max_age: Option<Duration>,
-}
-
-impl StaticLocation {
-    /// A location that was asked for, with nothing else said about it.
-    pub fn new(prefix: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            prefix: prefix.into(),
-            dir: dir.into(),
-            predefined: false,
-            missing: Missing::default(),
-            max_age: None,
-        }
-    }
-}
-
-/// What answers in a location where there is no file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Missing {
-    /// `404`.
-    #[default]
-    Refuse,
-    /// The application.
-    App,
-    /// This file of the location, if the path looks like a page's.
-    Page(String),
-}
-
-/// What holds for all static locations.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticSettings {
-    /// Which names are promised never to change what they stand for.
-    pub immutable: Immutable,
-    /// Whether text is compressed by brotli in the background.
-    pub brotli: bool,
-    /// Whether text is compressed by gzip in the background.
-    pub gzip: bool,
-    /// Bytes of memory for files; zero for none.
-    pub cache: u64,
-    /// How long what is in memory counts as true.
-    pub check: Duration,
-    /// Directories into which links may lead, besides the locations; absolute.
-    pub links: Vec<PathBuf>,
-    /// Whether dotfiles, Python's files and databases are served as well.
-    pub hidden: bool,
-}
-
-impl Default for StaticSettings {
-    /// As with no setting at all.
-    fn default() -> Self {
-        Self {
-            immutable: Immutable::Auto,
-            brotli: true,
-            gzip: true,
-            cache: 32 << 20,
-            check: Duration::from_secs(1),
-            links: Vec::new(),
-            hidden: false,
-        }
-    }
-}
-
-/// How files are recognised that never change under their name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Immutable {
-    /// By Django's manifest, and by a content hash in the name.
-    Auto,
-    /// By Django's manifest alone.
-    Manifest,
-    /// Not at all.
-    No,
 }
 
 /// How much of the responses may wait on disk for their clients.

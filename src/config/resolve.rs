@@ -104,8 +104,9 @@ impl Resolver<'_> {
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let mut static_locations = self.static_locations(&tables, &chdir)?;
-        self.static_missing(&mut static_locations)?;
-        self.static_max_age(&mut static_locations, dev)?;
+        let mut internal_locations = self.internal_locations(&chdir)?;
+        let every_location =
+            self.each_location(&mut static_locations, &mut internal_locations, dev)?;
         static_files::set_files(&tables, &mut static_locations)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
@@ -138,7 +139,8 @@ impl Resolver<'_> {
             location_settings: settings,
             bind: self.bind(&chdir)?,
             static_locations,
-            internal_locations: self.internal_locations(&chdir)?,
+            internal_locations,
+            every_location,
             static_files: self.static_files(&chdir, dev)?,
             graceful_timeout,
             drain_delay,

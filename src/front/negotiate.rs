@@ -53,15 +53,15 @@ pub struct Accepted {
     any: Option<u16>,
 }
 
-/// What a client gets.
+/// The form a client gets. There is no 406: where a client refuses every form it gets the
+/// identity, as from nginx and as RFC 9110 §12.5.3 advises; which forms exist may change
+/// between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// The file as it is.
     Identity,
     /// Its encoded form.
     Encoded(Coding),
-    /// The client refuses all that is there: 406.
-    Nothing,
 }
 
 impl Accepted {
@@ -132,10 +132,12 @@ impl Accepted {
                 best = (weight, Choice::Encoded(coding));
             }
         }
-        match best {
-            (0, _) => Choice::Nothing,
-            (_, choice) => choice,
-        }
+        best.1
+    }
+
+    /// True if the client excludes the identity, `identity;q=0` or `*;q=0`.
+    pub fn refuses_identity(&self) -> bool {
+        self.identity.or(self.any) == Some(0)
     }
 }
 
@@ -170,7 +172,7 @@ const FULL: u16 = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Choice::{Encoded, Identity, Nothing};
+    use Choice::{Encoded, Identity};
     use Coding::{Brotli, Gzip, Zstd};
     use http::HeaderValue;
     use proptest::prelude::*;
@@ -220,10 +222,13 @@ mod tests {
         }
         check("br, gzip", &[Gzip], Encoded(Gzip));
         check("br", &[Gzip], Identity);
-        check("identity;q=0", &[], Nothing);
-        check("identity;q=0, gzip", &[], Nothing);
+        check("identity;q=0", &[], Identity);
+        check("identity;q=0, gzip", &[], Identity);
+        check("gzip;q=1.0, *;q=0", &[], Identity);
+        check("gzip;q=1.0, *;q=0", &[Brotli], Identity);
         check("identity;q=0, gzip", &[Gzip], Encoded(Gzip));
-        check("*;q=0", all, Nothing);
+        check("*;q=0", all, Identity);
+        check("*;q=0, gzip;q=0", all, Identity);
         check("*;q=0, identity;q=0.5", all, Identity);
         check("*;q=0, gzip", all, Encoded(Gzip));
         check("identity;q=0, *", &[Zstd], Encoded(Zstd));
@@ -246,9 +251,6 @@ mod tests {
             if let Encoded(coding) = choice {
                 prop_assert!(there.contains(&coding));
                 prop_assert!(field.contains(coding.name()) || field.contains('*'));
-            }
-            if choice == Nothing {
-                prop_assert!(field.contains("q=0"));
             }
         }
 

@@ -3,7 +3,8 @@
 //! The kernel does it race-free where it can (`openat2` with `RESOLVE_BENEATH`, Linux 5.6);
 //! elsewhere, and for links that leave, we walk name by name and resolve links ourselves.
 //! Both give the same answer: links that stay inside, or lead into a directory that was
-//! declared, are followed; all others are [`Errno::XDEV`]. What may be served is not decided here.
+//! declared, are followed; all others are [`Errno::XDEV`]. What may be served is not decided here:
+//! the caller names what is hidden ([`Hides`]), and no link leads there.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// A directory held open, out of which [`Root::open_file`] leads only by links, and only
@@ -24,19 +25,34 @@ pub struct Root<'a> {
     directory: OwnedFd,
     path: &'a Path,
     declared: &'a [PathBuf],
+    hides: Option<Hides<'a>>,
+}
+
+/// Names that links must not lead to.
+#[derive(Debug, Clone, Copy)]
+pub struct Hides<'a> {
+    /// True if a name on the way is hidden; the second argument says whether it is the last.
+    pub is_hidden: fn(&OsStr, bool) -> bool,
+    /// Declared directories in which only the last name counts.
+    pub but_in: &'a [PathBuf],
 }
 
 impl<'a> Root<'a> {
     /// Opens the directory itself; links in `path` are followed, it is trusted. Links inside
-    /// may lead into the `declared` directories.
+    /// may lead into the `declared` directories, and to nothing that is hidden.
     ///
     /// # Errors
     /// What `open` says: the directory is missing, is none, or may not be searched.
-    pub fn open(path: &'a Path, declared: &'a [PathBuf]) -> io::Result<Self> {
+    pub fn open(
+        path: &'a Path,
+        declared: &'a [PathBuf],
+        hides: Option<Hides<'a>>,
+    ) -> io::Result<Self> {
         Ok(Self {
             directory: open_directory(path)?,
             path,
             declared,
+            hides,
         })
     }
 
@@ -52,6 +68,8 @@ impl<'a> Root<'a> {
             match self.open_by_kernel(relative) {
                 // An absolute link. It may still point to the inside: the walk knows.
                 Err(Errno::XDEV) => {}
+                // A link: only the walk sees the names that it leads through.
+                Err(Errno::LOOP) if self.hides.is_some() => {}
                 // Something was renamed meanwhile, and more often than we try again.
                 Err(Errno::AGAIN) => {}
                 // Before Linux 5.6, or forbidden by a system call filter; older container
@@ -70,7 +88,11 @@ impl<'a> Root<'a> {
         } else {
             relative
         };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let links = match self.hides {
+            Some(_) => ResolveFlags::NO_SYMLINKS,
+            None => ResolveFlags::NO_MAGICLINKS,
+        };
+        let resolve = ResolveFlags::BENEATH | links;
         let mut outcome = Err(Errno::AGAIN);
         for _ in 0..KERNEL_ATTEMPTS {
             outcome =
@@ -108,6 +130,10 @@ impl<'a> Root<'a> {
                 names.push_front(name);
                 without_dots(&base, std::mem::take(&mut names))
             } else {
+                let base = base.as_ref().map_or(self.path, |(_, path)| path);
+                if self.is_hidden(base, &name, names.is_empty()) {
+                    return Err(Errno::NOENT);
+                }
                 let found = open_without_following(here, &name, OFlags::PATH)?;
                 match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
                     FileType::Symlink => {
@@ -145,6 +171,14 @@ impl<'a> Root<'a> {
         open_without_following(here, OsStr::new("."), READ_FLAGS)
     }
 
+    /// True if a name in `base`, or below it, is hidden.
+    fn is_hidden(&self, base: &Path, name: &OsStr, is_last: bool) -> bool {
+        self.hides.is_some_and(|hides| {
+            let counts = is_last || !hides.but_in.iter().any(|dir| dir == base);
+            counts && (hides.is_hidden)(name, is_last)
+        })
+    }
+
     /// The root or declared directory that an absolute path is in, and what follows it. A
     /// directory goes by two names: the one it was given by and, if links are in that, the
     /// one it has without them.
@@ -155,6 +189,26 @@ impl<'a> Root<'a> {
             .find_map(|root| Some((root, below(root)?)))
             .or_else(|| roots().find_map(|root| Some((root, below(&root.canonicalize().ok()?)?))))
     }
+}
+
+/// True if `relative` is known not to exist below `directory`, by what the kernel remembers:
+/// this never waits for a disk (`RESOLVE_CACHED`, Linux 5.12). `false`: it may exist.
+pub fn is_surely_absent(directory: &Path, relative: &Path) -> bool {
+    let find = |at: BorrowedFd<'_>, path: &Path, resolve| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(
+            at,
+            path,
+            flags,
+            Mode::empty(),
+            resolve | ResolveFlags::CACHED,
+        )
+    };
+    let Ok(root) = find(CWD, directory, ResolveFlags::empty()) else {
+        return false;
+    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    matches!(find(root.as_fd(), relative, resolve), Err(Errno::NOENT))
 }
 
 /// `base` and `names` as one path whose dots have been applied, as written.
@@ -227,7 +281,7 @@ mod tests {
         relative: &str,
         expected: Result<&str, Errno>,
     ) {
-        let root = Root::open(root, declared).unwrap();
+        let root = Root::open(root, declared, None).unwrap();
         let walked = root.open_by_walking(Path::new(relative)).map(File::from);
         let opened = root.open_file(Path::new(relative));
         for outcome in [walked.map_err(io::Error::from), opened] {
@@ -263,6 +317,32 @@ mod tests {
         check(&root, "a/none", Err(Errno::NOENT));
         check(&root, "a/file/more", Err(Errno::NOTDIR));
         check(&root, &"x".repeat(300), Err(Errno::NAMETOOLONG));
+    }
+
+    /// A file system may forget that something was not there, so only one answer is sure.
+    #[test]
+    fn what_is_surely_absent_does_not_exist() {
+        let (_keep, root) = tree();
+        symlink("a/file", root.join("link")).unwrap();
+        for path in [
+            "a/file",
+            "a",
+            "link",
+            "a/none",
+            "none",
+            "../secret",
+            "a/file/x",
+        ] {
+            let look = || is_surely_absent(&root, Path::new(path));
+            look();
+            let exists = root.join(path).exists();
+            assert!(!(look() && exists), "{path}");
+        }
+        let late = || is_surely_absent(&root, Path::new("late"));
+        late();
+        fs::write(root.join("late"), "late").unwrap();
+        assert!(!late());
+        assert!(!is_surely_absent(&root.join("none"), Path::new("a")));
     }
 
     #[test]
@@ -346,6 +426,60 @@ mod tests {
         let back = root.join("round");
         symlink(keep.path().join("other/back"), back).unwrap();
         check_with(&root, &[keep.path().join("other")], "round", Ok("inside"));
+    }
+
+    #[test]
+    fn no_link_leads_to_a_hidden_name() {
+        let (keep, root) = tree();
+        let other = keep.path().join("other");
+        for (dir, name) in [
+            (root.join(".git"), "config"),
+            (root.join("..data"), "file"),
+            (root.clone(), ".env"),
+            (other.join(".kept"), "file"),
+            (other.clone(), ".env"),
+        ] {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(name), "inside").unwrap();
+        }
+        let links = [
+            (".env", "plain", false),
+            ("plain", "chain", false),
+            (".git/config", "config", false),
+            (".git", "repository", false),
+            ("a/../.env", "winding", false),
+            ("../root/.env", "around", false),
+            ("../other/.env", "elsewhere", false),
+            ("../other/.kept/file", "kept", true),
+            ("..data/file", "mounted", true),
+            ("a/file", "visible", true),
+        ];
+        for (target, link, _) in links {
+            symlink(target, root.join(link)).unwrap();
+        }
+        symlink(root.join(".env"), root.join("absolute")).unwrap();
+        let declared = [other];
+        let hides = |but_in| Hides {
+            is_hidden: |name, is_last| {
+                let name = name.as_bytes();
+                name.starts_with(b".") && (is_last || !name.starts_with(b".."))
+            },
+            but_in,
+        };
+        let opens_but_in = |but_in, path: &str| {
+            let root = Root::open(&root, &declared, Some(hides(but_in))).unwrap();
+            let walked = root.open_by_walking(Path::new(path)).map(drop);
+            let opened = root.open_file(Path::new(path)).map(drop);
+            assert_eq!(walked.is_ok(), opened.is_ok(), "{path}");
+            opened.is_ok()
+        };
+        let opens = |path| opens_but_in(&[], path);
+        for (_, link, expected) in links {
+            assert_eq!(opens_but_in(&declared, link), expected, "{link}");
+        }
+        assert!(
+            !opens("kept") && !opens("absolute") && !opens("repository/config") && opens("a/file")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Memory files: sealed bytes for a child to load, and words shared with it.
+//! Memory files: sealed bytes for a child to load, and words shared with it; and memory that
+//! this process does not need any more.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -8,6 +9,21 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Gives the kernel back what the calling thread has freed. The allocator keeps it otherwise,
+/// and a thread that seldom works keeps its largest moment for ever.
+pub fn give_back() {
+    // Links the allocator that `main.rs` chooses, also where that is not: in tests.
+    use mimalloc as _;
+    // SAFETY: mi_collect (mimalloc.h) takes no pointer and may be called on any thread, whether
+    // or not mimalloc has allocated anything.
+    unsafe { mi_collect(true) }
+}
+
+// SAFETY: declared as in mimalloc.h.
+unsafe extern "C" {
+    fn mi_collect(force: bool);
+}
 
 /// A memory file with these bytes that nobody can change any more, close-on-exec.
 ///

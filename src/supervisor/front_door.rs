@@ -9,7 +9,7 @@ use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, Location, StaticLocation, StaticSettings, locations};
+use crate::config::{Config, Immutable, Location, StaticLocation, StaticSettings, locations};
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::connections::Connections;
@@ -154,11 +154,18 @@ impl Front {
     pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
-            let location = StaticLocation {
-                max_age: config.dev.then_some(Duration::ZERO),
-                ..StaticLocation::new(&*found.prefix, &*found.dir)
+            let location = StaticLocation::new(&*found.prefix, &*found.dir);
+            let location = match &*found.source {
+                // Only collectstatic writes there.
+                "STATIC_ROOT" => location.of_a_build(),
+                // A staticfiles.json there may be an upload.
+                "MEDIA_ROOT" => StaticLocation {
+                    immutable: Immutable::No,
+                    ..location
+                },
+                _ => location,
             };
-            match Locations::new([location]) {
+            match Locations::new([config.every_location.complete(location)]) {
                 Ok(location) => Some(StaticFiles::new(location, settings.clone(), self.kept.files.clone(), &cache)),
                 Err(error) => {
                     tracing::warn!(source = found.source, %error, "the application's files are not served");

@@ -23,7 +23,7 @@ pub mod server;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Longest wait for anything. Far above what a loaded machine needs: passing tests never
 /// see it.
@@ -53,6 +53,21 @@ pub fn write_files(dir: &Path, files: &[(&str, &str)]) {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("below a directory")).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+}
+
+/// Has everything below `dir` look as if it was written an hour ago: what was written a moment
+/// ago is not promised to stay.
+pub fn age(dir: &Path) {
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => age(&entry.path()),
+            false => {
+                let file = std::fs::File::open(entry.path()).unwrap();
+                file.set_modified(hour_ago).unwrap();
+            }
+        }
     }
 }
 

@@ -108,14 +108,123 @@ fn a_location_says_what_answers_for_missing_files_and_how_long_others_last() {
 }
 
 #[test]
+fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
+    let toml = r#"
+        [[location]]
+        prefix = "/opted"
+        static = "media"
+        immutable = "auto"
+        precompressed = true
+        types = { TS = "text/x-own", ".usdz" = "model/x-own" }
+    "#;
+    let setup = Setup::new(&[
+        HELLO,
+        ("static/a", ""),
+        ("media/a", ""),
+        ("pyserve.toml", toml),
+    ]);
+    let base = ["--static", "/media=media", "--internal", "/inside=media"];
+    let shown = |flags: &[&str]| {
+        let config = setup.config(&[&APP[..], &base, flags].concat());
+        let mut all: Vec<String> = config
+            .static_locations
+            .iter()
+            .chain(&config.internal_locations)
+            .map(|at| format!("{}={:?},{}", at.prefix, at.immutable, at.precompressed))
+            .collect();
+        all.sort();
+        let every = &config.every_location;
+        format!(
+            "{} {:?} {:?}",
+            all.join(" "),
+            every.immutable,
+            every.precompressed
+        )
+    };
+    assert_eq!(
+        shown(&[]),
+        "/inside=Manifest,false /media=Manifest,false /opted=Auto,true /static=Auto,true None None"
+    );
+    assert_eq!(
+        shown(&[
+            "--static-immutable",
+            "/media=auto",
+            "--static-immutable",
+            "/static=no",
+            "--static-precompressed",
+            "/inside=yes",
+            "--static-precompressed",
+            "/static=no",
+        ]),
+        "/inside=Manifest,true /media=Auto,false /opted=Auto,true /static=No,false None None"
+    );
+    assert_eq!(
+        shown(&[
+            "--static-immutable",
+            "auto",
+            "--static-precompressed",
+            "yes"
+        ]),
+        "/inside=Manifest,true /media=Auto,true /opted=Auto,true /static=Auto,true \
+         Some(Auto) Some(true)"
+    );
+    let types = |flags: &[&str]| {
+        let config = setup.config(&[&APP[..], &base, flags].concat());
+        config
+            .static_locations
+            .iter()
+            .find(|at| at.prefix == "/opted")
+            .unwrap()
+            .types
+            .clone()
+    };
+    let of = types(&[
+        "--types",
+        "ts=text/plain",
+        "--types",
+        ".Foo = text/plain;charset=x",
+    ]);
+    let of: Vec<_> = of
+        .iter()
+        .map(|(end, kind)| format!("{end}={kind}"))
+        .collect();
+    assert_eq!(
+        of.join(" "),
+        "foo=text/plain;charset=x ts=text/x-own usdz=model/x-own"
+    );
+    for wrong in [
+        "ts",
+        "=text/plain",
+        "ts=",
+        "ts=text",
+        "ts=text/",
+        "a/b=text/plain",
+        "ts=te xt/a",
+        "ts=a/b;\u{7f}c",
+    ] {
+        let error = setup.error(&[&APP[..], &["--types", wrong]].concat());
+        assert!(error.contains("ts=video/mp2t"), "{wrong}: {error}");
+    }
+    for (name, value, expected) in [
+        ("--static-immutable", "always", "auto, manifest, no"),
+        (
+            "--static-precompressed",
+            "/none=yes",
+            "no static location /none",
+        ),
+    ] {
+        let error = setup.error(&[&APP[..], &[name, value]].concat());
+        assert!(error.contains(expected), "{value}: {error}");
+    }
+}
+
+#[test]
 fn what_holds_for_all_static_files() {
     let setup = Setup::new(&[HELLO, ("static/a", ""), ("shared/a", "")]);
     let of = |flags: &[&str]| setup.config(&[&APP, flags].concat()).static_files;
     assert_eq!(of(&[]), StaticSettings::default());
     assert_eq!(of(&["--dev", "yes"]).check, Duration::ZERO);
     let set = of(&[
-        "--static-immutable",
-        "manifest",
         "--static-compress",
         "gzip",
         "--static-cache",
@@ -128,7 +237,6 @@ fn what_holds_for_all_static_files() {
         "yes",
     ]);
     let expected = StaticSettings {
-        immutable: Immutable::Manifest,
         brotli: false,
         gzip: true,
         cache: 1 << 20,

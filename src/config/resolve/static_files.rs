@@ -1,13 +1,17 @@
 //! Static locations: which there are, and what holds for their files.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::tables::{Given, plain_prefix};
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::Origin;
-use crate::config::{Immutable, Missing, StaticLocation, StaticSettings, values};
+use crate::config::settings::{self, Default};
+use crate::config::{
+    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, values,
+};
 
 impl Resolver<'_> {
     pub(super) fn static_locations(
@@ -29,7 +33,7 @@ impl Resolver<'_> {
             if dir.is_dir() && !is_taken {
                 locations.push(StaticLocation {
                     predefined: true,
-                    ..StaticLocation::new(prefix, dir)
+                    ..StaticLocation::new(prefix, dir).of_a_build()
                 });
             }
         }
@@ -82,43 +86,84 @@ impl Resolver<'_> {
         self.show(setting, shown, origin.to_string());
     }
 
-    pub(super) fn static_missing(
+    /// Reads the settings of single locations, `[PREFIX=]VALUE`. What they say about every
+    /// location is returned.
+    pub(super) fn each_location(
         &mut self,
         locations: &mut [StaticLocation],
-    ) -> Result<(), ConfigError> {
-        let given = self.many("static_missing", |text| {
-            for_locations(text, locations, |location, text| {
-                location.missing = missing(text)?;
-                Ok(())
-            })
+        internal: &mut [StaticLocation],
+        dev: bool,
+    ) -> Result<EveryLocation, ConfigError> {
+        let mut all: Vec<&mut StaticLocation> = locations.iter_mut().collect();
+        self.spread("static_missing", &mut all, missing, |at, missing| {
+            at.missing = missing;
         })?;
-        if given.is_none() {
-            self.show_default("static_missing", "404".to_owned());
+        let always_ask = dev.then_some(Duration::ZERO);
+        for location in &mut all {
+            location.max_age = always_ask;
         }
-        Ok(())
+        let max_age = self.spread("static_max_age", &mut all, values::duration, |at, age| {
+            at.max_age = Some(age);
+        })?;
+        if dev && self.entry("static_max_age").is_none() {
+            self.show_default("static_max_age", "0".to_owned());
+        }
+        let immutable = self.spread("static_immutable", &mut all, immutable, |at, rule| {
+            at.immutable = rule;
+        })?;
+        // What only the application can have sent may be packed as well.
+        all.extend(internal);
+        let precompressed = self.spread(
+            "static_precompressed",
+            &mut all,
+            values::yes_or_no,
+            |at, is_used| at.precompressed = is_used,
+        )?;
+        let types = self.many("types", file_type)?.unwrap_or_default();
+        let types: FileTypes = Arc::new(types.into_iter().collect());
+        for location in all {
+            location.types = Arc::clone(&types);
+        }
+        Ok(EveryLocation {
+            max_age: max_age.or(always_ask),
+            immutable,
+            precompressed,
+            types,
+        })
     }
 
-    pub(super) fn static_max_age(
+    /// Reads `[PREFIX=]VALUE`s, and gives each value to the locations of that prefix, or to
+    /// all. The last that is for all is returned.
+    fn spread<T: Clone>(
         &mut self,
-        locations: &mut [StaticLocation],
-        dev: bool,
-    ) -> Result<(), ConfigError> {
-        if dev {
-            for location in locations.iter_mut() {
-                location.max_age = Some(Duration::ZERO);
+        setting: &'static str,
+        locations: &mut [&mut StaticLocation],
+        parse: impl Fn(&str) -> Result<T, Invalid>,
+        set: impl Fn(&mut StaticLocation, T),
+    ) -> Result<Option<T>, ConfigError> {
+        let mut for_all = None;
+        let given = self.many(setting, |text| {
+            let (prefix, value) = match text.split_once('=') {
+                Some((prefix, value)) if text.starts_with('/') => (Some(prefix), value),
+                _ => (None, text),
+            };
+            let value = parse(value)?;
+            match prefix {
+                Some(prefix) => for_prefix(prefix, locations, |at| set(at, value.clone())),
+                None => {
+                    for location in locations.iter_mut() {
+                        set(location, value.clone());
+                    }
+                    for_all = Some(value);
+                    Ok(())
+                }
             }
-        }
-        let given = self.many("static_max_age", |text| {
-            for_locations(text, locations, |location, text| {
-                location.max_age = Some(values::duration(text)?);
-                Ok(())
-            })
         })?;
-        if given.is_none() {
-            let shown = if dev { "0" } else { "60, and 0 for HTML" };
-            self.show_default("static_max_age", shown.to_owned());
+        let default = settings::named(setting).map(|setting| setting.default);
+        if let (None, Some(Default::Computed(shown))) = (given, default) {
+            self.show_default(setting, shown.to_owned());
         }
-        Ok(())
+        Ok(for_all)
     }
 
     pub(super) fn static_files(
@@ -126,13 +171,6 @@ impl Resolver<'_> {
         chdir: &Path,
         dev: bool,
     ) -> Result<StaticSettings, ConfigError> {
-        let immutable = [
-            ("auto", Immutable::Auto),
-            ("manifest", Immutable::Manifest),
-            ("no", Immutable::No),
-            ("off", Immutable::No),
-            ("false", Immutable::No),
-        ];
         let (brotli, gzip) = self.static_compress()?;
         let check = match self.optional("static_check", values::duration)? {
             Some(check) => check,
@@ -144,9 +182,6 @@ impl Resolver<'_> {
         };
         let links = self.many("static_links", |text| existing_directory(text, chdir))?;
         Ok(StaticSettings {
-            immutable: self.one("static_immutable", |text| {
-                listed_choice(text, &immutable, 3)
-            })?,
             brotli,
             gzip,
             cache: self.one("static_cache", values::byte_room)?,
@@ -214,6 +249,12 @@ pub(super) fn set_files(
         if let Some(max_age) = given.optional("max_age", values::duration)? {
             location.max_age = Some(max_age);
         }
+        given.set("immutable", &mut location.immutable, immutable)?;
+        let precompressed = &mut location.precompressed;
+        given.set("precompressed", precompressed, values::yes_or_no)?;
+        if let Some(types) = given.many("types", file_type)? {
+            Arc::make_mut(&mut location.types).extend(types);
+        }
     }
     Ok(())
 }
@@ -230,33 +271,73 @@ pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation
     Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
 }
 
-/// Reads `[PREFIX=]VALUE`, and gives the value to the location of that prefix, or to all.
-fn for_locations(
-    text: &str,
-    locations: &mut [StaticLocation],
-    mut set: impl FnMut(&mut StaticLocation, &str) -> Result<(), Invalid>,
+/// Has the locations of this prefix changed.
+fn for_prefix(
+    prefix: &str,
+    locations: &mut [&mut StaticLocation],
+    mut change: impl FnMut(&mut StaticLocation),
 ) -> Result<(), Invalid> {
-    let Some((prefix, value)) = text.split_once('=').filter(|_| text.starts_with('/')) else {
-        return locations
-            .iter_mut()
-            .try_for_each(|location| set(location, text));
-    };
-    let is_meant = |location: &&mut StaticLocation| {
-        location.prefix.trim_end_matches('/') == prefix.trim_end_matches('/')
-    };
-    match locations.iter_mut().find(is_meant) {
-        Some(location) => set(location, value),
-        None => {
-            let known: Vec<_> = locations
-                .iter()
-                .map(|other| other.prefix.as_str())
-                .collect();
-            Err(invalid(
-                format!("there is no static location {prefix}"),
-                format!("give one of {}", known.join(", ")),
-            ))
+    let mut is_known = false;
+    for location in locations.iter_mut() {
+        if location.prefix.trim_end_matches('/') == prefix.trim_end_matches('/') {
+            change(location);
+            is_known = true;
         }
     }
+    if is_known {
+        return Ok(());
+    }
+    let known: Vec<_> = locations
+        .iter()
+        .map(|other| other.prefix.as_str())
+        .collect();
+    Err(invalid(
+        format!("there is no static location {prefix}"),
+        format!("give one of {}", known.join(", ")),
+    ))
+}
+
+fn immutable(text: &str) -> Result<Immutable, Invalid> {
+    let choices = [
+        ("auto", Immutable::Auto),
+        ("manifest", Immutable::Manifest),
+        ("no", Immutable::No),
+        ("off", Immutable::No),
+        ("false", Immutable::No),
+    ];
+    listed_choice(text, &choices, 3)
+}
+
+/// Reads `EXT=TYPE`.
+fn file_type(text: &str) -> Result<(String, String), Invalid> {
+    let remedy = "give EXT=TYPE, as in `ts=video/mp2t`";
+    let (end, media_type) = text
+        .split_once('=')
+        .ok_or_else(|| invalid("no `=` between the end of a name and its type", remedy))?;
+    let end = end.trim().trim_start_matches('.');
+    if end.is_empty() || end.contains('/') || end.chars().any(char::is_control) {
+        return Err(invalid(
+            "neither an extension nor the name of a file",
+            remedy,
+        ));
+    }
+    let media_type = media_type.trim();
+    let essence = media_type.split(';').next().unwrap_or_default().trim_end();
+    // RFC 6838 §4.2.
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    let is_media_type = essence
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype));
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if !is_media_type || !media_type.bytes().all(is_visible) {
+        return Err(invalid("no media type", remedy));
+    }
+    Ok((end.to_lowercase(), media_type.to_owned()))
 }
 
 fn missing(text: &str) -> Result<Missing, Invalid> {

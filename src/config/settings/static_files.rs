@@ -70,12 +70,36 @@ pub(super) static STATIC_FILES: &[Setting] = &[
     },
     Setting {
         name: "static_immutable",
-        value_name: "auto|manifest|no",
+        value_name: "[PREFIX=]auto|manifest|no",
         heading: HEADING,
-        help: "Which files clients may keep for a year: those that staticfiles.json lists, and with \
-               `auto` all that have a content hash in their name, as in `app.3f2a9c71.js`",
-        repeatable: false,
-        default: Default::Value("auto"),
+        help: "Which files below PREFIX (without: everywhere) clients may keep for a year: those that \
+               staticfiles.json lists, and with `auto` all that have a content hash in their name, as \
+               in `app.3f2a9c71.js`; no HTML, and none where a maximum age is set; repeatable",
+        repeatable: true,
+        default: Default::Computed(
+            "auto for STATIC_ROOT, /static, /css, /js and /images of the root; no for MEDIA_ROOT; \
+             manifest elsewhere",
+        ),
+    },
+    Setting {
+        name: "static_precompressed",
+        value_name: "[PREFIX=]yes|no",
+        heading: HEADING,
+        help: "Send .br, .zst and .gz files beside a file in its place, below PREFIX (without: \
+               everywhere); not for directories of uploads; repeatable",
+        repeatable: true,
+        default: Default::Computed(
+            "yes for STATIC_ROOT, /static, /css, /js and /images of the root; no elsewhere",
+        ),
+    },
+    Setting {
+        name: "types",
+        value_name: "EXT=TYPE",
+        heading: HEADING,
+        help: "The media type of files whose name ends in .EXT, or is EXT, as in `ts=text/plain`; \
+               repeatable",
+        repeatable: true,
+        default: Default::None,
     },
     Setting {
         name: "static_compress",
@@ -115,7 +139,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_hidden",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Serve names that begin with a dot, *.py, *.pyc and *.sqlite3 as well",
+        help: "Serve dotfiles, Python's files, databases and editors' backups as well",
         repeatable: false,
         default: Default::Value("no"),
     },

@@ -179,9 +179,7 @@ impl Case<'_> {
             .filter(|coding| self.compression.has(coding.name()));
         match Accepted::of(self.asked).best(preferred) {
             Choice::Encoded(coding) => Decision::As(coding),
-            // A client that refuses even this has to live with it: what the application
-            // answers is not ours to replace by a 406.
-            Choice::Identity | Choice::Nothing => Decision::NotForThisClient,
+            Choice::Identity => Decision::NotForThisClient,
         }
     }
 

@@ -465,10 +465,6 @@ fn static_verdict(error: &StaticError) -> Verdict {
         StaticError::NotFound | StaticError::LeftToApp => {
             verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
         }
-        StaticError::NotAcceptable => verdict(
-            StatusCode::NOT_ACCEPTABLE,
-            "Your browser accepts none of the encodings of that file.",
-        ),
         // RFC 9110 §15.5.17: with the length, so that the client can ask better.
         StaticError::RangeNotSatisfiable { length } => Verdict {
             header: HeaderValue::try_from(format!("bytes */{length}"))

@@ -60,7 +60,7 @@ impl StaticFiles {
         let path = FilePath::decode(path, self.hidden).ok()?;
         let (memory, place) = self.shared.memory(location);
         let resource = memory.glance(place, &path.file_name(), now)?;
-        let form = resource.choose(&asked.accepted)?;
+        let form = resource.choose(&asked.accepted);
         let conditions = Conditions::of_copy(asked.if_none_match, asked.if_modified_since);
         match conditions.evaluate(&form.validators) {
             Verdict::Send => Some(Ready {

@@ -14,17 +14,19 @@ use bytes::Bytes;
 use http::HeaderValue;
 use rustix::io::Errno;
 
-use super::StaticError;
 use super::at_once::Heads;
 use super::conditional::Validators;
 use super::freshness::{self, Manifest};
-use super::headers::{self, Facts};
-use super::negotiate::{Accepted, Coding};
+use super::headers::Facts;
+use super::hidden::is_hidden_target;
+use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::resource::{OpenFile, Representation, Resource, Stamp};
+use super::types::MediaType;
+use super::{StaticError, Wish};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::file_source::read_block;
-use crate::os::files::Root;
+use crate::os::files::{Hides, Root};
 
 /// What all locations share on the way to the disk.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Disk {
         location: &Location,
         path: &FilePath,
         known: Option<Arc<Resource>>,
-        accepted: &Accepted,
+        wish: &Wish,
     ) -> Result<Found, StaticError> {
         let root = self.root(location)?;
         let name = path.file_name();
@@ -85,28 +87,38 @@ impl Disk {
             }
             outcome => outcome?,
         };
-        let neighbours = neighbours(&root, &name, &original);
-        let manifest = self.manifest(location, &root);
-        let essence = headers::essence(&name);
-        let cache_control = freshness::cache_control(
-            &name,
-            essence == "text/html",
-            location.max_age(),
-            self.settings.immutable,
-            &manifest,
-        );
+        let media_type = location.media_type(&name);
+        let neighbours = match location.is_precompressed() {
+            true => neighbours(&root, &name, &original, &media_type),
+            false => [None, None, None],
+        };
+        let now = SystemTime::now();
+        let cache_control = match location.max_age() {
+            Some(max_age) => freshness::for_so_long(max_age),
+            None => {
+                let manifest = self.manifest(location, &root);
+                let is_settled = original.stamp.was_written_before(now);
+                let is_immutable = is_settled
+                    && freshness::is_immutable(&name, &media_type, location.immutable(), &manifest);
+                freshness::by_itself(&media_type, is_immutable)
+            }
+        };
         let resource = match known {
             Some(known) if still_stands(&known, &original, &neighbours, &cache_control) => known,
-            _ => Arc::new(self.resource(&name, &original, &neighbours, &cache_control)?),
+            _ => {
+                let facts = (&media_type, &cache_control);
+                Arc::new(self.resource(&name, &original, &neighbours, facts, now)?)
+            }
         };
-        let file = resource
-            .choose(accepted)
-            .filter(|form| form.bytes.is_none())
-            .and_then(|form| {
+        let form = wish.choose(&resource);
+        let file = match form.bytes {
+            Some(_) => None,
+            None => {
                 let opened = neighbours.into_iter().flatten().chain([original]);
                 let mut opened = opened.filter(|opened| opened.stamp == form.stamp);
-                Some(form.open.keep(opened.next()?.file))
-            });
+                opened.next().map(|opened| form.open.keep(opened.file))
+            }
+        };
         Ok(Found::File(resource, file))
     }
 
@@ -128,7 +140,13 @@ impl Disk {
     }
 
     fn root<'a>(&'a self, location: &'a Location) -> Result<Root<'a>, StaticError> {
-        Root::open(location.dir(), &self.declared).map_err(refusal)
+        let hides = Hides {
+            is_hidden: is_hidden_target,
+            // Packages below ~/.local are wanted where that was declared.
+            but_in: &self.settings.links,
+        };
+        let hides = (!self.settings.hidden).then_some(hides);
+        Root::open(location.dir(), &self.declared, hides).map_err(refusal)
     }
 
     fn resource(
@@ -136,10 +154,10 @@ impl Disk {
         name: &str,
         original: &Opened,
         neighbours: &[Option<Opened>; 3],
-        cache_control: &HeaderValue,
+        (media_type, cache_control): (&MediaType, &HeaderValue),
+        now: SystemTime,
     ) -> Result<Resource, StaticError> {
-        let now = SystemTime::now();
-        let compressible = self.compressible(name, original, neighbours);
+        let compressible = self.compressible(media_type, original, neighbours);
         let is_negotiated = compressible.contains(&true) || neighbours.iter().any(Option::is_some);
         let form = |opened: &Opened, coding: Option<Coding>| {
             let bytes = opened.read_if_small().map_err(StaticError::Io)?;
@@ -152,7 +170,7 @@ impl Disk {
             }
             let length = opened.metadata.len();
             let facts = Facts {
-                content_type: headers::content_type(name),
+                content_type: media_type.value.clone(),
                 cache_control,
                 validators: &validators,
                 length,
@@ -189,12 +207,12 @@ impl Disk {
     /// neighbour is there. They are kept in memory, so without that there are none.
     fn compressible(
         &self,
-        name: &str,
+        media_type: &MediaType,
         original: &Opened,
         neighbours: &[Option<Opened>; 3],
     ) -> [bool; 3] {
         let pays = self.settings.cache > 0
-            && headers::is_compressible(headers::essence(name))
+            && media_type.is_compressible()
             && (LEAST_TO_COMPRESS..=MOST_TO_COMPRESS).contains(&original.metadata.len())
             && neighbours.iter().all(Option::is_none);
         let mut compressible = [false; 3];
@@ -205,7 +223,7 @@ impl Disk {
 
     /// Django's manifest of the location, read again when it has changed.
     fn manifest(&self, location: &Location, root: &Root<'_>) -> Arc<Manifest> {
-        let opened = match self.settings.immutable {
+        let opened = match location.immutable() {
             Immutable::No => None,
             _ => open(root, Manifest::NAME).ok(),
         };
@@ -295,8 +313,13 @@ fn is_directory(root: &Root<'_>, path: &FilePath) -> bool {
 }
 
 /// The encoded forms beside a file that are not older than it.
-fn neighbours(root: &Root<'_>, name: &str, original: &Opened) -> [Option<Opened>; 3] {
-    if original.metadata.len() == 0 || headers::is_packed(headers::essence(name)) {
+fn neighbours(
+    root: &Root<'_>,
+    name: &str,
+    original: &Opened,
+    media_type: &MediaType,
+) -> [Option<Opened>; 3] {
+    if original.metadata.len() == 0 || media_type.is_packed() {
         return [None, None, None];
     }
     Coding::ALL.map(|coding| {

@@ -1,13 +1,16 @@
 //! What `Cache-Control` says about a file: how long a client may use it without asking.
 //!
 //! A name with a hash of the content in it always stands for the same content, so it may be
-//! kept for good. Such names are found in Django's `staticfiles.json`, and by their look.
+//! kept for good. Such names are found in Django's `staticfiles.json`, and by their look where
+//! a build puts files; uploads have identifiers in their names that look the same. A maximum
+//! age that is set holds for every file.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::types::MediaType;
 use crate::config::Immutable;
 
 /// The names that `ManifestStaticFilesStorage` gave to files when it collected them.
@@ -38,28 +41,36 @@ impl Manifest {
     }
 }
 
-/// The value of `Cache-Control` for the file called `name`.
-pub(super) fn cache_control(
+/// True if the file called `name` is promised never to change. No page is: it names the
+/// scripts of its release. No list of a stream's parts is either.
+pub(super) fn is_immutable(
     name: &str,
-    is_html: bool,
-    max_age: Option<Duration>,
+    media_type: &MediaType,
     rule: Immutable,
     manifest: &Manifest,
-) -> HeaderValue {
-    let is_immutable = match rule {
-        Immutable::Auto => manifest.hashed.contains(name) || has_hash(name),
-        Immutable::Manifest => manifest.hashed.contains(name),
-        Immutable::No => false,
-    };
-    if is_immutable {
+) -> bool {
+    !media_type.is_html()
+        && !media_type.is_playlist()
+        && match rule {
+            Immutable::Auto => manifest.hashed.contains(name) || has_hash(name),
+            Immutable::Manifest => manifest.hashed.contains(name),
+            Immutable::No => false,
+        }
+}
+
+/// The value of `Cache-Control` where none is set.
+pub(super) fn by_itself(media_type: &MediaType, is_immutable: bool) -> HeaderValue {
+    match is_immutable {
         // RFC 8246. A year is what stands for good in caches.
-        return HeaderValue::from_static("public, max-age=31536000, immutable");
+        true => HeaderValue::from_static("public, max-age=31536000, immutable"),
+        // The old scripts of a page may be gone.
+        false if media_type.is_html() => for_so_long(Duration::ZERO),
+        false => for_so_long(DEFAULT_MAX_AGE),
     }
-    let max_age = max_age.unwrap_or(match is_html {
-        // A page names the scripts of its release, whose old ones may be gone.
-        true => Duration::ZERO,
-        false => DEFAULT_MAX_AGE,
-    });
+}
+
+/// The value of `Cache-Control` for this maximum age.
+pub(super) fn for_so_long(max_age: Duration) -> HeaderValue {
     match max_age.as_secs() {
         0 => HeaderValue::from_static("no-cache"),
         seconds => {
@@ -79,8 +90,21 @@ pub(super) fn has_hash(name: &str) -> bool {
     if stem.is_empty() || extension.is_empty() {
         return false;
     }
+    if has_uuid(stem) {
+        return false;
+    }
     let mut parts = stem.split(['.', '-']).enumerate();
     parts.any(|(at, part)| is_hex_hash(part, at == 0)) || has_base64_hash(stem)
+}
+
+/// True if there is a UUID in it (RFC 9562 §4), which names a thing, not its content.
+fn has_uuid(stem: &str) -> bool {
+    stem.as_bytes().windows(36).any(|part| {
+        part.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    })
 }
 
 /// Some digits and some letters of lower-case hexadecimal: neither a date nor a word.
@@ -122,6 +146,7 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FileTypes;
     use proptest::prelude::*;
 
     #[test]
@@ -155,6 +180,8 @@ mod tests {
             "",
             ".",
             "a.",
+            "550e8400-e29b-41d4-a716-446655440000.jpg",
+            "photo-550e8400-e29b-41d4-a716-446655440000.thumb.jpg",
         ] {
             assert!(!has_hash(name), "{name}");
         }
@@ -166,29 +193,29 @@ mod tests {
             br#"{"paths": {"a.css": "a.custom.css", "same.css": "same.css"}, "version": "1.1"}"#,
         );
         let check = |name: &str, rule: Immutable, expected: &str| {
-            let is_html = name.ends_with("html");
-            let value = cache_control(name, is_html, None, rule, &manifest);
+            let media_type = MediaType::of("", name, &FileTypes::default());
+            let value = by_itself(
+                &media_type,
+                is_immutable(name, &media_type, rule, &manifest),
+            );
             assert_eq!(value, expected, "{name} {rule:?}");
         };
         let forever = "public, max-age=31536000, immutable";
+        let a_while = "public, max-age=60";
         check("a.custom.css", Immutable::Auto, forever);
         check("a.custom.css", Immutable::Manifest, forever);
-        check("a.custom.css", Immutable::No, "public, max-age=60");
-        check("a.css", Immutable::Auto, "public, max-age=60");
-        check("same.css", Immutable::Auto, "public, max-age=60");
+        check("a.custom.css", Immutable::No, a_while);
+        check("a.css", Immutable::Auto, a_while);
+        check("same.css", Immutable::Auto, a_while);
         check("b.27e20196a850.css", Immutable::Auto, forever);
-        check(
-            "b.27e20196a850.css",
-            Immutable::Manifest,
-            "public, max-age=60",
-        );
+        check("b.27e20196a850.css", Immutable::Manifest, a_while);
         check("a.html", Immutable::Auto, "no-cache");
-        let set = |seconds| {
-            let age = Some(Duration::from_secs(seconds));
-            cache_control("a.html", true, age, Immutable::Auto, &manifest)
-        };
-        assert_eq!(set(0), "no-cache");
-        assert_eq!(set(5), "public, max-age=5");
+        check("b.27e20196a850.html", Immutable::Auto, "no-cache");
+        check("b.27e20196a850.xhtml", Immutable::Auto, "no-cache");
+        check("live-a1b2c3d4.m3u8", Immutable::Auto, a_while);
+        check("live-a1b2c3d4.mpd", Immutable::Auto, a_while);
+        assert_eq!(for_so_long(Duration::ZERO), "no-cache");
+        assert_eq!(for_so_long(Duration::from_secs(5)), "public, max-age=5");
     }
 
     proptest! {

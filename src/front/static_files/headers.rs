@@ -43,10 +43,12 @@ impl Facts<'_> {
         if self.is_negotiated {
             say(header::VARY, "Accept-Encoding");
         }
-        if let Some(coding) = self.coding {
-            say(header::CONTENT_ENCODING, coding.name());
+        match self.coding {
+            Some(coding) => say(header::CONTENT_ENCODING, coding.name()),
+            // Of the identity alone: a client that plans its ranges by the length of an
+            // encoded form would cut the file short.
+            None => say(header::ACCEPT_RANGES, "bytes"),
         }
-        say(header::ACCEPT_RANGES, "bytes");
         // A browser must not take an upload for a script because it looks like one.
         say(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
         headers
@@ -59,6 +61,7 @@ pub(super) fn encoded(original: &Representation, coding: Coding, length: u64) ->
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let name = HeaderValue::from_static(coding.name());
     headers.insert(header::CONTENT_ENCODING, name);
+    headers.remove(header::ACCEPT_RANGES);
     headers.insert(header::ETAG, etag(&original.validators.for_coding(coding)));
     headers
 }
@@ -131,97 +134,4 @@ fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-/// The type of the file called `name`.
-pub(super) fn content_type(name: &str) -> HeaderValue {
-    let essence = essence(name);
-    match is_text(essence) {
-        true => HeaderValue::try_from(format!("{essence}; charset=utf-8"))
-            .expect("a media type is made of visible characters"),
-        false => HeaderValue::from_static(essence),
-    }
-}
-
-/// The type of the file called `name`, without parameters.
-pub(super) fn essence(name: &str) -> &'static str {
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    match extension {
-        // RFC 9239 §6: text/javascript, whatever the extension.
-        "mjs" | "cjs" => "text/javascript",
-        // Source maps are JSON; the table says text/plain.
-        "map" => "application/json",
-        _ => mime_guess::from_path(name)
-            .first_raw()
-            .unwrap_or("application/octet-stream"),
-    }
-}
-
-/// Whether compressing pays: text, and the binary types that are not packed by themselves.
-pub(super) fn is_compressible(essence: &str) -> bool {
-    is_text(essence)
-        || matches!(
-            essence,
-            "application/wasm"
-                | "application/vnd.ms-fontobject"
-                | "application/x-font-ttf"
-                | "font/otf"
-                | "font/ttf"
-                | "image/bmp"
-                | "image/x-icon"
-        )
-}
-
-/// Whether the type is packed by itself, so that nobody puts an encoded form beside it.
-pub(super) fn is_packed(essence: &str) -> bool {
-    let kind = essence.split('/').next().unwrap_or_default();
-    match kind {
-        "image" => !is_text(essence) && !is_compressible(essence),
-        "audio" | "video" => true,
-        _ => matches!(
-            essence,
-            "application/gzip" | "application/zip" | "font/woff" | "font/woff2"
-        ),
-    }
-}
-
-/// What is text under another name, and in UTF-8 nearly always.
-fn is_text(essence: &str) -> bool {
-    essence.starts_with("text/")
-        || essence.ends_with("+json")
-        || essence.ends_with("+xml")
-        || matches!(
-            essence,
-            "application/json" | "application/javascript" | "application/xml"
-        )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_type_is_told_from_the_name_and_text_is_utf_8() {
-        for (name, expected) in [
-            ("a.html", "text/html; charset=utf-8"),
-            ("a.css", "text/css; charset=utf-8"),
-            ("A.CSS", "text/css; charset=utf-8"),
-            ("a.min.js", "text/javascript; charset=utf-8"),
-            ("a.mjs", "text/javascript; charset=utf-8"),
-            ("a.js.map", "application/json; charset=utf-8"),
-            ("a.json", "application/json; charset=utf-8"),
-            ("a.svg", "image/svg+xml; charset=utf-8"),
-            ("a.xml", "text/xml; charset=utf-8"),
-            ("a.webmanifest", "application/manifest+json; charset=utf-8"),
-            ("a.png", "image/png"),
-            ("a.woff2", "font/woff2"),
-            ("a.wasm", "application/wasm"),
-            ("a.tar.gz", "application/gzip"),
-            ("a.unheard-of", "application/octet-stream"),
-            ("README", "application/octet-stream"),
-            ("dir.css/README", "application/octet-stream"),
-        ] {
-            assert_eq!(content_type(name), expected, "{name}");
-        }
-    }
 }

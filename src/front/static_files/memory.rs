@@ -3,7 +3,9 @@
 //! An entry counts as true for as long as the settings say; then one request looks at the
 //! disk again, and the others go on with the entry meanwhile, but never for longer than as
 //! much time again. When there is no room, what was not used since the last time round
-//! goes first (the clock algorithm). Nothing here knows the disk.
+//! goes first (the clock algorithm). Absence is not remembered: where there is no file an
+//! application, a fallback page or another directory may answer, and any of them may make the
+//! file. Nothing here knows the disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,15 +23,6 @@ pub(super) struct Memory {
     kept: RwLock<Kept>,
 }
 
-/// What is remembered of a name.
-#[derive(Debug)]
-pub(super) enum Recalled {
-    /// This is there; `None`: nothing is.
-    True(Option<Arc<Resource>>),
-    /// Nothing, or nothing that still counts: the caller should look.
-    Nothing,
-}
-
 #[derive(Debug, Default)]
 struct Kept {
     /// By location, then by name.
@@ -43,8 +36,7 @@ struct Kept {
 
 #[derive(Debug)]
 struct Entry {
-    /// `None`: there is no file of this name.
-    resource: Option<Arc<Resource>>,
+    resource: Arc<Resource>,
     checked: Instant,
     /// Whether a request is on its way to look again.
     is_being_checked: AtomicBool,
@@ -77,22 +69,23 @@ impl Memory {
         kept.free.push(location);
     }
 
-    /// What is remembered of `name` in the location of this number.
-    pub(super) fn recall(&self, location: usize, name: &str, now: Instant) -> Recalled {
+    /// The file remembered as `name` in the location of this number. `None`: there is none, or
+    /// none that still counts, and the caller should look.
+    pub(super) fn recall(
+        &self,
+        location: usize,
+        name: &str,
+        now: Instant,
+    ) -> Option<Arc<Resource>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = kept.entries.get(location).and_then(|all| all.get(name)) else {
-            return Recalled::Nothing;
-        };
+        let entry = kept.entries.get(location)?.get(name)?;
         if !entry.was_used.load(Ordering::Relaxed) {
             entry.was_used.store(true, Ordering::Relaxed);
         }
         let age = now.saturating_duration_since(entry.checked);
         let is_true = age < self.valid
             || age < self.valid * 2 && entry.is_being_checked.swap(true, Ordering::Relaxed);
-        match is_true {
-            true => Recalled::True(entry.resource.clone()),
-            false => Recalled::Nothing,
-        }
+        is_true.then(|| Arc::clone(&entry.resource))
     }
 
     /// The file that is remembered as `name`, if that counts as true without anybody looking
@@ -109,19 +102,12 @@ impl Memory {
         let is_true = age < self.valid
             || age < self.valid * 2 && entry.is_being_checked.load(Ordering::Relaxed);
         entry.was_used.store(true, Ordering::Relaxed);
-        entry.resource.clone().filter(|_| is_true)
+        is_true.then(|| Arc::clone(&entry.resource))
     }
 
-    /// Remembers what was seen at `now` under a name; `None`: no file. What is too large for
-    /// the memory is not remembered.
-    pub(super) fn keep(
-        &self,
-        location: usize,
-        name: &str,
-        resource: Option<Arc<Resource>>,
-        now: Instant,
-    ) {
-        let bytes = cost(name, resource.as_deref());
+    /// Remembers the file seen at `now` under a name, unless it is too large for the memory.
+    pub(super) fn keep(&self, location: usize, name: &str, resource: Arc<Resource>, now: Instant) {
+        let bytes = cost(name, &resource);
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         if bytes > self.limit {
             kept.remove(location, name);
@@ -134,7 +120,7 @@ impl Memory {
     /// What was last seen under a name, however long ago.
     pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        kept.entries.get(location)?.get(name)?.resource.clone()
+        Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))
     }
 
     /// Whether this very resource is what is remembered under a name.
@@ -145,8 +131,11 @@ impl Memory {
 
     /// Forgets a name.
     pub(super) fn forget(&self, location: usize, name: &str) {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(location, name);
+        // Most names without a file were never remembered, and need not stop the readers.
+        if self.latest(location, name).is_some() {
+            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+            kept.remove(location, name);
+        }
     }
 
     /// Puts `new` in the place of `old`, if that is still what is remembered. What was
@@ -158,17 +147,14 @@ impl Memory {
         old: &Arc<Resource>,
         new: Arc<Resource>,
     ) {
-        let bytes = cost(name, Some(&new));
+        let bytes = cost(name, &new);
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         let entry = kept.entries.get(location).and_then(|all| all.get(name));
         let Some(entry) = entry else { return };
-        let is_same = entry
-            .resource
-            .as_ref()
-            .is_some_and(|kept| Arc::ptr_eq(kept, old));
+        let is_same = Arc::ptr_eq(&entry.resource, old);
         if is_same && bytes <= self.limit {
             let checked = entry.checked;
-            kept.insert(location, name, Some(new), checked, bytes);
+            kept.insert(location, name, new, checked, bytes);
             kept.shrink(self.limit);
         }
     }
@@ -185,7 +171,7 @@ impl Kept {
         &mut self,
         location: usize,
         name: &str,
-        resource: Option<Arc<Resource>>,
+        resource: Arc<Resource>,
         checked: Instant,
         bytes: u64,
     ) {
@@ -260,13 +246,11 @@ impl Kept {
 }
 
 /// Bytes that an entry takes: what it holds, its name twice, and its structures.
-fn cost(name: &str, resource: Option<&Resource>) -> u64 {
-    let forms = resource.map_or(0, |resource| {
-        resource
-            .forms()
-            .map(|form| FORM + form.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            .sum()
-    });
+fn cost(name: &str, resource: &Resource) -> u64 {
+    let forms: u64 = resource
+        .forms()
+        .map(|form| FORM + form.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        .sum();
     forms + ENTRY + 2 * name.len() as u64
 }
 
@@ -320,40 +304,36 @@ mod tests {
     }
 
     fn is_kept(memory: &Memory, name: &str, now: Instant) -> bool {
-        matches!(memory.recall(0, name, now), Recalled::True(Some(_)))
+        memory.recall(0, name, now).is_some()
     }
 
     #[test]
     fn an_entry_is_true_for_a_while_and_then_one_request_looks_again() {
         let memory = memory(1 << 20, SECOND);
         let start = Instant::now();
-        memory.keep(0, "a", Some(resource(1)), start);
+        memory.keep(0, "a", resource(1), start);
         assert!(is_kept(&memory, "a", start + SECOND / 2));
         let late = start + SECOND;
-        assert!(matches!(memory.recall(0, "a", late), Recalled::Nothing));
+        assert!(!is_kept(&memory, "a", late));
         assert!(is_kept(&memory, "a", late), "while the first one looks");
         let too_late = start + SECOND * 2;
         for _ in 0..2 {
-            let recalled = memory.recall(0, "a", too_late);
-            assert!(matches!(recalled, Recalled::Nothing));
+            assert!(!is_kept(&memory, "a", too_late));
         }
-        memory.keep(0, "a", Some(resource(2)), too_late);
+        memory.keep(0, "a", resource(2), too_late);
         assert!(is_kept(&memory, "a", too_late));
-        assert!(matches!(memory.recall(0, "b", start), Recalled::Nothing));
-        memory.keep(0, "b", None, start);
-        assert!(matches!(memory.recall(0, "b", start), Recalled::True(None)));
-        assert!(matches!(memory.recall(0, "b", late), Recalled::Nothing));
-        memory.forget(0, "b");
-        assert!(matches!(memory.recall(0, "b", start), Recalled::Nothing));
+        assert!(!is_kept(&memory, "b", too_late));
+        memory.forget(0, "a");
+        assert!(!is_kept(&memory, "a", too_late));
     }
 
     #[test]
     fn without_a_time_of_validity_every_request_looks() {
         let memory = memory(1 << 20, Duration::ZERO);
         let now = Instant::now();
-        memory.keep(0, "a", Some(resource(1)), now);
+        memory.keep(0, "a", resource(1), now);
         for _ in 0..2 {
-            assert!(matches!(memory.recall(0, "a", now), Recalled::Nothing));
+            assert!(!is_kept(&memory, "a", now));
         }
     }
 
@@ -361,14 +341,14 @@ mod tests {
     fn what_is_used_stays_and_what_is_not_goes() {
         let memory = memory(200_000, SECOND);
         let now = Instant::now();
-        memory.keep(0, "used", Some(resource(10_000)), now);
+        memory.keep(0, "used", resource(10_000), now);
         for number in 0..100 {
             assert!(is_kept(&memory, "used", now), "{number}");
-            memory.keep(0, &number.to_string(), Some(resource(10_000)), now);
+            memory.keep(0, &number.to_string(), resource(10_000), now);
             assert!(memory.bytes() <= 200_000);
         }
         assert!(!is_kept(&memory, "0", now));
-        memory.keep(0, "used", Some(resource(300_000)), now);
+        memory.keep(0, "used", resource(300_000), now);
         assert!(
             !is_kept(&memory, "used", now),
             "too large, and the old one is gone"
@@ -380,9 +360,9 @@ mod tests {
         let memory = memory(1 << 20, SECOND);
         let now = Instant::now();
         let other = memory.open();
-        memory.keep(0, "a", Some(resource(1)), now);
+        memory.keep(0, "a", resource(1), now);
         let alone = memory.bytes();
-        memory.keep(other, "a", Some(resource(1)), now);
+        memory.keep(other, "a", resource(1), now);
         memory.close(other);
         assert_eq!(memory.bytes(), alone);
         assert!(is_kept(&memory, "a", now));
@@ -395,11 +375,11 @@ mod tests {
         let memory = memory(1 << 20, SECOND);
         let now = Instant::now();
         let (old, new) = (resource(1), resource(2));
-        memory.keep(0, "a", Some(Arc::clone(&old)), now);
+        memory.keep(0, "a", Arc::clone(&old), now);
         memory.replace(0, "a", &new, resource(3));
-        let length = || match memory.recall(0, "a", now) {
-            Recalled::True(Some(resource)) => resource.identity.length,
-            _ => 0,
+        let length = || {
+            let recalled = memory.recall(0, "a", now);
+            recalled.map_or(0, |resource| resource.identity.length)
         };
         assert_eq!(length(), 1);
         memory.replace(0, "a", &old, new);
@@ -421,8 +401,8 @@ mod tests {
                 match what {
                     0 => memory.forget(0, &name),
                     1 => drop(memory.recall(0, &name, now)),
-                    2 => memory.keep(0, &name, None, now),
-                    _ => memory.keep(0, &name, Some(resource(length)), now),
+                    2 => memory.keep(0, &name, resource(0), now),
+                    _ => memory.keep(0, &name, resource(length), now),
                 }
                 let kept = memory.kept.read().unwrap();
                 let sum: u64 = kept.entries[0].values().map(|entry| entry.bytes).sum();

@@ -1,12 +1,14 @@
 //! Serves files from declared directories, without asking Python.
 //!
-//! 1. `path`: which location, and which file in it, decoded once;
+//! 1. `path`: which location, and which file in it, decoded once; `hidden`: which names no
+//!    file is served by;
 //! 2. `memory`: is it remembered? else `disk`: opened beneath the location's directory,
-//!    race-free; regular files only; its encoded neighbours; small ones read;
-//! 3. `negotiate`: which form of it the client accepts;
+//!    race-free; regular files only; its encoded neighbours; small ones read; where there is
+//!    none, `fallback`: is the request one for a page?
+//! 3. `negotiate`: which form of it the client accepts; for a range the identity;
 //! 4. `conditional`: does the client's copy still stand?
 //! 5. `range`: which bytes are asked for?
-//! 6. `headers`: type, validators, length, how long it may be used (`freshness`);
+//! 6. `headers`: type (`types`), validators, length, how long it may be used (`freshness`);
 //! 7. `body`: bytes at once if small, else sent as the client takes them; `multipart` for
 //!    several ranges.
 //!
@@ -19,17 +21,21 @@ mod body;
 mod compress;
 mod conditional;
 mod disk;
+mod fallback;
 mod freshness;
 mod handed_over;
 mod headers;
+mod hidden;
 mod memory;
 mod multipart;
 mod path;
 mod range;
 mod resource;
+mod types;
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,10 +46,11 @@ use super::file_pool::FilePool;
 use super::negotiate::{self, Accepted};
 use crate::config::{Missing, StaticSettings};
 use crate::observe::metrics::METRICS;
+use crate::os::files;
 use compress::Background;
 use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
-use memory::{Memory, Recalled};
+use memory::Memory;
 use multipart::Bodies;
 use range::Selection;
 use resource::{Representation, Resource};
@@ -70,9 +77,6 @@ pub enum StaticError {
     /// Neither GET nor HEAD nor OPTIONS; the answer names [`ALLOW`].
     #[error("method not allowed for a file")]
     MethodNotAllowed,
-    /// The client accepts none of the file's encodings.
-    #[error("no acceptable encoding")]
-    NotAcceptable,
     /// The path cannot be decoded; what is wrong with it.
     #[error("bad path: {0}")]
     BadPath(&'static str),
@@ -134,10 +138,12 @@ struct Shared {
 }
 
 /// What a request says about how it wants a file.
+#[derive(Clone)]
 struct Wish {
     with_body: bool,
     conditions: Conditions,
     accepted: Accepted,
+    /// Of a GET alone (RFC 9110 §14.2).
     range: Option<HeaderValue>,
 }
 
@@ -197,20 +203,29 @@ impl StaticFiles {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
-        let path = match FilePath::decode(path, self.hidden) {
-            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
-            decoded => decoded?,
-        };
+        let decoded = FilePath::decode(path, self.hidden);
         let wish = Wish {
             with_body,
             conditions: Conditions::of(headers),
             accepted: Accepted::of(headers),
-            range: headers.get(http::header::RANGE).cloned(),
+            range: headers
+                .get(http::header::RANGE)
+                .filter(|_| with_body)
+                .cloned(),
         };
-        let answered = self.answer(location, &path, query, &wish).await;
+        let (answered, decoded) = match decoded {
+            Ok(path) => {
+                let answered = self.answer(location, &path, query, &wish).await;
+                (answered, Some(path))
+            }
+            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            Err(error) => (Err(error), None),
+        };
         match (answered, missing) {
             (Err(StaticError::NotFound), Missing::App) => Err(StaticError::LeftToApp),
-            (Err(StaticError::NotFound), Missing::Page(page)) if is_page(&path, headers) => {
+            (Err(StaticError::NotFound), Missing::Page(page))
+                if fallback::is_for(path, decoded.as_ref(), headers) =>
+            {
                 let page = FilePath::of_file(page);
                 self.answer(location, &page, query, &wish).await
             }
@@ -226,11 +241,12 @@ impl StaticFiles {
         wish: &Wish,
     ) -> Result<Response<Content>, StaticError> {
         let name = path.file_name();
-        let (resource, file) = match self.recall(location, &name, wish).await? {
+        let (resource, file) = match self.recall(location, &name, wish).await {
             Some(found) => {
                 METRICS.static_from_memory.up();
                 found
             }
+            None if self.is_surely_absent(location, &name) => return Err(StaticError::NotFound),
             None => match self.look(location, path, wish).await? {
                 Found::File(resource, file) => (resource, file),
                 Found::Directory => {
@@ -239,10 +255,7 @@ impl StaticFiles {
                 }
             },
         };
-        let form = resource
-            .choose(&wish.accepted)
-            .ok_or(StaticError::NotAcceptable)?;
-        self.respond(form, file, wish)
+        self.respond(wish.choose(&resource), file, wish)
     }
 
     /// The file from memory, with its large form opened if it is needed. `None`: the disk
@@ -252,26 +265,34 @@ impl StaticFiles {
         location: &Location,
         name: &str,
         wish: &Wish,
-    ) -> Result<Option<(Arc<Resource>, Option<Arc<File>>)>, StaticError> {
+    ) -> Option<(Arc<Resource>, Option<Arc<File>>)> {
         let (memory, place) = self.shared.memory(location);
-        let resource = match memory.recall(place, name, Instant::now()) {
-            Recalled::True(Some(resource)) => resource,
-            Recalled::True(None) => return Err(StaticError::NotFound),
-            Recalled::Nothing => return Ok(None),
-        };
-        match resource.choose(&wish.accepted) {
-            Some(form) if form.bytes.is_none() && wish.needs_bytes(form) => {
-                if let Some(file) = form.open.get() {
-                    return Ok(Some((resource, Some(file))));
-                }
-                let (shared, location) = (Arc::clone(&self.shared), location.clone());
-                let form = Arc::clone(form);
-                let reopen = move || shared.disk.reopen(&location, &form);
-                let file = self.pool.run(reopen).await;
-                Ok(file.map(|file| (resource, Some(file))))
-            }
-            _ => Ok(Some((resource, None))),
+        let resource = memory.recall(place, name, Instant::now())?;
+        let form = wish.choose(&resource);
+        if form.bytes.is_some() || !wish.needs_bytes(form) {
+            return Some((resource, None));
         }
+        if let Some(file) = form.open.get() {
+            return Some((resource, Some(file)));
+        }
+        let (shared, location) = (Arc::clone(&self.shared), location.clone());
+        let form = Arc::clone(form);
+        let reopen = move || shared.disk.reopen(&location, &form);
+        let file = self.pool.run(reopen).await;
+        file.map(|file| (resource, Some(file)))
+    }
+
+    /// True if the location is known to have no such file, in a location where most paths may
+    /// be no files. It takes no job, because absence is not remembered.
+    fn is_surely_absent(&self, location: &Location, name: &str) -> bool {
+        let is_absent = *location.missing() != Missing::Refuse
+            && files::is_surely_absent(location.dir(), Path::new(name));
+        if is_absent {
+            METRICS.static_from_disk.up();
+            let (memory, place) = self.shared.memory(location);
+            memory.forget(place, name);
+        }
+        is_absent
     }
 
     /// Looks at the disk, and remembers what is there.
@@ -283,10 +304,10 @@ impl StaticFiles {
     ) -> Result<Found, StaticError> {
         METRICS.static_from_disk.up();
         let shared = Arc::clone(&self.shared);
-        let (location, path, accepted) = (location.clone(), path.clone(), wish.accepted);
+        let location = location.clone();
         let look = {
-            let (location, path) = (location.clone(), path.clone());
-            move || shared.look(&location, &path, &accepted)
+            let (location, path, wish) = (location.clone(), path.clone(), wish.clone());
+            move || shared.look(&location, &path, &wish)
         };
         let found = self.pool.run(look).await?;
         if let Found::File(resource, _) = &found
@@ -352,14 +373,26 @@ impl StaticFiles {
 }
 
 impl Wish {
+    /// The form to answer with. A part is one of the identity wherever the client accepts
+    /// that: an encoded form may be made, or lost, between the requests for two parts.
+    fn choose<'a>(&self, resource: &'a Resource) -> &'a Arc<Representation> {
+        match self.select(&resource.identity) {
+            Selection::Whole => resource.choose(&self.accepted),
+            Selection::Parts(_) | Selection::Unsatisfiable => &resource.identity,
+        }
+    }
+
     fn needs_bytes(&self, form: &Representation) -> bool {
         self.with_body && self.conditions.evaluate(&form.validators) == Verdict::Send
     }
 
-    /// RFC 9110 §14.2: for GET alone, and after the conditions.
+    /// RFC 9110 §14.2: after the conditions.
     fn select(&self, form: &Representation) -> Selection {
         match &self.range {
-            Some(range) if self.conditions.allow_range(&form.validators) => {
+            Some(range)
+                if form.has_ranges_for(&self.accepted)
+                    && self.conditions.allow_range(&form.validators) =>
+            {
                 range::select(range.as_bytes(), form.length)
             }
             _ => Selection::Whole,
@@ -385,22 +418,17 @@ impl Shared {
         &self,
         location: &Location,
         path: &FilePath,
-        accepted: &Accepted,
+        wish: &Wish,
     ) -> Result<Found, StaticError> {
         let (memory, index) = self.memory(location);
         let name = path.file_name();
         // Before the disk is asked: what changes afterwards is seen that much later at most.
         let now = Instant::now();
         let known = memory.latest(index, &name);
-        let found = self.disk.find(location, path, known, accepted);
+        let found = self.disk.find(location, path, known, wish);
         match &found {
             Ok(Found::File(resource, _)) => {
-                let resource = Arc::clone(resource);
-                memory.keep(index, &name, Some(resource), now);
-            }
-            // In other locations such names are what strangers guess, not worth a place.
-            Err(StaticError::NotFound) if *location.missing() != Missing::Refuse => {
-                memory.keep(index, &name, None, now);
+                memory.keep(index, &name, Arc::clone(resource), now);
             }
             _ => memory.forget(index, &name),
         }
@@ -445,23 +473,6 @@ impl Bodies {
             }
         }
     }
-}
-
-/// Whether a person wants to see this path in a browser, so that a single-page application
-/// answers. A missing script or picture stays missing: an HTML page in its place would be
-/// the harder mistake to find.
-fn is_page(path: &FilePath, headers: &HeaderMap) -> bool {
-    let has_extension = path
-        .relative
-        .rsplit('/')
-        .next()
-        .is_some_and(|name| name.contains('.'));
-    let accept = headers.get(http::header::ACCEPT);
-    let wants_html = accept.is_some_and(|accept| {
-        let accept = accept.as_bytes().to_ascii_lowercase();
-        accept.windows(9).any(|part| part == b"text/html")
-    });
-    !has_extension || wants_html
 }
 
 #[cfg(test)]

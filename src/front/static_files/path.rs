@@ -12,7 +12,9 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::StaticError;
-use crate::config::{Missing, StaticLocation};
+use super::hidden::is_hidden;
+use super::types::MediaType;
+use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
 use crate::front::prefix::{Prefix, PrefixError, next_byte};
 
 /// The directories that are served, by the prefix of the paths that belong to them.
@@ -31,6 +33,9 @@ pub struct Location {
     index: usize,
     missing: Missing,
     max_age: Option<Duration>,
+    immutable: Immutable,
+    precompressed: bool,
+    types: FileTypes,
     predefined: bool,
 }
 
@@ -102,6 +107,9 @@ impl Location {
             index: 0,
             missing: location.missing,
             max_age: location.max_age,
+            immutable: location.immutable,
+            precompressed: location.precompressed,
+            types: location.types,
             predefined: location.predefined,
         })
     }
@@ -136,6 +144,21 @@ impl Location {
         self.max_age
     }
 
+    /// Rule for the names that clients may keep for a year.
+    pub(super) fn immutable(&self) -> Immutable {
+        self.immutable
+    }
+
+    /// True if `.br`, `.zst` and `.gz` files stand in for the file beside them.
+    pub(super) fn is_precompressed(&self) -> bool {
+        self.precompressed
+    }
+
+    /// The type of the file called `name` here.
+    pub(super) fn media_type(&self, name: &str) -> MediaType {
+        MediaType::of(self.prefix(), name, &self.types)
+    }
+
     /// Where a client finds the directory `relative`: path only, so it cannot name a host.
     pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
         let mut url = utf8_percent_encode(self.prefix(), ESCAPED).to_string();
@@ -163,10 +186,14 @@ impl FilePath {
         let is_directory = decoded.ends_with('/');
         let mut relative = String::with_capacity(decoded.len());
         // Empty names are skipped, as nginx does by default (`merge_slashes`).
-        for name in decoded.split('/').filter(|name| !name.is_empty()) {
+        let mut names = decoded
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .peekable();
+        while let Some(name) = names.next() {
             let is_refused = match hidden {
                 true => matches!(name, "." | ".."),
-                false => is_hidden(name),
+                false => is_hidden(name.as_bytes(), names.peek().is_none()),
             };
             if is_refused || name.contains('\\') {
                 return Err(StaticError::NotFound);
@@ -175,9 +202,6 @@ impl FilePath {
                 relative.push('/');
             }
             relative.push_str(name);
-        }
-        if !hidden && is_private(&relative) {
-            return Err(StaticError::NotFound);
         }
         Ok(Self {
             relative,
@@ -226,22 +250,7 @@ fn decode(raw: &str) -> Result<String, StaticError> {
     String::from_utf8(decoded).map_err(|_| StaticError::NotFound)
 }
 
-/// `.git`, `.env`, `.`, `..`. RFC 8615 asks for `.well-known`.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') && name != ".well-known"
-}
-
-/// What lies in a project's directory and never belongs to the public.
-fn is_private(relative: &str) -> bool {
-    let extension = Path::new(relative).extension().unwrap_or_default();
-    PRIVATE_EXTENSIONS
-        .iter()
-        .any(|private| extension.eq_ignore_ascii_case(private))
-}
-
 const INDEX: &str = "index.html";
-
-const PRIVATE_EXTENSIONS: [&str; 3] = ["py", "pyc", "sqlite3"];
 
 /// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
 const ESCAPED: &AsciiSet = &CONTROLS

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 
 use super::at_once::Heads;
 use super::conditional::Validators;
@@ -90,13 +90,13 @@ pub(super) struct Stamp {
 }
 
 impl Resource {
-    /// The form that a client gets; `None` if it refuses all.
-    pub(super) fn choose(&self, accepted: &Accepted) -> Option<&Arc<Representation>> {
-        match accepted.choose(|coding| self.encoded[coding.index()].is_some()) {
-            Choice::Identity => Some(&self.identity),
+    /// The form that a client gets of the whole file.
+    pub(super) fn choose(&self, accepted: &Accepted) -> &Arc<Representation> {
+        let encoded = match accepted.choose(|coding| self.encoded[coding.index()].is_some()) {
+            Choice::Identity => None,
             Choice::Encoded(coding) => self.encoded[coding.index()].as_ref(),
-            Choice::Nothing => None,
-        }
+        };
+        encoded.unwrap_or(&self.identity)
     }
 
     /// The same with one more form, made by compressing. `None`: it did not pay.
@@ -132,6 +132,16 @@ impl Resource {
     }
 }
 
+impl Representation {
+    /// True if ranges may be cut out of it: out of the identity alone, and not for a client
+    /// that excludes it where encoded forms exist or are about to be made.
+    pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
+        let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
+        let is_negotiated = self.headers.contains_key(header::VARY);
+        !is_encoded && (!is_negotiated || !accepted.refuses_identity())
+    }
+}
+
 impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
@@ -148,6 +158,14 @@ impl Stamp {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = u64::try_from(self.ctime.0).unwrap_or(0);
         Duration::from_secs(changed) + COARSEST_CLOCK <= now
+    }
+
+    /// True if its content was last written a while before `now`. What is still being
+    /// written, a live stream's list of parts for one, was not.
+    pub(super) fn was_written_before(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = u64::try_from(self.mtime.0).unwrap_or(0);
+        Duration::from_secs(written) + COARSEST_CLOCK <= now
     }
 
     /// Whether a neighbour may stand for `original`: it is not older. Archives and image

@@ -1,0 +1,135 @@
+//! Static locations, and what the settings say about their files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A location served from disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticLocation {
+    /// `/static`, decoded and without a slash behind; `/` for everything.
+    pub prefix: String,
+    /// Its directory; absolute.
+    pub dir: PathBuf,
+    /// True for `/static`, `/css`, `/js` and `/images` of the root, which no setting names.
+    pub predefined: bool,
+    /// The answer where there is no file.
+    pub missing: Missing,
+    /// Time for which clients may use a file without asking; `None` for what suits its type.
+    pub max_age: Option<Duration>,
+    /// Rule for the names that clients may keep for a year.
+    pub immutable: Immutable,
+    /// True if `.br`, `.zst` and `.gz` files stand in for the file beside them.
+    pub precompressed: bool,
+    /// Types by the end of a name; they come before the built-in ones.
+    pub types: FileTypes,
+}
+
+/// Media types by what a name ends with behind a dot, or by a whole name; in lower case.
+pub type FileTypes = Arc<BTreeMap<String, String>>;
+
+impl StaticLocation {
+    /// A location that was asked for, with nothing else said about it.
+    pub fn new(prefix: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            dir: dir.into(),
+            predefined: false,
+            missing: Missing::default(),
+            max_age: None,
+            immutable: Immutable::Manifest,
+            precompressed: false,
+            types: FileTypes::default(),
+        }
+    }
+
+    /// The same for a directory that only a build writes to: names with a content hash and
+    /// encoded neighbours are what they look like.
+    pub fn of_a_build(self) -> Self {
+        Self {
+            immutable: Immutable::Auto,
+            precompressed: true,
+            ..self
+        }
+    }
+}
+
+/// Settings for every location, applied to those that an application names once it is
+/// imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EveryLocation {
+    /// As in [`StaticLocation`].
+    pub max_age: Option<Duration>,
+    /// As in [`StaticLocation`]; `None`: as the directory suggests.
+    pub immutable: Option<Immutable>,
+    /// As in [`StaticLocation`]; `None`: as the directory suggests.
+    pub precompressed: Option<bool>,
+    /// As in [`StaticLocation`].
+    pub types: FileTypes,
+}
+
+impl EveryLocation {
+    /// Gives a location what is said about every one.
+    pub fn complete(&self, mut location: StaticLocation) -> StaticLocation {
+        location.max_age = self.max_age.or(location.max_age);
+        location.immutable = self.immutable.unwrap_or(location.immutable);
+        location.precompressed = self.precompressed.unwrap_or(location.precompressed);
+        location.types = Arc::clone(&self.types);
+        location
+    }
+}
+
+/// The answer of a location where there is no file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// `404`.
+    #[default]
+    Refuse,
+    /// The application.
+    App,
+    /// This file of the location, if the path looks like a page's.
+    Page(String),
+}
+
+/// Settings that all static locations share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticSettings {
+    /// True if text is compressed by brotli in the background.
+    pub brotli: bool,
+    /// True if text is compressed by gzip in the background.
+    pub gzip: bool,
+    /// Bytes of memory for files; zero for none.
+    pub cache: u64,
+    /// Time for which a file in memory counts as unchanged.
+    pub check: Duration,
+    /// Directories into which links may lead, besides the locations; absolute.
+    pub links: Vec<PathBuf>,
+    /// True if hidden files (dotfiles, Python's, databases, backups) are served as well.
+    pub hidden: bool,
+}
+
+impl Default for StaticSettings {
+    /// As with no setting at all.
+    fn default() -> Self {
+        Self {
+            brotli: true,
+            gzip: true,
+            cache: 32 << 20,
+            check: Duration::from_secs(1),
+            links: Vec::new(),
+            hidden: false,
+        }
+    }
+}
+
+/// Rule for the files that never change under their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Immutable {
+    /// By Django's manifest, and by a content hash in the name.
+    Auto,
+    /// By Django's manifest alone.
+    Manifest,
+    /// Not at all.
+    No,
+}

@@ -1,0 +1,157 @@
+//! Which requests a location's fallback page answers, where there is no file.
+//!
+//! A browser that goes somewhere gets the page, whatever the path looks like: the routes of a
+//! single-page application carry names of files, addresses of mail and bytes of any charset.
+//! A script, picture or the like that is missing stays missing: a page in its place would be
+//! the harder mistake to find. Pure: a path and header fields in, yes or no out.
+
+use http::header::{ACCEPT, HeaderMap};
+use percent_encoding::percent_decode_str;
+
+use super::path::FilePath;
+
+/// True if the page answers a request for `raw`, which is the path below the location as the
+/// client sent it; `decoded` is the same if a file may have it.
+pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap) -> bool {
+    let is_page = match intent(headers) {
+        Intent::Navigation => true,
+        Intent::Resource => false,
+        Intent::Unknown => decoded.is_some_and(|path| !has_extension(path)),
+    };
+    // Scanners look for `/.env` and `/.git/config`, and take a page for a find.
+    is_page && (decoded.is_some() || !begins_with_dot(raw))
+}
+
+/// The use that the client has for the answer.
+enum Intent {
+    /// Show it.
+    Navigation,
+    /// Use it within a page.
+    Resource,
+    Unknown,
+}
+
+/// Fetch Metadata (W3C), which all browsers send to trustworthy origins; else the types that
+/// the client accepts.
+fn intent(headers: &HeaderMap) -> Intent {
+    let told = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    match (told("sec-fetch-mode"), told("sec-fetch-dest")) {
+        (Some(b"navigate"), _) => Intent::Navigation,
+        // `fetch()` of a page, by prefetching and the like, has an empty destination.
+        (_, Some(dest)) if !matches!(dest, b"empty" | b"document") => Intent::Resource,
+        _ if accepts_html(headers) => Intent::Navigation,
+        _ => Intent::Unknown,
+    }
+}
+
+/// True if `Accept` names HTML, and does not refuse it (RFC 9110 §12.5.1).
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).into_iter();
+    let mut ranges = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    ranges.any(|range| {
+        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let is_html = parts.next().is_some_and(|essence| {
+            essence.eq_ignore_ascii_case(b"text/html")
+                || essence.eq_ignore_ascii_case(b"application/xhtml+xml")
+        });
+        let is_refused = |part: &[u8]| {
+            let weight = part.strip_prefix(b"q=").or(part.strip_prefix(b"Q="));
+            weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+        };
+        is_html && !parts.any(is_refused)
+    })
+}
+
+fn has_extension(path: &FilePath) -> bool {
+    let name = path.relative.rsplit('/').next();
+    name.is_some_and(|name| name.contains('.'))
+}
+
+/// True if the first name of the path is a dotfile's.
+fn begins_with_dot(raw: &str) -> bool {
+    percent_decode_str(raw).find(|byte| *byte != b'/') == Some(b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    fn check(raw: &str, lines: &[(&'static str, &'static str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        is_for(raw, FilePath::decode(raw, false).ok().as_ref(), &headers)
+    }
+
+    const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    const NAVIGATE: (&str, &str) = ("sec-fetch-mode", "navigate");
+
+    #[test]
+    fn a_navigation_gets_the_page_whatever_its_path_looks_like() {
+        for raw in [
+            "/blob/setup.py",
+            "/users/a.b@c.de",
+            "/caf%E9",
+            "/%FF%FE",
+            "/blob/.gitignore",
+            "/repo/.github/workflows/ci.yml",
+            "/dump.sqlite3",
+            "/notes~",
+            "/a/..%2fb",
+            "/users/7",
+            "/users/7/",
+            "/app.3f2a.js",
+            "/",
+        ] {
+            for line in [HTML, NAVIGATE, ("accept", "TEXT/HTML ;q=0.5")] {
+                assert!(check(raw, &[line]), "{raw} {line:?}");
+            }
+        }
+        for raw in ["/.env", "/%2Eenv", "//.git/config", "/..%2fsecret"] {
+            assert!(!check(raw, &[HTML, NAVIGATE]), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_within_a_page_does_not() {
+        for lines in [
+            &[("accept", "*/*")][..],
+            &[("accept", "image/avif,image/webp,*/*;q=0.8")],
+            &[("accept", "text/css,*/*;q=0.1")],
+            &[("accept", "text/html;q=0, */*")],
+            &[("accept", "text/htmlx")],
+            &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")],
+            &[],
+        ] {
+            assert!(!check("/app.3f2a.js", lines), "{lines:?}");
+            assert!(!check("/caf%E9", lines), "{lines:?}");
+        }
+        let script = ("sec-fetch-dest", "script");
+        assert!(!check("/chunk", &[script]), "a script without an extension");
+        assert!(!check("/chunk", &[script, HTML]));
+        // Old clients and tools say nothing: then the look of the path decides.
+        assert!(check("/users/7", &[]));
+        assert!(check("/users/7", &[("accept", "*/*")]));
+        assert!(check(
+            "/users/7",
+            &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")]
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_accept_is_read_without_a_panic(accept in prop::collection::vec(32u8..=255, 0..40)) {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&accept) {
+                headers.insert(ACCEPT, value);
+            }
+            is_for("/a", None, &headers);
+        }
+    }
+}
