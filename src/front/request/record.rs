@@ -199,7 +199,7 @@ impl Brief<'_> {
         log.record(&Entry {
             remote: self.remote,
             time: self.time,
-            method: self.method().as_str(),
+            method: self.method().as_str().as_bytes(),
             target: self.plain.target.as_bytes(),
             protocol: protocol(Version::HTTP_11),
             status: self.status.as_u16(),
@@ -270,7 +270,7 @@ impl Drop for Record {
         self.log.record(&Entry {
             remote: self.remote,
             time: self.time,
-            method: self.identity.method.as_str(),
+            method: self.identity.method.as_str().as_bytes(),
             target: self.identity.target.0.as_bytes(),
             protocol: protocol(self.version),
             status: self.status,

@@ -24,7 +24,7 @@ pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) 
     log.record(&Entry {
         remote: ends.peer_ip(),
         time: SystemTime::now(),
-        method: "",
+        method: b"",
         target: b"",
         protocol: "",
         status,
