@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::Version;
 
+use super::http2::refused::Waiting;
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
@@ -42,6 +43,8 @@ pub struct Activity {
     pub outbox: Arc<Outbox>,
     /// How slowly the client may take what it asked for.
     pub patience: Patience,
+    /// Requests of HTTP/2 that are malformed.
+    pub refused: Waiting,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -82,6 +85,7 @@ impl Activity {
             ends,
             outbox: Arc::default(),
             patience,
+            refused: Waiting::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             streams: Mutex::default(),

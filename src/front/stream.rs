@@ -9,8 +9,8 @@
 //! 4. `sendfile` takes as many as the socket holds.
 //!
 //! It also tells the connection's [`Activity`] when bytes arrive, ends the connection of a
-//! client that takes too little ([`super::pace`]), or that floods it
-//! ([`super::http2_frames`]), and answers some requests before hyper sees them
+//! client that takes too little ([`super::pace`]), has HTTP/2 looked at
+//! ([`super::http2`]), and answers some requests before hyper sees them
 //! ([`super::express`]).
 
 use std::io::{self, IoSlice};
@@ -27,11 +27,10 @@ use tokio::sync::oneshot;
 use super::activity::Activity;
 use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
-use super::http2_frames::Http2Frames;
+use super::http2::{self, End, Http2};
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
 use super::socket::Socket;
-use crate::observe::throttle::Throttle;
 use crate::os::{sendfile, sockets};
 
 /// Why a write ends.
@@ -40,8 +39,6 @@ const TOO_SLOW: &str =
 /// How much of files one connection sends before the others have their turn: 0.2 ms
 /// (nginx's `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
-/// Says that connections end because of floods.
-static FLOODS: Throttle = Throttle::new();
 
 /// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
 /// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
@@ -60,7 +57,7 @@ pub struct Stream {
     is_shut_down: bool,
     sending: Option<Sending>,
     taking: Taking,
-    frames: Http2Frames,
+    http2: Http2,
     /// Answers without hyper, where that is possible.
     express: Option<Express>,
     /// Bytes of files sent since others had their turn.
@@ -97,7 +94,7 @@ impl Stream {
             behind: None,
             is_shut_down: false,
             sending: None,
-            frames: Http2Frames::default(),
+            http2: Http2::default(),
             express: None,
             in_a_row: 0,
         }
@@ -134,9 +131,9 @@ impl Stream {
             Plan::Bytes => {
                 let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
                 if let Poll::Ready(Ok(written)) = written
-                    && self.frames.are_there()
+                    && self.http2.is_there()
                 {
-                    self.frames.sent(parts, written);
+                    self.http2.sent(parts, written);
                 }
                 self.in_time(context, written)
             }
@@ -290,26 +287,55 @@ impl Stream {
 }
 
 impl Stream {
-    /// Notes what has come for hyper; the connection of a client that floods it ends here.
-    fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Notes what has come for hyper in `into` behind `begun`, and leaves there what hyper
+    /// gets of it. The connection of a client that breaks the rules of HTTP/2 ends here.
+    fn arrived(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
+        let bytes = &into.filled()[begun..];
         self.activity.bytes_arrived();
         if let Some(express) = &mut self.express {
             express.gave(bytes);
         }
-        self.frames.received(bytes).map_err(|flood| {
-            if let Some(before) = FLOODS.is_due() {
-                let peer = self.activity.ends.peer;
-                tracing::warn!(?peer, closed_before = before, "connection closed: {flood}");
-            }
-            if let Some(farewell) = self.frames.farewell() {
-                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                let send =
-                    |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
-                // Whoever floods may not read either.
-                let _sent = self.socket().try_write_with(send);
-            }
-            io::Error::other(flood)
-        })
+        let activity = &self.activity;
+        let passed = self
+            .http2
+            .received(bytes, activity.ends.trusted, &activity.refused);
+        let passed = passed.map_err(|end| self.ends(end))?;
+        into.set_filled(begun + passed);
+        self.http2.give(into);
+        Ok(())
+    }
+
+    /// Says to the client and to the log why the connection ends.
+    fn ends(&mut self, end: End) -> io::Error {
+        http2::log_end(self.activity.ends.peer, &end);
+        if let Some(farewell) = self.http2.farewell(end) {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+            // A client that floods may not read either.
+            let _sent = self.socket().try_write_with(send);
+        }
+        io::Error::other(end)
+    }
+
+    /// Reads what the client has sent, as much as hyper may get at once.
+    fn poll_socket(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(into.remaining());
+            into.put_slice(&self.early.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        if self.activity.takes_a_body() && into.remaining() > READ_BODY {
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(READ_BODY));
+            let read = Pin::new(self.socket()).poll_read(context, &mut part);
+            let length = part.filled().len();
+            into.advance(length);
+            return read;
+        }
+        Pin::new(self.socket()).poll_read(context, into)
     }
 }
 
@@ -322,26 +348,17 @@ impl AsyncRead for Stream {
         if self.express.as_ref().is_some_and(Express::is_open) {
             return self.poll_express(context, into);
         }
-        if !self.early.is_empty() {
-            let length = self.early.len().min(into.remaining());
-            let early = self.early.split_to(length);
-            into.put_slice(&early);
-            return Poll::Ready(self.arrived(&early));
+        let begun = into.filled().len();
+        self.http2.give(into);
+        // What is held back may be all that has come.
+        while into.filled().len() == begun {
+            ready!(self.poll_socket(context, into))?;
+            if into.filled().len() == begun {
+                break;
+            }
+            self.arrived(into, begun)?;
         }
-        let before = into.filled().len();
-        let read = if self.activity.takes_a_body() && into.remaining() > READ_BODY {
-            let mut part = ReadBuf::new(into.initialize_unfilled_to(READ_BODY));
-            let read = Pin::new(self.socket()).poll_read(context, &mut part);
-            let length = part.filled().len();
-            into.advance(length);
-            read
-        } else {
-            Pin::new(self.socket()).poll_read(context, into)
-        };
-        match &into.filled()[before..] {
-            [] => read,
-            bytes => Poll::Ready(self.arrived(bytes)),
-        }
+        Poll::Ready(Ok(()))
     }
 }
 

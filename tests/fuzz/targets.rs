@@ -6,6 +6,7 @@
 mod chunks;
 mod express;
 mod forwarded;
+mod http2;
 mod proxy_protocol;
 mod reply_head;
 mod request_head;
@@ -16,10 +17,11 @@ mod worker_reply;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("chunks", chunks::run),
     ("express", express::run),
     ("forwarded", forwarded::run),
+    ("http2", http2::run),
     ("proxy_protocol", proxy_protocol::run),
     ("reply_head", reply_head::run),
     ("request_head", request_head::run),

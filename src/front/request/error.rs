@@ -9,8 +9,10 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::context::Identity;
+use super::context::{Identity, Printed};
+use super::limits::MAX_HEAD;
 use crate::front::body::Body;
+use crate::front::http2::refused::Why;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::front::upstream::request_stream::Broken;
@@ -108,6 +110,24 @@ pub enum Rejection {
     /// We panicked.
     #[error("internal error: {0}")]
     Panic(String),
+}
+
+impl From<Why> for Rejection {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Broken(rule) => Self::BadRequest(rule),
+            Why::TooLarge {
+                total,
+                biggest,
+                length,
+            } => Self::HeadTooLarge {
+                total,
+                limit: MAX_HEAD,
+                biggest,
+                length,
+            },
+        }
+    }
 }
 
 impl From<Failure> for Rejection {
@@ -221,7 +241,9 @@ impl Rejection {
     }
 
     fn log(&self, status: StatusCode, identity: &Identity) {
-        let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
+        let id = &identity.request_id;
+        let method = Printed(identity.method_sent());
+        let path = Printed(identity.target_sent());
         let status = status.as_u16();
         match self {
             // The host has logged the traceback, the pool the loss and the deadline, the

@@ -90,6 +90,8 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     let uri = &head.uri;
     match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
         Some("*") if head.method == Method::OPTIONS => {}
+        // Over HTTP/2 it stands beside a scheme.
+        Some("*") => return Err(Rejection::BadRequest("the request target is not a path")),
         Some(target) if target.starts_with('/') => {}
         // An absolute-form target may have an empty path with a query behind it.
         Some(_) if uri.scheme().is_some() => {}

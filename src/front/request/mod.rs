@@ -40,18 +40,19 @@ use std::task::Poll;
 
 use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
-use self::context::{Client, Identity, Target};
+use self::context::{AsSent, Client, Identity, Target};
 use self::error::Rejection;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
+use super::http2::refused::Refused;
 use super::site::Site;
 use crate::observe::access_log::HandledBy;
 
@@ -67,15 +68,20 @@ pub async fn answer(
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began(framed_length(&head, &body));
-    let identity = Arc::new(Identity {
-        request_id: context::request_id(&head.headers, ends.trusted),
-        method: head.method.clone(),
-        target: Target(
-            head.uri
-                .path_and_query()
-                .map_or("*", |target| target.as_str())
-                .to_owned(),
-        ),
+    let refused = activity.refused.take(&head);
+    let identity = Arc::new(match &refused {
+        None => Identity {
+            request_id: context::request_id(&head.headers, ends.trusted),
+            method: head.method.clone(),
+            target: Target(
+                head.uri
+                    .path_and_query()
+                    .map_or("*", |target| target.as_str())
+                    .to_owned(),
+            ),
+            as_sent: None,
+        },
+        Some(refused) => refused_identity(refused),
     });
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -91,7 +97,9 @@ pub async fn answer(
         &head.headers,
     );
     let unread = !body.is_end_stream();
-    let answered = {
+    let answered = if let Some(Refused { why, .. }) = refused {
+        admit(&site, &client).and(Err(why.into()))
+    } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
         let routed = pin!(route(
             &site,
@@ -128,11 +136,7 @@ async fn route(
     body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
-    if let (Some(limit), Some(address)) = (&site.rate_limit, client.address) {
-        limit
-            .admit(address)
-            .map_err(|wait| Rejection::TooManyRequests { wait })?;
-    }
+    admit(site, client)?;
     let host = limits::check(head)?;
     if client.host.is_empty() {
         client.host = host;
@@ -181,6 +185,29 @@ async fn route(
         }
         Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, rest)),
         Handler::Respond(fixed) => Ok(fixed.answer()),
+    }
+}
+
+/// Counts the request for its client's rate.
+fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
+    match (&site.rate_limit, client.address) {
+        (Some(limit), Some(address)) => limit
+            .admit(address)
+            .map_err(|wait| Rejection::TooManyRequests { wait }),
+        _ => Ok(()),
+    }
+}
+
+/// That of a request which hyper has not seen.
+fn refused_identity(refused: &Refused) -> Identity {
+    Identity {
+        request_id: context::request_id(&HeaderMap::new(), false),
+        method: Method::from_bytes(&refused.method).unwrap_or_default(),
+        target: Target::default(),
+        as_sent: Some(Box::new(AsSent {
+            method: refused.method.clone(),
+            target: refused.target.clone(),
+        })),
     }
 }
 

@@ -225,6 +225,7 @@ impl Brief<'_> {
             method: self.method(),
             target: Target(self.plain.target.to_owned()),
             request_id: self.request_id,
+            as_sent: None,
         };
         Record {
             log: Arc::clone(log),
@@ -270,8 +271,8 @@ impl Drop for Record {
         self.log.record(&Entry {
             remote: self.remote,
             time: self.time,
-            method: self.identity.method.as_str().as_bytes(),
-            target: self.identity.target.0.as_bytes(),
+            method: self.identity.method_sent(),
+            target: self.identity.target_sent(),
             protocol: protocol(self.version),
             status: self.status,
             bytes: self.bytes,

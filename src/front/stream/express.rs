@@ -204,6 +204,6 @@ impl Stream {
         let (now, later) = bytes.split_at(bytes.len().min(into.remaining()));
         self.put_back(later);
         into.put_slice(now);
-        Poll::Ready(self.arrived(&into.filled()[begun..]))
+        Poll::Ready(self.arrived(into, begun))
     }
 }
