@@ -224,6 +224,17 @@ fn many_requests_go_on_behind_a_malformed_one() {
 }
 
 #[test]
+fn the_response_to_a_malformed_head_request_has_no_body() {
+    let server = served();
+    let mut http2 = connect(&server);
+    let mut fields = with(b"X-Upper", b"x");
+    fields[0].1 = b"HEAD".into();
+    send(&mut http2, 1, END_STREAM, &indexed(&fields));
+    assert_eq!(http2.outcome(1), Outcome::Response(400, vec![]));
+    server.stdout.wait_for(r#""HEAD /hello HTTP/2.0" 400 0"#);
+}
+
+#[test]
 fn a_head_that_is_too_large_costs_its_stream_and_is_logged() {
     let server = served();
     let mut http2 = connect(&server);
@@ -474,5 +485,18 @@ fn what_ends_a_connection_is_named_with_the_peer() {
             line.contains("WARN") && line.contains("127.0.0.1:"),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn a_response_to_head_over_http2_has_no_body_whatever_its_status() {
+    let server = Pyserve::app("every.py").ready();
+    let mut http2 = Http2::new(server.connect());
+    for (stream, path, status) in [(1, "/hello", 200), (3, "/nothing/here", 500)] {
+        let mut fields = get(path.as_bytes());
+        fields[0].1 = b"HEAD".into();
+        send(&mut http2, stream, END_STREAM, &indexed(&fields));
+        let outcome = http2.outcome(stream);
+        assert_eq!(outcome, Outcome::Response(status, vec![]), "{path}");
     }
 }

@@ -38,7 +38,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body as _;
@@ -230,6 +230,9 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     }
     if head.version == Version::HTTP_2 {
         headers.remove(CONNECTION);
+        if identity.method == Method::HEAD {
+            leave_out_body(response);
+        }
     } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
         // Others wait for this one's place.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -238,6 +241,17 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
         // smuggling. hyper has dropped it by now and does not tell; closing after every
         // chunked request leaves nothing behind it to be smuggled.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// RFC 9110 §9.3.2. Over HTTP/1 hyper does this; over HTTP/2 it would send the page.
+fn leave_out_body(response: &mut Response<Body>) {
+    if let Body::Full(page) = response.body()
+        && !page.is_empty()
+    {
+        let length = HeaderValue::from(page.len());
+        *response.body_mut() = Body::Empty;
+        set_if_absent(response.headers_mut(), CONTENT_LENGTH, || Some(length));
     }
 }
 
