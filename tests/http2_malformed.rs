@@ -500,3 +500,61 @@ fn a_response_to_head_over_http2_has_no_body_whatever_its_status() {
         assert_eq!(outcome, Outcome::Response(status, vec![]), "{path}");
     }
 }
+
+/// Over both versions: what clients are refused for costs them next to nothing.
+#[test]
+fn a_flood_of_refused_requests_writes_few_lines_in_either_log() {
+    for format in ["combined", "json"] {
+        let server = Pyserve::app("every.py")
+            .args(["--access-log", format])
+            .watched()
+            .ready();
+        // A target of 3,700 bytes in the table, and a byte for each time that it is meant.
+        let mut long = get(&[&b"/"[..], &[b'"'; 3700]].concat());
+        long[2].0 = b":path".into();
+        let mut block = indexed(&long);
+        push_field(&mut block, 0, b"X-Upper", b"x");
+        let mut http2 = Http2::new(server.connect());
+        http2.allow(0, 1 << 29);
+        send(&mut http2, 1, END_STREAM, &block);
+        http2.outcome(1);
+        // Method, scheme and host are the fourth, third and first newest entries.
+        let mut again = vec![0xC1, 0xC0, 0xBF, 0xBE];
+        push_field(&mut again, 0, b"X", b"");
+        let sent: usize = (3..10_001)
+            .step_by(2)
+            .map(|stream| {
+                send(&mut http2, stream, END_STREAM, &again);
+                if stream % 100 == 1 {
+                    http2.outcome(stream);
+                }
+                9 + again.len()
+            })
+            .sum();
+        http2.round_trip();
+        assert!((70_000..100_000).contains(&sent), "{sent}");
+        // HTTP/1: refused by hyper, and by us.
+        for number in 0..100 {
+            let bad = ["GET /\x01 HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"][number % 2];
+            assert_eq!(server.exchange(bad).status(), 400);
+        }
+        // All of these have come when this one has.
+        assert_eq!(server.get("/hello?last").status(), 200);
+        server.stdout.wait_for("/hello?last");
+        for (log, most) in [(&server.stdout, 51), (&server.stderr, 70)] {
+            let lines = log.so_far();
+            let bytes: usize = lines.iter().map(String::len).sum();
+            assert!(lines.len() <= most, "{} lines", lines.len());
+            assert!(bytes < 300_000, "{bytes} bytes");
+        }
+        server
+            .stderr
+            .wait_for("no more of them are logged for a while");
+        // They are counted.
+        let rejected = server.metric("pyserve_rejections_total{reason=\"bad_request\"}");
+        assert!(
+            rejected.is_some_and(|count| count >= 5000.0),
+            "{rejected:?}"
+        );
+    }
+}

@@ -21,6 +21,7 @@ use crate::observe::throttle::Throttle;
 
 static QUEUE_FULL: Throttle = Throttle::new();
 static SPOOL_FULL: Throttle = Throttle::new();
+static BODIES: Throttle = Throttle::new();
 
 /// Why a request is not answered as it asks.
 #[derive(Debug, thiserror::Error)]
@@ -164,10 +165,24 @@ impl Rejection {
         }
     }
 
-    /// The response that the client gets; the log gets its line.
-    pub fn into_response(self, identity: &Identity) -> Response<Body> {
+    /// Whether the client has sent a malformed request, or too much of one: such requests
+    /// cost it next to nothing, so that logs have only some of them.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::TargetTooLong { .. }
+                | Self::HeadTooLarge { .. }
+                | Self::TooManyFields { .. }
+        )
+    }
+
+    /// The response that the client gets; the log gets its line, if it `is_logged`.
+    pub fn into_response(self, identity: &Identity, is_logged: bool) -> Response<Body> {
         let verdict = self.verdict();
-        self.log(verdict.status, identity);
+        if is_logged {
+            self.log(verdict.status, identity);
+        }
         if let Some(reason) = self.counted_as() {
             METRICS.rejections.up(reason);
         }
@@ -289,11 +304,14 @@ impl Rejection {
             Self::BadRequest(_)
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
-            | Self::TooManyFields { .. }
-            | Self::BodyTooLarge { .. }
-            | Self::BodyTooSlow
-            | Self::BodyBroken(_) => {
+            | Self::TooManyFields { .. } => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
+            }
+            // The access log has each.
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_) => {
+                if let Some(before) = BODIES.is_due() {
+                    tracing::warn!(request_id = %id, %method, %path, status, before, reason = %self, "request rejected")
+                }
             }
         }
     }
@@ -520,7 +538,7 @@ mod tests {
     use super::*;
 
     fn check(rejection: Rejection, status: u16) -> Response<Body> {
-        let response = rejection.into_response(&Identity::default());
+        let response = rejection.into_response(&Identity::default(), true);
         assert_eq!(response.status().as_u16(), status);
         response
     }

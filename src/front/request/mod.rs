@@ -55,6 +55,7 @@ use super::body::Body;
 use super::http2::refused::Refused;
 use super::site::Site;
 use crate::observe::access_log::HandledBy;
+use crate::observe::refusals::{self, Logged};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -112,7 +113,14 @@ pub async fn answer(
         ));
         without_panic(routed).await
     };
-    let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
+    let mut response = answered.unwrap_or_else(|rejection| {
+        let is_logged =
+            !rejection.is_refusal() || refusals::refused(client.address) == Logged::Line;
+        if !is_logged {
+            record.leave_unlogged();
+        }
+        rejection.into_response(&identity, is_logged)
+    });
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();

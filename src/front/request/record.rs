@@ -45,6 +45,8 @@ pub struct Record {
     place: &'static Place,
     /// When the response left.
     sending: Option<Instant>,
+    /// Whether it is counted only.
+    is_unlogged: bool,
 }
 
 /// What the log says about who answered.
@@ -101,6 +103,7 @@ impl Record {
             answer: Answer::default(),
             place: METRICS.requests.at(""),
             sending: None,
+            is_unlogged: false,
         }
     }
 
@@ -112,6 +115,11 @@ impl Record {
     /// Says which location it belongs to; without a word, the whole site.
     pub fn located(&mut self, prefix: &str) {
         self.place = METRICS.requests.at(prefix);
+    }
+
+    /// Leaves it out of the access log.
+    pub fn leave_unlogged(&mut self) {
+        self.is_unlogged = true;
     }
 
     /// Says who answered.
@@ -248,6 +256,7 @@ impl Brief<'_> {
             },
             place: self.place,
             sending: Some(self.began),
+            is_unlogged: false,
         }
     }
 
@@ -263,7 +272,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let ended = Instant::now();
         self.count(ended);
-        if self.log.is_off() {
+        if self.log.is_off() || self.is_unlogged {
             return;
         }
         let text =

@@ -8,16 +8,20 @@ use http::{HeaderMap, StatusCode};
 use super::context::{self, Ends};
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::metrics::METRICS;
+use crate::observe::refusals::{self, Logged};
 
 /// Notes one that took so long from its first byte on.
 pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) {
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
-    tracing::warn!(%request_id, peer = ?ends.peer, status, %error, "request rejected: it cannot be read");
     let requests = METRICS.requests.at("").handled(HandledBy::Front);
     requests.answered(status);
     requests.duration.observe(took);
     METRICS.rejections.up("unreadable");
+    if refusals::refused(ends.peer_ip()) != Logged::Line {
+        return;
+    }
+    tracing::warn!(%request_id, peer = ?ends.peer, status, %error, "request rejected: it cannot be read");
     if log.is_off() {
         return;
     }
