@@ -51,6 +51,19 @@ fn nghttp_is_served_on_one_connection_behind_a_target_that_is_no_uri() {
 }
 
 #[test]
+fn an_upgrade_to_http2_is_ignored() {
+    // RFC 9113 §3.1 has no such upgrade any more; RFC 9110 §7.8 lets a server ignore any.
+    let server = Pyserve::app("every.py").ready();
+    let asked = "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let response = server.exchange(asked);
+    assert_eq!(
+        (response.status(), response.text()),
+        (200, "hello".to_owned())
+    );
+}
+
+#[test]
 fn h2load_is_served_whether_its_header_blocks_pass_or_are_written_again() {
     if let Err(why) = provision::debian(&["nghttp2-client"]) {
         return skipped("h2load", &why);

@@ -12,6 +12,7 @@ use crate::support::server::{Pyserve, Server};
 
 const PRIORITY_FLAG: u8 = 0x20;
 const PROTOCOL_ERROR: u32 = 1;
+const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -461,6 +462,11 @@ fn what_ends_a_connection_is_named_with_the_peer() {
             frame(HEADERS, END_HEADERS | PADDED, 1, &[9, 0]),
             PROTOCOL_ERROR,
             "padding",
+        ),
+        (
+            frame(HEADERS, END_HEADERS, 1, &[0; 16_385]),
+            FRAME_SIZE_ERROR,
+            "wrong length",
         ),
         // RFC 9113 §6.4: on a stream that was never opened; h2 finds it.
         (

@@ -16,7 +16,7 @@ use super::refused::Waiting;
 
 /// Frames of one header block: what h2 takes, which is enough for MAX_HEAD in frames of the
 /// size that every server takes. Beyond it is a flood (CVE-2024-27316).
-const MOST_FRAMES: usize = 6;
+const MOST_FRAMES: usize = 7;
 
 /// The frames of one client.
 #[derive(Debug, Default)]

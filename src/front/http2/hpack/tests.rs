@@ -1,3 +1,5 @@
+//! HPACK against the examples of RFC 7541, and against an encoder written for these tests.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
