@@ -21,7 +21,6 @@ use crate::observe::throttle::Throttle;
 
 static QUEUE_FULL: Throttle = Throttle::new();
 static SPOOL_FULL: Throttle = Throttle::new();
-static BODIES: Throttle = Throttle::new();
 
 /// Why a request is not answered as it asks.
 #[derive(Debug, thiserror::Error)]
@@ -165,15 +164,23 @@ impl Rejection {
         }
     }
 
-    /// Whether the client has sent a malformed request, or too much of one: such requests
-    /// cost it next to nothing, so that logs have only some of them.
-    pub fn is_refusal(&self) -> bool {
+    /// Whether the head of the request is malformed or too large. Such requests cost a client
+    /// next to nothing, so that either log has only some of them.
+    pub fn is_of_the_head(&self) -> bool {
         matches!(
             self,
             Self::BadRequest(_)
                 | Self::TargetTooLong { .. }
                 | Self::HeadTooLarge { .. }
                 | Self::TooManyFields { .. }
+        )
+    }
+
+    /// Whether the body is. The access log has each of these.
+    pub fn is_of_the_body(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_)
         )
     }
 
@@ -304,14 +311,11 @@ impl Rejection {
             Self::BadRequest(_)
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
-            | Self::TooManyFields { .. } => {
+            | Self::TooManyFields { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTooSlow
+            | Self::BodyBroken(_) => {
                 tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
-            }
-            // The access log has each.
-            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_) => {
-                if let Some(before) = BODIES.is_due() {
-                    tracing::warn!(request_id = %id, %method, %path, status, before, reason = %self, "request rejected")
-                }
             }
         }
     }

@@ -21,6 +21,9 @@ pub const PARSER_LIMIT: usize = 2 * MAX_HEAD;
 /// whole block 4 to 64 KiB.
 pub const MAX_TARGET: usize = 32 << 10;
 
+/// How much of a field's name is logged: 64 KiB may be one name.
+const LONGEST_NAME: usize = 64;
+
 /// Most header fields of a request: hyper's limit for HTTP/1, Apache's and gunicorn's default;
 /// here for HTTP/2, to which hyper sets none.
 pub const MAX_FIELDS: usize = 100;
@@ -77,7 +80,7 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
     Err(Rejection::HeadTooLarge {
         total,
         limit: MAX_HEAD,
-        biggest: biggest.to_owned(),
+        biggest: biggest[..biggest.len().min(LONGEST_NAME)].to_owned(),
         length,
     })
 }

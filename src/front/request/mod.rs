@@ -114,9 +114,10 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| {
-        let is_logged =
-            !rejection.is_refusal() || refusals::refused(client.address) == Logged::Line;
-        if !is_logged {
+        let is_of_the_head = rejection.is_of_the_head();
+        let is_bounded = is_of_the_head || rejection.is_of_the_body();
+        let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
+        if is_of_the_head && !is_logged {
             record.leave_unlogged();
         }
         rejection.into_response(&identity, is_logged)
