@@ -141,6 +141,27 @@ fn resets_that_the_client_provokes_end_the_connection_at_its_next_frame() {
 }
 
 #[test]
+fn streams_whose_end_the_client_does_not_read_end_the_connection() {
+    let open = |count: u32, is_answered: bool| {
+        let mut frames = http2();
+        (0..count).find_map(|number| {
+            let stream = 2 * number + 1;
+            let ended = receive(&mut frames, &frame(HEADERS, END_HEADERS, stream, &head()));
+            if is_answered {
+                send(
+                    &mut frames,
+                    &frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]),
+                );
+            }
+            ended.err()
+        })
+    };
+    assert_eq!(open(512, false), None);
+    assert_eq!(open(513, false), Some(End::Open));
+    assert_eq!(open(2000, true), None);
+}
+
+#[test]
 fn other_protocols_are_not_looked_at() {
     for first in ["GET / HTTP/1.1\r\n", "PRI * HTTP/1.1\r\n", "P", ""] {
         let mut frames = Http2::default();
