@@ -23,6 +23,11 @@ fn what_proxies_say_holds_what_it_must_for_any_bytes() {
 }
 
 #[test]
+fn frames_of_http2_hold_what_they_must_for_any_bytes() {
+    check("http2");
+}
+
+#[test]
 fn proxy_headers_hold_what_they_must_for_any_bytes() {
     check("proxy_protocol");
 }

@@ -146,6 +146,54 @@ fn streams_that_the_server_is_made_to_reset_end_the_connection() {
 }
 
 #[test]
+fn resets_that_a_client_provokes_and_does_not_read_are_bounded() {
+    let server = Pyserve::app("every.py").ready();
+    let most = 0x7FFF_FFFF;
+    let mut http2 = Http2::with_window(server.connect(), most);
+    assert!(http2.try_send(&frame(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes())));
+    // Together far more than the kernel buffers: nothing that comes behind them is sent.
+    let full: Vec<u8> = (0..40)
+        .flat_map(|number| {
+            let head = request("/long?blocks=16");
+            frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head)
+        })
+        .collect();
+    assert!(http2.try_send(&full));
+    server.probe.notes.wait_for_nth("all taken", 40);
+    let beyond = most.to_be_bytes();
+    let attack: Vec<u8> = (40..40_000)
+        .flat_map(|number| {
+            let stream = 2 * number + 1;
+            let open = frame(HEADERS, END_HEADERS, stream, &request("/echo"));
+            [open, frame(WINDOW_UPDATE, 0, stream, &beyond)].concat()
+        })
+        .collect();
+    let (_, end) = check_flood(&server, http2, &attack);
+    assert_ne!(end, End::TimedOut);
+    server
+        .stderr
+        .wait_for("connection closed: too many streams of HTTP/2");
+}
+
+#[test]
+fn streams_that_a_trusted_proxy_makes_the_server_reset_do_not_end_its_connection() {
+    let server = Pyserve::app("every.py")
+        .args(["--trust", "127.0.0.1"])
+        .ready();
+    let mut http2 = Http2::new(server.connect());
+    let beyond = 0x7FFF_FFFFu32.to_be_bytes();
+    for stream in (1..4000).step_by(2) {
+        let open = frame(HEADERS, END_HEADERS, stream, &request("/echo"));
+        assert!(http2.try_send(&[open, frame(WINDOW_UPDATE, 0, stream, &beyond)].concat()));
+        if stream % 100 == 1 {
+            http2.round_trip();
+        }
+    }
+    http2.headers(4001, &get_fields("/hello"), true);
+    assert_eq!(http2.outcome(4001), Outcome::Response(200, b"hello".into()));
+}
+
+#[test]
 fn a_head_without_an_end_ends_the_connection() {
     let server = Pyserve::app("every.py").ready();
     for piece in [&b""[..], &[0x40; 100]] {

@@ -14,7 +14,7 @@ use http::Version;
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
-use super::request::unreadable::Refused;
+use super::request::refused::Waiting;
 use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
@@ -44,6 +44,8 @@ pub struct Activity {
     pub outbox: Arc<Outbox>,
     /// How slowly the client may take what it asked for.
     pub patience: Patience,
+    /// Requests that were refused below hyper.
+    pub refused: Waiting,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -63,22 +65,13 @@ pub struct Activity {
     /// The most bytes that the present request's body may have, and the sizes of its chunks.
     body_limit: AtomicU64,
     announced: AtomicU64,
-    /// Findings about the present request's head.
-    noted: AtomicBool,
-    notes: Mutex<Notes>,
+    /// Names of the present request's fields that are not in title case.
+    has_spellings: AtomicBool,
+    spellings: Mutex<Vec<Bytes>>,
     /// A response that hyper does not know is on its way to a client that takes its time.
     express: AtomicBool,
     /// The connection ends behind that response.
     express_ends: AtomicBool,
-}
-
-/// Findings from below hyper about the head that it reads next.
-#[derive(Debug, Default)]
-pub struct Notes {
-    /// Hyper reads a stand-in for this head.
-    pub refused: Option<Box<Refused>>,
-    /// Names of its fields that are not in title case.
-    pub spellings: Vec<Bytes>,
 }
 
 /// What a client is too late with.
@@ -102,6 +95,7 @@ impl Activity {
             ends,
             outbox: Arc::default(),
             patience,
+            refused: Waiting::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             streams: Mutex::default(),
@@ -114,8 +108,8 @@ impl Activity {
             switched: AtomicBool::new(false),
             body_limit: AtomicU64::new(u64::MAX),
             announced: AtomicU64::new(0),
-            noted: AtomicBool::new(false),
-            notes: Mutex::default(),
+            has_spellings: AtomicBool::new(false),
+            spellings: Mutex::default(),
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
         }
@@ -169,18 +163,24 @@ impl Activity {
         self.body_limit.load(Ordering::Relaxed)
     }
 
-    /// Keeps notes for the head that hyper reads next.
-    pub fn note(&self, notes: Notes) {
-        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
-        self.noted.store(true, Ordering::Relaxed);
+    /// Keeps the names of the head that hyper reads next which are not in title case.
+    pub fn note_spellings(&self, names: Vec<Bytes>) {
+        *self.lock_spellings() = names;
+        self.has_spellings.store(true, Ordering::Relaxed);
     }
 
-    /// The notes on the head that hyper has just read.
-    pub fn take_notes(&self) -> Notes {
-        match self.noted.load(Ordering::Relaxed) && self.noted.swap(false, Ordering::Relaxed) {
-            true => std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)),
-            false => Notes::default(),
+    /// Those of the head that hyper has just read.
+    pub fn take_spellings(&self) -> Vec<Bytes> {
+        let any = &self.has_spellings;
+        match any.load(Ordering::Relaxed) && any.swap(false, Ordering::Relaxed) {
+            true => std::mem::take(&mut *self.lock_spellings()),
+            false => Vec::new(),
         }
+    }
+
+    fn lock_spellings(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        let locked = self.spellings.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request without hyper has come at `now` and been answered at once.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;
+use super::http2;
 use super::lingering;
 use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
@@ -37,9 +38,6 @@ const SEND_BUFFER: usize = 64 << 10;
 /// Streams that a client may have reset before we have looked at them (CVE-2023-44487) until
 /// the connection is given up: h2's own number.
 const MOST_RESETS: usize = 20;
-/// Streams that a client may make us reset (CVE-2025-8671) until the connection is given up:
-/// as many as it may have at a time.
-const MOST_ERRORS: usize = 128;
 
 /// Serves a connection until it ends or is asked to.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop: Stop) {
@@ -108,8 +106,13 @@ async fn converse(
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(Some(MOST_STREAMS))
         .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(Some(MOST_RESETS))
-        .max_local_error_reset_streams(Some(MOST_ERRORS));
+        .max_pending_accept_reset_streams(Some(match ends.trusted {
+            // A proxy of ours brings the streams of many.
+            true => usize::MAX,
+            false => MOST_RESETS,
+        }))
+        // h2 counts them over the life of a connection; `http2::credit` counts their rate.
+        .max_local_error_reset_streams(None);
     let mut connection =
         pin!(http.serve_connection_with_upgrades(
             TokioIo::new(stream),
@@ -184,12 +187,25 @@ async fn converse(
 }
 
 fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error + 'static)) {
-    match error.downcast_ref::<hyper::Error>() {
+    let hypers = error.downcast_ref::<hyper::Error>();
+    if let Some(broken) = hypers.and_then(broken_http2) {
+        http2::log_end(activity.ends.peer, broken);
+        return;
+    }
+    match hypers {
         Some(error) if error.is_parse() => {
             unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
         }
         _ => tracing::debug!(peer = ?activity.ends.peer, %error, "connection ended"),
     }
+}
+
+/// What h2 has ended the connection for, if it was the client's fault.
+fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    let is_fault =
+        error.is_go_away() && error.is_library() && error.reason() != Some(h2::Reason::NO_ERROR);
+    is_fault.then_some(error)
 }
 
 /// Who is at the other end: the peer, or whom a balancer's PROXY header names; with the

@@ -18,6 +18,7 @@
 
 pub mod chunks;
 pub mod head;
+pub mod refused;
 pub mod target;
 
 use std::time::Instant;

@@ -19,7 +19,7 @@ pub mod file_pool;
 pub mod file_source;
 pub mod found_files;
 pub mod framing;
-pub mod http2_frames;
+pub mod http2;
 pub mod limited_body;
 mod lingering;
 pub mod listener;

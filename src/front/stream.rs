@@ -10,9 +10,9 @@
 //!
 //! It reads for hyper one request at a time ([`super::framing`]), answers some requests before
 //! hyper sees them ([`super::express`]), and watches for the end of a client whose request is
-//! complete. It also tells the connection's [`Activity`] when bytes arrive, and ends the
-//! connection of a client that takes too little ([`super::pace`]), or that floods it
-//! ([`super::http2_frames`]).
+//! complete; frames of HTTP/2 pass through [`super::http2`]. It also tells the connection's
+//! [`Activity`] when bytes arrive, and ends the connection of a client that takes too little
+//! ([`super::pace`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,11 +30,10 @@ use super::activity::Activity;
 use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
 use super::framing::{Framing, Phase};
-use super::http2_frames::Http2Frames;
+use super::http2::Http2;
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
 use super::socket::Socket;
-use crate::observe::throttle::Throttle;
 use crate::os::{sendfile, sockets};
 
 /// Why a write ends.
@@ -43,8 +42,6 @@ const TOO_SLOW: &str =
 /// How much of files one connection sends before the others have their turn: 0.2 ms
 /// (nginx's `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
-/// Says that connections end because of floods.
-static FLOODS: Throttle = Throttle::new();
 
 /// The socket that hyper writes to.
 pub struct Stream {
@@ -69,7 +66,7 @@ pub struct Stream {
     is_shut_down: bool,
     sending: Option<Sending>,
     taking: Taking,
-    frames: Http2Frames,
+    http2: Http2,
     /// Answers without hyper, where that is possible.
     express: Option<Express>,
     /// Bytes of files sent since others had their turn.
@@ -112,7 +109,7 @@ impl Stream {
             behind: None,
             is_shut_down: false,
             sending: None,
-            frames: Http2Frames::default(),
+            http2: Http2::default(),
             express: None,
             in_a_row: 0,
         }
@@ -149,9 +146,9 @@ impl Stream {
             Plan::Bytes => {
                 let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
                 if let Poll::Ready(Ok(written)) = written
-                    && self.frames.are_there()
+                    && self.http2.is_there()
                 {
-                    self.frames.sent(parts, written);
+                    self.http2.sent(parts, written);
                 }
                 self.in_time(context, written)
             }
@@ -300,27 +297,6 @@ impl Stream {
         slow.map(|()| {
             tracing::debug!(peer = ?self.activity.ends.peer, "connection closed: {TOO_SLOW}");
             io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW)
-        })
-    }
-}
-
-impl Stream {
-    /// Notes what has come for hyper; the connection of a client that floods it ends here.
-    fn arrived(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.activity.bytes_arrived();
-        self.frames.received(bytes).map_err(|flood| {
-            if let Some(before) = FLOODS.is_due() {
-                let peer = self.activity.ends.peer;
-                tracing::warn!(?peer, closed_before = before, "connection closed: {flood}");
-            }
-            if let Some(farewell) = self.frames.farewell() {
-                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                let send =
-                    |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
-                // Whoever floods may not read either.
-                let _sent = self.socket().try_write_with(send);
-            }
-            io::Error::other(flood)
         })
     }
 }

@@ -39,8 +39,8 @@ pub struct Entry<'a> {
     pub remote: Option<IpAddr>,
     /// When the request arrived.
     pub time: SystemTime,
-    /// Request method; empty if no request could be read.
-    pub method: &'a str,
+    /// Request method as it was sent; empty if no request could be read.
+    pub method: &'a [u8],
     /// Request target as it was sent; empty if no request could be read.
     pub target: &'a [u8],
     /// `HTTP/1.1`; empty if no request could be read.
@@ -146,36 +146,47 @@ fn combined(entry: &Entry<'_>) -> Vec<u8> {
         None => line.extend_from_slice(b"unix:"),
     }
     line.extend_from_slice(b" - ");
-    push_escaped(&mut line, entry.user.unwrap_or_default());
+    push_escaped(&mut line, entry.user.unwrap_or_default(), LONGEST_NAME);
     line.extend_from_slice(b" [");
     line.extend_from_slice(Timestamp::from(entry.time).common_log().as_bytes());
     line.extend_from_slice(b"] \"");
-    if entry.method.is_empty() {
+    if entry.protocol.is_empty() {
         line.push(b'-');
     } else {
-        push_escaped(&mut line, entry.method.as_bytes());
+        push_escaped(&mut line, entry.method, LONGEST_NAME);
         line.push(b' ');
-        push_escaped(&mut line, entry.target);
+        push_escaped(&mut line, entry.target, LONGEST_TARGET);
         line.push(b' ');
-        push_escaped(&mut line, entry.protocol.as_bytes());
+        push_escaped(&mut line, entry.protocol.as_bytes(), LONGEST_NAME);
     }
     line.extend_from_slice(format!("\" {} {} \"", entry.status, entry.bytes).as_bytes());
-    push_escaped(&mut line, entry.referer.unwrap_or_default());
+    push_escaped(
+        &mut line,
+        entry.referer.unwrap_or_default(),
+        LONGEST_REFERER,
+    );
     line.extend_from_slice(b"\" \"");
-    push_escaped(&mut line, entry.user_agent.unwrap_or_default());
+    push_escaped(
+        &mut line,
+        entry.user_agent.unwrap_or_default(),
+        LONGEST_AGENT,
+    );
     line.extend_from_slice(b"\"\n");
     line
 }
 
 /// nginx, `log_format`, `escape=default`: `"`, `\`, and bytes below 32 or above 126 become
-/// `\xHH`; nothing becomes a hyphen.
-fn push_escaped(line: &mut Vec<u8>, text: &[u8]) {
+/// `\xHH`; nothing becomes a hyphen. What goes beyond `longest` bytes is cut off.
+fn push_escaped(line: &mut Vec<u8>, text: &[u8], longest: usize) {
     if text.is_empty() {
         line.push(b'-');
     }
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..32 | 127..);
+    let end = line.len() + longest;
     let mut rest = text;
-    while let Some(at) = rest.iter().position(is_special) {
+    while let Some(at) = rest.iter().position(is_special)
+        && line.len() + at < end
+    {
         let (plain, special) = rest.split_at(at);
         let (high, low) = (special[0] >> 4, special[0] & 15);
         line.extend_from_slice(plain);
@@ -183,7 +194,38 @@ fn push_escaped(line: &mut Vec<u8>, text: &[u8]) {
         line.extend([HEX[usize::from(high)], HEX[usize::from(low)]]);
         rest = &special[1..];
     }
-    line.extend_from_slice(rest);
+    let room = end.saturating_sub(line.len());
+    line.extend_from_slice(&rest[..rest.len().min(room)]);
+    if rest.len() > room {
+        line.extend_from_slice(CUT.as_bytes());
+    }
+}
+
+/// Stands for what was cut off.
+const CUT: &str = "...";
+/// The longest texts in a line, in bytes. Over HTTP/2 one byte may stand for a field of 4 KiB, in
+/// each of many requests, and nginx logs all of it. URLs of more than 2 KiB are rare, and their
+/// beginning tells most.
+const LONGEST_TARGET: usize = 2048;
+/// The same for `Referer`.
+const LONGEST_REFERER: usize = 1024;
+/// The same for `User-Agent`: those of browsers have 100 to 200 bytes.
+const LONGEST_AGENT: usize = 512;
+/// The same for method, user and host: a name of DNS has 253 bytes.
+const LONGEST_NAME: usize = 256;
+
+/// Text for JSON.
+fn shown(text: &[u8], longest: usize) -> Cow<'_, str> {
+    let is_cut = text.len() > longest;
+    let text = String::from_utf8_lossy(&text[..text.len().min(longest)]);
+    if !is_cut && text.len() <= longest {
+        return text;
+    }
+    let mut end = longest.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(text[..end].to_owned() + CUT)
 }
 
 /// Every line has every field, so a reader can rely on their being there.
@@ -192,7 +234,7 @@ struct JsonLine<'a> {
     time: String,
     remote_addr: Option<IpAddr>,
     user: Option<Cow<'a, str>>,
-    method: &'a str,
+    method: Cow<'a, str>,
     target: Cow<'a, str>,
     protocol: &'a str,
     host: Option<Cow<'a, str>>,
@@ -212,15 +254,15 @@ fn json(entry: &Entry<'_>) -> Vec<u8> {
     let line = JsonLine {
         time: Timestamp::from(entry.time).rfc_3339(),
         remote_addr: entry.remote,
-        user: entry.user.map(String::from_utf8_lossy),
-        method: entry.method,
-        target: String::from_utf8_lossy(entry.target),
+        user: entry.user.map(|user| shown(user, LONGEST_NAME)),
+        method: shown(entry.method, LONGEST_NAME),
+        target: shown(entry.target, LONGEST_TARGET),
         protocol: entry.protocol,
-        host: entry.host.map(String::from_utf8_lossy),
+        host: entry.host.map(|host| shown(host, LONGEST_NAME)),
         status: entry.status,
         bytes: entry.bytes,
-        referer: entry.referer.map(String::from_utf8_lossy),
-        user_agent: entry.user_agent.map(String::from_utf8_lossy),
+        referer: entry.referer.map(|text| shown(text, LONGEST_REFERER)),
+        user_agent: entry.user_agent.map(|text| shown(text, LONGEST_AGENT)),
         request_id: entry.request_id,
         duration_s: seconds(entry.duration),
         queue_s: entry.queue.map(seconds),
@@ -285,7 +327,7 @@ mod tests {
         Entry {
             remote: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
             time: UNIX_EPOCH + Duration::from_millis(1_795_197_246_123),
-            method: "GET",
+            method: b"GET",
             target: b"/a?b=1",
             protocol: "HTTP/1.1",
             status: 200,
@@ -316,7 +358,7 @@ mod tests {
         );
         let nothing_read = Entry {
             remote: None,
-            method: "",
+            method: b"",
             target: b"",
             protocol: "",
             status: 400,
@@ -377,6 +419,34 @@ mod tests {
             line.as_object().unwrap().keys().cloned().collect()
         };
         assert_eq!(names(&bare), names(&line));
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let long = [b'x'; 60_000];
+        let hostile = Entry {
+            method: &long,
+            target: &long,
+            user: Some(&long),
+            host: Some(&long),
+            referer: Some(&[0xFF; 60_000]),
+            user_agent: Some(&long),
+            ..entry()
+        };
+        for line in [combined(&hostile), json(&hostile)] {
+            let line = String::from_utf8(line).unwrap();
+            assert!(line.len() < 5500, "{} bytes", line.len());
+            assert!(line.contains(&("x".repeat(2048) + "...")));
+            assert!(!line.contains(&"x".repeat(2049)));
+        }
+        // As long as it may be.
+        let target = [b'/'; 2048];
+        let whole = Entry {
+            target: &target,
+            ..entry()
+        };
+        assert!(!combined(&whole).ends_with(b"...\n"));
+        assert!(!String::from_utf8(combined(&whole)).unwrap().contains("..."));
     }
 
     #[test]

@@ -75,8 +75,12 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     // everything else.
     let is_directive = level.contains(['=', ',']);
     let directives = match level.to_ascii_lowercase().as_str() {
-        "debug" => "info,pyserve=debug",
-        "off" | "error" | "warn" | "info" | "trace" => level,
+        // h2 warns of each connection that it ends, without the peer; `front::http2` says so once
+        // in a while, with it.
+        "debug" => "info,pyserve=debug,h2=error",
+        "info" => "info,h2=error",
+        "warn" => "warn,h2=error",
+        "off" | "error" | "trace" => level,
         _ if is_directive => level,
         _ => {
             return Err(format!(

@@ -7,6 +7,7 @@ mod chunks;
 mod express;
 mod forwarded;
 mod framing;
+mod http2;
 mod proxy_protocol;
 mod reply_head;
 mod request_head;
@@ -22,6 +23,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("express", express::run),
     ("forwarded", forwarded::run),
     ("framing", framing::run),
+    ("http2", http2::run),
     ("proxy_protocol", proxy_protocol::run),
     ("reply_head", reply_head::run),
     ("request_head", request_head::run),

@@ -2,6 +2,8 @@
 //! would refuse to send. Field lines go out as HPACK literals without indexing (RFC 7541
 //! §6.2.2); of responses only the status is read.
 
+use std::collections::HashMap;
+
 use super::raw::{Connection, End};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,6 +26,10 @@ pub const PADDED: u8 = 8;
 /// A connection whose preface has been sent.
 pub struct Http2 {
     connection: Connection,
+    /// Status and body of responses that have begun.
+    begun: HashMap<u32, (u16, Vec<u8>)>,
+    /// What became of streams that nobody has asked for yet.
+    outcomes: HashMap<u32, Outcome>,
 }
 
 /// What became of a stream.
@@ -42,7 +48,7 @@ impl Http2 {
     pub fn new(mut connection: Connection) -> Self {
         connection.send(PREFACE);
         connection.send(frame(SETTINGS, 0, 0, &[]));
-        Self { connection }
+        Self::over(connection)
     }
 
     /// Like [`Http2::new`], with an initial window of `window` bytes for each response.
@@ -50,7 +56,15 @@ impl Http2 {
         let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
         connection.send(PREFACE);
         connection.send(frame(SETTINGS, 0, 0, &setting));
-        Self { connection }
+        Self::over(connection)
+    }
+
+    fn over(connection: Connection) -> Self {
+        Self {
+            connection,
+            begun: HashMap::new(),
+            outcomes: HashMap::new(),
+        }
     }
 
     /// Sends bytes as they are, to a peer that may have closed.
@@ -117,11 +131,13 @@ impl Http2 {
         }
     }
 
-    /// Reads until it is known what becomes of `stream`.
+    /// Reads until it is known what becomes of `stream`. What comes on others meanwhile is
+    /// kept for their turn.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
-        let mut status = 0;
-        let mut body = Vec::new();
         loop {
+            if let Some(outcome) = self.outcomes.remove(&stream) {
+                return outcome;
+            }
             let head = self.connection.exactly(9);
             let length =
                 usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -138,13 +154,19 @@ impl Http2 {
                 GOAWAY if number(&payload[4..8]) != 0 => {
                     return Outcome::ConnectionError(number(&payload[4..8]));
                 }
-                RST_STREAM if id == stream => return Outcome::StreamError(number(&payload)),
-                HEADERS if id == stream => status = status_of(&payload),
-                DATA if id == stream => body.extend(payload),
+                RST_STREAM => {
+                    // Behind a whole response it says that no more of the request is needed.
+                    let reset = Outcome::StreamError(number(&payload));
+                    self.outcomes.entry(id).or_insert(reset);
+                    self.begun.remove(&id);
+                }
+                HEADERS => self.begun.entry(id).or_default().0 = status_of(&payload),
+                DATA => self.begun.entry(id).or_default().1.extend(payload),
                 _ => {}
             }
-            if matches!(kind, HEADERS | DATA) && id == stream && flags & END_STREAM != 0 {
-                return Outcome::Response(status, body);
+            if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+                let (status, body) = self.begun.remove(&id).unwrap_or_default();
+                self.outcomes.insert(id, Outcome::Response(status, body));
             }
         }
     }
@@ -174,11 +196,17 @@ pub fn get_fields(path: &str) -> [(&str, &str); 4] {
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
-        block.push(0);
-        push_string(&mut block, name.as_bytes());
-        push_string(&mut block, value.as_bytes());
+        push_field(&mut block, 0, name.as_bytes(), value.as_bytes());
     }
     block
+}
+
+/// Appends a field as a literal with a new name: with 0 without indexing (RFC 7541 §6.2.2),
+/// with 0x40 as an entry of the dynamic table (§6.2.1).
+pub fn push_field(block: &mut Vec<u8>, representation: u8, name: &[u8], value: &[u8]) {
+    block.push(representation);
+    push_string(block, name);
+    push_string(block, value);
 }
 
 fn push_string(block: &mut Vec<u8>, bytes: &[u8]) {
@@ -201,10 +229,21 @@ fn push_integer(block: &mut Vec<u8>, number: usize) {
     block.push(rest as u8);
 }
 
-/// The indexed `:status` values of RFC 7541, appendix A; after size updates of the table.
+/// The `:status`, after size updates of the table: an index of RFC 7541, appendix A, or a
+/// literal with the name of index 8; the dynamic table is not read.
 fn status_of(block: &[u8]) -> u16 {
-    let first = block.iter().find(|byte| **byte & 0xE0 != 0x20);
-    match first.map(|byte| byte & 0x7F) {
+    let first = block.iter().position(|byte| *byte & 0xE0 != 0x20);
+    let rest = first.map_or(&[][..], |at| &block[at..]);
+    if let [0x08 | 0x48, length, value @ ..] = rest {
+        let value = &value[..usize::from(length & 0x7F).min(value.len())];
+        return match length & 0x80 {
+            0 => value
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + u16::from(digit & 15)),
+            _ => digits_of(value),
+        };
+    }
+    match rest.first().map(|byte| byte & 0x7F) {
         Some(8) => 200,
         Some(9) => 204,
         Some(10) => 206,
@@ -214,6 +253,32 @@ fn status_of(block: &[u8]) -> u16 {
         Some(14) => 500,
         _ => 0,
     }
+}
+
+/// The Huffman codes of digits (RFC 7541, appendix B): five bits for 0 to 2, six for others.
+fn digits_of(code: &[u8]) -> u16 {
+    let bits = code.len() * 8;
+    let code = code
+        .iter()
+        .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let (mut at, mut sum) = (0, 0);
+    while at + 5 <= bits {
+        let five = code >> (bits - at - 5) & 0x1F;
+        let digit = match five {
+            0..=2 => {
+                at += 5;
+                five
+            }
+            _ if at + 6 <= bits && five <= 0x0F => {
+                let six = code >> (bits - at - 6) & 0x3F;
+                at += 6;
+                six - 0x16
+            }
+            _ => break,
+        };
+        sum = sum * 10 + digit as u16;
+    }
+    sum
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -7,6 +7,23 @@ use std::process::Command;
 
 use super::source;
 
+/// Packages of the system.
+///
+/// # Errors
+/// Why they cannot be had.
+pub fn debian(packages: &[&str]) -> Result<(), String> {
+    let run = Command::new("/bin/sh")
+        .arg(source("tests/provision/provision.sh"))
+        .arg("debian")
+        .args(packages)
+        .output()
+        .map_err(|error| error.to_string())?;
+    match run.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&run.stderr).trim().to_owned()),
+    }
+}
+
 /// The directory `name`, with what `provision.sh` makes there when called with `arguments` of
 /// that directory.
 ///

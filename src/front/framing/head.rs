@@ -3,7 +3,7 @@
 //! Most heads pass as they are. What is rewritten is the request line alone: a target that is
 //! not in its normal form ([`target`]), and a minor version above 1, which is served as 1.1
 //! (RFC 9110 §2.5). What hyper would refuse is refused here, so that the client gets a page and
-//! the log its line: [`Refused`].
+//! the log its line: [`RefusedHead`].
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -11,10 +11,11 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::Uri;
 
+use super::refused::RefusedHead;
 use super::{Rest, target};
 use crate::front::request::error::Rejection;
 use crate::front::request::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
-use crate::front::request::unreadable::Refused;
+use crate::front::request::refused::name_shown;
 use crate::front::spelling::is_title_case;
 
 /// The head with which some bytes begin.
@@ -24,8 +25,8 @@ pub enum Head<'a> {
     Incomplete,
     /// A whole head.
     Whole(Whole<'a>),
-    /// A head that is not served. It has so many bytes, as far as they have come.
-    Refused(Box<Refused>, usize),
+    /// A head that is not served.
+    Refused(Box<RefusedHead>),
 }
 
 /// A whole head.
@@ -276,7 +277,7 @@ fn is_token(byte: u8) -> bool {
 }
 
 fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> Head<'a> {
-    Head::Refused(Box::new(Refused::new(rejection, bytes)), length)
+    Head::Refused(Box::new(RefusedHead::new(rejection, bytes, length)))
 }
 
 /// The request line, or a field, that makes a head too large.
@@ -298,7 +299,7 @@ fn too_large(bytes: &[u8]) -> Rejection {
     Rejection::HeadTooLarge {
         total: bytes.len(),
         limit: MAX_HEAD,
-        biggest: target::printable(&name[..name.len().min(64)]),
+        biggest: name_shown(name),
         length,
     }
 }

@@ -29,6 +29,12 @@ pub fn is_normal(target: &[u8]) -> bool {
     target.iter().all(|byte| PLAIN[usize::from(*byte)])
 }
 
+/// The number of bytes that are percent-encoded in the normal form of a path.
+pub fn unusual(path: &[u8]) -> usize {
+    let is_unusual = |byte: &&u8| !PLAIN[usize::from(**byte)];
+    path.iter().filter(is_unusual).count()
+}
+
 /// The target with the bytes percent-encoded that may not stand in it, and a path. Those of an
 /// authority in front of the path are left alone: it is a host or the request is refused.
 pub fn normal(target: &[u8]) -> Cow<'_, [u8]> {

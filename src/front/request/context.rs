@@ -18,7 +18,63 @@ pub struct Identity {
     pub method: Method,
     /// Its target as the client sent it, untrusted text.
     pub target: Target,
+    /// The same of a request that is so malformed that neither can have them.
+    pub as_sent: Option<Box<AsSent>>,
 }
+
+/// Method and target of a malformed request, any bytes; empty where it has none.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AsSent {
+    /// Its method.
+    pub method: Vec<u8>,
+    /// Its target.
+    pub target: Vec<u8>,
+}
+
+impl Identity {
+    /// Its method as the client sent it.
+    pub fn method_sent(&self) -> &[u8] {
+        match &self.as_sent {
+            Some(sent) => &sent.method,
+            None => self.method.as_str().as_bytes(),
+        }
+    }
+
+    /// Its target as the client sent it.
+    pub fn target_sent(&self) -> &[u8] {
+        match &self.as_sent {
+            Some(sent) => &sent.target,
+            None => self.target.0.as_bytes(),
+        }
+    }
+}
+
+/// Text of a client that prints on one line and no longer than a log line should be: control
+/// characters, quotes and bytes that are no UTF-8 escaped, the end cut off.
+#[derive(Debug, Clone, Copy)]
+pub struct Printed<'a>(pub &'a [u8]);
+
+impl fmt::Display for Printed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = LONGEST_PRINTED;
+        for chunk in self.0.utf8_chunks() {
+            let text = chunk.valid().chars().map(char::escape_debug);
+            let text = text.map(|escaped| escaped.to_string());
+            let others = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+            for part in text.chain(others) {
+                let Some(rest) = left.checked_sub(part.len()) else {
+                    return f.write_str("...");
+                };
+                left = rest;
+                f.write_str(&part)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a client's text in a log line: long URLs have some hundred.
+const LONGEST_PRINTED: usize = 2048;
 
 /// A request target that prints with control characters escaped, so that it cannot forge
 /// a log line.
@@ -34,7 +90,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_debug())
+        Printed(self.0.as_bytes()).fmt(f)
     }
 }
 

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::context::Identity;
+use super::context::{Identity, Printed};
 use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
@@ -153,10 +153,35 @@ impl Rejection {
         }
     }
 
-    /// The response that the client gets; the log gets its line.
-    pub fn into_response(self, identity: &Identity) -> Response<Body> {
+    /// Whether the head of the request is malformed, too large or not understood. Such requests cost a client
+    /// next to nothing, so that either log has only some of them.
+    pub fn is_of_the_head(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::Version
+                | Self::Coding
+                | Self::Expectation
+                | Self::TargetTooLong { .. }
+                | Self::HeadTooLarge { .. }
+                | Self::TooManyFields { .. }
+        )
+    }
+
+    /// Whether the body is. The access log has each of these.
+    pub fn is_of_the_body(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_)
+        )
+    }
+
+    /// The response that the client gets; the log gets its line, if it `is_logged`.
+    pub fn into_response(self, identity: &Identity, is_logged: bool) -> Response<Body> {
         let verdict = self.verdict();
-        self.log(verdict.status, identity);
+        if is_logged {
+            self.log(verdict.status, identity);
+        }
         if let Some(reason) = self.counted_as() {
             METRICS.rejections.up(reason);
         }
@@ -242,7 +267,9 @@ impl Rejection {
     }
 
     fn log(&self, status: StatusCode, identity: &Identity) {
-        let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
+        let id = &identity.request_id;
+        let method = Printed(identity.method_sent());
+        let path = Printed(identity.target_sent());
         let status = status.as_u16();
         match self {
             // The host has logged the traceback, the pool the loss and the deadline, the
@@ -518,7 +545,7 @@ mod tests {
     use super::*;
 
     fn check(rejection: Rejection, status: u16) -> Response<Body> {
-        let response = rejection.into_response(&Identity::default());
+        let response = rejection.into_response(&Identity::default(), true);
         assert_eq!(response.status().as_u16(), status);
         response
     }

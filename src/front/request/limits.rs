@@ -1,7 +1,7 @@
 //! What a request's head must be before anyone looks at what it asks for.
 //!
-//! Over HTTP/1, [`framing`](crate::front::framing) has refused malformed heads before hyper
-//! reads them, over HTTP/2 the library has. Here are the rules about heads that are well-formed:
+//! Malformed heads were refused below hyper: over HTTP/1 by [`framing`](crate::front::framing),
+//! over HTTP/2 by [`http2`](crate::front::http2). Here are the rules about heads that are well-formed:
 //! their size, with a log line that names the biggest field, and the host that they are for.
 
 use std::net::Ipv6Addr;
@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Version, request};
 
 use super::error::Rejection;
+use super::refused::name_shown;
 
 /// Longest head in bytes: request line and header fields. uWSGI's default of 4096 is the
 /// best-known cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is our default.
@@ -79,7 +80,7 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
     Err(Rejection::HeadTooLarge {
         total,
         limit: MAX_HEAD,
-        biggest: biggest.to_owned(),
+        biggest: name_shown(biggest.as_bytes()),
         length,
     })
 }
@@ -92,6 +93,8 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     let uri = &head.uri;
     match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
         Some("*") if head.method == Method::OPTIONS => {}
+        // Over HTTP/2 it stands beside a scheme.
+        Some("*") => return Err(Rejection::BadRequest("the request target is not a path")),
         Some(target) if target.starts_with('/') => {}
         // An absolute-form target may have an empty path with a query behind it.
         Some(_) if uri.scheme().is_some() => {}

@@ -1,6 +1,6 @@
 //! What happens to every request, written once, in order:
 //!
-//! 1. [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
+//! 1. [`refused`]: a head that was refused below hyper is found again; [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
 //!    removed, and the client found whom trusted proxies name; [`record`] begins its line in
 //!    the access log;
 //! 2. [`rate_limit`], [`limits`]: an address that asks too often and a head that breaks a rule
@@ -31,6 +31,7 @@ pub mod normal_target;
 pub mod plain;
 pub mod rate_limit;
 pub mod record;
+pub mod refused;
 pub mod router;
 pub mod spool;
 pub mod unreadable;
@@ -54,13 +55,13 @@ use self::error::Rejection;
 use self::normal_target::AboveRoot;
 use self::record::{Answer, Record, RecordedBody};
 use self::router::Handler;
-use self::unreadable::Refused;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
 use super::site::Site;
 use super::spelling::Spelt;
 use crate::observe::access_log::HandledBy;
+use crate::observe::refusals::{self, Logged};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -74,30 +75,17 @@ pub async fn answer(
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began();
-    let notes = activity.take_notes();
-    let (method, target, refused) = match notes.refused {
-        Some(refused) => {
-            let Refused {
-                method,
-                target,
-                rejection,
-                ..
-            } = *refused;
-            (method, target, Some(rejection))
-        }
-        None => {
-            let target = head.uri.path_and_query();
-            let target = target.map_or("*", |target| target.as_str());
-            (head.method.clone(), target.to_owned(), None)
-        }
-    };
+    let spellings = activity.take_spellings();
+    let refused = activity.refused.take(&head);
     let identity = Arc::new(Identity {
         request_id: context::request_id(&head.headers, ends.trusted),
-        method,
-        target: Target(target),
+        ..match &refused {
+            None => asked_identity(&head),
+            Some(refused) => refused.identity(),
+        }
     });
-    if !notes.spellings.is_empty() {
-        head.extensions.insert(Spelt(notes.spellings));
+    if !spellings.is_empty() {
+        head.extensions.insert(Spelt(spellings));
     }
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -113,8 +101,9 @@ pub async fn answer(
         &head.headers,
     );
     let unread = !body.is_end_stream();
-    let answered = if let Some(rejection) = refused {
-        Err(rejection)
+    let was_refused = refused.is_some();
+    let answered = if let Some(refused) = refused {
+        admit(&site, &client).and(Err(refused.rejection))
     } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
         let routed = pin!(route(
@@ -128,7 +117,20 @@ pub async fn answer(
         ));
         without_panic(routed).await
     };
-    let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
+    let mut response = answered.unwrap_or_else(|rejection| {
+        let is_of_the_head = rejection.is_of_the_head();
+        let is_bounded = is_of_the_head || rejection.is_of_the_body();
+        let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
+        if is_of_the_head && !is_logged {
+            record.leave_unlogged();
+        }
+        rejection.into_response(&identity, is_logged)
+    });
+    if was_refused {
+        // Where a refused head ends is not known. Over HTTP/2 it is, and `finish` removes this.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
@@ -155,11 +157,7 @@ async fn route(
     body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
-    if let (Some(limit), Some(address)) = (&site.rate_limit, client.address) {
-        limit
-            .admit(address)
-            .map_err(|wait| Rejection::TooManyRequests { wait })?;
-    }
+    admit(site, client)?;
     let host = limits::check(head)?;
     if client.host.is_empty() {
         client.host = host;
@@ -213,6 +211,27 @@ async fn route(
     }
 }
 
+/// Counts the request for its client's rate.
+fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
+    match (&site.rate_limit, client.address) {
+        (Some(limit), Some(address)) => limit
+            .admit(address)
+            .map_err(|wait| Rejection::TooManyRequests { wait }),
+        _ => Ok(()),
+    }
+}
+
+/// The identity, without an id, of a request as hyper has read it.
+fn asked_identity(head: &request::Parts) -> Identity {
+    let target = head.uri.path_and_query();
+    let target = target.map_or("*", |target| target.as_str());
+    Identity {
+        method: head.method.clone(),
+        target: Target(target.to_owned()),
+        ..Identity::default()
+    }
+}
+
 /// The fields that every response has. `Date` is hyper's; [`at_once`] writes the same.
 fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
     let headers = response.headers_mut();
@@ -226,6 +245,9 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     }
     if head.version == Version::HTTP_2 {
         headers.remove(CONNECTION);
+        if identity.method == Method::HEAD {
+            leave_out_body(response);
+        }
     } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
         // Others wait for this one's place.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -233,6 +255,17 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
         // RFC 9112 §6.3, §9.3: only the end of the connection tells where the body ends.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
+/// RFC 9110 §9.3.2. Over HTTP/1 hyper does this; over HTTP/2 it would send the page.
+fn leave_out_body(response: &mut Response<Body>) {
+    if let Body::Full(page) = response.body()
+        && !page.is_empty()
+    {
+        let length = HeaderValue::from(page.len());
+        *response.body_mut() = Body::Empty;
+        set_if_absent(response.headers_mut(), CONTENT_LENGTH, || Some(length));
     }
 }
 

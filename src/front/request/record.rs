@@ -45,6 +45,8 @@ pub struct Record {
     place: &'static Place,
     /// When the response left.
     sending: Option<Instant>,
+    /// Whether it is counted only.
+    is_unlogged: bool,
 }
 
 /// What the log says about who answered.
@@ -101,6 +103,7 @@ impl Record {
             answer: Answer::default(),
             place: METRICS.requests.at(""),
             sending: None,
+            is_unlogged: false,
         }
     }
 
@@ -112,6 +115,11 @@ impl Record {
     /// Says which location it belongs to; without a word, the whole site.
     pub fn located(&mut self, prefix: &str) {
         self.place = METRICS.requests.at(prefix);
+    }
+
+    /// Leaves it out of the access log.
+    pub fn leave_unlogged(&mut self) {
+        self.is_unlogged = true;
     }
 
     /// Says who answered.
@@ -199,7 +207,7 @@ impl Brief<'_> {
         log.record(&Entry {
             remote: self.remote,
             time: self.time,
-            method: self.method().as_str(),
+            method: self.method().as_str().as_bytes(),
             target: self.plain.target.as_bytes(),
             protocol: protocol(Version::HTTP_11),
             status: self.status.as_u16(),
@@ -225,6 +233,7 @@ impl Brief<'_> {
             method: self.method(),
             target: Target(self.plain.target.to_owned()),
             request_id: self.request_id,
+            as_sent: None,
         };
         Record {
             log: Arc::clone(log),
@@ -247,6 +256,7 @@ impl Brief<'_> {
             },
             place: self.place,
             sending: Some(self.began),
+            is_unlogged: false,
         }
     }
 
@@ -262,7 +272,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let ended = Instant::now();
         self.count(ended);
-        if self.log.is_off() {
+        if self.log.is_off() || self.is_unlogged {
             return;
         }
         let text =
@@ -270,8 +280,8 @@ impl Drop for Record {
         self.log.record(&Entry {
             remote: self.remote,
             time: self.time,
-            method: self.identity.method.as_str(),
-            target: self.identity.target.0.as_bytes(),
+            method: self.identity.method_sent(),
+            target: self.identity.target_sent(),
             protocol: protocol(self.version),
             status: self.status,
             bytes: self.bytes,

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::Stream;
 use crate::front::framing::{self, PREFACE, Phase};
+use crate::front::http2::Http2;
 use crate::front::request::at_once::AtOnce;
 use crate::front::request::limits::PARSER_LIMIT;
 use crate::front::request::plain::Heard;
@@ -139,6 +140,7 @@ impl Stream {
             if self.framing.is_first() && at == 0 {
                 if bytes.starts_with(PREFACE) {
                     self.framing.pass_all();
+                    self.http2 = Http2::expected();
                     return Ok(Went::Raw(0));
                 }
                 if PREFACE.starts_with(bytes) {
@@ -170,7 +172,7 @@ impl Stream {
                 self.send(answer, out)?;
                 continue;
             }
-            return Ok(match self.give_head(&bytes[at..], into)? {
+            return Ok(match self.give_head(&bytes[at..], into) {
                 Some(length) => Went::Gave(at + length),
                 None => Went::Until(at),
             });

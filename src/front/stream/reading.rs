@@ -1,20 +1,22 @@
 //! Reads one request for hyper, and then watches for the end of its client.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
-use crate::front::activity::Notes;
 use crate::front::express::Express;
 use crate::front::framing::Rest;
 use crate::front::framing::head::{self, Head};
+use crate::front::framing::refused::RefusedHead;
+use crate::front::http2::{self, End};
+use crate::front::request::refused::NEXT;
 use crate::os::sockets::{self, PeerEnd};
 
 /// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
@@ -34,48 +36,36 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 impl Stream {
     /// Gives hyper the head with which `bytes` begin, and returns its length; `None`: they are
     /// the beginning of one.
-    pub(super) fn give_head(
-        &mut self,
-        bytes: &[u8],
-        into: &mut ReadBuf<'_>,
-    ) -> io::Result<Option<usize>> {
+    pub(super) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
         let spells = self.express.as_ref().is_some_and(Express::spells);
         match head::read(bytes, spells) {
             Head::Incomplete => {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
-                Ok(None)
+                None
             }
             Head::Whole(whole) => {
                 if !whole.spellings.is_empty() {
-                    self.activity.note(Notes {
-                        spellings: whole.spellings,
-                        ..Notes::default()
-                    });
+                    self.activity.note_spellings(whole.spellings);
                 }
-                self.begin(&whole.bytes, whole.body, whole.is_last, into)?;
-                Ok(Some(whole.length))
+                self.begin(&whole.bytes, whole.body, whole.is_last, into);
+                Some(whole.length)
             }
-            Head::Refused(refused, length) => {
-                let stand_in = refused.stand_in();
-                self.activity.note(Notes {
-                    refused: Some(refused),
-                    ..Notes::default()
-                });
+            Head::Refused(refused) => {
+                let RefusedHead {
+                    request,
+                    stand_in,
+                    length,
+                } = *refused;
+                self.activity.refused.add(NEXT, request);
                 self.activity.linger();
-                self.begin(&stand_in, Rest::Length(0), true, into)?;
-                Ok(Some(length))
+                self.begin(&stand_in, Rest::Length(0), true, into);
+                Some(length)
             }
         }
     }
 
-    fn begin(
-        &mut self,
-        head: &[u8],
-        body: Rest,
-        is_last: bool,
-        into: &mut ReadBuf<'_>,
-    ) -> io::Result<()> {
+    fn begin(&mut self, head: &[u8], body: Rest, is_last: bool, into: &mut ReadBuf<'_>) {
         self.activity.body_begins();
         self.activity.has_part_of_head(false);
         self.framing.begin(body, is_last);
@@ -84,7 +74,7 @@ impl Stream {
         if !later.is_empty() {
             self.head = Bytes::copy_from_slice(later);
         }
-        self.arrived(now)
+        self.activity.bytes_arrived();
     }
 
     /// Gives hyper more of a head for which it had no room.
@@ -132,27 +122,60 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper whatever comes.
+    /// Gives hyper everything that comes: HTTP/2, as far as it keeps the rules, or what follows
+    /// a `101`.
     pub(super) fn poll_raw(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        if self.early.is_empty() {
-            ready!(self.poll_receive(context, into))?;
-        } else {
-            let length = self.early.len().min(into.remaining());
-            into.put_slice(&self.early[..length]);
-            self.early.advance(length);
+        let begun = into.filled().len();
+        self.http2.give(into);
+        // All that has come may be held back.
+        while into.filled().len() == begun {
             if self.early.is_empty() {
-                self.early = BytesMut::new();
+                ready!(self.poll_receive(context, into))?;
+            } else {
+                let length = self.early.len().min(into.remaining());
+                into.put_slice(&self.early[..length]);
+                self.early.advance(length);
+                if self.early.is_empty() {
+                    self.early = BytesMut::new();
+                }
             }
+            if into.filled().len() == begun {
+                break;
+            }
+            self.activity.bytes_arrived();
+            self.check_frames(into, begun)?;
         }
-        match &into.filled()[before..] {
-            [] => Poll::Ready(Ok(())),
-            bytes => Poll::Ready(self.arrived(bytes)),
+        Poll::Ready(Ok(()))
+    }
+
+    /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
+    fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
+        let activity = &self.activity;
+        let passed = self.http2.received(
+            &into.filled()[begun..],
+            activity.ends.trusted,
+            &activity.refused,
+        );
+        let passed = passed.map_err(|end| self.break_off(end))?;
+        into.set_filled(begun + passed);
+        self.http2.give(into);
+        Ok(())
+    }
+
+    /// Says to the client and to the log why a connection of HTTP/2 ends.
+    fn break_off(&mut self, end: End) -> io::Error {
+        http2::log_end(self.activity.ends.peer, &end);
+        if let Some(farewell) = self.http2.farewell(end) {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+            // A client that floods may not read either.
+            let _sent = self.socket().try_write_with(send);
         }
+        io::Error::other(end)
     }
 
     /// Waits for the end of a client whose request is complete since `since`, and gives hyper

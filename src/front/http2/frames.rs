@@ -1,0 +1,167 @@
+//! Heads of frames (RFC 9113 §4.1), and their places in bytes that arrive in any pieces.
+
+/// Length of a frame's head.
+pub const HEAD: usize = 9;
+/// SETTINGS_MAX_FRAME_SIZE (RFC 9113 §6.5.2): hyper announces no other.
+pub const MOST: usize = 16_384;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const PUSH_PROMISE: u8 = 5;
+pub const GOAWAY: u8 = 7;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 0x1;
+pub const END_HEADERS: u8 = 0x4;
+pub const PADDED: u8 = 0x8;
+pub const PRIORITY: u8 = 0x20;
+
+/// Error codes (RFC 9113 §7).
+pub mod code {
+    pub const PROTOCOL_ERROR: u8 = 1;
+    pub const FLOW_CONTROL_ERROR: u8 = 3;
+    pub const STREAM_CLOSED: u8 = 5;
+    pub const FRAME_SIZE_ERROR: u8 = 6;
+    pub const REFUSED_STREAM: u8 = 7;
+    pub const COMPRESSION_ERROR: u8 = 9;
+    pub const ENHANCE_YOUR_CALM: u8 = 11;
+}
+
+/// The head of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Of the payload.
+    pub length: usize,
+    /// The frame's type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream; 0 is the connection.
+    pub stream: u32,
+}
+
+impl Head {
+    /// Reads a head.
+    pub fn read(bytes: [u8; HEAD]) -> Self {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = bytes;
+        Self {
+            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7FFF_FFFF,
+        }
+    }
+
+    /// Writes it.
+    pub fn bytes(&self) -> [u8; HEAD] {
+        let [_, l0, l1, l2] = (self.length as u32).to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Finds the heads of frames, and the error codes of resets.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// What has come of a head, and of the code behind it.
+    bytes: [u8; HEAD + CODE],
+    filled: usize,
+    /// What is missing of the payload behind the last one.
+    payload: usize,
+}
+
+/// Length of an error code.
+const CODE: usize = 4;
+
+impl Heads {
+    /// Whether the next byte begins a frame.
+    pub fn is_between_frames(&self) -> bool {
+        self.filled == 0 && self.payload == 0
+    }
+
+    /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code.
+    pub fn each(&mut self, mut bytes: &[u8], mut look: impl FnMut(Head, Option<u32>)) {
+        loop {
+            let skipped = self.payload.min(bytes.len());
+            self.payload -= skipped;
+            bytes = &bytes[skipped..];
+            let wanted = self.wanted();
+            let length = (wanted - self.filled).min(bytes.len());
+            let (now, rest) = bytes.split_at(length);
+            self.bytes[self.filled..self.filled + length].copy_from_slice(now);
+            self.filled += length;
+            bytes = rest;
+            if self.filled < wanted {
+                return;
+            }
+            if self.wanted() > self.filled {
+                continue;
+            }
+            let (head, code) = self.bytes.split_at(HEAD);
+            let head = Head::read(head.try_into().expect("nine bytes"));
+            let code = (self.filled > HEAD)
+                .then(|| u32::from_be_bytes(code.try_into().expect("four bytes")));
+            self.payload = head.length - (self.filled - HEAD);
+            self.filled = 0;
+            look(head, code);
+        }
+    }
+
+    /// How much is to be collected.
+    fn wanted(&self) -> usize {
+        let is_reset = self.filled >= HEAD && self.bytes[..4] == [0, 0, CODE as u8, RST_STREAM];
+        HEAD + if is_reset { CODE } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_heads_are_the_same_however_the_bytes_are_split(
+            payloads in prop::collection::vec((any::<u8>(), 0_usize..300), 0..20),
+            resets in prop::collection::vec(any::<u32>(), 0..5),
+            cuts in prop::collection::vec(0_usize..4000, 0..20),
+        ) {
+            let mut bytes = Vec::new();
+            let mut expected = Vec::new();
+            let head = |kind, length| Head { length, kind, flags: 7, stream: 5 };
+            for (kind, length) in payloads {
+                if kind != RST_STREAM {
+                    bytes.extend(head(kind, length).bytes());
+                    bytes.extend(vec![9; length]);
+                    expected.push((head(kind, length), None));
+                }
+            }
+            for code in resets {
+                bytes.extend(head(RST_STREAM, 4).bytes());
+                bytes.extend(code.to_be_bytes());
+                expected.push((head(RST_STREAM, 4), Some(code)));
+            }
+            let mut found = Vec::new();
+            let mut heads = Heads::default();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            for part in cuts.windows(2) {
+                heads.each(&bytes[part[0]..part[1]], |head, code| found.push((head, code)));
+            }
+            prop_assert_eq!(found, expected);
+            prop_assert!(heads.is_between_frames());
+        }
+
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            Heads::default().each(&bytes, |_, _| {});
+        }
+    }
+}
