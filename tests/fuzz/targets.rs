@@ -18,7 +18,7 @@ mod worker_reply;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("chunks", chunks::run),
     ("express", express::run),
     ("forwarded", forwarded::run),
