@@ -10,6 +10,7 @@ mod admin;
 mod companions;
 mod compression;
 mod control;
+mod cookies;
 mod deadlines;
 mod django_files;
 mod exhaustion;

@@ -38,9 +38,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, SERVER, TRANSFER_ENCODING, UPGRADE};
+use bytes::Bytes;
+use http::header::{CONNECTION, COOKIE, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -67,6 +68,7 @@ pub async fn answer(
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began(framed_length(&head, &body));
+    join_cookies(&mut head.headers);
     let identity = Arc::new(Identity {
         request_id: context::request_id(&head.headers, ends.trusted),
         method: head.method.clone(),
@@ -190,8 +192,27 @@ fn framed_length(head: &request::Parts, body: &Incoming) -> Option<u64> {
     is_told.then(|| body.size_hint().exact()).flatten()
 }
 
+/// RFC 9113 §8.2.3: clients of HTTP/2 split `Cookie` into crumbs, which are one field again for
+/// everything behind. Several lines of HTTP/1.1, which RFC 6265 §5.4 forbids clients, are joined
+/// as well: each server would read them otherwise.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// The fields that every response has. `Date` is hyper's; [`at_once`] writes the same.
 fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     set_if_absent(headers, X_REQUEST_ID, || {
         HeaderValue::from_str(&identity.request_id).ok()
@@ -206,7 +227,7 @@ fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mu
     } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
         // Others wait for this one's place.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    } else if head.headers.contains_key(TRANSFER_ENCODING) {
+    } else if head.headers.contains_key(TRANSFER_ENCODING) && !switches {
         // RFC 9112 §6.1: a Content-Length beside Transfer-Encoding may be an attempt at
         // smuggling. hyper has dropped it by now and does not tell; closing after every
         // chunked request leaves nothing behind it to be smuggled.
