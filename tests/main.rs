@@ -52,6 +52,8 @@ mod static_policy;
 mod static_ranges;
 mod stop;
 mod streaming;
+mod upstream_health;
 mod upstream_metrics;
+mod upstream_private;
 mod uwsgi;
 mod wsgi;

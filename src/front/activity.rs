@@ -5,7 +5,7 @@
 //! wrapper around the socket sees when bytes arrive, [`InUse`] when a request runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Version;
@@ -13,6 +13,7 @@ use http::Version;
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
+use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
@@ -59,6 +60,8 @@ pub struct Activity {
     express: AtomicBool,
     /// The connection ends behind that response.
     express_ends: AtomicBool,
+    /// Connections to servers behind us that are this client's alone.
+    private_links: OnceLock<Arc<PrivateLinks>>,
 }
 
 /// What a client is too late with.
@@ -93,7 +96,13 @@ impl Activity {
             hypers_body: AtomicU64::new(0),
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
+            private_links: OnceLock::new(),
         }
+    }
+
+    /// Connections to servers behind us that are this client's alone.
+    pub fn private_links(&self) -> &Arc<PrivateLinks> {
+        self.private_links.get_or_init(Arc::default)
     }
 
     /// hyper has begun a request, with so many bytes of body; `None`: what comes behind its
