@@ -34,6 +34,7 @@ mod lingering;
 mod locations;
 mod logs;
 mod memory_limit;
+mod no_content;
 mod process;
 mod proxy_protocol;
 mod python_versions;

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, SERVER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SERVER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
@@ -107,6 +107,7 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
+    without_content(&mut response);
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
@@ -207,6 +208,23 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
     if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         headers.insert(COOKIE, joined);
+    }
+}
+
+/// Removes the content and its length from responses that have none, of whatever origin (RFC
+/// 9110 §8.6, §15.3.6, §15.4.5): a 1xx and a 204 have no length, a 304 only that of the
+/// response for which it stands, which is not known here, and a 205 has no content.
+fn without_content(response: &mut Response<Body>) {
+    let status = response.status();
+    let is_bodiless = status.is_informational()
+        || matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    if is_bodiless {
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(TRANSFER_ENCODING);
+        *response.body_mut() = Body::Empty;
     }
 }
 
