@@ -53,6 +53,7 @@ mod static_policy;
 mod static_ranges;
 mod stop;
 mod streaming;
+mod truncated;
 mod upstream_health;
 mod upstream_metrics;
 mod upstream_private;

@@ -6,10 +6,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Version;
 
+use super::flushed::Flushed;
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
@@ -62,6 +64,9 @@ pub struct Activity {
     express_ends: AtomicBool,
     /// Connections to servers behind us that are this client's alone.
     private_links: OnceLock<Arc<PrivateLinks>>,
+    flushed: Flushed,
+    /// The end of the connection is to be seen as a failure.
+    broken: AtomicBool,
 }
 
 /// What a client is too late with.
@@ -97,6 +102,8 @@ impl Activity {
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
             private_links: OnceLock::new(),
+            flushed: Flushed::default(),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +134,21 @@ impl Activity {
     pub fn hyper_holds_nothing(&self) {
         self.hypers.store(0, Ordering::Relaxed);
         self.hypers_body.store(0, Ordering::Relaxed);
+    }
+
+    /// hyper has written everything that it had.
+    pub fn flushed(&self) {
+        self.flushed.now();
+    }
+
+    /// The client must not take the end of the connection for the end of the response.
+    pub fn breaks(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// True behind [`Activity::breaks`].
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// A request without hyper has come at `now` and been answered at once.
@@ -296,6 +318,16 @@ impl InUse {
             self.activity.streams().push(Arc::clone(&taken));
             self.taken = Some(taken);
         }
+    }
+
+    /// Waits until hyper has written what it was given before the first call with this `since`.
+    pub fn poll_flushed(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
+        self.activity.flushed.poll(context, since)
+    }
+
+    /// See [`Activity::breaks`].
+    pub fn breaks(&self) {
+        self.activity.breaks();
     }
 
     /// The client has room for more.

@@ -372,6 +372,7 @@ impl AsyncWrite for Stream {
         if let Some(express) = &mut this.express {
             express.flushed(&this.activity);
         }
+        this.activity.flushed();
         Pin::new(this.socket()).poll_flush(context)
     }
 
@@ -397,7 +398,11 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Whose response was broken off is to see that at once.
-        if let (true, Some(socket), Some(to)) =
+        if self.activity.is_broken() {
+            if let Some(socket) = self.socket.take() {
+                abort::abort(socket);
+            }
+        } else if let (true, Some(socket), Some(to)) =
             (self.is_shut_down, self.socket.take(), self.behind.take())
             && self.may_still_receive(&socket)
         {
@@ -406,6 +411,7 @@ impl Drop for Stream {
     }
 }
 
+mod abort;
 mod express;
 #[cfg(test)]
 mod tests;

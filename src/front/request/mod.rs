@@ -118,7 +118,7 @@ pub async fn answer(
         // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
         body.send_by(&activity.outbox);
     }
-    let body = record.follow(parts.status, body, in_use);
+    let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)
 }
 
