@@ -5,16 +5,19 @@
 //! wrapper around the socket sees when bytes arrive, [`InUse`] when a request runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Version;
 
+use super::flushed::Flushed;
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
 use super::request::unreadable::Refused;
+use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
@@ -70,6 +73,11 @@ pub struct Activity {
     express: AtomicBool,
     /// The connection ends behind that response.
     express_ends: AtomicBool,
+    /// Connections to servers behind us that are this client's alone.
+    private_links: OnceLock<Arc<PrivateLinks>>,
+    flushed: Flushed,
+    /// The end of the connection is to be seen as a failure.
+    broken: AtomicBool,
 }
 
 /// Findings from below hyper about the head that it reads next.
@@ -118,7 +126,15 @@ impl Activity {
             notes: Mutex::default(),
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
+            private_links: OnceLock::new(),
+            flushed: Flushed::default(),
+            broken: AtomicBool::new(false),
         }
+    }
+
+    /// Connections to servers behind us that are this client's alone.
+    pub fn private_links(&self) -> &Arc<PrivateLinks> {
+        self.private_links.get_or_init(Arc::default)
     }
 
     /// hyper has begun a request.
@@ -181,6 +197,21 @@ impl Activity {
             true => std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)),
             false => Notes::default(),
         }
+    }
+
+    /// hyper has written everything that it had.
+    pub fn flushed(&self) {
+        self.flushed.now();
+    }
+
+    /// The client must not take the end of the connection for the end of the response.
+    pub fn breaks(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// True behind [`Activity::breaks`].
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// A request without hyper has come at `now` and been answered at once.
@@ -355,6 +386,16 @@ impl InUse {
             self.activity.streams().push(Arc::clone(&taken));
             self.taken = Some(taken);
         }
+    }
+
+    /// Waits until hyper has written what it was given before the first call with this `since`.
+    pub fn poll_flushed(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
+        self.activity.flushed.poll(context, since)
+    }
+
+    /// See [`Activity::breaks`].
+    pub fn breaks(&self) {
+        self.activity.breaks();
     }
 
     /// The client has room for more.

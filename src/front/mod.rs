@@ -17,6 +17,7 @@ pub mod encoder;
 pub mod express;
 pub mod file_pool;
 pub mod file_source;
+pub mod flushed;
 pub mod found_files;
 pub mod framing;
 pub mod http2_frames;

@@ -373,6 +373,7 @@ impl AsyncWrite for Stream {
         if matches!(self.framing.phase(), Phase::Whole(_)) && self.activity.hyper_ended() {
             self.settle(context);
         }
+        self.activity.flushed();
         Pin::new(self.socket()).poll_flush(context)
     }
 
@@ -398,7 +399,11 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Whose response was broken off is to see that at once.
-        if let (true, Some(socket), Some(to)) =
+        if self.activity.is_broken() {
+            if let Some(socket) = self.socket.take() {
+                abort::abort(socket);
+            }
+        } else if let (true, Some(socket), Some(to)) =
             (self.is_shut_down, self.socket.take(), self.behind.take())
             && self.may_still_receive(&socket)
         {
@@ -407,6 +412,7 @@ impl Drop for Stream {
     }
 }
 
+mod abort;
 mod express;
 mod reading;
 #[cfg(test)]

@@ -117,6 +117,45 @@ impl Http2 {
         }
     }
 
+    /// Reads the head and at least so many bytes of the response on `stream`.
+    pub fn response_to(&mut self, stream: u32, least: usize) -> (u16, Vec<u8>) {
+        let (mut status, mut body) = (0, Vec::new());
+        while status == 0 || body.len() < least {
+            match self.part(stream) {
+                (HEADERS, payload) => status = status_of(&payload),
+                (DATA, payload) => body.extend(payload),
+                (kind, payload) => panic!("frame {kind} instead: {payload:?}"),
+            }
+        }
+        (status, body)
+    }
+
+    /// Reads what is left of the response on `stream`, and how it ends.
+    pub fn rest_of(&mut self, stream: u32) -> (Vec<u8>, Outcome) {
+        let mut body = Vec::new();
+        loop {
+            match self.part(stream) {
+                (DATA, payload) => body.extend(payload),
+                (RST_STREAM, payload) => {
+                    return (body, Outcome::StreamError(number(&payload)));
+                }
+                (kind, payload) => panic!("frame {kind} instead: {payload:?}"),
+            }
+        }
+    }
+
+    /// The next frame of `stream`.
+    fn part(&mut self, stream: u32) -> (u8, Vec<u8>) {
+        loop {
+            let head = self.connection.exactly(9);
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let payload = self.connection.exactly(length);
+            if number(&head[5..9]) & 0x7FFF_FFFF == stream {
+                return (head[3], payload);
+            }
+        }
+    }
+
     /// Reads until it is known what becomes of `stream`.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
         let mut status = 0;

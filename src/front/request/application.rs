@@ -121,7 +121,8 @@ pub async fn answer(
             Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
-            Box::pin(http.call(head, &facts, body, identity)).await?
+            let links = asked.activity.private_links();
+            Box::pin(http.call(head, &facts, body, links, identity)).await?
         }
     };
     let app = response.app_time;

@@ -40,7 +40,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, SERVER};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SERVER, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
@@ -74,6 +75,7 @@ pub async fn answer(
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began();
+    join_cookies(&mut head.headers);
     let notes = activity.take_notes();
     let (method, target, refused) = match notes.refused {
         Some(refused) => {
@@ -129,6 +131,7 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
+    without_content(&mut response);
     finish(&site, &head, &identity, &mut response);
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
@@ -142,7 +145,7 @@ pub async fn answer(
         // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
         body.send_by(&activity.outbox);
     }
-    let body = record.follow(parts.status, body, in_use);
+    let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)
 }
 
@@ -210,6 +213,41 @@ async fn route(
         }
         Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
         Handler::Respond(fixed) => Ok(fixed.answer()),
+    }
+}
+
+/// RFC 9113 §8.2.3: clients of HTTP/2 split `Cookie` into crumbs, which are one field again for
+/// everything behind. Several lines of HTTP/1.1, which RFC 6265 §5.4 forbids clients, are joined
+/// as well: each server would read them otherwise.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Removes the content and its length from responses that have none, of whatever origin (RFC
+/// 9110 §8.6, §15.3.6, §15.4.5): a 1xx and a 204 have no length, a 304 only that of the
+/// response for which it stands, which is not known here, and a 205 has no content.
+fn without_content(response: &mut Response<Body>) {
+    let status = response.status();
+    let is_bodiless = status.is_informational()
+        || matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    if is_bodiless {
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(TRANSFER_ENCODING);
+        *response.body_mut() = Body::Empty;
     }
 }
 

@@ -5,14 +5,14 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::context::{Client, Identity, Target};
@@ -20,6 +20,7 @@ use super::environ::protocol;
 use super::plain::Plain;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
+use crate::front::flushed::Break;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::metrics::{METRICS, Place};
 
@@ -120,8 +121,12 @@ impl Record {
     }
 
     /// The response leaves: the record goes with its body.
-    pub fn follow(mut self, status: StatusCode, body: Body, mut in_use: InUse) -> RecordedBody {
+    pub fn follow(mut self, head: &response::Parts, body: Body, mut in_use: InUse) -> RecordedBody {
         in_use.follow();
+        let status = head.status;
+        let is_close_delimited = self.version <= Version::HTTP_10
+            && !head.headers.contains_key(CONTENT_LENGTH)
+            && body.size_hint().exact().is_none();
         self.status = status.as_u16();
         self.sending = Some(Instant::now());
         let bodiless = self.identity.method == Method::HEAD
@@ -132,6 +137,8 @@ impl Record {
             rest: Bytes::new(),
             record: self,
             whole: bodiless,
+            is_close_delimited,
+            broken: None,
             in_use,
         }
     }
@@ -313,6 +320,10 @@ pub struct RecordedBody {
     record: Record,
     /// Whether everything that was promised has been handed to the connection.
     whole: bool,
+    /// The end of the connection is that of the body.
+    is_close_delimited: bool,
+    /// The reason for which the body ends too early; the connection does not have it yet.
+    broken: Option<Box<Break>>,
     in_use: InUse,
 }
 
@@ -325,6 +336,9 @@ impl http_body::Body for RecordedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if this.broken.is_some() {
+            return this.poll_broken(context).map(Some);
+        }
         this.in_use.asked();
         let frame = match this.rest.is_empty() {
             true => Pin::new(&mut this.body).poll_frame(context),
@@ -338,9 +352,13 @@ impl http_body::Body for RecordedBody {
                 this.record.bytes += length as u64;
                 this.whole |= this.is_end_stream();
             }
-            // An error is ours or the application's, and logged where it happened.
-            Poll::Ready(None | Some(Err(_))) => this.whole = true,
+            Poll::Ready(None) => this.whole = true,
+            Poll::Ready(Some(Err(_))) => {}
             Poll::Pending => {}
+        }
+        if let Poll::Ready(Some(Err(error))) = frame {
+            this.broken = Some(Box::new(Break::new(error, this.record.version)));
+            return this.poll_broken(context).map(Some);
         }
         frame
     }
@@ -355,6 +373,21 @@ impl http_body::Body for RecordedBody {
 }
 
 impl RecordedBody {
+    /// Passes the error on when what came before it has been written: the log line's bytes are
+    /// those that the client was sent.
+    fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Frame<Bytes>>> {
+        let Some(broken) = &mut self.broken else {
+            return Poll::Pending;
+        };
+        let error = ready!(broken.poll(context, &self.in_use));
+        if self.is_close_delimited {
+            self.in_use.breaks();
+        }
+        // It is ours or the application's, and was logged where it happened.
+        self.whole = true;
+        Poll::Ready(Err(error))
+    }
+
     /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a
     /// whole, however little the client's window has room for.
     fn shortened(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
