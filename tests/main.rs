@@ -20,6 +20,7 @@ mod forwarded;
 mod frameworks;
 mod framing;
 mod fuzz;
+mod greenlets;
 mod handed_over;
 mod http;
 mod http2_floods;
