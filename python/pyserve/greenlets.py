@@ -65,13 +65,15 @@ def has_hubs():
 
 
 def enter():
-    """The calling thread gets its hub now, and what running requests imports is imported."""
+    """The calling thread gets its hub, if threads are patched; what running requests imports is imported."""
     import contextvars  # noqa: F401
 
-    for library in ("gevent", "eventlet.hubs"):
-        module = sys.modules.get(library)
-        if module is not None:
-            module.get_hub()
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        sys.modules["gevent"].get_hub()
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        sys.modules["eventlet.hubs"].get_hub()
 
 
 def leave():

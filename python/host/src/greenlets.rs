@@ -5,11 +5,13 @@
 //! ([`crate::doors::thread_ident`]), and starts its threads without `threading` where that is patched.
 //! How a request is interrupted that waits in a hub is written in Python (`greenlets.py`).
 
+use std::sync::Mutex;
+
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyCFunction, PyDict, PyModule};
 
-use crate::doors;
+use crate::{doors, log};
 
 /// Interrupts requests in greenlets.
 const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
@@ -45,6 +47,20 @@ pub fn call<'py>(
         Ok(module.unbind())
     })?;
     module.bind(py).getattr(function)?.call1(arguments)
+}
+
+/// Makes the hub of the calling thread, if `threading` is patched; one thread at a time. gevent imports
+/// modules for that, under locks which are its own by then and which a thread without a hub cannot wait for:
+/// two threads that do it at once never come to an end.
+pub fn make_hub(py: Python<'_>) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    if are_loaded(py) {
+        // Waits detached. A panic leaves nothing half done.
+        let _guard = ONE_AT_A_TIME.lock_py_attached(py);
+        if let Err(error) = call(py, "enter", ()) {
+            log::exception(py, 0, "cannot make the hub of a thread", &error);
+        }
+    }
 }
 
 /// Whether `threading` has been made to deal in greenlets instead of threads.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::{doors, greenlets};
+use crate::{doors, greenlets, log};
 
 /// One thread.
 pub struct Stage {
@@ -73,13 +73,21 @@ impl Stage {
     /// The thread runs request `seq` from now on.
     pub fn begin<'a, 'py>(&'a self, py: Python<'py>, seq: u64) -> Running<'a, 'py> {
         if self.root.get(py).is_none() && greenlets::are_loaded(py) {
-            // Without it, a request that waits in a hub is not interrupted.
-            if let Ok(root) = greenlets::call(py, "root", ()) {
-                let _ = self.root.set(py, root.unbind());
-            }
+            self.meet_greenlets(py);
         }
         self.seq.store(seq, Ordering::Relaxed);
         Running { py, stage: self }
+    }
+
+    /// Greenlets are in use from now on, in this thread for the first time.
+    fn meet_greenlets(&self, py: Python<'_>) {
+        greenlets::make_hub(py);
+        match greenlets::call(py, "root", ()) {
+            Ok(root) => {
+                let _ = self.root.set(py, root.unbind());
+            }
+            Err(error) => log::exception(py, 0, "cannot find the greenlet of a thread", &error),
+        }
     }
 
     /// The greenlet that runs its requests, while the thread runs another one.

@@ -4,7 +4,6 @@
 //! have patched `threading`, those would be greenlets of the main thread, which never get to run while it
 //! waits for a request: there the host starts threads of its own.
 
-use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -64,19 +63,16 @@ impl<'py> Threads<'py> {
             false => stack_size(self.py),
         };
         if !self.bodies.is_empty() {
-            make_hub(self.py);
+            greenlets::make_hub(self.py);
         }
         for (body, number) in self.bodies.drain(..).zip(1..) {
             let body = body.unbind();
-            let (sender, has_hub) = mpsc::channel();
             let thread = thread::Builder::new()
                 .name(name(number))
                 .stack_size(stack)
-                .spawn(move || Python::attach(|py| run(py, &body, number, sender)))
+                .spawn(move || Python::attach(|py| run(py, &body, number)))
                 .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
             self.ours.push(thread);
-            // One that panics sends nothing, and ends its channel.
-            let _ = self.py.detach(move || has_hub.recv());
         }
         Ok(())
     }
@@ -114,25 +110,13 @@ fn stack_size(py: Python<'_>) -> usize {
     }
 }
 
-/// Makes the hub of the calling thread. gevent imports modules for that, under locks which are its own by
-/// then and which threads without a hub cannot wait for: two threads that do it at once never end.
-fn make_hub(py: Python<'_>) {
-    if greenlets::are_loaded(py)
-        && let Err(error) = greenlets::call(py, "enter", ())
-    {
-        log::exception(py, 0, "cannot make the hub of a thread", &error);
-    }
-}
-
-fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize, has_hub: mpsc::Sender<()>) {
-    make_hub(py);
+fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize) {
+    greenlets::make_hub(py);
     // Nothing but what applications may show depends on the name.
     let _ = py
         .import("threading")
         .and_then(|threading| threading.call_method0("current_thread"))
         .and_then(|thread| thread.setattr("name", name(number)));
-    // Nobody waits for it if starting another thread went wrong.
-    let _ = has_hub.send(());
     if let Err(error) = body.bind(py).call0() {
         log::exception(py, 0, "a thread of the worker has ended", &error);
     }
