@@ -50,7 +50,43 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
                 format!("cannot change to the directory of the application: {error}")
             })?;
     }
-    set_paths(py, boot).map_err(|error| log::traceback(py, &error))
+    set_paths(py, boot)
+        .and_then(|()| set_main(py, boot))
+        .map_err(|error| log::traceback(py, &error))
+}
+
+/// Gives `__main__` the file of the application, as it would have under `python FILE`. Without one,
+/// python-dotenv and others take the process for an interactive one, and look for their files in the
+/// current directory instead of beside the module that asks.
+///
+/// Children that `multiprocessing` spawns would run that file again as their own `__main__`; a spec of the
+/// name `__main__` keeps them from that (`_fixup_main_from_name` in `multiprocessing/spawn.py`).
+fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    let path = py.import("os")?.getattr("path")?;
+    let is_file = |file: &Bound<'_, PyAny>| path.call_method1("isfile", (file,))?.is_truthy();
+    let mut main_file = sys.getattr("executable")?;
+    if boot.app_is_file {
+        main_file = path.call_method1("abspath", (&boot.app,))?;
+    } else {
+        let module = boot.app.replace('.', "/");
+        'found: for dir in sys.getattr("path")?.try_iter()? {
+            let dir = dir?;
+            for name in [format!("{module}.py"), format!("{module}/__init__.py")] {
+                // What is no directory, such as a zip file, has no such file.
+                if let Ok(file) = path.call_method1("join", (&dir, name))
+                    && is_file(&file)?
+                {
+                    main_file = file;
+                    break 'found;
+                }
+            }
+        }
+    }
+    let spec = py.import("importlib.machinery")?.getattr("ModuleSpec")?;
+    let main = sys.getattr("modules")?.get_item("__main__")?;
+    main.setattr("__spec__", spec.call1(("__main__", py.None()))?)?;
+    main.setattr("__file__", main_file)
 }
 
 fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
