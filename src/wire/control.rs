@@ -358,6 +358,7 @@ mod tests {
             app_is_file: true,
             callable: "make".into(),
             factory: true,
+            find_factory: true,
             chdir: "/srv".into(),
             pythonpath: vec!["/a".into(), "/b".into()],
             threads: 2,

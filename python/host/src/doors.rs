@@ -98,7 +98,9 @@ pub fn thread_ident() -> u64 {
         fn PyThread_get_thread_ident() -> c_ulong;
     }
     // SAFETY: no arguments, and no state but the calling thread's own.
-    unsafe { PyThread_get_thread_ident() }.into()
+    let ident = unsafe { PyThread_get_thread_ident() };
+    // An unsigned long has the width of a pointer on Linux.
+    ident as u64
 }
 
 /// Sends a signal to one thread of this process. One that has gone gets nothing.
