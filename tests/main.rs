@@ -22,6 +22,7 @@ mod forwarded;
 mod frameworks;
 mod framing;
 mod fuzz;
+mod greenlets;
 mod half_close;
 mod handed_over;
 mod hostile;

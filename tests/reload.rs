@@ -193,7 +193,11 @@ fn development_reloads_when_source_is_saved() {
     let (server, dir) = serving_with("old", &[], &["--dev"]);
     assert_eq!(server.get("/").text(), "old");
     write_files(&dir, &[("site_app.py", "def app(:\n")]);
-    server.stderr.wait_for("reload failed");
+    let line = server.stderr.wait_for("reload failed");
+    assert!(
+        line.contains("get this error until a file is saved"),
+        "{line}"
+    );
     let page = server.get("/");
     assert_eq!(page.status(), 500, "not what the code before answers");
     assert!(page.text().contains("SyntaxError"), "{page:?}");

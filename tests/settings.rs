@@ -252,6 +252,88 @@ fn a_callable_that_is_not_there_is_answered_with_those_that_are() {
 }
 
 #[test]
+fn an_application_is_found_whatever_way_its_file_binds_it() {
+    let wsgi = "def make(body):\n\
+                \x20   def app(environ, start_response):\n\
+                \x20       start_response('200 OK', [])\n\
+                \x20       return [body]\n\
+                \x20   return app\n\
+                application_of_parts = make(b'parts')\n";
+    let named = format!("{wsgi}app = application_of_parts\n");
+    for source in [
+        "import parts; app = parts.make(b'here')",
+        "try:\n    from parts import absent as app\nexcept ImportError:\n    from parts import make\n    app = make(b'here')",
+        "from parts import (\n    make,\n    application_of_parts as app,  # here\n)",
+        "from named import *",
+        "from parts import make\nother, app = 1, make(b'here')",
+        "import parts\nif parts:\n    app = parts.make(b'here')",
+        "import parts\ndef start():\n    global app\n    app = parts.make(b'here')\nstart()",
+        "import parts\nglobals()['app'] = parts.make(b'here')",
+        "import parts\ndef __getattr__(name):\n    if name == 'app':\n        return parts.make(b'here')\n    raise AttributeError(name)",
+        "import parts\nif parts:\n    def create_app():\n        return parts.make(b'here')",
+    ] {
+        let builder = Pyserve::new();
+        let dir = builder.path("site");
+        write_files(
+            &dir,
+            &[("parts.py", wsgi), ("named.py", &named), ("app.py", source)],
+        );
+        let server = builder.current_dir(&dir).ready();
+        assert_eq!(server.get("/").status(), 200, "{source}");
+    }
+}
+
+#[test]
+fn what_looked_like_an_application_and_is_none_is_named() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("main.py", "from math import *\n")]);
+    check_fails(
+        Pyserve::new().current_dir(dir.path()),
+        4,
+        &["\"main\" has no \"application\" or \"app\""],
+    );
+}
+
+#[test]
+fn an_object_that_has_its_application_inside_is_answered_with_how_to_say_so() {
+    let dash = "class Dash:\n\
+                \x20   def server(self, environ, start_response):\n\
+                \x20       start_response('200 OK', [])\n\
+                \x20       return [b'inside']\n\
+                app = Dash()\n\
+                def create_app():\n\
+                \x20   return Dash()\n\
+                class Plain: pass\n\
+                plain = Plain()\n";
+    let dir = temp_dir();
+    write_files(dir.path(), &[("app.py", dash)]);
+    let started = |arguments: &[&str]| {
+        let pyserve = Pyserve::new().current_dir(dir.path());
+        pyserve.args(arguments)
+    };
+    for arguments in [&[][..], &["--app", "app"], &["--app", "app:app"]] {
+        check_fails(
+            started(arguments),
+            4,
+            &[
+                "of type Dash",
+                "cannot be called",
+                "\"server\"",
+                "app:app.server",
+            ],
+        );
+    }
+    check_fails(
+        started(&["--app", "app:create_app()"]),
+        4,
+        &["returned", "of type Dash", "wsgi = create_app().server"],
+    );
+    check_fails(started(&["--app", "app:plain"]), 4, &["cannot be called"]);
+    let server = started(&["--app", "app:app.server"]).ready();
+    assert_eq!(server.get("/").text(), "inside");
+}
+
+#[test]
 fn nothing_to_serve_is_a_configuration_error_that_tells_what_was_looked_for() {
     let dir = temp_dir();
     check_fails(

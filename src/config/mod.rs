@@ -19,6 +19,7 @@ pub mod file;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
+mod module_names;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;

@@ -129,6 +129,13 @@ impl Resolver<'_> {
         };
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
+        for app in &apps {
+            for warning in &app.interpreter.passed_over {
+                if !self.warnings.contains(warning) {
+                    self.warnings.push(warning.clone());
+                }
+            }
+        }
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         Ok(Config {

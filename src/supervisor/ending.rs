@@ -97,13 +97,16 @@ impl Supervisor {
         } = signals;
         let is_hurried = self.code.is_some_and(|code| code >= 128);
         if !is_hurried {
+            let config = &self.resolved.config;
+            let asked = self.stop_asked.unwrap_or_else(Instant::now);
+            let latest = asked + config.drain_delay + config.graceful_timeout;
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 std::iter::from_fn(child::reap).collect()
             };
             // Every branch is cancel-safe: what was not stopped is killed below.
             tokio::select! {
-                () = self.companions.stop(reap) => {}
+                () = self.companions.stop(latest, reap) => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = quit.recv() => {}

@@ -91,7 +91,13 @@ pub async fn serve(
     let config = &resolved.config;
     let surroundings = Surroundings::of(config, &applications);
     if let Some(program) = &config.before_start
-        && let Some(outcome) = before_start::run(program, &surroundings, &mut signals).await
+        && let Some(outcome) = before_start::run(
+            program,
+            &surroundings,
+            config.graceful_timeout,
+            &mut signals,
+        )
+        .await
     {
         startup::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
@@ -216,7 +222,7 @@ impl Supervisor {
             app.look_after(Instant::now());
         }
         self.watch();
-        self.start_companions();
+        self.look_after_companions();
         self.take_news();
     }
 
@@ -248,7 +254,7 @@ impl Supervisor {
             }
             drop(apps);
             match self.companions.ended(pid, status, Instant::now()) {
-                Some(Ended::Restart) => self.start_companions(),
+                Some(Ended::Restart) => self.look_after_companions(),
                 Some(Ended::Fatal) => {
                     self.companion_failed = true;
                     self.ask_to_stop();
@@ -258,8 +264,8 @@ impl Supervisor {
         }
     }
 
-    fn start_companions(&mut self) {
-        if let Some(time) = self.companions.start_due(Instant::now()) {
+    pub(super) fn look_after_companions(&mut self) {
+        if let Some(time) = self.companions.look(Instant::now(), !self.is_stopping()) {
             self.wake_at(time);
         }
     }
@@ -267,7 +273,7 @@ impl Supervisor {
     fn timer(&mut self) {
         self.wake_at = None;
         self.stopping(stop::Happened::Timer);
-        self.start_companions();
+        self.look_after_companions();
         for app in self.apps.all_mut() {
             app.happened(plan::Happened::Timer);
         }

@@ -125,6 +125,7 @@ impl Python {
             app_is_file,
             callable: settings.app.callable.clone().unwrap_or_default(),
             factory: settings.app.factory,
+            find_factory: settings.app.found.is_some(),
             chdir: text(&settings.chdir),
             pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
             threads: settings.threads,

@@ -82,6 +82,8 @@ pub struct Boot {
     pub callable: String,
     /// Whether the attribute is a factory to be called without arguments.
     pub factory: bool,
+    /// Whether a factory of a usual name will do where there is no application: nobody named one.
+    pub find_factory: bool,
     /// Directory that becomes current and first on `sys.path`.
     pub chdir: String,
     /// Further directories for `sys.path`, in this order, behind `chdir`.
@@ -166,6 +168,7 @@ impl ToTemplate {
                 out.flag("app_is_file", boot.app_is_file);
                 out.text("callable", &boot.callable);
                 out.flag("factory", boot.factory);
+                out.flag("find_factory", boot.find_factory);
                 out.text("chdir", &boot.chdir);
                 for dir in &boot.pythonpath {
                     out.text("pythonpath", dir);
@@ -201,6 +204,7 @@ impl ToTemplate {
                 app_is_file: fields.flag("app_is_file"),
                 callable: fields.text("callable"),
                 factory: fields.flag("factory"),
+                find_factory: fields.flag("find_factory"),
                 chdir: fields.text("chdir"),
                 pythonpath: fields.texts("pythonpath"),
                 threads: fields.number("threads")? as u32,
@@ -354,6 +358,7 @@ mod tests {
             app_is_file: true,
             callable: "make".into(),
             factory: true,
+            find_factory: true,
             chdir: "/srv".into(),
             pythonpath: vec!["/a".into(), "/b".into()],
             threads: 2,

@@ -5,6 +5,7 @@
 #   provision.sh peers  PYTHON DIR      the same with gunicorn and Granian in it
 #   provision.sh uwsgi  PYTHON DIR      the same with uWSGI, compiled for PYTHON
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
+#   provision.sh libraries PYTHON DIR   the same with gevent, eventlet and python-dotenv
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
 #   provision.sh debian PACKAGE...      packages of the system
 #
@@ -21,7 +22,7 @@ lock_wait=900
 
 main() {
     case "${1-}" in
-    venv | peers | uwsgi | bjoern)
+    venv | peers | uwsgi | bjoern | libraries)
         [ $# -eq 3 ] || usage
         require "$@"
         ;;
@@ -39,7 +40,7 @@ main() {
 }
 
 usage() {
-    sed -n '3,8s/^# *//p' "$0" >&2
+    sed -n '3,9s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -62,7 +63,7 @@ require() {
     }
     case "$set_name" in
     venv) ;;
-    peers) logged pip_install "$dir" -r "$here/peers.txt" ;;
+    peers | libraries) logged pip_install "$dir" -r "$here/$set_name.txt" ;;
     uwsgi) compile uWSGI "$dir" ;;
     bjoern)
         [ -e /usr/include/ev.h ] || (debian libev-dev) || skip bjoern "libev's headers are missing"

@@ -2,7 +2,7 @@
 //! of Python that PyO3 has no safe name for.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_char, c_int, c_long};
+use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
@@ -89,6 +89,18 @@ pub fn to_latin1<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyByte
 /// The kernel's number of the calling thread.
 pub fn thread_number() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Python's number of the calling thread, whatever `threading` has been patched to say.
+pub fn thread_ident() -> u64 {
+    unsafe extern "C" {
+        // Part of the stable ABI; PyO3 does not declare it.
+        fn PyThread_get_thread_ident() -> c_ulong;
+    }
+    // SAFETY: no arguments, and no state but the calling thread's own.
+    let ident = unsafe { PyThread_get_thread_ident() };
+    // An unsigned long has the width of a pointer on Linux.
+    ident as u64
 }
 
 /// Sends a signal to one thread of this process. One that has gone gets nothing.

@@ -13,6 +13,7 @@
 
 mod doors;
 mod fork;
+mod greenlets;
 mod import_app;
 mod log;
 mod orders;
@@ -25,6 +26,7 @@ mod sockets;
 mod stacks;
 mod stage;
 mod template;
+mod threads;
 mod worker;
 mod wsgi;
 
