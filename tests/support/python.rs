@@ -52,7 +52,8 @@ pub fn venv(python: &Interpreter) -> Result<PathBuf, String> {
     environment("venv", python)
 }
 
-/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers.
+/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers, `libraries` has what
+/// applications import.
 ///
 /// # Errors
 /// Why it cannot be had.
