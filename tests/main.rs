@@ -16,6 +16,7 @@ mod exhaustion;
 mod express;
 mod faults;
 mod floods;
+mod fork_safety;
 mod forwarded;
 mod frameworks;
 mod framing;
