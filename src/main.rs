@@ -189,11 +189,12 @@ fn check(
         print("\nno application")?;
     }
     for (index, settings) in applications.into_iter().enumerate() {
+        let preload = settings.preload;
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
         let prefix = resolved.config.prefix_of(index);
-        if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
+        if let (Some(python), Some(loaded)) = (&facts.interpreter, &facts.loaded) {
             print(&format!(
                 "\npython                   {} {} (from {})",
                 python.version, python.executable, facts.found
@@ -201,6 +202,10 @@ fn check(
             print(&format!(
                 "application              {prefix} -> {} {} imported in {} ms",
                 loaded.app, loaded.framework, loaded.import_ms
+            ))?;
+            print(&format!(
+                "preloading               {}",
+                supervisor::startup::preload(preload, &facts)
             ))?;
         }
         if outcome.code != 0 {

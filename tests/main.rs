@@ -18,6 +18,7 @@ mod express;
 mod fairness;
 mod faults;
 mod floods;
+mod fork_safety;
 mod forwarded;
 mod frameworks;
 mod framing;

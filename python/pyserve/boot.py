@@ -34,7 +34,7 @@ def main():
             reason = "is built for musl; this pyserve hosts interpreters for glibc only"
     if reason is not None:
         refuse(reason)
-    load(host_fd).run(control_fd)
+    load(host_fd).run(control_fd, host_fd)
 
 
 def unsuitable():

@@ -26,7 +26,10 @@ pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
     let answer = answer(python).await;
     let outcome = |code, last_words| Outcome { code, last_words };
     let outcome = match answer {
-        Some(FromTemplate::Imported(loaded)) => {
+        Some(FromTemplate::Imported(mut loaded)) => {
+            if python.settings.preload == Preload::Auto {
+                python.facts.unsafe_to_fork = std::mem::take(&mut loaded.shared);
+            }
             python.facts.loaded = Some(loaded);
             outcome(0, String::new())
         }

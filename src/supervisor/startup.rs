@@ -181,20 +181,31 @@ fn app_lines(
                 settings.workers.reason
             ),
         ));
-        lines.push(("preload", preload(settings, facts)));
+        lines.push(("preload", preload(settings.preload, facts)));
     }
     lines
 }
 
-fn preload(settings: &AppSettings, facts: &Facts) -> String {
+/// Whether the application is imported once, and if not why.
+pub fn preload(preload: Preload, facts: &Facts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
-    match settings.preload {
+    match preload {
         Preload::No => format!("no: each worker imports for itself ({took} ms)"),
         _ if !facts.unsafe_to_fork.is_empty() => format!(
             "no: each worker imports for itself ({took} ms), because importing left {}",
             facts.unsafe_to_fork.join(", ")
         ),
-        _ => format!("yes: imported once in {took} ms, then forked"),
+        _ => {
+            let shared = facts
+                .loaded
+                .as_ref()
+                .map_or(&[][..], |loaded| &loaded.shared);
+            let though = match shared {
+                [] => String::new(),
+                left => format!(", although importing left {}", left.join(", ")),
+            };
+            format!("yes: imported once in {took} ms, then forked{though}")
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 #
 #   provision.sh venv   PYTHON DIR      a virtual environment with Django and Flask
 #   provision.sh peers  PYTHON DIR      the same with gunicorn and Granian in it
+#   provision.sh libraries PYTHON DIR   the same with numpy, gevent, clients of databases and others
 #   provision.sh uwsgi  PYTHON DIR      the same with uWSGI, compiled for PYTHON
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
-#   provision.sh libraries PYTHON DIR   the same with gevent, eventlet and python-dotenv
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
 #   provision.sh debian PACKAGE...      packages of the system
 #

@@ -61,7 +61,8 @@ pub fn libraries() -> Result<PathBuf, String> {
     environment("libraries", python.ok_or("there is no interpreter")?)
 }
 
-/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers, `libraries` has libraries.
+/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers, `libraries` has what
+/// applications import.
 ///
 /// # Errors
 /// Why it cannot be had.

@@ -175,6 +175,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         framework: framework(py, &app).unwrap_or_default(),
         import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         files: found_files(py, boot),
+        shared: Vec::new(),
     };
     Ok(Imported {
         app: app.unbind(),

@@ -16,18 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyserve_wire::control::{Boot, Loaded, cut_to_end};
+use pyserve_wire::control::{Boot, Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
 use crate::orders::Orders;
 use crate::reply::{Reply, now_ns};
+use crate::safety::{descriptors, objects};
 use crate::serve::{Shared, WorkerThread};
 use crate::stage::Stage;
 use crate::threads::Threads;
 use crate::wsgi::environ::Facts;
-use crate::{fork, log, package, promotion, safety};
+use crate::{fork, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -75,14 +76,15 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
         channels,
         orders,
     } = newborn;
-    // What is open now, the template may have as well.
-    let inherited = match origin.boot.refork {
-        true => safety::open_sockets(),
-        false => BTreeMap::new(),
+    // With `--preload yes` what the import has left open is shared already.
+    let inherited = match (origin.boot.refork, origin.boot.preload) {
+        (false, _) => BTreeMap::new(),
+        (true, Preload::Yes) => descriptors::open(),
+        (true, _) => descriptors::inherited(&origin.boot.inherited),
     };
     let control = live(py, &origin, worker, channels, orders)?;
     Ok(match control {
-        Some(control) if promotion::succeeds(py, &control, &inherited) => {
+        Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
             Next::Template(Box::new(origin), control)
         }
         _ => Next::Exit,
@@ -201,10 +203,13 @@ fn start(py: Python<'_>, origin: &Origin, worker: u32) -> Result<Started, String
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
     let started = match &origin.app {
-        Some(app) => Started {
-            app: app.clone_ref(py),
-            loaded: None,
-        },
+        Some(app) => {
+            objects::reseed(py);
+            Started {
+                app: app.clone_ref(py),
+                loaded: None,
+            }
+        }
         None => {
             let Imported { app, loaded } = import_app::import(py, &origin.boot)?;
             Started {
