@@ -32,6 +32,7 @@ mod limits;
 mod lingering;
 mod locations;
 mod logs;
+mod matrix;
 mod memory_limit;
 mod process;
 mod proxy_protocol;

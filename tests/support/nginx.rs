@@ -65,7 +65,12 @@ impl Nginx {
 
     /// A connection to it.
     pub fn connect(&self) -> Connection {
-        Connection::unix(&self.dir.path().join("socket"))
+        Connection::unix(&self.socket())
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
     }
 }
 

@@ -178,8 +178,13 @@ impl Connection {
 
     /// Reads exactly `length` bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
-        self.fill_to(length).expect("enough bytes");
-        self.received.drain(..length).collect()
+        self.try_exactly(length).expect("enough bytes")
+    }
+
+    /// Like [`Connection::exactly`], for a connection that may end before.
+    pub fn try_exactly(&mut self, length: usize) -> Result<Vec<u8>, End> {
+        self.fill_to(length)?;
+        Ok(self.received.drain(..length).collect())
     }
 
     /// Reads what is there, at most `most` bytes.
