@@ -55,11 +55,6 @@ pub const KNOWN: &[Known] = &[
         explains: |cell, aspect| is_head_of_text(cell) && ["body", "framing"].contains(&aspect),
     },
     Known {
-        fault: "keep-alive is announced behind an unread body, and the connection closed",
-        fails: by_chance,
-        explains: |cell, aspect| is_unread(cell) && aspect == "connection",
-    },
-    Known {
         fault: "over HTTP/2, a 204 or 304 has the Content-Length of a body that is not there",
         fails: |cell| is_length_of_nothing(cell) && !matches!(cell.answerer, Answerer::Waitress(_)),
         explains: |cell, aspect| is_length_of_nothing(cell) && aspect == "content-length",
@@ -132,21 +127,6 @@ fn is_length_of_nothing(cell: &Cell) -> bool {
 
 fn is_head_of_text(cell: &Cell) -> bool {
     cell.listener.is_http2() && cell.shape == Shape::Head && cell.answerer == Answerer::Respond
-}
-
-fn is_unread(cell: &Cell) -> bool {
-    let is_late = match cell.shape {
-        Shape::EarlyAnswer => !matches!(
-            cell.answerer,
-            Answerer::Uwsgi(_) | Answerer::GunicornUwsgi(_)
-        ),
-        Shape::PostExpect => {
-            let is_front = cell.answerer.is_file() && cell.answerer != Answerer::Nginx;
-            cell.listener.protocol == Protocol::Http11 && (is_front || cell.answerer.is_fixed())
-        }
-        _ => false,
-    };
-    !cell.listener.is_http2() && cell.listener.protocol != Protocol::Http10 && is_late
 }
 
 fn is_faulty_framing(cell: &Cell) -> bool {
