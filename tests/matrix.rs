@@ -6,6 +6,7 @@
 //! must be in step with it. Failures are collected and printed together.
 
 mod answerers;
+mod beside;
 mod compare;
 mod exchange;
 mod http2_client;
@@ -128,6 +129,11 @@ fn every_cell_does_what_the_rules_say() {
         impossible.len()
     );
     report(&outcomes);
+    if let Some(nginx) = &site.nginx {
+        let (cells, complaints) = beside::complaints(&site, nginx);
+        println!("{cells} cells of nginx");
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
 }
 
 /// Carries all cells out, some at a time.
@@ -139,7 +145,7 @@ fn run(cells: &[Cell], site: &Site) -> Vec<Outcome> {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(cell) = cells.get(number) else { break };
-                    let expected = rules::expected(cell, site);
+                    let expected = rules::expected(cell, &site.tags);
                     let exchange = AssertUnwindSafe(|| exchange::exchange(cell, site, number));
                     let received = catch_unwind(exchange).unwrap_or_else(|panic| {
                         Err(format!("panic: {:?}", panic.downcast::<String>()))

@@ -5,7 +5,7 @@ use super::Cell;
 use super::http2_client::Http2Client;
 use super::listeners::{Listener, Protocol, Proxy, Transport};
 use super::shapes::{COOKIES, Manner, Sent, Shape, request};
-use super::site::{SMALL, Site, bytes_of_file};
+use super::site::{SMALL, Site, Tags, bytes_of_file};
 use crate::support::raw::{Connection, End, Response};
 
 /// What a client got.
@@ -63,9 +63,9 @@ pub enum After {
 /// # Errors
 /// In words, where there was no complete response.
 pub fn exchange(cell: &Cell, site: &Site, number: usize) -> Result<Received, String> {
-    let sent = request(cell, site, &format!("cell={number}"));
+    let sent = request(cell, &site.tags, &format!("cell={number}"));
     let connection = cell.listener.connect(site);
-    let next = followers(cell, site, number);
+    let next = followers(cell, &site.tags, number);
     match cell.listener.protocol {
         Protocol::Http2 => Http2Client::new(connection).exchange(&sent, &next),
         protocol => over_http1(connection, protocol, &sent, &next, cell.pipelined),
@@ -79,7 +79,7 @@ pub struct Next {
 }
 
 /// A file in memory, which is answered below hyper; and over TCP the page itself.
-fn followers(cell: &Cell, site: &Site, number: usize) -> Vec<Next> {
+pub fn followers(cell: &Cell, tags: &Tags, number: usize) -> Vec<Next> {
     let file = Next {
         sent: Sent {
             method: "GET",
@@ -95,7 +95,7 @@ fn followers(cell: &Cell, site: &Site, number: usize) -> Vec<Next> {
         ..*cell
     };
     let page = Next {
-        sent: request(&again, site, &format!("again={number}")),
+        sent: request(&again, tags, &format!("again={number}")),
         body: super::rules::page(&again),
     };
     match cell.listener {

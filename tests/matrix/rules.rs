@@ -8,7 +8,7 @@ use super::answerers::{Answerer, Length};
 use super::exchange::Framing;
 use super::listeners::Protocol;
 use super::shapes::{self, COOKIES, Shape};
-use super::site::{LARGE, PACKED, REDIRECT, RESPOND, SMALL, Site, bytes_of_file};
+use super::site::{LARGE, PACKED, REDIRECT, RESPOND, SMALL, Tags, bytes_of_file};
 
 /// A value and the rule that asks for it.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ struct Rule {
 /// What the rows above the current one have said.
 struct Draft<'a> {
     cell: &'a Cell,
-    site: &'a Site,
+    tags: &'a Tags,
     source: &'static str,
     expected: Expected,
 }
@@ -159,7 +159,7 @@ const RULES: &[Rule] = &[
         source: "RFC 9110 §9.3.2: HEAD sends the fields of GET, and no body",
         applies: |cell| cell.shape == Shape::Head,
         says: |draft| {
-            if let Some(tag) = draft.site.tag(draft.cell.answerer) {
+            if let Some(tag) = draft.tags.of(draft.cell.answerer) {
                 draft.field("etag", Field::Is(tag.to_owned()));
             }
             draft.no_body();
@@ -216,8 +216,8 @@ const RULES: &[Rule] = &[
         applies: |cell| cell.shape == Shape::Conditional && !cell.answerer.is_fixed(),
         says: |draft| {
             let tag = draft
-                .site
-                .tag(draft.cell.answerer)
+                .tags
+                .of(draft.cell.answerer)
                 .unwrap_or("none was sent");
             draft.status(304);
             draft.field("etag", Field::Is(tag.to_owned()));
@@ -423,7 +423,7 @@ pub fn impossible(cell: &Cell) -> Option<&'static str> {
 }
 
 /// What the rules say of a cell.
-pub fn expected(cell: &Cell, site: &Site) -> Expected {
+pub fn expected(cell: &Cell, tags: &Tags) -> Expected {
     const NONE: &str = "no rule";
     fn ruled<T>(value: T) -> Ruled<T> {
         Ruled {
@@ -442,7 +442,7 @@ pub fn expected(cell: &Cell, site: &Site) -> Expected {
     };
     let mut draft = Draft {
         cell,
-        site,
+        tags,
         source: NONE,
         expected: Expected {
             outcome: ruled(Want::Nothing),

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Cell;
 use super::answerers::Answerer;
 use super::listeners::Protocol;
-use super::site::Site;
+use super::site::Tags;
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub const COOKIES: [&str; 2] = ["a=1", "b=2"];
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// The request of a cell.
-pub fn request(cell: &Cell, site: &Site, query: &str) -> Sent {
+pub fn request(cell: &Cell, tags: &Tags, query: &str) -> Sent {
     let shape = cell.shape;
     let mut fields = Vec::new();
     if cell.answerer == Answerer::Precompressed {
@@ -149,7 +149,7 @@ pub fn request(cell: &Cell, site: &Site, query: &str) -> Sent {
     match shape {
         Shape::Range => fields.push(("range", "bytes=2-5".to_owned())),
         Shape::Conditional => {
-            let tag = site.tag(cell.answerer).unwrap_or("\"any\"");
+            let tag = tags.of(cell.answerer).unwrap_or("\"any\"");
             fields.push(("if-none-match", tag.to_owned()));
         }
         Shape::Upgrade | Shape::UpgradeLengthZero => {

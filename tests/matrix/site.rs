@@ -14,6 +14,7 @@ use super::listeners::{Listener, Proxy};
 use super::shapes::Shape;
 use crate::support::behind::{Behind, program};
 use crate::support::nginx::Nginx;
+use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, request};
 use crate::support::{skipped, temp_dir, write_files};
 
@@ -24,9 +25,14 @@ pub struct Site {
     /// nginx, with the same files and the same servers behind it.
     pub nginx: Option<Nginx>,
     behind: Peers,
-    tags: HashMap<Answerer, String>,
+    /// The entity tags of pyserve.
+    pub tags: Tags,
     _files: TempDir,
 }
+
+/// The entity tags that a server sends with its pages.
+#[derive(Default)]
+pub struct Tags(HashMap<Answerer, String>);
 
 /// What is behind; `None` where this machine cannot have it.
 struct Peers {
@@ -79,13 +85,13 @@ impl Site {
             proxied,
             nginx,
             behind,
-            tags: HashMap::new(),
+            tags: Tags::default(),
             _files: files,
         };
         // A file that has changed less than two seconds ago has another tag: a file system's
         // clock may not show a second change.
         std::thread::sleep(SETTLED.saturating_sub(written.elapsed()));
-        site.learn_tags();
+        site.tags = site.learn_tags(|| site.open.connect());
         site
     }
 
@@ -110,13 +116,9 @@ impl Site {
         }
     }
 
-    /// The entity tag that a client gets with this answerer's page, if it gets one.
-    pub fn tag(&self, answerer: Answerer) -> Option<&str> {
-        self.tags.get(&answerer).map(String::as_str)
-    }
-
     /// Asks for every page once, as clients do before they ask conditionally.
-    fn learn_tags(&mut self) {
+    pub fn learn_tags(&self, connect: impl Fn() -> Connection) -> Tags {
+        let mut tags = HashMap::new();
         for answerer in Answerer::ALL {
             if !self.has(answerer) {
                 continue;
@@ -126,11 +128,19 @@ impl Site {
                 _ => "",
             };
             let path = answerer.path(Shape::Get);
-            let response = self.open.exchange(&request("GET", &path, coding));
+            let response = connect().exchange(request("GET", &path, coding));
             if let Some(tag) = response.header("ETag") {
-                self.tags.insert(answerer, tag);
+                tags.insert(answerer, tag);
             }
         }
+        Tags(tags)
+    }
+}
+
+impl Tags {
+    /// The tag of this answerer's page, if it has one.
+    pub fn of(&self, answerer: Answerer) -> Option<&str> {
+        self.0.get(&answerer).map(String::as_str)
     }
 }
 
@@ -277,7 +287,7 @@ fn serve(pyserve: Pyserve, files: &Path, behind: &Peers, nginx: Option<&Nginx>) 
 fn nginx_like(files: &Path, behind: &Peers) -> String {
     let root = files.display();
     let mut text = format!(
-        "location /static/ {{ root {root}; gzip_static on; }}\n\
+        "location /static/ {{ root {root}; gzip_static on; gzip_vary on; gzip_http_version 1.0; }}\n\
          location /nginx/ {{ alias {root}/static/; }}\n\
          location /unbuffered/nginx/ {{ alias {root}/static/; }}\n\
          location /old {{ return 302 {REDIRECT}; }}\n\
