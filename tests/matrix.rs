@@ -7,6 +7,7 @@
 
 mod answerers;
 mod beside;
+mod clients;
 mod compare;
 mod exchange;
 mod http2_client;
