@@ -34,6 +34,7 @@ use self::listeners::{Listener, Proxy};
 use self::rules::{Expected, Want};
 use self::shapes::Shape;
 use self::site::Site;
+use crate::support::server::get;
 
 /// One combination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +42,18 @@ pub struct Cell {
     listener: Listener,
     answerer: Answerer,
     shape: Shape,
-    /// The request behind it is sent with it, not behind its answer.
-    pipelined: bool,
+    delivery: Delivery,
+}
+
+/// The way in which the bytes of a request arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// At once.
+    Whole,
+    /// At once, and the request behind it with them.
+    Pipelined,
+    /// A few at a time.
+    Dribbled,
 }
 
 /// What came of a cell.
@@ -57,7 +68,7 @@ struct Outcome {
 /// Cells at a time: enough for two CPUs, no more than the threads of the application.
 const AT_A_TIME: usize = 4;
 /// Longest wait for the lines of the log that are still on their way.
-const LAST_LINES: Duration = Duration::from_secs(5);
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 impl Cell {
     fn all() -> impl Iterator<Item = Self> {
@@ -65,25 +76,23 @@ impl Cell {
         listeners.flat_map(|listener| {
             Answerer::ALL.into_iter().flat_map(move |answerer| {
                 Shape::ALL.into_iter().flat_map(move |shape| {
-                    let cell = Self {
+                    let deliveries =
+                        [Delivery::Whole, Delivery::Pipelined, Delivery::Dribbled].into_iter();
+                    let cells = deliveries.map(move |delivery| Self {
                         listener,
                         answerer,
                         shape,
-                        pipelined: false,
-                    };
-                    let pipelined = Self {
-                        pipelined: true,
-                        ..cell
-                    };
-                    std::iter::once(cell).chain(cell.may_be_pipelined().then_some(pipelined))
+                        delivery,
+                    });
+                    cells.filter(|cell| cell.is_deliverable())
                 })
             })
         })
     }
 
-    /// RFC 9112 §9.3.2: behind a request that is complete and does not change the protocol.
-    fn may_be_pipelined(self) -> bool {
-        let is_plain = self.listener == Listener::PLAIN;
+    /// Deliveries are tried on one listener, with requests that are complete and do not change
+    /// the protocol (RFC 9112 §9.3.2).
+    fn is_deliverable(self) -> bool {
         let is_whole = matches!(
             self.shape,
             Shape::Get
@@ -94,20 +103,28 @@ impl Cell {
                 | Shape::Conditional
                 | Shape::NoContent
         );
-        is_plain && is_whole
+        if self.shape == Shape::UpgradeExpect {
+            // Where no 100 comes, each of these takes its client's patience.
+            return self.listener == Listener::PLAIN && self.delivery == Delivery::Whole;
+        }
+        self.delivery == Delivery::Whole || self.listener == Listener::PLAIN && is_whole
     }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pipelined = if self.pipelined { ", pipelined" } else { "" };
+        let delivery = match self.delivery {
+            Delivery::Whole => "",
+            Delivery::Pipelined => ", pipelined",
+            Delivery::Dribbled => ", dribbled",
+        };
         let Self {
             listener,
             answerer,
             shape,
             ..
         } = self;
-        write!(out, "{listener} × {answerer} × {shape}{pipelined}")
+        write!(out, "{listener} × {answerer} × {shape}{delivery}")
     }
 }
 
@@ -182,6 +199,12 @@ fn compare_logs(outcomes: &mut [Outcome], site: &Site) {
         }
         lines
     };
+    // Lines are written in the order in which requests end; some end behind their answer.
+    for listener in [Listener::PLAIN, proxied] {
+        let mut connection = listener.connect(site);
+        connection.exchange(get("/ping?cell=last"));
+        site.server(listener).stdout.wait_for("cell=last");
+    }
     let began = Instant::now();
     let mut lines = read();
     while lines.len() < outcomes.len() && began.elapsed() < LAST_LINES {

@@ -30,6 +30,8 @@ pub enum Answerer {
     Nginx,
     Redirect,
     Respond,
+    /// A static location without the file.
+    Missing,
 }
 
 /// Whether a page says its length.
@@ -40,7 +42,7 @@ pub enum Length {
 }
 
 impl Answerer {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FileInMemory,
         Self::FileOnDisk,
         Self::Precompressed,
@@ -61,6 +63,7 @@ impl Answerer {
         Self::Nginx,
         Self::Redirect,
         Self::Respond,
+        Self::Missing,
     ];
 
     /// The path that it answers. Early answers have a location whose requests are not buffered:
@@ -72,6 +75,7 @@ impl Answerer {
             Self::Precompressed => return "/static/style.css".to_owned(),
             Self::Redirect => return "/old".to_owned(),
             Self::Respond => return "/ping".to_owned(),
+            Self::Missing => return "/static/missing".to_owned(),
             Self::AppFile => "file",
             Self::AppInternal => "internal",
             Self::Nginx => "large.bin",
@@ -126,9 +130,9 @@ impl Answerer {
         !self.is_file() && !self.is_fixed() && !matches!(self, Self::AppFile | Self::AppInternal)
     }
 
-    /// Whether the settings spell the answer out.
+    /// Whether the answer is the same whatever is asked.
     pub fn is_fixed(self) -> bool {
-        matches!(self, Self::Redirect | Self::Respond)
+        matches!(self, Self::Redirect | Self::Respond | Self::Missing)
     }
 }
 
@@ -149,6 +153,7 @@ impl fmt::Display for Answerer {
             Self::Nginx => "nginx",
             Self::Redirect => "redirect",
             Self::Respond => "respond",
+            Self::Missing => "no file",
         })?;
         match self.length() {
             Length::Known => Ok(()),

@@ -7,7 +7,7 @@ use super::exchange::{followers, over_http1};
 use super::listeners::{Listener, Protocol, Proxy, Security, Transport};
 use super::shapes::{Shape, request};
 use super::site::Site;
-use super::{Cell, rules};
+use super::{Cell, Delivery, rules};
 use crate::support::nginx::Nginx;
 
 /// Cells and aspects in which nginx breaks a rule, and why that is so.
@@ -15,6 +15,13 @@ const DIFFERENCES: &[(fn(&Cell, &str) -> bool, &str)] = &[
     (
         |cell, aspect| cell.answerer.is_file() && cell.shape.is_post() && aspect == "allow",
         "nginx sends no Allow with its 405",
+    ),
+    (
+        |cell, aspect| {
+            let is_missing = cell.answerer == Answerer::Missing && cell.shape.is_post();
+            is_missing && aspect == "status"
+        },
+        "nginx looks for the file before the method: 404",
     ),
     (
         |cell, aspect| {
@@ -61,7 +68,7 @@ pub fn complaints(site: &Site, nginx: &Nginx) -> (usize, Vec<String>) {
             cell.listener.protocol,
             &request(cell, &tags, &format!("cell={number}")),
             &followers(cell, &tags, number),
-            false,
+            Delivery::Whole,
         );
         for mismatch in compare::response(&expected, &received) {
             let mut reasons = DIFFERENCES.iter();
@@ -99,6 +106,6 @@ fn is_served(cell: &Cell, site: &Site) -> bool {
         _ => site.has(cell.answerer),
     };
     has && protocol != Protocol::Http2
-        && cell.shape != Shape::ClientLeaves
+        && !matches!(cell.shape, Shape::ClientLeaves | Shape::ClientLeavesLater)
         && rules::impossible(cell).is_none()
 }

@@ -1,11 +1,14 @@
 //! Carries a request out on a connection and reads what comes back: framing, every byte, and
 //! what becomes of the connection. It knows no rule but those of the grammar.
 
-use super::Cell;
+use std::time::Duration;
+
 use super::http2_client::Http2Client;
 use super::listeners::{Listener, Protocol, Proxy, Transport};
 use super::shapes::{COOKIES, Manner, Sent, Shape, request};
 use super::site::{SMALL, Site, Tags, bytes_of_file};
+use super::{Cell, Delivery};
+use crate::support::DEADLINE;
 use crate::support::raw::{Connection, End, Response};
 
 /// What a client got.
@@ -68,9 +71,14 @@ pub fn exchange(cell: &Cell, site: &Site, number: usize) -> Result<Received, Str
     let next = followers(cell, &site.tags, number);
     match cell.listener.protocol {
         Protocol::Http2 => Http2Client::new(connection).exchange(&sent, &next),
-        protocol => over_http1(connection, protocol, &sent, &next, cell.pipelined),
+        protocol => over_http1(connection, protocol, &sent, &next, cell.delivery),
     }
 }
+
+/// For how long a client waits for 100 (Continue); curl waits for a second.
+const CONTINUE: Duration = Duration::from_secs(2);
+/// Bytes at a time of a request that dribbles in: no divisor of what is looked for in it.
+const DRIBBLE: usize = 7;
 
 /// A request behind the first one, and the body that it gets.
 pub struct Next {
@@ -117,18 +125,25 @@ pub fn over_http1(
     protocol: Protocol,
     sent: &Sent,
     next: &[Next],
-    pipelined: bool,
+    delivery: Delivery,
 ) -> Result<Received, String> {
     let head = head(sent, protocol);
     let [first, rest] = body(sent);
     let mut received = Received::default();
     match sent.manner {
         Manner::Whole | Manner::HalfCloses => {
-            let behind = match pipelined {
-                true => self::head(&next[0].sent, protocol),
-                false => Vec::new(),
+            let behind = match delivery {
+                Delivery::Pipelined => self::head(&next[0].sent, protocol),
+                Delivery::Whole | Delivery::Dribbled => Vec::new(),
             };
-            send(&mut connection, &[head, first, rest, behind].concat());
+            let bytes = [head, first, rest, behind].concat();
+            let at_a_time = match delivery {
+                Delivery::Dribbled => DRIBBLE,
+                Delivery::Whole | Delivery::Pipelined => bytes.len(),
+            };
+            for piece in bytes.chunks(at_a_time) {
+                send(&mut connection, piece);
+            }
             if sent.manner == Manner::HalfCloses {
                 connection.finish_sending();
             }
@@ -136,11 +151,14 @@ pub fn over_http1(
         }
         Manner::AwaitsContinue => {
             send(&mut connection, &head);
-            let response = final_head(&mut connection, &mut received, true)?;
+            // RFC 9110 §10.1.1: it does not wait for ever.
+            connection.waits(CONTINUE);
+            let begun = final_head(&mut connection, &mut received, true);
+            connection.waits(DEADLINE);
             send(&mut connection, &[first, rest].concat());
-            match response {
-                Some(head) => read_body(&mut connection, sent, head, &mut received)?,
-                None => read(&mut connection, sent, &mut received)?,
+            match begun {
+                Ok(Some(head)) => read_body(&mut connection, sent, head, &mut received)?,
+                Ok(None) | Err(_) => read(&mut connection, sent, &mut received)?,
             }
         }
         Manner::HalfThenAnswer => {
@@ -152,11 +170,16 @@ pub fn over_http1(
             send(&mut connection, &[head, first].concat());
             return Ok(received);
         }
+        Manner::LeavesInResponse => {
+            send(&mut connection, &head);
+            final_head(&mut connection, &mut received, false)?;
+            return Ok(received);
+        }
     }
     received.connection = match (sent.manner, received.framing) {
         (Manner::HalfCloses, _) => closed(&mut connection),
         _ if received.outcome == Outcome::Response(101) => switched(&mut connection),
-        _ => after(&mut connection, protocol, &received, sent, next, pipelined),
+        _ => after(&mut connection, protocol, &received, sent, next, delivery),
     };
     Ok(received)
 }
@@ -306,7 +329,7 @@ fn after(
     received: &Received,
     sent: &Sent,
     next: &[Next],
-    pipelined: bool,
+    delivery: Delivery,
 ) -> After {
     let option = |wanted: &str| {
         let values = received
@@ -336,7 +359,7 @@ fn after(
         };
     }
     for (at, next) in next.iter().enumerate() {
-        if at > 0 || !pipelined {
+        if at > 0 || delivery != Delivery::Pipelined {
             send(connection, &head(&next.sent, protocol));
         }
         let mut again = Received::default();

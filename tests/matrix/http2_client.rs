@@ -71,7 +71,12 @@ impl Http2Client {
         fields.extend(length.as_deref().map(|length| ("content-length", length)));
         self.http2.headers(stream, &fields, sent.body.is_none());
         let Some(body) = &sent.body else {
-            self.response(stream, sent, &mut received, false)?;
+            if sent.manner == Manner::LeavesInResponse {
+                self.begins(stream)?;
+                self.reset(stream);
+            } else {
+                self.response(stream, sent, &mut received, false)?;
+            }
             return Ok(received);
         };
         let (first, rest) = body.bytes.split_at(body.bytes.len() / 2);
@@ -92,17 +97,37 @@ impl Http2Client {
             }
             Manner::Leaves => {
                 self.data(stream, first, false);
-                let reset = frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
-                self.http2.try_send(&reset);
+                self.reset(stream);
                 return Ok(received);
             }
-            Manner::Whole | Manner::HalfCloses => {
+            Manner::Whole | Manner::HalfCloses | Manner::LeavesInResponse => {
                 self.data(stream, first, false);
                 self.data(stream, rest, true);
             }
         }
         self.response(stream, sent, &mut received, false)?;
         Ok(received)
+    }
+
+    fn reset(&mut self, stream: u32) {
+        let reset = frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        self.http2.try_send(&reset);
+    }
+
+    /// Reads to the head of a response.
+    fn begins(&mut self, stream: u32) -> Result<(), String> {
+        loop {
+            let frame = self
+                .http2
+                .frame()
+                .map_err(|end| format!("no answer: {end:?}"))?;
+            if frame.kind == HEADERS {
+                self.decoder.decode(&frame.payload);
+                if frame.stream == stream {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn data(&mut self, stream: u32, bytes: &[u8], is_last: bool) {
@@ -166,10 +191,14 @@ impl Http2Client {
                     received.outcome = Outcome::Response(status);
                     received.fields = fields;
                 }
-                DATA if frame.stream == stream => {
+                DATA => {
+                    // RFC 9113 §6.9: what comes on a stream that was reset counts as well.
                     let length = frame.payload.len();
                     if length > 0 {
-                        self.http2.allow(stream, length as u32);
+                        self.http2.allow(frame.stream, length as u32);
+                    }
+                    if frame.stream != stream {
+                        continue;
                     }
                     received.body.extend(frame.payload);
                     is_last = frame.flags & END_STREAM != 0;

@@ -20,11 +20,12 @@ pub const KNOWN: &[Known] = &[
     Known {
         fault: "over HTTP/2, uWSGI repeats HTTP/2.0 in its status line, which is no status here",
         fails: |cell| {
-            let has_answer = !cell.shape.is_upgrade() && cell.shape != Shape::ClientLeaves;
+            let has_answer = !cell.shape.is_upgrade()
+                && !matches!(cell.shape, Shape::ClientLeaves | Shape::ClientLeavesLater);
             is_http2_to_uwsgi(cell) && has_answer
         },
         explains: |cell, aspect| {
-            is_http2_to_uwsgi(cell) && ["status", "connection"].contains(&aspect)
+            is_http2_to_uwsgi(cell) && ["status", "connection", "log"].contains(&aspect)
         },
     },
     Known {
@@ -50,9 +51,17 @@ pub const KNOWN: &[Known] = &[
         explains: |cell, aspect| is_upgrade_with_length(cell) && aspect == "status",
     },
     Known {
-        fault: "over HTTP/2, HEAD of a text that the settings spell out gets the text",
+        fault: "over HTTP/2, HEAD of a text of ours, an error's page or a response of the settings, gets it",
         fails: is_head_of_text,
         explains: |cell, aspect| is_head_of_text(cell) && ["body", "framing"].contains(&aspect),
+    },
+    Known {
+        fault: "hyper drops the connection of a request that asked for an upgrade and got none, \
+                without shutting it down first: nothing lingers, and an unread body resets it",
+        fails: by_chance,
+        explains: |cell, aspect| {
+            cell.shape == Shape::UpgradeExpect && is_unread(cell) && aspect == "connection"
+        },
     },
     Known {
         fault: "over HTTP/2, a 204 or 304 has the Content-Length of a body that is not there",
@@ -126,7 +135,13 @@ fn is_length_of_nothing(cell: &Cell) -> bool {
 }
 
 fn is_head_of_text(cell: &Cell) -> bool {
-    cell.listener.is_http2() && cell.shape == Shape::Head && cell.answerer == Answerer::Respond
+    let is_ours = matches!(cell.answerer, Answerer::Respond | Answerer::Missing);
+    cell.listener.is_http2() && cell.shape == Shape::Head && is_ours
+}
+
+fn is_unread(cell: &Cell) -> bool {
+    let is_file = cell.answerer.is_file() && cell.answerer != Answerer::Nginx;
+    is_file || cell.answerer.is_fixed()
 }
 
 fn is_faulty_framing(cell: &Cell) -> bool {
@@ -151,6 +166,7 @@ fn is_unknown_length_to_http10(cell: &Cell) -> bool {
             | Shape::PostUnsized
             | Shape::HalfClosed
             | Shape::ClientLeaves
+            | Shape::ClientLeavesLater
     );
     cell.listener.protocol == Protocol::Http10KeepAlive
         && cell.answerer.length() == Length::Unknown

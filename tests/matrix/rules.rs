@@ -99,7 +99,7 @@ const IMPOSSIBLE: &[(fn(&Cell) -> bool, &str)] = &[
     ),
     (
         |cell| cell.shape == Shape::UpgradeLengthZero && cell.listener.is_http2(),
-        "RFC 9113 §8.6: HTTP/2 has no Upgrade; the cell without a length shows what comes of one",
+        "RFC 9113 §8.6: HTTP/2 has no Upgrade; the cell of a plain one shows what comes of it",
     ),
     (
         |cell| {
@@ -107,6 +107,13 @@ const IMPOSSIBLE: &[(fn(&Cell) -> bool, &str)] = &[
             is_file && cell.shape == Shape::EarlyAnswer
         },
         "the application answers early with its own page",
+    ),
+    (
+        |cell| {
+            let refuses = matches!(cell.answerer, Answerer::Uvicorn(_));
+            cell.shape == Shape::UpgradeExpect && refuses
+        },
+        "RFC 6455 §4.1: the handshake is a GET; what a server of WebSockets makes of a POST is its own",
     ),
     (
         |cell| cell.shape == Shape::EarlyAnswer && matches!(cell.answerer, Answerer::Waitress(_)),
@@ -154,6 +161,14 @@ const RULES: &[Rule] = &[
             draft.field("location", Field::Contains(REDIRECT));
         },
     },
+    Rule {
+        source: "RFC 9110 §15.5.5: 404",
+        applies: |cell| cell.answerer == Answerer::Missing,
+        says: |draft| {
+            draft.status(404);
+            draft.body(None);
+        },
+    },
     // What is asked.
     Rule {
         source: "RFC 9110 §9.3.2: HEAD sends the fields of GET, and no body",
@@ -167,7 +182,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         source: "RFC 9110 §15.5.6: 405 with Allow; nginx: 405 for POST of a file",
-        applies: |cell| cell.answerer.is_file() && cell.shape.is_post(),
+        applies: |cell| {
+            let is_static = cell.answerer.is_file() || cell.answerer == Answerer::Missing;
+            is_static && cell.shape.is_post()
+        },
         says: |draft| {
             draft.status(405);
             draft.body(None);
@@ -244,7 +262,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         source: "RFC 9110 §10.1.1: 100 where the body is wanted",
-        applies: |cell| cell.shape == Shape::PostExpect,
+        applies: |cell| cell.shape.expects(),
         says: |draft| {
             let is_read = !draft.cell.answerer.is_file() && !draft.cell.answerer.is_fixed();
             let interim = is_read.then(|| vec![100]);
@@ -253,20 +271,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         source: "RFC 9110 §10.1.1: an expectation in HTTP/1.0 is ignored",
-        applies: |cell| cell.shape == Shape::PostExpect && cell.listener.is_http10(),
+        applies: |cell| cell.shape.expects() && cell.listener.is_http10(),
         says: |draft| draft.expected.interim = draft.ruled(Some(Vec::new())),
     },
     Rule {
         source: "nginx, ngx_http_test_expect: no 100 over HTTP/2; RFC 9110 §10.1.1: its client \
                  need not wait for one",
-        applies: |cell| cell.shape == Shape::PostExpect && cell.listener.is_http2(),
+        applies: |cell| cell.shape.expects() && cell.listener.is_http2(),
         says: |draft| draft.expected.interim = draft.ruled(None),
     },
     Rule {
         source: "RFC 6455 §4.2.2: 101 and the answer to the key",
         applies: |cell| {
             let is_willing = matches!(cell.answerer, Answerer::Uvicorn(_));
-            cell.shape.is_upgrade() && is_willing && cell.listener.protocol == Protocol::Http11
+            let is_get = cell.shape.is_upgrade() && !cell.shape.is_post();
+            is_get && is_willing && cell.listener.protocol == Protocol::Http11
         },
         says: |draft| {
             draft.status(101);
@@ -321,6 +340,16 @@ const RULES: &[Rule] = &[
                 statuses.push(*status);
             }
             draft.expected.outcome = draft.ruled(Want::Nothing);
+            draft.expected.log_status = draft.ruled(statuses);
+        },
+    },
+    Rule {
+        source: "nginx, ngx_http_log_module: the status of a head that was sent; README, metrics: \
+                 499 where the client has left before the end",
+        applies: |cell| cell.shape == Shape::ClientLeavesLater,
+        says: |draft| {
+            draft.expected.outcome = draft.ruled(Want::Nothing);
+            let statuses = [&draft.expected.log_status.value[..], &[499]].concat();
             draft.expected.log_status = draft.ruled(statuses);
         },
     },
@@ -411,7 +440,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         source: "a closed connection; RFC 9113 §5.4.2: a reset stream is not the connection's end",
-        applies: |cell| cell.shape == Shape::ClientLeaves && !cell.listener.is_http2(),
+        applies: |cell| {
+            let leaves = matches!(cell.shape, Shape::ClientLeaves | Shape::ClientLeavesLater);
+            leaves && !cell.listener.is_http2()
+        },
         says: |draft| draft.connection(Connection::Left),
     },
 ];
@@ -468,7 +500,7 @@ pub fn expected(cell: &Cell, tags: &Tags) -> Expected {
 /// The bytes that a GET of this answerer gets, with the body of the request where it echoes one.
 pub fn page(cell: &Cell) -> Option<Vec<u8>> {
     let text = match cell.answerer {
-        Answerer::Redirect => return None,
+        Answerer::Redirect | Answerer::Missing => return None,
         Answerer::Respond => RESPOND.to_owned(),
         Answerer::Precompressed => PACKED.to_owned(),
         Answerer::FileInMemory => bytes_of_file(SMALL),

@@ -27,6 +27,8 @@ pub enum Shape {
     Upgrade,
     /// The same with `Content-Length: 0`.
     UpgradeLengthZero,
+    /// POST that asks for both an upgrade and 100 (Continue).
+    UpgradeExpect,
     /// GET of something that is 204 (No Content).
     NoContent,
     /// POST of which half is sent before the answer, to an answerer that does not read it.
@@ -35,10 +37,12 @@ pub enum Shape {
     HalfClosed,
     /// POST whose client leaves in the middle.
     ClientLeaves,
+    /// GET whose client leaves when it has the head of the response.
+    ClientLeavesLater,
 }
 
 impl Shape {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Get,
         Self::Head,
         Self::PostLength,
@@ -48,15 +52,25 @@ impl Shape {
         Self::Conditional,
         Self::Upgrade,
         Self::UpgradeLengthZero,
+        Self::UpgradeExpect,
         Self::NoContent,
         Self::EarlyAnswer,
         Self::HalfClosed,
         Self::ClientLeaves,
+        Self::ClientLeavesLater,
     ];
 
     /// Whether it asks to change the protocol.
     pub fn is_upgrade(self) -> bool {
-        matches!(self, Self::Upgrade | Self::UpgradeLengthZero)
+        matches!(
+            self,
+            Self::Upgrade | Self::UpgradeLengthZero | Self::UpgradeExpect
+        )
+    }
+
+    /// Whether it has `Expect: 100-continue`.
+    pub fn expects(self) -> bool {
+        matches!(self, Self::PostExpect | Self::UpgradeExpect)
     }
 
     /// Whether it has a body, or the beginning of one.
@@ -70,6 +84,7 @@ impl Shape {
             Self::PostLength
             | Self::PostUnsized
             | Self::PostExpect
+            | Self::UpgradeExpect
             | Self::EarlyAnswer
             | Self::ClientLeaves => "POST",
             _ => "GET",
@@ -89,10 +104,12 @@ impl fmt::Display for Shape {
             Self::Conditional => "conditional",
             Self::Upgrade => "upgrade",
             Self::UpgradeLengthZero => "upgrade with Content-Length: 0",
+            Self::UpgradeExpect => "upgrade with Expect",
             Self::NoContent => "204",
             Self::EarlyAnswer => "early answer",
             Self::HalfClosed => "half-close",
             Self::ClientLeaves => "client leaves",
+            Self::ClientLeavesLater => "client leaves inside the response",
         })
     }
 }
@@ -126,6 +143,8 @@ pub enum Manner {
     HalfCloses,
     /// It sends half of the body, then closes the connection, or resets the stream.
     Leaves,
+    /// It does so when it has the head of the response.
+    LeavesInResponse,
 }
 
 /// Bodies stay below the initial window of HTTP/2 (RFC 9113 §6.9.2: 65,535 bytes).
@@ -152,13 +171,16 @@ pub fn request(cell: &Cell, tags: &Tags, query: &str) -> Sent {
             let tag = tags.of(cell.answerer).unwrap_or("\"any\"");
             fields.push(("if-none-match", tag.to_owned()));
         }
-        Shape::Upgrade | Shape::UpgradeLengthZero => {
+        Shape::Upgrade | Shape::UpgradeLengthZero | Shape::UpgradeExpect => {
             fields.push(("upgrade", "websocket".to_owned()));
             fields.push(("sec-websocket-version", "13".to_owned()));
             fields.push(("sec-websocket-key", KEY.to_owned()));
         }
         Shape::PostExpect => fields.push(("expect", "100-continue".to_owned())),
         _ => {}
+    }
+    if shape == Shape::UpgradeExpect {
+        fields.push(("expect", "100-continue".to_owned()));
     }
     if shape == Shape::UpgradeLengthZero {
         fields.push(("content-length", "0".to_owned()));
@@ -172,12 +194,13 @@ pub fn request(cell: &Cell, tags: &Tags, query: &str) -> Sent {
             has_length: shape != Shape::PostUnsized,
         }),
         manner: match shape {
-            Shape::PostExpect if cell.listener.protocol == Protocol::Http11 => {
+            _ if shape.expects() && cell.listener.protocol == Protocol::Http11 => {
                 Manner::AwaitsContinue
             }
             Shape::EarlyAnswer => Manner::HalfThenAnswer,
             Shape::HalfClosed => Manner::HalfCloses,
             Shape::ClientLeaves => Manner::Leaves,
+            Shape::ClientLeavesLater => Manner::LeavesInResponse,
             _ => Manner::Whole,
         },
     }

@@ -98,6 +98,15 @@ impl Connection {
         self.socket.as_write().write_all(bytes.as_ref())
     }
 
+    /// Changes the longest wait for bytes, which is the deadline of tests at first.
+    pub fn waits(&self, longest: std::time::Duration) {
+        let longest = Some(longest);
+        match &self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(longest).unwrap(),
+            Socket::Unix(stream) => stream.set_read_timeout(longest).unwrap(),
+        }
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish_sending(&self) {
         self.socket.shutdown(Shutdown::Write);
