@@ -10,8 +10,11 @@ use super::site::Site;
 use super::{Cell, Delivery, rules};
 use crate::support::nginx::Nginx;
 
+/// Whether a difference shows in a cell, in an aspect; and why nginx has it.
+type Difference = (fn(&Cell, &str) -> bool, &'static str);
+
 /// Cells and aspects in which nginx breaks a rule, and why that is so.
-const DIFFERENCES: &[(fn(&Cell, &str) -> bool, &str)] = &[
+const DIFFERENCES: &[Difference] = &[
     (
         |cell, aspect| cell.answerer.is_file() && cell.shape.is_post() && aspect == "allow",
         "nginx sends no Allow with its 405",
@@ -25,25 +28,10 @@ const DIFFERENCES: &[(fn(&Cell, &str) -> bool, &str)] = &[
     ),
     (
         |cell, aspect| {
-            let takes_time = !cell.answerer.is_fixed() && cell.answerer != Answerer::FileInMemory;
-            cell.shape == Shape::HalfClosed && takes_time && aspect == "answer"
-        },
-        "nginx gives up a client that half-closes and has to wait, for a server or for room in \
-         the socket",
-    ),
-    (
-        |cell, aspect| {
             let is_bodiless = matches!(cell.shape, Shape::Conditional | Shape::NoContent);
             cell.answerer.is_page() && is_bodiless && aspect == "content-length"
         },
         "nginx passes a length on that a server behind says of nothing",
-    ),
-    (
-        |cell, aspect| {
-            let is_early = cell.shape == Shape::EarlyAnswer;
-            cell.answerer.is_page() && is_early && aspect == "connection"
-        },
-        "nginx announces keep-alive behind a body that a server has not read, and closes",
     ),
     (
         |cell, aspect| {
@@ -106,6 +94,19 @@ fn is_served(cell: &Cell, site: &Site) -> bool {
         _ => site.has(cell.answerer),
     };
     has && protocol != Protocol::Http2
+        && !is_by_chance(cell)
         && !matches!(cell.shape, Shape::ClientLeaves | Shape::ClientLeavesLater)
         && rules::impossible(cell).is_none()
+}
+
+/// Cells in which nginx does now this, now that: it gives up a client that half-closes and has
+/// to wait, for a server or for room in the socket; and behind a body that a server has not read
+/// it announces keep-alive and closes, or answers 502.
+fn is_by_chance(cell: &Cell) -> bool {
+    let is_at_once = cell.answerer.is_fixed() || cell.answerer == Answerer::FileInMemory;
+    match cell.shape {
+        Shape::HalfClosed => !is_at_once,
+        Shape::EarlyAnswer => cell.answerer.is_page(),
+        _ => false,
+    }
 }

@@ -119,14 +119,13 @@ fn head_and_body(expected: &Expected, received: &Received) -> Vec<Mismatch> {
 }
 
 fn connection(expected: &Expected, received: &Received) -> Option<Mismatch> {
-    let is_right = match (expected.connection.value, &received.connection) {
-        (Connection::Keeps, After::Kept) => true,
-        (Connection::Closes, After::Closed) => true,
-        (Connection::Either, After::Kept | After::Closed) => true,
-        (Connection::Switches, After::Switched) => true,
-        (Connection::Left, After::Left) => true,
-        _ => false,
-    };
+    let is_right = matches!(
+        (expected.connection.value, &received.connection),
+        (Connection::Keeps | Connection::Either, After::Kept)
+            | (Connection::Closes | Connection::Either, After::Closed)
+            | (Connection::Switches, After::Switched)
+            | (Connection::Left, After::Left)
+    );
     (!is_right).then(|| Mismatch::new("connection", &expected.connection, &received.connection))
 }
 

@@ -87,8 +87,10 @@ struct Draft<'a> {
     expected: Expected,
 }
 
-/// Cells that cannot exist, and why.
-const IMPOSSIBLE: &[(fn(&Cell) -> bool, &str)] = &[
+/// Whether a cell is one of those that cannot exist; and why they cannot.
+type Impossible = (fn(&Cell) -> bool, &'static str);
+
+const IMPOSSIBLE: &[Impossible] = &[
     (
         |cell| cell.shape == Shape::HalfClosed && cell.listener.is_http2(),
         "RFC 9113 §8.1: over HTTP/2 the END_STREAM flag ends a request, and every request has it",
