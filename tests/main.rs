@@ -39,6 +39,7 @@ mod lingering;
 mod liveness;
 mod locations;
 mod logs;
+mod matrix;
 mod memory_limit;
 mod no_content;
 mod process;

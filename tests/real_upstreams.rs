@@ -2,71 +2,15 @@
 //! of its protocols; a WebSocket server. What a machine cannot have is skipped aloud.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
+use crate::support::behind::{Behind, program};
 use crate::support::curl;
-use crate::support::lines::Lines;
 use crate::support::nginx::Nginx;
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get, post};
-use crate::support::{apps, python, skipped, temp_dir};
-
-/// A server behind pyserve, with its socket in a directory of its own. Dropping kills it.
-struct Behind {
-    child: Child,
-    output: Lines,
-    dir: tempfile::TempDir,
-}
-
-impl Behind {
-    /// Starts it, and waits until it has said `ready`.
-    fn start(command: &mut Command, dir: tempfile::TempDir, ready: &str) -> Self {
-        let mut child = command
-            .current_dir(apps())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONPATH", apps())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = Lines::read_from(child.stderr.take().expect("it is piped"));
-        let more = Lines::read_from(child.stdout.take().expect("it is piped"));
-        let said = if ready == "listening" { &more } else { &output };
-        said.wait_for(ready);
-        Self { child, output, dir }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        // INT, so that workers go as well; and KILL in case.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- behind:\n{}\n---", self.output.so_far().join("\n"));
-        }
-    }
-}
-
-/// The program `name` of an environment; `None`, and a line, if this machine cannot have it.
-fn program(set: &str, name: &str) -> Option<PathBuf> {
-    let system = python::default();
-    let interpreter = python::supported().find(|python| python.path == system);
-    match python::environment(set, interpreter?) {
-        Ok(dir) => Some(dir.join("bin").join(name)),
-        Err(why) => {
-            skipped(&format!("the tests of a real {name}"), &why);
-            None
-        }
-    }
-}
+use crate::support::{apps, skipped, temp_dir};
 
 fn uwsgi(args: &[&str]) -> Option<Behind> {
     let program = program("uwsgi", "uwsgi")?;

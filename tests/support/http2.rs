@@ -26,6 +26,18 @@ pub struct Http2 {
     connection: Connection,
 }
 
+/// A frame that was received.
+pub struct Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream; 0 for the connection.
+    pub stream: u32,
+    /// Its payload, padding included.
+    pub payload: Vec<u8>,
+}
+
 /// What became of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -107,6 +119,30 @@ impl Http2 {
     pub fn data(&mut self, stream: u32, bytes: &[u8], end_stream: bool) {
         let flags = if end_stream { END_STREAM } else { 0 };
         self.connection.send(frame(DATA, flags, stream, bytes));
+    }
+
+    /// Reads one frame. SETTINGS and PING of the peer are acknowledged.
+    pub fn frame(&mut self) -> Result<Frame, End> {
+        let head = self.connection.try_exactly(9)?;
+        let length = number(&[0, head[0], head[1], head[2]]) as usize;
+        let frame = Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: number(&head[5..9]) & 0x7FFF_FFFF,
+            payload: self.connection.try_exactly(length)?,
+        };
+        if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
+            let echoed = if frame.kind == PING {
+                &frame.payload[..]
+            } else {
+                &[]
+            };
+            // The peer may close behind its frame.
+            let _ = self
+                .connection
+                .try_send(self::frame(frame.kind, ACK, 0, echoed));
+        }
+        Ok(frame)
     }
 
     /// Lets the peer send so many bytes more on `stream`, and on the connection.

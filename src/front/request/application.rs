@@ -82,7 +82,9 @@ pub async fn answer(
         false if !settings.request_buffering && answerer.may_stream(&body) => {
             // It may still be arriving when the application has answered.
             asked.activity.linger();
-            (site.spool.stream(body, settings)?, None)
+            let stream = site.spool.stream(body, settings)?;
+            record.streams(stream.is_over());
+            (RequestBody::Stream(Box::new(stream)), None)
         }
         // Boxed: what every request is moved around with stays small.
         false => {

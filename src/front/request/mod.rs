@@ -53,7 +53,7 @@ use self::application::{Answerer, Asked};
 use self::context::{Client, Identity, Target};
 use self::error::Rejection;
 use self::normal_target::AboveRoot;
-use self::record::{Answer, Record, RecordedBody};
+use self::record::{Answer, BodyRead, Record, RecordedBody};
 use self::router::Handler;
 use self::unreadable::Refused;
 use super::activity::{Activity, InUse};
@@ -133,6 +133,9 @@ pub async fn answer(
     let mut response = answered.unwrap_or_else(|rejection| rejection.into_response(&identity));
     without_content(&mut response);
     finish(&site, &head, &identity, &mut response);
+    if unread && head.version < Version::HTTP_2 {
+        end_behind_unread(&activity, record.body_read(), &mut response).await;
+    }
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
     }
@@ -248,6 +251,25 @@ fn without_content(response: &mut Response<Body>) {
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(TRANSFER_ENCODING);
         *response.body_mut() = Body::Empty;
+    }
+}
+
+/// RFC 9112 §9.3: what is left of a request's body is read, or the connection closed, and then
+/// §9.6 wants that announced.
+async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut Response<Body>) {
+    let is_announced = response.headers().contains_key(CONNECTION);
+    match body {
+        BodyRead::Unwanted if !is_announced => {
+            // hyper notices a dropped body when it is polled: a rest that is here already it
+            // reads, and otherwise it announces the end itself.
+            activity.linger();
+            tokio::task::yield_now().await;
+        }
+        BodyRead::Begun if !is_announced => {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        _ => {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,6 +47,8 @@ pub struct Record {
     place: &'static Place,
     /// When the response left.
     sending: Option<Instant>,
+    /// Whether all of the request's body has been handed on, where that is done while it arrives.
+    streamed: Option<Arc<AtomicBool>>,
 }
 
 /// What the log says about who answered.
@@ -59,6 +62,17 @@ pub struct Answer {
     pub queue: Option<Duration>,
     /// Time in the application.
     pub app: Option<Duration>,
+}
+
+/// What has become of a request's body when the head of the response is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRead {
+    /// It was read to its end.
+    Whole,
+    /// The application still reads it, or will not any more.
+    Begun,
+    /// It was dropped.
+    Unwanted,
 }
 
 /// Header values that the log shows.
@@ -102,6 +116,7 @@ impl Record {
             answer: Answer::default(),
             place: METRICS.requests.at(""),
             sending: None,
+            streamed: None,
         }
     }
 
@@ -118,6 +133,22 @@ impl Record {
     /// Says who answered.
     pub fn answered(&mut self, answer: Answer) {
         self.answer = answer;
+    }
+
+    /// The application gets the request's body while it arrives; `is_over` says whether all of
+    /// it has.
+    pub fn streams(&mut self, is_over: Arc<AtomicBool>) {
+        self.streamed = Some(is_over);
+    }
+
+    /// How much of the request's body has been read, if it has one.
+    pub fn body_read(&self) -> BodyRead {
+        match (&self.streamed, self.answer.by) {
+            (Some(is_over), _) if is_over.load(Ordering::Acquire) => BodyRead::Whole,
+            (Some(_), _) => BodyRead::Begun,
+            (None, HandledBy::App | HandledBy::Upstream) => BodyRead::Whole,
+            (None, HandledBy::Static | HandledBy::Front) => BodyRead::Unwanted,
+        }
     }
 
     /// The response leaves: the record goes with its body.
@@ -254,6 +285,7 @@ impl Brief<'_> {
             },
             place: self.place,
             sending: Some(self.began),
+            streamed: None,
         }
     }
 

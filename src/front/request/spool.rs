@@ -154,7 +154,7 @@ impl Spool {
         &self,
         body: Incoming,
         settings: &LocationSettings,
-    ) -> Result<RequestBody, Rejection> {
+    ) -> Result<RequestStream, Rejection> {
         let limit = settings.max_body;
         if body.size_hint().lower() > limit {
             return Err(Rejection::BodyTooLarge { limit });
@@ -163,8 +163,7 @@ impl Spool {
             grace: settings.body_timeout,
             rate: self.min_rate,
         };
-        let stream = RequestStream::new(body, limit, patience);
-        Ok(RequestBody::Stream(Box::new(stream)))
+        Ok(RequestStream::new(body, limit, patience))
     }
 
     /// The next piece, waited for.

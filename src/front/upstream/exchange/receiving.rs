@@ -188,9 +188,11 @@ impl Receiving<'_> {
         poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
     }
 
-    /// Bytes behind an answer belong to nothing that was asked.
+    /// Bytes behind an answer belong to nothing that was asked. Some servers (waitress) answer
+    /// HEAD with a body, which RFC 9110 §9.3.2 forbids and which may still be on its way: the
+    /// next request on the connection would get it as its answer.
     fn done(&self, stays_open: bool) -> Done {
-        match stays_open && self.buffer.is_empty() {
+        match stays_open && !self.is_head && self.buffer.is_empty() {
             true => Done::Open,
             false => Done::Closed,
         }
