@@ -21,9 +21,6 @@ struct Served {
     dir: TempDir,
 }
 
-/// Known today: every chunked request costs its connection, and each script has one.
-const LOST: u64 = 1;
-
 /// Status and body, shown as latin-1.
 type Answer = (u16, String);
 
@@ -278,8 +275,7 @@ fn requests_and_httpx_get_every_byte() {
         command.arg(script).args([library, &served.url()]);
         let (printed, connections) = served.run(&mut command);
         assert_answers(&printed);
-        let lost = if library == "httpx2" { 0 } else { LOST };
-        assert_eq!(connections, 1 + lost, "{library}");
+        assert_eq!(connections, 1, "{library}");
     }
 }
 
@@ -298,7 +294,7 @@ fn fetch_of_node_gets_every_byte() {
     assert_answers(&printed);
     // It uses none again behind a HEAD, which some servers answer with a body, and may open
     // another behind a long response, with any server.
-    assert!(connections <= 3 + LOST, "{connections}");
+    assert!(connections <= 3, "{connections}");
 }
 
 /// A page that does in a browser what the scripts do, and shows what came of it.
