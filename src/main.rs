@@ -1,8 +1,8 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
@@ -11,8 +11,10 @@ use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener};
+use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
+use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
@@ -23,10 +25,17 @@ use pyserve::verbs::{self, Steer, print};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long jobs on the file system may take to end when the server has ended. Those of a
+/// network file system that hangs never do.
+const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
+
 fn main() -> ExitCode {
+    diagnostics::report_panics();
+    // Dropped last, also by a panic.
+    let _write_out = WriteOut;
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
-        Err(error) => error.exit(),
+        Err(error) => return answer(&error),
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
@@ -36,7 +45,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(outcome) => {
             if !outcome.last_words.is_empty() {
-                eprintln!("{}", outcome.last_words.trim_end());
+                say(outcome.last_words.trim_end());
             }
             ExitCode::from(&outcome)
         }
@@ -44,8 +53,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// Help, version and wrong usage, which clap has put into words.
+fn answer(error: &clap::Error) -> ExitCode {
+    let (text, is_wrong) = (error.render(), error.use_stderr());
+    let standard = match is_wrong {
+        true => Standard::Error,
+        false => Standard::Output,
+    };
+    let text = match standard.has_colours() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    if is_wrong {
+        say(&text);
+    } else if let Err(error) = print(text.trim_end()) {
+        return complain(&error.into());
+    }
+    ExitCode::from(error.exit_code() as u8)
+}
+
 fn complain(error: &anyhow::Error) -> ExitCode {
-    eprintln!("pyserve: {error:#}");
+    say(&format!("pyserve: {error:#}"));
     ExitCode::from(exit_code(error))
 }
 
@@ -91,7 +119,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
-        std::io::stderr().is_terminal(),
+        Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
@@ -100,9 +128,13 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let bound = first(&resolved.config)?;
     // While this is the only thread: each has rights of its own.
     drop_privileges(&resolved.config, &bound)?;
+    diagnostics::begin();
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    role(&runtime, (resolved, applications), Arc::new(load), bound)
+    let ended = role(&runtime, (resolved, applications), Arc::new(load), bound);
+    // Dropping the runtime would wait for all of them.
+    runtime.shutdown_timeout(LAST_FILE_JOBS);
+    ended
 }
 
 /// One thread needs none of the synchronisation that several do.

@@ -7,6 +7,7 @@ mod support;
 
 mod accel;
 mod admin;
+mod broken_logs;
 mod companions;
 mod compression;
 mod control;

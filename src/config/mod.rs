@@ -28,7 +28,6 @@ pub mod upstream;
 pub mod values;
 pub mod watching;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +49,7 @@ pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::cgroup;
+use crate::os::standard::Standard;
 use layers::Layer;
 use sizing::Machine;
 
@@ -413,7 +413,7 @@ impl Surroundings {
                 affinity: cgroup::affinity(),
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
             },
-            is_terminal: std::io::stderr().is_terminal(),
+            is_terminal: Standard::Error.is_terminal(),
             is_init: std::process::id() == 1,
         })
     }

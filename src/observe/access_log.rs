@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::line_writer::LineWriter;
+use super::line_writer::{LineWriter, Log};
+use super::metrics::METRICS;
 use super::timestamp::Timestamp;
+use crate::os::standard::Standard;
 
 /// Takes finished requests and writes a line for each to standard output.
 #[derive(Debug)]
@@ -105,13 +107,13 @@ impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
     pub fn new(format: Format) -> Self {
-        Self::to(format, io::stdout())
+        Self::to(format, Standard::Output)
     }
 
     fn to(format: Format, out: impl io::Write + Send + 'static) -> Self {
         Self {
             format,
-            writer: LineWriter::new(out),
+            writer: LineWriter::new(LOG, out),
         }
     }
 
@@ -133,7 +135,7 @@ impl AccessLog {
     ///
     /// Waits for at most two seconds, in case nobody reads standard output. Blocks.
     pub fn close(&self) {
-        self.writer.close();
+        self.writer.close(LAST_LINES);
     }
 }
 
@@ -268,6 +270,26 @@ impl Formatter for Printable {
         self.0.write_string_fragment(out, rest)
     }
 }
+
+const LOG: Log = Log {
+    thread: "access-log",
+    gather: GATHER,
+    dropped: &METRICS.dropped_log_lines.access,
+    report: |lines| {
+        tracing::warn!(
+            lines,
+            "access log lines dropped: standard output did not take them"
+        );
+    },
+    reports_elsewhere: true,
+};
+
+/// How long a first line waits for others: bounds wake-ups to 100 a second, and a person
+/// who watches does not see it.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Longest pause of a reader of standard output at the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 

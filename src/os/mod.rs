@@ -13,5 +13,6 @@ pub mod memory_group;
 pub mod process;
 pub mod sendfile;
 pub mod sockets;
+pub mod standard;
 pub mod temporary;
 pub mod watch;

@@ -11,6 +11,7 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod detached;
 mod ending;
 mod front_door;
 pub mod plan;
@@ -21,6 +22,7 @@ pub mod reload;
 mod signals;
 pub mod size;
 pub mod startup;
+mod startup_log;
 mod status;
 pub mod stop;
 pub mod template;
@@ -93,7 +95,7 @@ pub async fn serve(
     if let Some(program) = &config.before_start
         && let Some(outcome) = before_start::run(program, &surroundings, &mut signals).await
     {
-        startup::note_failure(config, outcome.code, &outcome.last_words);
+        startup_log::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -408,8 +410,14 @@ impl Supervisor {
         self.is_announced = true;
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
-        // It counts the files of the static locations.
-        tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
+        // It counts the files of the static locations, on a thread of its own: those of the
+        // front may all be held by a file system that hangs.
+        let announce = move || startup::ready(&resolved.config, &facts, took);
+        let thread = std::thread::Builder::new().name("pyserve-ready".into());
+        if thread.spawn(announce.clone()).is_err() {
+            // Without a thread nothing is counted, so this is done at once.
+            announce();
+        }
     }
 }
 
