@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
+use pyserve::config::reach::{self, Unreachable};
 use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
@@ -91,6 +92,7 @@ fn steer(verb: Steer, flags: Layer) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
+        error if error.is::<Unreachable>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
@@ -184,6 +186,7 @@ fn serve(
     load: Load,
     bound: Bound,
 ) -> anyhow::Result<Outcome> {
+    loaded.1.iter().try_for_each(reach::check)?;
     let Bound { listeners, admin } = bound;
     runtime
         .block_on(supervisor::serve(loaded, load, listeners, admin))
@@ -209,6 +212,7 @@ fn check(
         print("\nno application")?;
     }
     for (index, settings) in applications.into_iter().enumerate() {
+        reach::check(&settings)?;
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;

@@ -52,6 +52,7 @@ mod static_policy;
 mod static_ranges;
 mod stop;
 mod streaming;
+mod terminal;
 mod upstream_metrics;
 mod uwsgi;
 mod wsgi;

@@ -166,7 +166,7 @@ fn check_says_what_is_wrong_with_the_application() {
     check_fails(
         Pyserve::app("boot_fails.py").args(["check"]),
         4,
-        &["a_module_that_is_not_there"],
+        &["a_module_that_is_not_there", "imported with", "--venv"],
     );
     check_fails(
         Pyserve::app("absent.py").args(["check"]),
@@ -182,14 +182,15 @@ fn an_application_that_cannot_be_imported_ends_with_its_traceback() {
             .args(["--preload", preload])
             .run();
         assert_eq!(ended.code, 4, "{}", ended.stderr);
-        let last = ended
-            .stderr
-            .trim_end()
-            .lines()
-            .next_back()
-            .unwrap_or_default();
+        let mut lines = ended.stderr.trim_end().lines().rev();
+        let last = lines.next().unwrap_or_default();
+        let python = format!("imported with {} (", python::default().display());
+        for part in [&*python, "from PYSERVE_PYTHON)", "--venv", "--python"] {
+            assert!(last.contains(part), "{part}: {}", ended.stderr);
+        }
         assert_eq!(
-            last, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+            lines.next(),
+            Some("ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
             "{}",
             ended.stderr
         );

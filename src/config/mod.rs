@@ -19,6 +19,7 @@ pub mod file;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
+pub mod reach;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
@@ -390,6 +391,8 @@ pub struct Surroundings {
     pub machine: Machine,
     /// Whether the log goes to a terminal.
     pub is_terminal: bool,
+    /// Whether the access log goes to a terminal.
+    pub is_output_terminal: bool,
     /// Whether this is process 1, which a container's runtime kills if it does not stop in
     /// time.
     pub is_init: bool,
@@ -414,6 +417,7 @@ impl Surroundings {
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
             },
             is_terminal: Standard::Error.is_terminal(),
+            is_output_terminal: Standard::Output.is_terminal(),
             is_init: std::process::id() == 1,
         })
     }

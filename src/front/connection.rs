@@ -9,7 +9,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
-use tracing::field::display;
 
 use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything; it gives the rest of the program values and errors.
 
+pub mod access;
 pub mod cgroup;
 pub mod child;
 pub mod clock;

@@ -133,6 +133,7 @@ pub async fn serve(
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
+        is_heard_of: false,
         is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
@@ -193,6 +194,8 @@ struct Supervisor {
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
+    /// Whether it was said where the server listens.
+    is_heard_of: bool,
     /// Whether it was said that the server is ready.
     is_announced: bool,
     companions: Companions,
@@ -401,6 +404,13 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
+    /// Says where requests are answered, once, as soon as they are.
+    fn say_listening(&mut self) {
+        if !std::mem::replace(&mut self.is_heard_of, true) {
+            startup::listening(self.resolved.config.log_format, &self.front.addresses);
+        }
+    }
+
     /// Says that the server is ready, once, as soon as it is.
     fn announce(&mut self) {
         let mut apps = self.apps.serving().iter();
@@ -408,11 +418,13 @@ impl Supervisor {
             return;
         }
         self.is_announced = true;
+        self.say_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
+        let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // It counts the files of the static locations, on a thread of its own: those of the
         // front may all be held by a file system that hangs.
-        let announce = move || startup::ready(&resolved.config, &facts, took);
+        let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
         let thread = std::thread::Builder::new().name("pyserve-ready".into());
         if thread.spawn(announce.clone()).is_err() {
             // Without a thread nothing is counted, so this is done at once.

@@ -1,5 +1,5 @@
-//! What a starting server says: one line per address at once, and one short block when
-//! it is ready. On a pretty log it is plain text on stderr; on a JSON log, records.
+//! What a starting server says: that it starts, at once; where it listens and one short block
+//! when it serves. On a pretty log it is plain text on stderr; on a JSON log, records.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
 use crate::observe::diagnostics::say;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Files counted in a static location before we say "more than".
 const COUNT_LIMIT: usize = 100_000;
 /// How long counting may hold up the news that the server is ready.
@@ -30,19 +31,42 @@ pub struct Facts {
     pub unsafe_to_fork: Vec<String>,
 }
 
-/// Says that an address takes connections.
-pub fn listening(format: LogFormat, address: &ListenAddress) {
+/// Says that an address is bound: connections to it wait for the application.
+pub fn bound(format: LogFormat, address: &ListenAddress) {
     match format {
-        LogFormat::Pretty => {
-            let version = env!("CARGO_PKG_VERSION");
-            say(&format!("pyserve {version} listening on {address}"));
+        LogFormat::Pretty => say(&format!("pyserve {VERSION} starting on {address}")),
+        LogFormat::Json => tracing::info!(%address, "starting on {address}"),
+    }
+}
+
+/// Says where requests are answered.
+pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
+    for address in addresses {
+        let reach = reach(address);
+        match format {
+            LogFormat::Pretty => say(&format!("pyserve {VERSION} listening on {address}{reach}")),
+            LogFormat::Json => tracing::info!(%address, "listening on {address}{reach}"),
         }
-        LogFormat::Json => tracing::info!(%address, "listening on {address}"),
+    }
+}
+
+/// Django's `runserver 8000` is the loopback interface, our `--bind 8000` is not.
+fn reach(address: &ListenAddress) -> &'static str {
+    match address {
+        ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+            " (every interface; --bind 127.0.0.1:PORT for this machine alone)"
+        }
+        _ => "",
     }
 }
 
 /// Says that every worker serves. May read directories: not for the front's threads.
-pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration) {
+pub fn ready(
+    config: &Config,
+    addresses: &[ListenAddress],
+    apps: &[(Arc<AppSettings>, Facts)],
+    took: Duration,
+) {
     let took = format!("{:.2} s", took.as_secs_f64());
     let lines = lines(config, apps);
     let block: String = lines
@@ -50,7 +74,11 @@ pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration
         .map(|(name, value)| format!("  {name:<9} {value}\n"))
         .collect();
     let block = format!("{block}ready in {took}");
-    startup_log::note(config, &block);
+    let listening: String = addresses
+        .iter()
+        .map(|address| format!("listening on {address}{}\n", reach(address)))
+        .collect();
+    startup_log::note(config, &format!("{listening}{block}"));
     match config.log_format {
         LogFormat::Pretty => say(&block),
         LogFormat::Json => {
@@ -59,7 +87,7 @@ pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration
                 .map(|(name, value)| format!("{name}: {value}"))
                 .collect();
             tracing::info!(
-                version = env!("CARGO_PKG_VERSION"),
+                version = VERSION,
                 details = facts.join("; "),
                 "ready in {took}"
             );

@@ -143,11 +143,11 @@ impl Pyserve {
         self.probe.path(name)
     }
 
-    /// Starts and waits until it listens.
+    /// Starts and waits until its addresses are bound.
     pub fn listening(self) -> Server {
         let mut server = self.spawn();
-        let line = server.stderr.wait_for("listening on ");
-        if let Some((_, address)) = line.split_once("listening on http://127.0.0.1:") {
+        let line = server.stderr.wait_for("starting on ");
+        if let Some((_, address)) = line.split_once("starting on http://127.0.0.1:") {
             let digits = address.split(|char: char| !char.is_ascii_digit());
             let port = digits.into_iter().next().unwrap_or_default();
             server.port = port.parse().expect("a port number");

@@ -87,6 +87,7 @@ impl Setup {
                 memory: Some(512 << 20),
             },
             is_terminal: false,
+            is_output_terminal: false,
             is_init: self.is_init,
         };
         load(layer, &surroundings)
