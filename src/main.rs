@@ -17,6 +17,7 @@ use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
 use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
+use pyserve::report;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
 use pyserve::verbs::{self, Steer, print};
@@ -199,15 +200,7 @@ fn check(
     _load: Load,
     _bound: Bound,
 ) -> anyhow::Result<Outcome> {
-    for (name, value, origin) in &resolved.origins {
-        print(&format!("{name:<24} {value:<32} {origin}"))?;
-    }
-    for line in resolved.config.location_lines() {
-        print(&format!("{:<24} {line}", "location"))?;
-    }
-    for companion in &resolved.config.companions {
-        print(&format!("{:<24} {companion}", "companion"))?;
-    }
+    report::settings(&resolved)?;
     if applications.is_empty() {
         print("\nno application")?;
     }
@@ -216,17 +209,7 @@ fn check(
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
-        let prefix = resolved.config.prefix_of(index);
-        if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
-            print(&format!(
-                "\npython                   {} {} (from {})",
-                python.version, python.executable, facts.found
-            ))?;
-            print(&format!(
-                "application              {prefix} -> {} {} imported in {} ms",
-                loaded.app, loaded.framework, loaded.import_ms
-            ))?;
-        }
+        report::application(resolved.config.prefix_of(index), &facts)?;
         if outcome.code != 0 {
             return Ok(outcome);
         }
