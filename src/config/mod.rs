@@ -16,6 +16,7 @@ mod discovery;
 pub mod environment;
 pub mod error;
 pub mod file;
+pub mod foreign;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;

@@ -297,7 +297,7 @@ fn errors_name_setting_value_origin_and_remedy() {
     );
     check(
         &["--access-log", "apache"],
-        "--access-log apache: unknown (give one of off, combined, json)",
+        "--access-log apache: unknown (give one of off, short, combined, json)",
     );
     check(
         &["--server-header", "maybe"],

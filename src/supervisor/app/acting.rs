@@ -94,7 +94,12 @@ impl App {
         let settings = self.coming.as_ref().unwrap_or(&self.settings);
         let interpreter = &settings.interpreter;
         let (path, origin) = (interpreter.path.display(), &interpreter.origin);
-        let error_text = descriptors::explain(error);
+        let mut error_text = descriptors::explain(error);
+        if error.kind() == io::ErrorKind::NotFound && interpreter.path.exists() {
+            error_text.push_str(
+                ": it is there, but not what its first line names, or its dynamic linker",
+            );
+        }
         self.last_words = format!(
             "pyserve: cannot start {path} (from {origin}): {error_text} (choose another with --python or --venv)"
         );
