@@ -42,22 +42,24 @@ pub fn bound(format: LogFormat, address: &ListenAddress) {
 /// Says where requests are answered.
 pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
     for address in addresses {
-        let reach = reach(address);
         match format {
-            LogFormat::Pretty => say(&format!("pyserve {VERSION} listening on {address}{reach}")),
-            LogFormat::Json => tracing::info!(%address, "listening on {address}{reach}"),
+            LogFormat::Pretty => say(&format!("pyserve {VERSION} listening on {address}")),
+            LogFormat::Json => tracing::info!(%address, "listening on {address}"),
         }
     }
 }
 
-/// Django's `runserver 8000` is the loopback interface, our `--bind 8000` is not.
-fn reach(address: &ListenAddress) -> &'static str {
-    match address {
-        ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
-            " (every interface; --bind 127.0.0.1:PORT for this machine alone)"
-        }
-        _ => "",
-    }
+/// Addresses of every interface, and how to have fewer: Django's `runserver 8000` is the
+/// loopback interface, our `--bind 8000` is not.
+fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
+    let ListenAddress::Tcp(tcp) = address else {
+        return None;
+    };
+    let port = tcp.port();
+    let text = format!(
+        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for this one alone)"
+    );
+    tcp.ip().is_unspecified().then_some(("bind", text))
 }
 
 /// Says that every worker serves. May read directories: not for the front's threads.
@@ -68,7 +70,8 @@ pub fn ready(
     took: Duration,
 ) {
     let took = format!("{:.2} s", took.as_secs_f64());
-    let lines = lines(config, apps);
+    let mut lines = lines(config, apps);
+    lines.extend(addresses.iter().filter_map(reach));
     let block: String = lines
         .iter()
         .map(|(name, value)| format!("  {name:<9} {value}\n"))
@@ -76,7 +79,7 @@ pub fn ready(
     let block = format!("{block}ready in {took}");
     let listening: String = addresses
         .iter()
-        .map(|address| format!("listening on {address}{}\n", reach(address)))
+        .map(|address| format!("listening on {address}\n"))
         .collect();
     startup_log::note(config, &format!("{listening}{block}"));
     match config.log_format {
