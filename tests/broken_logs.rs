@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::DEADLINE;
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Ended, Pyserve, Server, get};
+use crate::support::{DEADLINE, make_fifo};
 
 /// A server of `tests/apps/{app}` on the socket `http`, with metrics and a control socket.
 fn server(app: &str) -> Pyserve {
@@ -307,14 +307,7 @@ fn the_startup_log_may_be_a_fifo_whoever_reads_it() {
         for has_reader in [false, true] {
             let server = Pyserve::app(app);
             let path = server.path("startup.log");
-            rustix::fs::mknodat(
-                rustix::fs::CWD,
-                &path,
-                rustix::fs::FileType::Fifo,
-                Mode::from_raw_mode(0o600),
-                0,
-            )
-            .unwrap();
+            make_fifo(&path);
             let reader = has_reader.then(|| {
                 // Opened for both, so that it is there without a writer; full from the start.
                 let mut both = File::options().read(true).write(true).open(&path).unwrap();

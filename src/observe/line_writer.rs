@@ -3,7 +3,8 @@
 //! Lines gather in memory; one thread takes all that have gathered and writes them at once,
 //! so at high load there is one write for many lines, and one wake-up. The thread begins
 //! with the first line, once it may. At most [`MOST_WAITING`] bytes wait: further lines, and
-//! those whose write fails, are dropped and counted, and the loss is logged once a second.
+//! those whose write fails, are dropped and counted. The loss is logged: once a second where
+//! that goes to another output, else when this one takes lines again.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -230,8 +231,12 @@ impl Shared {
             batch.shrink_to(MOST_KEPT);
             let mut state = self.lock();
             self.drop_lines(&mut state, unwritten);
-            let loss = match unwritten == 0 || self.log.reports_elsewhere {
+            // A report among the lines needs room there. Where there is none yet, the lines
+            // that take it are the next batch.
+            let has_room = unwritten == 0 && state.waiting.len() <= MOST_WAITING / 2;
+            let loss = match self.log.reports_elsewhere {
                 true => state.loss_to_report(Instant::now()),
+                false if has_room => std::mem::take(&mut state.lost),
                 false => 0,
             };
             drop(state);
@@ -533,6 +538,38 @@ mod tests {
             }
             assert_eq!(read.recv().unwrap(), b"a\n");
         }
+    }
+
+    #[test]
+    fn a_loss_is_reported_among_the_lines_as_soon_as_there_is_room() {
+        static DROPPED: Count = Count::new();
+        static REPORTED: Count = Count::new();
+        let (leave, leaves) = mpsc::channel();
+        let (written, read) = mpsc::channel();
+        let log = Log {
+            dropped: &DROPPED,
+            report: |lines| REPORTED.add(lines),
+            ..log(false)
+        };
+        let gated = Gated {
+            leave: leaves,
+            written,
+        };
+        let writer = LineWriter::new(log, gated);
+        let line = [vec![b'x'; 1023], vec![b'\n']].concat();
+        for _ in 0..3 * MOST_WAITING / line.len() {
+            writer.write(&line);
+        }
+        let dropped = DROPPED.read();
+        assert!(dropped > 0);
+        assert_eq!(REPORTED.read(), 0, "there is no room for it");
+        let mut left = 3 * MOST_WAITING - dropped as usize * line.len();
+        while left > 0 {
+            leave.send(()).unwrap();
+            left -= read.recv().unwrap().len();
+        }
+        writer.close(PATIENTLY);
+        assert_eq!(REPORTED.read(), dropped);
     }
 
     #[test]
