@@ -134,6 +134,30 @@ fn diagnostics_in_json_are_one_object_a_line() {
 }
 
 #[test]
+fn peers_are_addresses_in_json_and_not_the_debug_form_of_an_option() {
+    let server = Pyserve::app("hello.py")
+        .args(["--log-format", "json", "--log-level", "debug"])
+        .args(["--header-timeout", "100ms", "--proxy-protocol", "127.0.0.2"])
+        .listening();
+    server.stderr.wait_for("ready in ");
+    let mut unreadable = server.connect();
+    unreadable.send("nonsense\r\n\r\n");
+    assert_eq!(unreadable.response_to_head().status(), 400);
+    let mut late = server.connect();
+    late.send("GET ");
+    late.rest();
+    for part in ["it cannot be read", "did not arrive in time"] {
+        let line: Value = serde_json::from_str(&server.stderr.wait_for(part)).unwrap();
+        let peer = line["peer"].as_str().expect("a text");
+        let peer: std::net::SocketAddr = peer.parse().expect("an address");
+        assert!(peer.ip().is_loopback());
+    }
+    for line in server.stderr.so_far() {
+        assert!(!line.contains("Some("), "{line}");
+    }
+}
+
+#[test]
 fn tracebacks_are_in_the_log_and_on_the_page_only_in_development() {
     let server = server("off");
     let response = server.get("/raises");

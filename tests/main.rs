@@ -7,6 +7,7 @@ mod support;
 
 mod accel;
 mod admin;
+mod broken_logs;
 mod companions;
 mod compression;
 mod control;
@@ -62,6 +63,7 @@ mod static_ranges;
 mod stop;
 mod streaming;
 mod targets;
+mod terminal;
 mod truncated;
 mod upstream_health;
 mod upstream_metrics;

@@ -162,11 +162,91 @@ fn check_tells_each_setting_with_its_origin_and_imports_the_application() {
 }
 
 #[test]
+fn check_shows_what_differs_from_the_defaults_first_and_times_with_units() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("static/a.css", ""),
+            ("hello.py", "def application(e, s): pass\n"),
+        ],
+    );
+    let ended = Pyserve::bare()
+        .args([
+            "check",
+            "--app",
+            "hello.py",
+            "--threads",
+            "3",
+            "--keepalive-timeout",
+            "20",
+        ])
+        .env("PYSERVE_PYTHON", python::default())
+        .current_dir(dir.path())
+        .run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let (set, rest) = ended.stdout.split_once("# defaults").expect("two parts");
+    for part in ["threads ", "keepalive_timeout        20 s ", "app "] {
+        assert!(set.contains(part), "{part}: {set}");
+    }
+    assert!(!set.contains(" default\n"), "{set}");
+    for part in [
+        "header_timeout           15 s ",
+        "max_requests             never ",
+        "location                 /static -> files in ",
+    ] {
+        assert!(rest.contains(part), "{part}: {rest}");
+    }
+    assert!(!rest.contains("UID"), "{rest}");
+}
+
+#[test]
+fn options_of_other_servers_are_answered_with_ours() {
+    for (arguments, part) in [
+        (&["-w", "4"][..], "--workers"),
+        (&["-b", ":8000"], "--bind"),
+        (&["--processes", "4"], "--workers"),
+        (&["--wsgi-file", "app.py"], "--app"),
+    ] {
+        check_fails(Pyserve::bare().args(arguments), 2, &[part]);
+    }
+    let help = Pyserve::bare().args(["help"]).run();
+    assert_eq!((help.code, &*help.stderr), (0, ""));
+    assert!(help.stdout.contains("Usage: pyserve"), "{}", help.stdout);
+    let dir = temp_dir();
+    write_files(dir.path(), &[("pyserve.toml", "processes = 4\n")]);
+    check_fails(
+        Pyserve::bare().current_dir(dir.path()),
+        78,
+        &["--workers N"],
+    );
+}
+
+#[test]
+fn an_interpreter_that_cannot_be_executed_ends_the_start_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = temp_dir();
+    write_files(dir.path(), &[("python", "#!/nowhere/python\n")]);
+    let path = dir.path().join("python");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = Pyserve::app("hello.py")
+        .args(["--python"])
+        .args([&path])
+        .run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    let named = ended.stderr.matches(&*path.to_string_lossy()).count();
+    assert_eq!(named, 1, "{}", ended.stderr);
+    for part in ["from --python", "first line"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn check_says_what_is_wrong_with_the_application() {
     check_fails(
         Pyserve::app("boot_fails.py").args(["check"]),
         4,
-        &["a_module_that_is_not_there"],
+        &["a_module_that_is_not_there", "imported with", "--venv"],
     );
     check_fails(
         Pyserve::app("absent.py").args(["check"]),
@@ -182,14 +262,15 @@ fn an_application_that_cannot_be_imported_ends_with_its_traceback() {
             .args(["--preload", preload])
             .run();
         assert_eq!(ended.code, 4, "{}", ended.stderr);
-        let last = ended
-            .stderr
-            .trim_end()
-            .lines()
-            .next_back()
-            .unwrap_or_default();
+        let mut lines = ended.stderr.trim_end().lines().rev();
+        let last = lines.next().unwrap_or_default();
+        let python = format!("imported with {} (", python::default().display());
+        for part in [&*python, "from PYSERVE_PYTHON)", "--venv", "--python"] {
+            assert!(last.contains(part), "{part}: {}", ended.stderr);
+        }
         assert_eq!(
-            last, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+            lines.next(),
+            Some("ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
             "{}",
             ended.stderr
         );

@@ -110,11 +110,15 @@ def load_from(path, trouble):
 
 
 def refuse(reason):
-    sys.stderr.write(
-        "pyserve: %s %s (choose another with --python or --venv)\n"
-        % (sys.executable or "the Python interpreter", reason)
-    )
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(
+            "pyserve: %s %s (choose another with --python or --venv)\n"
+            % (sys.executable or "the Python interpreter", reason)
+        )
+        sys.stderr.flush()
+    except Exception:
+        # Python exits with 120 where it cannot flush the stream at its end.
+        sys.stderr = None
     sys.exit(REFUSED)
 
 

@@ -16,10 +16,12 @@ mod discovery;
 pub mod environment;
 pub mod error;
 pub mod file;
+pub mod foreign;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
 mod module_names;
+pub mod reach;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
@@ -30,7 +32,6 @@ pub mod upstream;
 pub mod values;
 pub mod watching;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::cgroup;
+use crate::os::standard::Standard;
 use layers::Layer;
 use sizing::Machine;
 
@@ -323,6 +325,8 @@ pub struct Surroundings {
     pub machine: Machine,
     /// Whether the log goes to a terminal.
     pub is_terminal: bool,
+    /// Whether the access log goes to a terminal.
+    pub is_output_terminal: bool,
     /// Whether this is process 1, which a container's runtime kills if it does not stop in
     /// time.
     pub is_init: bool,
@@ -346,7 +350,8 @@ impl Surroundings {
                 affinity: cgroup::affinity(),
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
             },
-            is_terminal: std::io::stderr().is_terminal(),
+            is_terminal: Standard::Error.is_terminal(),
+            is_output_terminal: Standard::Output.is_terminal(),
             is_init: std::process::id() == 1,
         })
     }

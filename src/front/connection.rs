@@ -144,11 +144,11 @@ async fn converse(
                 }
                 Ok(left) => timer.as_mut().reset(tokio::time::Instant::now() + left),
                 Err(Overdue::Head) => {
-                    tracing::debug!(peer = ?ends.peer, "connection closed: the head did not arrive in time");
+                    tracing::debug!(peer = ends.peer.map(display), "connection closed: the head did not arrive in time");
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) if warned => {
-                    tracing::debug!(peer = ?ends.peer, ?overdue, "connection closed: the client does not go on");
+                    tracing::debug!(peer = ends.peer.map(display), ?overdue, "connection closed: the client does not go on");
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
@@ -188,7 +188,7 @@ fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error
         Some(error) if error.is_parse() => {
             unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
         }
-        _ => tracing::debug!(peer = ?activity.ends.peer, %error, "connection ended"),
+        _ => tracing::debug!(peer = activity.ends.peer.map(display), %error, "connection ended"),
     }
 }
 
@@ -208,9 +208,10 @@ async fn introduction(
             stop.drain.cancelled().await;
             tokio::time::sleep(LAST_REQUEST).await;
         };
+        let mut header = proxy_protocol::buffer();
         // Nothing is lost by dropping the branches that were too late: the connection ends.
         let read = tokio::select! {
-            read = proxy_protocol::read(socket) => read,
+            read = proxy_protocol::read_into(&mut header, socket) => read,
             () = tokio::time::sleep(deadlines.header) => Err(Unreadable::Late),
             () = stopping => return None,
             () = stop.cut.cancelled() => return None,
@@ -220,12 +221,13 @@ async fn introduction(
                 early = behind;
                 origin
             }
-            Err(error @ (Unreadable::Nothing | Unreadable::Io(_))) => {
-                tracing::debug!(peer = ?ends.peer, %error, "connection ended");
+            // A probe that says nothing, however it ends.
+            Err(error) if header.is_empty() || matches!(error, Unreadable::Io(_)) => {
+                tracing::debug!(peer = ends.peer.map(display), %error, "connection ended");
                 return None;
             }
             Err(error) => {
-                tracing::warn!(peer = ?ends.peer, %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+                tracing::warn!(peer = ends.peer.map(display), %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
                 return None;
             }
         };

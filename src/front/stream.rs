@@ -25,6 +25,7 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use tracing::field::display;
 
 use super::activity::Activity;
 use super::express::Express;
@@ -298,7 +299,10 @@ impl Stream {
         let unsent = || sockets::unacknowledged(socket.as_fd()).unwrap_or(0);
         let slow = self.taking.poll_too_slow(context, unsent);
         slow.map(|()| {
-            tracing::debug!(peer = ?self.activity.ends.peer, "connection closed: {TOO_SLOW}");
+            tracing::debug!(
+                peer = self.activity.ends.peer.map(display),
+                "connection closed: {TOO_SLOW}"
+            );
             io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW)
         })
     }
@@ -310,8 +314,8 @@ impl Stream {
         self.activity.bytes_arrived();
         self.frames.received(bytes).map_err(|flood| {
             if let Some(before) = FLOODS.is_due() {
-                let peer = self.activity.ends.peer;
-                tracing::warn!(?peer, closed_before = before, "connection closed: {flood}");
+                let peer = self.activity.ends.peer.map(display);
+                tracing::warn!(peer, closed_before = before, "connection closed: {flood}");
             }
             if let Some(farewell) = self.frames.farewell() {
                 let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -33,7 +33,9 @@ pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
             python.facts.loaded = Some(loaded);
             outcome(0, String::new())
         }
-        Some(FromTemplate::ImportFailed { traceback }) => outcome(4, traceback),
+        Some(FromTemplate::ImportFailed { traceback }) => {
+            outcome(4, python.why_not_imported(&traceback))
+        }
         _ => {
             ended.recv().await;
             let status = child::reap().map_or(0, |(_, status)| status);

@@ -9,7 +9,9 @@ use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, Immutable, Location, StaticLocation, StaticSettings, locations};
+use crate::config::{
+    Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings, locations,
+};
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::connections::Connections;
@@ -39,7 +41,7 @@ pub struct Front {
     /// Listeners and connections.
     pub connections: TaskTracker,
     /// Where it listens, as people write it.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<ListenAddress>,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
     kept: Kept,
@@ -90,7 +92,7 @@ impl Front {
             connections: TaskTracker::new(),
             addresses: listeners
                 .iter()
-                .map(|listener| listener.address.to_string())
+                .map(|listener| listener.address.clone())
                 .collect(),
             access_log: Arc::clone(&kept.access_log),
             site: Arc::new(CurrentSite::new(kept.site(config, pools, None)?)),
@@ -98,7 +100,7 @@ impl Front {
             past: Vec::new(),
         };
         for listener in listeners {
-            startup::listening(config.log_format, &listener.address);
+            startup::bound(config.log_format, &listener.address);
             let accept = listener.accept(
                 Arc::clone(&front.site),
                 front.stop.clone(),

@@ -11,6 +11,7 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod detached;
 mod ending;
 mod front_door;
 pub mod plan;
@@ -21,6 +22,7 @@ pub mod reload;
 mod signals;
 pub mod size;
 pub mod startup;
+mod startup_log;
 mod status;
 pub mod stop;
 pub mod template;
@@ -99,7 +101,7 @@ pub async fn serve(
         )
         .await
     {
-        startup::note_failure(config, outcome.code, &outcome.last_words);
+        startup_log::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -137,6 +139,7 @@ pub async fn serve(
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
+        is_heard_of: false,
         is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
@@ -197,6 +200,8 @@ struct Supervisor {
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
+    /// Whether it was said where the server listens.
+    is_heard_of: bool,
     /// Whether it was said that the server is ready.
     is_announced: bool,
     companions: Companions,
@@ -407,6 +412,13 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
+    /// Says where requests are answered, once, as soon as they are.
+    fn say_listening(&mut self) {
+        if !std::mem::replace(&mut self.is_heard_of, true) {
+            startup::listening(self.resolved.config.log_format, &self.front.addresses);
+        }
+    }
+
     /// Says that the server is ready, once, as soon as it is.
     fn announce(&mut self) {
         let mut apps = self.apps.serving().iter();
@@ -414,10 +426,18 @@ impl Supervisor {
             return;
         }
         self.is_announced = true;
+        self.say_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
+        let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
-        // It counts the files of the static locations.
-        tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
+        // It counts the files of the static locations, on a thread of its own: those of the
+        // front may all be held by a file system that hangs.
+        let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
+        let thread = std::thread::Builder::new().name("pyserve-ready".into());
+        if thread.spawn(announce.clone()).is_err() {
+            // Without a thread nothing is counted, so this is done at once.
+            announce();
+        }
     }
 }
 

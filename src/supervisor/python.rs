@@ -314,6 +314,23 @@ impl Python {
         )
     }
 
+    /// An error of the import, with the interpreter that it may come of behind it.
+    pub fn why_not_imported(&self, traceback: &str) -> String {
+        let python = self.facts.interpreter.as_ref();
+        let version = python.map(|python| match python.is_venv {
+            true => format!("{}, a virtual environment", python.version),
+            false => format!("{}, no virtual environment", python.version),
+        });
+        let version = version.map_or(String::new(), |version| format!("{version}, "));
+        let interpreter = &self.settings.interpreter;
+        format!(
+            "{}\npyserve: imported with {} ({version}from {}); another interpreter: --venv DIR or --python FILE",
+            traceback.trim_end(),
+            interpreter.path.display(),
+            interpreter.origin
+        )
+    }
+
     /// Kills a worker, and remembers why.
     pub fn kill(&mut self, worker: u32, why: &'static str) {
         if let Some(pid) = self.pid(worker) {

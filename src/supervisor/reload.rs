@@ -374,6 +374,8 @@ impl Supervisor {
         let name = app.name();
         app.discard();
         app.pool.set_unusable(Some(words));
+        // With the page that says why.
+        self.say_listening();
         tracing::error!(
             app = name,
             "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"

@@ -26,7 +26,12 @@ impl Supervisor {
             pid,
             state: self.state(&applications),
             uptime: self.began.elapsed().as_secs_f64(),
-            listeners: self.front.addresses.clone(),
+            listeners: self
+                .front
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             chdir: self.resolved.config.chdir.display().to_string(),
             memory: process::resident_memory(pid).unwrap_or_default(),
             open_descriptors: process::open_descriptors(),

@@ -83,6 +83,12 @@ pub fn is_root(what: &str) -> bool {
     is_root
 }
 
+/// Makes a named pipe.
+pub fn make_fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a named pipe");
+}
+
 /// Says that a check did not take place, past the capture of the test harness.
 pub fn skipped(what: &str, because: &str) {
     let line = format!("skipped: {what} because {because}\n");

@@ -19,6 +19,8 @@ use crate::log;
 
 /// Looks for the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
+/// Makes logs of the standard streams.
+const STANDARD_STREAMS: &str = include_str!("../../pyserve/standard_streams.py");
 /// Names that are tried where none is given: PEP 3333's own, then Flask's.
 const USUAL: [&str; 2] = ["application", "app"];
 /// Functions that make one, tried behind those where nobody named anything.
@@ -37,8 +39,8 @@ pub struct Imported {
 }
 
 /// Sets up the process as the application expects it: current directory, `sys.path` with
-/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and a standard
-/// output that passes on each line at once, because it is a log here.
+/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and standard
+/// streams that are logs: they pass on each line at once, and never fail.
 ///
 /// # Errors
 /// What to tell the user.
@@ -49,6 +51,9 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
             .map_err(|error| {
                 format!("cannot change to the directory of the application: {error}")
             })?;
+    }
+    if let Err(error) = tolerate_streams(py) {
+        log::exception(py, 0, "standard output and error stay as they are", &error);
     }
     set_paths(py, boot)
         .and_then(|()| set_main(py, boot))
@@ -111,13 +116,18 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list itself is replaced in place: others may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
-    // Where somebody has replaced the stream, its behaviour is theirs.
-    let line_buffering = PyDict::new(py);
-    line_buffering.set_item("line_buffering", true)?;
-    let _ = sys
-        .getattr("stdout")?
-        .call_method("reconfigure", (), Some(&line_buffering));
     sys.setattr("argv", [&boot.app])
+}
+
+/// Makes standard output and standard error logs that never cost a request.
+fn tolerate_streams(py: Python<'_>) -> PyResult<()> {
+    let names = PyDict::new(py);
+    names.set_item("__name__", "<pyserve standard streams>")?;
+    let builtins = py.import("builtins")?;
+    let arguments = (STANDARD_STREAMS, "<pyserve standard streams>", "exec");
+    let code = builtins.call_method1("compile", arguments)?;
+    builtins.call_method1("exec", (code, &names))?;
+    names.as_any().get_item("install")?.call0().map(drop)
 }
 
 /// What this interpreter is.

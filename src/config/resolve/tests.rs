@@ -87,6 +87,7 @@ impl Setup {
                 memory: Some(512 << 20),
             },
             is_terminal: false,
+            is_output_terminal: false,
             is_init: self.is_init,
         };
         load(layer, &surroundings)
@@ -296,7 +297,7 @@ fn errors_name_setting_value_origin_and_remedy() {
     );
     check(
         &["--access-log", "apache"],
-        "--access-log apache: unknown (give one of off, combined, json)",
+        "--access-log apache: unknown (give one of off, short, combined, json)",
     );
     check(
         &["--server-header", "maybe"],

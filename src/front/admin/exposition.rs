@@ -50,6 +50,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     requests(&mut page);
     front(&mut page, status);
     spool(&mut page);
+    logs(&mut page);
     upstreams::write(&mut page);
     applications(&mut page, status);
     process(&mut page, status);
@@ -187,6 +188,25 @@ fn front(page: &mut Page, status: &Status) {
         page.sample(
             "pyserve_static_lookups_total",
             &[("from", from)],
+            count.read(),
+        );
+    }
+}
+
+fn logs(page: &mut Page) {
+    page.family(
+        "pyserve_log_lines_dropped",
+        "counter",
+        "Lines of the logs that standard output or standard error did not take",
+    );
+    let dropped = &METRICS.dropped_log_lines;
+    for (log, count) in [
+        ("access", &dropped.access),
+        ("diagnostics", &dropped.diagnostics),
+    ] {
+        page.sample(
+            "pyserve_log_lines_dropped_total",
+            &[("log", log)],
             count.read(),
         );
     }

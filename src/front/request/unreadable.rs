@@ -119,7 +119,7 @@ fn kept<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) {
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
-    tracing::warn!(%request_id, peer = ?ends.peer, status, %error, "request rejected: it cannot be read");
+    tracing::warn!(%request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
     let requests = METRICS.requests.at("").handled(HandledBy::Front);
     requests.answered(status);
     requests.duration.observe(took);

@@ -82,6 +82,7 @@ impl App {
                 return;
             }
             FromTemplate::ImportFailed { traceback } => {
+                let traceback = python.why_not_imported(&traceback);
                 // Once: it is tried again and again.
                 if python.facts.loaded.is_some() && self.last_words != traceback {
                     tracing::error!(
@@ -128,6 +129,7 @@ impl App {
                 self.happened(Happened::WorkerReady(number, worker));
             }
             Event::BootFailed { worker, traceback } => {
+                let traceback = python.why_not_imported(&traceback);
                 if python.facts.loaded.is_some() {
                     tracing::error!(
                         worker,
