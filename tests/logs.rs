@@ -140,18 +140,14 @@ fn peers_are_addresses_in_json_and_not_the_debug_form_of_an_option() {
         .args(["--header-timeout", "100ms", "--proxy-protocol", "127.0.0.2"])
         .listening();
     server.stderr.wait_for("ready in ");
-    let mut unreadable = server.connect();
-    unreadable.send("nonsense\r\n\r\n");
-    assert_eq!(unreadable.response_to_head().status(), 400);
     let mut late = server.connect();
     late.send("GET ");
     late.rest();
-    for part in ["it cannot be read", "did not arrive in time"] {
-        let line: Value = serde_json::from_str(&server.stderr.wait_for(part)).unwrap();
-        let peer = line["peer"].as_str().expect("a text");
-        let peer: std::net::SocketAddr = peer.parse().expect("an address");
-        assert!(peer.ip().is_loopback());
-    }
+    let line = server.stderr.wait_for("did not arrive in time");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let peer = line["peer"].as_str().expect("a text");
+    let peer: std::net::SocketAddr = peer.parse().expect("an address");
+    assert!(peer.ip().is_loopback());
     for line in server.stderr.so_far() {
         assert!(!line.contains("Some("), "{line}");
     }

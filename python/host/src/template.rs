@@ -60,13 +60,6 @@ enum Event {
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
-    // The end of its socket is seen when the import is over; that may be never. (The supervisor
-    // starts templates from its main thread, with which it ends.)
-    let killed = rustix::process::Signal::KILL;
-    let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
-    if sockets::has_hung_up(&control) {
-        return Err(PySystemExit::new_err(BAD_CONTROL));
-    }
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
@@ -83,6 +76,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
         };
         return live(py, newborn);
     }
+    end_with_the_supervisor(&template.control)?;
     let started = FromTemplate::Started(import_app::interpreter(py));
     template.send(py, &started);
     let report = template.import(py);
@@ -100,6 +94,21 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     match template.obey(py)? {
         Some(newborn) => live(py, newborn),
         None => Ok(()),
+    }
+}
+
+/// Has the template end with the supervisor. The end of its socket is seen when the import is
+/// over; that may be never.
+///
+/// # Errors
+/// `SystemExit` if the supervisor has gone already.
+fn end_with_the_supervisor(control: &OwnedFd) -> PyResult<()> {
+    // The supervisor starts templates from its main thread, with which it ends.
+    let killed = rustix::process::Signal::KILL;
+    let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
+    match sockets::has_hung_up(control) {
+        true => Err(PySystemExit::new_err(BAD_CONTROL)),
+        false => Ok(()),
     }
 }
 

@@ -104,7 +104,11 @@ pub fn build(
         &PORT,
         number.format(client.server_port).as_bytes(),
     );
-    if let Some(length) = facts.body_length {
+    // RFC 9110 §8.6: a GET without content has no length. Servers of WebSockets take one for the
+    // announcement of a body, and wait for it or refuse it.
+    let is_plain_upgrade = protocols.is_some() && asked.method == Method::GET;
+    let length = facts.body_length;
+    if let Some(length) = length.filter(|length| *length > 0 || !is_plain_upgrade) {
         push(&mut head, &CONTENT_LENGTH, number.format(length).as_bytes());
     }
     if in_chunks {
