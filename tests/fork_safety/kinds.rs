@@ -133,7 +133,9 @@ s.bind(os.path.join(DIR, 'dgram%d' % os.getpid()))",
         &["'cat' started by subprocess.Popen"],
     ),
     (
-        "os.fork() or os.execlp('sleep', 'sleep', '1000')",
+        // The pipe ends when the child executes.
+        "r, w = os.pipe(); os.fork() or os.execlp('sleep', 'sleep', '1000')
+os.close(w); os.read(r, 1); os.close(r)",
         &["process ", "sleep 1000"],
     ),
     (
