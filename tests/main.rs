@@ -38,6 +38,7 @@ mod lingering;
 mod liveness;
 mod locations;
 mod logs;
+mod memory_budget;
 mod memory_limit;
 mod no_content;
 mod process;
