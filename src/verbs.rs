@@ -147,6 +147,12 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         size(status.memory),
         status.listeners.join(", ")
     )?;
+    writeln!(
+        out,
+        "memory of clients {} of {}",
+        size(status.memory_used),
+        size(status.memory_budget)
+    )?;
     let connections = &status.connections;
     writeln!(
         out,
@@ -313,6 +319,8 @@ mod tests {
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
             memory: 3 << 20,
+            memory_used: 1 << 20,
+            memory_budget: 256 << 20,
             open_descriptors: None,
             connections: Connections::default(),
             applications: vec![Application {

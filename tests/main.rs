@@ -41,6 +41,7 @@ mod liveness;
 mod locations;
 mod logs;
 mod matrix;
+mod memory_budget;
 mod memory_limit;
 mod no_content;
 mod process;

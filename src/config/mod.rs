@@ -279,6 +279,8 @@ pub struct ClientLimits {
     pub min_body_rate: u64,
     /// Bytes that all request bodies may take on disk; `u64::MAX` for no limit.
     pub spool: u64,
+    /// Bytes of memory for everything that clients make the front hold.
+    pub memory: usize,
 }
 
 /// When a worker has had its time.

@@ -13,9 +13,11 @@ use bytes::Bytes;
 use http::Version;
 
 use super::flushed::Flushed;
+use super::memory_budget::{Account, Reservation, Resource};
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
+use super::request::in_hand::InHand;
 use super::request::unreadable::Refused;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
@@ -43,6 +45,10 @@ impl Deadlines {
 pub struct Activity {
     /// Both ends.
     pub ends: Ends,
+    /// The memory and descriptors that it takes.
+    pub account: Arc<Account>,
+    /// Bytes of responses that hyper has and has not sent.
+    in_hand: Arc<AtomicUsize>,
     /// Files that it owes.
     pub outbox: Arc<Outbox>,
     /// How slowly the client may take what it asked for.
@@ -108,6 +114,8 @@ impl Activity {
         METRICS.connections.reading.up();
         Self {
             ends,
+            account: Arc::new(Account::of_address()),
+            in_hand: Arc::default(),
             outbox: Arc::default(),
             patience,
             began: Instant::now(),
@@ -130,6 +138,12 @@ impl Activity {
             flushed: Flushed::default(),
             broken: AtomicBool::new(false),
         }
+    }
+
+    /// The same with what it takes charged to `account`.
+    pub fn charged_to(mut self, account: Arc<Account>) -> Self {
+        self.account = account;
+        self
     }
 
     /// Connections to servers behind us that are this client's alone.
@@ -357,6 +371,8 @@ impl Taken {
 pub struct InUse {
     activity: Arc<Activity>,
     taken: Option<Arc<Taken>>,
+    /// Memory of the request: of its head, then what is left of it with its response.
+    held: Option<Reservation>,
 }
 
 impl InUse {
@@ -374,7 +390,29 @@ impl InUse {
         Self {
             activity: Arc::clone(activity),
             taken: None,
+            held: None,
         }
+    }
+
+    /// Reserves memory for the request. `false`: there is none.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        if bytes > 0 {
+            let account = &self.activity.account;
+            self.held = account.try_reserve(Resource::Memory, bytes);
+        }
+        bytes == 0 || self.held.is_some()
+    }
+
+    /// Returns all but so many bytes of [`InUse::reserve`].
+    pub fn shrink(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            held.shrink(bytes);
+        }
+    }
+
+    /// The memory of the response's parts.
+    pub fn in_hand(&self) -> InHand {
+        InHand::new(&self.activity.account, &self.activity.in_hand)
     }
 
     /// The response leaves: from now on the client is waited for until it asks for a part

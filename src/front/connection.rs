@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;
 use super::lingering;
+use super::memory_budget::{self, Account};
 use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
@@ -51,12 +52,17 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop
     };
     // A proxy of ours brings the connections of many.
     let address = ends.peer_ip().filter(|_| !ends.trusted);
-    let Ok(_guest) = site.connections.enter(address) else {
+    let Ok(guest) = site.connections.enter(address) else {
         return;
     };
+    let account = Arc::new(match &guest {
+        Some(guest) => Account::of_connection(Arc::clone(guest.account())),
+        None => Account::of_address(),
+    });
+    let _base = account.hold(memory_budget::CONNECTION);
     let access_log = Arc::clone(&site.access_log);
     drop(site);
-    let activity = Arc::new(Activity::new(ends, deadlines.send));
+    let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))

@@ -24,6 +24,7 @@ pub mod http2_frames;
 pub mod limited_body;
 mod lingering;
 pub mod listener;
+pub mod memory_budget;
 pub mod negotiate;
 pub mod outbox;
 pub mod pace;

@@ -32,6 +32,7 @@ use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
 use super::framing::{Framing, Phase};
 use super::http2_frames::Http2Frames;
+use super::memory_budget::{Reservation, Resource};
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
 use super::socket::Socket;
@@ -54,6 +55,8 @@ pub struct Stream {
     early: BytesMut,
     /// So many bytes of it are known to be the beginning of a head.
     looked: usize,
+    /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
+    early_memory: Reservation,
     /// The end of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
@@ -103,6 +106,7 @@ impl Stream {
             socket: Some(socket),
             early: early.into(),
             looked: 0,
+            early_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,

@@ -29,6 +29,10 @@ pub struct Status {
     pub chdir: String,
     /// Memory of the front: resident set.
     pub memory: u64,
+    /// Bytes that clients make the front hold.
+    pub memory_used: u64,
+    /// The limit on them, `memory_budget`.
+    pub memory_budget: u64,
     /// Open descriptors of the front.
     pub open_descriptors: Option<u64>,
     /// Clients' connections.

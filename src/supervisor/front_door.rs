@@ -19,6 +19,7 @@ use crate::front::encoder::Encoders;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
+use crate::front::memory_budget::Resource;
 use crate::front::pace::Patience;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
@@ -114,6 +115,11 @@ impl Front {
         }
         front.look_for_upstreams();
         Ok(front)
+    }
+
+    /// True while the kernel gives no descriptors or no memory for new connections.
+    pub fn refuses_connections(&self) -> bool {
+        self.kept.connections.refuses()
     }
 
     /// What answers as these settings say, for [`Front::change`]; `pools` are those of the
@@ -213,6 +219,7 @@ impl Kept {
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
+        Resource::Memory.pool().set_limit(limits.memory);
         let counted = before.and_then(|before| before.rate_limit.as_ref());
         Ok(Site {
             static_files: StaticFiles::new(

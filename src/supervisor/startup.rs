@@ -145,6 +145,7 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
     let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));
     let others = config.locations.iter().filter(|location| !is_app(location));
     lines.extend(others.map(|location| ("location", location.to_string())));
+    lines.push(("memory", memory(config.client_limits.memory)));
     lines
 }
 
@@ -216,6 +217,13 @@ pub fn preload(preload: Preload, facts: &Facts) -> String {
             };
             format!("yes: imported once in {took} ms, then forked{though}")
         }
+    }
+}
+
+fn memory(budget: usize) -> String {
+    match budget >> 20 {
+        mib if mib >= 1 << 40 => "no limit for what clients make the front hold".to_owned(),
+        mib => format!("{mib} MiB for what clients make the front hold"),
     }
 }
 

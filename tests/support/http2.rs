@@ -180,6 +180,17 @@ impl Http2 {
         }
     }
 
+    /// Reads until `count` responses have begun.
+    pub fn heads(&mut self, count: usize) {
+        let mut begun = 0;
+        while begun < count {
+            let head = self.connection.exactly(9);
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let _payload = self.connection.exactly(length);
+            begun += usize::from(head[3] == HEADERS);
+        }
+    }
+
     /// The next frame of `stream`.
     fn part(&mut self, stream: u32) -> (u8, Vec<u8>) {
         loop {

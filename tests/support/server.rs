@@ -138,6 +138,22 @@ impl Pyserve {
         self
     }
 
+    /// With a limit of so many descriptors (`ulimit -n`).
+    pub fn with_descriptors(mut self, most: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"ulimit -n {most} && exec "$0" "$@""#);
+        shell.arg("-c").arg(script).arg(self.command.get_program());
+        shell.args(self.command.get_args()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        self.command = shell;
+        self
+    }
+
     /// A path in the directory that goes away with the server.
     pub fn path(&self, name: &str) -> PathBuf {
         self.probe.path(name)

@@ -380,6 +380,18 @@ fn process(page: &mut Page, status: &Status) {
         "Resident set of the front",
     );
     page.sample("process_resident_memory_bytes", &[], status.memory);
+    page.family(
+        "pyserve_memory_budget_bytes",
+        "gauge",
+        "The most that clients may make the front hold in memory",
+    );
+    page.sample("pyserve_memory_budget_bytes", &[], status.memory_budget);
+    page.family(
+        "pyserve_memory_used_bytes",
+        "gauge",
+        "What clients make the front hold in memory",
+    );
+    page.sample("pyserve_memory_used_bytes", &[], status.memory_used);
     page.family("process_cpu_seconds", "counter", "CPU time of the front");
     let cpu = process::cpu_time().as_secs_f64();
     page.sample("process_cpu_seconds_total", &[], cpu);

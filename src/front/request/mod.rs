@@ -25,6 +25,7 @@ pub mod error;
 pub mod files;
 pub mod fixed;
 pub mod forwarded;
+pub mod in_hand;
 pub mod internal;
 pub mod limits;
 pub mod normal_target;
@@ -59,6 +60,7 @@ use self::unreadable::Refused;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
+use super::memory_budget::STREAM;
 use super::site::Site;
 use super::spelling::Spelt;
 use crate::observe::access_log::HandledBy;
@@ -71,7 +73,7 @@ pub async fn answer(
     activity: Arc<Activity>,
     request: Request<Incoming>,
 ) -> Response<RecordedBody> {
-    let in_use = InUse::begin(&activity, request.version());
+    let mut in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began();
@@ -117,6 +119,8 @@ pub async fn answer(
     let unread = !body.is_end_stream();
     let answered = if let Some(rejection) = refused {
         Err(rejection)
+    } else if !in_use.reserve(limits::memory(&head)) {
+        Err(Rejection::NoMemory)
     } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
         let routed = pin!(route(
@@ -139,6 +143,8 @@ pub async fn answer(
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
     }
+    // Its fields go with this function.
+    in_use.shrink(STREAM);
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();

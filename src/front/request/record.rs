@@ -18,6 +18,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::context::{Client, Identity, Target};
 use super::environ::protocol;
+use super::in_hand::InHand;
 use super::plain::Plain;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
@@ -163,8 +164,10 @@ impl Record {
         let bodiless = self.identity.method == Method::HEAD
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
+        let in_hand = body.comes_in_parts(self.version).then(|| in_use.in_hand());
         RecordedBody {
             body,
+            in_hand,
             rest: Bytes::new(),
             record: self,
             whole: bodiless,
@@ -356,6 +359,8 @@ pub struct RecordedBody {
     is_close_delimited: bool,
     /// The reason for which the body ends too early; the connection does not have it yet.
     broken: Option<Box<Break>>,
+    /// Charges its parts; `None` where they take no memory of their own.
+    in_hand: Option<InHand>,
     in_use: InUse,
 }
 
@@ -373,7 +378,14 @@ impl http_body::Body for RecordedBody {
         }
         this.in_use.asked();
         let frame = match this.rest.is_empty() {
-            true => Pin::new(&mut this.body).poll_frame(context),
+            true => {
+                if let Some(in_hand) = &mut this.in_hand {
+                    ready!(in_hand.poll_room(context));
+                }
+                let frame = Pin::new(&mut this.body).poll_frame(context);
+                // As a whole: all parts of it keep its memory.
+                frame.map_ok(|frame| frame.map_data(|data| this.charged(data)))
+            }
             false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
         };
         let frame = frame.map_ok(|frame| this.shortened(frame));
@@ -386,7 +398,13 @@ impl http_body::Body for RecordedBody {
             }
             Poll::Ready(None) => this.whole = true,
             Poll::Ready(Some(Err(_))) => {}
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(in_hand) = &mut this.in_hand
+                    && !this.body.is_being_read()
+                {
+                    in_hand.has_none();
+                }
+            }
         }
         if let Poll::Ready(Some(Err(error))) = frame {
             this.broken = Some(Box::new(Break::new(error, this.record.version)));
@@ -418,6 +436,13 @@ impl RecordedBody {
         // It is ours or the application's, and was logged where it happened.
         self.whole = true;
         Poll::Ready(Err(error))
+    }
+
+    fn charged(&mut self, data: Bytes) -> Bytes {
+        match &mut self.in_hand {
+            Some(in_hand) if !data.is_empty() => in_hand.charged(data),
+            _ => data,
+        }
     }
 
     /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a

@@ -15,6 +15,8 @@ use crate::front::activity::Notes;
 use crate::front::express::Express;
 use crate::front::framing::Rest;
 use crate::front::framing::head::{self, Head};
+use crate::front::request::error::Rejection;
+use crate::front::request::unreadable::Refused;
 use crate::os::sockets::{self, PeerEnd};
 
 /// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
@@ -57,16 +59,27 @@ impl Stream {
                 Ok(Some(whole.length))
             }
             Head::Refused(refused, length) => {
-                let stand_in = refused.stand_in();
-                self.activity.note(Notes {
-                    refused: Some(refused),
-                    ..Notes::default()
-                });
-                self.activity.linger();
-                self.begin(&stand_in, Rest::Length(0), true, into)?;
+                self.give_refused(refused, into)?;
                 Ok(Some(length))
             }
         }
+    }
+
+    /// Refuses the head that begins with `bytes`, because there is no memory for the rest.
+    pub(super) fn refuse_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> io::Result<()> {
+        let refused = Refused::new(Rejection::NoMemory, bytes);
+        self.give_refused(Box::new(refused), into)
+    }
+
+    /// Gives hyper a stand-in for a head that is not served. Nothing behind it is read.
+    fn give_refused(&mut self, refused: Box<Refused>, into: &mut ReadBuf<'_>) -> io::Result<()> {
+        let stand_in = refused.stand_in();
+        self.activity.note(Notes {
+            refused: Some(refused),
+            ..Notes::default()
+        });
+        self.activity.linger();
+        self.begin(&stand_in, Rest::Length(0), true, into)
     }
 
     fn begin(
