@@ -97,6 +97,8 @@ fn let_go() {
         return;
     }
     FOREIGN.store(true, Ordering::Relaxed);
+    // `Process.terminate()` of multiprocessing must end such a child.
+    crate::doors::obey_signals();
     let Ok(nothing) = null_device() else { return };
     // Nobody else can hold the lock: it is taken only before there are threads.
     if let Ok(held) = HELD.try_lock() {

@@ -55,6 +55,7 @@ enum Event {
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
+    doors::pass_over_signals();
     // The end of its socket is seen when the import is over; that may be never. (The supervisor
     // starts templates from its main thread, with which it ends.)
     let killed = rustix::process::Signal::KILL;
