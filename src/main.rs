@@ -81,8 +81,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.
 fn steer(verb: Steer, flags: Layer) -> ExitCode {
-    let reach =
-        Surroundings::of_this_process().and_then(|around| config::load_reach(flags, &around));
+    let reach = config::load_reach(flags, &Surroundings::of_this_process());
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
         Err(error) => complain(&error.into()),
@@ -113,8 +112,9 @@ type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let load = move || {
-        let surroundings = Surroundings::of_this_process()?;
+        let surroundings = Surroundings::of_this_process();
         let resolved = config::load(flags.clone(), &surroundings)?;
+        config::follow_working_directory(&resolved.config.chdir);
         let applications = resolved.config.apps.clone();
         Ok((resolved, applications))
     };

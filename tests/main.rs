@@ -54,6 +54,7 @@ mod recycle;
 mod refork;
 mod reload;
 mod settings;
+mod signals;
 mod slow_clients;
 mod slow_disk;
 mod static_files;

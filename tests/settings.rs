@@ -502,3 +502,47 @@ fn the_first_lines_tell_what_is_served_by_what() {
     }
     assert_eq!(server.exchange(&get("/")).text(), "hello");
 }
+
+/// Starts pyserve in a directory that has been removed.
+fn run_in_a_removed_directory(arguments: &[&str]) -> (std::process::Output, std::path::PathBuf) {
+    let builder = Pyserve::new();
+    let (gone, app) = (builder.path("gone"), builder.path("app"));
+    std::fs::create_dir_all(&gone).unwrap();
+    write_files(
+        &app,
+        &[("wsgi.py", "def app(environ, start_response): pass\n")],
+    );
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("cd \"$1\" && rmdir \"$1\" && app=$2 && shift 2 && exec \"$@\"")
+        .args(["sh".as_ref(), gone.as_os_str(), app.as_os_str()])
+        .args([env!("CARGO_BIN_EXE_pyserve"), "check"])
+        .args(
+            arguments
+                .iter()
+                .map(|text| text.replace("APP", app.to_str().unwrap())),
+        )
+        .output()
+        .unwrap();
+    (output, app)
+}
+
+#[test]
+fn a_removed_current_directory_matters_only_where_something_is_relative_to_it() {
+    let (output, app) = run_in_a_removed_directory(&["--chdir", "APP", "--app", "wsgi:app"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text.contains(app.to_str().unwrap()), "{text}");
+    for (arguments, problem) in [
+        (&["--app", "wsgi:app"][..], "give an absolute --chdir"),
+        (
+            &["--chdir", "app", "--app", "wsgi:app"],
+            "there is no directory",
+        ),
+    ] {
+        let (output, _) = run_in_a_removed_directory(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains(problem), "{text}");
+    }
+}

@@ -173,6 +173,7 @@ pub async fn serve(
             _ = signals.reopen.recv() => {
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
+            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
