@@ -9,7 +9,9 @@ what counts are the percentiles of one beside those of the other, the memory of 
 (resident, at its highest), and whether a worker was taken. A thousand readers first have the
 application make 4 GB, and the normal client's requests stand in one line with theirs: there its
 time counts from when all of them have been called. `tests/floods.rs` checks the same with smaller
-numbers. Exits with 1 where the attacked client's p99 is over twice the other's (and over
+numbers. Attacks on the memory budget (`--memory-budget 64M`) and on descriptors (`ulimit -n 2048`)
+take half a core at most, and the normal client makes a new connection for every tenth request; its
+p99 may be three times the other's, and memory may grow by 1.25 times the budget. Exits with 1 where the attacked client's p99 is over twice the other's (and over
 `--floor`), memory has grown by `--memory` MiB or more, or a slow sender got a worker.
 """
 
@@ -19,6 +21,7 @@ import http.client
 import multiprocessing
 import os
 import resource
+import select
 import selectors
 import socket
 import sys
@@ -32,6 +35,8 @@ import servers
 
 # Times shorter than the defaults, so that a run sees clients being given up.
 LIMITS = ["--header-timeout", "10", "--body-timeout", "10", "--max-spool", "1G", "--threads", "2"]
+# MiB of the budget that is attacked.
+BUDGET = 64
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
 UPLOAD = 100_000_000
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -67,20 +72,24 @@ def parse():
 
 
 def pyserve(site):
+    # `sh` leaves its process to the server.
+    limited = f'ulimit -n {site.env.get("DESCRIPTORS")} && exec "$0" "$@"'
+    budget = ["--memory-budget", site.env["BUDGET"]] if "BUDGET" in site.env else []
     return [[
-        str(site.pyserve), "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
+        *(["sh", "-c", limited] if "DESCRIPTORS" in site.env else []),
+        str(site.pyserve), *budget, "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
         "--workers", "2", "--access-log", "off", "--control", "off", *LIMITS,
     ]]  # fmt: skip
 
 
 @contextlib.contextmanager
-def serving(options):
+def serving(options, attack):
     """A server, its port, and the file of the paths that were called."""
     with tempfile.TemporaryDirectory(prefix="attacks-") as work:
         called = Path(work) / "called"
         site = servers.Site(
             "", "", servers.TOP / "benches/apps", Path(), options.pyserve.resolve(), Path(work),
-            servers.free_port(), {"CALLED": str(called), "PYTHONDONTWRITEBYTECODE": "1"},
+            servers.free_port(), {"CALLED": str(called), "PYTHONDONTWRITEBYTECODE": "1", **attack.limits},
         )  # fmt: skip
         server = servers.Running(pyserve, site)
         try:
@@ -93,7 +102,7 @@ def serving(options):
 def run(name, options):
     """One attack, as a line of the table; whether it cost as little as it should."""
     attack = ATTACKS[name]
-    with serving(options) as (server, port, called), serving(options) as (_, quiet_port, _):
+    with serving(options, attack) as (server, port, called), serving(options, attack) as (_, quiet_port, _):
         attacked, alone = client(port), client(quiet_port)
         for _ in range(200):
             waiting_time(attacked), waiting_time(alone)
@@ -115,6 +124,8 @@ def run(name, options):
                 times[1].append(pair[1])
             if len(times[0]) % 20 == 0:
                 most = max(most, resident_mib(server.processes[0].pid))
+            if attack.limits and len(times[0]) % 10 == 0:
+                attacked, alone = client(port), client(quiet_port)
             # Not to be an attack of its own.
             time.sleep(0.005)
         for attacker in attackers:
@@ -130,8 +141,8 @@ def run(name, options):
         f"| {added(endings)} |",
         flush=True,
     )
-    is_quick = p99[1] <= max(options.floor, 2 * p99[0])
-    is_small = most - before < options.memory
+    is_quick = p99[1] <= max(options.floor, (3 if attack.limits else 2) * p99[0])
+    is_small = most - before < (1.25 * BUDGET if attack.limits else options.memory)
     took_no_worker = set(paths) <= attack.may_call
     return is_quick and is_small and took_no_worker and len(endings) == attack.parts
 
@@ -328,6 +339,89 @@ def bombs():
     return 500, b"".join(frame(HEADERS, END_HEADERS | END_STREAM, stream, large) for stream in range(1, 1000, 2))
 
 
+def breathe(began):
+    """Sleeps until this process has used half a core at most."""
+    ahead = 2 * time.process_time() - (time.monotonic() - began)
+    if ahead > 0.01:
+        time.sleep(ahead)
+
+
+def has_bytes(connection):
+    """Whether there is something to read, or the end."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def text(value):
+    """A string of HPACK, as long as it may be (RFC 7541 §5.1, §5.2)."""
+    if len(value) < 127:
+        return bytes([len(value)]) + value
+    rest, length = len(value) - 127, bytes([127])
+    while rest >= 128:
+        rest, length = rest // 128, length + bytes([rest % 128 | 128])
+    return length + bytes([rest]) + value
+
+
+def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, window=65535):
+    """So many connections of HTTP/2 with so many requests each, of which no response is read beyond
+    `window`, and no body is complete: it gets 7,000 bytes in each round."""
+    fields = (b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"h"), *more
+    head = b"".join(b"\0" + text(name) + text(value) for name, value in fields)
+    flags = END_HEADERS | (0 if rounds else END_STREAM)
+    settings = frame(SETTINGS, 0, 0, b"\0\4" + window.to_bytes(4, "big"))
+    start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + frame(WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
+    identifiers = range(1, 2 * per_connection, 2)
+
+    def attack(port, part, parts, until):
+        began, opened, given_up = time.monotonic(), [], 0
+        for _ in range(connections // parts):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connection.sendall(start)
+            opened.append(connection)
+        for connection in opened:
+            # The server's answer opens the connection's window.
+            connection.recv(4096)
+            for identifier in identifiers:
+                with contextlib.suppress(OSError):
+                    connection.sendall(frame(HEADERS, flags, identifier, head))
+                breathe(began)
+        for _ in range(rounds):
+            for connection in opened:
+                for identifier in identifiers:
+                    with contextlib.suppress(OSError):
+                        connection.sendall(frame(DATA, 0, identifier, bytes(7000)))
+                    breathe(began)
+                with contextlib.suppress(OSError):
+                    while has_bytes(connection) and connection.recv(1 << 16):
+                        pass
+        while time.monotonic() < until:
+            time.sleep(0.1)
+        for connection in opened:
+            with contextlib.suppress(OSError):
+                given_up += has_bytes(connection) and not connection.recv(1, socket.MSG_PEEK)
+            connection.close()
+        return {"connections": connections // parts, "given up": given_up}
+
+    return attack
+
+
+def unfinished(count, request, piece):
+    """So many connections of HTTP/1 with a request that has no end, `piece` bytes of it."""
+
+    def attack(port, part, parts, until):
+        began, opened = time.monotonic(), []
+        for _ in range(count // parts):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            opened.append(connection)
+            with contextlib.suppress(OSError):
+                connection.sendall(request + piece)
+            breathe(began)
+        while time.monotonic() < until:
+            time.sleep(0.1)
+        return {"connections": len(opened)}
+
+    return attack
+
+
 SLOW_HEAD = b"GET /slow HTTP/1.1\r\nHost: h\r\nX-Slow: "
 SLOW_BODY = b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
 LONG = b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -335,14 +429,16 @@ LONG = b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n"
 
 class Attack(typing.NamedTuple):
     """What is done, by how many processes; which paths may reach the application, and how many
-    calls come before the normal client's time counts."""
+    calls come before the normal client's time counts; the limits of its servers, if it is on them."""
 
     act: typing.Callable
     parts: int
     may_call: set = frozenset()
     made_first: int = 0
+    limits: dict = {}
 
 
+MEMORY = {"BUDGET": f"{BUDGET}M"}
 ATTACKS = {
     "5,000 heads, a byte per 5 s": Attack(slowly(5000, SLOW_HEAD, 5), 2),
     "1,000 bodies, a byte a second": Attack(slowly(1000, SLOW_BODY, 1), 2),
@@ -361,6 +457,26 @@ ATTACKS = {
     "PING": Attack(flood(many(frame(PING, 0, 0, bytes(8)))), 1, {"/"}),
     "SETTINGS": Attack(flood(many(frame(SETTINGS, 0, 0))), 1, {"/"}),
     "WINDOW_UPDATE": Attack(flood(many(frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"))), 1, {"/"}),
+    "br: 128 streams on one connection": Attack(
+        streams(1, 128, b"/long", (b"accept-encoding", b"br"), window=0), 1, {"/long"}, limits=MEMORY
+    ),
+    "heads of 15 KB and bodies of 63 KB, 20 × 128 streams": Attack(
+        streams(20, 128, b"/upload", (b"x-large", b"x" * 15_000), method=b"POST", rounds=9), 1, limits=MEMORY
+    ),
+    "unread responses of 200 KB, 30 × 128 streams": Attack(
+        streams(30, 128, b"/page", window=1 << 30), 1, {"/page"}, limits=MEMORY
+    ),
+    "1,000 unfinished heads of 125 KB": Attack(
+        unfinished(1000, b"GET /slow HTTP/1.1\r\nHost: h\r\n", b"".join(b"x-%d: %s\r\n" % (at, b"x" * 3000) for at in range(41))),
+        1,
+        limits=MEMORY,
+    ),
+    "1,000 unfinished bodies of 60 KB": Attack(
+        unfinished(1000, SLOW_BODY.replace(b"1000000", b"65000"), bytes(60_000)), 1, limits=MEMORY
+    ),
+    "uploads of 70 KB, 16 × 127 streams, 2,048 descriptors": Attack(
+        streams(16, 127, b"/upload", method=b"POST", rounds=10), 1, limits={**MEMORY, "DESCRIPTORS": "2048"}
+    ),
     "empty DATA": Attack(flood(many(frame(DATA, 0, 1), frame(HEADERS, END_HEADERS, 1, GET))), 1, {"/"}),
 }
 

@@ -11,6 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, Origin};
 use crate::config::settings::{self, Setting};
 use crate::verbs::Steer;
@@ -98,7 +99,6 @@ pub fn command() -> Command {
         .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
         .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
         .subcommand_help_heading("Verbs")
-        .disable_help_subcommand(true)
         .subcommand(verb(
             "serve",
             "Run the server; this is what happens without a verb",
@@ -240,7 +240,7 @@ fn flags(matches: &ArgMatches) -> Layer {
     layer
 }
 
-/// `pyserve hello.wsgi` is what many try first; say how it is meant.
+/// `pyserve hello.wsgi`, `runserver`, `-w 4`: what many try first. Says how it is meant.
 fn with_hint(mut error: clap::Error) -> clap::Error {
     let stray = match error.kind() {
         ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
@@ -250,15 +250,36 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(stray)) = stray else {
         return error;
     };
-    if stray.starts_with('-') || error.get(ContextKind::SuggestedSubcommand).is_some() {
+    let hint = if let Some(option) = stray.strip_prefix('-') {
+        let name = option.trim_start_matches('-');
+        let name = name.split('=').next().unwrap_or(name);
+        match counterpart(name) {
+            Some(ours) => ours.to_owned(),
+            None => return error,
+        }
+    } else if error.get(ContextKind::SuggestedSubcommand).is_some() {
         return error;
+    } else if ["run", "start", "runserver"].contains(&&**stray) {
+        "the server starts without a verb, or with 'serve'".to_owned()
+    } else if is_address(stray) {
+        format!("an address is given as '--bind {stray}'")
+    } else {
+        format!("an application is given as '--app {stray}'")
+    };
+    for nearest in [ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+        error.remove(nearest);
     }
-    let hint = format!("an application is given as '--app {stray}'");
     error.insert(
         ContextKind::Suggested,
         ContextValue::StyledStrs(vec![StyledStr::from(hint)]),
     );
     error
+}
+
+/// `8000`, `:8000`, `0.0.0.0:8000`, as Django's `runserver` and others take it.
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit(':').next().unwrap_or(text);
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -333,6 +354,25 @@ mod tests {
         check(&["chek"], "'check'");
         check(&["hello.wsgi"], "--app hello.wsgi");
         check(&["serve", "hello.wsgi"], "--app hello.wsgi");
+        for (arguments, expected) in [
+            (&["-w", "4"][..], "'--workers N'"),
+            (&["-b", ":8000"], "'--bind ADDR'"),
+            (&["-p", "4"], "'--workers N'"),
+            (&["serve", "-w4"], "'--workers N'"),
+            (&["--processes", "4"], "'--workers N'"),
+            (&["--http=:80"], "'--bind ADDR'"),
+            (&["--wsgi-file", "x.py"], "'--app MODULE"),
+            (&["--module", "x"], "'--app MODULE"),
+            (&["--log-file", "x"], "standard error"),
+            (&["--reload"], "'--dev'"),
+            (&["--harakiri", "3"], "'--request-timeout TIME'"),
+            (&["check", "--master"], "leave it away"),
+            (&["runserver"], "'serve'"),
+            (&["0.0.0.0:8000"], "'--bind 0.0.0.0:8000'"),
+            (&["8000"], "'--bind 8000'"),
+        ] {
+            check(arguments, expected);
+        }
         check(&["--workers"], "a value is required");
         check(
             &["--workers", "1", "--workers", "2"],

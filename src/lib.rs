@@ -8,5 +8,6 @@ pub mod config;
 pub mod front;
 pub mod observe;
 pub mod os;
+pub mod report;
 pub mod supervisor;
 pub mod verbs;

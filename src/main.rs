@@ -1,6 +1,5 @@
 //! The `pyserve` command: parse, resolve, run, map the result to an exit code.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +7,17 @@ use std::time::Duration;
 use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
+use pyserve::config::reach::{self, Unreachable};
 use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
+use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
+use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
+use pyserve::report;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
 use pyserve::verbs::{self, Steer, print};
@@ -24,10 +27,17 @@ use pyserve::verbs::{self, Steer, print};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long jobs on the file system may take to end when the server has ended. Those of a
+/// network file system that hangs never do.
+const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
+
 fn main() -> ExitCode {
+    diagnostics::report_panics();
+    // Dropped last, also by a panic.
+    let _write_out = WriteOut;
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
-        Err(error) => error.exit(),
+        Err(error) => return answer(&error),
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
@@ -37,7 +47,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(outcome) => {
             if !outcome.last_words.is_empty() {
-                eprintln!("{}", outcome.last_words.trim_end());
+                say(outcome.last_words.trim_end());
             }
             ExitCode::from(&outcome)
         }
@@ -45,15 +55,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// Help, version and wrong usage, which clap has put into words.
+fn answer(error: &clap::Error) -> ExitCode {
+    let (text, is_wrong) = (error.render(), error.use_stderr());
+    let standard = match is_wrong {
+        true => Standard::Error,
+        false => Standard::Output,
+    };
+    let text = match standard.has_colours() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    if is_wrong {
+        say(&text);
+    } else if let Err(error) = print(text.trim_end()) {
+        return complain(&error.into());
+    }
+    ExitCode::from(error.exit_code() as u8)
+}
+
 fn complain(error: &anyhow::Error) -> ExitCode {
-    eprintln!("pyserve: {error:#}");
+    say(&format!("pyserve: {error:#}"));
     ExitCode::from(exit_code(error))
 }
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.
 fn steer(verb: Steer, flags: Layer) -> ExitCode {
-    let reach =
-        Surroundings::of_this_process().and_then(|around| config::load_reach(flags, &around));
+    let reach = config::load_reach(flags, &Surroundings::of_this_process());
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
         Err(error) => complain(&error.into()),
@@ -64,6 +92,7 @@ fn steer(verb: Steer, flags: Layer) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
+        error if error.is::<Unreachable>() => 78,
         error if error.is::<BindError>() => 69,
         _ => 1,
     }
@@ -83,8 +112,9 @@ type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let load = move || {
-        let surroundings = Surroundings::of_this_process()?;
+        let surroundings = Surroundings::of_this_process();
         let resolved = config::load(flags.clone(), &surroundings)?;
+        config::follow_working_directory(&resolved.config.chdir);
         let applications = resolved.config.apps.clone();
         Ok((resolved, applications))
     };
@@ -92,7 +122,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
-        std::io::stderr().is_terminal(),
+        Standard::Error.has_colours(),
     )
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
@@ -101,9 +131,13 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let bound = first(&resolved.config)?;
     // While this is the only thread: each has rights of its own.
     drop_privileges(&resolved.config)?;
+    diagnostics::begin();
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    role(&runtime, (resolved, applications), Arc::new(load), bound)
+    let ended = role(&runtime, (resolved, applications), Arc::new(load), bound);
+    // Dropping the runtime would wait for all of them.
+    runtime.shutdown_timeout(LAST_FILE_JOBS);
+    ended
 }
 
 /// How long a thread that may block stays without work: for good, so that a server that gets
@@ -164,6 +198,7 @@ fn serve(
     load: Load,
     bound: Bound,
 ) -> anyhow::Result<Outcome> {
+    loaded.1.iter().try_for_each(reach::check)?;
     let Bound { listeners, admin } = bound;
     runtime
         .block_on(supervisor::serve(loaded, load, listeners, admin))
@@ -176,33 +211,17 @@ fn check(
     _load: Load,
     _bound: Bound,
 ) -> anyhow::Result<Outcome> {
-    for (name, value, origin) in &resolved.origins {
-        print(&format!("{name:<24} {value:<32} {origin}"))?;
-    }
-    for line in resolved.config.location_lines() {
-        print(&format!("{:<24} {line}", "location"))?;
-    }
-    for companion in &resolved.config.companions {
-        print(&format!("{:<24} {companion}", "companion"))?;
-    }
+    report::settings(&resolved)?;
     if applications.is_empty() {
         print("\nno application")?;
     }
     for (index, settings) in applications.into_iter().enumerate() {
+        reach::check(&settings)?;
+        let preload = settings.preload;
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
-        let prefix = resolved.config.prefix_of(index);
-        if let (Some(python), Some(loaded)) = (facts.interpreter, facts.loaded) {
-            print(&format!(
-                "\npython                   {} {} (from {})",
-                python.version, python.executable, facts.found
-            ))?;
-            print(&format!(
-                "application              {prefix} -> {} {} imported in {} ms",
-                loaded.app, loaded.framework, loaded.import_ms
-            ))?;
-        }
+        report::application(resolved.config.prefix_of(index), preload, &facts)?;
         if outcome.code != 0 {
             return Ok(outcome);
         }

@@ -6,12 +6,14 @@
 //! which says 1 to that, as Docker wants it.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::Reach;
+use crate::observe::diagnostics::say;
 use crate::observe::status::{Application, Doing, Status, Thread, Worker, WorkerState};
+use crate::os::standard::Standard;
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
 use crate::supervisor::control::probe;
 use crate::supervisor::control::protocol::{Order, Reply};
@@ -49,16 +51,25 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
                 let Err(error) = print(reply.text.trim_end()) else {
                     return ExitCode::SUCCESS;
                 };
-                eprintln!("pyserve: {error}");
-                return ExitCode::FAILURE;
+                say(&format!("pyserve: {error}"));
+                return match verb {
+                    // The text is all that they are for.
+                    Steer::Status { .. } | Steer::Stacks => ExitCode::FAILURE,
+                    // The deed is done, the probe has its answer.
+                    Steer::Health | Steer::Reload | Steer::Scale(_) | Steer::Stop => {
+                        ExitCode::SUCCESS
+                    }
+                };
             }
-            eprintln!("pyserve: {}", reply.text.trim_end());
+            say(&format!("pyserve: {}", reply.text.trim_end()));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("pyserve: {error}");
+            say(&format!("pyserve: {error}"));
             if let Some(mistake) = &reach.mistake {
-                eprintln!("pyserve: where it is may stand in a file with a mistake: {mistake}");
+                say(&format!(
+                    "pyserve: where it is may stand in a file with a mistake: {mistake}"
+                ));
             }
             match verb {
                 Steer::Health => ExitCode::FAILURE,
@@ -73,8 +84,7 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
 /// # Errors
 /// What the kernel says, such as that the disk is full.
 pub fn print(line: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let written = Standard::Output.write_patiently(format!("{line}\n").as_bytes());
     written.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(io::Error::new(
@@ -136,6 +146,12 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         span(status.uptime),
         size(status.memory),
         status.listeners.join(", ")
+    )?;
+    writeln!(
+        out,
+        "memory of clients {} of {}",
+        size(status.memory_used),
+        size(status.memory_budget)
     )?;
     let connections = &status.connections;
     writeln!(
@@ -303,6 +319,8 @@ mod tests {
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
             memory: 3 << 20,
+            memory_used: 1 << 20,
+            memory_budget: 256 << 20,
             open_descriptors: None,
             connections: Connections::default(),
             applications: vec![Application {

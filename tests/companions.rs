@@ -1,9 +1,12 @@
 //! Processes beside the application, and the command before it.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
-use crate::support::server::Pyserve;
-use crate::support::{temp_dir, write_files};
+use crate::support::probe::Held;
+use crate::support::server::{Pyserve, Server};
+use crate::support::{apps, python, temp_dir, write_files};
 
 /// A server with these settings in its `pyserve.toml`.
 fn with(settings: &str) -> Pyserve {
@@ -22,6 +25,38 @@ fn pid_in(line: &str, text: &str) -> i32 {
 
 fn is_alive(pid: i32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// A server with a companion that behaves as Celery does, and its task. `keys`: more settings of it.
+fn with_task_queue(command: &str, keys: &str) -> (Server, Held) {
+    let server = with(&task_queue(command, keys)).ready();
+    let task = server.probe.held("task");
+    server.probe.notes.wait_for("at work");
+    (server, task)
+}
+
+fn task_queue(command: &str, keys: &str) -> String {
+    format!("[[companion]]\nname = 'queue'\ncommand = {command}\n{keys}\n")
+}
+
+/// The command line of `task_queue.py`.
+fn queue_line() -> String {
+    let script = apps().join("task_queue.py");
+    format!("{} {}", python::default().display(), script.display())
+}
+
+fn quoted(line: &str) -> String {
+    format!("\"{line}\"")
+}
+
+/// Waits until a process has gone.
+#[track_caller]
+fn wait_until_gone(pid: i32) {
+    let began = Instant::now();
+    while is_alive(pid) {
+        assert!(began.elapsed() < crate::support::DEADLINE, "{pid} is there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -179,6 +214,232 @@ fn a_start_that_cannot_be_prepared_does_not_happen() {
 fn a_stop_ends_what_runs_before_the_start() {
     let server = with("before_start = 'echo waiting; exec sleep 1000'");
     let mut server = server.started();
+    server.stderr.wait_for("waiting");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 128 + 15);
+}
+
+#[test]
+fn a_stop_lets_a_task_queue_finish_its_task_however_it_is_started() {
+    let line = queue_line();
+    let words: Vec<_> = line.split(' ').map(quoted).collect();
+    for command in [
+        format!("[{}]", words.join(", ")),
+        quoted(&line),
+        quoted(&format!("NAME='a; b' {line} 2>&1 # a comment")),
+        quoted(&format!("cd . && {line}")),
+        quoted(&format!("true; {line}; echo 'is not reached' > reached")),
+        quoted(&format!("({line})")),
+        quoted(&format!("{line} | cat")),
+        quoted(&format!("if true; then {line}; fi")),
+    ] {
+        let (mut server, task) = with_task_queue(&command, "");
+        server.signal(Signal::TERM);
+        server.probe.notes.wait_for("warm shutdown");
+        task.release();
+        assert_eq!(server.wait_exit(), 0, "{command}");
+        server.probe.notes.wait_for("task finished");
+        let notes = server.probe.notes.so_far().join("\n");
+        assert!(
+            !notes.contains("killed") && !notes.contains("cold"),
+            "{command}: {notes}"
+        );
+        let log = server.stderr.to_end();
+        assert!(!log.contains("does not stop"), "{command}: {log}");
+    }
+}
+
+#[test]
+fn the_graceful_timeout_is_the_limit_of_all_companions_at_a_stop() {
+    let stubborn = "
+        [[companion]]
+        name = 'NAME'
+        command = '''trap '' TERM; echo pid $$; while :; do sleep 0.05; done'''
+        ";
+    let settings = stubborn.replace("NAME", "a") + &stubborn.replace("NAME", "b");
+    let server = with(&settings).args(["--graceful-timeout", "1"]);
+    let mut server = server.ready();
+    server.stderr.wait_for_nth("pid ", 2);
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    // Each may take 30 s by its own settings.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 2);
+}
+
+#[test]
+fn what_does_not_stop_is_killed_with_its_children() {
+    let (mut server, _task) = with_task_queue(&quoted(&queue_line()), "stop_timeout = '100ms'");
+    let note = server.probe.notes.wait_for("at work");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    wait_until_gone(pid_in(&note, "pid "));
+    wait_until_gone(pid_in(&note, "has pid "));
+}
+
+#[test]
+fn a_reload_restarts_a_companion_when_the_old_one_has_finished() {
+    let line = quoted(&queue_line());
+    for trigger in ["signal", "verb", "file"] {
+        let server = with(&task_queue(&line, ""));
+        let (control, touched) = (server.path("control"), server.path("touched"));
+        let server = server.args(["--touch-reload"]).args([&touched]).ready();
+        let task = server.probe.held("task");
+        server.probe.notes.wait_for("at work");
+        match trigger {
+            "signal" => server.signal(Signal::HUP),
+            "verb" => {
+                let reload = Pyserve::bare().args(["reload", "--control"]);
+                let done = reload.args([&control]).run();
+                assert_eq!(done.code, 0, "{}", done.stderr);
+            }
+            _ => std::fs::write(&touched, "").unwrap(),
+        }
+        server.probe.notes.wait_for("warm shutdown");
+        server.stderr.wait_for("reloaded in");
+        assert_eq!(server.get("/").status(), 200);
+        let started = server.stderr.count("companion started");
+        assert_eq!(started, 1, "{trigger}: never two at a time");
+        task.release();
+        server.stderr.wait_for_nth("companion started", 2);
+        let _next = server.probe.held("task");
+        assert_eq!(server.stderr.count("again_in"), 0, "{trigger}");
+        assert_eq!(server.probe.notes.count("killed"), 0, "{trigger}");
+    }
+}
+
+#[test]
+fn with_overlap_the_new_companion_starts_beside_the_old_one() {
+    let (mut server, task) = with_task_queue(&quoted(&queue_line()), "overlap = true");
+    server.signal(Signal::HUP);
+    let next = server.probe.held("task");
+    server.probe.notes.wait_for("warm shutdown");
+    server.probe.notes.wait_for_nth("at work", 2);
+    // A stop waits for both, and asks neither twice.
+    server.signal(Signal::TERM);
+    server.probe.notes.wait_for_nth("warm shutdown", 2);
+    next.release();
+    task.release();
+    assert_eq!(server.wait_exit(), 0);
+    server.probe.notes.wait_for_nth("task finished", 2);
+    assert_eq!(server.probe.notes.count("cold"), 0);
+}
+
+#[test]
+fn a_stop_waits_for_a_companion_that_a_reload_has_asked_to_end() {
+    let (mut server, task) = with_task_queue(&quoted(&queue_line()), "");
+    server.signal(Signal::HUP);
+    server.probe.notes.wait_for("warm shutdown");
+    server.stderr.wait_for("reloaded in");
+    server.signal(Signal::TERM);
+    server.stderr.wait_for("the workers leave");
+    task.release();
+    assert_eq!(server.wait_exit(), 0);
+    server.probe.notes.wait_for("task finished");
+    assert_eq!(server.probe.notes.count("cold"), 0, "SIGTERM comes once");
+    let log = server.stderr.to_end();
+    assert_eq!(log.matches("companion started").count(), 1, "{log}");
+}
+
+#[test]
+fn a_stop_timeout_ends_an_old_companion_at_a_reload_too() {
+    let (server, _task) = with_task_queue(&quoted(&queue_line()), "stop_timeout = '100ms'");
+    let note = server.probe.notes.wait_for("at work");
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("does not stop");
+    server.stderr.wait_for_nth("companion started", 2);
+    wait_until_gone(pid_in(&note, "has pid "));
+}
+
+/// The process of a companion, at its start number `nth` from 0.
+fn started(server: &Server, name: &str, nth: usize) -> Option<i32> {
+    let field = format!("companion={name} pid=");
+    let lines = server.stderr.so_far();
+    let mut lines = lines
+        .iter()
+        .filter(|line| line.contains("companion started") && line.contains(&field));
+    lines.nth(nth).map(|line| pid_in(line, "pid="))
+}
+
+#[test]
+fn companions_follow_their_settings_at_a_reload() {
+    let one = |name: &str, seconds| {
+        format!(
+            "[[companion]]
+            name = '{name}'
+            essential = true
+            restart_on_reload = false
+            command = 'sleep {seconds}'
+            "
+        )
+    };
+    let server = with(&(one("kept", 1001) + &one("changed", 1002) + &one("removed", 1003)));
+    let file = server.path("pyserve.toml");
+    let mut server = server.ready();
+    server.stderr.wait_for_nth("companion started", 3);
+    let before = started(&server, "changed", 0).unwrap();
+    let removed = started(&server, "removed", 0).unwrap();
+
+    let settings = one("kept", 1001) + &one("changed", 1004) + &one("added", 1005);
+    std::fs::write(&file, settings).unwrap();
+    server.signal(Signal::HUP);
+    server.stderr.wait_for_nth("companion started", 5);
+    wait_until_gone(before);
+    wait_until_gone(removed);
+    assert_eq!(server.get("/").status(), 200, "their end ends nothing else");
+    let added = started(&server, "added", 0).unwrap();
+    assert!(is_alive(added) && is_alive(started(&server, "changed", 1).unwrap()));
+    assert_eq!(started(&server, "kept", 1), None, "it was not restarted");
+    assert!(is_alive(started(&server, "kept", 0).unwrap()));
+
+    // Wrong settings change nothing.
+    std::fs::write(&file, "[[companion]]\ncomand = 'x'\n").unwrap();
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reload failed");
+    assert!(is_alive(added));
+    assert_eq!(server.stderr.count("companion started"), 5);
+
+    // The new one is essential as the old one was.
+    let pid = rustix::process::Pid::from_raw(added).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    assert_eq!(server.wait_exit(), 5);
+}
+
+#[test]
+fn code_that_cannot_be_imported_leaves_companions_alone() {
+    let builder = Pyserve::new();
+    let dir = builder.path("site");
+    let app = std::fs::read_to_string(apps().join("hello.py")).unwrap();
+    let settings = "[[companion]]\ncommand = 'sleep 1000'\n";
+    write_files(&dir, &[("hello.py", &app), ("pyserve.toml", settings)]);
+    let server = builder.current_dir(&dir).args(["--app", "hello.py"]);
+    let server = server.ready();
+    let pid = pid_in(&server.stderr.wait_for("companion started"), "pid=");
+    write_files(&dir, &[("hello.py", "import no_such_module_here\n")]);
+    server.signal(Signal::HUP);
+    server.stderr.wait_for("reload failed");
+    assert!(is_alive(pid));
+    assert_eq!(server.stderr.count("asked to end"), 0);
+}
+
+#[test]
+fn what_runs_before_the_start_gets_one_signal_and_the_graceful_time() {
+    let line = quoted(&format!("cd . && {}", queue_line()));
+    let mut server = with(&format!("before_start = {line}")).started();
+    let task = server.probe.held("task");
+    server.probe.notes.wait_for("at work");
+    server.signal(Signal::TERM);
+    server.probe.notes.wait_for("warm shutdown");
+    task.release();
+    assert_eq!(server.wait_exit(), 128 + 15);
+    server.probe.notes.wait_for("task finished");
+    assert_eq!(server.probe.notes.count("killed"), 0);
+
+    let stubborn = "trap '' TERM; echo waiting; while :; do sleep 0.05; done";
+    let server = with(&format!("before_start = {}", quoted(stubborn)));
+    let mut server = server.args(["--graceful-timeout", "1"]).started();
     server.stderr.wait_for("waiting");
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 128 + 15);

@@ -90,7 +90,9 @@ fn a_server_without_a_free_descriptor_waits_obeys_and_recovers() {
     // It serves whom it has, and obeys.
     assert_eq!(kept.exchange(get("/")).status(), 200);
     for _ in 0..3 {
-        assert_eq!(verb(&server, &["health"]).code, 0);
+        let health = verb(&server, &["health"]);
+        assert_eq!(health.code, 1);
+        assert!(health.stderr.contains("not accepted"), "{}", health.stderr);
     }
     let reload = verb(&server, &["reload"]);
     assert_eq!(reload.code, 1, "{}", reload.stdout);

@@ -337,9 +337,33 @@ fn the_hello_example_and_everything_on_its_page_load() {
         assert!(!response.body.is_empty(), "{target}");
     }
     assert_eq!(server.get("/api").status(), 200);
+    let script = server.get("/js/hello.js").text();
+    assert!(script.contains("/api?pause_ms=100"), "{script}");
     assert!(server.get("/environ").text().contains("wsgi.input"));
     let echo = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
     assert_eq!(server.exchange(echo).text(), "hello");
     check_streams(&server, "/stream");
     assert_eq!(server.get("/absent").status(), 404);
+}
+
+#[test]
+fn requests_of_the_hello_page_that_overlap_go_to_idle_workers() {
+    let server = Pyserve::new()
+        .args(["--workers", "3", "--app", "hello.wsgi", "--chdir"])
+        .args([source("python/examples")])
+        .ready();
+    // As long as the longest pause: three requests overlap however slow the machine is.
+    let asked: Vec<_> = (0..3)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(get("/api?pause_ms=2000"));
+            connection
+        })
+        .collect();
+    let pids = asked.into_iter().map(|mut connection| {
+        let answer = connection.response().json();
+        answer["pid"].as_u64().unwrap()
+    });
+    let pids: std::collections::BTreeSet<_> = pids.collect();
+    assert_eq!(pids.len(), 3, "{pids:?}");
 }

@@ -58,6 +58,11 @@ fn replies_of_workers_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
+fn the_scoreboard_holds_what_it_must_for_any_words() {
+    check("scoreboard");
+}
+
+#[test]
 fn requests_end_where_hyper_ends_them_for_any_bytes() {
     check("framing");
 }

@@ -264,3 +264,74 @@ fn a_server_of_another_user_under_our_name_is_not_asked() {
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nothing has connected to it");
 }
+
+#[test]
+fn what_the_user_cannot_reach_is_one_error_that_names_it() {
+    if !is_root("running as another user") {
+        return;
+    }
+    let uid = NOBODY.to_string();
+    let private = || {
+        let dir = support::temp_dir();
+        let inside = dir.path().join("private");
+        fs::create_dir(&inside).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        (dir, inside)
+    };
+    let close = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+
+    // The interpreter, behind a link of an environment.
+    let (dir, inside) = private();
+    let (python, link) = (inside.join("python3"), dir.path().join("python"));
+    fs::copy("/bin/true", &python).unwrap();
+    std::os::unix::fs::symlink(&python, &link).unwrap();
+    close(&inside);
+    let site = directory();
+    let by_link = server(site.path(), &["--uid", &uid, "--gid", &uid])
+        .args(["--python"])
+        .args([&link]);
+    one_error(by_link.run(), &[&link, &inside], "search");
+
+    // The directory of the application, and a package in it.
+    let (_dir, inside) = private();
+    fs::write(inside.join("whoami.py"), "").unwrap();
+    fs::create_dir(inside.join("spool")).unwrap();
+    close(&inside);
+    one_error(
+        server(&inside, &["--uid", &uid, "--gid", &uid]).run(),
+        &[&inside],
+        "search",
+    );
+    let (dir, inside) = private();
+    fs::write(inside.join("wsgi.py"), "").unwrap();
+    close(&inside);
+    let module = Pyserve::new().args([
+        "--app",
+        "private.wsgi",
+        "--uid",
+        &uid,
+        "--gid",
+        &uid,
+        "--chdir",
+    ]);
+    one_error(module.args([dir.path()]).run(), &[&inside], "search");
+}
+
+/// The start failed with code 78, and one line that names these paths.
+#[track_caller]
+fn one_error(ended: support::server::Ended, paths: &[&Path], what: &str) {
+    let stderr = &ended.stderr;
+    assert_eq!(ended.code, 78, "{stderr}");
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.contains("pyserve: "))
+        .collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    for path in paths {
+        assert!(lines[0].contains(&*path.to_string_lossy()), "{stderr}");
+    }
+    assert!(
+        lines[0].contains(what) && lines[0].contains("mode 0700"),
+        "{stderr}"
+    );
+}

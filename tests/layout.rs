@@ -146,6 +146,30 @@ fn unsafe_is_confined_to_its_doors() {
 }
 
 #[test]
+fn only_one_file_writes_to_the_standard_streams() {
+    let mut wrong = Vec::new();
+    for path in rust_files(&source("src")) {
+        let shown = shown(&path);
+        if shown == "src/os/standard.rs" {
+            continue;
+        }
+        for (number, line) in code(&path) {
+            // `eprintln!` and its kin panic when the write fails.
+            let macros = ["print!", "println!", "dbg!"];
+            let streams = ["io::stdout", "io::stderr"];
+            let found = macros
+                .iter()
+                .chain(&streams)
+                .any(|word| line.contains(word));
+            if found {
+                wrong.push(format!("{shown}:{number}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn nothing_in_src_names_pyo3() {
     for path in rust_files(&source("src")) {
         for (number, line) in code(&path) {

@@ -106,6 +106,7 @@ fn requests_over_the_rate_are_429_by_the_address_of_the_client() {
         assert!((1..=1800).contains(&wait), "{wait}");
     }
     assert_eq!(ask("203.0.113.10").status(), 200);
+    server.probe.notes.wait_for_nth("called", 5);
     assert_eq!(server.probe.notes.count("called"), 5);
     server.stdout.wait_for("\" 429 ");
 }

@@ -113,3 +113,39 @@ fn whoever_sends_on_behind_a_refusal_gets_it_whole() {
         assert_ends_well(client);
     }
 }
+
+#[test]
+fn the_end_behind_an_unread_body_is_announced_and_a_rest_that_is_here_costs_no_connection() {
+    let site = temp_dir();
+    write_files(site.path(), &[("static/a.txt", "a")]);
+    let server = Pyserve::app("mirror.py")
+        .args(["--request-buffering", "no", "--root"])
+        .args([site.path()])
+        .ready();
+    let [file, app] = ["/static/a.txt", "/unread"]
+        .map(|target| format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"));
+    for (head, status) in [(&file, 405), (&app, 403)] {
+        let mut client = server.connect();
+        client.send(format!("{head}01234"));
+        let response = client.response();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.header("Connection").as_deref(), Some("close"));
+        client.send("56789");
+        assert_ends_well(client);
+    }
+    let mut client = server.connect();
+    let response = client.exchange(format!("{file}0123456789"));
+    assert_eq!(
+        (response.status(), response.header("Connection")),
+        (405, None)
+    );
+    assert_eq!(client.exchange(get("/static/a.txt")).text(), "a");
+    // An application that has read all of it.
+    let whole = app.replace("/unread", "/");
+    let response = client.exchange(format!("{whole}0123456789"));
+    assert_eq!(
+        (response.status(), response.header("Connection")),
+        (200, None)
+    );
+    assert_eq!(client.exchange(get("/static/a.txt")).text(), "a");
+}

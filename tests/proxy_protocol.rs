@@ -143,7 +143,26 @@ fn a_header_that_does_not_come_meets_the_deadline_of_heads() {
         connection.send(begun);
         assert_ne!(connection.rest().1, End::TimedOut);
     }
-    server.stderr.wait_for("did not arrive in time");
+    server.stderr.wait_for_nth("did not arrive in time", 2);
+}
+
+#[test]
+fn a_probe_that_says_nothing_is_no_warning_however_it_ends() {
+    let server = Pyserve::app("hello.py")
+        .args(["--proxy-protocol", "127.0.0.1", "--header-timeout", "100ms"])
+        .args(["--log-level", "debug"])
+        .ready();
+    let closed_by_us = server.connect();
+    closed_by_us.finish_sending();
+    drop(closed_by_us);
+    let reset = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    rustix::net::sockopt::set_socket_linger(&reset, Some(std::time::Duration::ZERO)).unwrap();
+    drop(reset);
+    let mut silent = server.connect();
+    assert_ne!(silent.rest().1, End::TimedOut);
+    // Their lines are there, and none is a warning.
+    server.stderr.wait_for_nth("connection ended", 3);
+    assert_eq!(server.stderr.count("WARN"), 0);
 }
 
 #[test]

@@ -224,6 +224,59 @@ fn a_virtual_environment_is_found_in_three_ways_and_is_right_inside() {
 }
 
 #[test]
+fn a_broken_environment_is_never_passed_over_in_silence() {
+    let breaks = |name: &str, python: &Path| {
+        std::fs::create_dir_all(python.parent().unwrap()).unwrap();
+        match name {
+            "is a link to /no/such/python3, which is not there" => {
+                std::os::unix::fs::symlink("/no/such/python3", python).unwrap();
+            }
+            "is not executable" => std::fs::write(python, "").unwrap(),
+            "is a directory" => std::fs::create_dir(python).unwrap(),
+            _ => {
+                let made = python.parent().unwrap().parent().unwrap();
+                std::fs::write(made.join("pyvenv.cfg"), "").unwrap();
+            }
+        }
+    };
+    for why in [
+        "is a link to /no/such/python3, which is not there",
+        "is not executable",
+        "is a directory",
+        "is not there",
+    ] {
+        let dir = temp_dir();
+        std::fs::copy(apps().join("hello.py"), dir.path().join("hello.py")).unwrap();
+        let environment = dir.path().join(".venv");
+        breaks(why, &environment.join("bin/python"));
+        let started = || {
+            let pyserve = Pyserve::new().without("PYSERVE_PYTHON");
+            pyserve.args(["--app", "hello.py"]).current_dir(dir.path())
+        };
+        let server = started().ready();
+        let line = server.stderr.wait_for("is not used");
+        assert!(line.contains(why) && line.contains(".venv"), "{line}");
+        assert_eq!(server.get("/").status(), 200);
+        // Where it was named, it is an error.
+        let ended = started().args(["--venv", ".venv"]).run();
+        assert_eq!(ended.code, 78, "{}", ended.stderr);
+        if why != "is not there" {
+            assert!(ended.stderr.contains(why), "{}", ended.stderr);
+        }
+        // Also one that was activated.
+        let elsewhere = temp_dir();
+        std::fs::copy(apps().join("hello.py"), elsewhere.path().join("hello.py")).unwrap();
+        let active = Pyserve::new().without("PYSERVE_PYTHON");
+        let active = active
+            .args(["--app", "hello.py"])
+            .current_dir(elsewhere.path());
+        let server = active.env("VIRTUAL_ENV", &environment).ready();
+        let line = server.stderr.wait_for("is not used");
+        assert!(line.contains(why) && line.contains("VIRTUAL_ENV"), "{line}");
+    }
+}
+
+#[test]
 fn processes_can_be_started_from_inside_a_request() {
     for python in python::supported() {
         let name = &python.full_version;
@@ -241,7 +294,9 @@ fn processes_can_be_started_from_inside_a_request() {
             real(&venv),
             "{name}"
         );
-        for method in ["spawn", "fork"] {
+        let main = about["main"].as_str().unwrap();
+        assert_eq!(real(main), real(apps().join("children.py")), "{name}");
+        for method in ["spawn", "fork", "forkserver"] {
             assert_eq!(
                 about[method],
                 serde_json::json!([2, 4, 6]),
@@ -338,4 +393,37 @@ fn the_bare_binary_runs_from_anywhere() {
         .env("HOME", "/nonexistent")
         .ready();
     check_serves_wsgi(&server, "a copy");
+}
+
+#[test]
+fn python_dotenv_finds_its_file_beside_the_module_that_asks() {
+    let venv = match python::libraries() {
+        Ok(venv) => venv,
+        Err(because) => return skipped("python-dotenv", &because),
+    };
+    let dir = temp_dir();
+    let settings = "from dotenv import load_dotenv\nload_dotenv()\n";
+    let app = "import os\n\
+               from . import settings\n\
+               def app(environ, start_response):\n\
+               \x20   start_response('200 OK', [])\n\
+               \x20   return [os.environ.get('OF_DOTENV', 'not loaded').encode()]\n";
+    write_files(
+        dir.path(),
+        &[
+            ("shop/__init__.py", ""),
+            ("shop/settings.py", settings),
+            ("shop/site.py", app),
+            ("shop/.env", "OF_DOTENV=loaded\n"),
+        ],
+    );
+    for preload in ["yes", "no"] {
+        let server = Pyserve::new()
+            .without("PYSERVE_PYTHON")
+            .args(["--app", "shop.site", "--preload", preload, "--venv"])
+            .args([&venv])
+            .current_dir(dir.path())
+            .ready();
+        assert_eq!(server.get("/").text(), "loaded", "preload {preload}");
+    }
 }

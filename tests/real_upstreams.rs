@@ -2,70 +2,15 @@
 //! of its protocols; a WebSocket server. What a machine cannot have is skipped aloud.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use crate::support::lines::Lines;
+use crate::support::behind::{Behind, program};
+use crate::support::curl;
 use crate::support::nginx::Nginx;
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, get, post};
-use crate::support::{apps, python, skipped, temp_dir};
-
-/// A server behind pyserve, with its socket in a directory of its own. Dropping kills it.
-struct Behind {
-    child: Child,
-    output: Lines,
-    dir: tempfile::TempDir,
-}
-
-impl Behind {
-    /// Starts it, and waits until it has said `ready`.
-    fn start(command: &mut Command, dir: tempfile::TempDir, ready: &str) -> Self {
-        let mut child = command
-            .current_dir(apps())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONPATH", apps())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = Lines::read_from(child.stderr.take().expect("it is piped"));
-        let more = Lines::read_from(child.stdout.take().expect("it is piped"));
-        let said = if ready == "listening" { &more } else { &output };
-        said.wait_for(ready);
-        Self { child, output, dir }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        // INT, so that workers go as well; and KILL in case.
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- behind:\n{}\n---", self.output.so_far().join("\n"));
-        }
-    }
-}
-
-/// The program `name` of an environment; `None`, and a line, if this machine cannot have it.
-fn program(set: &str, name: &str) -> Option<PathBuf> {
-    let system = python::default();
-    let interpreter = python::supported().find(|python| python.path == system);
-    match python::environment(set, interpreter?) {
-        Ok(dir) => Some(dir.join("bin").join(name)),
-        Err(why) => {
-            skipped(&format!("the tests of a real {name}"), &why);
-            None
-        }
-    }
-}
+use crate::support::{apps, skipped, temp_dir};
 
 fn uwsgi(args: &[&str]) -> Option<Behind> {
     let program = program("uwsgi", "uwsgi")?;
@@ -221,6 +166,170 @@ fn gunicorn_answers_in_both_of_its_protocols() {
             "{scheme}"
         );
         assert_eq!(server.get("/status/404").status(), 404, "{scheme}");
+    }
+}
+
+fn waitress() -> Option<Behind> {
+    let program = program("peers", "waitress-serve")?;
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    let socket = dir.path().join("socket");
+    command
+        .arg(format!("--unix-socket={}", socket.display()))
+        .arg("mirror:application");
+    Some(Behind::start(&mut command, dir, "Serving on"))
+}
+
+fn uvicorn() -> Option<Behind> {
+    let program = program("peers", "uvicorn")?;
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    command
+        .args(["--interface", "wsgi", "--uds"])
+        .arg(dir.path().join("socket"))
+        .arg("mirror:application");
+    Some(Behind::start(&mut command, dir, "Uvicorn running on"))
+}
+
+/// Servers repeat what they are sent, and decide by it: uWSGI writes the client's protocol into
+/// its status line. So each is asked by each kind of client.
+fn every_version_is_served_alike(server: &Server, is_uwsgi: bool, name: &str) {
+    let asked = |response: &Response| response.json()["environ"].clone();
+    for (line, protocol) in [("HTTP/1.1", "HTTP/1.1"), ("HTTP/1.0", "HTTP/1.0")] {
+        let response = server.exchange(&format!("GET /a?b=c {line}\r\nHost: example.org\r\n\r\n"));
+        assert_eq!(
+            (response.status(), response.broken),
+            (200, None),
+            "{name} {line}"
+        );
+        if is_uwsgi {
+            assert_eq!(asked(&response)["SERVER_PROTOCOL"], protocol, "{name}");
+        }
+        assert_eq!(
+            server
+                .exchange(&format!("GET /status/404 {line}\r\nHost: h\r\n\r\n"))
+                .status(),
+            404
+        );
+    }
+    let ask = |target: &str, args: &[&str]| curl::http2(server, target, args);
+    let Some(got) = ask(
+        "/a?b=c",
+        &["--header", "Host: example.org", "--cookie", "a=1; b=2"],
+    ) else {
+        return;
+    };
+    assert_eq!(
+        (got.code, got.response.status()),
+        (0, 200),
+        "{name}: {got:?}"
+    );
+    let environ = asked(&got.response);
+    // RFC 3875 §4.1.16, as nginx writes it; over HTTP servers are spoken to in HTTP/1.1.
+    let protocol = if is_uwsgi { "HTTP/2.0" } else { "HTTP/1.1" };
+    assert_eq!(environ["SERVER_PROTOCOL"], protocol, "{name}");
+    assert_eq!(environ["HTTP_HOST"], "example.org", "{name}");
+    assert_eq!(environ["HTTP_COOKIE"], "a=1; b=2", "{name}");
+    assert_eq!(environ["QUERY_STRING"], "b=c", "{name}");
+    for (target, status) in [
+        ("/status/404", 404),
+        ("/status/204", 204),
+        ("/status/304", 304),
+        ("/redirect", 302),
+    ] {
+        let got = ask(target, &[]).unwrap();
+        assert_eq!(
+            (got.code, got.response.status()),
+            (0, status),
+            "{name} {target}: {got:?}"
+        );
+    }
+    let dir = temp_dir();
+    let body = dir.path().join("body");
+    std::fs::write(&body, "0123456789".repeat(100_000)).unwrap();
+    let data = format!("@{}", body.display());
+    let posted = ask("/", &["--data-binary", &data]).unwrap();
+    assert_eq!((posted.code, posted.response.status()), (0, 200), "{name}");
+    assert_eq!(posted.response.json()["body"][0], 1_000_000, "{name}");
+    let chunked = ask(
+        "/",
+        &["--data-binary", &data, "--header", "Content-Length:"],
+    )
+    .unwrap();
+    assert_eq!(chunked.response.json()["body"][0], 1_000_000, "{name}");
+    let head = ask("/long", &["--head"]).unwrap();
+    assert_eq!(
+        (head.code, head.response.status()),
+        (0, 200),
+        "{name}: {head:?}"
+    );
+    assert_eq!(
+        head.response.header("content-length").as_deref(),
+        Some("5242880"),
+        "{name}"
+    );
+    let long = ask("/long", &[]).unwrap();
+    assert_eq!(
+        (long.code, long.response.body.len()),
+        (0, 5 << 20),
+        "{name}"
+    );
+    let stream = ask("/stream", &[]).unwrap();
+    assert!(
+        stream.code == 0 && stream.response.text().ends_with("piece 99\n"),
+        "{name}"
+    );
+}
+
+#[test]
+fn servers_that_repeat_the_client_s_protocol_answer_each_client() {
+    type Start = fn() -> Option<Behind>;
+    let servers: [(&str, &str, Start); 5] = [
+        ("uWSGI", "uwsgi+unix", || uwsgi(&["--buffer-size", "65535"])),
+        ("gunicorn by uwsgi", "uwsgi+unix", || {
+            gunicorn(&["--protocol", "uwsgi"])
+        }),
+        ("gunicorn", "http+unix", || {
+            gunicorn(&["--worker-class", "gthread"])
+        }),
+        ("waitress", "http+unix", waitress),
+        ("uvicorn", "http+unix", uvicorn),
+    ];
+    for (name, scheme, start) in servers {
+        let Some(behind) = start() else { continue };
+        let url = format!("{scheme}:{}", behind.socket().display());
+        let server = Pyserve::new()
+            .args(["--compress", "off", "--upstream", &url])
+            .ready();
+        let is_uwsgi = scheme == "uwsgi+unix" && name == "uWSGI";
+        every_version_is_served_alike(&server, is_uwsgi, name);
+    }
+}
+
+#[test]
+fn nginx_behind_answers_each_client() {
+    let nginx = Nginx::start(
+        "",
+        "location / { return 200 \"$server_protocol $host $http_cookie|$request_method\\n\"; }\n\
+         location /none { return 204; }",
+    );
+    let nginx = match nginx {
+        Ok(nginx) => nginx,
+        Err(why) => return skipped("a real nginx behind", &why),
+    };
+    let url = format!("http+unix:{}", nginx.socket().display());
+    let server = Pyserve::new().args(["--upstream", &url]).ready();
+    let text = |response: Response| response.text();
+    assert_eq!(text(server.get("/")), "HTTP/1.1 localhost |GET\n");
+    let Some(got) = curl::http2(&server, "/", &["--cookie", "a=1; b=2"]) else {
+        return;
+    };
+    assert_eq!(text(got.response), "HTTP/1.1 127.0.0.1 a=1; b=2|GET\n");
+    let got = curl::http2(&server, "/none", &[]).unwrap();
+    assert_eq!((got.code, got.response.status()), (0, 204), "{got:?}");
+    // A response in the clear over kept connections, also behind a POST.
+    for _ in 0..3 {
+        assert_eq!(server.exchange(&post("/", "x")).status(), 200);
     }
 }
 

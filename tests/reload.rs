@@ -193,7 +193,11 @@ fn development_reloads_when_source_is_saved() {
     let (server, dir) = serving_with("old", &[], &["--dev"]);
     assert_eq!(server.get("/").text(), "old");
     write_files(&dir, &[("site_app.py", "def app(:\n")]);
-    server.stderr.wait_for("reload failed");
+    let line = server.stderr.wait_for("reload failed");
+    assert!(
+        line.contains("get this error until a file is saved"),
+        "{line}"
+    );
     let page = server.get("/");
     assert_eq!(page.status(), 500, "not what the code before answers");
     assert!(page.text().contains("SyntaxError"), "{page:?}");
@@ -445,4 +449,65 @@ fn what_clients_have_used_up_counts_after_a_reload_and_under_other_limits() {
     assert_eq!(answer, b"", "a second connection");
     held.release();
     assert_eq!(first.response().status(), 200);
+}
+
+/// Writes a release: code and a static file.
+fn release(dir: &std::path::Path, version: &str) {
+    std::fs::create_dir_all(dir.join("static")).unwrap();
+    write(dir, version);
+    write_files(dir, &[("static/version.txt", version)]);
+}
+
+/// Moves a link in one step, as deployments do.
+fn lead(link: &std::path::Path, target: &std::path::Path) {
+    let next = link.with_extension("next");
+    std::os::unix::fs::symlink(target, &next).unwrap();
+    std::fs::rename(&next, link).unwrap();
+}
+
+#[test]
+fn a_link_to_the_current_directory_that_leads_elsewhere_means_the_new_release() {
+    let builder = Pyserve::new();
+    let (old, new, link) = (
+        builder.path("old"),
+        builder.path("new"),
+        builder.path("current"),
+    );
+    release(&old, "old");
+    release(&new, "new");
+    lead(&link, &old);
+    let server = builder
+        .current_dir(&link)
+        .env("PWD", &link)
+        .args(["--app", "site_app"])
+        .ready();
+    assert_eq!(server.get("/").text(), "old");
+    assert_eq!(server.get("/static/version.txt").text(), "old");
+    lead(&link, &new);
+    // Deployments remove what no link leads to.
+    std::fs::remove_dir_all(&old).unwrap();
+    hup(&server);
+    server.stderr.wait_for("reloaded in");
+    assert_eq!(server.get("/").text(), "new");
+    // The memory of files counts as true for `static_check`.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while server.get("/static/version.txt").text() != "new" {
+        assert!(std::time::Instant::now() < until, "the old file is served");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_pwd_that_names_another_directory_is_not_followed() {
+    let builder = Pyserve::new();
+    let (here, elsewhere) = (builder.path("here"), builder.path("elsewhere"));
+    release(&here, "here");
+    release(&elsewhere, "elsewhere");
+    let server = builder
+        .current_dir(&here)
+        .env("PWD", &elsewhere)
+        .args(["--app", "site_app"])
+        .ready();
+    assert_eq!(server.get("/").text(), "here");
+    assert_eq!(server.get("/static/version.txt").text(), "here");
 }

@@ -162,11 +162,91 @@ fn check_tells_each_setting_with_its_origin_and_imports_the_application() {
 }
 
 #[test]
+fn check_shows_what_differs_from_the_defaults_first_and_times_with_units() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("static/a.css", ""),
+            ("hello.py", "def application(e, s): pass\n"),
+        ],
+    );
+    let ended = Pyserve::bare()
+        .args([
+            "check",
+            "--app",
+            "hello.py",
+            "--threads",
+            "3",
+            "--keepalive-timeout",
+            "20",
+        ])
+        .env("PYSERVE_PYTHON", python::default())
+        .current_dir(dir.path())
+        .run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let (set, rest) = ended.stdout.split_once("# defaults").expect("two parts");
+    for part in ["threads ", "keepalive_timeout        20 s ", "app "] {
+        assert!(set.contains(part), "{part}: {set}");
+    }
+    assert!(!set.contains(" default\n"), "{set}");
+    for part in [
+        "header_timeout           15 s ",
+        "max_requests             never ",
+        "location                 /static -> files in ",
+    ] {
+        assert!(rest.contains(part), "{part}: {rest}");
+    }
+    assert!(!rest.contains("UID"), "{rest}");
+}
+
+#[test]
+fn options_of_other_servers_are_answered_with_ours() {
+    for (arguments, part) in [
+        (&["-w", "4"][..], "--workers"),
+        (&["-b", ":8000"], "--bind"),
+        (&["--processes", "4"], "--workers"),
+        (&["--wsgi-file", "app.py"], "--app"),
+    ] {
+        check_fails(Pyserve::bare().args(arguments), 2, &[part]);
+    }
+    let help = Pyserve::bare().args(["help"]).run();
+    assert_eq!((help.code, &*help.stderr), (0, ""));
+    assert!(help.stdout.contains("Usage: pyserve"), "{}", help.stdout);
+    let dir = temp_dir();
+    write_files(dir.path(), &[("pyserve.toml", "processes = 4\n")]);
+    check_fails(
+        Pyserve::bare().current_dir(dir.path()),
+        78,
+        &["--workers N"],
+    );
+}
+
+#[test]
+fn an_interpreter_that_cannot_be_executed_ends_the_start_at_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = temp_dir();
+    write_files(dir.path(), &[("python", "#!/nowhere/python\n")]);
+    let path = dir.path().join("python");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = Pyserve::app("hello.py")
+        .args(["--python"])
+        .args([&path])
+        .run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    let named = ended.stderr.matches(&*path.to_string_lossy()).count();
+    assert_eq!(named, 1, "{}", ended.stderr);
+    for part in ["from --python", "first line"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn check_says_what_is_wrong_with_the_application() {
     check_fails(
         Pyserve::app("boot_fails.py").args(["check"]),
         4,
-        &["a_module_that_is_not_there"],
+        &["a_module_that_is_not_there", "imported with", "--venv"],
     );
     check_fails(
         Pyserve::app("absent.py").args(["check"]),
@@ -182,14 +262,15 @@ fn an_application_that_cannot_be_imported_ends_with_its_traceback() {
             .args(["--preload", preload])
             .run();
         assert_eq!(ended.code, 4, "{}", ended.stderr);
-        let last = ended
-            .stderr
-            .trim_end()
-            .lines()
-            .next_back()
-            .unwrap_or_default();
+        let mut lines = ended.stderr.trim_end().lines().rev();
+        let last = lines.next().unwrap_or_default();
+        let python = format!("imported with {} (", python::default().display());
+        for part in [&*python, "from PYSERVE_PYTHON)", "--venv", "--python"] {
+            assert!(last.contains(part), "{part}: {}", ended.stderr);
+        }
         assert_eq!(
-            last, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+            lines.next(),
+            Some("ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
             "{}",
             ended.stderr
         );
@@ -249,6 +330,88 @@ fn a_callable_that_is_not_there_is_answered_with_those_that_are() {
     );
     check_fails(Pyserve::app("hello:absent"), 4, &["absent", "application"]);
     check_fails(Pyserve::app("no_such_module"), 4, &["no_such_module"]);
+}
+
+#[test]
+fn an_application_is_found_whatever_way_its_file_binds_it() {
+    let wsgi = "def make(body):\n\
+                \x20   def app(environ, start_response):\n\
+                \x20       start_response('200 OK', [])\n\
+                \x20       return [body]\n\
+                \x20   return app\n\
+                application_of_parts = make(b'parts')\n";
+    let named = format!("{wsgi}app = application_of_parts\n");
+    for source in [
+        "import parts; app = parts.make(b'here')",
+        "try:\n    from parts import absent as app\nexcept ImportError:\n    from parts import make\n    app = make(b'here')",
+        "from parts import (\n    make,\n    application_of_parts as app,  # here\n)",
+        "from named import *",
+        "from parts import make\nother, app = 1, make(b'here')",
+        "import parts\nif parts:\n    app = parts.make(b'here')",
+        "import parts\ndef start():\n    global app\n    app = parts.make(b'here')\nstart()",
+        "import parts\nglobals()['app'] = parts.make(b'here')",
+        "import parts\ndef __getattr__(name):\n    if name == 'app':\n        return parts.make(b'here')\n    raise AttributeError(name)",
+        "import parts\nif parts:\n    def create_app():\n        return parts.make(b'here')",
+    ] {
+        let builder = Pyserve::new();
+        let dir = builder.path("site");
+        write_files(
+            &dir,
+            &[("parts.py", wsgi), ("named.py", &named), ("app.py", source)],
+        );
+        let server = builder.current_dir(&dir).ready();
+        assert_eq!(server.get("/").status(), 200, "{source}");
+    }
+}
+
+#[test]
+fn what_looked_like_an_application_and_is_none_is_named() {
+    let dir = temp_dir();
+    write_files(dir.path(), &[("main.py", "from math import *\n")]);
+    check_fails(
+        Pyserve::new().current_dir(dir.path()),
+        4,
+        &["\"main\" has no \"application\" or \"app\""],
+    );
+}
+
+#[test]
+fn an_object_that_has_its_application_inside_is_answered_with_how_to_say_so() {
+    let dash = "class Dash:\n\
+                \x20   def server(self, environ, start_response):\n\
+                \x20       start_response('200 OK', [])\n\
+                \x20       return [b'inside']\n\
+                app = Dash()\n\
+                def create_app():\n\
+                \x20   return Dash()\n\
+                class Plain: pass\n\
+                plain = Plain()\n";
+    let dir = temp_dir();
+    write_files(dir.path(), &[("app.py", dash)]);
+    let started = |arguments: &[&str]| {
+        let pyserve = Pyserve::new().current_dir(dir.path());
+        pyserve.args(arguments)
+    };
+    for arguments in [&[][..], &["--app", "app"], &["--app", "app:app"]] {
+        check_fails(
+            started(arguments),
+            4,
+            &[
+                "of type Dash",
+                "cannot be called",
+                "\"server\"",
+                "app:app.server",
+            ],
+        );
+    }
+    check_fails(
+        started(&["--app", "app:create_app()"]),
+        4,
+        &["returned", "of type Dash", "wsgi = create_app().server"],
+    );
+    check_fails(started(&["--app", "app:plain"]), 4, &["cannot be called"]);
+    let server = started(&["--app", "app:app.server"]).ready();
+    assert_eq!(server.get("/").text(), "inside");
 }
 
 #[test]
@@ -338,4 +501,48 @@ fn the_first_lines_tell_what_is_served_by_what() {
         assert!(block.contains(part), "{part} in {block}");
     }
     assert_eq!(server.exchange(&get("/")).text(), "hello");
+}
+
+/// Starts pyserve in a directory that has been removed.
+fn run_in_a_removed_directory(arguments: &[&str]) -> (std::process::Output, std::path::PathBuf) {
+    let builder = Pyserve::new();
+    let (gone, app) = (builder.path("gone"), builder.path("app"));
+    std::fs::create_dir_all(&gone).unwrap();
+    write_files(
+        &app,
+        &[("wsgi.py", "def app(environ, start_response): pass\n")],
+    );
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("cd \"$1\" && rmdir \"$1\" && app=$2 && shift 2 && exec \"$@\"")
+        .args(["sh".as_ref(), gone.as_os_str(), app.as_os_str()])
+        .args([env!("CARGO_BIN_EXE_pyserve"), "check"])
+        .args(
+            arguments
+                .iter()
+                .map(|text| text.replace("APP", app.to_str().unwrap())),
+        )
+        .output()
+        .unwrap();
+    (output, app)
+}
+
+#[test]
+fn a_removed_current_directory_matters_only_where_something_is_relative_to_it() {
+    let (output, app) = run_in_a_removed_directory(&["--chdir", "APP", "--app", "wsgi:app"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text.contains(app.to_str().unwrap()), "{text}");
+    for (arguments, problem) in [
+        (&["--app", "wsgi:app"][..], "give an absolute --chdir"),
+        (
+            &["--chdir", "app", "--app", "wsgi:app"],
+            "there is no directory",
+        ),
+    ] {
+        let (output, _) = run_in_a_removed_directory(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains(problem), "{text}");
+    }
 }

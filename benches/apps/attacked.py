@@ -1,12 +1,13 @@
 """What attacks are aimed at. Writes the path of every request but `/` to the file named by CALLED.
 
-`/` answers at once, `/long` with 4 MiB, everything else with the length of the body.
+`/` answers at once, `/long` with 4 MiB, `/page` with 200 KB, everything else with the length of the body.
 """
 
 import os
 
 called = os.open(os.environ["CALLED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 LONG = bytes(64 << 10)
+PAGE = bytes(200_000)
 
 
 def application(environ, start_response):
@@ -15,6 +16,9 @@ def application(environ, start_response):
         body = [b"hello\n"]
     else:
         os.write(called, path.encode() + b"\n")
-        body = [LONG] * 64 if path == "/long" else [str(len(environ["wsgi.input"].read())).encode()]
+        if path in ("/long", "/page"):
+            body = [LONG] * 64 if path == "/long" else [PAGE]
+        else:
+            body = [str(len(environ["wsgi.input"].read())).encode()]
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(sum(map(len, body))))])
     return body

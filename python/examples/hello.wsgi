@@ -43,7 +43,8 @@ def landing(environ, start_response):
 
 
 def api(environ, start_response):
-    """Who answers, as JSON."""
+    """Who answers, as JSON; ``?pause_ms=100`` keeps the worker for so long."""
+    time.sleep(bounded(parse_qs(environ.get("QUERY_STRING", "")), "pause_ms", 0, 2000) / 1000)
     body = json.dumps(describe(environ)).encode("utf-8")
     return send(start_response, "200 OK", "application/json", body, [("Cache-Control", "no-store")])
 
@@ -160,8 +161,10 @@ PAGE = string.Template("""\
   </section>
   <section>
     <h2>Which process is free</h2>
-    <p>Twelve requests at once, each to whichever worker is idle.</p>
+    <p>Twelve requests at once, each of which keeps its worker for a tenth of a second. An idle worker
+       takes the next one; with <code>--workers 1</code> the same process takes them all.</p>
     <p id="dots" class="dots" aria-live="polite"></p>
+    <p id="answered"></p>
     <button id="ask">Ask again</button>
   </section>
   <section>

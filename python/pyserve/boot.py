@@ -34,7 +34,7 @@ def main():
             reason = "is built for musl; this pyserve hosts interpreters for glibc only"
     if reason is not None:
         refuse(reason)
-    load(host_fd).run(control_fd)
+    load(host_fd).run(control_fd, host_fd)
 
 
 def unsuitable():
@@ -110,11 +110,15 @@ def load_from(path, trouble):
 
 
 def refuse(reason):
-    sys.stderr.write(
-        "pyserve: %s %s (choose another with --python or --venv)\n"
-        % (sys.executable or "the Python interpreter", reason)
-    )
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(
+            "pyserve: %s %s (choose another with --python or --venv)\n"
+            % (sys.executable or "the Python interpreter", reason)
+        )
+        sys.stderr.flush()
+    except Exception:
+        # Python exits with 120 where it cannot flush the stream at its end.
+        sys.stderr = None
     sys.exit(REFUSED)
 
 

@@ -17,9 +17,18 @@ pub struct Companion {
     pub program: Program,
     /// Whether the server ends when it does.
     pub is_essential: bool,
-    /// How long it may take to end when it is asked to.
-    pub stop_timeout: Duration,
+    /// Time between SIGTERM and SIGKILL. `None`: [`STOP_TIMEOUT`] when the server stops, no limit
+    /// at a reload. When the server stops, the graceful timeout is the limit in any case.
+    pub stop_timeout: Option<Duration>,
+    /// A reload starts it again even if its settings are the same: its code may have changed.
+    pub restart_on_reload: bool,
+    /// At a reload the new process starts while the old one still finishes its work.
+    pub overlap: bool,
 }
+
+/// Time between SIGTERM and SIGKILL of a companion without a `stop_timeout`, when the server stops.
+/// uWSGI and systemd wait longer (60 and 90 s); supervisord waits 10 s, which is short for a task queue.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl fmt::Display for Companion {
     /// Its name, what runs, and that the server ends with it.
@@ -81,9 +90,26 @@ pub static COMPANION_SETTINGS: &[Setting] = &[
         name: "stop_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long it may take to end after SIGTERM, when the server stops",
+        help: "Time between SIGTERM to its main process and SIGKILL to its process group; when the server stops, \
+               at most what is left of graceful_timeout",
         repeatable: false,
-        default: Default::Value("5"),
+        default: Default::Computed("30 when the server stops, no limit at a reload"),
+    },
+    Setting {
+        name: "restart_on_reload",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Start it again at a reload, so that it runs the new code; if its command has changed it is in any case",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
+        name: "overlap",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "At a reload, start the new process while the old one still finishes its work",
+        repeatable: false,
+        default: Default::Value("no"),
     },
 ];
 

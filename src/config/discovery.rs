@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::app::{AppRef, AppTarget, is_dotted_name, names_in};
 use super::error::ConfigError;
+use super::module_names::Names;
 
 /// What a look at a directory gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,78 +126,77 @@ fn package_with_wsgi(chdir: &Path, settings: &str) -> Option<String> {
     None
 }
 
-/// A single-file application, or why the files that were there are none.
+/// A single-file application, or why the files that were there are none. One whose text does not say is
+/// the last resort: the host imports it, and looks.
 fn flask(chdir: &Path) -> (Option<AppRef>, Vec<String>) {
     let mut notes = Vec::new();
+    let mut unclear = None;
     for file in FLASK_FILES {
         let Some(source) = read_source(&chdir.join(file)) else {
             continue;
         };
-        let Some((callable, factory)) = callable_in(&source) else {
-            notes.push(format!(
-                "{file} defines none of application, app, create_app"
-            ));
-            continue;
+        let names = Names::of(&source);
+        let callable = match callable_among(&names) {
+            Some(callable) => callable,
+            None if names.is_open() => {
+                unclear = unclear.or_else(|| Some(single_file(file, &source, Callable::Unclear)));
+                continue;
+            }
+            None => {
+                let all = [APPLICATIONS, FACTORIES].concat().join(", ");
+                notes.push(format!("{file} defines none of {all}"));
+                continue;
+            }
         };
-        let kind = if source.to_lowercase().contains("flask") {
-            "Flask application"
-        } else {
-            "WSGI application"
-        };
-        let app = AppRef {
-            target: AppTarget::Module(file.trim_end_matches(".py").to_owned()),
-            callable: factory.then(|| callable.to_owned()),
-            factory,
-            found: Some(format!("{kind} ({file})")),
-        };
-        return (Some(app), notes);
+        return (Some(single_file(file, &source, callable)), notes);
     }
-    (None, notes)
+    (unclear, notes)
 }
 
-/// The name at top level that looks like the application, and whether it is a factory.
-/// Flask's own command looks for the same names.
-fn callable_in(source: &str) -> Option<(&'static str, bool)> {
-    [
-        ("application", false),
-        ("app", false),
-        ("create_app", true),
-        ("make_app", true),
-    ]
-    .into_iter()
-    .find(|(name, _)| source.lines().any(|line| binds(line, name)))
+/// The callable in a file, by its text.
+enum Callable {
+    /// One of [`APPLICATIONS`].
+    Application,
+    /// This one of [`FACTORIES`].
+    Factory(&'static str),
+    /// Importing the file shows which.
+    Unclear,
 }
 
-/// Whether a line of Python at top level binds `name`.
-fn binds(line: &str, name: &str) -> bool {
-    let first_word = |text: &str| {
-        text.trim_start()
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .is_some_and(|word| word == name)
+/// Names of applications, in the order in which the host looks for them.
+const APPLICATIONS: &[&str] = &["application", "app"];
+/// Names of functions that make one. Flask's own command looks for the same names.
+const FACTORIES: &[&str] = &["create_app", "make_app"];
+
+fn callable_among(names: &Names) -> Option<Callable> {
+    let any = |list: &[&str], is: fn(&Names, &str) -> bool| list.iter().any(|name| is(names, name));
+    if any(APPLICATIONS, Names::has) {
+        return Some(Callable::Application);
+    }
+    if any(APPLICATIONS, Names::may_have) {
+        return Some(Callable::Unclear);
+    }
+    if let Some(factory) = FACTORIES.iter().find(|name| names.has(name)) {
+        return Some(Callable::Factory(factory));
+    }
+    any(FACTORIES, Names::may_have).then_some(Callable::Unclear)
+}
+
+fn single_file(file: &str, source: &str, callable: Callable) -> AppRef {
+    let kind = match source.to_lowercase().contains("flask") {
+        true => "Flask application",
+        false => "WSGI application",
     };
-    if let Some(rest) = ["def ", "class "]
-        .iter()
-        .find_map(|word| line.strip_prefix(word))
-    {
-        return first_word(rest);
+    let (callable, factory) = match callable {
+        Callable::Factory(name) => (Some(name.to_owned()), true),
+        Callable::Application | Callable::Unclear => (None, false),
+    };
+    AppRef {
+        target: AppTarget::Module(file.trim_end_matches(".py").to_owned()),
+        callable,
+        factory,
+        found: Some(format!("{kind} ({file})")),
     }
-    if line.starts_with("from ") || line.starts_with("import ") {
-        // The name that an import binds stands last before a comma or the end.
-        return line.split_once("import ").is_some_and(|(_, names)| {
-            names
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .split([',', '(', ')'])
-                .any(|item| item.split_whitespace().next_back() == Some(name))
-        });
-    }
-    first_word(line)
-        && line[name.len()..]
-            .trim_start()
-            .strip_prefix(['=', ':'])
-            .is_some_and(|rest| !rest.starts_with('='))
 }
 
 fn read_source(path: &Path) -> Option<String> {
@@ -309,6 +309,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_text_does_not_show_is_left_to_the_import() {
+        check_discovery(
+            &[("app.py", "from site_parts import *")],
+            "app: WSGI application (app.py)",
+        );
+        check_discovery(
+            &[
+                ("app.py", "try:\n  app = 1\nexcept E:\n  raise"),
+                ("main.py", "app = 1"),
+            ],
+            "app: WSGI application (app.py)",
+        );
+        check_discovery(
+            &[("app.py", "from tkinter import *"), ("main.py", "app = 1")],
+            "main: WSGI application (main.py)",
+        );
+        check_discovery(
+            &[(
+                "app.py",
+                "def create_app(): pass\nif __name__ == '__main__':\n  app = create_app()",
+            )],
+            "app:create_app(): WSGI application (app.py)",
+        );
+    }
+
+    #[test]
     fn what_is_no_application_is_not_taken_for_one() {
         check_discovery(
             &[],
@@ -325,7 +351,7 @@ mod tests {
         #[test]
         fn any_source_is_searched_without_a_panic(source in "(\\PC|\n){0,200}|(DJANGO_SETTINGS_MODULE|app|[\"'=(), .]|é|\n){0,30}") {
             let _ = settings_module(&source);
-            let _ = callable_in(&source);
+            let _ = callable_among(&Names::of(&source));
         }
     }
 }

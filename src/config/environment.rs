@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
+use super::foreign::counterpart;
 use super::layers::{Layer, Origin};
 use super::settings::{self, PREFIX};
 use super::suggest;
@@ -93,7 +94,9 @@ fn warnings(environment: &Environment) -> Vec<String> {
                 // Without the prefix: its letters would make every pair look alike.
                 _ => match suggest::closest(&name[PREFIX.len()..], names.clone()) {
                     Some(meant) => format!("did you mean {PREFIX}{}?", meant.to_ascii_uppercase()),
-                    None => "`pyserve --help` lists the settings".to_owned(),
+                    None => counterpart(&name[PREFIX.len()..].to_ascii_lowercase())
+                        .unwrap_or("`pyserve --help` lists the settings")
+                        .to_owned(),
                 },
             };
             format!("the variable {name} is no setting and has no effect ({hint})")

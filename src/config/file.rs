@@ -23,6 +23,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::companions::COMPANION_SETTINGS;
 use super::error::ConfigError;
+use super::foreign::counterpart;
 use super::layers::{Layer, Origin, Table};
 use super::locations;
 use super::settings::{self, Setting};
@@ -124,9 +125,10 @@ impl<'a> Place<'a> {
             path: self.path.to_owned(),
             line: self.line,
             key: self.key.to_owned(),
-            hint: match suggest::closest(self.key, names) {
-                Some(meant) => format!("did you mean {meant:?}?"),
-                None => otherwise(),
+            hint: match (suggest::closest(self.key, names), counterpart(self.key)) {
+                (_, Some(ours)) => ours.to_owned(),
+                (Some(meant), None) => format!("did you mean {meant:?}?"),
+                (None, None) => otherwise(),
             },
         }
     }

@@ -21,6 +21,8 @@ pub struct Interpreter {
     pub path: PathBuf,
     /// Why this one, `VIRTUAL_ENV`.
     pub origin: String,
+    /// Virtual environments that would have been preferred, and why they cannot be used.
+    pub passed_over: Vec<String>,
 }
 
 /// The places to look at, in order.
@@ -85,9 +87,9 @@ impl PythonChoice {
             candidates.extend(beside_pyserve());
         }
         if let Some(dir) = places.virtual_env {
-            candidates.extend(from(in_environment(&places.chdir.join(dir)), "VIRTUAL_ENV"));
+            candidates.extend(from(in_environment(&places.chdir.join(dir)), ACTIVE));
         }
-        candidates.extend(from(in_environment(&places.chdir.join(".venv")), ".venv"));
+        candidates.extend(from(in_environment(&places.chdir.join(BESIDE)), BESIDE));
         if !installed_into {
             candidates.extend(beside_pyserve());
         }
@@ -108,12 +110,18 @@ impl PythonChoice {
         self.candidates
             .iter()
             .find(|candidate| is_executable(&candidate.path))
-            .cloned()
+            .map(|found| Interpreter {
+                passed_over: self.unusable_environments(),
+                ..found.clone()
+            })
             .ok_or_else(|| ConfigError::NoPython {
                 looked_at: self
                     .candidates
                     .iter()
-                    .map(|place| format!("{} ({})", place.path.display(), place.origin))
+                    .map(|place| match why_unusable(&place.path) {
+                        Some(why) => format!("{} ({}: {why})", place.path.display(), place.origin),
+                        None => format!("{} ({})", place.path.display(), place.origin),
+                    })
                     .collect::<Vec<_>>()
                     .join(", "),
                 remedy: self.remedy.clone(),
@@ -121,12 +129,72 @@ impl PythonChoice {
     }
 }
 
+impl PythonChoice {
+    /// Environments that are preferred to the one that [`PythonChoice::find`] takes, and whose interpreter
+    /// cannot be executed: warnings, because the packages in them will be missing.
+    fn unusable_environments(&self) -> Vec<String> {
+        let better = self
+            .candidates
+            .iter()
+            .take_while(|candidate| !is_executable(&candidate.path));
+        let mut seen = Vec::new();
+        better
+            .filter(|candidate| [ACTIVE, BESIDE].contains(&&*candidate.origin))
+            .filter_map(|candidate| {
+                let (path, origin) = (&candidate.path, &candidate.origin);
+                let environment = path.parent()?.parent()?;
+                let is_made = environment.join("pyvenv.cfg").is_file();
+                let why = match why_unusable(path) {
+                    Some(why) => why,
+                    // One of the two names is enough, and no environment was promised without a sign.
+                    None if origin == ACTIVE || is_made => "is not there".to_owned(),
+                    None => return None,
+                };
+                if seen.contains(&environment) {
+                    return None;
+                }
+                seen.push(environment);
+                Some(format!(
+                    "the virtual environment {} ({origin}) is not used: {} {why} (make it again with `python3 -m venv`, or name another interpreter with --venv or --python)",
+                    environment.display(),
+                    path.display(),
+                ))
+            })
+            .collect()
+    }
+}
+
+/// Why a path that is there, if only as a link, is no interpreter.
+fn why_unusable(path: &Path) -> Option<String> {
+    std::fs::symlink_metadata(path).ok()?;
+    if is_executable(path) {
+        return None;
+    }
+    if path.is_dir() {
+        return Some("is a directory".to_owned());
+    }
+    if path.exists() {
+        return Some("is not executable".to_owned());
+    }
+    let target = std::fs::read_link(path).ok()?;
+    Some(format!(
+        "is a link to {}, which is not there",
+        target.display()
+    ))
+}
+
+/// Origin of the interpreter of an environment that was activated.
+const ACTIVE: &str = "VIRTUAL_ENV";
+/// Origin of the interpreter of the environment beside the application.
+const BESIDE: &str = ".venv";
+
 fn from(paths: impl IntoIterator<Item = PathBuf>, origin: &str) -> Vec<Interpreter> {
     paths
         .into_iter()
         .map(|path| Interpreter {
             path: path.components().collect(),
             origin: origin.to_owned(),
+            passed_over: Vec::new(),
         })
         .collect()
 }

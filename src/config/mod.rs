@@ -16,9 +16,12 @@ mod discovery;
 pub mod environment;
 pub mod error;
 pub mod file;
+pub mod foreign;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
+mod module_names;
+pub mod reach;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
@@ -29,8 +32,9 @@ pub mod upstream;
 pub mod values;
 pub mod watching;
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pyserve_wire::control::Preload;
@@ -54,6 +58,7 @@ pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::cgroup;
+use crate::os::standard::Standard;
 use layers::Layer;
 use sizing::Machine;
 
@@ -276,6 +281,8 @@ pub struct ClientLimits {
     pub min_body_rate: u64,
     /// Bytes that all request bodies may take on disk; `u64::MAX` for no limit.
     pub spool: u64,
+    /// Bytes of memory for everything that clients make the front hold.
+    pub memory: usize,
 }
 
 /// When a worker has had its time.
@@ -314,7 +321,9 @@ pub struct Resolved {
 pub struct Surroundings {
     /// The environment.
     pub environment: Environment,
-    /// The directory in which pyserve was started.
+    /// The directory in which pyserve was started, by the name that the shell has for it. A
+    /// link in that name may lead elsewhere by now. A directory that has been removed has a
+    /// name that leads nowhere.
     pub current_dir: PathBuf,
     /// The executable of pyserve.
     pub executable: Option<PathBuf>,
@@ -322,6 +331,8 @@ pub struct Surroundings {
     pub machine: Machine,
     /// Whether the log goes to a terminal.
     pub is_terminal: bool,
+    /// Whether the access log goes to a terminal.
+    pub is_output_terminal: bool,
     /// Whether this is process 1, which a container's runtime kills if it does not stop in
     /// time.
     pub is_init: bool,
@@ -329,26 +340,61 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// The surroundings of this process.
-    ///
-    /// # Errors
-    /// [`ConfigError::NoCurrentDirectory`] if the current directory has been removed.
-    pub fn of_this_process() -> Result<Self, ConfigError> {
+    pub fn of_this_process() -> Self {
         let limits = cgroup::limits();
         let memory = cgroup::physical_memory();
-        Ok(Self {
+        Self {
             environment: Environment::of_this_process(),
-            current_dir: std::env::current_dir()
-                .map_err(|source| ConfigError::NoCurrentDirectory { source })?,
+            current_dir: working_directory(),
             executable: std::env::current_exe().ok(),
             machine: Machine {
                 cpu_quota: limits.cpus,
                 affinity: cgroup::affinity(),
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
             },
-            is_terminal: std::io::stderr().is_terminal(),
+            is_terminal: Standard::Error.is_terminal(),
+            is_output_terminal: Standard::Output.is_terminal(),
             is_init: std::process::id() == 1,
-        })
+        }
     }
+}
+
+/// The name of the current directory, the same for the life of the process: `$PWD` where that
+/// is the same directory at the first call, as the shell left it, links included.
+fn working_directory() -> PathBuf {
+    static NAME: OnceLock<PathBuf> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let physical = std::env::current_dir().or_else(|_| std::fs::read_link("/proc/self/cwd"));
+        let by_shell = std::env::var_os("PWD").map(PathBuf::from);
+        by_shell
+            .filter(|name| name.is_absolute() && is_current(name))
+            .or(physical.ok())
+            .unwrap_or_else(|| PathBuf::from("/proc/self/cwd (deleted)"))
+    })
+    .clone()
+}
+
+/// Makes the directory called [`Surroundings::current_dir`] the current one, if it is another by
+/// now; if there is none, `chdir` takes the place of one that has been removed: programs such as
+/// the interpreters of pyenv do not start without a current directory.
+pub fn follow_working_directory(chdir: &Path) {
+    let name = working_directory();
+    if is_current(&name) {
+        return;
+    }
+    // Where neither can be entered, starting the interpreter says why not.
+    let _entered = match name.is_dir() {
+        true => std::env::set_current_dir(name),
+        false => std::env::set_current_dir(chdir),
+    };
+}
+
+fn is_current(name: &Path) -> bool {
+    let identity = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    identity(name).is_some_and(|found| identity(Path::new(".")) == Some(found))
 }
 
 /// Reads environment and settings file, and resolves them with the flags.

@@ -129,6 +129,13 @@ impl Resolver<'_> {
         };
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
+        for app in &apps {
+            for warning in &app.interpreter.passed_over {
+                if !self.warnings.contains(warning) {
+                    self.warnings.push(warning.clone());
+                }
+            }
+        }
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         Ok(Config {
@@ -152,7 +159,7 @@ impl Resolver<'_> {
             client_limits: self.client_limits()?,
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
-            access_log: self.access_log()?,
+            access_log: self.access_log(dev)?,
             log_format: self.log_format()?,
             log_level: self.one("log_level", values::log_filter)?,
             server_header: self.one("server_header", values::yes_or_no)?,

@@ -100,6 +100,20 @@ pub fn byte_room(text: &str) -> Result<u64, Invalid> {
     }
 }
 
+/// A size of at least `least` bytes, or `0` for no limit.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn byte_limit_from(text: &str, least: u64) -> Result<u64, Invalid> {
+    match byte_limit(text)? {
+        bytes if bytes < least => Err(invalid(
+            "too small",
+            format!("give at least {}M, or 0 for no limit", least >> 20),
+        )),
+        bytes => Ok(bytes),
+    }
+}
+
 /// A whole number from `least` to `most`.
 ///
 /// # Errors

@@ -5,16 +5,21 @@
 //! wrapper around the socket sees when bytes arrive, [`InUse`] when a request runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Version;
 
+use super::flushed::Flushed;
+use super::memory_budget::{Account, Reservation, Resource};
 use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
+use super::request::in_hand::InHand;
 use super::request::refused::Waiting;
+use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
 /// Limits on waiting for a client.
@@ -40,6 +45,10 @@ impl Deadlines {
 pub struct Activity {
     /// Both ends.
     pub ends: Ends,
+    /// The memory and descriptors that it takes.
+    pub account: Arc<Account>,
+    /// Bytes of responses that hyper has and has not sent.
+    in_hand: Arc<AtomicUsize>,
     /// Files that it owes.
     pub outbox: Arc<Outbox>,
     /// How slowly the client may take what it asked for.
@@ -72,6 +81,11 @@ pub struct Activity {
     express: AtomicBool,
     /// The connection ends behind that response.
     express_ends: AtomicBool,
+    /// Connections to servers behind us that are this client's alone.
+    private_links: OnceLock<Arc<PrivateLinks>>,
+    flushed: Flushed,
+    /// The end of the connection is to be seen as a failure.
+    broken: AtomicBool,
 }
 
 /// What a client is too late with.
@@ -93,6 +107,8 @@ impl Activity {
         METRICS.connections.reading.up();
         Self {
             ends,
+            account: Arc::new(Account::of_address()),
+            in_hand: Arc::default(),
             outbox: Arc::default(),
             patience,
             refused: Waiting::default(),
@@ -112,7 +128,21 @@ impl Activity {
             spellings: Mutex::default(),
             express: AtomicBool::new(false),
             express_ends: AtomicBool::new(false),
+            private_links: OnceLock::new(),
+            flushed: Flushed::default(),
+            broken: AtomicBool::new(false),
         }
+    }
+
+    /// The same with what it takes charged to `account`.
+    pub fn charged_to(mut self, account: Arc<Account>) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// Connections to servers behind us that are this client's alone.
+    pub fn private_links(&self) -> &Arc<PrivateLinks> {
+        self.private_links.get_or_init(Arc::default)
     }
 
     /// hyper has begun a request.
@@ -181,6 +211,21 @@ impl Activity {
     fn lock_spellings(&self) -> MutexGuard<'_, Vec<Bytes>> {
         let locked = self.spellings.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// hyper has written everything that it had.
+    pub fn flushed(&self) {
+        self.flushed.now();
+    }
+
+    /// The client must not take the end of the connection for the end of the response.
+    pub fn breaks(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// True behind [`Activity::breaks`].
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// A request without hyper has come at `now` and been answered at once.
@@ -326,6 +371,8 @@ impl Taken {
 pub struct InUse {
     activity: Arc<Activity>,
     taken: Option<Arc<Taken>>,
+    /// Memory of the request: of its head, then what is left of it with its response.
+    held: Option<Reservation>,
 }
 
 impl InUse {
@@ -343,7 +390,29 @@ impl InUse {
         Self {
             activity: Arc::clone(activity),
             taken: None,
+            held: None,
         }
+    }
+
+    /// Reserves memory for the request. `false`: there is none.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        if bytes > 0 {
+            let account = &self.activity.account;
+            self.held = account.try_reserve(Resource::Memory, bytes);
+        }
+        bytes == 0 || self.held.is_some()
+    }
+
+    /// Returns all but so many bytes of [`InUse::reserve`].
+    pub fn shrink(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            held.shrink(bytes);
+        }
+    }
+
+    /// The memory of the response's parts.
+    pub fn in_hand(&self) -> InHand {
+        InHand::new(&self.activity.account, &self.activity.in_hand)
     }
 
     /// The response leaves: from now on the client is waited for until it asks for a part
@@ -355,6 +424,16 @@ impl InUse {
             self.activity.streams().push(Arc::clone(&taken));
             self.taken = Some(taken);
         }
+    }
+
+    /// Waits until hyper has written what it was given before the first call with this `since`.
+    pub fn poll_flushed(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
+        self.activity.flushed.poll(context, since)
+    }
+
+    /// See [`Activity::breaks`].
+    pub fn breaks(&self) {
+        self.activity.breaks();
     }
 
     /// The client has room for more.

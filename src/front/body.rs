@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 
 use super::encoded_body::EncodedBody;
@@ -44,6 +45,27 @@ impl Body {
             Self::File(file) => file.send_by(outbox),
             Self::Parts(parts) => parts.send_by(outbox),
             _ => {}
+        }
+    }
+
+    /// True if the connection takes memory of its own for each part, and may be given many. Bytes
+    /// in memory have a reservation, or belong to files that all clients share; over HTTP/1 the
+    /// kernel sends files.
+    pub fn comes_in_parts(&self, version: Version) -> bool {
+        match self {
+            Self::Empty | Self::Full(_) | Self::Unsaid => false,
+            Self::File(_) | Self::Parts(_) => version == Version::HTTP_2,
+            Self::Upstream(body) => body.as_whole().is_none(),
+            Self::Encoded(_) | Self::Limited(_) => true,
+        }
+    }
+
+    /// True while a part of it is on its way from the disk.
+    pub fn is_being_read(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Parts(_) => true,
+            Self::Upstream(body) => body.is_being_read(),
+            _ => false,
         }
     }
 

@@ -15,6 +15,7 @@ use super::activity::{Activity, Deadlines, Overdue};
 use super::express::Express;
 use super::http2;
 use super::lingering;
+use super::memory_budget::{self, Account};
 use super::proxy_protocol::{self, Origin, Unreadable};
 use super::request;
 use super::request::context::{Ends, Scheme};
@@ -49,12 +50,17 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop
     };
     // A proxy of ours brings the connections of many.
     let address = ends.peer_ip().filter(|_| !ends.trusted);
-    let Ok(_guest) = site.connections.enter(address) else {
+    let Ok(guest) = site.connections.enter(address) else {
         return;
     };
+    let account = Arc::new(match &guest {
+        Some(guest) => Account::of_connection(Arc::clone(guest.account())),
+        None => Account::of_address(),
+    });
+    let _base = account.hold(memory_budget::CONNECTION);
     let access_log = Arc::clone(&site.access_log);
     drop(site);
-    let activity = Arc::new(Activity::new(ends, deadlines.send));
+    let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))
@@ -147,11 +153,11 @@ async fn converse(
                 }
                 Ok(left) => timer.as_mut().reset(tokio::time::Instant::now() + left),
                 Err(Overdue::Head) => {
-                    tracing::debug!(peer = ?ends.peer, "connection closed: the head did not arrive in time");
+                    tracing::debug!(peer = ends.peer.map(display), "connection closed: the head did not arrive in time");
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) if warned => {
-                    tracing::debug!(peer = ?ends.peer, ?overdue, "connection closed: the client does not go on");
+                    tracing::debug!(peer = ends.peer.map(display), ?overdue, "connection closed: the client does not go on");
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
@@ -196,7 +202,7 @@ fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error
         Some(error) if error.is_parse() => {
             unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
         }
-        _ => tracing::debug!(peer = ?activity.ends.peer, %error, "connection ended"),
+        _ => tracing::debug!(peer = activity.ends.peer.map(display), %error, "connection ended"),
     }
 }
 
@@ -224,9 +230,10 @@ async fn introduction(
             stop.drain.cancelled().await;
             tokio::time::sleep(LAST_REQUEST).await;
         };
+        let mut header = proxy_protocol::buffer();
         // Nothing is lost by dropping the branches that were too late: the connection ends.
         let read = tokio::select! {
-            read = proxy_protocol::read(socket) => read,
+            read = proxy_protocol::read_into(&mut header, socket) => read,
             () = tokio::time::sleep(deadlines.header) => Err(Unreadable::Late),
             () = stopping => return None,
             () = stop.cut.cancelled() => return None,
@@ -236,12 +243,13 @@ async fn introduction(
                 early = behind;
                 origin
             }
-            Err(error @ (Unreadable::Nothing | Unreadable::Io(_))) => {
-                tracing::debug!(peer = ?ends.peer, %error, "connection ended");
+            // A probe that says nothing, however it ends.
+            Err(error) if header.is_empty() || matches!(error, Unreadable::Io(_)) => {
+                tracing::debug!(peer = ends.peer.map(display), %error, "connection ended");
                 return None;
             }
             Err(error) => {
-                tracing::warn!(peer = ?ends.peer, %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+                tracing::warn!(peer = ends.peer.map(display), %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
                 return None;
             }
         };

@@ -9,14 +9,18 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Instant;
+
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory_budget::{Account, CONNECTION, Resource};
+use super::reception::PAUSE;
 use crate::config::ClientLimits;
 use crate::observe::throttle::Throttle;
 use crate::os::process;
 
-/// Descriptors for everything but clients: workers, files, logs. Each client may need a second
-/// one, for the file that it is sent or for its body.
+/// Descriptors for everything but clients: workers, files, logs. Half of the others are for
+/// connections.
 const OTHER_DESCRIPTORS: u64 = 256;
 /// Connections where the settings say nothing: with 30 KB for each whose head is on its way
 /// (benches/attacks.py) they take 300 MB at most.
@@ -33,9 +37,11 @@ pub struct Connections {
     most_each: AtomicU32,
     /// Counted without a limit as well: there may be one after a reload. Never longer than
     /// there are connections.
-    each: Mutex<HashMap<Network, u32>>,
+    each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
     waits: Throttle,
     refusals: Throttle,
+    /// The last accept that failed for want of descriptors or memory.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// One connection's place, given back when it is dropped.
@@ -47,6 +53,14 @@ pub struct Place(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePer
 pub struct Guest {
     connections: Arc<Connections>,
     network: Network,
+    account: Arc<Account>,
+}
+
+impl Guest {
+    /// The memory and descriptors that the address takes, on all its connections.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
 }
 
 /// Whom one customer of a network provider has: an IPv4 address, or the /64 of an IPv6
@@ -85,9 +99,19 @@ impl Connections {
     /// With room for as many as the settings allow and the kernel has descriptors for, of
     /// which this process then takes all that it may.
     pub fn new(limits: &ClientLimits) -> Self {
-        let wanted = u64::from(limits.connections.unwrap_or(USUAL));
         let descriptors = process::raise_descriptor_limit();
-        let room = (descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2).max(FEWEST);
+        let free = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+        let room = (free / 2).max(FEWEST);
+        // A quarter for spool files, a quarter for upstreams and files that are sent.
+        let spool_files = usize::try_from((free / 4).max(FEWEST)).unwrap_or(usize::MAX / 2);
+        Resource::SpoolFiles.pool().set_limit(spool_files);
+        // Half of the memory is left for what they ask for.
+        let wanted = match limits.connections {
+            Some(wanted) => wanted.into(),
+            None => u64::from(USUAL)
+                .min((limits.memory / 2 / CONNECTION) as u64)
+                .max(FEWEST),
+        };
         if room < wanted && limits.connections.is_some() {
             tracing::warn!(
                 descriptors,
@@ -107,6 +131,7 @@ impl Connections {
             each: Mutex::default(),
             waits: Throttle::default(),
             refusals: Throttle::default(),
+            failed: Mutex::default(),
         }
     }
 
@@ -135,6 +160,18 @@ impl Connections {
         }
     }
 
+    /// Notes the outcome of an accept that failed for want of descriptors or memory. It is tried
+    /// again at once, so the next one tells when there are some.
+    pub fn cannot_accept(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// True while accepts fail.
+    pub fn refuses(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < 4 * PAUSE)
+    }
+
     /// How many there are.
     pub fn open(&self) -> usize {
         self.most - self.free.available_permits().min(self.most)
@@ -154,14 +191,17 @@ impl Connections {
         };
         let network = Network::from(address);
         let mut each = self.lock();
-        let count = each.entry(network).or_default();
+        let new = || (0, Arc::new(Account::of_address()));
+        let (count, account) = each.entry(network).or_insert_with(new);
         if *count < most {
             *count += 1;
+            let account = Arc::clone(account);
             drop(each);
             let connections = Arc::clone(self);
             return Ok(Some(Guest {
                 connections,
                 network,
+                account,
             }));
         }
         drop(each);
@@ -174,7 +214,7 @@ impl Connections {
         Err(TooMany)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Network, u32>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Network, (u32, Arc<Account>)>> {
         self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -186,7 +226,7 @@ pub struct TooMany;
 impl Drop for Guest {
     fn drop(&mut self) {
         let mut each = self.connections.lock();
-        if let Some(count) = each.get_mut(&self.network) {
+        if let Some((count, _)) = each.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
                 each.remove(&self.network);

@@ -22,6 +22,8 @@ pub struct EncodedBody {
     /// Bytes taken in since the last flush.
     unflushed: usize,
     encoders: Encoders,
+    /// The error that has ended the body too early; what had come before it goes first.
+    broken: Option<io::Error>,
     _slot: Slot,
 }
 
@@ -40,6 +42,7 @@ impl EncodedBody {
             state: State::Here(Box::new(encoder)),
             unflushed: 0,
             encoders,
+            broken: None,
             _slot: slot,
         }
     }
@@ -81,7 +84,7 @@ impl EncodedBody {
                     }
                     Poll::Ready(encoder) => encoder?,
                 },
-                State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(self.broken.take().map(Err)),
             };
             // Bounded: others have their turn in between.
             if encoder.ready() >= PIECE || here > HERE && encoder.ready() > 0 {
@@ -95,8 +98,16 @@ impl EncodedBody {
                 return Poll::Pending;
             }
             match Pin::new(&mut self.inner).poll_frame(context) {
-                Poll::Ready(Some(frame)) => {
-                    let Ok(data) = frame?.into_data() else {
+                Poll::Ready(Some(Err(error))) => {
+                    // The bytes so far go out as they would at a pause.
+                    encoder.flush()?;
+                    self.broken = Some(error);
+                    if encoder.ready() > 0 {
+                        return Poll::Ready(Some(Ok(encoder.take())));
+                    }
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else {
                         self.state = State::Here(encoder);
                         continue;
                     };
@@ -140,7 +151,7 @@ impl http_body::Body for EncodedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, State::Ended) && self.broken.is_none()
     }
 }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 
 use super::file_pool::FilePool;
+use super::memory_budget::{Account, Reservation, Resource};
 use super::negotiate::Coding;
 
 /// The order in which codings are taken at equal weight: the cheapest first.
@@ -33,14 +34,18 @@ impl Encoders {
     /// Threads that may encode at a time. Each does some 400 MB/s with zstd.
     pub const THREADS: usize = 4;
 
-    /// The right to encode one more stream; `None`: so many are being encoded that their
-    /// memory would become too much.
-    pub fn stream(&self) -> Option<Slot> {
+    /// The right to encode one more stream; `None`: too many are being encoded, or the memory
+    /// budget has no room.
+    pub fn stream(&self, coding: Coding, account: &Arc<Account>) -> Option<Slot> {
+        let memory = account.try_reserve(Resource::Memory, memory(coding))?;
         let more = |streams: usize| (streams < STREAMS).then_some(streams + 1);
         let taken = self
             .streams
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.ok().map(|_| Slot(Arc::clone(&self.streams)))
+        taken.ok().map(|_| Slot {
+            streams: Arc::clone(&self.streams),
+            _memory: memory,
+        })
     }
 }
 
@@ -55,11 +60,14 @@ impl Default for Encoders {
 
 /// Held while a stream is being encoded.
 #[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
+pub struct Slot {
+    streams: Arc<AtomicUsize>,
+    _memory: Reservation,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -174,8 +182,18 @@ const ZSTD_STREAM: i32 = 1;
 /// 128 KiB: as far back as it pays for text that is made on the fly.
 const WINDOW_BITS: u32 = 17;
 
-/// Streams that may be encoded at a time: each takes from a quarter to a half megabyte, for
-/// as long as its client takes.
+/// Bytes of memory that an encoder of a stream takes, for as long as its client takes. Measured
+/// as the resident set of 64 streams that are flushed after every piece: brotli allocates anew
+/// for each, and the allocator keeps what its threads have freed.
+fn memory(coding: Coding) -> usize {
+    match coding {
+        Coding::Gzip => 768 << 10,
+        Coding::Zstd => 512 << 10,
+        Coding::Brotli => 6 << 20,
+    }
+}
+
+/// Streams that may be encoded at a time.
 const STREAMS: usize = 64;
 
 #[cfg(test)]
@@ -198,10 +216,12 @@ mod tests {
     #[test]
     fn streams_are_counted() {
         let encoders = Encoders::default();
-        let all: Vec<_> = std::iter::from_fn(|| encoders.stream()).collect();
+        let account = Arc::new(Account::of_address());
+        let one = || encoders.stream(Coding::Gzip, &account);
+        let all: Vec<_> = std::iter::from_fn(one).collect();
         assert_eq!(all.len(), STREAMS);
         drop(all);
-        assert!(encoders.stream().is_some());
+        assert!(one().is_some());
     }
 
     proptest! {

@@ -118,6 +118,7 @@ impl Listener {
                 // The client gave up between its SYN and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
+                    connections.cannot_accept();
                     if no_accept.is_due().is_some() {
                         tracing::error!(address = %self.address, %error, "cannot accept connections");
                     }

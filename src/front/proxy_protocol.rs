@@ -65,17 +65,32 @@ const FIXED: usize = 16;
 /// Type of the extension that tells about TLS (section 2.2.6), and its bit for "over TLS".
 const TLS: (u8, u8) = (0x20, 0x01);
 
+/// Room for a header, for [`read_into`].
+pub fn buffer() -> BytesMut {
+    BytesMut::with_capacity(FIXED + LONGEST_BODY)
+}
+
 /// Reads a header from a fresh connection; with it come the bytes behind it.
 ///
 /// # Errors
-/// [`Unreadable`]: nothing on this connection can be understood.
+/// As [`read_into`].
 pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<(Origin, Bytes), Unreadable> {
-    let mut bytes = BytesMut::with_capacity(FIXED + LONGEST_BODY);
+    read_into(&mut buffer(), socket).await
+}
+
+/// The same, with what has arrived in `bytes`, also where the caller does not wait for more.
+///
+/// # Errors
+/// [`Unreadable`]: nothing on this connection can be understood.
+pub async fn read_into(
+    bytes: &mut BytesMut,
+    socket: &mut (impl AsyncRead + Unpin),
+) -> Result<(Origin, Bytes), Unreadable> {
     loop {
-        if let Some((length, origin)) = parse(&bytes)? {
+        if let Some((length, origin)) = parse(bytes)? {
             return Ok((origin, bytes.split_off(length).freeze()));
         }
-        if socket.read_buf(&mut bytes).await? == 0 {
+        if socket.read_buf(bytes).await? == 0 {
             return Err(match bytes.is_empty() {
                 true => Unreadable::Nothing,
                 false => Unreadable::Ended,

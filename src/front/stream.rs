@@ -31,6 +31,7 @@ use super::express::Express;
 use super::file_source::{BLOCK, became_shorter};
 use super::framing::{Framing, Phase};
 use super::http2::Http2;
+use super::memory_budget::{Reservation, Resource};
 use super::outbox::{Piece, Plan};
 use super::pace::Taking;
 use super::socket::Socket;
@@ -50,6 +51,8 @@ pub struct Stream {
     early: BytesMut,
     /// So many bytes of it are known to be the beginning of a head.
     looked: usize,
+    /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
+    early_memory: Reservation,
     /// The end of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
@@ -99,6 +102,7 @@ impl Stream {
             socket: Some(socket),
             early: early.into(),
             looked: 0,
+            early_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,
@@ -295,7 +299,10 @@ impl Stream {
         let unsent = || sockets::unacknowledged(socket.as_fd()).unwrap_or(0);
         let slow = self.taking.poll_too_slow(context, unsent);
         slow.map(|()| {
-            tracing::debug!(peer = ?self.activity.ends.peer, "connection closed: {TOO_SLOW}");
+            tracing::debug!(
+                peer = self.activity.ends.peer.map(tracing::field::display),
+                "connection closed: {TOO_SLOW}"
+            );
             io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW)
         })
     }
@@ -349,6 +356,7 @@ impl AsyncWrite for Stream {
         if matches!(self.framing.phase(), Phase::Whole(_)) && self.activity.hyper_ended() {
             self.settle(context);
         }
+        self.activity.flushed();
         Pin::new(self.socket()).poll_flush(context)
     }
 
@@ -374,7 +382,11 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Whose response was broken off is to see that at once.
-        if let (true, Some(socket), Some(to)) =
+        if self.activity.is_broken() {
+            if let Some(socket) = self.socket.take() {
+                abort::abort(socket);
+            }
+        } else if let (true, Some(socket), Some(to)) =
             (self.is_shut_down, self.socket.take(), self.behind.take())
             && self.may_still_receive(&socket)
         {
@@ -383,6 +395,7 @@ impl Drop for Stream {
     }
 }
 
+mod abort;
 mod express;
 mod reading;
 #[cfg(test)]

@@ -11,13 +11,16 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::line_writer::LineWriter;
+use super::line_writer::{LineWriter, Log};
+use super::metrics::METRICS;
 use super::timestamp::Timestamp;
+use crate::os::standard::Standard;
 
 /// Takes finished requests and writes a line for each to standard output.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
+    colours: bool,
     writer: LineWriter,
 }
 
@@ -26,6 +29,8 @@ pub struct AccessLog {
 pub enum Format {
     /// There are no lines.
     Off,
+    /// What a developer wants to see: time, status, request, length, duration.
+    Short,
     /// nginx's predefined format `combined`, with its escaping; times in UTC.
     Combined,
     /// A JSON object with everything that is known. Durations in seconds.
@@ -105,13 +110,14 @@ impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
     pub fn new(format: Format) -> Self {
-        Self::to(format, io::stdout())
+        Self::to(format, Standard::Output.has_colours(), Standard::Output)
     }
 
-    fn to(format: Format, out: impl io::Write + Send + 'static) -> Self {
+    fn to(format: Format, colours: bool, out: impl io::Write + Send + 'static) -> Self {
         Self {
             format,
-            writer: LineWriter::new(out),
+            colours,
+            writer: LineWriter::new(LOG, out),
         }
     }
 
@@ -124,6 +130,7 @@ impl AccessLog {
     pub fn record(&self, entry: &Entry<'_>) {
         match self.format {
             Format::Off => {}
+            Format::Short => self.writer.write(&short(entry, self.colours)),
             Format::Combined => self.writer.write(&combined(entry)),
             Format::Json => self.writer.write(&json(entry)),
         }
@@ -133,8 +140,34 @@ impl AccessLog {
     ///
     /// Waits for at most two seconds, in case nobody reads standard output. Blocks.
     pub fn close(&self) {
-        self.writer.close();
+        self.writer.close(LAST_LINES);
     }
+}
+
+/// `17:54:06 200 GET /a?b=1 612 B 1.2 ms`, with Django's colours of `runserver`.
+fn short(entry: &Entry<'_>, colours: bool) -> Vec<u8> {
+    let (colour, reset) = match (colours, entry.status) {
+        (false, _) | (_, 200..=299) => ("", ""),
+        (_, 304) => ("\x1b[36m", RESET),
+        (_, ..=399) => ("\x1b[32m", RESET),
+        (_, 404) => ("\x1b[33m", RESET),
+        (_, 400..=499) => ("\x1b[1;31m", RESET),
+        (_, _) => ("\x1b[1;35m", RESET),
+    };
+    let mut line = Vec::with_capacity(LINE);
+    let time = Timestamp::from(entry.time).clock();
+    line.extend_from_slice(format!("{time} {colour}{} ", entry.status).as_bytes());
+    if entry.method.is_empty() {
+        line.extend_from_slice(b"(unreadable request)");
+    } else {
+        push_escaped(&mut line, entry.method, LONGEST_NAME);
+        line.push(b' ');
+        push_escaped(&mut line, entry.target, LONGEST_TARGET);
+    }
+    let took = entry.duration.as_secs_f64() * 1e3;
+    let digits = usize::from(took < 100.0);
+    line.extend_from_slice(format!("{reset} {} B {took:.digits$} ms\n", entry.bytes).as_bytes());
+    line
 }
 
 /// nginx, ngx_http_log_module: `$remote_addr - $remote_user [$time_local] "$request"
@@ -311,6 +344,28 @@ impl Formatter for Printable {
     }
 }
 
+const LOG: Log = Log {
+    thread: "access-log",
+    gather: GATHER,
+    dropped: &METRICS.dropped_log_lines.access,
+    report: |lines| {
+        tracing::warn!(
+            lines,
+            "access log lines dropped: standard output did not take them"
+        );
+    },
+    reports_elsewhere: true,
+};
+
+/// How long a first line waits for others: bounds wake-ups to 100 a second, and a person
+/// who watches does not see it.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Longest pause of a reader of standard output at the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+const RESET: &str = "\x1b[0m";
+
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// What most lines fit into without growing.
@@ -447,6 +502,51 @@ mod tests {
         };
         assert!(!combined(&whole).ends_with(b"...\n"));
         assert!(!String::from_utf8(combined(&whole)).unwrap().contains("..."));
+    }
+
+    #[test]
+    fn short_lines_are_for_people() {
+        let check = |entry: &Entry<'_>, colours: bool, expected: &str| {
+            let line = String::from_utf8(short(entry, colours)).unwrap();
+            assert_eq!(line, expected);
+        };
+        let with = |status| Entry { status, ..entry() };
+        let plain = "17:54:06 200 GET /a?b=1 612 B 1.2 ms\n";
+        check(&entry(), false, plain);
+        check(&entry(), true, plain);
+        check(&with(404), false, &plain.replace("200", "404"));
+        // django.core.servers.basehttp, `WSGIRequestHandler.log_message`.
+        for (status, colour) in [
+            (302, "32"),
+            (304, "36"),
+            (404, "33"),
+            (403, "1;31"),
+            (500, "1;35"),
+        ] {
+            let expected =
+                format!("17:54:06 \x1b[{colour}m{status} GET /a?b=1\x1b[0m 612 B 1.2 ms\n");
+            check(&with(status), true, &expected);
+        }
+        let hostile = Entry {
+            target: b"/\x1b[2J\n",
+            duration: Duration::from_secs(2),
+            ..entry()
+        };
+        check(
+            &hostile,
+            false,
+            "17:54:06 200 GET /\\x1B[2J\\x0A 612 B 2000 ms\n",
+        );
+        let unread = Entry {
+            method: b"",
+            status: 400,
+            ..entry()
+        };
+        check(
+            &unread,
+            false,
+            "17:54:06 400 (unreadable request) 612 B 1.2 ms\n",
+        );
     }
 
     #[test]

@@ -2,22 +2,46 @@
 //!
 //! Lines gather in memory; one thread takes all that have gathered and writes them at once,
 //! so at high load there is one write for many lines, and one wake-up. The thread begins
-//! with the first line. At most [`MOST_WAITING`] bytes wait: further lines are lost, counted,
-//! and the loss is logged once a second.
+//! with the first line, once it may. At most [`MOST_WAITING`] bytes wait: further lines, and
+//! those whose write fails, are dropped and counted. The loss is logged: once a second where
+//! that goes to another output, else when this one takes lines again.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::counters::Count;
 
 /// Gives lines to a thread that writes them.
 pub(super) struct LineWriter {
     shared: Arc<Shared>,
 }
 
+/// What distinguishes one log from another.
+pub(super) struct Log {
+    /// Name of the thread.
+    pub(super) thread: &'static str,
+    /// How long a first line waits for others, so that they are written together.
+    pub(super) gather: Duration,
+    /// Counts the lines that were dropped.
+    pub(super) dropped: &'static Count,
+    /// Logs how many lines were dropped.
+    pub(super) report: fn(u64),
+    /// Whether the report goes somewhere else than the lines, and so is worth making while
+    /// the output fails or stalls.
+    pub(super) reports_elsewhere: bool,
+}
+
 struct Shared {
+    log: Log,
     state: Mutex<State>,
+    /// Held by the thread as long as it runs.
+    out: Mutex<Box<dyn Write + Send>>,
+    /// Successful writes, also of a part of a batch.
+    writes: AtomicU64,
     /// Something for the thread: first bytes, a full batch, or the end.
     wake: Condvar,
     /// The thread has ended.
@@ -27,93 +51,143 @@ struct Shared {
 struct State {
     /// Whole lines.
     waiting: Vec<u8>,
+    /// Lines that were dropped since the last report.
     lost: u64,
-    loss_told: Option<Instant>,
+    loss_reported: Option<Instant>,
     is_closing: bool,
     thread: Thread,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Thread {
-    /// Begins with the first line; until then its output waits here.
-    NotBegun(Box<dyn Write + Send>),
+    /// Lines wait until it may begin.
+    Held,
+    /// Begins with the first line.
+    NotBegun,
     Running,
     Ended,
 }
 
 impl LineWriter {
-    pub(super) fn new(out: impl Write + Send + 'static) -> Self {
+    /// A log to `out`.
+    pub(super) fn new(log: Log, out: impl Write + Send + 'static) -> Self {
         let state = State {
             waiting: Vec::new(),
             lost: 0,
-            loss_told: None,
+            loss_reported: None,
             is_closing: false,
-            thread: Thread::NotBegun(Box::new(out)),
+            thread: Thread::NotBegun,
         };
         Self {
             shared: Arc::new(Shared {
+                log,
                 state: Mutex::new(state),
+                out: Mutex::new(Box::new(out)),
+                writes: AtomicU64::new(0),
                 wake: Condvar::new(),
                 ended: Condvar::new(),
             }),
         }
     }
 
-    /// Takes a line that ends in a line break. Never waits for the output.
-    pub(super) fn write(&self, line: &[u8]) {
+    /// The same, but lines wait in memory until [`LineWriter::begin`].
+    pub(super) fn held(log: Log, out: impl Write + Send + 'static) -> Self {
+        let writer = Self::new(log, out);
+        writer.shared.lock().thread = Thread::Held;
+        writer
+    }
+
+    /// The thread may begin.
+    pub(super) fn begin(&self) {
         let mut state = self.shared.lock();
-        if !state.is_closing {
-            self.begin(&mut state);
+        if state.thread == Thread::Held {
+            state.thread = Thread::NotBegun;
         }
-        let is_room = state.waiting.len() + line.len() <= MOST_WAITING;
-        if !is_room || state.is_closing || matches!(state.thread, Thread::Ended) {
-            state.lost += 1;
-            let loss = state.loss_to_tell(Instant::now());
+        if !state.waiting.is_empty() {
+            self.start(&mut state);
+        }
+    }
+
+    /// Takes lines that end in a line break. Never waits for the output.
+    pub(super) fn write(&self, text: &[u8]) {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        let is_room = state.waiting.len() + text.len() <= MOST_WAITING;
+        if !is_room || state.is_closing || state.thread == Thread::Ended {
+            shared.drop_lines(&mut state, lines(text));
+            let loss = match shared.log.reports_elsewhere {
+                true => state.loss_to_report(Instant::now()),
+                false => 0,
+            };
             drop(state);
-            return tell(loss);
+            return shared.report(loss);
         }
         let before = state.waiting.len();
-        state.waiting.extend_from_slice(line);
+        state.waiting.extend_from_slice(text);
         let after = state.waiting.len();
+        self.start(&mut state);
         drop(state);
         // Otherwise the thread is awake, or has been woken already.
         if before == 0 || (before < BATCH && after >= BATCH) {
-            self.shared.wake.notify_one();
+            shared.wake.notify_one();
         }
     }
 
-    /// Waits until all lines are written, [`CLOSE_WAIT`] at most.
-    pub(super) fn close(&self) {
-        let mut state = self.shared.lock();
+    /// Waits until all lines are written, as long as the output takes some within each
+    /// `patience`, and [`CLOSE_WAIT`] at most. Later lines are dropped.
+    pub(super) fn close(&self, patience: Duration) {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        if state.thread == Thread::Held {
+            state.thread = Thread::NotBegun;
+        }
+        if !state.waiting.is_empty() {
+            self.start(&mut state);
+        }
+        if state.thread == Thread::NotBegun {
+            // No thread to be had, or nothing to write: what there is goes out from here.
+            shared.write_here(&mut state);
+        }
         state.is_closing = true;
-        self.shared.wake.notify_one();
-        let (mut state, _) = self
-            .shared
-            .ended
-            .wait_timeout_while(state, CLOSE_WAIT, |state| {
-                matches!(state.thread, Thread::Running)
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        state.lost += lines(&state.waiting);
+        shared.wake.notify_one();
+        let began = Instant::now();
+        let mut writes = shared.writes.load(Ordering::Relaxed);
+        while state.thread == Thread::Running && began.elapsed() < CLOSE_WAIT {
+            let limit = patience.min(CLOSE_WAIT);
+            let is_running = |state: &mut State| state.thread == Thread::Running;
+            state = shared
+                .ended
+                .wait_timeout_while(state, limit, is_running)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            let now = shared.writes.load(Ordering::Relaxed);
+            if now == writes {
+                break;
+            }
+            writes = now;
+        }
+        let left = lines(&state.waiting);
+        shared.drop_lines(&mut state, left);
         state.waiting.clear();
         let loss = std::mem::take(&mut state.lost);
         drop(state);
-        tell(loss);
+        if shared.log.reports_elsewhere {
+            shared.report(loss);
+        }
     }
 
-    fn begin(&self, state: &mut State) {
-        if !matches!(state.thread, Thread::NotBegun(_)) {
+    /// Starts the thread with the first line. Where the machine has none to give, the lines
+    /// wait for the next attempt.
+    fn start(&self, state: &mut State) {
+        if state.thread != Thread::NotBegun || state.is_closing {
             return;
         }
-        let Thread::NotBegun(out) = std::mem::replace(&mut state.thread, Thread::Running) else {
-            return;
-        };
         let shared = Arc::clone(&self.shared);
-        let begun = thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || shared.run(out));
-        if let Err(error) = begun {
-            state.thread = Thread::Ended;
-            tracing::error!(%error, "cannot start the thread of the access log: there will be none");
+        let started = thread::Builder::new()
+            .name(self.shared.log.thread.into())
+            .spawn(move || shared.run());
+        if started.is_ok() {
+            state.thread = Thread::Running;
         }
     }
 }
@@ -126,7 +200,8 @@ impl fmt::Debug for LineWriter {
 
 impl Shared {
     /// The thread: waits for a first line, lets more gather, writes them all.
-    fn run(&self, mut out: Box<dyn Write + Send>) {
+    fn run(&self) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Vec::new();
         let mut is_torn = false;
         loop {
@@ -139,7 +214,7 @@ impl Shared {
             }
             let (mut state, _) = self
                 .wake
-                .wait_timeout_while(state, GATHER, |state| {
+                .wait_timeout_while(state, self.log.gather, |state| {
                     state.waiting.len() < BATCH && !state.is_closing
                 })
                 .unwrap_or_else(PoisonError::into_inner);
@@ -149,16 +224,43 @@ impl Shared {
                 self.ended.notify_all();
                 return;
             }
-            let loss = state.loss_to_tell(Instant::now());
             drop(state);
-            tell(loss);
 
-            let unwritten = write_all(&mut out, &batch, &mut is_torn);
-            if unwritten > 0 {
-                self.lock().lost += unwritten;
-            }
+            let unwritten = write_all(&mut **out, &batch, &mut is_torn, &self.writes);
             batch.clear();
             batch.shrink_to(MOST_KEPT);
+            let mut state = self.lock();
+            self.drop_lines(&mut state, unwritten);
+            // A report among the lines needs room there. Where there is none yet, the lines
+            // that take it are the next batch.
+            let has_room = unwritten == 0 && state.waiting.len() <= MOST_WAITING / 2;
+            let loss = match self.log.reports_elsewhere {
+                true => state.loss_to_report(Instant::now()),
+                false if has_room => std::mem::take(&mut state.lost),
+                false => 0,
+            };
+            drop(state);
+            self.report(loss);
+        }
+    }
+
+    /// Writes what waits without the thread, which has not begun.
+    fn write_here(&self, state: &mut State) {
+        let batch = std::mem::take(&mut state.waiting);
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwritten = write_all(&mut **out, &batch, &mut false, &self.writes);
+        self.drop_lines(state, unwritten);
+    }
+
+    fn drop_lines(&self, state: &mut State, lines: u64) {
+        state.lost += lines;
+        self.log.dropped.add(lines);
+    }
+
+    /// Outside the lock, because the report may be a line of this log.
+    fn report(&self, lost: u64) {
+        if lost > 0 {
+            (self.log.report)(lost);
         }
     }
 
@@ -169,32 +271,23 @@ impl Shared {
 }
 
 impl State {
-    /// How many lost lines to tell of now; 0 if there are none or others were told just now.
-    fn loss_to_tell(&mut self, now: Instant) -> u64 {
+    /// How many lost lines to report now; 0 if there are none or others were reported just now.
+    fn loss_to_report(&mut self, now: Instant) -> u64 {
         let is_due = self
-            .loss_told
-            .is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+            .loss_reported
+            .is_none_or(|reported| now.duration_since(reported) >= REPORT_EVERY);
         if self.lost == 0 || !is_due {
             return 0;
         }
-        self.loss_told = Some(now);
+        self.loss_reported = Some(now);
         std::mem::take(&mut self.lost)
-    }
-}
-
-/// Outside the lock, because logging may wait.
-fn tell(lost: u64) {
-    if lost > 0 {
-        tracing::warn!(
-            lines = lost,
-            "access log lines lost: nobody takes them in time"
-        );
     }
 }
 
 /// Writes `batch`; returns how many of its lines are not, or not wholly, written. After an
 /// error in the middle of a line, `is_torn` makes the next batch begin on a line of its own.
-fn write_all(out: &mut dyn Write, batch: &[u8], is_torn: &mut bool) -> u64 {
+/// `writes` counts what the output has taken.
+fn write_all(out: &mut dyn Write, batch: &[u8], is_torn: &mut bool, writes: &AtomicU64) -> u64 {
     if *is_torn && !batch.is_empty() {
         if out.write(b"\n").is_err() {
             return lines(batch);
@@ -209,12 +302,13 @@ fn write_all(out: &mut dyn Write, batch: &[u8], is_torn: &mut bool) -> u64 {
             Ok(length) => {
                 written += length;
                 patience = PATIENCE;
+                writes.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Somebody who shares the descriptor with us made it non-blocking.
+            // Another process that shares the descriptor made it non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && patience > 0 => {
                 patience -= 1;
-                thread::sleep(GATHER);
+                thread::sleep(LOOK_AGAIN);
             }
             Err(_) => break,
         }
@@ -237,16 +331,16 @@ const BATCH: usize = 64 * 1024;
 /// What stays allocated after a burst.
 const MOST_KEPT: usize = 8 * BATCH;
 
-/// How long a first line waits for others: bounds wake-ups to 100 a second, and a person
-/// who watches does not see it.
-const GATHER: Duration = Duration::from_millis(10);
+/// Pause between two attempts at a full, non-blocking output.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Attempts at a full, non-blocking output, with `GATHER` between them: five seconds.
+/// Attempts at such an output, with `LOOK_AGAIN` between them: five seconds.
 const PATIENCE: u32 = 500;
 
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait for the last lines, however steadily the output takes them.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -274,10 +368,27 @@ mod tests {
         }
     }
 
+    static DROPPED: Count = Count::new();
+    const PATIENTLY: Duration = Duration::from_secs(2);
+
+    fn log(reports_elsewhere: bool) -> Log {
+        Log {
+            thread: "test-log",
+            gather: Duration::from_millis(10),
+            dropped: &DROPPED,
+            report: |_| {},
+            reports_elsewhere,
+        }
+    }
+
     fn gated() -> (LineWriter, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
         let (give_leave, leave) = mpsc::channel();
         let (written, read) = mpsc::channel();
-        (LineWriter::new(Gated { leave, written }), give_leave, read)
+        (
+            LineWriter::new(log(true), Gated { leave, written }),
+            give_leave,
+            read,
+        )
     }
 
     #[test]
@@ -303,7 +414,7 @@ mod tests {
         leave.send(()).unwrap();
         leave.send(()).unwrap();
         writer.write(b"a\n");
-        writer.close();
+        writer.close(PATIENTLY);
         assert_eq!(read.recv().unwrap(), b"a\n");
         writer.write(b"b\n");
         assert!(read.try_recv().is_err());
@@ -312,7 +423,7 @@ mod tests {
     #[test]
     fn closing_a_writer_that_never_wrote_starts_no_thread() {
         let (writer, _leave, read) = gated();
-        writer.close();
+        writer.close(PATIENTLY);
         drop(writer);
         assert!(read.recv().is_err());
     }
@@ -334,21 +445,21 @@ mod tests {
             leave.send(()).unwrap();
         }
         drop(leave);
-        writer.close();
+        writer.close(PATIENTLY);
     }
 
     #[test]
-    fn losses_are_told_once_a_second() {
+    fn losses_are_reported_once_a_second() {
         let (writer, _leave, _read) = gated();
         let mut state = writer.shared.lock();
         let start = Instant::now();
-        assert_eq!(state.loss_to_tell(start), 0);
+        assert_eq!(state.loss_to_report(start), 0);
         state.lost = 3;
-        assert_eq!(state.loss_to_tell(start), 3);
+        assert_eq!(state.loss_to_report(start), 3);
         state.lost = 4;
-        assert_eq!(state.loss_to_tell(start + TELL_EVERY / 2), 0);
+        assert_eq!(state.loss_to_report(start + REPORT_EVERY / 2), 0);
         state.lost += 1;
-        assert_eq!(state.loss_to_tell(start + TELL_EVERY), 5);
+        assert_eq!(state.loss_to_report(start + REPORT_EVERY), 5);
     }
 
     /// Answers each write from a script: so many bytes taken, or an error.
@@ -383,8 +494,99 @@ mod tests {
             taken: Vec::new(),
         };
         let mut is_torn = false;
-        assert_eq!(write_all(&mut out, b"one\ntwo\nthree\n", &mut is_torn), 2);
-        assert_eq!(write_all(&mut out, b"four\n", &mut is_torn), 0);
+        let writes = AtomicU64::new(0);
+        let mut write = |text: &[u8]| write_all(&mut out, text, &mut is_torn, &writes);
+        assert_eq!(write(b"one\ntwo\nthree\n"), 2);
+        assert_eq!(write(b"four\n"), 0);
         assert_eq!(out.taken, b"one\ntw\nfour\n");
+    }
+
+    /// Takes everything until it fails for good, or until it works again.
+    struct Failing(Arc<Mutex<(bool, Vec<u8>)>>);
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut state = self.0.lock().unwrap();
+            if state.0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn held_lines_are_written_when_the_thread_may_begin_and_at_the_latest_at_the_end() {
+        for begins in [true, false] {
+            let (leave, leaves) = mpsc::channel();
+            let (written, read) = mpsc::channel();
+            leave.send(()).unwrap();
+            let gated = Gated {
+                leave: leaves,
+                written,
+            };
+            let writer = LineWriter::held(log(false), gated);
+            writer.write(b"a\n");
+            assert!(writer.shared.lock().thread == Thread::Held);
+            match begins {
+                true => writer.begin(),
+                false => writer.close(PATIENTLY),
+            }
+            assert_eq!(read.recv().unwrap(), b"a\n");
+        }
+    }
+
+    #[test]
+    fn a_loss_is_reported_among_the_lines_as_soon_as_there_is_room() {
+        static DROPPED: Count = Count::new();
+        static REPORTED: Count = Count::new();
+        let (leave, leaves) = mpsc::channel();
+        let (written, read) = mpsc::channel();
+        let log = Log {
+            dropped: &DROPPED,
+            report: |lines| REPORTED.add(lines),
+            ..log(false)
+        };
+        let gated = Gated {
+            leave: leaves,
+            written,
+        };
+        let writer = LineWriter::new(log, gated);
+        let line = [vec![b'x'; 1023], vec![b'\n']].concat();
+        for _ in 0..3 * MOST_WAITING / line.len() {
+            writer.write(&line);
+        }
+        let dropped = DROPPED.read();
+        assert!(dropped > 0);
+        assert_eq!(REPORTED.read(), 0, "there is no room for it");
+        let mut left = 3 * MOST_WAITING - dropped as usize * line.len();
+        while left > 0 {
+            leave.send(()).unwrap();
+            left -= read.recv().unwrap().len();
+        }
+        writer.close(PATIENTLY);
+        assert_eq!(REPORTED.read(), dropped);
+    }
+
+    #[test]
+    fn lines_whose_write_fails_are_counted_once() {
+        static DROPPED: Count = Count::new();
+        let state = Arc::new(Mutex::new((true, Vec::new())));
+        let log = Log {
+            dropped: &DROPPED,
+            ..log(false)
+        };
+        let writer = LineWriter::new(log, Failing(Arc::clone(&state)));
+        writer.write(b"a\nb\n");
+        writer.write(b"c\n");
+        writer.close(PATIENTLY);
+        assert_eq!(DROPPED.read(), 3);
+        writer.write(b"late\n");
+        assert_eq!(DROPPED.read(), 4);
+        assert_eq!(state.lock().unwrap().1, b"");
     }
 }

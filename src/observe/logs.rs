@@ -1,12 +1,11 @@
 //! Where diagnostics go and what they look like.
 //!
-//! Each event is one write to standard error, so lines never interleave. Pretty is for
+//! Each event is given to [`super::diagnostics`] as a whole, so lines never interleave. Pretty is for
 //! people: time, level, what happened, fields; no promise about its form. JSON is for
 //! machines: one object per line. Spans are not printed; an event carries its own fields.
 
 use std::error::Error;
 use std::fmt::{self, Write};
-use std::io;
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
@@ -18,6 +17,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::diagnostics::Events;
 use super::timestamp::Timestamp;
 
 /// What a line looks like.
@@ -38,7 +38,7 @@ pub enum LogFormat {
 /// # Errors
 /// A sentence: the level cannot be read, or this was done before.
 pub fn init(format: LogFormat, level: &str, terminal: bool) -> Result<(), String> {
-    subscriber(format, filter(level)?, terminal, io::stderr)
+    subscriber(format, filter(level)?, terminal, Events)
         .try_init()
         .map_err(|error| format!("cannot start logging: {error}"))
 }
@@ -54,6 +54,8 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Its own report of a failed write would be an `eprintln!`, which panics.
+        .log_internal_errors(false)
         .with_writer(writer);
     match format {
         LogFormat::Pretty => Box::new(builder.with_ansi(terminal).event_format(Pretty).finish()),
@@ -236,6 +238,7 @@ impl Colours {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]

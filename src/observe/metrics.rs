@@ -19,6 +19,10 @@ pub static METRICS: Metrics = Metrics {
         reading: Count::new(),
     },
     requests: Places([const { OnceLock::new() }; PLACES]),
+    dropped_log_lines: DroppedLogLines {
+        access: Count::new(),
+        diagnostics: Count::new(),
+    },
     static_express: Count::new(),
     static_from_memory: Count::new(),
     static_from_disk: Count::new(),
@@ -40,6 +44,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Requests, by location.
     pub requests: Places,
+    /// Lines of the logs that could not be written.
+    pub dropped_log_lines: DroppedLogLines,
     /// Files that were answered from memory, without hyper.
     pub static_express: Count,
     /// Files that were answered from memory.
@@ -77,6 +83,15 @@ pub struct Connections {
     pub active: Count,
     /// Open, with a head that has begun or is awaited for the first time.
     pub reading: Count,
+}
+
+/// Lines of the logs that could not be written.
+#[derive(Debug)]
+pub struct DroppedLogLines {
+    /// Of the access log, on standard output.
+    pub access: Count,
+    /// Of everything on standard error.
+    pub diagnostics: Count,
 }
 
 /// Most locations that are told apart; they come from the settings, not from clients.

@@ -1,6 +1,6 @@
 //! What the outside sees of a running server.
 //!
-//! - [`logs`]: diagnostics, through `tracing`, to standard error;
+//! - [`logs`]: diagnostics, through `tracing`, to [`diagnostics`], which is standard error;
 //! - [`access_log`]: one line for each request, to standard output;
 //! - [`metrics`]: what is counted meanwhile, in [`counters`];
 //! - [`upstreams`]: the same of servers behind us;
@@ -12,6 +12,7 @@
 
 pub mod access_log;
 pub mod counters;
+pub mod diagnostics;
 mod line_writer;
 pub mod logs;
 pub mod metrics;

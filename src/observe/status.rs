@@ -29,6 +29,10 @@ pub struct Status {
     pub chdir: String,
     /// Memory of the front: resident set.
     pub memory: u64,
+    /// Bytes that clients make the front hold.
+    pub memory_used: u64,
+    /// The limit on them, `memory_budget`.
+    pub memory_budget: u64,
     /// Open descriptors of the front.
     pub open_descriptors: Option<u64>,
     /// Clients' connections.
@@ -235,7 +239,10 @@ fn in_one_line(what: &str) -> String {
     let first = what.lines().next().unwrap_or_default();
     let mut line: String = first.chars().take(LONGEST_ERROR).collect();
     if line.ends_with("Traceback (most recent call last):") {
-        let last = what.lines().last().unwrap_or_default();
+        // Behind it may stand a sentence of ours.
+        let mut lines = what.lines().rev();
+        let last = lines.find(|line| !line.starts_with("pyserve: "));
+        let last = last.unwrap_or_default();
         let name = last.split(':').next().unwrap_or_default();
         let is_name = |char: char| char.is_alphanumeric() || "._".contains(char);
         line.truncate(line.len() - "Traceback (most recent call last):".len());
@@ -267,6 +274,10 @@ mod tests {
             ("two\nlines", "two"),
             (
                 traceback,
+                "reload failed: app: psycopg.OperationalError (see the log)",
+            ),
+            (
+                &*format!("{traceback}pyserve: imported with /usr/bin/python3"),
                 "reload failed: app: psycopg.OperationalError (see the log)",
             ),
             (

@@ -90,6 +90,9 @@ pub fn become_subreaper() -> io::Result<()> {
     ))?)
 }
 
+/// The raw wait status of a process that SIGKILL ended.
+pub const KILLED: i32 = 9;
+
 /// Kills a process at once; one that has gone already is no error.
 pub fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -97,10 +100,10 @@ pub fn kill(pid: u32) {
     }
 }
 
-/// Asks everything in a process group to end.
-pub fn terminate_group(leader: u32) {
-    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process_group(pid, Signal::TERM);
+/// Asks a process to end; one that has gone already is no error.
+pub fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, Signal::TERM);
     }
 }
 

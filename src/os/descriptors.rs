@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{DupFlags, Errno, dup3};
@@ -20,6 +20,25 @@ pub fn explain(error: &io::Error) -> String {
         Some(Errno::NFILE) => format!("{error}: raise the machine's limit (sysctl fs.file-max)"),
         _ => error.to_string(),
     }
+}
+
+/// Descriptors beyond the first three that this process was started with and passes on to its
+/// children: sockets of systemd, a make's job server. Ours are all close-on-exec.
+pub fn inherited() -> &'static [u32] {
+    static INHERITED: LazyLock<Vec<u32>> = LazyLock::new(|| {
+        let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+        let numbers = entries.flatten().filter_map(|entry| {
+            let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let about = format!("/proc/self/fdinfo/{number}");
+            let about = std::fs::read_to_string(about).ok()?;
+            let flags = about.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+            let is_passed_on = flags & rustix::fs::OFlags::CLOEXEC.bits() == 0;
+            (number > 2 && is_passed_on).then_some(number)
+        });
+        numbers.collect()
+    });
+    &INHERITED
 }
 
 /// A descriptor that is kept so that, when there is no other, somebody can still be accepted:

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything; it gives the rest of the program values and errors.
 
+pub mod access;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod memory_group;
 pub mod process;
 pub mod sendfile;
 pub mod sockets;
+pub mod standard;
 pub mod temporary;
 pub mod unix_listener;
 pub mod watch;

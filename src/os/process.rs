@@ -26,6 +26,38 @@ pub fn has_ended(pid: u32) -> bool {
     }
 }
 
+/// Living children of ours that belong to the process group of `leader`. Reads all of `/proc`: not for
+/// what happens often.
+pub fn children_in_group(leader: u32) -> Vec<u32> {
+    let own = std::process::id();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        is_child_in_group(&text, own, leader)
+    })
+    .collect()
+}
+
+/// proc(5), stat: behind the name in parentheses, which may hold any character, the state, the parent
+/// and the process group.
+fn is_child_in_group(stat: &str, parent: u32, group: u32) -> bool {
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = behind_name.split_ascii_whitespace();
+    let is_alive = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    let mut is_next =
+        |wanted: u32| fields.next().and_then(|number| number.parse().ok()) == Some(wanted);
+    is_alive && is_next(parent) && is_next(group)
+}
+
+/// Whether the standard input of a process is a pipe, as it is behind a `|` of the shell.
+pub fn reads_from_pipe(pid: u32) -> bool {
+    let input = std::fs::read_link(format!("/proc/{pid}/fd/0"));
+    input.is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+}
+
 /// How many descriptors this process has open.
 pub fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
@@ -74,6 +106,16 @@ pub fn cpu_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stat_line_tells_parent_and_group_whatever_the_name() {
+        let line = "7 (a) b) S 5 6 6 0 -1 4194560";
+        assert!(is_child_in_group(line, 5, 6));
+        assert!(!is_child_in_group(line, 5, 7));
+        assert!(!is_child_in_group(line, 4, 6));
+        assert!(!is_child_in_group("7 (a) Z 5 6 6 0", 5, 6), "it has ended");
+        assert!(!is_child_in_group("", 5, 6));
+    }
 
     #[test]
     fn this_process_has_memory_descriptors_and_a_past() {

@@ -3,17 +3,19 @@
 //! The addresses are bound already, so clients wait instead of being refused. A stop that is
 //! asked for meanwhile is the command's as well.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::companions::{self, Surroundings};
-use super::{Outcome, Signals};
+use super::companions::{self, Leaving, Surroundings};
+use super::{Outcome, Signals, sleep_until};
 use crate::config::companions::Program;
 use crate::os::child;
 
-/// Runs it to its end. `None`: it went well; else how the server ends.
+/// Runs it to its end. `None`: it went well; else how the server ends. Stopped, it may take
+/// `graceful_timeout` to end.
 pub(super) async fn run(
     program: &Program,
     surroundings: &Surroundings,
+    graceful_timeout: Duration,
     signals: &mut Signals,
 ) -> Option<Outcome> {
     let failed = |what: String| {
@@ -28,12 +30,13 @@ pub(super) async fn run(
     };
     tracing::info!(%program, "running before_start");
     let log = tokio::spawn(output.log("before_start".to_owned()));
-    let mut stopped_by = None;
+    let mut stopped: Option<(u8, Leaving)> = None;
     let status = loop {
-        // Every branch is cancel-safe: signals keep what is not taken.
+        let deadline = stopped.as_ref().and_then(|(_, leaving)| leaving.deadline());
+        // Every branch is cancel-safe: signals keep what is not taken, and the timer is made anew.
         let signal = tokio::select! {
             _ = signals.child.recv() => {
-                match ended(pid) {
+                match ended(pid, stopped.as_mut().map(|(_, leaving)| leaving)) {
                     Some(status) => break status,
                     None => continue,
                 }
@@ -41,17 +44,28 @@ pub(super) async fn run(
             _ = signals.terminate.recv() => 15,
             _ = signals.interrupt.recv() => 2,
             _ = signals.quit.recv() => 3,
+            () = sleep_until(deadline.map(Into::into)), if deadline.is_some() => {
+                tracing::warn!(pid, "before_start does not stop: killed");
+                break child::KILLED;
+            }
         };
-        match stopped_by {
-            None if signal != 3 => child::terminate_group(pid),
-            _ => child::kill_group(pid),
+        if signal == 3 || stopped.is_some() {
+            let leaving = stopped.map(|(_, leaving)| leaving);
+            let leaving = leaving.unwrap_or_else(|| Leaving::begin(pid, false, None));
+            stopped = Some((signal, leaving));
+            break child::KILLED;
         }
-        stopped_by = Some(signal);
+        let deadline = Instant::now() + graceful_timeout;
+        let leaving = Leaving::begin(pid, program.stays_in_shell(), Some(deadline));
+        stopped = Some((signal, leaving));
     };
+    if stopped.is_some() {
+        child::kill_group(pid);
+    }
     // What it left running in the background may hold the pipe open.
     let _left_behind = tokio::time::timeout(LAST_WORDS, log).await;
-    match stopped_by {
-        Some(signal) => Some(Outcome {
+    match stopped {
+        Some((signal, _)) => Some(Outcome {
             code: 128 + signal,
             last_words: String::new(),
         }),
@@ -60,11 +74,16 @@ pub(super) async fn run(
     }
 }
 
-/// Takes all ended children off the kernel's table; the status of this one.
-fn ended(pid: u32) -> Option<i32> {
+/// Takes all ended children off the kernel's table; the status of this one, once nothing is left that
+/// was asked to end.
+fn ended(pid: u32, mut leaving: Option<&mut Leaving>) -> Option<i32> {
     let mut own = None;
     while let Some((other, status)) = child::reap() {
-        if other == pid {
+        let is_over = match &mut leaving {
+            Some(leaving) => leaving.ended(other),
+            None => other == pid,
+        };
+        if is_over {
             own = Some(status);
         }
     }

@@ -26,11 +26,16 @@ pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
     let answer = answer(python).await;
     let outcome = |code, last_words| Outcome { code, last_words };
     let outcome = match answer {
-        Some(FromTemplate::Imported(loaded)) => {
+        Some(FromTemplate::Imported(mut loaded)) => {
+            if python.settings.preload == Preload::Auto {
+                python.facts.unsafe_to_fork = std::mem::take(&mut loaded.shared);
+            }
             python.facts.loaded = Some(loaded);
             outcome(0, String::new())
         }
-        Some(FromTemplate::ImportFailed { traceback }) => outcome(4, traceback),
+        Some(FromTemplate::ImportFailed { traceback }) => {
+            outcome(4, python.why_not_imported(&traceback))
+        }
         _ => {
             ended.recv().await;
             let status = child::reap().map_or(0, |(_, status)| status);

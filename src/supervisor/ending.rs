@@ -1,11 +1,10 @@
 //! How the server ends: what [`super::stop`] says is done, and what comes after the last request.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::app::App;
 use super::signals::Signals;
-use super::{Outcome, Supervisor, before_start, plan, startup, stop};
+use super::{Outcome, Supervisor, before_start, plan, startup_log, stop};
 use crate::os::child;
 
 /// How long the killed may take to vanish before we end and leave them to init.
@@ -97,13 +96,16 @@ impl Supervisor {
         } = signals;
         let is_hurried = self.code.is_some_and(|code| code >= 128);
         if !is_hurried {
+            let config = &self.resolved.config;
+            let asked = self.stop_asked.unwrap_or_else(Instant::now);
+            let latest = asked + config.drain_delay + config.graceful_timeout;
             let reap = async || {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 std::iter::from_fn(child::reap).collect()
             };
             // Every branch is cancel-safe: what was not stopped is killed below.
             tokio::select! {
-                () = self.companions.stop(reap) => {}
+                () = self.companions.stop(latest, reap) => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = quit.recv() => {}
@@ -115,12 +117,10 @@ impl Supervisor {
     pub(super) async fn end(mut self, signals: Signals) -> Outcome {
         self.stop_companions(signals).await;
         self.apps.all().for_each(App::drain_log);
-        let access_log = Arc::clone(&self.front.access_log);
-        let last_steps = move || {
-            access_log.close();
-            child::reap_the_killed(LAST_REAP);
-        };
-        let _done = tokio::task::spawn_blocking(last_steps).await;
+        // Both end soon, and there is nothing left that they could hold up. The threads for
+        // files may all be held by a file system that hangs.
+        self.front.access_log.close();
+        child::reap_the_killed(LAST_REAP);
         let code = match self.code.unwrap_or(0) {
             0 if self.companion_failed => before_start::FAILED,
             code => code,
@@ -134,7 +134,7 @@ impl Supervisor {
             _ => self.last_words,
         };
         if !self.is_announced && code != 0 {
-            startup::note_failure(&self.resolved.config, code, &last_words);
+            startup_log::note_failure(&self.resolved.config, code, &last_words);
         }
         if code == 0 {
             let took = self

@@ -9,7 +9,9 @@ use pyserve_wire::control;
 use tokio_util::task::TaskTracker;
 
 use super::startup;
-use crate::config::{Config, Immutable, Location, StaticLocation, StaticSettings, locations};
+use crate::config::{
+    Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings, locations,
+};
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::connections::Connections;
@@ -17,6 +19,7 @@ use crate::front::encoder::Encoders;
 use crate::front::file_pool::FilePool;
 use crate::front::found_files::FoundFiles;
 use crate::front::listener::Listener;
+use crate::front::memory_budget::Resource;
 use crate::front::pace::Patience;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
@@ -39,7 +42,7 @@ pub struct Front {
     /// Listeners and connections.
     pub connections: TaskTracker,
     /// Where it listens, as people write it.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<ListenAddress>,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
     kept: Kept,
@@ -90,7 +93,7 @@ impl Front {
             connections: TaskTracker::new(),
             addresses: listeners
                 .iter()
-                .map(|listener| listener.address.to_string())
+                .map(|listener| listener.address.clone())
                 .collect(),
             access_log: Arc::clone(&kept.access_log),
             site: Arc::new(CurrentSite::new(kept.site(config, pools, None)?)),
@@ -98,7 +101,7 @@ impl Front {
             past: Vec::new(),
         };
         for listener in listeners {
-            startup::listening(config.log_format, &listener.address);
+            startup::bound(config.log_format, &listener.address);
             let accept = listener.accept(
                 Arc::clone(&front.site),
                 front.stop.clone(),
@@ -112,6 +115,11 @@ impl Front {
         }
         front.look_for_upstreams();
         Ok(front)
+    }
+
+    /// True while the kernel gives no descriptors or no memory for new connections.
+    pub fn refuses_connections(&self) -> bool {
+        self.kept.connections.refuses()
     }
 
     /// What answers as these settings say, for [`Front::change`]; `pools` are those of the
@@ -211,6 +219,7 @@ impl Kept {
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
+        Resource::Memory.pool().set_limit(limits.memory);
         let counted = before.and_then(|before| before.rate_limit.as_ref());
         Ok(Site {
             static_files: StaticFiles::new(

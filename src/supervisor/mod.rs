@@ -11,6 +11,7 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod detached;
 mod ending;
 mod front_door;
 pub mod plan;
@@ -21,6 +22,7 @@ pub mod reload;
 mod signals;
 pub mod size;
 pub mod startup;
+mod startup_log;
 mod status;
 pub mod stop;
 pub mod template;
@@ -91,9 +93,15 @@ pub async fn serve(
     let config = &resolved.config;
     let surroundings = Surroundings::of(config, &applications);
     if let Some(program) = &config.before_start
-        && let Some(outcome) = before_start::run(program, &surroundings, &mut signals).await
+        && let Some(outcome) = before_start::run(
+            program,
+            &surroundings,
+            config.graceful_timeout,
+            &mut signals,
+        )
+        .await
     {
-        startup::note_failure(config, outcome.code, &outcome.last_words);
+        startup_log::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -131,6 +139,7 @@ pub async fn serve(
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
+        is_heard_of: false,
         is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
@@ -164,6 +173,7 @@ pub async fn serve(
             _ = signals.reopen.recv() => {
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
+            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
@@ -191,6 +201,8 @@ struct Supervisor {
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
+    /// Whether it was said where the server listens.
+    is_heard_of: bool,
     /// Whether it was said that the server is ready.
     is_announced: bool,
     companions: Companions,
@@ -216,7 +228,7 @@ impl Supervisor {
             app.look_after(Instant::now());
         }
         self.watch();
-        self.start_companions();
+        self.look_after_companions();
         self.take_news();
     }
 
@@ -248,7 +260,7 @@ impl Supervisor {
             }
             drop(apps);
             match self.companions.ended(pid, status, Instant::now()) {
-                Some(Ended::Restart) => self.start_companions(),
+                Some(Ended::Restart) => self.look_after_companions(),
                 Some(Ended::Fatal) => {
                     self.companion_failed = true;
                     self.ask_to_stop();
@@ -258,8 +270,8 @@ impl Supervisor {
         }
     }
 
-    fn start_companions(&mut self) {
-        if let Some(time) = self.companions.start_due(Instant::now()) {
+    pub(super) fn look_after_companions(&mut self) {
+        if let Some(time) = self.companions.look(Instant::now(), !self.is_stopping()) {
             self.wake_at(time);
         }
     }
@@ -267,7 +279,7 @@ impl Supervisor {
     fn timer(&mut self) {
         self.wake_at = None;
         self.stopping(stop::Happened::Timer);
-        self.start_companions();
+        self.look_after_companions();
         for app in self.apps.all_mut() {
             app.happened(plan::Happened::Timer);
         }
@@ -401,6 +413,13 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
+    /// Says where requests are answered, once, as soon as they are.
+    fn say_listening(&mut self) {
+        if !std::mem::replace(&mut self.is_heard_of, true) {
+            startup::listening(self.resolved.config.log_format, &self.front.addresses);
+        }
+    }
+
     /// Says that the server is ready, once, as soon as it is.
     fn announce(&mut self) {
         let mut apps = self.apps.serving().iter();
@@ -408,10 +427,18 @@ impl Supervisor {
             return;
         }
         self.is_announced = true;
+        self.say_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
+        let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
-        // It counts the files of the static locations.
-        tokio::task::spawn_blocking(move || startup::ready(&resolved.config, &facts, took));
+        // It counts the files of the static locations, on a thread of its own: those of the
+        // front may all be held by a file system that hangs.
+        let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
+        let thread = std::thread::Builder::new().name("pyserve-ready".into());
+        if thread.spawn(announce.clone()).is_err() {
+            // Without a thread nothing is counted, so this is done at once.
+            announce();
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::startup::Facts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
-use crate::os::{child, process, sockets};
+use crate::os::{child, descriptors, process, sockets};
 
 /// There is room for this many workers to be added by hand, however few there are at first.
 const ROOM: u32 = 16;
@@ -56,7 +56,10 @@ pub struct Python {
     pub settings: Arc<AppSettings>,
     /// The process that forks, while there is one.
     pub template: Option<Template>,
-    /// Whether that was a worker.
+    /// The template that must not be forked, until its process has gone: what the import has
+    /// started ends with it.
+    pub refused: Option<Template>,
+    /// Whether the template was a worker.
     pub was_worker: bool,
     /// The worker that is asked to become the template, by its number.
     pub candidate: Option<(u32, Template)>,
@@ -93,6 +96,7 @@ impl Python {
             generation: pool.generation(number, size, settings.request_timeout)?,
             settings: Arc::clone(settings),
             template: None,
+            refused: None,
             was_worker: false,
             candidate: None,
             former: Vec::new(),
@@ -125,6 +129,7 @@ impl Python {
             app_is_file,
             callable: settings.app.callable.clone().unwrap_or_default(),
             factory: settings.app.factory,
+            find_factory: settings.app.found.is_some(),
             chdir: text(&settings.chdir),
             pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
             threads: settings.threads,
@@ -135,6 +140,8 @@ impl Python {
             find_static: settings.django_static,
             find_media: settings.django_media,
             refork: settings.refork.is_some(),
+            apart: false,
+            inherited: descriptors::inherited().to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.facts.interpreter = None;
@@ -169,6 +176,14 @@ impl Python {
         template.fork(worker, &theirs)?;
         self.asked_for.insert(worker);
         Ok(())
+    }
+
+    /// Ends the template, which must not be forked, and what is left in its process group.
+    pub fn refuse(&mut self) {
+        self.refused = self.template.take();
+        if let Some(template) = &self.refused {
+            child::kill_group(template.pid);
+        }
     }
 
     /// The template with this process id has forked a worker, which may begin now.
@@ -299,6 +314,23 @@ impl Python {
         )
     }
 
+    /// An error of the import, with the interpreter that it may come of behind it.
+    pub fn why_not_imported(&self, traceback: &str) -> String {
+        let python = self.facts.interpreter.as_ref();
+        let version = python.map(|python| match python.is_venv {
+            true => format!("{}, a virtual environment", python.version),
+            false => format!("{}, no virtual environment", python.version),
+        });
+        let version = version.map_or(String::new(), |version| format!("{version}, "));
+        let interpreter = &self.settings.interpreter;
+        format!(
+            "{}\npyserve: imported with {} ({version}from {}); another interpreter: --venv DIR or --python FILE",
+            traceback.trim_end(),
+            interpreter.path.display(),
+            interpreter.origin
+        )
+    }
+
     /// Kills a worker, and remembers why.
     pub fn kill(&mut self, worker: u32, why: &'static str) {
         if let Some(pid) = self.pid(worker) {
@@ -325,6 +357,7 @@ impl Python {
             .values()
             .map(|(_, group)| *group)
             .chain(template)
+            .chain(self.refused.as_ref().map(|template| template.pid))
             .chain(self.candidate.as_ref().map(|(_, template)| template.pid));
         for group in groups {
             child::kill_group(group);

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::app::App;
+use super::companions::Surroundings;
 use crate::config::{AppSettings, ConfigError, Resolved};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -37,12 +38,14 @@ const AT_START: &[&str] = &[
     "max_connections",
     "startup_log",
     "before_start",
-    COMPANION,
 ];
 
 /// How long a reload without an end keeps the next one waiting, with twice the time that
 /// importing took.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Answer to a reload that was asked for when the server had begun to stop.
+const STOPPING: &str = "no reload: the server is stopping";
 
 /// Name of the tables that name what runs beside the application.
 const COMPANION: &str = "companion";
@@ -122,7 +125,7 @@ impl Supervisor {
     pub(super) fn reload(&mut self, reply: Option<Reply>) {
         if self.is_stopping() {
             if let Some(reply) = reply {
-                let _gone = reply.send(Err("the server is stopping".to_owned()));
+                let _gone = reply.send(Err(STOPPING.to_owned()));
             }
             return;
         }
@@ -273,7 +276,7 @@ impl Supervisor {
     pub(super) fn cancel_reload(&mut self) {
         self.reloads.asked = false;
         for reply in self.reloads.waiting.drain(..) {
-            let _gone = reply.send(Err("the server is stopping".to_owned()));
+            let _gone = reply.send(Err(STOPPING.to_owned()));
         }
         if let Some(under_way) = &mut self.reloads.under_way {
             under_way.failures.push("the server is stopping".to_owned());
@@ -326,10 +329,10 @@ impl Supervisor {
             }
             Ok(reloaded)
         } else {
-            let words = failures.join("\n");
-            tracing::error!("reload failed, what was there before goes on serving:\n{words}");
+            let (words, meanwhile) = (failures.join("\n"), self.meanwhile());
+            tracing::error!("reload failed, {meanwhile}:\n{words}");
             remember_error(&format!("reload failed: {words}"));
-            Err(words)
+            Err(format!("the reload failed, {meanwhile}:\n{words}"))
         };
         for reply in replies {
             let _gone = reply.send(outcome.clone());
@@ -337,10 +340,24 @@ impl Supervisor {
         self.begin_reload();
     }
 
+    /// The answers of the server after a reload that failed.
+    fn meanwhile(&self) -> &'static str {
+        match self.shows_errors() && !self.apps.serving().is_empty() {
+            true => "requests for the application get this error until a file is saved (--dev)",
+            false => "what was there before goes on serving",
+        }
+    }
+
+    /// Whether a reload that fails is shown to clients. Requests that are in flight at a stop still get
+    /// their own answers.
+    fn shows_errors(&self) -> bool {
+        self.resolved.config.dev && self.stop_asked.is_none()
+    }
+
     /// Who develops wants to see why the code that was just saved does not run, and not what the
     /// code before it answers.
     fn show_in_development(&self, failures: &[String]) {
-        let why = (self.resolved.config.dev && !failures.is_empty()).then(|| failures.join("\n"));
+        let why = (self.shows_errors() && !failures.is_empty()).then(|| failures.join("\n"));
         for app in self.apps.serving() {
             app.pool.set_unusable(why.as_deref());
         }
@@ -357,6 +374,8 @@ impl Supervisor {
         let name = app.name();
         app.discard();
         app.pool.set_unusable(Some(words));
+        // With the page that says why.
+        self.say_listening();
         tracing::error!(
             app = name,
             "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"
@@ -388,6 +407,7 @@ impl Supervisor {
         for app in self.apps.serving_mut() {
             app.leave_within = leave_within;
         }
+        self.companions_follow();
         for app in self.apps.serving() {
             let found = app.found_files();
             self.front
@@ -401,6 +421,21 @@ impl Supervisor {
         self.announce();
         self.watch();
         Ok(())
+    }
+}
+
+impl Supervisor {
+    /// Companions run the code and follow the settings that the workers have switched to.
+    fn companions_follow(&mut self) {
+        let serving = self.apps.serving().iter();
+        let applications: Vec<_> = serving
+            .map(|app| AppSettings::clone(&app.settings()))
+            .collect();
+        let config = &self.resolved.config;
+        let surroundings = Surroundings::of(config, &applications);
+        self.companions
+            .follow(&config.companions, surroundings, Instant::now());
+        self.look_after_companions();
     }
 }
 
@@ -443,10 +478,7 @@ mod tests {
     #[test]
     fn settings_that_need_a_restart_exist() {
         for name in AT_START {
-            assert!(
-                settings::named(name).is_some() || *name == COMPANION,
-                "{name}"
-            );
+            assert!(settings::named(name).is_some(), "{name}");
         }
     }
 }

@@ -1,20 +1,22 @@
-//! What a starting server says: one line per address at once, and one short block when
-//! it is ready. On a pretty log it is plain text on stderr; on a JSON log, records.
+//! What a starting server says: that it starts, at once; where it listens and one short block
+//! when it serves. On a pretty log it is plain text on stderr; on a JSON log, records.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
+use super::{detached, startup_log};
 use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
-use crate::observe::timestamp::Timestamp;
+use crate::observe::diagnostics::say;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Files counted in a static location before we say "more than".
 const COUNT_LIMIT: usize = 100_000;
+/// How long counting may hold up the news that the server is ready.
+const COUNT_TIME: Duration = Duration::from_secs(2);
 
 /// Facts that become known while the server starts.
 #[derive(Debug, Clone, Default)]
@@ -29,68 +31,70 @@ pub struct Facts {
     pub unsafe_to_fork: Vec<String>,
 }
 
-/// Says that an address takes connections.
-pub fn listening(format: LogFormat, address: &ListenAddress) {
+/// Says that an address is bound: connections to it wait for the application.
+pub fn bound(format: LogFormat, address: &ListenAddress) {
     match format {
-        LogFormat::Pretty => {
-            eprintln!(
-                "pyserve {} listening on {address}",
-                env!("CARGO_PKG_VERSION")
-            );
-        }
-        LogFormat::Json => tracing::info!(%address, "listening on {address}"),
+        LogFormat::Pretty => say(&format!("pyserve {VERSION} starting on {address}")),
+        LogFormat::Json => tracing::info!(%address, "starting on {address}"),
     }
 }
 
+/// Says where requests are answered.
+pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
+    for address in addresses {
+        match format {
+            LogFormat::Pretty => say(&format!("pyserve {VERSION} listening on {address}")),
+            LogFormat::Json => tracing::info!(%address, "listening on {address}"),
+        }
+    }
+}
+
+/// Addresses of every interface, and how to have fewer: Django's `runserver 8000` is the
+/// loopback interface, our `--bind 8000` is not.
+fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
+    let ListenAddress::Tcp(tcp) = address else {
+        return None;
+    };
+    let port = tcp.port();
+    let text = format!(
+        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for this one alone)"
+    );
+    tcp.ip().is_unspecified().then_some(("bind", text))
+}
+
 /// Says that every worker serves. May read directories: not for the front's threads.
-pub fn ready(config: &Config, apps: &[(Arc<AppSettings>, Facts)], took: Duration) {
+pub fn ready(
+    config: &Config,
+    addresses: &[ListenAddress],
+    apps: &[(Arc<AppSettings>, Facts)],
+    took: Duration,
+) {
     let took = format!("{:.2} s", took.as_secs_f64());
-    let lines = lines(config, apps);
+    let mut lines = lines(config, apps);
+    lines.extend(addresses.iter().filter_map(reach));
     let block: String = lines
         .iter()
         .map(|(name, value)| format!("  {name:<9} {value}\n"))
         .collect();
     let block = format!("{block}ready in {took}");
-    note(config, &block);
+    let listening: String = addresses
+        .iter()
+        .map(|address| format!("listening on {address}\n"))
+        .collect();
+    startup_log::note(config, &format!("{listening}{block}"));
     match config.log_format {
-        LogFormat::Pretty => eprintln!("{block}"),
+        LogFormat::Pretty => say(&block),
         LogFormat::Json => {
             let facts: Vec<_> = lines
                 .into_iter()
                 .map(|(name, value)| format!("{name}: {value}"))
                 .collect();
             tracing::info!(
-                version = env!("CARGO_PKG_VERSION"),
+                version = VERSION,
                 details = facts.join("; "),
                 "ready in {took}"
             );
         }
-    }
-}
-
-/// Appends to the start-up log that the server has ended before it was ready. Blocks.
-pub fn note_failure(config: &Config, code: u8, last_words: &str) {
-    note(
-        config,
-        &format!("not started, exit code {code}\n{last_words}"),
-    );
-}
-
-/// Appends to the start-up log, if there is to be one. Blocks.
-fn note(config: &Config, text: &str) {
-    let Some(path) = &config.startup_log else {
-        return;
-    };
-    let now = Timestamp::from(SystemTime::now()).rfc_3339();
-    let entry = format!("{now} pyserve {}\n{text}\n", env!("CARGO_PKG_VERSION"));
-    let mut file = OpenOptions::new();
-    let written = file
-        .create(true)
-        .append(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(entry.as_bytes()));
-    if let Err(error) = written {
-        tracing::warn!(path = %path.display(), %error, "cannot write the start-up log");
     }
 }
 
@@ -103,13 +107,19 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
             app_lines(settings, facts, (prefix != "/").then_some(prefix))
         })
         .collect();
+    let count_until = Instant::now() + COUNT_TIME;
+    let count = |dir: &Path| {
+        let (dir, left) = (dir.to_owned(), count_until - Instant::now());
+        let count = detached::within(left, move || count_files(&dir));
+        count.unwrap_or_else(|| "too slow to count".to_owned())
+    };
     let found: Vec<_> = apps
         .iter()
         .flat_map(|(_, facts)| &facts.loaded)
         .flat_map(|loaded| &loaded.files)
         .collect();
     for files in &found {
-        let count = count_files(Path::new(&files.dir));
+        let count = count(Path::new(&files.dir));
         let (prefix, dir, source) = (&files.prefix, &files.dir, &files.source);
         lines.push((
             "static",
@@ -123,7 +133,7 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
         if location.predefined && found.iter().any(is_shown) {
             continue;
         }
-        let count = count_files(&location.dir);
+        let count = count(&location.dir);
         // That of the whole site is the slash alone.
         let prefix = location.prefix.trim_end_matches('/');
         lines.push((
@@ -135,6 +145,7 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
     let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));
     let others = config.locations.iter().filter(|location| !is_app(location));
     lines.extend(others.map(|location| ("location", location.to_string())));
+    lines.push(("memory", memory(config.client_limits.memory)));
     lines
 }
 
@@ -181,20 +192,38 @@ fn app_lines(
                 settings.workers.reason
             ),
         ));
-        lines.push(("preload", preload(settings, facts)));
+        lines.push(("preload", preload(settings.preload, facts)));
     }
     lines
 }
 
-fn preload(settings: &AppSettings, facts: &Facts) -> String {
+/// Whether the application is imported once, and if not why.
+pub fn preload(preload: Preload, facts: &Facts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
-    match settings.preload {
+    match preload {
         Preload::No => format!("no: each worker imports for itself ({took} ms)"),
         _ if !facts.unsafe_to_fork.is_empty() => format!(
             "no: each worker imports for itself ({took} ms), because importing left {}",
             facts.unsafe_to_fork.join(", ")
         ),
-        _ => format!("yes: imported once in {took} ms, then forked"),
+        _ => {
+            let shared = facts
+                .loaded
+                .as_ref()
+                .map_or(&[][..], |loaded| &loaded.shared);
+            let though = match shared {
+                [] => String::new(),
+                left => format!(", although importing left {}", left.join(", ")),
+            };
+            format!("yes: imported once in {took} ms, then forked{though}")
+        }
+    }
+}
+
+fn memory(budget: usize) -> String {
+    match budget >> 20 {
+        mib if mib >= 1 << 40 => "no limit for what clients make the front hold".to_owned(),
+        mib => format!("{mib} MiB for what clients make the front hold"),
     }
 }
 

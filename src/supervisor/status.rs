@@ -7,6 +7,7 @@ use pyserve_wire::scoreboard::Activity;
 
 use super::Supervisor;
 use super::app::App;
+use crate::front::memory_budget::Resource;
 use crate::front::request::context::Identity;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
@@ -26,9 +27,16 @@ impl Supervisor {
             pid,
             state: self.state(&applications),
             uptime: self.began.elapsed().as_secs_f64(),
-            listeners: self.front.addresses.clone(),
+            listeners: self
+                .front
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             chdir: self.resolved.config.chdir.display().to_string(),
             memory: process::resident_memory(pid).unwrap_or_default(),
+            memory_used: Resource::Memory.pool().used() as u64,
+            memory_budget: Resource::Memory.pool().limit() as u64,
             open_descriptors: process::open_descriptors(),
             connections: Connections {
                 accepted: METRICS.connections.accepted.read(),
@@ -65,6 +73,12 @@ impl Supervisor {
     pub(super) fn health(&self) -> Result<(), String> {
         if self.is_stopping() {
             return Err("stopping".to_owned());
+        }
+        if self.front.refuses_connections() {
+            return Err(
+                "new connections are not accepted: no descriptors (ulimit -n) or no memory left"
+                    .to_owned(),
+            );
         }
         for app in self.apps.serving() {
             if let Some(why) = app.pool.unready() {

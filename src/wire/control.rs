@@ -36,8 +36,9 @@ pub enum FromTemplate {
     /// The application is imported.
     Imported(Loaded),
     /// The application is imported but forking it would not be safe, for these reasons.
-    /// The supervisor starts another template without preloading. From a worker that was to
-    /// become the template: it does not, and exits.
+    /// What the import started has ended, and the process ends too; then the supervisor starts
+    /// another template without preloading. From a worker that was to become the template: it
+    /// does not, and exits.
     UnsafeToFork(Vec<String>),
     /// A worker has become a template ([`crate::orders::ToWorker::Promote`]).
     Promoted,
@@ -82,6 +83,8 @@ pub struct Boot {
     pub callable: String,
     /// Whether the attribute is a factory to be called without arguments.
     pub factory: bool,
+    /// Whether a factory of a usual name will do where there is no application: nobody named one.
+    pub find_factory: bool,
     /// Directory that becomes current and first on `sys.path`.
     pub chdir: String,
     /// Further directories for `sys.path`, in this order, behind `chdir`.
@@ -96,6 +99,10 @@ pub struct Boot {
     pub dev: bool,
     /// A worker may become the template later.
     pub refork: bool,
+    /// The process is no template but the worker of the one [`ToTemplate::Fork`] that follows.
+    pub apart: bool,
+    /// Descriptors that pyserve had when it started and passes on.
+    pub inherited: Vec<u32>,
     /// What `SCRIPT_NAME` will be in requests; mostly empty.
     pub mount: String,
     /// Ask the application for its static files.
@@ -143,6 +150,8 @@ pub struct Loaded {
     /// Files that the application wants served for it; of equal prefixes the first that has
     /// the file.
     pub files: Vec<FoundFiles>,
+    /// What the import left that a fork breaks, where it is forked nevertheless (preload yes).
+    pub shared: Vec<String>,
 }
 
 /// A directory of files that the application named.
@@ -166,6 +175,7 @@ impl ToTemplate {
                 out.flag("app_is_file", boot.app_is_file);
                 out.text("callable", &boot.callable);
                 out.flag("factory", boot.factory);
+                out.flag("find_factory", boot.find_factory);
                 out.text("chdir", &boot.chdir);
                 for dir in &boot.pythonpath {
                     out.text("pythonpath", dir);
@@ -175,6 +185,10 @@ impl ToTemplate {
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
                 out.flag("refork", boot.refork);
+                out.flag("apart", boot.apart);
+                for descriptor in &boot.inherited {
+                    out.text("inherited", &descriptor.to_string());
+                }
                 out.text("mount", &boot.mount);
                 out.flag("find_static", boot.find_static);
                 out.flag("find_media", boot.find_media);
@@ -201,6 +215,7 @@ impl ToTemplate {
                 app_is_file: fields.flag("app_is_file"),
                 callable: fields.text("callable"),
                 factory: fields.flag("factory"),
+                find_factory: fields.flag("find_factory"),
                 chdir: fields.text("chdir"),
                 pythonpath: fields.texts("pythonpath"),
                 threads: fields.number("threads")? as u32,
@@ -212,6 +227,12 @@ impl ToTemplate {
                 },
                 dev: fields.flag("dev"),
                 refork: fields.flag("refork"),
+                apart: fields.flag("apart"),
+                inherited: fields
+                    .texts("inherited")
+                    .iter()
+                    .filter_map(|number| number.parse().ok())
+                    .collect(),
                 mount: fields.text("mount"),
                 find_static: fields.flag("find_static"),
                 find_media: fields.flag("find_media"),
@@ -354,6 +375,7 @@ mod tests {
             app_is_file: true,
             callable: "make".into(),
             factory: true,
+            find_factory: true,
             chdir: "/srv".into(),
             pythonpath: vec!["/a".into(), "/b".into()],
             threads: 2,
@@ -364,6 +386,8 @@ mod tests {
             find_static: true,
             find_media: true,
             refork: true,
+            apart: true,
+            inherited: vec![3, 17],
             version: "0.1.0".into(),
         };
         for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {
@@ -387,6 +411,7 @@ mod tests {
                 dir: "/srv/static".into(),
                 source: "STATIC_ROOT".into(),
             }],
+            shared: vec!["pipe (descriptor 5)".into()],
         };
         assert_eq!(Loaded::from_bytes(&loaded.to_bytes()).unwrap(), loaded);
         for message in [

@@ -8,6 +8,9 @@ import sys
 
 import probe
 
+# What multiprocessing would call this file if it ran it again as the main module of a child.
+assert __name__ != "__mp_main__", "a child runs the application's file"
+
 LIST_DESCRIPTORS = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd')))"
 
 
@@ -17,12 +20,13 @@ def double(number):
 
 def application(environ, start_response):
     about = {"subprocess": run("import sys; print(sys.prefix)")}
-    for method in ("spawn", "fork"):
+    for method in ("spawn", "fork", "forkserver"):
         context = multiprocessing.get_context(method)
         with context.Pool(1) as pool:
             about[method] = pool.map(double, [1, 2, 3])
     about["inherited"] = run(LIST_DESCRIPTORS)
     about["prefix"] = sys.prefix
+    about["main"] = sys.modules["__main__"].__file__
     return probe.plain(start_response, json.dumps(about))
 
 

@@ -11,6 +11,7 @@ mod http2;
 mod proxy_protocol;
 mod reply_head;
 mod request_head;
+mod scoreboard;
 mod static_path;
 mod worker_reply;
 
@@ -18,7 +19,7 @@ mod worker_reply;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("chunks", chunks::run),
     ("express", express::run),
     ("forwarded", forwarded::run),
@@ -27,6 +28,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("proxy_protocol", proxy_protocol::run),
     ("reply_head", reply_head::run),
     ("request_head", request_head::run),
+    ("scoreboard", scoreboard::run),
     ("static_path", static_path::run),
     ("worker_reply", worker_reply::run),
 ];

@@ -3,6 +3,7 @@
 #
 #   provision.sh venv   PYTHON DIR      a virtual environment with Django and Flask
 #   provision.sh peers  PYTHON DIR      the same with gunicorn and Granian in it
+#   provision.sh libraries PYTHON DIR   the same with numpy, gevent, clients of databases and others
 #   provision.sh uwsgi  PYTHON DIR      the same with uWSGI, compiled for PYTHON
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
@@ -21,7 +22,7 @@ lock_wait=900
 
 main() {
     case "${1-}" in
-    venv | peers | uwsgi | bjoern)
+    venv | peers | uwsgi | bjoern | libraries)
         [ $# -eq 3 ] || usage
         require "$@"
         ;;
@@ -39,7 +40,7 @@ main() {
 }
 
 usage() {
-    sed -n '3,8s/^# *//p' "$0" >&2
+    sed -n '3,9s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -62,7 +63,7 @@ require() {
     }
     case "$set_name" in
     venv) ;;
-    peers) logged pip_install "$dir" -r "$here/peers.txt" ;;
+    peers | libraries) logged pip_install "$dir" -r "$here/$set_name.txt" ;;
     uwsgi) compile uWSGI "$dir" ;;
     bjoern)
         [ -e /usr/include/ev.h ] || (debian libev-dev) || skip bjoern "libev's headers are missing"

@@ -169,6 +169,11 @@ impl Call {
         self.exactly(length.unwrap_or_default().parse().unwrap_or(0))
     }
 
+    /// True if this is pyserve's question whether a server of uwsgi speaks HTTP instead.
+    pub fn is_question(&self) -> bool {
+        self.first == Some(b'O')
+    }
+
     /// Reads exactly so many bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];

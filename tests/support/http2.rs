@@ -32,6 +32,18 @@ pub struct Http2 {
     outcomes: HashMap<u32, Outcome>,
 }
 
+/// A frame that was received.
+pub struct Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream; 0 for the connection.
+    pub stream: u32,
+    /// Its payload, padding included.
+    pub payload: Vec<u8>,
+}
+
 /// What became of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -123,11 +135,85 @@ impl Http2 {
         self.connection.send(frame(DATA, flags, stream, bytes));
     }
 
+    /// Reads one frame. SETTINGS and PING of the peer are acknowledged.
+    pub fn frame(&mut self) -> Result<Frame, End> {
+        let head = self.connection.try_exactly(9)?;
+        let length = number(&[0, head[0], head[1], head[2]]) as usize;
+        let frame = Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: number(&head[5..9]) & 0x7FFF_FFFF,
+            payload: self.connection.try_exactly(length)?,
+        };
+        if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
+            let echoed = if frame.kind == PING {
+                &frame.payload[..]
+            } else {
+                &[]
+            };
+            // The peer may close behind its frame.
+            let _ = self
+                .connection
+                .try_send(self::frame(frame.kind, ACK, 0, echoed));
+        }
+        Ok(frame)
+    }
+
     /// Lets the peer send so many bytes more on `stream`, and on the connection.
     pub fn allow(&mut self, stream: u32, bytes: u32) {
         for id in [0, stream] {
             let update = frame(WINDOW_UPDATE, 0, id, &bytes.to_be_bytes());
             self.connection.send(update);
+        }
+    }
+
+    /// Reads the head and at least so many bytes of the response on `stream`.
+    pub fn response_to(&mut self, stream: u32, least: usize) -> (u16, Vec<u8>) {
+        let (mut status, mut body) = (0, Vec::new());
+        while status == 0 || body.len() < least {
+            match self.part(stream) {
+                (HEADERS, payload) => status = status_of(&payload),
+                (DATA, payload) => body.extend(payload),
+                (kind, payload) => panic!("frame {kind} instead: {payload:?}"),
+            }
+        }
+        (status, body)
+    }
+
+    /// Reads what is left of the response on `stream`, and how it ends.
+    pub fn rest_of(&mut self, stream: u32) -> (Vec<u8>, Outcome) {
+        let mut body = Vec::new();
+        loop {
+            match self.part(stream) {
+                (DATA, payload) => body.extend(payload),
+                (RST_STREAM, payload) => {
+                    return (body, Outcome::StreamError(number(&payload)));
+                }
+                (kind, payload) => panic!("frame {kind} instead: {payload:?}"),
+            }
+        }
+    }
+
+    /// Reads until `count` responses have begun.
+    pub fn heads(&mut self, count: usize) {
+        let mut begun = 0;
+        while begun < count {
+            let head = self.connection.exactly(9);
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let _payload = self.connection.exactly(length);
+            begun += usize::from(head[3] == HEADERS);
+        }
+    }
+
+    /// The next frame of `stream`.
+    fn part(&mut self, stream: u32) -> (u8, Vec<u8>) {
+        loop {
+            let head = self.connection.exactly(9);
+            let length = number(&[0, head[0], head[1], head[2]]) as usize;
+            let payload = self.connection.exactly(length);
+            if number(&head[5..9]) & 0x7FFF_FFFF == stream {
+                return (head[3], payload);
+            }
         }
     }
 

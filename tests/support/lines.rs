@@ -31,6 +31,13 @@ impl Lines {
         lines
     }
 
+    /// No line, ever.
+    pub fn none() -> Self {
+        let lines = Self::default();
+        lines.end();
+        lines
+    }
+
     /// Appends one line.
     pub fn push(&self, line: String) {
         self.0.0.lock().unwrap().lines.push(line);

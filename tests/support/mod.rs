@@ -1,14 +1,17 @@
 //! What the integration tests share.
 //!
-//! [`server`] starts and ends the real binary, [`raw`], [`http2`] and [`handshake`] speak bytes to it,
-//! [`backend`] is a server behind it, [`nginx`] one beside it, [`probe`] hears what the
+//! [`server`] starts and ends the real binary, [`raw`], [`http2`] and [`handshake`] speak bytes to it, [`curl`] speaks HTTP/2 as strictly as clients do,
+//! [`backend`] and [`behind`] are servers behind it, [`nginx`] one beside it, [`probe`] hears what the
 //! applications tell from inside, [`others`] what a normal client notices of an attack, [`cost`] what the server pays for it, [`python`] knows the interpreters of this machine,
 //! [`provision`] brings what the machine lacks. `slow_disk.py` is a file system. Nobody sleeps and nobody retries: every wait ends with an
 //! event, and [`DEADLINE`] only bounds how long a failing test takes.
 
 pub mod backend;
+pub mod behind;
 pub mod cost;
+pub mod curl;
 pub mod handshake;
+pub mod hpack;
 pub mod http2;
 pub mod lines;
 pub mod load;
@@ -78,6 +81,12 @@ pub fn is_root(what: &str) -> bool {
         skipped(what, "only root can become somebody else");
     }
     is_root
+}
+
+/// Makes a named pipe.
+pub fn make_fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a named pipe");
 }
 
 /// Says that a check did not take place, past the capture of the test harness.

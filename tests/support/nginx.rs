@@ -63,9 +63,14 @@ impl Nginx {
         }
     }
 
+    /// The socket on which it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
     /// A connection to it.
     pub fn connect(&self) -> Connection {
-        Connection::unix(&self.dir.path().join("socket"))
+        Connection::unix(&self.socket())
     }
 }
 

@@ -52,7 +52,17 @@ pub fn venv(python: &Interpreter) -> Result<PathBuf, String> {
     environment("venv", python)
 }
 
-/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers.
+/// An environment of the system's interpreter with gevent, eventlet and python-dotenv.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn libraries() -> Result<PathBuf, String> {
+    let python = supported().find(|python| python.path == default());
+    environment("libraries", python.ok_or("there is no interpreter")?)
+}
+
+/// The same with more in it: `uwsgi` has uWSGI, `peers` has other servers, `libraries` has what
+/// applications import.
 ///
 /// # Errors
 /// Why it cannot be had.

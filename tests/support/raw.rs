@@ -98,6 +98,15 @@ impl Connection {
         self.socket.as_write().write_all(bytes.as_ref())
     }
 
+    /// Changes the longest wait for bytes, which is the deadline of tests at first.
+    pub fn waits(&self, longest: std::time::Duration) {
+        let longest = Some(longest);
+        match &self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(longest).unwrap(),
+            Socket::Unix(stream) => stream.set_read_timeout(longest).unwrap(),
+        }
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish_sending(&self) {
         self.socket.shutdown(Shutdown::Write);
@@ -195,8 +204,13 @@ impl Connection {
 
     /// Reads exactly `length` bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
-        self.fill_to(length).expect("enough bytes");
-        self.received.drain(..length).collect()
+        self.try_exactly(length).expect("enough bytes")
+    }
+
+    /// Like [`Connection::exactly`], for a connection that may end before.
+    pub fn try_exactly(&mut self, length: usize) -> Result<Vec<u8>, End> {
+        self.fill_to(length)?;
+        Ok(self.received.drain(..length).collect())
     }
 
     /// Reads what is there, at most `most` bytes.

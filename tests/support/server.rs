@@ -17,6 +17,8 @@ use super::{DEADLINE, apps, python};
 pub struct Pyserve {
     command: Command,
     probe: Probe,
+    stdout: Stdio,
+    stderr: Stdio,
 }
 
 /// A running server. Dropping kills it.
@@ -63,7 +65,12 @@ impl Pyserve {
                 command.env_remove(&name);
             }
         }
-        Self { command, probe }
+        Self {
+            command,
+            probe,
+            stdout: Stdio::piped(),
+            stderr: Stdio::piped(),
+        }
     }
 
     /// One small worker on a free port, with logs that are easy to search. Set by the
@@ -119,16 +126,44 @@ impl Pyserve {
         self
     }
 
+    /// Where standard output goes, instead of to [`Server::stdout`].
+    pub fn stdout_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.stdout = output.into();
+        self
+    }
+
+    /// Where standard error goes, instead of to [`Server::stderr`].
+    pub fn stderr_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.stderr = output.into();
+        self
+    }
+
+    /// With a limit of so many descriptors (`ulimit -n`).
+    pub fn with_descriptors(mut self, most: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"ulimit -n {most} && exec "$0" "$@""#);
+        shell.arg("-c").arg(script).arg(self.command.get_program());
+        shell.args(self.command.get_args()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        self.command = shell;
+        self
+    }
+
     /// A path in the directory that goes away with the server.
     pub fn path(&self, name: &str) -> PathBuf {
         self.probe.path(name)
     }
 
-    /// Starts and waits until it listens.
+    /// Starts and waits until its addresses are bound.
     pub fn listening(self) -> Server {
         let mut server = self.spawn();
-        let line = server.stderr.wait_for("listening on ");
-        if let Some((_, address)) = line.split_once("listening on http://127.0.0.1:") {
+        let line = server.stderr.wait_for("starting on ");
+        if let Some((_, address)) = line.split_once("starting on http://127.0.0.1:") {
             let digits = address.split(|char: char| !char.is_ascii_digit());
             let port = digits.into_iter().next().unwrap_or_default();
             server.port = port.parse().expect("a port number");
@@ -162,12 +197,18 @@ impl Pyserve {
     fn spawn(mut self) -> Server {
         let mut child = self
             .command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(self.stdout)
+            .stderr(self.stderr)
             .spawn()
             .expect("the binary starts");
-        let stdout = Lines::read_from(child.stdout.take().expect("it is piped"));
-        let stderr = Lines::read_from(child.stderr.take().expect("it is piped"));
+        let stdout = child
+            .stdout
+            .take()
+            .map_or_else(Lines::none, Lines::read_from);
+        let stderr = child
+            .stderr
+            .take()
+            .map_or_else(Lines::none, Lines::read_from);
         Server {
             guard: Guard::over(&child, self.probe.dir()),
             child,

@@ -59,8 +59,10 @@ fn a_response_cut_short_breaks_the_client_s_connection_too() {
         let server = in_front_of(&backend);
         let mut client = server.connect();
         client.send(get("/"));
-        // Nothing at all where the head had not left yet; never a response that looks whole.
-        if let Ok(head) = client.try_head() {
+        // Never a response that looks whole, and a page of ours where none of it had left.
+        if let Ok(head) = client.try_head()
+            && head.status() != 502
+        {
             let (bytes, end) = client.rest();
             let text = String::from_utf8_lossy(&bytes);
             assert!(
@@ -69,7 +71,7 @@ fn a_response_cut_short_breaks_the_client_s_connection_too() {
             );
             assert!(text.len() < 10 || head.header("Content-Length").is_none());
         }
-        server.stderr.wait_for("a response broke off");
+        server.stderr.wait_for("reason=");
     }
     let too_long = answered("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf and more");
     assert_eq!((too_long.text().as_str(), too_long.broken), ("half", None));

@@ -8,8 +8,12 @@ function tick() {
 }
 
 async function ask() {
-  const requests = Array.from({ length: 12 }, () => fetch("/api").then((answer) => answer.json()));
-  const dots = (await Promise.all(requests)).map(({ pid }) => {
+  // Without the pause one worker would be idle again before the next request arrives.
+  const one = () => fetch("/api?pause_ms=100").then((answer) => answer.json());
+  const answers = await Promise.all(Array.from({ length: 12 }, one));
+  const processes = new Set(answers.map(({ pid }) => pid)).size;
+  at("answered").textContent = `Answered by ${processes} ${processes === 1 ? "process" : "processes"}.`;
+  const dots = answers.map(({ pid }) => {
     const dot = document.createElement("span");
     dot.textContent = pid;
     dot.style.background = `hsl(${(pid * 137) % 360} 45% 42%)`;

@@ -2,10 +2,11 @@
 //! of Python that PyO3 has no safe name for.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_char, c_int, c_long};
+use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -91,6 +92,18 @@ pub fn thread_number() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
+/// Python's number of the calling thread, whatever `threading` has been patched to say.
+pub fn thread_ident() -> u64 {
+    unsafe extern "C" {
+        // Part of the stable ABI; PyO3 does not declare it.
+        fn PyThread_get_thread_ident() -> c_ulong;
+    }
+    // SAFETY: no arguments, and no state but the calling thread's own.
+    let ident = unsafe { PyThread_get_thread_ident() };
+    // An unsigned long has the width of a pointer on Linux.
+    ident as u64
+}
+
 /// Sends a signal to one thread of this process. One that has gone gets nothing.
 pub fn signal_thread(number: i32, signal: c_int) {
     let process = rustix::process::getpid().as_raw_nonzero().get();
@@ -111,10 +124,111 @@ pub fn take_only(signal: c_int) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut()) };
 }
 
+/// Ends this process at once, from any thread: nothing is flushed and no exit function runs.
+pub fn exit_now(status: c_int) -> ! {
+    // SAFETY: a number; the call does not return.
+    unsafe { libc::_exit(status) }
+}
+
 /// The two signals that the host uses among its own threads: the first interrupts a thread,
 /// the second has `faulthandler` write where all threads are.
 pub fn signals() -> (c_int, c_int) {
     (libc::SIGRTMAX() - 1, libc::SIGRTMAX() - 2)
+}
+
+/// The signals by which people and service managers command the server. They reach its Python
+/// processes, too, where they are sent to a whole cgroup or to all processes of one name.
+const FOR_THE_SERVER: [c_int; 6] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGTERM,
+];
+/// The actions that [`pass_over_signals`] replaced, in the same order.
+static REPLACED: Mutex<Vec<(c_int, libc::sigaction)>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The mask of a thread that is about to fork.
+    static HELD_BACK: std::cell::Cell<Option<libc::sigset_t>> = const { std::cell::Cell::new(None) };
+}
+
+extern "C" fn take_no_notice(_: c_int) {}
+
+/// Has this process take no notice of the signals meant for the server, until the application
+/// sets handlers of its own. `signal.getsignal` answers as before.
+///
+/// The handler does nothing, because `exec` resets handlers to the default, whereas a signal
+/// that is ignored stays ignored in every program that the application starts.
+pub fn pass_over_signals() {
+    let mut replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
+    for signal in FOR_THE_SERVER {
+        let Some(old) = action(signal) else { continue };
+        // Ignored already, as by `nohup`.
+        if old.sa_sigaction == libc::SIG_IGN {
+            continue;
+        }
+        let mut new = old;
+        new.sa_sigaction = take_no_notice as extern "C" fn(c_int) as usize;
+        new.sa_flags = libc::SA_RESTART;
+        // SAFETY: a valid action, whose function touches nothing.
+        if unsafe { libc::sigaction(signal, &new, ptr::null_mut()) } == 0 {
+            replaced.push((signal, old));
+        }
+    }
+}
+
+/// Undoes [`pass_over_signals`], except where the application has set a handler since.
+pub fn obey_signals() {
+    // The lock is held only before there are other threads.
+    let Ok(replaced) = REPLACED.try_lock() else {
+        return;
+    };
+    let ours = take_no_notice as extern "C" fn(c_int) as usize;
+    for (signal, old) in replaced.iter() {
+        if action(*signal).is_some_and(|now| now.sa_sigaction == ours) {
+            // SAFETY: the action that this process had before.
+            unsafe { libc::sigaction(*signal, old, ptr::null_mut()) };
+        }
+    }
+}
+
+/// Has this thread take none of the signals meant for the server before [`release_signals`]:
+/// one sent to a child that was just forked must find its final action.
+pub fn hold_signals() {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: fills in the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised above.
+    let mut set = unsafe { set.assume_init() };
+    for signal in FOR_THE_SERVER {
+        // SAFETY: an initialised set of our own.
+        unsafe { libc::sigaddset(&mut set, signal) };
+    }
+    let mut before = std::mem::MaybeUninit::uninit();
+    // SAFETY: both sets are valid for the call, which fills in the second.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr()) };
+    if result == 0 {
+        // SAFETY: filled in by the call that succeeded.
+        HELD_BACK.set(Some(unsafe { before.assume_init() }));
+    }
+}
+
+/// Undoes [`hold_signals`] in the thread that called it, or its copy in a child.
+pub fn release_signals() {
+    if let Some(before) = HELD_BACK.take() {
+        // SAFETY: the mask that this thread had before; the present one is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    }
+}
+
+fn action(signal: c_int) -> Option<libc::sigaction> {
+    let mut action = std::mem::MaybeUninit::uninit();
+    // SAFETY: asks only, and writes to memory of the right type.
+    let result = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: filled in by the call that succeeded.
+    (result == 0).then(|| unsafe { action.assume_init() })
 }
 
 /// Has Python raise `exception` in the thread that it calls `ident`, at that thread's next

@@ -62,14 +62,22 @@ pub fn freeze(py: Python<'_>) -> PyResult<()> {
 /// # Errors
 /// What `os.register_at_fork` raises.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
-    let hook = PyCFunction::new_closure(
-        py,
-        Some(c"pyserve_after_fork"),
-        None,
-        |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| let_go(),
-    )?;
     let arguments = PyDict::new(py);
-    arguments.set_item("after_in_child", hook)?;
+    // A signal that reaches the child before its hooks have run waits for them.
+    let hooks: [(_, fn()); 3] = [
+        ("before", crate::doors::hold_signals),
+        ("after_in_parent", crate::doors::release_signals),
+        ("after_in_child", let_go),
+    ];
+    for (moment, hook) in hooks {
+        let hook = PyCFunction::new_closure(
+            py,
+            Some(c"pyserve_at_fork"),
+            None,
+            move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| hook(),
+        )?;
+        arguments.set_item(moment, hook)?;
+    }
     py.import("os")?
         .call_method("register_at_fork", (), Some(&arguments))
         .map(|_| ())
@@ -94,9 +102,12 @@ pub fn is_foreign() -> bool {
 
 fn let_go() {
     if OURS.load(Ordering::Relaxed) {
-        return;
+        return crate::doors::release_signals();
     }
     FOREIGN.store(true, Ordering::Relaxed);
+    // `Process.terminate()` of multiprocessing must end such a child.
+    crate::doors::obey_signals();
+    crate::doors::release_signals();
     let Ok(nothing) = null_device() else { return };
     // Nobody else can hold the lock: it is taken only before there are threads.
     if let Ok(held) = HELD.try_lock() {

@@ -19,8 +19,12 @@ use crate::log;
 
 /// Looks for the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
+/// Makes logs of the standard streams.
+const STANDARD_STREAMS: &str = include_str!("../../pyserve/standard_streams.py");
 /// Names that are tried where none is given: PEP 3333's own, then Flask's.
 const USUAL: [&str; 2] = ["application", "app"];
+/// Functions that make one, tried behind those where nobody named anything.
+const FACTORIES: [&str; 2] = ["create_app", "make_app"];
 /// `*args`, in the flags of a code object.
 const CO_VARARGS: u32 = 0x04;
 /// `async def`, in the flags of a code object.
@@ -35,8 +39,8 @@ pub struct Imported {
 }
 
 /// Sets up the process as the application expects it: current directory, `sys.path` with
-/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and a standard
-/// output that passes on each line at once, because it is a log here.
+/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and standard
+/// streams that are logs: they pass on each line at once, and never fail.
 ///
 /// # Errors
 /// What to tell the user.
@@ -48,7 +52,46 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
                 format!("cannot change to the directory of the application: {error}")
             })?;
     }
-    set_paths(py, boot).map_err(|error| log::traceback(py, &error))
+    if let Err(error) = tolerate_streams(py) {
+        log::exception(py, 0, "standard output and error stay as they are", &error);
+    }
+    set_paths(py, boot)
+        .and_then(|()| set_main(py, boot))
+        .map_err(|error| log::traceback(py, &error))
+}
+
+/// Gives `__main__` the file of the application, as it would have under `python FILE`. Without one,
+/// python-dotenv and others take the process for an interactive one, and look for their files in the
+/// current directory instead of beside the module that asks.
+///
+/// Children that `multiprocessing` spawns would run that file again as their own `__main__`; a spec of the
+/// name `__main__` keeps them from that (`_fixup_main_from_name` in `multiprocessing/spawn.py`).
+fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    let path = py.import("os")?.getattr("path")?;
+    let is_file = |file: &Bound<'_, PyAny>| path.call_method1("isfile", (file,))?.is_truthy();
+    let mut main_file = sys.getattr("executable")?;
+    if boot.app_is_file {
+        main_file = path.call_method1("abspath", (&boot.app,))?;
+    } else {
+        let module = boot.app.replace('.', "/");
+        'found: for dir in sys.getattr("path")?.try_iter()? {
+            let dir = dir?;
+            for name in [format!("{module}.py"), format!("{module}/__init__.py")] {
+                // What is no directory, such as a zip file, has no such file.
+                if let Ok(file) = path.call_method1("join", (&dir, name))
+                    && is_file(&file)?
+                {
+                    main_file = file;
+                    break 'found;
+                }
+            }
+        }
+    }
+    let spec = py.import("importlib.machinery")?.getattr("ModuleSpec")?;
+    let main = sys.getattr("modules")?.get_item("__main__")?;
+    main.setattr("__spec__", spec.call1(("__main__", py.None()))?)?;
+    main.setattr("__file__", main_file)
 }
 
 fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
@@ -73,13 +116,18 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list itself is replaced in place: others may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
-    // Where somebody has replaced the stream, its behaviour is theirs.
-    let line_buffering = PyDict::new(py);
-    line_buffering.set_item("line_buffering", true)?;
-    let _ = sys
-        .getattr("stdout")?
-        .call_method("reconfigure", (), Some(&line_buffering));
     sys.setattr("argv", [&boot.app])
+}
+
+/// Makes standard output and standard error logs that never cost a request.
+fn tolerate_streams(py: Python<'_>) -> PyResult<()> {
+    let names = PyDict::new(py);
+    names.set_item("__name__", "<pyserve standard streams>")?;
+    let builtins = py.import("builtins")?;
+    let arguments = (STANDARD_STREAMS, "<pyserve standard streams>", "exec");
+    let code = builtins.call_method1("compile", arguments)?;
+    builtins.call_method1("exec", (code, &names))?;
+    names.as_any().get_item("install")?.call0().map(drop)
 }
 
 /// What this interpreter is.
@@ -111,24 +159,33 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     } else {
         import_module(py, boot)?
     };
-    let (name, mut app) = callable(py, boot, &module)?;
-    if boot.factory {
+    let (name, mut app, is_factory) = callable(py, boot, &module)?;
+    if is_factory {
         app = app.call0().map_err(|error| log::traceback(py, &error))?;
         if !app.is_callable() {
+            let inside = match wsgi_inside(&app) {
+                Some(inside) => format!(
+                    "; its attribute {inside:?} is a WSGI application: give it a name in the module \
+                     (wsgi = {name}().{inside}), and say {}:wsgi",
+                    boot.app
+                ),
+                None => String::new(),
+            };
             return Err(format!(
-                "the factory {name} of {:?} returned {}, which cannot be called",
+                "the factory {name} of {:?} returned {}, which cannot be called{inside}",
                 boot.app,
                 describe(&app)
             ));
         }
     }
     refuse_asgi(&app, boot, &name)?;
-    let parentheses = if boot.factory { "()" } else { "" };
+    let parentheses = if is_factory { "()" } else { "" };
     let loaded = Loaded {
         app: format!("{}:{name}{parentheses}", boot.app),
         framework: framework(py, &app).unwrap_or_default(),
         import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         files: found_files(py, boot),
+        shared: Vec::new(),
     };
     Ok(Imported {
         app: app.unbind(),
@@ -261,12 +318,12 @@ fn module_name(path: &Path, is_taken: impl Fn(&str) -> bool) -> String {
     )
 }
 
-/// Finds the callable, with the name it was found under.
+/// Finds the callable, with the name it was found under, and whether it is a factory.
 fn callable<'py>(
     py: Python<'py>,
     boot: &Boot,
     module: &Bound<'py, PyModule>,
-) -> Result<(String, Bound<'py, PyAny>), String> {
+) -> Result<(String, Bound<'py, PyAny>, bool), String> {
     if !boot.callable.is_empty() {
         let found = attribute(module, &boot.callable).map_err(|error| {
             if error.is_instance_of::<PyAttributeError>(py) {
@@ -277,35 +334,86 @@ fn callable<'py>(
         })?;
         let is_wanted = boot.factory || !cannot_be_an_app(&found);
         return match (found.is_callable(), is_wanted) {
-            (true, true) => Ok((boot.callable.clone(), found)),
+            (true, true) => Ok((boot.callable.clone(), found, boot.factory)),
             (true, false) => Err(format!(
                 "{:?} in {:?} does not take environ and start_response, so it is no WSGI \
                  application; if it makes one, say {}:{}()",
                 boot.callable, boot.app, boot.app, boot.callable
             )),
-            (false, _) => Err(format!(
-                "{:?} in {:?} is {}, which cannot be called",
-                boot.callable,
-                boot.app,
-                describe(&found)
-            )),
+            (false, _) => Err(not_callable(boot, &boot.callable, &found)),
         };
     }
+    let mut no_app = None;
     for name in USUAL {
         match module.getattr_opt(name) {
             Ok(Some(found)) if found.is_callable() && !cannot_be_an_app(&found) => {
-                return Ok((name.to_owned(), found));
+                return Ok((name.to_owned(), found, false));
+            }
+            // A module of this name is a part of the package that was imported.
+            Ok(Some(found)) if !found.is_callable() && !found.is_instance_of::<PyModule>() => {
+                no_app = no_app.or_else(|| Some(not_callable(boot, name, &found)));
             }
             Ok(_) => {}
             // A module may compute its attributes (PEP 562), and raise.
             Err(error) => return Err(log::traceback(py, &error)),
         }
     }
-    Err(missing_callable(
-        boot,
-        module,
-        "\"application\" or \"app\" that can be called",
-    ))
+    for name in FACTORIES
+        .into_iter()
+        .filter(|_| boot.find_factory && no_app.is_none())
+    {
+        match module.getattr_opt(name) {
+            Ok(Some(found)) if required_arguments(&found) == Some(0) => {
+                return Ok((name.to_owned(), found, true));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(log::traceback(py, &error)),
+        }
+    }
+    Err(no_app.unwrap_or_else(|| {
+        missing_callable(
+            boot,
+            module,
+            "\"application\" or \"app\" that can be called",
+        )
+    }))
+}
+
+fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
+    let inside = match wsgi_inside(found) {
+        Some(inside) => format!(
+            "; its attribute {inside:?} is a WSGI application (say {}:{name}.{inside})",
+            boot.app
+        ),
+        None => String::new(),
+    };
+    let what = describe(found);
+    format!(
+        "{name:?} in {:?} is {what}, which cannot be called{inside}",
+        boot.app
+    )
+}
+
+/// The attribute of an object of a framework, such as Dash, that is the WSGI application to serve.
+fn wsgi_inside(object: &Bound<'_, PyAny>) -> Option<&'static str> {
+    const NAMES: [&str; 6] = [
+        "server",
+        "wsgi_app",
+        "wsgi",
+        "application",
+        "app",
+        "flask_app",
+    ];
+    let is_wsgi = |name: &str| {
+        // Computed attributes may raise whatever they like: then it is none.
+        let found = object.getattr(name).ok()?;
+        let is_wsgi = found.is_callable()
+            && !found.is_instance_of::<PyType>()
+            && !cannot_be_an_app(&found)
+            && !is_asgi(&found);
+        is_wsgi.then_some(())
+    };
+    NAMES.into_iter().find(|name| is_wsgi(name).is_some())
 }
 
 /// `a` or `a.b`.
@@ -396,6 +504,17 @@ fn required_arguments(function: &Bound<'_, PyAny>) -> Option<usize> {
 
 /// An ASGI application would be called, and answer nothing that makes sense.
 fn refuse_asgi(app: &Bound<'_, PyAny>, boot: &Boot, name: &str) -> Result<(), String> {
+    match is_asgi(app) {
+        true => Err(format!(
+            "{name:?} in {:?} is an ASGI application ({}); pyserve hosts WSGI",
+            boot.app,
+            describe(app)
+        )),
+        false => Ok(()),
+    }
+}
+
+fn is_asgi(app: &Bound<'_, PyAny>) -> bool {
     let is_coroutine = |callable: PyResult<Bound<'_, PyAny>>| {
         callable
             .and_then(|callable| callable.getattr("__code__"))
@@ -403,14 +522,7 @@ fn refuse_asgi(app: &Bound<'_, PyAny>, boot: &Boot, name: &str) -> Result<(), St
             .and_then(|flags| flags.extract::<u32>())
             .is_ok_and(|flags| flags & CO_COROUTINE != 0)
     };
-    if is_coroutine(Ok(app.clone())) || is_coroutine(app.getattr("__call__")) {
-        return Err(format!(
-            "{name:?} in {:?} is an ASGI application ({}); pyserve hosts WSGI",
-            boot.app,
-            describe(app)
-        ));
-    }
-    Ok(())
+    is_coroutine(Ok(app.clone())) || is_coroutine(app.getattr("__call__"))
 }
 
 /// `Django 5.2.19`, `Flask 3.1.3`, or the name of another known framework.

@@ -5,14 +5,17 @@
 //!                     \-> worker -> serve (one loop per thread) -> wsgi (one request)
 //!                              \-> orders (a thread without Python: retire, interrupt, stacks)
 //!                              \-> promotion -> template (`--refork`)
+//!                  \-> safety (may this process fork?), apart (a worker without a fork)
 //! ```
 //!
 //! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
 //! freely, but never while it is attached to the interpreter: whatever may wait is done
 //! between `detach` and its end. The one file with unsafe code is `doors.rs`.
 
+mod apart;
 mod doors;
 mod fork;
+mod greenlets;
 mod import_app;
 mod log;
 mod orders;
@@ -25,6 +28,7 @@ mod sockets;
 mod stacks;
 mod stage;
 mod template;
+mod threads;
 mod worker;
 mod wsgi;
 
@@ -36,8 +40,9 @@ mod _pyserve_host {
     /// Runs the template, and in the processes that it forks the workers. Returns when the
     /// process may end in good order.
     #[pyfunction]
-    fn run(py: Python<'_>, control_fd: i32) -> PyResult<()> {
+    fn run(py: Python<'_>, control_fd: i32, host_fd: i32) -> PyResult<()> {
         crate::log::report_panics();
+        crate::apart::remember_host(host_fd);
         crate::template::run(py, crate::doors::adopt(control_fd))
     }
 }

@@ -19,11 +19,12 @@ use rustix::net::Shutdown;
 
 use crate::serve::Shared;
 use crate::stacks::{self, Fallback};
-use crate::{doors, log, package, sockets};
+use crate::stage::Stage;
+use crate::{doors, greenlets, log, package, sockets};
 
 /// A signal that came just before its thread began to wait in the kernel did not end the
-/// waiting: it is sent again after this long.
-const SIGNAL_AGAIN: Duration = Duration::from_millis(10);
+/// waiting, and a greenlet may not be reached at once: this long after, it is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// How long a worker may go on when the front has gone: as long as Docker gives a container
 /// to stop.
@@ -208,27 +209,55 @@ impl Orders {
         if stage.seq() != seq {
             return;
         }
-        let stack = match stacks::of_thread(py, stage.ident()) {
+        let stack = match stacks::of_request(py, stage) {
             Ok(stack) => stack.unwrap_or_default(),
             Err(error) => log::traceback(py, &error),
         };
         // The interpreter may have been given away meanwhile; this looks again.
-        let is_meant = stage.interrupt(py, seq, self.exception.bind(py), thread == 0);
-        if is_meant && !is_told.swap(true, Ordering::Relaxed) {
-            log::error(
-                py,
-                seq,
-                &format!("the request is over its deadline; it is here:\n{stack}"),
-            );
+        if !stage.mark(py, seq) {
+            return;
         }
-        py.detach(|| {
-            while thread == 0 && stage.awaits_interrupt(seq) && Instant::now() < until {
-                thread::sleep(SIGNAL_AGAIN);
-                if stage.awaits_interrupt(seq) {
-                    stage.signal();
+        if !is_told.swap(true, Ordering::Relaxed) {
+            let text = format!("the request is over its deadline; it is here:\n{stack}");
+            log::error(py, seq, &text);
+        }
+        // Logging gives the interpreter away, too.
+        while stage.awaits_interrupt(seq) && Instant::now() < until {
+            if self.try_to_interrupt(py, stage, thread) {
+                return;
+            }
+            py.detach(|| thread::sleep(AGAIN));
+        }
+    }
+
+    /// Interrupts the request that is marked. `false`: it is to be tried again.
+    fn try_to_interrupt(&self, py: Python<'_>, stage: &Stage, thread: usize) -> bool {
+        let is_main = thread == 0;
+        if let Some(root) = stage.suspended_root(py) {
+            let is_done = take_and_error(py, &self.shared, thread)
+                .and_then(|(take, error)| {
+                    let arguments = (root, stage.ident(), take, error);
+                    greenlets::call(py, "from_another_thread", arguments)
+                })
+                .and_then(|is_done| is_done.is_truthy());
+            let has_hubs = || greenlets::call(py, "has_hubs", ()).and_then(|has| has.is_truthy());
+            match is_done {
+                Ok(true) => return true,
+                // Else a greenlet that works for the request.
+                Ok(false) if is_main || !has_hubs().unwrap_or(true) => {}
+                Ok(false) => return false,
+                Err(error) => {
+                    log::exception(py, stage.seq(), "cannot interrupt a greenlet", &error);
+                    return true;
                 }
             }
-        });
+        }
+        if is_main {
+            stage.signal();
+        } else {
+            stage.raise(py, self.exception.bind(py));
+        }
+        !is_main
     }
 
     fn tell_stacks(self: &Arc<Self>, answer: OwnedFd, patience: Duration) {
@@ -315,15 +344,45 @@ fn handle_interrupts(py: Python<'_>, shared: Arc<Shared>) -> PyResult<()> {
         None,
         move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
             let py = arguments.py();
-            match shared.stages.first() {
-                Some(stage) if stage.takes_interrupt(py) => {
-                    Err(PyErr::from_value(package::request_timeout(py)?.call0()?))
+            let Some(stage) = shared.stages.first() else {
+                return Ok(());
+            };
+            let is_to_be_raised = match stage.root(py).filter(|_| stage.is_marked()) {
+                Some(root) => {
+                    let (take, error) = take_and_error(py, &shared, 0)?;
+                    let arguments = (root, arguments.get_item(1)?, take, error);
+                    greenlets::call(py, "in_handler", arguments)?.is_truthy()?
                 }
-                _ => Ok(()),
+                None => stage.takes_interrupt(py),
+            };
+            match is_to_be_raised {
+                true => Err(PyErr::from_value(package::request_timeout(py)?.call0()?)),
+                false => Ok(()),
             }
         },
     )?;
     py.import("signal")?
         .call_method1("signal", (doors::signals().0, handler))
         .map(|_| ())
+}
+
+/// The two callables that `greenlets.py` wants: whether the marked request of this thread still runs, and
+/// the exception for it.
+fn take_and_error<'py>(
+    py: Python<'py>,
+    shared: &Arc<Shared>,
+    thread: usize,
+) -> PyResult<(Bound<'py, PyCFunction>, Bound<'py, PyAny>)> {
+    let shared = Arc::clone(shared);
+    let meant = shared.stages.get(thread).map_or(0, Stage::seq);
+    let take = PyCFunction::new_closure(
+        py,
+        Some(c"pyserve_take"),
+        None,
+        move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> bool {
+            let stage = shared.stages.get(thread);
+            stage.is_some_and(|stage| stage.seq() == meant && stage.takes_interrupt(arguments.py()))
+        },
+    )?;
+    Ok((take, package::request_timeout(py)?))
 }

@@ -1,35 +1,30 @@
 //! How a worker that has warmed up becomes the template of others (`--refork`).
 //!
 //! It serves no more, its threads have ended, its hooks for before the exit have run. What is
-//! left to do is to see whether the application left threads or connections behind, which a
-//! fork would lose or share, and to take on what distinguishes a template. A worker that may
+//! left to do is to see whether the application left what a fork would lose or share
+//! ([`crate::safety`]), and to take on what distinguishes a template. A worker that may
 //! not become one says why, and exits like any other.
 
 use std::collections::BTreeMap;
-use std::os::fd::{OwnedFd, RawFd};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
 use pyserve_wire::control::FromTemplate;
 
-use crate::{log, safety, sockets};
+use crate::worker::Origin;
+use crate::{apart, log, safety, sockets};
 
-/// How long threads that have been told to end may take: those of the hooks for before the
-/// exit, and ours, which the kernel still lists for a moment after they were joined.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often to look meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// Makes a template of this process, unless that is not safe; tells the supervisor which.
-/// `inherited`: the sockets that were open when it became a worker.
-pub fn succeeds(py: Python<'_>, control: &OwnedFd, inherited: &BTreeMap<RawFd, String>) -> bool {
-    let until = Instant::now() + PATIENCE;
-    let mut reasons = safety::reasons_not_to_fork(py, inherited);
-    while !reasons.is_empty() && Instant::now() < until {
-        py.detach(|| thread::sleep(LOOK));
-        reasons = safety::reasons_not_to_fork(py, inherited);
-    }
+/// Makes a template of this process, unless that is not safe, and reports which to the
+/// supervisor. `inherited`: descriptors that do not count.
+pub fn succeeds(
+    py: Python<'_>,
+    control: &OwnedFd,
+    origin: &Origin,
+    inherited: &BTreeMap<RawFd, String>,
+) -> bool {
+    let ours = [control.as_raw_fd(), origin.queue.as_raw_fd(), apart::host()];
+    let ours: Vec<_> = ours.into_iter().chain(log::descriptor()).collect();
+    let reasons = safety::reasons_not_to_fork(py, &ours, inherited, safety::LONG);
     let is_safe = reasons.is_empty();
     let answer = match is_safe {
         true => {

@@ -111,7 +111,7 @@ impl WorkerThread {
         // A kernel that refuses costs speed and nothing else.
         let _ = let_others_go_first(py);
         if let Some(stage) = this.stage() {
-            stage.enter(py)?;
+            stage.enter();
         }
         let context = py.import("contextvars")?.call_method0("copy_context")?;
         let request = slf.getattr("request")?;

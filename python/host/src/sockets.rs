@@ -137,6 +137,23 @@ pub fn send_with_descriptor(
     }
 }
 
+/// Sends one message with descriptors.
+///
+/// # Errors
+/// What `sendmsg` says.
+pub fn send_message_with(
+    socket: impl AsFd,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
+    let pieces = [IoSlice::new(message)];
+    sendmsg(socket, &pieces, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
 /// Sends one message and no descriptors.
 ///
 /// # Errors

@@ -16,46 +16,77 @@ use crate::stage::Stage;
 /// Longest text that is read back from `faulthandler`.
 const LONGEST_DUMP: usize = 64 * 1024;
 
-/// The stack of one thread, the most recent call last. `None`: Python has no such thread.
+/// The stack of the request that a thread runs, the most recent call last. `None`: Python has no such
+/// thread.
 ///
 /// # Errors
 /// What `traceback` raises.
-pub fn of_thread(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
+pub fn of_request(py: Python<'_>, stage: &Stage) -> PyResult<Option<String>> {
+    if let Some(root) = stage.suspended_root(py) {
+        return text(&root.getattr("gr_frame")?).map(Some);
+    }
     let frames = py.import("sys")?.call_method0("_current_frames")?;
-    let frame = frames.cast::<PyDict>()?.get_item(ident)?;
+    let frame = frames.cast::<PyDict>()?.get_item(stage.ident())?;
     frame.map(|frame| text(&frame)).transpose()
 }
 
-/// All threads that Python knows, ours and the application's.
+/// All threads that Python knows: ours, in order, then the application's. The kernel's threads, also
+/// where `threading` has been patched to list greenlets.
 ///
 /// # Errors
 /// What `threading` or `traceback` raise.
 pub fn of_all_threads(py: Python<'_>, stages: &[Stage]) -> PyResult<Vec<ThreadStack>> {
     let frames = py.import("sys")?.call_method0("_current_frames")?;
-    let frames = frames.cast::<PyDict>()?;
+    let names = names(py)?;
     let mut stacks = Vec::new();
-    for thread in py
-        .import("threading")?
-        .call_method0("enumerate")?
-        .try_iter()?
-    {
-        let thread = thread?;
-        let ident: u64 = thread.getattr("ident")?.extract().unwrap_or(0);
-        let Some(frame) = frames.get_item(ident)? else {
-            continue;
+    for (ident, frame) in frames.cast::<PyDict>()?.iter() {
+        let ident: u64 = ident.extract()?;
+        let number = stages.iter().position(|stage| stage.ident() == ident);
+        let known = names.iter().find(|(known, _)| *known == ident);
+        let name = match (known, number) {
+            (Some((_, name)), _) => name.clone(),
+            (None, Some(0)) => "MainThread".to_owned(),
+            (None, Some(number)) => format!("pyserve-{number}"),
+            (None, None) => format!("{ident:#x}"),
         };
-        let stage = stages.iter().find(|stage| stage.ident() == ident);
-        stacks.push(ThreadStack {
-            name: thread
-                .getattr("name")?
-                .str()?
-                .to_string_lossy()
-                .into_owned(),
+        let stage = number.and_then(|number| stages.get(number));
+        let request = stage.map(|stage| of_request(py, stage)).transpose()?;
+        let stack = ThreadStack {
+            name,
             seq: stage.map_or(0, Stage::seq),
-            text: text(&frame)?,
-        });
+            text: match request.flatten() {
+                Some(text) => text,
+                None => text(&frame)?,
+            },
+        };
+        stacks.push((number.unwrap_or(usize::MAX), stack));
     }
-    Ok(stacks)
+    // A thread that the host started itself has no frame while it waits for a request.
+    for (number, _) in stages.iter().enumerate() {
+        if !stacks.iter().any(|(known, _)| *known == number) {
+            let idle = ThreadStack {
+                name: format!("pyserve-{number}"),
+                text: "waits for a request".to_owned(),
+                ..ThreadStack::default()
+            };
+            stacks.push((number, idle));
+        }
+    }
+    stacks.sort_by_key(|(number, _)| *number);
+    Ok(stacks.into_iter().map(|(_, stack)| stack).collect())
+}
+
+/// Identity and name of every thread that `threading` knows.
+fn names(py: Python<'_>) -> PyResult<Vec<(u64, String)>> {
+    let threads = py.import("threading")?.call_method0("enumerate")?;
+    let mut names = Vec::new();
+    for thread in threads.try_iter()? {
+        let thread = thread?;
+        let ident = thread.getattr("ident")?.extract().unwrap_or(0);
+        let name = thread.getattr("name")?.str()?;
+        names.push((ident, name.to_string_lossy().into_owned()));
+    }
+    Ok(names)
 }
 
 fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -6,17 +6,19 @@
 //!
 //! - Python's main thread gets a signal, which also ends most waiting in the kernel. Its
 //!   handler runs in that thread and raises only if the request is still the one meant.
+//! - While greenlets are in use, the thread may run another one than that of the request, which then
+//!   waits in a hub: see [`crate::greenlets`].
 //! - Other threads get an asynchronous exception, which Python raises at their next step;
 //!   dropping [`Running`] takes it back if there was none.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
-use crate::doors;
+use crate::{doors, greenlets, log};
 
 /// One thread.
-#[derive(Debug, Default)]
 pub struct Stage {
     /// The kernel's number of the thread; 0 before it runs.
     number: AtomicI32,
@@ -28,6 +30,8 @@ pub struct Stage {
     interrupted: AtomicU64,
     /// It waits for a request, or is about to.
     is_waiting: AtomicBool,
+    /// The greenlet that runs its requests, once greenlets are in use.
+    root: PyOnceLock<Py<PyAny>>,
 }
 
 /// A request that runs; over when dropped.
@@ -36,16 +40,24 @@ pub struct Running<'a, 'py> {
     stage: &'a Stage,
 }
 
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            number: AtomicI32::new(0),
+            ident: AtomicU64::new(0),
+            seq: AtomicU64::new(0),
+            interrupted: AtomicU64::new(0),
+            is_waiting: AtomicBool::new(false),
+            root: PyOnceLock::new(),
+        }
+    }
+}
+
 impl Stage {
     /// The calling thread is this one.
-    ///
-    /// # Errors
-    /// What `threading` raises.
-    pub fn enter(&self, py: Python<'_>) -> PyResult<()> {
-        let ident = py.import("threading")?.call_method0("get_ident")?;
-        self.ident.store(ident.extract()?, Ordering::Relaxed);
+    pub fn enter(&self) {
+        self.ident.store(doors::thread_ident(), Ordering::Relaxed);
         self.number.store(doors::thread_number(), Ordering::Release);
-        Ok(())
     }
 
     /// Python's number of the thread.
@@ -60,32 +72,54 @@ impl Stage {
 
     /// The thread runs request `seq` from now on.
     pub fn begin<'a, 'py>(&'a self, py: Python<'py>, seq: u64) -> Running<'a, 'py> {
+        if self.root.get(py).is_none() && greenlets::are_loaded(py) {
+            self.meet_greenlets(py);
+        }
         self.seq.store(seq, Ordering::Relaxed);
         Running { py, stage: self }
     }
 
-    /// Has request `seq` interrupted. `false`: the thread runs another one, or none.
-    pub fn interrupt(
-        &self,
-        py: Python<'_>,
-        seq: u64,
-        exception: &Bound<'_, PyAny>,
-        is_main: bool,
-    ) -> bool {
-        if seq == 0 || self.seq() != seq {
-            return false;
+    /// Greenlets are in use from now on, in this thread for the first time.
+    fn meet_greenlets(&self, py: Python<'_>) {
+        greenlets::make_hub(py);
+        match greenlets::call(py, "root", ()) {
+            Ok(root) => {
+                let _ = self.root.set(py, root.unbind());
+            }
+            Err(error) => log::exception(py, 0, "cannot find the greenlet of a thread", &error),
         }
-        self.interrupted.store(seq, Ordering::Relaxed);
-        if is_main {
-            self.signal();
-        } else {
-            doors::raise_in_thread(py, self.ident(), Some(exception));
-        }
-        true
     }
 
-    /// In the handler of the signal: whether this thread's request is the one meant. Says so
-    /// once.
+    /// The greenlet that runs its requests, while the thread runs another one.
+    pub fn suspended_root<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let root = self.root(py)?;
+        let answer = greenlets::call(py, "is_suspended", (&root,));
+        answer
+            .is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
+            .then_some(root)
+    }
+
+    /// The greenlet that runs its requests, if greenlets are in use.
+    pub fn root<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.root.get(py).map(|root| root.bind(py).clone())
+    }
+
+    /// Notes that request `seq` is to be interrupted. `false`: the thread runs another one, or none.
+    pub fn mark(&self, _py: Python<'_>, seq: u64) -> bool {
+        let is_meant = seq != 0 && self.seq() == seq;
+        if is_meant {
+            self.interrupted.store(seq, Ordering::Relaxed);
+        }
+        is_meant
+    }
+
+    /// Has the request that [`Stage::mark`] noted interrupted at the next step of the thread, which is
+    /// not Python's main thread and runs the request's own greenlet.
+    pub fn raise(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
+        doors::raise_in_thread(py, self.ident(), Some(exception));
+    }
+
+    /// In the thread itself: whether its request is the one meant. Says so once.
     pub fn takes_interrupt(&self, _py: Python<'_>) -> bool {
         let seq = self.seq();
         seq != 0
@@ -99,6 +133,12 @@ impl Stage {
     /// before the thread began to wait in the kernel.
     pub fn awaits_interrupt(&self, seq: u64) -> bool {
         self.seq() == seq && self.interrupted.load(Ordering::Relaxed) == seq
+    }
+
+    /// Whether the request that it runs is to be interrupted.
+    pub fn is_marked(&self) -> bool {
+        let seq = self.seq();
+        seq != 0 && self.awaits_interrupt(seq)
     }
 
     /// Sends the thread the signal that interrupts.

@@ -4,7 +4,7 @@
 //! children. It waits for exactly the children that it forked, never for others that the
 //! application may have started.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
+use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, Newborn, Next, Origin};
-use crate::{doors, log, orders, package, safety, sockets};
+use crate::{apart, doors, log, orders, package, sockets};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -29,8 +30,12 @@ const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
 struct Template {
     control: OwnedFd,
     origin: Origin,
+    /// The scoreboard, for workers in interpreters of their own.
+    memory: Option<OwnedFd>,
     children: Vec<Child>,
     is_frozen: bool,
+    /// It must not be forked, and each worker gets an interpreter of its own.
+    is_apart: bool,
 }
 
 struct Child {
@@ -55,80 +60,211 @@ enum Event {
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
-    // The end of its socket is seen when the import is over; that may be never. (The supervisor
-    // starts templates from its main thread, with which it ends.)
-    let killed = rustix::process::Signal::KILL;
-    let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
-    if sockets::has_hung_up(&control) {
-        return Err(PySystemExit::new_err(BAD_CONTROL));
-    }
+    doors::pass_over_signals();
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
-    let Some(origin) = open(boot, descriptors) else {
+    let Some((origin, memory)) = open(boot, descriptors) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
-    let mut template = Template::new(control, origin);
+    descriptors::remember_standard();
+    let mut template = Template::new(control, origin, Some(memory));
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
+    if template.origin.boot.apart {
+        let Some(newborn) = template.serve(py)? else {
+            return Ok(());
+        };
+        return live(py, newborn);
+    }
+    end_with_the_supervisor(&template.control)?;
     let started = FromTemplate::Started(import_app::interpreter(py));
     template.send(py, &started);
     let report = template.import(py);
-    let has_failed = matches!(report, FromTemplate::ImportFailed { .. });
-    template.send(py, &report);
-    if has_failed {
-        return leave(py, 1).map(|_| ());
+    let status = match report {
+        FromTemplate::ImportFailed { .. } => Some(1),
+        FromTemplate::UnsafeToFork(_) => Some(0),
+        _ => None,
+    };
+    if let Some(status) = status {
+        template.end_what_was_started(py, &report, status);
+        template.send(py, &report);
+        return leave(py, status).map(|_| ());
     }
+    template.send(py, &report);
+    match template.obey(py)? {
+        Some(newborn) => live(py, newborn),
+        None => Ok(()),
+    }
+}
+
+/// Has the template end with the supervisor. The end of its socket is seen when the import is
+/// over; that may be never.
+///
+/// # Errors
+/// `SystemExit` if the supervisor has gone already.
+fn end_with_the_supervisor(control: &OwnedFd) -> PyResult<()> {
+    // The supervisor starts templates from its main thread, with which it ends.
+    let killed = rustix::process::Signal::KILL;
+    let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
+    match sockets::has_hung_up(control) {
+        true => Err(PySystemExit::new_err(BAD_CONTROL)),
+        false => Ok(()),
+    }
+}
+
+/// The life of a worker, which may become a template, which forks workers, and so on.
+fn live(py: Python<'_>, mut newborn: Newborn) -> PyResult<()> {
     loop {
-        let Some(newborn) = template.obey(py)? else {
-            return Ok(());
-        };
-        template = match worker::run(py, newborn)? {
+        let template = match worker::run(py, newborn)? {
             Next::Exit => return Ok(()),
-            Next::Template(origin, control) => Template::new(control, *origin),
+            Next::Template(origin, control) => Template::new(control, *origin, None),
+        };
+        newborn = match template.obey(py)? {
+            Some(newborn) => newborn,
+            None => return Ok(()),
         };
     }
 }
 
 impl Template {
-    fn new(control: OwnedFd, origin: Origin) -> Self {
+    fn new(control: OwnedFd, origin: Origin, memory: Option<OwnedFd>) -> Self {
         let _ = rustix::thread::set_name(c"pyserve-tmpl");
-        fork::hold(
-            [control.as_raw_fd(), origin.queue.as_raw_fd()]
-                .into_iter()
-                .chain(log::descriptor()),
-        );
-        Self {
+        let template = Self {
             control,
             origin,
+            memory,
             children: Vec::new(),
             is_frozen: false,
-        }
+            is_apart: false,
+        };
+        fork::hold(template.ours());
+        template
+    }
+
+    /// Descriptors that are none of the application's.
+    fn ours(&self) -> Vec<RawFd> {
+        let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
+        [self.control.as_raw_fd(), self.origin.queue.as_raw_fd()]
+            .into_iter()
+            .chain(memory)
+            .chain(log::descriptor())
+            .collect()
     }
 
     fn import(&mut self, py: Python<'_>) -> FromTemplate {
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             return FromTemplate::ImportFailed { traceback };
         }
-        if self.origin.boot.preload == Preload::No {
-            return FromTemplate::Clean;
-        }
-        let before = safety::open_sockets();
-        match import_app::import(py, &self.origin.boot) {
-            Err(traceback) => FromTemplate::ImportFailed { traceback },
-            Ok(Imported { app, loaded }) => {
-                self.origin.app = Some(app);
-                let reasons = match self.origin.boot.preload {
-                    Preload::Auto => safety::reasons_not_to_fork(py, &before),
-                    Preload::Yes | Preload::No => Vec::new(),
-                };
-                if reasons.is_empty() {
-                    FromTemplate::Imported(loaded)
-                } else {
-                    FromTemplate::UnsafeToFork(reasons)
-                }
+        let preload = self.origin.boot.preload;
+        if preload != Preload::Yes {
+            // `sitecustomize` and `.pth` files have run.
+            let before = self.reasons_not_to_fork(py);
+            if preload == Preload::No {
+                self.keep_apart(py, &before);
+                return FromTemplate::Clean;
+            }
+            if !before.is_empty() {
+                let early = |reason| format!("{reason}, there before the application is imported");
+                return FromTemplate::UnsafeToFork(before.into_iter().map(early).collect());
             }
         }
+        objects::watch(py);
+        match import_app::import(py, &self.origin.boot) {
+            Err(traceback) => FromTemplate::ImportFailed { traceback },
+            Ok(Imported { app, mut loaded }) => {
+                self.origin.app = Some(app);
+                let reasons = self.reasons_not_to_fork(py);
+                // A worker that becomes a template is looked at again.
+                if !self.origin.boot.refork {
+                    objects::unwatch(py);
+                }
+                if preload == Preload::Auto && !reasons.is_empty() {
+                    return FromTemplate::UnsafeToFork(reasons);
+                }
+                loaded.shared = reasons;
+                FromTemplate::Imported(loaded)
+            }
+        }
+    }
+
+    fn reasons_not_to_fork(&self, py: Python<'_>) -> Vec<String> {
+        let inherited = descriptors::inherited(&self.origin.boot.inherited);
+        let mut ours = self.ours();
+        ours.push(apart::host());
+        safety::reasons_not_to_fork(py, &ours, &inherited, safety::SHORT)
+    }
+
+    /// The template is to be forked, unless there is a reason not to.
+    fn keep_apart(&mut self, py: Python<'_>, reasons: &[String]) {
+        self.is_apart = !reasons.is_empty();
+        if self.is_apart {
+            let text = format!(
+                "each worker gets an interpreter of its own, because of what was started before \
+                 the application (sitecustomize, a .pth file): {}",
+                reasons.join("; ")
+            );
+            log::warn(py, 0, &text);
+        }
+    }
+
+    /// Before the process ends: workers that import for themselves must find ports, locks and
+    /// directories free. What takes too long is killed, and then the report is sent from here.
+    fn end_what_was_started(&self, py: Python<'_>, report: &FromTemplate, status: i32) {
+        objects::unwatch(py);
+        let Ok(control) = self.control.try_clone() else {
+            return;
+        };
+        let bytes = report.to_bytes();
+        ending::end_all(py, move || {
+            // If the supervisor has gone, there is nothing to report.
+            let _ = sockets::send_message(&control, &bytes);
+            doors::exit_now(status);
+        });
+    }
+
+    /// Is no template but one worker, whose messages wait on the control socket.
+    fn serve(self, py: Python<'_>) -> PyResult<Option<Newborn>> {
+        let mut buffer = vec![0; MAX_MESSAGE * 2];
+        let mut channels = Vec::new();
+        let received = py.detach(|| sockets::receive(&self.control, &mut buffer, &mut channels));
+        let message = ToTemplate::from_bytes(&buffer[..received.unwrap_or(0)]);
+        let (Ok(ToTemplate::Fork { worker }), Some(orders)) = (message, channels.pop()) else {
+            return leave(py, BAD_CONTROL);
+        };
+        if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
+            log::error(py, 0, &traceback);
+            return leave(py, 1);
+        }
+        self.be_born(py, worker, channels, orders)
+    }
+
+    /// In the process of a worker: waits until the supervisor knows it.
+    fn be_born(
+        self,
+        py: Python<'_>,
+        worker: u32,
+        channels: Vec<OwnedFd>,
+        orders: OwnedFd,
+    ) -> PyResult<Option<Newborn>> {
+        let Self {
+            control,
+            origin,
+            memory,
+            children,
+            ..
+        } = self;
+        // Before it waits: the supervisor hears the end of the template by its control socket.
+        drop((control, memory, children));
+        if !py.detach(|| orders::may_begin(&orders)) {
+            return leave(py, 0);
+        }
+        Ok(Some(Newborn {
+            origin,
+            worker,
+            channels,
+            orders,
+        }))
     }
 
     /// Does as the supervisor says until it has gone. Returns in the workers that it forks.
@@ -166,30 +302,13 @@ impl Template {
                     let Some(orders) = channels.pop() else {
                         return leave(py, BAD_CONTROL);
                     };
-                    match self.fork(py, worker, channels.len()) {
+                    match self.fork(py, worker, &channels, &orders) {
                         // The parent's copies of the channels close here.
                         Ok(Side::Parent(pid)) => {
                             drop((channels, orders));
                             self.send(py, &FromTemplate::Forked { worker, pid });
                         }
-                        Ok(Side::Child) => {
-                            let Self {
-                                control,
-                                origin,
-                                children,
-                                ..
-                            } = self;
-                            drop((control, children));
-                            if !py.detach(|| orders::may_begin(&orders)) {
-                                return leave(py, 0);
-                            }
-                            return Ok(Some(Newborn {
-                                origin,
-                                worker,
-                                channels,
-                                orders,
-                            }));
-                        }
+                        Ok(Side::Child) => return self.be_born(py, worker, channels, orders),
                         Err(why) => self.send(py, &FromTemplate::ForkFailed { worker, why }),
                     }
                 }
@@ -197,12 +316,19 @@ impl Template {
         }
     }
 
-    fn fork(&mut self, py: Python<'_>, worker: u32, channels: usize) -> Result<Side, String> {
+    fn fork(
+        &mut self,
+        py: Python<'_>,
+        worker: u32,
+        channels: &[OwnedFd],
+        orders: &OwnedFd,
+    ) -> Result<Side, String> {
+        let count = channels.len();
         let threads = self.origin.boot.threads as usize;
         let last_line = (worker as usize + 1) * threads;
-        if channels != threads || last_line > self.origin.scoreboard.threads() {
+        if count != threads || last_line > self.origin.scoreboard.threads() {
             return Err(format!(
-                "worker {worker} with {channels} channels does not fit {threads} threads per \
+                "worker {worker} with {count} channels does not fit {threads} threads per \
                  worker and {} lines",
                 self.origin.scoreboard.threads()
             ));
@@ -210,11 +336,16 @@ impl Template {
         let raised = |error: PyErr| error.to_string();
         // What stands in a buffer would be written by every worker again.
         flush_streams(py);
-        if !self.is_frozen {
-            fork::freeze(py).map_err(raised)?;
-            self.is_frozen = true;
-        }
-        let side = fork::fork(py).map_err(raised)?;
+        let side = match self.is_apart {
+            true => self.spawn(py, worker, channels, orders).map_err(raised)?,
+            false => {
+                if !self.is_frozen {
+                    fork::freeze(py).map_err(raised)?;
+                    self.is_frozen = true;
+                }
+                fork::fork(py).map_err(raised)?
+            }
+        };
         if let Side::Parent(pid) = side {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             self.children.extend(pid.map(|pid| Child {
@@ -224,6 +355,24 @@ impl Template {
             }));
         }
         Ok(side)
+    }
+
+    fn spawn(
+        &self,
+        py: Python<'_>,
+        worker: u32,
+        channels: &[OwnedFd],
+        orders: &OwnedFd,
+    ) -> PyResult<Side> {
+        let log =
+            log::descriptor().and_then(|fd| doors::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
+        let (Some(memory), Some(Some(log))) = (&self.memory, log) else {
+            return Err(PySystemExit::new_err(BAD_CONTROL));
+        };
+        let shared = [self.origin.queue.as_fd(), memory.as_fd(), log.as_fd()];
+        let mut theirs = apart::borrow(channels);
+        theirs.push(orders.as_fd());
+        apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
     }
 
     /// Waits for something to do. Detached.
@@ -299,18 +448,19 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens queue, scoreboard and log, in this order.
-fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<Origin> {
+/// Opens queue, scoreboard and log, in this order; the file of the scoreboard stays open.
+fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Origin, OwnedFd)> {
     let [queue, memory, log_socket] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
     log::open(log_socket);
     sockets::set_waiting(&queue).ok()?;
     let scoreboard = Scoreboard::open(doors::map_words(&memory).ok()?)?;
-    Some(Origin {
+    let origin = Origin {
         boot,
         queue: Arc::new(queue),
         scoreboard,
         app: None,
-    })
+    };
+    Some((origin, memory))
 }
 
 /// Ends the template at once: what the application registered with `atexit` belongs to the

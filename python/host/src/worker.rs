@@ -3,7 +3,7 @@
 //! 1. Become this worker: name, log, scoreboard lines.
 //! 2. Import the application, if the template did not.
 //! 3. Run the hooks for after the fork, say `Ready`.
-//! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are `threading.Thread`s.
+//! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are in [`crate::threads`].
 //! 5. Run the hooks for before the exit.
 //! 6. Go on as the template of others ([`crate::promotion`]), if that was the order and is safe.
 //!    Else returning from here ends the interpreter in good order: `threading` waits for the
@@ -16,18 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use pyserve_wire::control::{Boot, Loaded, cut_to_end};
+use pyserve_wire::control::{Boot, Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
 use crate::orders::Orders;
 use crate::reply::{Reply, now_ns};
+use crate::safety::{descriptors, objects};
 use crate::serve::{Shared, WorkerThread};
 use crate::stage::Stage;
+use crate::threads::Threads;
 use crate::wsgi::environ::Facts;
-use crate::{fork, log, package, promotion, safety};
+use crate::{fork, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -75,14 +76,15 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
         channels,
         orders,
     } = newborn;
-    // What is open now, the template may have as well.
-    let inherited = match origin.boot.refork {
-        true => safety::open_sockets(),
-        false => BTreeMap::new(),
+    // With `--preload yes` what the import has left open is shared already.
+    let inherited = match (origin.boot.refork, origin.boot.preload) {
+        (false, _) => BTreeMap::new(),
+        (true, Preload::Yes) => descriptors::open(),
+        (true, _) => descriptors::inherited(&origin.boot.inherited),
     };
     let control = live(py, &origin, worker, channels, orders)?;
     Ok(match control {
-        Some(control) if promotion::succeeds(py, &control, &inherited) => {
+        Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
             Next::Template(Box::new(origin), control)
         }
         _ => Next::Exit,
@@ -157,22 +159,15 @@ fn live(
         Bound::new(py, thread)
     };
     let main = thread(channel, 0)?;
-    let mut others = Vec::new();
-    for (channel, number) in channels.zip(1..) {
-        let body = thread(Arc::new(channel), number)?;
-        let settings = PyDict::new(py);
-        settings.set_item("target", body)?;
-        settings.set_item("name", format!("pyserve-{number}"))?;
-        let thread = py
-            .import("threading")?
-            .call_method("Thread", (), Some(&settings))?;
-        others.push(thread);
-    }
+    let others = channels
+        .zip(1..)
+        .map(|(channel, number)| thread(Arc::new(channel), number));
+    let others = Threads::new(py, others.collect::<PyResult<_>>()?)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
     let served = match py.detach(|| reply.flush()) {
-        Ok(()) => serve(py, &main, &others),
+        Ok(()) => serve(py, &main, others),
         // The front has gone.
         Err(_) => Ok(()),
     };
@@ -191,22 +186,14 @@ fn live(
 }
 
 /// Runs all threads until they have left, then the hooks.
-fn serve(
-    py: Python<'_>,
-    main: &Bound<'_, WorkerThread>,
-    others: &[Bound<'_, PyAny>],
-) -> PyResult<()> {
-    for thread in others {
-        thread.call_method0("start")?;
-    }
+fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>) -> PyResult<()> {
+    others.start()?;
     main.call0()?;
     // A child that the application forked came back here: it is not a worker.
     if fork::is_foreign() {
         return Ok(());
     }
-    for thread in others {
-        thread.call_method0("join")?;
-    }
+    others.join()?;
     package::run_before_exit(py);
     Ok(())
 }
@@ -216,10 +203,13 @@ fn start(py: Python<'_>, origin: &Origin, worker: u32) -> Result<Started, String
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
     let started = match &origin.app {
-        Some(app) => Started {
-            app: app.clone_ref(py),
-            loaded: None,
-        },
+        Some(app) => {
+            objects::reseed(py);
+            Started {
+                app: app.clone_ref(py),
+                loaded: None,
+            }
+        }
         None => {
             let Imported { app, loaded } = import_app::import(py, &origin.boot)?;
             Started {

@@ -15,6 +15,9 @@ impl<'a> Resolver<'a> {
     pub(super) fn chdir(&mut self) -> Result<PathBuf, ConfigError> {
         let current = &self.surroundings.current_dir;
         let Some(entry) = self.entry("chdir") else {
+            if let Err(source) = std::fs::metadata(current) {
+                return Err(ConfigError::NoCurrentDirectory { source });
+            }
             self.show_default("chdir", current.display().to_string());
             return Ok(current.clone());
         };

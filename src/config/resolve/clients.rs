@@ -7,6 +7,20 @@ use crate::config::{ClientLimits, values};
 /// Most connections, and requests at once, that can be allowed: typing errors end here.
 const MOST: u32 = 10_000_000;
 
+/// No limit on memory, with room for sums.
+const NO_LIMIT: usize = usize::MAX / 2;
+/// Least bytes of `memory_budget`: below it hardly a request would be served.
+const LEAST_MEMORY: u64 = 4 << 20;
+/// Most bytes of `memory_budget` that are taken unasked: more makes no normal traffic faster.
+const MOST_MEMORY: u64 = 512 << 20;
+
+/// A quarter of the memory of the container or machine; workers need the most of it.
+fn usual_memory(memory: Option<u64>) -> u64 {
+    memory.map_or(MOST_MEMORY / 2, |memory| {
+        (memory / 4).clamp(LEAST_MEMORY, MOST_MEMORY)
+    })
+}
+
 impl Resolver<'_> {
     pub(super) fn client_limits(&mut self) -> Result<ClientLimits, ConfigError> {
         let or_none = |text: &str| values::count_or_none(text, MOST);
@@ -26,7 +40,16 @@ impl Resolver<'_> {
             );
             burst
         });
+        let memory = self.optional("memory_budget", |text| {
+            values::byte_limit_from(text, LEAST_MEMORY)
+        })?;
+        let memory = memory.unwrap_or_else(|| {
+            let memory = usual_memory(self.surroundings.machine.memory);
+            self.show_default("memory_budget", format!("{}M", memory >> 20));
+            memory
+        });
         Ok(ClientLimits {
+            memory: usize::try_from(memory).map_or(NO_LIMIT, |memory| memory.min(NO_LIMIT)),
             connections,
             connections_per_ip,
             rate,

@@ -68,7 +68,12 @@ fn companion(table: &Table) -> Result<Companion, ConfigError> {
         name,
         program,
         is_essential: one(table, "essential", values::yes_or_no)?,
-        stop_timeout: one(table, "stop_timeout", values::duration)?,
+        stop_timeout: one(table, "stop_timeout", |text| match text {
+            "" => Ok(None),
+            text => values::duration(text).map(Some),
+        })?,
+        restart_on_reload: one(table, "restart_on_reload", values::yes_or_no)?,
+        overlap: one(table, "overlap", values::yes_or_no)?,
     })
 }
 

@@ -5,21 +5,22 @@ use crate::config::error::ConfigError;
 use crate::config::{AccessLog, LogFormat, values};
 
 impl Resolver<'_> {
-    pub(super) fn access_log(&mut self) -> Result<AccessLog, ConfigError> {
+    pub(super) fn access_log(&mut self, dev: bool) -> Result<AccessLog, ConfigError> {
         let choices = [
             ("off", AccessLog::Off),
+            ("short", AccessLog::Short),
             ("combined", AccessLog::Combined),
             ("json", AccessLog::Json),
             ("no", AccessLog::Off),
             ("false", AccessLog::Off),
         ];
         if let Some(format) =
-            self.optional("access_log", |text| listed_choice(text, &choices, 3))?
+            self.optional("access_log", |text| listed_choice(text, &choices, 4))?
         {
             return Ok(format);
         }
-        let (format, shown) = if self.surroundings.is_terminal {
-            (AccessLog::Off, "off")
+        let (format, shown) = if dev || self.surroundings.is_output_terminal {
+            (AccessLog::Short, "short")
         } else {
             (AccessLog::Combined, "combined")
         };

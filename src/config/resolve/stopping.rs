@@ -8,6 +8,9 @@ use crate::config::companions::Companion;
 /// What workers get to run their exit hooks, and what is done behind them.
 const TO_LEAVE: Duration = Duration::from_secs(1);
 
+/// What companions get together at least, when the graceful timeout is used up.
+const FOR_COMPANIONS: Duration = Duration::from_secs(1);
+
 /// Who kills process 1 when it has not ended in time.
 struct Runtime {
     name: &'static str,
@@ -41,14 +44,29 @@ impl Resolver<'_> {
         companions: &[Companion],
     ) -> Result<(Duration, Duration), ConfigError> {
         let delay = self.one("drain_delay", values::duration)?;
-        if let Some(timeout) = self.optional("graceful_timeout", values::duration)? {
-            return Ok((timeout, delay));
-        }
+        let given = self.optional("graceful_timeout", values::duration)?;
         let runtime = self.runtime();
         let seconds = runtime.map_or(30, |runtime| runtime.graceful_timeout);
+        let timeout = given.unwrap_or(Duration::from_secs(seconds));
+        for one in companions {
+            let stop_timeout = one.stop_timeout.filter(|time| *time > timeout);
+            if let Some(time) = stop_timeout {
+                self.warnings.push(format!(
+                    "the stop_timeout of companion {}, {} s, is longer than graceful_timeout, {} s: when the server stops, it is killed after the latter (raise graceful_timeout)",
+                    one.name,
+                    time.as_secs_f32(),
+                    timeout.as_secs_f32(),
+                ));
+            }
+        }
+        if given.is_some() {
+            return Ok((timeout, delay));
+        }
         self.show_default("graceful_timeout", seconds.to_string());
-        let timeout = Duration::from_secs(seconds);
-        let companions: Duration = companions.iter().map(|one| one.stop_timeout).sum();
+        let companions = match companions {
+            [] => Duration::ZERO,
+            _ => FOR_COMPANIONS,
+        };
         let all = delay + timeout + TO_LEAVE + companions;
         if let Some(runtime) = runtime.filter(|runtime| all > runtime.patience) {
             self.warnings.push(format!(

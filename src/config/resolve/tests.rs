@@ -87,6 +87,7 @@ impl Setup {
                 memory: Some(512 << 20),
             },
             is_terminal: false,
+            is_output_terminal: false,
             is_init: self.is_init,
         };
         load(layer, &surroundings)
@@ -296,7 +297,7 @@ fn errors_name_setting_value_origin_and_remedy() {
     );
     check(
         &["--access-log", "apache"],
-        "--access-log apache: unknown (give one of off, combined, json)",
+        "--access-log apache: unknown (give one of off, short, combined, json)",
     );
     check(
         &["--server-header", "maybe"],
@@ -457,8 +458,9 @@ fn as_process_1_a_stop_fits_the_runtime_or_there_is_a_warning() {
     let delay = ["--drain-delay", "5"];
     let docker = "a stop may take 14 s (drain_delay 5, graceful_timeout 8, exit hooks 1, companions 0), but Docker kills after 10";
     check(&[], false, &delay, 8, docker);
-    check(&[companion], false, &[], 8, "companions 5), but Docker");
-    check(&[companion], true, &delay, 25, "36 s");
+    check(&[companion], false, &[], 8, "");
+    check(&[companion], false, &delay, 8, "companions 1), but Docker");
+    check(&[companion], true, &delay, 25, "32 s");
     let thought_of = ["--drain-delay", "5", "--graceful-timeout", "60"];
     check(&[companion], false, &thought_of, 60, "");
 }
@@ -487,6 +489,8 @@ fn companions_have_names_and_commands() {
         name = 'beat'
         command = 'celery beat'
         stop_timeout = '1m'
+        restart_on_reload = false
+        overlap = 'yes'
         ";
     let read = config(text).config(&[]);
     let lines: Vec<_> = read
@@ -494,17 +498,29 @@ fn companions_have_names_and_commands() {
         .iter()
         .map(|one| {
             format!(
-                "{}: {} {} {:?}",
-                one.name, one.program, one.is_essential, one.stop_timeout
+                "{}: {} {} {:?} {} {}",
+                one.name,
+                one.program,
+                one.is_essential,
+                one.stop_timeout,
+                one.restart_on_reload,
+                one.overlap
             )
         })
         .collect();
     assert_eq!(
         lines,
         [
-            "celery: /usr/bin/celery -A mysite true 5s",
-            "beat: celery beat false 60s"
+            "celery: /usr/bin/celery -A mysite true None true false",
+            "beat: celery beat false Some(60s) false true"
         ]
+    );
+    let warnings = read.warnings.join("\n");
+    assert!(
+        warnings.contains(
+            "the stop_timeout of companion beat, 60 s, is longer than graceful_timeout, 30 s"
+        ),
+        "{warnings}"
     );
     assert_eq!(
         read.before_start.map(|line| line.to_string()).as_deref(),

@@ -155,12 +155,21 @@ pub(super) static LIMITS: &[Setting] = &[
         default: Default::Value("10G"),
     },
     Setting {
+        name: "memory_budget",
+        value_name: "BYTES",
+        heading: HEADING,
+        help: "Memory for what clients make the front hold: request headers and bodies, responses, \
+               buffers; at its end bodies and responses go to files and requests get 503",
+        repeatable: false,
+        default: Default::Computed("a quarter of the memory (the container's limit), at most 512M"),
+    },
+    Setting {
         name: "max_connections",
         value_name: "N",
         heading: HEADING,
         help: "Connections at a time; further ones wait until one ends",
         repeatable: false,
-        default: Default::Computed("10000, or half of the descriptors (ulimit -n)"),
+        default: Default::Computed("10000, or by descriptors (ulimit -n) and memory"),
     },
     Setting {
         name: "max_connections_per_ip",

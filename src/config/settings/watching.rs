@@ -10,11 +10,11 @@ const LOGGING_HEADING: &str = "Logging";
 pub(super) static LOGGING: &[Setting] = &[
     Setting {
         name: "access_log",
-        value_name: "off|combined|json",
+        value_name: "off|short|combined|json",
         heading: LOGGING_HEADING,
-        help: "Format of the access log",
+        help: "Format of the access log; short is for people, with colours on a terminal unless NO_COLOR is set or TERM is dumb",
         repeatable: false,
-        default: Default::Computed("off on a terminal, else combined"),
+        default: Default::Computed("short on a terminal and with --dev, else combined"),
     },
     Setting {
         name: "log_format",

@@ -50,6 +50,7 @@ pub(super) fn write(status: &Status, format: Format) -> String {
     requests(&mut page);
     front(&mut page, status);
     spool(&mut page);
+    logs(&mut page);
     upstreams::write(&mut page);
     applications(&mut page, status);
     process(&mut page, status);
@@ -187,6 +188,25 @@ fn front(page: &mut Page, status: &Status) {
         page.sample(
             "pyserve_static_lookups_total",
             &[("from", from)],
+            count.read(),
+        );
+    }
+}
+
+fn logs(page: &mut Page) {
+    page.family(
+        "pyserve_log_lines_dropped",
+        "counter",
+        "Lines of the logs that standard output or standard error did not take",
+    );
+    let dropped = &METRICS.dropped_log_lines;
+    for (log, count) in [
+        ("access", &dropped.access),
+        ("diagnostics", &dropped.diagnostics),
+    ] {
+        page.sample(
+            "pyserve_log_lines_dropped_total",
+            &[("log", log)],
             count.read(),
         );
     }
@@ -360,6 +380,18 @@ fn process(page: &mut Page, status: &Status) {
         "Resident set of the front",
     );
     page.sample("process_resident_memory_bytes", &[], status.memory);
+    page.family(
+        "pyserve_memory_budget_bytes",
+        "gauge",
+        "The most that clients may make the front hold in memory",
+    );
+    page.sample("pyserve_memory_budget_bytes", &[], status.memory_budget);
+    page.family(
+        "pyserve_memory_used_bytes",
+        "gauge",
+        "What clients make the front hold in memory",
+    );
+    page.sample("pyserve_memory_used_bytes", &[], status.memory_used);
     page.family("process_cpu_seconds", "counter", "CPU time of the front");
     let cpu = process::cpu_time().as_secs_f64();
     page.sample("process_cpu_seconds_total", &[], cpu);

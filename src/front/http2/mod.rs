@@ -81,7 +81,8 @@ impl End {
 pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     static ENDS: Throttle = Throttle::new();
     if let Some(before) = ENDS.is_due() {
-        tracing::warn!(?peer, closed_before = before, "connection closed: {why}");
+        let peer = peer.map(tracing::field::display);
+        tracing::warn!(peer, closed_before = before, "connection closed: {why}");
     }
 }
 

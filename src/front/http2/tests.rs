@@ -162,19 +162,6 @@ fn streams_whose_end_the_client_does_not_read_end_the_connection() {
 }
 
 #[test]
-fn other_protocols_are_not_looked_at() {
-    for first in ["GET / HTTP/1.1\r\n", "PRI * HTTP/1.1\r\n", "P", ""] {
-        let mut frames = Http2::expected();
-        receive(&mut frames, first.as_bytes()).unwrap();
-        receive(&mut frames, b"OST / HTTP/1.1\r\n").unwrap();
-        assert!(!frames.is_there(), "{first:?}");
-        let ping = frame(PING, 0, 0, &[0; 8]);
-        assert_eq!(taken(&mut frames, &ping), 20_000);
-        assert_eq!(frames.farewell(End::Idle), None);
-    }
-}
-
-#[test]
 fn the_farewell_names_the_last_request_and_stands_between_frames() {
     let mut frames = http2();
     receive(&mut frames, &frame(HEADERS, END_HEADERS, 5, &head())).unwrap();
@@ -256,8 +243,7 @@ impl Sent {
     }
 
     fn fields(&self) -> Pairs {
-        let mut path = Vec::new();
-        fields::encode_path(&self.path, &mut path);
+        let path = crate::front::framing::target::normal(&self.path).into_owned();
         vec![
             (b":method".to_vec(), b"GET".to_vec()),
             (b":scheme".to_vec(), b"http".to_vec()),

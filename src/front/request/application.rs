@@ -21,10 +21,12 @@ use crate::config::LocationSettings;
 use crate::front::activity::Activity;
 use crate::front::body::Body;
 use crate::front::connections::Network;
+use crate::front::memory_budget::{Account, Resource, SMALL};
 use crate::front::site::Site;
 use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files;
-use crate::front::upstream::response_body::Buffering;
+use crate::front::upstream::response_body::{Buffering, ResponseBody};
+use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, RequestBody, Upstream};
 use crate::observe::access_log::HandledBy;
@@ -82,11 +84,15 @@ pub async fn answer(
         false if !settings.request_buffering && answerer.may_stream(&body) => {
             // It may still be arriving when the application has answered.
             asked.activity.linger();
-            (site.spool.stream(body, settings)?, None)
+            let share = site.spool.share_of_stream(&asked.activity.account)?;
+            let stream = site.spool.stream(body, settings)?;
+            record.streams(stream.is_over());
+            (RequestBody::Stream(Box::new(stream)), Some(share))
         }
         // Boxed: what every request is moved around with stays small.
         false => {
-            let (body, share) = Box::pin(site.spool.read(body, settings)).await?;
+            let (body, share) =
+                Box::pin(site.spool.read(body, settings, &asked.activity.account)).await?;
             (body, Some(share))
         }
     };
@@ -121,7 +127,8 @@ pub async fn answer(
             Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
-            Box::pin(http.call(head, &facts, body, identity)).await?
+            let links = asked.activity.private_links();
+            Box::pin(http.call(head, &facts, body, links, identity)).await?
         }
     };
     let app = response.app_time;
@@ -156,7 +163,8 @@ pub async fn answer(
         return Ok(accel.apply(file));
     }
     let buffering = accel.buffering.unwrap_or(settings.buffering);
-    let response = from_upstream(site, settings, buffering, head, response).await?;
+    let account = &asked.activity.account;
+    let response = from_upstream(site, settings, buffering, head, response, account).await?;
     Ok(accel.apply(response))
 }
 
@@ -166,6 +174,7 @@ async fn from_upstream(
     buffering: bool,
     head: &request::Parts,
     answer: Box<upstream::Response>,
+    account: &Arc<Account>,
 ) -> Result<Response<Body>, Rejection> {
     let answer = *answer;
     let mut said = Response::new(());
@@ -187,7 +196,8 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
-    answer.body.buffer(match buffering {
+    let body = Box::pin(with_room(answer.body, account, &site.response_spool)).await?;
+    body.buffer(match buffering {
         true => Buffering::Spool(Arc::clone(&site.response_spool)),
         false => Buffering::Off,
     });
@@ -197,7 +207,29 @@ async fn from_upstream(
         compression: &settings.compression,
         types: &site.compress_types,
     };
-    Ok(compression::compress(&case, said, answer.body, &site.encoders).await)
+    Ok(compression::compress(&case, said, body, &site.encoders, account).await)
+}
+
+/// The body with its memory reserved: one that came whole waits as a whole for its client.
+/// Without room it goes to a file.
+///
+/// # Errors
+/// There is no room in either.
+async fn with_room(
+    body: ResponseBody,
+    account: &Arc<Account>,
+    spool: &Arc<ResponseSpool>,
+) -> Result<ResponseBody, Rejection> {
+    let Some(bytes) = body.as_whole().filter(|bytes| bytes.len() > SMALL) else {
+        return Ok(body);
+    };
+    let bytes = bytes.clone();
+    match account.try_reserve(Resource::Memory, bytes.len()) {
+        Some(reservation) => Ok(ResponseBody::whole(reservation.around(bytes))),
+        None => ResponseBody::in_file(bytes, spool)
+            .await
+            .ok_or(Rejection::NoMemory),
+    }
 }
 
 /// These spellings, and that of an entity tag of ours.

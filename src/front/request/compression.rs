@@ -11,6 +11,8 @@
 //! the body; where its length is not, the coding is left unsaid, but not that it may vary. A 304
 //! says so too, where the 200 would (RFC 9110 §15.4.5).
 
+use std::sync::Arc;
+
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, COOKIE, ETAG, IF_NONE_MATCH, SET_COOKIE, VARY,
@@ -21,6 +23,7 @@ use crate::config::{CompressTypes, Compression};
 use crate::front::body::Body;
 use crate::front::encoded_body::{EncodedBody, HERE};
 use crate::front::encoder::{self, Encoder, Encoders, PREFERRED};
+use crate::front::memory_budget::{Account, SMALL};
 use crate::front::negotiate::{Accepted, Choice, Coding};
 use crate::front::upstream::response_body::ResponseBody;
 
@@ -50,6 +53,7 @@ pub async fn compress(
     said: Response<()>,
     body: ResponseBody,
     encoders: &Encoders,
+    account: &Arc<Account>,
 ) -> Response<Body> {
     let whole = match body.as_whole() {
         Some(bytes) if *case.method != Method::HEAD => Some(bytes.len() as u64),
@@ -69,7 +73,9 @@ pub async fn compress(
             response
         }
         // Boxed: what every request is moved around with stays small.
-        Decision::As(coding) => Box::pin(encoded(case, said, body, coding, encoders)).await,
+        Decision::As(coding) => {
+            Box::pin(encoded(case, said, body, coding, encoders, account)).await
+        }
     }
 }
 
@@ -89,6 +95,7 @@ async fn encoded(
     body: ResponseBody,
     coding: Coding,
     encoders: &Encoders,
+    account: &Arc<Account>,
 ) -> Response<Body> {
     vary(said.headers_mut());
     if *case.method == Method::HEAD {
@@ -113,18 +120,29 @@ async fn encoded(
                 change(said.headers_mut(), coding);
                 let length = HeaderValue::from(encoded.len());
                 said.headers_mut().insert(CONTENT_LENGTH, length);
+                // In the place of the body, whose memory is free now.
+                let encoded = match encoded.len() {
+                    ..=SMALL => encoded,
+                    held => account.hold(held).around(encoded),
+                };
                 said.map(|()| Body::Full(encoded))
             }
             Err(_) => said.map(|()| Body::Upstream(body)),
         };
     }
-    match (encoders.stream(), Encoder::new(coding)) {
-        (Some(slot), Ok(encoder)) => {
+    // Without room for this coding, gzip may have some; else it goes out as it is.
+    let begin = |coding| {
+        let slot = encoders.stream(coding, account)?;
+        Some((coding, slot, Encoder::new(coding).ok()?))
+    };
+    let smaller = || begin(case.best([Coding::Gzip].into_iter())?);
+    match begin(coding).or_else(smaller) {
+        Some((coding, slot, encoder)) => {
             change(said.headers_mut(), coding);
             let body = EncodedBody::new(body, encoder, encoders.clone(), slot);
             said.map(|()| Body::Encoded(Box::new(body)))
         }
-        _ => said.map(|()| Body::Upstream(body)),
+        None => said.map(|()| Body::Upstream(body)),
     }
 }
 
@@ -174,12 +192,18 @@ impl Case<'_> {
             // Nobody has said so: a HEAD would not know, nor does it of the next answer.
             return Decision::NotForThisClient;
         }
-        let preferred = PREFERRED
-            .into_iter()
-            .filter(|coding| self.compression.has(coding.name()));
-        match Accepted::of(self.asked).best(preferred) {
-            Choice::Encoded(coding) => Decision::As(coding),
-            Choice::Identity => Decision::NotForThisClient,
+        match self.best(PREFERRED.into_iter()) {
+            Some(coding) => Decision::As(coding),
+            None => Decision::NotForThisClient,
+        }
+    }
+
+    /// The coding among these that the client and the settings accept.
+    fn best(&self, codings: impl DoubleEndedIterator<Item = Coding>) -> Option<Coding> {
+        let codings = codings.filter(|coding| self.compression.has(coding.name()));
+        match Accepted::of(self.asked).best(codings) {
+            Choice::Encoded(coding) => Some(coding),
+            Choice::Identity => None,
         }
     }
 

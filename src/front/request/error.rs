@@ -19,6 +19,8 @@ use crate::observe::throttle::Throttle;
 
 static QUEUE_FULL: Throttle = Throttle::new();
 static SPOOL_FULL: Throttle = Throttle::new();
+static NO_MEMORY: Throttle = Throttle::new();
+static NO_DESCRIPTORS: Throttle = Throttle::new();
 
 /// Why a request is not answered as it asks.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,14 @@ pub enum Rejection {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The memory budget is used up, or this client's part of it.
+    #[error("clients take all of the memory that they may (--memory-budget), or this one its part")]
+    NoMemory,
+    /// Spool files take all descriptors that they may, or this client its part.
+    #[error(
+        "spool files take all of the descriptors that they may (a quarter of ulimit -n), or this client its part"
+    )]
+    NoDescriptors,
     /// There is no room for the body.
     #[error("cannot spool the request body in {directory}: {error}")]
     Spool {
@@ -246,7 +256,7 @@ impl Rejection {
             Self::BodyBroken(_) => {
                 closing(StatusCode::BAD_REQUEST, "The request did not arrive whole.")
             }
-            Self::SpoolFull { .. } => Verdict {
+            Self::SpoolFull { .. } | Self::NoMemory | Self::NoDescriptors => Verdict {
                 close: true,
                 ..later("This server has no room for what you sent. Please try again in a moment.")
             },
@@ -290,9 +300,13 @@ impl Rejection {
             },
             // With too much to do there are many of them; the access log has each.
             Self::Upstream(Failure::QueueFull { .. } | Failure::QueueTimeout { .. })
-            | Self::SpoolFull { .. } => {
+            | Self::SpoolFull { .. }
+            | Self::NoMemory
+            | Self::NoDescriptors => {
                 let throttle = match self {
                     Self::SpoolFull { .. } => &SPOOL_FULL,
+                    Self::NoMemory => &NO_MEMORY,
+                    Self::NoDescriptors => &NO_DESCRIPTORS,
                     _ => &QUEUE_FULL,
                 };
                 if let Some(before) = throttle.is_due() {
@@ -345,6 +359,8 @@ impl Rejection {
             Self::BodyTooSlow => "body_timeout",
             Self::BodyBroken(_) => "body_broken",
             Self::SpoolFull { .. } => "spool_full",
+            Self::NoMemory => "memory",
+            Self::NoDescriptors => "descriptors",
             Self::Spool { .. } => "spool",
             Self::NotInternal { .. } => "not_internal",
             Self::Panic(_) => "panic",

@@ -11,6 +11,7 @@ use http::{Method, Version, request};
 
 use super::error::Rejection;
 use super::refused::name_shown;
+use crate::front::memory_budget::{SMALL, STREAM};
 
 /// Longest head in bytes: request line and header fields. uWSGI's default of 4096 is the
 /// best-known cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is our default.
@@ -39,6 +40,27 @@ pub fn check(head: &request::Parts) -> Result<String, Rejection> {
     check_unique(head)?;
     check_expectation(head)?;
     host(head)
+}
+
+/// Bytes of memory that a request takes while it is answered, beside what its connection holds
+/// for it: its fields as they are and as an application gets them, and a stream's state.
+pub fn memory(head: &request::Parts) -> usize {
+    let stream = match head.version {
+        Version::HTTP_2 => STREAM,
+        _ => 0,
+    };
+    let fields = head.headers.iter();
+    let fields: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    match fields + target {
+        ..=SMALL => stream,
+        large => stream + 2 * large,
+    }
 }
 
 fn check_size(head: &request::Parts) -> Result<(), Rejection> {

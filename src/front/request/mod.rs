@@ -25,6 +25,7 @@ pub mod error;
 pub mod files;
 pub mod fixed;
 pub mod forwarded;
+pub mod in_hand;
 pub mod internal;
 pub mod limits;
 pub mod normal_target;
@@ -41,7 +42,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, SERVER};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SERVER, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
@@ -53,11 +55,12 @@ use self::application::{Answerer, Asked};
 use self::context::{Client, Identity, Target};
 use self::error::Rejection;
 use self::normal_target::AboveRoot;
-use self::record::{Answer, Record, RecordedBody};
+use self::record::{Answer, BodyRead, Record, RecordedBody};
 use self::router::Handler;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
+use super::memory_budget::STREAM;
 use super::site::Site;
 use super::spelling::Spelt;
 use crate::observe::access_log::HandledBy;
@@ -71,10 +74,11 @@ pub async fn answer(
     activity: Arc<Activity>,
     request: Request<Incoming>,
 ) -> Response<RecordedBody> {
-    let in_use = InUse::begin(&activity, request.version());
+    let mut in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
     activity.hyper_began();
+    join_cookies(&mut head.headers);
     let spellings = activity.take_spellings();
     let refused = activity.refused.take(&head);
     let identity = Arc::new(Identity {
@@ -104,6 +108,8 @@ pub async fn answer(
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
         admit(&site, &client).and(Err(refused.rejection))
+    } else if !in_use.reserve(limits::memory(&head)) {
+        Err(Rejection::NoMemory)
     } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
         let routed = pin!(route(
@@ -131,10 +137,16 @@ pub async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
+    without_content(&mut response);
     finish(&site, &head, &identity, &mut response);
+    if unread && head.version < Version::HTTP_2 {
+        end_behind_unread(&activity, record.body_read(), &mut response).await;
+    }
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
     }
+    // Its fields go with this function.
+    in_use.shrink(STREAM);
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();
@@ -144,7 +156,7 @@ pub async fn answer(
         // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
         body.send_by(&activity.outbox);
     }
-    let body = record.follow(parts.status, body, in_use);
+    let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)
 }
 
@@ -229,6 +241,60 @@ fn asked_identity(head: &request::Parts) -> Identity {
         method: head.method.clone(),
         target: Target(target.to_owned()),
         ..Identity::default()
+    }
+}
+
+/// RFC 9113 §8.2.3: clients of HTTP/2 split `Cookie` into crumbs, which are one field again for
+/// everything behind. Several lines of HTTP/1.1, which RFC 6265 §5.4 forbids clients, are joined
+/// as well: each server would read them otherwise.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Removes the content and its length from responses that have none, of whatever origin (RFC
+/// 9110 §8.6, §15.3.6, §15.4.5): a 1xx and a 204 have no length, a 304 only that of the
+/// response for which it stands, which is not known here, and a 205 has no content.
+fn without_content(response: &mut Response<Body>) {
+    let status = response.status();
+    let is_bodiless = status.is_informational()
+        || matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    if is_bodiless {
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(TRANSFER_ENCODING);
+        *response.body_mut() = Body::Empty;
+    }
+}
+
+/// RFC 9112 §9.3: what is left of a request's body is read, or the connection closed, and then
+/// §9.6 wants that announced.
+async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut Response<Body>) {
+    let is_announced = response.headers().contains_key(CONNECTION);
+    match body {
+        BodyRead::Unwanted if !is_announced => {
+            // hyper notices a dropped body when it is polled: a rest that is here already it
+            // reads, and otherwise it announces the end itself.
+            activity.linger();
+            tokio::task::yield_now().await;
+        }
+        BodyRead::Begun if !is_announced => {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        _ => {}
     }
 }
 

@@ -5,21 +5,24 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::context::{Client, Identity, Target};
 use super::environ::protocol;
+use super::in_hand::InHand;
 use super::plain::Plain;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
+use crate::front::flushed::Break;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::metrics::{METRICS, Place};
 
@@ -47,6 +50,8 @@ pub struct Record {
     sending: Option<Instant>,
     /// Whether it is counted only.
     is_unlogged: bool,
+    /// Whether all of the request's body has been handed on, where that is done while it arrives.
+    streamed: Option<Arc<AtomicBool>>,
 }
 
 /// What the log says about who answered.
@@ -60,6 +65,17 @@ pub struct Answer {
     pub queue: Option<Duration>,
     /// Time in the application.
     pub app: Option<Duration>,
+}
+
+/// What has become of a request's body when the head of the response is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyRead {
+    /// It was read to its end.
+    Whole,
+    /// The application still reads it, or will not any more.
+    Begun,
+    /// It was dropped.
+    Unwanted,
 }
 
 /// Header values that the log shows.
@@ -104,6 +120,7 @@ impl Record {
             place: METRICS.requests.at(""),
             sending: None,
             is_unlogged: false,
+            streamed: None,
         }
     }
 
@@ -127,19 +144,43 @@ impl Record {
         self.answer = answer;
     }
 
+    /// The application gets the request's body while it arrives; `is_over` says whether all of
+    /// it has.
+    pub fn streams(&mut self, is_over: Arc<AtomicBool>) {
+        self.streamed = Some(is_over);
+    }
+
+    /// How much of the request's body has been read, if it has one.
+    pub fn body_read(&self) -> BodyRead {
+        match (&self.streamed, self.answer.by) {
+            (Some(is_over), _) if is_over.load(Ordering::Acquire) => BodyRead::Whole,
+            (Some(_), _) => BodyRead::Begun,
+            (None, HandledBy::App | HandledBy::Upstream) => BodyRead::Whole,
+            (None, HandledBy::Static | HandledBy::Front) => BodyRead::Unwanted,
+        }
+    }
+
     /// The response leaves: the record goes with its body.
-    pub fn follow(mut self, status: StatusCode, body: Body, mut in_use: InUse) -> RecordedBody {
+    pub fn follow(mut self, head: &response::Parts, body: Body, mut in_use: InUse) -> RecordedBody {
         in_use.follow();
+        let status = head.status;
+        let is_close_delimited = self.version <= Version::HTTP_10
+            && !head.headers.contains_key(CONTENT_LENGTH)
+            && body.size_hint().exact().is_none();
         self.status = status.as_u16();
         self.sending = Some(Instant::now());
         let bodiless = self.identity.method == Method::HEAD
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
+        let in_hand = body.comes_in_parts(self.version).then(|| in_use.in_hand());
         RecordedBody {
             body,
+            in_hand,
             rest: Bytes::new(),
             record: self,
             whole: bodiless,
+            is_close_delimited,
+            broken: None,
             in_use,
         }
     }
@@ -257,6 +298,7 @@ impl Brief<'_> {
             place: self.place,
             sending: Some(self.began),
             is_unlogged: false,
+            streamed: None,
         }
     }
 
@@ -323,6 +365,12 @@ pub struct RecordedBody {
     record: Record,
     /// Whether everything that was promised has been handed to the connection.
     whole: bool,
+    /// The end of the connection is that of the body.
+    is_close_delimited: bool,
+    /// The reason for which the body ends too early; the connection does not have it yet.
+    broken: Option<Box<Break>>,
+    /// Charges its parts; `None` where they take no memory of their own.
+    in_hand: Option<InHand>,
     in_use: InUse,
 }
 
@@ -335,9 +383,19 @@ impl http_body::Body for RecordedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if this.broken.is_some() {
+            return this.poll_broken(context).map(Some);
+        }
         this.in_use.asked();
         let frame = match this.rest.is_empty() {
-            true => Pin::new(&mut this.body).poll_frame(context),
+            true => {
+                if let Some(in_hand) = &mut this.in_hand {
+                    ready!(in_hand.poll_room(context));
+                }
+                let frame = Pin::new(&mut this.body).poll_frame(context);
+                // As a whole: all parts of it keep its memory.
+                frame.map_ok(|frame| frame.map_data(|data| this.charged(data)))
+            }
             false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
         };
         let frame = frame.map_ok(|frame| this.shortened(frame));
@@ -348,9 +406,19 @@ impl http_body::Body for RecordedBody {
                 this.record.bytes += length as u64;
                 this.whole |= this.is_end_stream();
             }
-            // An error is ours or the application's, and logged where it happened.
-            Poll::Ready(None | Some(Err(_))) => this.whole = true,
-            Poll::Pending => {}
+            Poll::Ready(None) => this.whole = true,
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Pending => {
+                if let Some(in_hand) = &mut this.in_hand
+                    && !this.body.is_being_read()
+                {
+                    in_hand.has_none();
+                }
+            }
+        }
+        if let Poll::Ready(Some(Err(error))) = frame {
+            this.broken = Some(Box::new(Break::new(error, this.record.version)));
+            return this.poll_broken(context).map(Some);
         }
         frame
     }
@@ -365,6 +433,28 @@ impl http_body::Body for RecordedBody {
 }
 
 impl RecordedBody {
+    /// Passes the error on when what came before it has been written: the log line's bytes are
+    /// those that the client was sent.
+    fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Frame<Bytes>>> {
+        let Some(broken) = &mut self.broken else {
+            return Poll::Pending;
+        };
+        let error = ready!(broken.poll(context, &self.in_use));
+        if self.is_close_delimited {
+            self.in_use.breaks();
+        }
+        // It is ours or the application's, and was logged where it happened.
+        self.whole = true;
+        Poll::Ready(Err(error))
+    }
+
+    fn charged(&mut self, data: Bytes) -> Bytes {
+        match &mut self.in_hand {
+            Some(in_hand) if !data.is_empty() => in_hand.charged(data),
+            _ => data,
+        }
+    }
+
     /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a
     /// whole, however little the client's window has room for.
     fn shortened(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {

@@ -87,6 +87,10 @@ pub fn kept<'a>(
         };
         let before = kept.iter_mut().find(|(name, _)| *name == known);
         let is_list = LISTS.contains(&known);
+        let value = match is_list {
+            true => without_empty_end(value),
+            false => value,
+        };
         match before {
             // The nearest proxy has written the end.
             Some((_, before)) if is_list => {
@@ -99,6 +103,14 @@ pub fn kept<'a>(
         }
     }
     kept
+}
+
+/// A list without the empty members at its end (RFC 9110 §5.6.1).
+fn without_empty_end(mut list: &[u8]) -> &[u8] {
+    while let [before @ .., b',' | b' ' | b'\t'] = list {
+        list = before;
+    }
+    list
 }
 
 /// The last whole members of a list.
@@ -218,10 +230,7 @@ mod tests {
                 ("X-Forwarded-For", &long.repeat(2)),
                 ("X-Forwarded-For", "192.0.2.9"),
             ],
-            &[(
-                "x-forwarded-for",
-                &format!("{}, 192.0.2.9", &end[..end.len() - 11]).replace(", , ", ", "),
-            )],
+            &[("x-forwarded-for", &end)],
         );
     }
 }

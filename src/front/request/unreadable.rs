@@ -22,7 +22,7 @@ pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) 
     if refusals::refused(ends.peer_ip()) != Logged::Line {
         return;
     }
-    tracing::warn!(%request_id, peer = ?ends.peer, status, %error, "request rejected: it cannot be read");
+    tracing::warn!(%request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
     if log.is_off() {
         return;
     }

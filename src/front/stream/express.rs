@@ -13,6 +13,7 @@ use tokio::io::{AsyncWrite, ReadBuf};
 use super::Stream;
 use crate::front::framing::{self, PREFACE, Phase};
 use crate::front::http2::Http2;
+use crate::front::memory_budget::{HTTP2, SMALL};
 use crate::front::request::at_once::AtOnce;
 use crate::front::request::limits::PARSER_LIMIT;
 use crate::front::request::plain::Heard;
@@ -57,6 +58,8 @@ impl Stream {
         let polled = self.poll_with(context, into, &mut early, &mut out);
         if !early.is_empty() {
             self.early = early;
+        } else if self.framing.phase() != Phase::Raw {
+            self.early_memory.shrink(0);
         }
         OUT.set(out);
         match polled {
@@ -105,6 +108,14 @@ impl Stream {
                 if buffer.filled().is_empty() {
                     return Poll::Ready(Ok(()));
                 }
+                let room = early.len() + buffer.filled().len();
+                if room > SMALL && !self.early_memory.grow(room.next_power_of_two()) {
+                    // The head is not read to its end.
+                    self.refuse_head(early, into);
+                    early.clear();
+                    self.looked = 0;
+                    return Poll::Ready(Ok(()));
+                }
                 early.extend_from_slice(buffer.filled());
                 continue;
             };
@@ -141,6 +152,7 @@ impl Stream {
                 if bytes.starts_with(PREFACE) {
                     self.framing.pass_all();
                     self.http2 = Http2::expected();
+                    self.early_memory.hold(HTTP2);
                     return Ok(Went::Raw(0));
                 }
                 if PREFACE.starts_with(bytes) {

@@ -16,6 +16,7 @@ use crate::front::framing::Rest;
 use crate::front::framing::head::{self, Head};
 use crate::front::framing::refused::RefusedHead;
 use crate::front::http2::{self, End};
+use crate::front::request::error::Rejection;
 use crate::front::request::refused::NEXT;
 use crate::os::sockets::{self, PeerEnd};
 
@@ -52,17 +53,26 @@ impl Stream {
                 Some(whole.length)
             }
             Head::Refused(refused) => {
-                let RefusedHead {
-                    request,
-                    stand_in,
-                    length,
-                } = *refused;
-                self.activity.refused.add(NEXT, request);
-                self.activity.linger();
-                self.begin(&stand_in, Rest::Length(0), true, into);
+                let length = refused.length;
+                self.give_refused(*refused, into);
                 Some(length)
             }
         }
+    }
+
+    /// Refuses the head that begins with `bytes`, because there is no memory for the rest.
+    pub(super) fn refuse_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) {
+        self.give_refused(
+            RefusedHead::new(Rejection::NoMemory, bytes, bytes.len()),
+            into,
+        );
+    }
+
+    /// Gives hyper a stand-in for a head that is not served. Nothing behind it is read.
+    fn give_refused(&mut self, refused: RefusedHead, into: &mut ReadBuf<'_>) {
+        self.activity.refused.add(NEXT, refused.request);
+        self.activity.linger();
+        self.begin(&refused.stand_in, Rest::Length(0), true, into);
     }
 
     fn begin(&mut self, head: &[u8], body: Rest, is_last: bool, into: &mut ReadBuf<'_>) {

@@ -20,6 +20,7 @@ use crate::front::activity::InUse;
 use crate::front::file_pool::FilePool;
 use crate::front::pace::Patience;
 use crate::front::request::context::Ends;
+use crate::front::request::error::Rejection;
 use crate::front::static_files::FileBody;
 
 /// All that a client receives which asks once and then closes its side, with the result of

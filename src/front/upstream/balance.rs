@@ -1,9 +1,9 @@
 //! Which of several servers gets the next request: the one with the fewest in flight, and
 //! none that has just failed, except for one request at a time that tries it again.
 //!
-//! Health is passive: what happens to requests is all that is known. Servers fail when they
-//! cannot be connected to, or answer nothing in time; what they answer is no failure. Times
-//! are passed in; nothing here waits or connects.
+//! Health is passive: what happens to requests is all that is known. A server fails when it
+//! cannot be connected to, and when no usable head of an answer comes, for whatever reason; a
+//! status is no failure. Times are passed in; nothing here waits or connects.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 /// Failures in a row after which a server is left alone. nginx's default is one, which one
 /// full listen queue reaches.
 const MOST_FAILURES: u32 = 3;
+/// So many answers make up for one failure: a server with a broken worker, which fails now
+/// and then, has the fewest requests in flight and would get more than its share.
+const ANSWERS_FOR_ONE: u32 = 4;
+/// For how long a failure counts. nginx's `fail_timeout` is 10 s.
+const FAILURE_COUNTS: Duration = Duration::from_secs(10);
 /// How long a server is left alone the first time; doubled each time a try fails again.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest time a server is left alone. nginx's `fail_timeout` is 10 s.
@@ -30,7 +35,9 @@ struct State {
 #[derive(Debug, Clone, Default)]
 struct Server {
     in_flight: usize,
-    failures: u32,
+    /// Failures that no answers have made up for, times [`ANSWERS_FOR_ONE`].
+    debt: u32,
+    last_failure: Option<Instant>,
     down: Option<Down>,
     has_been_reached: bool,
     has_worked: bool,
@@ -62,9 +69,12 @@ impl Balance {
     }
 
     /// A place for one request at none of the servers in `tried`. If all the others are left
-    /// alone and nothing was tried yet, it is the one whose time ends first: a request is
-    /// never refused without a try.
-    pub fn pick(self: &Arc<Self>, tried: &[usize], now: Instant) -> Option<Slot> {
+    /// alone, it is one of those, of equals the one whose time ends first: a request is never
+    /// refused before all of them were tried.
+    ///
+    /// One that `may_repeat`, should the server fail once more, tries a failed server as soon
+    /// as its time is over; others do when it has been over for as long again.
+    pub fn pick(self: &Arc<Self>, tried: &[usize], now: Instant, may_repeat: bool) -> Option<Slot> {
         let mut state = self.lock();
         let count = state.servers.len();
         let turn = state.turn;
@@ -77,20 +87,26 @@ impl Balance {
             .min_by_key(|server| (servers[*server].in_flight, order(server)));
         let to_try = untried.clone().find(|server| {
             let down = servers[*server].down;
-            down.is_some_and(|down| !down.is_tried && down.until <= now)
+            down.is_some_and(|down| {
+                let grace = if may_repeat {
+                    Duration::ZERO
+                } else {
+                    down.back_off
+                };
+                !down.is_tried && down.until + grace <= now
+            })
         });
         // Nobody waits for a try that is due while others are well: it may as well be now.
         let (server, is_try) = match (to_try, well) {
             (Some(server), _) => (server, true),
             (None, Some(server)) => (server, false),
-            (None, None) if tried.is_empty() => {
+            (None, None) => {
                 let soonest = untried.min_by_key(|server| {
                     let down = servers[*server].down;
-                    down.map(|down| down.until)
+                    (servers[*server].in_flight, down.map(|down| down.until))
                 })?;
                 (soonest, false)
             }
-            (None, None) => return None,
         };
         state.turn = state.turn.wrapping_add(1);
         let chosen = &mut state.servers[server];
@@ -99,11 +115,21 @@ impl Balance {
             down.is_tried |= is_try;
         }
         drop(state);
-        Some(Slot {
+        Some(self.slot(server, is_try))
+    }
+
+    /// A place at this very server.
+    pub fn at(self: &Arc<Self>, server: usize) -> Slot {
+        self.lock().servers[server].in_flight += 1;
+        self.slot(server, false)
+    }
+
+    fn slot(self: &Arc<Self>, server: usize, is_try: bool) -> Slot {
+        Slot {
             balance: Arc::clone(self),
             server,
             is_try,
-        })
+        }
     }
 
     /// Whether any server has ever accepted a connection.
@@ -152,21 +178,31 @@ impl Slot {
     pub fn succeeded(&self) -> bool {
         let mut state = self.balance.lock();
         let server = &mut state.servers[self.server];
-        server.failures = 0;
         server.has_worked = true;
-        server.down.take().is_some()
+        let was_down = server.down.take().is_some();
+        server.debt = match was_down {
+            true => 0,
+            false => server.debt.saturating_sub(1),
+        };
+        was_down
     }
 
     /// The server failed. The time for which it is now left alone, if that begins.
     pub fn failed(&self, now: Instant) -> Option<Duration> {
         let mut state = self.balance.lock();
         let server = &mut state.servers[self.server];
-        server.failures = server.failures.saturating_add(1);
+        let before = server.last_failure.replace(now);
+        if before.is_none_or(|before| now.saturating_duration_since(before) > FAILURE_COUNTS) {
+            server.debt = 0;
+        }
+        server.debt = server.debt.saturating_add(ANSWERS_FOR_ONE);
         let back_off = match server.down {
             Some(down) if self.is_try => (down.back_off * 2).min(LONGEST_BACK_OFF),
             // Sent before it was left alone, or because all are.
             Some(_) => return None,
-            None if server.failures >= MOST_FAILURES => FIRST_BACK_OFF,
+            // Behind a few answers the third in a row is enough, however little is left of the
+            // first.
+            None if server.debt > (MOST_FAILURES - 1) * ANSWERS_FOR_ONE => FIRST_BACK_OFF,
             None => return None,
         };
         server.down = Some(Down {
@@ -203,17 +239,19 @@ mod tests {
             .filter(|other| *other != server)
             .collect();
         for _ in 0..MOST_FAILURES {
-            balance.pick(&others, now).unwrap().failed(now);
+            balance.pick(&others, now, true).unwrap().failed(now);
         }
     }
 
     #[test]
     fn the_server_with_the_fewest_requests_gets_the_next_and_equals_take_turns() {
         let (balance, now) = (Balance::new(3), Instant::now());
-        let mut slots: Vec<_> = (0..6).map(|_| balance.pick(&[], now).unwrap()).collect();
+        let mut slots: Vec<_> = (0..6)
+            .map(|_| balance.pick(&[], now, true).unwrap())
+            .collect();
         assert_eq!(balance.in_flight(), [2, 2, 2]);
         slots.retain(|slot| slot.server() != 1);
-        let next = [balance.pick(&[], now), balance.pick(&[], now)];
+        let next = [balance.pick(&[], now, true), balance.pick(&[], now, true)];
         assert_eq!(next.each_ref().map(number), [Some(1), Some(1)]);
         drop((slots, next));
         assert_eq!(balance.in_flight(), [0, 0, 0]);
@@ -222,28 +260,34 @@ mod tests {
     #[test]
     fn a_request_goes_to_each_server_once() {
         let (balance, now) = (Balance::new(2), Instant::now());
-        let first = balance.pick(&[], now).unwrap().server();
-        let second = balance.pick(&[first], now).unwrap().server();
+        let first = balance.pick(&[], now, true).unwrap().server();
+        let second = balance.pick(&[first], now, true).unwrap().server();
         assert_ne!(first, second);
-        assert!(balance.pick(&[first, second], now).is_none());
+        assert!(balance.pick(&[first, second], now, true).is_none());
     }
 
     #[test]
     fn a_server_that_fails_is_left_alone_then_tried_by_one_request_at_a_time() {
         let (balance, now) = (Balance::new(2), Instant::now());
         fail(&balance, 0, now);
-        assert!((0..4).all(|_| number(&balance.pick(&[], now)) == Some(1)));
+        assert!((0..4).all(|_| number(&balance.pick(&[], now, true)) == Some(1)));
         let later = now + FIRST_BACK_OFF;
-        let one_try = balance.pick(&[], later).unwrap();
+        let one_try = balance.pick(&[], later, true).unwrap();
         assert_eq!(one_try.server(), 0);
-        assert_eq!(number(&balance.pick(&[], later)), Some(1));
+        assert_eq!(number(&balance.pick(&[], later, true)), Some(1));
         assert_eq!(one_try.failed(later), Some(FIRST_BACK_OFF * 2));
         drop(one_try);
-        assert_eq!(number(&balance.pick(&[], later + FIRST_BACK_OFF)), Some(1));
-        let again = balance.pick(&[], later + FIRST_BACK_OFF * 2).unwrap();
+        assert_eq!(
+            number(&balance.pick(&[], later + FIRST_BACK_OFF, true)),
+            Some(1)
+        );
+        let again = balance.pick(&[], later + FIRST_BACK_OFF * 2, true).unwrap();
         assert!(again.succeeded());
         drop(again);
-        let both = [balance.pick(&[], later), balance.pick(&[], later)];
+        let both = [
+            balance.pick(&[], later, true),
+            balance.pick(&[], later, true),
+        ];
         assert_eq!(balance.in_flight(), [1, 1]);
         drop(both);
     }
@@ -253,30 +297,67 @@ mod tests {
         let (balance, now) = (Balance::new(2), Instant::now());
         fail(&balance, 0, now);
         let later = now + FIRST_BACK_OFF;
-        drop(balance.pick(&[], later));
-        assert_eq!(number(&balance.pick(&[], later)), Some(0));
+        drop(balance.pick(&[], later, true));
+        assert_eq!(number(&balance.pick(&[], later, true)), Some(0));
     }
 
     #[test]
-    fn where_all_have_failed_one_is_tried_all_the_same() {
+    fn where_all_have_failed_each_is_tried_all_the_same() {
         let (balance, now) = (Balance::new(2), Instant::now());
         fail(&balance, 0, now);
         fail(&balance, 1, now + Duration::from_millis(1));
-        assert_eq!(number(&balance.pick(&[], now)), Some(0));
-        assert_eq!(number(&balance.pick(&[0], now)), None);
+        for may_repeat in [true, false] {
+            let pick = |tried: &[usize]| number(&balance.pick(tried, now, may_repeat));
+            assert_eq!(pick(&[]), Some(0));
+            assert_eq!(pick(&[0]), Some(1));
+            assert_eq!(pick(&[0, 1]), None);
+        }
+        let both = [(); 2].map(|()| balance.pick(&[], now, true));
+        assert_eq!(balance.in_flight(), [1, 1], "they share the work as ever");
+        drop(both);
     }
 
     #[test]
-    fn failures_count_only_in_a_row_and_back_off_has_an_end() {
+    fn what_must_not_run_twice_tries_a_failed_server_last() {
+        let (balance, now) = (Balance::new(2), Instant::now());
+        fail(&balance, 0, now);
+        let due = now + FIRST_BACK_OFF;
+        assert_eq!(number(&balance.pick(&[], due, false)), Some(1));
+        assert_eq!(number(&balance.pick(&[], due, true)), Some(0));
+        let long_due = due + FIRST_BACK_OFF;
+        assert_eq!(number(&balance.pick(&[], long_due, false)), Some(0));
+    }
+
+    /// The number of failures until a server is left alone that fails once in so many requests.
+    fn failures_of_one_in(requests: u32) -> Option<u32> {
+        let (balance, now) = (Balance::new(1), Instant::now());
+        (1..100).find(|_| {
+            for _ in 1..requests {
+                assert!(!balance.at(0).succeeded());
+            }
+            balance.at(0).failed(now).is_some()
+        })
+    }
+
+    #[test]
+    fn answers_between_failures_count_but_do_not_hide_them() {
+        assert_eq!(failures_of_one_in(1), Some(MOST_FAILURES));
+        assert!(failures_of_one_in(2).is_some_and(|failures| failures <= 4));
+        assert_eq!(failures_of_one_in(5), None);
+        assert_eq!(failures_of_one_in(1000), None);
+    }
+
+    #[test]
+    fn old_failures_do_not_count_and_back_off_has_an_end() {
         let (balance, mut now) = (Balance::new(1), Instant::now());
         for _ in 0..10 {
-            balance.pick(&[], now).unwrap().failed(now);
-            assert!(!balance.pick(&[], now).unwrap().succeeded());
+            assert_eq!(balance.at(0).failed(now), None);
+            now += FAILURE_COUNTS + Duration::from_millis(1);
         }
         fail(&balance, 0, now);
         for _ in 0..10 {
             now += LONGEST_BACK_OFF;
-            let back_off = balance.pick(&[], now).unwrap().failed(now).unwrap();
+            let back_off = balance.pick(&[], now, true).unwrap().failed(now).unwrap();
             assert!(back_off <= LONGEST_BACK_OFF);
         }
     }

@@ -4,24 +4,27 @@
 //! A server may answer before it has taken the whole body, and close: so the answer is read
 //! while the body is sent, and a body that cannot be sent any more is no failure of its
 //! own. What counts is the answer. It is over where its length says, or at the end of the
-//! connection; an end that comes too early breaks the client's response off as well.
+//! connection; an end that comes too early breaks the client's response off as well, or makes
+//! a failure of it where the client has nothing yet.
+//!
+//! A request that may run twice goes to the next server as long as the client has nothing
+//! (`exchange/tries.rs`).
 //!
 //! HTTP goes the same way as uwsgi: heads, chunks and timeouts are the same, and hyper's client
 //! does not promise to read an answer when the body cannot be sent any more.
 
 mod receiving;
 mod sending;
+mod tries;
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::Method;
-use tokio::io::AsyncWriteExt;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +32,7 @@ use self::receiving::{READ, Receiving, To, deliver};
 pub use self::sending::Outgoing;
 use self::sending::send;
 use super::http_proxy::tunnel::Switched;
+use super::private::{Link, Ownership, PrivateLinks};
 use super::progress::Progress;
 use super::reply_head::ReplyHead;
 use super::request_stream;
@@ -54,10 +58,32 @@ pub enum Dialect {
     /// uwsgi: one request for each connection, and heads of HTTP or CGI.
     Uwsgi,
     /// HTTP/1.1.
-    Http {
-        /// Whether the request asks for another protocol.
-        may_switch: bool,
-    },
+    Http,
+}
+
+/// A request for one of the servers.
+pub struct Errand {
+    /// The request.
+    pub whole: Outgoing,
+    /// The protocol of the servers.
+    pub dialect: Dialect,
+    /// The protocols to which the server may switch.
+    pub protocols: Option<HeaderValue>,
+    /// The request in the logs.
+    pub identity: Arc<Identity>,
+    /// It is sent over no connection that has served others.
+    pub fresh: bool,
+    /// The client.
+    pub owner: Option<Owner>,
+}
+
+/// The client of a request, as far as connections may belong to it.
+pub struct Owner {
+    /// Connections to servers that are this client's alone; `None` where its requests share
+    /// a connection.
+    pub links: Option<Arc<PrivateLinks>>,
+    /// The request authenticates the connection over which it is sent.
+    pub authenticates: bool,
 }
 
 impl Ground {
@@ -71,67 +97,17 @@ impl Ground {
         }
     }
 
-    /// A server that has taken at least the first bytes. As long as one has taken nothing,
-    /// another may get the request. Unless it is to be `fresh`, the connection may have
-    /// served other requests.
-    ///
-    /// # Errors
-    /// [`Failure`] of the server that was tried last.
-    pub async fn reach(
-        &self,
-        outgoing: &mut Outgoing,
-        mut fresh: bool,
-    ) -> Result<Reached, Failure> {
-        let servers = &self.servers;
-        let mut tries = servers.count();
-        loop {
-            let mut reached = servers.connect(fresh).await?;
-            let mut first = outgoing.first();
-            let write = reached.link.write_buf(&mut first);
-            let why = match timeout(servers.timeouts.send, write).await {
-                Ok(Ok(taken @ 1..)) => {
-                    outgoing.head.advance(taken);
-                    return Ok(reached);
-                }
-                Ok(Ok(0)) => "it takes nothing".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_elapsed) => {
-                    servers.count_failure(&reached.slot, "too_slow");
-                    servers.failed(&reached.slot);
-                    return Err(Failure::TooSlow {
-                        server: reached.name,
-                        doing: "take the request",
-                        setting: "upstream-send-timeout",
-                        limit: servers.timeouts.send,
-                    });
-                }
-            };
-            // It has closed the connection unseen.
-            if reached.is_reused {
-                fresh = true;
-                continue;
-            }
-            servers.count_failure(&reached.slot, "closed_early");
-            servers.failed(&reached.slot);
-            tries -= 1;
-            if tries == 0 {
-                let server = reached.name;
-                return Err(Failure::Unreachable { server, why });
-            }
-        }
-    }
-
     /// Sends what is left of the request, and receives the answer. Dropping the future
     /// breaks the connection off.
     ///
     /// # Errors
     /// [`Failure`] says why there is no answer.
-    pub async fn exchange(
+    async fn exchange(
         self: &Arc<Self>,
         reached: Reached,
         outgoing: Outgoing,
-        dialect: Dialect,
-        identity: Arc<Identity>,
+        ownership: Ownership,
+        errand: &Errand,
     ) -> Result<Box<Response>, Failure> {
         let (answer, answered) = oneshot::channel();
         let abandoned = CancellationToken::new();
@@ -139,8 +115,10 @@ impl Ground {
         let exchange = Exchange {
             ground: Arc::clone(self),
             reached,
-            dialect,
-            identity,
+            ownership,
+            dialect: errand.dialect,
+            protocols: errand.protocols.clone(),
+            identity: Arc::clone(&errand.identity),
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
@@ -157,7 +135,9 @@ impl Ground {
 struct Exchange {
     ground: Arc<Ground>,
     reached: Reached,
+    ownership: Ownership,
     dialect: Dialect,
+    protocols: Option<HeaderValue>,
     identity: Arc<Identity>,
     /// Nobody wants the answer any more.
     abandoned: CancellationToken,
@@ -178,7 +158,9 @@ impl Exchange {
                     is_reused,
                     in_flight: _until_it_is_over,
                 },
+            ownership,
             dialect,
+            protocols,
             identity,
             abandoned,
         } = self;
@@ -193,7 +175,9 @@ impl Exchange {
             limit: timeouts.read,
             slot: &slot,
             ground: &ground,
+            ownership,
             dialect,
+            protocols,
             abandoned: &abandoned,
             is_head: identity.method == Method::HEAD,
             to: To::Call(answer),
@@ -218,14 +202,25 @@ impl Exchange {
             }
         };
         let Receiving {
-            reader, buffer, to, ..
+            reader,
+            buffer,
+            to,
+            ownership,
+            ..
         } = receiving;
         let failure = match (result, writer_back) {
             (Ok(Done::Closed), _) | (Ok(Done::Open), None) | (Err(Broken::NobodyWants), _) => {
                 return;
             }
             (Ok(Done::Open), Some(writer)) => {
-                return ground.servers.keep(&slot, reader.unsplit(writer));
+                let link = Link {
+                    socket: reader.unsplit(writer),
+                    server: slot.server(),
+                };
+                if let Some(link) = ownership.keep(link) {
+                    ground.servers.keep(&slot, link.socket);
+                }
+                return;
             }
             (Ok(Done::Switched(head)), Some(writer)) => {
                 let switched = Switched {
@@ -254,22 +249,28 @@ impl Exchange {
         {
             ground.servers.count_failure(&slot, reason);
         }
-        let is_slow = matches!(failure, Failure::TooSlow { .. });
-        if is_slow {
-            ground.servers.failed(&slot);
-        }
         match to {
             To::Call(answer) => {
-                let is_suspicious = is_slow || matches!(failure, Failure::ClosedEarly { .. });
+                if failure.is_illness() && !is_its_right {
+                    ground.servers.failed(&slot);
+                }
+                let is_suspicious = matches!(
+                    failure,
+                    Failure::TooSlow { .. } | Failure::ClosedEarly { .. }
+                );
                 let speaks_http = dialect == Dialect::Uwsgi
                     && is_suspicious
                     && !slot.has_worked()
                     && ground.servers.speaks_http(&slot).await;
+                // The next try waits for the place.
+                drop(ownership);
                 let _client_gone = answer.send(Err(match speaks_http {
                     true => Failure::SpeaksHttp { server: name },
                     false => failure,
                 }));
             }
+            // A server that has begun an answer is there. Its end is the application's, as is
+            // a pause in a stream of events.
             To::Body(feed) => {
                 let id = &identity.request_id;
                 tracing::warn!(request_id = %id, server = &*name, reason = %failure, "a response broke off");

@@ -9,6 +9,7 @@ pub mod balance;
 pub mod chunks;
 pub mod exchange;
 pub mod http_proxy;
+pub mod private;
 mod progress;
 pub mod reply_head;
 pub mod request_stream;
@@ -202,13 +203,24 @@ impl Failure {
             _ => None,
         }
     }
+
+    /// True if it shows that the server is not well. A uWSGI that closes on a long packet may
+    /// be well: its buffer is too small for this request.
+    fn is_illness(&self) -> bool {
+        let is_long = |packet: usize| packet > USUAL_BUFFER;
+        match self {
+            Self::ClosedEarly { packet, .. } => !packet.is_some_and(is_long),
+            failure => failure.of_server().is_some(),
+        }
+    }
 }
+
+/// uWSGI's `buffer-size` where its settings do not say.
+const USUAL_BUFFER: usize = 4096;
 
 /// uWSGI closes like this when a packet is longer than its buffer, and says so in its own
 /// log alone; and when a worker dies.
 fn why_closed(packet: Option<usize>) -> String {
-    /// Its `buffer-size` where nobody sets it.
-    const USUAL_BUFFER: usize = 4096;
     match packet {
         Some(packet) if packet > USUAL_BUFFER => format!(
             "its buffer-size is probably smaller than the {packet} bytes of this request (uWSGI's default is {USUAL_BUFFER}; set buffer-size = 65535)"

@@ -128,7 +128,7 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
     let status_line = match first.starts_with(b"HTTP/") {
         true => {
             lines.next();
-            Some(status_line(first)?)
+            Some(status_line(first, is_http)?)
         }
         // An empty head is none; a CGI program says at least its type.
         false if is_http || first.is_empty() => return Err(BadHead::Line(shown(first))),
@@ -148,13 +148,20 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
             .try_append(parsed, value)
             .map_err(|_full| BadHead::TooMany)?;
     }
-    let (status, reason) = match status_line {
-        Some(status) => status,
-        None => cgi_status(&headers)?,
+    let (minor, (status, reason)) = match status_line {
+        Some(status_line) => status_line,
+        None => (0, cgi_status(&headers)?),
     };
     let length = body_length(&mut headers)?;
     let closes = listed(&headers).any(|name| name.eq_ignore_ascii_case(b"close"));
-    let stays_open = first.starts_with(b"HTTP/1.1") && !closes;
+    // RFC 9112 §6.1: a 204 has no chunks, and RFC 9110 §15.3.6: a 205 no content. A server that
+    // announces some may send it.
+    let may_send_more = match status {
+        StatusCode::NO_CONTENT => length == BodyLength::Chunked,
+        StatusCode::RESET_CONTENT => length != BodyLength::Bytes(0),
+        _ => false,
+    };
+    let stays_open = is_http && minor >= 1 && !closes && !may_send_more;
     let upgrade = headers.get(UPGRADE).cloned();
     remove_what_is_not_for_clients(&mut headers);
     let usual = status.canonical_reason().unwrap_or_default().as_bytes();
@@ -169,18 +176,34 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
     })
 }
 
-/// RFC 9112 §4. Some servers leave out the space before an empty reason.
-fn status_line(line: &[u8]) -> Result<(StatusCode, Vec<u8>), BadHead> {
+/// A status and its reason.
+type Status = (StatusCode, Vec<u8>);
+
+/// RFC 9112 §4, with the minor version in front. Some servers leave out the space before an
+/// empty reason.
+fn status_line(line: &[u8], is_http: bool) -> Result<(u8, Status), BadHead> {
     let bad = || BadHead::Status(shown(line));
     let (version, rest) = split_at_space(line).ok_or_else(bad)?;
-    if !matches!(version, b"HTTP/1.0" | b"HTTP/1.1") {
-        return Err(bad());
-    }
-    status(rest).ok_or_else(bad)
+    let minor = minor_version(version, is_http).ok_or_else(bad)?;
+    Ok((minor, status(rest).ok_or_else(bad)?))
+}
+
+/// The minor version of `HTTP/1.1`; `None` for what is no version, or another protocol than
+/// the one that was spoken. A server of uwsgi may repeat `SERVER_PROTOCOL`, as uWSGI does: its
+/// version is that of the client, and says nothing about the answer. RFC 9110 §2.5: a higher
+/// minor version than one's own is read like one's own.
+fn minor_version(word: &[u8], is_http: bool) -> Option<u8> {
+    let (major, minor) = match word.strip_prefix(b"HTTP/")? {
+        [major, b'.', minor] => (*major, *minor),
+        [major] if !is_http => (*major, b'0'),
+        _ => return None,
+    };
+    let is_version = major.is_ascii_digit() && minor.is_ascii_digit();
+    (is_version && (major == b'1' || !is_http)).then(|| minor - b'0')
 }
 
 /// RFC 3875 §6.3.3 and §6.2.3: the field `Status`, else 302 beside a `Location`, else 200.
-fn cgi_status(headers: &HeaderMap) -> Result<(StatusCode, Vec<u8>), BadHead> {
+fn cgi_status(headers: &HeaderMap) -> Result<Status, BadHead> {
     match headers.get("status") {
         Some(value) => {
             status(value.as_bytes()).ok_or_else(|| BadHead::Status(shown(value.as_bytes())))
@@ -190,7 +213,7 @@ fn cgi_status(headers: &HeaderMap) -> Result<(StatusCode, Vec<u8>), BadHead> {
     }
 }
 
-fn status(text: &[u8]) -> Option<(StatusCode, Vec<u8>)> {
+fn status(text: &[u8]) -> Option<Status> {
     let (code, reason) = split_at_space(text).unwrap_or((text, b""));
     let status = StatusCode::from_bytes(code).ok()?;
     // What may stand in a field may stand in a reason.
@@ -258,7 +281,15 @@ fn body_length(headers: &mut HeaderMap) -> Result<BodyLength, BadHead> {
 
 /// What the `Connection` fields list.
 pub fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lists = headers.get_all(CONNECTION).iter();
+    listed_in(headers, &CONNECTION)
+}
+
+/// The elements of all fields called `name` (RFC 9110 §5.6.1).
+pub fn listed_in<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let lists = headers.get_all(name).iter();
     lists
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
@@ -320,6 +351,10 @@ mod tests {
                 "Status: 404 Not Found\r\nX:y\r\n\r\n",
                 "404 UntilClosed x=y",
             ),
+            // uWSGI repeats the client's protocol.
+            ("HTTP/2.0 404 Not Found\r\n\r\n", "404 UntilClosed"),
+            ("HTTP/2 200 OK\r\n\r\n", "200 UntilClosed"),
+            ("HTTP/3.0 204 No Content\r\n\r\n", "204 UntilClosed"),
             ("Content-Type: a/b\n\n", "200 UntilClosed content-type=a/b"),
             ("Location: /x\r\n\r\n", "302 UntilClosed location=/x"),
             (
@@ -356,8 +391,13 @@ mod tests {
         for head in [
             "\r\n",
             "hello\r\n\r\n",
-            "HTTP/2 200 OK\r\n\r\n",
             "HTTP/1.1\r\n\r\n",
+            "HTTP/ 200 OK\r\n\r\n",
+            "HTTP/x.1 200 OK\r\n\r\n",
+            "HTTP/11.1 200 OK\r\n\r\n",
+            "HTTP/2.00 200 OK\r\n\r\n",
+            "HTTP/-1.0 200 OK\r\n\r\n",
+            "HTTP/2,0 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
             "HTTP/1.1  200 OK\r\n\r\n",
@@ -390,8 +430,15 @@ mod tests {
         let http = |head: &'static str| read(&Bytes::from_static(head.as_bytes()), true);
         assert!(http("Content-Type: a/b\r\n\r\n").is_err());
         assert!(http("<html>\r\n\r\n").is_err());
+        assert!(http("HTTP/2.0 200 OK\r\n\r\n").is_err());
+        assert!(http("HTTP/1 200 OK\r\n\r\n").is_err());
         for (head, stays_open) in [
             ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.2 200 OK\r\n\r\n", true),
+            (
+                "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
             ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", false),
         ] {

@@ -8,6 +8,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,6 +32,7 @@ pub struct RequestStream {
     /// Its length in bytes, if the client has told it.
     pub length: Option<u64>,
     way: Way,
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -45,6 +48,7 @@ struct Source {
     pace: Pace,
     left: u64,
     limit: u64,
+    is_over: Arc<AtomicBool>,
 }
 
 /// Why a body does not come to its end.
@@ -67,6 +71,7 @@ pub enum Broken {
 impl RequestStream {
     /// `body`, of which `limit` bytes are taken at most.
     pub fn new(body: Incoming, limit: u64, patience: Patience) -> Self {
+        let is_over = Arc::<AtomicBool>::default();
         Self {
             length: body.size_hint().exact(),
             way: Way::Here(Source {
@@ -74,8 +79,15 @@ impl RequestStream {
                 pace: Pace::new(patience),
                 left: limit,
                 limit,
+                is_over: Arc::clone(&is_over),
             }),
+            is_over,
         }
+    }
+
+    /// Becomes true before the upstream gets the last piece.
+    pub fn is_over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_over)
     }
 
     /// The next piece; `None` at the end.
@@ -122,6 +134,9 @@ impl Source {
             let frame = tokio::time::timeout(self.pace.left(), self.body.frame())
                 .await
                 .map_err(|_| Broken::TooSlow)?;
+            if self.body.is_end_stream() || frame.is_none() {
+                self.is_over.store(true, Ordering::Release);
+            }
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| match TooLong::found_in(&error) {
                 Some(TooLong(limit)) => Broken::TooLarge(limit),

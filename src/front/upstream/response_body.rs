@@ -112,6 +112,22 @@ impl ResponseBody {
         Self(Inner::Whole(Some(bytes)))
     }
 
+    /// A body that is complete, and waits in a file for its client. `None`: the file may not
+    /// take it, or the disk has refused.
+    pub async fn in_file(bytes: Bytes, spool: &Arc<ResponseSpool>) -> Option<Self> {
+        let mut spooled = SpoolFile::new(Arc::clone(spool));
+        let length = bytes.len();
+        if !spooled.make_room(length) {
+            return None;
+        }
+        let (file, _pieces) = spooled.write(vec![bytes], length).run().await;
+        spooled.wrote(file.ok()?, length);
+        let (feed, body) = Self::streamed(Budget::of_process(), || ());
+        feed.0.lock().spooled = Some(spooled);
+        feed.end(Ok(()), Duration::ZERO);
+        Some(body)
+    }
+
     /// A body that arrives in pieces. `abandon` runs if the client leaves before its end.
     /// Until [`ResponseBody::buffer`] is called, what does not fit into memory waits. Whoever
     /// takes the frames must let go of them to get more: they are held to [`IN_HAND`].
@@ -148,6 +164,14 @@ impl ResponseBody {
         match &self.0 {
             Inner::Whole(bytes) => bytes.as_ref(),
             Inner::Streamed(_) => None,
+        }
+    }
+
+    /// True while a part of it is on its way from the disk.
+    pub fn is_being_read(&self) -> bool {
+        match &self.0 {
+            Inner::Whole(_) => false,
+            Inner::Streamed(streamed) => streamed.reading.is_some(),
         }
     }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::config::SpoolLimits;
 use crate::front::file_pool::FilePool;
 use crate::front::file_source::read_block;
+use crate::front::memory_budget::Resource;
 use crate::observe::metrics::METRICS;
 use crate::os::temporary;
 
@@ -84,6 +85,8 @@ impl ResponseSpool {
 pub struct SpoolFile {
     spool: Arc<ResponseSpool>,
     file: Option<Arc<File>>,
+    /// Its descriptor is counted.
+    counted: bool,
     /// Bytes that it has been given room for.
     reserved: u64,
     written: u64,
@@ -108,6 +111,7 @@ impl SpoolFile {
         Self {
             spool,
             file: None,
+            counted: false,
             reserved: 0,
             written: 0,
             read: 0,
@@ -128,11 +132,21 @@ impl SpoolFile {
         }
         let end = self.written + length as u64;
         let more = end.saturating_sub(self.reserved);
-        if end > self.spool.limits.each || !self.spool.reserve(more) {
+        if end > self.spool.limits.each || !self.has_descriptor() || !self.spool.reserve(more) {
             return false;
         }
         self.reserved += more;
         true
+    }
+
+    /// Whether it has a descriptor, or may have one.
+    fn has_descriptor(&mut self) -> bool {
+        let files = Resource::SpoolFiles.pool();
+        if !self.counted && files.free() > 0 {
+            files.add(1);
+            self.counted = true;
+        }
+        self.counted
     }
 
     /// The write of these pieces behind what is there; there must be room for them.
@@ -174,6 +188,9 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         self.spool.used.fetch_sub(self.reserved, Ordering::Relaxed);
         METRICS.spooled_responses.take(self.reserved);
+        if self.counted {
+            Resource::SpoolFiles.pool().take(1);
+        }
         if let Some(file) = self.file.take() {
             // The file has no name: with its last descriptor the disk's room is given back,
             // which takes a file system a while.

@@ -1,14 +1,16 @@
 //! Several servers behind one name: which of them is connected to, what happens when one
 //! cannot be reached, and what the log says about it.
 //!
-//! A request that no server has been sent yet goes to the next one. A listen queue that is
+//! A request that no server has been sent yet goes to the next one, and so may one that failed
+//! there (`exchange.rs`). A listen queue that is
 //! full, and servers that have not come up yet, are waited for, up to the time that a
 //! connection may take. Names are looked up in the file pool, because the system's resolver
 //! blocks, and kept for a moment.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +19,7 @@ use tokio::time::timeout;
 
 use super::Failure;
 use super::balance::{Balance, Slot};
+use super::private::Link;
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
 use crate::front::file_pool::FilePool;
 use crate::front::socket::Socket;
@@ -41,6 +44,8 @@ const QUESTION: Duration = Duration::from_secs(2);
 /// Servers that answer the same requests.
 #[derive(Debug)]
 pub struct Servers {
+    /// Number of this set of servers, unique in this process.
+    pub id: u64,
     servers: Vec<Server>,
     balance: Arc<Balance>,
     /// How long to wait for each.
@@ -58,6 +63,8 @@ struct Server {
     idle: Mutex<Vec<(Socket, Instant)>>,
     /// What a name stood for, and when it was looked up.
     known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    /// The answer to [`Servers::speaks_http`], once it was asked.
+    speaks_http: OnceLock<bool>,
     counts: &'static UpstreamServer,
 }
 
@@ -78,7 +85,9 @@ pub struct Reached {
 impl Servers {
     /// Servers at these addresses, at least one.
     pub fn new(addresses: Vec<ServerAddress>, timeouts: UpstreamTimeouts, files: FilePool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             balance: Balance::new(addresses.len()),
             servers: addresses.into_iter().map(Server::new).collect(),
             timeouts,
@@ -87,18 +96,24 @@ impl Servers {
         }
     }
 
-    /// Connects to one of them, or takes a connection that is there unless it is to be `fresh`.
+    /// Connects to one of them that is not in `failed`, or takes a connection that is there
+    /// unless it is to be `fresh`. For `may_repeat` see [`Balance::pick`].
     ///
     /// # Errors
     /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the one that was tried last.
-    pub async fn connect(&self, fresh: bool) -> Result<Reached, Failure> {
+    pub async fn connect(
+        &self,
+        fresh: bool,
+        may_repeat: bool,
+        failed: &[usize],
+    ) -> Result<Reached, Failure> {
         let asked = Instant::now();
-        let mut tried = Vec::new();
+        let mut tried = failed.to_vec();
         let mut pause = PAUSES[0];
         let mut is_full = false;
         let mut last = None;
         loop {
-            if let Some(slot) = self.balance.pick(&tried, Instant::now()) {
+            if let Some(slot) = self.balance.pick(&tried, Instant::now(), may_repeat) {
                 let server = &self.servers[slot.server()];
                 tried.push(slot.server());
                 let idle = if fresh { None } else { server.take_idle() };
@@ -141,8 +156,14 @@ impl Servers {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);
-            tried.clear();
+            tried.truncate(failed.len());
         }
+    }
+
+    /// A connection that a client has kept for itself.
+    pub fn again(&self, link: Link) -> Reached {
+        let slot = self.balance.at(link.server);
+        self.servers[link.server].reached(link.socket, slot, true)
     }
 
     /// Waits until every server can be connected to, and says in the log which it waits for,
@@ -195,16 +216,22 @@ impl Servers {
         names.zip(self.balance.in_flight())
     }
 
-    /// Asks a server in HTTP, and tells whether it answers in HTTP.
+    /// True if a server that has given no answer of use speaks HTTP. It is asked once: the
+    /// question takes time, which a request waits for.
     pub async fn speaks_http(&self, slot: &Slot) -> bool {
+        let server = &self.servers[slot.server()];
+        if let Some(known) = server.speaks_http.get() {
+            return *known;
+        }
         let question = async {
-            let mut link = self.link(&self.servers[slot.server()]).await.ok()?;
+            let mut link = self.link(server).await.ok()?;
             link.write_all(b"OPTIONS * HTTP/1.0\r\n\r\n").await.ok()?;
             let mut answer = [0; 5];
             link.read_exact(&mut answer).await.ok()?;
             Some(answer == *b"HTTP/")
         };
-        timeout(QUESTION, question).await.ok().flatten() == Some(true)
+        let speaks_http = timeout(QUESTION, question).await.ok().flatten() == Some(true);
+        *server.speaks_http.get_or_init(|| speaks_http)
     }
 
     fn is_starting(&self) -> bool {
@@ -260,6 +287,7 @@ impl Server {
             address,
             idle: Mutex::default(),
             known: Mutex::new(None),
+            speaks_http: OnceLock::new(),
         }
     }
 

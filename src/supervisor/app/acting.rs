@@ -17,11 +17,7 @@ impl App {
         match action {
             Action::StartTemplate(number, preload) => {
                 if let Err(error) = self.start_template(number, preload) {
-                    let interpreter = self.settings.interpreter.path.display();
-                    let error = descriptors::explain(&error);
-                    self.last_words = format!("cannot start {interpreter}: {error}");
-                    tracing::error!(%interpreter, error, "cannot start the interpreter");
-                    self.happened(Happened::TemplateExited(number));
+                    self.not_started(number, &error);
                 }
             }
             Action::Fork(number, worker) => {
@@ -92,6 +88,38 @@ impl App {
             Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
             Action::Gone => self.news.push(News::Gone),
         }
+    }
+
+    /// What is wrong with the interpreter itself does not change by trying again.
+    fn not_started(&mut self, number: u32, error: &io::Error) {
+        let settings = self.coming.as_ref().unwrap_or(&self.settings);
+        let interpreter = &settings.interpreter;
+        let (path, origin) = (interpreter.path.display(), &interpreter.origin);
+        let mut error_text = descriptors::explain(error);
+        if error.kind() == io::ErrorKind::NotFound && interpreter.path.exists() {
+            error_text.push_str(
+                ": it is there, but not what its first line names, or its dynamic linker",
+            );
+        }
+        self.last_words = format!(
+            "pyserve: cannot start {path} (from {origin}): {error_text} (choose another with --python or --venv)"
+        );
+        let is_its_own = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+        ) || error.raw_os_error()
+            == Some(rustix::io::Errno::NOEXEC.raw_os_error());
+        let (is_known, words) = (self.is_announced, self.last_words.clone());
+        if is_its_own && !is_known {
+            self.happened(Happened::InterpreterUnusable(number));
+        } else {
+            tracing::error!(interpreter = %path, error = error_text, "cannot start the interpreter");
+        }
+        self.last_words = words;
+        self.happened(Happened::TemplateExited(number));
     }
 
     /// The plan tries again in a moment, for a reload a few times.

@@ -18,6 +18,8 @@ use crate::supervisor::template::Template;
 enum Role {
     Worker(u32),
     Template,
+    /// A template that must not be forked.
+    Refused,
     /// The template once, until a worker became it.
     Former,
 }
@@ -57,6 +59,12 @@ impl App {
             // Said once, before it was the template.
             FromTemplate::Promoted => return,
             FromTemplate::Imported(loaded) => {
+                if !loaded.shared.is_empty() {
+                    tracing::warn!(
+                        reasons = loaded.shared.join("; "),
+                        "the workers share what a fork breaks, because of --preload yes"
+                    );
+                }
                 if is_current {
                     self.news.push(News::Files(loaded.files.clone()));
                 }
@@ -66,13 +74,15 @@ impl App {
             FromTemplate::UnsafeToFork(reasons) => {
                 tracing::warn!(
                     reasons = reasons.join("; "),
-                    "importing the application left threads or sockets, so forking it is not safe: each worker imports for itself (--preload yes forces sharing, --preload no silences this)"
+                    "the import left what a fork breaks, so each worker imports for itself; to import once, open or start it in a function with @pyserve.after_fork, or when it is first used (--preload yes forks nevertheless, --preload no does not look)"
                 );
                 python.facts.unsafe_to_fork = reasons;
-                python.template = None;
-                Happened::TemplateUnsafe(number)
+                // The next one is started when the process has gone, see `refused_ended`.
+                python.refuse();
+                return;
             }
             FromTemplate::ImportFailed { traceback } => {
+                let traceback = python.why_not_imported(&traceback);
                 // Once: it is tried again and again.
                 if python.facts.loaded.is_some() && self.last_words != traceback {
                     tracing::error!(
@@ -119,6 +129,7 @@ impl App {
                 self.happened(Happened::WorkerReady(number, worker));
             }
             Event::BootFailed { worker, traceback } => {
+                let traceback = python.why_not_imported(&traceback);
                 if python.facts.loaded.is_some() {
                     tracing::error!(
                         worker,
@@ -175,6 +186,8 @@ impl App {
                 Some((*number, Role::Worker(worker)))
             } else if python.template.as_ref().is_some_and(is) {
                 Some((*number, Role::Template))
+            } else if python.refused.as_ref().is_some_and(is) {
+                Some((*number, Role::Refused))
             } else {
                 let is_former = python.former.iter().any(is);
                 is_former.then_some((*number, Role::Former))
@@ -183,6 +196,7 @@ impl App {
         match owner {
             Some((number, Role::Worker(worker))) => self.worker_ended(number, worker, pid, status),
             Some((number, Role::Template)) => self.template_ended(number, pid, status),
+            Some((number, Role::Refused)) => self.refused_ended(number),
             Some((number, Role::Former)) => self.former_ended(number, pid),
             None => return false,
         }
@@ -211,6 +225,14 @@ impl App {
             python.generation.worker_exited(worker);
         }
         self.happened(Happened::WorkerExited(number, worker));
+    }
+
+    /// Ports and locks that the import took are free again.
+    fn refused_ended(&mut self, number: u32) {
+        if let Some(python) = self.generations.get_mut(&number) {
+            python.refused = None;
+        }
+        self.happened(Happened::TemplateUnsafe(number));
     }
 
     fn former_ended(&mut self, number: u32, pid: u32) {
@@ -246,6 +268,9 @@ impl App {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
+        if python.refused.is_some() {
+            return self.refused_ended(number);
+        }
         python.template = None;
         if python.is_unusable(status) {
             self.last_words = python.why_unusable(status);

@@ -63,7 +63,7 @@ impl App {
             tracing::warn!(
                 worker,
                 reasons,
-                "the application has left threads or sockets open while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
+                "the application has left what a fork breaks while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
             );
         }
         if let Some(python) = self.generations.get_mut(&number) {

@@ -2,11 +2,18 @@
 //!
 //! Each runs in a process group of its own. One that ends is started again, after a pause
 //! that grows ([`backoff`]); one that is essential ends the server. What they write goes to
-//! our log, with their name ([`output`]). At the end they leave in the reverse order of their
-//! start, one after the other, when the workers have gone.
+//! our log, with their name ([`output`]). How one is ended is in [`leaving`].
+//!
+//! - A reload that succeeded ([`Companions::follow`]) ends those that no setting names any more, and
+//!   those whose code or settings may have changed. A successor starts when its predecessor has
+//!   ended, unless its settings allow both at a time.
+//! - When the server stops ([`Companions::stop`]) they leave in the reverse order of their start,
+//!   one after the other, when the workers have gone.
 
 mod backoff;
+mod leaving;
 mod output;
+mod shell;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,21 +23,25 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use crate::config::companions::{Companion, Program};
+use crate::config::companions::{Companion, Program, STOP_TIMEOUT};
 use crate::config::{AppSettings, Config};
 use crate::os::child;
 use backoff::Backoff;
+pub use leaving::Leaving;
 use output::Output;
 
 /// All companions of a server.
 pub struct Companions {
+    /// In the order of the settings.
     list: Vec<Process>,
+    /// Those that a reload has asked to end.
+    former: Vec<Former>,
     surroundings: Surroundings,
     readers: TaskTracker,
 }
 
 /// What programs that we start find around them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Surroundings {
     /// Their working directory.
     directory: PathBuf,
@@ -62,7 +73,7 @@ impl Surroundings {
 /// What the end of a companion means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It will be started again.
+    /// It, or its successor, may be due: [`Companions::look`] says when.
     Restart,
     /// The server cannot go on without it.
     Fatal,
@@ -76,51 +87,118 @@ struct Process {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Running { pid: u32, since: Instant },
-    Waiting { until: Instant },
+    Running {
+        pid: u32,
+        since: Instant,
+    },
+    Waiting {
+        until: Instant,
+    },
+    /// It starts when its predecessor has ended.
+    Succeeding,
     Gone,
+}
+
+/// A process that a reload has asked to end.
+struct Former {
+    settings: Companion,
+    leaving: Leaving,
 }
 
 impl Companions {
     /// None of them runs yet.
     pub fn new(settings: &[Companion], surroundings: Surroundings) -> Self {
-        let process = |settings: &Companion| Process {
-            settings: settings.clone(),
-            state: State::Waiting {
-                until: Instant::now(),
-            },
-            backoff: Backoff::default(),
-        };
         Self {
-            list: settings.iter().map(process).collect(),
+            list: settings.iter().cloned().map(Process::new).collect(),
+            former: Vec::new(),
             surroundings,
             readers: TaskTracker::new(),
         }
     }
 
-    /// Starts those whose time has come. What it says is the time of the next one, if any.
-    pub fn start_due(&mut self, now: Instant) -> Option<Instant> {
-        let (surroundings, readers) = (&self.surroundings, &self.readers);
-        let mut next: Option<Instant> = None;
-        for process in &mut self.list {
-            if let State::Waiting { until } = process.state {
-                if until <= now {
-                    process.start(surroundings, readers, now);
-                }
-                if let State::Waiting { until } = process.state {
-                    next = Some(next.map_or(until, |time| time.min(until)));
-                }
+    /// Starts those whose time has come, successors only if they `may_succeed`, and kills those whose
+    /// time is up. Returns when to look again.
+    pub fn look(&mut self, now: Instant, may_succeed: bool) -> Option<Instant> {
+        for former in &mut self.former {
+            if former.leaving.is_late(now) {
+                former.kill();
             }
         }
+        let mut next = None;
+        let mut at =
+            |time: Instant| next = Some(next.map_or(time, |earlier: Instant| earlier.min(time)));
+        for process in &mut self.list {
+            if may_succeed
+                && process.state == State::Succeeding
+                && has_room(&process.settings, &self.former)
+            {
+                process.state = State::Waiting { until: now };
+            }
+            if let State::Waiting { until } = process.state
+                && until <= now
+            {
+                process.start(&self.surroundings, &self.readers, now);
+            }
+            if let State::Waiting { until } = process.state {
+                at(until);
+            }
+        }
+        let deadlines = self
+            .former
+            .iter()
+            .filter_map(|former| former.leaving.deadline());
+        deadlines.for_each(at);
         next
+    }
+
+    /// Runs these from now on, with the code that is there now.
+    pub fn follow(&mut self, settings: &[Companion], surroundings: Surroundings, now: Instant) {
+        let is_elsewhere = self.surroundings != surroundings;
+        self.surroundings = surroundings;
+        let mut before = std::mem::take(&mut self.list);
+        for settings in settings {
+            let same = before
+                .iter()
+                .position(|process| process.settings.name == settings.name)
+                .map(|at| before.remove(at));
+            let mut process = match same {
+                Some(process) if !process.must_restart(settings, is_elsewhere) => process,
+                Some(process) => {
+                    self.leave(process, settings.stop_timeout, now);
+                    Process::succeeding(settings.clone())
+                }
+                None => Process::succeeding(settings.clone()),
+            };
+            process.settings = settings.clone();
+            self.list.push(process);
+        }
+        for process in before {
+            let stop_timeout = process.settings.stop_timeout;
+            self.leave(process, stop_timeout, now);
+        }
+    }
+
+    fn leave(&mut self, process: Process, stop_timeout: Option<Duration>, now: Instant) {
+        if let Some(pid) = process.pid() {
+            let companion = &*process.settings.name;
+            tracing::info!(companion, pid, "reload: the old companion is asked to end");
+            let deadline = leaving::deadline(now, stop_timeout, None);
+            self.former.push(Former {
+                leaving: Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline),
+                settings: process.settings,
+            });
+        }
     }
 
     /// A process has ended. `None`: it was none of ours.
     pub fn ended(&mut self, pid: u32, status: i32, now: Instant) -> Option<Ended> {
-        let process = self
+        let running = self
             .list
             .iter_mut()
-            .find(|process| process.pid() == Some(pid))?;
+            .find(|process| process.pid() == Some(pid));
+        let Some(process) = running else {
+            return self.former_ended(pid).then_some(Ended::Restart);
+        };
         let State::Running { since, .. } = process.state else {
             return None;
         };
@@ -138,58 +216,143 @@ impl Companions {
         Some(Ended::Restart)
     }
 
-    /// Has them leave, the last one first; each may take as long as its settings say.
-    /// `reap` waits for the end of any child.
-    pub async fn stop(&mut self, mut reap: impl AsyncFnMut() -> Vec<(u32, i32)>) {
-        for index in (0..self.list.len()).rev() {
-            let process = &self.list[index];
+    /// `true`: one that a reload has asked to end has done so.
+    fn former_ended(&mut self, pid: u32) -> bool {
+        let before = self.former.len();
+        self.former.retain_mut(|former| {
+            let is_over = former.leaving.ended(pid);
+            if is_over {
+                let (companion, pid) = (&*former.settings.name, former.leaving.pid());
+                tracing::info!(companion, pid, "companion ended after SIGTERM");
+            }
+            !is_over
+        });
+        self.former.len() < before
+    }
+
+    /// Has them leave, the last one first; each may take as long as its settings say, all together
+    /// until `latest`. `reap` waits for the end of any child.
+    pub async fn stop(&mut self, latest: Instant, mut reap: impl AsyncFnMut() -> Vec<(u32, i32)>) {
+        let latest = latest.max(Instant::now() + AT_LEAST);
+        for former in &mut self.former {
+            former.leaving.hurry(latest);
+        }
+        for mut process in std::mem::take(&mut self.list).into_iter().rev() {
             let Some(pid) = process.pid() else { continue };
             let companion = &*process.settings.name;
             tracing::info!(companion, pid, "stopping companion");
-            child::terminate_group(pid);
-            let deadline = tokio::time::Instant::now() + process.settings.stop_timeout;
-            while self.list[index].state != State::Gone {
-                // Cancel-safe: what was reaped is handed over at once.
-                let Ok(ended) = tokio::time::timeout_at(deadline, reap()).await else {
-                    let companion = &*self.list[index].settings.name;
-                    tracing::warn!(companion, pid, "companion does not stop: killed");
-                    break;
-                };
-                for (pid, _) in ended {
-                    self.gone(pid);
-                }
-            }
-            child::kill_group(pid);
-            self.list[index].state = State::Gone;
+            let stop_timeout = process.settings.stop_timeout.unwrap_or(STOP_TIMEOUT);
+            let deadline = leaving::deadline(Instant::now(), Some(stop_timeout), Some(latest));
+            let leaving = Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline);
+            process.state = State::Gone;
+            self.former.push(Former {
+                settings: process.settings,
+                leaving,
+            });
+            self.until_ended(Some(pid), &mut reap).await;
         }
+        // Those that a reload had asked before.
+        self.until_ended(None, &mut reap).await;
         // What they said last. Somebody they left behind may hold the pipe open.
         self.readers.close();
         let _left_behind = tokio::time::timeout(LAST_WORDS, self.readers.wait()).await;
     }
 
+    /// Waits until the companion with this main process has ended, or all of them; kills those that
+    /// are late.
+    async fn until_ended(
+        &mut self,
+        pid: Option<u32>,
+        reap: &mut impl AsyncFnMut() -> Vec<(u32, i32)>,
+    ) {
+        loop {
+            let now = Instant::now();
+            self.former.retain_mut(|former| {
+                let is_late = former.leaving.is_late(now);
+                if is_late {
+                    former.kill();
+                }
+                !is_late
+            });
+            let is_awaited = |former: &&Former| pid.is_none_or(|pid| former.leaving.pid() == pid);
+            if !self.former.iter().any(|former| is_awaited(&former)) {
+                return;
+            }
+            let deadlines = self
+                .former
+                .iter()
+                .filter_map(|former| former.leaving.deadline());
+            let ended = match deadlines.min() {
+                // Cancel-safe: what was reaped is handed over at once.
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), reap()).await,
+                None => Ok(reap().await),
+            };
+            for (pid, _) in ended.unwrap_or_default() {
+                self.former_ended(pid);
+            }
+        }
+    }
+
     /// Ends all of them at once.
     pub fn kill(&mut self) {
+        for mut former in self.former.drain(..) {
+            former.leaving.kill();
+        }
         for process in self.list.drain(..).rev() {
             if let Some(pid) = process.pid() {
                 child::kill_group(pid);
             }
         }
     }
+}
 
-    fn gone(&mut self, pid: u32) {
-        for process in &mut self.list {
-            if process.pid() == Some(pid) {
-                process.state = State::Gone;
-            }
-        }
+/// Whether a companion with these settings may start beside those that have not ended.
+fn has_room(settings: &Companion, former: &[Former]) -> bool {
+    // One that has only changed its name is still the same program.
+    let predecessors = former.iter().filter(|former| {
+        former.settings.name == settings.name || former.settings.program == settings.program
+    });
+    match settings.overlap {
+        true => predecessors.count() < MOST_AT_A_TIME,
+        false => predecessors.count() == 0,
+    }
+}
+
+impl Former {
+    fn kill(&mut self) {
+        let (companion, pid) = (&*self.settings.name, self.leaving.pid());
+        tracing::warn!(companion, pid, "companion does not stop: killed");
+        self.leaving.kill();
     }
 }
 
 impl Process {
+    fn new(settings: Companion) -> Self {
+        Self {
+            settings,
+            state: State::Waiting {
+                until: Instant::now(),
+            },
+            backoff: Backoff::default(),
+        }
+    }
+
+    fn succeeding(settings: Companion) -> Self {
+        Self {
+            state: State::Succeeding,
+            ..Self::new(settings)
+        }
+    }
+
+    /// Whether a reload with these settings ends it.
+    fn must_restart(&self, settings: &Companion, is_elsewhere: bool) -> bool {
+        settings.restart_on_reload || is_elsewhere || self.settings.program != settings.program
+    }
+
     fn pid(&self) -> Option<u32> {
         match self.state {
             State::Running { pid, .. } => Some(pid),
-            State::Waiting { .. } | State::Gone => None,
+            State::Waiting { .. } | State::Succeeding | State::Gone => None,
         }
     }
 
@@ -212,6 +375,13 @@ impl Process {
     }
 }
 
+impl Program {
+    /// Whether a shell stays between us and the program that it runs.
+    pub fn stays_in_shell(&self) -> bool {
+        matches!(self, Self::Shell(line) if shell::replaced(line).is_none())
+    }
+}
+
 /// Starts a program with its output in our hands.
 ///
 /// # Errors
@@ -220,7 +390,8 @@ pub fn start(program: &Program, surroundings: &Surroundings) -> io::Result<(u32,
     let mut command = match program {
         Program::Shell(line) => {
             let mut command = Command::new("/bin/sh");
-            command.arg("-c").arg(line);
+            command.arg("-c");
+            command.arg(shell::replaced(line).as_deref().unwrap_or(line));
             command
         }
         Program::Words(words) => {
@@ -246,5 +417,9 @@ pub fn start(program: &Program, surroundings: &Surroundings) -> io::Result<(u32,
     Ok((pid, output))
 }
 
+/// What companions get together at least when the server stops and its graceful timeout is used up.
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// Most old processes of one companion beside a new one: each keeps its memory, as generations of workers do.
+const MOST_AT_A_TIME: usize = 4;
 /// How long we wait for the end of what companions wrote, once they have gone.
 const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -202,9 +202,7 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> 
         ),
         Order::Reload => Some(match ask(commands, Command::Reload).await? {
             Ok(reloaded) => Reply::done(reloaded.to_string()),
-            Err(why) => Reply::refused(format!(
-                "the reload failed, what was there before goes on serving:\n{why}"
-            )),
+            Err(why) => Reply::refused(why),
         }),
         Order::Scale { workers } => {
             let scale = |reply| Command::Scale(*workers, reply);

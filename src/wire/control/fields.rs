@@ -41,6 +41,9 @@ impl Writer {
             let row = [&*files.prefix, &*files.dir, &*files.source].join("\0");
             self.text("files", &row);
         }
+        for reason in &loaded.shared {
+            self.text("shared", reason);
+        }
     }
 
     pub(super) fn done(self) -> Vec<u8> {
@@ -109,6 +112,7 @@ impl<'a> Fields<'a> {
                 .iter()
                 .map(|row| found_files(row))
                 .collect(),
+            shared: self.texts("shared"),
         })
     }
 }

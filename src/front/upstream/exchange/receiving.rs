@@ -1,8 +1,10 @@
 //! The way back: the head, then the body in whatever way it ends.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +20,7 @@ use crate::front::upstream::Response;
 use crate::front::upstream::balance::Slot;
 use crate::front::upstream::chunks::{Chunk, Chunks};
 use crate::front::upstream::http_proxy::tunnel::Switched;
+use crate::front::upstream::private::Ownership;
 use crate::front::upstream::progress::Progress;
 use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
 use crate::front::upstream::response_body::{Feed, ResponseBody};
@@ -27,6 +30,17 @@ pub(super) const READ: usize = 16 << 10;
 /// Room for one read of a body that is longer than that.
 const READ_BODY: usize = 64 << 10;
 
+/// Most bytes of a body that are read before its head is handed out, if they are here already.
+const MOST_AHEAD: u64 = READ_BODY as u64;
+
+const NO_LAST_CHUNK: &str = "it ends before its last chunk";
+
+fn cut_short(left: u64, length: u64) -> Broken {
+    Broken::Unusable(format!(
+        "it ends {left} bytes before its Content-Length of {length}"
+    ))
+}
+
 /// The way back.
 pub(super) struct Receiving<'a> {
     pub(super) reader: ReadHalf<Socket>,
@@ -35,7 +49,9 @@ pub(super) struct Receiving<'a> {
     pub(super) limit: Duration,
     pub(super) slot: &'a Slot,
     pub(super) ground: &'a Ground,
+    pub(super) ownership: Ownership,
     pub(super) dialect: Dialect,
+    pub(super) protocols: Option<HeaderValue>,
     pub(super) abandoned: &'a CancellationToken,
     pub(super) is_head: bool,
     pub(super) to: To,
@@ -85,20 +101,21 @@ impl Receiving<'_> {
         let is_bodiless = self.is_head
             || matches!(
                 head.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
             );
         let length = match is_bodiless {
             true => BodyLength::Bytes(0),
             false => head.length,
         };
-        let stays_open = head.stays_open && self.dialect != Dialect::Uwsgi;
-        if let BodyLength::Bytes(length) = length
-            && self.buffer.len() as u64 >= length
-        {
-            let body = self.buffer.split_to(length as usize).freeze();
+        if let Some(body) = self.whole_body(length).await? {
+            let is_over = length == BodyLength::Chunked || length == BodyLength::UntilClosed;
+            let stays_open = head.stays_open && !is_over;
+            self.begins(&head);
             self.deliver(head, ResponseBody::whole(body));
             return Ok(self.done(stays_open));
         }
+        self.begins(&head);
+        let stays_open = head.stays_open && length != BodyLength::UntilClosed;
         let abandoned = self.abandoned.clone();
         let budget = Arc::clone(&self.ground.budget);
         let (feed, body) = ResponseBody::streamed(budget, move || abandoned.cancel());
@@ -112,12 +129,70 @@ impl Receiving<'_> {
         if let To::Body(feed) = &self.to {
             feed.end(Ok(()), self.sent.began.elapsed());
         }
-        Ok(self.done(stays_open && length != BodyLength::UntilClosed))
+        Ok(self.done(stays_open))
     }
 
-    /// Bytes behind an answer belong to nothing that was asked.
+    /// The answer is of use.
+    fn begins(&mut self, head: &ReplyHead) {
+        self.ground.servers.succeeded(self.slot);
+        self.ownership.answered(&head.headers);
+    }
+
+    /// The whole body, if it is here already. Looks at what else has come, the end of the
+    /// connection perhaps: an answer that is cut short can still become a failure.
+    async fn whole_body(&mut self, length: BodyLength) -> Result<Option<Bytes>, Broken> {
+        let wanted = match length {
+            BodyLength::Bytes(length) => length,
+            BodyLength::Chunked | BodyLength::UntilClosed => u64::MAX,
+        };
+        let mut end = None;
+        while (self.buffer.len() as u64) < wanted.min(MOST_AHEAD) && end.is_none() {
+            match self.read_at_once().await {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => end = Some(Ok(())),
+                Poll::Ready(Err(error)) => end = Some(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        match (length, end) {
+            (BodyLength::Bytes(length), _) if self.buffer.len() as u64 >= length => {
+                Ok(Some(self.buffer.split_to(length as usize).freeze()))
+            }
+            (_, None) => Ok(None),
+            (BodyLength::Bytes(length), Some(_)) => {
+                Err(cut_short(length - self.buffer.len() as u64, length))
+            }
+            (BodyLength::Chunked, Some(_)) => self.all_chunks().map(Some),
+            (BodyLength::UntilClosed, Some(Ok(()))) => Ok(Some(self.buffer.split().freeze())),
+            (BodyLength::UntilClosed, Some(Err(error))) => Err(Broken::Unusable(error.to_string())),
+        }
+    }
+
+    /// Behind the end of the connection: what was received is all there will be.
+    fn all_chunks(&mut self) -> Result<Bytes, Broken> {
+        let (mut chunks, mut body) = (Chunks::default(), BytesMut::new());
+        loop {
+            let chunk = chunks.next(&mut self.buffer);
+            match chunk.map_err(|bad| Broken::Unusable(bad.to_string()))? {
+                Chunk::Data(piece) => body.extend_from_slice(&piece),
+                Chunk::Over => return Ok(body.freeze()),
+                Chunk::NeedMore => return Err(Broken::Unusable(NO_LAST_CHUNK.into())),
+            }
+        }
+    }
+
+    /// Reads what is there, without waiting for more.
+    async fn read_at_once(&mut self) -> Poll<io::Result<usize>> {
+        self.buffer.reserve(READ_BODY);
+        let mut read = pin!(self.reader.read_buf(&mut self.buffer));
+        poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
+    }
+
+    /// Bytes behind an answer belong to nothing that was asked. Some servers (waitress) answer
+    /// HEAD with a body, which RFC 9110 §9.3.2 forbids and which may still be on its way: the
+    /// next request on the connection would get it as its answer.
     fn done(&self, stays_open: bool) -> Done {
-        match stays_open && self.buffer.is_empty() {
+        match stays_open && !self.is_head && self.buffer.is_empty() {
             true => Done::Open,
             false => Done::Closed,
         }
@@ -138,15 +213,13 @@ impl Receiving<'_> {
                 let head = reply_head::read(&self.buffer.split_to(length).freeze(), is_http)
                     .map_err(|bad| Broken::Unusable(bad.to_string()))?;
                 end = HeadEnd::default();
-                let may_switch = Dialect::Http { may_switch: true };
-                let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return self.switch(head);
+                }
                 // RFC 9110 §15.2: behind other informational heads comes the answer.
-                if !head.status.is_informational() || switches && self.dialect == may_switch {
+                if !head.status.is_informational() {
                     self.check(&head).await?;
                     return Ok(head);
-                }
-                if switches {
-                    return Err(Broken::Unusable("it switches protocols unasked".into()));
                 }
             } else if !self.read(READ).await? {
                 return Err(match self.buffer.is_empty() {
@@ -167,8 +240,26 @@ impl Receiving<'_> {
         {
             return Err(Broken::SpeaksHttp);
         }
-        servers.succeeded(self.slot);
         Ok(())
+    }
+
+    /// RFC 9110 §7.8: only to what the client has offered.
+    fn switch(&mut self, head: ReplyHead) -> Result<ReplyHead, Broken> {
+        let offered = self.protocols.as_ref().ok_or_else(|| {
+            let why = "it switches protocols unasked";
+            Broken::Unusable(why.into())
+        })?;
+        let mut offered = offered.as_bytes().split(|byte| *byte == b',');
+        let chosen = head.upgrade.as_ref().map(HeaderValue::as_bytes);
+        let is_offered = |chosen: &[u8]| {
+            offered.any(|offered| offered.trim_ascii().eq_ignore_ascii_case(chosen))
+        };
+        if !chosen.is_none_or(is_offered) {
+            let why = "it switches to a protocol that was not asked for";
+            return Err(Broken::Unusable(why.into()));
+        }
+        self.ground.servers.succeeded(self.slot);
+        Ok(head)
     }
 
     fn deliver(&mut self, head: ReplyHead, body: ResponseBody) {
@@ -188,9 +279,7 @@ impl Receiving<'_> {
                 return Ok(());
             }
             if !self.read(READ_BODY).await? {
-                return Err(Broken::Unusable(format!(
-                    "it ends {left} bytes before its Content-Length of {length}"
-                )));
+                return Err(cut_short(left, length));
             }
         }
     }
@@ -204,7 +293,7 @@ impl Receiving<'_> {
                 Chunk::Over => return Ok(()),
                 Chunk::NeedMore => {
                     if !self.read(READ_BODY).await? {
-                        return Err(Broken::Unusable("it ends before its last chunk".into()));
+                        return Err(Broken::Unusable(NO_LAST_CHUNK.into()));
                     }
                 }
             }

@@ -117,6 +117,11 @@ impl Outgoing {
         }
     }
 
+    /// True if a clone is the same request: a stream is gone when it has been sent.
+    pub(super) fn can_be_repeated(&self) -> bool {
+        self.stream.is_none()
+    }
+
     /// What is to be sent first; stays until it is taken.
     pub(super) fn first(&self) -> Parts<&[u8]> {
         each(&self.head, |part| part.as_ref())

@@ -4,6 +4,7 @@
 //! and who the client is stands in `X-Forwarded-*`, where a client's own statements have been
 //! removed by `front/request/forwarded.rs`.
 
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -11,7 +12,7 @@ use http::{HeaderValue, Method, Version, request};
 
 use crate::front::request::context::{Facts, is_plain};
 use crate::front::spelling::write_name;
-use crate::front::upstream::reply_head::listed;
+use crate::front::upstream::reply_head::{listed, listed_in};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -39,31 +40,36 @@ const NOT_PASSED: [HeaderName; 16] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// The protocol that the client wants to switch to, if it says so properly: HTTP/1.1, `GET`,
-/// without a body, `upgrade` listed in `Connection` (RFC 9110 §7.8). `h2c` is none: it would
-/// go on past all checks.
-pub fn wanted_protocol(asked: &request::Parts) -> Option<&HeaderValue> {
-    let mut protocols = asked.headers.get_all(UPGRADE).iter();
-    let protocol = protocols.next()?;
+/// The protocols that the client would switch to, if it says so properly: HTTP/1.1 and
+/// `upgrade` listed in `Connection` (RFC 9110 §7.8). The method does not matter, nor does a
+/// body, behind whose end the new protocol begins. `h2c` is left out: requests would go on
+/// past all checks.
+pub fn wanted_protocols(asked: &request::Parts) -> Option<HeaderValue> {
+    // Most requests ask for none.
+    asked.headers.get(UPGRADE)?;
     let is_listed = listed(&asked.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
-    let has_body =
-        asked.headers.contains_key(CONTENT_LENGTH) || asked.headers.contains_key(TRANSFER_ENCODING);
-    let is_one = protocols.next().is_none() && !protocol.as_bytes().contains(&b',');
-    let is_h2c = protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
-    (asked.version == Version::HTTP_11
-        && asked.method == Method::GET
-        && is_listed
-        && is_one
-        && !is_h2c
-        && !has_body)
-        .then_some(protocol)
+    if asked.version != Version::HTTP_11 || asked.method == Method::CONNECT || !is_listed {
+        return None;
+    }
+    let mut wanted = Vec::new();
+    for protocol in listed_in(&asked.headers, &UPGRADE) {
+        if protocol.is_empty() || protocol.eq_ignore_ascii_case(b"h2c") {
+            continue;
+        }
+        if !wanted.is_empty() {
+            wanted.extend_from_slice(b", ");
+        }
+        wanted.extend_from_slice(protocol);
+    }
+    (!wanted.is_empty()).then_some(())?;
+    HeaderValue::from_maybe_shared(Bytes::from(wanted)).ok()
 }
 
 /// Writes the head. A body `in_chunks` is one whose length nobody knows.
 pub fn build(
     asked: &request::Parts,
     facts: &Facts<'_>,
-    protocol: Option<&HeaderValue>,
+    protocols: Option<&HeaderValue>,
     in_chunks: bool,
 ) -> Vec<u8> {
     let client = facts.client;
@@ -98,15 +104,19 @@ pub fn build(
         &PORT,
         number.format(client.server_port).as_bytes(),
     );
-    if let Some(length) = facts.body_length {
+    // RFC 9110 §8.6: a GET without content has no length. Servers of WebSockets take one for the
+    // announcement of a body, and wait for it or refuse it.
+    let is_plain_upgrade = protocols.is_some() && asked.method == Method::GET;
+    let length = facts.body_length;
+    if let Some(length) = length.filter(|length| *length > 0 || !is_plain_upgrade) {
         push(&mut head, &CONTENT_LENGTH, number.format(length).as_bytes());
     }
     if in_chunks {
         push(&mut head, &TRANSFER_ENCODING, b"chunked");
     }
-    if let Some(protocol) = protocol {
+    if let Some(protocols) = protocols {
         push(&mut head, &CONNECTION, b"upgrade");
-        push(&mut head, &UPGRADE, protocol.as_bytes());
+        push(&mut head, &UPGRADE, protocols.as_bytes());
     }
     head.extend_from_slice(b"\r\n");
     head

@@ -7,7 +7,8 @@
 //!
 //! A server may close an idle connection at the moment in which a request is sent over it.
 //! So requests that must not run twice get a new connection, and others, should nothing come
-//! back over a used one, a second try (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+//! back over a used one, a second try (RFC 9110 §9.2.2, RFC 9112 §9.3.1). A connection that a
+//! client has authenticated is that client's alone ([`super::private`]).
 
 pub mod head;
 pub mod tunnel;
@@ -15,9 +16,10 @@ pub mod tunnel;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request;
+use http::{Version, request};
 
-use super::exchange::{Dialect, Ground, Outgoing};
+use super::exchange::{Dialect, Errand, Ground, Outgoing, Owner};
+use super::private::{self, PrivateLinks};
 use super::servers::Servers;
 use super::{Failure, RequestBody, Response};
 use crate::front::file_pool::FilePool;
@@ -47,28 +49,25 @@ impl HttpProxy {
         asked: &request::Parts,
         facts: &Facts<'_>,
         body: RequestBody,
+        links: &Arc<PrivateLinks>,
         identity: Arc<Identity>,
     ) -> Result<Box<Response>, Failure> {
-        let protocol = head::wanted_protocol(asked);
-        let head = Bytes::from(head::build(asked, facts, protocol, body.length().is_none()));
+        let protocols = head::wanted_protocols(asked);
+        let in_chunks = body.length().is_none();
+        let head = Bytes::from(head::build(asked, facts, protocols.as_ref(), in_chunks));
         // What is being streamed cannot be sent a second time.
         let is_streamed = matches!(body, RequestBody::Stream(_));
-        let whole = Outgoing::new(head, body);
-        let dialect = Dialect::Http {
-            may_switch: protocol.is_some(),
+        let errand = Errand {
+            fresh: is_streamed || !asked.method.is_idempotent() || protocols.is_some(),
+            whole: Outgoing::new(head, body),
+            dialect: Dialect::Http,
+            protocols,
+            identity,
+            owner: Some(Owner {
+                links: (asked.version <= Version::HTTP_11).then(|| Arc::clone(links)),
+                authenticates: private::authenticates(&asked.headers),
+            }),
         };
-        let mut fresh = is_streamed || !asked.method.is_idempotent() || protocol.is_some();
-        loop {
-            let mut outgoing = whole.clone();
-            let reached = self.0.reach(&mut outgoing, fresh).await?;
-            let is_reused = reached.is_reused;
-            let exchange = self
-                .0
-                .exchange(reached, outgoing, dialect, Arc::clone(&identity));
-            match exchange.await {
-                Err(Failure::ClosedEarly { .. }) if is_reused => fresh = true,
-                outcome => return outcome,
-            }
-        }
+        self.0.answer(errand).await
     }
 }

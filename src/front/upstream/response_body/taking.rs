@@ -55,6 +55,11 @@ impl Streamed {
             return Poll::Ready(Some(Ok(self.handed_out(chunk))));
         }
         match state.end {
+            // A body that fails takes with it what the connection has not sent.
+            Some(Err(_)) if state.writing == 0 && state.in_hand > 0 => {
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
             Some(result) if state.writing == 0 => {
                 drop(state);
                 self.abandon = None;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::exchange::{Dialect, Ground, Outgoing};
+use super::exchange::{Dialect, Errand, Ground, Outgoing};
 use super::servers::Servers;
 use super::{Failure, Request, Response};
 use crate::config::upstream::UwsgiSettings;
@@ -50,11 +50,14 @@ impl Uwsgi {
         identity: Arc<Identity>,
     ) -> Result<Box<Response>, Failure> {
         let packet = packet::build(&request.message, &self.settings)?;
-        let mut outgoing = Outgoing::new(Bytes::from(packet), request.body);
-        let reached = self.ground.reach(&mut outgoing, true).await?;
-        let exchange = self
-            .ground
-            .exchange(reached, outgoing, Dialect::Uwsgi, identity);
-        exchange.await
+        let errand = Errand {
+            whole: Outgoing::new(Bytes::from(packet), request.body),
+            dialect: Dialect::Uwsgi,
+            protocols: None,
+            identity,
+            fresh: true,
+            owner: None,
+        };
+        self.ground.answer(errand).await
     }
 }

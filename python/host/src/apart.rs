@@ -1,0 +1,105 @@
+//! Starts a worker in an interpreter of its own, where the template must not be forked although
+//! it has not imported the application: `sitecustomize`, or a `.pth` file, has started a thread
+//! or opened what a fork would share. The new interpreter runs them again, for this worker alone.
+//!
+//! The template writes the two messages that it got itself, `Boot` and `Fork`, into a new control
+//! socket and starts the interpreter as pyserve does. [`crate::template::run`] reads them there.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyserve_wire::control::{Boot, ToTemplate};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::safety::descriptors;
+use crate::sockets;
+
+/// What `python -c` gets; it runs the boot file.
+const BOOT_LINE: &str = include_str!("../../pyserve/boot_line.txt");
+/// What loads the host.
+const BOOT_FILE: &str = include_str!("../../pyserve/boot.py");
+
+/// The file that this host was loaded from.
+static HOST: AtomicI32 = AtomicI32::new(-1);
+
+/// Remembers the descriptor of the file that this host was loaded from.
+pub fn remember_host(fd: RawFd) {
+    HOST.store(fd, Ordering::Relaxed);
+}
+
+/// The descriptor of the file that this host was loaded from.
+pub fn host() -> RawFd {
+    HOST.load(Ordering::Relaxed)
+}
+
+/// Starts worker number `worker`; its process id. `shared`: the queue, the scoreboard memory and
+/// the log. `channels`: those of the threads, and behind them the socket for orders.
+///
+/// # Errors
+/// What the kernel or `subprocess` says.
+pub fn spawn(
+    py: Python<'_>,
+    known: &Boot,
+    shared: &[BorrowedFd<'_>],
+    worker: u32,
+    channels: &[BorrowedFd<'_>],
+) -> PyResult<u32> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(os_error)?;
+    let boot = ToTemplate::Boot(Boot {
+        apart: true,
+        ..known.clone()
+    });
+    let fork = ToTemplate::Fork { worker };
+    sockets::send_message_with(&ours, &boot.to_bytes(), shared)?;
+    sockets::send_message_with(&ours, &fork.to_bytes(), channels)?;
+    let file = boot_file()?;
+    let inherited = [file.as_raw_fd(), host(), theirs.as_raw_fd()];
+    let executable = py.import("sys")?.getattr("executable")?;
+    let mut command = vec![
+        executable.extract::<String>()?,
+        "-c".to_owned(),
+        BOOT_LINE.trim_end().to_owned(),
+    ];
+    command.extend(inherited.map(|fd| fd.to_string()));
+    let settings = PyDict::new(py);
+    // Those that pyserve was started with reach every process of the application.
+    let passed_on = descriptors::inherited(&known.inherited).into_keys();
+    let passed_on: Vec<_> = passed_on.chain(inherited).collect();
+    settings.set_item("pass_fds", passed_on)?;
+    let process = py
+        .import("subprocess")?
+        .call_method("Popen", (command,), Some(&settings))?;
+    // Its status is collected by the template, not by the module `subprocess`.
+    process.setattr("returncode", 0)?;
+    process.getattr("pid")?.extract()
+}
+
+fn boot_file() -> PyResult<OwnedFd> {
+    let file = memfd_create("pyserve-boot", MemfdFlags::CLOEXEC).map_err(os_error)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(BOOT_FILE.as_bytes())?;
+    Ok(file.into())
+}
+
+fn os_error(error: rustix::io::Errno) -> PyErr {
+    PyOSError::new_err((
+        error.raw_os_error(),
+        std::io::Error::from(error).to_string(),
+    ))
+}
+
+/// Borrows all of them.
+pub fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    descriptors.iter().map(AsFd::as_fd).collect()
+}

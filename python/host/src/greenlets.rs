@@ -1,0 +1,79 @@
+//! Greenlets: what gevent and eventlet make of the threads of a worker.
+//!
+//! `monkey.patch_all()` replaces `threading`'s identities, and `threading.Thread` then makes a
+//! greenlet of the calling thread. The host therefore asks CPython itself which thread this is
+//! ([`crate::doors::thread_ident`]), and starts its threads without `threading` where that is patched.
+//! How a request is interrupted that waits in a hub is written in Python (`greenlets.py`).
+
+use std::sync::Mutex;
+
+use pyo3::prelude::*;
+use pyo3::sync::{MutexExt, PyOnceLock};
+use pyo3::types::{PyCFunction, PyDict, PyModule};
+
+use crate::{doors, log};
+
+/// Interrupts requests in greenlets.
+const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
+
+/// `sys.modules`; nobody replaces it.
+static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// Whether greenlets can exist. Asked with every request.
+pub fn are_loaded(py: Python<'_>) -> bool {
+    let modules = MODULES.get_or_try_init(py, || -> PyResult<_> {
+        let modules = py.import("sys")?.getattr("modules")?;
+        Ok(modules.cast_into::<PyDict>()?.unbind())
+    });
+    let name = pyo3::intern!(py, "greenlet");
+    modules.is_ok_and(|modules| modules.bind(py).contains(name).unwrap_or(false))
+}
+
+/// Calls a function of `greenlets.py`.
+///
+/// # Errors
+/// What it raises.
+pub fn call<'py>(
+    py: Python<'py>,
+    function: &str,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let module = MODULE.get_or_try_init(py, || -> PyResult<_> {
+        let module = PyModule::new(py, "<pyserve greenlets>")?;
+        let builtins = py.import("builtins")?;
+        let code = builtins.call_method1("compile", (SOURCE, "<pyserve>", "exec"))?;
+        builtins.call_method1("exec", (code, module.dict()))?;
+        Ok(module.unbind())
+    })?;
+    module.bind(py).getattr(function)?.call1(arguments)
+}
+
+/// Makes the hub of the calling thread, if `threading` is patched; one thread at a time. gevent imports
+/// modules for that, under locks which are its own by then and which a thread without a hub cannot wait for:
+/// two threads that do it at once never come to an end.
+pub fn make_hub(py: Python<'_>) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    if are_loaded(py) {
+        // Waits detached. A panic leaves nothing half done.
+        let _guard = ONE_AT_A_TIME.lock_py_attached(py);
+        if let Err(error) = call(py, "enter", ()) {
+            log::exception(py, 0, "cannot make the hub of a thread", &error);
+        }
+    }
+}
+
+/// Whether `threading` has been made to deal in greenlets instead of threads.
+///
+/// # Errors
+/// What `threading` raises.
+pub fn has_patched_threads(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let ident: u64 = threading.call_method0("get_ident")?.extract()?;
+    // CPython 3.13 starts threads by another function than those before.
+    let mut starters = ["_start_joinable_thread", "_start_new_thread"]
+        .into_iter()
+        .filter_map(|name| threading.getattr(name).ok());
+    Ok(ident != doors::thread_ident()
+        || starters.any(|start| !start.is_instance_of::<PyCFunction>()))
+}

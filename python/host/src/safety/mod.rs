@@ -1,0 +1,98 @@
+//! Decides whether this process may fork: finds what a fork would share or duplicate wrongly.
+//!
+//! 1. [`threads`]: a thread does not exist in the child, but the locks that it holds do.
+//! 2. [`objects`]: what the interpreter knows (`python/pyserve/left_behind.py`): pools, event
+//!    loops, files that an exit removes, random generators.
+//! 3. [`descriptors`]: offsets, pipes, connections and wait lists that two processes would share.
+//! 4. [`processes`]: a child of this process is not a child of the workers.
+//!
+//! All of it counts except what pyserve itself opened: agents that were started before the
+//! application, by `sitecustomize` or a `.pth` file, as well. [`ending`] ends what was found.
+
+pub mod descriptors;
+pub mod ending;
+mod maps;
+pub mod objects;
+mod processes;
+mod threads;
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use descriptors::Descriptors;
+
+/// How long to wait for threads that may end.
+pub struct Patience {
+    /// Threads that Python does not know.
+    native: Duration,
+    /// Threads that `threading` knows.
+    python: Duration,
+}
+
+/// After the import: a thread that was joined is listed for a moment longer, and the threads of
+/// OpenBLAS spin for some 30 ms before they sleep.
+pub const SHORT: Patience = Patience {
+    native: Duration::from_millis(300),
+    python: Duration::ZERO,
+};
+/// In a worker, whose hooks before the exit have just asked threads to end.
+pub const LONG: Patience = Patience {
+    native: Duration::from_secs(1),
+    python: Duration::from_secs(1),
+};
+/// How often to look meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
+/// Most reasons that are named; an application may hold thousands of files.
+const MOST_REASONS: usize = 20;
+
+/// Names what makes a fork unsafe. `ours`: descriptors of pyserve; `inherited`: those that do
+/// not count, with the kernel's name of each. Waits up to `patience` for threads that end.
+pub fn reasons_not_to_fork(
+    py: Python<'_>,
+    ours: &[RawFd],
+    inherited: &BTreeMap<RawFd, String>,
+    patience: Patience,
+) -> Vec<String> {
+    let mut reasons = threads_at_rest(py, &patience);
+    let objects = match objects::look(py) {
+        Ok(objects) => objects,
+        Err(error) => {
+            crate::log::exception(py, 0, "cannot look at the application's objects", &error);
+            objects::Objects::default()
+        }
+    };
+    let descriptors = Descriptors {
+        ours,
+        inherited,
+        objects: &objects,
+    };
+    reasons.extend(objects.reasons.iter().cloned());
+    reasons.extend(descriptors.reasons());
+    reasons.extend(processes::reasons(&objects));
+    if reasons.len() > MOST_REASONS {
+        let more = reasons.len() - MOST_REASONS;
+        reasons.truncate(MOST_REASONS);
+        reasons.push(format!("{more} more"));
+    }
+    reasons
+}
+
+fn threads_at_rest(py: Python<'_>, patience: &Patience) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        let found = threads::look(py);
+        let waited = began.elapsed();
+        let may_end = |thread: &threads::Thread| match thread.is_python {
+            true => waited < patience.python,
+            false => waited < patience.native,
+        };
+        if !found.iter().any(may_end) {
+            return found.into_iter().map(|thread| thread.reason).collect();
+        }
+        py.detach(|| thread::sleep(LOOK));
+    }
+}

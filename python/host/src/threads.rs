@@ -1,0 +1,128 @@
+//! The threads of a worker beside Python's main thread.
+//!
+//! They are `threading.Thread`s, so that applications find them where they look. Where gevent or eventlet
+//! have patched `threading`, those would be greenlets of the main thread, which never get to run while it
+//! waits for a request: there the host starts threads of its own.
+
+use std::thread::{self, JoinHandle};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::serve::WorkerThread;
+use crate::{greenlets, log};
+
+/// Stack of a thread of our own, unless `threading.stack_size()` says otherwise: what glibc gives Python's
+/// threads where `ulimit -s` is the usual 8 MiB.
+const STACK: usize = 8 << 20;
+
+/// All of them, the first is thread 1.
+pub struct Threads<'py> {
+    py: Python<'py>,
+    bodies: Vec<Bound<'py, WorkerThread>>,
+    by_threading: Vec<Bound<'py, PyAny>>,
+    ours: Vec<JoinHandle<()>>,
+}
+
+impl<'py> Threads<'py> {
+    /// None of them runs yet.
+    ///
+    /// # Errors
+    /// What `threading` raises.
+    pub fn new(py: Python<'py>, bodies: Vec<Bound<'py, WorkerThread>>) -> PyResult<Self> {
+        let mut threads = Self {
+            py,
+            bodies,
+            by_threading: Vec::new(),
+            ours: Vec::new(),
+        };
+        if threads.bodies.is_empty() || greenlets::has_patched_threads(py)? {
+            return Ok(threads);
+        }
+        let class = py.import("threading")?.getattr("Thread")?;
+        for (body, number) in std::mem::take(&mut threads.bodies).into_iter().zip(1..) {
+            let settings = PyDict::new(py);
+            settings.set_item("target", body)?;
+            settings.set_item("name", name(number))?;
+            threads.by_threading.push(class.call((), Some(&settings))?);
+        }
+        Ok(threads)
+    }
+
+    /// Starts them.
+    ///
+    /// # Errors
+    /// What the kernel or `threading` say.
+    pub fn start(&mut self) -> PyResult<()> {
+        for thread in &self.by_threading {
+            thread.call_method0("start")?;
+        }
+        let stack = match self.bodies.is_empty() {
+            true => 0,
+            false => stack_size(self.py),
+        };
+        if !self.bodies.is_empty() {
+            greenlets::make_hub(self.py);
+        }
+        for (body, number) in self.bodies.drain(..).zip(1..) {
+            let body = body.unbind();
+            let thread = thread::Builder::new()
+                .name(name(number))
+                .stack_size(stack)
+                .spawn(move || Python::attach(|py| run(py, &body, number)))
+                .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            self.ours.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Waits for their ends.
+    ///
+    /// # Errors
+    /// What `threading` raises.
+    pub fn join(self) -> PyResult<()> {
+        for thread in &self.by_threading {
+            thread.call_method0("join")?;
+        }
+        self.py.detach(|| {
+            for thread in self.ours {
+                // A panic has been logged.
+                let _ = thread.join();
+            }
+        });
+        Ok(())
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("pyserve-{number}")
+}
+
+fn stack_size(py: Python<'_>) -> usize {
+    let size = py
+        .import("threading")
+        .and_then(|threading| threading.call_method0("stack_size"))
+        .and_then(|size| size.extract());
+    match size {
+        Ok(0) | Err(_) => STACK,
+        Ok(size) => size,
+    }
+}
+
+fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize) {
+    greenlets::make_hub(py);
+    // Nothing but what applications may show depends on the name.
+    let _ = py
+        .import("threading")
+        .and_then(|threading| threading.call_method0("current_thread"))
+        .and_then(|thread| thread.setattr("name", name(number)));
+    if let Err(error) = body.bind(py).call0() {
+        log::exception(py, 0, "a thread of the worker has ended", &error);
+    }
+    if greenlets::are_loaded(py)
+        && let Err(error) = greenlets::call(py, "leave", ())
+    {
+        log::exception(py, 0, "cannot end the hub of a thread", &error);
+    }
+}

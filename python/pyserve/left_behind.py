@@ -1,0 +1,426 @@
+"""Objects of the application that a fork would break, and those that it need not break.
+
+The template executes this file before it imports the application. The kernel lists threads,
+descriptors and child processes, and the host reads those by itself (`python/host/src/safety`).
+This file adds what only the interpreter knows: the object behind a descriptor or a process,
+files that a worker's exit would remove for all workers, and random generators.
+
+Nothing here imports a module that the application has not imported: all looks go through
+`sys.modules`, and objects are compared by their type, so that no proxy is called. Executed behind
+`remembered.py`, in one namespace.
+"""
+
+import gc
+import os
+import sys
+import weakref
+
+# Removing a file or a directory is the harm that a worker's exit does to the others.
+REMOVERS = frozenset(("rmtree", "unlink", "rmdir", "removedirs"))
+# Clients that send datagrams and never read a reply, by package. Their sockets may be shared.
+ONE_WAY = frozenset(("statsd", "datadog", "ddtrace", "aws_xray_sdk", "jaeger_client", "pystatsd"))
+class _Found:
+    def __init__(self):
+        self.reasons = []
+        #: Descriptors and processes that a reason names already.
+        self.named_fds = set()
+        self.named_pids = set()
+        #: Those that may be shared, and descriptors that are only ever appended to.
+        self.safe_fds = set()
+        self.safe_pids = set()
+        self.appended_fds = set()
+
+    def add(self, reason, fds=(), pids=()):
+        fds = {fd for fd in map(_fileno, fds) if fd is not None}
+        pids = {pid for pid in pids if pid}
+        if fds and fds <= self.named_fds | self.safe_fds:
+            return
+        if pids and pids <= self.named_pids:
+            return
+        self.named_fds |= fds
+        self.named_pids |= pids
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+
+def look():
+    """What a fork would break, among the objects of this interpreter."""
+    found = _Found()
+    _look_at_trackers(found)
+    instances = _instances()
+    for kind, examine in _KINDS:
+        for instance in instances.get(kind, ()):
+            _try(examine, instance, found)
+    for instance in instances.get("removes", ()):
+        cls = type(instance)
+        found.add("%s.%s object that removes files when it ends" % (cls.__module__, cls.__name__))
+    for instance in instances.get("one-way", ()):
+        _try(_look_at_one_way, instance, found)
+    _try(_look_at_processes, None, found)
+    _try(_look_at_logging, None, found)
+    _try(_look_at_exits, None, found)
+    _try(_look_at_timers, None, found)
+    _try(_look_at_numpy, instances, found)
+    for stream in instances.get("io.BufferedWriter", []) + instances.get("io.TextIOWrapper", []):
+        _try(_flush, stream, found)
+    return (
+        found.reasons,
+        sorted(found.named_fds),
+        sorted(found.named_pids),
+        sorted(found.safe_fds),
+        sorted(found.safe_pids),
+        sorted(found.appended_fds),
+    )
+
+
+def _try(examine, instance, found):
+    # An object that is half made or half closed has nothing that counts.
+    try:
+        examine(instance, found)
+    except Exception:
+        pass
+
+
+def _fileno(file):
+    if isinstance(file, int):
+        return file if file >= 0 else None
+    try:
+        fd = file.fileno()
+    except Exception:
+        return None
+    return fd if isinstance(fd, int) and fd >= 0 else None
+
+
+# Module and name of each class that is looked for.
+_CLASSES = (
+    ("subprocess", "Popen"),
+    ("concurrent.futures.process", "ProcessPoolExecutor"),
+    ("multiprocessing.pool", "Pool"),
+    ("billiard.pool", "Pool"),
+    ("multiprocessing.managers", "BaseManager"),
+    ("multiprocessing.queues", "Queue"),
+    ("multiprocessing.queues", "SimpleQueue"),
+    ("multiprocessing.connection", "_ConnectionBase"),
+    ("asyncio.base_events", "BaseEventLoop"),
+    ("tempfile", "TemporaryDirectory"),
+    ("tempfile", "_TemporaryFileCloser"),
+    ("gzip", "GzipFile"),
+    ("bz2", "BZ2File"),
+    ("lzma", "LZMAFile"),
+    ("io", "BufferedWriter"),
+    ("io", "TextIOWrapper"),
+    ("numpy.random.bit_generator", "BitGenerator"),
+    ("numpy.random.mtrand", "RandomState"),
+)
+
+
+def _instances():
+    """Live objects by what is looked for: `module.Class`, `removes`, `one-way`."""
+    wanted = []
+    for module, name in _CLASSES:
+        cls = getattr(sys.modules.get(module), name, None)
+        if isinstance(cls, type):
+            wanted.append((cls, "%s.%s" % (module, name)))
+    kinds = {}
+    found = {}
+    for instance in gc.get_objects():
+        cls = type(instance)
+        try:
+            kind = kinds[cls]
+        except KeyError:
+            kind = kinds[cls] = _kind(cls, wanted)
+        if kind is not None:
+            found.setdefault(kind, []).append(instance)
+    return found
+
+
+# Past the metaclass, which may answer something else.
+_MRO = type.__dict__["__mro__"].__get__
+
+
+def _kind(cls, wanted):
+    mro = _MRO(cls)
+    for candidate, kind in wanted:
+        if candidate in mro:
+            return kind
+    module = cls.__dict__.get("__module__")
+    package = module.partition(".")[0] if isinstance(module, str) else ""
+    if package in ONE_WAY:
+        return "one-way"
+    if cls.__flags__ & (1 << 9) and not _is_standard(package):
+        for base in mro:
+            finalizer = base.__dict__.get("__del__")
+            if finalizer is not None:
+                return "removes" if _removes(finalizer, base) else None
+    return None
+
+
+def _look_at_popen(popen, found):
+    # Its parent is this process, so the status that a poll collects is the right one.
+    if popen.poll() is None:
+        args = popen.args
+        if not isinstance(args, (str, bytes)):
+            args = " ".join(map(str, args)) if isinstance(args, (list, tuple)) else str(args)
+        found.add(
+            "process %d %r started by subprocess.Popen" % (popen.pid, str(args)[:80]),
+            [file for file in (popen.stdin, popen.stdout, popen.stderr) if file],
+            [popen.pid],
+        )
+
+
+def _look_at_executor(executor, found):
+    queues = [executor._call_queue, executor._result_queue]
+    if queues == [None, None]:
+        return
+    queues.append(executor._executor_manager_thread_wakeup)
+    found.add(
+        "concurrent.futures.ProcessPoolExecutor",
+        _ends(queues),
+        list(executor._processes or ()),
+    )
+
+
+def _look_at_pool(pool, found):
+    ends = _ends([pool._inqueue, pool._outqueue, getattr(pool, "_change_notifier", None)])
+    pids = [process.pid for process in pool._pool if process.is_alive()]
+    if pids:
+        found.add("multiprocessing.Pool of %d processes" % len(pids), ends, pids)
+    elif pool._state == "TERMINATE":
+        # It is over, and nothing uses its pipes any more.
+        found.safe_fds.update(ends)
+
+
+def _look_at_manager(manager, found):
+    process = manager._process
+    if process is not None and process.is_alive():
+        name = type(manager).__name__
+        found.add("multiprocessing %s (process %d)" % (name, process.pid), (), [process.pid])
+
+
+def _look_at_queue(queue, found):
+    name = type(queue).__name__
+    ends = _ends([queue])
+    if ends:
+        found.add("multiprocessing.%s (descriptors %s)" % (name, _list(ends)), ends)
+
+
+def _ends(queues):
+    files = []
+    for queue in queues:
+        files += [getattr(queue, "_reader", None), getattr(queue, "_writer", None)]
+    return [fd for fd in map(_fileno, files) if fd is not None]
+
+
+def _look_at_connection(connection, found):
+    fd = _fileno(connection)
+    if fd is not None:
+        found.add("end of a multiprocessing.Pipe (descriptor %d)" % fd, [fd])
+
+
+def _look_at_loop(loop, found):
+    if loop.is_closed():
+        return
+    selector = getattr(loop, "_selector", None)
+    files = [getattr(loop, "_ssock", None), getattr(loop, "_csock", None), selector]
+    if selector is not None:
+        files += list(selector.get_map() or ())
+    name = "%s.%s" % (type(loop).__module__.partition(".")[0], type(loop).__name__)
+    fds = sorted({fd for fd in map(_fileno, files) if fd is not None})
+    found.add("event loop %s (descriptors %s)" % (name, _list(fds)), fds)
+
+
+def _look_at_directory(directory, found):
+    if directory._finalizer.alive and getattr(directory, "_delete", True):
+        found.add(_removed("temporary directory %r" % directory.name))
+
+
+def _look_at_closer(closer, found):
+    is_over = getattr(closer, "cleanup_called", None)
+    if is_over is None:
+        is_over = closer.close_called
+    if getattr(closer, "delete", True) and not is_over:
+        fds = [fd for fd in [_fileno(closer.file)] if fd is not None]
+        found.add(_removed("temporary file %r" % closer.name), fds)
+
+
+def _look_at_compressor(file, found):
+    # What the compressor holds back would be written by each worker.
+    if not file.closed and file.writable():
+        fd = _fileno(file)
+        if fd is not None:
+            name = type(file).__name__
+            found.add("%s opened for writing by %s" % (_path(fd), name), [fd])
+
+
+def _path(fd):
+    return os.readlink("/proc/self/fd/%d" % fd)
+
+
+def _removed(what):
+    return what + ", which the first worker that exits removes for all"
+
+
+def _list(numbers):
+    return ", ".join(map(str, numbers))
+
+
+_KINDS = (
+    ("subprocess.Popen", _look_at_popen),
+    ("concurrent.futures.process.ProcessPoolExecutor", _look_at_executor),
+    ("multiprocessing.pool.Pool", _look_at_pool),
+    ("billiard.pool.Pool", _look_at_pool),
+    ("multiprocessing.managers.BaseManager", _look_at_manager),
+    ("multiprocessing.queues.Queue", _look_at_queue),
+    ("multiprocessing.queues.SimpleQueue", _look_at_queue),
+    ("multiprocessing.connection._ConnectionBase", _look_at_connection),
+    ("asyncio.base_events.BaseEventLoop", _look_at_loop),
+    ("tempfile.TemporaryDirectory", _look_at_directory),
+    ("tempfile._TemporaryFileCloser", _look_at_closer),
+    ("gzip.GzipFile", _look_at_compressor),
+    ("bz2.BZ2File", _look_at_compressor),
+    ("lzma.LZMAFile", _look_at_compressor),
+)
+
+
+def _look_at_processes(_, found):
+    for package in ("multiprocessing", "billiard"):
+        process = sys.modules.get(package + ".process")
+        if process is None:
+            continue
+        # This also joins those that have ended.
+        for child in process.active_children():
+            daemon = "daemon " if child.daemon else ""
+            found.add(
+                "%sprocess %d %r started by %s" % (daemon, child.pid, child.name, package),
+                (),
+                [child.pid],
+            )
+
+
+def _look_at_trackers(found):
+    # It only counts names, in writes that the kernel does not interleave.
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    fd, pid = getattr(tracker, "_fd", None), getattr(tracker, "_pid", None)
+    if isinstance(fd, int) and isinstance(pid, int):
+        found.safe_fds.add(fd)
+        found.safe_pids.add(pid)
+
+
+def _look_at_logging(_, found):
+    logging = sys.modules.get("logging")
+    for reference in list(getattr(logging, "_handlerList", ())):
+        handler = reference()
+        if handler is not None:
+            _try(_look_at_handler, handler, found)
+
+
+def _look_at_handler(handler, found):
+    if handler is not None:
+        # Each worker would write once more what a handler holds back.
+        handler.flush()
+        for name in ("sock", "socket"):
+            _look_at_sender(getattr(handler, name, None), found)
+        stream = getattr(handler, "stream", None)
+        fd = _fileno(stream)
+        if fd is not None and not stream.readable():
+            found.appended_fds.add(fd)
+
+
+def _look_at_one_way(client, found):
+    for value in list(getattr(client, "__dict__", {}).values()):
+        _look_at_sender(value, found)
+
+
+def _look_at_sender(socket, found):
+    sockets = sys.modules.get("socket")
+    if isinstance(socket, getattr(sockets, "socket", ())) and socket.type == sockets.SOCK_DGRAM:
+        fd = _fileno(socket)
+        if fd is not None:
+            found.safe_fds.add(fd)
+
+
+def _look_at_exits(_, found):
+    for func, args in _exits:
+        stack = getattr(func, "__self__", None)
+        callbacks = getattr(stack, "_exit_callbacks", ())
+        inner = [getattr(callback, "__wrapped__", callback) for _, callback in callbacks]
+        if _removes(func) or any(map(_removes, inner)):
+            found.add(_removed("exit function %s" % _call(func, args)))
+    registry = getattr(weakref.finalize, "_registry", {})
+    for info in list(registry.values()):
+        module = getattr(info.func, "__module__", None)
+        if info.atexit and module != "tempfile" and _removes(info.func):
+            found.add(_removed("finalizer %s" % _call(info.func, info.args)))
+
+
+def _call(func, args):
+    module = getattr(func, "__module__", None)
+    name = getattr(func, "__qualname__", None) or type(func).__name__
+    prefix = "%s." % module if isinstance(module, str) and module != "builtins" else ""
+    shown = [repr(arg) for arg in args if isinstance(arg, (str, bytes, os.PathLike))]
+    return "%s%s(%s)" % (prefix, name, ", ".join(shown)[:120])
+
+
+def _look_at_timers(_, found):
+    signal = sys.modules.get("signal")
+    for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
+        which = getattr(signal, name, None)
+        if which is not None and any(signal.getitimer(which)):
+            found.add("timer of signal.setitimer or signal.alarm (%s)" % name)
+    with open("/proc/self/timers") as timers:
+        if timers.read():
+            found.add("timer of timer_create")
+
+
+def _flush(stream, found):
+    # Each worker would write once more what waits in the buffer.
+    if not stream.closed and stream.writable() and _fileno(stream) not in (None, 0, 1, 2):
+        if _fileno(stream) not in found.named_fds:
+            stream.flush()
+
+
+# ---------------------------------------------------------------- functions that remove files
+
+
+def _is_standard(package):
+    names = getattr(sys, "stdlib_module_names", None)
+    if names is not None:
+        return package in names
+    path = getattr(sys.modules.get(package), "__file__", None) or ""
+    is_third = "site-packages" in path or "dist-packages" in path
+    return not is_third and (not path or path.startswith(os.path.dirname(os.__file__)))
+
+
+def _removes(func, owner=None):
+    """Whether calling this removes files: by its name, or by those that its code uses."""
+    func = getattr(func, "func", func)
+    holder = owner or type(getattr(func, "__self__", None))
+    func = getattr(func, "__func__", func)
+    module = getattr(func, "__module__", None)
+    package = module.partition(".")[0] if isinstance(module, str) else ""
+    name = getattr(func, "__name__", "")
+    if name in REMOVERS or (name == "remove" and package in ("posix", "os")):
+        return True
+    code = getattr(func, "__code__", None)
+    if code is None or _is_standard(package):
+        return False
+    names = _names(code)
+    # Those of the same class that it calls count as well, one step down.
+    for name in list(names):
+        method = getattr(holder, "__dict__", {}).get(name)
+        inner = getattr(method, "__code__", None)
+        if inner is not None:
+            names |= _names(inner)
+    # A function that knows its process guards itself.
+    if "getpid" in names:
+        return False
+    return bool(names & REMOVERS) or {"os", "remove"} <= names
+
+
+def _names(code):
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if type(constant) is type(code):
+            names |= _names(constant)
+    return names

@@ -1,0 +1,186 @@
+"""What has to be remembered while the application is imported, because nothing tells it later.
+
+The template executes this file before it imports the application: functions registered with
+`atexit`, and random generators without a chosen seed, which each worker seeds anew. Also the end of
+all that an import has started, in a template that will not fork.
+"""
+
+import atexit
+import os
+import sys
+import weakref
+
+# A seed drawn from the operating system has 128 bits; shorter ones were chosen by hand.
+CHOSEN_SEED_BITS = 64
+
+_exits = []
+_unseeded = {}
+_numpy_states = []
+_restore = []
+
+
+def watch():
+    """From now on exit functions and unseeded random generators are remembered."""
+    if _restore:
+        return
+    register, unregister = atexit.register, atexit.unregister
+
+    def remembering(func, *args, **kwargs):
+        registered = register(func, *args, **kwargs)
+        _exits.append((func, args))
+        return registered
+
+    def forgetting(func):
+        _exits[:] = [exit for exit in _exits if exit[0] != func]
+        return unregister(func)
+
+    for name, function in (("register", remembering), ("unregister", forgetting)):
+        function.__name__ = name
+        function.__doc__ = getattr(atexit, name).__doc__
+        _replace(atexit, name, function)
+    if "random" in sys.modules:
+        _watch_seeds(sys.modules["random"])
+    else:
+        finder = _RandomFinder()
+        sys.meta_path.insert(0, finder)
+        _restore.append(finder.leave)
+
+
+def unwatch():
+    while _restore:
+        _restore.pop()()
+
+
+def _replace(owner, name, replacement):
+    original = getattr(owner, name)
+
+    def restore():
+        # A replacement by somebody else stays.
+        if owner.__dict__.get(name) is replacement:
+            setattr(owner, name, original)
+
+    setattr(owner, name, replacement)
+    _restore.append(restore)
+
+
+class _RandomFinder:
+    """Watches the module `random` as soon as it is imported, and does not import it itself."""
+
+    def leave(self):
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "random":
+            return None
+        self.leave()
+        from importlib.util import find_spec
+
+        spec = find_spec(name)
+        loader = spec and spec.loader
+        execute = getattr(loader, "exec_module", None)
+        if execute is None or isinstance(loader, type):
+            return spec
+
+        def exec_module(module):
+            del loader.exec_module
+            execute(module)
+            _watch_seeds(module)
+
+        try:
+            loader.exec_module = exec_module
+        except AttributeError:
+            pass
+        return spec
+
+
+def _watch_seeds(module):
+    try:
+        base = module.Random
+        seed, setstate = base.seed, base.setstate
+    except AttributeError:
+        # The application has a module of its own with this name.
+        return
+
+    def remembering(self, a=None, *args, **kwargs):
+        seed(self, a, *args, **kwargs)
+        _remember(self, a is None)
+
+    def copying(self, state):
+        # A copy of an unseeded generator draws the numbers of that one.
+        is_unseeded = any(state == other.getstate() for other in _live_unseeded(self))
+        setstate(self, state)
+        _remember(self, is_unseeded)
+
+    for name, function in (("seed", remembering), ("setstate", copying)):
+        function.__name__ = name
+        function.__qualname__ = "Random." + name
+        function.__doc__ = getattr(base, name).__doc__
+        _replace(base, name, function)
+
+
+def _remember(generator, is_unseeded):
+    key = id(generator)
+    if not is_unseeded:
+        _unseeded.pop(key, None)
+        return
+    try:
+        _unseeded[key] = weakref.ref(generator, lambda _: _unseeded.pop(key, None))
+    except TypeError:
+        pass
+
+
+def _live_unseeded(excluded=None):
+    generators = [reference() for reference in list(_unseeded.values())]
+    return [one for one in generators if one is not None and one is not excluded]
+
+
+def _look_at_numpy(instances, found):
+    for state in instances.get("numpy.random.mtrand.RandomState", ()):
+        if _is_unseeded(state._bit_generator):
+            _numpy_states.append(state)
+    for bits in instances.get("numpy.random.bit_generator.BitGenerator", ()):
+        if _is_unseeded(bits):
+            _numpy_states.append(bits)
+
+
+def _is_unseeded(bits):
+    sequence = getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+    entropy = getattr(sequence, "entropy", None)
+    return isinstance(entropy, int) and entropy.bit_length() > CHOSEN_SEED_BITS
+
+
+def reseed():
+    """Runs in a new worker: generators without a chosen seed differ from those of the others.
+
+    CPython does so for the functions of `random` itself.
+    """
+    for generator in _live_unseeded():
+        sys.modules["random"].Random.seed(generator)
+    for state in _numpy_states:
+        if hasattr(state, "seed"):
+            state.seed()
+        else:
+            state.state = type(state)().state
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None and hasattr(numpy, "seed"):
+        numpy.seed()
+
+
+def end():
+    """Ends what the application started as it ends when the interpreter exits."""
+    threading = sys.modules.get("threading")
+    for function in reversed(list(getattr(threading, "_threading_atexits", ()))):
+        try:
+            function()
+        except Exception:
+            pass
+    atexit._run_exitfuncs()
+    # The tracker of named semaphores and shared memory removes what is left, and ends, when all
+    # who can write to it have gone.
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    fd = getattr(tracker, "_fd", None)
+    if isinstance(fd, int):
+        tracker._fd = None
+        os.close(fd)

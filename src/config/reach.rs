@@ -1,0 +1,63 @@
+//! Whether the user as whom the server runs can use what its settings name. Without this each
+//! path would fail later and elsewhere, without the name of what is in the way.
+
+use std::path::{Path, PathBuf};
+
+use super::{AppSettings, AppTarget};
+use crate::os::access::{Obstacle, Use, obstacle};
+
+/// The user cannot use what an application needs.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {what} {path}: {obstacle} (change the permissions, or name another path{remedy})", path = path.display())]
+pub struct Unreachable {
+    what: &'static str,
+    path: PathBuf,
+    obstacle: Obstacle,
+    remedy: String,
+}
+
+/// Looks at interpreter, directories and source of an application.
+///
+/// # Errors
+/// The first of them that a permission keeps from this process.
+pub fn check(settings: &AppSettings) -> Result<(), Unreachable> {
+    let interpreter = &settings.interpreter;
+    let remedy = format!(
+        " with --venv or --python; this one is from {}",
+        interpreter.origin
+    );
+    look("the interpreter", &interpreter.path, Use::Execute, remedy)?;
+    let remedy = || " with --chdir".to_owned();
+    look("the directory", &settings.chdir, Use::Search, remedy())?;
+    for dir in &settings.pythonpath {
+        look(
+            "the directory",
+            dir,
+            Use::Search,
+            " with --pythonpath".to_owned(),
+        )?;
+    }
+    let remedy = || " with --app".to_owned();
+    match &settings.app.target {
+        AppTarget::File(file) => look("the application", file, Use::Read, remedy()),
+        AppTarget::Module(name) => {
+            let first = name.split('.').next().unwrap_or(name);
+            let package = settings.chdir.join(first);
+            look("the application", &package, Use::Search, remedy())?;
+            let module = settings.chdir.join(format!("{first}.py"));
+            look("the application", &module, Use::Read, remedy())
+        }
+    }
+}
+
+fn look(what: &'static str, path: &Path, wanted: Use, remedy: String) -> Result<(), Unreachable> {
+    match obstacle(path, wanted) {
+        None => Ok(()),
+        Some(obstacle) => Err(Unreachable {
+            what,
+            path: path.to_owned(),
+            obstacle,
+            remedy,
+        }),
+    }
+}

@@ -1,0 +1,326 @@
+//! The budget for what clients can make the front hold: memory, and descriptors of spool files.
+//!
+//! A [`Pool`] is a total for the process. An [`Account`] is one client of it, a connection, and
+//! belongs to the account of its address. A [`Reservation`] is returned when it is dropped. Each
+//! costs a few relaxed additions and no lock; small HTTP/1 requests make none, because their
+//! connection holds [`CONNECTION`] for them.
+//!
+//! Shares follow dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds",
+//! 1998): an account may hold as much as is still free afterwards. So one address gets half of
+//! a pool that nobody else uses, each of nine gets a tenth, and a tenth stays free for the next.
+//!
+//! It knows neither what is held nor what happens to a request that is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB
+/// while it is idle, up to 30 KB while the head of its first request is on its way.
+pub const CONNECTION: usize = 16 << 10;
+/// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, tables of
+/// HPACK, and a head that is not complete.
+pub const HTTP2: usize = 32 << 10;
+/// Bytes of one HTTP/2 request beside large fields and its body. Task, head and state in h2 take
+/// a quarter; measured with 920 unread responses whose bodies are in files, for which the
+/// allocator keeps the buffers of many threads.
+pub const STREAM: usize = 40 << 10;
+/// Heads, bodies and buffers up to this size are part of [`CONNECTION`] and [`STREAM`].
+pub const SMALL: usize = 4 << 10;
+/// The budget without a memory limit.
+pub const USUAL: usize = 256 << 20;
+
+/// The part of the free memory that one connection may hold: a quarter, so that a fifth of an
+/// unused budget is the most.
+const CONNECTION_PART: usize = 4;
+
+/// Memory in bytes.
+static MEMORY: Pool = Pool::new(USUAL);
+/// Open files of request bodies and responses.
+static SPOOL_FILES: Pool = Pool::new(usize::MAX / 2);
+
+/// A resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Bytes of memory.
+    Memory,
+    /// Descriptors of spool files.
+    SpoolFiles,
+    /// Used by one test alone; others use the rest at the same time.
+    #[cfg(test)]
+    Tested,
+}
+
+#[cfg(test)]
+static TESTED: Pool = Pool::new(1000);
+
+impl Resource {
+    /// The process's total.
+    pub fn pool(self) -> &'static Pool {
+        match self {
+            Self::Memory => &MEMORY,
+            Self::SpoolFiles => &SPOOL_FILES,
+            #[cfg(test)]
+            Self::Tested => &TESTED,
+        }
+    }
+}
+
+/// The total of a resource.
+#[derive(Debug)]
+pub struct Pool {
+    limit: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Pool {
+    /// A pool of which nothing is used.
+    pub const fn new(limit: usize) -> Self {
+        Self {
+            limit: AtomicUsize::new(limit),
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Changes the limit. What is held stays held.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The amount in use. It may exceed the limit: connections are not refused.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The amount that is free.
+    pub fn free(&self) -> usize {
+        self.limit().saturating_sub(self.used())
+    }
+
+    /// Counts `amount` without asking for room.
+    pub fn add(&self, amount: usize) {
+        self.used.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Returns `amount`.
+    pub fn take(&self, amount: usize) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// The consumption of a client.
+#[derive(Debug)]
+pub struct Account {
+    memory: AtomicUsize,
+    spool_files: AtomicUsize,
+    /// It may hold the free amount divided by this.
+    part: usize,
+    /// The account of its address.
+    address: Option<Arc<Account>>,
+}
+
+impl Account {
+    /// The account of an address, or of a connection that brings the requests of many clients.
+    pub fn of_address() -> Self {
+        Self {
+            memory: AtomicUsize::new(0),
+            spool_files: AtomicUsize::new(0),
+            part: 1,
+            address: None,
+        }
+    }
+
+    /// The account of a connection from an address.
+    pub fn of_connection(address: Arc<Account>) -> Self {
+        Self {
+            part: CONNECTION_PART,
+            address: Some(address),
+            ..Self::of_address()
+        }
+    }
+
+    /// Reserves `amount` if this connection and its address may have it.
+    pub fn try_reserve(self: &Arc<Self>, resource: Resource, amount: usize) -> Option<Reservation> {
+        let mut reservation = Reservation::none(Arc::clone(self), resource);
+        reservation.grow(amount).then_some(reservation)
+    }
+
+    /// Reserves `amount` of memory even where there is none: for what exists already.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Reservation {
+        let mut reservation = Reservation::none(Arc::clone(self), Resource::Memory);
+        reservation.hold(bytes);
+        reservation
+    }
+
+    fn held(&self, resource: Resource) -> &AtomicUsize {
+        match resource {
+            Resource::Memory => &self.memory,
+            Resource::SpoolFiles => &self.spool_files,
+            #[cfg(test)]
+            Resource::Tested => &self.spool_files,
+        }
+    }
+
+    fn may_have(&self, resource: Resource, amount: usize) -> bool {
+        let Some(free) = resource.pool().free().checked_sub(amount) else {
+            return false;
+        };
+        let within = |account: &Self| {
+            let held = account.held(resource).load(Ordering::Relaxed);
+            held.saturating_add(amount).saturating_mul(account.part) <= free
+        };
+        within(self) && self.address.as_deref().is_none_or(within)
+    }
+
+    fn add(&self, resource: Resource, amount: usize) {
+        self.held(resource).fetch_add(amount, Ordering::Relaxed);
+        match &self.address {
+            Some(address) => address.add(resource, amount),
+            None => resource.pool().add(amount),
+        }
+    }
+
+    fn take(&self, resource: Resource, amount: usize) {
+        self.held(resource).fetch_sub(amount, Ordering::Relaxed);
+        match &self.address {
+            Some(address) => address.take(resource, amount),
+            None => resource.pool().take(amount),
+        }
+    }
+}
+
+/// A part of a pool, returned when it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    account: Arc<Account>,
+    resource: Resource,
+    amount: usize,
+}
+
+impl Reservation {
+    /// A reservation of nothing yet.
+    pub fn none(account: Arc<Account>, resource: Resource) -> Self {
+        Self {
+            account,
+            resource,
+            amount: 0,
+        }
+    }
+
+    /// The account that has it.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// The amount held.
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+
+    /// Grows to `amount` in all. `false`: there is no room, and nothing changes.
+    pub fn grow(&mut self, amount: usize) -> bool {
+        let more = amount.saturating_sub(self.amount);
+        if more > 0 {
+            if !self.account.may_have(self.resource, more) {
+                return false;
+            }
+            self.account.add(self.resource, more);
+            self.amount = amount;
+        }
+        true
+    }
+
+    /// Grows to `amount` in all, even where there is no room.
+    pub fn hold(&mut self, amount: usize) {
+        let more = amount.saturating_sub(self.amount);
+        self.account.add(self.resource, more);
+        self.amount += more;
+    }
+
+    /// Returns all but `amount`.
+    pub fn shrink(&mut self, amount: usize) {
+        let less = self.amount.saturating_sub(amount);
+        if less > 0 {
+            self.account.take(self.resource, less);
+            self.amount -= less;
+        }
+    }
+
+    /// The same bytes, which hold the reservation as long as a copy of them exists.
+    pub fn around(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held {
+            bytes,
+            _reservation: self,
+        })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_share_a_pool_and_always_leave_room_for_one_more() {
+        let pool = Resource::Tested.pool();
+        let fill = |account: &Arc<Account>| {
+            let one = || account.try_reserve(Resource::Tested, 1);
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let address = Arc::new(Account::of_address());
+        let connection = Arc::new(Account::of_connection(Arc::clone(&address)));
+        let by_connection = fill(&connection);
+        assert_eq!(by_connection.len(), 200, "a fifth");
+        let connections: Vec<_> = (0..20)
+            .map(|_| Arc::new(Account::of_connection(Arc::clone(&address))))
+            .collect();
+        let mut by_address: Vec<_> = connections.iter().map(fill).collect();
+        by_address.push(by_connection);
+        assert_eq!(pool.used(), 500, "half");
+        // Each further address gets half of the rest.
+        let other = Arc::new(Account::of_address());
+        by_address.push(fill(&other));
+        assert_eq!(pool.used(), 750);
+        drop(by_address);
+        assert_eq!(pool.used(), 0);
+        let mut one = connection.try_reserve(Resource::Tested, 100).unwrap();
+        assert!(one.grow(200) && !one.grow(201));
+        one.shrink(10);
+        assert_eq!((one.amount(), pool.used()), (10, 10));
+        drop(one);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn bytes_hold_their_reservation_until_the_last_copy_is_gone() {
+        let account = Arc::new(Account::of_address());
+        let bytes = account.hold(3).around(Bytes::from_static(b"abc"));
+        let copy = bytes.slice(1..);
+        drop(bytes);
+        assert_eq!(account.memory.load(Ordering::Relaxed), 3);
+        drop(copy);
+        assert_eq!(account.memory.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! Which servers a request is sent to, one after the other, until one answers.
+//!
+//! As long as a server has taken nothing of it, any request may go to the next one. Behind
+//! that only a request that may run twice does (RFC 9110 §9.2.2), and whose body can be sent
+//! again: nginx's rule as well (`proxy_next_upstream` without `non_idempotent`). No server gets
+//! it twice, but for one that has closed a used connection at the moment of the request.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::{Errand, Ground, Outgoing};
+use crate::front::upstream::private::Ownership;
+use crate::front::upstream::servers::Reached;
+use crate::front::upstream::{Failure, Response};
+
+/// The tries of one request so far.
+struct Tries {
+    fresh: bool,
+    may_repeat: bool,
+    /// Servers that have failed.
+    failed: Vec<usize>,
+}
+
+impl Ground {
+    /// Has one of the servers answer. Dropping the future breaks the connection off.
+    ///
+    /// # Errors
+    /// [`Failure`] says why there is no answer: that of the server that was tried last.
+    pub async fn answer(self: &Arc<Self>, errand: Errand) -> Result<Box<Response>, Failure> {
+        let may_repeat = errand.identity.method.is_idempotent() && errand.whole.can_be_repeated();
+        let mut tries = Tries {
+            fresh: errand.fresh,
+            may_repeat,
+            failed: Vec::new(),
+        };
+        loop {
+            let mut outgoing = errand.whole.clone();
+            let mut ownership = match &errand.owner {
+                None => Ownership::none(),
+                Some(owner) => Ownership::of(owner, self.servers.id).await,
+            };
+            let reached = self
+                .reach(&mut outgoing, &mut ownership, &mut tries)
+                .await?;
+            let (is_reused, server) = (reached.is_reused, reached.slot.server());
+            let name = Arc::clone(&reached.name);
+            let failure = match self.exchange(reached, outgoing, ownership, &errand).await {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            if !may_repeat || failure.of_server().is_none() {
+                return Err(failure);
+            }
+            if is_reused && matches!(failure, Failure::ClosedEarly { .. }) {
+                tries.fresh = true;
+                continue;
+            }
+            tries.failed.push(server);
+            if tries.failed.len() >= self.servers.count() {
+                return Err(failure);
+            }
+            let id = &errand.identity.request_id;
+            tracing::warn!(request_id = %id, server = &*name, reason = %failure, "a server failed: the request goes to the next one");
+        }
+    }
+
+    /// A server that has taken at least the first bytes.
+    async fn reach(
+        &self,
+        outgoing: &mut Outgoing,
+        ownership: &mut Ownership,
+        tries: &mut Tries,
+    ) -> Result<Reached, Failure> {
+        let servers = &self.servers;
+        loop {
+            let mut reached = match ownership.take() {
+                Some(link) => servers.again(link),
+                None => {
+                    let fresh = tries.fresh || ownership.is_private();
+                    let connected = servers.connect(fresh, tries.may_repeat, &tries.failed);
+                    connected.await?
+                }
+            };
+            let mut first = outgoing.first();
+            let write = reached.link.write_buf(&mut first);
+            let failure = match timeout(servers.timeouts.send, write).await {
+                Ok(Ok(taken @ 1..)) => {
+                    outgoing.head.advance(taken);
+                    return Ok(reached);
+                }
+                // It has closed the connection unseen.
+                Ok(_) if reached.is_reused => {
+                    tries.fresh = true;
+                    continue;
+                }
+                Ok(taken) => {
+                    servers.count_failure(&reached.slot, "closed_early");
+                    Failure::Unreachable {
+                        server: reached.name,
+                        why: match taken {
+                            Err(error) => error.to_string(),
+                            Ok(_) => "it takes nothing".to_owned(),
+                        },
+                    }
+                }
+                Err(_elapsed) => {
+                    servers.count_failure(&reached.slot, "too_slow");
+                    Failure::TooSlow {
+                        server: reached.name,
+                        doing: "take the request",
+                        setting: "upstream-send-timeout",
+                        limit: servers.timeouts.send,
+                    }
+                }
+            };
+            servers.failed(&reached.slot);
+            tries.failed.push(reached.slot.server());
+            if tries.failed.len() >= servers.count() {
+                return Err(failure);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Connections to servers that belong to one client's connection alone.
+//!
+//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 §6): the server takes
+//! every later request on it for one of the same user. So a connection on which either is
+//! seen never serves another client. It waits with its client's connection for that client's
+//! next request, which goes over it for as long as both live; nginx does the same with `ntlm`.
+//!
+//! Requests of HTTP/2 share their client's connection, so that there is no next request: such
+//! a connection to a server ends behind the answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
+use tokio::sync::OwnedMutexGuard;
+
+use super::exchange::Owner;
+use super::reply_head::listed_in;
+use crate::front::socket::Socket;
+
+/// Schemes that authenticate connections.
+const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
+
+/// The connections that belong to one client's connection: at most one for each set of servers.
+#[derive(Debug, Default)]
+pub struct PrivateLinks(Mutex<Vec<(u64, Shared)>>);
+
+type Shared = Arc<tokio::sync::Mutex<Option<Link>>>;
+
+/// A connection that waits for its client's next request.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection.
+    pub socket: Socket,
+    /// Number of the server.
+    pub server: usize,
+}
+
+/// The place at which such a connection waits. It is held while a request is on its way, so that the next
+/// one finds the connection there.
+pub type Place = OwnedMutexGuard<Option<Link>>;
+
+impl PrivateLinks {
+    /// The place for these servers, where there is one, or one is needed.
+    async fn place(&self, servers: u64, is_needed: bool) -> Option<Place> {
+        let shared = self.shared(servers, is_needed)?;
+        Some(shared.lock_owned().await)
+    }
+
+    fn shared(&self, servers: u64, is_needed: bool) -> Option<Shared> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = places.iter().find(|(of, _)| *of == servers);
+        if let Some((_, shared)) = found {
+            return Some(Arc::clone(shared));
+        }
+        is_needed.then(|| {
+            let shared = Shared::default();
+            places.push((servers, Arc::clone(&shared)));
+            shared
+        })
+    }
+}
+
+/// The owner of the connection behind one exchange.
+#[derive(Debug)]
+pub struct Ownership {
+    /// The client's, unless its requests share a connection.
+    links: Option<Arc<PrivateLinks>>,
+    servers: u64,
+    is_private: bool,
+    place: Option<Place>,
+}
+
+impl Ownership {
+    /// No client's: the protocol has one request for each connection.
+    pub fn none() -> Self {
+        Self {
+            links: None,
+            servers: 0,
+            is_private: false,
+            place: None,
+        }
+    }
+
+    /// For a request to these servers. Waits until the client's request before has given its
+    /// connection back.
+    pub async fn of(owner: &Owner, servers: u64) -> Self {
+        let place = match &owner.links {
+            Some(links) => links.place(servers, owner.authenticates).await,
+            None => None,
+        };
+        Self {
+            links: owner.links.clone(),
+            servers,
+            is_private: owner.authenticates || place.is_some(),
+            place,
+        }
+    }
+
+    /// True if the connection may serve this client alone.
+    pub fn is_private(&self) -> bool {
+        self.is_private
+    }
+
+    /// The connection that waits for this request, if it is still open.
+    pub fn take(&mut self) -> Option<Link> {
+        let link = self.place.as_mut()?.take()?;
+        link.socket.is_quiet().then_some(link)
+    }
+
+    /// An answer has come. From here on the connection is private if it asks for one of the
+    /// schemes. The client does not have the answer yet, so its next request has not begun.
+    pub fn answered(&mut self, said: &HeaderMap) {
+        if !self.is_private && names_scheme(said, &WWW_AUTHENTICATE) {
+            self.is_private = true;
+            let shared = self.links.as_ref();
+            let shared = shared.and_then(|links| links.shared(self.servers, true));
+            self.place = shared.and_then(|shared| shared.try_lock_owned().ok());
+        }
+    }
+
+    /// Keeps the connection, which is of use for another request, if it is private; gives it
+    /// back if it is not.
+    pub fn keep(mut self, link: Link) -> Option<Link> {
+        if !self.is_private {
+            return Some(link);
+        }
+        if let Some(place) = &mut self.place {
+            **place = Some(link);
+        }
+        None
+    }
+}
+
+/// True if a request authenticates the connection over which it is sent.
+pub fn authenticates(asked: &HeaderMap) -> bool {
+    names_scheme(asked, &AUTHORIZATION)
+}
+
+/// True if one of the fields begins with such a scheme, or lists one (RFC 9110 §11.6.1).
+fn names_scheme(headers: &HeaderMap, field: &HeaderName) -> bool {
+    listed_in(headers, field).any(|part| {
+        let word = part.split(|byte| *byte == b' ').next().unwrap_or_default();
+        SCHEMES
+            .iter()
+            .any(|scheme| word.eq_ignore_ascii_case(scheme))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn schemes_of_connections_are_found_wherever_they_stand() {
+        for (value, expected) in [
+            ("NTLM", true),
+            ("ntlm TlRMTVNTUAAB", true),
+            ("Negotiate oYG2MIGz", true),
+            ("Basic realm=\"x\", NTLM", true),
+            ("Basic realm=\"a\",Negotiate", true),
+            ("Basic bnRsbTp4", false),
+            ("Bearer ntlm", false),
+            ("NTLMv3 x", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Digest x=y"));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(value));
+            assert_eq!(
+                names_scheme(&headers, &WWW_AUTHENTICATE),
+                expected,
+                "{value}"
+            );
+        }
+    }
+}

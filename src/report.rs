@@ -1,0 +1,158 @@
+//! What `pyserve check` prints: first what differs from the defaults, then the defaults, the
+//! locations, and what was found out about each application.
+
+use std::io;
+
+use pyserve_wire::control::Preload;
+
+use crate::config::settings::{self, Setting};
+use crate::config::{Resolved, StaticLocation};
+use crate::os::identity;
+use crate::supervisor::startup::{self, Facts};
+use crate::verbs::print;
+
+/// Prints the settings, and what follows from them.
+///
+/// # Errors
+/// What the kernel says about standard output.
+pub fn settings(resolved: &Resolved) -> io::Result<()> {
+    let (defaults, set): (Vec<_>, Vec<_>) = resolved
+        .origins
+        .iter()
+        .partition(|(_, _, origin)| origin == "default");
+    for (heading, rows) in [
+        ("# differs from the defaults", set),
+        ("\n# defaults", defaults),
+    ] {
+        print(heading)?;
+        for (name, value, origin) in rows {
+            let value = settings::named(name)
+                .map_or_else(|| value.clone(), |setting| for_people(setting, value));
+            print(&format!("{name:<24} {value:<32} {origin}"))?;
+        }
+    }
+    print("\n# what answers, and what runs beside it")?;
+    for line in resolved.config.location_lines() {
+        row("location", &line)?;
+    }
+    let is_shown = |location: &&StaticLocation| location.predefined && location.dir.is_dir();
+    for location in resolved.config.static_locations.iter().filter(is_shown) {
+        let dir = location.dir.display();
+        row(
+            "location",
+            &format!("{} -> files in {dir}, by its name", location.prefix),
+        )?;
+    }
+    for companion in &resolved.config.companions {
+        row("companion", &companion.to_string())?;
+    }
+    Ok(())
+}
+
+/// Prints what the import of the application at `prefix` has shown.
+///
+/// # Errors
+/// What the kernel says about standard output.
+pub fn application(prefix: &str, preload: Preload, facts: &Facts) -> io::Result<()> {
+    let (Some(python), Some(loaded)) = (&facts.interpreter, &facts.loaded) else {
+        return Ok(());
+    };
+    let venv = match python.is_venv {
+        true => format!(", virtual environment {}", python.prefix),
+        false => ", no virtual environment".to_owned(),
+    };
+    print("")?;
+    row(
+        "python",
+        &format!(
+            "{} {}{venv} (from {})",
+            python.version, python.executable, facts.found
+        ),
+    )?;
+    let framework = match &*loaded.framework {
+        "" => String::new(),
+        framework => format!(" ({framework})"),
+    };
+    row(
+        "application",
+        &format!(
+            "{prefix} -> {}{framework}, imported in {} ms",
+            loaded.app, loaded.import_ms
+        ),
+    )?;
+    row("preloading", &startup::preload(preload, facts))?;
+    for files in &loaded.files {
+        let (prefix, dir, source) = (&files.prefix, &files.dir, &files.source);
+        row(
+            "location",
+            &format!("{prefix} -> files in {dir}, from Django's {source}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn row(name: &str, text: &str) -> io::Result<()> {
+    print(&format!("{name:<24} {text}"))
+}
+
+/// A value with its unit, and what a zero means.
+fn for_people(setting: &Setting, value: &str) -> String {
+    if let ("control", Some((before, ""))) = (setting.name, value.split_once("UID")) {
+        return format!("{before}{}", identity::own().0);
+    }
+    let is_never = ["max_requests", "max_worker_lifetime", "refork"].contains(&setting.name);
+    if value == "0" && is_never {
+        return "never".to_owned();
+    }
+    let (number, rest) = value.split_at(value.find([',', ' ']).unwrap_or(value.len()));
+    let is_number = !number.is_empty()
+        && number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let unit = match setting.value_name {
+        _ if !is_number => return value.to_owned(),
+        name if name.ends_with("TIME") => "s",
+        "BYTES|no" => "bytes/s",
+        "BYTES" => "bytes",
+        _ => return value.to_owned(),
+    };
+    match (number, setting.name) {
+        // No limit; see the table of options.
+        (
+            "0",
+            "request_timeout"
+            | "max_body"
+            | "max_spool"
+            | "max_response_spool"
+            | "response_spool_total",
+        ) => "no limit".to_owned(),
+        _ => format!("{number} {unit}{rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_units() {
+        let check = |name: &str, value: &str, expected: &str| {
+            let setting = settings::named(name).unwrap();
+            assert_eq!(for_people(setting, value), expected, "{name}");
+        };
+        check("keepalive_timeout", "75", "75 s");
+        check("keepalive_timeout", "500ms", "500ms");
+        check(
+            "static_max_age",
+            "60, and 0 for HTML",
+            "60 s, and 0 for HTML",
+        );
+        check("request_timeout", "0", "no limit");
+        check("max_requests", "0", "never");
+        check("max_requests", "7", "7");
+        check("min_body_rate", "240", "240 bytes/s");
+        check("max_body", "100M", "100M");
+        check("max_body", "1048576", "1048576 bytes");
+        check("workers", "4", "4");
+    }
+}

@@ -1,0 +1,53 @@
+//! `--startup-log`: how the start went, appended to a file.
+//!
+//! The start and the end of the server wait for that file only for a moment, whatever it is.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::OFlags;
+
+use super::detached;
+use crate::config::Config;
+use crate::observe::timestamp::Timestamp;
+
+/// Appends that the server has ended before it was ready. Blocks for a moment.
+pub fn note_failure(config: &Config, code: u8, last_words: &str) {
+    note(
+        config,
+        &format!("not started, exit code {code}\n{last_words}"),
+    );
+}
+
+/// Appends a text, if there is such a file. Blocks for a moment.
+pub fn note(config: &Config, text: &str) {
+    let Some(path) = &config.startup_log else {
+        return;
+    };
+    let now = Timestamp::from(SystemTime::now()).rfc_3339();
+    let entry = format!("{now} pyserve {}\n{text}\n", env!("CARGO_PKG_VERSION"));
+    let file = path.clone();
+    let written = detached::within(PATIENCE, move || append(&file, &entry));
+    let path = path.display();
+    match written {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(%path, %error, "cannot write the start-up log"),
+        None => tracing::warn!(%path, "the start-up log takes too long to write: going on"),
+    }
+}
+
+/// A FIFO is an error, not a wait, where it has no reader or no room.
+fn append(path: &Path, entry: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)?;
+    file.write_all(entry.as_bytes())
+}
+
+/// How long the file may take.
+const PATIENCE: Duration = Duration::from_secs(1);

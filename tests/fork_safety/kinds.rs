@@ -1,0 +1,301 @@
+//! Applications by what their import leaves, each a few lines of code.
+
+/// What a row's code may use; `pid` answers a request.
+pub const PRELUDE: &str = "import os, sys
+DIR = os.path.dirname(os.path.abspath(__file__))
+def path(name, text='text'):
+    name = os.path.join(DIR, name)
+    with open(name, 'w') as file:
+        file.write(text)
+    return name
+def application(environ, start_response):
+    body = str(os.getpid()).encode()
+    start_response('200 OK', [('Content-Length', str(len(body)))])
+    return [body]
+";
+
+/// Code of an application, and what the refusal names.
+pub const BREAKS: &[(&str, &[&str])] = &[
+    // Descriptors.
+    ("ends = os.pipe()", &["pipe (descriptor "]),
+    (
+        "name = os.path.join(DIR, 'fifo%d' % os.getpid()); os.mkfifo(name); fifo = os.open(name, os.O_RDWR)",
+        &["named pipe ", "/fifo"],
+    ),
+    (
+        "import socket; pair = socket.socketpair()",
+        &["end of a socket pair (descriptor "],
+    ),
+    (
+        "import socket; s = socket.socket()",
+        &["socket without a connection (descriptor "],
+    ),
+    (
+        "import socket; s = socket.create_server(('127.0.0.1', 0))",
+        &["socket listening on 127.0.0.1:"],
+    ),
+    (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.1', 9))",
+        &["UDP socket 127.0.0.1:", " -> 127.0.0.1:9 (descriptor "],
+    ),
+    (
+        "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(os.path.join(DIR, 'dgram%d' % os.getpid()))",
+        &["datagram socket ", "/dgram"],
+    ),
+    (
+        "import socket; s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+        &["netlink socket (descriptor "],
+    ),
+    (
+        "import select; e = select.epoll()",
+        &["epoll instance (descriptor "],
+    ),
+    (
+        "import ctypes; ctypes.CDLL(None).eventfd(0, 0)",
+        &["eventfd (descriptor "],
+    ),
+    (
+        "import ctypes; ctypes.CDLL(None).inotify_init()",
+        &["inotify (descriptor "],
+    ),
+    (
+        "import ctypes; ctypes.CDLL(None).timerfd_create(1, 0)",
+        &["timerfd (descriptor "],
+    ),
+    (
+        "fd = os.pidfd_open(os.getpid())",
+        &["process descriptor (descriptor "],
+    ),
+    (
+        "fd = os.memfd_create('scratch')",
+        &["/memfd:scratch", " opened for reading and writing"],
+    ),
+    // Files with an offset.
+    (
+        "f = open(path('data.txt'))",
+        &["/data.txt opened for reading (descriptor "],
+    ),
+    (
+        "f = open(path('data.txt'), 'r+b', 0)",
+        &["/data.txt opened for reading and writing"],
+    ),
+    (
+        "f = open(os.path.join(DIR, 'out'), 'w')",
+        &["/out opened for writing"],
+    ),
+    (
+        "f = open(path('log'), 'a+')",
+        &["/log opened for reading and appending"],
+    ),
+    (
+        "f = os.open(path('raw'), os.O_RDONLY)",
+        &["/raw opened for reading"],
+    ),
+    (
+        "import zipfile; z = zipfile.ZipFile(os.path.join(DIR, 'data.zip'), 'w'); \
+         z.writestr('a', 'b'); z.close(); z = zipfile.ZipFile(z.filename)",
+        &["/data.zip opened for reading (descriptor "],
+    ),
+    (
+        "import sqlite3; c = sqlite3.connect(os.path.join(DIR, 'db.sqlite3')); \
+         c.execute('create table if not exists t (a)')",
+        &["/db.sqlite3 opened for reading and writing (descriptor "],
+    ),
+    (
+        "import dbm.dumb, tempfile; f = tempfile.TemporaryFile()",
+        &[" (deleted) opened for reading and writing"],
+    ),
+    // Locks.
+    (
+        "import fcntl; f = open(path('app.lock'), 'a'); fcntl.flock(f, fcntl.LOCK_EX)",
+        &["lock on ", "/app.lock (descriptor "],
+    ),
+    (
+        "import fcntl; f = open(path('app.lock'), 'a'); fcntl.lockf(f, fcntl.LOCK_EX)",
+        &["lock on ", "/app.lock (descriptor "],
+    ),
+    (
+        "import fcntl; f = os.open(DIR, os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX)",
+        &["lock on ", "/app (descriptor "],
+    ),
+    (
+        "import pty; ends = pty.openpty()",
+        &["device /dev/ptmx (descriptor ", "device /dev/pts/"],
+    ),
+    // Processes.
+    (
+        "import subprocess; p = subprocess.Popen(['sleep', '1000'])",
+        &["process ", "sleep 1000", "started by subprocess.Popen"],
+    ),
+    (
+        "import subprocess; p = subprocess.Popen(['cat'], stdin=-1, stdout=-1)",
+        &["'cat' started by subprocess.Popen"],
+    ),
+    (
+        // The pipe ends when the child executes.
+        "r, w = os.pipe(); os.fork() or os.execlp('sleep', 'sleep', '1000')
+os.close(w); os.read(r, 1); os.close(r)",
+        &["process ", "sleep 1000"],
+    ),
+    (
+        "import multiprocessing as m; m = m.get_context('fork')
+p = m.Process(target=__import__('time').sleep, args=(1000,), daemon=True); p.start()",
+        &["daemon process ", "started by multiprocessing"],
+    ),
+    (
+        "import multiprocessing as m; q = m.get_context('fork').Queue()",
+        &["multiprocessing.Queue (descriptors "],
+    ),
+    (
+        "import multiprocessing as m; q = m.get_context('fork').SimpleQueue()",
+        &["multiprocessing.SimpleQueue (descriptors "],
+    ),
+    (
+        "import multiprocessing as m; q = m.Pipe()",
+        &["end of a multiprocessing.Pipe (descriptor "],
+    ),
+    (
+        "import multiprocessing as m; pool = m.get_context('fork').Pool(2)",
+        &["multiprocessing.Pool of 2 processes"],
+    ),
+    (
+        "import multiprocessing as m; manager = m.get_context('fork').Manager(); d = manager.dict()",
+        &["multiprocessing SyncManager (process "],
+    ),
+    (
+        "from concurrent.futures import ProcessPoolExecutor; pool = ProcessPoolExecutor(2)",
+        &["concurrent.futures.ProcessPoolExecutor"],
+    ),
+    // Threads.
+    (
+        "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(2)
+pool.submit(int).result()",
+        &["thread \"ThreadPoolExecutor-0_0\" (threading.Thread)"],
+    ),
+    (
+        "import _thread, time; _thread.start_new_thread(time.sleep, (1000,))",
+        &["(not a Python thread, started by "],
+    ),
+    // Event loops.
+    (
+        "import asyncio; loop = asyncio.new_event_loop()",
+        &["event loop asyncio._UnixSelectorEventLoop (descriptors "],
+    ),
+    // Files that an exit removes.
+    (
+        "import tempfile; d = tempfile.TemporaryDirectory(prefix='scratch-')",
+        &[
+            "temporary directory '",
+            "/scratch-",
+            "the first worker that exits removes for all",
+        ],
+    ),
+    (
+        "import tempfile; f = tempfile.NamedTemporaryFile(prefix='scratch-')",
+        &["temporary file '", "/scratch-"],
+    ),
+    (
+        "import atexit, shutil, tempfile; d = tempfile.mkdtemp(); \
+         atexit.register(shutil.rmtree, d)",
+        &["exit function shutil.rmtree('"],
+    ),
+    (
+        "import atexit, shutil, tempfile; d = tempfile.mkdtemp()
+@atexit.register
+def clean_up():
+    shutil.rmtree(d)",
+        &["exit function ", "clean_up()"],
+    ),
+    (
+        "import atexit, pathlib; p = pathlib.Path(path('app.pid')); atexit.register(p.unlink)",
+        &["exit function pathlib", "unlink()"],
+    ),
+    (
+        "import shutil, tempfile, weakref; d = tempfile.mkdtemp()
+class Cache: pass
+cache = Cache(); weakref.finalize(cache, shutil.rmtree, d)",
+        &["finalizer shutil.rmtree('"],
+    ),
+    (
+        "import shutil, tempfile
+class Cache:
+    def __init__(self): self.dir = tempfile.mkdtemp()
+    def __del__(self): self.close()
+    def close(self, rmtree=shutil.rmtree): shutil.rmtree(self.dir)
+cache = Cache()",
+        &[".Cache object that removes files when it ends"],
+    ),
+    (
+        "import atexit, contextlib, shutil, tempfile; stack = contextlib.ExitStack()
+stack.callback(shutil.rmtree, tempfile.mkdtemp()); atexit.register(stack.close)",
+        &["exit function ", "ExitStack", "close()"],
+    ),
+    // What is held back would be written by each worker.
+    (
+        "import gzip; f = gzip.open(os.path.join(DIR, 'log.gz'), 'at')",
+        &["/log.gz opened for writing by GzipFile"],
+    ),
+    // Timers.
+    (
+        "import ctypes; c = ctypes.CDLL(None); t = ctypes.c_void_p()
+c.timer_create(1, None, ctypes.byref(t))",
+        &["timer of timer_create"],
+    ),
+    (
+        "import signal; signal.alarm(1000)",
+        &["timer of signal.setitimer or signal.alarm"],
+    ),
+];
+
+/// Code of an application that can be forked.
+pub const FINE: &[&str] = &[
+    "",
+    // Log files.
+    "f = open(path('log'), 'a')",
+    "import logging; logging.basicConfig(filename=os.path.join(DIR, 'log')); logging.error('x')",
+    "import logging; logging.basicConfig(filename=path('log'), filemode='w'); logging.error('x')",
+    "from logging.handlers import RotatingFileHandler as R; h = R(path('log'), maxBytes=1000)",
+    "from logging.handlers import SysLogHandler as S; h = S(('127.0.0.1', 9))",
+    "import syslog; syslog.syslog('hello')",
+    "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+    // Descriptors without a state.
+    "n, r, d = open(os.devnull, 'r+'), open('/dev/urandom', 'rb'), os.open(DIR, os.O_RDONLY)",
+    "copies = os.dup(1), os.dup(2), open('/dev/null')",
+    "import mmap; f = open(path('data'), 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
+    // What was started and has ended.
+    "import subprocess; text = subprocess.check_output(['uname'])",
+    "import subprocess; p = subprocess.Popen(['true']); p.wait()",
+    "import threading; t = threading.Thread(target=int); t.start(); t.join()",
+    "from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(2) as pool: pool.submit(int).result()",
+    "from concurrent.futures import ProcessPoolExecutor
+with ProcessPoolExecutor(1) as pool: pass",
+    "import asyncio
+async def main(): await asyncio.sleep(0)
+asyncio.run(main())",
+    "import tempfile
+with tempfile.TemporaryDirectory() as d, tempfile.NamedTemporaryFile() as f: pass",
+    "import multiprocessing as m
+with m.get_context('fork').Pool(1) as pool: pool.map(int, [1])
+pool.join()",
+    "import signal; signal.alarm(1000); signal.alarm(0)",
+    // What starts with its first use.
+    "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(2)",
+    "import tempfile; f = tempfile.SpooledTemporaryFile(); f.write(b'x')",
+    "import zipfile, io; z = zipfile.ZipFile(io.BytesIO(), 'w')",
+    "import sqlite3; c = sqlite3.connect(':memory:')",
+    "import http.client; c = http.client.HTTPConnection('127.0.0.1', 9)",
+    // What is meant to be shared, or sees to it.
+    "import multiprocessing as m; m = m.get_context('fork'); v, l = m.Value('i'), m.Lock()",
+    "from multiprocessing.shared_memory import SharedMemory
+s = SharedMemory(create=True, size=100)",
+    "import atexit, os
+def clean_up(own=os.getpid()):
+    if os.getpid() == own: os.unlink('x')
+atexit.register(clean_up)",
+    // Catalogs, resources, generators.
+    "import gettext; gettext.translation('x', fallback=True)",
+    "import importlib.resources as r; text = r.files('json').joinpath('__init__.py').read_text()",
+    "import random; r, s, t = random.Random(), random.Random(1), random.SystemRandom()",
+];

@@ -1,0 +1,147 @@
+//! The ways in: a version of HTTP, over a transport, behind a PROXY header or not.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::site::Site;
+use crate::support::raw::Connection;
+
+/// One way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub transport: Transport,
+    pub proxy: Proxy,
+    pub security: Security,
+}
+
+/// The version of HTTP that the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http10,
+    Http10KeepAlive,
+    Http11,
+    /// Cleartext with prior knowledge (RFC 9113 §3.3).
+    Http2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Unix,
+}
+
+/// The header of the PROXY protocol that a balancer in front sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proxy {
+    None,
+    V1,
+    V2,
+}
+
+/// Room for TLS, of which the rules know nothing: it changes none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    Clear,
+}
+
+/// The client that PROXY headers name.
+const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 4711);
+
+impl Listener {
+    /// HTTP/1.1 over TCP, with nothing in front.
+    pub const PLAIN: Self = Self {
+        protocol: Protocol::Http11,
+        transport: Transport::Tcp,
+        proxy: Proxy::None,
+        security: Security::Clear,
+    };
+
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for protocol in [
+            Protocol::Http10,
+            Protocol::Http10KeepAlive,
+            Protocol::Http11,
+            Protocol::Http2,
+        ] {
+            for transport in [Transport::Tcp, Transport::Unix] {
+                for proxy in [Proxy::None, Proxy::V1, Proxy::V2] {
+                    all.push(Self {
+                        protocol,
+                        transport,
+                        proxy,
+                        ..Self::PLAIN
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// A connection on which HTTP may begin.
+    pub fn connect(self, site: &Site) -> Connection {
+        let server = site.server(self);
+        let Security::Clear = self.security;
+        let mut connection = match self.transport {
+            Transport::Tcp => server.connect(),
+            Transport::Unix => Connection::unix(&server.probe.path("http.sock")),
+        };
+        match self.proxy {
+            Proxy::None => {}
+            Proxy::V1 => connection.send(format!(
+                "PROXY TCP4 {} 192.0.2.1 {} 80\r\n",
+                CLIENT.ip(),
+                CLIENT.port()
+            )),
+            Proxy::V2 => {
+                let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C".to_vec();
+                header.extend(CLIENT.ip().octets());
+                header.extend([192, 0, 2, 1]);
+                header.extend(CLIENT.port().to_be_bytes());
+                header.extend(80_u16.to_be_bytes());
+                connection.send(header);
+            }
+        }
+        connection
+    }
+
+    /// The client's address in the access log.
+    pub fn client(self) -> Option<&'static str> {
+        match (self.proxy, self.transport) {
+            (Proxy::V1 | Proxy::V2, _) => Some("203.0.113.9"),
+            (Proxy::None, Transport::Tcp) => Some("127.0.0.1"),
+            (Proxy::None, Transport::Unix) => None,
+        }
+    }
+
+    /// One of the twelve listeners that speak HTTP/2.
+    pub fn is_http2(self) -> bool {
+        self.protocol == Protocol::Http2
+    }
+
+    /// HTTP/1.0, with keep-alive or without.
+    pub fn is_http10(self) -> bool {
+        matches!(self.protocol, Protocol::Http10 | Protocol::Http10KeepAlive)
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self.protocol {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http10KeepAlive => "HTTP/1.0 keep-alive",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        })?;
+        out.write_str(match self.transport {
+            Transport::Tcp => ", TCP",
+            Transport::Unix => ", Unix",
+        })?;
+        out.write_str(match self.proxy {
+            Proxy::None => "",
+            Proxy::V1 => ", PROXY v1",
+            Proxy::V2 => ", PROXY v2",
+        })
+    }
+}

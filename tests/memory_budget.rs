@@ -1,0 +1,207 @@
+//! The memory that clients can make the front hold has a total (`--memory-budget`), and so have
+//! its descriptors. Attacks in small, over HTTP/1 and HTTP/2; `benches/attacks.py` has them in
+//! full size.
+
+use std::fmt::Write as _;
+
+use crate::support::cost::{grown, many_descriptors, memory};
+use crate::support::http2::{END_HEADERS, END_STREAM, HEADERS, Http2, block, frame, get_fields};
+use crate::support::raw::Connection;
+use crate::support::server::{Pyserve, Server, get};
+
+/// The budget of each server here, in MiB. One address gets half of it.
+const BUDGET: u64 = 16;
+
+fn server() -> Server {
+    many_descriptors();
+    let budget = format!("{BUDGET}M");
+    let server = Pyserve::app("every.py")
+        .args(["--memory-budget", &budget, "--threads", "2"])
+        .watched()
+        .ready();
+    // What it touches once belongs to no attack.
+    for _ in 0..20 {
+        assert_eq!(server.get("/dressed?bytes=200000").status(), 200);
+    }
+    server
+}
+
+/// Checks that the attack has taken no more than the budget, and that others are served.
+fn check(server: &Server, before: u64) {
+    let grown = grown(server, before);
+    println!("{grown} MiB of {BUDGET}");
+    // A client of the same address, of which others have taken all that it may.
+    assert_eq!(server.get("/hello").text(), "hello");
+    assert!(grown <= BUDGET * 5 / 4, "{grown} MiB of {BUDGET}");
+}
+
+fn asks(path: &str, coding: &str) -> Vec<u8> {
+    let mut fields = get_fields(path).to_vec();
+    fields.push(("accept-encoding", coding));
+    block(&fields)
+}
+
+#[test]
+fn encoders_of_one_http2_connection_stay_within_the_budget() {
+    let server = server();
+    for coding in ["br", "zstd", "gzip"] {
+        let before = memory(&server);
+        let mut http2 = Http2::with_window(server.connect(), 0);
+        let block = asks("/dressed?bytes=300000&pieces=20&length=no", coding);
+        for stream in (1..201).step_by(2) {
+            let flags = END_HEADERS | END_STREAM;
+            assert!(http2.try_send(&frame(HEADERS, flags, stream, &block)));
+        }
+        http2.heads(100);
+        http2.round_trip();
+        print!("{coding}: ");
+        check(&server, before);
+    }
+}
+
+#[test]
+fn heads_and_bodies_of_stalled_http2_uploads_stay_within_the_budget() {
+    let server = server();
+    let before = memory(&server);
+    let field = "x".repeat(12_000);
+    let mut connections: Vec<Http2> = (0..4).map(|_| Http2::new(server.connect())).collect();
+    for http2 in &mut connections {
+        http2.round_trip();
+        for stream in (1..201).step_by(2) {
+            let mut fields = get_fields("/journal").to_vec();
+            fields[0].1 = "POST";
+            fields.push(("x-large", &field));
+            http2.headers(stream, &fields, false);
+            // All of them fit into the connection's window of 1 MiB.
+            http2.data(stream, &[b'x'; 9_000], false);
+        }
+        http2.round_trip();
+    }
+    check(&server, before);
+    assert_eq!(
+        server.probe.notes.count("/journal"),
+        0,
+        "no worker was taken"
+    );
+}
+
+#[test]
+fn unread_http2_responses_stay_within_the_budget() {
+    for path in ["/dressed?bytes=200000", "/dressed?bytes=200000&pieces=4"] {
+        let server = server();
+        let before = memory(&server);
+        let mut connections = Vec::new();
+        for _ in 0..6 {
+            let mut http2 = Http2::with_window(server.connect(), 1 << 30);
+            for stream in (1..201).step_by(2) {
+                http2.headers(stream, &get_fields(path), true);
+            }
+            // It reads nothing.
+            connections.push(http2);
+        }
+        server.wait_for_metric("pyserve_queue_handed_out{application=\"every.py\"}", 0.0);
+        check(&server, before);
+    }
+}
+
+#[test]
+fn unfinished_http1_heads_stay_within_the_budget() {
+    let server = server();
+    let before = memory(&server);
+    let mut head = "GET /journal HTTP/1.1\r\nHost: h\r\n".to_owned();
+    for number in 0..40 {
+        write!(head, "x-{number}: {}\r\n", "x".repeat(3_000)).unwrap();
+    }
+    let mut connections: Vec<Connection> = (0..200).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        // Some are refused before their end.
+        let _ = connection.try_send(&head);
+    }
+    check(&server, before);
+    let refused = r#"pyserve_rejections_total{reason="memory"}"#;
+    assert!(server.metric(refused) > Some(0.0));
+    // What they held is free again.
+    drop(connections);
+    assert_eq!(server.exchange(&get("/hello")).status(), 200);
+}
+
+#[test]
+fn unfinished_http1_bodies_stay_within_the_budget() {
+    let server = server();
+    let before = memory(&server);
+    let head = "POST /journal HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
+    let mut connections: Vec<Connection> = (0..300).map(|_| server.connect()).collect();
+    for connection in &mut connections {
+        connection.send(head);
+        // Some are refused by now.
+        let _ = connection.try_send([b'x'; 59_000]);
+    }
+    check(&server, before);
+    let mut complete = 0;
+    for connection in &mut connections {
+        let _ = connection.try_send([b'x'; 1_000]);
+        let response = connection.response();
+        match response.status() {
+            503 => assert!(response.header("Retry-After").is_some()),
+            _ => {
+                assert_eq!(response.text(), "60000");
+                complete += 1;
+            }
+        }
+    }
+    assert!((30..300).contains(&complete), "{complete} of 300");
+}
+
+/// RFC 9110 §15.6.4: 503 with `Retry-After`.
+#[test]
+fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
+    let server = Pyserve::app("every.py")
+        .watched()
+        .with_descriptors(600)
+        .ready();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut http2 = Http2::new(server.connect());
+        http2.round_trip();
+        for stream in (1..61).step_by(2) {
+            let mut fields = get_fields("/journal").to_vec();
+            fields[0].1 = "POST";
+            http2.headers(stream, &fields, false);
+            for _ in 0..5 {
+                http2.data(stream, &[b'x'; 14_000], false);
+            }
+            // It has been read, so that the connection's window is open again.
+            http2.round_trip();
+        }
+        connections.push(http2);
+    }
+    let mut refused = 0;
+    let mut stalled: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
+    for connection in &mut stalled {
+        connection.send("POST /journal HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n");
+        let _ = connection.try_send([b'x'; 69_000]);
+    }
+    // New connections are accepted, and what is said about them is true.
+    for _ in 0..20 {
+        let mut connection = server.connect();
+        assert_eq!(connection.exchange(get("/hello")).status(), 200);
+        stalled.push(connection);
+    }
+    assert_eq!(server.admin("/-/ready").status(), 200);
+    for connection in &mut stalled[..60] {
+        if connection.try_send([b'x'; 1_000]).is_err() {
+            refused += 1;
+            continue;
+        }
+        let response = connection.response();
+        match response.status() {
+            503 => {
+                assert!(response.header("Retry-After").is_some());
+                refused += 1;
+            }
+            _ => assert_eq!(response.text(), "70000"),
+        }
+    }
+    assert!((1..60).contains(&refused), "{refused}");
+    drop(connections);
+}
