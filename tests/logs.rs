@@ -186,13 +186,13 @@ fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
         (
             "nonsense\r\n\r\n".to_owned(),
             400,
-            "-",
+            "",
             "nonsense".to_owned(),
         ),
         (
             "\x16\x03\x01\x02".to_owned(),
             400,
-            "-",
+            "",
             "\u{16}\u{3}\u{1}\u{2}".into(),
         ),
         ("GET /old\r\n\r\n".to_owned(), 400, "GET", "/old".into()),
@@ -206,7 +206,7 @@ fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
             "HEAD /a\x1b[0m HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\n\r\n".to_owned(),
             400,
             "HEAD",
-            "/a%1B[0m".into(),
+            "/a\u{1b}[0m".into(),
         ),
         (
             "POST /l HTTP/1.1\r\nHost: h\r\nUser-Agent: c\r\nContent-Length: x\r\n\r\n".to_owned(),
@@ -221,13 +221,13 @@ fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
             ),
             414,
             "GET",
-            format!("/{}", long(1023)),
+            format!("/{}...", long(2047)),
         ),
         (
             format!("GET /{}", long(300_000)),
             414,
             "GET",
-            format!("/{}", long(1023)),
+            format!("/{}...", long(2047)),
         ),
         (
             format!(
@@ -268,7 +268,7 @@ fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
         let line = server.stdout.wait_for(&id);
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["status"], status);
-        assert_eq!(line["method"], if method == "-" { "" } else { method });
+        assert_eq!(line["method"], method);
         assert_eq!(line["target"], target);
         assert_eq!(line["remote_addr"], "127.0.0.1");
         if head.contains("User-Agent") {
