@@ -1,7 +1,7 @@
 //! Header blocks of a client: each is decoded and checked before h2 sees it.
 //!
 //! A block that keeps the rules passes on as it was sent. Others are replaced: a malformed
-//! request by one of ours ([`refused`](super::refused)), malformed trailers by some for which
+//! request by one of ours ([`super::refused`]), malformed trailers by some for which
 //! h2 resets the stream, and a path with bytes that no URI contains by its percent-encoded
 //! form. From the first replaced block on, h2's dynamic table misses entries; so every block
 //! behind it is written again, without a reference to that table.
