@@ -255,6 +255,7 @@ fn a_file_that_comes_later_is_served_at_once() {
             server.get(&made.header("Location").unwrap()).text(),
             format!("made for {name}")
         );
+        server.probe.notes.wait_for(&format!("made {name}"));
         assert_eq!(server.probe.notes.count(&format!("made {name}")), 1);
     }
     let server = files_alone(

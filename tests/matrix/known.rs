@@ -1,5 +1,5 @@
 //! The cells that fail today, with the fault that explains them. A fault that is mended must
-//! leave this list: a listed cell that passes fails the test.
+//! leave this list: a cell that fails for certain and passes fails the test.
 
 use super::Cell;
 use super::answerers::Answerer;
@@ -8,8 +8,7 @@ use super::shapes::Shape;
 /// A fault and the cells that show it.
 pub struct Known {
     pub fault: &'static str,
-    /// The cells that fail by it. Where none does for certain, it shows by chance, and one
-    /// failure of all is enough.
+    /// The cells that fail by it for certain. A fault that shows by chance has none.
     pub fails: fn(&Cell) -> bool,
     /// The failures, by cell and aspect, that it explains.
     pub explains: fn(&Cell, &str) -> bool,
