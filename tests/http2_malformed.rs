@@ -564,3 +564,30 @@ fn a_flood_of_refused_requests_writes_few_lines_in_either_log() {
         );
     }
 }
+
+/// Each was answered with 429, and had a line in the access log.
+#[test]
+fn malformed_requests_beyond_the_rate_limit_write_few_lines_as_well() {
+    let server = Pyserve::app("every.py")
+        .args(["--access-log", "combined", "--rate-limit", "1/h"])
+        .watched()
+        .ready();
+    let mut http2 = Http2::new(server.connect());
+    http2.allow(0, 1 << 29);
+    let malformed = indexed(&with(b"X-Upper", b"x"));
+    for stream in (1..601).step_by(2) {
+        send(&mut http2, stream, END_STREAM, &malformed);
+        let outcome = http2.outcome(stream);
+        assert!(matches!(outcome, Outcome::Response(..)), "{outcome:?}");
+    }
+    let beyond = server.metric("pyserve_rejections_total{reason=\"rate_limit\"}");
+    assert_eq!(beyond, Some(299.0));
+    let too_often = server.exchange("GET /\x01 HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(too_often.status(), 429);
+    assert_eq!(too_often.header("Connection").as_deref(), Some("close"));
+    // A request that is well-formed has its line.
+    assert_eq!(server.get("/hello?last").status(), 429);
+    server.stdout.wait_for("/hello?last");
+    let lines = server.stdout.so_far().len();
+    assert!(lines <= 51, "{lines} lines");
+}

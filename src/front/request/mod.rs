@@ -124,7 +124,8 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| {
-        let is_of_the_head = rejection.is_of_the_head();
+        // A refused head that comes too often costs its client no more than one that does not.
+        let is_of_the_head = was_refused || rejection.is_of_the_head();
         let is_bounded = is_of_the_head || rejection.is_of_the_body();
         let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
         if is_of_the_head && !is_logged {
