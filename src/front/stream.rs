@@ -152,7 +152,7 @@ impl Stream {
                 if let Poll::Ready(Ok(written)) = written
                     && self.http2.is_there()
                 {
-                    self.http2.sent(parts, written);
+                    self.http2.sent(parts, written, &self.activity.refused);
                 }
                 self.in_time(context, written)
             }

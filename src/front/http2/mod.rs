@@ -158,11 +158,11 @@ impl Http2 {
     }
 
     /// We have sent the first `length` bytes of `parts`.
-    pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize) {
+    pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &Waiting) {
         if let Self::Frames(session) = self {
             for part in parts {
                 let sent = part.len().min(length);
-                session.sent(&part[..sent], Instant::now);
+                session.sent(&part[..sent], refused, Instant::now);
                 length -= sent;
             }
         }
@@ -232,9 +232,12 @@ impl Session {
         }
     }
 
-    fn sent(&mut self, bytes: &[u8], now: impl Fn() -> Instant) {
+    fn sent(&mut self, bytes: &[u8], refused: &Waiting, now: impl Fn() -> Instant) {
         let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head, code| {
+        let look = |head: Head, code: Option<u32>| {
+            if code == Some(u32::from(code::REFUSED_STREAM)) {
+                refused.forget(head.stream);
+            }
             credit.sent(head, code, &now);
             open.sent(head);
         };

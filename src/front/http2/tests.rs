@@ -29,7 +29,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn send(frames: &mut Http2, bytes: &[u8]) {
-    frames.sent(&[IoSlice::new(bytes)], bytes.len());
+    frames.sent(&[IoSlice::new(bytes)], bytes.len(), &Waiting::default());
 }
 
 fn http2() -> Http2 {
@@ -125,6 +125,31 @@ fn answers_to_pieces_of_a_response_are_free() {
         })
         .count();
     assert!(taken < 5000, "{taken}");
+}
+
+/// The stand-in of a malformed request that waits under `stream`.
+fn stand_in(stream: u32) -> http::request::Parts {
+    let request = http::Request::get("*").version(http::Version::HTTP_2);
+    let request = request.header("pyserve-refused", stream).body(());
+    request.unwrap().into_parts().0
+}
+
+#[test]
+fn a_malformed_request_whose_stream_is_refused_is_forgotten() {
+    let (mut frames, waiting) = (http2(), Waiting::default());
+    let malformed = [head(), literal("x", b"\x01")].concat();
+    for stream in [1, 3, 5] {
+        let bytes = frame(HEADERS, END_HEADERS | END_STREAM, stream, &malformed);
+        frames.received(&bytes, false, &waiting).unwrap();
+    }
+    for (stream, code) in [(1, code::REFUSED_STREAM), (3, code::STREAM_CLOSED)] {
+        let reset = frame(RST_STREAM, 0, stream, &[0, 0, 0, code]);
+        for part in [&reset[..5], &reset[5..]] {
+            frames.sent(&[IoSlice::new(part)], part.len(), &waiting);
+        }
+    }
+    let is_waiting = |stream| waiting.take(&stand_in(stream)).is_some();
+    assert_eq!([1, 3, 5].map(is_waiting), [false, true, true]);
 }
 
 #[test]

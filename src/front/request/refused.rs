@@ -138,7 +138,7 @@ impl Waiting {
     /// Keeps the request of a stream, or the [`NEXT`] one, until hyper has its stand-in.
     pub fn add(&self, stream: u32, refused: Refused) {
         let mut waiting = self.lock();
-        // Those that h2 has refused, because too many streams were open, stay for ever.
+        // Those of which hyper hears nothing stay until then.
         if waiting.len() >= MOST
             && let Some(oldest) = waiting.keys().min().copied()
         {
@@ -165,6 +165,15 @@ impl Waiting {
         let refused = waiting.remove(&stream);
         self.any.store(!waiting.is_empty(), Ordering::Relaxed);
         refused
+    }
+
+    /// h2 has refused the stream, because too many were open: hyper does not hear of it.
+    pub fn forget(&self, stream: u32) {
+        if self.any.load(Ordering::Relaxed) {
+            let mut waiting = self.lock();
+            waiting.remove(&stream);
+            self.any.store(!waiting.is_empty(), Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Refused>> {
