@@ -11,7 +11,6 @@ mod clients;
 mod compare;
 mod exchange;
 mod http2_client;
-mod known;
 mod listeners;
 mod rules;
 mod shapes;
@@ -29,7 +28,6 @@ use serde_json::Value;
 use self::answerers::Answerer;
 use self::compare::Mismatch;
 use self::exchange::Received;
-use self::known::{KNOWN, Known};
 use self::listeners::{Listener, Proxy};
 use self::rules::{Expected, Want};
 use self::shapes::Shape;
@@ -230,32 +228,13 @@ fn compare_logs(outcomes: &mut [Outcome], site: &Site) {
     }
 }
 
-/// Fails with everything that is wrong and not known, and with what is known and right.
+/// Fails with everything that is wrong.
 fn report(outcomes: &[Outcome]) {
-    let mut failures = Vec::new();
-    let mut explained = vec![0_usize; KNOWN.len()];
-    for Outcome { cell, wrong, .. } in outcomes {
-        let mut is_explained = vec![false; KNOWN.len()];
-        for mismatch in wrong {
-            let explains = |known: &Known| (known.explains)(cell, mismatch.aspect);
-            match KNOWN.iter().position(explains) {
-                Some(at) => is_explained[at] = true,
-                None => failures.push(format!("{cell}: {mismatch}")),
-            }
-        }
-        for (at, known) in KNOWN.iter().enumerate() {
-            explained[at] += usize::from(is_explained[at]);
-            if (known.fails)(cell) && wrong.is_empty() {
-                failures.push(format!(
-                    "{cell}: passes; remove the known fault {:?}",
-                    known.fault
-                ));
-            }
-        }
-    }
-    for (known, cells) in KNOWN.iter().zip(explained) {
-        println!("known: {cells} cells: {}", known.fault);
-    }
+    let failures = outcomes.iter().flat_map(|Outcome { cell, wrong, .. }| {
+        let failures = wrong.iter().map(|mismatch| format!("{cell}: {mismatch}"));
+        failures.collect::<Vec<_>>()
+    });
+    let failures: Vec<_> = failures.collect();
     assert!(
         failures.is_empty(),
         "{} failures:\n{}",

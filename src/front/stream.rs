@@ -377,6 +377,18 @@ impl Stream {
             || !self.framing.is_between()
             || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
     }
+
+    /// True behind the last byte of the last response, with our side of the connection closed.
+    ///
+    /// hyper does not close it where a request asked for an upgrade and got a plain response:
+    /// it hands the stream over as for an upgrade, and drops it.
+    fn has_said_all(&self, socket: &Socket) -> bool {
+        let is_plain = !self.activity.has_switched() && !self.http2.is_there();
+        let is_dropped_whole = is_plain && self.activity.hyper_ended();
+        self.is_shut_down
+            || is_dropped_whole
+                && rustix::net::shutdown(socket, rustix::net::Shutdown::Write).is_ok()
+    }
 }
 
 impl Drop for Stream {
@@ -386,9 +398,9 @@ impl Drop for Stream {
             if let Some(socket) = self.socket.take() {
                 abort::abort(socket);
             }
-        } else if let (true, Some(socket), Some(to)) =
-            (self.is_shut_down, self.socket.take(), self.behind.take())
+        } else if let (Some(socket), Some(to)) = (self.socket.take(), self.behind.take())
             && self.may_still_receive(&socket)
+            && self.has_said_all(&socket)
         {
             let _with_the_server = to.send(socket);
         }

@@ -278,8 +278,17 @@ async fn a_client_that_has_gone_is_seen_behind_bytes_that_are_not_read() {
     }
 }
 
+/// How a stream ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Cut,
+    ShutDown,
+    /// hyper has answered the request and drops the stream as it is.
+    Dropped,
+}
+
 /// Whether a socket is left behind of which the client has sent these bytes.
-async fn is_left_behind(unread: &[u8], early: &'static [u8], is_shut_down: bool) -> bool {
+async fn is_left_behind(unread: &[u8], early: &'static [u8], end: End) -> bool {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let patience = Patience {
         grace: Duration::from_secs(3600),
@@ -288,20 +297,30 @@ async fn is_left_behind(unread: &[u8], early: &'static [u8], is_shut_down: bool)
     let activity = Arc::new(Activity::new(Ends::default(), patience));
     let (behind, mut left_behind) = oneshot::channel();
     let early = Bytes::from_static(early);
-    let mut stream = Stream::new(Socket::Unix(ours), early, activity).leaving_behind(behind);
+    let stream = Stream::new(Socket::Unix(ours), early, Arc::clone(&activity));
+    let mut stream = stream.leaving_behind(behind);
     theirs.write_all(unread).await.unwrap();
-    if is_shut_down {
-        stream.shutdown().await.unwrap();
+    match end {
+        End::Cut => {}
+        End::ShutDown => stream.shutdown().await.unwrap(),
+        End::Dropped => activity.hyper_began(),
     }
     drop(stream);
-    left_behind.try_recv().is_ok()
+    let is_left_behind = left_behind.try_recv();
+    if is_left_behind.is_ok() && end != End::Cut {
+        // Our side is closed, and the client sees it.
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+    is_left_behind.is_ok()
 }
 
 #[tokio::test]
 async fn only_a_connection_that_ends_well_is_left_behind_and_only_if_something_is_unread() {
-    assert!(is_left_behind(b"GET", b"", true).await);
-    assert!(is_left_behind(b"", b"GET", true).await);
-    assert!(!is_left_behind(b"", b"", true).await);
+    for end in [End::ShutDown, End::Dropped] {
+        assert!(is_left_behind(b"GET", b"", end).await);
+        assert!(is_left_behind(b"", b"GET", end).await);
+        assert!(!is_left_behind(b"", b"", end).await);
+    }
     // Else the client would wait for the end of a response that was broken off.
-    assert!(!is_left_behind(b"GET", b"GET", false).await);
+    assert!(!is_left_behind(b"GET", b"GET", End::Cut).await);
 }
