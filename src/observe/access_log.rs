@@ -24,12 +24,12 @@ pub struct AccessLog {
     writer: LineWriter,
 }
 
-/// What a line looks like.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// There are no lines.
     Off,
-    /// What a developer wants to see: time, status, request, length, duration.
+    /// For developers: time, status, request, length, duration.
     Short,
     /// nginx's predefined format `combined`, with its escaping; times in UTC.
     Combined,
@@ -66,17 +66,17 @@ pub struct Entry<'a> {
     pub request_id: &'a str,
     /// From the first byte of the request to the last of the response.
     pub duration: Duration,
-    /// How long it waited for a worker.
+    /// Time that the request waited for a worker.
     pub queue: Option<Duration>,
-    /// How long the application took.
+    /// Time that the application took.
     pub app: Option<Duration>,
     /// Number of the worker.
     pub worker: Option<u32>,
-    /// Who made the response.
+    /// The component that made the response.
     pub handled_by: HandledBy,
 }
 
-/// Who made a response.
+/// The component that made a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HandledBy {
@@ -121,12 +121,13 @@ impl AccessLog {
         }
     }
 
-    /// Whether there is no log, and no [`Entry`] worth making.
+    /// True if there is no log, and no [`Entry`] worth making.
     pub fn is_off(&self) -> bool {
         self.format == Format::Off
     }
 
-    /// Writes a line. Never waits; what does not fit into memory is lost, counted and told.
+    /// Queues a line for writing. Never waits; a line that finds no room is dropped, counted and
+    /// reported.
     pub fn record(&self, entry: &Entry<'_>) {
         match self.format {
             Format::Off => {}
@@ -136,9 +137,9 @@ impl AccessLog {
         }
     }
 
-    /// Writes out what is left and ends the thread; entries recorded later are lost.
+    /// Writes all queued lines and ends the thread; lines recorded later are dropped.
     ///
-    /// Waits for at most two seconds, in case nobody reads standard output. Blocks.
+    /// Blocks for at most two seconds, in case standard output has no reader.
     pub fn close(&self) {
         self.writer.close(LAST_LINES);
     }
@@ -236,15 +237,15 @@ fn push_escaped(line: &mut Vec<u8>, text: &[u8], longest: usize) {
 
 /// Stands for what was cut off.
 const CUT: &str = "...";
-/// The longest texts in a line, in bytes. Over HTTP/2 one byte may stand for a field of 4 KiB, in
-/// each of many requests, and nginx logs all of it. URLs of more than 2 KiB are rare, and their
-/// beginning tells most.
+/// Longest texts in a line, in bytes. Over HTTP/2 one byte may stand for a field of 4 KiB, in each
+/// of many requests, and nginx logs all of it. URLs of more than 2 KiB are rare, and their
+/// beginning is what matters.
 const LONGEST_TARGET: usize = 2048;
-/// The same for `Referer`.
+/// Longest `Referer`, in bytes.
 const LONGEST_REFERER: usize = 1024;
-/// The same for `User-Agent`: those of browsers have 100 to 200 bytes.
+/// Longest `User-Agent`, in bytes: those of browsers have 100 to 200.
 const LONGEST_AGENT: usize = 512;
-/// The same for method, user and host: a name of DNS has 253 bytes.
+/// Longest method, user and host, in bytes: a DNS name has 253.
 const LONGEST_NAME: usize = 256;
 
 /// Text for JSON.
@@ -357,8 +358,8 @@ const LOG: Log = Log {
     reports_elsewhere: true,
 };
 
-/// How long a first line waits for others: bounds wake-ups to 100 a second, and a person
-/// who watches does not see it.
+/// Time that the first line of a batch waits for others: at most 100 wake-ups a second, and no
+/// delay that a person would notice.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// Longest pause of a reader of standard output at the end of the process.
@@ -368,7 +369,7 @@ const RESET: &str = "\x1b[0m";
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// What most lines fit into without growing.
+/// Initial capacity in bytes: enough for most lines.
 const LINE: usize = 256;
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! What counts: a number, how long things took, why they happened. Counting is a relaxed
-//! addition or two.
+//! Counters, histograms, and counts by reason. Counting is a relaxed atomic addition or two.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +19,7 @@ impl Count {
         self.0.fetch_add(many, Ordering::Relaxed);
     }
 
-    /// One more.
+    /// Adds one.
     pub fn up(&self) {
         self.add(1);
     }
@@ -35,7 +34,7 @@ impl Count {
         self.take(1);
     }
 
-    /// How many.
+    /// The current value.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -48,7 +47,7 @@ pub const BOUNDS: [f64; 16] = [
     60.0,
 ];
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// One for each of [`BOUNDS`], and one for what took longer.
@@ -83,7 +82,7 @@ impl Histogram {
 /// Most reasons of a [`Tally`]; further ones are not counted.
 const REASONS: usize = 32;
 
-/// How often something happened, by reason. Reasons are words of the source code.
+/// Number of events by reason. Reasons are words of the source code.
 #[derive(Debug)]
 pub struct Tally([Tallied; REASONS]);
 

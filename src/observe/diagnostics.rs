@@ -77,7 +77,7 @@ impl io::Write for Events {
 static WRITER: LazyLock<LineWriter> = LazyLock::new(|| {
     let log = Log {
         thread: "pyserve-log",
-        // What a crash leaves unwritten is what matters most.
+        // The lines before a crash matter most.
         gather: Duration::ZERO,
         dropped: &METRICS.dropped_log_lines.diagnostics,
         report: |lines| {

@@ -20,17 +20,17 @@ pub(super) struct LineWriter {
     shared: Arc<Shared>,
 }
 
-/// What distinguishes one log from another.
+/// The properties in which logs differ.
 pub(super) struct Log {
     /// Name of the thread.
     pub(super) thread: &'static str,
-    /// How long a first line waits for others, so that they are written together.
+    /// Time that the first line of a batch waits for others.
     pub(super) gather: Duration,
     /// Counts the lines that were dropped.
     pub(super) dropped: &'static Count,
     /// Logs how many lines were dropped.
     pub(super) report: fn(u64),
-    /// Whether the report goes somewhere else than the lines, and so is worth making while
+    /// True if the report goes somewhere else than the lines, and so is worth making while
     /// the output fails or stalls.
     pub(super) reports_elsewhere: bool,
 }
@@ -90,7 +90,7 @@ impl LineWriter {
         }
     }
 
-    /// The same, but lines wait in memory until [`LineWriter::begin`].
+    /// As [`LineWriter::new`], but lines wait in memory until [`LineWriter::begin`].
     pub(super) fn held(log: Log, out: impl Write + Send + 'static) -> Self {
         let writer = Self::new(log, out);
         writer.shared.lock().thread = Thread::Held;
@@ -271,7 +271,7 @@ impl Shared {
 }
 
 impl State {
-    /// How many lost lines to report now; 0 if there are none or others were reported just now.
+    /// Number of lost lines to report now; 0 if none or others were reported just now.
     fn loss_to_report(&mut self, now: Instant) -> u64 {
         let is_due = self
             .loss_reported
@@ -328,7 +328,7 @@ const MOST_WAITING: usize = 4 << 20;
 /// Written without gathering more. Also what a pipe takes at once.
 const BATCH: usize = 64 * 1024;
 
-/// What stays allocated after a burst.
+/// Capacity in bytes that is kept after a burst.
 const MOST_KEPT: usize = 8 * BATCH;
 
 /// Pause between two attempts at a full, non-blocking output.

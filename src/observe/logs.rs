@@ -1,8 +1,8 @@
-//! Where diagnostics go and what they look like.
+//! Destination and format of diagnostics.
 //!
-//! Each event is given to [`super::diagnostics`] as a whole, so lines never interleave. Pretty is for
-//! people: time, level, what happened, fields; no promise about its form. JSON is for
-//! machines: one object per line. Spans are not printed; an event carries its own fields.
+//! Each event is given to [`super::diagnostics`] as a whole, so lines never interleave. Pretty is
+//! for people: time, level, message, fields; its form may change. JSON is for machines: one object
+//! per line. Spans are not printed; an event carries its own fields.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::diagnostics::Events;
 use super::timestamp::Timestamp;
 
-/// What a line looks like.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// `17:54:06 WARN  worker killed worker=3 signal=9`.

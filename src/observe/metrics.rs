@@ -1,8 +1,8 @@
-//! What is counted while the server runs, for status and metrics.
+//! The counters of the process, for status and metrics.
 //!
-//! One set for the process, like the log: whoever does something counts it, and nothing is
-//! decided by it. Counting takes no lock and, but for the first request of a location, no
-//! memory. How it is written out is not known here.
+//! There is one set, like the log. Every component counts its own events, and no decision depends
+//! on them. Counting takes no lock and, but for the first request of a location, no memory. The
+//! exposition format is not known here.
 
 use std::sync::OnceLock;
 
@@ -94,7 +94,8 @@ pub struct DroppedLogLines {
     pub diagnostics: Count,
 }
 
-/// Most locations that are told apart; they come from the settings, not from clients.
+/// Largest number of locations with counters of their own; they come from the settings, not from
+/// clients.
 const PLACES: usize = 64;
 /// Ways to handle a request, with room for more.
 const HANDLERS: usize = 8;

@@ -1,14 +1,14 @@
-//! What the outside sees of a running server.
+//! Everything that shows a running server to the outside.
 //!
 //! - [`logs`]: diagnostics, through `tracing`, to [`diagnostics`], which is standard error;
 //! - [`access_log`]: one line for each request, to standard output;
-//! - [`metrics`]: what is counted meanwhile, in [`counters`];
-//! - [`upstreams`]: the same of servers behind us;
-//! - [`throttle`]: keeps a flood of equal lines out of the log; [`refusals`]: and one of
-//!   malformed requests out of both logs;
-//! - [`status`]: what a running server says about itself when it is asked.
+//! - [`metrics`]: the counters of the process, made of [`counters`];
+//! - [`upstreams`]: the counters of upstream servers;
+//! - [`throttle`]: limits equal log lines; [`refusals`] does so for malformed requests, in both
+//!   logs;
+//! - [`status`]: the values that `pyserve status` and the admin listener show.
 //!
-//! All are told what happened; none decides anything.
+//! These modules record; they decide nothing.
 
 pub mod access_log;
 pub mod counters;

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 const PERIOD: Duration = Duration::from_secs(10);
 /// Enough to see what a client does wrong. With lines of at most 5 KiB it makes 250 KiB.
 const MOST_LINES: u32 = 50;
-/// Addresses that are told apart. Others share one count.
+/// Largest number of addresses with a count of their own. Others share one.
 const MOST_ADDRESSES: usize = 1024;
 
-/// What is logged of one refused request.
+/// The log entry of one refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logged {
     /// Its line, in each log.
@@ -31,9 +31,9 @@ pub enum Logged {
 /// Refused requests of one client that were counted only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldBack {
-    /// The client; `None`: clients on Unix sockets, or too many to tell apart.
+    /// The client; `None`: clients on Unix sockets, or too many to distinguish.
     pub address: Option<IpAddr>,
-    /// How many.
+    /// Number of refused requests.
     pub count: u64,
 }
 
@@ -171,7 +171,7 @@ mod tests {
         assert!(logged[51..].iter().all(|logged| *logged == Logged::Nothing));
         // Others are not kept from their lines.
         assert_eq!(lines(&refusals, "192.0.2.2", 1, start), [Logged::Line]);
-        // The next refused request, of any client, tells of them.
+        // The next refused request, of any client, reports them.
         let (logged, over) = refusals.refused(None, start + PERIOD);
         let held_back = HeldBack {
             address: Some("192.0.2.1".parse().unwrap()),

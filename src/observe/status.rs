@@ -1,8 +1,8 @@
-//! What a running server says about itself: values that it fills in, and that the verbs
-//! and the admin listener show.
+//! The status of a running server: values that it fills in, and that the verbs and the admin
+//! listener show.
 //!
-//! Nothing here is a secret: of a request there are method, path and id, never its query,
-//! its fields or its body, and of an error its first line.
+//! It holds no secrets: of a request only method, path and ID, never its query, header fields or
+//! body; of an error only its first line.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -19,11 +19,11 @@ pub struct Status {
     pub version: String,
     /// Process id of the front.
     pub pid: u32,
-    /// Whether it takes requests.
+    /// State of the server.
     pub state: State,
     /// Since when it has been running.
     pub uptime: f64,
-    /// Where it listens.
+    /// Addresses of its listeners.
     pub listeners: Vec<String>,
     /// The directory in which it works.
     pub chdir: String,
@@ -39,11 +39,11 @@ pub struct Status {
     pub connections: Connections,
     /// Each application with its workers.
     pub applications: Vec<Application>,
-    /// What went wrong lately, the newest last.
+    /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
 }
 
-/// Whether a server takes requests.
+/// State of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -55,7 +55,7 @@ pub enum State {
     Stopping,
 }
 
-/// How many connections there are.
+/// Number of connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// Since the start.
@@ -73,15 +73,15 @@ pub struct Connections {
 pub struct Application {
     /// As the settings name it; with its prefix where several are named alike.
     pub name: String,
-    /// Where it answers; empty if that is nowhere any more.
+    /// The path prefix of its location; empty if it has none any more.
     pub prefix: String,
-    /// Whether a reload took it away, and it finishes what it has.
+    /// True if a reload took it away, and it finishes what it has.
     pub leaving: bool,
-    /// How often it was loaded anew, from 1.
+    /// Number of its current generation, from 1.
     pub generation: u64,
     /// The process that forks, while there is one.
     pub template: Option<Template>,
-    /// How it goes with making a worker the template; `None` where none may become it.
+    /// State of the promotion of a worker to template; `None` where no worker may be promoted.
     pub refork: Option<Refork>,
     /// Its requests.
     pub queue: Queue,
@@ -96,16 +96,16 @@ pub struct Template {
     pub pid: u32,
     /// Resident set.
     pub memory: u64,
-    /// Whether it was a worker that had warmed up.
+    /// True if it was a worker that had warmed up.
     pub was_worker: bool,
 }
 
-/// How it goes with making a worker the template.
+/// State of the promotion of a worker to template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refork {
     /// After how many requests a worker is asked.
     pub after: u64,
-    /// How often a worker has become the template, in all generations.
+    /// Number of promotions in all generations.
     pub promoted: u64,
     /// Why the last one that did not become it did not.
     pub last_failure: Option<String>,
@@ -127,21 +127,21 @@ pub struct Queue {
 pub struct Worker {
     /// Its number in its generation, from 0.
     pub number: u32,
-    /// What it has loaded; see [`Application::generation`].
+    /// Its generation; see [`Application::generation`].
     pub generation: u64,
     /// Its process id; 0 while it is being forked.
     pub pid: u32,
-    /// Whether it serves.
+    /// Its state.
     pub state: WorkerState,
     /// Requests that it has finished.
     pub served: u64,
     /// Resident set, with what it shares with its siblings.
     pub memory: u64,
-    /// What its threads do.
+    /// Its threads.
     pub threads: Vec<Thread>,
 }
 
-/// Whether a worker serves.
+/// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {
@@ -156,7 +156,7 @@ pub enum WorkerState {
 /// One thread of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Thread {
-    /// What it does.
+    /// Its state.
     pub doing: Doing,
     /// For how long.
     pub since: f64,
@@ -164,7 +164,7 @@ pub struct Thread {
     pub request: Option<Request>,
 }
 
-/// What a worker thread does.
+/// State of a worker thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Doing {
@@ -196,7 +196,7 @@ impl Doing {
 /// A request that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// What names it in the log.
+    /// The request ID, as in the log.
     pub id: String,
     /// Its method.
     pub method: String,
@@ -209,11 +209,11 @@ pub struct Request {
 pub struct LastError {
     /// When, in UTC.
     pub time: String,
-    /// What, in one line.
+    /// The error in one line.
     pub what: String,
 }
 
-/// How many errors are remembered.
+/// Largest number of errors that are remembered.
 const REMEMBERED: usize = 10;
 /// Most bytes of an error that are remembered.
 const LONGEST_ERROR: usize = 500;
@@ -239,7 +239,7 @@ fn in_one_line(what: &str) -> String {
     let first = what.lines().next().unwrap_or_default();
     let mut line: String = first.chars().take(LONGEST_ERROR).collect();
     if line.ends_with("Traceback (most recent call last):") {
-        // Behind it may stand a sentence of ours.
+        // A sentence of the host may follow the traceback.
         let mut lines = what.lines().rev();
         let last = lines.find(|line| !line.starts_with("pyserve: "));
         let last = last.unwrap_or_default();
@@ -255,7 +255,7 @@ fn in_one_line(what: &str) -> String {
     line
 }
 
-/// What [`remember_error`] was told last.
+/// The last errors passed to [`remember_error`].
 pub fn last_errors() -> Vec<LastError> {
     let errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     errors.iter().cloned().collect()

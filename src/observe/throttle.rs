@@ -26,7 +26,7 @@ impl Throttle {
         }
     }
 
-    /// Whether the line may be written, and if so, how many were held back before it.
+    /// Returns the number of lines suppressed before this one if it may be written; else `None`.
     pub fn is_due(&self) -> Option<u64> {
         let since = self.since.get_or_init(Instant::now);
         self.is_due_at(since.elapsed())

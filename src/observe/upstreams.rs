@@ -1,11 +1,12 @@
-//! What is counted of each server behind us, by its name in the settings; a list that only
-//! grows, like the locations of [`super::metrics`].
+//! The counters of upstream servers, by their name in the settings; a list that only grows, like
+//! the locations of [`super::metrics`].
 
 use std::sync::OnceLock;
 
 use super::counters::{Count, Tally};
 
-/// Most servers that are told apart; they come from the settings, not from clients.
+/// Largest number of servers with counters of their own; they come from the settings, not from
+/// clients.
 const SERVERS: usize = 64;
 
 /// The servers.
@@ -22,7 +23,7 @@ pub struct UpstreamServer {
     pub requests: Count,
     /// Connections that it has accepted.
     pub connections: Count,
-    /// What it failed in, by reason.
+    /// Failures by reason.
     pub failures: Tally,
 }
 

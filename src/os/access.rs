@@ -1,4 +1,4 @@
-//! What this process may reach in the file system, name by name.
+//! Checks what this process may reach in the file system, one path component at a time.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-/// What is to be done with a file or a directory.
+/// The kind of access that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Execute a program.
@@ -24,7 +24,7 @@ pub enum Use {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("uid {uid} may not {what} {path} (mode {mode:04o}, owned by uid {owner})", path = at.display())]
 pub struct Obstacle {
-    /// Where the path ends for this user.
+    /// The path component at which access ends.
     pub at: PathBuf,
     uid: u32,
     what: &'static str,
@@ -35,8 +35,8 @@ pub struct Obstacle {
 /// Links that are followed: the kernel's own number.
 const MOST_LINKS: usize = 40;
 
-/// What keeps this process from using `path`, which is absolute. `None`: no permission does;
-/// it may be missing.
+/// Returns the path component whose permissions keep this process from using the absolute `path`.
+/// `None`: no permission does; the file may still be missing.
 pub fn obstacle(path: &Path, wanted: Use) -> Option<Obstacle> {
     let mut here = PathBuf::from("/");
     let mut names = names_of(path.as_os_str());
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(obstacle(directory.path(), Use::Search), None);
         assert_eq!(obstacle(&directory.path().join("missing"), Use::Read), None);
         assert_eq!(obstacle(&link, Use::Read), None, "a loop");
-        // Also root may not execute what nobody may.
+        // Root may not execute a file without any execute permission either.
         let denied = obstacle(&file, Use::Execute).unwrap();
         assert_eq!(denied.at, file.canonicalize().unwrap());
         assert!(denied.to_string().contains("may not execute"), "{denied}");

@@ -1,12 +1,12 @@
-//! What the container lets us use: the cgroup's CPU quota and memory limit, versions 1 and
-//! 2, and the CPUs and memory of the machine.
+//! Limits of the container: the cgroup's CPU quota and memory limit (versions 1 and 2), and the
+//! CPUs and memory of the machine.
 //!
-//! 1. `/proc/self/cgroup` says in which group we are, `/proc/self/mountinfo` where its
-//!    files are (cgroups(7)).
-//! 2. From our group up to the root of what we can see, the smallest limit counts.
+//! 1. `/proc/self/cgroup` names our group, `/proc/self/mountinfo` the mount with its files
+//!    (cgroups(7)).
+//! 2. From our group up to the root of the visible tree, the smallest limit counts.
 //!
-//! Reading goes through a function from path to text, so that tests bring their own files.
-//! What cannot be read sets no limit.
+//! Files are read through a function from path to text, so that tests can supply their own. An
+//! unreadable file sets no limit.
 
 use std::path::{Path, PathBuf};
 

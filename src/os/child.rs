@@ -18,7 +18,7 @@ use rustix::process::{
 /// their numbers here. Nobody waits for it but [`reap`].
 ///
 /// # Errors
-/// What the kernel says about starting the program.
+/// The error of the system call for starting the program.
 pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<u32> {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let keep_open = move || {
@@ -44,7 +44,7 @@ pub fn end_with_us(command: &mut Command) {
     unsafe { command.pre_exec(ask) };
 }
 
-/// Takes one ended child off the kernel's table, whoever it is; `None` if there is none.
+/// Reaps one ended child, any of them; `None` if none has ended.
 pub fn reap() -> Option<(u32, i32)> {
     loop {
         match wait(WaitOptions::NOHANG) {
@@ -57,7 +57,7 @@ pub fn reap() -> Option<(u32, i32)> {
     }
 }
 
-/// Whether this is the process id of a child of ours, which may have ended and not been reaped.
+/// True if `pid` is a child of this process, which may have ended without having been reaped.
 pub fn is_ours(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return false;
@@ -83,7 +83,7 @@ pub fn reap_the_killed(limit: Duration) {
 /// worker outlives its template in our care and no zombie is left.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(
         rustix::process::getpid(),

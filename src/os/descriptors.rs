@@ -1,4 +1,4 @@
-//! What is left to do when descriptors have run out: tell so, and serve one more.
+//! Running out of descriptors (EMFILE, ENFILE): reports it, and keeps one spare descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{DupFlags, Errno, dup3};
 
-/// Whether an error says that this process, or the machine, has no descriptor left.
+/// True if an error says that this process, or the machine, has no descriptor left.
 pub fn are_exhausted(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
@@ -41,12 +41,12 @@ pub fn inherited() -> &'static [u32] {
     &INHERITED
 }
 
-/// A descriptor that is kept so that, when there is no other, somebody can still be accepted:
-/// whoever steers or watches the server must reach it also then.
+/// A spare descriptor. It is given up when no other is left, so that one more connection can be
+/// accepted: control socket and admin listener must stay reachable.
 #[derive(Debug)]
 pub struct Reserve {
     kept: Mutex<Option<OwnedFd>>,
-    /// What a connection's descriptor is made a copy of when it becomes the reserve.
+    /// The descriptor that is duplicated to fill the reserve again.
     source: Option<OwnedFd>,
 }
 
@@ -60,9 +60,10 @@ impl Default for Reserve {
 }
 
 impl Reserve {
-    /// Gives the descriptor up after an accept that failed with this, if somebody is waiting at
-    /// `listener`: the kernel says so as well where nobody is. `true`: it may be tried again at
-    /// once; [`Reserve::refill_from`], or [`Reserve::refill`], when the connection is over.
+    /// Gives the spare descriptor up after an accept failed with `error`, if a connection waits at
+    /// `listener` (the kernel reports the error even where none does). `true`: accept may be tried
+    /// again at once; call [`Reserve::refill_from`] or [`Reserve::refill`] when the connection has
+    /// ended.
     pub fn helps(&self, listener: impl AsFd, error: &io::Error) -> bool {
         are_exhausted(error) && has_visitors(&listener) && self.lock().take().is_some()
     }
@@ -91,7 +92,7 @@ impl Reserve {
     }
 }
 
-/// Whether somebody waits to be accepted.
+/// True if a connection waits to be accepted.
 pub fn has_visitors(listener: &impl AsFd) -> bool {
     let mut asked = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -42,7 +42,7 @@ impl<'a> Root<'a> {
     /// may lead into the `declared` directories, and to nothing that is hidden.
     ///
     /// # Errors
-    /// What `open` says: the directory is missing, is none, or may not be searched.
+    /// The error of `open`: the directory is missing, is none, or may not be searched.
     pub fn open(
         path: &'a Path,
         declared: &'a [PathBuf],
@@ -61,7 +61,7 @@ impl<'a> Root<'a> {
     /// The caller looks at what kind of file it got. An empty `relative` is the directory.
     ///
     /// # Errors
-    /// What `open` says, and [`Errno::XDEV`] for a path or link that leads to what is
+    /// The error of `open`, and [`Errno::XDEV`] for a path or link that leads to what is
     /// neither inside nor declared.
     pub fn open_file(&self, relative: &Path) -> io::Result<File> {
         if KERNEL_RESOLVES.load(Ordering::Relaxed) {
@@ -229,7 +229,7 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-/// What `path` consists of. `.` and empty names mean nothing; `..` is kept.
+/// The components of `path`. `.` and empty names are left out; `..` is kept.
 fn names_of(path: &OsStr) -> VecDeque<OsString> {
     path.as_bytes()
         .split(|&byte| byte == b'/')
@@ -260,7 +260,7 @@ const MAX_LINKS: usize = 40;
 /// openat2(2) asks for a retry when something was renamed while it resolved `..`.
 const KERNEL_ATTEMPTS: usize = 4;
 
-/// Whether `openat2` works here, as far as we know. One answer for the whole process.
+/// False once `openat2` was found missing. One answer for the whole process.
 static KERNEL_RESOLVES: AtomicBool = AtomicBool::new(true);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Users and groups: who is who, and becoming somebody with fewer rights for good.
+//! Users and groups: looking them up, and dropping privileges for good.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -21,7 +21,7 @@ pub struct User {
     pub home: PathBuf,
 }
 
-/// Why this process cannot become somebody else.
+/// Reasons why privileges could not be dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum DropError {
     /// It is not root.
@@ -51,7 +51,7 @@ pub enum DropError {
         gid: u32,
         /// The step that failed.
         what: &'static str,
-        /// What the kernel says.
+        /// The error of the system call.
         source: io::Error,
     },
     /// It worked, but can be undone.
@@ -104,7 +104,7 @@ pub fn own() -> (u32, u32) {
 /// root's back. Rights belong to a thread: only this one has them meanwhile.
 ///
 /// # Errors
-/// What the kernel says about changing the rights, or about taking them back.
+/// The error of the system call for changing the rights, or about taking them back.
 pub fn acting_as<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
     let groups = getgroups()?;
     let (own_uid, own_gid) = (geteuid(), getegid());

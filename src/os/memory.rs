@@ -25,10 +25,10 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-/// A memory file with these bytes that nobody can change any more, close-on-exec.
+/// Creates a sealed memory file with these bytes (memfd_create(2)), close-on-exec.
 ///
 /// # Errors
-/// What the kernel says; `ENOSYS` where memory files are forbidden.
+/// The error of the system call; `ENOSYS` where memory files are forbidden.
 pub fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = memory_file(name)?;
     let mut rest = bytes;
@@ -55,7 +55,7 @@ impl SharedWords {
     /// Makes a mapping of at least `bytes` bytes.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn create(name: &str, bytes: usize) -> io::Result<Self> {
         let words = bytes.div_ceil(size_of::<u64>()).max(1);
         let length = words * size_of::<u64>();
@@ -78,7 +78,7 @@ impl SharedWords {
         Ok(Self { start, words, file })
     }
 
-    /// The words, shared with whoever else has mapped the file.
+    /// The words, shared with all other mappings of the file.
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping lives as long as `self`, is page-aligned, zeroed by the
         // kernel, and only ever accessed atomically by both sides.

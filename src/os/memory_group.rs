@@ -1,5 +1,5 @@
-//! How near the control group is to its memory limit, where the kernel ends the fattest
-//! process.
+//! Memory use of the control group compared with its limit, beyond which the kernel kills the
+//! process with the most memory.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub struct MemoryGroup {
     pub limit: u64,
     /// Its directory.
     pub directory: PathBuf,
-    /// Whether its files are those of version 2.
+    /// True if its files are those of version 2.
     pub unified: bool,
 }
 

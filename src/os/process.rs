@@ -1,4 +1,4 @@
-//! What the kernel tells about processes: memory, time, descriptors.
+//! Reads memory, CPU time and descriptors of processes from `/proc`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Whether a process has gone, or is a zombie that its parent has not reaped.
+/// True if a process has gone, or is a zombie that its parent has not reaped.
 pub fn has_ended(pid: u32) -> bool {
     // proc(5), stat: the state comes behind the name, which is in parentheses.
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
@@ -26,8 +26,8 @@ pub fn has_ended(pid: u32) -> bool {
     }
 }
 
-/// Living children of ours that belong to the process group of `leader`. Reads all of `/proc`: not for
-/// what happens often.
+/// Living children of this process in the process group of `leader`. Reads all of `/proc`: not for
+/// frequent calls.
 pub fn children_in_group(leader: u32) -> Vec<u32> {
     let own = std::process::id();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -52,20 +52,20 @@ fn is_child_in_group(stat: &str, parent: u32, group: u32) -> bool {
     is_alive && is_next(parent) && is_next(group)
 }
 
-/// Whether the standard input of a process is a pipe, as it is behind a `|` of the shell.
+/// True if the standard input of a process is a pipe, as it is behind a `|` of the shell.
 pub fn reads_from_pipe(pid: u32) -> bool {
     let input = std::fs::read_link(format!("/proc/{pid}/fd/0"));
     input.is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
 }
 
-/// How many descriptors this process has open.
+/// Number of descriptors that this process has open.
 pub fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
     // One of them is the directory itself.
     Some((entries.count() as u64).saturating_sub(1))
 }
 
-/// What the limit on descriptors was before [`raise_descriptor_limit`].
+/// The limit on descriptors before [`raise_descriptor_limit`].
 static FORMER: OnceLock<Rlimit> = OnceLock::new();
 
 /// Raises this process's limit on descriptors as far as it may without privileges, and says
@@ -89,7 +89,7 @@ pub fn raise_descriptor_limit() -> u64 {
 /// Makes system calls only.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn restore_descriptor_limit() -> std::io::Result<()> {
     match FORMER.get() {
         Some(former) => Ok(setrlimit(Resource::Nofile, *former)?),

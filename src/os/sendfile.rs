@@ -14,7 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// Sends up to `count` bytes of `file`, from `offset` on. 0: the file ends there.
 ///
 /// # Errors
-/// What the kernel says; [`io::ErrorKind::WouldBlock`] where the socket takes no more,
+/// The error of the system call; [`io::ErrorKind::WouldBlock`] where the socket takes no more,
 /// [`io::ErrorKind::Unsupported`] where the file system has no such way.
 pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Result<usize> {
     let mut at = offset;
@@ -27,14 +27,14 @@ pub fn send(socket: impl AsFd, file: &File, offset: u64, count: usize) -> io::Re
     }
 }
 
-/// Whether these bytes can be read without waiting for a disk. Looks at samples: memory is
-/// filled and taken back in longer runs than the distance between them. `false` also where
-/// the file system does not tell (overlay, network and FUSE file systems).
+/// True if these bytes can be read without waiting for a disk. Looks at samples: memory is filled
+/// and reclaimed in longer runs than the distance between them. `false` also where the file system
+/// gives no answer (overlay, network and FUSE file systems).
 pub fn is_cached(file: &File, offset: u64, length: u64) -> bool {
     samples(offset, length).all(|at| {
         let mut byte = [0];
         let mut into = [IoSliceMut::new(&mut byte)];
-        // 0 is the end of a file that became shorter: whoever sends it will find out.
+        // 0 is the end of a file that was truncated; the read that follows reports it.
         rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT).is_ok()
     })
 }
@@ -43,7 +43,7 @@ pub fn is_cached(file: &File, offset: u64, length: u64) -> bool {
 /// not past `end`, are asked for without waiting, so that the disk works while they leave.
 ///
 /// # Errors
-/// What the kernel says about reading.
+/// The error of the system call for reading.
 pub fn fetch(file: &File, offset: u64, length: u64, end: u64) -> io::Result<()> {
     let ahead = end.min(offset.saturating_add(length.saturating_mul(2)));
     let mut at = offset;
@@ -72,7 +72,7 @@ fn samples(offset: u64, length: u64) -> impl Iterator<Item = u64> {
 /// it costs 100.
 const STRIDE: usize = 128 << 10;
 
-/// What Linux reads ahead unless told otherwise (`read_ahead_kb`).
+/// Linux's default read-ahead (`read_ahead_kb`).
 const READ_AHEAD: std::num::NonZeroU64 = std::num::NonZeroU64::new(128 << 10).expect("not zero");
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub const MAX_DESCRIPTORS: usize = 253;
 /// A connected pair of Unix sockets, close-on-exec.
 ///
 /// # Errors
-/// What the kernel says, usually that descriptors have run out.
+/// The error of the system call, usually that descriptors have run out.
 pub fn pair(kind: SocketType) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
         AddressFamily::UNIX,
@@ -33,17 +33,17 @@ pub fn pair(kind: SocketType) -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Whether the path is a socket that nobody listens on, left over from a killed server.
+/// True if the path is a socket without a listener, left over from a killed server.
 pub fn is_abandoned(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     is_socket && UnixStream::connect(path).is_err_and(refused)
 }
 
-/// Makes a descriptor non-blocking for everyone who shares its open file.
+/// Makes a descriptor non-blocking for all holders of its open file.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(fd, true)?)
 }
@@ -52,7 +52,7 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// More than `net.core.wmem_max` is had only with privileges.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn grow_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
     if sockopt::set_socket_send_buffer_size_force(fd, bytes).is_err() {
         sockopt::set_socket_send_buffer_size(fd, bytes)?;
@@ -64,7 +64,7 @@ pub fn grow_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
 /// Unix socket not read.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     // SIOCOUTQ of tcp(7) and unix(7), which is TIOCOUTQ.
     const SIOCOUTQ: Opcode = 0x5411;
@@ -89,7 +89,7 @@ pub enum PeerEnd {
 /// Looks for the end of a stream socket's peer, whatever lies unread in front of it.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn peer_end(socket: BorrowedFd<'_>) -> io::Result<PeerEnd> {
     let mut asked = [PollFd::new(&socket, PollFlags::RDHUP)];
     rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
@@ -107,7 +107,7 @@ pub fn peer_end(socket: BorrowedFd<'_>) -> io::Result<PeerEnd> {
 /// The sockets it hands out inherit this; none of them is ever sent such a packet.
 ///
 /// # Errors
-/// What the kernel says, if it does not know such filters or may not be asked for one.
+/// The error of the system call, if it does not know such filters or may not be asked for one.
 pub fn drop_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
     // linux/bpf_common.h: BPF_LD|BPF_B|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K
     // and BPF_RET|BPF_K. What a filter of a TCP socket sees begins with the TCP header.
@@ -160,10 +160,10 @@ pub fn send(
     )?)
 }
 
-/// What came over a stream.
+/// The result of receiving from a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// How many bytes; 0 at the end.
+    /// Number of bytes; 0 at the end.
     pub bytes: usize,
     /// A descriptor came with them for which this process had no room.
     pub lost_descriptor: bool,

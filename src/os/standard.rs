@@ -21,7 +21,7 @@ pub enum Standard {
 }
 
 impl Standard {
-    /// Whether it is a terminal.
+    /// True if it is a terminal.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Output => io::stdout().is_terminal(),
@@ -29,7 +29,7 @@ impl Standard {
         }
     }
 
-    /// Whether it is a terminal on which colours are wanted: `NO_COLOR` (no-color.org) is unset
+    /// True if it is a terminal on which colours are wanted: `NO_COLOR` (no-color.org) is unset
     /// or empty, and `TERM` is not `dumb`.
     pub fn has_colours(self) -> bool {
         let is_plain = |name: &str, plain: fn(&str) -> bool| {
@@ -44,7 +44,7 @@ impl Standard {
     /// Blocks.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn write_patiently(mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write(bytes) {

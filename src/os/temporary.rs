@@ -1,4 +1,4 @@
-//! Temporary files that nobody can find and that vanish with their last descriptor.
+//! Temporary files without a name, which vanish with their last descriptor.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 /// An empty file in `directory` that has no name, open for reading and writing.
 ///
 /// # Errors
-/// What the kernel says about the directory.
+/// The error of the system call for the directory.
 pub fn unlinked_file(directory: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;

@@ -32,13 +32,13 @@ pub struct SocketFile {
     identity: (u64, u64),
 }
 
-/// How the path of a socket is resolved for the bind.
+/// The way in which the path of a socket is resolved for the bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolve {
     /// As it is written; tools show it as the name of the socket.
     Path,
-    /// By the descriptor of its directory, as whatever follows: for a process with more rights
-    /// than whoever may change the path.
+    /// By the descriptor of its directory, like all later operations: for a process with more
+    /// privileges than the users who can change the path.
     Directory,
 }
 
@@ -46,7 +46,7 @@ pub enum Resolve {
 /// is replaced. The permissions hold from the first moment.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Bound> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = match path.parent() {
@@ -61,7 +61,7 @@ pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Boun
     };
     let place = place.unwrap_or_else(|| path.to_owned());
     let listener = match with_mode(mode, || UnixListener::bind(&place)) {
-        // A socket that nobody listens on is left over from a server that was killed.
+        // A socket without a listener is left over from a server that was killed.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(&place) => {
             rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
             with_mode(mode, || UnixListener::bind(&place))?
@@ -96,10 +96,10 @@ fn with_mode<T>(mode: Option<u32>, make: impl FnOnce() -> T) -> T {
 }
 
 impl SocketFile {
-    /// Gives the file to a user and a group; `None` leaves either as it is.
+    /// Sets owner and group of the file; `None` leaves either as it is.
     ///
     /// # Errors
-    /// What the kernel says; `PermissionDenied` if somebody has put something else in its place.
+    /// The error of the system call; `PermissionDenied` if the file was replaced.
     pub fn give(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())?;
@@ -128,7 +128,7 @@ impl SocketFile {
         }
     }
 
-    /// Whether this is the socket that was bound: not a link to another one, either.
+    /// True if this is the socket that was bound: not a link to another one, either.
     fn is_mine(&self, stat: &Stat) -> bool {
         FileType::from_raw_mode(stat.st_mode) == FileType::Socket
             && stat.st_nlink == 1

@@ -1,7 +1,7 @@
-//! What supervisor and template say to each other.
+//! Messages between supervisor and template.
 //!
-//! One SEQPACKET message each: a kind byte, then a variables block. Descriptors that
-//! belong to a message travel beside it, in the order named at the variant.
+//! One SEQPACKET message each: a kind byte, then a variables block. Descriptors that belong to a
+//! message travel beside it, in the order named at the variant.
 
 mod fields;
 
@@ -44,7 +44,7 @@ pub enum FromTemplate {
     Promoted,
     /// The application cannot be imported.
     ImportFailed {
-        /// What Python says, or our own sentence.
+        /// The traceback that Python printed, or a sentence of the host.
         traceback: String,
     },
     /// A worker was forked.
@@ -72,18 +72,19 @@ pub enum FromTemplate {
     },
 }
 
-/// What a template needs to know before anything else.
+/// All that a template needs before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Boot {
-    /// What to import: a dotted module name, or a path ending in a file if `app_is_file`.
+    /// The module to import: a dotted name, or a path ending in a file if `app_is_file`.
     pub app: String,
-    /// Whether `app` is a path.
+    /// True if `app` is a path.
     pub app_is_file: bool,
     /// Attribute to call; empty: `application`, then `app`.
     pub callable: String,
-    /// Whether the attribute is a factory to be called without arguments.
+    /// True if the attribute is a factory to be called without arguments.
     pub factory: bool,
-    /// Whether a factory of a usual name will do where there is no application: nobody named one.
+    /// True if a factory with a usual name is acceptable where there is no application, because the
+    /// setting names no attribute.
     pub find_factory: bool,
     /// Directory that becomes current and first on `sys.path`.
     pub chdir: String,
@@ -103,7 +104,7 @@ pub struct Boot {
     pub apart: bool,
     /// Descriptors that pyserve had when it started and passes on.
     pub inherited: Vec<u32>,
-    /// What `SCRIPT_NAME` will be in requests; mostly empty.
+    /// The value of `SCRIPT_NAME` in requests; mostly empty.
     pub mount: String,
     /// Ask the application for its static files.
     pub find_static: bool,
@@ -113,7 +114,7 @@ pub struct Boot {
     pub version: String,
 }
 
-/// Whether the template imports the application before it forks.
+/// The setting `preload`: import the application before the fork, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preload {
     /// Import, then look whether forking is safe.
@@ -134,7 +135,7 @@ pub struct Interpreter {
     pub executable: String,
     /// `sys.prefix`.
     pub prefix: String,
-    /// Whether `sys.prefix` is a virtual environment.
+    /// True if `sys.prefix` is a virtual environment.
     pub is_venv: bool,
 }
 
@@ -145,12 +146,13 @@ pub struct Loaded {
     pub app: String,
     /// `Django 5.2.19`, `Flask 3.1.3` or empty.
     pub framework: String,
-    /// How long the import took, in milliseconds.
+    /// Duration of the import in milliseconds.
     pub import_ms: u64,
     /// Files that the application wants served for it; of equal prefixes the first that has
     /// the file.
     pub files: Vec<FoundFiles>,
-    /// What the import left that a fork breaks, where it is forked nevertheless (preload yes).
+    /// Objects left by the import that a fork breaks, where it is forked nevertheless (preload =
+    /// yes).
     pub shared: Vec<String>,
 }
 
@@ -161,7 +163,7 @@ pub struct FoundFiles {
     pub prefix: String,
     /// The directory; absolute.
     pub dir: String,
-    /// What named it: `STATIC_ROOT`.
+    /// The setting that named it: `STATIC_ROOT`.
     pub source: String,
 }
 

@@ -24,7 +24,7 @@ pub const MAX_PAYLOAD: usize = 1 << 20;
 /// Longest piece of a body in one frame, so that the reader's buffer need not grow.
 pub const BODY_PIECE: usize = 64 << 10;
 
-/// Where the body of a request is.
+/// The place of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
     /// Behind the variables, in the same message.
@@ -43,7 +43,7 @@ pub struct RequestHeader {
     pub seq: u64,
     /// Index into the claim table of the scoreboard.
     pub entry: u32,
-    /// Where the body is.
+    /// The place of the body.
     pub body: BodyKind,
     /// Length of the body in bytes.
     pub body_len: u64,
@@ -114,7 +114,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
     Ok(Request { header, vars, body })
 }
 
-/// What a reply frame means.
+/// The kind of a reply frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ReplyKind {
@@ -159,13 +159,13 @@ impl ReplyKind {
 /// One reply frame, borrowed from the bytes it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// What the frame means.
+    /// The kind of the frame.
     pub kind: ReplyKind,
     /// The request it belongs to; 0 for `Ready` and `BootFailed`.
     pub seq: u64,
     /// Microseconds since the thread claimed the request, saturating.
     pub elapsed_us: u32,
-    /// What the frame carries.
+    /// The content of the frame.
     pub payload: &'a [u8],
 }
 
@@ -297,7 +297,7 @@ pub fn read_file(payload: &[u8]) -> Result<FilePiece, Malformed> {
         length: u64_at(payload, 8),
     };
     match piece.offset.checked_add(piece.length) {
-        // What a kernel takes for an offset.
+        // The largest offset that the kernel accepts.
         Some(end) if i64::try_from(end).is_ok() => Ok(piece),
         _ => Err(malformed("file frame", "ends behind the end of any file")),
     }

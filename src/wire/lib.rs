@@ -1,14 +1,14 @@
-//! What the front, the supervisor and the Python side say to each other.
+//! The protocols between front, supervisor and the Python processes.
 //!
-//! Bytes in, values out: this crate owns no descriptor and does no I/O, so that both
-//! ends of every channel are built from the same definition and can be tested alone.
+//! Bytes in, values out: this crate owns no descriptor and does no I/O, so that both ends of every
+//! channel are built from the same definition and can be tested alone.
 //!
 //! - [`vars`]: key/value blocks, the encoding of the uwsgi protocol;
 //! - [`frames`]: a request on its way to a worker thread, and the frames of its reply;
 //! - [`control`]: supervisor and template;
-//! - [`orders`]: what the front tells a worker beside the queue;
+//! - [`orders`]: messages from the front to a worker beside the queue;
 //! - [`record`]: log records of the Python side;
-//! - [`scoreboard`]: the layout of the shared memory that tells who works on what.
+//! - [`scoreboard`]: the layout of the shared memory with the state of all worker threads.
 
 pub mod control;
 pub mod frames;
@@ -22,9 +22,9 @@ pub mod vars;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {what}: {detail}")]
 pub struct Malformed {
-    /// Which structure was being read.
+    /// The structure that was being read.
     pub what: &'static str,
-    /// What is wrong with it.
+    /// The fault found in it.
     pub detail: &'static str,
 }
 

@@ -17,8 +17,8 @@ pub const ORDER: usize = 20;
 /// From the front to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToWorker {
-    /// The supervisor knows of you: begin. The first order of all; without it, the end of the
-    /// socket says that nobody will ever know, because the template died before it could tell.
+    /// The supervisor has registered the worker: begin to serve. Always the first order. If the
+    /// socket ends without it, the template died before it could register the worker.
     Begin,
     /// Take no more requests, finish those at hand, run the hooks, exit.
     Retire,
@@ -32,12 +32,12 @@ pub enum ToWorker {
         thread: u32,
         /// The request; if the thread has come to another one, nothing is done.
         seq: u64,
-        /// How long to try before the front takes other measures, in milliseconds.
+        /// Time before the front takes other measures, in milliseconds.
         patience_ms: u32,
     },
     /// Tell what every thread does. Descriptor: where the answer goes.
     Stacks {
-        /// How long to wait for the interpreter, in milliseconds.
+        /// Longest wait for the interpreter, in milliseconds.
         patience_ms: u32,
     },
 }
@@ -95,7 +95,7 @@ impl ToWorker {
     }
 }
 
-/// Where one thread of a worker is.
+/// The stack of one thread of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ThreadStack {
     /// The name that Python knows it by; empty if the text is about all threads.

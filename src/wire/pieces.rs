@@ -13,12 +13,12 @@ pub const END: [u8; 4] = [0; 4];
 /// stream, says why.
 pub const BROKEN: [u8; 4] = [0xFF; 4];
 
-/// What stands before a piece of so many bytes: at least one, and fewer than `u32::MAX`.
+/// The header of a piece with so many bytes: at least one, and fewer than `u32::MAX`.
 pub fn head(length: usize) -> [u8; 4] {
     (length as u32).to_le_bytes()
 }
 
-/// What stands before the next bytes.
+/// The meaning of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// A piece of so many bytes.

@@ -16,11 +16,11 @@ pub const MAX_TEXT: usize = 32_768;
 /// `worker` of a record that the template wrote.
 pub const TEMPLATE: u32 = u32::MAX;
 
-/// How much a record matters.
+/// Severity of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Level {
-    /// What the application wrote to `wsgi.errors`.
+    /// Output of the application to `wsgi.errors`.
     Application = 0,
     /// Worth knowing.
     Info = 1,
@@ -33,7 +33,7 @@ pub enum Level {
 /// A log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// How much it matters.
+    /// Severity.
     pub level: Level,
     /// Number of the worker, or [`TEMPLATE`].
     pub worker: u32,

@@ -33,7 +33,7 @@ const CANCELLED: u64 = 0x8000;
 /// Most threads that one scoreboard can name.
 pub const MAX_THREADS: usize = 0x7FFE;
 
-/// What a worker thread is doing.
+/// State of a worker thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Activity {
@@ -54,7 +54,7 @@ pub enum Activity {
 /// One thread's line, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
-    /// What it does.
+    /// Its state.
     pub activity: Activity,
     /// The request it works on; 0 for none.
     pub seq: u64,
@@ -66,10 +66,10 @@ pub struct Line {
     pub pid: u32,
 }
 
-/// Where the claim of a request stands.
+/// State of a request's claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// Handed out, taken by nobody.
+    /// Handed out, not taken by a thread.
     Unclaimed,
     /// Taken by the thread with this index.
     Taken(usize),
@@ -128,7 +128,7 @@ impl<'a> Scoreboard<'a> {
         }
     }
 
-    /// Whether the header still says what [`Scoreboard::create`] wrote. Otherwise a process on
+    /// True if the header still says what [`Scoreboard::create`] wrote. Otherwise a process on
     /// the other side has written where it must not.
     pub fn is_intact(&self) -> bool {
         let header = [MAGIC, self.threads as u64, self.claims as u64];
@@ -153,12 +153,12 @@ impl<'a> Scoreboard<'a> {
         })
     }
 
-    /// How many thread lines there are.
+    /// Number of thread lines.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// How many requests may be handed out at a time.
+    /// Largest number of requests that are handed out at a time.
     pub fn claims(&self) -> usize {
         self.claims
     }
@@ -235,8 +235,8 @@ impl<'a> Scoreboard<'a> {
         self.exchange(entry, seq, WITHDRAWN)
     }
 
-    /// Front: asks the thread that runs the request to stop, because nobody waits for the
-    /// answer any more. `false`: no thread has it (withdraw it, or it is over).
+    /// Front: asks the thread that runs the request to stop, because its client has gone. `false`:
+    /// no thread has it (withdraw it, or it is over).
     pub fn cancel(&self, entry: usize, seq: u64) -> bool {
         let claim = self.claim_word(entry);
         let Claim::Taken(thread) = self.claim(entry, seq) else {
@@ -256,7 +256,7 @@ impl<'a> Scoreboard<'a> {
         current >> 16 == seq && current & CANCELLED != 0
     }
 
-    /// Where the claim of request `seq` stands.
+    /// State of the claim of request `seq`.
     pub fn claim(&self, entry: usize, seq: u64) -> Claim {
         let current = self.claim_word(entry).load(Ordering::Acquire);
         if current >> 16 != seq {

@@ -1,8 +1,8 @@
 //! Key/value blocks: `u16le key length, key, u16le value length, value`, repeated.
 //!
-//! This is the variables block of the uwsgi protocol (uWSGI manual, "The uwsgi
-//! Protocol"), used towards an external uWSGI and towards our own workers alike. There is
-//! no count and no terminator; who carries the block knows its length.
+//! This is the variables block of the uwsgi protocol (uWSGI manual, "The uwsgi Protocol"), used
+//! towards an external uWSGI and towards our own workers alike. There is no count and no
+//! terminator: the length comes with the message that carries the block.
 
 use crate::{Malformed, malformed};
 

@@ -1,5 +1,5 @@
-//! How the fields of a control message are written and read: a variables block in which numbers
-//! are eight bytes and a list is one name several times.
+//! Encoding of the fields of a control message: a variables block in which numbers are eight bytes
+//! and a list is one name several times.
 
 use super::{FoundFiles, Interpreter, Loaded, MAX_MESSAGE, WHAT, cut_to_end};
 use crate::{Malformed, malformed, vars};
