@@ -1,4 +1,4 @@
-//! Where to listen: the text of `--bind` into a socket address or a path.
+//! The listen address: `--bind` parsed into a socket address or a path.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

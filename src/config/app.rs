@@ -1,7 +1,7 @@
-//! Which application: a reference somebody gave.
+//! The reference to an application as the settings give it.
 //!
-//! A reference is `MODULE` or `FILE`, with `:CALLABLE` or `:FACTORY()` behind it. Nothing
-//! is imported or executed here.
+//! A reference is `MODULE` or `FILE`, with `:CALLABLE` or `:FACTORY()` behind it. Nothing is
+//! imported or executed here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use super::suggest;
 /// The application to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppRef {
-    /// What to import.
+    /// The module to import.
     pub target: AppTarget,
     /// The attribute to call; without one `application`, then `app`.
     pub callable: Option<String>,
-    /// Whether the attribute is a factory to be called without arguments.
+    /// True if the attribute is a factory to be called without arguments.
     pub factory: bool,
-    /// How it was recognised, `Django project (manage.py, mysite/wsgi.py)`; `None` if given.
+    /// The layout by which it was found, `Django project (manage.py, mysite/wsgi.py)`; `None` if
+    /// given.
     pub found: Option<String>,
 }
 
-/// What to import.
+/// The module to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppTarget {
     /// A dotted module name.

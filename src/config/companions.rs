@@ -1,7 +1,6 @@
-//! What runs beside the application: the `[[companion]]` tables of `pyserve.toml`.
+//! Processes beside the application: the `[[companion]]` tables of `pyserve.toml`.
 //!
-//! The settings that a table may have stand here; [`super::resolve`] gives them their
-//! meaning.
+//! This file lists the settings of such a table; [`super::resolve`] reads them.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,9 +12,9 @@ use super::settings::{Default, Setting};
 pub struct Companion {
     /// Names it in the log; no other has the same.
     pub name: String,
-    /// What runs.
+    /// The program.
     pub program: Program,
-    /// Whether the server ends when it does.
+    /// True if the server ends when the companion does.
     pub is_essential: bool,
     /// Time between SIGTERM and SIGKILL. `None`: [`STOP_TIMEOUT`] when the server stops, no limit
     /// at a reload. When the server stops, the graceful timeout is the limit in any case.

@@ -1,6 +1,6 @@
-//! Which responses of an upstream are compressed.
+//! Compression of dynamic responses.
 
-/// What is compressed, and how; types apart.
+/// Media types to compress, and the codings to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compression {
     /// By zstd.
@@ -16,7 +16,7 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// Whether this coding, by its name in HTTP, may be used.
+    /// True if this content coding may be used.
     pub fn has(&self, coding: &str) -> bool {
         match coding {
             "zstd" => self.zstd,
@@ -32,7 +32,7 @@ impl Compression {
 pub struct CompressTypes(pub Option<Vec<String>>);
 
 impl CompressTypes {
-    /// Whether a body of this type, given without parameters, is compressed.
+    /// True if a body of this media type, given without parameters, is compressed.
     pub fn include(&self, essence: &str) -> bool {
         let essence = essence.to_ascii_lowercase();
         let Some(types) = &self.0 else {

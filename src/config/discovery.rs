@@ -1,7 +1,7 @@
-//! Which application, when nobody says: one found by the look of its directory.
+//! Finds the application in its directory when the settings do not name one.
 //!
-//! Nothing is imported or executed here: a few files are read as text, and what cannot be told
-//! from them is left to the host, which reports what Python says.
+//! Nothing is imported or executed here: a few files are read as text. Where the text is not enough
+//! the host imports the module and reports what it found.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,12 +11,12 @@ use super::app::{AppRef, AppTarget, is_dotted_name, names_in};
 use super::error::ConfigError;
 use super::module_names::Names;
 
-/// What a look at a directory gave.
+/// The result of searching a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {
     /// This application.
     Found(AppRef),
-    /// Nothing; the text tells what was looked for, and what was there instead.
+    /// Nothing; the text names the files that were looked for and those that were found.
     Nothing(String),
 }
 

@@ -1,9 +1,8 @@
 //! The environment as a layer of settings: `PYSERVE_MAX_BODY=1G`.
 //!
-//! A repeatable setting takes several values between commas or white space. An empty
-//! variable is one that is not set, because `${VARIABLE:-}` in a compose file makes those.
-//! A `PYSERVE_*` variable that is no setting is worth a warning, not an error: a container
-//! inherits variables from whoever starts it.
+//! A repeatable setting takes several values between commas or white space. An empty variable
+//! counts as unset, because `${VARIABLE:-}` in a compose file makes those. An unknown `PYSERVE_*`
+//! variable causes a warning, not an error: a container inherits variables from its host.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -44,8 +43,7 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     }
 }
 
-/// What the environment sets, and a warning for each variable that looks like a setting and
-/// is none.
+/// Reads the settings from the environment, with a warning for each unknown `PYSERVE_*` variable.
 ///
 /// # Errors
 /// [`ConfigError::Value`] for a setting that is not UTF-8.
@@ -104,8 +102,8 @@ fn warnings(environment: &Environment) -> Vec<String> {
         .collect()
 }
 
-/// Whether Kubernetes made the variable for a Service whose name begins with "pyserve"
-/// (Kubernetes, "Service: Discovering services"; Docker's links have the same shapes).
+/// True if Kubernetes set the variable for a Service whose name begins with "pyserve" (Kubernetes,
+/// "Service: Discovering services"; Docker's links have the same shapes).
 fn is_of_kubernetes_service(name: &str, value: &str) -> bool {
     let is_port_number =
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

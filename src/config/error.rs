@@ -1,4 +1,4 @@
-//! What can be wrong with the settings. Every message names the place and the remedy.
+//! Errors in the settings. Every message names the place and the remedy.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ pub enum ConfigError {
     Value {
         /// Setting and value as they stand at their origin, `--workers 0`.
         place: String,
-        /// What is wrong with it.
+        /// The fault.
         problem: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// A key of the settings file that is no setting.
@@ -36,9 +36,9 @@ pub enum ConfigError {
         line: usize,
         /// The key.
         key: String,
-        /// What stands there.
+        /// The value that was found.
         found: String,
-        /// What may stand there.
+        /// The values that are allowed.
         expected: String,
     },
     /// A location that does not hang together.
@@ -46,7 +46,7 @@ pub enum ConfigError {
     Location {
         /// File and line.
         place: String,
-        /// What is wrong with it, and what to do about it.
+        /// The fault and its remedy.
         problem: String,
     },
     /// The settings file is not TOML.
@@ -56,7 +56,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line of the first mistake, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
     /// The settings file cannot be read.
@@ -82,7 +82,7 @@ pub enum ConfigError {
     NothingToServe {
         /// The directory that was searched.
         directory: PathBuf,
-        /// What was looked for, and what was found instead.
+        /// The files that were looked for, and those that were found instead.
         looked_for: String,
     },
     /// Several applications were found.
@@ -98,7 +98,7 @@ pub enum ConfigError {
     NoPython {
         /// Every place, with the reason for it.
         looked_at: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
 }
@@ -106,9 +106,9 @@ pub enum ConfigError {
 /// Why one value cannot be taken; becomes [`ConfigError::Value`] once the origin is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// What is wrong with it.
+    /// The fault.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

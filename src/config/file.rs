@@ -196,7 +196,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether a table of names and values is what `NAME=VALUE` is elsewhere.
+    /// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
         match self.table {
             None => matches!(setting.name, "static" | "types"),

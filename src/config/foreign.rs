@@ -1,7 +1,7 @@
 //! Options of uWSGI, gunicorn and other servers, and what says the same here.
 
-/// What the option `name` of another server is here: a sentence without its end. `name` has no
-/// hyphens before it; inside, hyphens and underscores are the same.
+/// The counterpart of another server's option `name`: a sentence without its end. `name` has no
+/// leading hyphens; inside, hyphens and underscores are equal.
 pub fn counterpart(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-");
     let mut table = TABLE.iter();

@@ -1,13 +1,12 @@
-//! Which Python runs the application.
+//! Chooses the Python interpreter that runs the application.
 //!
-//! Candidates are listed in the order of preference, each with the reason for it, and the
-//! first that is an executable file is taken. Nothing is executed here, and no link is
-//! followed: `venv/bin/python` is a link to the system's interpreter, and only under its
-//! own name does it know its environment.
+//! Candidates are listed in order of preference, each with the reason for it, and the first
+//! executable file is taken. Nothing is executed here, and no link is followed: `venv/bin/python`
+//! is a link to the system's interpreter, and finds its environment only under its own name.
 //!
-//! A `python3` beside pyserve comes first where that is an environment into which pyserve
-//! was installed; in `/usr/bin` or `/usr/local/bin` it says nothing about the application,
-//! and comes after the environments that do.
+//! A `python3` beside pyserve comes first where that is an environment into which pyserve was
+//! installed; in `/usr/bin` or `/usr/local/bin` it says nothing about the application, and comes
+//! after the environments that do.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -32,7 +31,7 @@ pub struct PythonChoice {
     remedy: String,
 }
 
-/// What to look around in when nobody named an interpreter.
+/// Places in which an interpreter is looked for when the settings name none.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
     /// The directory of the application.
@@ -199,7 +198,7 @@ fn from(paths: impl IntoIterator<Item = PathBuf>, origin: &str) -> Vec<Interpret
         .collect()
 }
 
-/// conda makes `bin/python` and `bin/python3` as well.
+/// conda makes both `bin/python` and `bin/python3`.
 fn in_environment(dir: &Path) -> [PathBuf; 2] {
     [dir.join("bin/python"), dir.join("bin/python3")]
 }

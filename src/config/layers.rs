@@ -1,8 +1,8 @@
-//! What one source says: setting names with values that nobody has understood yet.
+//! The settings of one source: names with values that have not been interpreted.
 //!
-//! Command line, environment and `pyserve.toml` each become one [`Layer`];
-//! [`super::resolve`] asks them in the order of their precedence. Each value remembers its
-//! [`Origin`], so that an error can name the very place to correct.
+//! Command line, environment and `pyserve.toml` each become one [`Layer`]; [`super::resolve`] asks
+//! them in order of precedence. Each value remembers its [`Origin`], so that an error can name the
+//! place to correct.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,14 +16,14 @@ pub struct Layer {
     entries: BTreeMap<&'static str, Entry>,
     /// The locations that it describes, in order; only a settings file has some.
     pub locations: Vec<Table>,
-    /// What it has run beside the application, in order; only a settings file has some.
+    /// Its `[[companion]]` tables, in order; only a settings file has some.
     pub companions: Vec<Table>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Where it begins.
+    /// The place where it begins.
     pub origin: Origin,
     entries: BTreeMap<&'static str, Entry>,
 }
@@ -33,11 +33,11 @@ pub struct Table {
 pub struct Entry {
     /// The values, in order; exactly one unless the setting is repeatable.
     pub values: Vec<String>,
-    /// Where they stand.
+    /// The place of the values.
     pub origin: Origin,
 }
 
-/// Where a value stands.
+/// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// On the command line, as this flag (without `--`).
@@ -61,7 +61,7 @@ impl Layer {
         self.entries.insert(setting.name, Entry { values, origin });
     }
 
-    /// What the source says about the setting of this name.
+    /// The entry for the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
@@ -81,7 +81,7 @@ impl Table {
         self.entries.insert(setting.name, Entry { values, origin });
     }
 
-    /// What the table says about the setting of this name.
+    /// The entry for the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }

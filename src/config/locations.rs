@@ -1,9 +1,8 @@
-//! What answers where: the `[[location]]` tables of `pyserve.toml`, and what comes of them.
+//! Locations: the `[[location]]` tables of `pyserve.toml`, resolved.
 //!
-//! A location is a prefix and one thing that answers the paths below it. The settings that
-//! stand here are those that a table may have; [`super::resolve`] gives them their meaning.
-//! Whatever can be set for one location and for all has the same name in both places, and
-//! the table's word holds.
+//! A location is a prefix and one handler for the paths below it. This file lists the settings that
+//! a table may have; [`super::resolve`] reads them. A setting that exists both for one location and
+//! for all has the same name in both places, and the table takes precedence.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,15 +18,15 @@ use super::upstream::UpstreamSettings;
 pub struct Location {
     /// `/old`, decoded and without a slash behind; `/` for everything.
     pub prefix: String,
-    /// What answers.
+    /// The handler.
     pub handler: Handler,
-    /// Whether who answers is told the prefix in `SCRIPT_NAME`, and not in the path.
+    /// True if the handler gets the prefix in `SCRIPT_NAME` and not in the path.
     pub strip_prefix: bool,
-    /// What holds for its requests.
+    /// Settings for its requests.
     pub settings: LocationSettings,
 }
 
-/// What answers in a location.
+/// The handler of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handler {
     /// The application of this number.
@@ -47,7 +46,7 @@ pub struct Redirect {
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
-    /// Whether the path behind the prefix, and the query, are put behind it.
+    /// True if the rest of the path, and the query, are appended.
     pub keep_path: bool,
 }
 
@@ -62,19 +61,21 @@ pub struct Respond {
     pub content_type: String,
 }
 
-/// What holds for the requests of one location; without a word of its own, what the settings
-/// say for all.
+/// Settings for the requests of one location; those that it does not set come from the settings for
+/// all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocationSettings {
     /// Longest request body in bytes; `u64::MAX` for no limit.
     pub max_body: u64,
-    /// Whether responses are taken off the upstream faster than their clients take them.
+    /// True if responses are read from the upstream faster than their clients take them (nginx:
+    /// `proxy_buffering`).
     pub buffering: bool,
-    /// Whether a request's body is read to its end before the upstream gets the request.
+    /// True if the whole request body is read before the upstream gets the request (nginx:
+    /// `proxy_request_buffering`).
     pub request_buffering: bool,
-    /// Which responses are compressed.
+    /// Compression of responses.
     pub compression: Compression,
-    /// How long a client may pause within its request's body.
+    /// Longest pause between two reads of a request body.
     pub body_timeout: Duration,
 }
 
@@ -122,8 +123,8 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
     OWN.iter().chain(shared)
 }
 
-/// What answers, with the settings that only hold for it. Those that are not a location's own
-/// mean for it what they mean for all.
+/// The handlers, each with the settings that only exist for it. Settings that also exist for all
+/// locations have the same meaning here.
 pub const KINDS: [(&str, &[&str]); 5] = [
     (
         "app",

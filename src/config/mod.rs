@@ -2,11 +2,11 @@
 //!
 //! 1. Each source becomes a [`layers::Layer`]: the flags in `cli`, the environment in
 //!    [`environment`], the file in [`mod@file`]. All know only the table in [`settings`].
-//! 2. [`resolve`] asks the layers in order of precedence, gives each value its meaning, and
-//!    alone knows what a default means.
+//! 2. [`resolve`] asks the layers in order of precedence, gives each value its meaning, and alone
+//!    knows the defaults.
 //!
-//! What comes out is checked once and final: nobody behind this point looks at a setting
-//! again. Nothing here opens sockets, starts processes or knows what the settings are for.
+//! The result is checked once and final: no code behind this point reads a setting again. Nothing
+//! here opens sockets or starts processes.
 
 pub mod address;
 pub mod app;
@@ -68,13 +68,13 @@ pub struct Config {
     /// The applications, numbered as [`locations::Handler::App`] names them; none for a server
     /// of static files alone.
     pub apps: Vec<AppSettings>,
-    /// What runs beside them.
+    /// Processes beside the applications.
     pub companions: Vec<companions::Companion>,
     /// A line for the shell that runs before anything else; `None` for nothing.
     pub before_start: Option<companions::Program>,
     /// The base of relative paths; absolute.
     pub chdir: PathBuf,
-    /// Where to listen; at least one.
+    /// Addresses to listen on; at least one.
     pub bind: Vec<ListenAddress>,
     /// Locations served from disk, each prefix once.
     pub static_locations: Vec<StaticLocation>,
@@ -82,31 +82,31 @@ pub struct Config {
     pub internal_locations: Vec<StaticLocation>,
     /// Settings for every static location.
     pub every_location: EveryLocation,
-    /// What holds for all of them.
+    /// Settings for all static locations.
     pub static_files: StaticSettings,
-    /// As whom to run once the addresses are bound; `None`: as whoever starts it.
+    /// The user to run as once the addresses are bound; `None`: the user who starts the server.
     pub run_as: Option<RunAs>,
-    /// How the files of Unix sockets to listen on are made.
+    /// Permissions and owner of the files of Unix sockets.
     pub socket_files: SocketFiles,
-    /// How long requests in flight may take at a graceful stop; zero stops at once.
+    /// Longest time for requests in flight at a graceful stop; zero stops at once.
     pub graceful_timeout: Duration,
-    /// How long connections are accepted after a stop was asked for.
+    /// Time during which connections are accepted after a stop was requested.
     pub drain_delay: Duration,
-    /// Where the outcome of the start is appended; absolute.
+    /// The file to which the outcome of the start is appended; absolute.
     pub startup_log: Option<PathBuf>,
     /// Locations that are not files, each prefix once; `--app` is the one at `/`.
     pub locations: Vec<Location>,
-    /// What holds in a location that says nothing for itself.
+    /// Settings of locations that do not override them.
     pub location_settings: LocationSettings,
     /// Types of responses that are compressed.
     pub compress_types: CompressTypes,
-    /// How much of the responses may wait on disk.
+    /// Limits for responses that wait on disk.
     pub response_spool: SpoolLimits,
-    /// How long a client may take to send its request headers.
+    /// Longest time for a client to send its request headers.
     pub header_timeout: Duration,
-    /// How long an idle connection stays open.
+    /// Time that an idle connection stays open.
     pub keepalive_timeout: Duration,
-    /// What clients may take of the server.
+    /// Limits for clients.
     pub client_limits: ClientLimits,
     /// Peers whose forwarding headers are believed.
     pub trust: Trust,
@@ -118,18 +118,17 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A level or a filter of the `tracing` crates; it was parsed once and is right.
     pub log_level: String,
-    /// Whether responses carry `Server: pyserve`.
+    /// True if responses carry `Server: pyserve`.
     pub server_header: bool,
-    /// Whether tracebacks may be shown to clients.
+    /// True if tracebacks may be shown to clients.
     pub dev: bool,
-    /// Where large request bodies are kept while they arrive, and long responses while their
-    /// clients take them; absolute.
+    /// Directory for large request bodies and for long responses; absolute.
     pub temp_dir: PathBuf,
-    /// Where probes, metrics and status are asked for.
+    /// Address of the admin listener: probes, metrics and status.
     pub admin: Option<ListenAddress>,
-    /// Whether probes are answered where clients are.
+    /// True if probes are also answered on the main listeners.
     pub admin_on_main: bool,
-    /// Where the server is steered from.
+    /// Path of the control socket.
     pub control: Control,
     /// Threads of the HTTP front, at least one.
     pub front_threads: usize,
@@ -137,7 +136,7 @@ pub struct Config {
     pub settings_file: Option<PathBuf>,
     /// Files whose change is a reason to reload; absolute.
     pub touch_reload: Vec<PathBuf>,
-    /// What somebody should know before the server starts.
+    /// Warnings to be logged before the server starts.
     pub warnings: Vec<String>,
 }
 
@@ -154,7 +153,7 @@ pub struct RunAs {
     pub home: PathBuf,
 }
 
-/// How the files of Unix sockets are made.
+/// Permissions and owner of the files of Unix sockets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SocketFiles {
     /// Permissions; `None`: as the umask leaves them.
@@ -215,14 +214,14 @@ impl Config {
     }
 }
 
-/// How one application is run.
+/// Settings of one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppSettings {
     /// The application.
     pub app: AppRef,
     /// The interpreter that runs it.
     pub interpreter: Interpreter,
-    /// What `SCRIPT_NAME` is in its requests; mostly empty.
+    /// The value of `SCRIPT_NAME` in its requests; mostly empty.
     pub mount: String,
     /// Environment variables of its own, besides those of pyserve.
     pub env: Vec<(String, String)>,
@@ -230,11 +229,11 @@ pub struct AppSettings {
     pub chdir: PathBuf,
     /// Further directories for `sys.path`; absolute.
     pub pythonpath: Vec<PathBuf>,
-    /// Whether a Django project's collected files are served.
+    /// True if a Django project's collected files are served.
     pub django_static: bool,
-    /// Whether a Django project's uploaded files are served.
+    /// True if a Django project's uploaded files are served.
     pub django_media: bool,
-    /// How many worker processes.
+    /// Number of worker processes.
     pub workers: Workers,
     /// When one of them is replaced.
     pub recycle: Recycle,
@@ -242,21 +241,21 @@ pub struct AppSettings {
     pub refork: Option<u64>,
     /// Threads in each worker, at least one.
     pub threads: u32,
-    /// Whether the application is imported before the workers are forked.
+    /// True if the application is imported before the workers are forked.
     pub preload: Preload,
     /// Requests that may wait for a worker, at least one.
     pub queue_limit: usize,
-    /// How long a request may wait for a worker.
+    /// Longest time that a request may wait for a worker.
     pub queue_timeout: Duration,
     /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
     pub request_timeout: Option<Duration>,
-    /// Whether tracebacks may be shown to clients.
+    /// True if tracebacks may be shown to clients.
     pub dev: bool,
-    /// Where the host is put if memory files are forbidden; absolute.
+    /// Directory for the host extension if memory files are forbidden; absolute.
     pub temp_dir: PathBuf,
 }
 
-/// How much of the responses may wait on disk for their clients.
+/// Limits for responses that wait on disk for their clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolLimits {
     /// Bytes of each.
@@ -265,7 +264,7 @@ pub struct SpoolLimits {
     pub total: u64,
 }
 
-/// How much clients may take of the server.
+/// Limits for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Connections at a time, at least one; `None` for the usual number.
@@ -285,7 +284,7 @@ pub struct ClientLimits {
     pub memory: usize,
 }
 
-/// When a worker has had its time.
+/// Conditions for recycling a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recycle {
     /// After so many requests.
@@ -296,12 +295,12 @@ pub struct Recycle {
     pub memory: Option<u64>,
 }
 
-/// How many worker processes, and why.
+/// Number of worker processes, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
     /// Their number, at least one.
     pub count: u32,
-    /// What the number may grow to where it follows the demand.
+    /// Largest number where it follows the demand.
     pub most: u32,
     /// The arithmetic or the origin, in one line.
     pub reason: String,
@@ -316,7 +315,7 @@ pub struct Resolved {
     pub origins: Vec<(&'static str, String, String)>,
 }
 
-/// What a configuration depends on besides the three sources.
+/// Facts besides the three sources on which a configuration depends.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// The environment.
@@ -329,12 +328,11 @@ pub struct Surroundings {
     pub executable: Option<PathBuf>,
     /// CPUs and memory.
     pub machine: Machine,
-    /// Whether the log goes to a terminal.
+    /// True if the log goes to a terminal.
     pub is_terminal: bool,
-    /// Whether the access log goes to a terminal.
+    /// True if the access log goes to a terminal.
     pub is_output_terminal: bool,
-    /// Whether this is process 1, which a container's runtime kills if it does not stop in
-    /// time.
+    /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
 }
 
@@ -382,7 +380,7 @@ pub fn follow_working_directory(chdir: &Path) {
     if is_current(&name) {
         return;
     }
-    // Where neither can be entered, starting the interpreter says why not.
+    // Where neither can be entered, starting the interpreter reports the reason.
     let _entered = match name.is_dir() {
         true => std::env::set_current_dir(name),
         false => std::env::set_current_dir(chdir),
@@ -423,7 +421,7 @@ pub fn load_reach(flags: Layer, surroundings: &Surroundings) -> Result<Reach, Co
     resolve::watching::reach(&read.layers, surroundings, read.mistake.as_ref())
 }
 
-/// What is read of all the sources.
+/// The three sources after reading.
 struct Read {
     /// The strongest first.
     layers: Vec<Layer>,

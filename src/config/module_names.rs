@@ -183,7 +183,7 @@ struct Block {
     kind: Kind,
 }
 
-/// What a binding in a block is to the module.
+/// The relation of a block's bindings to the module.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Sure,

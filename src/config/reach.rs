@@ -1,5 +1,5 @@
-//! Whether the user as whom the server runs can use what its settings name. Without this each
-//! path would fail later and elsewhere, without the name of what is in the way.
+//! Checks that the user of the server can access the paths in its settings. Without this check each
+//! path would fail later and elsewhere, without the name of the directory that denies access.
 
 use std::path::{Path, PathBuf};
 

@@ -179,7 +179,7 @@ impl Resolver<'_> {
     }
     // Looking up.
 
-    /// What the strongest layer says about a setting.
+    /// The entry of the layer with the highest precedence.
     fn entry(&self, name: &str) -> Option<&Entry> {
         self.layers.iter().find_map(|layer| layer.entry(name))
     }
@@ -216,7 +216,7 @@ impl Resolver<'_> {
         Ok(Some(value))
     }
 
-    /// A repeatable setting; `None` if nobody sets it.
+    /// A repeatable setting; `None` if it is not set.
     fn many<T>(
         &mut self,
         name: &'static str,

@@ -24,22 +24,22 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
 pub struct Setting {
     /// Name in `pyserve.toml`, `max_body`; the other spellings follow from it.
     pub name: &'static str,
-    /// What stands for the value in the help, `BYTES`; empty for a plain switch.
+    /// The placeholder of the value in the help, `BYTES`; empty for a plain switch.
     pub value_name: &'static str,
     /// Heading of the help under which it stands.
     pub heading: &'static str,
-    /// What it does, in one or two lines.
+    /// The help text, one or two lines.
     pub help: &'static str,
-    /// Whether it may be given more than once.
+    /// True if it may be given more than once.
     pub repeatable: bool,
-    /// What holds when nobody sets it.
+    /// The default.
     pub default: Default,
 }
 
-/// What holds for a setting that nobody sets.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Default {
-    /// This text, read as if somebody had written it.
+    /// This text, read like a value of a source.
     Value(&'static str),
     /// Something found out at start; the text says what.
     Computed(&'static str),
@@ -58,12 +58,12 @@ impl Setting {
         format!("{PREFIX}{}", self.name.to_ascii_uppercase())
     }
 
-    /// Whether it is a switch that needs no value on the command line.
+    /// True if it is a switch that needs no value on the command line.
     pub fn is_switch(&self) -> bool {
         self.value_name.is_empty()
     }
 
-    /// Whether it may stand in `pyserve.toml`: all but the path of that file itself.
+    /// True if it may stand in `pyserve.toml`: all but the path of that file itself.
     pub fn is_for_file(&self) -> bool {
         self.name != "config"
     }
@@ -84,7 +84,7 @@ pub fn named(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
 }
 
-/// What the variables of settings begin with.
+/// Prefix of the environment variables.
 pub const PREFIX: &str = "PYSERVE_";
 
 /// The table, by the headings of the help.

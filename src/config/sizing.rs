@@ -1,8 +1,8 @@
-//! How many workers, when nobody says: as many as CPUs and memory carry.
+//! Default number of workers: as many as CPUs and memory allow.
 
 use super::Workers;
 
-/// What the machine, or the container, gives us.
+/// Resources of the machine or the container.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     /// CPUs that the cgroup's quota allows, `1.5`; `None` without a quota.

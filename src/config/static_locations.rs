@@ -44,8 +44,8 @@ impl StaticLocation {
         }
     }
 
-    /// The same for a directory that only a build writes to: names with a content hash and
-    /// encoded neighbours are what they look like.
+    /// These settings for a directory that only a build writes to: content hashes in names and
+    /// precompressed neighbours are trusted.
     pub fn of_a_build(self) -> Self {
         Self {
             immutable: Immutable::Auto,
@@ -105,7 +105,7 @@ pub struct StaticSettings {
     pub check: Duration,
     /// Directories into which links may lead, besides the locations; absolute.
     pub links: Vec<PathBuf>,
-    /// True if hidden files (dotfiles, Python's, databases, backups) are served as well.
+    /// True if hidden files (dotfiles, Python's, databases, backups) are served too.
     pub hidden: bool,
 }
 

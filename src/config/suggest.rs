@@ -1,4 +1,4 @@
-//! Which known name somebody may have meant.
+//! Suggests the known name that is closest to an unknown one.
 
 /// The candidate closest to `word`, if one is close enough to be a slip of the fingers.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

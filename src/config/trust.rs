@@ -1,11 +1,10 @@
-//! Which peers are proxies of ours, and may say who the client was; also which speak the
-//! PROXY protocol.
+//! Trusted proxies: the peers that may name the client, and those that speak the PROXY protocol.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::error::{Invalid, invalid};
 
-/// Peers that are believed. By default nobody.
+/// Trusted peers. By default none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
     networks: Vec<Network>,
@@ -20,7 +19,7 @@ struct Network {
 }
 
 impl Trust {
-    /// Whether a peer is believed; `None` is a peer on a Unix socket.
+    /// True if a peer is trusted; `None` is a peer on a Unix socket.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match peer {
             None => self.unix,
@@ -72,7 +71,7 @@ impl Trust {
                 })?,
         };
         let mask = u128::MAX.checked_shl(most - length).unwrap_or(0);
-        // An IPv4 network lies in ::ffff:0:0/96, whose bits count as well.
+        // An IPv4 network lies in ::ffff:0:0/96, whose bits are included.
         let mask = if most == 32 {
             mask | !u128::from(u32::MAX)
         } else {

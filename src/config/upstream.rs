@@ -14,15 +14,15 @@ use super::error::{Invalid, invalid};
 /// Servers that answer the same requests, one as good as the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
-    /// What they speak.
+    /// Their protocol.
     pub protocol: Protocol,
     /// At least one, each once.
     pub servers: Vec<ServerAddress>,
-    /// How long to wait for them.
+    /// Their timeouts.
     pub timeouts: UpstreamTimeouts,
 }
 
-/// What servers behind us speak.
+/// The protocol of an upstream server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// The uwsgi protocol, of uWSGI and others.
@@ -31,7 +31,7 @@ pub enum Protocol {
     Http,
 }
 
-/// What is said to a uwsgi server besides the request itself.
+/// Variables for a uwsgi server besides those of the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UwsgiSettings {
     /// First byte of the packet: 0 is WSGI.
@@ -40,11 +40,11 @@ pub struct UwsgiSettings {
     pub modifier2: u8,
     /// Variables besides those of the request; one of the same name wins over the request's.
     pub params: Vec<(String, String)>,
-    /// What `DOCUMENT_ROOT` says.
+    /// The value of `DOCUMENT_ROOT`.
     pub document_root: PathBuf,
 }
 
-/// How long to wait for a server behind us, each at least a moment.
+/// Timeouts of an upstream server, each at least a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamTimeouts {
     /// Until it has accepted the connection.
@@ -55,7 +55,7 @@ pub struct UpstreamTimeouts {
     pub read: Duration,
 }
 
-/// Where a server behind us is.
+/// Address of an upstream server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
     /// A host, as a name or an address without brackets, and a port.
@@ -93,8 +93,8 @@ impl fmt::Display for ServerAddress {
 }
 
 impl ServerAddress {
-    /// `unix:/path` (a relative path is below `base`), `127.0.0.1:3031`, `[::1]:3031`,
-    /// `name:3031`, each also behind `uwsgi://`; `uwsgi+unix:/path` as well.
+    /// `unix:/path` (a relative path is below `base`), `127.0.0.1:3031`, `[::1]:3031`, `name:3031`,
+    /// each also with `uwsgi://` in front; also `uwsgi+unix:/path`.
     ///
     /// # Errors
     /// [`Invalid`] for anything else.
@@ -147,7 +147,7 @@ impl ServerAddress {
         }
     }
 
-    /// Whether it can only be on this machine.
+    /// True if it can only be on this machine.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,

@@ -134,7 +134,7 @@ pub fn count(text: &str, least: u32, most: u32) -> Result<u32, Invalid> {
 /// So many in a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many, at least one.
+    /// Number of requests, at least one.
     pub requests: u32,
     /// In which time.
     pub period: Duration,

@@ -1,10 +1,10 @@
-//! Where a running server is watched and steered from.
+//! Control socket and admin listener of a server.
 
 use std::path::PathBuf;
 
 use super::ListenAddress;
 
-/// Where a server takes orders: the path of a Unix socket.
+/// The control socket of a server: the path of a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// Nowhere.
@@ -20,12 +20,12 @@ pub enum Control {
     },
 }
 
-/// What a verb needs to find the server that it is for.
+/// All that a verb needs to find its server.
 #[derive(Debug, Clone)]
 pub struct Reach {
-    /// Where the server takes orders.
+    /// The control socket.
     pub control: Control,
-    /// Where it answers probes.
+    /// The admin listener.
     pub admin: Option<ListenAddress>,
     /// The directory in which it works.
     pub chdir: PathBuf,

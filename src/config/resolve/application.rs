@@ -1,4 +1,4 @@
-//! Which application, where it lies, and which interpreter runs it.
+//! The application, its directory and its interpreter.
 
 use std::path::{Path, PathBuf};
 
@@ -90,8 +90,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Where the interpreter is looked for, and whether somebody named it. It has to be there
-    /// if it `is_needed`.
+    /// Finds the interpreter, and returns true if the settings name it. It has to exist if it
+    /// `is_needed`.
     pub(super) fn python(
         &mut self,
         chdir: &Path,
@@ -123,7 +123,7 @@ impl<'a> Resolver<'a> {
         Ok((choice, named.is_some()))
     }
 
-    /// What to look around in for an interpreter.
+    /// Places in which an interpreter is looked for.
     pub(super) fn places<'p>(&self, chdir: &'p Path) -> Places<'p>
     where
         'a: 'p,
@@ -143,7 +143,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// The interpreter that somebody named, by one of two settings with these names.
+/// The interpreter that the settings name, by one of two settings with these names.
 pub(super) fn named_python(
     names: [&str; 2],
     python: Option<&Entry>,

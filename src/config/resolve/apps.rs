@@ -1,4 +1,4 @@
-//! How each application is run: by the settings for all, or by those of its location.
+//! Settings of each application: those for all, or those of its location.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::interpreter::PythonChoice;
 use crate::config::{AppSettings, Recycle, Workers, values};
 
-/// How an application is run that says nothing for itself.
+/// Settings of applications that do not override them.
 pub(super) struct Common {
     python: PythonChoice,
-    /// Whether somebody named the interpreter, for all applications.
+    /// True if the settings name one interpreter for all applications.
     python_is_named: bool,
     chdir: PathBuf,
     pythonpath: Vec<PathBuf>,
@@ -39,8 +39,7 @@ pub(super) struct Common {
 }
 
 impl Resolver<'_> {
-    /// What holds for each of so many applications; with `needs_python` its interpreter has
-    /// to be there.
+    /// Settings shared by so many applications; with `needs_python` its interpreter has to exist.
     pub(super) fn common(
         &mut self,
         chdir: &Path,
@@ -147,7 +146,7 @@ impl Common {
     }
 }
 
-/// What a table says about its requests.
+/// Reads the settings of a table that concern its queue.
 fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), ConfigError> {
     given.set("queue_limit", &mut settings.queue_limit, queue_limit)?;
     let timeout = &mut settings.queue_timeout;
@@ -158,7 +157,7 @@ fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), Config
     Ok(())
 }
 
-/// What a table says about its processes, and whether that goes with what is said for all.
+/// Reads the settings of a table that concern its processes, and checks them against those for all.
 fn own_workers(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), ConfigError> {
     given.set("threads", &mut settings.threads, thread_count)?;
     given.set("preload", &mut settings.preload, preload)?;

@@ -1,4 +1,4 @@
-//! What becomes of bodies on their way through the front.
+//! Settings of request and response bodies.
 
 use super::{Resolver, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};

@@ -1,4 +1,4 @@
-//! How much clients may take of the server.
+//! Limits for clients.
 
 use super::Resolver;
 use crate::config::error::ConfigError;

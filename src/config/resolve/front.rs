@@ -1,4 +1,4 @@
-//! How the front listens, whom it believes, and where it keeps large bodies.
+//! Listeners, trusted proxies, and the directory for large bodies.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -85,7 +85,7 @@ fn owner(text: &str) -> Result<(Option<u32>, Option<u32>), Invalid> {
     Ok((uid, gid.transpose()?))
 }
 
-/// A user, who may be nobody that `/etc/passwd` knows.
+/// A user by name or number, who may be missing in `/etc/passwd`.
 struct Named {
     uid: u32,
     gid: Option<u32>,
@@ -105,7 +105,7 @@ fn known(uid: u32, user: Option<identity::User>) -> Named {
             uid,
             gid: None,
             name: None,
-            // What container engines give a user without an entry.
+            // Container engines do the same for a user without an entry.
             home: PathBuf::from("/"),
         },
     }
@@ -131,7 +131,7 @@ fn group(text: &str) -> Result<u32, Invalid> {
         ))
 }
 
-/// The highest number means "as it is" to the kernel, and is nobody's.
+/// The highest number means "unchanged" to the kernel, and belongs to no user.
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }

@@ -64,7 +64,7 @@ impl Resolver<'_> {
 }
 
 impl Given<'_> {
-    /// What holds for its requests.
+    /// Settings for its requests.
     fn settings(&self, general: LocationSettings) -> Result<LocationSettings, ConfigError> {
         let mut settings = general;
         self.set("max_body", &mut settings.max_body, values::byte_limit)?;

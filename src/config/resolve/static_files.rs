@@ -111,7 +111,7 @@ impl Resolver<'_> {
         let immutable = self.spread("static_immutable", &mut all, immutable, |at, rule| {
             at.immutable = rule;
         })?;
-        // What only the application can have sent may be packed as well.
+        // Files that only the application can send may be compressed too.
         all.extend(internal);
         let precompressed = self.spread(
             "static_precompressed",
@@ -191,7 +191,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Whether to compress by brotli, and by gzip.
+    /// The settings for brotli and for gzip.
     fn static_compress(&mut self) -> Result<(bool, bool), ConfigError> {
         let choices = [
             ("br", (true, false)),
@@ -233,7 +233,7 @@ fn add_files(
     Ok(())
 }
 
-/// What the tables say about their own files holds, whatever is said about all.
+/// Applies the settings of tables to their own files; they take precedence over those for all.
 pub(super) fn set_files(
     tables: &[Given<'_>],
     locations: &mut [StaticLocation],

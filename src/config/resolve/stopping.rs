@@ -1,17 +1,17 @@
-//! How long the server may take to end, and whether that fits where it runs.
+//! Time limits of a stop, and whether they fit the container runtime.
 
 use std::time::Duration;
 
 use super::{ConfigError, Resolver, values};
 use crate::config::companions::Companion;
 
-/// What workers get to run their exit hooks, and what is done behind them.
+/// Time for the workers' exit hooks and for the rest of the shutdown.
 const TO_LEAVE: Duration = Duration::from_secs(1);
 
-/// What companions get together at least, when the graceful timeout is used up.
+/// Least time for companions when the graceful timeout is used up.
 const FOR_COMPANIONS: Duration = Duration::from_secs(1);
 
-/// Who kills process 1 when it has not ended in time.
+/// The container runtime, which kills process 1 when it has not ended in time.
 struct Runtime {
     name: &'static str,
     patience: Duration,
@@ -36,9 +36,9 @@ const KUBERNETES: Runtime = Runtime {
 };
 
 impl Resolver<'_> {
-    /// How long requests in flight may take at a stop, and how long before that connections
-    /// are still accepted. As process 1 of a container the first fits what its runtime allows;
-    /// what does not is worth a warning, unless somebody has given it some thought.
+    /// Longest time for requests in flight at a stop, and the time before that during which
+    /// connections are still accepted. As process 1 of a container the first is adapted to what its
+    /// runtime allows; an explicit setting that exceeds it causes a warning.
     pub(super) fn stopping(
         &mut self,
         companions: &[Companion],

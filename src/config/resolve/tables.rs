@@ -12,7 +12,7 @@ pub(super) struct Given<'a> {
     table: &'a Table,
     /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
-    /// What answers.
+    /// The handler.
     pub(super) kind: &'static str,
 }
 
@@ -41,8 +41,8 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Whether the application may be looked for, when nobody names it: not if something else
-/// answers where it would, or if others are named.
+/// True if the application may be discovered when the settings name none: not if another handler
+/// takes its place, or if other applications are named.
 pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
     let is_named = |given: &Given<'_>| given.is_app() || given.kind == "upstream";
     !tables
@@ -113,12 +113,12 @@ impl<'a> Given<'a> {
         self.kind == "app"
     }
 
-    /// What the table says about the setting of this name.
+    /// The table's entry for the setting of this name.
     pub(super) fn entry(&self, name: &str) -> Option<&'a Entry> {
         self.table.entry(name)
     }
 
-    /// Where a setting stands, or the table that does not have it.
+    /// The place of a setting, or of the table that does not have it.
     pub(super) fn origin(&self, name: &str) -> &'a Origin {
         match self.entry(name) {
             Some(entry) => &entry.origin,
@@ -126,7 +126,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// Whether it leaves to another location what it does not have.
+    /// True if another location answers for missing files.
     fn is_open(&self) -> bool {
         let missing = self.table.entry("missing");
         self.is_static() && missing.is_some_and(|entry| entry.values == ["app"])

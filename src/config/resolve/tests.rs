@@ -38,7 +38,7 @@ impl Setup {
         }
     }
 
-    /// The same with an interpreter at this path.
+    /// This setup with an interpreter at this path.
     pub(super) fn with_python(self, path: &str) -> Self {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -181,7 +181,7 @@ fn every_setting_of_the_table_is_resolved_and_shown() {
     let setup = Setup::new(&[HELLO]);
     let resolved = setup.load(&APP).unwrap();
     for setting in settings::all() {
-        // The interpreter is shown as `python`, whoever named it.
+        // The interpreter is shown as `python`, whichever setting named it.
         let is_shown = resolved
             .origins
             .iter()
@@ -404,7 +404,7 @@ fn without_application_there_must_be_static_files() {
     let setup = Setup::new(&[("css/a", "")]).without("PATH");
     assert!(setup.config(&[]).apps.is_empty());
     assert_eq!(setup.shown(&[], "python"), "none from default");
-    // An application needs an interpreter, and so does whoever names one.
+    // An interpreter has to exist for an application, and where a setting names one.
     assert!(setup.error(&["--app", "x"]).starts_with("no usable Python"));
     assert!(
         setup

@@ -10,10 +10,10 @@ use crate::config::upstream::{
 };
 use crate::config::values;
 
-/// What is the same for all servers behind us.
+/// Settings shared by all upstreams.
 #[derive(Debug, Clone)]
 pub(super) struct Servers {
-    /// Whether uwsgi may leave this machine.
+    /// True if uwsgi may leave this machine.
     insecure: bool,
     uwsgi: UwsgiSettings,
     timeouts: UpstreamTimeouts,
@@ -128,7 +128,7 @@ impl Servers {
 }
 
 impl Resolver<'_> {
-    /// What is the same for all servers behind us.
+    /// Reads the settings shared by all upstreams.
     pub(super) fn servers(&mut self, chdir: &Path) -> Result<Servers, ConfigError> {
         let params = self.many("uwsgi_param", uwsgi_param)?;
         Ok(Servers {

@@ -1,4 +1,4 @@
-//! How a running server is watched and steered, and what a verb needs to find it.
+//! Settings of the control socket and the admin listener, and how a verb finds the server.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use crate::config::error::{ConfigError, invalid};
 use crate::config::layers::Layer;
 use crate::config::{Control, ListenAddress, Reach, Surroundings};
 
-/// Where verbs find the server, by the same settings as the server itself. Nothing else is
-/// looked at: a verb works where the application is missing or its settings are wrong. `mistake`:
-/// the first in the settings file.
+/// Finds the control socket by the same settings as the server itself. Nothing else is looked at: a
+/// verb works where the application is missing or its settings are wrong. `mistake`: the first
+/// error in the settings file.
 ///
 /// # Errors
 /// [`ConfigError`] for a setting that cannot be used.

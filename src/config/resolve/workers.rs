@@ -1,4 +1,4 @@
-//! How many workers and threads, and whether the application is imported before the fork.
+//! Number of workers and threads, and whether the application is imported before the fork.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +17,8 @@ impl Resolver<'_> {
         self.one("threads", thread_count)
     }
 
-    /// How long a request may keep a worker thread. With `--dev` for ever, unless somebody
-    /// says otherwise: it may stand in a debugger.
+    /// Longest time that a request may keep a worker thread. With `--dev` there is no limit by
+    /// default: the request may stand in a debugger.
     pub(super) fn request_timeout(&mut self, dev: bool) -> Result<Option<Duration>, ConfigError> {
         let timeout = match self.optional("request_timeout", values::duration)? {
             Some(timeout) => timeout,
@@ -135,7 +135,7 @@ pub(super) fn worker_numbers(text: &str) -> Result<(u32, u32), Invalid> {
     Ok((least, values::count(most.trim(), least, MOST_WORKERS)?))
 }
 
-/// Workers that somebody wants at `origin`, and how they are shown.
+/// A number of workers set at `origin`, and how it is shown.
 pub(super) fn given_workers((count, most): (u32, u32), origin: &Origin) -> (Workers, String) {
     let shown = match count == most {
         true => count.to_string(),
@@ -204,7 +204,7 @@ pub(super) fn check_refork(
     }
 }
 
-/// What the machine is good for, divided among applications.
+/// The workers that the machine can carry, divided among applications.
 fn shared(workers: Workers, apps: usize) -> Workers {
     if apps < 2 {
         return workers;
@@ -233,7 +233,7 @@ pub(super) fn preload(text: &str) -> Result<Preload, Invalid> {
     }
 }
 
-/// What nginx and most load balancers wait for an answer.
+/// The timeout of nginx and of most load balancers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most worker processes, and most threads in each: typing errors end here. Both together
 /// are bounded by what a scoreboard can name.

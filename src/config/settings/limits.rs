@@ -1,4 +1,4 @@
-//! What requests and responses may take, and the forms in which they are passed on.
+//! Limits of requests and responses, and the forms in which they are passed on.
 
 use super::{Default, Setting};
 

@@ -1,4 +1,4 @@
-//! Where and as whom the server listens, and whose word it takes about clients.
+//! Listeners, the user to run as, and trusted proxies.
 
 use super::{Default, Setting};
 
