@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, Origin};
 use crate::config::settings::{self, Setting};
+use crate::manual::{self, Page};
 use crate::verbs::Steer;
 
 /// What the command line asks for.
@@ -34,6 +35,8 @@ pub enum Verb {
     Check,
     /// Talk to a running server.
     Steer(Steer),
+    /// Show a page of the manual.
+    Help(Page),
 }
 
 /// Reads the arguments; the first is the name of the program.
@@ -65,6 +68,13 @@ where
         }
         Some(("stacks", matches)) => (Verb::Steer(Steer::Stacks), matches),
         Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
+        Some(("help", matches)) => {
+            let word = matches.get_one::<String>(TOPIC).map(String::as_str);
+            return Ok(Invocation {
+                verb: Verb::Help(page(word)?),
+                flags: Layer::default(),
+            });
+        }
         Some((_, matches)) => (Verb::Serve, matches),
         None => (Verb::Serve, &matches),
     };
@@ -72,6 +82,40 @@ where
         verb,
         flags: flags(matches),
     })
+}
+
+/// The page for `pyserve help WORD`. The help of a verb is clap's own.
+fn page(word: Option<&str>) -> Result<Page, clap::Error> {
+    let Some(word) = word else {
+        return Ok(Page::Overview);
+    };
+    if word != "help" && command().find_subcommand(word).is_some() {
+        return match command().try_get_matches_from(["pyserve", word, "--help"]) {
+            Ok(_) => Ok(Page::Overview),
+            Err(help) => Err(help),
+        };
+    }
+    manual::find(word).map_err(|closest| {
+        let hint = closest.map_or(String::new(), |closest| {
+            format!("\n\n  tip: there is '{closest}'")
+        });
+        command().error(
+            ErrorKind::InvalidValue,
+            format!(
+                "no topic, verb, option or message code '{word}'{hint}\n\nTopics:\n{}",
+                manual::list()
+            ),
+        )
+    })
+}
+
+/// The verbs, one line each, for the overview of the manual.
+pub fn verbs() -> String {
+    let line = |verb: &Command| {
+        let about = verb.get_about().map(ToString::to_string);
+        format!("  {:<16} {}\n", verb.get_name(), about.unwrap_or_default())
+    };
+    command().get_subcommands().map(line).collect()
 }
 
 /// The command line as clap knows it.
@@ -144,13 +188,31 @@ pub fn command() -> Command {
             "stop",
             "Stop a running server gracefully, and wait for its end",
         ))
+        .subcommand(
+            Command::new("help")
+                .about("Show a topic of the manual, an option, or a message code")
+                .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
+                .args(settings::all().map(|setting| argument(setting).hide(true)))
+                .arg(
+                    Arg::new(TOPIC)
+                        .value_name("TOPIC")
+                        .help(
+                            "One of the topics below, a verb, an option, or a code such as PS-101",
+                        )
+                        .allow_hyphen_values(true),
+                )
+                .after_help(format!("Topics:\n{}", manual::list())),
+        )
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
+        .disable_help_subcommand(true)
         .max_term_width(100)
 }
 
 /// The name of `--json`.
 const JSON: &str = "json";
+/// The name of the subject of `pyserve help`.
+const TOPIC: &str = "topic";
 /// The name of the number of workers.
 const COUNT: &str = "count";
 

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod front;
+pub mod manual;
 pub mod observe;
 pub mod os;
 pub mod report;

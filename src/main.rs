@@ -12,6 +12,7 @@ use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
+use pyserve::manual::{self, Page};
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
+        Verb::Help(page) => return help(page),
         Verb::Serve => run(invocation.flags, bind, serve),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
@@ -77,6 +79,14 @@ fn answer(error: &clap::Error) -> ExitCode {
 fn complain(error: &anyhow::Error) -> ExitCode {
     say(&format!("pyserve: {error:#}"));
     ExitCode::from(exit_code(error))
+}
+
+/// A page of the manual.
+fn help(page: Page) -> ExitCode {
+    match manual::show(page, &cli::verbs()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&anyhow::Error::new(error).context("standard output")),
+    }
 }
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.

@@ -20,7 +20,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
 }
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Name in `pyserve.toml`, `max_body`; the other spellings follow from it.
     pub name: &'static str,
@@ -68,6 +68,16 @@ impl Setting {
         self.name != "config"
     }
 
+    /// Whether it is one of the options of the short help, `pyserve -h`.
+    pub fn is_common(&self) -> bool {
+        COMMON.contains(&self.name)
+    }
+
+    /// Whether few sites need it: the manual has it under "Advanced options".
+    pub fn is_advanced(&self) -> bool {
+        ADVANCED.contains(&self.name)
+    }
+
     /// The help with the default behind it.
     pub fn full_help(&self) -> String {
         match self.default {
@@ -86,6 +96,56 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 
 /// What the variables of settings begin with.
 pub const PREFIX: &str = "PYSERVE_";
+
+/// The options of the short help: one screen.
+const COMMON: &[&str] = &[
+    "app",
+    "chdir",
+    "upstream",
+    "python",
+    "venv",
+    "bind",
+    "trust",
+    "uid",
+    "static",
+    "workers",
+    "threads",
+    "max_requests",
+    "before_start",
+    "request_timeout",
+    "max_body",
+    "access_log",
+    "log_level",
+    "admin",
+    "config",
+    "dev",
+];
+
+/// Options that few sites need.
+const ADVANCED: &[&str] = &[
+    "admin_on_main",
+    "compress_min",
+    "compress_private",
+    "compress_types",
+    "front_threads",
+    "max_response_spool",
+    "memory_budget",
+    "min_body_rate",
+    "rate_burst",
+    "response_spool_total",
+    "server_header",
+    "startup_log",
+    "static_cache",
+    "static_check",
+    "static_hidden",
+    "static_links",
+    "upstream_connect_timeout",
+    "upstream_send_timeout",
+    "uwsgi_insecure",
+    "uwsgi_modifier1",
+    "uwsgi_modifier2",
+    "uwsgi_param",
+];
 
 /// The table, by the headings of the help.
 static TABLE: &[&[Setting]] = &[
@@ -106,6 +166,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn twenty_options_are_common_and_none_of_them_is_advanced() {
+        assert_eq!(COMMON.len(), 20);
+        for name in COMMON.iter().chain(ADVANCED) {
+            assert!(named(name).is_some(), "{name}");
+        }
+        assert!(!all().any(|setting| setting.is_common() && setting.is_advanced()));
+    }
 
     #[test]
     fn names_are_unique_and_spell_in_all_three_ways() {
