@@ -42,6 +42,7 @@ mod lingering;
 mod liveness;
 mod locations;
 mod logs;
+mod manual;
 mod matrix;
 mod memory_budget;
 mod memory_limit;
