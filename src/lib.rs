@@ -9,6 +9,7 @@ pub mod front;
 pub mod manual;
 pub mod observe;
 pub mod os;
+pub mod reference;
 pub mod report;
 pub mod supervisor;
 pub mod verbs;

@@ -12,12 +12,13 @@ use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
-use pyserve::manual::{self, Page};
+use pyserve::manual;
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
 use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
+use pyserve::reference;
 use pyserve::report;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
@@ -42,7 +43,9 @@ fn main() -> ExitCode {
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
-        Verb::Help(page) => return help(page),
+        Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
+        Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
+        Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => run(invocation.flags, bind, serve),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
@@ -81,12 +84,16 @@ fn complain(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit_code(error))
 }
 
-/// A page of the manual.
-fn help(page: Page) -> ExitCode {
-    match manual::show(page, &cli::verbs()) {
+/// The exit code of a verb that only prints.
+fn printed(outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&anyhow::Error::new(error).context("standard output")),
+        Err(error) => complain(&error.into()),
     }
+}
+
+fn print_bytes(text: &[u8]) -> std::io::Result<()> {
+    print(String::from_utf8_lossy(text).trim_end())
 }
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.

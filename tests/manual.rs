@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use crate::readme::{manual, offered, text};
 use crate::support::server::Pyserve;
-use crate::support::source;
+use crate::support::{skipped, source, temp_dir, write_files};
 use crate::terminal::terminal;
 
 /// Words and phrases that are not plain technical English, with what to write instead.
@@ -234,4 +235,75 @@ fn on_a_terminal_the_pager_shows_the_text() {
         let once = plain.iter().filter(|line| line.contains("128+n")).count();
         assert_eq!(once, 1, "{pager}: {plain:?}");
     }
+}
+
+#[test]
+fn the_man_page_has_every_option_and_is_valid() {
+    let ended = Pyserve::new().args(["man"]).run();
+    assert_eq!((ended.code, &*ended.stderr), (0, ""));
+    for name in offered() {
+        let name = name.replace('-', "\\-");
+        assert!(ended.stdout.contains(&format!("\\-\\-{name}")), "{name}");
+    }
+    for heading in [
+        "NAME",
+        "SYNOPSIS",
+        "VERBS",
+        "OPTIONS",
+        "TOPICS OF THE MANUAL",
+    ] {
+        let line = format!(".SH {heading}");
+        let quoted = format!(".SH \"{heading}\"");
+        assert!(
+            ended.stdout.contains(&line) || ended.stdout.contains(&quoted),
+            "{heading}"
+        );
+    }
+    let page = temp_dir();
+    write_files(page.path(), &[("pyserve.1", &ended.stdout)]);
+    let groff = Command::new("groff")
+        .args(["-man", "-Tutf8", "-ww", "-z"])
+        .arg(page.path().join("pyserve.1"))
+        .output();
+    match groff {
+        Ok(checked) => assert_eq!(String::from_utf8_lossy(&checked.stderr), ""),
+        Err(_) => skipped("groff's check of the man page", "there is no groff"),
+    }
+}
+
+/// The words that bash offers for the last of these.
+fn completed(words: &[&str]) -> Vec<String> {
+    let script = format!(
+        "source <(\"$0\" completions bash); COMP_WORDS=({}); COMP_CWORD={}; \
+         _pyserve pyserve '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        words.len() - 1,
+        words[words.len() - 1],
+        words[words.len() - 2],
+    );
+    let ended = Command::new("bash")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_pyserve")])
+        .output()
+        .expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{words:?}");
+    let text = String::from_utf8(ended.stdout).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn shells_complete_verbs_and_options() {
+    assert_eq!(completed(&["pyserve", "rel"]), ["reload"]);
+    assert_eq!(completed(&["pyserve", "--max-bo"]), ["--max-body"]);
+    assert_eq!(completed(&["pyserve", "check", "--worker"]), ["--workers"]);
+    for (shell, mark) in [("zsh", "#compdef pyserve"), ("fish", "complete -c pyserve")] {
+        let ended = Pyserve::new().args(["completions", shell]).run();
+        assert_eq!((ended.code, &*ended.stderr), (0, ""), "{shell}");
+        assert!(ended.stdout.contains(mark), "{shell}");
+        for name in offered() {
+            assert!(ended.stdout.contains(&name), "{shell}: {name}");
+        }
+    }
+    let ended = Pyserve::new().args(["completions", "tcsh"]).run();
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("zsh"), "{}", ended.stderr);
 }

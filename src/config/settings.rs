@@ -68,9 +68,10 @@ impl Setting {
         self.name != "config"
     }
 
-    /// Whether it is one of the options of the short help, `pyserve -h`.
-    pub fn is_common(&self) -> bool {
-        COMMON.contains(&self.name)
+    /// A few words for the short help, `pyserve -h`; none for options that it omits.
+    pub fn short_help(&self) -> Option<&'static str> {
+        let (_, help) = COMMON.iter().find(|(name, _)| *name == self.name)?;
+        Some(help)
     }
 
     /// Whether few sites need it: the manual has it under "Advanced options".
@@ -97,28 +98,28 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 /// What the variables of settings begin with.
 pub const PREFIX: &str = "PYSERVE_";
 
-/// The options of the short help: one screen.
-const COMMON: &[&str] = &[
-    "app",
-    "chdir",
-    "upstream",
-    "python",
-    "venv",
-    "bind",
-    "trust",
-    "uid",
-    "static",
-    "workers",
-    "threads",
-    "max_requests",
-    "before_start",
-    "request_timeout",
-    "max_body",
-    "access_log",
-    "log_level",
-    "admin",
-    "config",
-    "dev",
+/// The options of the short help, `-h`, with their help in a few words: one screen.
+const COMMON: &[(&str, &str)] = &[
+    ("app", "WSGI application; without it, one is searched for"),
+    ("chdir", "Directory of the application"),
+    ("upstream", "Forward to this server instead; repeatable"),
+    ("python", "Interpreter of the application"),
+    ("venv", "Virtual environment of the application"),
+    ("bind", "Address to listen on; repeatable [127.0.0.1:8000]"),
+    ("trust", "Proxies that may set X-Forwarded-* headers"),
+    ("uid", "User to run as once the addresses are bound"),
+    ("static", "Serve the files of DIR below PREFIX; repeatable"),
+    ("workers", "Worker processes, or a range"),
+    ("threads", "Threads in each worker [1]"),
+    ("max_requests", "Replace a worker after so many requests"),
+    ("before_start", "Shell command to run before the start"),
+    ("request_timeout", "Time of a request in a worker [60]"),
+    ("max_body", "Longest request body [100M]"),
+    ("access_log", "Format of the access log"),
+    ("log_level", "off, error, warn, info, debug, trace [info]"),
+    ("admin", "Address for probes, metrics and status"),
+    ("config", "File with settings [./pyserve.toml]"),
+    ("dev", "For development: tracebacks, reload on save"),
 ];
 
 /// Options that few sites need.
@@ -170,10 +171,11 @@ mod tests {
     #[test]
     fn twenty_options_are_common_and_none_of_them_is_advanced() {
         assert_eq!(COMMON.len(), 20);
-        for name in COMMON.iter().chain(ADVANCED) {
+        let common = COMMON.iter().map(|(name, _)| name);
+        for name in common.chain(ADVANCED) {
             assert!(named(name).is_some(), "{name}");
         }
-        assert!(!all().any(|setting| setting.is_common() && setting.is_advanced()));
+        assert!(!all().any(|setting| setting.short_help().is_some() && setting.is_advanced()));
     }
 
     #[test]

@@ -65,6 +65,9 @@ A repeatable option takes several values: in a variable with commas or spaces be
 file as an array. BYTES are `512`, `64K`, `100M`, `1.5G`. TIME is in seconds, or `500ms`, `30s`, `2m`,
 `1h`. Relative paths are relative to the `chdir`.
 
+`pyserve man` prints a man page, and `pyserve completions bash|zsh|fish` completions for a shell:
+`source <(pyserve completions bash)`.
+
 This file is generated from the table of settings.
 ";
 
