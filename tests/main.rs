@@ -3,6 +3,12 @@
 //! One module for each outside edge. What they share is in [`support`]; the applications
 //! that they serve are in `tests/apps`, one behaviour each.
 
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a test may block and print"
+)]
+
 mod support;
 
 mod accel;
