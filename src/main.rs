@@ -13,6 +13,7 @@ use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
 use pyserve::manual;
+use pyserve::observe::codes;
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(outcome) => {
             if !outcome.last_words.is_empty() {
-                say(outcome.last_words.trim_end());
+                say(&outcome.coded_words());
             }
             ExitCode::from(&outcome)
         }
@@ -80,7 +81,8 @@ fn answer(error: &clap::Error) -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error) -> ExitCode {
-    say(&format!("pyserve: {error:#}"));
+    let text = format!("pyserve: {error:#}");
+    say(&codes::with_code(&text, message_code(error)));
     ExitCode::from(exit_code(error))
 }
 
@@ -102,6 +104,16 @@ fn steer(verb: Steer, flags: Layer) -> ExitCode {
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
         Err(error) => complain(&error.into()),
+    }
+}
+
+/// The code under which the manual explains the message.
+fn message_code(error: &anyhow::Error) -> Option<&'static str> {
+    match error {
+        error if error.is::<BindError>() => Some(codes::BIND),
+        error if error.is::<DropError>() => Some(codes::DROP_PRIVILEGES),
+        error if error.is::<Unreachable>() => Some(codes::NO_PERMISSION),
+        error => error.downcast_ref::<ConfigError>().map(ConfigError::code),
     }
 }
 
@@ -203,7 +215,7 @@ fn drop_privileges(config: &Config) -> anyhow::Result<()> {
     }
     if let Err(error) = temporary::unlinked_file(&config.temp_dir) {
         let (uid, gid) = identity::own();
-        tracing::warn!(directory = %config.temp_dir.display(), uid, gid, %error,
+        tracing::warn!(code = codes::TEMP_DIR, directory = %config.temp_dir.display(), uid, gid, %error,
             "no file can be made for large bodies, which will be refused (make the directory writable for this user, or name another with --temp-dir)");
     }
     Ok(())

@@ -307,3 +307,76 @@ fn shells_complete_verbs_and_options() {
     assert_eq!(ended.code, 2);
     assert!(ended.stderr.contains("zsh"), "{}", ended.stderr);
 }
+
+#[test]
+fn every_message_code_is_used_and_in_the_manual_and_no_other() {
+    let table = text("src/observe/codes.rs");
+    let table = table.split("#[cfg(test)]").next().unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix("\";")?.split_once(" = \""))
+        .filter(|(_, code)| code.starts_with("PS-"))
+        .collect();
+    assert!(rows.len() > 30, "{rows:?}");
+    let codes: BTreeSet<_> = rows.iter().map(|(_, code)| (*code).to_owned()).collect();
+    assert_eq!(codes.len(), rows.len(), "a code stands there twice");
+    let manual = text("src/docs/troubleshooting.md");
+    let explained: BTreeSet<_> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix("### PS-")?.split_once(": "))
+        .map(|(number, _)| format!("PS-{number}"))
+        .collect();
+    assert_eq!(explained, codes);
+    let mut sources = String::new();
+    collect(&source("src"), &mut sources);
+    let uses = sources.replace(table, "");
+    for (name, code) in &rows {
+        let is_used =
+            uses.contains(&format!("codes::{name}")) || table.contains(&format!("Some({name})"));
+        assert!(is_used, "{code} {name}");
+        let ended = Pyserve::new().args(["help", code]).run();
+        assert!(ended.stdout.starts_with(code), "{code}: {}", ended.stdout);
+    }
+}
+
+fn collect(dir: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *sources += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn messages_end_with_their_code_and_json_has_it_as_a_field() {
+    let check = |pyserve: Pyserve, code: &str, exit: i32| {
+        let ended = pyserve.run();
+        assert_eq!(ended.code, exit, "{}", ended.stderr);
+        let last = ended.stderr.trim_end().lines().last().unwrap().to_owned();
+        assert!(last.ends_with(&format!(" [{code}]")), "{code}: {last}");
+    };
+    let app = || Pyserve::app("hello.py");
+    check(app().args(["--workers", "0"]), "PS-101", 78);
+    check(app().args(["--python", "/no/such/python"]), "PS-107", 78);
+    check(app().args(["--bind", "unix:/no/such/dir/x"]), "PS-109", 69);
+    check(Pyserve::app("boot_fails.py"), "PS-201", 4);
+    check(app().args(["--before-start", "false"]), "PS-112", 5);
+    check(Pyserve::new().args(["status"]), "PS-116", 69);
+    let empty = temp_dir();
+    check(Pyserve::new().current_dir(empty.path()), "PS-105", 78);
+    write_files(empty.path(), &[("pyserve.toml", "wrokers = 2\n")]);
+    check(Pyserve::new().current_dir(empty.path()), "PS-102", 78);
+    write_files(empty.path(), &[("pyserve.toml", "workers = = 2\n")]);
+    check(Pyserve::new().current_dir(empty.path()), "PS-103", 78);
+
+    for (format, expected) in [("json", "\"code\":\"PS-510\""), ("pretty", " [PS-510]")] {
+        let server = app().args(["--log-format", format]).ready();
+        let response = server.exchange("GET /\u{1} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(response.status(), 400);
+        let line = server.stderr.wait_for("request rejected");
+        assert!(line.contains(expected), "{line}");
+    }
+}

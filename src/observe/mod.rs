@@ -11,6 +11,7 @@
 //! All are told what happened; none decides anything.
 
 pub mod access_log;
+pub mod codes;
 pub mod counters;
 pub mod diagnostics;
 mod line_writer;
