@@ -100,10 +100,10 @@ where
 
 /// The page for `pyserve help WORD`. The help of a verb is clap's own.
 fn page(word: Option<&str>) -> Result<Page, clap::Error> {
-    let Some(word) = word else {
+    let Some(word) = word.filter(|word| *word != "help") else {
         return Ok(Page::Overview);
     };
-    if word != "help" && command().find_subcommand(word).is_some() {
+    if command().find_subcommand(word).is_some() {
         return match command().try_get_matches_from(["pyserve", word, "--help"]) {
             Ok(_) => Ok(Page::Overview),
             Err(help) => Err(help),

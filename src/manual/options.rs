@@ -58,8 +58,8 @@ const HEAD: &str = "\
 Every option is a setting with three spellings: `--max-body 1G` on the command line,
 `PYSERVE_MAX_BODY=1G` in the environment, `max_body = \"1G\"` in `pyserve.toml`, before the first
 `[[location]]` or `[[companion]]`. The command line takes precedence over the environment, the
-environment over the file. `pyserve check` shows every setting with its origin, and
-`pyserve help OPTION` one entry of this list.
+environment over the file. `pyserve check` shows every setting with its origin, first those that
+differ from the defaults; `pyserve help OPTION` prints one entry of this list.
 
 A repeatable option takes several values: in a variable with commas or spaces between them, in the
 file as an array. BYTES are `512`, `64K`, `100M`, `1.5G`. TIME is in seconds, or `500ms`, `30s`, `2m`,
