@@ -45,10 +45,26 @@ fn no_sentence_of_the_documents_has_the_worst_words() {
         ]
         .map(str::to_owned),
     );
+    let documents = documents.into_iter().map(|path| {
+        let text = text(&path);
+        (path, text)
+    });
+    let printed = [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["man"],
+        &["status", "--help"],
+        &["health", "--help"],
+    ];
+    let printed = printed.map(|arguments| {
+        let ended = Pyserve::new().args(arguments).run();
+        (format!("pyserve {}", arguments.join(" ")), ended.stdout)
+    });
     let mut wrong = Vec::new();
-    for path in &documents {
+    for (path, text) in documents.chain(printed) {
         // Phrases may be wrapped. Quotations of bad examples are marked with « ».
-        let text = text(path).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = text.to_lowercase();
         for (words, better) in WORST {
             for (at, _) in text.match_indices(words) {
