@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench hot_paths`; side by side with other servers: `side_by_side.py`.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark may block")]
+
 use std::hint::black_box;
 use std::time::Duration;
 

@@ -4,6 +4,8 @@
 //! it cannot be linked in. A nested cargo run makes it, and the root crate says
 //! `include_bytes!(concat!(env!("OUT_DIR"), "/host.so"))`. No Python is needed.
 
+#![allow(clippy::disallowed_macros, reason = "cargo reads standard output")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 
-use clap::builder::StyledStr;
+use clap::builder::{PossibleValuesParser, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -14,6 +14,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, Origin};
 use crate::config::settings::{self, Setting};
+use crate::manual::{self, Page};
+use crate::reference::Shell;
 use crate::verbs::Steer;
 
 /// What the command line asks for.
@@ -34,6 +36,12 @@ pub enum Verb {
     Check,
     /// Talk to a running server.
     Steer(Steer),
+    /// Show a page of the manual.
+    Help(Page),
+    /// Print the man page.
+    Man,
+    /// Print the completions of a shell.
+    Completions(Shell),
 }
 
 /// Reads the arguments; the first is the name of the program.
@@ -46,9 +54,12 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let matches = command()
-        .try_get_matches_from(arguments)
-        .map_err(with_hint)?;
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let mut command = command();
+    if arguments.iter().any(|argument| argument == "-h") {
+        command = shortened(command);
+    }
+    let matches = command.try_get_matches_from(arguments).map_err(with_hint)?;
     // Flags are known to both levels: `pyserve --workers 2 check` is the same as
     // `pyserve check --workers 2`, and the matches of the verb hold all of them.
     let (verb, matches) = match matches.subcommand() {
@@ -65,6 +76,19 @@ where
         }
         Some(("stacks", matches)) => (Verb::Steer(Steer::Stacks), matches),
         Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
+        Some(("man", _)) => (Verb::Man, &matches),
+        Some(("completions", shell)) => {
+            let name = shell.get_one::<String>(SHELL).map(String::as_str);
+            let shell = name.and_then(Shell::named).unwrap_or(Shell::Bash);
+            (Verb::Completions(shell), &matches)
+        }
+        Some(("help", matches)) => {
+            let word = matches.get_one::<String>(TOPIC).map(String::as_str);
+            return Ok(Invocation {
+                verb: Verb::Help(page(word)?),
+                flags: Layer::default(),
+            });
+        }
         Some((_, matches)) => (Verb::Serve, matches),
         None => (Verb::Serve, &matches),
     };
@@ -72,6 +96,40 @@ where
         verb,
         flags: flags(matches),
     })
+}
+
+/// The page for `pyserve help WORD`. The help of a verb is clap's own.
+fn page(word: Option<&str>) -> Result<Page, clap::Error> {
+    let Some(word) = word.filter(|word| *word != "help") else {
+        return Ok(Page::Overview);
+    };
+    if command().find_subcommand(word).is_some() {
+        return match command().try_get_matches_from(["pyserve", word, "--help"]) {
+            Ok(_) => Ok(Page::Overview),
+            Err(help) => Err(help),
+        };
+    }
+    manual::find(word).map_err(|closest| {
+        let hint = closest.map_or(String::new(), |closest| {
+            format!("\n\n  tip: there is '{closest}'")
+        });
+        command().error(
+            ErrorKind::InvalidValue,
+            format!(
+                "no topic, verb, option or message code '{word}'{hint}\n\nTopics:\n{}",
+                manual::list()
+            ),
+        )
+    })
+}
+
+/// The verbs, one line each, for the overview of the manual.
+pub fn verbs() -> String {
+    let line = |verb: &Command| {
+        let about = verb.get_about().map(ToString::to_string);
+        format!("  {:<16} {}\n", verb.get_name(), about.unwrap_or_default())
+    };
+    command().get_subcommands().map(line).collect()
 }
 
 /// The command line as clap knows it.
@@ -94,63 +152,102 @@ pub fn command() -> Command {
             .args(hidden.map(|setting| argument(setting).hide(true)))
             .after_help(format!("{STEERING_HELP}\n{codes}"))
     };
+    let printing = |name: &'static str, about: &'static str| {
+        let hidden = settings::all().map(|setting| argument(setting).hide(true));
+        Command::new(name).about(about).args(hidden)
+    };
     Command::new("pyserve")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
         .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
         .subcommand_help_heading("Verbs")
-        .subcommand(verb(
-            "serve",
-            "Run the server; this is what happens without a verb",
-        ))
+        .subcommand(verb("serve", "Run the server; the default without a verb"))
         .subcommand(verb(
             "check",
             "Show every setting with its origin, and import the application",
         ))
         .subcommand(
-            steering("status", "Show what a running server does").arg(
+            steering(
+                "status",
+                "Show the workers of a running server and their requests",
+            )
+            .arg(
                 Arg::new(JSON)
                     .long(JSON)
-                    .help("As JSON, with everything that is known")
+                    .help("As JSON, with all details")
                     .action(ArgAction::SetTrue),
             ),
         )
         .subcommand(steering(
             "health",
-            "Exit with 0 if a running server takes requests, else with 1",
+            "Exit with 0 if a running server serves requests, otherwise with 1",
         ))
         .subcommand(steering(
             "reload",
-            "Bring code and settings of a running server up anew, and wait for the outcome",
+            "Load code and settings of a running server again, and wait for the outcome",
         ))
         .subcommand(
             steering(
                 "scale",
-                "Have a running server run N workers for each application",
+                "Set the number of workers of each application of a running server",
             )
             .arg(
                 Arg::new(COUNT)
                     .value_name("N")
-                    .help("How many; a reload keeps them unless it changes the setting")
+                    .help("The number; a reload keeps it unless the setting has changed")
                     .value_parser(clap::value_parser!(u32).range(1..))
                     .required(true),
             ),
         )
         .subcommand(steering(
             "stacks",
-            "Show where the Python threads of a running server are",
+            "Show the Python stacks of all worker threads of a running server",
         ))
         .subcommand(steering(
             "stop",
             "Stop a running server gracefully, and wait for its end",
         ))
+        .subcommand(
+            Command::new("help")
+                .about("Show a topic of the manual, an option, or a message code")
+                .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
+                .args(settings::all().map(|setting| argument(setting).hide(true)))
+                .arg(
+                    Arg::new(TOPIC)
+                        .value_name("TOPIC")
+                        .help(
+                            "One of the topics below, a verb, an option, or a code such as PS-101",
+                        )
+                        .allow_hyphen_values(true),
+                )
+                .after_help(format!("Topics:\n{}", manual::list())),
+        )
+        .subcommand(printing(
+            "man",
+            "Print the man page: pyserve man | man -l -",
+        ))
+        .subcommand(
+            printing("completions", "Print completions for a shell").arg(
+                Arg::new(SHELL)
+                    .value_name("bash|zsh|fish")
+                    .help("The shell: source <(pyserve completions bash)")
+                    .value_parser(PossibleValuesParser::new(Shell::NAMES))
+                    .hide_possible_values(true)
+                    .required(true),
+            ),
+        )
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
+        .disable_help_subcommand(true)
         .max_term_width(100)
 }
 
 /// The name of `--json`.
 const JSON: &str = "json";
+/// The name of the shell of `pyserve completions`.
+const SHELL: &str = "shell";
+/// The name of the subject of `pyserve help`.
+const TOPIC: &str = "topic";
 /// The name of the number of workers.
 const COUNT: &str = "count";
 
@@ -159,49 +256,70 @@ const REACH: &[&str] = &["config", "chdir", "temp_dir", "control"];
 
 const STEERING_HELP: &str = "\
 The server is found by its settings, on the command line, in the environment and in
-pyserve.toml; in its own directory nothing needs to be said. All other options of
-`pyserve serve` may stand here as well, so that its command line finds it; they do nothing.
+pyserve.toml; in its own directory no option is needed. All other options of `pyserve serve`
+are accepted and ignored, so that the server's own command line finds it.
 ";
 
 const STEERING_CODES: &str = "\
 Exit codes:
   0  done
-  1  the server would not, or could not; why is on stderr
+  1  the server refused or failed; the reason is on stderr
   2  wrong usage
- 69  there is no server, or there are several that could be meant
- 78  wrong settings";
+ 69  no server, or several that match
+ 78  invalid settings";
 
 const HEALTH_CODES: &str = "\
 Exit codes:
   0  requests are served
-  1  they are not, or there is no server; why is on stderr
+  1  they are not, or there is no server; the reason is on stderr
   2  wrong usage
- 78  wrong settings";
+ 78  invalid settings";
+
+const AFTER_SHORT_HELP: &str = "\
+All options: pyserve --help. The manual: pyserve help.
+Each option is also a variable, PYSERVE_MAX_BODY=1G, and a line of pyserve.toml, max_body = \"1G\".";
 
 const AFTER_HELP: &str = "\
 Every option is a setting with three spellings: --max-body 1G on the command line,
 PYSERVE_MAX_BODY=1G in the environment, max_body = \"1G\" in pyserve.toml. The command line
-wins over the environment, the environment over the file. Repeatable settings take several
-values in a variable, with commas or spaces between them, and an array in the file. TIME is
-in seconds, or 500ms, 30s, 2m, 1h. Relative paths are below the chdir.
+takes precedence over the environment, the environment over the file. A repeatable setting
+takes several values: in a variable with commas or spaces between them, in the file as an
+array. TIME is in seconds, or 500ms, 30s, 2m, 1h. Relative paths are relative to the chdir.
+`pyserve help` lists the topics of the manual.
 
 Examples:
-  pyserve                                        serve what is found in this directory
+  pyserve                                        the application in this directory
   pyserve --app hello.wsgi --bind 8000           a file, on every interface
   pyserve --chdir site --app mysite.wsgi         a Django project
   pyserve --app app:create_app() --workers 4     a Flask factory, in four processes
   pyserve --static /=public                      files only, no Python
-  pyserve check --app mysite.wsgi                what would happen?
-  pyserve status                                 what does the server in this directory do?
+  pyserve check --app mysite.wsgi                show settings, import the application
+  pyserve status                                 workers of the server in this directory
 
 Exit codes:
   0  stopped cleanly          4  the application cannot be imported
   2  wrong usage             69  cannot bind an address
-  3  workers keep dying      78  wrong settings
+  3  workers keep dying      78  invalid settings
   5  before_start failed, or an essential companion ended
   128+n  ended by signal n
-status, reload, scale, stacks, stop: 1 the server would not or could not, 69 there is none;
+status, reload, scale, stacks, stop: 1 the server refused or failed, 69 no server;
 health: 1 for both.";
+
+/// The command line with the help of `-h`: one screen, without headings. clap's own short help
+/// would make it write each option of `--help` on lines of its own.
+fn shortened(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        match settings::named(argument.get_id().as_str()).map(Setting::short_help) {
+            Some(Some(help)) => argument.help(help).help_heading(None),
+            Some(None) => argument.hide(true),
+            None => argument,
+        }
+    });
+    let shorter = |verb: Command| verb.after_help(AFTER_SHORT_HELP);
+    shorter(command)
+        .mut_subcommand("serve", shorter)
+        .mut_subcommand("check", shorter)
+}
 
 fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.name)
@@ -414,6 +532,18 @@ mod tests {
         }
         let help = read(&["check", "--help"]).unwrap_err().to_string();
         assert!(help.contains("--workers "));
+    }
+
+    #[test]
+    fn the_short_help_is_one_screen_of_twenty_options() {
+        for arguments in [&["-h"][..], &["check", "-h"], &["--workers", "2", "-h"]] {
+            let help = read(arguments).unwrap_err().to_string();
+            let options = help.lines().filter(|line| line.starts_with("      --"));
+            assert_eq!(options.count(), 20, "{help}");
+            assert!(help.lines().count() <= 48, "{help}");
+            assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+            assert!(help.contains("pyserve --help"), "{help}");
+        }
     }
 
     #[test]

@@ -12,11 +12,14 @@ use pyserve::config::{self, Config, ConfigError, Surroundings};
 use pyserve::front::encoder::Encoders;
 use pyserve::front::file_pool::FilePool;
 use pyserve::front::listener::{BindError, Listener, SocketFileSettings};
+use pyserve::manual;
+use pyserve::observe::codes;
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
 use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
+use pyserve::reference;
 use pyserve::report;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
@@ -41,13 +44,16 @@ fn main() -> ExitCode {
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
+        Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
+        Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
+        Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => run(invocation.flags, bind, serve),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
     match ended {
         Ok(outcome) => {
             if !outcome.last_words.is_empty() {
-                say(outcome.last_words.trim_end());
+                say(&outcome.coded_words());
             }
             ExitCode::from(&outcome)
         }
@@ -75,8 +81,21 @@ fn answer(error: &clap::Error) -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error) -> ExitCode {
-    say(&format!("pyserve: {error:#}"));
+    let text = format!("pyserve: {error:#}");
+    say(&codes::with_code(&text, message_code(error)));
     ExitCode::from(exit_code(error))
+}
+
+/// The exit code of a verb that only prints.
+fn printed(outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.into()),
+    }
+}
+
+fn print_bytes(text: &[u8]) -> std::io::Result<()> {
+    print(String::from_utf8_lossy(text).trim_end())
 }
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.
@@ -85,6 +104,16 @@ fn steer(verb: Steer, flags: Layer) -> ExitCode {
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
         Err(error) => complain(&error.into()),
+    }
+}
+
+/// The code under which the manual explains the message.
+fn message_code(error: &anyhow::Error) -> Option<&'static str> {
+    match error {
+        error if error.is::<BindError>() => Some(codes::BIND),
+        error if error.is::<DropError>() => Some(codes::DROP_PRIVILEGES),
+        error if error.is::<Unreachable>() => Some(codes::NO_PERMISSION),
+        error => error.downcast_ref::<ConfigError>().map(ConfigError::code),
     }
 }
 
@@ -186,7 +215,7 @@ fn drop_privileges(config: &Config) -> anyhow::Result<()> {
     }
     if let Err(error) = temporary::unlinked_file(&config.temp_dir) {
         let (uid, gid) = identity::own();
-        tracing::warn!(directory = %config.temp_dir.display(), uid, gid, %error,
+        tracing::warn!(code = codes::TEMP_DIR, directory = %config.temp_dir.display(), uid, gid, %error,
             "no file can be made for large bodies, which will be refused (make the directory writable for this user, or name another with --temp-dir)");
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::Reach;
+use crate::observe::codes;
 use crate::observe::diagnostics::say;
 use crate::observe::status::{Application, Doing, Status, Thread, Worker, WorkerState};
 use crate::os::standard::Standard;
@@ -65,7 +66,8 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            say(&format!("pyserve: {error}"));
+            let text = format!("pyserve: {error}");
+            say(&codes::with_code(&text, Some(codes::NO_SERVER)));
             if let Some(mistake) = &reach.mistake {
                 say(&format!(
                     "pyserve: where it is may stand in a file with a mistake: {mistake}"

@@ -206,7 +206,7 @@ fn a_start_that_cannot_be_prepared_does_not_happen() {
     assert!(ended.stderr.contains("no database"), "{}", ended.stderr);
     assert_eq!(
         ended.stderr.lines().last().unwrap(),
-        "pyserve: before_start failed: exit code 7 (the command: echo no database; exit 7)"
+        "pyserve: before_start failed: exit code 7 (the command: echo no database; exit 7) [PS-112]"
     );
 }
 

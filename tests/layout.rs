@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["os", "observe"]),
     ("front", &["os", "config", "observe"]),
     ("supervisor", &["os", "config", "observe", "front"]),
+    ("manual", &["os", "config"]),
 ];
 
 /// Files directly in `src/` stand above all folders.

@@ -3,6 +3,12 @@
 //! One module for each outside edge. What they share is in [`support`]; the applications
 //! that they serve are in `tests/apps`, one behaviour each.
 
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a test may block and print"
+)]
+
 mod support;
 
 mod accel;
@@ -42,6 +48,7 @@ mod lingering;
 mod liveness;
 mod locations;
 mod logs;
+mod manual;
 mod matrix;
 mod memory_budget;
 mod memory_limit;

@@ -1,23 +1,26 @@
-//! What the README and the files of the image name is there: options, settings, exit codes.
+//! The README is short, names only what exists, and each of its commands runs.
 //!
-//! `pyserve --help` is the witness: it is printed from the one table of settings.
+//! `pyserve --help` is printed from the one table of settings, so options are compared with it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
+use crate::frameworks::venv;
 use crate::support::server::Pyserve;
-use crate::support::source;
+use crate::support::{source, temp_dir};
 
-fn text(path: &str) -> String {
-    std::fs::read_to_string(source(path)).unwrap()
+/// A file of the source tree.
+pub fn text(path: &str) -> String {
+    std::fs::read_to_string(source(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The part of the README between the line `## title` and the next such line.
-fn chapter(title: &str) -> String {
-    let readme = text("README.md");
-    let (_, rest) = readme
+/// The part of a document between the line `## title` and the next such line.
+fn chapter<'a>(document: &'a str, title: &str) -> &'a str {
+    let (_, rest) = document
         .split_once(&format!("\n## {title}\n"))
         .unwrap_or_else(|| panic!("no chapter {title}"));
-    rest.split("\n## ").next().unwrap_or_default().to_owned()
+    rest.split("\n## ").next().unwrap_or_default()
 }
 
 fn help() -> String {
@@ -27,7 +30,7 @@ fn help() -> String {
 }
 
 /// The names behind `--`, as long as a name goes on.
-fn options(text: &str) -> BTreeSet<String> {
+pub fn options(text: &str) -> BTreeSet<String> {
     let names = text.split("--").skip(1).map(|rest| {
         let end =
             rest.find(|char: char| !(char.is_ascii_lowercase() || "-0123456789".contains(char)));
@@ -39,7 +42,7 @@ fn options(text: &str) -> BTreeSet<String> {
 }
 
 /// The options that the help describes: those at the beginning of its lines.
-fn offered() -> BTreeSet<String> {
+pub fn offered() -> BTreeSet<String> {
     let help = help();
     let described = help
         .lines()
@@ -49,22 +52,30 @@ fn offered() -> BTreeSet<String> {
         .collect()
 }
 
+/// The files of the manual, by their paths in the source tree.
+pub fn manual() -> Vec<String> {
+    let files = std::fs::read_dir(source("src/docs")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut paths: Vec<_> = names.map(|name| format!("src/docs/{name}")).collect();
+    paths.sort();
+    assert!(paths.len() > 15, "{paths:?}");
+    paths
+}
+
 #[test]
-fn the_table_of_options_has_every_option_and_no_other() {
-    let chapter = chapter("Options");
+fn the_readme_has_at_most_two_hundred_lines_and_fifteen_options() {
+    let readme = text("README.md");
+    assert!(readme.lines().count() <= 200);
+    let chapter = chapter(&readme, "Options");
     let rows = chapter.lines().filter(|line| line.starts_with("| `--"));
-    let listed: BTreeSet<_> = rows
-        .filter_map(|row| row.split(" | ").next())
-        .flat_map(options)
+    let listed: Vec<_> = rows
+        .map(|row| options(row.split(" | ").next().unwrap()))
         .collect();
+    assert_eq!(listed.len(), 15);
     let offered = offered();
-    assert!(offered.len() > 60, "{offered:?}");
-    let missing: Vec<_> = offered.difference(&listed).collect();
-    let unknown: Vec<_> = listed.difference(&offered).collect();
-    assert!(
-        missing.is_empty() && unknown.is_empty(),
-        "missing {missing:?}, unknown {unknown:?}"
-    );
+    for row in &listed {
+        assert!(row.is_subset(&offered), "{row:?}");
+    }
 }
 
 #[test]
@@ -78,6 +89,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "release",
         "noinput",
         "no-cache-dir",
+        "preload",
         "json",
         "rounds",
         "seconds",
@@ -86,37 +98,36 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
     ];
     let offered = offered();
     let mut wrong = Vec::new();
-    for path in ["README.md", "docker/kubernetes.yaml"] {
+    let mut documents = manual();
+    documents.extend(["README.md", "docker/kubernetes.yaml"].map(str::to_owned));
+    for path in &documents {
         let text = text(path);
         let named = options(&text).into_iter();
-        wrong.extend(
-            named.filter(|name| !offered.contains(name) && !foreign.contains(&name.as_str())),
-        );
+        let unknown =
+            named.filter(|name| !offered.contains(name) && !foreign.contains(&name.as_str()));
+        wrong.extend(unknown.map(|name| format!("{path}: --{name}")));
     }
-    for path in [
-        "README.md",
-        "docker/kubernetes.yaml",
-        "docker/Dockerfile",
-        "docker/try-image.sh",
-    ] {
+    documents.extend(["docker/Dockerfile", "docker/try-image.sh"].map(str::to_owned));
+    for path in &documents {
         let text = text(path);
         for rest in text.split("PYSERVE_").skip(1) {
-            let end = rest.find(|char: char| !(char.is_ascii_uppercase() || char == '_'));
+            let end = rest
+                .find(|char: char| !(char.is_ascii_uppercase() || "_0123456789".contains(char)));
             let name = rest[..end.unwrap_or(rest.len())]
                 .to_lowercase()
                 .replace('_', "-");
-            // What Kubernetes would set for a service of that name.
+            // A variable that Kubernetes would set for a service of that name.
             if !offered.contains(&name) && name != "port" {
                 wrong.push(format!("{path}: PYSERVE_{name}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn what_stands_for_uwsgi_s_and_nginx_s_settings_is_a_setting() {
-    let chapter = chapter("Coming from nginx and uWSGI");
+fn the_counterparts_of_uwsgi_s_and_nginx_s_settings_are_settings() {
+    let chapter = text("src/docs/migrating.md");
     // Keys of a `[[location]]` alone.
     let mut known: BTreeSet<_> = ["env", "redirect"].map(str::to_owned).into();
     known.extend(offered().iter().map(|name| name.replace('-', "_")));
@@ -136,15 +147,196 @@ fn what_stands_for_uwsgi_s_and_nginx_s_settings_is_a_setting() {
 
 #[test]
 fn the_exit_codes_are_those_of_the_help() {
-    let readme = chapter("Options");
-    let help = help();
-    let codes = |text: &str| -> BTreeSet<u32> {
-        let (_, rest) = text.split_once("Exit codes:").expect("the exit codes");
-        let (rest, _) = rest.split_once("128+n").expect("the last of them");
-        rest.split(|char: char| !char.is_ascii_digit())
+    let numbers = |text: &str| -> BTreeSet<u32> {
+        text.split(|char: char| !char.is_ascii_digit())
             .filter_map(|number| number.parse().ok())
             .collect()
     };
-    assert_eq!(codes(&readme), codes(&help));
-    assert!(codes(&help).len() > 6);
+    let listed = |text: &str| {
+        let (_, rest) = text.split_once("Exit codes:").expect("the exit codes");
+        let (rest, _) = rest.split_once("128+n").expect("the last of them");
+        numbers(rest)
+    };
+    let help = listed(&help());
+    assert_eq!(listed(&text("README.md")), help);
+    assert!(help.len() > 6);
+    let manual = text("src/docs/troubleshooting.md");
+    let rows = chapter(&manual, "Exit codes")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
+    assert_eq!(rows.flat_map(numbers).collect::<BTreeSet<_>>(), help);
+}
+
+#[test]
+fn links_of_the_documents_lead_to_files() {
+    let mut documents = manual();
+    documents.extend(
+        [
+            "README.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+            "benches/README.md",
+            "src/ARCHITECTURE.md",
+        ]
+        .map(str::to_owned),
+    );
+    for path in documents {
+        let text = text(&path);
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        let images = text
+            .split("src=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
+        let sets = text
+            .split("srcset=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
+        for target in links.chain(images).chain(sets) {
+            if target.contains("://") || target.starts_with('#') {
+                continue;
+            }
+            let target = target.split('#').next().unwrap();
+            let file = source(&path).parent().unwrap().join(target);
+            assert!(file.exists(), "{path}: {target}");
+        }
+    }
+}
+
+#[test]
+fn the_image_of_the_readme_copies_the_binary_from_where_docker_puts_it() {
+    let readme = text("README.md");
+    let place = "/usr/local/bin/pyserve";
+    assert!(readme.contains(&format!("COPY --from=pyserve {place} ")));
+    assert!(text("docker/Dockerfile").contains(&format!("/out/pyserve {place}\n")));
+}
+
+/// The lines of the blocks marked `sh`, without their comments.
+fn commands() -> Vec<String> {
+    let readme = text("README.md");
+    let blocks = readme.split("```sh\n").skip(1);
+    let lines = blocks.flat_map(|block| {
+        let block = block.split("\n```").next().unwrap_or_default();
+        block.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    lines
+        .map(|line| {
+            line.split("  #")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// Runs commands as a reader of the README would, in the top of a checkout.
+struct Reader {
+    venv: std::path::PathBuf,
+    data: tempfile::TempDir,
+}
+
+impl Reader {
+    fn run(&self, command: &str) {
+        let words: Vec<_> = command.split_whitespace().collect();
+        match &words[..] {
+            // The binary under test is the product of this.
+            ["cargo", "install", "--path", "."] => {
+                assert!(Path::new(env!("CARGO_BIN_EXE_pyserve")).ends_with("pyserve"));
+            }
+            // The test's own environment is made like this, from a file that includes the same one.
+            ["python3", "-m", "venv", ".venv"] => {
+                assert!(self.venv.join("bin/python").exists());
+            }
+            [".venv/bin/pip", "install", "-r", file] => {
+                assert!(source(file).exists(), "{file}");
+                let ours = text("tests/provision/requirements.txt");
+                assert!(ours.contains(&format!("-r ../../{file}")), "{file}");
+            }
+            [".venv/bin/python", script, arguments @ ..] => self.python(script, arguments),
+            ["pyserve", "--version" | "help"] => {
+                let ended = self.pyserve().args(&words[1..]).run();
+                assert_eq!(ended.code, 0, "{command}: {}", ended.stderr);
+            }
+            ["pyserve", "check" | "status" | "reload" | "stop"] => self.verb(words[1]),
+            ["pyserve", arguments @ ..] => self.serve(arguments),
+            _ => panic!("no test runs the README's command {command:?}"),
+        }
+    }
+
+    fn pyserve(&self) -> Pyserve {
+        Pyserve::new()
+            .current_dir(source(""))
+            .env("EXAMPLE_DATABASE", self.data.path().join("db.sqlite3"))
+            .env("EXAMPLE_STATIC", self.data.path().join("static"))
+            .env("EXAMPLE_MEDIA", self.data.path().join("media"))
+    }
+
+    fn python(&self, script: &str, arguments: &[&str]) {
+        let ended = Command::new(self.venv.join("bin/python"))
+            .arg(script)
+            .args(arguments)
+            .current_dir(source(""))
+            .env("EXAMPLE_DATABASE", self.data.path().join("db.sqlite3"))
+            .env("EXAMPLE_STATIC", self.data.path().join("static"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{script}: {stderr}");
+    }
+
+    /// A command that serves: its first page is fine.
+    fn serve(&self, arguments: &[&str]) {
+        let mut server = self.pyserve();
+        if arguments.contains(&"--venv") {
+            server = server.without("PYSERVE_PYTHON");
+        }
+        let venv = self.venv.to_str().unwrap();
+        let arguments = arguments
+            .iter()
+            .map(|argument| argument.replace("\"$PWD/.venv\"", venv));
+        let server = server.args(arguments).ready();
+        let response = server.get("/");
+        assert_eq!(response.status(), 200, "{response:?}");
+    }
+
+    /// A verb, in the directory of a server that runs.
+    fn verb(&self, verb: &str) {
+        let directory = source("python/examples");
+        let mut server = Pyserve::new()
+            .current_dir(&directory)
+            .args(["--app", "hello.wsgi"])
+            .ready();
+        let ended = Pyserve::new()
+            .current_dir(&directory)
+            .env("PYSERVE_CONTROL", server.probe.path("control"))
+            .env("PYSERVE_APP", "hello.wsgi")
+            .args([verb])
+            .run();
+        assert_eq!(ended.code, 0, "{verb}: {}", ended.stderr);
+        assert!(!ended.stdout.is_empty(), "{verb}");
+        if verb == "stop" {
+            assert_eq!(server.wait_exit(), 0);
+        }
+    }
+}
+
+#[test]
+fn each_command_of_the_readme_runs() {
+    let Some(venv) = venv("the commands of the README") else {
+        return;
+    };
+    let reader = Reader {
+        venv,
+        data: temp_dir(),
+    };
+    let commands = commands();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        reader.run(&command);
+    }
 }

@@ -9,7 +9,7 @@ use crate::support::server::{Pyserve, Server};
 use crate::support::{temp_dir, write_files};
 
 /// A terminal, and the lines that arrive on it.
-fn terminal() -> (File, Lines) {
+pub fn terminal() -> (File, Lines) {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::observe::codes;
+
 /// A setting, or the file with the settings, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -101,6 +103,22 @@ pub enum ConfigError {
         /// The remedy.
         remedy: String,
     },
+}
+
+impl ConfigError {
+    /// The code of the message, see `troubleshooting.md` in the manual.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Value { .. } | Self::WrongType { .. } => codes::INVALID_SETTING,
+            Self::UnknownKey { .. } => codes::UNKNOWN_SETTING,
+            Self::Location { .. } => codes::LOCATION,
+            Self::Syntax { .. } | Self::Unreadable { .. } => codes::SETTINGS_FILE,
+            Self::NoCurrentDirectory { .. } => codes::CURRENT_DIRECTORY,
+            Self::NothingToServe { .. } => codes::NOTHING_TO_SERVE,
+            Self::Ambiguous { .. } => codes::AMBIGUOUS,
+            Self::NoPython { .. } => codes::NO_PYTHON,
+        }
+    }
 }
 
 /// Why one value cannot be taken; becomes [`ConfigError::Value`] once the origin is known.

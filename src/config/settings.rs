@@ -20,7 +20,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
 }
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Name in `pyserve.toml`, `max_body`; the other spellings follow from it.
     pub name: &'static str,
@@ -68,6 +68,17 @@ impl Setting {
         self.name != "config"
     }
 
+    /// A few words for the short help, `pyserve -h`; none for options that it omits.
+    pub fn short_help(&self) -> Option<&'static str> {
+        let (_, help) = COMMON.iter().find(|(name, _)| *name == self.name)?;
+        Some(help)
+    }
+
+    /// Whether few sites need it: the manual has it under "Advanced options".
+    pub fn is_advanced(&self) -> bool {
+        ADVANCED.contains(&self.name)
+    }
+
     /// The help with the default behind it.
     pub fn full_help(&self) -> String {
         match self.default {
@@ -86,6 +97,56 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "PYSERVE_";
+
+/// The options of the short help, `-h`, with their help in a few words: one screen.
+const COMMON: &[(&str, &str)] = &[
+    ("app", "WSGI application; without it, one is searched for"),
+    ("chdir", "Directory of the application"),
+    ("upstream", "Forward to this server instead; repeatable"),
+    ("python", "Interpreter of the application"),
+    ("venv", "Virtual environment of the application"),
+    ("bind", "Address to listen on; repeatable [127.0.0.1:8000]"),
+    ("trust", "Proxies that may set X-Forwarded-* headers"),
+    ("uid", "User to run as once the addresses are bound"),
+    ("static", "Serve the files of DIR below PREFIX; repeatable"),
+    ("workers", "Worker processes, or a range"),
+    ("threads", "Threads in each worker [1]"),
+    ("max_requests", "Replace a worker after so many requests"),
+    ("before_start", "Shell command to run before the start"),
+    ("request_timeout", "Time of a request in a worker [60]"),
+    ("max_body", "Longest request body [100M]"),
+    ("access_log", "Format of the access log"),
+    ("log_level", "off, error, warn, info, debug, trace [info]"),
+    ("admin", "Address for probes, metrics and status"),
+    ("config", "File with settings [./pyserve.toml]"),
+    ("dev", "For development: tracebacks, reload on save"),
+];
+
+/// Options that few sites need.
+const ADVANCED: &[&str] = &[
+    "admin_on_main",
+    "compress_min",
+    "compress_private",
+    "compress_types",
+    "front_threads",
+    "max_response_spool",
+    "memory_budget",
+    "min_body_rate",
+    "rate_burst",
+    "response_spool_total",
+    "server_header",
+    "startup_log",
+    "static_cache",
+    "static_check",
+    "static_hidden",
+    "static_links",
+    "upstream_connect_timeout",
+    "upstream_send_timeout",
+    "uwsgi_insecure",
+    "uwsgi_modifier1",
+    "uwsgi_modifier2",
+    "uwsgi_param",
+];
 
 /// The table, by the headings of the help.
 static TABLE: &[&[Setting]] = &[
@@ -106,6 +167,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn twenty_options_are_common_and_none_of_them_is_advanced() {
+        assert_eq!(COMMON.len(), 20);
+        let common = COMMON.iter().map(|(name, _)| name);
+        for name in common.chain(ADVANCED) {
+            assert!(named(name).is_some(), "{name}");
+        }
+        assert!(!all().any(|setting| setting.short_help().is_some() && setting.is_advanced()));
+    }
 
     #[test]
     fn names_are_unique_and_spell_in_all_three_ways() {

@@ -26,6 +26,7 @@ use super::socket::Socket;
 use super::stop::Stop;
 use super::stream::Stream;
 use crate::observe::access_log::AccessLog;
+use crate::observe::codes;
 
 /// How long connections over HTTP/1 may still bring a request when the server stops: it may be
 /// on its way, or in the kernel already. Like nginx's `keepalive_min_timeout`.
@@ -249,7 +250,7 @@ async fn introduction(
                 return None;
             }
             Err(error) => {
-                tracing::warn!(peer = ends.peer.map(display), %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
+                tracing::warn!(code = codes::PROXY_HEADER, peer = ends.peer.map(display), %error, "connection closed: --proxy-protocol lists the peer, but its PROXY header cannot be read");
                 return None;
             }
         };

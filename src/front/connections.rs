@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::memory_budget::{Account, CONNECTION, Resource};
 use super::reception::PAUSE;
 use crate::config::ClientLimits;
+use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 use crate::os::process;
 
@@ -114,6 +115,7 @@ impl Connections {
         };
         if room < wanted && limits.connections.is_some() {
             tracing::warn!(
+                code = codes::DESCRIPTOR_LIMIT,
                 descriptors,
                 connections = room,
                 "the limit on descriptors (ulimit -n) allows fewer connections than --max-connections"
@@ -149,6 +151,7 @@ impl Connections {
         }
         if self.waits.is_due().is_some() {
             tracing::warn!(
+                code = codes::MAX_CONNECTIONS,
                 connections = self.most,
                 "as many connections as may be (--max-connections): new ones wait"
             );
@@ -206,7 +209,7 @@ impl Connections {
         }
         drop(each);
         if let Some(before) = self.refusals.is_due() {
-            tracing::warn!(
+            tracing::warn!(code = codes::MAX_CONNECTIONS_PER_IP,
                 client = %network, limit = most, refused_before = before,
                 "connection closed: the address has as many as it may (--max-connections-per-ip)"
             );

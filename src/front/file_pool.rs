@@ -5,6 +5,8 @@
 //! flight, because each waits for its own job. Nothing else in the front calls `spawn_blocking`.
 //! Some threads are there from the start, for a system that later gives no more.
 
+#![allow(clippy::disallowed_methods, reason = "is the pool for blocking calls")]
+
 use std::io;
 use std::sync::{Arc, Barrier};
 

@@ -15,6 +15,7 @@ use super::reception::{Accept, PAUSE, Reception};
 use super::site::CurrentSite;
 use super::stop::Stop;
 use crate::config::ListenAddress;
+use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 use crate::os::identity;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
@@ -120,7 +121,7 @@ impl Listener {
                 Err(error) => {
                     connections.cannot_accept();
                     if no_accept.is_due().is_some() {
-                        tracing::error!(address = %self.address, %error, "cannot accept connections");
+                        tracing::error!(code = codes::ACCEPT, address = %self.address, %error, "cannot accept connections");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
+use super::codes;
 use super::line_writer::{LineWriter, Log};
 use super::metrics::METRICS;
 use super::timestamp::Timestamp;
@@ -351,6 +352,7 @@ const LOG: Log = Log {
     dropped: &METRICS.dropped_log_lines.access,
     report: |lines| {
         tracing::warn!(
+            code = codes::LOG_DROPPED,
             lines,
             "access log lines dropped: standard output did not take them"
         );

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::codes;
 use super::line_writer::{LineWriter, Log};
 use super::metrics::METRICS;
 use crate::os::standard::Standard;
@@ -81,7 +82,11 @@ static WRITER: LazyLock<LineWriter> = LazyLock::new(|| {
         gather: Duration::ZERO,
         dropped: &METRICS.dropped_log_lines.diagnostics,
         report: |lines| {
-            tracing::warn!(lines, "log lines dropped: standard error did not take them")
+            tracing::warn!(
+                code = codes::LOG_DROPPED,
+                lines,
+                "log lines dropped: standard error did not take them"
+            )
         },
         reports_elsewhere: false,
     };

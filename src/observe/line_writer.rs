@@ -308,6 +308,7 @@ fn write_all(out: &mut dyn Write, batch: &[u8], is_torn: &mut bool, writes: &Ato
             // Another process that shares the descriptor made it non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && patience > 0 => {
                 patience -= 1;
+                #[allow(clippy::disallowed_methods, reason = "this is the thread of the log")]
                 thread::sleep(LOOK_AGAIN);
             }
             Err(_) => break,

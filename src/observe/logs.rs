@@ -129,6 +129,7 @@ where
             colours,
             message: String::new(),
             fields: String::new(),
+            code: String::new(),
         };
         event.record(&mut parts);
         // The rest of a traceback follows the fields, indented, so that no text can begin
@@ -136,11 +137,12 @@ where
         let mut lines = parts.message.lines();
         writeln!(
             out,
-            "{dim}{}{reset} {level}{:<5}{reset} {}{}",
+            "{dim}{}{reset} {level}{:<5}{reset} {}{}{}",
             Timestamp::from(SystemTime::now()).clock(),
             event.metadata().level().as_str(),
             lines.next().unwrap_or_default(),
             parts.fields,
+            parts.code,
         )?;
         lines.try_for_each(|line| writeln!(out, "    {line}"))
     }
@@ -151,12 +153,20 @@ struct Parts {
     colours: Colours,
     message: String,
     fields: String,
+    /// ` [PS-301]`, or nothing: at the end, where a person looks for it.
+    code: String,
 }
 
 impl Parts {
     fn push(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             escape(&mut self.message, value, true);
+            return;
+        }
+        if field.name() == "code" {
+            let _ = write!(self.code, " [");
+            escape(&mut self.code, value, false);
+            self.code.push(']');
             return;
         }
         let Colours { dim, reset, .. } = self.colours;
@@ -275,6 +285,25 @@ mod tests {
             "{time}"
         );
         assert_eq!(rest, " WARN  worker killed worker=3 path=\"/a b\" host=x\n");
+    }
+
+    #[test]
+    fn a_code_is_at_the_end_for_people_and_a_field_for_machines() {
+        let events = || {
+            tracing::warn!(code = "PS-301", worker = 3, "worker died");
+            tracing::warn!(code = None::<&str>, worker = 4, "worker died");
+        };
+        let text = capture(LogFormat::Pretty, false, "info", events);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].ends_with("worker died worker=3 [PS-301]"),
+            "{text}"
+        );
+        assert!(lines[1].ends_with("worker died worker=4"), "{text}");
+        let json = capture(LogFormat::Json, false, "info", events);
+        let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        assert_eq!(line["code"], "PS-301");
+        assert_eq!(line["message"], "worker died");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! requests are bounded by time, not by requests: [`MOST_LINES`] of one address in a
 //! [`PERIOD`], in either log; then one line that says so, and later one with their number.
 
+use super::codes;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -43,6 +44,7 @@ pub fn refused(address: Option<IpAddr>) -> Logged {
     let (logged, over) = REFUSALS.refused(address, Instant::now());
     for HeldBack { address, count } in over {
         tracing::warn!(
+            code = codes::MALFORMED,
             client = address.map(tracing::field::display),
             count,
             "more requests of a client were rejected than are logged"
@@ -50,6 +52,7 @@ pub fn refused(address: Option<IpAddr>) -> Logged {
     }
     if logged == Logged::LastLine {
         tracing::warn!(
+            code = codes::MALFORMED,
             client = address.map(tracing::field::display),
             seconds = PERIOD.as_secs(),
             "a client sends many requests that are rejected: no more of them are logged for a while"

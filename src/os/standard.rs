@@ -40,6 +40,16 @@ impl Standard {
             && !is_plain("TERM", |value| value == "dumb")
     }
 
+    /// Width of the terminal; none where there is no terminal, or it does not know.
+    pub fn columns(self) -> Option<usize> {
+        let size = match self {
+            Self::Output => rustix::termios::tcgetwinsize(io::stdout()),
+            Self::Error => rustix::termios::tcgetwinsize(io::stderr()),
+        };
+        let columns = usize::from(size.ok()?.ws_col);
+        (columns > 0).then_some(columns)
+    }
+
     /// Writes everything, also where another process has made the descriptor non-blocking.
     /// Blocks.
     ///

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::app::App;
 use super::signals::Signals;
 use super::{Outcome, Supervisor, before_start, plan, startup_log, stop};
+use crate::observe::codes;
 use crate::os::child;
 
 /// How long the killed may take to vanish before we end and leave them to init.
@@ -54,7 +55,10 @@ impl Supervisor {
                     self.drain();
                 }
                 stop::Action::CutConnections => {
-                    tracing::warn!("the graceful timeout is over: breaking off what still runs");
+                    tracing::warn!(
+                        code = codes::GRACEFUL_TIMEOUT,
+                        "the graceful timeout is over: breaking off what still runs"
+                    );
                     self.front.stop.cut.cancel();
                 }
                 stop::Action::Leave => {

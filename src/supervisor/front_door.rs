@@ -34,6 +34,7 @@ use crate::front::upstream::Upstream;
 use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
+use crate::observe::codes;
 
 /// The front: listeners and connections.
 pub struct Front {
@@ -109,7 +110,7 @@ impl Front {
             );
             front.connections.spawn(async {
                 if let Err(error) = accept.await {
-                    tracing::error!(%error, "cannot accept connections");
+                    tracing::error!(code = codes::ACCEPT, %error, "cannot accept connections");
                 }
             });
         }

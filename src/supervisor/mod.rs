@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Resolved;
 use crate::front::admin::{self, Probes, Question};
 use crate::front::listener::Listener;
+use crate::observe::codes;
 use crate::os::child;
 use app::{App, Heard, News};
 use apps::Apps;
@@ -63,10 +64,17 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How the server ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The exit code, see DESIGN's table in the README.
+    /// The exit code, see `troubleshooting.md` in the manual.
     pub code: u8,
     /// What is to be the last thing on stderr, such as the traceback of an import.
     pub last_words: String,
+}
+
+impl Outcome {
+    /// The last words with the code of the message.
+    pub fn coded_words(&self) -> String {
+        codes::with_code(&self.last_words, codes::of_exit(self.code))
+    }
 }
 
 impl From<&Outcome> for ExitCode {

@@ -28,7 +28,7 @@ pub enum Reason {
     Age(Duration),
     /// It takes more memory than it may, in bytes.
     Memory(u64),
-    /// It is the fattest, and the control group has no memory left.
+    /// It has the largest resident set size, and the control group's memory is nearly exhausted.
     NoMemoryLeft(u64),
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Reason {
             Self::Memory(bytes) => write!(f, "{} MiB", bytes >> 20),
             Self::NoMemoryLeft(bytes) => write!(
                 f,
-                "the fattest with {} MiB, and the container's memory is nearly used up",
+                "largest resident set size, {} MiB, and the container's memory is nearly exhausted",
                 bytes >> 20
             ),
         }

@@ -21,6 +21,7 @@ use super::Supervisor;
 use super::app::App;
 use super::companions::Surroundings;
 use crate::config::{AppSettings, ConfigError, Resolved};
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 
@@ -325,12 +326,19 @@ impl Supervisor {
             tracing::info!(changed, "reloaded in {:.2} s", reloaded.took);
             if !reloaded.at_restart.is_empty() {
                 let settings = reloaded.at_restart.join(", ");
-                tracing::warn!(settings, "settings that have changed, but need a restart");
+                tracing::warn!(
+                    code = codes::NEEDS_RESTART,
+                    settings,
+                    "settings that have changed, but need a restart"
+                );
             }
             Ok(reloaded)
         } else {
             let (words, meanwhile) = (failures.join("\n"), self.meanwhile());
-            tracing::error!("reload failed, {meanwhile}:\n{words}");
+            tracing::error!(
+                code = codes::RELOAD_FAILED,
+                "reload failed, {meanwhile}:\n{words}"
+            );
             remember_error(&format!("reload failed: {words}"));
             Err(format!("the reload failed, {meanwhile}:\n{words}"))
         };
@@ -377,6 +385,7 @@ impl Supervisor {
         // With the page that says why.
         self.say_listening();
         tracing::error!(
+            code = codes::IMPORT,
             app = name,
             "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"
         );

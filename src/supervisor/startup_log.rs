@@ -12,13 +12,17 @@ use rustix::fs::OFlags;
 
 use super::detached;
 use crate::config::Config;
+use crate::observe::codes;
 use crate::observe::timestamp::Timestamp;
 
 /// Appends that the server has ended before it was ready. Blocks for a moment.
 pub fn note_failure(config: &Config, code: u8, last_words: &str) {
     note(
         config,
-        &format!("not started, exit code {code}\n{last_words}"),
+        &format!(
+            "not started, exit code {code}\n{}",
+            codes::with_code(last_words, codes::of_exit(code))
+        ),
     );
 }
 

@@ -12,6 +12,11 @@
 //! freely, but never while it is attached to the interpreter: whatever may wait is done
 //! between `detach` and its end. The one file with unsafe code is `doors.rs`.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the host has no event loop: it may block"
+)]
+
 mod apart;
 mod doors;
 mod fork;

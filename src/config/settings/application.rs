@@ -11,8 +11,9 @@ pub(super) static APPLICATION: &[Setting] = &[
         name: "app",
         value_name: "MODULE|FILE[:CALLABLE]",
         heading: APPLICATION_HEADING,
-        help: "The WSGI application: a module (`mysite.wsgi`) or a file (`app.py`), with the name of the \
-               callable if it is neither `application` nor `app`; `app:create_app()` calls a factory",
+        help: "The WSGI application: a module (`mysite.wsgi`) or a file (`app.py`), followed by the \
+               name of the callable unless that is `application` or `app`; `app:create_app()` calls \
+               a factory",
         repeatable: false,
         default: Default::Computed(
             "found: Django by manage.py or */wsgi.py, Flask by application.py, app.py, main.py, wsgi.py, index.py",
@@ -22,8 +23,8 @@ pub(super) static APPLICATION: &[Setting] = &[
         name: "chdir",
         value_name: "DIR",
         heading: APPLICATION_HEADING,
-        help: "Directory of the application: current, first on sys.path, and the base of relative paths \
-               in the other settings",
+        help: "Directory of the application: its current directory, the first entry of sys.path, \
+               and the base of relative paths in the other settings",
         repeatable: false,
         default: Default::Computed("the current directory"),
     },
@@ -53,7 +54,7 @@ pub(super) static PYTHON: &[Setting] = &[
         name: "pythonpath",
         value_name: "DIR",
         heading: PYTHON_HEADING,
-        help: "Directory for sys.path, behind `chdir`; repeatable",
+        help: "Directory to add to sys.path, after the `chdir`; repeatable",
         repeatable: true,
         default: Default::None,
     },

@@ -18,7 +18,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "queue_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a request may wait for a worker; 503 beyond",
+        help: "Time that a request may wait for a worker; 503 beyond",
         repeatable: false,
         default: Default::Value("30"),
     },
@@ -26,8 +26,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "request_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a request may keep a worker thread; 504 beyond, its stack goes to the log, and \
-               an exception ends it, or else its worker is replaced; 0 for no limit",
+        help: "Time that a request may occupy a worker thread; 504 beyond: its stack is logged and \
+               an exception is raised in it, or its worker is replaced; 0 for no limit",
         repeatable: false,
         default: Default::Computed("60; no limit with --dev"),
     },
@@ -43,7 +43,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "header_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a client may take to send its request headers",
+        help: "Time for a client to send its request headers",
         repeatable: false,
         default: Default::Value("15"),
     },
@@ -51,7 +51,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "body_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a client may pause while it sends a body or takes a response",
+        help: "Longest pause while a client sends a body or reads a response",
         repeatable: false,
         default: Default::Value("30"),
     },
@@ -59,7 +59,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "keepalive_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long an idle connection stays open",
+        help: "Time after which an idle connection is closed",
         repeatable: false,
         default: Default::Value("75"),
     },
@@ -67,9 +67,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "buffering",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Take responses off the application faster than slow clients take them: in memory, \
-               then in files; `no` lets the application wait for its clients, and so does a \
-               response with `X-Accel-Buffering: no`",
+        help: "Buffer responses for slow clients, in memory, then in files; with `no`, or for a \
+               response with `X-Accel-Buffering: no`, the application waits for its client",
         repeatable: false,
         default: Default::Value("yes"),
     },
@@ -77,8 +76,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "request_buffering",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Read the body of a request to its end before a worker is taken; `no` lets the \
-               application read it while it arrives, and wait for its client",
+        help: "Read the whole request body before a worker is taken; with `no` the application \
+               reads it while it arrives, and waits for its client",
         repeatable: false,
         default: Default::Value("yes"),
     },
@@ -86,8 +85,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "compress",
         value_name: "CODING,...|no",
         heading: HEADING,
-        help: "How responses of the application are compressed for clients that accept it: of zstd, \
-               br and gzip, which are taken in this order; `no` for not at all; repeatable",
+        help: "Codings for responses of the application, of zstd, br and gzip, in this order of \
+               preference; `no` for none; repeatable",
         repeatable: true,
         default: Default::Computed("zstd, br, gzip"),
     },
@@ -95,7 +94,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "compress_types",
         value_name: "TYPE,...",
         heading: HEADING,
-        help: "Types of responses that are compressed, as in `text/*,application/json`; repeatable",
+        help: "Media types of responses to compress, as in `text/*,application/json`; repeatable",
         repeatable: true,
         default: Default::Computed(
             "text, JSON, XML, JavaScript and WebAssembly, but no event streams",
@@ -105,7 +104,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "compress_min",
         value_name: "BYTES",
         heading: HEADING,
-        help: "Shortest response that is compressed",
+        help: "Length of the shortest response to compress",
         repeatable: false,
         default: Default::Value("1K"),
     },
@@ -113,8 +112,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "compress_private",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Compress answers to requests with cookies or credentials, and those that set cookies, \
-               too: safe where no page shows what others make its visitors send beside a secret \
+        help: "Also compress responses to requests with cookies or credentials, and responses that \
+               set cookies: safe if no page shows a secret beside text that another site can choose \
                (BREACH)",
         repeatable: false,
         default: Default::Value("no"),
@@ -123,7 +122,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "max_response_spool",
         value_name: "BYTES",
         heading: HEADING,
-        help: "How much of one response may wait in a file for its client; beyond it the \
+        help: "Size of the file in which one response may wait for its client; beyond it the \
                application waits; `no` for no files",
         repeatable: false,
         default: Default::Value("1G"),
@@ -132,7 +131,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "response_spool_total",
         value_name: "BYTES",
         heading: HEADING,
-        help: "How much of all responses together may wait in files",
+        help: "Size of all such files together",
         repeatable: false,
         default: Default::Value("10G"),
     },
@@ -140,7 +139,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "min_body_rate",
         value_name: "BYTES|no",
         heading: HEADING,
-        help: "Bytes in a second that a client must send of a body, or take of a response, after a \
+        help: "Bytes per second that a client must send of a body, or read of a response, after a \
                grace of `body_timeout`",
         repeatable: false,
         default: Default::Value("240"),
@@ -149,7 +148,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "max_spool",
         value_name: "BYTES",
         heading: HEADING,
-        help: "What all request bodies together may take on disk, in `temp_dir`; 0 for no limit; 503 \
+        help: "Size of all request bodies together on disk, in `temp_dir`; 0 for no limit; 503 \
                beyond",
         repeatable: false,
         default: Default::Value("10G"),
@@ -158,8 +157,9 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "memory_budget",
         value_name: "BYTES",
         heading: HEADING,
-        help: "Memory for what clients make the front hold: request headers and bodies, responses, \
-               buffers; at its end bodies and responses go to files and requests get 503",
+        help: "Memory for what clients make the server hold: request headers and bodies, responses, \
+               buffers; beyond it, bodies and responses go to files and requests get 503; 0 for no \
+               limit",
         repeatable: false,
         default: Default::Computed("a quarter of the memory (the container's limit), at most 512M"),
     },
@@ -167,7 +167,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "max_connections",
         value_name: "N",
         heading: HEADING,
-        help: "Connections at a time; further ones wait until one ends",
+        help: "Concurrent connections; further ones wait in the backlog",
         repeatable: false,
         default: Default::Computed("10000, or by descriptors (ulimit -n) and memory"),
     },
@@ -175,8 +175,8 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "max_connections_per_ip",
         value_name: "N|no",
         heading: HEADING,
-        help: "Connections at a time from one address (IPv6: from one /64) that --trust does not \
-               name; further ones are closed",
+        help: "Concurrent connections from one address (IPv6: one /64) that is not in --trust; \
+               further ones are closed",
         repeatable: false,
         default: Default::Value("no"),
     },
@@ -184,7 +184,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "rate_limit",
         value_name: "N/s|N/m|N/h|no",
         heading: HEADING,
-        help: "Requests from one address (IPv6: from one /64), files included; 429 beyond",
+        help: "Requests from one address (IPv6: one /64), static files included; 429 beyond",
         repeatable: false,
         default: Default::Value("no"),
     },
@@ -192,7 +192,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "rate_burst",
         value_name: "N",
         heading: HEADING,
-        help: "Requests of one address that may come at once under --rate-limit",
+        help: "Requests from one address that may arrive at once under --rate-limit",
         repeatable: false,
         default: Default::Computed("the number of --rate-limit"),
     },
@@ -200,8 +200,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "temp_dir",
         value_name: "DIR",
         heading: HEADING,
-        help: "Where large request bodies are kept while they arrive, and long responses while \
-               slow clients take them",
+        help: "Directory for large request bodies, and for long responses to slow clients",
         repeatable: false,
         default: Default::Computed("$TMPDIR, or /tmp"),
     },

@@ -27,8 +27,8 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "bind_owner",
         value_name: "USER[:GROUP]",
         heading: HEADING,
-        help: "Owner of Unix sockets to listen on, by name or number: `www-data:www-data`, `:web`; only \
-               root may give them away",
+        help: "Owner of Unix sockets to listen on, by name or number: `www-data:www-data`, `:web`; \
+               only root can change the owner",
         repeatable: false,
         default: Default::Computed("the user and group that the server runs as"),
     },
@@ -36,9 +36,9 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "trust",
         value_name: "CIDR,...",
         heading: HEADING,
-        help: "Proxies whose X-Forwarded-*, Forwarded and X-Request-ID are believed: networks, \
-               addresses, and `unix` for peers on Unix sockets; from all others these headers are \
-               removed; repeatable",
+        help: "Proxies whose X-Forwarded-*, Forwarded and X-Request-ID headers are trusted: \
+               networks, addresses, and `unix` for peers on Unix sockets; from all other peers \
+               these headers are removed; repeatable",
         repeatable: true,
         default: Default::Computed("none"),
     },
@@ -46,8 +46,9 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "proxy_protocol",
         value_name: "CIDR,...",
         heading: HEADING,
-        help: "Balancers that begin each connection with a PROXY header, version 1 or 2, as \
-               networks, addresses, and `unix`; they must, and nobody else may; repeatable",
+        help: "Load balancers that begin each connection with a PROXY header, version 1 or 2, as \
+               networks, addresses, and `unix`: required from these peers, rejected from others; \
+               repeatable",
         repeatable: true,
         default: Default::Computed("none"),
     },
@@ -55,16 +56,16 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "uid",
         value_name: "USER",
         heading: HEADING,
-        help: "Run as this user, by name or number, once the addresses are bound; only root may ask for \
-               it, and cannot be had back",
+        help: "User to run as once the addresses are bound, by name or number; for root only, and \
+               irreversible",
         repeatable: false,
-        default: Default::Computed("whoever starts it"),
+        default: Default::Computed("the user that starts it"),
     },
     Setting {
         name: "gid",
         value_name: "GROUP",
         heading: HEADING,
-        help: "Run as this group, by name or number, and no other",
+        help: "Group to run as, by name or number, without supplementary groups",
         repeatable: false,
         default: Default::Computed("the group of `uid`"),
     },
@@ -80,7 +81,7 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "front_threads",
         value_name: "N",
         heading: HEADING,
-        help: "Threads that speak HTTP",
+        help: "Threads for HTTP",
         repeatable: false,
         default: Default::Computed("half of the CPUs, from 1 to 8"),
     },

@@ -28,7 +28,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "internal",
         value_name: "PREFIX=DIR",
         heading: HEADING,
-        help: "Files below DIR that only the application can have sent, by answering with \
+        help: "Files below DIR that only the application can send, by the response header \
                `X-Accel-Redirect: PREFIX/name` or `X-Sendfile: DIR/name`; repeatable",
         repeatable: true,
         default: Default::None,
@@ -37,8 +37,8 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "django_static",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Serve a Django project's STATIC_ROOT at its STATIC_URL; before anything is \
-               collected, and with --dev, what its staticfiles finders find",
+        help: "Serve a Django project's STATIC_ROOT at its STATIC_URL; before `collectstatic`, and \
+               with --dev, the files that its staticfiles finders find",
         repeatable: false,
         default: Default::Value("yes"),
     },
@@ -46,7 +46,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "django_media",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Serve a Django project's MEDIA_ROOT at its MEDIA_URL, to everybody",
+        help: "Serve a Django project's MEDIA_ROOT at its MEDIA_URL, to every client",
         repeatable: false,
         default: Default::Value("no"),
     },
@@ -54,9 +54,9 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_missing",
         value_name: "[PREFIX=]404|app|FILE",
         heading: HEADING,
-        help: "What answers below PREFIX (without: everywhere) where there is no file: 404, the \
-               application, or for pages this FILE of the location, as in `/=index.html` for a \
-               single-page application; repeatable",
+        help: "Handler below PREFIX (without: everywhere) for paths without a file: 404, the \
+               application, or for navigations this FILE of the location, as in `/=index.html` for \
+               a single-page application; repeatable",
         repeatable: true,
         default: Default::Computed("404"),
     },
@@ -64,7 +64,8 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_max_age",
         value_name: "[PREFIX=]TIME",
         heading: HEADING,
-        help: "How long clients may use a file without asking; 0 makes them ask each time; repeatable",
+        help: "Time that clients may reuse a file without revalidation; 0 for revalidation at each \
+               use; repeatable",
         repeatable: true,
         default: Default::Computed("60, and 0 for HTML; 0 with --dev"),
     },
@@ -72,9 +73,9 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_immutable",
         value_name: "[PREFIX=]auto|manifest|no",
         heading: HEADING,
-        help: "Which files below PREFIX (without: everywhere) clients may keep for a year: those that \
-               staticfiles.json lists, and with `auto` all that have a content hash in their name, as \
-               in `app.3f2a9c71.js`; no HTML, and none where a maximum age is set; repeatable",
+        help: "Files below PREFIX (without: everywhere) that clients may cache for a year: those in \
+               staticfiles.json, and with `auto` all with a content hash in their name, as in \
+               `app.3f2a9c71.js`; never HTML, nor where a maximum age is set; repeatable",
         repeatable: true,
         default: Default::Computed(
             "auto for STATIC_ROOT, /static, /css, /js and /images of the root; no for MEDIA_ROOT; \
@@ -85,7 +86,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_precompressed",
         value_name: "[PREFIX=]yes|no",
         heading: HEADING,
-        help: "Send .br, .zst and .gz files beside a file in its place, below PREFIX (without: \
+        help: "Send the .br, .zst or .gz file beside a file in its place, below PREFIX (without: \
                everywhere); not for directories of uploads; repeatable",
         repeatable: true,
         default: Default::Computed(
@@ -96,7 +97,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "types",
         value_name: "EXT=TYPE",
         heading: HEADING,
-        help: "The media type of files whose name ends in .EXT, or is EXT, as in `ts=text/plain`; \
+        help: "Media type of files whose name ends in .EXT, or is EXT, as in `ts=text/plain`; \
                repeatable",
         repeatable: true,
         default: Default::None,
@@ -105,8 +106,8 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_compress",
         value_name: "br|gzip|no",
         heading: HEADING,
-        help: "How text is compressed, once and in the background, that has no .br, .zst or .gz file \
-               beside it; repeatable",
+        help: "Codings for text without a .br, .zst or .gz file, compressed once in the background; \
+               repeatable",
         repeatable: true,
         default: Default::Computed("br, gzip"),
     },
@@ -114,7 +115,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_cache",
         value_name: "BYTES",
         heading: HEADING,
-        help: "Memory for small files and what is compressed; `no` for none",
+        help: "Memory for small files and compressed files; `no` for none",
         repeatable: false,
         default: Default::Value("32M"),
     },
@@ -122,7 +123,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_check",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a file in memory counts as unchanged before it is looked at again",
+        help: "Time between two checks of a file in memory for changes",
         repeatable: false,
         default: Default::Computed("1, and 0 with --dev"),
     },
@@ -130,8 +131,8 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_links",
         value_name: "DIR",
         heading: HEADING,
-        help: "Directory into which links in the static locations may lead, besides the locations; \
-               repeatable",
+        help: "Directory in which symbolic links of static locations may end, besides the \
+               locations; repeatable",
         repeatable: true,
         default: Default::None,
     },
@@ -139,7 +140,7 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         name: "static_hidden",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Serve dotfiles, Python's files, databases and editors' backups as well",
+        help: "Also serve dotfiles, Python's files, databases and editors' backups",
         repeatable: false,
         default: Default::Value("no"),
     },

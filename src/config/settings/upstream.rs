@@ -2,7 +2,7 @@
 
 use super::{Default, Setting};
 
-const HEADING: &str = "Servers behind pyserve";
+const HEADING: &str = "Upstream servers";
 
 /// Under the heading [`HEADING`].
 pub(super) static UPSTREAM: &[Setting] = &[
@@ -10,8 +10,9 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "uwsgi",
         value_name: "ADDR",
         heading: HEADING,
-        help: "Have a uWSGI answer instead of an application: `unix:/tmp/uwsgi.sock` or `127.0.0.1:3031`; \
-               repeatable, the one with the fewest requests gets the next",
+        help: "Forward requests to a uWSGI server instead of an application: `unix:/tmp/uwsgi.sock` \
+               or `127.0.0.1:3031`; repeatable, the server with the fewest requests in flight gets \
+               the next",
         repeatable: true,
         default: Default::None,
     },
@@ -19,8 +20,9 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "upstream",
         value_name: "URL",
         heading: HEADING,
-        help: "Have another server answer instead of an application: `http://127.0.0.1:9000`, \
-               `http+unix:/path`, or `uwsgi://` as --uwsgi; repeatable, all of one kind",
+        help: "Forward requests to another server instead of an application: \
+               `http://127.0.0.1:9000`, `http+unix:/path`, or `uwsgi://` as --uwsgi; repeatable, \
+               all of one kind",
         repeatable: true,
         default: Default::None,
     },
@@ -28,7 +30,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "uwsgi_param",
         value_name: "NAME=VALUE",
         heading: HEADING,
-        help: "One more variable for uWSGI, or another value for one of the request's; repeatable",
+        help: "Additional variable for uWSGI, or another value for one of its variables; repeatable",
         repeatable: true,
         default: Default::None,
     },
@@ -36,7 +38,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "uwsgi_modifier1",
         value_name: "N",
         heading: HEADING,
-        help: "First byte of the packets for uWSGI: 0 for WSGI",
+        help: "First byte of the header of uwsgi packets: 0 for WSGI",
         repeatable: false,
         default: Default::Value("0"),
     },
@@ -44,7 +46,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "uwsgi_modifier2",
         value_name: "N",
         heading: HEADING,
-        help: "Last byte of their headers",
+        help: "Last byte of the header of uwsgi packets",
         repeatable: false,
         default: Default::Value("0"),
     },
@@ -52,7 +54,8 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "uwsgi_insecure",
         value_name: "yes|no",
         heading: HEADING,
-        help: "Allow a uWSGI on another machine: its protocol has neither encryption nor password",
+        help: "Allow a uWSGI server on another machine: the protocol has neither encryption nor a \
+               password",
         repeatable: false,
         default: Default::Value("no"),
     },
@@ -60,7 +63,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "upstream_connect_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long a server behind pyserve may take to accept a connection; 504 beyond",
+        help: "Time for connecting to an upstream server; 504 beyond",
         repeatable: false,
         default: Default::Value("10"),
     },
@@ -68,7 +71,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "upstream_send_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long it may take nothing of what is sent; 504 beyond",
+        help: "Longest pause while an upstream server reads the request; 504 beyond",
         repeatable: false,
         default: Default::Value("60"),
     },
@@ -76,7 +79,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "upstream_read_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long it may send nothing; 504 beyond",
+        help: "Longest pause while an upstream server responds; 504 beyond",
         repeatable: false,
         default: Default::Value("60"),
     },

@@ -3,7 +3,7 @@
 use super::{Default, Setting};
 
 const OTHER_HEADING: &str = "Settings and development";
-const WATCHING_HEADING: &str = "Watching and steering";
+const WATCHING_HEADING: &str = "Monitoring and control";
 const LOGGING_HEADING: &str = "Logging";
 
 /// Under the heading [`LOGGING_HEADING`].
@@ -12,7 +12,8 @@ pub(super) static LOGGING: &[Setting] = &[
         name: "access_log",
         value_name: "off|short|combined|json",
         heading: LOGGING_HEADING,
-        help: "Format of the access log; short is for people, with colours on a terminal unless NO_COLOR is set or TERM is dumb",
+        help: "Format of the access log; short is for people, with colours on a terminal unless \
+               NO_COLOR is set or TERM is dumb",
         repeatable: false,
         default: Default::Computed("short on a terminal and with --dev, else combined"),
     },
@@ -36,7 +37,7 @@ pub(super) static LOGGING: &[Setting] = &[
         name: "startup_log",
         value_name: "FILE",
         heading: LOGGING_HEADING,
-        help: "Append what the server says about its start, and how that went, to this file as well",
+        help: "File to which the messages of the start and its outcome are appended as well",
         repeatable: false,
         default: Default::None,
     },
@@ -48,8 +49,8 @@ pub(super) static WATCHING: &[Setting] = &[
         name: "admin",
         value_name: "ADDR|off",
         heading: WATCHING_HEADING,
-        help: "Address with /-/live, /-/ready, /-/metrics (Prometheus) and /-/status (JSON), for \
-               whoever reaches it",
+        help: "Address for /-/live, /-/ready, /-/metrics (Prometheus) and /-/status (JSON); open to \
+               every client that reaches it",
         repeatable: false,
         default: Default::Computed("off"),
     },
@@ -65,8 +66,8 @@ pub(super) static WATCHING: &[Setting] = &[
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING_HEADING,
-        help: "Unix socket through which the verbs (status, health, reload, scale, stacks, stop) reach this \
-               server; only its user and root may",
+        help: "Unix socket for the verbs status, health, reload, scale, stacks and stop; only the \
+               server's user and root may use it",
         repeatable: false,
         default: Default::Computed(
             "PID.sock in $XDG_RUNTIME_DIR/pyserve, or in pyserve-UID below the temp-dir",
@@ -88,8 +89,9 @@ pub(super) static OTHER: &[Setting] = &[
         name: "dev",
         value_name: "",
         heading: OTHER_HEADING,
-        help: "For development: one worker, no request timeout, a page with the traceback where an exception leaves \
-               the application or its code cannot be imported, and a reload when a *.py file is saved",
+        help: "For development: one worker, no request timeout, a page with the traceback when an \
+               exception leaves the application or its code cannot be imported, and a reload when a \
+               *.py file is saved",
         repeatable: false,
         default: Default::Value("no"),
     },

@@ -10,7 +10,7 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "workers",
         value_name: "N|N..M",
         heading: HEADING,
-        help: "Worker processes; `2..8` starts with two, and has more while requests wait",
+        help: "Worker processes; `2..8` starts with two, and adds workers while requests wait",
         repeatable: false,
         default: Default::Computed(
             "from CPU quota, affinity and memory; $WEB_CONCURRENCY where set; 1 with --dev",
@@ -28,8 +28,8 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "preload",
         value_name: "auto|yes|no",
         heading: HEADING,
-        help: "Import the application once and fork the workers from it; `auto` does so unless the import \
-               leaves threads or sockets behind",
+        help: "Import the application once and fork the workers from it; with `auto` unless the \
+               import leaves threads, connections or the like",
         repeatable: false,
         default: Default::Value("auto"),
     },
@@ -37,7 +37,8 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "max_requests",
         value_name: "N",
         heading: HEADING,
-        help: "Replace a worker after about so many requests, up to a tenth more by chance; 0 for never",
+        help: "Replace a worker after this number of requests, plus up to a tenth at random; 0 for \
+               never",
         repeatable: false,
         default: Default::Value("0"),
     },
@@ -45,7 +46,7 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "max_worker_lifetime",
         value_name: "TIME",
         heading: HEADING,
-        help: "Replace a worker after this time, up to a tenth more by chance; 0 for never",
+        help: "Replace a worker after this time, plus up to a tenth at random; 0 for never",
         repeatable: false,
         default: Default::Value("0"),
     },
@@ -53,7 +54,8 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "max_worker_memory",
         value_name: "BYTES",
         heading: HEADING,
-        help: "Replace a worker whose resident memory, shared pages included, reaches this; `no` for none",
+        help: "Replace a worker when its resident set size, shared pages included, reaches this; \
+               `no` for none",
         repeatable: false,
         default: Default::Value("no"),
     },
@@ -61,8 +63,9 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "refork",
         value_name: "N",
         heading: HEADING,
-        help: "When a worker has answered so many requests, make it the template of all others, so that they share \
-               what warming up has allocated; once after each start and reload; 0 for never",
+        help: "When a worker has answered this number of requests, make it the template of all \
+               others, so that they share what it allocated while it warmed up; once after each \
+               start and reload; 0 for never",
         repeatable: false,
         default: Default::Value("0"),
     },
@@ -70,7 +73,7 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "touch_reload",
         value_name: "FILE",
         heading: HEADING,
-        help: "Reload when this file changes or appears; looked at each second; repeatable",
+        help: "Reload when this file changes or appears; checked each second; repeatable",
         repeatable: true,
         default: Default::None,
     },
@@ -78,8 +81,8 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "before_start",
         value_name: "COMMAND",
         heading: HEADING,
-        help: "A line for the shell that runs once, before the application is imported, such as \
-               `python manage.py migrate`; if it fails the server does not start",
+        help: "Shell command that runs once before the application is imported, such as `python \
+               manage.py migrate`; if it fails, the server does not start",
         repeatable: false,
         default: Default::None,
     },
@@ -87,18 +90,18 @@ pub(super) static WORKERS: &[Setting] = &[
         name: "graceful_timeout",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long requests in flight may take after SIGTERM; 0 stops at once",
+        help: "Time for requests in flight after SIGTERM; 0 stops at once",
         repeatable: false,
         default: Default::Computed(
-            "30; as process 1 of a container 8, in Kubernetes 25, so that it ends before it is killed",
+            "30; as process 1 of a container 8, in Kubernetes 25, to end before the container is killed",
         ),
     },
     Setting {
         name: "drain_delay",
         value_name: "TIME",
         heading: HEADING,
-        help: "How long connections are still accepted after SIGTERM, while probes already say that the \
-               server is not ready; the graceful timeout begins behind it",
+        help: "Time after SIGTERM during which connections are still accepted, while probes already \
+               fail; the graceful timeout begins after it",
         repeatable: false,
         default: Default::Value("0"),
     },

@@ -33,6 +33,7 @@ use self::incoming::Incoming;
 use self::open::Open;
 use crate::front::framing::PREFACE;
 use crate::front::request::refused::Waiting;
+use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 
 /// Why a connection of HTTP/2 ends.
@@ -82,7 +83,12 @@ pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     static ENDS: Throttle = Throttle::new();
     if let Some(before) = ENDS.is_due() {
         let peer = peer.map(tracing::field::display);
-        tracing::warn!(peer, closed_before = before, "connection closed: {why}");
+        tracing::warn!(
+            code = codes::HTTP2,
+            peer,
+            closed_before = before,
+            "connection closed: {why}"
+        );
     }
 }
 

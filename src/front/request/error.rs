@@ -14,6 +14,7 @@ use crate::front::body::Body;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::front::upstream::request_stream::Broken;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::throttle::Throttle;
 
@@ -276,11 +277,37 @@ impl Rejection {
         }
     }
 
+    /// The code of the message about it; see the manual, `troubleshooting.md`.
+    fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::SpoolFull { .. } => Some(codes::SPOOL_FULL),
+            Self::NoMemory => Some(codes::MEMORY_BUDGET),
+            Self::NoDescriptors => Some(codes::SPOOL_DESCRIPTORS),
+            Self::Spool { .. } => Some(codes::SPOOL_DISK),
+            Self::NotInternal { .. } => Some(codes::NOT_INTERNAL),
+            Self::Static(StaticError::Io(_)) => Some(codes::STATIC_FILE),
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_) => {
+                Some(codes::BODY)
+            }
+            Self::Upstream(failure) => match failure {
+                Failure::QueueFull { .. } | Failure::QueueTimeout { .. } => Some(codes::QUEUE),
+                Failure::Unreachable { .. } => Some(codes::UNREACHABLE),
+                Failure::TooSlow { .. } => Some(codes::UPSTREAM_TIMEOUT),
+                Failure::BadAnswer(_)
+                | Failure::ClosedEarly { .. }
+                | Failure::SpeaksHttp { .. } => Some(codes::BAD_RESPONSE),
+                _ => None,
+            },
+            _ if self.is_of_the_head() => Some(codes::MALFORMED),
+            _ => None,
+        }
+    }
+
     fn log(&self, status: StatusCode, identity: &Identity) {
         let id = &identity.request_id;
         let method = Printed(identity.method_sent());
         let path = Printed(identity.target_sent());
-        let status = status.as_u16();
+        let (status, code) = (status.as_u16(), self.code());
         match self {
             // The host has logged the traceback, the pool the loss and the deadline, the
             // supervisor why the code cannot be loaded.
@@ -292,7 +319,7 @@ impl Rejection {
             ) => {}
             Self::Static(error) => match error {
                 StaticError::Io(error) => {
-                    tracing::error!(request_id = %id, %method, %path, status, %error, "cannot read a static file")
+                    tracing::error!(code, request_id = %id, %method, %path, status, %error, "cannot read a static file")
                 }
                 _ => {
                     tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
@@ -310,11 +337,11 @@ impl Rejection {
                     _ => &QUEUE_FULL,
                 };
                 if let Some(before) = throttle.is_due() {
-                    tracing::warn!(request_id = %id, %method, %path, status, before, reason = %self, "request not served")
+                    tracing::warn!(code, request_id = %id, %method, %path, status, before, reason = %self, "request not served")
                 }
             }
             Self::Upstream(_) | Self::Spool { .. } | Self::NotInternal { .. } => {
-                tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request not served")
+                tracing::warn!(code, request_id = %id, %method, %path, status, reason = %self, "request not served")
             }
             Self::Panic(_) => {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
@@ -336,7 +363,7 @@ impl Rejection {
             | Self::BodyTooLarge { .. }
             | Self::BodyTooSlow
             | Self::BodyBroken(_) => {
-                tracing::warn!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
+                tracing::warn!(code, request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
         }
     }

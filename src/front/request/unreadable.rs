@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::context::{self, Ends};
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 
@@ -22,7 +23,7 @@ pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) 
     if refusals::refused(ends.peer_ip()) != Logged::Line {
         return;
     }
-    tracing::warn!(%request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
+    tracing::warn!(code = codes::MALFORMED, %request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
     if log.is_off() {
         return;
     }

@@ -1,5 +1,5 @@
 //! Names that are never served: the kinds of files that lie beside a website's own and hold
-//! what is not for the public. README, "Static files", has the same list for users.
+//! what is not for the public. `src/docs/static-files.md` has the same list for users.
 //!
 //! 1. Names that begin with a dot, but for `.well-known` (RFC 8615);
 //! 2. Python: sources, byte code, what is compiled from them;
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_manual_shows_every_ending() {
-        let manual = include_str!("../../../README.md");
+        let manual = include_str!("../../docs/static-files.md");
         for ending in [PYTHON, DATABASES, BACKUPS, PACKED, KEPT].concat() {
             let shown = format!("`.{}`", String::from_utf8_lossy(ending));
             assert!(manual.contains(&shown), "{shown}");

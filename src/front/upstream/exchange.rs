@@ -42,6 +42,7 @@ use super::servers::{Reached, Servers};
 use super::{Failure, Response};
 use crate::front::file_pool::FilePool;
 use crate::front::request::context::Identity;
+use crate::observe::codes;
 
 /// Servers with what an exchange needs beside them. One for each upstream.
 pub struct Ground {
@@ -273,7 +274,7 @@ impl Exchange {
             // a pause in a stream of events.
             To::Body(feed) => {
                 let id = &identity.request_id;
-                tracing::warn!(request_id = %id, server = &*name, reason = %failure, "a response broke off");
+                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*name, reason = %failure, "a response broke off");
                 feed.end(Err("the server behind broke off"), sent.began.elapsed());
             }
             To::Nobody => {}

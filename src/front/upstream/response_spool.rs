@@ -18,6 +18,7 @@ use crate::config::SpoolLimits;
 use crate::front::file_pool::FilePool;
 use crate::front::file_source::read_block;
 use crate::front::memory_budget::Resource;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::temporary;
 
@@ -74,7 +75,7 @@ impl ResponseSpool {
     fn complain(&self, error: &io::Error) {
         if !self.complained.swap(true, Ordering::Relaxed) {
             let directory = self.directory.display();
-            tracing::warn!(%directory, %error, used = self.used(),
+            tracing::warn!(code = codes::SPOOL_DISK, %directory, %error, used = self.used(),
                 "cannot spool responses: slow clients hold their workers until this works again");
         }
     }

@@ -23,6 +23,7 @@ use super::private::Link;
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
 use crate::front::file_pool::FilePool;
 use crate::front::socket::Socket;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::{InFlight, UpstreamServer};
 
@@ -201,7 +202,12 @@ impl Servers {
         if let (Some(back_off), true) = (slot.failed(Instant::now()), self.servers.len() > 1) {
             let server = &*self.servers[slot.server()].name;
             let seconds = back_off.as_secs_f32();
-            tracing::warn!(server, seconds, "a server failed: leaving it alone");
+            tracing::warn!(
+                code = codes::BACK_OFF,
+                server,
+                seconds,
+                "a server failed: leaving it alone"
+            );
         }
     }
 
@@ -249,11 +255,21 @@ impl Servers {
             };
             let server = &*server.name;
             if self.began.elapsed() > STARTING {
-                tracing::error!(server, why, "a server is not there");
+                tracing::error!(
+                    code = codes::UNREACHABLE,
+                    server,
+                    why,
+                    "a server is not there"
+                );
                 return;
             }
             if !has_told {
-                tracing::warn!(server, why, "waiting for a server");
+                tracing::warn!(
+                    code = codes::UNREACHABLE,
+                    server,
+                    why,
+                    "waiting for a server"
+                );
                 has_told = true;
             }
             tokio::time::sleep(pause).await;

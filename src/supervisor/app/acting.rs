@@ -8,6 +8,7 @@ use std::time::Instant;
 use pyserve_wire::control::Preload;
 
 use super::{App, News, limits};
+use crate::observe::codes;
 use crate::os::descriptors;
 use crate::supervisor::plan::{Action, Happened, LEAVING_ALONE, MOST_LEAVING};
 use crate::supervisor::python::Python;
@@ -116,7 +117,7 @@ impl App {
         if is_its_own && !is_known {
             self.happened(Happened::InterpreterUnusable(number));
         } else {
-            tracing::error!(interpreter = %path, error = error_text, "cannot start the interpreter");
+            tracing::error!(code = codes::INTERPRETER, interpreter = %path, error = error_text, "cannot start the interpreter");
         }
         self.last_words = words;
         self.happened(Happened::TemplateExited(number));
@@ -125,7 +126,13 @@ impl App {
     /// The plan tries again in a moment, for a reload a few times.
     pub(super) fn fork_failed(&mut self, number: u32, worker: u32, why: &str) {
         if let Some(before) = self.no_fork.is_due() {
-            tracing::error!(worker, why, before, "cannot fork a worker");
+            tracing::error!(
+                code = codes::FORK_FAILED,
+                worker,
+                why,
+                before,
+                "cannot fork a worker"
+            );
         }
         self.last_words = format!("cannot fork a worker: {why}");
         if let Some(python) = self.generations.get_mut(&number) {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::{App, News};
 use crate::config::AppSettings;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::cgroup;
 use crate::os::memory_group::MemoryGroup;
 use crate::supervisor::plan::Happened;
 use crate::supervisor::pressure::Pressure;
-use crate::supervisor::recycle::Recycler;
+use crate::supervisor::recycle::{Reason, Recycler};
 use crate::supervisor::size::{self, Demand, Sizer};
 
 /// How often to look where requests are counted: workers answer thousands a second.
@@ -100,7 +101,8 @@ impl App {
         }
         for (worker, reason) in worn {
             METRICS.replaced.up(reason.in_a_word());
-            tracing::info!(worker, %reason, "worker has had its time: its successor is started");
+            let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
+            tracing::info!(code, worker, %reason, "worker has had its time: its successor is started");
             self.happened(Happened::WornOut(number, worker));
         }
     }

@@ -7,6 +7,7 @@ use pyserve_wire::control::FromTemplate;
 
 use super::{App, Heard, News};
 use crate::front::upstream::workers::Event;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::child;
@@ -61,6 +62,7 @@ impl App {
             FromTemplate::Imported(loaded) => {
                 if !loaded.shared.is_empty() {
                     tracing::warn!(
+                        code = codes::FORKED_UNSAFELY,
                         reasons = loaded.shared.join("; "),
                         "the workers share what a fork breaks, because of --preload yes"
                     );
@@ -73,6 +75,7 @@ impl App {
             }
             FromTemplate::UnsafeToFork(reasons) => {
                 tracing::warn!(
+                    code = codes::UNSAFE_TO_FORK,
                     reasons = reasons.join("; "),
                     "the import left what a fork breaks, so each worker imports for itself; to import once, open or start it in a function with @pyserve.after_fork, or when it is first used (--preload yes forks nevertheless, --preload no does not look)"
                 );
@@ -86,6 +89,7 @@ impl App {
                 // Once: it is tried again and again.
                 if python.facts.loaded.is_some() && self.last_words != traceback {
                     tracing::error!(
+                        code = codes::IMPORT,
                         "the code that is there now cannot be imported, so no worker can be started until it can; those that run go on:\n{traceback}"
                     );
                     remember_error("a new template cannot import the application (see the log)");
@@ -132,6 +136,7 @@ impl App {
                 let traceback = python.why_not_imported(&traceback);
                 if python.facts.loaded.is_some() {
                     tracing::error!(
+                        code = codes::IMPORT,
                         worker,
                         "a worker cannot import the application:\n{traceback}"
                     );
@@ -163,6 +168,7 @@ impl App {
             Event::Unresponsive { worker } => {
                 METRICS.replaced.up("unresponsive");
                 tracing::error!(
+                    code = codes::UNRESPONSIVE,
                     worker,
                     "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; it is replaced"
                 );
@@ -218,7 +224,13 @@ impl App {
                     child::describe_status(status)
                 }
             };
-            tracing::warn!(worker, pid, reason, "worker died");
+            tracing::warn!(
+                code = codes::WORKER_DIED,
+                worker,
+                pid,
+                reason,
+                "worker died"
+            );
             remember_error(&format!("worker {worker} died: {reason}"));
         }
         if let Some(python) = self.generations.get(&number) {
@@ -277,6 +289,7 @@ impl App {
             self.happened(Happened::InterpreterUnusable(number));
         } else {
             tracing::warn!(
+                code = codes::TEMPLATE_DIED,
                 pid,
                 reason = child::describe_status(status),
                 "template died"

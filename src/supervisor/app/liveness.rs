@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::App;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::{child, process};
 use crate::supervisor::python::Python;
@@ -90,6 +91,7 @@ impl App {
             }
             Fault::DoesNotFork(pid) => {
                 tracing::error!(
+                    code = codes::TEMPLATE_HANGS,
                     pid,
                     "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; it is replaced"
                 );
@@ -104,6 +106,7 @@ impl App {
                 if let Some(python) = python {
                     let (worker, _) = python.workers[&pid];
                     tracing::warn!(
+                        code = codes::DOES_NOT_EXIT,
                         worker,
                         pid,
                         "the worker does not leave although it runs no request: a thread or an exit hook does not end (--graceful-timeout)"

@@ -5,6 +5,7 @@
 use pyserve_wire::control::FromTemplate;
 
 use super::App;
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::Refork;
 use crate::supervisor::plan::Happened;
@@ -61,6 +62,7 @@ impl App {
         };
         if let Some(reasons) = &why {
             tracing::warn!(
+                code = codes::REFORK_REFUSED,
                 worker,
                 reasons,
                 "the application has left what a fork breaks while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"

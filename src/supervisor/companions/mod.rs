@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::companions::{Companion, Program, STOP_TIMEOUT};
 use crate::config::{AppSettings, Config};
+use crate::observe::codes;
 use crate::os::child;
 use backoff::Backoff;
 pub use leaving::Leaving;
@@ -207,12 +208,18 @@ impl Companions {
         child::kill_group(pid);
         if process.settings.is_essential {
             process.state = State::Gone;
-            tracing::error!(companion, pid, reason, "an essential companion has ended");
+            tracing::error!(
+                code = codes::ESSENTIAL_ENDED,
+                companion,
+                pid,
+                reason,
+                "an essential companion has ended"
+            );
             return Some(Ended::Fatal);
         }
         let pause = process.backoff.pause_after(now.duration_since(since));
         process.state = State::Waiting { until: now + pause };
-        tracing::warn!(companion, pid, reason, again_in = ?pause, "companion has ended");
+        tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has ended");
         Some(Ended::Restart)
     }
 
@@ -368,7 +375,7 @@ impl Process {
             Err(error) => {
                 let pause = self.backoff.pause_after(Duration::ZERO);
                 let program = &self.settings.program;
-                tracing::error!(companion, %program, %error, again_in = ?pause, "cannot start companion");
+                tracing::error!(code = codes::COMPANION_START, companion, %program, %error, again_in = ?pause, "cannot start companion");
                 self.state = State::Waiting { until: now + pause };
             }
         }

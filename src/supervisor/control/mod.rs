@@ -27,6 +27,7 @@ use crate::config::Control;
 use crate::front::admin::Question;
 use crate::front::admin::door::Door;
 use crate::front::upstream::workers::Pool;
+use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 use protocol::{LONGEST_ORDER, Order, Reply};
 
@@ -78,6 +79,7 @@ impl ControlSocket {
         }
         if !refusals.is_empty() {
             tracing::warn!(
+                code = codes::NO_CONTROL_SOCKET,
                 reasons = refusals.join("; "),
                 "no control socket: verbs such as status and health cannot reach this server (give a writable path with --control, or --control off)"
             );

@@ -15,6 +15,7 @@ use super::{Errand, Ground, Outgoing};
 use crate::front::upstream::private::Ownership;
 use crate::front::upstream::servers::Reached;
 use crate::front::upstream::{Failure, Response};
+use crate::observe::codes;
 
 /// The tries of one request so far.
 struct Tries {
@@ -63,7 +64,7 @@ impl Ground {
                 return Err(failure);
             }
             let id = &errand.identity.request_id;
-            tracing::warn!(request_id = %id, server = &*name, reason = %failure, "a server failed: the request goes to the next one");
+            tracing::warn!(code = codes::NEXT_SERVER, request_id = %id, server = &*name, reason = %failure, "a server failed: the request goes to the next one");
         }
     }
 

@@ -23,6 +23,7 @@ use super::head;
 use super::progress::Progress;
 use crate::front::upstream::response_body::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
+use crate::observe::codes;
 use crate::os::sockets;
 
 /// Room for one read: a typical page with its frames, or the longest piece of a body.
@@ -169,7 +170,7 @@ impl Channel {
                 self.progress().note(*seq);
             }
             if let Err(error) = self.take_frames().await {
-                tracing::error!(worker = self.worker, %error, "worker violated the reply protocol");
+                tracing::error!(code = codes::DAMAGED, worker = self.worker, %error, "worker violated the reply protocol");
                 self.shared.notify(Event::Confused {
                     worker: self.worker,
                 });

@@ -18,6 +18,7 @@ use super::table::{InFlight, Spot};
 use super::{Event, Outcome, Report, Shared, Size, State};
 use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Response};
+use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::memory::SharedWords;
 use crate::os::sockets;
@@ -135,6 +136,7 @@ impl Crew {
             worker.retiring = true;
         }
         tracing::error!(
+            code = codes::DAMAGED,
             damage,
             "a worker damaged what the workers share: all of them are replaced"
         );
@@ -220,7 +222,7 @@ impl Crew {
                 if request.timed_out {
                     METRICS.timeouts.up("killed");
                 } else {
-                    tracing::error!(request_id = %id.request_id, method = %id.method, path = %id.target, worker,
+                    tracing::error!(code = codes::REQUEST_LOST, request_id = %id.request_id, method = %id.method, path = %id.target, worker,
                         "request lost: the worker died while it ran");
                 }
                 (spot, request.reply.take())

@@ -29,6 +29,7 @@ use super::crew::Crew;
 use super::responsiveness::Responsiveness;
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
+use crate::observe::codes;
 use crate::os::clock;
 
 /// Longest time that a request has to end after its exception was raised: enough for a
@@ -223,6 +224,7 @@ impl Crew {
             }
             Step::Retire(worker) => {
                 tracing::error!(
+                    code = codes::REQUEST_STUCK,
                     worker,
                     "the request does not end: the worker takes no more, and will be replaced"
                 );
@@ -272,7 +274,7 @@ impl Crew {
         drop(state);
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
         let limit_s = timeout.as_secs_f32();
-        tracing::error!(request_id = %id, %method, %path, worker, thread = number, limit_s,
+        tracing::error!(code = codes::REQUEST_TIMEOUT, request_id = %id, %method, %path, worker, thread = number, limit_s,
             "request over its deadline (--request-timeout)");
         if let Some(reply) = reply {
             let failure = Failure::TimedOut { worker, timeout };
