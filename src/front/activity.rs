@@ -6,19 +6,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Version;
 
-use super::flushed::Flushed;
-use super::memory_budget::{Account, Reservation, Resource};
-use super::outbox::Outbox;
-use super::pace::{Pace, Patience};
-use super::request::context::Ends;
-use super::request::in_hand::InHand;
-use super::request::refused::Waiting;
+use super::body::flushed::Flushed;
+use super::client_limits::in_hand::InHand;
+use super::client_limits::memory_budget::{Account, Reservation, Resource};
+use super::client_limits::min_rate::{Pace, Patience};
+use super::context::Ends;
+use super::protocol::refused::Waiting;
+use super::sendfile::queue::Outbox;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
@@ -426,9 +425,9 @@ impl InUse {
         }
     }
 
-    /// Waits until hyper has written what it was given before the first call with this `since`.
-    pub fn poll_flushed(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
-        self.activity.flushed.poll(context, since)
+    /// The flushes of the connection.
+    pub fn flushes(&self) -> &Flushed {
+        &self.activity.flushed
     }
 
     /// See [`Activity::breaks`].

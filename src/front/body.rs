@@ -1,5 +1,19 @@
 //! The body of every response that the front sends.
 
+pub mod encoded;
+pub mod encoder;
+pub mod file;
+pub mod flushed;
+pub mod limited;
+pub mod multipart;
+pub mod negotiate;
+pub mod request;
+pub mod request_spool;
+pub mod request_stream;
+pub mod response_spool;
+pub mod response_stream;
+pub mod too_long;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,11 +24,12 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 
-use super::encoded_body::EncodedBody;
-use super::limited_body::LimitedBody;
-use super::outbox::Outbox;
-use super::static_files::{Content, FileBody, Multipart};
-use super::upstream::response_body::ResponseBody;
+use super::sendfile::queue::Outbox;
+use crate::front::body::encoded::EncodedBody;
+use crate::front::body::file::{Content, FileBody};
+use crate::front::body::limited::LimitedBody;
+use crate::front::body::multipart::Multipart;
+use crate::front::body::response_stream::ResponseBody;
 
 /// A response body, wherever its bytes come from.
 pub enum Body {

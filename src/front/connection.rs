@@ -1,5 +1,9 @@
 //! One client connection: hyper on our side of it, and what ends it.
 
+pub mod lingering_close;
+pub mod proxy_protocol;
+pub mod stream;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +16,19 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 
 use super::activity::{Activity, Deadlines, Overdue};
-use super::express::Express;
-use super::http2;
-use super::lingering;
-use super::memory_budget::{self, Account};
-use super::proxy_protocol::{self, Origin, Unreadable};
+use super::client_limits::memory_budget;
+use super::client_limits::memory_budget::Account;
+use super::context::{Ends, Scheme};
+use super::fast_path::Express;
+use super::protocol::http2;
+use super::protocol::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request;
-use super::request::context::{Ends, Scheme};
-use super::request::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request::unreadable;
+use super::shutdown::Stop;
 use super::site::{CurrentSite, Site};
 use super::socket::Socket;
-use super::stop::Stop;
-use super::stream::Stream;
+use crate::front::connection::proxy_protocol::{Origin, Unreadable};
+use crate::front::connection::stream::Stream;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
@@ -70,7 +74,7 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop
     converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
         // Boxed: few connections come here, and all would have room for it.
-        Box::pin(lingering::linger(socket, &stop)).await;
+        Box::pin(lingering_close::linger(socket, &stop)).await;
     }
 }
 

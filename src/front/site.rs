@@ -4,16 +4,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::activity::Deadlines;
 use super::admin::Probes;
-use super::connections::Connections;
-use super::encoder::Encoders;
-use super::file_pool::FilePool;
-use super::found_files::FoundFiles;
-use super::request::rate_limit::RateLimit;
-use super::request::router::Router;
-use super::request::spool::Spool;
-use super::spelling::Spellings;
+use super::body::encoder::Encoders;
+use super::body::request_spool::Spool;
+use super::body::response_spool::ResponseSpool;
+use super::client_limits::connections::Connections;
+use super::client_limits::rate_limit::RateLimit;
+use super::header_case::Spellings;
+use super::routing::router::Router;
+use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
-use super::upstream::response_spool::ResponseSpool;
+use super::static_files::found::FoundFiles;
 use crate::config::{CompressTypes, Trust};
 use crate::observe::access_log::AccessLog;
 

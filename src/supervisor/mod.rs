@@ -41,8 +41,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Resolved;
-use crate::front::admin::{self, Probes, Question};
-use crate::front::listener::Listener;
+use crate::front::accept::admin_server;
+use crate::front::accept::listener::Listener;
+use crate::front::admin::{Probes, Question};
 use crate::observe::codes;
 use crate::os::child;
 use app::{App, Heard, News};
@@ -132,7 +133,7 @@ pub async fn serve(
     }
     if let Some(admin) = admin {
         tracing::info!(address = %admin.address, "probes, metrics and status on {}", admin.address);
-        let serve = admin::serve(admin, probes, ended.clone(), steering.clone());
+        let serve = admin_server::serve(admin, probes, ended.clone(), steering.clone());
         steering.spawn(async {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "cannot accept on the admin listener");

@@ -7,8 +7,8 @@ use pyserve_wire::scoreboard::Activity;
 
 use super::Supervisor;
 use super::app::App;
-use crate::front::memory_budget::Resource;
-use crate::front::request::context::Identity;
+use crate::front::client_limits::memory_budget::Resource;
+use crate::front::context::Identity;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::{

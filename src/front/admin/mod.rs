@@ -12,10 +12,7 @@
 //! there is an answer while all of them hang. With `--admin-on-main` the first two paths
 //! are answered on the other listeners as well ([`Probes::on_main`]).
 
-pub mod door;
 mod exposition;
-mod server;
-mod visitors;
 
 use std::time::Duration;
 
@@ -24,11 +21,9 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::request::error::Refusal;
+use super::error::Refusal;
 use crate::observe::status::Status;
 use exposition::Format;
-
-pub use server::serve;
 
 /// How long the supervisor may take for an answer. It is always there; only a start of
 /// processes on a loaded machine keeps it for a moment.

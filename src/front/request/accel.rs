@@ -17,7 +17,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::front::body::Body;
-use crate::front::limited_body::LimitedBody;
+use crate::front::body::limited::LimitedBody;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");

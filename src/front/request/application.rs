@@ -13,22 +13,23 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
 use super::accel::Accel;
-use super::context::{Client, Facts, Identity};
-use super::error::Rejection;
 use super::record::{Answer, Record};
 use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::activity::Activity;
 use crate::front::body::Body;
-use crate::front::connections::Network;
-use crate::front::memory_budget::{Account, Resource, SMALL};
+use crate::front::body::request::RequestBody;
+use crate::front::body::response_spool::ResponseSpool;
+use crate::front::body::response_stream::{Buffering, ResponseBody};
+use crate::front::client_limits::connections::Network;
+use crate::front::client_limits::memory_budget::{Account, Resource, SMALL};
+use crate::front::context::{Client, Facts, Identity};
+use crate::front::error::Rejection;
+use crate::front::header_case::ETAG_AS_WRITTEN;
 use crate::front::site::Site;
-use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files;
-use crate::front::upstream::response_body::{Buffering, ResponseBody};
-use crate::front::upstream::response_spool::ResponseSpool;
 use crate::front::upstream::workers::Pool;
-use crate::front::upstream::{self, RequestBody, Upstream};
+use crate::front::upstream::{self, Upstream};
 use crate::observe::access_log::HandledBy;
 
 /// What is known about the request besides its head.

@@ -21,11 +21,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::config::{CompressTypes, Compression};
 use crate::front::body::Body;
-use crate::front::encoded_body::{EncodedBody, HERE};
-use crate::front::encoder::{self, Encoder, Encoders, PREFERRED};
-use crate::front::memory_budget::{Account, SMALL};
-use crate::front::negotiate::{Accepted, Choice, Coding};
-use crate::front::upstream::response_body::ResponseBody;
+use crate::front::body::encoded::{EncodedBody, HERE};
+use crate::front::body::encoder;
+use crate::front::body::encoder::{Encoder, Encoders, PREFERRED};
+use crate::front::body::negotiate::{Accepted, Choice, Coding};
+use crate::front::body::response_stream::ResponseBody;
+use crate::front::client_limits::memory_budget::{Account, SMALL};
 
 /// Fields that are true of the bytes as the application made them only.
 const DIGESTS: [HeaderName; 4] = [

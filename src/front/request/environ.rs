@@ -10,8 +10,8 @@ use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use super::context::{Client, Facts, Scheme, is_plain};
-use super::error::Rejection;
+use crate::front::context::{Client, Facts, Scheme, is_plain};
+use crate::front::error::Rejection;
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
@@ -179,7 +179,7 @@ fn host_without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::request::context::Ends;
+    use crate::front::context::Ends;
     use http::Request;
     use std::collections::HashMap;
 

@@ -10,12 +10,12 @@ use std::time::Instant;
 use http::header::ETAG;
 use http::{Response, request};
 
-use super::error::Rejection;
 use super::record::Record;
-use super::router::Route;
 use crate::front::body::Body;
+use crate::front::error::Rejection;
+use crate::front::header_case::ETAG_AS_WRITTEN;
+use crate::front::routing::router::Route;
 use crate::front::site::Site;
-use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
 use crate::observe::metrics::{METRICS, Place};
 

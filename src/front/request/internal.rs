@@ -16,8 +16,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use super::error::Rejection;
 use crate::front::body::Body;
+use crate::front::error::Rejection;
 use crate::front::static_files::{Location, StaticFiles};
 
 const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");

@@ -17,24 +17,11 @@
 
 pub mod accel;
 pub mod application;
-pub mod at_once;
 pub mod compression;
-pub mod context;
 pub mod environ;
-pub mod error;
 pub mod files;
-pub mod fixed;
-pub mod forwarded;
-pub mod in_hand;
 pub mod internal;
-pub mod limits;
-pub mod normal_target;
-pub mod plain;
-pub mod rate_limit;
 pub mod record;
-pub mod refused;
-pub mod router;
-pub mod spool;
 pub mod unreadable;
 
 use std::panic::AssertUnwindSafe;
@@ -52,21 +39,21 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
-use self::context::{Client, Identity, Target};
-use self::error::Rejection;
-use self::normal_target::AboveRoot;
 use self::record::{Answer, BodyRead, Record, RecordedBody};
-use self::router::Handler;
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
-use super::memory_budget::STREAM;
+use super::client_limits::memory_budget::STREAM;
+use super::context::{self, Client, Identity, Target, X_REQUEST_ID};
+use super::error::Rejection;
+use super::header_case::Spelt;
+use super::protocol::{forwarded, limits};
+use super::routing::fixed;
+use super::routing::normal_target::{self, AboveRoot};
+use super::routing::router::Handler;
 use super::site::Site;
-use super::spelling::Spelt;
 use crate::observe::access_log::HandledBy;
 use crate::observe::refusals::{self, Logged};
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers one request.
 pub async fn answer(

@@ -16,13 +16,13 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::context::{Client, Identity, Target};
 use super::environ::protocol;
-use super::in_hand::InHand;
-use super::plain::Plain;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
-use crate::front::flushed::Break;
+use crate::front::body::flushed::Break;
+use crate::front::client_limits::in_hand::InHand;
+use crate::front::context::{Client, Identity, Target};
+use crate::front::protocol::plain::Plain;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::metrics::{METRICS, Place};
 
@@ -439,7 +439,7 @@ impl RecordedBody {
         let Some(broken) = &mut self.broken else {
             return Poll::Pending;
         };
-        let error = ready!(broken.poll(context, &self.in_use));
+        let error = ready!(broken.poll(context, self.in_use.flushes()));
         if self.is_close_delimited {
             self.in_use.breaks();
         }

@@ -1,4 +1,4 @@
-//! A head that hyper refuses although [`framing`](crate::front::framing) has passed it: hyper
+//! A head that hyper refuses although [`framing`](crate::front::protocol::framing) has passed it: hyper
 //! answers with a status and nothing else, no request comes of it, and its lines in the logs are
 //! written here.
 
@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-use super::context::{self, Ends};
+use crate::front::context;
+use crate::front::context::Ends;
 use crate::observe::access_log::{AccessLog, Entry, HandledBy};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;

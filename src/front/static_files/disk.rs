@@ -1,6 +1,6 @@
 //! Step 2: from a name to a [`Resource`]: opened beneath the root, looked at, small ones read.
 //!
-//! Blocking; runs on the [`FilePool`](crate::front::file_pool::FilePool). The directory is
+//! Blocking; runs on the [`FilePool`](crate::front::sendfile::file_pool::FilePool). The directory is
 //! opened anew each time, so one that was replaced (a deployment that turns a link) is seen
 //! at once. What lies neither in it nor in a declared directory does not exist.
 
@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use rustix::io::Errno;
 
-use super::at_once::Heads;
 use super::conditional::Validators;
+use super::fast_path::Heads;
 use super::freshness::{self, Manifest};
 use super::headers::Facts;
 use super::hidden::is_hidden_target;
@@ -25,7 +25,7 @@ use super::resource::{OpenFile, Representation, Resource, Stamp};
 use super::types::MediaType;
 use super::{StaticError, Wish};
 use crate::config::{Immutable, StaticSettings};
-use crate::front::file_source::read_block;
+use crate::front::sendfile::file_source::read_block;
 use crate::os::files::{Hides, Root};
 
 /// What all locations share on the way to the disk.

@@ -15,12 +15,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use pyserve_wire::frames::FilePiece;
 
-use super::body::{Content, FileBody};
 use super::conditional::{Conditions, Validators, Verdict};
-use super::headers::{self, content_range};
-use super::multipart::{Bodies, Multipart};
+use super::headers;
 use super::range::{Selection, select};
 use super::{FilePool, StaticError};
+use crate::front::body::file::{Content, FileBody};
+use crate::front::body::multipart::content_range;
+use crate::front::body::multipart::{Bodies, Multipart};
 
 /// Answers with the piece, or with what the request asks for of it; `said` is the response
 /// of the application without its body.

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::front::body::multipart::content_range;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
@@ -117,12 +118,6 @@ pub(super) fn wrap_parts(headers: &mut HeaderMap, length: u64, boundary: &str) {
     let content_type = format!("multipart/byteranges; boundary={boundary}");
     let content_type = HeaderValue::try_from(content_type).expect("letters and digits");
     headers.insert(header::CONTENT_TYPE, content_type);
-}
-
-/// RFC 9110 §14.4.
-pub(super) fn content_range(range: &Range<u64>, length: u64) -> HeaderValue {
-    let (first, last) = (range.start, range.end - 1);
-    HeaderValue::try_from(format!("bytes {first}-{last}/{length}")).expect("letters and digits")
 }
 
 fn etag(validators: &Validators) -> HeaderValue {

@@ -16,18 +16,17 @@
 //! [`FilePool`], one for a small file. `compress` adds encoded forms to what is in memory,
 //! in the background. Which status and page a [`StaticError`] becomes is decided elsewhere.
 
-mod at_once;
-mod body;
 mod compress;
 mod conditional;
 mod disk;
 mod fallback;
+pub mod fast_path;
+pub mod found;
 mod freshness;
 mod handed_over;
 mod headers;
 mod hidden;
 mod memory;
-mod multipart;
 mod path;
 mod range;
 mod resource;
@@ -42,24 +41,25 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use super::file_pool::FilePool;
-use super::negotiate::{self, Accepted};
+use super::body::negotiate;
+use super::body::negotiate::Accepted;
+use super::sendfile::file_pool::FilePool;
 use crate::config::{Missing, StaticSettings};
+use crate::front::body::multipart::Bodies;
 use crate::observe::metrics::METRICS;
 use crate::os::files;
 use compress::Background;
 use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
 use memory::Memory;
-use multipart::Bodies;
 use range::Selection;
 use resource::{Representation, Resource};
 
-pub use at_once::{Plainly, Ready};
-pub use body::{Content, FileBody};
+pub use crate::front::body::file::{Content, FileBody};
+pub use crate::front::body::multipart::Multipart;
+pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
-pub use multipart::Multipart;
 pub use path::{FilePath, Location, LocationError, Locations};
 
 /// Why there is no file to send. What the client sees is decided in `front/request`.

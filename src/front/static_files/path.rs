@@ -15,7 +15,7 @@ use super::StaticError;
 use super::hidden::is_hidden;
 use super::types::MediaType;
 use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
-use crate::front::prefix::{Prefix, PrefixError, next_byte};
+use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
 
 /// The directories that are served, by the prefix of the paths that belong to them.
 #[derive(Debug, Clone, Default)]

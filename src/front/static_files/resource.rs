@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
-use super::at_once::Heads;
 use super::conditional::Validators;
+use super::fast_path::Heads;
 use super::headers;
 use super::negotiate::{Accepted, Choice, Coding};
 

@@ -35,13 +35,13 @@ use super::http_proxy::tunnel::Switched;
 use super::private::{Link, Ownership, PrivateLinks};
 use super::progress::Progress;
 use super::reply_head::ReplyHead;
-use super::request_stream;
-use super::response_body::ResponseBody;
-use super::response_body::budget::Budget;
 use super::servers::{Reached, Servers};
 use super::{Failure, Response};
-use crate::front::file_pool::FilePool;
-use crate::front::request::context::Identity;
+use crate::front::body::request_stream;
+use crate::front::body::response_stream::ResponseBody;
+use crate::front::body::response_stream::budget::Budget;
+use crate::front::context::Identity;
+use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::codes;
 
 /// Servers with what an exchange needs beside them. One for each upstream.

@@ -12,9 +12,6 @@ pub mod http_proxy;
 pub mod private;
 mod progress;
 pub mod reply_head;
-pub mod request_stream;
-pub mod response_body;
-pub mod response_spool;
 pub mod servers;
 pub mod uwsgi;
 pub mod workers;
@@ -29,11 +26,11 @@ use pyserve_wire::frames::FilePiece;
 
 use crate::config::UpstreamSettings;
 use crate::config::upstream::Protocol;
-use crate::front::file_pool::FilePool;
+use crate::front::body::request::RequestBody;
+use crate::front::body::response_stream::ResponseBody;
+use crate::front::sendfile::file_pool::FilePool;
 use http_proxy::HttpProxy;
 use http_proxy::tunnel::Switched;
-use request_stream::RequestStream;
-use response_body::ResponseBody;
 use servers::Servers;
 use uwsgi::Uwsgi;
 
@@ -45,22 +42,6 @@ pub struct Request {
     pub message: Vec<u8>,
     /// The body.
     pub body: RequestBody,
-}
-
-/// A request body: read to its end, but for [`RequestBody::Stream`].
-#[derive(Debug)]
-pub enum RequestBody {
-    /// Small enough to stay in memory; empty where there is none.
-    Memory(Bytes),
-    /// In an unlinked file, from its first byte on.
-    File {
-        /// The file.
-        file: File,
-        /// Its length in bytes.
-        length: u64,
-    },
-    /// Arriving while the upstream takes it.
-    Stream(Box<RequestStream>),
 }
 
 /// What the upstream answered.
@@ -137,7 +118,7 @@ pub enum Failure {
     Transport(#[from] std::io::Error),
     /// The client did not send all of its body while it was passed on.
     #[error(transparent)]
-    Body(request_stream::Broken),
+    Body(crate::front::body::request_stream::Broken),
     /// The answer made no sense.
     #[error("the answer cannot be used: {0}")]
     BadAnswer(String),

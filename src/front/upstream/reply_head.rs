@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::front::spelling::is_title_case;
+use crate::front::header_case::is_title_case;
 
 /// Longest head in bytes. nginx takes 4 or 8 KiB, and big cookies are the usual reason for
 /// its "upstream sent too big header"; twice the most that we take from clients.

@@ -21,7 +21,7 @@ use super::Failure;
 use super::balance::{Balance, Slot};
 use super::private::Link;
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
-use crate::front::file_pool::FilePool;
+use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;

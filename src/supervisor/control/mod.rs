@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Control;
+use crate::front::accept::spare_descriptor::Door;
 use crate::front::admin::Question;
-use crate::front::admin::door::Door;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pyserve::config::Trust;
-use pyserve::front::request::context::{Client, Ends, Scheme};
-use pyserve::front::request::forwarded::resolve;
-use pyserve::front::request::limits::valid_host;
+use pyserve::front::context::{Client, Ends, Scheme};
+use pyserve::front::protocol::forwarded::resolve;
+use pyserve::front::protocol::limits::valid_host;
 
 const PEER: &str = "10.0.0.1";
 const MOST_HOPS: usize = 50;

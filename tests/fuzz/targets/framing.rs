@@ -11,9 +11,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pyserve::front::framing::head::{Head, read};
-use pyserve::front::framing::{Framing, Phase};
-use pyserve::front::request::limits::PARSER_LIMIT;
+use pyserve::front::protocol::framing::head::{Head, read};
+use pyserve::front::protocol::framing::{Framing, Phase};
+use pyserve::front::protocol::limits::PARSER_LIMIT;
 use tokio::runtime::Runtime;
 
 /// A request that tells where hyper sees the end of the one before.

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use pyserve::front::proxy_protocol::{Origin, Unreadable, parse, read};
+use pyserve::front::connection::proxy_protocol::{Origin, Unreadable, parse, read};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::cuts;

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Version, request};
-use pyserve::front::request::context::{Client, Ends, Facts};
+use pyserve::front::context::{Client, Ends, Facts};
+use pyserve::front::protocol::forwarded::{is_noticed, resolve};
+use pyserve::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
 use pyserve::front::request::environ::build;
-use pyserve::front::request::forwarded::{is_noticed, resolve};
-use pyserve::front::request::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 

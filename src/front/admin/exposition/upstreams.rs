@@ -1,7 +1,7 @@
 //! The servers behind us, and what all responses that come from elsewhere hold in memory.
 
 use super::Page;
-use crate::front::upstream::response_body::budget::Budget;
+use crate::front::body::response_stream::budget::Budget;
 use crate::observe::counters::Count;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::UpstreamServer;

@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Broken, Dialect, Done, Ground};
+use crate::front::body::response_stream::{Feed, ResponseBody};
 use crate::front::socket::Socket;
 use crate::front::upstream::Response;
 use crate::front::upstream::balance::Slot;
@@ -23,7 +24,6 @@ use crate::front::upstream::http_proxy::tunnel::Switched;
 use crate::front::upstream::private::Ownership;
 use crate::front::upstream::progress::Progress;
 use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
-use crate::front::upstream::response_body::{Feed, ResponseBody};
 
 /// Room for one read: usual heads with small pages.
 pub(super) const READ: usize = 16 << 10;

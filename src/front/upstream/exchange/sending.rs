@@ -11,11 +11,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Broken;
-use crate::front::file_pool::FilePool;
+use crate::front::body::request::RequestBody;
+use crate::front::body::request_stream::RequestStream;
+use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
-use crate::front::upstream::RequestBody;
 use crate::front::upstream::progress::Progress;
-use crate::front::upstream::request_stream::RequestStream;
 
 /// How much of a body's file is read at a time.
 const READ_FILE: usize = 256 << 10;

@@ -10,8 +10,8 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
-use crate::front::request::context::{Facts, is_plain};
-use crate::front::spelling::write_name;
+use crate::front::context::{Facts, is_plain};
+use crate::front::header_case::write_name;
 use crate::front::upstream::reply_head::{listed, listed_in};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

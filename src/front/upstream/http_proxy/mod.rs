@@ -21,9 +21,10 @@ use http::{Version, request};
 use super::exchange::{Dialect, Errand, Ground, Outgoing, Owner};
 use super::private::{self, PrivateLinks};
 use super::servers::Servers;
-use super::{Failure, RequestBody, Response};
-use crate::front::file_pool::FilePool;
-use crate::front::request::context::{Facts, Identity};
+use super::{Failure, Response};
+use crate::front::body::request::RequestBody;
+use crate::front::context::{Facts, Identity};
+use crate::front::sendfile::file_pool::FilePool;
 
 /// The servers. Clones share them.
 #[derive(Clone)]

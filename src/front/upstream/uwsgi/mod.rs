@@ -16,8 +16,8 @@ use super::exchange::{Dialect, Errand, Ground, Outgoing};
 use super::servers::Servers;
 use super::{Failure, Request, Response};
 use crate::config::upstream::UwsgiSettings;
-use crate::front::file_pool::FilePool;
-use crate::front::request::context::Identity;
+use crate::front::context::Identity;
+use crate::front::sendfile::file_pool::FilePool;
 
 /// The servers, and how they are spoken to. Clones share them.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 //!
 //! A response that is complete when its head is read (the usual case: worker threads send
 //! page and end in one write) is delivered whole; any other is delivered with its head and
-//! then fed piece by piece, see [`crate::front::upstream::response_body`].
+//! then fed piece by piece, see [`crate::front::body::response_stream`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use super::Event;
 use super::crew::Crew;
 use super::head;
 use super::progress::Progress;
-use crate::front::upstream::response_body::{Feed, ResponseBody};
+use crate::front::body::response_stream::{Feed, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;

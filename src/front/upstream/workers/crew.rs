@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::queue::Queue;
 use super::table::{InFlight, Spot};
 use super::{Event, Outcome, Report, Shared, Size, State};
-use crate::front::upstream::response_body::budget::Budget;
+use crate::front::body::response_stream::budget::Budget;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pyserve_wire::{frames, vars};
 
-use crate::front::spelling::is_title_case;
+use crate::front::body::response_stream::ResponseBody;
+use crate::front::header_case::is_title_case;
 use crate::front::upstream::Response;
-use crate::front::upstream::response_body::ResponseBody;
 
 /// Reads the payload of a `Head` frame.
 ///

@@ -40,8 +40,8 @@ use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::front::request::context::Identity;
-use crate::front::upstream::response_body::budget::Budget;
+use crate::front::body::response_stream::budget::Budget;
+use crate::front::context::Identity;
 use crate::front::upstream::{Failure, Request, Response};
 use crew::{Crew, Roster};
 pub use generation::Generation;

@@ -12,7 +12,8 @@ use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 use tokio_util::task::TaskTracker;
 
-use crate::front::upstream::{Request, RequestBody};
+use crate::front::body::request::RequestBody;
+use crate::front::upstream::Request;
 use crate::os::watch::watch;
 use crate::os::{memory, sockets};
 

@@ -7,7 +7,7 @@ use pyserve_wire::scoreboard::Activity;
 use super::crew::{Crew, Worker};
 use super::table::Table;
 use super::{Pool, State};
-use crate::front::request::context::Identity;
+use crate::front::context::Identity;
 
 /// A pool at one moment.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Pool;
-use crate::front::request::context::Identity;
+use crate::front::context::Identity;
 use crate::os::sockets;
 
 /// Longest answer that is read; a worker has some tens of threads with some KB each.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Outcome;
 use super::line::{Admission, Line, Origin};
-use crate::front::request::context::Identity;
+use crate::front::context::Identity;
 
 /// The bookkeeping of one pool.
 pub(super) struct Table {

@@ -9,7 +9,7 @@ use pyserve_wire::frames::{self, Head, REQUEST_HEADER, ReplyKind};
 use rustix::net::SocketType;
 
 use super::*;
-use crate::front::upstream::RequestBody;
+use crate::front::body::request::RequestBody;
 use crate::os::sockets;
 
 /// A pool of one worker of one thread that has not said anything yet.

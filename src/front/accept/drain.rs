@@ -1,0 +1,136 @@
+//! The last connections of a listener: nobody who began to connect loses the connection.
+//!
+//! Closing a listening socket resets what the kernel has in it: handshakes under way, and
+//! connections that nobody has accepted yet, whose requests may lie in them already. So, when
+//! the connections are to drain:
+//! 1. Nobody new may begin. TCP: the first packets of handshakes are dropped, which their
+//!    clients send again after a second and then learn that nobody listens. Unix: the path
+//!    goes, and the kernel refuses.
+//! 2. Handshakes under way have a moment to end.
+//! 3. What is there is accepted, until there is nothing.
+//!
+//! Where the kernel cannot drop packets (some sandboxes), the second step is left out.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::reception::{Accept, Reception, over_tcp};
+use crate::front::client_limits::connections::ACCEPT_PAUSE;
+use crate::front::context::Ends;
+use crate::front::socket::Socket;
+use crate::os::sockets;
+
+/// How long handshakes under way have: their last packet is half a round trip away, and 500
+/// ms for a whole one is the far side of the world over a bad mobile network.
+const HANDSHAKES: Duration = Duration::from_millis(250);
+/// How often we look for those that have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Accepts what had begun to connect, and closes the listener.
+///
+/// # Errors
+/// What the kernel says about taking the socket from the runtime.
+pub(crate) async fn accept_the_last(listener: Accept, reception: &Reception) -> io::Result<()> {
+    let last = Last::of(listener)?;
+    // Cancel-safe: whoever is cut off was to be.
+    tokio::select! {
+        () = last.accept(reception) => {}
+        () = reception.stop.cut.cancelled() => {}
+    }
+    Ok(())
+}
+
+/// A listener that takes nobody new.
+struct Last {
+    socket: Closing,
+    until: Instant,
+}
+
+enum Closing {
+    Tcp(std::net::TcpListener),
+    Unix(StdUnixListener),
+}
+
+impl Last {
+    fn of(listener: Accept) -> io::Result<Self> {
+        let (socket, refuses) = match listener {
+            Accept::Tcp(listener) => {
+                let socket = listener.into_std()?;
+                let refuses = sockets::drop_new_handshakes(socket.as_fd());
+                (Closing::Tcp(socket), refuses)
+            }
+            Accept::Unix(listener, path) => {
+                drop(path);
+                let socket = listener.into_std()?;
+                // From here on `connect` fails; what it made before is still handed out.
+                let refuses = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
+                (Closing::Unix(socket), refuses.map_err(Into::into))
+            }
+        };
+        if let Err(error) = &refuses {
+            tracing::debug!(%error, "cannot keep clients from a listener that closes");
+        }
+        let moment = match &socket {
+            Closing::Tcp(_) if refuses.is_ok() => HANDSHAKES,
+            _ => Duration::ZERO,
+        };
+        let until = Instant::now() + moment;
+        Ok(Self { socket, until })
+    }
+
+    async fn accept(&self, reception: &Reception) {
+        let connections = reception.connections();
+        loop {
+            match self.socket.accept() {
+                Ok(Some((socket, ends))) => {
+                    reception.receive(socket, ends, connections.place().await);
+                }
+                Ok(None) if Instant::now() >= self.until => return,
+                Ok(None) => tokio::time::sleep(LOOK).await,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // Descriptors come back as connections end.
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept the last connections yet");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Closing {
+    /// The next connection, if there is one.
+    fn accept(&self) -> io::Result<Option<(Socket, Ends)>> {
+        match self {
+            Self::Tcp(listener) => {
+                let Some((socket, peer)) = if_any(listener.accept())? else {
+                    return Ok(None);
+                };
+                socket.set_nonblocking(true)?;
+                over_tcp(TcpStream::from_std(socket)?, peer).map(Some)
+            }
+            Self::Unix(listener) => {
+                let Some((socket, _unnamed)) = if_any(listener.accept())? else {
+                    return Ok(None);
+                };
+                socket.set_nonblocking(true)?;
+                let socket = Socket::Unix(UnixStream::from_std(socket)?);
+                Ok(Some((socket, Ends::default())))
+            }
+        }
+    }
+}
+
+/// Nothing is no error. A Unix listener that is shut down and empty says `InvalidInput`.
+fn if_any<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{InvalidInput, WouldBlock};
+    match accepted {
+        Err(error) if matches!(error.kind(), InvalidInput | WouldBlock) => Ok(None),
+        accepted => accepted.map(Some),
+    }
+}

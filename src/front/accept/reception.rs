@@ -1,0 +1,89 @@
+//! Takes connections from a listening socket, and hands each to its own task.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_util::task::TaskTracker;
+
+use crate::front::client_limits::connections::{Connections, Place};
+use crate::front::connection;
+use crate::front::context::Ends;
+use crate::front::shutdown::Stop;
+use crate::front::site::CurrentSite;
+use crate::front::socket::Socket;
+use crate::os::unix_listener::RemoveOnDrop;
+
+/// Where accepted connections go.
+pub(crate) struct Reception {
+    site: Arc<CurrentSite>,
+    pub(crate) stop: Stop,
+    tasks: TaskTracker,
+}
+
+impl Reception {
+    pub(crate) fn new(site: Arc<CurrentSite>, stop: Stop, tasks: TaskTracker) -> Self {
+        Self { site, stop, tasks }
+    }
+
+    /// Who counts connections, those of all listeners together.
+    pub(crate) fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.site.get().connections)
+    }
+
+    /// Serves a connection in a task of its own, which keeps its place.
+    pub(crate) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
+        let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
+        let serve = connection::serve(site, socket, ends, stop);
+        self.tasks.spawn(async move {
+            serve.await;
+            drop(place);
+        });
+    }
+}
+
+/// A listener that the runtime waits for.
+pub(crate) enum Accept {
+    Tcp(TcpListener),
+    /// Dropping the second part removes the path.
+    Unix(UnixListener, RemoveOnDrop),
+}
+
+impl AsFd for Accept {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl Accept {
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Ends)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                over_tcp(socket, peer)
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _unnamed) = listener.accept().await?;
+                Ok((Socket::Unix(socket), Ends::default()))
+            }
+        }
+    }
+}
+
+/// A connection over TCP as the rest of the front wants it.
+pub(crate) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Ends)> {
+    // Small responses must not wait for the client's acknowledgement.
+    socket.set_nodelay(true)?;
+    let ends = Ends {
+        peer: Some(peer),
+        local: socket.local_addr().ok(),
+        ..Ends::default()
+    };
+    Ok((Socket::Tcp(socket), ends))
+}

@@ -1,0 +1,162 @@
+//! A response body that is encoded while it passes: what the application has given goes out
+//! whenever it pauses, so nothing waits for more to come.
+//!
+//! Little is encoded where it is; what would stop everybody else goes to a thread. Whether
+//! and how a response is encoded is decided in `request/compression.rs`.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+
+use super::encoder::{Encoder, Encoders, Slot};
+use super::response_stream::ResponseBody;
+
+/// A body in another coding.
+pub struct EncodedBody {
+    inner: ResponseBody,
+    state: State,
+    /// Bytes taken in since the last flush.
+    unflushed: usize,
+    encoders: Encoders,
+    /// The error that has ended the body too early; what had come before it goes first.
+    broken: Option<io::Error>,
+    _slot: Slot,
+}
+
+enum State {
+    Here(Box<Encoder>),
+    /// On a thread.
+    There(Pin<Box<dyn Future<Output = io::Result<Box<Encoder>>> + Send>>),
+    Ended,
+}
+
+impl EncodedBody {
+    /// `inner` through `encoder`.
+    pub fn new(inner: ResponseBody, encoder: Encoder, encoders: Encoders, slot: Slot) -> Self {
+        Self {
+            inner,
+            state: State::Here(Box::new(encoder)),
+            unflushed: 0,
+            encoders,
+            broken: None,
+            _slot: slot,
+        }
+    }
+
+    /// See [`ResponseBody::app_time`].
+    pub fn app_time(&self) -> Option<Duration> {
+        self.inner.app_time()
+    }
+
+    /// Has the encoder, which is given to it, do this: here if it is a matter of `bytes` few
+    /// enough, else on a thread.
+    fn work(
+        &mut self,
+        mut encoder: Box<Encoder>,
+        bytes: usize,
+        job: impl FnOnce(&mut Encoder) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        if bytes <= HERE {
+            job(&mut encoder)?;
+            self.state = State::Here(encoder);
+            return Ok(());
+        }
+        let pool = self.encoders.pool.clone();
+        self.state = State::There(Box::pin(async move {
+            pool.run(move || job(&mut encoder).map(|()| encoder)).await
+        }));
+        Ok(())
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let mut here = 0;
+        loop {
+            let mut encoder = match std::mem::replace(&mut self.state, State::Ended) {
+                State::Here(encoder) => encoder,
+                State::There(mut job) => match job.as_mut().poll(context) {
+                    Poll::Pending => {
+                        self.state = State::There(job);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(encoder) => encoder?,
+                },
+                State::Ended => return Poll::Ready(self.broken.take().map(Err)),
+            };
+            // Bounded: others have their turn in between.
+            if encoder.ready() >= PIECE || here > HERE && encoder.ready() > 0 {
+                let piece = encoder.take();
+                self.state = State::Here(encoder);
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if here > HERE {
+                self.state = State::Here(encoder);
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match Pin::new(&mut self.inner).poll_frame(context) {
+                Poll::Ready(Some(Err(error))) => {
+                    // The bytes so far go out as they would at a pause.
+                    encoder.flush()?;
+                    self.broken = Some(error);
+                    if encoder.ready() > 0 {
+                        return Poll::Ready(Some(Ok(encoder.take())));
+                    }
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else {
+                        self.state = State::Here(encoder);
+                        continue;
+                    };
+                    here += data.len();
+                    self.unflushed += data.len();
+                    let length = data.len();
+                    self.work(encoder, length, move |encoder| encoder.write(&data))?;
+                }
+                Poll::Ready(None) => {
+                    let end = encoder.finish()?;
+                    return Poll::Ready((!end.is_empty()).then_some(Ok(end)));
+                }
+                Poll::Pending if self.unflushed > 0 => {
+                    let unflushed = std::mem::take(&mut self.unflushed);
+                    self.work(encoder, unflushed, Encoder::flush)?;
+                }
+                Poll::Pending => {
+                    let is_ready = encoder.ready() > 0;
+                    let piece = encoder.take();
+                    self.state = State::Here(encoder);
+                    if !is_ready {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(Some(Ok(piece)));
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for EncodedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = ready!(self.get_mut().poll(context));
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended) && self.broken.is_none()
+    }
+}
+
+/// What is encoded without going to a thread: it takes from 10 to 50 µs, a visit to a thread
+/// some 20.
+pub const HERE: usize = 8 << 10;
+/// What is given to the connection without waiting for the application to pause.
+const PIECE: usize = 16 << 10;

@@ -1,0 +1,150 @@
+//! Step 7: the bytes of a file, exactly as many as were promised.
+//!
+//! A small file is read whole while its thread is there anyway. A large one is sent by the
+//! kernel where the connection allows it ([`FileBody::send_by`]), else read block by block as
+//! the client takes it; so memory does not depend on its size. A file that shrinks meanwhile
+//! breaks the transfer: the client must never take a part for the whole.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::multipart::Multipart;
+use crate::front::sendfile::file_pool::FilePool;
+use crate::front::sendfile::file_source::{BLOCK, Source};
+use crate::front::sendfile::queue::{Outbox, PIECE, Piece};
+
+/// The body of a response.
+#[derive(Debug)]
+pub enum Content {
+    /// No bytes.
+    Empty,
+    /// All bytes, already read.
+    Bytes(Bytes),
+    /// Bytes that are read while they are sent.
+    File(FileBody),
+    /// Several ranges.
+    Parts(Multipart),
+}
+
+/// A part of a file, or the whole.
+pub struct FileBody {
+    source: Arc<Source>,
+    offset: u64,
+    remaining: u64,
+    way: Way,
+}
+
+enum Way {
+    /// Read through the [`FilePool`], a block at a time; the block that is being read.
+    Read(Option<Reading>),
+    /// Noted for the socket to send.
+    Send(Arc<Outbox>),
+}
+
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
+
+impl FileBody {
+    /// `length` bytes of `file` from `offset` on.
+    pub fn new(file: impl Into<Arc<File>>, offset: u64, length: u64, pool: FilePool) -> Self {
+        Self {
+            source: Arc::new(Source::new(file, offset + length, pool)),
+            offset,
+            remaining: length,
+            way: Way::Read(None),
+        }
+    }
+
+    /// Has the connection send the file: from now on the frames hold stand-ins for its bytes,
+    /// which only that connection's own HTTP/1 may see.
+    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+        self.way = Way::Send(Arc::clone(outbox));
+    }
+}
+
+impl http_body::Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        let this = &mut *self;
+        let block = match &mut this.way {
+            Way::Send(outbox) => {
+                let length = piece_of(this.remaining);
+                Ok(outbox.note(Piece {
+                    source: Arc::clone(&this.source),
+                    offset: this.offset,
+                    length,
+                }))
+            }
+            Way::Read(reading) => {
+                let job = reading.get_or_insert_with(|| {
+                    let (source, offset) = (Arc::clone(&this.source), this.offset);
+                    let length =
+                        usize::try_from(this.remaining).map_or(BLOCK, |all| all.min(BLOCK));
+                    Box::pin(source.read(offset, length))
+                });
+                let block = ready!(job.as_mut().poll(context));
+                *reading = None;
+                block
+            }
+        };
+        match block {
+            Ok(block) => {
+                let length = block.len() as u64;
+                self.offset += length;
+                self.remaining -= length;
+                Poll::Ready(Some(Ok(Frame::data(block))))
+            }
+            Err(error) => {
+                // After an error there is nothing more to come, although bytes are owed.
+                self.remaining = 0;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+impl fmt::Debug for FileBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileBody")
+            .field("file", &self.source.file)
+            .field("offset", &self.offset)
+            .field("remaining", &self.remaining)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of what remains is handed over next. A short piece comes last, because with the
+/// last one the request counts as answered: hyper takes it when the one before has been sent.
+fn piece_of(remaining: u64) -> usize {
+    let before_last = remaining.saturating_sub(LAST as u64);
+    match usize::try_from(before_last) {
+        Ok(0) => remaining as usize,
+        Ok(length) => length.min(PIECE),
+        Err(_) => PIECE,
+    }
+}
+
+/// Length of the last piece that the connection sends: what hyper would buffer anyway.
+const LAST: usize = 256 * 1024;

@@ -1,0 +1,469 @@
+//! Reads a request's body to its end before a worker is taken: small ones into memory,
+//! larger ones into an unlinked temporary file, so that a slow upload costs no worker and
+//! a large one no memory.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::request::RequestBody;
+use super::too_long::TooLong;
+use crate::config::LocationSettings;
+use crate::front::body::request_stream::RequestStream;
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL};
+use crate::front::client_limits::min_rate::{Pace, Patience};
+use crate::front::sendfile::file_pool::FilePool;
+use crate::observe::metrics::METRICS;
+use crate::os::temporary;
+
+/// Longest body that stays in memory and travels inside the request's message. Forms and
+/// JSON are below it; it fits into a socket buffer of the kernel's default size beside the
+/// longest head.
+const IN_MEMORY: usize = 64 << 10;
+/// How much is collected before it is written to the file: large enough that the hop to
+/// the file pool costs little beside it, and small enough for hundreds of slow uploads.
+const WRITE: usize = 64 << 10;
+/// What all bodies together collect, where that leaves each [`LEAST_WRITE`]: beyond 256 uploads
+/// at once, a smaller write costs less than memory that grows with every attacker.
+const TOGETHER: usize = 16 << 20;
+/// Memory of a body for which is waited, beside what is collected: most of it hyper's buffer and
+/// its task. Measured: 1,000 bodies that stall take 60 KB each, with their connections.
+const READING: usize = 44 << 10;
+/// Memory of a body that is handed on while it arrives.
+const STREAMED: usize = 128 << 10;
+/// As much as is read at a time ([`crate::front::connection::stream`]).
+const LEAST_WRITE: usize = 16 << 10;
+/// What is written, rather than kept, when a client pauses: an upload that stalls then holds
+/// some 60 KiB, most of it hyper's buffer and its task; it was 430.
+const WORTH_WRITING: usize = 8 << 10;
+
+/// Where and how far bodies are read.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    /// Where files go.
+    pub directory: PathBuf,
+    /// Bytes in a second that a client must send, after a grace of its location's timeout.
+    pub min_rate: u64,
+    /// What all bodies together take on disk.
+    pub room: Arc<Room>,
+    /// Who does the writing.
+    pub files: FilePool,
+}
+
+/// Reasons why a request body is not read to its end.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// The body is longer than `--max-body`.
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The client pauses inside its body, or sends it too slowly.
+    BodyTooSlow,
+    /// The client has gone, or its chunks are malformed.
+    BodyBroken(String),
+    /// The bodies on disk have reached their limit.
+    SpoolFull {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The memory budget is used up, or this client's part of it.
+    NoMemory,
+    /// The descriptors for spool files are used up, or this client's part of them.
+    NoDescriptors,
+    /// The file system failed.
+    Spool {
+        /// The directory.
+        directory: String,
+        /// The error of the system call.
+        error: std::io::Error,
+    },
+}
+
+impl Spool {
+    /// Reads `body` to its end. The share is to be kept as long as the body.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn read(
+        &self,
+        mut body: Incoming,
+        settings: &LocationSettings,
+        account: &Arc<Account>,
+    ) -> Result<(RequestBody, Share), SpoolError> {
+        let too_large = || SpoolError::BodyTooLarge {
+            limit: settings.max_body,
+        };
+        // Before the first byte is read, and so before `100 Continue` is sent.
+        if body.size_hint().lower() > settings.max_body {
+            return Err(too_large());
+        }
+        let is_long = body.size_hint().lower() > IN_MEMORY as u64;
+        let _reading = Reading::of(&self.room);
+        // Not `BytesMut`, which would begin anew with all the room that it has had.
+        let mut memory = Vec::new();
+        let mut file = None;
+        let mut length = 0;
+        let mut share = Share::none_of(&self.room, account);
+        let mut pace = Pace::new(Patience {
+            grace: settings.body_timeout,
+            rate: self.min_rate,
+        });
+        loop {
+            let chunk = match now(&mut body).await {
+                Poll::Ready(frame) => {
+                    let chunk = data(frame)?;
+                    pace.moved(Duration::ZERO, chunk.as_ref().map_or(0, Bytes::len) as u64);
+                    chunk
+                }
+                Poll::Pending => {
+                    // A client that pauses holds little memory, however long it does.
+                    if file.is_some() && memory.len() >= WORTH_WRITING {
+                        let collected = std::mem::take(&mut memory);
+                        let (now, _used) = self.write(file, collected, &mut share).await?;
+                        file = Some(now);
+                        share.memory.shrink(share.reading);
+                    }
+                    if memory.is_empty() {
+                        memory = Vec::new();
+                    }
+                    share.waits()?;
+                    self.chunk(&mut body, &mut pace).await?
+                }
+            };
+            let Some(chunk) = chunk else { break };
+            length += chunk.len() as u64;
+            if length > settings.max_body {
+                return Err(too_large());
+            }
+            if memory.is_empty()
+                && file.is_none()
+                && body.is_end_stream()
+                && chunk.len() <= IN_MEMORY
+                && share.may_keep(chunk.len())
+            {
+                return Ok((RequestBody::Memory(chunk), share));
+            }
+            let limit = match file.is_some() || is_long {
+                true => self.room.write(),
+                false => IN_MEMORY,
+            };
+            let collected = memory.len() + chunk.len();
+            if collected <= limit && share.may_keep(room_for(&memory, collected, limit)) {
+                collect(&mut memory, &chunk, limit);
+                continue;
+            }
+            if !memory.is_empty() {
+                let collected = std::mem::take(&mut memory);
+                let (now, used) = self.write(file, collected, &mut share).await?;
+                (file, memory) = (Some(now), used);
+                memory.clear();
+            }
+            // What is large, or has no room in memory, goes as it came, without a copy.
+            if chunk.len() >= IN_MEMORY || !share.may_keep(chunk.len()) {
+                file = Some(self.write(file, chunk, &mut share).await?.0);
+            } else {
+                collect(&mut memory, &chunk, limit);
+            }
+        }
+        share.has_ended(memory.len());
+        match file {
+            None => Ok((RequestBody::Memory(memory.into()), share)),
+            Some(file) => {
+                let (file, _used) = self.write(Some(file), memory, &mut share).await?;
+                Ok((RequestBody::File { file, length }, share))
+            }
+        }
+    }
+
+    /// Hands `body` on while it arrives.
+    ///
+    /// # Errors
+    /// A body that says that it is too long.
+    pub fn stream(
+        &self,
+        body: Incoming,
+        settings: &LocationSettings,
+    ) -> Result<RequestStream, SpoolError> {
+        let limit = settings.max_body;
+        if body.size_hint().lower() > limit {
+            return Err(SpoolError::BodyTooLarge { limit });
+        }
+        let patience = Patience {
+            grace: settings.body_timeout,
+            rate: self.min_rate,
+        };
+        Ok(RequestStream::new(body, limit, patience))
+    }
+
+    /// The memory of a body that [`Spool::stream`] hands on: what hyper and the worker's socket
+    /// hold of it while the worker does not read.
+    ///
+    /// # Errors
+    /// [`SpoolError::NoMemory`].
+    pub fn share_of_stream(&self, account: &Arc<Account>) -> Result<Share, SpoolError> {
+        let mut share = Share::none_of(&self.room, account);
+        match share.memory.grow(STREAMED) {
+            true => Ok(share),
+            false => Err(SpoolError::NoMemory),
+        }
+    }
+
+    /// The next piece, waited for.
+    async fn chunk(
+        &self,
+        body: &mut Incoming,
+        pace: &mut Pace,
+    ) -> Result<Option<Bytes>, SpoolError> {
+        let asked = Instant::now();
+        let frame = tokio::time::timeout(pace.left(), body.frame())
+            .await
+            .map_err(|_| SpoolError::BodyTooSlow)?;
+        let chunk = data(frame)?;
+        pace.moved(asked.elapsed(), chunk.as_ref().map_or(0, Bytes::len) as u64);
+        Ok(chunk)
+    }
+
+    /// Writes `bytes`, which come back: the next ones go where they were, and no memory of this
+    /// thread is given back by another one, which the allocator makes use of late.
+    async fn write<B: AsRef<[u8]> + Send + 'static>(
+        &self,
+        file: Option<File>,
+        bytes: B,
+        share: &mut Share,
+    ) -> Result<(File, B), SpoolError> {
+        share.grow(bytes.as_ref().len() as u64)?;
+        if file.is_none() {
+            let one = share.memory.account().try_reserve(Resource::SpoolFiles, 1);
+            share.file = Some(one.ok_or(SpoolError::NoDescriptors)?);
+        }
+        let directory = self.directory.clone();
+        let write = move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => temporary::unlinked_file(&directory)?,
+            };
+            file.write_all(bytes.as_ref())?;
+            Ok((file, bytes))
+        };
+        let directory = self.directory.display().to_string();
+        self.files
+            .run(write)
+            .await
+            .map_err(|error| SpoolError::Spool { directory, error })
+    }
+}
+
+/// Appends `chunk`. A vector by itself takes twice the room that it had: 128 KiB, where 64 are
+/// the most that is collected.
+fn collect(memory: &mut Vec<u8>, chunk: &[u8], limit: usize) {
+    let length = memory.len() + chunk.len();
+    memory.reserve_exact(room_for(memory, length, limit) - memory.len());
+    memory.extend_from_slice(chunk);
+}
+
+/// The capacity of `memory` once it has `length` bytes.
+fn room_for(memory: &Vec<u8>, length: usize, limit: usize) -> usize {
+    match memory.capacity() {
+        enough if enough >= length => enough,
+        _ => length.next_power_of_two().min(limit.max(length)),
+    }
+}
+
+type Received = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// What of the body is here already.
+async fn now(body: &mut Incoming) -> Poll<Received> {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
+}
+
+/// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
+/// lets nobody merge them into the head): they are a piece of no length.
+fn data(received: Received) -> Result<Option<Bytes>, SpoolError> {
+    match received {
+        None => Ok(None),
+        Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+        Some(Err(error)) => Err(match TooLong::found_in(&error) {
+            Some(TooLong(limit)) => SpoolError::BodyTooLarge { limit },
+            None => SpoolError::BodyBroken(error.to_string()),
+        }),
+    }
+}
+
+/// What all request bodies together may take on disk.
+#[derive(Debug)]
+pub struct Room {
+    most: u64,
+    used: Arc<AtomicU64>,
+    /// Bodies that are being read.
+    reading: AtomicUsize,
+}
+
+impl Room {
+    /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
+    pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
+        let reading = AtomicUsize::new(0);
+        Self {
+            most,
+            used,
+            reading,
+        }
+    }
+
+    /// How much each body collects before it is written.
+    fn write(&self) -> usize {
+        let reading = self.reading.load(Ordering::Relaxed).max(1);
+        (TOGETHER / reading).clamp(LEAST_WRITE, WRITE)
+    }
+
+    /// Bytes taken now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One body that is being read.
+struct Reading<'a>(&'a Room);
+
+impl<'a> Reading<'a> {
+    fn of(room: &'a Room) -> Self {
+        room.reading.fetch_add(1, Ordering::Relaxed);
+        Self(room)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one body takes of disk, memory and descriptors; given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    room: Arc<Room>,
+    bytes: u64,
+    /// What is collected in memory, unless it is little.
+    memory: Reservation,
+    /// The part of it for buffers, while the body arrives.
+    reading: usize,
+    /// The descriptor of its file.
+    file: Option<Reservation>,
+}
+
+impl Share {
+    fn none_of(room: &Arc<Room>, account: &Arc<Account>) -> Self {
+        Self {
+            room: Arc::clone(room),
+            bytes: 0,
+            memory: Reservation::none(Arc::clone(account), Resource::Memory),
+            reading: 0,
+            file: None,
+        }
+    }
+
+    /// Whether so many bytes may be in memory.
+    fn may_keep(&mut self, bytes: usize) -> bool {
+        bytes <= SMALL || self.memory.grow(self.reading + bytes)
+    }
+
+    /// The client pauses: from now on the connection has buffers for the body.
+    fn waits(&mut self) -> Result<(), SpoolError> {
+        if self.reading == 0 {
+            if !self.memory.grow(self.memory.amount() + READING) {
+                return Err(SpoolError::NoMemory);
+            }
+            self.reading = READING;
+        }
+        Ok(())
+    }
+
+    /// The body is complete, with so many bytes in memory.
+    fn has_ended(&mut self, bytes: usize) {
+        self.reading = 0;
+        self.memory.shrink(bytes);
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let Room { most, used, .. } = &*self.room;
+        let grown = |used: u64| used.checked_add(bytes).filter(|sum| sum <= most);
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
+            .map_err(|_full| SpoolError::SpoolFull { limit: *most })?;
+        self.bytes += bytes;
+        METRICS.spooled_requests.add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        METRICS.spooled_requests.take(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none_of(room: &Arc<Room>) -> Share {
+        Share::none_of(room, &Arc::new(Account::of_address()))
+    }
+
+    #[test]
+    fn room_is_never_more_than_there_is_and_comes_back() {
+        let used = Arc::default();
+        let room = Arc::new(Room::new(100, Arc::clone(&used)));
+        let (mut one, mut two) = (none_of(&room), none_of(&room));
+        assert!(one.grow(60).is_ok() && two.grow(40).is_ok());
+        assert!(two.grow(1).is_err());
+        assert_eq!(room.used(), 100);
+        drop(one);
+        assert!(two.grow(60).is_ok());
+        let less = Arc::new(Room::new(70, used));
+        let mut three = none_of(&less);
+        assert!(three.grow(1).is_err(), "100 were taken before the reload");
+        drop(two);
+        assert!(three.grow(70).is_ok());
+        drop(three);
+        assert_eq!(room.used(), 0);
+    }
+
+    #[test]
+    fn many_uploads_collect_less_each_and_few_as_much_as_one() {
+        let room = Room::new(0, Arc::default());
+        let mut bodies = Vec::new();
+        let mut write_with = |uploads: usize| {
+            bodies.resize_with(uploads, || Reading::of(&room));
+            room.write()
+        };
+        assert_eq!(write_with(1), WRITE);
+        assert_eq!(write_with(256), WRITE);
+        assert_eq!(write_with(512), WRITE / 2);
+        assert_eq!(write_with(100_000), LEAST_WRITE);
+        assert_eq!(write_with(0), WRITE);
+    }
+
+    #[test]
+    fn what_is_collected_takes_no_more_room_than_its_limit() {
+        let mut memory = Vec::new();
+        for _ in 0..3 {
+            collect(&mut memory, &[1; 20_000], IN_MEMORY);
+        }
+        assert_eq!((memory.len(), memory.capacity()), (60_000, IN_MEMORY));
+        collect(&mut memory, &[2; 10_000], IN_MEMORY);
+        assert_eq!(memory.capacity(), 70_000);
+        assert_eq!((memory[59_999], memory[60_000]), (1, 2));
+    }
+}

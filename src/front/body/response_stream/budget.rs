@@ -1,0 +1,73 @@
+//! How much of responses may wait in memory: of each, and of all together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use crate::front::client_limits::memory_budget::{Pool, Resource};
+
+/// Most bytes of one response that wait in memory: pages and JSON. nginx has 64 KiB.
+pub const PER_RESPONSE: usize = 256 << 10;
+/// What a response may hold while all together have used up half of [`ALL_RESPONSES`], and
+/// how much is collected for a write while the client is behind.
+pub const WHEN_SHORT: usize = 64 << 10;
+/// Most bytes of all responses together, and never over a quarter of the memory budget: when there are so many, each waits for its client, or
+/// goes to its file, piece by piece.
+pub const ALL_RESPONSES: usize = 64 << 20;
+
+/// Bytes that responses hold in memory.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    /// What they are a part of.
+    memory: &'static Pool,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        static NO_LIMIT: Pool = Pool::new(usize::MAX / 2);
+        Self {
+            used: AtomicUsize::new(0),
+            memory: &NO_LIMIT,
+        }
+    }
+}
+
+impl Budget {
+    /// That of all applications and servers behind us, whatever settings come and go: memory
+    /// is the process's.
+    pub fn of_process() -> Arc<Self> {
+        static OF_PROCESS: LazyLock<Arc<Budget>> = LazyLock::new(|| {
+            Arc::new(Budget {
+                memory: Resource::Memory.pool(),
+                ..Budget::default()
+            })
+        });
+        Arc::clone(&OF_PROCESS)
+    }
+
+    /// How many there are.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.add(bytes);
+    }
+
+    pub(crate) fn take(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.take(bytes);
+    }
+
+    /// How many of them one response may hold, whose client `is_behind` what is in its file.
+    pub(crate) fn share(&self, is_behind: bool) -> usize {
+        let limit = self.memory.limit();
+        let (most, free) = (ALL_RESPONSES.min(limit / 4), self.memory.free());
+        match self.used() {
+            used if used > most || free < limit / 8 => 0,
+            used if is_behind || used > most / 2 || free < limit / 2 => WHEN_SHORT,
+            _ => PER_RESPONSE,
+        }
+    }
+}

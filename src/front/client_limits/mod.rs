@@ -1,0 +1,7 @@
+//! Limits for clients: connections, rates, memory.
+
+pub mod connections;
+pub mod in_hand;
+pub mod memory_budget;
+pub mod min_rate;
+pub mod rate_limit;

@@ -1,0 +1,139 @@
+//! The end of a connection whose client may still be sending.
+//!
+//! Bytes that nobody has read make the kernel reset a connection when it is closed, and a
+//! reset destroys what of the last response is still on its way (RFC 9112 §9.6). So our side
+//! is closed first, and what the client sends until it closes its own is read and forgotten
+//! (nginx: `lingering_close`). Whether there is reason to, [`super::stream`] knows.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::front::shutdown::Stop;
+use crate::front::socket::Socket;
+
+/// For how long, and how much, a client may go on sending.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    longest: Duration,
+    /// Counted from when the server is to end.
+    at_the_end: Duration,
+    bytes: usize,
+}
+
+/// The first is nginx's `lingering_timeout`. At the end of the server a client has the time
+/// that our last word takes to it, and its own back, over nearly any network.
+const LIMITS: Limits = Limits {
+    longest: Duration::from_secs(5),
+    at_the_end: Duration::from_secs(1),
+    bytes: 64 << 20,
+};
+
+/// Reads what comes until the client closes its side, or has had its time.
+pub async fn linger(socket: Socket, stop: &Stop) {
+    linger_within(LIMITS, socket, stop).await;
+}
+
+async fn linger_within(limits: Limits, socket: Socket, stop: &Stop) {
+    let end_is_near = async {
+        stop.drain.cancelled().await;
+        tokio::time::sleep(limits.at_the_end).await;
+    };
+    // The connection is of no use any more: whatever branch is dropped loses nothing.
+    tokio::select! {
+        () = swallow(socket, limits.bytes) => {}
+        () = tokio::time::sleep(limits.longest) => {}
+        () = end_is_near => {}
+        () = stop.cut.cancelled() => {}
+    }
+}
+
+async fn swallow(mut socket: Socket, mut left: usize) {
+    while let Ok(read @ 1..) = poll_fn(|context| poll_forget(&mut socket, context)).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Reads into nothing that outlives the call: where a thousand uploads are refused, a thousand
+/// linger, and 64 KiB for each were a third of what such an attack cost.
+fn poll_forget(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut forgotten = [MaybeUninit::uninit(); 16 << 10];
+    let mut buffer = ReadBuf::uninit(&mut forgotten);
+    let read = Pin::new(socket).poll_read(context, &mut buffer);
+    read.map_ok(|()| buffer.filled().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    const NEVER: Limits = Limits {
+        longest: Duration::from_secs(3600),
+        at_the_end: Duration::from_secs(3600),
+        bytes: usize::MAX,
+    };
+
+    /// How much a client could send that goes on until it is left, or has sent `most`.
+    async fn sent_until_the_end(limits: Limits, stop: Stop, most: usize) -> usize {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let client = async move {
+            let mut sent = 0;
+            while sent < most && theirs.write_all(&[0; 1000]).await.is_ok() {
+                sent += 1000;
+                tokio::task::yield_now().await;
+            }
+            sent
+        };
+        let lingering = linger_within(limits, Socket::Unix(ours), &stop);
+        tokio::join!(client, lingering).0
+    }
+
+    #[tokio::test]
+    async fn a_client_is_read_until_it_closes() {
+        let sent = sent_until_the_end(NEVER, Stop::default(), 3_000_000).await;
+        assert_eq!(sent, 3_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_on_is_left() {
+        let most = usize::MAX;
+        let longest = Duration::from_millis(5);
+        let sent = sent_until_the_end(Limits { longest, ..NEVER }, Stop::default(), most).await;
+        assert!(sent > 0);
+        let bytes = 1_000_000;
+        let sent = sent_until_the_end(Limits { bytes, ..NEVER }, Stop::default(), most).await;
+        assert!(sent >= bytes, "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_leaves_it_sooner() {
+        let most = usize::MAX;
+        let at_the_end = Duration::from_millis(5);
+        let hurried = Limits {
+            at_the_end,
+            ..NEVER
+        };
+        let draining = Stop::default();
+        draining.drain.cancel();
+        sent_until_the_end(hurried, draining, most).await;
+        let later = Stop::default();
+        let drain = later.drain.clone();
+        let end = async { drain.cancel() };
+        tokio::join!(sent_until_the_end(hurried, later, most), end);
+        let cut = Stop::default();
+        cut.cut.cancel();
+        sent_until_the_end(NEVER, cut, most).await;
+        assert_eq!(LIMITS.at_the_end, Duration::from_secs(1));
+    }
+}

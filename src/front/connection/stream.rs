@@ -1,0 +1,414 @@
+//! A client's socket as hyper sees it: bytes go out as they are, and where a file's bytes
+//! would stand, the kernel sends the file.
+//!
+//! 1. Every write is looked through for stand-ins ([`crate::front::sendfile::queue`]);
+//! 2. bytes before the first one go out, held back a little so that they share a packet with
+//!    the file;
+//! 3. if the file's next bytes are not in memory, the [`FilePool`](crate::front::sendfile::file_pool) reads
+//!    them there, while the thread serves others;
+//! 4. `sendfile` takes as many as the socket holds.
+//!
+//! It reads for hyper one request at a time ([`crate::front::protocol::framing`]), answers some requests before
+//! hyper sees them ([`crate::front::fast_path`]), and watches for the end of a client whose request is
+//! complete; frames of HTTP/2 pass through [`crate::front::protocol::http2`]. It also tells the connection's
+//! [`Activity`] when bytes arrive, and ends the connection of a client that takes too little
+//! ([`crate::front::client_limits::min_rate`]).
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::front::activity::Activity;
+use crate::front::client_limits::memory_budget::{Reservation, Resource};
+use crate::front::client_limits::min_rate::Taking;
+use crate::front::fast_path::Express;
+use crate::front::protocol::framing::{Framing, Phase};
+use crate::front::protocol::http2::Http2;
+use crate::front::sendfile::file_source::{BLOCK, became_shorter};
+use crate::front::sendfile::queue::{Piece, Plan};
+use crate::front::socket::Socket;
+use crate::os::{sendfile, sockets};
+
+/// Why a write ends.
+const TOO_SLOW: &str =
+    "the client takes too little of the response (--body-timeout, --min-body-rate)";
+/// How much of files one connection sends before the others have their turn: 0.2 ms
+/// (nginx's `sendfile_max_chunk` has the same default).
+const TURN: usize = 2 << 20;
+
+/// The socket that hyper writes to.
+pub struct Stream {
+    socket: Option<Socket>,
+    /// Bytes received and not looked at; comes before what the socket receives.
+    early: BytesMut,
+    /// So many bytes of it are known to be the beginning of a head.
+    looked: usize,
+    /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
+    early_memory: Reservation,
+    /// The end of a head for which hyper had no room.
+    head: Bytes,
+    framing: Framing,
+    /// The socket has bytes that the runtime does not know of.
+    has_unread: bool,
+    /// The client sends nothing more, and waits for its responses.
+    is_half_closed: bool,
+    /// When it is looked at again.
+    look_again: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
+    /// Who gets the socket of a client that may still be sending.
+    behind: Option<oneshot::Sender<Socket>>,
+    /// We have said our last word, all of it.
+    is_shut_down: bool,
+    sending: Option<Sending>,
+    taking: Taking,
+    http2: Http2,
+    /// Answers without hyper, where that is possible.
+    express: Option<Express>,
+    /// Bytes of files sent since others had their turn.
+    in_a_row: usize,
+}
+
+/// A piece of a file on its way.
+struct Sending {
+    piece: Piece,
+    step: Step,
+}
+
+enum Step {
+    /// The kernel sends.
+    Send,
+    /// The next bytes are read into memory.
+    Fetch(Job<()>),
+    /// A block is read, because the kernel cannot send this file.
+    Read(Job<Bytes>),
+    /// The block is sent.
+    Copy(Bytes),
+}
+
+type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+
+impl Stream {
+    /// A stream over `socket`, of which `early` was read already.
+    pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>) -> Self {
+        Self {
+            socket: Some(socket),
+            early: early.into(),
+            looked: 0,
+            early_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
+            head: Bytes::new(),
+            framing: Framing::default(),
+            has_unread: false,
+            is_half_closed: false,
+            look_again: None,
+            taking: Taking::new(activity.patience),
+            activity,
+            behind: None,
+            is_shut_down: false,
+            sending: None,
+            http2: Http2::default(),
+            express: None,
+            in_a_row: 0,
+        }
+    }
+
+    /// The same with an express lane.
+    pub fn with_express(mut self, express: Express) -> Self {
+        self.express = Some(express);
+        self
+    }
+
+    /// The same, and whose client may still be sending when all is said leaves its socket
+    /// for [`lingering`](super::lingering_close).
+    pub fn leaving_behind(mut self, to: oneshot::Sender<Socket>) -> Self {
+        self.behind = Some(to);
+        self
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        self.socket.as_mut().expect("taken only on drop")
+    }
+
+    fn poll_parts(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(context))?;
+        let plan = self.activity.outbox.plan(parts);
+        if let Err(error) = &plan {
+            tracing::error!(%error, "connection broken off");
+        }
+        match plan? {
+            Plan::Bytes => {
+                let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
+                if let Poll::Ready(Ok(written)) = written
+                    && self.http2.is_there()
+                {
+                    self.http2.sent(parts, written, &self.activity.refused);
+                }
+                self.in_time(context, written)
+            }
+            Plan::Head(1) => self.poll_head(context, &parts[0]),
+            Plan::Head(count) => {
+                let written = Pin::new(self.socket()).poll_write_vectored(context, &parts[..count]);
+                self.in_time(context, written)
+            }
+            Plan::File => self.poll_file(context),
+        }
+    }
+
+    /// Bytes behind which a file comes. Without the flag they would leave in a packet of
+    /// their own, because the socket does not delay (nginx: `tcp_nopush`).
+    fn poll_head(&mut self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(context))?;
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, head, flags)?);
+            match self.socket().try_write_with(send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return self.in_time(context, Poll::Ready(sent)),
+            }
+        }
+    }
+
+    /// Sends what the socket takes of the oldest piece.
+    fn poll_file(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.in_a_row >= TURN {
+            self.in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut sending = match self.sending.take() {
+            Some(sending) => sending,
+            None => {
+                let piece = self.activity.outbox.next();
+                let piece = piece.ok_or_else(|| io::Error::other("more is owed than was noted"))?;
+                let step = Step::Send;
+                Sending { piece, step }
+            }
+        };
+        let polled = self.poll_sending(context, &mut sending);
+        match &polled {
+            Poll::Ready(Ok(sent)) => {
+                self.in_a_row += sent;
+                self.activity.outbox.sent(*sent);
+                sending.piece.offset += *sent as u64;
+                sending.piece.length -= sent;
+                if sending.piece.length > 0 {
+                    self.sending = Some(sending);
+                }
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "a file could not be sent to its end");
+            }
+            Poll::Pending => {
+                self.in_a_row = 0;
+                self.sending = Some(sending);
+            }
+        }
+        polled
+    }
+
+    fn poll_sending(
+        &mut self,
+        context: &mut Context<'_>,
+        sending: &mut Sending,
+    ) -> Poll<io::Result<usize>> {
+        let Piece {
+            source,
+            offset,
+            length,
+        } = &sending.piece;
+        loop {
+            match &mut sending.step {
+                Step::Send => {
+                    ready!(self.poll_write_ready(context))?;
+                    let count = source.in_memory(*offset, *length);
+                    if count == 0 {
+                        let fetch = Arc::clone(source).fetch(*offset);
+                        sending.step = Step::Fetch(Box::pin(fetch));
+                        continue;
+                    }
+                    let send = |socket: BorrowedFd<'_>| {
+                        sendfile::send(socket, &source.file, *offset, count)
+                    };
+                    match self.socket().try_write_with(send) {
+                        Ok(0) => return Poll::Ready(Err(became_shorter())),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                            let read = Arc::clone(source).read(*offset, BLOCK.min(*length));
+                            sending.step = Step::Read(Box::pin(read));
+                        }
+                        sent => return self.in_time(context, Poll::Ready(sent)),
+                    }
+                }
+                Step::Fetch(job) => {
+                    ready!(job.as_mut().poll(context))?;
+                    sending.step = Step::Send;
+                }
+                Step::Read(job) => {
+                    let block = ready!(job.as_mut().poll(context))?;
+                    sending.step = Step::Copy(block);
+                }
+                Step::Copy(block) => {
+                    let written = Pin::new(self.socket()).poll_write(context, block);
+                    let written = ready!(self.in_time(context, written))?;
+                    block.advance(written);
+                    if block.is_empty() {
+                        sending.step = Step::Send;
+                    }
+                    return Poll::Ready(Ok(written));
+                }
+            }
+        }
+    }
+
+    fn poll_write_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket().poll_write_ready(context) {
+            Poll::Pending => self.poll_too_slow(context).map(Err),
+            ready => ready,
+        }
+    }
+
+    /// Passes a write's result on, and ends a connection whose client takes too little.
+    fn in_time(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => self.poll_too_slow(context).map(Err),
+            Poll::Ready(Ok(bytes)) => {
+                self.taking.wrote(bytes);
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+        }
+    }
+
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let socket = self.socket.as_ref().expect("taken only on drop");
+        let unsent = || sockets::unacknowledged(socket.as_fd()).unwrap_or(0);
+        let slow = self.taking.poll_too_slow(context, unsent);
+        slow.map(|()| {
+            tracing::debug!(
+                peer = self.activity.ends.peer.map(tracing::field::display),
+                "connection closed: {TOO_SLOW}"
+            );
+            io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW)
+        })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.head.is_empty() {
+            return self.give_rest_of_head(into);
+        }
+        if self.activity.has_switched() {
+            self.framing.pass_all();
+        }
+        match self.framing.phase() {
+            Phase::Between => self.poll_between(context, into),
+            Phase::Body(_) => self.poll_body(context, into),
+            Phase::Whole(since) => self.poll_end_of_client(context, since),
+            Phase::Raw => self.poll_raw(context, into),
+            Phase::Broken => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_parts(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_parts(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Only called when hyper has nothing left to write.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.framing.phase(), Phase::Whole(_)) && self.activity.hyper_ended() {
+            self.settle(context);
+        }
+        self.activity.flushed();
+        Pin::new(self.socket()).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(context))?;
+        ready!(Pin::new(self.socket()).poll_shutdown(context))?;
+        self.is_shut_down = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream {
+    /// Whether the client has sent what nobody has read, or may be about to, because it does
+    /// not wait for one response before its next request. nginx looks at the same things.
+    fn may_still_receive(&self, socket: &Socket) -> bool {
+        self.activity.lingers()
+            || !self.early.is_empty()
+            || !self.framing.is_between()
+            || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// True behind the last byte of the last response, with our side of the connection closed.
+    ///
+    /// hyper does not close it where a request asked for an upgrade and got a plain response:
+    /// it hands the stream over as for an upgrade, and drops it.
+    fn has_said_all(&self, socket: &Socket) -> bool {
+        let is_plain = !self.activity.has_switched() && !self.http2.is_there();
+        let is_dropped_whole = is_plain && self.activity.hyper_ended();
+        self.is_shut_down
+            || is_dropped_whole
+                && rustix::net::shutdown(socket, rustix::net::Shutdown::Write).is_ok()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Whose response was broken off is to see that at once.
+        if self.activity.is_broken() {
+            if let Some(socket) = self.socket.take() {
+                abort::abort(socket);
+            }
+        } else if let (Some(socket), Some(to)) = (self.socket.take(), self.behind.take())
+            && self.may_still_receive(&socket)
+            && self.has_said_all(&socket)
+        {
+            let _with_the_server = to.send(socket);
+        }
+    }
+}
+
+mod abort;
+mod express;
+mod reading;
+#[cfg(test)]
+mod tests;

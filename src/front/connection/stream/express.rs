@@ -1,0 +1,283 @@
+//! The express lane's reads and writes; see [`crate::front::fast_path`].
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use tokio::io::{AsyncWrite, ReadBuf};
+
+use super::Stream;
+use crate::front::client_limits::memory_budget::{HTTP2, SMALL};
+use crate::front::fast_path::request::AtOnce;
+use crate::front::protocol::framing;
+use crate::front::protocol::framing::{PREFACE, Phase};
+use crate::front::protocol::http2::Http2;
+use crate::front::protocol::limits::PARSER_LIMIT;
+use crate::front::protocol::plain::Heard;
+
+/// What is read at a time: requests of browsers have one or two KiB.
+const ROOM: usize = 8 << 10;
+/// Requests that one connection is answered before the others have their turn: as many as
+/// hyper does.
+const IN_A_ROW: usize = 16;
+
+/// Longest body that is copied behind its head, for which sending is cheaper in one piece: a
+/// page, of which the copy costs less than what the kernel does for a list of two pieces.
+const COPIED: usize = 4 << 10;
+
+thread_local! {
+    /// What is sent next. Each thread has one, for no connection keeps anything in it.
+    static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// How far the requests in a buffer were answered.
+enum Went {
+    /// To this byte; behind it nothing is, or the beginning of a head.
+    Until(usize),
+    /// To this byte; others have their turn, or the client takes no more.
+    Pauses(usize),
+    /// To this byte; hyper has what came before it.
+    Gave(usize),
+    /// To this byte; it and all that follow are for hyper.
+    Raw(usize),
+}
+
+impl Stream {
+    /// Reads requests while hyper holds none: answers what can be answered without it, and
+    /// gives it the head of the first request that cannot.
+    pub(crate) fn poll_between(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut out = OUT.take();
+        let mut early = std::mem::take(&mut self.early);
+        let polled = self.poll_with(context, into, &mut early, &mut out);
+        if !early.is_empty() {
+            self.early = early;
+        } else if self.framing.phase() != Phase::Raw {
+            self.early_memory.shrink(0);
+        }
+        OUT.set(out);
+        match polled {
+            Poll::Ready(Ok(())) if self.framing.phase() == Phase::Raw => {
+                self.poll_raw(context, into)
+            }
+            polled => polled,
+        }
+    }
+
+    fn poll_with(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+        early: &mut BytesMut,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = [const { MaybeUninit::uninit() }; ROOM];
+        let mut turn = IN_A_ROW;
+        loop {
+            ready!(self.poll_unsent(context))?;
+            if self.activity.ends_behind_express() || self.framing.is_last() {
+                return Poll::Ready(Ok(()));
+            }
+            if turn == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let went = if early.len() > self.looked {
+                self.answer_all(early, &mut turn, out, into)?
+            } else if early.is_empty() {
+                let mut buffer = ReadBuf::uninit(&mut room);
+                ready!(self.poll_receive(context, &mut buffer))?;
+                let bytes = buffer.filled();
+                if bytes.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let went = self.answer_all(bytes, &mut turn, out, into)?;
+                // What is left is kept; mostly nothing is.
+                early.extend_from_slice(&bytes[went.length()..]);
+                went.without_length()
+            } else {
+                // A head in several pieces.
+                let mut buffer = ReadBuf::uninit(&mut room);
+                ready!(self.poll_receive(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let room = early.len() + buffer.filled().len();
+                if room > SMALL && !self.early_memory.grow(room.next_power_of_two()) {
+                    // The head is not read to its end.
+                    self.refuse_head(early, into);
+                    early.clear();
+                    self.looked = 0;
+                    return Poll::Ready(Ok(()));
+                }
+                early.extend_from_slice(buffer.filled());
+                continue;
+            };
+            early.advance(went.length());
+            match went {
+                Went::Until(_) => self.looked = early.len(),
+                Went::Pauses(_) => self.looked = 0,
+                Went::Gave(_) | Went::Raw(_) => {
+                    self.looked = 0;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Answers the requests in `bytes`, one after the other.
+    fn answer_all(
+        &mut self,
+        bytes: &[u8],
+        turn: &mut usize,
+        out: &mut Vec<u8>,
+        into: &mut ReadBuf<'_>,
+    ) -> io::Result<Went> {
+        let mut at = 0;
+        loop {
+            let is_known = at == 0 && self.looked > 0;
+            if is_known
+                && framing::head::end(bytes, self.looked).is_none()
+                && bytes.len() < PARSER_LIMIT
+            {
+                return Ok(Went::Until(0));
+            }
+            if self.framing.is_first() && at == 0 {
+                if bytes.starts_with(PREFACE) {
+                    self.framing.pass_all();
+                    self.http2 = Http2::expected();
+                    self.early_memory.hold(HTTP2);
+                    return Ok(Went::Raw(0));
+                }
+                if PREFACE.starts_with(bytes) {
+                    return Ok(Went::Until(0));
+                }
+            }
+            // RFC 9112 §2.2: empty lines in front of a request mean nothing.
+            at += empty_lines(&bytes[at..]);
+            if matches!(bytes[at..], [] | [b'\r']) {
+                return Ok(Went::Until(at));
+            }
+            if *turn == 0
+                || self
+                    .express
+                    .as_ref()
+                    .is_some_and(|lane| lane.unsent.is_some())
+            {
+                return Ok(Went::Pauses(at));
+            }
+            let heard = match &mut self.express {
+                Some(express) => express.answer(&self.activity, &bytes[at..], out),
+                None => Heard::Other,
+            };
+            if let Heard::Plain(answer) = heard {
+                at += answer.brief.plain.length;
+                *turn -= 1;
+                self.framing.answered();
+                self.activity.has_part_of_head(false);
+                self.send(answer, out)?;
+                continue;
+            }
+            return Ok(match self.give_head(&bytes[at..], into) {
+                Some(length) => Went::Gave(at + length),
+                None => Went::Until(at),
+            });
+        }
+    }
+
+    /// Sends a response as far as the client takes it at once.
+    fn send(&mut self, answer: AtOnce<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let (head, body) = (out.len(), &answer.body);
+        let whole = head + body.len();
+        if body.len() <= COPIED {
+            out.extend_from_slice(body);
+        }
+        let written = match self.try_send(out, if out.len() < whole { body } else { b"" }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        };
+        if let Ok(bytes @ 1..) = written {
+            self.taking.wrote(bytes);
+            if bytes == whole {
+                answer.brief.sent(&answer.log, answer.body.len() as u64);
+                return Ok(());
+            }
+        }
+        if let Some(express) = &mut self.express {
+            let taken = *written.as_ref().unwrap_or(&0);
+            express.keep(&self.activity, &out[..head], answer, taken);
+        }
+        written.map(|_| ())
+    }
+
+    /// Sends two pieces, or what the socket takes of them. `writev`, with which others send,
+    /// is for files and takes 0.2 µs more.
+    fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        let socket = self.socket.as_ref().expect("taken only on drop");
+        socket.try_write_with(|socket| {
+            Ok(match body.is_empty() {
+                true => rustix::net::send(socket, head, SendFlags::NOSIGNAL)?,
+                false => {
+                    let parts = [IoSlice::new(head), IoSlice::new(body)];
+                    let mut control = SendAncillaryBuffer::default();
+                    rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?
+                }
+            })
+        })
+    }
+
+    /// Sends the rest of a response that the client did not take at once.
+    pub(crate) fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Some(express) = &self.express else {
+                return Poll::Ready(Ok(()));
+            };
+            let Some(unsent) = &express.unsent else {
+                return Poll::Ready(Ok(()));
+            };
+            let socket = self.socket.as_mut().expect("taken only on drop");
+            let written = Pin::new(socket).poll_write_vectored(context, &unsent.parts());
+            let bytes = ready!(self.in_time(context, written))?;
+            if bytes == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if let Some(express) = &mut self.express {
+                express.took(&self.activity, bytes);
+            }
+        }
+    }
+}
+
+impl Went {
+    fn length(&self) -> usize {
+        match *self {
+            Self::Until(at) | Self::Pauses(at) | Self::Gave(at) | Self::Raw(at) => at,
+        }
+    }
+
+    /// The same where the bytes are gone up to which it went.
+    fn without_length(self) -> Self {
+        match self {
+            Self::Until(_) => Self::Until(0),
+            Self::Pauses(_) => Self::Pauses(0),
+            Self::Gave(_) => Self::Gave(0),
+            Self::Raw(_) => Self::Raw(0),
+        }
+    }
+}
+
+/// Bytes of the empty lines with which `bytes` begin.
+fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
+}

@@ -1,0 +1,275 @@
+//! Reads one request for hyper, and then watches for the end of its client.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::Stream;
+use crate::front::error::Rejection;
+use crate::front::fast_path::Express;
+use crate::front::protocol::framing::Rest;
+use crate::front::protocol::framing::head;
+use crate::front::protocol::framing::head::Head;
+use crate::front::protocol::framing::refused::RefusedHead;
+use crate::front::protocol::http2;
+use crate::front::protocol::http2::End;
+use crate::front::protocol::refused::NEXT;
+use crate::os::sockets::{self, PeerEnd};
+
+/// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
+/// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
+/// moment; one byte less than a power of two, and it stays at 16 KiB, where it would be 32.
+pub(crate) const READ_BODY: usize = (16 << 10) - 1;
+
+/// A FIN that comes within this time behind a request over TCP means that its client sends
+/// nothing more and waits for the response; one that comes later, that it has gone. TCP shows
+/// no difference. Clients that half-close do so at once (`nc`, probes of balancers).
+const HALF_CLOSE: Duration = Duration::from_millis(50);
+
+/// Between two looks at a client that has half-closed. A write that fails shows sooner that it
+/// has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Stream {
+    /// Gives hyper the head with which `bytes` begin, and returns its length; `None`: they are
+    /// the beginning of one.
+    pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
+        let spells = self.express.as_ref().is_some_and(Express::spells);
+        match head::read(bytes, spells) {
+            Head::Incomplete => {
+                self.activity.bytes_arrived();
+                self.activity.has_part_of_head(true);
+                None
+            }
+            Head::Whole(whole) => {
+                if !whole.spellings.is_empty() {
+                    self.activity.note_spellings(whole.spellings);
+                }
+                self.begin(&whole.bytes, whole.body, whole.is_last, into);
+                Some(whole.length)
+            }
+            Head::Refused(refused) => {
+                let length = refused.length;
+                self.give_refused(*refused, into);
+                Some(length)
+            }
+        }
+    }
+
+    /// Refuses the head that begins with `bytes`, because there is no memory for the rest.
+    pub(crate) fn refuse_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) {
+        self.give_refused(
+            RefusedHead::new(Rejection::NoMemory, bytes, bytes.len()),
+            into,
+        );
+    }
+
+    /// Gives hyper a stand-in for a head that is not served. Nothing behind it is read.
+    fn give_refused(&mut self, refused: RefusedHead, into: &mut ReadBuf<'_>) {
+        self.activity.refused.add(NEXT, refused.request);
+        self.activity.linger();
+        self.begin(&refused.stand_in, Rest::Length(0), true, into);
+    }
+
+    fn begin(&mut self, head: &[u8], body: Rest, is_last: bool, into: &mut ReadBuf<'_>) {
+        self.activity.body_begins();
+        self.activity.has_part_of_head(false);
+        self.framing.begin(body, is_last);
+        let (now, later) = head.split_at(head.len().min(into.remaining()));
+        into.put_slice(now);
+        if !later.is_empty() {
+            self.head = Bytes::copy_from_slice(later);
+        }
+        self.activity.bytes_arrived();
+    }
+
+    /// Gives hyper more of a head for which it had no room.
+    pub(crate) fn give_rest_of_head(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let length = self.head.len().min(into.remaining());
+        into.put_slice(&self.head.split_to(length));
+        if self.head.is_empty() {
+            self.head = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives hyper the next part of a request's body, and nothing behind its end.
+    pub(crate) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let limit = self.activity.body_limit();
+        if !self.early.is_empty() {
+            let length = self.early.len().min(into.remaining());
+            let taken = self.framing.take(&self.early[..length], limit);
+            let taken = taken.map_err(io::Error::other)?;
+            self.activity.announced(self.framing.announced());
+            into.put_slice(&self.early[..taken]);
+            self.early.advance(taken);
+            if self.early.is_empty() {
+                self.early = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        // One byte more than is missing, so that the runtime sees that there is nothing more.
+        let missing = usize::try_from(self.framing.missing()).unwrap_or(usize::MAX);
+        let room = into
+            .remaining()
+            .min(READ_BODY)
+            .min(missing.saturating_add(1));
+        let mut part = ReadBuf::new(into.initialize_unfilled_to(room));
+        ready!(self.poll_receive(context, &mut part))?;
+        let bytes = part.filled();
+        let taken = self.framing.take(bytes, limit).map_err(io::Error::other)?;
+        self.activity.announced(self.framing.announced());
+        self.early.extend_from_slice(&bytes[taken..]);
+        into.advance(taken);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives hyper everything that comes: HTTP/2, as far as it keeps the rules, or what follows
+    /// a `101`.
+    pub(crate) fn poll_raw(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let begun = into.filled().len();
+        self.http2.give(into);
+        // All that has come may be held back.
+        while into.filled().len() == begun {
+            if self.early.is_empty() {
+                ready!(self.poll_receive(context, into))?;
+            } else {
+                let length = self.early.len().min(into.remaining());
+                into.put_slice(&self.early[..length]);
+                self.early.advance(length);
+                if self.early.is_empty() {
+                    self.early = BytesMut::new();
+                }
+            }
+            if into.filled().len() == begun {
+                break;
+            }
+            self.activity.bytes_arrived();
+            self.check_frames(into, begun)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
+    fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
+        let activity = &self.activity;
+        let passed = self.http2.received(
+            &into.filled()[begun..],
+            activity.ends.trusted,
+            &activity.refused,
+        );
+        let passed = passed.map_err(|end| self.break_off(end))?;
+        into.set_filled(begun + passed);
+        self.http2.give(into);
+        Ok(())
+    }
+
+    /// Says to the client and to the log why a connection of HTTP/2 ends.
+    fn break_off(&mut self, end: End) -> io::Error {
+        http2::log_end(self.activity.ends.peer, &end);
+        if let Some(farewell) = self.http2.farewell(end) {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+            // A client that floods may not read either.
+            let _sent = self.socket().try_write_with(send);
+        }
+        io::Error::other(end)
+    }
+
+    /// Waits for the end of a client whose request is complete since `since`, and gives hyper
+    /// nothing of what comes behind it. Ends in the end of the stream, or an error, once the
+    /// client has gone.
+    pub(crate) fn poll_end_of_client(
+        &mut self,
+        context: &mut Context<'_>,
+        since: Instant,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_half_closed {
+            let socket = self.socket();
+            ready!(socket.poll_read_ready(context))?;
+            match socket.peer_end()? {
+                PeerEnd::Open => self.has_unread = true,
+                PeerEnd::Gone => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                // The difference shows over Unix sockets.
+                PeerEnd::Sent if socket.is_tcp() && since.elapsed() > HALF_CLOSE => {
+                    return Poll::Ready(Ok(()));
+                }
+                PeerEnd::Sent => self.is_half_closed = true,
+            }
+        }
+        self.poll_reset(context)
+    }
+
+    /// Waits until a client that has half-closed goes as well. The runtime reports nothing
+    /// more behind a FIN, so it is asked for now and then.
+    fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let later = || Box::pin(tokio::time::sleep(LOOK_AGAIN));
+        let timer = self.look_again.get_or_insert_with(later);
+        while timer.as_mut().poll(context).is_ready() {
+            timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + LOOK_AGAIN);
+            let socket = self.socket.as_ref().expect("taken only on drop");
+            if sockets::peer_end(socket.as_fd())? == PeerEnd::Gone {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// hyper has written the response to a whole request.
+    pub(crate) fn settle(&mut self, context: &Context<'_>) {
+        if self.activity.has_switched() {
+            return self.framing.pass_all();
+        }
+        self.framing.settle();
+        self.activity.hyper_holds_nothing();
+        // hyper has read before this, and found nothing.
+        let is_more = !self.early.is_empty() || self.has_unread || self.is_half_closed;
+        if is_more || self.framing.is_last() {
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Reads from the socket.
+    pub(crate) fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.has_unread {
+            // The runtime was made to forget that there is something.
+            let room = into.initialize_unfilled();
+            let most = room.len();
+            let received = rustix::net::recv(self.socket(), room, RecvFlags::DONTWAIT);
+            match received {
+                Ok((length, _)) => {
+                    into.advance(length);
+                    self.has_unread = length == most;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(rustix::io::Errno::AGAIN) => self.has_unread = false,
+                Err(rustix::io::Errno::INTR) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(self.socket()).poll_read(context, into)
+    }
+}

@@ -1,0 +1,273 @@
+//! What is known about a request before anyone answers it: who it is, who sent it, over
+//! which connection.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderName, Method};
+
+/// Names a request; taken over from trusted proxies, and sent with every response.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a log line says about a request.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// Names the request in every log line, in the response and for the application.
+    pub request_id: String,
+    /// Its method.
+    pub method: Method,
+    /// Its target as the client sent it, untrusted text.
+    pub target: Target,
+    /// The same of a request that is so malformed that neither can have them.
+    pub as_sent: Option<Box<AsSent>>,
+}
+
+/// Method and target of a malformed request, any bytes; empty where it has none.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AsSent {
+    /// Its method.
+    pub method: Vec<u8>,
+    /// Its target.
+    pub target: Vec<u8>,
+}
+
+impl Identity {
+    /// Its method as the client sent it.
+    pub fn method_sent(&self) -> &[u8] {
+        match &self.as_sent {
+            Some(sent) => &sent.method,
+            None => self.method.as_str().as_bytes(),
+        }
+    }
+
+    /// Its target as the client sent it.
+    pub fn target_sent(&self) -> &[u8] {
+        match &self.as_sent {
+            Some(sent) => &sent.target,
+            None => self.target.0.as_bytes(),
+        }
+    }
+}
+
+/// Text of a client that prints on one line and no longer than a log line should be: control
+/// characters, quotes and bytes that are no UTF-8 escaped, the end cut off.
+#[derive(Debug, Clone, Copy)]
+pub struct Printed<'a>(pub &'a [u8]);
+
+impl fmt::Display for Printed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = LONGEST_PRINTED;
+        for chunk in self.0.utf8_chunks() {
+            let text = chunk.valid().chars().map(char::escape_debug);
+            let text = text.map(|escaped| escaped.to_string());
+            let others = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+            for part in text.chain(others) {
+                let Some(rest) = left.checked_sub(part.len()) else {
+                    return f.write_str("...");
+                };
+                left = rest;
+                f.write_str(&part)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a client's text in a log line: long URLs have some hundred.
+const LONGEST_PRINTED: usize = 2048;
+
+/// A request target that prints with control characters escaped, so that it cannot forge
+/// a log line.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Target(pub String);
+
+impl Target {
+    /// The path alone: people put tokens into queries.
+    pub fn without_query(&self) -> Self {
+        Self(self.0.split('?').next().unwrap_or_default().to_owned())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Printed(self.0.as_bytes()).fmt(f)
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    /// The client's address; `None` over a Unix socket. A balancer's PROXY header may have
+    /// told it.
+    pub peer: Option<SocketAddr>,
+    /// The address that the client asked; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// Whether the settings trust the peer's `X-Request-ID` and forwarding headers.
+    pub trusted: bool,
+    /// How the client reached the balancer that handed the connection on, if one told.
+    pub scheme: Scheme,
+}
+
+impl Ends {
+    /// The client's address without port; `None` over a Unix socket.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+}
+
+/// Who asks and for what, as far as the peer, or proxies that are trusted, tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its address; `None` where a Unix socket's peer is all that is known.
+    pub address: Option<IpAddr>,
+    /// Its port, where that is known.
+    pub port: Option<u16>,
+    /// How it reached us, or the outermost trusted proxy.
+    pub scheme: Scheme,
+    /// The authority that the request is for, `example.org:8080`.
+    pub host: String,
+    /// The port that it asked: ours, or the one that a proxy names.
+    pub server_port: u16,
+    /// Path that a proxy has removed in front of the target, `/app`; mostly empty.
+    pub prefix: String,
+}
+
+/// The scheme of the URL that a client asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    #[default]
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that it means without saying (RFC 9110 §4.2).
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+impl Client {
+    /// The peer itself, of whom nobody says more. The host is not known yet.
+    pub fn direct(ends: &Ends) -> Self {
+        Self {
+            address: ends.peer_ip(),
+            port: ends.peer.map(|peer| peer.port()),
+            scheme: ends.scheme,
+            host: String::new(),
+            server_port: ends.local.map_or(ends.scheme.port(), |local| local.port()),
+            prefix: String::new(),
+        }
+    }
+}
+
+/// Longest `X-Request-ID` taken over from a trusted peer.
+const LONGEST_ID: usize = 128;
+
+/// The request's id: the trusted peer's, if it is usable, else a new one.
+pub fn request_id(headers: &HeaderMap, trusted: bool) -> String {
+    let given = || {
+        let id = headers.get("x-request-id")?.to_str().ok()?;
+        let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte);
+        (!id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(usable)).then(|| id.to_owned())
+    };
+    trusted.then(given).flatten().unwrap_or_else(new_id)
+}
+
+/// 32 hexadecimal digits, unique in this process and, by its random start, elsewhere. It
+/// names a request; it is no secret.
+fn new_id() -> String {
+    static START: LazyLock<[u64; 2]> = LazyLock::new(|| {
+        [
+            RandomState::new().hash_one(0),
+            RandomState::new().hash_one(1),
+        ]
+    });
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // The finaliser of SplitMix64: a bijection, so that no two counts give one id.
+    let mut mixed = START[1].wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    let mut id = String::with_capacity(32);
+    for number in [START[0], mixed] {
+        for digit in (0..16).rev() {
+            id.push(char::from(
+                b"0123456789abcdef"[(number >> (digit * 4) & 0xF) as usize],
+            ));
+        }
+    }
+    id
+}
+
+/// What a request says to an upstream beyond its own head.
+pub struct Facts<'a> {
+    /// The connection.
+    pub ends: &'a Ends,
+    /// Who asks, and for which host.
+    pub client: &'a Client,
+    /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
+    pub mount: &'a str,
+    /// What is left of the path behind it, percent-encoded.
+    pub path: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// True length of the body in bytes; `None` where the request has none.
+    pub body_length: Option<u64>,
+}
+
+/// Whether the name of a field has letters, digits and hyphens alone.
+pub fn is_plain(name: &HeaderName) -> bool {
+    let mut bytes = name.as_str().bytes();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn an_id_is_taken_over_only_from_trusted_peers_and_only_if_usable() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_static("abc-1"));
+        assert_eq!(request_id(&headers, true), "abc-1");
+        assert_ne!(request_id(&headers, false), "abc-1");
+        for bad in ["", "a b", "a\"b", "é", &"x".repeat(129)] {
+            headers.insert(
+                "x-request-id",
+                HeaderValue::from_bytes(bad.as_bytes()).unwrap(),
+            );
+            assert_eq!(request_id(&headers, true).len(), 32, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 32));
+    }
+
+    #[test]
+    fn a_target_cannot_forge_a_log_line() {
+        assert_eq!(Target("/a\r\nb\x1b".into()).to_string(), "/a\\r\\nb\\u{1b}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The short way of a plain request for a file that is in memory: the steps of
+//! [`crate::front::request::answer`] that matter for it, in the same order and by the same functions, within
+//! one call, with its response as bytes.
+//!
+//! Whatever is refused, redirected or waited for is [`Heard::Other`], and goes the long way
+//! from its first byte. So nothing is decided here that could turn out otherwise there.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::front::activity::Activity;
+use crate::front::admin::Probes;
+use crate::front::body::negotiate::Accepted;
+use crate::front::context;
+use crate::front::protocol::forwarded;
+use crate::front::protocol::limits::valid_host;
+use crate::front::protocol::plain;
+use crate::front::protocol::plain::{Heard, Plain};
+use crate::front::request::files;
+use crate::front::request::record::Brief;
+use crate::front::routing::normal_target;
+use crate::front::site::Site;
+use crate::front::static_files::Plainly;
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::METRICS;
+
+/// A response that needs nothing but to be sent: a head, which the caller has, and this.
+pub struct AtOnce<'a> {
+    /// What follows the head.
+    pub body: Bytes,
+    /// The request's line in the log.
+    pub brief: Brief<'a>,
+    /// The log.
+    pub log: Arc<AccessLog>,
+}
+
+/// What was found out about the last request of a connection, which is mostly true of the
+/// next one.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// A host that is valid.
+    host: Vec<u8>,
+    /// A value of `Accept-Encoding`, and what it says.
+    accept: Vec<u8>,
+    accepted: Accepted,
+}
+
+/// Answers the request with which `bytes` begin; its head is written to `out`.
+pub fn answer<'a>(
+    site: &Site,
+    activity: &Activity,
+    bytes: &'a [u8],
+    memo: &mut Memo,
+    out: &mut Vec<u8>,
+) -> Heard<AtOnce<'a>> {
+    let target = match plain::target(bytes) {
+        Heard::Plain(target) => target,
+        Heard::Incomplete => return Heard::Incomplete,
+        Heard::Other => return Heard::Other,
+    };
+    let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
+    if !is_normal || !files::may_answer(site, target) {
+        return Heard::Other;
+    }
+    match plain::read(bytes, activity.ends.trusted) {
+        Heard::Plain(plain) => match for_file(site, activity, plain, memo, out) {
+            Some(answer) => Heard::Plain(answer),
+            None => Heard::Other,
+        },
+        Heard::Incomplete => Heard::Incomplete,
+        Heard::Other => Heard::Other,
+    }
+}
+
+fn for_file<'a>(
+    site: &Site,
+    activity: &Activity,
+    mut plain: Plain<'a>,
+    memo: &mut Memo,
+    out: &mut Vec<u8>,
+) -> Option<AtOnce<'a>> {
+    let (began, time) = (Instant::now(), SystemTime::now());
+    let request_id = context::request_id(&plain.fields.told, activity.ends.trusted);
+    let address = match plain.fields.told.is_empty() {
+        true => activity.ends.peer_ip(),
+        false => {
+            forwarded::resolve(&mut plain.fields.told, None, &activity.ends, &site.trust).address
+        }
+    };
+    let is_probe = site.probes.is_some() && Probes::on_main(plain.target).is_some();
+    if is_probe || site.connections.is_full() || !memo.is_valid_host(plain.fields.host) {
+        return None;
+    }
+    let otherwise = site.router.find(plain.target);
+    let asked = Plainly {
+        with_body: !plain.is_head,
+        accepted: memo.accepted(plain.fields.accept_encoding),
+        if_none_match: plain.fields.if_none_match,
+        if_modified_since: plain.fields.if_modified_since,
+    };
+    let (ready, place) = files::at_once(site, otherwise, plain.target, &asked, began)?;
+    // Last, because a request counts once. What is refused here is refused again there.
+    if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
+        limit.admit(address).ok()?;
+    }
+    METRICS.static_express.up();
+    activity.answered_at_once(began);
+    out.extend_from_slice(&ready.head);
+    finish(out, site, &request_id, time);
+    Some(AtOnce {
+        body: ready.body,
+        brief: Brief {
+            plain,
+            request_id,
+            remote: address,
+            began,
+            time,
+            status: ready.status,
+            place,
+        },
+        log: Arc::clone(&site.access_log),
+    })
+}
+
+impl Memo {
+    fn is_valid_host(&mut self, host: &[u8]) -> bool {
+        if self.host == host && !host.is_empty() {
+            return true;
+        }
+        let is_valid = valid_host(host).is_some();
+        if is_valid {
+            self.host.clear();
+            self.host.extend_from_slice(host);
+        }
+        is_valid
+    }
+
+    fn accepted(&mut self, field: Option<&[u8]>) -> Accepted {
+        let Some(field) = field else {
+            return Accepted::default();
+        };
+        if self.accept != field {
+            self.accepted = Accepted::of_field(field);
+            self.accept.clear();
+            self.accept.extend_from_slice(field);
+        }
+        self.accepted
+    }
+}
+
+/// The fields that every response has, in the order in which [`crate::front::request::finish`] and hyper add
+/// them.
+fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
+    out.extend_from_slice(b"X-Request-Id: ");
+    out.extend_from_slice(request_id.as_bytes());
+    if site.server_header {
+        out.extend_from_slice(b"\r\nServer: pyserve");
+    }
+    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(&date(time));
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7), formed once a second in each thread.
+fn date(time: SystemTime) -> [u8; DATE] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; DATE])> = const { Cell::new((u64::MAX, [b' '; DATE])) };
+    }
+    let second = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let (last, text) = LAST.get();
+    if last == second {
+        return text;
+    }
+    let mut text = [b' '; DATE];
+    text.copy_from_slice(httpdate::fmt_http_date(time).as_bytes());
+    LAST.set((second, text));
+    text
+}
+
+/// Bytes of a date.
+const DATE: usize = 29;

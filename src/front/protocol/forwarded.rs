@@ -1,0 +1,405 @@
+//! Who the client is: the peer, or whom trusted proxies name.
+//!
+//! Fields with which proxies tell about their client are believed from trusted peers only;
+//! from all others they are removed, so that nothing behind us can be fooled by them. What
+//! they say becomes the [`Client`], which all others ask.
+//!
+//! 1. `X-Forwarded-*` win over `Forwarded` (RFC 7239), which is then removed: nearly every
+//!    proxy writes the former, and lets a client's own `Forwarded` pass.
+//! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that
+//!    is not trusted: that is the client. What is no address ends the walk at its proxy.
+//! 3. Scheme, host, port and prefix are taken from the same place of their lists, or from
+//!    the left of shorter ones, which the outermost proxy wrote alone.
+//!    Who tells a scheme and no port has passed the client's `Host` on: its port counts.
+//! 4. Fields that others would read a scheme from are rewritten to the one found.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
+
+use super::limits::valid_host;
+use crate::config::Trust;
+use crate::front::context::{Client, Ends, Scheme};
+
+/// Fields that state where a request came from.
+const FORWARDING: [&str; 15] = [
+    "forwarded",
+    "front-end-https",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-real-ip",
+    "x-scheme",
+    "x-url-scheme",
+    "x-client-ip",
+];
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Other names for `X-Forwarded-Proto`, with what they say for `http` and `https`. uWSGI,
+/// gunicorn and Rails read one or the other.
+const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
+    (
+        HeaderName::from_static("x-forwarded-protocol"),
+        ["http", "https"],
+    ),
+    (
+        HeaderName::from_static("x-forwarded-scheme"),
+        ["http", "https"],
+    ),
+    (HeaderName::from_static("x-scheme"), ["http", "https"]),
+    (HeaderName::from_static("x-url-scheme"), ["http", "https"]),
+    (HeaderName::from_static("x-forwarded-ssl"), ["off", "on"]),
+    (HeaderName::from_static("front-end-https"), ["off", "on"]),
+];
+
+/// Most addresses looked at: no chain of proxies is that long, and whoever writes more
+/// wants us to work.
+const MOST_HOPS: usize = 50;
+
+/// Longest prefix taken over.
+const LONGEST_PREFIX: usize = 1024;
+
+/// Finds the client of a request, and leaves only true statements about it in `headers`.
+/// Its host is empty where no proxy names one; `authority` is that of the request's target,
+/// which wins over the field `Host`.
+pub fn resolve(
+    headers: &mut HeaderMap,
+    authority: Option<&str>,
+    ends: &Ends,
+    trust: &Trust,
+) -> Client {
+    let mut client = Client::direct(ends);
+    // Most requests have none of these fields: one look at each name instead of a search
+    // for each.
+    if !headers.keys().any(is_noticed) {
+        return client;
+    }
+    // httpoxy: CGI programs take HTTP_PROXY for the proxy to use.
+    headers.remove("proxy");
+    if !ends.trusted {
+        for name in FORWARDING {
+            headers.remove(name);
+        }
+        return client;
+    }
+    let told = match Told::by_x_fields(headers, trust) {
+        Some(told) => {
+            headers.remove(FORWARDED);
+            told
+        }
+        None => Told::by_forwarded(headers, trust),
+    };
+    let scheme_is_told = told.scheme.is_some();
+    let field = || headers.get(header::HOST)?.to_str().ok();
+    let asked = authority.or_else(field).and_then(port_of_host);
+    told.apply(&mut client, asked);
+    rewrite(headers, &client, scheme_is_told);
+    client
+}
+
+/// Whether a field of this name is believed or removed.
+pub fn is_noticed(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // All of them begin so, and few others.
+    if !name.starts_with(['f', 'p', 'x']) {
+        return false;
+    }
+    name == "proxy" || FORWARDING.contains(&name)
+}
+
+/// An address in a chain of proxies, with its port where that is told.
+type Node = (IpAddr, Option<u16>);
+
+/// What proxies say about their client; `None` for what they do not say, or not in a way
+/// that can be understood.
+#[derive(Debug, Default)]
+struct Told {
+    address: Option<Node>,
+    scheme: Option<Scheme>,
+    host: Option<String>,
+    port: Option<u16>,
+    prefix: Option<String>,
+}
+
+impl Told {
+    fn by_x_fields(headers: &HeaderMap, trust: &Trust) -> Option<Self> {
+        let fields = [FOR, HOST, PORT, PREFIX, PROTO];
+        if !fields.iter().any(|name| headers.contains_key(name)) {
+            return None;
+        }
+        let (address, hop) = walk(from_the_right(headers, &FOR).map(node), trust);
+        Some(Self {
+            address,
+            scheme: at_hop(headers, &PROTO, hop).and_then(scheme),
+            host: at_hop(headers, &HOST, hop).and_then(host),
+            port: at_hop(headers, &PORT, hop).and_then(port),
+            prefix: at_hop(headers, &PREFIX, hop).and_then(prefix),
+        })
+    }
+
+    fn by_forwarded(headers: &HeaderMap, trust: &Trust) -> Self {
+        let lines = headers.get_all(FORWARDED).iter();
+        let elements: Vec<Element<'_>> = lines.flat_map(|line| elements(line.as_bytes())).collect();
+        let nodes = elements
+            .iter()
+            .rev()
+            .map(|element| element.for_.as_deref().and_then(node));
+        let (address, hop) = walk(nodes, trust);
+        // `hop` counts from the right, and none of no elements is looked at.
+        let Some(element) = elements.iter().nth_back(hop) else {
+            return Self::default();
+        };
+        Self {
+            address,
+            scheme: element.proto.as_deref().and_then(scheme),
+            host: element.host.as_deref().and_then(host),
+            ..Self::default()
+        }
+    }
+
+    /// `asked` is the port in the host that the request itself names.
+    fn apply(self, client: &mut Client, asked: Option<u16>) {
+        if let Some((address, port)) = self.address {
+            client.address = Some(address);
+            client.port = port;
+        }
+        if let Some(scheme) = self.scheme {
+            client.scheme = scheme;
+        }
+        // A client that came through a proxy did not ask for our port.
+        let in_host = match &self.host {
+            Some(host) => port_of_host(host),
+            None => asked,
+        };
+        let came_through = self.scheme.is_some() || self.host.is_some();
+        client.server_port = match self.port {
+            Some(port) => port,
+            None if came_through => in_host.unwrap_or(client.scheme.port()),
+            None => client.server_port,
+        };
+        client.host = self.host.unwrap_or_default();
+        client.prefix = self.prefix.unwrap_or_default();
+    }
+}
+
+/// The client's address, and how many places from the right the last entry that was looked
+/// at stands. `None`: there is no usable address, and the client is the peer.
+fn walk(nodes: impl Iterator<Item = Option<Node>>, trust: &Trust) -> (Option<Node>, usize) {
+    let (mut found, mut last) = (None, 0);
+    for (hop, node) in nodes.take(MOST_HOPS).enumerate() {
+        last = hop;
+        // Its proxy is trusted but cannot tell: the proxy is the nearest that is known.
+        let Some(node) = node else { break };
+        found = Some(node);
+        if !trust.trusts(Some(node.0)) {
+            break;
+        }
+    }
+    (found, last)
+}
+
+/// The members of a list field, the last first; empty ones do not count (RFC 9110 §5.6.1).
+fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
+    let members = |line: &'a HeaderValue| line.as_bytes().rsplit(|byte| *byte == b',');
+    lines
+        .into_iter()
+        .rev()
+        .flat_map(members)
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// The member `hop` places from the right, or the first of a shorter list.
+fn at_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, hop: usize) -> Option<&'a [u8]> {
+    from_the_right(headers, name).take(hop + 1).last()
+}
+
+/// One element of a `Forwarded` field (RFC 7239 §4), unquoted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Element<'a> {
+    for_: Option<Cow<'a, [u8]>>,
+    proto: Option<Cow<'a, [u8]>>,
+    host: Option<Cow<'a, [u8]>>,
+}
+
+/// The elements of a line, from left to right. One that cannot be read is an element that
+/// says nothing, so that it ends the walk.
+fn elements(line: &[u8]) -> Vec<Element<'_>> {
+    split_unquoted(line, b',')
+        .into_iter()
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+        .map(|element| read_element(element).unwrap_or_default())
+        .collect()
+}
+
+fn read_element(element: &[u8]) -> Option<Element<'_>> {
+    let mut read = Element::default();
+    for pair in split_unquoted(element, b';') {
+        let pair = pair.trim_ascii();
+        if pair.is_empty() {
+            continue;
+        }
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (&pair[..equals], unquoted(&pair[equals + 1..])?);
+        let place = match name.to_ascii_lowercase().as_slice() {
+            b"for" => &mut read.for_,
+            b"proto" => &mut read.proto,
+            b"host" => &mut read.host,
+            _ => continue,
+        };
+        // RFC 7239 §4: each parameter at most once.
+        if place.replace(value).is_some() {
+            return None;
+        }
+    }
+    Some(read)
+}
+
+/// Splits at `separator`, except between double quotes.
+fn split_unquoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    let (mut start, mut is_quoted, mut is_escaped) = (0, false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            byte if *byte == separator && !is_quoted => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// A token or a quoted string (RFC 9110 §5.6.4) without its quotes.
+fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(inside) = value.strip_prefix(b"\"") else {
+        return (!value.is_empty() && !value.contains(&b'"')).then_some(value.into());
+    };
+    let inside = inside.strip_suffix(b"\"")?;
+    if !inside.contains(&b'\\') {
+        return (!inside.contains(&b'"')).then_some(inside.into());
+    }
+    let mut plain = Vec::with_capacity(inside.len());
+    let mut bytes = inside.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => plain.push(*bytes.next()?),
+            b'"' => return None,
+            byte => plain.push(*byte),
+        }
+    }
+    Some(plain.into())
+}
+
+/// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`, quoted or not. `unknown`, hidden
+/// names and everything else are no addresses; a hidden port is no port.
+fn node(text: &[u8]) -> Option<Node> {
+    let text = str::from_utf8(text).ok()?.trim_matches('"');
+    let (address, behind) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, behind) = rest.split_once(']')?;
+            (IpAddr::V6(address.parse().ok()?), behind)
+        }
+        None => match text.parse::<IpAddr>() {
+            Ok(address) => (address, ""),
+            Err(_) => {
+                let colon = text.find(':')?;
+                (IpAddr::V4(text[..colon].parse().ok()?), &text[colon..])
+            }
+        },
+    };
+    let hidden = |port: &str| port.len() > 1 && port.starts_with('_');
+    let port = match behind.strip_prefix(':') {
+        None if behind.is_empty() => None,
+        None => return None,
+        Some(hidden_port) if hidden(hidden_port) => None,
+        Some(digits) => Some(port(digits.as_bytes())?),
+    };
+    Some((address.to_canonical(), port))
+}
+
+fn scheme(text: &[u8]) -> Option<Scheme> {
+    // WebSocket clients come with schemes of their own (Traefik).
+    match text.to_ascii_lowercase().as_slice() {
+        b"http" | b"ws" => Some(Scheme::Http),
+        b"https" | b"wss" => Some(Scheme::Https),
+        _ => None,
+    }
+}
+
+fn host(text: &[u8]) -> Option<String> {
+    valid_host(text)
+        .filter(|host| !host.is_empty())
+        .map(str::to_owned)
+}
+
+fn port(text: &[u8]) -> Option<u16> {
+    let digits = str::from_utf8(text).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() <= 5;
+    digits.parse().ok().filter(|port| is_number && *port != 0)
+}
+
+fn port_of_host(host: &str) -> Option<u16> {
+    let (_, digits) = host.rsplit_once(':').filter(|_| !host.ends_with(']'))?;
+    port(digits.as_bytes())
+}
+
+/// `/app`, without the slash behind. Two slashes in front would make a link to another
+/// host of every link that an application makes.
+fn prefix(text: &[u8]) -> Option<String> {
+    let prefix = str::from_utf8(text).ok()?.trim_end_matches('/');
+    let plain = |segment: &str| {
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte);
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(allowed)
+    };
+    let segments = prefix.strip_prefix('/')?;
+    (prefix.len() <= LONGEST_PREFIX && segments.split('/').all(plain)).then(|| prefix.to_owned())
+}
+
+/// What stays in the request says what was found: uWSGI takes `wsgi.url_scheme` from
+/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, whoever wrote them.
+fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
+    let scheme = HeaderValue::from_static(client.scheme.as_str());
+    match scheme_is_told {
+        true => drop(headers.insert(PROTO, scheme)),
+        false => drop(headers.remove(PROTO)),
+    }
+    for (name, values) in SCHEMES {
+        if let Some(value) = headers.get_mut(&name) {
+            let said = values[usize::from(client.scheme == Scheme::Https)];
+            *value = HeaderValue::from_static(said);
+            // A second one would stay behind the first.
+            let value = value.clone();
+            headers.insert(name, value);
+        }
+    }
+    if client.host.is_empty() {
+        headers.remove(HOST);
+    }
+    if client.prefix.is_empty() {
+        headers.remove(PREFIX);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Reads the head of a request (RFC 9112 §3 to §6) before hyper does.
+//!
+//! Most heads pass as they are. What is rewritten is the request line alone: a target that is
+//! not in its normal form ([`target`]), and a minor version above 1, which is served as 1.1
+//! (RFC 9110 §2.5). What hyper would refuse is refused here, so that the client gets a page and
+//! the log its line: [`RefusedHead`].
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::Uri;
+
+use super::refused::RefusedHead;
+use super::{Rest, target};
+use crate::front::error::Rejection;
+use crate::front::header_case::is_title_case;
+use crate::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
+use crate::front::protocol::refused::name_shown;
+
+/// The head with which some bytes begin.
+#[derive(Debug)]
+pub enum Head<'a> {
+    /// The beginning of a head.
+    Incomplete,
+    /// A whole head.
+    Whole(Whole<'a>),
+    /// A head that is not served.
+    Refused(Box<RefusedHead>),
+}
+
+/// A whole head.
+#[derive(Debug)]
+pub struct Whole<'a> {
+    /// Its bytes.
+    pub length: usize,
+    /// The head as hyper gets it.
+    pub bytes: Cow<'a, [u8]>,
+    /// The body behind it.
+    pub body: Rest,
+    /// Nothing may be read behind this request: a Content-Length stood beside
+    /// Transfer-Encoding (RFC 9112 §6.1).
+    pub is_last: bool,
+    /// Names that are not in title case, if they were asked for.
+    pub spellings: Vec<Bytes>,
+}
+
+type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
+
+/// Reads a head. `spells`: the spelling of names matters.
+pub fn read(bytes: &[u8], spells: bool) -> Head<'_> {
+    let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut places) {
+        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => Head::Incomplete,
+        Ok(httparse::Status::Partial) => refused(bytes, too_large(bytes), bytes.len()),
+        Ok(httparse::Status::Complete(length)) => {
+            let path = request.path.unwrap_or_default();
+            if !path.starts_with('/') || !target::is_normal(path.as_bytes()) {
+                return read_line(bytes, spells);
+            }
+            let head = Cow::Borrowed(&bytes[..length]);
+            finish(bytes, length, head, &request, spells)
+        }
+        Err(_) => read_line(bytes, spells),
+    }
+}
+
+/// Reads a head whose request line is unusual or malformed.
+fn read_line(bytes: &[u8], spells: bool) -> Head<'_> {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        // Garbage is not waited for, nor a line without end.
+        let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\r';
+        let is_garbage = method == 0
+            || bytes.get(method).is_some_and(|byte| *byte != b' ')
+            || bytes.iter().any(is_control);
+        return match bytes.len() {
+            _ if is_garbage => refused(bytes, Rejection::BadRequest(NO_LINE), bytes.len()),
+            PARSER_LIMIT.. => refused(bytes, too_large(bytes), bytes.len()),
+            _ => Head::Incomplete,
+        };
+    };
+    let line = &bytes[..end];
+    let rewritten = match normal_line(line.strip_suffix(b"\r").unwrap_or(line)) {
+        Ok(rewritten) => rewritten,
+        Err(rejection) => return refused(bytes, rejection, head_length(bytes)),
+    };
+    let line_length = rewritten.len();
+    let head = [&rewritten, &bytes[end + 1..]].concat();
+    let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(&head, &mut places) {
+        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => Head::Incomplete,
+        Ok(httparse::Status::Partial) => refused(bytes, too_large(bytes), bytes.len()),
+        Ok(httparse::Status::Complete(length)) => {
+            let whole = length - line_length + end + 1;
+            let rewritten = Cow::Owned(head[..length].to_vec());
+            finish(bytes, whole, rewritten, &request, spells)
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            let rejection = Rejection::TooManyFields {
+                fields: count_fields(bytes),
+                limit: MAX_FIELDS,
+            };
+            refused(bytes, rejection, head_length(bytes))
+        }
+        Err(_) => refused(bytes, Rejection::BadRequest(NO_FIELD), head_length(bytes)),
+    }
+}
+
+const NO_LINE: &str = "the request line is malformed";
+const NO_FIELD: &str = "a header field is malformed";
+
+/// The request line as hyper gets it (RFC 9112 §3).
+fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(asked)) = (parts.next(), parts.next()) else {
+        return Err(Rejection::BadRequest(NO_LINE));
+    };
+    let (version, rest) = (parts.next(), parts.next());
+    if method.is_empty() || !method.iter().copied().all(is_token) {
+        return Err(Rejection::BadRequest("the method is no token"));
+    }
+    let Some(version) = version else {
+        return Err(Rejection::BadRequest(
+            "the request line has no HTTP version",
+        ));
+    };
+    if rest.is_some() {
+        return Err(Rejection::BadRequest(
+            "the request line has too many spaces",
+        ));
+    }
+    let minor = match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => b'0',
+        // RFC 9110 §2.5: a higher minor version is served as the highest that is supported.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => b'1',
+        [b'H', b'T', b'T', b'P', b'/', b'2'..=b'9', b'.', b'0'..=b'9'] => {
+            return Err(Rejection::Version);
+        }
+        _ => return Err(Rejection::BadRequest("the HTTP version is malformed")),
+    };
+    if asked.len() > MAX_TARGET {
+        return Err(Rejection::TargetTooLong {
+            length: asked.len(),
+            limit: MAX_TARGET,
+        });
+    }
+    if asked.is_empty() || asked.iter().any(u8::is_ascii_control) {
+        return Err(Rejection::BadRequest(
+            "the request target has a control character or is empty",
+        ));
+    }
+    let asked = target::normal(asked);
+    if Uri::try_from(&*asked).is_err() {
+        return Err(Rejection::BadRequest("the request target is malformed"));
+    }
+    let mut rewritten = Vec::with_capacity(line.len() + 32);
+    rewritten.extend_from_slice(method);
+    rewritten.push(b' ');
+    rewritten.extend_from_slice(&asked);
+    rewritten.extend_from_slice(b" HTTP/1.");
+    rewritten.extend([minor, b'\r', b'\n']);
+    Ok(rewritten)
+}
+
+/// Finds the body behind a head whose syntax is good.
+fn finish<'a>(
+    bytes: &[u8],
+    length: usize,
+    head: Cow<'a, [u8]>,
+    request: &httparse::Request<'_, '_>,
+    spells: bool,
+) -> Head<'a> {
+    let target_length = request.path.unwrap_or_default().len();
+    if target_length > MAX_TARGET {
+        let rejection = Rejection::TargetTooLong {
+            length: target_length,
+            limit: MAX_TARGET,
+        };
+        return refused(bytes, rejection, length);
+    }
+    // hyper gives up a head that fills its buffer.
+    if head.len() >= PARSER_LIMIT {
+        return refused(bytes, too_large(&bytes[..length]), length);
+    }
+    match framing(request) {
+        Ok((body, is_last)) => Head::Whole(Whole {
+            length,
+            bytes: head,
+            body,
+            is_last,
+            spellings: match spells {
+                true => unusual_names(request),
+                false => Vec::new(),
+            },
+        }),
+        Err(rejection) => refused(bytes, rejection, length),
+    }
+}
+
+/// RFC 9112 §6.3, for requests.
+fn framing(request: &httparse::Request<'_, '_>) -> Result<(Rest, bool), Rejection> {
+    let (mut length, mut is_coded, mut codings) = (None, false, 0);
+    for field in &*request.headers {
+        match field.name.len() {
+            14 if field.name.eq_ignore_ascii_case("content-length") => {
+                let value = number(field.value).filter(|value| {
+                    // Several that agree are one (RFC 9110 §8.6).
+                    length.is_none_or(|before| before == *value)
+                });
+                length =
+                    Some(value.ok_or(Rejection::BadRequest("the Content-Length is malformed"))?);
+            }
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                codings += 1;
+                is_coded = field.value.eq_ignore_ascii_case(b"chunked");
+            }
+            _ => {}
+        }
+    }
+    match codings {
+        0 => Ok((Rest::Length(length.unwrap_or(0)), false)),
+        // RFC 9112 §6.1: the framing of such a message is faulty.
+        _ if request.version != Some(1) => {
+            Err(Rejection::BadRequest("HTTP/1.0 has no transfer codings"))
+        }
+        1 if is_coded => Ok((Rest::Chunks(super::Chunks::default()), length.is_some())),
+        _ => Err(refused_coding(request)),
+    }
+}
+
+/// RFC 9112 §6.1, §7: a coding that we do not know in front of a final `chunked` is not
+/// implemented; any other list has no body whose end could be found.
+fn refused_coding(request: &httparse::Request<'_, '_>) -> Rejection {
+    let lists = request.headers.iter();
+    let lists = lists.filter(|field| field.name.eq_ignore_ascii_case("transfer-encoding"));
+    let mut codings: Vec<&[u8]> = lists
+        .flat_map(|field| field.value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let is_name = |coding: &&[u8]| {
+        let name = coding
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default();
+        let name = name.trim_ascii();
+        !name.is_empty() && name.iter().copied().all(is_token)
+    };
+    let last = codings.pop().unwrap_or_default();
+    match is_chunked(&last) && !codings.is_empty() && !codings.iter().any(is_chunked) {
+        true if codings.iter().all(is_name) => Rejection::Coding,
+        _ => Rejection::BadRequest("the Transfer-Encoding is not chunked"),
+    }
+}
+
+/// `1*DIGIT`, as hyper reads it; the largest numbers mean something else there.
+fn number(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = str::from_utf8(value).ok()?.parse().ok()?;
+    (number < u64::MAX - 2).then_some(number)
+}
+
+fn unusual_names(request: &httparse::Request<'_, '_>) -> Vec<Bytes> {
+    let names = request.headers.iter().map(|field| field.name.as_bytes());
+    let unusual = names.filter(|name| !is_title_case(name));
+    unusual.map(Bytes::copy_from_slice).collect()
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> Head<'a> {
+    Head::Refused(Box::new(RefusedHead::new(rejection, bytes, length)))
+}
+
+/// The request line, or a field, that makes a head too large.
+fn too_large(bytes: &[u8]) -> Rejection {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let line = lines.next().unwrap_or_default();
+    if line.len() > MAX_TARGET {
+        return Rejection::TargetTooLong {
+            length: line.len(),
+            limit: MAX_TARGET,
+        };
+    }
+    let biggest = lines.max_by_key(|line| line.len()).unwrap_or_default();
+    let name = biggest
+        .split(|byte| *byte == b':')
+        .next()
+        .unwrap_or_default();
+    let length = biggest.len() - name.len();
+    Rejection::HeadTooLarge {
+        total: bytes.len(),
+        limit: MAX_HEAD,
+        biggest: name_shown(name),
+        length,
+    }
+}
+
+fn count_fields(bytes: &[u8]) -> usize {
+    let lines = bytes.split(|byte| *byte == b'\n').skip(1);
+    lines.take_while(|line| !is_empty_line(line)).count()
+}
+
+fn is_empty_line(line: &[u8]) -> bool {
+    matches!(line, [] | [b'\r'])
+}
+
+/// Bytes up to the end of the head, or all of them.
+fn head_length(bytes: &[u8]) -> usize {
+    end(bytes, 0).unwrap_or(bytes.len())
+}
+
+/// The length of a head that ends in `bytes`, where it does not end in the first `seen`.
+pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
+    let mut rest = &bytes[seen.saturating_sub(3)..];
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+        rest = &rest[at + 1..];
+        match rest {
+            [b'\n', ..] => return Some(bytes.len() - rest.len() + 1),
+            [b'\r', b'\n', ..] => return Some(bytes.len() - rest.len() + 2),
+            _ => {}
+        }
+    }
+    None
+}

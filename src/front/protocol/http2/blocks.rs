@@ -1,0 +1,206 @@
+//! Header blocks of a client: each is decoded and checked before h2 sees it.
+//!
+//! A block that keeps the rules passes on as it was sent. Others are replaced: a malformed
+//! request by one of ours ([`super::refused`]), malformed trailers by some for which
+//! h2 resets the stream, and a path with bytes that no URI contains by its percent-encoded
+//! form. From the first replaced block on, h2's dynamic table misses entries; so every block
+//! behind it is written again, without a reference to that table.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::End;
+use super::fields::{self, Form};
+use super::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, Head, MOST, PADDED, PRIORITY};
+use super::hpack::{self, Decoder, Fields, write_literal};
+use super::refused::{self, write_stand_in};
+use crate::front::error::Rejection;
+use crate::front::protocol::framing::target;
+use crate::front::protocol::limits::MAX_HEAD;
+use crate::front::protocol::refused::Waiting;
+
+thread_local! {
+    /// The fields of the block at hand. Each thread has one, for no connection keeps anything
+    /// in it.
+    static FIELDS: Cell<Fields> = Cell::default();
+}
+
+/// What a thread keeps for the fields of its next block.
+const KEPT: usize = 16 << 10;
+
+/// The header blocks of one connection.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    decoder: Decoder,
+    last_stream: u32,
+    /// h2's table has missed a block.
+    is_rewriting: bool,
+}
+
+/// A whole block.
+pub struct Block<'a> {
+    /// The head of its first frame.
+    pub head: Head,
+    /// Its bytes, without padding.
+    pub bytes: &'a [u8],
+    /// h2 would not decode it.
+    pub is_skipped: bool,
+}
+
+impl Blocks {
+    /// The newest stream.
+    pub fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
+    /// Checks a block, and appends the frames that take its place to `out`; `false`: none does.
+    ///
+    /// # Errors
+    /// If the connection must end.
+    pub fn check(
+        &mut self,
+        block: &Block<'_>,
+        refused: &Waiting,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, End> {
+        let mut fields = FIELDS.take();
+        let checked = self.check_with(&mut fields, block, refused, out);
+        fields.shrink(KEPT);
+        FIELDS.set(fields);
+        checked
+    }
+
+    fn check_with(
+        &mut self,
+        fields: &mut Fields,
+        block: &Block<'_>,
+        waiting: &Waiting,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, End> {
+        fields.clear(MAX_HEAD);
+        self.decoder.decode(block.bytes, fields)?;
+        let Head { stream, flags, .. } = block.head;
+        let is_request = stream > self.last_stream;
+        self.last_stream = self.last_stream.max(stream);
+        let ends = flags & END_STREAM != 0;
+        let verdict = match is_request {
+            true => check_request(fields, ends),
+            false => check_trailers(fields),
+        };
+        self.is_rewriting |= block.is_skipped || !matches!(verdict, Verdict::Passes(Form::Sent));
+        if !self.is_rewriting {
+            return Ok(false);
+        }
+        let mut written = Vec::with_capacity(fields.size.min(MAX_HEAD));
+        match verdict {
+            Verdict::Passes(_) => write(fields, &mut written),
+            Verdict::Refused(rejection) => {
+                waiting.add(stream, refused::request(fields, rejection));
+                write_stand_in(stream, fields, &mut written);
+            }
+            // A response may have begun. h2 knows this as malformed.
+            Verdict::Reset => write_literal(&mut written, b"connection", b"close"),
+        }
+        write_frames(stream, flags & END_STREAM, &written, out);
+        Ok(true)
+    }
+}
+
+#[derive(Debug)]
+enum Verdict {
+    /// It goes on, in this form.
+    Passes(Form),
+    /// The request is answered by us.
+    Refused(Rejection),
+    /// The stream is reset.
+    Reset,
+}
+
+fn check_request(fields: &Fields, ends: bool) -> Verdict {
+    if fields.is_too_large() {
+        return Verdict::Refused(refused::too_large(fields));
+    }
+    match fields::check_request(fields, ends) {
+        // An encoded byte takes three.
+        Ok(Form::Encoded(count)) if fields.size + 2 * count >= MAX_HEAD => {
+            Verdict::Refused(refused::too_large(fields))
+        }
+        Ok(form) => Verdict::Passes(form),
+        Err(broken) => Verdict::Refused(Rejection::BadRequest(broken)),
+    }
+}
+
+fn check_trailers(fields: &Fields) -> Verdict {
+    match fields.is_too_large() || fields::check_trailers(fields).is_err() {
+        true => Verdict::Reset,
+        false => Verdict::Passes(Form::Sent),
+    }
+}
+
+/// Appends all fields, without a reference to a table.
+fn write(fields: &Fields, block: &mut Vec<u8>) {
+    for (name, value) in fields.iter() {
+        match name {
+            b":path" => write_literal(block, name, &target::normal(value)),
+            _ => write_literal(block, name, value),
+        }
+    }
+}
+
+/// Appends the frames of a block.
+fn write_frames(stream: u32, flags: u8, block: &[u8], out: &mut Vec<u8>) {
+    let mut parts = block.chunks(MOST).peekable();
+    let (mut kind, mut flags) = (HEADERS, flags);
+    // Trailers may be empty.
+    let mut part = parts.next().unwrap_or_default();
+    loop {
+        let next = parts.next();
+        if next.is_none() {
+            flags |= END_HEADERS;
+        }
+        let head = Head {
+            length: part.len(),
+            kind,
+            flags,
+            stream,
+        };
+        out.extend(head.bytes());
+        out.extend_from_slice(part);
+        let Some(next) = next else {
+            return;
+        };
+        (kind, flags, part) = (CONTINUATION, 0, next);
+    }
+}
+
+/// Where in the payload of a HEADERS frame the header block is (RFC 9113 §6.2), and whether h2
+/// skips that block without decoding it: it does if the stream depends on itself, which RFC 9113
+/// §5.3.2 ignores, and its table is then out of step with the client's.
+///
+/// # Errors
+/// If the frame is broken.
+pub fn fragment(head: Head, payload: &[u8]) -> Result<(Range<usize>, bool), End> {
+    let mut rest = payload;
+    let mut padding = 0;
+    if head.has(PADDED) {
+        let (length, behind) = rest.split_first().ok_or(End::Size)?;
+        (padding, rest) = (usize::from(*length), behind);
+    }
+    let mut is_skipped = false;
+    if head.has(PRIORITY) {
+        let (priority, behind) = rest.split_first_chunk::<5>().ok_or(End::Size)?;
+        let [s0, s1, s2, s3, _weight] = *priority;
+        is_skipped = u32::from_be_bytes([s0 & 0x7F, s1, s2, s3]) == head.stream;
+        rest = behind;
+    }
+    let begins = payload.len() - rest.len();
+    let length = rest.len().checked_sub(padding);
+    let length = length.ok_or(End::Protocol("the padding of a HEADERS frame is too long"))?;
+    Ok((begins..begins + length, is_skipped))
+}
+
+impl From<hpack::Undecodable> for End {
+    fn from(error: hpack::Undecodable) -> Self {
+        Self::Undecodable(error)
+    }
+}

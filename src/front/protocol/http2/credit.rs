@@ -1,0 +1,198 @@
+//! What a client of HTTP/2 may do for nothing, as credit that it earns and uses up.
+//!
+//! - Frames that ask for nothing: PING, SETTINGS, WINDOW_UPDATE, PRIORITY and frames of unknown
+//!   types are free for who sends them and cost us work each; h2 limits none of them (RFC 9113
+//!   §10.5 leaves it to servers). What clients answer by such frames earns credit: the start
+//!   of a request, and every piece of a response that we send.
+//! - Streams that the client makes us reset (CVE-2025-8671): time alone earns credit. h2 counts
+//!   them over the life of a connection, which ends the connections of balancers.
+
+use std::time::{Duration, Instant};
+
+use super::frames::{CONTINUATION, DATA, END_STREAM, HEADERS, Head, code};
+
+/// Frames that a client may have ahead. nginx gives 8 MiB of them, nghttp2 and Envoy 1,000
+/// answers that wait for the client.
+const MOST_CREDIT: u32 = 1000;
+/// What a request, or a piece of a response, earns: with a piece may come back a
+/// WINDOW_UPDATE for the stream, one for the connection and a PING to measure. Envoy's number.
+const EARNED: u32 = 10;
+/// What time earns: clients look every ten seconds or so whether the connection is alive.
+const EARNED_PER_SECOND: u32 = 10;
+/// Streams that a client may make us reset at once: as many as it may have at a time.
+const MOST_RESETS: u32 = 128;
+/// What time earns of them. A client that is cut off at each of them cannot make us work for
+/// more than it could without them.
+const RESETS_PER_SECOND: u32 = 10;
+
+/// What is left of both.
+#[derive(Debug)]
+pub struct Credit {
+    frames: Account,
+    /// `None`: the peer is trusted, and brings the streams of many.
+    resets: Option<Account>,
+    is_overdrawn: bool,
+}
+
+impl Credit {
+    /// That of a new connection.
+    pub fn new(is_trusted: bool, now: Instant) -> Self {
+        Self {
+            frames: Account::new(MOST_CREDIT, EARNED_PER_SECOND, now),
+            resets: (!is_trusted).then(|| Account::new(MOST_RESETS, RESETS_PER_SECOND, now)),
+            is_overdrawn: false,
+        }
+    }
+
+    /// A frame has come; `false`: it asks for nothing, and nothing is left.
+    pub fn received(&mut self, head: Head, now: impl FnOnce() -> Instant) -> bool {
+        match head.kind {
+            HEADERS => self.frames.earn(EARNED),
+            // A body goes on or ends; or a head does, whose frames are counted elsewhere.
+            DATA if head.length > 0 || head.has(END_STREAM) => {}
+            CONTINUATION => {}
+            _ => return self.frames.spend(now),
+        }
+        true
+    }
+
+    /// A frame is sent; with the error code of a reset.
+    pub fn sent(&mut self, head: Head, error: Option<u32>, now: impl FnOnce() -> Instant) {
+        if head.kind == DATA && head.length > 0 {
+            self.frames.earn(EARNED);
+        }
+        // The others are ours: an answer that comes before the end of the request, or fails.
+        let is_of_the_client = matches!(
+            error.and_then(|code| u8::try_from(code).ok()),
+            Some(
+                code::PROTOCOL_ERROR
+                    | code::FLOW_CONTROL_ERROR
+                    | code::STREAM_CLOSED
+                    | code::FRAME_SIZE_ERROR
+                    | code::REFUSED_STREAM
+            )
+        );
+        if let (true, Some(resets)) = (is_of_the_client, &mut self.resets) {
+            self.is_overdrawn |= !resets.spend(now);
+        }
+    }
+
+    /// Whether the client has made us reset too many streams.
+    pub fn is_overdrawn(&self) -> bool {
+        self.is_overdrawn
+    }
+}
+
+#[derive(Debug)]
+struct Account {
+    left: u32,
+    most: u32,
+    per_second: u32,
+    counted: Instant,
+}
+
+impl Account {
+    fn new(most: u32, per_second: u32, now: Instant) -> Self {
+        Self {
+            left: most,
+            most,
+            per_second,
+            counted: now,
+        }
+    }
+
+    fn earn(&mut self, count: u32) {
+        self.left = (self.left + count).min(self.most);
+    }
+
+    /// The clock is looked at only when nothing else is left.
+    fn spend(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        if self.left == 0 {
+            self.left = self.earned_by_time(now());
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// In whole units.
+    fn earned_by_time(&mut self, now: Instant) -> u32 {
+        let unit = Duration::from_secs(1) / self.per_second;
+        let passed = now.saturating_duration_since(self.counted);
+        let units = (passed.as_nanos() / unit.as_nanos()).min(u128::from(self.most)) as u32;
+        if units > 0 {
+            self.counted = now;
+        }
+        units
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::protocol::http2::frames::RST_STREAM;
+
+    const PING: u8 = 6;
+    const CANCEL: u32 = 8;
+    const FLOW_CONTROL_ERROR: u32 = 3;
+
+    fn head(kind: u8) -> Head {
+        Head {
+            length: 8,
+            kind,
+            flags: 0,
+            stream: 1,
+        }
+    }
+
+    /// How many resets with `code` each `pause` are taken, up to 20,000.
+    fn resets(is_trusted: bool, error: u32, pause: Duration) -> usize {
+        let mut now = Instant::now();
+        let mut credit = Credit::new(is_trusted, now);
+        let each = (0..20_000).take_while(|_| {
+            now += pause;
+            credit.sent(head(RST_STREAM), Some(error), || now);
+            !credit.is_overdrawn()
+        });
+        each.count()
+    }
+
+    #[test]
+    fn time_earns_a_little() {
+        let start = Instant::now();
+        let mut credit = Credit::new(false, start);
+        // One each ten seconds for a week, and a thousand at once at the end.
+        for tens in 0..60_480 {
+            let now = start + Duration::from_secs(10 * tens);
+            assert!(credit.received(head(PING), || now));
+        }
+        let now = start + Duration::from_secs(604_800);
+        assert!((0..999).all(|_| credit.received(head(PING), || now)));
+        // Twelve a second are too many in the long run.
+        let mut credit = Credit::new(false, start);
+        let at = |twelfths: u32| start + Duration::from_secs(1) * twelfths / 12;
+        let taken = (0..).take_while(|twelfths| credit.received(head(PING), || at(*twelfths)));
+        let taken = taken.take(100_000).count();
+        assert!((5900..=6000).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn resets_are_counted_by_their_rate() {
+        let second = Duration::from_secs(1);
+        assert_eq!(resets(false, FLOW_CONTROL_ERROR, Duration::ZERO), 128);
+        assert_eq!(resets(false, FLOW_CONTROL_ERROR, second), 20_000);
+        assert_eq!(resets(false, FLOW_CONTROL_ERROR, second / 9), 20_000);
+        let fast = resets(false, FLOW_CONTROL_ERROR, second / 20);
+        assert!((200..300).contains(&fast), "{fast}");
+    }
+
+    #[test]
+    fn resets_of_trusted_peers_and_our_own_are_not_counted() {
+        assert_eq!(resets(true, FLOW_CONTROL_ERROR, Duration::ZERO), 20_000);
+        assert_eq!(resets(false, CANCEL, Duration::ZERO), 20_000);
+    }
+}

@@ -1,0 +1,277 @@
+//! What a client of HTTP/2 sends, frame by frame: header blocks go through [`Blocks`], all
+//! other bytes pass on as they came.
+//!
+//! Bytes stay where they were read as long as they pass on; only what is replaced, and what
+//! comes behind it in the same read, moves to a buffer of its own. A header block is held back
+//! until its last frame has come, which [`MOST_FRAMES`] bounds.
+
+use std::ops::Range;
+
+use super::End;
+use super::blocks::{Block, Blocks, fragment};
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, Head, MOST, PADDED, PUSH_PROMISE,
+};
+use crate::front::protocol::refused::Waiting;
+
+/// Frames of one header block: what h2 takes, which is enough for MAX_HEAD in frames of the
+/// size that every server takes. Beyond it is a flood (CVE-2024-27316).
+const MOST_FRAMES: usize = 7;
+
+/// The frames of one client.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    blocks: Blocks,
+    /// The newest head, as far as it has come.
+    head: [u8; HEAD],
+    filled: usize,
+    /// What is missing of the payload of a frame.
+    left: usize,
+    /// A header block that has not come to its end.
+    held: Option<Held>,
+}
+
+/// A header block in several pieces.
+#[derive(Debug)]
+struct Held {
+    first: Head,
+    /// The newest frame.
+    current: Head,
+    /// As they came.
+    frames: Vec<u8>,
+    /// The places of the block in complete ones.
+    parts: Vec<Range<usize>>,
+    is_skipped: bool,
+}
+
+/// Where bytes go that are not left where they are.
+struct Bytes<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// How many stay; `None`: so far all.
+    stay: Option<usize>,
+    out: &'a mut Vec<u8>,
+}
+
+impl Bytes<'_> {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// From `at` on nothing stays.
+    fn divert(&mut self, at: usize) {
+        self.stay.get_or_insert(at);
+    }
+
+    /// The next `length` pass on.
+    fn pass(&mut self, length: usize) {
+        let bytes = &self.bytes[self.at..self.at + length];
+        if self.stay.is_some() {
+            self.out.extend_from_slice(bytes);
+        }
+        self.at += length;
+    }
+}
+
+impl Incoming {
+    /// The newest stream.
+    pub fn last_stream(&self) -> u32 {
+        self.blocks.last_stream()
+    }
+
+    /// `bytes` have come. Returns how many of them, from the first on, pass on as they are;
+    /// what passes on in place of the others is appended to `out`.
+    ///
+    /// # Errors
+    /// If the connection must end.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        refused: &Waiting,
+        out: &mut Vec<u8>,
+        mut look: impl FnMut(Head) -> Result<(), End>,
+    ) -> Result<usize, End> {
+        let is_behind = self.filled > 0 || self.held.is_some();
+        let mut bytes = Bytes {
+            bytes,
+            at: 0,
+            stay: is_behind.then_some(0),
+            out,
+        };
+        while !bytes.rest().is_empty() {
+            if self.left > 0 {
+                self.payload(&mut bytes, refused)?;
+                continue;
+            }
+            let begins = bytes.at;
+            let Some(head) = self.head(&mut bytes) else {
+                break;
+            };
+            look(head)?;
+            self.frame(head, begins, &mut bytes, refused)?;
+        }
+        Ok(bytes.stay.unwrap_or(bytes.at))
+    }
+
+    /// The next head, if it is complete. It is not passed on yet.
+    fn head(&mut self, bytes: &mut Bytes<'_>) -> Option<Head> {
+        if self.filled == 0
+            && let Some(&head) = bytes.rest().first_chunk::<HEAD>()
+        {
+            bytes.at += HEAD;
+            self.head = head;
+            return Some(Head::read(head));
+        }
+        bytes.divert(bytes.at);
+        let length = (HEAD - self.filled).min(bytes.rest().len());
+        self.head[self.filled..self.filled + length].copy_from_slice(&bytes.rest()[..length]);
+        self.filled += length;
+        bytes.at += length;
+        if self.filled < HEAD {
+            return None;
+        }
+        self.filled = 0;
+        Some(Head::read(self.head))
+    }
+
+    /// A frame begins, whose head stood at `begins`.
+    fn frame(
+        &mut self,
+        head: Head,
+        begins: usize,
+        bytes: &mut Bytes<'_>,
+        refused: &Waiting,
+    ) -> Result<(), End> {
+        match head.kind {
+            HEADERS | CONTINUATION if head.length > MOST => return Err(End::Size),
+            CONTINUATION if self.held.is_some() => self.continues(head)?,
+            _ if self.held.is_some() => {
+                // RFC 9113 §6.10.
+                return Err(End::Protocol("a frame stands inside a header block"));
+            }
+            HEADERS if head.has(END_HEADERS) && bytes.rest().len() >= head.length => {
+                return self.whole(head, begins, bytes, refused);
+            }
+            HEADERS => {
+                bytes.divert(begins);
+                self.held = Some(Held::new(head, self.head));
+            }
+            // RFC 9113 §8.4.
+            PUSH_PROMISE => return Err(End::Protocol("a client cannot push")),
+            // It means nothing, and h2 takes 100 of them in the life of a connection.
+            DATA if head.length == 0 && head.flags & (END_STREAM | PADDED) == 0 => {
+                bytes.divert(begins);
+                return Ok(());
+            }
+            _ => {
+                if bytes.stay.is_some() {
+                    bytes.out.extend(self.head);
+                }
+            }
+        }
+        self.left = head.length;
+        match self.left {
+            0 if self.held.is_some() => self.payload(bytes, refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// A header block whose only frame is all there.
+    fn whole(
+        &mut self,
+        head: Head,
+        begins: usize,
+        bytes: &mut Bytes<'_>,
+        refused: &Waiting,
+    ) -> Result<(), End> {
+        let payload = &bytes.bytes[bytes.at..bytes.at + head.length];
+        let (within, is_skipped) = fragment(head, payload)?;
+        let block = Block {
+            head,
+            bytes: &payload[within],
+            is_skipped,
+        };
+        if self.blocks.check(&block, refused, bytes.out)? {
+            bytes.divert(begins);
+            bytes.at += head.length;
+            return Ok(());
+        }
+        if bytes.stay.is_some() {
+            bytes.out.extend(self.head);
+        }
+        bytes.pass(head.length);
+        Ok(())
+    }
+
+    /// Another frame of the block that is held back.
+    fn continues(&mut self, head: Head) -> Result<(), End> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        if head.stream != held.first.stream {
+            return Err(End::Protocol("a frame stands inside a header block"));
+        }
+        let before = held.parts.len();
+        if before == MOST_FRAMES || before + 1 == MOST_FRAMES && !head.has(END_HEADERS) {
+            return Err(End::Continuations);
+        }
+        held.current = head;
+        held.frames.extend(self.head);
+        Ok(())
+    }
+
+    /// More of a payload.
+    fn payload(&mut self, bytes: &mut Bytes<'_>, refused: &Waiting) -> Result<(), End> {
+        let length = self.left.min(bytes.rest().len());
+        self.left -= length;
+        let Some(held) = &mut self.held else {
+            bytes.pass(length);
+            return Ok(());
+        };
+        held.frames.extend_from_slice(&bytes.rest()[..length]);
+        bytes.at += length;
+        if self.left > 0 {
+            return Ok(());
+        }
+        held.frame_ends()?;
+        if held.current.has(END_HEADERS)
+            && let Some(held) = self.held.take()
+        {
+            let parts = held.parts.iter().map(|part| &held.frames[part.clone()]);
+            let block = Block {
+                head: held.first,
+                bytes: &parts.collect::<Vec<_>>().concat(),
+                is_skipped: held.is_skipped,
+            };
+            if !self.blocks.check(&block, refused, bytes.out)? {
+                bytes.out.extend_from_slice(&held.frames);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    fn new(head: Head, bytes: [u8; HEAD]) -> Self {
+        Self {
+            first: head,
+            current: head,
+            frames: bytes.to_vec(),
+            parts: Vec::new(),
+            is_skipped: false,
+        }
+    }
+
+    /// Takes the part of the block from a frame that is complete.
+    fn frame_ends(&mut self) -> Result<(), End> {
+        let ends = self.frames.len();
+        let mut part = ends - self.current.length..ends;
+        if self.current.kind == HEADERS {
+            let (within, is_skipped) = fragment(self.current, &self.frames[part.clone()])?;
+            self.is_skipped = is_skipped;
+            part = part.start + within.start..part.start + within.end;
+        }
+        self.parts.push(part);
+        Ok(())
+    }
+}

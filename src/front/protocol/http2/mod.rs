@@ -1,0 +1,255 @@
+//! HTTP/2 below hyper: what h2 does not do as a server has to.
+//!
+//! - A malformed request costs a client its stream, not its connection, which others may share
+//!   ([`blocks`], by the rules in [`fields`]; [`refused`] is the way of such a request).
+//! - Floods of frames, and resets that the client provokes, end the connection ([`credit`]), and
+//!   so do streams of which a client does not want to see the end ([`open`]).
+//! - Errors of the connection that are found here are named to the client, and to the log.
+//!
+//! Bytes in, bytes and a verdict out, from the preface on, which [`framing`](super::framing)
+//! finds. What h2 limits itself (streams at a time, resets by the client) is left to it.
+
+mod blocks;
+mod credit;
+mod fields;
+mod frames;
+mod hpack;
+mod incoming;
+mod open;
+mod refused;
+
+use std::fmt;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tokio::io::ReadBuf;
+
+pub use self::hpack::Undecodable;
+
+use self::credit::Credit;
+use self::frames::{GOAWAY, HEAD, Head, Heads, code};
+use self::incoming::Incoming;
+use self::open::Open;
+use crate::front::protocol::framing::PREFACE;
+use crate::front::protocol::refused::Waiting;
+use crate::observe::codes;
+use crate::observe::throttle::Throttle;
+
+/// Why a connection of HTTP/2 ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// The client has used up its credit for frames.
+    #[error("too many frames of HTTP/2 that ask for nothing")]
+    Idle,
+    /// The client has used up its credit for resets.
+    #[error("too many streams of HTTP/2 that the client makes the server reset")]
+    Resets,
+    /// The client does not read what ends its streams.
+    #[error("too many streams of HTTP/2 whose end the client does not read")]
+    Open,
+    /// A header block does not end.
+    #[error("too many CONTINUATION frames of HTTP/2")]
+    Continuations,
+    /// A header block cannot be decoded.
+    #[error("HTTP/2: {0}")]
+    Undecodable(Undecodable),
+    /// A frame is longer than it may be, or too short for what it contains.
+    #[error("HTTP/2: a frame has a wrong length")]
+    Size,
+    /// A frame stands where it must not.
+    #[error("HTTP/2: {0}")]
+    Protocol(&'static str),
+}
+
+impl End {
+    /// RFC 9113 §7.
+    fn code(self) -> u8 {
+        match self {
+            Self::Idle
+            | Self::Resets
+            | Self::Open
+            | Self::Continuations
+            | Self::Undecodable(Undecodable::Bomb) => code::ENHANCE_YOUR_CALM,
+            Self::Undecodable(_) => code::COMPRESSION_ERROR,
+            Self::Size => code::FRAME_SIZE_ERROR,
+            Self::Protocol(_) => code::PROTOCOL_ERROR,
+        }
+    }
+}
+
+/// Says, once in a while, that a connection has ended because of what its client sent.
+pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
+    static ENDS: Throttle = Throttle::new();
+    if let Some(before) = ENDS.is_due() {
+        let peer = peer.map(tracing::field::display);
+        tracing::warn!(
+            code = codes::HTTP2,
+            peer,
+            closed_before = before,
+            "connection closed: {why}"
+        );
+    }
+}
+
+/// The frames of one connection, if it has any.
+#[derive(Debug, Default)]
+pub enum Http2 {
+    /// It has none.
+    #[default]
+    Absent,
+    /// So many bytes of the preface have come, and nothing else.
+    Preface(usize),
+    /// Frames.
+    Frames(Box<Session>),
+}
+
+/// A connection of HTTP/2.
+#[derive(Debug)]
+pub struct Session {
+    incoming: Incoming,
+    outgoing: Heads,
+    credit: Credit,
+    open: Open,
+    /// What hyper gets next.
+    out: Vec<u8>,
+    given: usize,
+}
+
+impl Http2 {
+    /// A connection of which nothing is looked at yet but that its preface comes next.
+    pub fn expected() -> Self {
+        Self::Preface(0)
+    }
+
+    /// The client has sent `bytes`. Returns how many of them hyper gets as they are;
+    /// [`Http2::give`] has the rest.
+    ///
+    /// # Errors
+    /// If the connection must end. Nothing more is to be read from it.
+    pub fn received(
+        &mut self,
+        bytes: &[u8],
+        is_trusted: bool,
+        refused: &Waiting,
+    ) -> Result<usize, End> {
+        match self {
+            Self::Absent => Ok(bytes.len()),
+            Self::Frames(session) => session.received(bytes, refused, Instant::now),
+            Self::Preface(seen) => {
+                let length = (PREFACE.len() - *seen).min(bytes.len());
+                *seen += length;
+                if *seen < PREFACE.len() {
+                    return Ok(length);
+                }
+                *self = Self::Frames(Box::new(Session::new(is_trusted, Instant::now())));
+                let behind = self.received(&bytes[length..], is_trusted, refused)?;
+                Ok(length + behind)
+            }
+        }
+    }
+
+    /// Gives hyper what it has not been given of the bytes received, as far as there is room.
+    pub fn give(&mut self, into: &mut ReadBuf<'_>) {
+        if let Self::Frames(session) = self
+            && !session.out.is_empty()
+        {
+            session.give(into);
+        }
+    }
+
+    /// Whether [`Http2::sent`] is to be told of what is sent.
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Frames(_))
+    }
+
+    /// We have sent the first `length` bytes of `parts`.
+    pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &Waiting) {
+        if let Self::Frames(session) = self {
+            for part in parts {
+                let sent = part.len().min(length);
+                session.sent(&part[..sent], refused, Instant::now);
+                length -= sent;
+            }
+        }
+    }
+
+    /// The frame that tells the client why its connection ends; `None` in the middle of
+    /// another frame.
+    pub fn farewell(&self, end: End) -> Option<[u8; HEAD + 8]> {
+        let Self::Frames(session) = self else {
+            return None;
+        };
+        if !session.outgoing.is_between_frames() {
+            return None;
+        }
+        let head = Head {
+            length: 8,
+            kind: GOAWAY,
+            flags: 0,
+            stream: 0,
+        };
+        let mut frame = [0; HEAD + 8];
+        frame[..HEAD].copy_from_slice(&head.bytes());
+        frame[HEAD..HEAD + 4].copy_from_slice(&session.incoming.last_stream().to_be_bytes());
+        frame[HEAD + 7] = end.code();
+        Some(frame)
+    }
+}
+
+impl Session {
+    fn new(is_trusted: bool, now: Instant) -> Self {
+        Self {
+            incoming: Incoming::default(),
+            outgoing: Heads::default(),
+            credit: Credit::new(is_trusted, now),
+            open: Open::default(),
+            out: Vec::new(),
+            given: 0,
+        }
+    }
+
+    fn received(
+        &mut self,
+        bytes: &[u8],
+        refused: &Waiting,
+        now: impl Fn() -> Instant,
+    ) -> Result<usize, End> {
+        if self.credit.is_overdrawn() {
+            return Err(End::Resets);
+        }
+        let (credit, open) = (&mut self.credit, &mut self.open);
+        let look = |head| match (credit.received(head, &now), open.received(head)) {
+            (true, true) => Ok(()),
+            (false, _) => Err(End::Idle),
+            (_, false) => Err(End::Open),
+        };
+        self.incoming.take(bytes, refused, &mut self.out, look)
+    }
+
+    fn give(&mut self, into: &mut ReadBuf<'_>) {
+        let rest = &self.out[self.given..];
+        let length = rest.len().min(into.remaining());
+        into.put_slice(&rest[..length]);
+        self.given += length;
+        if self.given == self.out.len() {
+            self.out = Vec::new();
+            self.given = 0;
+        }
+    }
+
+    fn sent(&mut self, bytes: &[u8], refused: &Waiting, now: impl Fn() -> Instant) {
+        let (credit, open) = (&mut self.credit, &mut self.open);
+        let look = |head: Head, code: Option<u32>| {
+            if code == Some(u32::from(code::REFUSED_STREAM)) {
+                refused.forget(head.stream);
+            }
+            credit.sent(head, code, &now);
+            open.sent(head);
+        };
+        self.outgoing.each(bytes, look);
+    }
+}
+
+#[cfg(test)]
+mod tests;

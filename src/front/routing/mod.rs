@@ -1,0 +1,6 @@
+//! Which location answers a path.
+
+pub mod fixed;
+pub mod normal_target;
+pub mod prefix;
+pub mod router;

@@ -1,0 +1,207 @@
+//! Which part of pyserve answers a path, files apart: the location with the longest prefix.
+//!
+//! Nothing is allocated and nothing is waited for. Files are asked by [`crate::front::request::files`], for
+//! which the length of the prefix found here decides who comes first.
+
+use std::cmp::Reverse;
+
+use super::fixed::Fixed;
+use crate::config::LocationSettings;
+use crate::config::locations::Redirect;
+use crate::front::routing::prefix::Prefix;
+use crate::front::upstream::Upstream;
+use crate::front::upstream::workers::Pool;
+
+/// All locations but those of files.
+pub struct Router {
+    /// Longest prefix first.
+    routes: Vec<Route>,
+    has_http_upstreams: bool,
+}
+
+/// One location.
+pub struct Route {
+    /// The paths that belong to it.
+    pub prefix: Prefix,
+    /// Who answers them.
+    pub handler: Handler,
+    /// Whether who answers is told the prefix apart from the path.
+    pub strips: bool,
+    /// What holds for them.
+    pub settings: LocationSettings,
+}
+
+/// A target as a location receives it, percent-encoded and with its query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The whole target.
+    pub whole: &'a str,
+    /// The part behind the location's prefix.
+    pub rest: &'a str,
+}
+
+impl Route {
+    /// The decoded mount point and the percent-encoded path below it.
+    pub fn mount<'a>(&'a self, received: Received<'a>) -> (&'a str, &'a str) {
+        let (mount, target) = match self.strips {
+            true => (self.prefix.as_str(), received.rest),
+            false => ("", received.whole),
+        };
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        (mount, path)
+    }
+}
+
+/// Who answers.
+pub enum Handler {
+    /// An application in workers of ours.
+    App(Pool),
+    /// Servers behind us.
+    Upstream(Upstream),
+    /// Nobody: clients are sent elsewhere.
+    Redirect(Redirect),
+    /// The settings themselves.
+    Respond(Fixed),
+}
+
+impl Route {
+    /// The servers behind us that answer here.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match &self.handler {
+            Handler::Upstream(upstream) => Some(upstream),
+            _ => None,
+        }
+    }
+}
+
+impl Router {
+    /// Sorts the locations.
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| Reverse(route.prefix.as_str().len()));
+        let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
+        Self {
+            has_http_upstreams: routes.iter().any(speaks_http),
+            routes,
+        }
+    }
+
+    /// True if there are servers of HTTP behind us.
+    pub fn has_http_upstreams(&self) -> bool {
+        self.has_http_upstreams
+    }
+
+    /// All servers behind us.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.routes.iter().filter_map(Route::upstream)
+    }
+
+    /// The location of a target, chosen by its normal form ([`super::normal_target`]).
+    pub fn find(&self, normal: &str) -> Option<&Route> {
+        // A target without a path, as in `OPTIONS *`, is the whole site's.
+        let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
+        self.routes
+            .iter()
+            .find(|route| route.prefix.rest_of(normal).is_some() || is_whole(route))
+    }
+
+    /// The target as `route`, which answers it, receives it: as the client sent it, `//` and
+    /// `..` included, because applications carry whole URLs in their paths (gunicorn and uWSGI
+    /// pass them, too). Where the raw path begins elsewhere, the normal form: an application
+    /// never sees a path that begins like that of a location in front of it.
+    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> Received<'a> {
+        let begins_here = raw == normal
+            || self
+                .find(raw)
+                .is_some_and(|found| std::ptr::eq(found, route));
+        let whole = if begins_here { raw } else { normal };
+        let rest = route.prefix.rest_of(whole).unwrap_or(whole);
+        Received { whole, rest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Compression;
+    use http::StatusCode;
+    use std::time::Duration;
+
+    fn router(prefixes: &[&str]) -> Router {
+        let route = |prefix: &&str| Route {
+            prefix: Prefix::new(prefix).unwrap(),
+            handler: Handler::Redirect(Redirect {
+                to: "/".to_owned(),
+                status: StatusCode::FOUND,
+                keep_path: false,
+            }),
+            strips: false,
+            settings: LocationSettings {
+                max_body: 0,
+                body_timeout: Duration::ZERO,
+                buffering: true,
+                request_buffering: true,
+                compression: Compression::default(),
+            },
+        };
+        Router::new(prefixes.iter().map(route).collect())
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_answers() {
+        let router = router(&["/", "/api", "/api/v2", "/caf\u{e9}"]);
+        for (target, prefix, rest) in [
+            ("/", "", "/"),
+            ("/api", "/api", ""),
+            ("/api?x=/api/v2", "/api", "?x=/api/v2"),
+            ("/api/", "/api", "/"),
+            ("/api/v2/x?y", "/api/v2", "/x?y"),
+            ("/api/v20", "/api", "/v20"),
+            ("/apiary", "", "/apiary"),
+            ("/%61pi/x", "/api", "/x"),
+            ("/api%2Fv2", "/api/v2", ""),
+            ("/API", "", "/API"),
+            ("/caf%C3%A9/a", "/caf\u{e9}", "/a"),
+            ("*", "", "*"),
+        ] {
+            let route = router.find(target).unwrap();
+            let received = router.received(route, target, target);
+            let found = (route.prefix.as_str(), received.rest);
+            assert_eq!(found, (prefix, rest), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_location_receives_the_raw_target_where_that_begins_in_it() {
+        let router = router(&["/", "/api"]);
+        for (raw, prefix, whole, rest) in [
+            ("//api/x?q", "/api", "/api/x?q", "/x?q"),
+            ("/x/../api/a%2fb", "/api", "/api/a/b", "/a/b"),
+            ("/%2e/api", "/api", "/api", ""),
+            ("/api//a/./b?c", "/api", "/api//a/./b?c", "//a/./b?c"),
+            (
+                "/api/http://h/../x",
+                "/api",
+                "/api/http://h/../x",
+                "/http://h/../x",
+            ),
+            ("//x/./y", "", "//x/./y", "//x/./y"),
+            ("/x/../http://h/", "", "/x/../http://h/", "/x/../http://h/"),
+            ("/api/../x", "", "/x", "/x"),
+            ("/api/../api/x", "/api", "/api/../api/x", "/../api/x"),
+        ] {
+            let normal = crate::front::routing::normal_target::normal(raw).unwrap();
+            let route = router.find(&normal).unwrap();
+            let received = router.received(route, raw, &normal);
+            assert_eq!(route.prefix.as_str(), prefix, "{raw}");
+            assert_eq!(received, Received { whole, rest }, "{raw}");
+        }
+    }
+
+    #[test]
+    fn without_a_location_for_the_whole_site_some_paths_have_none() {
+        let router = router(&["/api"]);
+        for target in ["/", "*", "/apiary", "/x/api"] {
+            assert!(router.find(target).is_none(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Files sent by the kernel.
+
+pub mod file_pool;
+pub mod file_source;
+pub mod queue;

@@ -1,0 +1,180 @@
+//! The way of a file's bytes past hyper: what a connection still owes of files.
+//!
+//! hyper writes bytes, and the kernel could send a file without them. So a body that comes
+//! from a file gives hyper stand-ins: slices of one region of zeros that nobody ever reads,
+//! as long as the pieces of the file that it notes here at the same time. hyper passes them
+//! on unread, and the socket's wrapper (`stream`) knows them by their address and has the
+//! kernel send the pieces, in the order in which they were noted.
+//!
+//! ```text
+//! FileBody --- note(piece) ---> Outbox --- next() ---.
+//!    `-- stand-in --> hyper --> write_vectored --> Stream --> sendfile
+//! ```
+//!
+//! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client:
+//! in each write the stand-ins must be exactly as long as all that is owed ([`Outbox::plan`]),
+//! and a write in which they are not breaks the connection.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::file_source::Source;
+
+/// Longest piece of a file in one go, in bytes. What hyper costs for each is lost in what a
+/// MiB costs the kernel (100 µs), and the access log is at most this wrong about a client
+/// that leaves.
+pub const PIECE: usize = 1 << 20;
+
+/// A piece of a file that is to be sent.
+#[derive(Debug)]
+pub struct Piece {
+    /// The file.
+    pub source: Arc<Source>,
+    /// Its first byte in the file.
+    pub offset: u64,
+    /// Its length in bytes, at most [`PIECE`].
+    pub length: usize,
+}
+
+/// The pieces that one connection owes, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Bytes noted and not sent yet.
+    owed: AtomicUsize,
+    pieces: Mutex<VecDeque<Piece>>,
+}
+
+/// What a write begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing but bytes.
+    Bytes,
+    /// Bytes in so many slices, behind which a file comes.
+    Head(usize),
+    /// A file.
+    File,
+}
+
+impl Outbox {
+    /// Takes a piece into the debt, and gives what stands for it in hyper's hands.
+    pub fn note(&self, piece: Piece) -> Bytes {
+        debug_assert!(piece.length <= PIECE);
+        let stand_in = Bytes::from_static(&STAND_IN[..piece.length]);
+        self.owed.fetch_add(piece.length, Ordering::Relaxed);
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.push_back(piece);
+        stand_in
+    }
+
+    /// The oldest piece.
+    pub fn next(&self) -> Option<Piece> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.pop_front()
+    }
+
+    /// So many bytes of pieces have been sent.
+    pub fn sent(&self, bytes: usize) {
+        self.owed.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Tells stand-ins from bytes in a write.
+    ///
+    /// # Errors
+    /// The stand-ins are not what is owed: somebody has copied, cut or dropped one, and
+    /// this write, or a later one, would hold zeros in place of the file.
+    pub fn plan(&self, parts: &[IoSlice<'_>]) -> io::Result<Plan> {
+        let mut head = None;
+        let mut standing_in = 0;
+        for (at, part) in parts.iter().enumerate() {
+            if is_stand_in(part) {
+                head.get_or_insert(at);
+                standing_in += part.len();
+            }
+        }
+        if standing_in != self.owed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("a file's bytes have lost their way"));
+        }
+        Ok(match head {
+            None => Plan::Bytes,
+            Some(0) => Plan::File,
+            Some(count) => Plan::Head(count),
+        })
+    }
+}
+
+/// By its address: nothing else is inside the region.
+fn is_stand_in(part: &[u8]) -> bool {
+    !part.is_empty() && STAND_IN.as_ptr_range().contains(&part.as_ptr())
+}
+
+/// Zeros that are never read, and so take address space but no memory.
+static STAND_IN: LazyLock<&'static [u8]> = LazyLock::new(|| vec![0; PIECE].leak());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::sendfile::file_pool::FilePool;
+
+    fn piece(length: usize) -> Piece {
+        let file = tempfile::tempfile().unwrap();
+        let source = Source::new(file, length as u64, FilePool::new(1));
+        Piece {
+            source: Arc::new(source),
+            offset: 0,
+            length,
+        }
+    }
+
+    #[track_caller]
+    fn check(outbox: &Outbox, parts: &[&[u8]], expected: Option<Plan>) {
+        let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        assert_eq!(outbox.plan(&parts).ok(), expected);
+    }
+
+    #[test]
+    fn stand_ins_are_told_from_bytes() {
+        let outbox = Outbox::default();
+        check(&outbox, &[b"head", b""], Some(Plan::Bytes));
+        let first = outbox.note(piece(1000));
+        check(&outbox, &[b"head", &first], Some(Plan::Head(1)));
+        check(&outbox, &[b"head", b"more", &first], Some(Plan::Head(2)));
+        check(&outbox, &[&first], Some(Plan::File));
+        outbox.sent(400);
+        check(&outbox, &[&first[400..]], Some(Plan::File));
+        let second = outbox.note(piece(PIECE));
+        check(&outbox, &[&first[400..], &second], Some(Plan::File));
+        outbox.sent(600);
+        outbox.sent(PIECE);
+        check(&outbox, &[b"next head"], Some(Plan::Bytes));
+    }
+
+    #[test]
+    fn a_stand_in_that_was_copied_cut_dropped_or_repeated_stops_the_write() {
+        let outbox = Outbox::default();
+        let stand_in = outbox.note(piece(1000));
+        let copied = stand_in.to_vec();
+        check(&outbox, &[b"head", &copied], None);
+        check(&outbox, &[b"head", &stand_in[..999]], None);
+        check(&outbox, &[&stand_in[1..]], None);
+        check(&outbox, &[b"head"], None);
+        check(&outbox, &[&stand_in, &stand_in], None);
+        outbox.sent(1000);
+        check(&outbox, &[&stand_in], None);
+    }
+
+    #[test]
+    fn pieces_come_in_the_order_in_which_they_were_noted() {
+        let outbox = Outbox::default();
+        for length in [1, 2, 3] {
+            outbox.note(piece(length));
+        }
+        let lengths: Vec<_> = std::iter::from_fn(|| outbox.next())
+            .map(|piece| piece.length)
+            .collect();
+        assert_eq!(lengths, [1, 2, 3]);
+    }
+}
