@@ -15,7 +15,6 @@ use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, Origin};
 use crate::config::settings::{self, Setting};
 use crate::manual::{self, Page};
-use crate::reference::Shell;
 use crate::verbs::Steer;
 
 /// What the command line asks for.
@@ -398,6 +397,32 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 fn is_address(text: &str) -> bool {
     let port = text.rsplit(':').next().unwrap_or(text);
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A shell with completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    /// GNU bash.
+    Bash,
+    /// zsh.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+impl Shell {
+    /// The names on the command line.
+    pub const NAMES: [&str; 3] = ["bash", "zsh", "fish"];
+
+    /// The shell of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "bash" => Some(Self::Bash),
+            "zsh" => Some(Self::Zsh),
+            "fish" => Some(Self::Fish),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

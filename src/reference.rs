@@ -7,34 +7,8 @@ use clap_complete::aot::{Bash, Fish, Zsh, generate};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli;
+use crate::cli::{self, Shell};
 use crate::manual::TOPICS;
-
-/// A shell with completions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shell {
-    /// GNU bash.
-    Bash,
-    /// zsh.
-    Zsh,
-    /// fish.
-    Fish,
-}
-
-impl Shell {
-    /// The names on the command line.
-    pub const NAMES: [&str; 3] = ["bash", "zsh", "fish"];
-
-    /// The shell of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "bash" => Some(Self::Bash),
-            "zsh" => Some(Self::Zsh),
-            "fish" => Some(Self::Fish),
-            _ => None,
-        }
-    }
-}
 
 /// The script that a shell reads.
 pub fn completions(shell: Shell) -> Vec<u8> {

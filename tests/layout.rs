@@ -1,7 +1,12 @@
 //! The source tree keeps its own rules: who may import whom, and where `unsafe` and
 //! Python may be named.
 
+mod graph;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use self::graph::Graph;
 
 use crate::support::source;
 
@@ -14,6 +19,29 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("front", &["os", "config", "observe"]),
     ("supervisor", &["os", "config", "observe", "front"]),
     ("manual", &["os", "config"]),
+];
+
+/// The modules directly in `src/front/`, each above those that it may import.
+const FRONT: &[&str] = &[
+    "accept",
+    "connection",
+    "fast_path",
+    "request",
+    "site",
+    "admin",
+    "activity",
+    "protocol",
+    "error",
+    "static_files",
+    "routing",
+    "upstream",
+    "body",
+    "sendfile",
+    "client_limits",
+    "context",
+    "header_case",
+    "shutdown",
+    "socket",
 ];
 
 /// Files directly in `src/` stand above all folders.
@@ -108,6 +136,65 @@ fn imports_go_downwards_only() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Checks that the modules of one folder import only those below themselves in `order`.
+fn check_order(graph: &Graph, folder: &str, order: &[&str]) {
+    let rank = |name: &str| order.iter().position(|other| *other == name);
+    let mut wrong = BTreeSet::new();
+    for (from, named) in &graph.arrows {
+        let (Some(first), Some(own)) = (from.first(), from.get(1)) else {
+            continue;
+        };
+        if first != folder {
+            continue;
+        }
+        let Some(own_rank) = rank(own) else {
+            wrong.insert(format!("src/{folder}/{own} is not in the table"));
+            continue;
+        };
+        for other in named.iter().filter(|other| other[0] == folder) {
+            let name = other.get(1).map_or("", |name| name);
+            if name != own && !name.is_empty() && rank(name).is_none_or(|rank| rank < own_rank) {
+                wrong.insert(format!("{} imports {}", from.join("::"), other.join("::")));
+            }
+        }
+    }
+    let wrong: Vec<_> = wrong.into_iter().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn modules_of_the_front_import_downwards_only() {
+    let graph = Graph::of(&source("src"), &rust_files(&source("src")));
+    let from = |from: &str, to: &str| {
+        let path = |text: &str| text.split("::").map(str::to_owned).collect::<Vec<_>>();
+        graph.arrows[&path(from)].contains(&path(to))
+    };
+    // The graph sees plain paths, `super`, and groups over several lines.
+    assert!(from("front::request", "front::activity"));
+    assert!(from(
+        "front::upstream::workers::line",
+        "front::client_limits::connections"
+    ));
+    check_order(&graph, "front", FRONT);
+}
+
+#[test]
+fn no_files_import_each_other() {
+    for root in ["src", "src/wire", "python/host/src"] {
+        let files = rust_files(&source(root));
+        let graph = Graph::of(&source(root), &files);
+        let circles = graph.circles();
+        let circles: Vec<_> = circles
+            .iter()
+            .map(|circle| {
+                let names = circle.iter().map(|module| module.join("::"));
+                names.collect::<Vec<_>>().join(", ")
+            })
+            .collect();
+        assert!(circles.is_empty(), "in {root}:\n{}", circles.join("\n"));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The body of every response that the front sends.
 
+pub mod content;
 pub mod encoded;
 pub mod encoder;
 pub mod file;
@@ -25,8 +26,9 @@ use http::Version;
 use http_body::{Frame, SizeHint};
 
 use super::sendfile::queue::Outbox;
+use crate::front::body::content::Content;
 use crate::front::body::encoded::EncodedBody;
-use crate::front::body::file::{Content, FileBody};
+use crate::front::body::file::FileBody;
 use crate::front::body::limited::LimitedBody;
 use crate::front::body::multipart::Multipart;
 use crate::front::body::response_stream::ResponseBody;
@@ -46,7 +48,7 @@ pub enum Body {
     /// The same in another coding. Boxed: it is rare and large.
     Encoded(Box<EncodedBody>),
     /// Any of these, at a rate that the application has set.
-    Limited(Box<LimitedBody>),
+    Limited(Box<LimitedBody<Self>>),
     /// No bytes, and no statement about their number: the answer to a HEAD request whose
     /// upstream did not say how long the body would be (RFC 9110 §8.6).
     Unsaid,
@@ -89,7 +91,7 @@ impl Body {
         match self {
             Self::Upstream(body) => body.app_time(),
             Self::Encoded(body) => body.app_time(),
-            Self::Limited(body) => body.app_time(),
+            Self::Limited(body) => body.inner().app_time(),
             _ => None,
         }
     }

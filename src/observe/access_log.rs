@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::codes;
+use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
 use super::metrics::METRICS;
 use super::timestamp::Timestamp;
@@ -75,36 +76,6 @@ pub struct Entry<'a> {
     pub worker: Option<u32>,
     /// The component that made the response.
     pub handled_by: HandledBy,
-}
-
-/// The component that made a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HandledBy {
-    /// A file.
-    Static,
-    /// The application.
-    App,
-    /// A server behind us.
-    Upstream,
-    /// The front itself: errors, redirects.
-    #[default]
-    Front,
-}
-
-impl HandledBy {
-    /// Every variant.
-    pub const ALL: [Self; 4] = [Self::Static, Self::App, Self::Upstream, Self::Front];
-
-    /// As logs and metrics write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Static => "static",
-            Self::App => "app",
-            Self::Upstream => "upstream",
-            Self::Front => "front",
-        }
-    }
 }
 
 impl AccessLog {

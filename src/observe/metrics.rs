@@ -6,8 +6,8 @@
 
 use std::sync::OnceLock;
 
-use super::access_log::HandledBy;
 use super::counters::{Count, Histogram, Tally};
+use super::handled_by::HandledBy;
 use super::upstreams::Upstreams;
 
 /// All that is counted.

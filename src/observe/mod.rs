@@ -14,6 +14,7 @@ pub mod access_log;
 pub mod codes;
 pub mod counters;
 pub mod diagnostics;
+pub mod handled_by;
 mod line_writer;
 pub mod logs;
 pub mod metrics;

@@ -17,6 +17,7 @@
 //! and of `mod.rs`, which feed events in and carry actions out.
 
 mod generation;
+mod promotion;
 mod refork;
 
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use pyserve_wire::control::Preload;
 
 use generation::{Generation, Role, Template, Worker, is_ready};
-use refork::Refork;
+use promotion::Refork;
 
 /// Generations that may be on their way out at a time: each keeps its memory.
 pub(super) const MOST_LEAVING: usize = 4;

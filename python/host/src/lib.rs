@@ -24,6 +24,7 @@ mod greenlets;
 mod import_app;
 mod log;
 mod orders;
+mod origin;
 mod package;
 mod promotion;
 mod reply;

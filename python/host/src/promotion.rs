@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use pyo3::prelude::*;
 use pyserve_wire::control::FromTemplate;
 
-use crate::worker::Origin;
+use crate::origin::Origin;
 use crate::{apart, log, safety, sockets};
 
 /// Makes a template of this process, unless that is not safe, and reports which to the

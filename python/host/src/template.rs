@@ -17,8 +17,9 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
+use crate::origin::Origin;
 use crate::safety::{self, descriptors, ending, objects};
-use crate::worker::{self, Newborn, Next, Origin};
+use crate::worker::{self, Newborn, Next};
 use crate::{apart, doors, log, orders, package, sockets};
 
 /// Exit status if the supervisor's messages make no sense.

@@ -22,6 +22,7 @@ use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
 use crate::orders::Orders;
+use crate::origin::Origin;
 use crate::reply::{Reply, now_ns};
 use crate::safety::{descriptors, objects};
 use crate::serve::{Shared, WorkerThread};
@@ -32,18 +33,6 @@ use crate::{fork, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
-
-/// What a worker has from its template.
-pub struct Origin {
-    /// The settings.
-    pub boot: Boot,
-    /// Where requests come from.
-    pub queue: Arc<OwnedFd>,
-    /// Of the pool.
-    pub scoreboard: Scoreboard<'static>,
-    /// The application, if the template imported it.
-    pub app: Option<Py<PyAny>>,
-}
 
 /// A worker that was just forked.
 pub struct Newborn {

@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
-use crate::observe::access_log::HandledBy;
 use crate::observe::counters::{BOUNDS, Histogram};
+use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{METRICS, Requests};
 use crate::observe::status::{Application, Doing, State, Status, WorkerState};
 use crate::os::process;

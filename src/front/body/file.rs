@@ -15,23 +15,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::multipart::Multipart;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::{BLOCK, Source};
 use crate::front::sendfile::queue::{Outbox, PIECE, Piece};
-
-/// The body of a response.
-#[derive(Debug)]
-pub enum Content {
-    /// No bytes.
-    Empty,
-    /// All bytes, already read.
-    Bytes(Bytes),
-    /// Bytes that are read while they are sent.
-    File(FileBody),
-    /// Several ranges.
-    Parts(Multipart),
-}
 
 /// A part of a file, or the whole.
 pub struct FileBody {

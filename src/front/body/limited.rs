@@ -14,14 +14,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::Body;
-
 /// How often a body goes on that has used up its rate, in a second.
 const TURNS: u64 = 10;
 
 /// The limited body. Boxed: it is rare and large.
-pub struct LimitedBody {
-    body: Body,
+pub struct LimitedBody<B> {
+    body: B,
     allowance: Allowance,
     began: Instant,
     /// The end of a part that was too long.
@@ -29,9 +27,9 @@ pub struct LimitedBody {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl LimitedBody {
+impl<B> LimitedBody<B> {
     /// `body`, of which `rate` bytes are given in a second.
-    pub fn boxed(body: Body, rate: NonZeroU64) -> Box<Self> {
+    pub fn boxed(body: B, rate: NonZeroU64) -> Box<Self> {
         Box::new(Self {
             body,
             allowance: Allowance { rate, given: 0 },
@@ -41,9 +39,9 @@ impl LimitedBody {
         })
     }
 
-    /// See [`Body::app_time`].
-    pub fn app_time(&self) -> Option<Duration> {
-        self.body.app_time()
+    /// The body that is limited.
+    pub fn inner(&self) -> &B {
+        &self.body
     }
 
     /// How many bytes may go at this time; waits where it would be few.
@@ -98,7 +96,9 @@ impl Allowance {
     }
 }
 
-impl http_body::Body for LimitedBody {
+impl<B: http_body::Body<Data = Bytes, Error = io::Error> + Unpin> http_body::Body
+    for LimitedBody<B>
+{
     type Data = Bytes;
     type Error = io::Error;
 
@@ -141,6 +141,7 @@ impl http_body::Body for LimitedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::body::Body;
     use http_body::Body as _;
     use http_body_util::BodyExt;
     use proptest::prelude::*;

@@ -30,7 +30,7 @@ use crate::front::site::Site;
 use crate::front::static_files;
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, Upstream};
-use crate::observe::access_log::HandledBy;
+use crate::observe::handled_by::HandledBy;
 
 /// What is known about the request besides its head.
 pub struct Asked<'a> {

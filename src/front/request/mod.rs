@@ -52,7 +52,7 @@ use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
 use super::routing::router::Handler;
 use super::site::Site;
-use crate::observe::access_log::HandledBy;
+use crate::observe::handled_by::HandledBy;
 use crate::observe::refusals::{self, Logged};
 
 /// Answers one request.

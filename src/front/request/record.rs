@@ -23,7 +23,8 @@ use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
 use crate::front::context::{Client, Identity, Target};
 use crate::front::protocol::plain::Plain;
-use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+use crate::observe::access_log::{AccessLog, Entry};
+use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{METRICS, Place};
 
 /// Longest part of a response that waits for the window of an HTTP/2 client.

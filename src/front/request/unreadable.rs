@@ -8,8 +8,9 @@ use http::{HeaderMap, StatusCode};
 
 use crate::front::context;
 use crate::front::context::Ends;
-use crate::observe::access_log::{AccessLog, Entry, HandledBy};
+use crate::observe::access_log::{AccessLog, Entry};
 use crate::observe::codes;
+use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 

@@ -15,13 +15,13 @@ use http::HeaderValue;
 use rustix::io::Errno;
 
 use super::conditional::Validators;
-use super::fast_path::Heads;
 use super::freshness::{self, Manifest};
 use super::headers::Facts;
 use super::hidden::is_hidden_target;
 use super::negotiate::Coding;
 use super::path::{FilePath, Location};
-use super::resource::{OpenFile, Representation, Resource, Stamp};
+use super::representation::{Heads, OpenFile, Representation, Stamp};
+use super::resource::Resource;
 use super::types::MediaType;
 use super::{StaticError, Wish};
 use crate::config::{Immutable, StaticSettings};

@@ -3,7 +3,6 @@
 //! The same steps as [`StaticFiles::serve`], by the same functions, for requests that need no
 //! waiting: what would need it, or is refused, is left to `serve`.
 
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use http::{HeaderName, Response, StatusCode, header};
 use super::conditional::{Conditions, Verdict};
 use super::headers;
 use super::path::{FilePath, Location};
-use super::resource::Representation;
+use super::representation::{Heads, Representation};
 use super::{Accepted, StaticFiles};
 
 /// What a plain request says about how it wants a file.
@@ -37,13 +36,6 @@ pub struct Ready {
     pub head: Bytes,
     /// What follows; empty for HEAD and 304.
     pub body: Bytes,
-}
-
-/// Heads of one form of a file as HTTP/1.1 writes them, made when they are first needed.
-#[derive(Debug, Default)]
-pub(super) struct Heads {
-    whole: OnceLock<Bytes>,
-    not_modified: OnceLock<Bytes>,
 }
 
 impl StaticFiles {

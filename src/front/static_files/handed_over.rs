@@ -19,7 +19,8 @@ use super::conditional::{Conditions, Validators, Verdict};
 use super::headers;
 use super::range::{Selection, select};
 use super::{FilePool, StaticError};
-use crate::front::body::file::{Content, FileBody};
+use crate::front::body::content::Content;
+use crate::front::body::file::FileBody;
 use crate::front::body::multipart::content_range;
 use crate::front::body::multipart::{Bodies, Multipart};
 

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 
 use super::conditional::Validators;
 use super::negotiate::Coding;
-use super::resource::Representation;
+use super::representation::Representation;
 
 /// The methods that a file answers, as an `Allow` field lists them.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";

@@ -266,7 +266,7 @@ const FORM: u64 = 3100;
 mod tests {
     use super::*;
     use crate::front::static_files::conditional::Validators;
-    use crate::front::static_files::resource::{OpenFile, Representation, Stamp};
+    use crate::front::static_files::representation::{OpenFile, Representation, Stamp};
     use bytes::Bytes;
     use http::HeaderMap;
     use proptest::prelude::*;

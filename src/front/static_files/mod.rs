@@ -29,6 +29,7 @@ mod hidden;
 mod memory;
 mod path;
 mod range;
+mod representation;
 mod resource;
 mod types;
 
@@ -53,9 +54,11 @@ use conditional::{Conditions, Verdict};
 use disk::{Disk, Found};
 use memory::Memory;
 use range::Selection;
-use resource::{Representation, Resource};
+use representation::Representation;
+use resource::Resource;
 
-pub use crate::front::body::file::{Content, FileBody};
+pub use crate::front::body::content::Content;
+pub use crate::front::body::file::FileBody;
 pub use crate::front::body::multipart::Multipart;
 pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;

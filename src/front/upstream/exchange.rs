@@ -32,7 +32,7 @@ use self::receiving::{READ, Receiving, To, deliver};
 pub use self::sending::Outgoing;
 use self::sending::send;
 use super::http_proxy::tunnel::Switched;
-use super::private::{Link, Ownership, PrivateLinks};
+use super::private::{Link, Owner, Ownership};
 use super::progress::Progress;
 use super::reply_head::ReplyHead;
 use super::servers::{Reached, Servers};
@@ -76,15 +76,6 @@ pub struct Errand {
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
-}
-
-/// The client of a request, as far as connections may belong to it.
-pub struct Owner {
-    /// Connections to servers that are this client's alone; `None` where its requests share
-    /// a connection.
-    pub links: Option<Arc<PrivateLinks>>,
-    /// The request authenticates the connection over which it is sent.
-    pub authenticates: bool,
 }
 
 impl Ground {

@@ -14,12 +14,20 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
 use tokio::sync::OwnedMutexGuard;
 
-use super::exchange::Owner;
 use super::reply_head::listed_in;
 use crate::front::socket::Socket;
 
 /// Schemes that authenticate connections.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
+
+/// The client of a request, as far as connections may belong to it.
+pub struct Owner {
+    /// Connections to servers that are this client's alone; `None` where its requests share
+    /// a connection.
+    pub links: Option<Arc<PrivateLinks>>,
+    /// The request authenticates the connection over which it is sent.
+    pub authenticates: bool,
+}
 
 /// The connections that belong to one client's connection: at most one for each set of servers.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::refork::Refork;
+use super::promotion::Refork;
 use super::{Action, Recipe};
 
 /// A worker that lives this long is not part of a crash loop.

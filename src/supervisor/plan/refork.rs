@@ -12,33 +12,8 @@
 
 use super::Action;
 use super::generation::{Generation, Role, Template, Worker};
+use super::promotion::Stage;
 use pyserve_wire::control::Preload;
-
-/// How far it is.
-#[derive(Debug, Default)]
-pub(super) struct Refork {
-    stage: Stage,
-    /// Workers forked by the template of before that were not ready when it ended.
-    stale: Vec<u32>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Possible,
-    Chosen(u32),
-    Asked(u32),
-    Willing(u32),
-    Done,
-    Refused,
-}
-
-impl Refork {
-    /// A fork of this worker is asked of the template of now.
-    pub(super) fn born(&mut self, worker: u32) {
-        self.stale.retain(|stale| *stale != worker);
-    }
-}
 
 impl Generation {
     pub(super) fn may_refork(&self) -> bool {

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Version, request};
 
-use super::exchange::{Dialect, Errand, Ground, Outgoing, Owner};
+use super::exchange::{Dialect, Errand, Ground, Outgoing};
+use super::private::Owner;
 use super::private::{self, PrivateLinks};
 use super::servers::Servers;
 use super::{Failure, Response};

@@ -12,7 +12,8 @@ use std::time::Duration;
 use pyserve_wire::scoreboard::{Activity, Claim, Line};
 
 use super::crew::Crew;
-use super::table::{InFlight, Spot};
+use super::spot::Spot;
+use super::table::InFlight;
 use super::{Event, Outcome};
 use crate::front::upstream::Failure;
 use crate::os::clock;

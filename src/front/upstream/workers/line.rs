@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::table::Spot;
+use super::spot::Spot;
 use crate::front::client_limits::connections::Network;
 
 /// The address by which requests are kept apart; `None` for peers without one (a Unix socket).

@@ -29,6 +29,7 @@ mod progress;
 mod queue;
 mod responsiveness;
 pub mod snapshot;
+mod spot;
 pub mod stacks;
 mod table;
 
@@ -47,7 +48,8 @@ use crew::{Crew, Roster};
 pub use generation::Generation;
 use line::{Admission, Displaced, Origin};
 use queue::Queue;
-use table::{Claimant, Place, Spot, Table};
+use spot::Spot;
+use table::{Claimant, Place, Table};
 
 /// Longest time that a request waits behind others before those of another address make way.
 /// Far above what a message lies in the queue of workers that answer quickly.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Outcome;
 use super::line::{Admission, Line, Origin};
+use super::spot::Spot;
 use crate::front::context::Identity;
 
 /// The bookkeeping of one pool.
@@ -32,15 +33,6 @@ pub(super) struct Table {
 /// How many ended requests are remembered. A log record is read within a moment of being
 /// written, so this many can end in that moment without one losing its request's id.
 const RECENT: usize = 1024;
-
-/// A place among the requests that are handed out to a generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot {
-    /// Number of the generation.
-    pub(super) generation: u32,
-    /// Index of the entry.
-    pub(super) entry: usize,
-}
 
 /// The entries of one generation.
 struct Entries {

@@ -1,0 +1,20 @@
+//! The things that a worker inherits from its template.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyserve_wire::control::Boot;
+use pyserve_wire::scoreboard::Scoreboard;
+
+/// All that a worker inherits from its template.
+pub struct Origin {
+    /// The settings.
+    pub boot: Boot,
+    /// The request queue.
+    pub queue: Arc<OwnedFd>,
+    /// The scoreboard of the pool.
+    pub scoreboard: Scoreboard<'static>,
+    /// The application, if the template imported it.
+    pub app: Option<Py<PyAny>>,
+}

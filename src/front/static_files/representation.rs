@@ -1,0 +1,127 @@
+//! One form of a file as it was seen: its state, its header fields, its bytes if they are few.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+
+use super::conditional::Validators;
+use crate::front::body::negotiate::Accepted;
+
+/// One form of a file: what a response needs.
+#[derive(Debug)]
+pub(super) struct Representation {
+    /// Its name below the location's directory.
+    pub(super) name: String,
+    /// The state in which it was seen.
+    pub(super) stamp: Stamp,
+    /// What tells this form and state from others.
+    pub(super) validators: Validators,
+    /// The header fields of a complete response, `Content-Length` included.
+    pub(super) headers: HeaderMap,
+    /// Bytes of the whole.
+    pub(super) length: u64,
+    /// The bytes themselves; `None` if they are read from the file each time.
+    pub(super) bytes: Option<Bytes>,
+    /// The file, while somebody is being sent it.
+    pub(super) open: OpenFile,
+    /// What of `headers` was written out.
+    pub(super) heads: Heads,
+}
+
+impl Representation {
+    /// True if ranges may be cut out of it: out of the identity alone, and not for a client
+    /// that excludes it where encoded forms exist or are about to be made.
+    pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
+        let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
+        let is_negotiated = self.headers.contains_key(header::VARY);
+        !is_encoded && (!is_negotiated || !accepted.refuses_identity())
+    }
+}
+
+/// Heads of one form of a file as HTTP/1.1 writes them, made when they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    pub(super) whole: OnceLock<Bytes>,
+    pub(super) not_modified: OnceLock<Bytes>,
+}
+
+/// An open file that all who are being sent it share, and that closes with the last of them:
+/// what was deleted takes no room on the disk for longer, and nobody has to count descriptors.
+#[derive(Debug, Default)]
+pub(super) struct OpenFile(Mutex<Weak<File>>);
+
+impl OpenFile {
+    /// The file, if it is open.
+    pub(super) fn get(&self) -> Option<Arc<File>> {
+        self.lock().upgrade()
+    }
+
+    /// Shares a file that was just opened; if somebody was quicker, his.
+    pub(super) fn keep(&self, file: File) -> Arc<File> {
+        let mut kept = self.lock();
+        kept.upgrade().unwrap_or_else(|| {
+            let file = Arc::new(file);
+            *kept = Arc::downgrade(&file);
+            file
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Weak<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the kernel says about a file that changes whenever the file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, i64),
+    /// Changes with content, length, rights, and when another file takes the name; unlike
+    /// the modification time it cannot be set.
+    ctime: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change after `now` would show, however coarse the file system's clock is.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = u64::try_from(self.ctime.0).unwrap_or(0);
+        Duration::from_secs(changed) + COARSEST_CLOCK <= now
+    }
+
+    /// True if its content was last written a while before `now`. What is still being
+    /// written, a live stream's list of parts for one, was not.
+    pub(super) fn was_written_before(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = u64::try_from(self.mtime.0).unwrap_or(0);
+        Duration::from_secs(written) + COARSEST_CLOCK <= now
+    }
+
+    /// Whether a neighbour may stand for `original`: it is not older. Archives and image
+    /// layers cut times to whole seconds, which must not make it look older.
+    pub(super) fn is_up_to_date_with(&self, original: &Self) -> bool {
+        match self.mtime.1 {
+            0 => self.mtime.0 >= original.mtime.0,
+            _ => self.mtime >= original.mtime,
+        }
+    }
+}
+
+/// FAT counts in steps of two seconds; the others are finer.
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);

@@ -1,0 +1,28 @@
+//! The state of the promotion of a worker to template.
+
+/// Progress of the promotion.
+#[derive(Debug, Default)]
+pub(super) struct Refork {
+    pub(super) stage: Stage,
+    /// Workers forked by the template of before that were not ready when it ended.
+    pub(super) stale: Vec<u32>,
+}
+
+/// The stages of the promotion, in order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Possible,
+    Chosen(u32),
+    Asked(u32),
+    Willing(u32),
+    Done,
+    Refused,
+}
+
+impl Refork {
+    /// A fork of this worker is asked of the template of now.
+    pub(super) fn born(&mut self, worker: u32) {
+        self.stale.retain(|stale| *stale != worker);
+    }
+}
