@@ -56,6 +56,7 @@ mod recycle;
 mod refork;
 mod reload;
 mod settings;
+mod signal_table;
 mod signals;
 mod slow_clients;
 mod slow_disk;

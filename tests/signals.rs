@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server};
 use crate::support::write_files;
 
 const APP: &str = "import os, signal, multiprocessing, subprocess, time, probe\n\
@@ -108,19 +108,4 @@ fn applications_see_default_actions_and_their_children_and_handlers_work() {
     assert_eq!(server.get("/terminate-fork").text(), "{-15}");
     assert_eq!(server.get("/terminate-exec").text(), "-15");
     assert_eq!(server.get("/own").text(), "[1]");
-}
-
-#[test]
-fn signals_without_a_meaning_are_logged_and_do_not_end_the_server() {
-    let server = serving();
-    for (signal, name) in [
-        (Signal::USR2, "SIGUSR2"),
-        (Signal::ALARM, "SIGALRM"),
-        (Signal::VTALARM, "SIGVTALRM"),
-        (Signal::PROF, "SIGPROF"),
-    ] {
-        server.signal(signal);
-        server.stderr.wait_for(&format!("ignored {name}"));
-    }
-    assert_eq!(server.connect().exchange(get("/")).status(), 200);
 }

@@ -201,6 +201,7 @@ impl fmt::Debug for LineWriter {
 impl Shared {
     /// The thread: waits for a first line, lets more gather, writes them all.
     fn run(&self) {
+        crate::os::signals::write_from_background();
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Vec::new();
         let mut is_torn = false;

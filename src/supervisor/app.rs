@@ -290,6 +290,11 @@ impl App {
         self.is_gone = true;
     }
 
+    /// Process groups of everything that belongs to it.
+    pub fn groups(&self) -> impl Iterator<Item = u32> {
+        self.generations.values().flat_map(Python::groups)
+    }
+
     /// Kills everything that belongs to it.
     pub fn kill_all(&self) {
         self.generations.values().for_each(Python::kill_all);

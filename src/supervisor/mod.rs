@@ -25,6 +25,7 @@ pub mod startup;
 mod startup_log;
 mod status;
 pub mod stop;
+mod suspend;
 pub mod template;
 pub mod watch;
 
@@ -174,6 +175,7 @@ pub async fn serve(
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
             name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
+            _ = signals.suspend.recv() => suspend::with(&supervisor.groups()),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
@@ -250,6 +252,12 @@ impl Supervisor {
             Poll::Pending
         })
         .await
+    }
+
+    /// Process groups of all applications and companions.
+    fn groups(&self) -> Vec<u32> {
+        let apps = self.apps.all().flat_map(App::groups);
+        apps.chain(self.companions.groups()).collect()
     }
 
     fn reap(&mut self) {
@@ -386,6 +394,9 @@ impl Supervisor {
     }
 
     fn resize(&mut self, by: i32) {
+        if self.is_stopping() {
+            return;
+        }
         for app in self.apps.serving_mut() {
             if let Err(why) = app.scale(app.size().saturating_add_signed(by)) {
                 tracing::warn!("{why}");

@@ -6,12 +6,18 @@ use std::task::Poll;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::os::signals;
+
 /// Signals whose default action would end the server, and which are more likely sent by mistake.
-const MEANINGLESS: [(&str, Number); 4] = [
+/// The real-time signals are others.
+const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGUSR2", Number::USR2),
     ("SIGALRM", Number::ALARM),
     ("SIGVTALRM", Number::VTALARM),
     ("SIGPROF", Number::PROF),
+    ("SIGIO", Number::IO),
+    ("SIGPWR", Number::POWER),
+    ("SIGSTKFLT", Number::STKFLT),
 ];
 
 pub(super) struct Signals {
@@ -23,11 +29,14 @@ pub(super) struct Signals {
     pub(super) more: Signal,
     pub(super) fewer: Signal,
     pub(super) reopen: Signal,
+    pub(super) suspend: Signal,
     pub(super) meaningless: Meaningless,
 }
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        // Sent for a file that is as long as `ulimit -f` allows; then the write fails as well.
+        signals::pass_over(Number::XFSZ.as_raw())?;
         Ok(Self {
             child: signal(SignalKind::child())?,
             terminate: signal(SignalKind::terminate())?,
@@ -37,32 +46,38 @@ impl Signals {
             more: signal(SignalKind::from_raw(Number::TTIN.as_raw()))?,
             reopen: signal(SignalKind::user_defined1())?,
             fewer: signal(SignalKind::from_raw(Number::TTOU.as_raw()))?,
+            suspend: signal(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             meaningless: Meaningless::new()?,
         })
     }
 }
 
 /// The signals that have no meaning for the server.
-pub(super) struct Meaningless(Vec<(&'static str, Signal)>);
+pub(super) struct Meaningless(Vec<(String, Signal)>);
 
 impl Meaningless {
     fn new() -> io::Result<Self> {
-        let signals = MEANINGLESS.into_iter();
-        signals
-            .map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number.as_raw()))?)))
-            .collect::<io::Result<_>>()
-            .map(Self)
+        let mut all = Vec::new();
+        for (name, number) in MEANINGLESS {
+            let number = SignalKind::from_raw(number.as_raw());
+            all.push((name.to_owned(), signal(number)?));
+        }
+        let real_time = signals::real_time();
+        for number in real_time.clone() {
+            let name = format!("SIGRTMIN+{}", number - real_time.start());
+            all.push((name, signal(SignalKind::from_raw(number))?));
+        }
+        Ok(Self(all))
     }
 
     /// The name of the next one. Cancel-safe.
-    pub(super) async fn recv(&mut self) -> &'static str {
-        std::future::poll_fn(|context| {
-            let arrived = self
-                .0
-                .iter_mut()
-                .find_map(|(name, signal)| signal.poll_recv(context).is_ready().then_some(*name));
+    pub(super) async fn recv(&mut self) -> &str {
+        let at = std::future::poll_fn(|context| {
+            let mut all = self.0.iter_mut();
+            let arrived = all.position(|(_, signal)| signal.poll_recv(context).is_ready());
             arrived.map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await;
+        &self.0[at].0
     }
 }
