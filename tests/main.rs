@@ -69,6 +69,7 @@ mod stop;
 mod streaming;
 mod targets;
 mod terminal;
+mod titles;
 mod truncated;
 mod upstream_health;
 mod upstream_metrics;

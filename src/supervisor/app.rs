@@ -264,10 +264,7 @@ impl App {
 
     /// As the settings name it, below the chdir.
     pub fn name(&self) -> String {
-        let name = self.settings.app.to_string();
-        let chdir = format!("{}/", self.settings.chdir.display());
-        name.strip_prefix(&chdir)
-            .map_or(name.clone(), str::to_owned)
+        self.settings.name()
     }
 
     fn loaded(&self) -> Option<&Loaded> {

@@ -142,6 +142,7 @@ impl Python {
             refork: settings.refork.is_some(),
             apart: false,
             inherited: descriptors::inherited().to_vec(),
+            name: settings.title(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.facts.interpreter = None;

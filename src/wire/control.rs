@@ -109,6 +109,8 @@ pub struct Boot {
     pub find_static: bool,
     /// Ask the application for its uploaded files.
     pub find_media: bool,
+    /// Name of the application in the titles of its processes.
+    pub name: String,
     /// Version of pyserve.
     pub version: String,
 }
@@ -192,6 +194,7 @@ impl ToTemplate {
                 out.text("mount", &boot.mount);
                 out.flag("find_static", boot.find_static);
                 out.flag("find_media", boot.find_media);
+                out.text("name", &boot.name);
                 out.text("version", &boot.version);
                 out.done()
             }
@@ -236,6 +239,7 @@ impl ToTemplate {
                 mount: fields.text("mount"),
                 find_static: fields.flag("find_static"),
                 find_media: fields.flag("find_media"),
+                name: fields.text("name"),
                 version: fields.text("version"),
             })),
             2 => Ok(Self::Fork {
@@ -388,6 +392,7 @@ mod tests {
             refork: true,
             apart: true,
             inherited: vec![3, 17],
+            name: "hello.wsgi:make() at /shop".into(),
             version: "0.1.0".into(),
         };
         for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {

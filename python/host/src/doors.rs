@@ -5,7 +5,8 @@
 use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
@@ -61,6 +62,45 @@ pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> 
     // SAFETY: page-aligned, `size` bytes long, never unmapped; every process touches it
     // through atomics only, and pyserve sealed the size of the file.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) })
+}
+
+/// The memory in which the kernel finds the arguments of this process, for `ps` and
+/// `/proc/PID/cmdline`. `None` where `/proc` does not show it.
+pub fn arguments() -> Option<&'static [AtomicU8]> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // proc(5), stat: the third field follows the name in parentheses; arg_start is field 48.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(48 - 3);
+    let mut address = || fields.next()?.parse::<usize>().ok();
+    let (start, end) = (address()?, address()?);
+    let length = end.checked_sub(start)?;
+    // Emulators leave the addresses out, or give those of another address space.
+    let shown = std::fs::read("/proc/self/cmdline").ok()?;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    if start == 0 || length == 0 || shown.len() != length || !is_on_stack(&maps, start, end) {
+        return None;
+    }
+    // SAFETY: mapped and writable for the life of the process, and no C code writes there; all
+    // Rust code uses these atomics.
+    let arguments =
+        unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance(start), length) };
+    let bytes = arguments.iter().map(|byte: &AtomicU8| byte.load(Relaxed));
+    bytes.eq(shown).then_some(arguments)
+}
+
+/// Whether this range lies within a writable mapping, according to proc(5), maps.
+fn is_on_stack(maps: &str, start: usize, end: usize) -> bool {
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    maps.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let Some((low, high)) = range.and_then(|(low, high)| Some((number(low)?, number(high)?)))
+        else {
+            return false;
+        };
+        let is_writable = fields.next().is_some_and(|rights| rights.starts_with("rw"));
+        is_writable && (low..high).contains(&start) && end <= high
+    })
 }
 
 /// Bytes of a header or path as the `str` that PEP 3333 wants: one character per byte.

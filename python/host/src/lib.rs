@@ -29,6 +29,7 @@ mod stacks;
 mod stage;
 mod template;
 mod threads;
+mod title;
 mod worker;
 mod wsgi;
 
