@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     };
     let ended = match invocation.verb {
         Verb::Steer(verb) => return steer(verb, invocation.flags),
-        Verb::Serve => run(invocation.flags, bind, serve),
+        Verb::Serve => supervisor::signals::survive_start()
+            .context("cannot handle signals")
+            .and_then(|()| run(invocation.flags, bind, serve)),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
     match ended {

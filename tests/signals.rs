@@ -239,7 +239,7 @@ fn pkill_finds_all_processes_and_exact_matches_the_server() {
     assert_eq!(found(&["-x", "pyserve"]), [own]);
     assert_eq!(
         found(&["-f", "pyserve: worker"]),
-        [python.clone().last().unwrap()]
+        [python.clone().next_back().unwrap()]
     );
     let pidof = std::process::Command::new("pidof").arg("pyserve").output();
     if let Ok(pidof) = pidof {

@@ -19,7 +19,7 @@ mod pressure;
 mod python;
 pub mod recycle;
 pub mod reload;
-mod signals;
+pub mod signals;
 pub mod size;
 pub mod startup;
 mod startup_log;

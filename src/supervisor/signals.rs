@@ -20,6 +20,22 @@ const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGSTKFLT", Number::STKFLT),
 ];
 
+/// Has the server survive, from before it reads its settings until it serves, the signals that do
+/// not end it later. There is nothing to reload yet.
+///
+/// # Errors
+/// What the kernel says about a signal.
+pub fn survive_start() -> io::Result<()> {
+    let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
+    let meaningless = MEANINGLESS.map(|(_, number)| number);
+    // XFSZ is sent for a file that is as long as `ulimit -f` allows; then the write fails as well.
+    let named = obeyed.into_iter().chain(meaningless).chain([Number::XFSZ]);
+    named
+        .map(Number::as_raw)
+        .chain(signals::real_time())
+        .try_for_each(signals::pass_over)
+}
+
 pub(super) struct Signals {
     pub(super) child: Signal,
     pub(super) terminate: Signal,
@@ -35,8 +51,6 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
-        // Sent for a file that is as long as `ulimit -f` allows; then the write fails as well.
-        signals::pass_over(Number::XFSZ.as_raw())?;
         Ok(Self {
             child: signal(SignalKind::child())?,
             terminate: signal(SignalKind::terminate())?,

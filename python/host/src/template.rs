@@ -447,7 +447,7 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
         }
     })?;
     match ToTemplate::from_bytes(&buffer[..length]) {
-        Ok(ToTemplate::Boot(boot)) => Some((boot, descriptors)),
+        Ok(ToTemplate::Boot(boot)) => Some((*boot, descriptors)),
         _ => None,
     }
 }

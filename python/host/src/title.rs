@@ -164,7 +164,9 @@ fn watch(py: Python<'_>) -> PyResult<()> {
             None,
             None,
             move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                lock().as_mut().map_or((), call);
+                if let Some(title) = lock().as_mut() {
+                    call(title);
+                }
             },
         )
     };
