@@ -47,7 +47,9 @@ fn main() -> ExitCode {
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => run(invocation.flags, bind, serve),
+        Verb::Serve => supervisor::signals::survive_start()
+            .context("cannot handle signals")
+            .and_then(|()| run(invocation.flags, bind, serve)),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
     match ended {

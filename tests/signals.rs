@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server};
 use crate::support::write_files;
 
 const APP: &str = "import os, signal, multiprocessing, subprocess, time, probe\n\
@@ -110,17 +110,145 @@ fn applications_see_default_actions_and_their_children_and_handlers_work() {
     assert_eq!(server.get("/own").text(), "[1]");
 }
 
+/// A line of `/proc/PID/status` with a set of signals: `SigBlk`, `SigIgn` or `SigCgt`.
+fn set_in(status: &str, name: &str) -> u64 {
+    let line = status
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name));
+    let digits = line.unwrap_or_else(|| panic!("no {name}: {status}"));
+    u64::from_str_radix(digits.trim_start_matches(':').trim(), 16).unwrap()
+}
+
+/// Signals that this process ignores are ignored in all that it starts.
+fn check_defaults(status: &str, what: &str) {
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let inherited = set_in(&own, "SigIgn");
+    assert_eq!(set_in(status, "SigBlk"), 0, "{what}");
+    assert_eq!(set_in(status, "SigIgn") & !inherited, 0, "{what}");
+    // grep handles the overflow of its stack.
+    assert_eq!(set_in(status, "SigCgt") & !(1 << (11 - 1)), 0, "{what}");
+}
+
 #[test]
-fn signals_without_a_meaning_are_logged_and_do_not_end_the_server() {
-    let server = serving();
-    for (signal, name) in [
-        (Signal::USR2, "SIGUSR2"),
-        (Signal::ALARM, "SIGALRM"),
-        (Signal::VTALARM, "SIGVTALRM"),
-        (Signal::PROF, "SIGPROF"),
-    ] {
-        server.signal(signal);
-        server.stderr.wait_for(&format!("ignored {name}"));
+fn programs_that_application_and_server_start_have_the_default_actions_of_all_signals() {
+    let show = "grep ^Sig /proc/self/status";
+    let app = format!(
+        "import multiprocessing, subprocess\n\
+        def child(pipe):\n\
+        \x20   pipe.send(open('/proc/self/status').read())\n\
+        def app(environ, start_response):\n\
+        \x20   if environ['PATH_INFO'] == '/exec':\n\
+        \x20       body = subprocess.check_output(['sh', '-c', '{show}'])\n\
+        \x20   else:\n\
+        \x20       context = multiprocessing.get_context('fork')\n\
+        \x20       ours, theirs = context.Pipe()\n\
+        \x20       context.Process(target=child, args=(theirs,)).start()\n\
+        \x20       body = ours.recv().encode()\n\
+        \x20   start_response('200 OK', [])\n\
+        \x20   return [body]\n"
+    );
+    let settings = format!(
+        "app = 'starts'\nbefore_start = '{show}'\n\
+        [[companion]]\nname = 'beside'\ncommand = 'sleep 0; {show}; sleep 1000'\n"
+    );
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write_files(&dir, &[("starts.py", &*app), ("pyserve.toml", &*settings)]);
+    let server = builder.current_dir(&dir).ready();
+    check_defaults(&server.get("/exec").text(), "executed by the application");
+    let forked = server.get("/fork").text();
+    // SIGRTMAX-2 and SIGRTMAX-1 have handlers of the host: for stacks, and for deadlines. 32 and
+    // 33 are the C library's.
+    let ours = 0b11 << (62 - 1) | 0b11 << (32 - 1);
+    assert_eq!(set_in(&forked, "SigBlk"), 0);
+    assert_eq!(set_in(&forked, "SigCgt") & !ours, 0, "{forked}");
+    for companion in ["before_start", "beside"] {
+        let sets = ["SigBlk", "SigIgn", "SigCgt"].map(|set| {
+            let mut nth = 1;
+            loop {
+                let line = server.stderr.wait_for_nth(set, nth);
+                if line.contains(companion) {
+                    let (_, set) = line.split_once(set).unwrap();
+                    let digits = set.trim_start_matches([':', '\t', ' ']);
+                    let digits = digits.trim_start_matches("\\t");
+                    break digits.split(' ').next().unwrap().to_owned();
+                }
+                nth += 1;
+            }
+        });
+        let status = format!(
+            "SigBlk: {}\nSigIgn: {}\nSigCgt: {}",
+            sets[0], sets[1], sets[2]
+        );
+        check_defaults(&status, companion);
     }
-    assert_eq!(server.connect().exchange(get("/")).status(), 200);
+}
+
+#[test]
+fn a_timer_of_the_application_without_a_handler_ends_its_worker() {
+    // setitimer(2): the default action of its signals is to end the process.
+    let app = "import signal, time\n\
+        def app(environ, start_response):\n\
+        \x20   timer = getattr(signal, environ['PATH_INFO'][1:], None)\n\
+        \x20   if timer is not None:\n\
+        \x20       signal.setitimer(timer, 0.01)\n\
+        \x20       while True: pass\n\
+        \x20   start_response('200 OK', [])\n\
+        \x20   return [b'alive']\n";
+    let builder = Pyserve::new();
+    let dir = builder.path("app");
+    write_files(&dir, &[("timer.py", app)]);
+    let server = builder.current_dir(&dir).args(["--app", "timer"]).ready();
+    for (timer, number) in [
+        ("ITIMER_REAL", 14),
+        ("ITIMER_VIRTUAL", 26),
+        ("ITIMER_PROF", 27),
+    ] {
+        assert_eq!(server.get(&format!("/{timer}")).status(), 502);
+        server.stderr.wait_for(&format!("signal {number}"));
+        assert_eq!(server.get("/").text(), "alive");
+    }
+}
+
+#[test]
+fn pkill_finds_all_processes_and_exact_matches_the_server() {
+    let builder = Pyserve::binary("/usr/bin/setsid".as_ref());
+    let server = builder
+        .args([
+            env!("CARGO_BIN_EXE_pyserve"),
+            "--app",
+            "hello.py",
+            "--chdir",
+        ])
+        .args([crate::support::apps()])
+        .quick()
+        .ready();
+    let session = server.pid().to_string();
+    let found = |arguments: &[&str]| -> Vec<i32> {
+        let mut pgrep = std::process::Command::new("pgrep");
+        let output = pgrep.args(["--session", &session]).args(arguments).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let own = server.pid().as_raw_nonzero().get();
+    let python = python(&server);
+    let python = python.iter().map(|pid| pid.as_raw_nonzero().get());
+    let mut all: Vec<i32> = python.clone().chain([own]).collect();
+    all.sort_unstable();
+    assert_eq!(found(&["pyserve"]), all);
+    assert_eq!(found(&["-x", "pyserve"]), [own]);
+    assert_eq!(
+        found(&["-f", "pyserve: worker"]),
+        [python.clone().next_back().unwrap()]
+    );
+    let pidof = std::process::Command::new("pidof").arg("pyserve").output();
+    if let Ok(pidof) = pidof {
+        let pids = String::from_utf8(pidof.stdout).unwrap();
+        let pids: Vec<i32> = pids
+            .split_ascii_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect();
+        assert!(pids.contains(&own), "{pids:?}");
+        assert!(python.clone().all(|pid| !pids.contains(&pid)), "{pids:?}");
+    }
 }

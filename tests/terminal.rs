@@ -1,15 +1,23 @@
 //! What a person in front of a terminal sees.
 
 use std::fs::File;
+use std::io::Write;
 
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::lines::Lines;
 use crate::support::server::{Pyserve, Server};
-use crate::support::{temp_dir, write_files};
+use crate::support::{DEADLINE, temp_dir, write_files};
 
 /// A terminal, and the lines that arrive on it.
 pub fn terminal() -> (File, Lines) {
+    let (terminal, lines, _) = terminal_with_keyboard();
+    (terminal, lines)
+}
+
+/// The same, and a file that takes what a person types.
+fn terminal_with_keyboard() -> (File, Lines, File) {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
@@ -17,7 +25,9 @@ pub fn terminal() -> (File, Lines) {
     let path = name.to_str().unwrap();
     let terminal = File::options().read(true).write(true).open(path);
     let terminal = terminal.unwrap();
-    (terminal, Lines::read_from(File::from(controller)))
+    let keyboard = File::from(controller);
+    let lines = Lines::read_from(keyboard.try_clone().unwrap());
+    (terminal, lines, keyboard)
 }
 
 /// A server on a terminal, with the variables of a person's shell.
@@ -129,4 +139,110 @@ fn an_address_of_every_interface_is_named_as_that() {
         let line = server.stderr.wait_for("is every interface");
         assert!(line.contains("--bind 127.0.0.1:"), "{line}");
     }
+}
+
+/// A shell with job control on this terminal, which runs `script` with pyserve as `$0 $@`.
+fn job_of_a_shell(script: &str, terminal: &File, app: &str) -> Pyserve {
+    let shell = ["--ctty", "--wait", "sh", "-m", "-c", script];
+    let builder = Pyserve::binary("/usr/bin/setsid".as_ref()).args(shell);
+    let dir = builder.path("app");
+    let probe = crate::support::source("tests/apps/probe.py");
+    let probe = std::fs::read_to_string(probe).unwrap();
+    write_files(&dir, &[("job.py", app), ("probe.py", &*probe)]);
+    builder
+        .args([env!("CARGO_BIN_EXE_pyserve"), "--app", "job", "--chdir"])
+        .args([dir])
+        .quick()
+        .env("TERM", "dumb")
+        .stdin_from(terminal.try_clone().unwrap())
+        .stdout_to(terminal.try_clone().unwrap())
+}
+
+fn descendants(pid: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let children = text.split_ascii_whitespace();
+    let children = children.filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    children
+        .flat_map(|pid| [pid].into_iter().chain(descendants(pid)))
+        .collect()
+}
+
+fn is_stopped(pid: &Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| state.starts_with('T'))
+}
+
+const HELD: &str = "import probe\n\
+    def app(environ, start_response):\n\
+    \x20   if environ['PATH_INFO'] != '/': probe.wait(environ['PATH_INFO'])\n\
+    \x20   return probe.plain(start_response, 'done')\n";
+
+#[test]
+fn ctrl_z_stops_the_whole_job_and_the_shell_continues_it_and_ctrl_c_ends_it() {
+    for flags in [&[][..], &["--dev"]] {
+        let (terminal, lines, mut keyboard) = terminal_with_keyboard();
+        let script = r#""$0" "$@"; echo is stopped; read line; fg; echo ended with $?"#;
+        let builder = job_of_a_shell(script, &terminal, HELD).args(flags);
+        let settings = builder.path("app").join("pyserve.toml");
+        std::fs::write(settings, "[[companion]]\ncommand = ['sleep', '1000']\n").unwrap();
+        let directory = builder.path("app");
+        let mut server = builder.current_dir(directory).ready();
+        let (mut inside, held) = server.hold("/inside");
+        let all = descendants(server.pid());
+        assert_eq!(
+            all.len(),
+            4,
+            "server, template, worker and companion: {all:?}"
+        );
+        keyboard.write_all(b"\x1a").unwrap();
+        lines.wait_for("is stopped");
+        let began = std::time::Instant::now();
+        while !all.iter().all(is_stopped) {
+            assert!(began.elapsed() < DEADLINE, "{flags:?}: {all:?}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        held.release();
+        keyboard.write_all(b"go on\n").unwrap();
+        server.stderr.wait_for("continued after SIGTSTP");
+        assert_eq!(inside.response().text(), "done");
+        assert_eq!(server.get("/").text(), "done");
+        assert_eq!(descendants(server.pid()), all, "{flags:?}");
+        keyboard.write_all(b"\x03").unwrap();
+        lines.wait_for("ended with 0");
+        assert_eq!(server.wait_exit(), 0, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_uses_the_terminal_from_the_background_is_not_stopped() {
+    let app = "import os\n\
+        def app(environ, start_response):\n\
+        \x20   terminal = os.open('/dev/tty', os.O_RDWR)\n\
+        \x20   os.write(terminal, b'from a worker\\n')\n\
+        \x20   try: body = repr(os.read(terminal, 1))\n\
+        \x20   except OSError as error: body = error.strerror\n\
+        \x20   start_response('200 OK', [])\n\
+        \x20   return [body.encode()]\n";
+    let (terminal, lines, _keyboard) = terminal_with_keyboard();
+    let server = job_of_a_shell(r#"stty tostop; "$0" "$@""#, &terminal, app).ready();
+    // termios(3), TOSTOP: with SIGTTOU ignored the output goes through; without a handler for
+    // SIGTTIN the input is an error.
+    assert_eq!(server.get("/").text(), "Input/output error");
+    lines.wait_for("from a worker");
+}
+
+#[test]
+fn a_server_in_the_background_writes_its_log_to_the_terminal() {
+    let (terminal, lines, mut keyboard) = terminal_with_keyboard();
+    let script = r#"stty tostop; "$0" "$@" & read line; kill $!; wait $!"#;
+    let builder = job_of_a_shell(script, &terminal, HELD);
+    let mut server = builder.stderr_to(terminal).started();
+    lines.wait_for("ready in");
+    keyboard.write_all(b"end\n").unwrap();
+    lines.wait_for("stopped in");
+    // Each attempt to write would send SIGTTOU.
+    assert_eq!(lines.count("workers are possible"), 0);
+    assert_eq!(server.wait_exit(), 0);
 }

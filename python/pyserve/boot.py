@@ -27,7 +27,9 @@ def main():
         import fcntl
         import signal
 
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Ignored, or a handler of sitecustomize: that stays.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         fcntl.fcntl(control_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         host_fd = out_of_the_way(host_fd)
         if is_musl() and b"libc.so.6" in os.pread(host_fd, 1 << 26, 0):

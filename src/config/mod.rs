@@ -255,6 +255,24 @@ pub struct AppSettings {
     pub temp_dir: PathBuf,
 }
 
+impl AppSettings {
+    /// The application as the settings name it, below its directory.
+    pub fn name(&self) -> String {
+        let name = self.app.to_string();
+        let chdir = format!("{}/", self.chdir.display());
+        name.strip_prefix(&chdir)
+            .map_or(name.clone(), str::to_owned)
+    }
+
+    /// The same for the titles of its processes, which also show where it is mounted.
+    pub fn title(&self) -> String {
+        match &*self.mount {
+            "" => self.name(),
+            mount => format!("{} at {mount}", self.name()),
+        }
+    }
+}
+
 /// Limits for responses that wait on disk for their clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolLimits {

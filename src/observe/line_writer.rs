@@ -201,6 +201,7 @@ impl fmt::Debug for LineWriter {
 impl Shared {
     /// The thread: waits for a first line, lets more gather, writes them all.
     fn run(&self) {
+        crate::os::signals::write_from_background();
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Vec::new();
         let mut is_torn = false;
@@ -246,6 +247,7 @@ impl Shared {
 
     /// Writes what waits without the thread, which has not begun.
     fn write_here(&self, state: &mut State) {
+        crate::os::signals::write_from_background();
         let batch = std::mem::take(&mut state.waiting);
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let unwritten = write_all(&mut **out, &batch, &mut false, &self.writes);

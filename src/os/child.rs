@@ -107,10 +107,24 @@ pub fn terminate(pid: u32) {
     }
 }
 
+/// Has everything in a process group stop until [`continue_group`], whatever its handlers.
+pub fn stop_group(leader: u32) {
+    signal_group(leader, Signal::STOP);
+}
+
+/// Has everything in a process group go on.
+pub fn continue_group(leader: u32) {
+    signal_group(leader, Signal::CONT);
+}
+
 /// Kills everything that is left in a process group.
 pub fn kill_group(leader: u32) {
+    signal_group(leader, Signal::KILL);
+}
+
+fn signal_group(leader: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process_group(pid, Signal::KILL);
+        let _gone = kill_process_group(pid, signal);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod memory_group;
 pub mod process;
 pub mod sendfile;
+pub mod signals;
 pub mod sockets;
 pub mod standard;
 pub mod temporary;

@@ -264,10 +264,7 @@ impl App {
 
     /// As the settings name it, below the chdir.
     pub fn name(&self) -> String {
-        let name = self.settings.app.to_string();
-        let chdir = format!("{}/", self.settings.chdir.display());
-        name.strip_prefix(&chdir)
-            .map_or(name.clone(), str::to_owned)
+        self.settings.name()
     }
 
     fn loaded(&self) -> Option<&Loaded> {
@@ -288,6 +285,11 @@ impl App {
         }
         self.drain_log();
         self.is_gone = true;
+    }
+
+    /// Process groups of everything that belongs to it.
+    pub fn groups(&self) -> impl Iterator<Item = u32> {
+        self.generations.values().flat_map(Python::groups)
     }
 
     /// Kills everything that belongs to it.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::companions::{self, Leaving, Surroundings};
-use super::{Outcome, Signals, sleep_until};
+use super::{Outcome, Signals, sleep_until, suspend};
 use crate::config::companions::Program;
 use crate::os::child;
 
@@ -44,6 +44,10 @@ pub(super) async fn run(
             _ = signals.terminate.recv() => 15,
             _ = signals.interrupt.recv() => 2,
             _ = signals.quit.recv() => 3,
+            _ = signals.suspend.recv() => {
+                suspend::with(&[pid]);
+                continue;
+            }
             () = sleep_until(deadline.map(Into::into)), if deadline.is_some() => {
                 tracing::warn!(pid, "before_start does not stop: killed");
                 break child::KILLED;

@@ -19,12 +19,13 @@ mod pressure;
 mod python;
 pub mod recycle;
 pub mod reload;
-mod signals;
+pub mod signals;
 pub mod size;
 pub mod startup;
 mod startup_log;
 mod status;
 pub mod stop;
+mod suspend;
 pub mod template;
 pub mod watch;
 
@@ -183,6 +184,7 @@ pub async fn serve(
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
             name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
+            _ = signals.suspend.recv() => suspend::with(&supervisor.groups()),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
@@ -259,6 +261,12 @@ impl Supervisor {
             Poll::Pending
         })
         .await
+    }
+
+    /// Process groups of all applications and companions.
+    fn groups(&self) -> Vec<u32> {
+        let apps = self.apps.all().flat_map(App::groups);
+        apps.chain(self.companions.groups()).collect()
     }
 
     fn reap(&mut self) {
@@ -395,6 +403,9 @@ impl Supervisor {
     }
 
     fn resize(&mut self, by: i32) {
+        if self.is_stopping() {
+            return;
+        }
         for app in self.apps.serving_mut() {
             if let Err(why) = app.scale(app.size().saturating_add_signed(by)) {
                 tracing::warn!("{why}");

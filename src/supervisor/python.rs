@@ -142,6 +142,7 @@ impl Python {
             refork: settings.refork.is_some(),
             apart: false,
             inherited: descriptors::inherited().to_vec(),
+            name: settings.title(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.facts.interpreter = None;
@@ -351,16 +352,17 @@ impl Python {
 
     /// Kills template, workers, and what the application started in their groups.
     pub fn kill_all(&self) {
+        self.groups().for_each(child::kill_group);
+    }
+
+    /// Process groups of template, workers, and what the application started.
+    pub fn groups(&self) -> impl Iterator<Item = u32> {
         let template = self.template.as_ref().map(|template| template.pid);
-        let groups = self
-            .workers
+        self.workers
             .values()
             .map(|(_, group)| *group)
             .chain(template)
             .chain(self.refused.as_ref().map(|template| template.pid))
-            .chain(self.candidate.as_ref().map(|(_, template)| template.pid));
-        for group in groups {
-            child::kill_group(group);
-        }
+            .chain(self.candidate.as_ref().map(|(_, template)| template.pid))
     }
 }

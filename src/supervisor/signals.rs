@@ -6,13 +6,35 @@ use std::task::Poll;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::os::signals;
+
 /// Signals whose default action would end the server, and which are more likely sent by mistake.
-const MEANINGLESS: [(&str, Number); 4] = [
+/// The real-time signals are others.
+const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGUSR2", Number::USR2),
     ("SIGALRM", Number::ALARM),
     ("SIGVTALRM", Number::VTALARM),
     ("SIGPROF", Number::PROF),
+    ("SIGIO", Number::IO),
+    ("SIGPWR", Number::POWER),
+    ("SIGSTKFLT", Number::STKFLT),
 ];
+
+/// Has the server survive, from before it reads its settings until it serves, the signals that do
+/// not end it later. There is nothing to reload yet.
+///
+/// # Errors
+/// What the kernel says about a signal.
+pub fn survive_start() -> io::Result<()> {
+    let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
+    let meaningless = MEANINGLESS.map(|(_, number)| number);
+    // XFSZ is sent for a file that is as long as `ulimit -f` allows; then the write fails as well.
+    let named = obeyed.into_iter().chain(meaningless).chain([Number::XFSZ]);
+    named
+        .map(Number::as_raw)
+        .chain(signals::real_time())
+        .try_for_each(signals::pass_over)
+}
 
 pub(super) struct Signals {
     pub(super) child: Signal,
@@ -23,6 +45,7 @@ pub(super) struct Signals {
     pub(super) more: Signal,
     pub(super) fewer: Signal,
     pub(super) reopen: Signal,
+    pub(super) suspend: Signal,
     pub(super) meaningless: Meaningless,
 }
 
@@ -37,32 +60,38 @@ impl Signals {
             more: signal(SignalKind::from_raw(Number::TTIN.as_raw()))?,
             reopen: signal(SignalKind::user_defined1())?,
             fewer: signal(SignalKind::from_raw(Number::TTOU.as_raw()))?,
+            suspend: signal(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             meaningless: Meaningless::new()?,
         })
     }
 }
 
 /// The signals that have no meaning for the server.
-pub(super) struct Meaningless(Vec<(&'static str, Signal)>);
+pub(super) struct Meaningless(Vec<(String, Signal)>);
 
 impl Meaningless {
     fn new() -> io::Result<Self> {
-        let signals = MEANINGLESS.into_iter();
-        signals
-            .map(|(name, number)| Ok((name, signal(SignalKind::from_raw(number.as_raw()))?)))
-            .collect::<io::Result<_>>()
-            .map(Self)
+        let mut all = Vec::new();
+        for (name, number) in MEANINGLESS {
+            let number = SignalKind::from_raw(number.as_raw());
+            all.push((name.to_owned(), signal(number)?));
+        }
+        let real_time = signals::real_time();
+        for number in real_time.clone() {
+            let name = format!("SIGRTMIN+{}", number - real_time.start());
+            all.push((name, signal(SignalKind::from_raw(number))?));
+        }
+        Ok(Self(all))
     }
 
     /// The name of the next one. Cancel-safe.
-    pub(super) async fn recv(&mut self) -> &'static str {
-        std::future::poll_fn(|context| {
-            let arrived = self
-                .0
-                .iter_mut()
-                .find_map(|(name, signal)| signal.poll_recv(context).is_ready().then_some(*name));
+    pub(super) async fn recv(&mut self) -> &str {
+        let at = std::future::poll_fn(|context| {
+            let mut all = self.0.iter_mut();
+            let arrived = all.position(|(_, signal)| signal.poll_recv(context).is_ready());
             arrived.map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await;
+        &self.0[at].0
     }
 }

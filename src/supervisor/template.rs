@@ -93,7 +93,7 @@ impl Template {
             closed: false,
             control: watch(ours)?,
         };
-        template.send(&ToTemplate::Boot(boot), descriptors)?;
+        template.send(&ToTemplate::Boot(Box::new(boot)), descriptors)?;
         Ok(template)
     }
 

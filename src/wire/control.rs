@@ -16,7 +16,7 @@ pub const MAX_MESSAGE: usize = 60_000;
 pub enum ToTemplate {
     /// The first message. Descriptors: receiving end of the request queue, scoreboard
     /// memory, sending end of the log.
-    Boot(Boot),
+    Boot(Box<Boot>),
     /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
     /// the socket for orders ([`crate::orders`]).
     Fork {
@@ -110,6 +110,8 @@ pub struct Boot {
     pub find_static: bool,
     /// Ask the application for its uploaded files.
     pub find_media: bool,
+    /// Name of the application in the titles of its processes.
+    pub name: String,
     /// Version of pyserve.
     pub version: String,
 }
@@ -194,6 +196,7 @@ impl ToTemplate {
                 out.text("mount", &boot.mount);
                 out.flag("find_static", boot.find_static);
                 out.flag("find_media", boot.find_media);
+                out.text("name", &boot.name);
                 out.text("version", &boot.version);
                 out.done()
             }
@@ -212,7 +215,7 @@ impl ToTemplate {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let (kind, fields) = Fields::read(bytes)?;
         match kind {
-            1 => Ok(Self::Boot(Boot {
+            1 => Ok(Self::Boot(Box::new(Boot {
                 app: fields.text("app"),
                 app_is_file: fields.flag("app_is_file"),
                 callable: fields.text("callable"),
@@ -238,8 +241,9 @@ impl ToTemplate {
                 mount: fields.text("mount"),
                 find_static: fields.flag("find_static"),
                 find_media: fields.flag("find_media"),
+                name: fields.text("name"),
                 version: fields.text("version"),
-            })),
+            }))),
             2 => Ok(Self::Fork {
                 worker: fields.number("worker")? as u32,
             }),
@@ -390,9 +394,13 @@ mod tests {
             refork: true,
             apart: true,
             inherited: vec![3, 17],
+            name: "hello.wsgi:make() at /shop".into(),
             version: "0.1.0".into(),
         };
-        for message in [ToTemplate::Boot(boot), ToTemplate::Fork { worker: 3 }] {
+        for message in [
+            ToTemplate::Boot(Box::new(boot)),
+            ToTemplate::Fork { worker: 3 },
+        ] {
             assert_eq!(
                 ToTemplate::from_bytes(&message.to_bytes()).unwrap(),
                 message

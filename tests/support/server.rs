@@ -126,6 +126,12 @@ impl Pyserve {
         self
     }
 
+    /// Where standard input comes from, instead of nowhere.
+    pub fn stdin_from(mut self, input: impl Into<Stdio>) -> Self {
+        self.command.stdin(input);
+        self
+    }
+
     /// Where standard output goes, instead of to [`Server::stdout`].
     pub fn stdout_to(mut self, output: impl Into<Stdio>) -> Self {
         self.stdout = output.into();

@@ -56,10 +56,10 @@ pub fn spawn(
         None,
     )
     .map_err(os_error)?;
-    let boot = ToTemplate::Boot(Boot {
+    let boot = ToTemplate::Boot(Box::new(Boot {
         apart: true,
         ..known.clone()
-    });
+    }));
     let fork = ToTemplate::Fork { worker };
     sockets::send_message_with(&ours, &boot.to_bytes(), shared)?;
     sockets::send_message_with(&ours, &fork.to_bytes(), channels)?;

@@ -5,7 +5,8 @@
 use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
@@ -61,6 +62,45 @@ pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> 
     // SAFETY: page-aligned, `size` bytes long, never unmapped; every process touches it
     // through atomics only, and pyserve sealed the size of the file.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) })
+}
+
+/// The memory in which the kernel finds the arguments of this process, for `ps` and
+/// `/proc/PID/cmdline`. `None` where `/proc` does not show it.
+pub fn arguments() -> Option<&'static [AtomicU8]> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // proc(5), stat: the third field follows the name in parentheses; arg_start is field 48.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(48 - 3);
+    let mut address = || fields.next()?.parse::<usize>().ok();
+    let (start, end) = (address()?, address()?);
+    let length = end.checked_sub(start)?;
+    // Emulators leave the addresses out, or give those of another address space.
+    let shown = std::fs::read("/proc/self/cmdline").ok()?;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    if start == 0 || length == 0 || shown.len() != length || !is_on_stack(&maps, start, end) {
+        return None;
+    }
+    // SAFETY: mapped and writable for the life of the process, and no C code writes there; all
+    // Rust code uses these atomics.
+    let arguments =
+        unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance(start), length) };
+    let bytes = arguments.iter().map(|byte: &AtomicU8| byte.load(Relaxed));
+    bytes.eq(shown).then_some(arguments)
+}
+
+/// Whether this range lies within a writable mapping, according to proc(5), maps.
+fn is_on_stack(maps: &str, start: usize, end: usize) -> bool {
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    maps.lines().any(|line| {
+        let mut fields = line.split(' ');
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let Some((low, high)) = range.and_then(|(low, high)| Some((number(low)?, number(high)?)))
+        else {
+            return false;
+        };
+        let is_writable = fields.next().is_some_and(|rights| rights.starts_with("rw"));
+        is_writable && (low..high).contains(&start) && end <= high
+    })
 }
 
 /// Bytes of a header or path as the `str` that PEP 3333 wants: one character per byte.
@@ -136,17 +176,30 @@ pub fn signals() -> (c_int, c_int) {
     (libc::SIGRTMAX() - 1, libc::SIGRTMAX() - 2)
 }
 
-/// The signals by which people and service managers command the server. They reach its Python
-/// processes, too, where they are sent to a whole cgroup or to all processes of one name.
-const FOR_THE_SERVER: [c_int; 6] = [
+/// The signals by which people, service managers and terminals command the server. They reach
+/// its Python processes, too, where they are sent to a whole cgroup or to all processes of one name.
+const COMMANDS: [c_int; 9] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGTERM,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
 ];
-/// The actions that [`pass_over_signals`] replaced, in the same order.
+/// Further signals that end a process by default. The kernel sends them for what the process
+/// has asked for (`signal.alarm`, `O_ASYNC`); then they keep their action.
+const NOTICES: [c_int; 6] = [
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+/// The actions that [`pass_over_signals`] replaced.
 static REPLACED: Mutex<Vec<(c_int, libc::sigaction)>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -154,25 +207,58 @@ thread_local! {
     static HELD_BACK: std::cell::Cell<Option<libc::sigset_t>> = const { std::cell::Cell::new(None) };
 }
 
-extern "C" fn take_no_notice(_: c_int) {}
+/// All signals of which Python processes take no notice. Real-time signals are among them.
+fn passed_over() -> impl Iterator<Item = c_int> {
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    COMMANDS.into_iter().chain(NOTICES).chain(real_time)
+}
 
-/// Has this process take no notice of the signals meant for the server, until the application
+extern "C" fn take_no_notice(
+    signal: c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut std::ffi::c_void,
+) {
+    // SAFETY: the kernel passes a valid record to a handler with SA_SIGINFO.
+    let code = unsafe { (*info).si_code };
+    // sigaction(2): sent by kill, sigqueue or tgkill of any process.
+    if [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&code) {
+        return;
+    }
+    if [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
+        // A process in the background uses its terminal. The call is restarted, and again
+        // sends the signal, until that is ignored; then it writes, or reads nothing.
+        // SAFETY: a valid action; `signal` is async-signal-safe.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    } else if !COMMANDS.contains(&signal) {
+        // SAFETY: a valid action; `signal` is async-signal-safe.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: async-signal-safe. The signal is delivered when the handler has returned.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// The address of [`take_no_notice`], as `sigaction` knows it.
+fn no_notice() -> usize {
+    take_no_notice as extern "C" fn(c_int, *mut libc::siginfo_t, *mut std::ffi::c_void) as usize
+}
+
+/// Has this process take no notice of signals that other processes send it, until the application
 /// sets handlers of its own. `signal.getsignal` answers as before.
 ///
 /// The handler does nothing, because `exec` resets handlers to the default, whereas a signal
 /// that is ignored stays ignored in every program that the application starts.
 pub fn pass_over_signals() {
     let mut replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
-    for signal in FOR_THE_SERVER {
+    for signal in passed_over() {
         let Some(old) = action(signal) else { continue };
-        // Ignored already, as by `nohup`.
-        if old.sa_sigaction == libc::SIG_IGN {
+        // Ignored already, as by `nohup`, or handled by `sitecustomize`.
+        if old.sa_sigaction != libc::SIG_DFL {
             continue;
         }
         let mut new = old;
-        new.sa_sigaction = take_no_notice as extern "C" fn(c_int) as usize;
-        new.sa_flags = libc::SA_RESTART;
-        // SAFETY: a valid action, whose function touches nothing.
+        new.sa_sigaction = no_notice();
+        new.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+        // SAFETY: a valid action; what its function does is async-signal-safe.
         if unsafe { libc::sigaction(signal, &new, ptr::null_mut()) } == 0 {
             replaced.push((signal, old));
         }
@@ -185,9 +271,8 @@ pub fn obey_signals() {
     let Ok(replaced) = REPLACED.try_lock() else {
         return;
     };
-    let ours = take_no_notice as extern "C" fn(c_int) as usize;
     for (signal, old) in replaced.iter() {
-        if action(*signal).is_some_and(|now| now.sa_sigaction == ours) {
+        if action(*signal).is_some_and(|now| now.sa_sigaction == no_notice()) {
             // SAFETY: the action that this process had before.
             unsafe { libc::sigaction(*signal, old, ptr::null_mut()) };
         }
@@ -202,7 +287,7 @@ pub fn hold_signals() {
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: initialised above.
     let mut set = unsafe { set.assume_init() };
-    for signal in FOR_THE_SERVER {
+    for signal in passed_over() {
         // SAFETY: an initialised set of our own.
         unsafe { libc::sigaddset(&mut set, signal) };
     }

@@ -105,6 +105,7 @@ fn let_go() {
         return crate::doors::release_signals();
     }
     FOREIGN.store(true, Ordering::Relaxed);
+    crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
     crate::doors::obey_signals();
     crate::doors::release_signals();

@@ -35,6 +35,7 @@ mod stacks;
 mod stage;
 mod template;
 mod threads;
+mod title;
 mod worker;
 mod wsgi;
 

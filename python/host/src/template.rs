@@ -20,7 +20,7 @@ use crate::import_app::{self, Imported};
 use crate::origin::Origin;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, Newborn, Next};
-use crate::{apart, doors, log, orders, package, sockets};
+use crate::{apart, doors, log, orders, package, sockets, title};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -69,6 +69,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
     descriptors::remember_standard();
+    title::prepare(py, &origin.boot.name);
     let mut template = Template::new(control, origin, Some(memory));
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
@@ -130,7 +131,9 @@ fn live(py: Python<'_>, mut newborn: Newborn) -> PyResult<()> {
 
 impl Template {
     fn new(control: OwnedFd, origin: Origin, memory: Option<OwnedFd>) -> Self {
-        let _ = rustix::thread::set_name(c"pyserve-tmpl");
+        if !origin.boot.apart {
+            title::show_template();
+        }
         let template = Self {
             control,
             origin,
@@ -255,6 +258,7 @@ impl Template {
             children,
             ..
         } = self;
+        title::show_worker(worker);
         // Before it waits: the supervisor hears the end of the template by its control socket.
         drop((control, memory, children));
         if !py.detach(|| orders::may_begin(&orders)) {
@@ -444,7 +448,7 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
         }
     })?;
     match ToTemplate::from_bytes(&buffer[..length]) {
-        Ok(ToTemplate::Boot(boot)) => Some((boot, descriptors)),
+        Ok(ToTemplate::Boot(boot)) => Some((*boot, descriptors)),
         _ => None,
     }
 }

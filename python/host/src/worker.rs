@@ -1,6 +1,6 @@
 //! The life of a worker process, from right after the fork to its end.
 //!
-//! 1. Become this worker: name, log, scoreboard lines.
+//! 1. Become this worker: log, scoreboard lines (its title is set before).
 //! 2. Import the application, if the template did not.
 //! 3. Run the hooks for after the fork, say `Ready`.
 //! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are in [`crate::threads`].
@@ -88,10 +88,6 @@ fn live(
     channels: Vec<OwnedFd>,
     orders: OwnedFd,
 ) -> PyResult<Option<OwnedFd>> {
-    // The name that `ps` and `top` show; not having it is no reason to stop.
-    if let Ok(name) = std::ffi::CString::new(format!("pyserve-w{worker}")) {
-        let _ = rustix::thread::set_name(&name);
-    }
     log::set_worker(worker);
     let ours = channels.iter().map(AsRawFd::as_raw_fd);
     fork::hold(

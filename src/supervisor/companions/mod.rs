@@ -300,6 +300,12 @@ impl Companions {
         }
     }
 
+    /// Their process groups.
+    pub fn groups(&self) -> impl Iterator<Item = u32> {
+        let former = self.former.iter().map(|former| former.leaving.pid());
+        self.list.iter().filter_map(Process::pid).chain(former)
+    }
+
     /// Ends all of them at once.
     pub fn kill(&mut self) {
         for mut former in self.former.drain(..) {
