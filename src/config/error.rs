@@ -67,12 +67,17 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The current directory has gone.
-    #[error("cannot tell the current directory: {source} (give an absolute --chdir)")]
-    NoCurrentDirectory {
+    /// The current directory has gone, or must not be used.
+    #[error("cannot use the current directory {}: {problem} (give an absolute --chdir)", path.display())]
+    CurrentDirectory {
+        /// Its name.
+        path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        problem: String,
     },
+    /// The user as whom the server runs cannot use what an application needs.
+    #[error(transparent)]
+    Unreachable(#[from] super::reach::Unreachable),
     /// There is neither an application nor anything static to serve.
     #[error(
         "nothing to serve in {}: no application and no static files there; looked for {looked_for} \

@@ -1,6 +1,7 @@
 //! Puts the front together from the settings, and starts its listeners.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -162,7 +163,8 @@ impl Front {
     pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
-            let location = StaticLocation::new(&*found.prefix, &*found.dir);
+            let dir = config.release.settle(Path::new(&*found.dir));
+            let location = StaticLocation::new(&*found.prefix, dir);
             let location = match &*found.source {
                 // Only collectstatic writes there.
                 "STATIC_ROOT" => location.of_a_build(),

@@ -20,7 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::Supervisor;
 use super::app::App;
 use super::companions::Surroundings;
-use crate::config::{AppSettings, ConfigError, Resolved};
+use crate::config::{
+    AppSettings, Config, ConfigError, Resolved, StaticLocation, enter_current_directory,
+};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 
@@ -49,6 +51,8 @@ const STOPPING: &str = "no reload: the server is stopping";
 
 /// Name of the tables that name what runs beside the application.
 const COMPANION: &str = "companion";
+/// Name of the setting whose directory another release has taken.
+const CHDIR: &str = "chdir";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
@@ -306,8 +310,15 @@ impl Supervisor {
             (reloaded.at_restart, reloaded.changed) = changed
                 .into_iter()
                 .partition(|name| AT_START.contains(&&**name));
-            if let Err(error) = self.follow(resolved, &members) {
-                failures.push(error.to_string());
+            let moved = resolved
+                .config
+                .release
+                .moved_since(&self.resolved.config.release);
+            match self.follow(resolved, &members) {
+                Ok(()) => moved
+                    .iter()
+                    .for_each(|link| tracing::info!("{link} from now on")),
+                Err(error) => failures.push(error.to_string()),
             }
         }
         if !failures.is_empty() {
@@ -329,7 +340,11 @@ impl Supervisor {
             }
             Ok(reloaded)
         } else {
-            let (words, meanwhile) = (failures.join("\n"), self.meanwhile());
+            let (words, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
+            let stale = self.resolved.config.release.stale();
+            if !stale.is_empty() {
+                meanwhile = format!("{meanwhile} ({})", stale.join(", "));
+            }
             tracing::error!("reload failed, {meanwhile}:\n{words}");
             remember_error(&format!("reload failed: {words}"));
             Err(format!("the reload failed, {meanwhile}:\n{words}"))
@@ -388,7 +403,8 @@ impl Supervisor {
     fn follow(&mut self, resolved: Resolved, members: &[usize]) -> std::io::Result<()> {
         let before = self.apps.serving_ids();
         // All that may fail comes first.
-        let site = match before == members && differences(&self.resolved, &resolved).is_empty() {
+        let is_same = before == members && !needs_site(&self.resolved, &resolved);
+        let site = match is_same {
             true => None,
             false => {
                 let pools = self.apps.pools(members);
@@ -400,6 +416,7 @@ impl Supervisor {
         }
         self.apps.follow(members, self.front.past());
         let config = &resolved.config;
+        enter_current_directory(config);
         self.stop
             .set_times(config.drain_delay, config.graceful_timeout);
         self.resolved = Arc::new(resolved);
@@ -457,8 +474,13 @@ fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
         .map(|(name, ..)| (*name).to_owned())
         .collect();
     let (before, after) = (&before.config, &after.config);
+    if !after.release.moved_since(&before.release).is_empty()
+        && !changed.contains(&CHDIR.to_owned())
+    {
+        changed.push(CHDIR.to_owned());
+    }
     let are_same = before.locations == after.locations
-        && before.static_locations == after.static_locations
+        && named(before) == named(after)
         // What else changes in them has a name of its own.
         && (before.apps == after.apps || !changed.is_empty());
     if !are_same {
@@ -468,6 +490,24 @@ fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
         changed.push(COMPANION.to_owned());
     }
     changed
+}
+
+/// The static locations by the names that the settings have for their directories.
+fn named(config: &Config) -> Vec<StaticLocation> {
+    let mut locations = config.static_locations.clone();
+    for location in &mut locations {
+        location.dir = config.release.name(&location.dir);
+    }
+    locations
+}
+
+/// Whether requests are to be answered otherwise. What is remembered of files in a directory that was
+/// another one must not be used.
+fn needs_site(before: &Resolved, after: &Resolved) -> bool {
+    let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs
+        || before.config.static_locations != after.config.static_locations
+        || before.config.internal_locations != after.config.internal_locations;
+    is_elsewhere || !differences(before, after).is_empty()
 }
 
 #[cfg(test)]
