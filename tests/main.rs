@@ -54,6 +54,7 @@ mod readme;
 mod real_upstreams;
 mod recycle;
 mod refork;
+mod release;
 mod reload;
 mod settings;
 mod signals;

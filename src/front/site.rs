@@ -8,6 +8,7 @@ use super::connections::Connections;
 use super::encoder::Encoders;
 use super::file_pool::FilePool;
 use super::found_files::FoundFiles;
+use super::request::internal::InternalFiles;
 use super::request::rate_limit::RateLimit;
 use super::request::router::Router;
 use super::request::spool::Spool;
@@ -24,7 +25,7 @@ pub struct Site {
     /// Files that the application turned out to have.
     pub found_files: Arc<FoundFiles>,
     /// Files that only the application can have sent; `None` where there are none.
-    pub internal_files: Option<StaticFiles>,
+    pub internal_files: Option<InternalFiles>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// Who answers where no file does.

@@ -24,6 +24,7 @@ use crate::front::memory_budget::Resource;
 use crate::front::pace::Patience;
 use crate::front::prefix::Prefix;
 use crate::front::request::fixed::Fixed;
+use crate::front::request::internal::InternalFiles;
 use crate::front::request::rate_limit::RateLimit;
 use crate::front::request::router::{Handler, Route, Router};
 use crate::front::request::spool::{Room, Spool};
@@ -215,8 +216,10 @@ impl Kept {
             hidden: true,
             ..config.static_files.clone()
         };
-        let internal_files = (!config.internal_locations.is_empty())
-            .then(|| StaticFiles::new(internal, everything, files.clone(), &cache));
+        let internal_files = (!config.internal_locations.is_empty()).then(|| InternalFiles {
+            files: StaticFiles::new(internal, everything, files.clone(), &cache),
+            release: config.release.clone(),
+        });
         let routes = routes(config, pools, files)?;
         // From here on nothing fails.
         let limits = &config.client_limits;

@@ -19,10 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::app::App;
+use super::changes::{differences, needs_site};
 use super::companions::Surroundings;
-use crate::config::{
-    AppSettings, Config, ConfigError, Resolved, StaticLocation, enter_current_directory,
-};
+use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 
@@ -48,11 +47,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Answer to a reload that was asked for when the server had begun to stop.
 const STOPPING: &str = "no reload: the server is stopping";
-
-/// Name of the tables that name what runs beside the application.
-const COMPANION: &str = "companion";
-/// Name of the setting whose directory another release has taken.
-const CHDIR: &str = "chdir";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
@@ -460,54 +454,6 @@ impl Supervisor {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Names of the settings whose values differ, and of the kinds of tables that do.
-fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
-    let mut changed: Vec<_> = after
-        .origins
-        .iter()
-        .filter(|(name, value, _)| {
-            let mut old = before.origins.iter();
-            !old.any(|(other, was, _)| other == name && was == value)
-        })
-        .map(|(name, ..)| (*name).to_owned())
-        .collect();
-    let (before, after) = (&before.config, &after.config);
-    if !after.release.moved_since(&before.release).is_empty()
-        && !changed.contains(&CHDIR.to_owned())
-    {
-        changed.push(CHDIR.to_owned());
-    }
-    let are_same = before.locations == after.locations
-        && named(before) == named(after)
-        // What else changes in them has a name of its own.
-        && (before.apps == after.apps || !changed.is_empty());
-    if !are_same {
-        changed.push("location".to_owned());
-    }
-    if before.companions != after.companions {
-        changed.push(COMPANION.to_owned());
-    }
-    changed
-}
-
-/// The static locations by the names that the settings have for their directories.
-fn named(config: &Config) -> Vec<StaticLocation> {
-    let mut locations = config.static_locations.clone();
-    for location in &mut locations {
-        location.dir = config.release.name(&location.dir);
-    }
-    locations
-}
-
-/// Whether requests are to be answered otherwise. What is remembered of files in a directory that was
-/// another one must not be used.
-fn needs_site(before: &Resolved, after: &Resolved) -> bool {
-    let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs
-        || before.config.static_locations != after.config.static_locations
-        || before.config.internal_locations != after.config.internal_locations;
-    is_elsewhere || !differences(before, after).is_empty()
 }
 
 #[cfg(test)]

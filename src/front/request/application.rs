@@ -155,8 +155,8 @@ pub async fn answer(
     if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
-        let files = site.internal_files.as_ref();
-        let mut file = Box::pin(internal::answer(files, &wanted, head, said)).await?;
+        let internal = site.internal_files.as_ref();
+        let mut file = Box::pin(internal::answer(internal, &wanted, head, said)).await?;
         // The file's own entity tag replaces the application's.
         let spellings = with_etag(&response.spellings);
         site.spellings.apply(&spellings, file.extensions_mut());

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::error::Rejection;
+use crate::config::Release;
 use crate::front::body::Body;
 use crate::front::static_files::{Location, StaticFiles};
 
@@ -37,6 +38,14 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.');
+
+/// The internal locations.
+pub struct InternalFiles {
+    /// Their files.
+    pub files: StaticFiles,
+    /// The release that they are of.
+    pub release: Release,
+}
 
 /// What the application asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,14 +71,17 @@ impl Wanted {
     }
 
     /// The location, and what is left of the path in it.
-    fn find<'a>(&self, files: &'a StaticFiles) -> Option<(&'a Location, String)> {
+    fn find<'a>(&self, internal: &'a InternalFiles) -> Option<(&'a Location, String)> {
+        let files = &internal.files;
         match self {
             Self::Url(url) => {
                 let (location, rest) = files.find(url)?;
                 Some((location, rest.to_owned()))
             }
             Self::Path(path) => {
+                // Applications name files by the link as well as by the directory behind it.
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
+                let path = internal.release.settle(path);
                 files.locations().find_map(|location| {
                     let rest = path.strip_prefix(location.dir()).ok()?;
                     let rest = percent_encode(rest.as_os_str().as_bytes(), PATH);
@@ -91,12 +103,12 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
 /// [`Rejection::NotInternal`] for a path outside of every internal location, else what the
 /// file is refused for.
 pub async fn answer(
-    files: Option<&StaticFiles>,
+    internal: Option<&InternalFiles>,
     wanted: &Wanted,
     head: &request::Parts,
     said: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    let found = files.and_then(|files| Some((files, wanted.find(files)?)));
+    let found = internal.and_then(|internal| Some((&internal.files, wanted.find(internal)?)));
     let (files, (location, rest)) = found.ok_or_else(|| Rejection::NotInternal {
         wanted: format!("{wanted:?}"),
     })?;
