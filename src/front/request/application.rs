@@ -26,7 +26,7 @@ use crate::front::site::Site;
 use crate::front::spelling::ETAG_AS_WRITTEN;
 use crate::front::static_files;
 use crate::front::upstream::response_body::{Buffering, ResponseBody};
-use crate::front::upstream::response_spool::ResponseSpool;
+use crate::front::upstream::response_spool::ClientSpool;
 use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, RequestBody, Upstream};
 use crate::observe::access_log::HandledBy;
@@ -196,9 +196,13 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
-    let body = Box::pin(with_room(answer.body, account, &site.response_spool)).await?;
+    let spool = ClientSpool {
+        spool: Arc::clone(&site.response_spool),
+        account: Arc::clone(account),
+    };
+    let body = Box::pin(with_room(answer.body, &spool)).await?;
     body.buffer(match buffering {
-        true => Buffering::Spool(Arc::clone(&site.response_spool)),
+        true => Buffering::Spool(spool),
         false => Buffering::Off,
     });
     let case = compression::Case {
@@ -215,18 +219,14 @@ async fn from_upstream(
 ///
 /// # Errors
 /// There is no room in either.
-async fn with_room(
-    body: ResponseBody,
-    account: &Arc<Account>,
-    spool: &Arc<ResponseSpool>,
-) -> Result<ResponseBody, Rejection> {
+async fn with_room(body: ResponseBody, spool: &ClientSpool) -> Result<ResponseBody, Rejection> {
     let Some(bytes) = body.as_whole().filter(|bytes| bytes.len() > SMALL) else {
         return Ok(body);
     };
     let bytes = bytes.clone();
-    match account.try_reserve(Resource::Memory, bytes.len()) {
+    match spool.account.try_reserve(Resource::Memory, bytes.len()) {
         Some(reservation) => Ok(ResponseBody::whole(reservation.around(bytes))),
-        None => ResponseBody::in_file(bytes, spool)
+        None => ResponseBody::in_file(bytes, spool.clone())
             .await
             .ok_or(Rejection::NoMemory),
     }
