@@ -142,14 +142,14 @@ type First = fn(&Config) -> Result<Bound, BindError>;
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
-    let load = move || {
+    let load = move || -> Result<Loaded, ConfigError> {
         let surroundings = Surroundings::of_this_process();
         let resolved = config::load(flags.clone(), &surroundings)?;
-        config::follow_working_directory(&resolved.config.chdir);
         let applications = resolved.config.apps.clone();
         Ok((resolved, applications))
     };
     let (resolved, applications) = load()?;
+    config::enter_current_directory(&resolved.config);
     logs::init(
         resolved.config.log_format,
         &resolved.config.log_level,
@@ -165,7 +165,12 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     diagnostics::begin();
     let runtime =
         runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
-    let ended = role(&runtime, (resolved, applications), Arc::new(load), bound);
+    let reload = move || -> Result<Loaded, ConfigError> {
+        let loaded = load()?;
+        loaded.1.iter().try_for_each(reach::check)?;
+        Ok(loaded)
+    };
+    let ended = role(&runtime, (resolved, applications), Arc::new(reload), bound);
     // Dropping the runtime would wait for all of them.
     runtime.shutdown_timeout(LAST_FILE_JOBS);
     ended

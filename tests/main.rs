@@ -61,6 +61,7 @@ mod readme;
 mod real_upstreams;
 mod recycle;
 mod refork;
+mod release;
 mod reload;
 mod settings;
 mod signal_table;

@@ -242,3 +242,63 @@ fn events_arrive_one_by_one_and_a_client_that_leaves_closes_the_stream() {
         assert_eq!(noted, "closed after 4", "one event is made for nobody");
     }
 }
+
+#[test]
+fn one_address_leaves_room_on_disk_for_the_responses_of_others() {
+    let server = long()
+        .watched()
+        .args(["--proxy-protocol", "127.0.0.1", "--threads", "8"])
+        .args(["--response-spool-total", "16M"])
+        .ready();
+    let ask = |address: &str, blocks: usize| {
+        let mut client = server.connect();
+        let proxied = format!("PROXY TCP4 {address} 203.0.113.1 4000 80\r\n");
+        client.send(proxied + &get(&format!("/?blocks={blocks}")));
+        client
+    };
+    // 100 MB for four readers of one address that take nothing.
+    let _greedy: Vec<_> = (0..4).map(|_| ask("203.0.113.9", BLOCKS)).collect();
+    let on_disk = || {
+        server
+            .metric("pyserve_spool_bytes{of=\"responses\"}")
+            .unwrap_or(0.0)
+    };
+    let began = Instant::now();
+    let mut before = 0.0;
+    // As much as they get.
+    while before < 6e6 || before < on_disk() {
+        before = on_disk();
+        assert!(began.elapsed() < DEADLINE, "{before} bytes on disk");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    assert!(
+        before <= 8.0 * 1024.0 * 1024.0,
+        "{before}: half is its part"
+    );
+    let mut other = ask("203.0.113.10", 40);
+    server.probe.notes.wait_for("all taken");
+    assert!(other.response().body == numbered(40));
+}
+
+#[test]
+fn one_address_leaves_room_on_disk_for_the_uploads_of_others() {
+    let server = Pyserve::app("held.py")
+        .args(["--proxy-protocol", "127.0.0.1", "--threads", "8"])
+        .args(["--max-spool", "1M"])
+        .ready();
+    let upload = |address: &str, target: &str| {
+        let mut client = server.connect();
+        let proxied = format!("PROXY TCP4 {address} 203.0.113.1 4000 80\r\n");
+        let body = "x".repeat(200_000);
+        let _ = client.try_send(proxied + &crate::support::server::post(target, &body));
+        client
+    };
+    // 400 of 1,024 KB; the next would leave less than it has.
+    let _held: Vec<_> = ["/1", "/2"]
+        .map(|target| (upload("203.0.113.9", target), server.probe.held(target)))
+        .into();
+    let mut third = upload("203.0.113.9", "/gone/3");
+    assert_eq!(third.response().status(), 503);
+    let mut other = upload("203.0.113.10", "/gone/4");
+    assert_eq!(other.response().status(), 200);
+}

@@ -69,12 +69,17 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The current directory has gone.
-    #[error("cannot tell the current directory: {source} (give an absolute --chdir)")]
-    NoCurrentDirectory {
+    /// The current directory has gone, or must not be used.
+    #[error("cannot use the current directory {}: {problem} (give an absolute --chdir)", path.display())]
+    CurrentDirectory {
+        /// Its name.
+        path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        problem: String,
     },
+    /// The user as whom the server runs cannot use what an application needs.
+    #[error(transparent)]
+    Unreachable(#[from] super::reach::Unreachable),
     /// There is neither an application nor anything static to serve.
     #[error(
         "nothing to serve in {}: no application and no static files there; looked for {looked_for} \
@@ -113,7 +118,8 @@ impl ConfigError {
             Self::UnknownKey { .. } => codes::UNKNOWN_SETTING,
             Self::Location { .. } => codes::LOCATION,
             Self::Syntax { .. } | Self::Unreadable { .. } => codes::SETTINGS_FILE,
-            Self::NoCurrentDirectory { .. } => codes::CURRENT_DIRECTORY,
+            Self::CurrentDirectory { .. } => codes::CURRENT_DIRECTORY,
+            Self::Unreachable(_) => codes::NO_PERMISSION,
             Self::NothingToServe { .. } => codes::NOTHING_TO_SERVE,
             Self::Ambiguous { .. } => codes::AMBIGUOUS,
             Self::NoPython { .. } => codes::NO_PYTHON,

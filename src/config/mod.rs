@@ -22,6 +22,7 @@ pub mod layers;
 pub mod locations;
 mod module_names;
 pub mod reach;
+pub mod release;
 pub mod resolve;
 pub mod settings;
 pub mod sizing;
@@ -46,6 +47,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
 pub use locations::{Location, LocationSettings};
+pub use release::Release;
 pub use static_locations::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
 };
@@ -72,8 +74,18 @@ pub struct Config {
     pub companions: Vec<companions::Companion>,
     /// A line for the shell that runs before anything else; `None` for nothing.
     pub before_start: Option<companions::Program>,
-    /// The base of relative paths; absolute.
+    /// The base of relative paths by the name that the settings have for it; absolute. A link in it may lead
+    /// elsewhere by now.
     pub chdir: PathBuf,
+    /// Targets of the links on the way to the applications when these settings were read. The paths of code and
+    /// of files to serve are free of links.
+    pub release: Release,
+    /// The current directory of the server, free of those links; absolute.
+    pub current_dir: PathBuf,
+    /// Directories with source of the applications, by the names that the settings have for them; absolute.
+    pub source_dirs: Vec<PathBuf>,
+    /// The physical path of each static and internal location, in this order.
+    pub physical_dirs: Vec<PathBuf>,
     /// Addresses to listen on; at least one.
     pub bind: Vec<ListenAddress>,
     /// Locations served from disk, each prefix once.
@@ -227,6 +239,8 @@ pub struct AppSettings {
     pub env: Vec<(String, String)>,
     /// Its directory; absolute.
     pub chdir: PathBuf,
+    /// The directory in which its interpreter starts; absolute.
+    pub start_dir: PathBuf,
     /// Further directories for `sys.path`; absolute.
     pub pythonpath: Vec<PathBuf>,
     /// True if a Django project's collected files are served.
@@ -390,18 +404,17 @@ fn working_directory() -> PathBuf {
     .clone()
 }
 
-/// Makes the directory called [`Surroundings::current_dir`] the current one, if it is another by
-/// now; if there is none, `chdir` takes the place of one that has been removed: programs such as
-/// the interpreters of pyenv do not start without a current directory.
-pub fn follow_working_directory(chdir: &Path) {
-    let name = working_directory();
-    if is_current(&name) {
+/// Makes [`Config::current_dir`] the current directory of the process, if it is another one. If it has been
+/// removed, the chdir takes its place: programs such as the interpreters of pyenv do not start without a
+/// current directory.
+pub fn enter_current_directory(config: &Config) {
+    if is_current(&config.current_dir) {
         return;
     }
     // Where neither can be entered, starting the interpreter reports the reason.
-    let _entered = match name.is_dir() {
-        true => std::env::set_current_dir(name),
-        false => std::env::set_current_dir(chdir),
+    let _entered = match config.current_dir.is_dir() {
+        true => std::env::set_current_dir(&config.current_dir),
+        false => std::env::set_current_dir(config.release.settle(&config.chdir)),
     };
 }
 
@@ -418,6 +431,20 @@ fn is_current(name: &Path) -> bool {
 /// # Errors
 /// [`ConfigError`] for the first setting that cannot be used.
 pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
+    for _ in 0..SWITCHES {
+        let resolved = load_once(flags.clone(), surroundings)?;
+        // A link that was switched meanwhile: some of this may be of the release before.
+        if resolved.config.release.stale().is_empty() {
+            return Ok(resolved);
+        }
+    }
+    load_once(flags, surroundings)
+}
+
+/// Links switched while the settings are read that are waited for.
+const SWITCHES: usize = 3;
+
+fn load_once(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
     let read = read(flags, surroundings)?;
     if let Some(mistake) = read.mistake {
         return Err(mistake);

@@ -31,6 +31,7 @@ use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Entry, Layer, Origin};
 use super::settings::{self, Default};
 use super::{Config, LocationSettings, Resolved, Surroundings, values};
+use crate::os::access::{Use, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
 ///
@@ -67,15 +68,29 @@ pub fn settings_file(
     surroundings: &Surroundings,
 ) -> Result<Option<PathBuf>, ConfigError> {
     let Some(entry) = layers.iter().find_map(|layer| layer.entry("config")) else {
-        let is_there = surroundings.current_dir.join(SETTINGS_FILE).is_file();
-        return Ok(is_there.then(|| PathBuf::from(SETTINGS_FILE)));
+        let path = surroundings.current_dir.join(SETTINGS_FILE);
+        // It may be in there. With a chdir elsewhere the current directory does not matter.
+        if !layers.iter().any(|layer| layer.entry("chdir").is_some())
+            && let Some(obstacle) = obstacle(&surroundings.current_dir, Use::Search)
+        {
+            return Err(ConfigError::CurrentDirectory {
+                path: surroundings.current_dir.clone(),
+                problem: obstacle.to_string(),
+            });
+        }
+        return Ok(path.is_file().then(|| PathBuf::from(SETTINGS_FILE)));
     };
     single("config", entry, |path| {
-        if surroundings.current_dir.join(path).is_file() {
+        let absolute = surroundings.current_dir.join(path);
+        if absolute.is_file() {
             Ok(Some(PathBuf::from(path)))
         } else {
+            let problem = match obstacle(&absolute, Use::Read) {
+                Some(obstacle) => format!("cannot read it: {obstacle}"),
+                None => "there is no such file".to_owned(),
+            };
             Err(invalid(
-                "there is no such file",
+                problem,
                 format!("give an existing one, or leave it out for ./{SETTINGS_FILE}"),
             ))
         }
@@ -103,6 +118,7 @@ impl Resolver<'_> {
         self.settings_file(settings_file, &chdir);
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
+        let release = self.release(&chdir, &tables);
         let mut static_locations = self.static_locations(&tables, &chdir)?;
         let mut internal_locations = self.internal_locations(&chdir)?;
         let every_location =
@@ -138,7 +154,7 @@ impl Resolver<'_> {
         }
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
-        Ok(Config {
+        let mut config = Config {
             apps,
             companions,
             before_start: self.before_start()?,
@@ -174,8 +190,14 @@ impl Resolver<'_> {
             settings_file: settings_path,
             touch_reload: self.touch_reload(&chdir)?,
             warnings: std::mem::take(&mut self.warnings),
+            current_dir: release.settle(&self.surroundings.current_dir),
+            source_dirs: Vec::new(),
+            physical_dirs: Vec::new(),
+            release,
             chdir,
-        })
+        };
+        application::settle(&mut config);
+        Ok(config)
     }
     // Looking up.
 
@@ -283,10 +305,20 @@ fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {
     if dir.is_dir() {
         return Ok(dir);
     }
-    let problem = if dir.exists() {
-        format!("{} is not a directory", dir.display())
-    } else {
-        format!("there is no directory {}", dir.display())
+    let shown = dir.display();
+    let problem = match std::fs::read_link(&dir) {
+        _ if dir.exists() => format!("{shown} is not a directory"),
+        Ok(target) => match obstacle(&dir, Use::Search) {
+            Some(obstacle) => format!("cannot use {shown}: {obstacle}"),
+            None => {
+                let target = target.display();
+                format!("{shown} is a link to {target}, which is not there")
+            }
+        },
+        Err(_) => match obstacle(&dir, Use::Search) {
+            Some(obstacle) => format!("cannot use {shown}: {obstacle}"),
+            None => format!("there is no directory {shown}"),
+        },
     };
     Err(invalid(
         problem,

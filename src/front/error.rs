@@ -89,8 +89,10 @@ pub enum Rejection {
     /// The client broke off inside its body, or its chunks are malformed.
     #[error("the request body is broken: {0}")]
     BodyBroken(String),
-    /// All bodies together take as much as they may.
-    #[error("request bodies take all of the {limit} bytes that they may on disk (--max-spool)")]
+    /// All bodies together take as much as they may, or those of this address its part.
+    #[error(
+        "request bodies take all of the {limit} bytes that they may on disk (--max-spool), or those of this client its part"
+    )]
     SpoolFull {
         /// The limit in bytes.
         limit: u64,

@@ -14,6 +14,7 @@ use super::routing::router::Router;
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
 use super::static_files::found::FoundFiles;
+use super::static_files::internal::InternalFiles;
 use crate::config::{CompressTypes, Trust};
 use crate::observe::access_log::AccessLog;
 
@@ -24,7 +25,7 @@ pub struct Site {
     /// Files that the application turned out to have.
     pub found_files: Arc<FoundFiles>,
     /// Files that only the application can have sent; `None` where there are none.
-    pub internal_files: Option<StaticFiles>,
+    pub internal_files: Option<InternalFiles>,
     /// How long clients may take.
     pub deadlines: Deadlines,
     /// Who answers where no file does.

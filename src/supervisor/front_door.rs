@@ -1,6 +1,7 @@
 //! Puts the front together from the settings, and starts its listeners.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::front::sendfile::file_pool::FilePool;
 use crate::front::shutdown::Stop;
 use crate::front::site::{CurrentSite, Site};
 use crate::front::static_files::found::FoundFiles;
+use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
@@ -163,7 +165,8 @@ impl Front {
     pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
-            let location = StaticLocation::new(&*found.prefix, &*found.dir);
+            let dir = config.release.settle(Path::new(&*found.dir));
+            let location = StaticLocation::new(&*found.prefix, dir);
             let location = match &*found.source {
                 // Only collectstatic writes there.
                 "STATIC_ROOT" => location.of_a_build(),
@@ -214,8 +217,10 @@ impl Kept {
             hidden: true,
             ..config.static_files.clone()
         };
-        let internal_files = (!config.internal_locations.is_empty())
-            .then(|| StaticFiles::new(internal, everything, files.clone(), &cache));
+        let internal_files = (!config.internal_locations.is_empty()).then(|| InternalFiles {
+            files: StaticFiles::new(internal, everything, files.clone(), &cache),
+            release: config.release.clone(),
+        });
         let routes = routes(config, pools, files)?;
         // From here on nothing fails.
         let limits = &config.client_limits;

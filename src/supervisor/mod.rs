@@ -8,6 +8,7 @@ pub mod app;
 pub mod app_log;
 mod apps;
 mod before_start;
+mod changes;
 pub mod check;
 pub mod companions;
 pub mod control;

@@ -151,6 +151,7 @@ impl Python {
         let template = self.generation.with_descriptors(|[queue, board]| {
             Template::start(
                 &settings.interpreter.path,
+                &settings.start_dir,
                 &settings.env,
                 files,
                 boot,

@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::app::App;
+use super::changes::{differences, needs_site};
 use super::companions::Surroundings;
-use crate::config::{AppSettings, ConfigError, Resolved};
+use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
@@ -47,9 +48,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Answer to a reload that was asked for when the server had begun to stop.
 const STOPPING: &str = "no reload: the server is stopping";
-
-/// Name of the tables that name what runs beside the application.
-const COMPANION: &str = "companion";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
@@ -307,8 +305,15 @@ impl Supervisor {
             (reloaded.at_restart, reloaded.changed) = changed
                 .into_iter()
                 .partition(|name| AT_START.contains(&&**name));
-            if let Err(error) = self.follow(resolved, &members) {
-                failures.push(error.to_string());
+            let moved = resolved
+                .config
+                .release
+                .moved_since(&self.resolved.config.release);
+            match self.follow(resolved, &members) {
+                Ok(()) => moved
+                    .iter()
+                    .for_each(|link| tracing::info!("{link} from now on")),
+                Err(error) => failures.push(error.to_string()),
             }
         }
         if !failures.is_empty() {
@@ -334,7 +339,11 @@ impl Supervisor {
             }
             Ok(reloaded)
         } else {
-            let (words, meanwhile) = (failures.join("\n"), self.meanwhile());
+            let (words, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
+            let stale = self.resolved.config.release.stale();
+            if !stale.is_empty() {
+                meanwhile = format!("{meanwhile} ({})", stale.join(", "));
+            }
             tracing::error!(
                 code = codes::RELOAD_FAILED,
                 "reload failed, {meanwhile}:\n{words}"
@@ -397,7 +406,8 @@ impl Supervisor {
     fn follow(&mut self, resolved: Resolved, members: &[usize]) -> std::io::Result<()> {
         let before = self.apps.serving_ids();
         // All that may fail comes first.
-        let site = match before == members && differences(&self.resolved, &resolved).is_empty() {
+        let is_same = before == members && !needs_site(&self.resolved, &resolved);
+        let site = match is_same {
             true => None,
             false => {
                 let pools = self.apps.pools(members);
@@ -409,6 +419,7 @@ impl Supervisor {
         }
         self.apps.follow(members, self.front.past());
         let config = &resolved.config;
+        enter_current_directory(config);
         self.stop
             .set_times(config.drain_delay, config.graceful_timeout);
         self.resolved = Arc::new(resolved);
@@ -452,31 +463,6 @@ impl Supervisor {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Names of the settings whose values differ, and of the kinds of tables that do.
-fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
-    let mut changed: Vec<_> = after
-        .origins
-        .iter()
-        .filter(|(name, value, _)| {
-            let mut old = before.origins.iter();
-            !old.any(|(other, was, _)| other == name && was == value)
-        })
-        .map(|(name, ..)| (*name).to_owned())
-        .collect();
-    let (before, after) = (&before.config, &after.config);
-    let are_same = before.locations == after.locations
-        && before.static_locations == after.static_locations
-        // What else changes in them has a name of its own.
-        && (before.apps == after.apps || !changed.is_empty());
-    if !are_same {
-        changed.push("location".to_owned());
-    }
-    if before.companions != after.companions {
-        changed.push(COMPANION.to_owned());
-    }
-    changed
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
+use crate::os::access::{Use, obstacle};
 use crate::os::watch::watch;
 use crate::os::{child, memory, sockets, temporary};
 
@@ -64,7 +65,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Executes the interpreter, with `env` added to our environment, and sends it its settings.
+    /// Executes the interpreter in `directory`, with `env` added to our environment, and sends it its settings.
     /// `descriptors`: the queue, the
     /// scoreboard and the log, as [`ToTemplate::Boot`] wants them.
     ///
@@ -72,6 +73,7 @@ impl Template {
     /// What the kernel says about the interpreter or the socket.
     pub fn start(
         interpreter: &Path,
+        directory: &Path,
         env: &[(String, String)],
         files: &HostFiles,
         boot: Boot,
@@ -85,6 +87,10 @@ impl Template {
             .arg(BOOT_LINE.trim_end())
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
+        // Where it has gone, ours is as good: the interpreter says what it misses.
+        if obstacle(directory, Use::Search).is_none() && directory.is_dir() {
+            command.current_dir(directory);
+        }
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
         let pid = child::spawn(&mut command, &inherited)?;
         sockets::set_nonblocking(ours.as_fd())?;

@@ -40,10 +40,7 @@ impl Watched {
         };
         if config.dev {
             watched.every = SOURCE;
-            for app in &config.apps {
-                watched.trees.push(app.chdir.clone());
-                watched.trees.extend(app.pythonpath.iter().cloned());
-            }
+            watched.trees.clone_from(&config.source_dirs);
             watched.trees.sort();
             watched.trees.dedup();
             watched.files.extend(config.settings_file.clone());
@@ -73,6 +70,10 @@ impl Watched {
     /// Something that differs after a change.
     fn look(&self) -> u64 {
         let mut state = DefaultHasher::new();
+        // With where links lead: another release may have the same times and sizes.
+        for path in self.files.iter().chain(&self.trees) {
+            std::fs::canonicalize(path).ok().hash(&mut state);
+        }
         for file in &self.files {
             state_of(file).hash(&mut state);
         }

@@ -9,14 +9,17 @@ use crate::config::discovery::{self, Discovery};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::interpreter::{Places, PythonChoice};
 use crate::config::layers::{Entry, Origin};
-use crate::config::{StaticLocation, Surroundings};
+use crate::config::{Config, Release, StaticLocation, Surroundings};
 
 impl<'a> Resolver<'a> {
     pub(super) fn chdir(&mut self) -> Result<PathBuf, ConfigError> {
         let current = &self.surroundings.current_dir;
         let Some(entry) = self.entry("chdir") else {
-            if let Err(source) = std::fs::metadata(current) {
-                return Err(ConfigError::NoCurrentDirectory { source });
+            if let Err(error) = std::fs::metadata(current) {
+                return Err(ConfigError::CurrentDirectory {
+                    path: current.clone(),
+                    problem: error.to_string(),
+                });
             }
             self.show_default("chdir", current.display().to_string());
             return Ok(current.clone());
@@ -32,6 +35,21 @@ impl<'a> Resolver<'a> {
             entry.origin.to_string(),
         );
         Ok(chdir)
+    }
+
+    /// The links on the way to the directories of the applications.
+    pub(super) fn release(&self, chdir: &Path, tables: &[Given<'_>]) -> Release {
+        let current = &self.surroundings.current_dir;
+        let own: Vec<_> = tables
+            .iter()
+            // A wrong one is reported where it is used.
+            .filter_map(|given| {
+                let dir = given.optional("chdir", |text| existing_directory(text, chdir));
+                dir.ok().flatten()
+            })
+            .collect();
+        let all = [&**current, chdir].into_iter();
+        Release::of(all.chain(own.iter().map(PathBuf::as_path)))
     }
 
     /// Shows which file was read, and warns of one beside the application that was not.
@@ -141,6 +159,25 @@ impl<'a> Resolver<'a> {
         let dirs = self.many("pythonpath", |text| existing_directory(text, chdir))?;
         Ok(dirs.unwrap_or_default())
     }
+}
+
+/// Replaces the links of the release in all paths that belong to it, and notes what depends on the disk.
+pub(super) fn settle(config: &mut Config) {
+    let apps = config.apps.iter();
+    config.source_dirs = apps
+        .flat_map(|app| std::iter::once(&app.chdir).chain(&app.pythonpath))
+        .cloned()
+        .collect();
+    let release = std::mem::take(&mut config.release);
+    release.settle_config(config);
+    config.release = release;
+    let internal = config.internal_locations.iter();
+    let locations = config.static_locations.iter().chain(internal);
+    config.physical_dirs = locations
+        .map(|location| {
+            std::fs::canonicalize(&location.dir).unwrap_or_else(|_| location.dir.clone())
+        })
+        .collect();
 }
 
 /// The interpreter that the settings name, by one of two settings with these names.

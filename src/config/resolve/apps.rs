@@ -23,6 +23,7 @@ pub(super) struct Common {
     /// True if the settings name one interpreter for all applications.
     python_is_named: bool,
     chdir: PathBuf,
+    start_dir: PathBuf,
     pythonpath: Vec<PathBuf>,
     django_static: bool,
     django_media: bool,
@@ -57,6 +58,7 @@ impl Resolver<'_> {
             python,
             python_is_named,
             chdir: chdir.to_owned(),
+            start_dir: self.surroundings.current_dir.clone(),
             pythonpath: self.pythonpath(chdir)?,
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
@@ -129,6 +131,7 @@ impl Common {
             mount: String::new(),
             env: Vec::new(),
             chdir: self.chdir.clone(),
+            start_dir: self.start_dir.clone(),
             pythonpath: self.pythonpath.clone(),
             django_static: self.django_static,
             django_media: self.django_media,

@@ -131,7 +131,7 @@ pub(super) static LIMITS: &[Setting] = &[
         name: "response_spool_total",
         value_name: "BYTES",
         heading: HEADING,
-        help: "Size of all such files together",
+        help: "Size of all such files together; those of one address may take half of what others leave",
         repeatable: false,
         default: Default::Value("10G"),
     },
@@ -149,7 +149,7 @@ pub(super) static LIMITS: &[Setting] = &[
         value_name: "BYTES",
         heading: HEADING,
         help: "Size of all request bodies together on disk, in `temp_dir`; 0 for no limit; 503 \
-               beyond",
+               beyond; several bodies of one address may take half of what others leave",
         repeatable: false,
         default: Default::Value("10G"),
     },

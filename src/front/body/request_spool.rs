@@ -21,7 +21,7 @@ use super::request::RequestBody;
 use super::too_long::TooLong;
 use crate::config::LocationSettings;
 use crate::front::body::request_stream::RequestStream;
-use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL};
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL, Spooled};
 use crate::front::client_limits::min_rate::{Pace, Patience};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::metrics::METRICS;
@@ -397,9 +397,11 @@ impl Share {
 
     fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
         let Room { most, used, .. } = &*self.room;
-        let grown = |used: u64| used.checked_add(bytes).filter(|sum| sum <= most);
-        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
-            .map_err(|_full| SpoolError::SpoolFull { limit: *most })?;
+        // The only body of an address may take all that is free: the limit of one body is `max_body`.
+        let account = self.memory.account();
+        if !account.try_spool(Spooled::Requests, bytes, Some(self.bytes), (used, *most)) {
+            return Err(SpoolError::SpoolFull { limit: *most });
+        }
         self.bytes += bytes;
         METRICS.spooled_requests.add(bytes);
         Ok(())
@@ -408,7 +410,8 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        let account = self.memory.account();
+        account.unspool(Spooled::Requests, self.bytes, &self.room.used);
         METRICS.spooled_requests.take(self.bytes);
     }
 }

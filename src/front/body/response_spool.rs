@@ -1,8 +1,8 @@
 //! Where responses wait that are too long for memory: an unlinked file for each, in the
 //! temporary directory.
 //!
-//! Knows how much room they may take, each and together, and what to do when the disk has
-//! none: the caller gets its bytes back, and one line goes to the log. When to use a file is
+//! Knows how much room they may take, each, those of one address and all together, and what to do when the
+//! disk has none: the caller gets its bytes back, and one line goes to the log. When to use a file is
 //! decided in [`super::response_stream`].
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::config::SpoolLimits;
-use crate::front::client_limits::memory_budget::Resource;
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, Spooled};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::read_block;
 use crate::observe::codes;
@@ -56,15 +56,9 @@ impl ResponseSpool {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn reserve(&self, bytes: u64) -> bool {
-        let enough = |used: u64| {
-            used.checked_add(bytes)
-                .filter(|used| *used <= self.limits.total)
-        };
-        let is_enough = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough)
-            .is_ok();
+    fn reserve(&self, account: &Account, bytes: u64) -> bool {
+        let room = (&*self.used, self.limits.total);
+        let is_enough = account.try_spool(Spooled::Responses, bytes, None, room);
         if is_enough {
             METRICS.spooled_responses.add(bytes);
         }
@@ -81,13 +75,23 @@ impl ResponseSpool {
     }
 }
 
+/// The spool, for the responses to one client.
+#[derive(Debug, Clone)]
+pub struct ClientSpool {
+    /// The spool of all.
+    pub spool: Arc<ResponseSpool>,
+    /// The account that the client's responses are charged to.
+    pub account: Arc<Account>,
+}
+
 /// The part of one response that is on disk: written on one side, read on the other.
 #[derive(Debug)]
 pub struct SpoolFile {
     spool: Arc<ResponseSpool>,
+    account: Arc<Account>,
     file: Option<Arc<File>>,
-    /// Its descriptor is counted.
-    counted: bool,
+    /// Its descriptor.
+    descriptor: Option<Reservation>,
     /// Bytes that it has been given room for.
     reserved: u64,
     written: u64,
@@ -108,11 +112,12 @@ pub struct Write {
 
 impl SpoolFile {
     /// No file yet: it comes with the first write.
-    pub fn new(spool: Arc<ResponseSpool>) -> Self {
+    pub fn new(ClientSpool { spool, account }: ClientSpool) -> Self {
         Self {
             spool,
+            account,
             file: None,
-            counted: false,
+            descriptor: None,
             reserved: 0,
             written: 0,
             read: 0,
@@ -124,8 +129,8 @@ impl SpoolFile {
         self.written - self.read
     }
 
-    /// Makes room for `length` more bytes. `false`: this response, or all together, would
-    /// take more than they may.
+    /// Makes room for `length` more bytes. `false`: this response, those of its address, or all
+    /// together would take more than they may.
     pub fn make_room(&mut self, length: usize) -> bool {
         if self.unread() == 0 {
             // What has been read is not needed any more: from the beginning again.
@@ -133,7 +138,10 @@ impl SpoolFile {
         }
         let end = self.written + length as u64;
         let more = end.saturating_sub(self.reserved);
-        if end > self.spool.limits.each || !self.has_descriptor() || !self.spool.reserve(more) {
+        if end > self.spool.limits.each
+            || !self.has_descriptor()
+            || !self.spool.reserve(&self.account, more)
+        {
             return false;
         }
         self.reserved += more;
@@ -142,12 +150,10 @@ impl SpoolFile {
 
     /// Whether it has a descriptor, or may have one.
     fn has_descriptor(&mut self) -> bool {
-        let files = Resource::SpoolFiles.pool();
-        if !self.counted && files.free() > 0 {
-            files.add(1);
-            self.counted = true;
+        if self.descriptor.is_none() {
+            self.descriptor = self.account.try_reserve(Resource::SpoolFiles, 1);
         }
-        self.counted
+        self.descriptor.is_some()
     }
 
     /// The write of these pieces behind what is there; there must be room for them.
@@ -187,11 +193,9 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        self.spool.used.fetch_sub(self.reserved, Ordering::Relaxed);
+        self.account
+            .unspool(Spooled::Responses, self.reserved, &self.spool.used);
         METRICS.spooled_responses.take(self.reserved);
-        if self.counted {
-            Resource::SpoolFiles.pool().take(1);
-        }
         if let Some(file) = self.file.take() {
             // The file has no name: with its last descriptor the disk's room is given back,
             // which takes a file system a while.

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use self::budget::Budget;
 use self::taking::Streamed;
-use super::response_spool::{ResponseSpool, SpoolFile, Write};
+use super::response_spool::{ClientSpool, SpoolFile, Write};
 
 /// Most bytes that a connection gets before it has sent the ones before. hyper would take
 /// 256 KiB and more of every response whose client is slow.
@@ -42,7 +42,7 @@ const HESITATE: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone)]
 pub enum Buffering {
     /// It waits in memory, then in a file.
-    Spool(Arc<ResponseSpool>),
+    Spool(ClientSpool),
     /// The upstream waits.
     Off,
 }
@@ -88,7 +88,7 @@ enum Waiting {
     /// Not decided: the head is on its way to the client. As [`Waiting::InMemory`].
     #[default]
     Undecided,
-    Spool(Arc<ResponseSpool>),
+    Spool(ClientSpool),
     /// The disk has refused.
     InMemory,
     Direct,
@@ -114,8 +114,8 @@ impl ResponseBody {
 
     /// A body that is complete, and waits in a file for its client. `None`: the file may not
     /// take it, or the disk has refused.
-    pub async fn in_file(bytes: Bytes, spool: &Arc<ResponseSpool>) -> Option<Self> {
-        let mut spooled = SpoolFile::new(Arc::clone(spool));
+    pub async fn in_file(bytes: Bytes, spool: ClientSpool) -> Option<Self> {
+        let mut spooled = SpoolFile::new(spool);
         let length = bytes.len();
         if !spooled.make_room(length) {
             return None;
@@ -296,7 +296,7 @@ impl Shared {
         if !is_behind && !hesitated {
             return Step::Hesitate;
         }
-        let spool = Arc::clone(spool);
+        let spool = spool.clone();
         let length = state.buffered;
         let spooled = state.spooled.get_or_insert_with(|| SpoolFile::new(spool));
         if !spooled.make_room(length) {

@@ -1,4 +1,4 @@
-//! The budget for what clients can make the front hold: memory, and descriptors of spool files.
+//! The budget for what clients can make the front hold: memory, descriptors of spool files, and bytes in them.
 //!
 //! A [`Pool`] is a total for the process. An [`Account`] is one client of it, a connection, and
 //! belongs to the account of its address. A [`Reservation`] is returned when it is dropped. Each
@@ -12,7 +12,7 @@
 //! It knows neither what is held nor what happens to a request that is refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -67,6 +67,15 @@ impl Resource {
     }
 }
 
+/// Bytes on disk, of which the settings have a limit for each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spooled {
+    /// Bodies of requests.
+    Requests,
+    /// Responses.
+    Responses,
+}
+
 /// The total of a resource.
 #[derive(Debug)]
 pub struct Pool {
@@ -119,6 +128,8 @@ impl Pool {
 pub struct Account {
     memory: AtomicUsize,
     spool_files: AtomicUsize,
+    /// Bytes of an address on disk, by [`Spooled`].
+    spooled: [AtomicU64; 2],
     /// It may hold the free amount divided by this.
     part: usize,
     /// The account of its address.
@@ -131,6 +142,7 @@ impl Account {
         Self {
             memory: AtomicUsize::new(0),
             spool_files: AtomicUsize::new(0),
+            spooled: Default::default(),
             part: 1,
             address: None,
         }
@@ -156,6 +168,44 @@ impl Account {
         let mut reservation = Reservation::none(Arc::clone(self), Resource::Memory);
         reservation.hold(bytes);
         reservation
+    }
+
+    /// Reserves `bytes` of a spool whose limit is `limit`. An address may have as much as is free afterwards;
+    /// with `alone`, the bytes that the caller has already, it may have more while it has no others.
+    /// `false`: there is no room, and nothing changes.
+    pub fn try_spool(
+        &self,
+        what: Spooled,
+        bytes: u64,
+        alone: Option<u64>,
+        (used, limit): (&AtomicU64, u64),
+    ) -> bool {
+        let held = self.spooled(what);
+        let of_address = held.load(Ordering::Relaxed);
+        let is_alone = alone.is_some_and(|own| of_address <= own);
+        let grown = |used: u64| {
+            let used = used.checked_add(bytes).filter(|used| *used <= limit)?;
+            let is_fair = of_address.saturating_add(bytes) <= limit - used;
+            (is_fair || is_alone).then_some(used)
+        };
+        let is_reserved = used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
+            .is_ok();
+        if is_reserved {
+            held.fetch_add(bytes, Ordering::Relaxed);
+        }
+        is_reserved
+    }
+
+    /// Returns what [`Account::try_spool`] has reserved.
+    pub fn unspool(&self, what: Spooled, bytes: u64, used: &AtomicU64) {
+        self.spooled(what).fetch_sub(bytes, Ordering::Relaxed);
+        used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn spooled(&self, what: Spooled) -> &AtomicU64 {
+        let address = self.address.as_deref().unwrap_or(self);
+        &address.spooled[what as usize]
     }
 
     fn held(&self, resource: Resource) -> &AtomicUsize {
@@ -311,6 +361,34 @@ mod tests {
         assert_eq!((one.amount(), pool.used()), (10, 10));
         drop(one);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn addresses_share_a_spool_and_leave_room_for_one_more() {
+        let used = AtomicU64::new(0);
+        let address = Arc::new(Account::of_address());
+        let connections = [(); 3].map(|()| Account::of_connection(Arc::clone(&address)));
+        let one = |account: &Account, alone| {
+            account.try_spool(Spooled::Responses, 1, alone, (&used, 1000))
+        };
+        let fill = |account: &Account| (0..2000).filter(|_| one(account, None)).count();
+        assert_eq!(connections.each_ref().map(fill), [500, 0, 0], "half");
+        let other = Account::of_address();
+        assert_eq!(fill(&other), 250, "half of the rest");
+        assert!(!one(&other, Some(249)), "it has another body");
+        assert_eq!(
+            (0..2000).filter(|_| one(&other, Some(250 + 250))).count(),
+            250
+        );
+        assert!(
+            !one(&Account::of_address(), Some(0)),
+            "the limit holds for all"
+        );
+        connections[2].unspool(Spooled::Responses, 500, &used);
+        other.unspool(Spooled::Responses, 500, &used);
+        assert_eq!(used.load(Ordering::Relaxed), 0);
+        assert_eq!(fill(&connections[1]), 500);
+        assert!(connections[0].try_spool(Spooled::Requests, 500, None, (&AtomicU64::new(0), 1000)));
     }
 
     #[test]

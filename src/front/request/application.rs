@@ -19,7 +19,7 @@ use crate::config::LocationSettings;
 use crate::front::activity::Activity;
 use crate::front::body::Body;
 use crate::front::body::request::RequestBody;
-use crate::front::body::response_spool::ResponseSpool;
+use crate::front::body::response_spool::ClientSpool;
 use crate::front::body::response_stream::{Buffering, ResponseBody};
 use crate::front::client_limits::connections::Network;
 use crate::front::client_limits::memory_budget::{Account, Resource, SMALL};
@@ -156,8 +156,8 @@ pub async fn answer(
     if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
-        let files = site.internal_files.as_ref();
-        let mut file = Box::pin(internal::answer(files, &wanted, head, said)).await?;
+        let internal = site.internal_files.as_ref();
+        let mut file = Box::pin(internal::answer(internal, &wanted, head, said)).await?;
         // The file's own entity tag replaces the application's.
         let spellings = with_etag(&response.spellings);
         site.spellings.apply(&spellings, file.extensions_mut());
@@ -197,9 +197,13 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
-    let body = Box::pin(with_room(answer.body, account, &site.response_spool)).await?;
+    let spool = ClientSpool {
+        spool: Arc::clone(&site.response_spool),
+        account: Arc::clone(account),
+    };
+    let body = Box::pin(with_room(answer.body, &spool)).await?;
     body.buffer(match buffering {
-        true => Buffering::Spool(Arc::clone(&site.response_spool)),
+        true => Buffering::Spool(spool),
         false => Buffering::Off,
     });
     let case = compression::Case {
@@ -216,18 +220,14 @@ async fn from_upstream(
 ///
 /// # Errors
 /// There is no room in either.
-async fn with_room(
-    body: ResponseBody,
-    account: &Arc<Account>,
-    spool: &Arc<ResponseSpool>,
-) -> Result<ResponseBody, Rejection> {
+async fn with_room(body: ResponseBody, spool: &ClientSpool) -> Result<ResponseBody, Rejection> {
     let Some(bytes) = body.as_whole().filter(|bytes| bytes.len() > SMALL) else {
         return Ok(body);
     };
     let bytes = bytes.clone();
-    match account.try_reserve(Resource::Memory, bytes.len()) {
+    match spool.account.try_reserve(Resource::Memory, bytes.len()) {
         Some(reservation) => Ok(ResponseBody::whole(reservation.around(bytes))),
-        None => ResponseBody::in_file(bytes, spool)
+        None => ResponseBody::in_file(bytes, spool.clone())
             .await
             .ok_or(Rejection::NoMemory),
     }

@@ -18,7 +18,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::front::body::Body;
 use crate::front::error::Rejection;
-use crate::front::static_files::{Location, StaticFiles};
+use crate::front::static_files::Location;
+use crate::front::static_files::internal::InternalFiles;
 
 const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
@@ -62,14 +63,17 @@ impl Wanted {
     }
 
     /// The location, and what is left of the path in it.
-    fn find<'a>(&self, files: &'a StaticFiles) -> Option<(&'a Location, String)> {
+    fn find<'a>(&self, internal: &'a InternalFiles) -> Option<(&'a Location, String)> {
+        let files = &internal.files;
         match self {
             Self::Url(url) => {
                 let (location, rest) = files.find(url)?;
                 Some((location, rest.to_owned()))
             }
             Self::Path(path) => {
+                // Applications name files by the link as well as by the directory behind it.
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
+                let path = internal.release.settle(path);
                 files.locations().find_map(|location| {
                     let rest = path.strip_prefix(location.dir()).ok()?;
                     let rest = percent_encode(rest.as_os_str().as_bytes(), PATH);
@@ -91,12 +95,12 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
 /// [`Rejection::NotInternal`] for a path outside of every internal location, else what the
 /// file is refused for.
 pub async fn answer(
-    files: Option<&StaticFiles>,
+    internal: Option<&InternalFiles>,
     wanted: &Wanted,
     head: &request::Parts,
     said: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
-    let found = files.and_then(|files| Some((files, wanted.find(files)?)));
+    let found = internal.and_then(|internal| Some((&internal.files, wanted.find(internal)?)));
     let (files, (location, rest)) = found.ok_or_else(|| Rejection::NotInternal {
         wanted: format!("{wanted:?}"),
     })?;

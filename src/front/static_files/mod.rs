@@ -26,6 +26,7 @@ mod freshness;
 mod handed_over;
 mod headers;
 mod hidden;
+pub mod internal;
 mod memory;
 mod path;
 mod range;

@@ -65,7 +65,7 @@ impl Surroundings {
             std::env::join_paths(std::iter::once(programs).chain(others)).ok()
         });
         Self {
-            directory: config.chdir.clone(),
+            directory: config.release.settle(&config.chdir),
             path,
         }
     }

@@ -3,6 +3,8 @@
 use super::budget::{ALL_RESPONSES, PER_RESPONSE, WHEN_SHORT};
 use super::*;
 use crate::config::SpoolLimits;
+use crate::front::body::response_spool::ResponseSpool;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::sendfile::file_pool::FilePool;
 use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,15 +68,17 @@ async fn a_full_buffer_waits_for_the_client() {
     assert!(futures_now(room.as_mut()).is_some());
 }
 
-fn spool(directory: &std::path::Path, each: u64) -> Arc<ResponseSpool> {
-    let limits = SpoolLimits { each, total: each };
+fn spool(directory: &std::path::Path, each: u64) -> ClientSpool {
+    let limits = SpoolLimits {
+        each,
+        total: 2 * each,
+    };
     let directory = directory.to_owned();
-    Arc::new(ResponseSpool::new(
-        directory,
-        FilePool::new(2),
-        limits,
-        Arc::default(),
-    ))
+    let spool = ResponseSpool::new(directory, FilePool::new(2), limits, Arc::default());
+    ClientSpool {
+        spool: Arc::new(spool),
+        account: Arc::new(Account::of_address()),
+    }
 }
 
 fn numbered(block: usize) -> Bytes {
@@ -118,12 +122,12 @@ async fn what_a_client_does_not_take_goes_to_a_file_and_comes_back_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let (feed, body, _) = streamed();
     let spool = spool(directory.path(), 1 << 30);
-    body.buffer(Buffering::Spool(Arc::clone(&spool)));
+    body.buffer(Buffering::Spool(spool.clone()));
     assert_eq!(feed_while_taken(&feed, 0, 100).await, 100);
-    assert!(spool.used() > 80 * 65_536, "{}", spool.used());
+    assert!(spool.spool.used() > 80 * 65_536, "{}", spool.spool.used());
     assert!(feed.0.budget.used() <= WHEN_SHORT);
     check_rest(body, 100).await;
-    assert_eq!(spool.used(), 0);
+    assert_eq!(spool.spool.used(), 0);
     assert_eq!(feed.0.budget.used(), 0);
 }
 
@@ -131,7 +135,7 @@ async fn what_a_client_does_not_take_goes_to_a_file_and_comes_back_in_order() {
 async fn a_client_that_keeps_up_never_has_anything_in_a_file() {
     let (feed, mut body, _) = streamed();
     let spool = spool(std::path::Path::new("/nonexistent"), 1 << 30);
-    body.buffer(Buffering::Spool(Arc::clone(&spool)));
+    body.buffer(Buffering::Spool(spool.clone()));
     for block in 0..100 {
         feed.push(numbered(block));
         let mut room = Box::pin(feed.room());
@@ -139,7 +143,7 @@ async fn a_client_that_keeps_up_never_has_anything_in_a_file() {
             body.frame().await.unwrap().unwrap();
         }
     }
-    assert_eq!(spool.used(), 0);
+    assert_eq!(spool.spool.used(), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,56 @@
+//! What differs between the settings before and after a reload.
+
+use crate::config::{Config, Resolved, StaticLocation};
+
+/// Name of the tables that name what runs beside the application.
+const COMPANION: &str = "companion";
+/// Name of the setting whose directory another release has taken.
+const CHDIR: &str = "chdir";
+
+/// Names of the settings whose values differ, and of the kinds of tables that do.
+pub(super) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
+    let mut changed: Vec<_> = after
+        .origins
+        .iter()
+        .filter(|(name, value, _)| {
+            let mut old = before.origins.iter();
+            !old.any(|(other, was, _)| other == name && was == value)
+        })
+        .map(|(name, ..)| (*name).to_owned())
+        .collect();
+    let (before, after) = (&before.config, &after.config);
+    if !after.release.moved_since(&before.release).is_empty()
+        && !changed.contains(&CHDIR.to_owned())
+    {
+        changed.push(CHDIR.to_owned());
+    }
+    let are_same = before.locations == after.locations
+        && named(before) == named(after)
+        // What else changes in them has a name of its own.
+        && (before.apps == after.apps || !changed.is_empty());
+    if !are_same {
+        changed.push("location".to_owned());
+    }
+    if before.companions != after.companions {
+        changed.push(COMPANION.to_owned());
+    }
+    changed
+}
+
+/// The static locations by the names that the settings have for their directories.
+fn named(config: &Config) -> Vec<StaticLocation> {
+    let mut locations = config.static_locations.clone();
+    for location in &mut locations {
+        location.dir = config.release.name(&location.dir);
+    }
+    locations
+}
+
+/// Whether requests are to be answered otherwise. What is remembered of files in a directory that was
+/// another one must not be used.
+pub(super) fn needs_site(before: &Resolved, after: &Resolved) -> bool {
+    let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs
+        || before.config.static_locations != after.config.static_locations
+        || before.config.internal_locations != after.config.internal_locations;
+    is_elsewhere || !differences(before, after).is_empty()
+}
