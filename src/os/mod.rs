@@ -17,5 +17,6 @@ pub mod signals;
 pub mod sockets;
 pub mod standard;
 pub mod temporary;
+mod trusted_path;
 pub mod unix_listener;
 pub mod watch;
