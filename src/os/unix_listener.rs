@@ -72,6 +72,9 @@ pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Boun
             rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
             with_mode(mode, || UnixListener::bind(&place))?
         }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(other_file(&directory, name).unwrap_or(error));
+        }
         bound => bound?,
     };
     let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -83,6 +86,21 @@ pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Boun
             identity: (stat.st_dev, stat.st_ino),
         },
     })
+}
+
+/// The error where something else than a socket has the name. The kernel says "address in use"
+/// for every kind of file.
+fn other_file(directory: &OwnedFd, name: &OsStr) -> Option<io::Error> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket => return None,
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a link",
+        FileType::RegularFile => "a regular file",
+        _ => "a file that is no socket",
+    };
+    let text = format!("{what} has this path (choose another path, or remove it)");
+    Some(io::Error::new(io::ErrorKind::AlreadyExists, text))
 }
 
 /// The path of a name in an open directory, whatever its own path leads to by now.
