@@ -20,7 +20,7 @@ use crate::import_app::{self, Imported};
 use crate::origin::Origin;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, Newborn, Next};
-use crate::{apart, doors, log, orders, package, sockets, title};
+use crate::{apart, doors, greenlets, log, orders, package, sockets, title};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -178,6 +178,7 @@ impl Template {
             Err(traceback) => FromTemplate::ImportFailed { traceback },
             Ok(Imported { app, mut loaded }) => {
                 self.origin.app = Some(app);
+                greenlets::warn_of_processes(py, self.origin.boot.threads);
                 let reasons = self.reasons_not_to_fork(py);
                 // A worker that becomes a template is looked at again.
                 if !self.origin.boot.refork {

@@ -29,7 +29,7 @@ use crate::serve::{Shared, WorkerThread};
 use crate::stage::Stage;
 use crate::threads::Threads;
 use crate::wsgi::environ::Facts;
-use crate::{fork, log, package, promotion};
+use crate::{fork, greenlets, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -124,6 +124,9 @@ fn live(
             return Err(PySystemExit::new_err(BOOT_FAILED));
         }
     };
+    if worker == 0 {
+        greenlets::warn_of_processes(py, origin.boot.threads);
+    }
     let shared = Arc::new(Shared {
         app,
         queue: Arc::clone(&origin.queue),
