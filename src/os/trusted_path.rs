@@ -139,6 +139,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_macros, reason = "the message of a test")]
     fn root_follows_the_links_that_root_alone_can_make() {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: links of other users, because this is not root");

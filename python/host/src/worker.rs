@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyserve_wire::control::{Boot, Loaded, Preload, cut_to_end};
+use pyserve_wire::control::{Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
-use pyserve_wire::scoreboard::{Activity, Scoreboard};
+use pyserve_wire::scoreboard::Activity;
 
 use crate::import_app::{self, Imported};
 use crate::orders::Orders;
