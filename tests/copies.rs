@@ -43,6 +43,41 @@ def app(environ, start_response):
     return [text.encode()]
 "#;
 
+/// The same while the application is imported: the child goes on as if it were the parent.
+const IMPORT: &str = r#"
+import ctypes, os, platform
+def clone():
+    number = 56 if platform.machine() == 'x86_64' else 220
+    return ctypes.PyDLL(None).syscall(number, 17, 0, 0, 0, 0)
+forks = {'os.fork': os.fork, 'libc': ctypes.PyDLL(None).fork, 'clone': clone}
+child = forks[os.environ['FORK']]()
+if child: status = os.waitpid(child, 0)[1]
+def app(environ, start_response):
+    start_response('200 OK', [])
+    return [b'%d %d' % (os.getpid(), status)]
+"#;
+
+#[test]
+fn a_child_that_the_import_forks_is_neither_template_nor_worker() {
+    for fork in ["os.fork", "libc", "clone"] {
+        for preload in ["yes", "no"] {
+            let builder = Pyserve::new();
+            let dir = builder.path("site");
+            write_files(&dir, &[("app.py", IMPORT)]);
+            let server = builder
+                .current_dir(dir)
+                .env("FORK", fork)
+                .args(["--app", "app.py", "--workers", "1", "--preload", preload])
+                .ready();
+            let first = server.get("/").text();
+            assert!(first.ends_with(" 0"), "{fork} {preload}: {first}");
+            for _ in 0..3 {
+                assert_eq!(server.get("/").text(), first, "{fork} {preload}");
+            }
+        }
+    }
+}
+
 fn start(threads: &str) -> Server {
     let builder = Pyserve::new();
     let dir = builder.path("site");

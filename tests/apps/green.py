@@ -5,6 +5,7 @@ all are notes in the probe when something ends them. ``/wait/NAME`` waits for th
 """
 
 import os
+import subprocess
 import time
 
 import probe
@@ -58,8 +59,6 @@ def application(environ, start_response):
         elif path == "/spawn":
             spawn()
         elif path == "/process":
-            import subprocess
-
             text = subprocess.check_output(["echo", "-n", "a process"], text=True)
             return probe.plain(start_response, text)
         elif path.startswith("/wait/"):

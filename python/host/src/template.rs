@@ -83,6 +83,10 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     let started = FromTemplate::Started(import_app::interpreter(py));
     template.send(py, &started);
     let report = template.import(py);
+    // A child that the import forked came back here: it is no template.
+    if fork::refuse_copy().is_err() {
+        return leave(py, 0).map(|_| ());
+    }
     let status = match report {
         FromTemplate::ImportFailed { .. } => Some(1),
         FromTemplate::UnsafeToFork(_) => Some(0),

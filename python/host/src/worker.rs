@@ -114,7 +114,12 @@ fn live(
     let mut reply = Reply::new(Arc::clone(&channel), origin.scoreboard);
     reply.begin(0, 0, now_ns());
 
-    let (app, block) = match start(py, origin, worker) {
+    let started = start(py, origin, worker);
+    // A child that the import forked came back here: it is no worker.
+    if fork::refuse_copy().is_err() {
+        return Ok(None);
+    }
+    let (app, block) = match started {
         Ok(Started { app, loaded }) => (app, loaded.map(|loaded| loaded.to_bytes())),
         Err(text) => {
             let text = cut_to_end(&text, MAX_PAYLOAD);
