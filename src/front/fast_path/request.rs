@@ -20,7 +20,7 @@ use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
 use crate::front::protocol::plain::{Heard, Plain};
-use crate::front::request::files;
+use crate::front::request::files::Covering;
 use crate::front::request::record::Brief;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
@@ -63,11 +63,11 @@ pub fn answer<'a>(
         Heard::Other => return Heard::Other,
     };
     let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
-    if !is_normal || !files::may_answer(site, target) {
+    let Some(files) = is_normal.then(|| Covering::of(site, target)).flatten() else {
         return Heard::Other;
-    }
+    };
     match plain::read(bytes, activity.ends.trusted) {
-        Heard::Plain(plain) => match for_file(site, activity, plain, memo, out) {
+        Heard::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
             Some(answer) => Heard::Plain(answer),
             None => Heard::Other,
         },
@@ -79,6 +79,7 @@ pub fn answer<'a>(
 fn for_file<'a>(
     site: &Site,
     activity: &Activity,
+    files: &Covering<'_>,
     mut plain: Plain<'a>,
     memo: &mut Memo,
     out: &mut Vec<u8>,
@@ -102,7 +103,7 @@ fn for_file<'a>(
         if_none_match: plain.fields.if_none_match,
         if_modified_since: plain.fields.if_modified_since,
     };
-    let (ready, place) = files::at_once(site, otherwise, plain.target, &asked, began)?;
+    let (ready, place) = files.at_once(site, otherwise, &asked, began)?;
     // Last, because a request counts once. What is refused here is refused again there.
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;

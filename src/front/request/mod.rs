@@ -39,6 +39,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
+use self::files::Covering;
 use self::record::{Answer, BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
@@ -173,7 +174,8 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    let by_file = match files::answer(site, route, head, target, record) {
+    let covering = Covering::of(site, target);
+    let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
         Some(answering) => answering.await,
         None => None,
     };
