@@ -18,6 +18,7 @@
 pub mod accel;
 pub mod application;
 pub mod compression;
+pub mod ended;
 pub mod environ;
 pub mod files;
 pub mod internal;
@@ -39,8 +40,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
+use self::ended::Answer;
 use self::files::Covering;
-use self::record::{Answer, BodyRead, Record, RecordedBody};
+use self::record::{BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
