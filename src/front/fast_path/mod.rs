@@ -1,9 +1,9 @@
 //! The express lane: files in memory, answered below hyper.
 //!
 //! hyper costs about as much for a small file as the kernel does for sending it. So while hyper
-//! holds nothing of a connection ([`super::protocol::framing`]), what arrives is looked at first, and a
-//! plain request for a file in memory is answered at once ([`at_once`]): hyper, which waits for
-//! bytes, does not notice. Everything else is read for it by [`super::connection::stream`].
+//! holds nothing of a connection ([`framing`](super::protocol::framing)), what arrives is looked at
+//! first, and a plain request for a file in memory is answered at once ([`request`]): hyper, which
+//! waits for bytes, does not notice. Everything else is read for it by [`super::connection::stream`].
 //!
 //! ```text
 //! socket -> Stream::poll_between --plain, in memory--> at_once -> socket

@@ -1,6 +1,6 @@
 //! The short way of a plain request for a file that is in memory: the steps of
-//! [`crate::front::request::answer`] that matter for it, in the same order and by the same functions, within
-//! one call, with its response as bytes.
+//! [`answer`](crate::front::request::answer) that matter for it, in the same order and by the same
+//! functions, within one call, with its response as bytes.
 //!
 //! Whatever is refused, redirected or waited for is [`Heard::Other`], and goes the long way
 //! from its first byte. So nothing is decided here that could turn out otherwise there.
@@ -20,7 +20,8 @@ use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
 use crate::front::protocol::plain::{Heard, Plain};
-use crate::front::request::files;
+use crate::front::request::common_fields::common_fields;
+use crate::front::request::files::Covering;
 use crate::front::request::record::Brief;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
@@ -63,11 +64,11 @@ pub fn answer<'a>(
         Heard::Other => return Heard::Other,
     };
     let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
-    if !is_normal || !files::may_answer(site, target) {
+    let Some(files) = is_normal.then(|| Covering::of(site, target)).flatten() else {
         return Heard::Other;
-    }
+    };
     match plain::read(bytes, activity.ends.trusted) {
-        Heard::Plain(plain) => match for_file(site, activity, plain, memo, out) {
+        Heard::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
             Some(answer) => Heard::Plain(answer),
             None => Heard::Other,
         },
@@ -79,6 +80,7 @@ pub fn answer<'a>(
 fn for_file<'a>(
     site: &Site,
     activity: &Activity,
+    files: &Covering<'_>,
     mut plain: Plain<'a>,
     memo: &mut Memo,
     out: &mut Vec<u8>,
@@ -102,7 +104,7 @@ fn for_file<'a>(
         if_none_match: plain.fields.if_none_match,
         if_modified_since: plain.fields.if_modified_since,
     };
-    let (ready, place) = files::at_once(site, otherwise, plain.target, &asked, began)?;
+    let (ready, place) = files.at_once(site, otherwise, &asked, began)?;
     // Last, because a request counts once. What is refused here is refused again there.
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;
@@ -152,15 +154,15 @@ impl Memo {
     }
 }
 
-/// The fields that every response has, in the order in which [`crate::front::request::finish`] and hyper add
-/// them.
+/// Ends a head: the fields that every response has, and the date, which hyper adds last as well.
 fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
-    out.extend_from_slice(b"X-Request-Id: ");
-    out.extend_from_slice(request_id.as_bytes());
-    if site.server_header {
-        out.extend_from_slice(b"\r\nServer: pyserve");
+    for field in common_fields(site, request_id) {
+        out.extend_from_slice(field.written.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(b"Date: ");
     out.extend_from_slice(&date(time));
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -13,7 +13,8 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
 use super::accel::Accel;
-use super::record::{Answer, Record};
+use super::ended::Answer;
+use super::record::Record;
 use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::activity::Activity;

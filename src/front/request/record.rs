@@ -7,15 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::ended::{Answer, Ended};
 use super::environ::protocol;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
@@ -23,7 +22,7 @@ use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
 use crate::front::context::{Client, Identity, Target};
 use crate::front::protocol::plain::Plain;
-use crate::observe::access_log::{AccessLog, Entry};
+use crate::observe::access_log::AccessLog;
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{METRICS, Place};
 
@@ -53,19 +52,6 @@ pub struct Record {
     is_unlogged: bool,
     /// Whether all of the request's body has been handed on, where that is done while it arrives.
     streamed: Option<Arc<AtomicBool>>,
-}
-
-/// What the log says about who answered.
-#[derive(Default)]
-pub struct Answer {
-    /// Which part of pyserve did.
-    pub by: HandledBy,
-    /// The worker, if one ran it.
-    pub worker: Option<u32>,
-    /// Time from arrival until a worker thread took it.
-    pub queue: Option<Duration>,
-    /// Time in the application.
-    pub app: Option<Duration>,
 }
 
 /// What has become of a request's body when the head of the response is made.
@@ -188,20 +174,6 @@ impl Record {
 }
 
 impl Record {
-    fn count(&self, ended: Instant) {
-        let requests = self.place.handled(self.answer.by);
-        requests.answered(self.status);
-        requests.bytes.add(self.bytes);
-        requests.duration.observe(ended - self.began);
-        if let Some(sending) = self.sending {
-            requests.send.observe(ended - sending);
-        }
-        if let (Some(queue), Some(app)) = (self.answer.queue, self.answer.app) {
-            requests.queue.observe(queue);
-            requests.app.observe(app);
-        }
-    }
-
     /// So many bytes of the body were sent, of a response that is written without hyper.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
@@ -236,35 +208,31 @@ impl Brief<'_> {
     /// The response was sent, with so many bytes of a body.
     pub fn sent(&self, log: &AccessLog, bytes: u64) {
         let duration = self.began.elapsed();
-        let requests = self.place.handled(HandledBy::Static);
-        requests.answered(self.status.as_u16());
-        requests.bytes.add(bytes);
-        requests.duration.observe(duration);
-        // It was made in no time.
-        requests.send.observe(duration);
-        if log.is_off() {
-            return;
-        }
         let fields = &self.plain.fields;
-        log.record(&Entry {
+        let method = self.method();
+        let ended = Ended {
             remote: self.remote,
             time: self.time,
-            method: self.method().as_str().as_bytes(),
+            method: method.as_str().as_bytes(),
             target: self.plain.target.as_bytes(),
             protocol: protocol(Version::HTTP_11),
             status: self.status.as_u16(),
             bytes,
-            user: fields.authorization.and_then(basic_user).as_deref(),
+            authorization: fields.authorization,
             host: Some(fields.host),
             referer: fields.referer,
             user_agent: fields.user_agent,
             request_id: &self.request_id,
             duration,
-            queue: None,
-            app: None,
-            worker: None,
-            handled_by: HandledBy::Static,
-        });
+            // It was made in no time.
+            sending: Some(duration),
+            answer: &Answer {
+                by: HandledBy::Static,
+                ..Answer::default()
+            },
+        };
+        ended.count(self.place);
+        ended.log(log);
     }
 
     /// The client takes its time.
@@ -313,14 +281,9 @@ impl Brief<'_> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let ended = Instant::now();
-        self.count(ended);
-        if self.log.is_off() || self.is_unlogged {
-            return;
-        }
-        let text =
-            |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
-        self.log.record(&Entry {
+        let now = Instant::now();
+        let headers = &self.headers;
+        let ended = Ended {
             remote: self.remote,
             time: self.time,
             method: self.identity.method_sent(),
@@ -328,34 +291,20 @@ impl Drop for Record {
             protocol: protocol(self.version),
             status: self.status,
             bytes: self.bytes,
-            user: self
-                .headers
-                .authorization
-                .as_ref()
-                .and_then(|value| basic_user(value.as_bytes()))
-                .as_deref(),
-            host: text(&self.headers.host).as_deref(),
-            referer: text(&self.headers.referer).as_deref(),
-            user_agent: text(&self.headers.user_agent).as_deref(),
+            authorization: headers.authorization.as_ref().map(HeaderValue::as_bytes),
+            host: headers.host.as_ref().map(HeaderValue::as_bytes),
+            referer: headers.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: headers.user_agent.as_ref().map(HeaderValue::as_bytes),
             request_id: &self.identity.request_id,
-            duration: ended - self.began,
-            queue: self.answer.queue,
-            app: self.answer.app,
-            worker: self.answer.worker,
-            handled_by: self.answer.by,
-        });
+            duration: now - self.began,
+            sending: self.sending.map(|sending| now - sending),
+            answer: &self.answer,
+        };
+        ended.count(self.place);
+        if !self.is_unlogged {
+            ended.log(&self.log);
+        }
     }
-}
-
-/// The user name of RFC 7617's Basic scheme, which is what nginx logs as the user.
-fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
-    let (scheme, credentials) = str::from_utf8(authorization).ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let mut user = BASE64_STANDARD.decode(credentials.trim()).ok()?;
-    user.truncate(user.iter().position(|byte| *byte == b':')?);
-    Some(user)
 }
 
 /// A response body that counts its bytes, and closes the record when it goes.
@@ -479,25 +428,6 @@ impl Drop for RecordedBody {
         }
         if let Some(app_time) = self.body.app_time() {
             self.record.answer.app = Some(app_time);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_user_of_basic_authorization_is_found() {
-        for (value, expected) in [
-            ("Basic dXNlcjpwYXNz", Some(&b"user"[..])),
-            ("basic dXNlcjo=", Some(b"user")),
-            ("Bearer dXNlcjpwYXNz", None),
-            ("Basic dXNlcg==", None),
-            ("Basic !", None),
-        ] {
-            let user = basic_user(value.as_bytes());
-            assert_eq!(user.as_deref(), expected, "{value}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`Request`] and [`Response`] are what every kind of upstream speaks; [`workers`] is the
 //! embedded Python, [`uwsgi`] an external uWSGI, [`http_proxy`] any server of HTTP. An upstream
 //! never picks a status for a failure: it says what happened ([`Failure`]), and
-//! `front/request/error.rs` decides what the client gets.
+//! `front/error.rs` decides what the client gets.
 
 pub mod balance;
 pub mod chunks;

@@ -1,4 +1,4 @@
-//! Where a request ends, as `front/framing.rs` sees it, against hyper.
+//! Where a request ends, as `front/protocol/framing.rs` sees it, against hyper.
 //!
 //! A difference would let a part of one request be taken for another: where hyper sees the end
 //! earlier, or waits for more.

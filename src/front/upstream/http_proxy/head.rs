@@ -2,7 +2,7 @@
 //!
 //! What is for one hop alone stays here; the body has its true length, or chunks of our own;
 //! and who the client is stands in `X-Forwarded-*`, where a client's own statements have been
-//! removed by `front/request/forwarded.rs`.
+//! removed by `front/protocol/forwarded.rs`.
 
 use bytes::Bytes;
 use http::header::{
