@@ -8,7 +8,7 @@ use pyserve_wire::control::Preload;
 use crate::config::settings::{self, Setting};
 use crate::config::{Resolved, StaticLocation};
 use crate::os::identity;
-use crate::supervisor::startup::{self, Facts};
+use crate::supervisor::startup::{self, StartupFacts};
 use crate::verbs::print;
 
 /// Prints the settings, and what follows from them.
@@ -53,7 +53,7 @@ pub fn settings(resolved: &Resolved) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel says about standard output.
-pub fn application(prefix: &str, preload: Preload, facts: &Facts) -> io::Result<()> {
+pub fn application(prefix: &str, preload: Preload, facts: &StartupFacts) -> io::Result<()> {
     let (Some(python), Some(loaded)) = (&facts.interpreter, &facts.loaded) else {
         return Ok(());
     };

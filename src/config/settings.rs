@@ -9,9 +9,9 @@
 mod application;
 mod limits;
 mod listening;
+mod operations;
 mod static_files;
 mod upstream;
-mod watching;
 mod workers;
 
 /// Every setting, in the order of the help.
@@ -157,9 +157,9 @@ static TABLE: &[&[Setting]] = &[
     static_files::STATIC_FILES,
     workers::WORKERS,
     limits::LIMITS,
-    watching::LOGGING,
-    watching::WATCHING,
-    watching::OTHER,
+    operations::LOGGING,
+    operations::WATCHING,
+    operations::OTHER,
 ];
 
 #[cfg(test)]

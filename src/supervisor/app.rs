@@ -3,10 +3,10 @@
 //! Feeds the plan with what happens (`hearing`) and carries out what it says (`acting`); what
 //! concerns the whole server comes out as [`News`].
 
-mod acting;
-mod care;
-mod hearing;
+mod actions;
+mod events;
 mod liveness;
+mod maintenance;
 mod refork;
 
 use std::collections::BTreeMap;
@@ -21,22 +21,22 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use self::care::Care;
 use self::liveness::Liveness;
+use self::maintenance::Maintenance;
 use self::refork::Reforks;
-use super::plan::{Ending, Happened, Plan};
-use super::python::{self, Python, Speaker};
+use super::plan::{Ending, Plan, PlanEvent};
+use super::python::{self, MessageSender, Python};
 use super::recycle::Seen;
-use super::startup::Facts;
+use super::startup::StartupFacts;
 use super::template::HostFiles;
 use super::{AbortOnDrop, app_log};
 use crate::config::AppSettings;
-use crate::front::upstream::workers::{Limits, Pool, Report};
+use crate::front::upstream::workers::{Pool, QueueLimits, Report};
 use crate::observe::throttle::Throttle;
 
 /// What the rest of the server has to know.
 #[derive(Debug)]
-pub enum News {
+pub enum AppEvent {
     /// Every worker serves for the first time.
     Announce,
     /// The application wants these files served from now on.
@@ -55,9 +55,9 @@ pub enum News {
 
 /// A message of a template, or its end.
 #[derive(Debug)]
-pub struct Heard {
+pub struct TemplateMessage {
     generation: u32,
-    speaker: Speaker,
+    speaker: MessageSender,
     message: Option<FromTemplate>,
 }
 
@@ -83,9 +83,9 @@ pub struct App {
     pub is_announced: bool,
     /// Whether all of its workers have left, as they were told.
     pub is_gone: bool,
-    news: Vec<News>,
+    news: Vec<AppEvent>,
     no_fork: Throttle,
-    care: Care,
+    care: Maintenance,
     liveness: Liveness,
     /// How long a worker without requests may take to leave.
     pub leave_within: Duration,
@@ -129,7 +129,7 @@ impl App {
             is_gone: false,
             news: Vec::new(),
             no_fork: Throttle::default(),
-            care: Care::new(),
+            care: Maintenance::new(),
             liveness: Liveness::default(),
             leave_within: Duration::from_secs(30),
         })
@@ -141,12 +141,12 @@ impl App {
     }
 
     /// What is to be told since the last call.
-    pub fn take_news(&mut self) -> Vec<News> {
+    pub fn take_news(&mut self) -> Vec<AppEvent> {
         std::mem::take(&mut self.news)
     }
 
     /// The settings and facts of what serves, for the start-up block.
-    pub fn facts(&self) -> (Arc<AppSettings>, Facts) {
+    pub fn facts(&self) -> (Arc<AppSettings>, StartupFacts) {
         let current = self.current();
         let settings = current.map_or(&self.settings, |current| &current.settings);
         let facts = current.map(|current| current.facts.clone());
@@ -154,10 +154,10 @@ impl App {
     }
 
     /// The next message of any of its templates.
-    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<Heard> {
+    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<TemplateMessage> {
         for (number, python) in &self.generations {
             if let Poll::Ready((speaker, message)) = python.poll_message(context) {
-                return Poll::Ready(Heard {
+                return Poll::Ready(TemplateMessage {
                     generation: *number,
                     speaker,
                     message,
@@ -168,7 +168,7 @@ impl App {
     }
 
     /// Asks the plan what to do, and does it.
-    pub fn happened(&mut self, happened: Happened) {
+    pub fn happened(&mut self, happened: PlanEvent) {
         tracing::debug!(?happened);
         for action in self.plan.decide(happened, Instant::now()) {
             self.act(action);
@@ -185,7 +185,7 @@ impl App {
         }
         self.last_words.clear();
         self.coming = Some(Arc::new(settings));
-        self.happened(Happened::Reload(recipe));
+        self.happened(PlanEvent::Reload(recipe));
     }
 
     /// How it is run.
@@ -193,7 +193,7 @@ impl App {
         Arc::clone(&self.settings)
     }
 
-    pub(super) fn tell(&mut self, news: News) {
+    pub(super) fn emit(&mut self, news: AppEvent) {
         self.news.push(news);
     }
 
@@ -225,7 +225,7 @@ impl App {
             to = workers,
             "number of workers changed"
         );
-        self.happened(Happened::Scale(workers));
+        self.happened(PlanEvent::Scale(workers));
         Ok(())
     }
 
@@ -303,8 +303,8 @@ impl App {
     }
 }
 
-fn limits(settings: &AppSettings) -> Limits {
-    Limits {
+fn limits(settings: &AppSettings) -> QueueLimits {
+    QueueLimits {
         queue: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
     }

@@ -8,8 +8,8 @@ use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
 use crate::front::upstream::workers::Pool;
+use crate::os::inotify::watch;
 use crate::os::sockets;
-use crate::os::watch::watch;
 
 /// Room asked for in the log's send buffer, so that a burst of tracebacks does not make
 /// worker threads wait.

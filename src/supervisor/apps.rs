@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::app::App;
-use super::plan::Happened;
+use super::plan::PlanEvent;
 use crate::config::AppSettings;
 use crate::front::site::Site;
 use crate::front::upstream::workers::{Pool, Report};
@@ -70,7 +70,7 @@ impl Apps {
     pub(super) fn join(&mut self, settings: AppSettings) -> io::Result<usize> {
         let mut app = self.create(settings)?;
         let id = app.id();
-        app.happened(Happened::Start);
+        app.happened(PlanEvent::Start);
         self.joining.push(app);
         Ok(id)
     }
@@ -138,7 +138,7 @@ impl Apps {
     pub(super) fn follow(&mut self, members: &[usize], sites: Vec<Weak<Site>>) {
         let mut before = std::mem::take(&mut self.serving);
         for app in &mut before {
-            app.happened(Happened::TakeOver);
+            app.happened(PlanEvent::TakeOver);
         }
         before.append(&mut self.joining);
         for id in members {
@@ -157,7 +157,7 @@ impl Apps {
     /// What was brought up is not wanted.
     pub(super) fn stay_as_it_is(&mut self) {
         for app in &mut self.serving {
-            app.happened(Happened::StayAsItIs);
+            app.happened(PlanEvent::StayAsItIs);
         }
         for mut app in self.joining.drain(..) {
             app.discard();
@@ -174,7 +174,7 @@ impl Apps {
                     app = leaving.app.name(),
                     "the workers of the application that was taken away leave"
                 );
-                leaving.app.happened(Happened::Leave);
+                leaving.app.happened(PlanEvent::Leave);
             } else {
                 look_again = Some(now + LOOK);
             }

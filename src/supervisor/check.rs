@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::Outcome;
 use super::app::App;
 use super::python::Python;
-use super::startup::Facts;
+use super::startup::StartupFacts;
 use crate::config::AppSettings;
 use crate::os::child;
 
@@ -17,7 +17,7 @@ use crate::os::child;
 ///
 /// # Errors
 /// What the kernel says about starting the interpreter.
-pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
+pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)> {
     let (reports, _unused) = mpsc::unbounded_channel();
     let mut ended = signal(SignalKind::child())?;
     let mut app = App::new(0, settings, reports)?;

@@ -19,7 +19,7 @@ impl Supervisor {
         self.stop_signals += 1;
         if self.stop_signals > 1 {
             tracing::warn!("second signal: stopping at once");
-            return self.stopping(stop::Happened::Now(128 + number));
+            return self.stopping(stop::ShutdownEvent::Now(128 + number));
         }
         self.ask_to_stop();
     }
@@ -44,10 +44,10 @@ impl Supervisor {
         }
         self.front.stop.asked.cancel();
         self.cancel_reload();
-        self.stopping(stop::Happened::Asked);
+        self.stopping(stop::ShutdownEvent::Asked);
     }
 
-    pub(super) fn stopping(&mut self, happened: stop::Happened) {
+    pub(super) fn stopping(&mut self, happened: stop::ShutdownEvent) {
         for action in self.stop.decide(happened, Instant::now()) {
             match action {
                 stop::Action::Drain => {
@@ -64,10 +64,10 @@ impl Supervisor {
                 stop::Action::Leave => {
                     tracing::info!("stopping: the workers leave");
                     for app in self.apps.all_mut() {
-                        app.happened(plan::Happened::Leave);
+                        app.happened(plan::PlanEvent::Leave);
                     }
                     if self.apps.are_gone() {
-                        self.stopping(stop::Happened::Gone);
+                        self.stopping(stop::ShutdownEvent::Gone);
                     }
                 }
                 stop::Action::WakeAt(time) => self.wake_at(time),

@@ -12,9 +12,9 @@ use pyserve_wire::control::{Boot, FromTemplate, Preload};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
-use super::plan::Recipe;
+use super::plan::GenerationSpec;
 use super::recycle::Seen;
-use super::startup::Facts;
+use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
@@ -24,11 +24,11 @@ use crate::os::{child, descriptors, process, sockets};
 const ROOM: u32 = 16;
 
 /// What the plan has to know of the settings.
-pub fn recipe(settings: &AppSettings) -> Recipe {
+pub fn recipe(settings: &AppSettings) -> GenerationSpec {
     let workers = settings.workers.count;
     // As many again for successors that come before the others leave.
     let slots = 2 * settings.workers.most.max(ROOM);
-    Recipe {
+    GenerationSpec {
         workers,
         slots: slots
             .min(MAX_THREADS as u32 / settings.threads.max(1))
@@ -39,7 +39,7 @@ pub fn recipe(settings: &AppSettings) -> Recipe {
 
 /// Who sends a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum MessageSender {
     /// The template.
     Template,
     /// The worker that was asked to become the template, by its number.
@@ -75,7 +75,7 @@ pub struct Python {
     /// Its template has not said yet what became of the import.
     pub is_importing: bool,
     /// What is known about it.
-    pub facts: Facts,
+    pub facts: StartupFacts,
 }
 
 impl Python {
@@ -88,9 +88,9 @@ impl Python {
             slots: recipe(settings).slots,
             threads: settings.threads,
         };
-        let facts = Facts {
+        let facts = StartupFacts {
             found: settings.interpreter.origin.clone(),
-            ..Facts::default()
+            ..StartupFacts::default()
         };
         Ok(Self {
             generation: pool.generation(number, size, settings.request_timeout)?,
@@ -222,17 +222,22 @@ impl Python {
     }
 
     /// The next message of any of its templates.
-    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<(Speaker, Option<FromTemplate>)> {
+    pub fn poll_message(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<(MessageSender, Option<FromTemplate>)> {
         let template = self.template.as_ref();
         let candidate = self.candidate.as_ref();
         let all = template
-            .map(|template| (Speaker::Template, template))
+            .map(|template| (MessageSender::Template, template))
             .into_iter()
-            .chain(candidate.map(|(worker, template)| (Speaker::Candidate(*worker), template)))
+            .chain(
+                candidate.map(|(worker, template)| (MessageSender::Candidate(*worker), template)),
+            )
             .chain(
                 self.former
                     .iter()
-                    .map(|former| (Speaker::Former(former.pid), former)),
+                    .map(|former| (MessageSender::Former(former.pid), former)),
             );
         for (speaker, template) in all.filter(|(_, template)| !template.closed) {
             if let Poll::Ready(message) = template.poll_receive(context) {

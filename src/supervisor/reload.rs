@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Supervisor;
 use super::app::App;
 use super::changes::{differences, needs_site};
-use super::companions::Surroundings;
+use super::companions::ProcessEnvironment;
 use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
@@ -54,7 +54,7 @@ pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 /// Settings, and how each application is run.
 pub type Loaded = (Resolved, Vec<AppSettings>);
 /// Where the outcome of a reload goes; in words if it failed.
-pub type Reply = oneshot::Sender<Result<Reloaded, String>>;
+pub type ReloadReply = oneshot::Sender<Result<Reloaded, String>>;
 
 /// A reload that succeeded.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,13 +87,13 @@ pub(super) struct Reloads {
     loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
     /// Another one was asked for.
     asked: bool,
-    waiting: Vec<Reply>,
+    waiting: Vec<ReloadReply>,
     under_way: Option<UnderWay>,
 }
 
 struct UnderWay {
     began: Instant,
-    replies: Vec<Reply>,
+    replies: Vec<ReloadReply>,
     /// What was read; `None` while it is read.
     resolved: Option<Resolved>,
     /// The applications in the order of the settings, by their numbers.
@@ -121,7 +121,7 @@ impl Reloads {
 
 impl Supervisor {
     /// Runs the code and follows the settings that are there now, without losing a request.
-    pub(super) fn reload(&mut self, reply: Option<Reply>) {
+    pub(super) fn reload(&mut self, reply: Option<ReloadReply>) {
         if self.is_stopping() {
             if let Some(reply) = reply {
                 let _gone = reply.send(Err(STOPPING.to_owned()));
@@ -452,7 +452,7 @@ impl Supervisor {
             .map(|app| AppSettings::clone(&app.settings()))
             .collect();
         let config = &self.resolved.config;
-        let surroundings = Surroundings::of(config, &applications);
+        let surroundings = ProcessEnvironment::of(config, &applications);
         self.companions
             .follow(&config.companions, surroundings, Instant::now());
         self.look_after_companions();

@@ -20,7 +20,7 @@ const COUNT_TIME: Duration = Duration::from_secs(2);
 
 /// Facts that become known while the server starts.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct StartupFacts {
     /// The interpreter that runs.
     pub interpreter: Option<Interpreter>,
     /// How the interpreter was found.
@@ -66,7 +66,7 @@ fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
 pub fn ready(
     config: &Config,
     addresses: &[ListenAddress],
-    apps: &[(Arc<AppSettings>, Facts)],
+    apps: &[(Arc<AppSettings>, StartupFacts)],
     took: Duration,
 ) {
     let took = format!("{:.2} s", took.as_secs_f64());
@@ -98,7 +98,10 @@ pub fn ready(
     }
 }
 
-fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static str, String)> {
+fn lines(
+    config: &Config,
+    apps: &[(Arc<AppSettings>, StartupFacts)],
+) -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = apps
         .iter()
         .enumerate()
@@ -151,7 +154,7 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
 
 fn app_lines(
     settings: &AppSettings,
-    facts: &Facts,
+    facts: &StartupFacts,
     prefix: Option<&str>,
 ) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
@@ -198,7 +201,7 @@ fn app_lines(
 }
 
 /// Whether the application is imported once, and if not why.
-pub fn preload(preload: Preload, facts: &Facts) -> String {
+pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
     match preload {
         Preload::No => format!("no: each worker imports for itself ({took} ms)"),

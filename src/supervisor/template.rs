@@ -11,8 +11,8 @@ use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
-use crate::os::access::{Use, obstacle};
-use crate::os::watch::watch;
+use crate::os::access::{AccessKind, obstacle};
+use crate::os::inotify::watch;
 use crate::os::{child, memory, sockets, temporary};
 
 /// Exit status with which the bootstrap says that it does not know this interpreter.
@@ -88,7 +88,7 @@ impl Template {
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         // Where it has gone, ours is as good: the interpreter says what it misses.
-        if obstacle(directory, Use::Search).is_none() && directory.is_dir() {
+        if obstacle(directory, AccessKind::Search).is_none() && directory.is_dir() {
             command.current_dir(directory);
         }
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));

@@ -65,8 +65,8 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
     let arguments = PyDict::new(py);
     // A signal that reaches the child before its hooks have run waits for them.
     let hooks: [(_, fn()); 3] = [
-        ("before", crate::doors::hold_signals),
-        ("after_in_parent", crate::doors::release_signals),
+        ("before", crate::ffi::hold_signals),
+        ("after_in_parent", crate::ffi::release_signals),
         ("after_in_child", let_go),
     ];
     for (moment, hook) in hooks {
@@ -102,19 +102,19 @@ pub fn is_foreign() -> bool {
 
 fn let_go() {
     if OURS.load(Ordering::Relaxed) {
-        return crate::doors::release_signals();
+        return crate::ffi::release_signals();
     }
     FOREIGN.store(true, Ordering::Relaxed);
     crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
-    crate::doors::obey_signals();
-    crate::doors::release_signals();
+    crate::ffi::obey_signals();
+    crate::ffi::release_signals();
     let Ok(nothing) = null_device() else { return };
     // Nobody else can hold the lock: it is taken only before there are threads.
     if let Ok(held) = HELD.try_lock() {
         for fd in held.iter() {
             // A descriptor that cannot be replaced stays open: no worse than before.
-            let _ = crate::doors::replace(*fd, &nothing);
+            let _ = crate::ffi::replace(*fd, &nothing);
         }
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admin_connections::{Visitor, Visitors};
+use super::admin_connections::{AdminConnection, AdminConnections};
 use super::spare_descriptor::Door;
 use crate::front::accept::listener::Listener;
 use crate::front::admin::Probes;
@@ -41,7 +41,7 @@ pub async fn serve(
     tasks: TaskTracker,
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
-    let visitors = Visitors::new(CONNECTIONS);
+    let visitors = AdminConnections::new(CONNECTIONS);
     let door = Door::default();
     for number in 0.. {
         let next = async {
@@ -79,7 +79,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(socket: Socket, probes: Probes, visitor: Arc<Visitor>) {
+async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (probes, visitor) = (probes.clone(), Arc::clone(&visitor));
         async move {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::reception::{Accept, Reception, over_tcp};
 use crate::front::client_limits::connections::ACCEPT_PAUSE;
-use crate::front::context::Ends;
+use crate::front::context::Endpoints;
 use crate::front::socket::Socket;
 use crate::os::sockets;
 
@@ -105,7 +105,7 @@ impl Last {
 
 impl Closing {
     /// The next connection, if there is one.
-    fn accept(&self) -> io::Result<Option<(Socket, Ends)>> {
+    fn accept(&self) -> io::Result<Option<(Socket, Endpoints)>> {
         match self {
             Self::Tcp(listener) => {
                 let Some((socket, peer)) = if_any(listener.accept())? else {
@@ -120,7 +120,7 @@ impl Closing {
                 };
                 socket.set_nonblocking(true)?;
                 let socket = Socket::Unix(UnixStream::from_std(socket)?);
-                Ok(Some((socket, Ends::default())))
+                Ok(Some((socket, Endpoints::default())))
             }
         }
     }

@@ -14,7 +14,7 @@ use super::drain;
 use super::reception::{Accept, Reception};
 use crate::config::ListenAddress;
 use crate::front::client_limits::connections::ACCEPT_PAUSE;
-use crate::front::shutdown::Stop;
+use crate::front::shutdown::Shutdown;
 use crate::front::site::CurrentSite;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
@@ -90,7 +90,7 @@ impl Listener {
     pub async fn accept(
         self,
         site: Arc<CurrentSite>,
-        stop: Stop,
+        stop: Shutdown,
         tasks: TaskTracker,
     ) -> io::Result<()> {
         let listener = self.socket.into_accept()?;

@@ -195,7 +195,7 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         self.account
             .unspool(Spooled::Responses, self.reserved, &self.spool.used);
-        METRICS.spooled_responses.take(self.reserved);
+        METRICS.spooled_responses.sub(self.reserved);
         if let Some(file) = self.file.take() {
             // The file has no name: with its last descriptor the disk's room is given back,
             // which takes a file system a while.

@@ -19,10 +19,10 @@ use crate::front::context;
 use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
-use crate::front::protocol::plain::{Heard, Plain};
+use crate::front::protocol::plain::{Plain, Recognised};
 use crate::front::request::common_fields::common_fields;
 use crate::front::request::files::Covering;
-use crate::front::request::record::Brief;
+use crate::front::request::record::FastPathRecord;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
 use crate::front::static_files::Plainly;
@@ -34,7 +34,7 @@ pub struct AtOnce<'a> {
     /// What follows the head.
     pub body: Bytes,
     /// The request's line in the log.
-    pub brief: Brief<'a>,
+    pub brief: FastPathRecord<'a>,
     /// The log.
     pub log: Arc<AccessLog>,
 }
@@ -42,7 +42,7 @@ pub struct AtOnce<'a> {
 /// What was found out about the last request of a connection, which is mostly true of the
 /// next one.
 #[derive(Debug, Default)]
-pub struct Memo {
+pub struct ConnectionMemo {
     /// A host that is valid.
     host: Vec<u8>,
     /// A value of `Accept-Encoding`, and what it says.
@@ -55,25 +55,25 @@ pub fn answer<'a>(
     site: &Site,
     activity: &Activity,
     bytes: &'a [u8],
-    memo: &mut Memo,
+    memo: &mut ConnectionMemo,
     out: &mut Vec<u8>,
-) -> Heard<AtOnce<'a>> {
+) -> Recognised<AtOnce<'a>> {
     let target = match plain::target(bytes) {
-        Heard::Plain(target) => target,
-        Heard::Incomplete => return Heard::Incomplete,
-        Heard::Other => return Heard::Other,
+        Recognised::Plain(target) => target,
+        Recognised::Incomplete => return Recognised::Incomplete,
+        Recognised::NotEligible => return Recognised::NotEligible,
     };
     let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
     let Some(files) = is_normal.then(|| Covering::of(site, target)).flatten() else {
-        return Heard::Other;
+        return Recognised::NotEligible;
     };
     match plain::read(bytes, activity.ends.trusted) {
-        Heard::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
-            Some(answer) => Heard::Plain(answer),
-            None => Heard::Other,
+        Recognised::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
+            Some(answer) => Recognised::Plain(answer),
+            None => Recognised::NotEligible,
         },
-        Heard::Incomplete => Heard::Incomplete,
-        Heard::Other => Heard::Other,
+        Recognised::Incomplete => Recognised::Incomplete,
+        Recognised::NotEligible => Recognised::NotEligible,
     }
 }
 
@@ -82,15 +82,21 @@ fn for_file<'a>(
     activity: &Activity,
     files: &Covering<'_>,
     mut plain: Plain<'a>,
-    memo: &mut Memo,
+    memo: &mut ConnectionMemo,
     out: &mut Vec<u8>,
 ) -> Option<AtOnce<'a>> {
     let (began, time) = (Instant::now(), SystemTime::now());
-    let request_id = context::request_id(&plain.fields.told, activity.ends.trusted);
-    let address = match plain.fields.told.is_empty() {
+    let request_id = context::request_id(&plain.fields.forwarded, activity.ends.trusted);
+    let address = match plain.fields.forwarded.is_empty() {
         true => activity.ends.peer_ip(),
         false => {
-            forwarded::resolve(&mut plain.fields.told, None, &activity.ends, &site.trust).address
+            forwarded::resolve(
+                &mut plain.fields.forwarded,
+                None,
+                &activity.ends,
+                &site.trust,
+            )
+            .address
         }
     };
     let is_probe = site.probes.is_some() && Probes::on_main(plain.target).is_some();
@@ -109,13 +115,13 @@ fn for_file<'a>(
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;
     }
-    METRICS.static_express.up();
+    METRICS.static_express.inc();
     activity.answered_at_once(began);
     out.extend_from_slice(&ready.head);
     finish(out, site, &request_id, time);
     Some(AtOnce {
         body: ready.body,
-        brief: Brief {
+        brief: FastPathRecord {
             plain,
             request_id,
             remote: address,
@@ -128,7 +134,7 @@ fn for_file<'a>(
     })
 }
 
-impl Memo {
+impl ConnectionMemo {
     fn is_valid_host(&mut self, host: &[u8]) -> bool {
         if self.host == host && !host.is_empty() {
             return true;

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::observe::access_log::{AccessLog, Entry};
+use crate::observe::access_log::{AccessLog, AccessLogEntry};
 use crate::observe::handled_by::HandledBy;
-use crate::observe::metrics::Place;
+use crate::observe::metrics::LocationMetrics;
 
 /// What the log says about who answered.
 #[derive(Default)]
@@ -60,7 +60,7 @@ pub(super) struct Ended<'a> {
 
 impl Ended<'_> {
     /// Adds it to the numbers of its location.
-    pub(super) fn count(&self, place: &Place) {
+    pub(super) fn count(&self, place: &LocationMetrics) {
         let requests = place.handled(self.answer.by);
         requests.answered(self.status);
         requests.bytes.add(self.bytes);
@@ -79,7 +79,7 @@ impl Ended<'_> {
         if log.is_off() {
             return;
         }
-        log.record(&Entry {
+        log.record(&AccessLogEntry {
             remote: self.remote,
             time: self.time,
             method: self.method,

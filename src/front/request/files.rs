@@ -18,7 +18,7 @@ use crate::front::routing::router::Route;
 use crate::front::site::Site;
 use crate::front::static_files::found::Directories;
 use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
-use crate::observe::metrics::{METRICS, Place};
+use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// An answer that is being looked for.
 pub type Answering<'a> =
@@ -90,7 +90,7 @@ impl<'a> Covering<'a> {
         otherwise: Option<&Route>,
         asked: &Plainly<'_>,
         now: Instant,
-    ) -> Option<(Ready, &'static Place)> {
+    ) -> Option<(Ready, &'static LocationMetrics)> {
         let first = self.in_order(site, PrefixLength::of(otherwise)).next()?;
         let Candidate {
             files,

@@ -51,9 +51,9 @@ use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{self, Client, Identity, Target};
+use super::context::{self, Client, RequestLabel, Target};
 use super::error::Rejection;
-use super::header_case::Spelt;
+use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
@@ -75,7 +75,7 @@ pub async fn answer(
     join_cookies(&mut head.headers);
     let spellings = activity.take_spellings();
     let refused = activity.refused.take(&head);
-    let identity = Arc::new(Identity {
+    let identity = Arc::new(RequestLabel {
         request_id: context::request_id(&head.headers, ends.trusted),
         ..match &refused {
             None => asked_identity(&head),
@@ -83,7 +83,7 @@ pub async fn answer(
         }
     });
     if !spellings.is_empty() {
-        head.extensions.insert(Spelt(spellings));
+        head.extensions.insert(HeaderNames(spellings));
     }
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -158,7 +158,7 @@ pub async fn answer(
 async fn route(
     site: &Site,
     activity: &Activity,
-    identity: &Arc<Identity>,
+    identity: &Arc<RequestLabel>,
     client: &mut Client,
     head: &mut request::Parts,
     body: Incoming,
@@ -230,13 +230,13 @@ fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
 }
 
 /// The identity, without an id, of a request as hyper has read it.
-fn asked_identity(head: &request::Parts) -> Identity {
+fn asked_identity(head: &request::Parts) -> RequestLabel {
     let target = head.uri.path_and_query();
     let target = target.map_or("*", |target| target.as_str());
-    Identity {
+    RequestLabel {
         method: head.method.clone(),
         target: Target(target.to_owned()),
-        ..Identity::default()
+        ..RequestLabel::default()
     }
 }
 
@@ -295,7 +295,12 @@ async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut R
 }
 
 /// The fields that every response has, and what its connection needs. `Date` is hyper's.
-fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
+fn finish(
+    site: &Site,
+    head: &request::Parts,
+    identity: &RequestLabel,
+    response: &mut Response<Body>,
+) {
     let headers = response.headers_mut();
     for field in common_fields(site, &identity.request_id) {
         let value = || field.header_value();

@@ -20,11 +20,11 @@ use crate::front::activity::InUse;
 use crate::front::body::Body;
 use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
-use crate::front::context::{Client, Identity, Target};
+use crate::front::context::{Client, RequestLabel, Target};
 use crate::front::protocol::plain::Plain;
 use crate::observe::access_log::AccessLog;
 use crate::observe::handled_by::HandledBy;
-use crate::observe::metrics::{METRICS, Place};
+use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// Longest part of a response that waits for the window of an HTTP/2 client.
 const LONGEST_PART: usize = 64 << 10;
@@ -35,7 +35,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// A request that is being answered.
 pub struct Record {
     log: Arc<AccessLog>,
-    identity: Arc<Identity>,
+    identity: Arc<RequestLabel>,
     remote: Option<IpAddr>,
     version: Version,
     headers: Kept,
@@ -45,7 +45,7 @@ pub struct Record {
     bytes: u64,
     answer: Answer,
     /// Where it is counted.
-    place: &'static Place,
+    place: &'static LocationMetrics,
     /// When the response left.
     sending: Option<Instant>,
     /// Whether it is counted only.
@@ -78,7 +78,7 @@ impl Record {
     /// Begins the record of a request.
     pub fn begin(
         log: &Arc<AccessLog>,
-        identity: &Arc<Identity>,
+        identity: &Arc<RequestLabel>,
         client: &Client,
         version: Version,
         headers: &HeaderMap,
@@ -187,7 +187,7 @@ impl Record {
 
 /// The record of a request for a file that is answered within one call: it borrows what a
 /// [`Record`] keeps, and becomes one if the client does not take its response at once.
-pub struct Brief<'a> {
+pub struct FastPathRecord<'a> {
     /// The request.
     pub plain: Plain<'a>,
     /// Its id.
@@ -201,10 +201,10 @@ pub struct Brief<'a> {
     /// What it is answered with.
     pub status: StatusCode,
     /// Where it is counted.
-    pub place: &'static Place,
+    pub place: &'static LocationMetrics,
 }
 
-impl Brief<'_> {
+impl FastPathRecord<'_> {
     /// The response was sent, with so many bytes of a body.
     pub fn sent(&self, log: &AccessLog, bytes: u64) {
         let duration = self.began.elapsed();
@@ -239,7 +239,7 @@ impl Brief<'_> {
     pub fn into_record(self, log: &Arc<AccessLog>) -> Record {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
         let fields = &self.plain.fields;
-        let identity = Identity {
+        let identity = RequestLabel {
             method: self.method(),
             target: Target(self.plain.target.to_owned()),
             request_id: self.request_id,

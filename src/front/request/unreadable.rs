@@ -8,14 +8,14 @@ use http::{HeaderMap, StatusCode};
 
 use super::ended::{Answer, Ended};
 use crate::front::context;
-use crate::front::context::Ends;
+use crate::front::context::Endpoints;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 
 /// Notes a head that took so long from its first byte on, and that hyper has refused.
-pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) {
+pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Error) {
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
     let ended = Ended {

@@ -118,7 +118,7 @@ pub enum Failure {
     Transport(#[from] std::io::Error),
     /// The client did not send all of its body while it was passed on.
     #[error(transparent)]
-    Body(crate::front::body::request_stream::Broken),
+    Body(crate::front::body::request_stream::RequestBodyError),
     /// The answer made no sense.
     #[error("the answer cannot be used: {0}")]
     BadAnswer(String),

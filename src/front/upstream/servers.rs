@@ -124,7 +124,7 @@ impl Servers {
                 match self.link(server).await {
                     Ok(link) => {
                         slot.reached();
-                        server.counts.connections.up();
+                        server.counts.connections.inc();
                         return Ok(server.reached(link, slot, false));
                     }
                     // The listen queue of a Unix socket is full, and the kernel does not wait.

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::front::body::request::RequestBody;
 use crate::front::upstream::Request;
-use crate::os::watch::watch;
+use crate::os::inotify::watch;
 use crate::os::{memory, sockets};
 
 /// Send buffer asked for. Requests take up to about 130 KB each.
