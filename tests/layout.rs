@@ -44,6 +44,26 @@ const FRONT: &[&str] = &[
     "socket",
 ];
 
+/// The same for `src/supervisor/`.
+const SUPERVISOR: &[&str] = &[
+    "shutdown",
+    "check",
+    "status",
+    "control",
+    "reload",
+    "apps",
+    "app",
+    "generation",
+    "template",
+    "plan",
+    "policy",
+    "front_builder",
+    "startup",
+    "before_start",
+    "companions",
+    "signals",
+];
+
 /// Files directly in `src/` stand above all folders.
 const TOP: &str = "";
 
@@ -178,6 +198,12 @@ fn modules_of_the_front_import_downwards_only() {
         "front::client_limits::connections"
     ));
     check_order(&graph, "front", FRONT);
+}
+
+#[test]
+fn modules_of_the_supervisor_import_downwards_only() {
+    let graph = Graph::of(&source("src"), &rust_files(&source("src")));
+    check_order(&graph, "supervisor", SUPERVISOR);
 }
 
 #[test]

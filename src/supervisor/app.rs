@@ -6,6 +6,7 @@
 mod actions;
 mod events;
 mod liveness;
+pub mod log;
 mod maintenance;
 mod refork;
 
@@ -24,12 +25,13 @@ use tokio_util::task::TaskTracker;
 use self::liveness::Liveness;
 use self::maintenance::Maintenance;
 use self::refork::Reforks;
+use super::AbortOnDrop;
+use super::generation;
+use super::generation::{MessageSender, Python};
 use super::plan::{Ending, Plan, PlanEvent};
-use super::python::{self, MessageSender, Python};
-use super::recycle::Seen;
+use super::policy::recycle::Seen;
 use super::startup::StartupFacts;
 use super::template::HostFiles;
-use super::{AbortOnDrop, app_log};
 use crate::config::AppSettings;
 use crate::front::upstream::workers::{Pool, QueueLimits, Report};
 use crate::observe::throttle::Throttle;
@@ -104,17 +106,17 @@ impl App {
         let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
         let pool = Pool::new(id, limits, channel_readers.clone(), reports);
-        let (log, log_sender) = app_log::pair()?;
+        let (log, log_sender) = log::pair()?;
         let log = Arc::new(log);
         let (followed, known) = (Arc::clone(&log), pool.clone());
         // What comes last is drained by `App::drain_log`.
         let follows_log =
-            channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
+            channel_readers.spawn(async move { log::follow(&followed, &known).await });
         let settings = Arc::new(settings);
         let first = Python::new(0, &settings, &pool)?;
         Ok(Self {
             id,
-            plan: Plan::new(python::recipe(&settings)),
+            plan: Plan::new(generation::recipe(&settings)),
             files: HostFiles::create(&settings.temp_dir)?,
             settings,
             coming: None,
@@ -178,7 +180,7 @@ impl App {
     /// Brings the code that is there now up beside that which serves, run like this;
     /// [`News::Prepared`] or [`News::ReloadFailed`] tells how that went.
     pub fn reload(&mut self, settings: AppSettings) {
-        let mut recipe = python::recipe(&settings);
+        let mut recipe = generation::recipe(&settings);
         if settings.workers.count == self.settings.workers.count {
             // As many as there are by now.
             recipe.workers = self.plan.size().min(recipe.slots);
@@ -213,7 +215,7 @@ impl App {
     /// # Errors
     /// In words, if there is no room for so many.
     pub fn scale(&mut self, workers: u32) -> Result<(), String> {
-        let most = python::recipe(&self.settings).slots / 2;
+        let most = generation::recipe(&self.settings).slots / 2;
         if !(1..=most).contains(&workers) {
             return Err(format!(
                 "{}: from 1 to {most} workers are possible without a restart",
@@ -299,7 +301,7 @@ impl App {
 
     /// Logs what Python said last.
     pub fn drain_log(&self) {
-        app_log::drain(&self.log, &self.pool);
+        log::drain(&self.log, &self.pool);
     }
 }
 

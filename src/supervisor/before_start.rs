@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::companions::{self, Leaving, ProcessEnvironment};
-use super::{Outcome, Signals, sleep_until, suspend};
+use super::signals::suspend;
+use super::{Outcome, Signals, sleep_until};
 use crate::config::companions::Program;
 use crate::os::child;
 

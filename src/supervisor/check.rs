@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Outcome;
 use super::app::App;
-use super::python::Python;
+use super::generation::Python;
 use super::startup::StartupFacts;
 use crate::config::AppSettings;
 use crate::os::child;

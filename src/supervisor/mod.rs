@@ -5,29 +5,20 @@
 //! Starting a process and reading a directory may block here, which the front never does.
 
 pub mod app;
-pub mod app_log;
 mod apps;
 mod before_start;
-mod changes;
 pub mod check;
 pub mod companions;
 pub mod control;
-mod detached;
-mod ending;
 mod front_builder;
+pub mod generation;
 pub mod plan;
-mod pressure;
-mod python;
-pub mod recycle;
+pub mod policy;
 pub mod reload;
-pub mod reload_triggers;
+pub mod shutdown;
 pub mod signals;
-pub mod size;
 pub mod startup;
-mod startup_log;
 mod status;
-pub mod stop;
-mod suspend;
 pub mod template;
 
 use std::future::poll_fn;
@@ -54,10 +45,10 @@ use companions::{Companions, Ended, ProcessEnvironment};
 use control::{Command, ControlSocket};
 use front_builder::Front;
 use plan::Ending;
+use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
-use reload_triggers::Watched;
+use shutdown::steps::ShutdownPlan;
 use signals::Signals;
-use stop::ShutdownPlan;
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
@@ -112,7 +103,7 @@ pub async fn serve(
         )
         .await
     {
-        startup_log::note_failure(config, outcome.code, &outcome.last_words);
+        startup::log::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -178,20 +169,20 @@ pub async fn serve(
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
-            _ = signals.quit.recv() => supervisor.stopping(stop::ShutdownEvent::Now(128 + 3)),
+            _ = signals.quit.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Now(128 + 3)),
             _ = signals.more.recv() => supervisor.resize(1),
             _ = signals.fewer.recv() => supervisor.resize(-1),
             _ = signals.reopen.recv() => {
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
             name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
-            _ = signals.suspend.recv() => suspend::with(&supervisor.groups()),
+            _ = signals.suspend.recv() => signals::suspend::with(&supervisor.groups()),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
             Some(command) = commands.recv() => supervisor.obey(command),
             Some(question) = questions.recv() => supervisor.answer(question),
-            Some(()) = drained.recv() => supervisor.stopping(stop::ShutdownEvent::Drained),
+            Some(()) = drained.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
         }
         supervisor.take_news();
@@ -296,7 +287,7 @@ impl Supervisor {
 
     fn timer(&mut self) {
         self.wake_at = None;
-        self.stopping(stop::ShutdownEvent::Timer);
+        self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
             app.happened(plan::PlanEvent::Timer);
@@ -348,7 +339,7 @@ impl Supervisor {
             AppEvent::WakeAt(time) => self.wake_at(time),
             AppEvent::Gone => {
                 if self.apps.gone(id) {
-                    self.stopping(stop::ShutdownEvent::Gone);
+                    self.stopping(shutdown::steps::ShutdownEvent::Gone);
                 }
             }
             AppEvent::GiveUp(ending) => {
@@ -370,7 +361,7 @@ impl Supervisor {
                     Ending::ImportFailed => 4,
                     Ending::InterpreterUnusable => 78,
                 };
-                self.stopping(stop::ShutdownEvent::Now(code));
+                self.stopping(shutdown::steps::ShutdownEvent::Now(code));
             }
         }
     }

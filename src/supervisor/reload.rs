@@ -10,6 +10,9 @@
 //! afterwards and so sees what was changed before it was asked for; or in the place of that
 //! one, where it does not come to an end, and in development at once.
 
+pub mod changes;
+pub mod triggers;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::app::App;
-use super::changes::{differences, needs_site};
 use super::companions::ProcessEnvironment;
 use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
+use crate::supervisor::reload::changes::{differences, needs_site};
 
 /// Settings that are only looked at when the server starts.
 const AT_START: &[&str] = &[

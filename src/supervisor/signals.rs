@@ -1,5 +1,7 @@
 //! The signals that the server obeys.
 
+pub mod suspend;
+
 use std::io;
 use std::task::Poll;
 

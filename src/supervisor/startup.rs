@@ -1,13 +1,15 @@
 //! What a starting server says: that it starts, at once; where it listens and one short block
 //! when it serves. On a pretty log it is plain text on stderr; on a JSON log, records.
 
+pub mod detached;
+pub mod log;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
-use super::{detached, startup_log};
 use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
 use crate::observe::diagnostics::say;
@@ -81,7 +83,7 @@ pub fn ready(
         .iter()
         .map(|address| format!("listening on {address}\n"))
         .collect();
-    startup_log::note(config, &format!("{listening}{block}"));
+    log::note(config, &format!("{listening}{block}"));
     match config.log_format {
         LogFormat::Pretty => say(&block),
         LogFormat::Json => {

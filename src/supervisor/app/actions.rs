@@ -10,8 +10,8 @@ use pyserve_wire::control::Preload;
 use super::{App, AppEvent, limits};
 use crate::observe::codes;
 use crate::os::descriptors;
+use crate::supervisor::generation::Python;
 use crate::supervisor::plan::{Action, LEAVING_ALONE, MOST_LEAVING, PlanEvent};
-use crate::supervisor::python::Python;
 
 impl App {
     pub(super) fn act(&mut self, action: Action) {

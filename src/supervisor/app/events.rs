@@ -11,8 +11,8 @@ use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::child;
+use crate::supervisor::generation::MessageSender;
 use crate::supervisor::plan::PlanEvent;
-use crate::supervisor::python::MessageSender;
 use crate::supervisor::template::Template;
 
 /// What a process was.

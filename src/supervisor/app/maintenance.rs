@@ -1,6 +1,6 @@
 //! Looking after the workers of an application: who has had its time, and how many there
-//! are to be. What is seen goes to [`crate::supervisor::recycle`] and
-//! [`crate::supervisor::size`], which decide.
+//! are to be. What is seen goes to [`crate::supervisor::policy::recycle`] and
+//! [`crate::supervisor::policy::size`], which decide.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use crate::observe::metrics::METRICS;
 use crate::os::cgroup;
 use crate::os::memory_group::MemoryGroup;
 use crate::supervisor::plan::PlanEvent;
-use crate::supervisor::pressure::Pressure;
-use crate::supervisor::recycle::{Reason, Recycler};
-use crate::supervisor::size::{self, QueueDemand, Sizer};
+use crate::supervisor::policy::pressure::Pressure;
+use crate::supervisor::policy::recycle::{Reason, Recycler};
+use crate::supervisor::policy::size;
+use crate::supervisor::policy::size::{QueueDemand, Sizer};
 
 /// How often to look where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);

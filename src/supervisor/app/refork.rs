@@ -8,8 +8,8 @@ use super::App;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::Refork;
+use crate::supervisor::generation::Python;
 use crate::supervisor::plan::PlanEvent;
-use crate::supervisor::python::Python;
 
 /// How it went so far.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
 use super::plan::GenerationSpec;
-use super::recycle::Seen;
+use super::policy::recycle::Seen;
 use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
