@@ -87,7 +87,7 @@ pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
 /// Prints a line. That a reader such as `head` has seen enough is no failure.
 ///
 /// # Errors
-/// What the kernel says, such as that the disk is full.
+/// The error of the system call, such as that the disk is full.
 pub fn print(line: &str) -> io::Result<()> {
     let written = Standard::Output.write_patiently(format!("{line}\n").as_bytes());
     written.or_else(|error| match error.kind() {

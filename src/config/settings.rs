@@ -74,7 +74,7 @@ impl Setting {
         Some(help)
     }
 
-    /// Whether few sites need it: the manual has it under "Advanced options".
+    /// True if few sites need it: the manual has it under "Advanced options".
     pub fn is_advanced(&self) -> bool {
         ADVANCED.contains(&self.name)
     }

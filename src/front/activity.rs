@@ -251,7 +251,7 @@ impl Activity {
         is_sending
     }
 
-    /// Whether the connection ends behind the response that hyper did not know.
+    /// True if the connection ends behind the response that hyper did not know.
     pub fn ends_behind_express(&self) -> bool {
         self.express_ends.load(Ordering::Relaxed)
     }
@@ -262,12 +262,12 @@ impl Activity {
         self.linger.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Activity::linger`] was called.
+    /// True if [`Activity::linger`] was called.
     pub fn lingers(&self) -> bool {
         self.linger.load(Ordering::Relaxed)
     }
 
-    /// Whether a request has come over HTTP/2.
+    /// True if a request has come over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
     }

@@ -105,7 +105,7 @@ pub struct Endpoints {
     pub peer: Option<SocketAddr>,
     /// The address that the client asked; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
-    /// Whether the settings trust the peer's `X-Request-ID` and forwarding headers.
+    /// True if the settings trust the peer's `X-Request-ID` and forwarding headers.
     pub trusted: bool,
     /// How the client reached the balancer that handed the connection on, if one told.
     pub scheme: Scheme,
@@ -233,7 +233,7 @@ pub struct RequestFacts<'a> {
     pub body_length: Option<u64>,
 }
 
-/// Whether the name of a field has letters, digits and hyphens alone.
+/// True if the name of a field has letters, digits and hyphens alone.
 pub fn is_plain(name: &HeaderName) -> bool {
     let mut bytes = name.as_str().bytes();
     bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

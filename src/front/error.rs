@@ -110,7 +110,7 @@ pub enum Rejection {
     Spool {
         /// The directory.
         directory: String,
-        /// What the kernel says.
+        /// The error of the system call.
         error: std::io::Error,
     },
     /// No location and no application answers this path.
@@ -163,7 +163,7 @@ struct Verdict {
     status: StatusCode,
     /// What the page says, for the client's eyes.
     words: &'static str,
-    /// Whether the connection cannot go on, because the rest of the request is unread.
+    /// True if the connection cannot go on, because the rest of the request is unread.
     close: bool,
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -181,7 +181,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the head of the request is malformed, too large or not understood. Such requests cost a client
+    /// True if the head of the request is malformed, too large or not understood. Such requests cost a client
     /// next to nothing, so that either log has only some of them.
     pub fn is_of_the_head(&self) -> bool {
         matches!(
@@ -196,7 +196,7 @@ impl Rejection {
         )
     }
 
-    /// Whether the body is. The access log has each of these.
+    /// True if the body is. The access log has each of these.
     pub fn is_of_the_body(&self) -> bool {
         matches!(
             self,

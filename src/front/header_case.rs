@@ -141,7 +141,7 @@ impl HeaderCase {
 /// `ETag`, where nothing but us says the name.
 pub const ETAG_AS_WRITTEN: Bytes = Bytes::from_static(b"ETag");
 
-/// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
+/// True if the name is spelt as hyper writes it by itself: `Content-Type`.
 pub fn is_title_case(name: &[u8]) -> bool {
     let mut starts_word = true;
     name.iter().all(|byte| {

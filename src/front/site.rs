@@ -44,9 +44,9 @@ pub struct Site {
     pub files: FilePool,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
-    /// Whether responses name the server.
+    /// True if responses name the server.
     pub server_header: bool,
-    /// How many connections there are.
+    /// Number of connections.
     pub connections: Arc<Connections>,
     /// How many requests an address may make; `None` for any number.
     pub rate_limit: Option<RateLimit>,

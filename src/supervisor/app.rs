@@ -81,9 +81,9 @@ pub struct App {
     /// What Python said last about not being able to run it.
     pub last_words: String,
     reforks: Reforks,
-    /// Whether every worker has been ready once.
+    /// True if every worker has been ready once.
     pub is_announced: bool,
-    /// Whether all of its workers have left, as they were told.
+    /// True if all of its workers have left, as they were told.
     pub is_gone: bool,
     news: Vec<AppEvent>,
     no_fork: Throttle,
@@ -97,7 +97,7 @@ impl App {
     /// Application number `id`; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub fn new(
         id: usize,
         settings: AppSettings,

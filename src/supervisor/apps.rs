@@ -56,7 +56,7 @@ impl Apps {
     /// One more that serves from the start on; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub(super) fn add(&mut self, settings: AppSettings) -> io::Result<()> {
         let app = self.create(settings)?;
         self.serving.push(app);
@@ -66,7 +66,7 @@ impl Apps {
     /// One more that starts beside those that serve; its number.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub(super) fn join(&mut self, settings: AppSettings) -> io::Result<usize> {
         let mut app = self.create(settings)?;
         let id = app.id();
@@ -101,7 +101,7 @@ impl Apps {
         self.leaving.iter().map(|leaving| &leaving.app)
     }
 
-    /// Whether this one serves.
+    /// True if this one serves.
     pub(super) fn serves(&self, id: usize) -> bool {
         self.serving.iter().any(|app| app.id() == id)
     }
@@ -196,7 +196,7 @@ impl Apps {
         self.are_gone()
     }
 
-    /// Whether no application has workers.
+    /// True if no application has workers.
     pub(super) fn are_gone(&self) -> bool {
         self.all().all(|app| app.is_gone)
     }

@@ -16,7 +16,7 @@ use crate::os::child;
 /// Imports the application, and says what was found or what is wrong.
 ///
 /// # Errors
-/// What the kernel says about starting the interpreter.
+/// The error of the system call for starting the interpreter.
 pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)> {
     let (reports, _unused) = mpsc::unbounded_channel();
     let mut ended = signal(SignalKind::child())?;

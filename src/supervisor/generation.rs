@@ -59,7 +59,7 @@ pub struct Python {
     /// The template that must not be forked, until its process has gone: what the import has
     /// started ends with it.
     pub refused: Option<Template>,
-    /// Whether the template was a worker.
+    /// True if the template was a worker.
     pub was_worker: bool,
     /// The worker that is asked to become the template, by its number.
     pub candidate: Option<(u32, Template)>,
@@ -82,7 +82,7 @@ impl Python {
     /// Makes queue and scoreboard of generation `number`; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about sockets and memory.
+    /// The error of the system call for sockets and memory.
     pub fn new(number: u32, settings: &Arc<AppSettings>, pool: &Pool) -> io::Result<Self> {
         let size = Size {
             slots: recipe(settings).slots,
@@ -111,7 +111,7 @@ impl Python {
     /// Starts a template that logs to `log`; the one before, if any, leaves.
     ///
     /// # Errors
-    /// What the kernel says about executing the interpreter.
+    /// The error of the system call for executing the interpreter.
     pub fn start_template(
         &mut self,
         preload: Preload,
@@ -166,7 +166,7 @@ impl Python {
     /// Has the template fork a worker.
     ///
     /// # Errors
-    /// What the kernel says; a template that has gone is `BrokenPipe`.
+    /// The error of the system call; a template that has gone is `BrokenPipe`.
     pub fn fork(&mut self, worker: u32) -> io::Result<()> {
         let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         let pairs = (0..self.generation.threads()).map(|_| sockets::pair(SocketType::STREAM));
@@ -196,7 +196,7 @@ impl Python {
         let _gone = self.generation.begin(worker);
     }
 
-    /// Whether the template was asked for a worker that it has not forked yet.
+    /// True if the template was asked for a worker that it has not forked yet.
     pub fn awaits_fork(&self) -> bool {
         !self.asked_for.is_empty()
     }
@@ -250,7 +250,7 @@ impl Python {
     /// Asks a worker to become the template; it answers as [`Speaker::Candidate`].
     ///
     /// # Errors
-    /// What the kernel says; a worker that has gone is `NotFound`.
+    /// The error of the system call; a worker that has gone is `NotFound`.
     pub fn promote(&mut self, worker: u32) -> io::Result<()> {
         let pid = self.pid(worker).ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = sockets::pair(SocketType::SEQPACKET)?;
@@ -303,7 +303,7 @@ impl Python {
             .map(|(pid, _)| *pid)
     }
 
-    /// Whether a template that ended with this status never got as far as running our host.
+    /// True if a template that ended with this status never got as far as running our host.
     pub fn is_unusable(&self, status: i32) -> bool {
         self.facts.interpreter.is_none() && child::exit_code(status).is_some()
     }

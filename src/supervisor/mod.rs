@@ -80,7 +80,7 @@ impl From<&Outcome> for ExitCode {
 /// Serves until told to stop.
 ///
 /// # Errors
-/// What the kernel says about the sockets and memory that a server needs at its start.
+/// The error of the system call for the sockets and memory that a server needs at its start.
 pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
@@ -204,9 +204,9 @@ struct Supervisor {
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
-    /// Whether it was said where the server listens.
+    /// True if it was said where the server listens.
     is_heard_of: bool,
-    /// Whether it was said that the server is ready.
+    /// True if it was said that the server is ready.
     is_announced: bool,
     companions: Companions,
     front: Front,

@@ -183,13 +183,13 @@ impl Plan {
         self.in_role(Role::Current).map(|current| current.number)
     }
 
-    /// Whether a worker of the current generation may become the template.
+    /// True if a worker of the current generation may become the template.
     pub fn may_refork(&self) -> bool {
         self.in_role(Role::Current)
             .is_some_and(Generation::may_refork)
     }
 
-    /// Whether another generation is on its way.
+    /// True if another generation is on its way.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
     }

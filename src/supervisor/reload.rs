@@ -368,7 +368,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a reload that fails is shown to clients. Requests that are in flight at a stop still get
+    /// True if a reload that fails is shown to clients. Requests that are in flight at a stop still get
     /// their own answers.
     fn shows_errors(&self) -> bool {
         self.resolved.config.dev && self.stop_asked.is_none()

@@ -95,7 +95,7 @@ pub fn hold_also(descriptor: RawFd) {
     held.push(descriptor);
 }
 
-/// Whether this is a child that the application forked, and that came back into our code.
+/// True if this is a child that the application forked, and that came back into our code.
 pub fn is_foreign() -> bool {
     FOREIGN.load(Ordering::Relaxed)
 }

@@ -20,7 +20,7 @@ const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
 static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// Whether greenlets can exist. Asked with every request.
+/// True if greenlets can exist. Asked with every request.
 pub fn are_loaded(py: Python<'_>) -> bool {
     let modules = MODULES.get_or_try_init(py, || -> PyResult<_> {
         let modules = py.import("sys")?.getattr("modules")?;

@@ -56,7 +56,7 @@ impl ReplyWriter {
         self.seq
     }
 
-    /// Whether nobody waits for this answer any more.
+    /// True if nobody waits for this answer any more.
     pub fn is_cancelled(&self) -> bool {
         self.scoreboard.is_cancelled(self.entry, self.seq)
     }

@@ -129,13 +129,13 @@ impl ThreadStage {
                 .is_ok()
     }
 
-    /// Whether the signal for request `seq` has not been handled yet: it may have come just
+    /// True if the signal for request `seq` has not been handled yet: it may have come just
     /// before the thread began to wait in the kernel.
     pub fn awaits_interrupt(&self, seq: u64) -> bool {
         self.seq() == seq && self.interrupted.load(Ordering::Relaxed) == seq
     }
 
-    /// Whether the request that it runs is to be interrupted.
+    /// True if the request that it runs is to be interrupted.
     pub fn is_marked(&self) -> bool {
         let seq = self.seq();
         seq != 0 && self.awaits_interrupt(seq)
@@ -155,7 +155,7 @@ impl ThreadStage {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
-    /// Whether the thread waits for a request.
+    /// True if the thread waits for a request.
     pub fn is_waiting(&self) -> bool {
         self.is_waiting.load(Ordering::SeqCst)
     }

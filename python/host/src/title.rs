@@ -107,7 +107,7 @@ impl Title {
         self.write(&self.shown);
     }
 
-    /// Whether the application has left the title alone.
+    /// True if the application has left the title alone.
     fn is_ours(&self) -> bool {
         let now = self.memory.iter().map(|byte| byte.load(Relaxed));
         now.eq(self.shown.iter().copied())

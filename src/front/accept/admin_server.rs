@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// Answers until `ended`, also while the server drains.
 ///
 /// # Errors
-/// What the kernel says about registering the socket.
+/// The error of the system call for registering the socket.
 pub async fn serve(
     listener: Listener,
     probes: Probes,

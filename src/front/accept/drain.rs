@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Accepts what had begun to connect, and closes the listener.
 ///
 /// # Errors
-/// What the kernel says about taking the socket from the runtime.
+/// The error of the system call for taking the socket from the runtime.
 pub(crate) async fn accept_the_last(listener: Accept, reception: &Reception) -> io::Result<()> {
     let last = Last::of(listener)?;
     // Cancel-safe: whoever is cut off was to be.

@@ -86,7 +86,7 @@ impl Listener {
     /// Accepts until the connections are to drain, and then those that had begun to connect.
     ///
     /// # Errors
-    /// What the kernel says about registering the socket.
+    /// The error of the system call for registering the socket.
     pub async fn accept(
         self,
         site: Arc<CurrentSite>,

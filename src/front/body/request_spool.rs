@@ -373,7 +373,7 @@ impl SpoolShare {
         }
     }
 
-    /// Whether so many bytes may be in memory.
+    /// True if so many bytes may be in memory.
     fn may_keep(&mut self, bytes: usize) -> bool {
         bytes <= SMALL || self.memory.grow(self.reading + bytes)
     }

@@ -104,7 +104,7 @@ impl RequestStream {
     /// Has a task fill a socket from which a worker reads the body, unless one does already.
     ///
     /// # Errors
-    /// What the kernel says about sockets.
+    /// The error of the system call for sockets.
     pub fn fill_socket(&mut self, tasks: &TaskTracker) -> io::Result<()> {
         if let Way::Here(_) = self.way {
             let (ours, theirs) = sockets::pair(SocketType::STREAM)?;

@@ -148,7 +148,7 @@ impl SpoolFile {
         true
     }
 
-    /// Whether it has a descriptor, or may have one.
+    /// True if it has a descriptor, or may have one.
     fn has_descriptor(&mut self) -> bool {
         if self.descriptor.is_none() {
             self.descriptor = self.account.try_reserve(Resource::SpoolFiles, 1);
@@ -208,7 +208,7 @@ impl Write {
     /// Writes on a thread that may wait. The pieces come back in either case.
     ///
     /// # Errors
-    /// What the kernel says; the log knows it already.
+    /// The error of the system call; the log knows it already.
     pub async fn run(self) -> (io::Result<Arc<File>>, Vec<Bytes>) {
         let spool = Arc::clone(&self.spool);
         let job = move || {

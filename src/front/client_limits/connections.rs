@@ -1,4 +1,4 @@
-//! How many connections there are, in all and from one address, and how many there may be.
+//! Number of connections, in all and from one address, and how many there may be.
 //!
 //! At the limit of all, nobody is accepted until one of them ends: who comes waits in the
 //! kernel's backlog, and answers over HTTP/1 end their connections. At the limit of one
@@ -182,7 +182,7 @@ impl Connections {
         self.most - self.free.available_permits().min(self.most)
     }
 
-    /// Whether there may be no more.
+    /// True if there may be no more.
     pub fn is_full(&self) -> bool {
         self.free.available_permits() == 0
     }

@@ -17,7 +17,7 @@ pub enum ProxyHeader {
     Proxy,
     /// A client whose addresses are not told, or are no IP addresses.
     Unknown {
-        /// Whether it came with TLS.
+        /// True if it came with TLS.
         tls: bool,
     },
     /// A client.
@@ -26,7 +26,7 @@ pub enum ProxyHeader {
         source: SocketAddr,
         /// The address that it asked.
         destination: SocketAddr,
-        /// Whether it came with TLS.
+        /// True if it came with TLS.
         tls: bool,
     },
 }
@@ -46,7 +46,7 @@ pub enum Unreadable {
     /// The connection ended before it: a look whether we listen.
     #[error("the connection ended before it said anything")]
     Nothing,
-    /// What the kernel says.
+    /// The error of the system call.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -369,7 +369,7 @@ impl AsyncWrite for Stream {
 }
 
 impl Stream {
-    /// Whether the client has sent what nobody has read, or may be about to, because it does
+    /// True if the client has sent what nobody has read, or may be about to, because it does
     /// not wait for one response before its next request. nginx looks at the same things.
     fn may_still_receive(&self, socket: &Socket) -> bool {
         self.activity.lingers()

@@ -109,7 +109,7 @@ pub fn resolve(
     client
 }
 
-/// Whether a field of this name is believed or removed.
+/// True if a field of this name is believed or removed.
 pub fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
     // All of them begin so, and few others.

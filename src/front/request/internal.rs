@@ -84,7 +84,7 @@ impl InternalTarget {
     }
 }
 
-/// Whether these fields name a file, for whomever.
+/// True if these fields name a file, for whomever.
 pub fn is_asked_for(headers: &HeaderMap) -> bool {
     headers.contains_key(X_ACCEL_REDIRECT) || headers.contains_key(X_SENDFILE)
 }

@@ -48,7 +48,7 @@ pub struct Record {
     place: &'static LocationMetrics,
     /// When the response left.
     sending: Option<Instant>,
-    /// Whether it is counted only.
+    /// True if it is counted only.
     is_unlogged: bool,
     /// Whether all of the request's body has been handed on, where that is done while it arrives.
     streamed: Option<Arc<AtomicBool>>,
@@ -313,7 +313,7 @@ pub struct RecordedBody {
     /// The end of a part that was too long.
     rest: Bytes,
     record: Record,
-    /// Whether everything that was promised has been handed to the connection.
+    /// True if everything that was promised has been handed to the connection.
     whole: bool,
     /// The end of the connection is that of the body.
     is_close_delimited: bool,

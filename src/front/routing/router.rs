@@ -25,7 +25,7 @@ pub struct Route {
     pub prefix: Prefix,
     /// Who answers them.
     pub handler: Handler,
-    /// Whether who answers is told the prefix apart from the path.
+    /// True if who answers is told the prefix apart from the path.
     pub strips: bool,
     /// What holds for them.
     pub settings: LocationSettings,

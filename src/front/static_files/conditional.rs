@@ -162,7 +162,7 @@ enum Comparison {
     Weak,
 }
 
-/// Whether the lists of entity tags contain `etag`, or are `*`.
+/// True if the lists of entity tags contain `etag`, or are `*`.
 fn any_matches(lists: &[HeaderValue], etag: &str, comparison: Comparison) -> bool {
     if let [only] = lists
         && only.as_bytes().trim_ascii() == b"*"

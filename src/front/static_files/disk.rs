@@ -267,7 +267,7 @@ impl Opened {
     }
 }
 
-/// Whether what is known was read in the same state as what is there now.
+/// True if what is known was read in the same state as what is there now.
 fn still_stands(
     known: &Resource,
     original: &Opened,

@@ -23,7 +23,7 @@ pub(super) struct FileFacts<'a> {
     pub(super) validators: &'a Validators,
     pub(super) length: u64,
     pub(super) coding: Option<Coding>,
-    /// Whether other forms are there, or may come.
+    /// True if other forms are there, or may come.
     pub(super) is_negotiated: bool,
 }
 

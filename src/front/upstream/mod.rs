@@ -127,7 +127,7 @@ pub enum Failure {
     Unreachable {
         /// Its address.
         server: Arc<str>,
-        /// What the kernel says, and what to do about it.
+        /// The error of the system call, and what to do about it.
         why: String,
     },
     /// A server behind us takes too long.

@@ -144,7 +144,7 @@ impl App {
     /// Starts a template; in a generation that is new if there is none of that number.
     ///
     /// # Errors
-    /// What the kernel says about sockets, memory and the interpreter.
+    /// The error of the system call for sockets, memory and the interpreter.
     pub fn start_template(&mut self, number: u32, preload: Preload) -> io::Result<()> {
         let python = match self.generations.entry(number) {
             Entry::Occupied(python) => python.into_mut(),

@@ -325,7 +325,7 @@ impl Companions {
     }
 }
 
-/// Whether a companion with these settings may start beside those that have not ended.
+/// True if a companion with these settings may start beside those that have not ended.
 fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
     // One that has only changed its name is still the same program.
     let predecessors = former.iter().filter(|former| {
@@ -363,7 +363,7 @@ impl Process {
         }
     }
 
-    /// Whether a reload with these settings ends it.
+    /// True if a reload with these settings ends it.
     fn must_restart(&self, settings: &Companion, is_elsewhere: bool) -> bool {
         settings.restart_on_reload || is_elsewhere || self.settings.program != settings.program
     }
@@ -397,7 +397,7 @@ impl Process {
 }
 
 impl Program {
-    /// Whether a shell stays between us and the program that it runs.
+    /// True if a shell stays between us and the program that it runs.
     pub fn stays_in_shell(&self) -> bool {
         matches!(self, Self::Shell(line) if shell::replaced(line).is_none())
     }
@@ -406,7 +406,7 @@ impl Program {
 /// Starts a program with its output in our hands.
 ///
 /// # Errors
-/// What the kernel says about the program or the pipe.
+/// The error of the system call for the program or the pipe.
 pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result<(u32, Output)> {
     let mut command = match program {
         Program::Shell(line) => {

@@ -38,7 +38,7 @@ pub enum Order {
 /// What the server says to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlReply {
-    /// Whether it did as it was told; for [`Order::Health`], whether it is ready.
+    /// True if it did as it was told; for [`Order::Health`], whether it is ready.
     pub done: bool,
     /// What there is to say about it, for people.
     pub text: String,

@@ -62,7 +62,7 @@ pub(super) enum WorkerPhase {
 }
 
 impl Generation {
-    /// Whether it comes, and its template is to be started.
+    /// True if it comes, and its template is to be started.
     pub(super) fn is_untouched(&self) -> bool {
         self.role == Role::Coming && self.template == TemplatePhase::Absent
     }
@@ -183,7 +183,7 @@ impl Generation {
         self.count(is_ready) >= self.recipe.workers
     }
 
-    /// Whether it comes, and could take over as of now.
+    /// True if it comes, and could take over as of now.
     pub(super) fn gets_prepared(&mut self) -> bool {
         let is_news = self.role == Role::Coming && !self.is_prepared && self.is_complete();
         self.is_prepared |= is_news;

@@ -92,7 +92,7 @@ impl Generation {
         false
     }
 
-    /// Whether a worker that gets ready is to be replaced again.
+    /// True if a worker that gets ready is to be replaced again.
     pub(super) fn is_stale(&self, worker: u32) -> bool {
         self.refork.stale.contains(&worker)
     }

@@ -49,7 +49,7 @@ impl Pressure {
         self.in_use
     }
 
-    /// Whether somebody has to give memory back now.
+    /// True if somebody has to give memory back now.
     pub(crate) fn runs_out(&self) -> bool {
         self.in_use >= NEARLY_ALL || (self.in_use >= MUCH && self.expected >= 1.0)
     }

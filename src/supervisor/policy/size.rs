@@ -21,7 +21,7 @@ pub struct QueueDemand {
     pub workers: u32,
     /// Threads of each.
     pub threads: u32,
-    /// Whether there is memory for another one.
+    /// True if there is memory for another one.
     pub is_room: bool,
 }
 

@@ -46,7 +46,7 @@ fn named(config: &Config) -> Vec<StaticLocation> {
     locations
 }
 
-/// Whether requests are to be answered otherwise. What is remembered of files in a directory that was
+/// True if requests are to be answered otherwise. What is remembered of files in a directory that was
 /// another one must not be used.
 pub(crate) fn needs_site(before: &Resolved, after: &Resolved) -> bool {
     let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs

@@ -77,7 +77,7 @@ impl ShutdownPlan {
         self.graceful_timeout = graceful_timeout;
     }
 
-    /// Whether the end has begun.
+    /// True if the end has begun.
     pub fn has_begun(&self) -> bool {
         self.phase != Phase::Serving
     }

@@ -65,7 +65,7 @@ impl ResponseHead {
         Ok(head)
     }
 
-    /// Whether a response with this status has no body (RFC 9110 §6.4.1).
+    /// True if a response with this status has no body (RFC 9110 §6.4.1).
     pub fn is_bodiless(&self) -> bool {
         matches!(self.status, 204 | 304)
     }

@@ -77,27 +77,27 @@ impl Response {
         self.reply.seq()
     }
 
-    /// Whether `start_response` was called.
+    /// True if `start_response` was called.
     pub fn has_head(&self) -> bool {
         self.head.is_some()
     }
 
-    /// Whether status and headers cannot be changed any more.
+    /// True if status and headers cannot be changed any more.
     pub fn is_head_out(&self) -> bool {
         self.is_head_out
     }
 
-    /// Whether more came than `Content-Length` allows.
+    /// True if more came than `Content-Length` allows.
     pub fn was_cut(&self) -> bool {
         self.was_cut
     }
 
-    /// Whether the end of the response is on its way.
+    /// True if the end of the response is on its way.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Whether the client has gone.
+    /// True if the client has gone.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_cancelled()
     }
@@ -204,7 +204,7 @@ impl Response {
         }
     }
 
-    /// Whether the body may still be handed over as a file: nothing is out, and the head
+    /// True if the body may still be handed over as a file: nothing is out, and the head
     /// is short enough to travel with the descriptor in one write.
     pub fn takes_file(&self) -> bool {
         let is_short = |head: &ResponseHead| head.payload().len() < COPIED / 2;

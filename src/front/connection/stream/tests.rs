@@ -291,7 +291,7 @@ enum End {
     Dropped,
 }
 
-/// Whether a socket is left behind of which the client has sent these bytes.
+/// True if a socket is left behind of which the client has sent these bytes.
 async fn is_left_behind(unread: &[u8], early: &'static [u8], end: End) -> bool {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let patience = Patience {

@@ -77,7 +77,7 @@ impl Credit {
         }
     }
 
-    /// Whether the client has made us reset too many streams.
+    /// True if the client has made us reset too many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }

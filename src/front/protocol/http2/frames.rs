@@ -60,7 +60,7 @@ impl FrameHeader {
         [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
     }
 
-    /// Whether a flag is set.
+    /// True if a flag is set.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -80,7 +80,7 @@ pub struct Heads {
 const CODE: usize = 4;
 
 impl Heads {
-    /// Whether the next byte begins a frame.
+    /// True if the next byte begins a frame.
     pub fn is_between_frames(&self) -> bool {
         self.filled == 0 && self.payload == 0
     }

@@ -158,7 +158,7 @@ impl Http2 {
         }
     }
 
-    /// Whether [`Http2::sent`] is to be told of what is sent.
+    /// True if [`Http2::sent`] is to be told of what is sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
     }

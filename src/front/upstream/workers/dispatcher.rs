@@ -174,12 +174,12 @@ impl Dispatcher {
         self.serve_waiters();
     }
 
-    /// Whether requests go to this generation.
+    /// True if requests go to this generation.
     pub(super) fn is_current(&self, generation: u32) -> bool {
         self.current == Some(generation)
     }
 
-    /// Whether a later generation has taken over from this one.
+    /// True if a later generation has taken over from this one.
     pub(super) fn is_past(&self, generation: u32) -> bool {
         self.current.is_some_and(|current| generation < current)
     }
@@ -194,7 +194,7 @@ impl Dispatcher {
         self.waiting
     }
 
-    /// Whether as many wait as may.
+    /// True if as many wait as may.
     pub(super) fn is_full(&mut self, limit: usize) -> bool {
         let (handed_out, threads) = self
             .current()

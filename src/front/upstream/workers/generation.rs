@@ -26,7 +26,7 @@ impl Pool {
     /// before [`Pool::switch`]. `request_timeout`: how long a request may keep a thread.
     ///
     /// # Errors
-    /// What the kernel says about sockets and memory.
+    /// The error of the system call for sockets and memory.
     pub fn generation(
         &self,
         number: u32,
@@ -71,7 +71,7 @@ impl Generation {
     /// `orders` that of the socket for what is no request.
     ///
     /// # Errors
-    /// What the kernel says about registering them.
+    /// The error of the system call for registering them.
     pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>, orders: OwnedFd) -> io::Result<()> {
         let exited = CancellationToken::new();
         let first = self.first_thread(worker);
@@ -115,23 +115,23 @@ impl Generation {
         all.saturating_sub(before.unwrap_or(0))
     }
 
-    /// Whether a worker has said that it serves, and has not ended.
+    /// True if a worker has said that it serves, and has not ended.
     pub fn is_ready(&self, worker: u32) -> bool {
         self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
 
-    /// Whether a worker takes requests.
+    /// True if a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
         let serves = |worker: &WorkerHandle| worker.ready && !worker.retiring;
         self.look(worker, serves).unwrap_or(false)
     }
 
-    /// Whether a worker that has served takes no more requests.
+    /// True if a worker that has served takes no more requests.
     pub fn is_retiring(&self, worker: u32) -> bool {
         self.look(worker, |worker| worker.retiring).unwrap_or(false)
     }
 
-    /// Whether no thread of a worker has a request.
+    /// True if no thread of a worker has a request.
     pub fn is_idle(&self, worker: u32) -> bool {
         let first = self.first_thread(worker);
         let board = self.0.scoreboard();

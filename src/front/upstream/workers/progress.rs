@@ -26,7 +26,7 @@ impl Progress {
         self.waits_for_client.store(waits, Ordering::Relaxed);
     }
 
-    /// Whether the response that the channel reads waits for its client.
+    /// True if the response that the channel reads waits for its client.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits_for_client.load(Ordering::Relaxed)
     }

@@ -29,9 +29,9 @@ pub struct WorkerSnapshot {
     pub generation: u32,
     /// Its number in that.
     pub number: u32,
-    /// Whether it has been ready to serve.
+    /// True if it has been ready to serve.
     pub ready: bool,
-    /// Whether it takes no more requests.
+    /// True if it takes no more requests.
     pub retiring: bool,
     /// Requests that its threads have finished.
     pub served: u64,

@@ -65,7 +65,7 @@ pub(super) struct WorkerHandle {
 }
 
 impl WorkerSet {
-    /// Whether nothing can happen in it any more.
+    /// True if nothing can happen in it any more.
     pub(super) fn is_over(&self) -> bool {
         self.closed && self.workers.is_empty() && self.channels == 0
     }
