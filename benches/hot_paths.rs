@@ -12,7 +12,7 @@ use http::header::{ETAG, HeaderName, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use pyserve::config::{StaticLocation, StaticSettings, Trust};
 use pyserve::front::context;
-use pyserve::front::context::{Client, Ends, Facts};
+use pyserve::front::context::{Client, Endpoints, RequestFacts};
 use pyserve::front::protocol::{forwarded, limits};
 use pyserve::front::request::environ;
 use pyserve::front::sendfile::file_pool::FilePool;
@@ -47,16 +47,16 @@ fn browser() -> http::request::Parts {
 
 fn environ_building(criterion: &mut Criterion) {
     let head = browser();
-    let ends = Ends {
+    let ends = Endpoints {
         peer: "203.0.113.9:51234".parse().ok(),
         local: "127.0.0.1:8000".parse().ok(),
-        ..Ends::default()
+        ..Endpoints::default()
     };
     let client = Client {
         host: "www.example.org".to_owned(),
         ..Client::direct(&ends)
     };
-    let facts = Facts {
+    let facts = RequestFacts {
         mount: "",
         path: head.uri.path(),
         ends: &ends,
@@ -89,7 +89,7 @@ fn packets(criterion: &mut Criterion) {
     ] {
         vars::push(&mut fields, name.as_bytes(), value.as_bytes()).expect("short");
     }
-    let head = frames::Head {
+    let head = frames::ReplyHeadFrame {
         status: 200,
         reason: b"OK",
         fields: &fields,

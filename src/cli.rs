@@ -12,10 +12,10 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::foreign::counterpart;
-use crate::config::layers::{Layer, Origin};
+use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::settings::{self, Setting};
 use crate::manual::{self, Page};
-use crate::verbs::Steer;
+use crate::verbs::ControlCommand;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Verb {
     /// Show the settings with their origins, and import the application.
     Check,
     /// Talk to a running server.
-    Steer(Steer),
+    Steer(ControlCommand),
     /// Show a page of the manual.
     Help(Page),
     /// Print the man page.
@@ -65,16 +65,16 @@ where
         Some(("check", matches)) => (Verb::Check, matches),
         Some(("status", matches)) => {
             let json = matches.get_flag(JSON);
-            (Verb::Steer(Steer::Status { json }), matches)
+            (Verb::Steer(ControlCommand::Status { json }), matches)
         }
-        Some(("health", matches)) => (Verb::Steer(Steer::Health), matches),
-        Some(("reload", matches)) => (Verb::Steer(Steer::Reload), matches),
+        Some(("health", matches)) => (Verb::Steer(ControlCommand::Health), matches),
+        Some(("reload", matches)) => (Verb::Steer(ControlCommand::Reload), matches),
         Some(("scale", matches)) => {
             let workers = matches.get_one::<u32>(COUNT).copied().unwrap_or_default();
-            (Verb::Steer(Steer::Scale(workers)), matches)
+            (Verb::Steer(ControlCommand::Scale(workers)), matches)
         }
-        Some(("stacks", matches)) => (Verb::Steer(Steer::Stacks), matches),
-        Some(("stop", matches)) => (Verb::Steer(Steer::Stop), matches),
+        Some(("stacks", matches)) => (Verb::Steer(ControlCommand::Stacks), matches),
+        Some(("stop", matches)) => (Verb::Steer(ControlCommand::Stop), matches),
         Some(("man", _)) => (Verb::Man, &matches),
         Some(("completions", shell)) => {
             let name = shell.get_one::<String>(SHELL).map(String::as_str);
@@ -377,7 +377,7 @@ fn flags(matches: &ArgMatches) -> Layer {
             .get_many::<String>(setting.name)
             .map(|values| values.cloned().collect())
             .unwrap_or_default();
-        layer.insert(setting, values, Origin::Flag(setting.flag()));
+        layer.insert(setting, values, SettingOrigin::Flag(setting.flag()));
     }
     layer
 }
@@ -495,9 +495,9 @@ mod tests {
         check(&["--dev"], Verb::Serve, "dev", "yes");
         check(&["--dev=no"], Verb::Serve, "dev", "no");
         check(&["--dev", "check"], Verb::Check, "dev", "yes");
-        let status = Verb::Steer(Steer::Status { json: true });
+        let status = Verb::Steer(ControlCommand::Status { json: true });
         check(&["status", "--json", "--dev"], status, "dev", "yes");
-        let scale = Verb::Steer(Steer::Scale(3));
+        let scale = Verb::Steer(ControlCommand::Scale(3));
         check(&["scale", "3", "--dev"], scale, "dev", "yes");
         let nothing = read(&[]).unwrap();
         assert_eq!(

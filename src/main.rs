@@ -8,7 +8,7 @@ use anyhow::Context;
 use pyserve::cli::{self, Verb};
 use pyserve::config::layers::Layer;
 use pyserve::config::reach::{self, Unreachable};
-use pyserve::config::{self, Config, ConfigError, Surroundings};
+use pyserve::config::{self, Config, ConfigError, HostFacts};
 use pyserve::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use pyserve::front::body::encoder::Encoders;
 use pyserve::front::sendfile::file_pool::FilePool;
@@ -23,7 +23,7 @@ use pyserve::reference;
 use pyserve::report;
 use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
-use pyserve::verbs::{self, Steer, print};
+use pyserve::verbs::{self, ControlCommand, print};
 
 /// Header maps, buffers and tasks come and go with every request: measured with a hello
 /// application, glibc's allocator costs the front 7 % of its time.
@@ -101,8 +101,8 @@ fn print_bytes(text: &[u8]) -> std::io::Result<()> {
 }
 
 /// Talks to a running server: no runtime, no log, and no application is needed for that.
-fn steer(verb: Steer, flags: Layer) -> ExitCode {
-    let reach = config::load_reach(flags, &Surroundings::of_this_process());
+fn steer(verb: ControlCommand, flags: Layer) -> ExitCode {
+    let reach = config::load_reach(flags, &HostFacts::of_this_process());
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
         Err(error) => complain(&error.into()),
@@ -143,7 +143,7 @@ type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     let load = move || -> Result<Loaded, ConfigError> {
-        let surroundings = Surroundings::of_this_process();
+        let surroundings = HostFacts::of_this_process();
         let resolved = config::load(flags.clone(), &surroundings)?;
         let applications = resolved.config.apps.clone();
         Ok((resolved, applications))

@@ -8,13 +8,13 @@ use pyserve_wire::control::Preload;
 use crate::config::settings::{self, Setting};
 use crate::config::{Resolved, StaticLocation};
 use crate::os::identity;
-use crate::supervisor::startup::{self, Facts};
+use crate::supervisor::startup::{self, StartupFacts};
 use crate::verbs::print;
 
 /// Prints the settings, and what follows from them.
 ///
 /// # Errors
-/// What the kernel says about standard output.
+/// The error of the system call for standard output.
 pub fn settings(resolved: &Resolved) -> io::Result<()> {
     let (defaults, set): (Vec<_>, Vec<_>) = resolved
         .origins
@@ -52,8 +52,8 @@ pub fn settings(resolved: &Resolved) -> io::Result<()> {
 /// Prints what the import of the application at `prefix` has shown.
 ///
 /// # Errors
-/// What the kernel says about standard output.
-pub fn application(prefix: &str, preload: Preload, facts: &Facts) -> io::Result<()> {
+/// The error of the system call for standard output.
+pub fn application(prefix: &str, preload: Preload, facts: &StartupFacts) -> io::Result<()> {
     let (Some(python), Some(loaded)) = (&facts.interpreter, &facts.loaded) else {
         return Ok(());
     };

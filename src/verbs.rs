@@ -10,18 +10,20 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::Reach;
+use crate::config::ControlTarget;
 use crate::observe::codes;
 use crate::observe::diagnostics::say;
-use crate::observe::status::{Application, Doing, Status, Thread, Worker, WorkerState};
+use crate::observe::status::{
+    Application, Status, ThreadActivity, ThreadStatus, WorkerState, WorkerStatus,
+};
 use crate::os::standard::Standard;
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
 use crate::supervisor::control::probe;
-use crate::supervisor::control::protocol::{Order, Reply};
+use crate::supervisor::control::protocol::{ControlReply, Order};
 
 /// A verb that talks to a running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steer {
+pub enum ControlCommand {
     /// Show how it is.
     Status {
         /// As JSON.
@@ -45,7 +47,7 @@ const UNAVAILABLE: u8 = 69;
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Runs the verb, prints what there is to print.
-pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
+pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
     match carry_out(verb, reach) {
         Ok(reply) => {
             if reply.done {
@@ -55,11 +57,12 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
                 say(&format!("pyserve: {error}"));
                 return match verb {
                     // The text is all that they are for.
-                    Steer::Status { .. } | Steer::Stacks => ExitCode::FAILURE,
+                    ControlCommand::Status { .. } | ControlCommand::Stacks => ExitCode::FAILURE,
                     // The deed is done, the probe has its answer.
-                    Steer::Health | Steer::Reload | Steer::Scale(_) | Steer::Stop => {
-                        ExitCode::SUCCESS
-                    }
+                    ControlCommand::Health
+                    | ControlCommand::Reload
+                    | ControlCommand::Scale(_)
+                    | ControlCommand::Stop => ExitCode::SUCCESS,
                 };
             }
             say(&format!("pyserve: {}", reply.text.trim_end()));
@@ -74,7 +77,7 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
                 ));
             }
             match verb {
-                Steer::Health => ExitCode::FAILURE,
+                ControlCommand::Health => ExitCode::FAILURE,
                 _ => ExitCode::from(UNAVAILABLE),
             }
         }
@@ -84,7 +87,7 @@ pub fn run(verb: Steer, reach: &Reach) -> ExitCode {
 /// Prints a line. That a reader such as `head` has seen enough is no failure.
 ///
 /// # Errors
-/// What the kernel says, such as that the disk is full.
+/// The error of the system call, such as that the disk is full.
 pub fn print(line: &str) -> io::Result<()> {
     let written = Standard::Output.write_patiently(format!("{line}\n").as_bytes());
     written.or_else(|error| match error.kind() {
@@ -96,14 +99,14 @@ pub fn print(line: &str) -> io::Result<()> {
     })
 }
 
-fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
+fn carry_out(verb: ControlCommand, reach: &ControlTarget) -> Result<ControlReply, Unreachable> {
     let found = Client::find(reach);
-    if let (Steer::Health, Err(_), Some(admin)) = (verb, &found, &reach.admin) {
+    if let (ControlCommand::Health, Err(_), Some(admin)) = (verb, &found, &reach.admin) {
         return Ok(probe::ready(admin, PROBE));
     }
     let mut client = found?;
     match verb {
-        Steer::Status { json } => {
+        ControlCommand::Status { json } => {
             let reply = client.ask(&Order::Status, Some(AT_HAND))?;
             let Some(status) = &reply.status else {
                 return Ok(reply);
@@ -112,18 +115,18 @@ fn carry_out(verb: Steer, reach: &Reach) -> Result<Reply, Unreachable> {
                 true => serde_json::to_string_pretty(status).unwrap_or_default(),
                 false => table(status),
             };
-            Ok(Reply::done(text))
+            Ok(ControlReply::done(text))
         }
-        Steer::Health => client.ask(&Order::Health, Some(PROBE)),
+        ControlCommand::Health => client.ask(&Order::Health, Some(PROBE)),
         // Importing an application takes as long as it takes.
-        Steer::Reload => client.ask(&Order::Reload, None),
-        Steer::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
-        Steer::Stacks => client.ask(&Order::Stacks, None),
-        Steer::Stop => {
+        ControlCommand::Reload => client.ask(&Order::Reload, None),
+        ControlCommand::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
+        ControlCommand::Stacks => client.ask(&Order::Stacks, None),
+        ControlCommand::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
             if reply.done {
                 client.wait_for_the_end();
-                return Ok(Reply::done("stopped"));
+                return Ok(ControlReply::done("stopped"));
             }
             Ok(reply)
         }
@@ -237,8 +240,8 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
 }
 
 /// What the threads do: the idle ones counted, the others one by one.
-fn doings(worker: &Worker) -> String {
-    let is_idle = |thread: &&Thread| thread.doing == Doing::Idle;
+fn doings(worker: &WorkerStatus) -> String {
+    let is_idle = |thread: &&ThreadStatus| thread.doing == ThreadActivity::Idle;
     let idle = worker.threads.iter().filter(is_idle).count();
     let mut all: Vec<_> = worker
         .threads
@@ -254,7 +257,7 @@ fn doings(worker: &Worker) -> String {
     all.join("; ")
 }
 
-fn doing(thread: &Thread) -> String {
+fn doing(thread: &ThreadStatus) -> String {
     let (doing, since) = (thread.doing.as_str(), span(thread.since));
     match &thread.request {
         Some(request) => {
@@ -284,25 +287,27 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::status::{Connections, Queue, Refork, Request, State, Template};
+    use crate::observe::status::{
+        ConnectionCounts, Queue, Refork, RequestStatus, ServerState, TemplateStatus,
+    };
 
     #[test]
     fn a_table_tells_what_each_worker_does() {
-        let busy = Thread {
-            doing: Doing::Busy,
+        let busy = ThreadStatus {
+            doing: ThreadActivity::Busy,
             since: 0.25,
-            request: Some(Request {
+            request: Some(RequestStatus {
                 id: "abc".into(),
                 method: "GET".into(),
                 path: "/slow".into(),
             }),
         };
-        let idle = Thread {
-            doing: Doing::Idle,
+        let idle = ThreadStatus {
+            doing: ThreadActivity::Idle,
             since: 9.0,
             request: None,
         };
-        let worker = |threads| Worker {
+        let worker = |threads| WorkerStatus {
             number: 0,
             generation: 2,
             pid: 12,
@@ -316,7 +321,7 @@ mod tests {
         let status = Status {
             version: "1".into(),
             pid: 1,
-            state: State::Serving,
+            state: ServerState::Serving,
             uptime: 200.0,
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
@@ -324,13 +329,13 @@ mod tests {
             memory_used: 1 << 20,
             memory_budget: 256 << 20,
             open_descriptors: None,
-            connections: Connections::default(),
+            connections: ConnectionCounts::default(),
             applications: vec![Application {
                 name: "app:app".into(),
                 prefix: "/shop".into(),
                 leaving: false,
                 generation: 2,
-                template: Some(Template {
+                template: Some(TemplateStatus {
                     pid: 7,
                     memory: 2 << 20,
                     was_worker: true,

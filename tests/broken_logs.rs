@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -38,7 +39,8 @@ fn wait_until(what: &str, there: impl Fn() -> bool) {
 
 fn ask(server: &Server, target: &str) -> Response {
     let path = server.probe.path("http");
-    wait_until("the listener", || path.exists());
+    // The socket has a name a moment before it listens.
+    wait_until("the listener", || UnixStream::connect(&path).is_ok());
     Connection::unix(&path).exchange(get(target))
 }
 

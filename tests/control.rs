@@ -333,7 +333,11 @@ fn a_mistake_in_the_settings_file_hides_no_running_server() {
     crate::support::write_files(&place, &[("pyserve.toml", &*settings)]);
     let server = builder.current_dir(&place).ready();
     let verb = |name: &str| {
-        let verb = Pyserve::bare().without("PYSERVE_CONTROL");
+        // No other server of this machine is found either.
+        let verb = Pyserve::bare()
+            .without("PYSERVE_CONTROL")
+            .without("XDG_RUNTIME_DIR")
+            .env("TMPDIR", &place);
         verb.current_dir(&place).args([name]).run()
     };
     for mistake in ["wrokers = 3", "workers = [", "[[companion]]\nworkers = 3"] {

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::ConfigError;
 use super::foreign::counterpart;
-use super::layers::{Layer, Origin};
+use super::layers::{Layer, SettingOrigin};
 use super::settings::{self, PREFIX};
 use super::suggest;
 
@@ -69,7 +69,7 @@ pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigEr
             vec![value.to_owned()]
         };
         if !values.is_empty() {
-            layer.insert(setting, values, Origin::Variable(variable));
+            layer.insert(setting, values, SettingOrigin::Variable(variable));
         }
     }
     Ok((layer, warnings(environment)))
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(values("static"), None);
         assert_eq!(
             layer.entry("workers").unwrap().origin,
-            Origin::Variable("PYSERVE_WORKERS".into())
+            SettingOrigin::Variable("PYSERVE_WORKERS".into())
         );
         assert_eq!(warnings, Vec::<String>::new());
     }

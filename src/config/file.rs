@@ -24,7 +24,7 @@ use toml::de::{DeTable, DeValue};
 use super::companions::COMPANION_SETTINGS;
 use super::error::ConfigError;
 use super::foreign::counterpart;
-use super::layers::{Layer, Origin, Table};
+use super::layers::{Layer, SettingOrigin, SettingsTable};
 use super::locations;
 use super::settings::{self, Setting};
 use super::suggest;
@@ -75,8 +75,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn origin(&self) -> Origin {
-        Origin::File {
+    fn origin(&self) -> SettingOrigin {
+        SettingOrigin::File {
             path: self.path.to_owned(),
             line: self.line,
         }
@@ -140,7 +140,7 @@ impl<'a> Place<'a> {
         text: &str,
         kind: &'static str,
         settings: &[&'static Setting],
-    ) -> Result<Vec<Table>, ConfigError> {
+    ) -> Result<Vec<SettingsTable>, ConfigError> {
         let not_tables =
             || self.wrong_type("anything but tables", &format!("each its own [[{kind}]]"));
         let DeValue::Array(items) = value.get_ref() else {
@@ -150,7 +150,7 @@ impl<'a> Place<'a> {
             let DeValue::Table(pairs) = item.get_ref() else {
                 return Err(not_tables());
             };
-            let mut table = Table::new(Origin::File {
+            let mut table = SettingsTable::new(SettingOrigin::File {
                 path: self.path.to_owned(),
                 line: line_of(text, item.span().start),
             });

@@ -13,33 +13,33 @@ use super::settings::Setting;
 /// Everything that one source sets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Layer {
-    entries: BTreeMap<&'static str, Entry>,
+    entries: BTreeMap<&'static str, SettingEntry>,
     /// The locations that it describes, in order; only a settings file has some.
-    pub locations: Vec<Table>,
+    pub locations: Vec<SettingsTable>,
     /// Its `[[companion]]` tables, in order; only a settings file has some.
-    pub companions: Vec<Table>,
+    pub companions: Vec<SettingsTable>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct SettingsTable {
     /// The place where it begins.
-    pub origin: Origin,
-    entries: BTreeMap<&'static str, Entry>,
+    pub origin: SettingOrigin,
+    entries: BTreeMap<&'static str, SettingEntry>,
 }
 
 /// One setting as a source gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct SettingEntry {
     /// The values, in order; exactly one unless the setting is repeatable.
     pub values: Vec<String>,
     /// The place of the values.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// On the command line, as this flag (without `--`).
     Flag(String),
     /// In this environment variable.
@@ -57,19 +57,25 @@ pub enum Origin {
 
 impl Layer {
     /// Adds what the source says about `setting`.
-    pub fn insert(&mut self, setting: &'static Setting, values: Vec<String>, origin: Origin) {
-        self.entries.insert(setting.name, Entry { values, origin });
+    pub fn insert(
+        &mut self,
+        setting: &'static Setting,
+        values: Vec<String>,
+        origin: SettingOrigin,
+    ) {
+        self.entries
+            .insert(setting.name, SettingEntry { values, origin });
     }
 
     /// The entry for the setting of this name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.entries.get(name)
     }
 }
 
-impl Table {
+impl SettingsTable {
     /// An empty table that begins there.
-    pub fn new(origin: Origin) -> Self {
+    pub fn new(origin: SettingOrigin) -> Self {
         Self {
             origin,
             entries: BTreeMap::new(),
@@ -77,22 +83,28 @@ impl Table {
     }
 
     /// Adds what the table says about `setting`.
-    pub fn insert(&mut self, setting: &'static Setting, values: Vec<String>, origin: Origin) {
-        self.entries.insert(setting.name, Entry { values, origin });
+    pub fn insert(
+        &mut self,
+        setting: &'static Setting,
+        values: Vec<String>,
+        origin: SettingOrigin,
+    ) {
+        self.entries
+            .insert(setting.name, SettingEntry { values, origin });
     }
 
     /// The entry for the setting of this name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.entries.get(name)
     }
 
     /// Everything that it says.
-    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &SettingEntry)> {
         self.entries.iter().map(|(name, entry)| (*name, entry))
     }
 }
 
-impl Origin {
+impl SettingOrigin {
     /// `name` with `value` as one writes it at this place, for messages.
     pub fn spell(&self, name: &str, value: &str) -> String {
         match self {
@@ -104,7 +116,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "--{flag}"),
@@ -131,18 +143,26 @@ mod tests {
 
     #[test]
     fn a_value_is_spelled_as_at_its_place() {
-        let check = |origin: Origin, value: &str, expected: &str| {
+        let check = |origin: SettingOrigin, value: &str, expected: &str| {
             assert_eq!(origin.spell("max_body", value), expected);
         };
-        check(Origin::Flag("max-body".into()), "1X", "--max-body 1X");
-        check(Origin::Flag("max-body".into()), "", "--max-body \"\"");
         check(
-            Origin::Variable("PYSERVE_MAX_BODY".into()),
+            SettingOrigin::Flag("max-body".into()),
+            "1X",
+            "--max-body 1X",
+        );
+        check(
+            SettingOrigin::Flag("max-body".into()),
+            "",
+            "--max-body \"\"",
+        );
+        check(
+            SettingOrigin::Variable("PYSERVE_MAX_BODY".into()),
             "1 X",
             "PYSERVE_MAX_BODY=\"1 X\"",
         );
         check(
-            Origin::File {
+            SettingOrigin::File {
                 path: "pyserve.toml".into(),
                 line: 12,
             },

@@ -12,6 +12,7 @@ pub mod address;
 pub mod app;
 pub mod companions;
 pub mod compression;
+pub mod control_target;
 mod discovery;
 pub mod environment;
 pub mod error;
@@ -31,7 +32,6 @@ pub mod suggest;
 pub mod trust;
 pub mod upstream;
 pub mod values;
-pub mod watching;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ use pyserve_wire::control::Preload;
 pub use address::ListenAddress;
 pub use app::{AppRef, AppTarget};
 pub use compression::{CompressTypes, Compression};
+pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use interpreter::{Interpreter, PythonChoice};
@@ -54,7 +55,6 @@ pub use static_locations::{
 pub use trust::Trust;
 pub use upstream::UpstreamSettings;
 pub use values::Rate;
-pub use watching::{Control, Reach};
 
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
@@ -349,7 +349,7 @@ pub struct Resolved {
 
 /// Facts besides the three sources on which a configuration depends.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct HostFacts {
     /// The environment.
     pub environment: Environment,
     /// The directory in which pyserve was started, by the name that the shell has for it. A
@@ -368,7 +368,7 @@ pub struct Surroundings {
     pub is_init: bool,
 }
 
-impl Surroundings {
+impl HostFacts {
     /// The surroundings of this process.
     pub fn of_this_process() -> Self {
         let limits = cgroup::limits();
@@ -430,7 +430,7 @@ fn is_current(name: &Path) -> bool {
 ///
 /// # Errors
 /// [`ConfigError`] for the first setting that cannot be used.
-pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
+pub fn load(flags: Layer, surroundings: &HostFacts) -> Result<Resolved, ConfigError> {
     for _ in 0..SWITCHES {
         let resolved = load_once(flags.clone(), surroundings)?;
         // A link that was switched meanwhile: some of this may be of the release before.
@@ -444,7 +444,7 @@ pub fn load(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, Confi
 /// Links switched while the settings are read that are waited for.
 const SWITCHES: usize = 3;
 
-fn load_once(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, ConfigError> {
+fn load_once(flags: Layer, surroundings: &HostFacts) -> Result<Resolved, ConfigError> {
     let read = read(flags, surroundings)?;
     if let Some(mistake) = read.mistake {
         return Err(mistake);
@@ -461,9 +461,9 @@ fn load_once(flags: Layer, surroundings: &Surroundings) -> Result<Resolved, Conf
 ///
 /// # Errors
 /// [`ConfigError`] for the first of those settings that cannot be used.
-pub fn load_reach(flags: Layer, surroundings: &Surroundings) -> Result<Reach, ConfigError> {
+pub fn load_reach(flags: Layer, surroundings: &HostFacts) -> Result<ControlTarget, ConfigError> {
     let read = read(flags, surroundings)?;
-    resolve::watching::reach(&read.layers, surroundings, read.mistake.as_ref())
+    resolve::operations::reach(&read.layers, surroundings, read.mistake.as_ref())
 }
 
 /// The three sources after reading.
@@ -477,7 +477,7 @@ struct Read {
     warnings: Vec<String>,
 }
 
-fn read(flags: Layer, surroundings: &Surroundings) -> Result<Read, ConfigError> {
+fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let (variables, warnings) = environment::layer(&surroundings.environment)?;
     let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
     let (from_file, mistake) = match &path {

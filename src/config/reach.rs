@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{AppSettings, AppTarget};
-use crate::os::access::{Obstacle, Use, obstacle};
+use crate::os::access::{AccessDenied, AccessKind, obstacle};
 
 /// The user cannot use what an application needs.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ use crate::os::access::{Obstacle, Use, obstacle};
 pub struct Unreachable {
     what: &'static str,
     path: PathBuf,
-    obstacle: Obstacle,
+    obstacle: AccessDenied,
     remedy: String,
 }
 
@@ -26,31 +26,46 @@ pub fn check(settings: &AppSettings) -> Result<(), Unreachable> {
         " with --venv or --python; this one is from {}",
         interpreter.origin
     );
-    look("the interpreter", &interpreter.path, Use::Execute, remedy)?;
+    look(
+        "the interpreter",
+        &interpreter.path,
+        AccessKind::Execute,
+        remedy,
+    )?;
     let remedy = || " with --chdir".to_owned();
-    look("the directory", &settings.chdir, Use::Search, remedy())?;
+    look(
+        "the directory",
+        &settings.chdir,
+        AccessKind::Search,
+        remedy(),
+    )?;
     for dir in &settings.pythonpath {
         look(
             "the directory",
             dir,
-            Use::Search,
+            AccessKind::Search,
             " with --pythonpath".to_owned(),
         )?;
     }
     let remedy = || " with --app".to_owned();
     match &settings.app.target {
-        AppTarget::File(file) => look("the application", file, Use::Read, remedy()),
+        AppTarget::File(file) => look("the application", file, AccessKind::Read, remedy()),
         AppTarget::Module(name) => {
             let first = name.split('.').next().unwrap_or(name);
             let package = settings.chdir.join(first);
-            look("the application", &package, Use::Search, remedy())?;
+            look("the application", &package, AccessKind::Search, remedy())?;
             let module = settings.chdir.join(format!("{first}.py"));
-            look("the application", &module, Use::Read, remedy())
+            look("the application", &module, AccessKind::Read, remedy())
         }
     }
 }
 
-fn look(what: &'static str, path: &Path, wanted: Use, remedy: String) -> Result<(), Unreachable> {
+fn look(
+    what: &'static str,
+    path: &Path,
+    wanted: AccessKind,
+    remedy: String,
+) -> Result<(), Unreachable> {
     match obstacle(path, wanted) {
         None => Ok(()),
         Some(obstacle) => Err(Unreachable {

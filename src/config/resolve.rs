@@ -17,21 +17,21 @@ mod front;
 mod identity;
 mod locations;
 mod logging;
+pub mod operations;
 mod static_files;
 mod stopping;
 mod tables;
 mod upstream;
-pub mod watching;
 mod workers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Invalid, invalid};
-use super::layers::{Entry, Layer, Origin};
+use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
-use super::{Config, LocationSettings, Resolved, Surroundings, values};
-use crate::os::access::{Use, obstacle};
+use super::{Config, HostFacts, LocationSettings, Resolved, values};
+use crate::os::access::{AccessKind, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
 ///
@@ -40,7 +40,7 @@ use crate::os::access::{Use, obstacle};
 pub fn resolve(
     layers: &[Layer],
     settings_file: Option<PathBuf>,
-    surroundings: &Surroundings,
+    surroundings: &HostFacts,
 ) -> Result<Resolved, ConfigError> {
     let mut resolver = Resolver {
         layers,
@@ -65,13 +65,13 @@ pub fn resolve(
 /// [`ConfigError::Value`] if the file that was named is not there.
 pub fn settings_file(
     layers: &[&Layer],
-    surroundings: &Surroundings,
+    surroundings: &HostFacts,
 ) -> Result<Option<PathBuf>, ConfigError> {
     let Some(entry) = layers.iter().find_map(|layer| layer.entry("config")) else {
         let path = surroundings.current_dir.join(SETTINGS_FILE);
         // It may be in there. With a chdir elsewhere the current directory does not matter.
         if !layers.iter().any(|layer| layer.entry("chdir").is_some())
-            && let Some(obstacle) = obstacle(&surroundings.current_dir, Use::Search)
+            && let Some(obstacle) = obstacle(&surroundings.current_dir, AccessKind::Search)
         {
             return Err(ConfigError::CurrentDirectory {
                 path: surroundings.current_dir.clone(),
@@ -85,7 +85,7 @@ pub fn settings_file(
         if absolute.is_file() {
             Ok(Some(PathBuf::from(path)))
         } else {
-            let problem = match obstacle(&absolute, Use::Read) {
+            let problem = match obstacle(&absolute, AccessKind::Read) {
                 Some(obstacle) => format!("cannot read it: {obstacle}"),
                 None => "there is no such file".to_owned(),
             };
@@ -104,7 +104,7 @@ const LONGEST_QUEUE: u32 = 1_000_000;
 
 struct Resolver<'a> {
     layers: &'a [Layer],
-    surroundings: &'a Surroundings,
+    surroundings: &'a HostFacts,
     /// Value for people and origin, by setting.
     shown: BTreeMap<&'static str, (String, String)>,
     warnings: Vec<String>,
@@ -205,7 +205,7 @@ impl Resolver<'_> {
     // Looking up.
 
     /// The entry of the layer with the highest precedence.
-    fn entry(&self, name: &str) -> Option<&Entry> {
+    fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.layers.iter().find_map(|layer| layer.entry(name))
     }
 
@@ -222,7 +222,8 @@ impl Resolver<'_> {
             Some(Default::Value(text)) => text,
             _ => "",
         };
-        let value = parse(text).map_err(|invalid| wrong(name, text, &Origin::Default, invalid))?;
+        let value =
+            parse(text).map_err(|invalid| wrong(name, text, &SettingOrigin::Default, invalid))?;
         self.show_default(name, text.to_owned());
         Ok(value)
     }
@@ -265,14 +266,14 @@ impl Resolver<'_> {
     }
 
     fn show_default(&mut self, name: &'static str, value: String) {
-        self.show(name, value, Origin::Default.to_string());
+        self.show(name, value, SettingOrigin::Default.to_string());
     }
 }
 
 /// Reads the value of a setting that takes one.
 fn single<T>(
     name: &str,
-    entry: &Entry,
+    entry: &SettingEntry,
     parse: impl FnOnce(&str) -> Result<T, Invalid>,
 ) -> Result<T, ConfigError> {
     let text = match entry.values.as_slice() {
@@ -286,7 +287,7 @@ fn single<T>(
     parse(text).map_err(|invalid| wrong(name, text, &entry.origin, invalid))
 }
 
-fn wrong(name: &str, value: &str, origin: &Origin, invalid: Invalid) -> ConfigError {
+fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
     ConfigError::Value {
         place: origin.spell(name, value),
         problem: invalid.problem,
@@ -311,14 +312,14 @@ fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {
     let shown = dir.display();
     let problem = match std::fs::read_link(&dir) {
         _ if dir.exists() => format!("{shown} is not a directory"),
-        Ok(target) => match obstacle(&dir, Use::Search) {
+        Ok(target) => match obstacle(&dir, AccessKind::Search) {
             Some(obstacle) => format!("cannot use {shown}: {obstacle}"),
             None => {
                 let target = target.display();
                 format!("{shown} is a link to {target}, which is not there")
             }
         },
-        Err(_) => match obstacle(&dir, Use::Search) {
+        Err(_) => match obstacle(&dir, AccessKind::Search) {
             Some(obstacle) => format!("cannot use {shown}: {obstacle}"),
             None => format!("there is no directory {shown}"),
         },

@@ -9,9 +9,9 @@
 mod application;
 mod limits;
 mod listening;
+mod operations;
 mod static_files;
 mod upstream;
-mod watching;
 mod workers;
 
 /// Every setting, in the order of the help.
@@ -74,7 +74,7 @@ impl Setting {
         Some(help)
     }
 
-    /// Whether few sites need it: the manual has it under "Advanced options".
+    /// True if few sites need it: the manual has it under "Advanced options".
     pub fn is_advanced(&self) -> bool {
         ADVANCED.contains(&self.name)
     }
@@ -157,9 +157,9 @@ static TABLE: &[&[Setting]] = &[
     static_files::STATIC_FILES,
     workers::WORKERS,
     limits::LIMITS,
-    watching::LOGGING,
-    watching::WATCHING,
-    watching::OTHER,
+    operations::LOGGING,
+    operations::WATCHING,
+    operations::OTHER,
 ];
 
 #[cfg(test)]

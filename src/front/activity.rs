@@ -14,10 +14,10 @@ use http::Version;
 use super::body::flushed::Flushed;
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
-use super::client_limits::min_rate::{Pace, Patience};
-use super::context::Ends;
-use super::protocol::refused::Waiting;
-use super::sendfile::queue::Outbox;
+use super::client_limits::min_rate::{MinRate, Patience};
+use super::context::Endpoints;
+use super::protocol::refused::PendingRefusals;
+use super::sendfile::queue::SendfileQueue;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
@@ -43,17 +43,17 @@ impl Deadlines {
 #[derive(Debug)]
 pub struct Activity {
     /// Both ends.
-    pub ends: Ends,
+    pub ends: Endpoints,
     /// The memory and descriptors that it takes.
     pub account: Arc<Account>,
     /// Bytes of responses that hyper has and has not sent.
     in_hand: Arc<AtomicUsize>,
     /// Files that it owes.
-    pub outbox: Arc<Outbox>,
+    pub outbox: Arc<SendfileQueue>,
     /// How slowly the client may take what it asked for.
     pub patience: Patience,
     /// Requests that were refused below hyper.
-    pub refused: Waiting,
+    pub refused: PendingRefusals,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -100,17 +100,17 @@ pub enum Overdue {
 
 impl Activity {
     /// A connection that was just made.
-    pub fn new(ends: Ends, patience: Patience) -> Self {
-        METRICS.connections.accepted.up();
-        METRICS.connections.open.up();
-        METRICS.connections.reading.up();
+    pub fn new(ends: Endpoints, patience: Patience) -> Self {
+        METRICS.connections.accepted.inc();
+        METRICS.connections.open.inc();
+        METRICS.connections.reading.inc();
         Self {
             ends,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
             outbox: Arc::default(),
             patience,
-            refused: Waiting::default(),
+            refused: PendingRefusals::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             streams: Mutex::default(),
@@ -230,7 +230,7 @@ impl Activity {
     /// A request without hyper has come at `now` and been answered at once.
     pub fn answered_at_once(&self, now: Instant) {
         if self.in_head.swap(false, Ordering::Relaxed) {
-            METRICS.connections.reading.down();
+            METRICS.connections.reading.dec();
         }
         let since = now.saturating_duration_since(self.began).as_millis() as u64;
         self.since_ms.store(since, Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl Activity {
         is_sending
     }
 
-    /// Whether the connection ends behind the response that hyper did not know.
+    /// True if the connection ends behind the response that hyper did not know.
     pub fn ends_behind_express(&self) -> bool {
         self.express_ends.load(Ordering::Relaxed)
     }
@@ -262,12 +262,12 @@ impl Activity {
         self.linger.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Activity::linger`] was called.
+    /// True if [`Activity::linger`] was called.
     pub fn lingers(&self) -> bool {
         self.linger.load(Ordering::Relaxed)
     }
 
-    /// Whether a request has come over HTTP/2.
+    /// True if a request has come over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
     }
@@ -279,7 +279,7 @@ impl Activity {
         // Frames between HTTP/2 requests need not belong to a head.
         if idle && !self.http2.load(Ordering::Relaxed) {
             self.in_head.store(true, Ordering::Relaxed);
-            METRICS.connections.reading.up();
+            METRICS.connections.reading.inc();
             self.changed();
         }
     }
@@ -342,19 +342,19 @@ impl Activity {
 
 impl Drop for Activity {
     fn drop(&mut self) {
-        METRICS.connections.open.down();
+        METRICS.connections.open.dec();
         if *self.in_head.get_mut() {
-            METRICS.connections.reading.down();
+            METRICS.connections.reading.dec();
         }
     }
 }
 
 /// How a client takes one response of HTTP/2.
 #[derive(Debug)]
-struct Taken(Mutex<(Pace, Option<Instant>)>);
+struct Taken(Mutex<(MinRate, Option<Instant>)>);
 
 impl Taken {
-    fn lock(&self) -> MutexGuard<'_, (Pace, Option<Instant>)> {
+    fn lock(&self) -> MutexGuard<'_, (MinRate, Option<Instant>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -378,10 +378,10 @@ impl InUse {
     /// A request's head is complete.
     pub fn begin(activity: &Arc<Activity>, version: Version) -> Self {
         if activity.requests.fetch_add(1, Ordering::Relaxed) == 0 {
-            METRICS.connections.active.up();
+            METRICS.connections.active.inc();
         }
         if activity.in_head.swap(false, Ordering::Relaxed) {
-            METRICS.connections.reading.down();
+            METRICS.connections.reading.dec();
         }
         if version == Version::HTTP_2 {
             activity.http2.store(true, Ordering::Relaxed);
@@ -418,7 +418,7 @@ impl InUse {
     /// of the body ([`InUse::asked`]), and again when it was given one ([`InUse::gave`]).
     pub fn follow(&mut self) {
         if self.activity.http2.load(Ordering::Relaxed) {
-            let pace = Pace::new(self.activity.patience);
+            let pace = MinRate::new(self.activity.patience);
             let taken = Arc::new(Taken(Mutex::new((pace, Some(Instant::now())))));
             self.activity.streams().push(Arc::clone(&taken));
             self.taken = Some(taken);
@@ -426,7 +426,7 @@ impl InUse {
     }
 
     /// What the connection owes of files.
-    pub fn outbox(&self) -> &Outbox {
+    pub fn outbox(&self) -> &SendfileQueue {
         &self.activity.outbox
     }
 
@@ -468,7 +468,7 @@ impl Drop for InUse {
         }
         self.activity.changed();
         if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            METRICS.connections.active.down();
+            METRICS.connections.active.dec();
         }
     }
 }
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn each_state_of_a_connection_has_its_own_deadline() {
-        let activity = Arc::new(Activity::new(Ends::default(), PATIENCE));
+        let activity = Arc::new(Activity::new(Endpoints::default(), PATIENCE));
         assert_eq!(state(&activity), Ok(()), "the first head may take its time");
         let request = InUse::begin(&activity, Version::HTTP_11);
         assert_eq!(state(&activity), Ok(()), "a request runs");
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn frames_between_http2_requests_are_no_head() {
-        let activity = Arc::new(Activity::new(Ends::default(), PATIENCE));
+        let activity = Arc::new(Activity::new(Endpoints::default(), PATIENCE));
         drop(InUse::begin(&activity, Version::HTTP_2));
         activity.bytes_arrived();
         assert_eq!(state(&activity), Err(Overdue::Idle));
@@ -518,9 +518,9 @@ mod tests {
                 grace: Duration::ZERO,
                 rate: 0,
             };
-            let ends = Ends {
+            let ends = Endpoints {
                 trusted,
-                ..Ends::default()
+                ..Endpoints::default()
             };
             let activity = Arc::new(Activity::new(ends, at_once));
             let mut request = InUse::begin(&activity, Version::HTTP_2);

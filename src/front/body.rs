@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 
-use super::sendfile::queue::Outbox;
+use super::sendfile::queue::SendfileQueue;
 use crate::front::body::content::Content;
 use crate::front::body::encoded::EncodedBody;
 use crate::front::body::file::FileBody;
@@ -57,7 +57,7 @@ pub enum Body {
 impl Body {
     /// Has the kernel send what comes from a file; see [`FileBody::send_by`]. What is limited
     /// is cut into pieces, which the kernel's part cannot be.
-    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
         match self {
             Self::File(file) => file.send_by(outbox),
             Self::Parts(parts) => parts.send_by(outbox),

@@ -18,16 +18,16 @@ use tokio::sync::oneshot;
 use super::activity::{Activity, Deadlines, Overdue};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
-use super::context::{Ends, Scheme};
+use super::context::{Endpoints, Scheme};
 use super::fast_path::Express;
 use super::protocol::http2;
 use super::protocol::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request;
 use super::request::unreadable;
-use super::shutdown::Stop;
+use super::shutdown::Shutdown;
 use super::site::{CurrentSite, Site};
 use super::socket::Socket;
-use crate::front::connection::proxy_protocol::{Origin, Unreadable};
+use crate::front::connection::proxy_protocol::{ProxyHeader, Unreadable};
 use crate::front::connection::stream::Stream;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
@@ -46,7 +46,7 @@ const SEND_BUFFER: usize = 64 << 10;
 const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or is asked to.
-pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop: Stop) {
+pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints, stop: Shutdown) {
     let site = sites.get();
     let deadlines = site.deadlines;
     let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
@@ -85,7 +85,7 @@ async fn converse(
     activity: &Arc<Activity>,
     deadlines: &Deadlines,
     access_log: &AccessLog,
-    stop: &Stop,
+    stop: &Shutdown,
 ) {
     let ends = activity.ends;
     let seen = Arc::clone(activity);
@@ -224,10 +224,10 @@ fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
 async fn introduction(
     site: &Site,
     socket: &mut Socket,
-    mut ends: Ends,
+    mut ends: Endpoints,
     deadlines: &Deadlines,
-    stop: &Stop,
-) -> Option<(Ends, Bytes)> {
+    stop: &Shutdown,
+) -> Option<(Endpoints, Bytes)> {
     let mut early = Bytes::new();
     let mut is_known = true;
     if site.proxy_protocol.trusts(ends.peer_ip()) {
@@ -258,11 +258,11 @@ async fn introduction(
                 return None;
             }
         };
-        is_known = !matches!(origin, Origin::Unknown { .. });
+        is_known = !matches!(origin, ProxyHeader::Unknown { .. });
         match origin {
-            Origin::Proxy | Origin::Unknown { tls: false } => {}
-            Origin::Unknown { tls: true } => ends.scheme = Scheme::Https,
-            Origin::Client {
+            ProxyHeader::Proxy | ProxyHeader::Unknown { tls: false } => {}
+            ProxyHeader::Unknown { tls: true } => ends.scheme = Scheme::Https,
+            ProxyHeader::Client {
                 source,
                 destination,
                 tls,

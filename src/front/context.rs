@@ -14,7 +14,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a log line says about a request.
 #[derive(Debug, Default)]
-pub struct Identity {
+pub struct RequestLabel {
     /// Names the request in every log line, in the response and for the application.
     pub request_id: String,
     /// Its method.
@@ -34,7 +34,7 @@ pub struct AsSent {
     pub target: Vec<u8>,
 }
 
-impl Identity {
+impl RequestLabel {
     /// Its method as the client sent it.
     pub fn method_sent(&self) -> &[u8] {
         match &self.as_sent {
@@ -99,19 +99,19 @@ impl fmt::Display for Target {
 
 /// Both ends of a connection.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ends {
+pub struct Endpoints {
     /// The client's address; `None` over a Unix socket. A balancer's PROXY header may have
     /// told it.
     pub peer: Option<SocketAddr>,
     /// The address that the client asked; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
-    /// Whether the settings trust the peer's `X-Request-ID` and forwarding headers.
+    /// True if the settings trust the peer's `X-Request-ID` and forwarding headers.
     pub trusted: bool,
     /// How the client reached the balancer that handed the connection on, if one told.
     pub scheme: Scheme,
 }
 
-impl Ends {
+impl Endpoints {
     /// The client's address without port; `None` over a Unix socket.
     pub fn peer_ip(&self) -> Option<IpAddr> {
         self.peer.map(|peer| peer.ip().to_canonical())
@@ -165,7 +165,7 @@ impl Scheme {
 
 impl Client {
     /// The peer itself, of whom nobody says more. The host is not known yet.
-    pub fn direct(ends: &Ends) -> Self {
+    pub fn direct(ends: &Endpoints) -> Self {
         Self {
             address: ends.peer_ip(),
             port: ends.peer.map(|peer| peer.port()),
@@ -218,9 +218,9 @@ fn new_id() -> String {
 }
 
 /// What a request says to an upstream beyond its own head.
-pub struct Facts<'a> {
+pub struct RequestFacts<'a> {
     /// The connection.
-    pub ends: &'a Ends,
+    pub ends: &'a Endpoints,
     /// Who asks, and for which host.
     pub client: &'a Client,
     /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
@@ -233,7 +233,7 @@ pub struct Facts<'a> {
     pub body_length: Option<u64>,
 }
 
-/// Whether the name of a field has letters, digits and hyphens alone.
+/// True if the name of a field has letters, digits and hyphens alone.
 pub fn is_plain(name: &HeaderName) -> bool {
     let mut bytes = name.as_str().bytes();
     bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

@@ -9,10 +9,10 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::context::{Identity, Printed};
+use super::context::{Printed, RequestLabel};
 use crate::front::body::Body;
 use crate::front::body::request_spool::SpoolError;
-use crate::front::body::request_stream::Broken;
+use crate::front::body::request_stream::RequestBodyError;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::observe::codes;
@@ -110,7 +110,7 @@ pub enum Rejection {
     Spool {
         /// The directory.
         directory: String,
-        /// What the kernel says.
+        /// The error of the system call.
         error: std::io::Error,
     },
     /// No location and no application answers this path.
@@ -151,8 +151,8 @@ impl From<Failure> for Rejection {
     /// What the client did wrong while its body was passed on is no failure of the upstream.
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Body(Broken::TooLarge(limit)) => Self::BodyTooLarge { limit },
-            Failure::Body(Broken::TooSlow) => Self::BodyTooSlow,
+            Failure::Body(RequestBodyError::TooLarge(limit)) => Self::BodyTooLarge { limit },
+            Failure::Body(RequestBodyError::TooSlow) => Self::BodyTooSlow,
             Failure::Body(broken) => Self::BodyBroken(broken.to_string()),
             failure => Self::Upstream(failure),
         }
@@ -163,7 +163,7 @@ struct Verdict {
     status: StatusCode,
     /// What the page says, for the client's eyes.
     words: &'static str,
-    /// Whether the connection cannot go on, because the rest of the request is unread.
+    /// True if the connection cannot go on, because the rest of the request is unread.
     close: bool,
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -181,7 +181,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the head of the request is malformed, too large or not understood. Such requests cost a client
+    /// True if the head of the request is malformed, too large or not understood. Such requests cost a client
     /// next to nothing, so that either log has only some of them.
     pub fn is_of_the_head(&self) -> bool {
         matches!(
@@ -196,7 +196,7 @@ impl Rejection {
         )
     }
 
-    /// Whether the body is. The access log has each of these.
+    /// True if the body is. The access log has each of these.
     pub fn is_of_the_body(&self) -> bool {
         matches!(
             self,
@@ -205,7 +205,7 @@ impl Rejection {
     }
 
     /// The response that the client gets; the log gets its line, if it `is_logged`.
-    pub fn into_response(self, identity: &Identity, is_logged: bool) -> Response<Body> {
+    pub fn into_response(self, identity: &RequestLabel, is_logged: bool) -> Response<Body> {
         let verdict = self.verdict();
         if is_logged {
             self.log(verdict.status, identity);
@@ -320,7 +320,7 @@ impl Rejection {
         }
     }
 
-    fn log(&self, status: StatusCode, identity: &Identity) {
+    fn log(&self, status: StatusCode, identity: &RequestLabel) {
         let id = &identity.request_id;
         let method = Printed(identity.method_sent());
         let path = Printed(identity.target_sent());
@@ -426,7 +426,7 @@ impl Rejection {
         })
     }
 
-    fn page(&self, verdict: &Verdict, identity: &Identity) -> Bytes {
+    fn page(&self, verdict: &Verdict, identity: &RequestLabel) -> Bytes {
         let code = verdict.status.as_u16();
         let reason = verdict.status.canonical_reason().unwrap_or_default();
         let words = verdict.words;
@@ -605,7 +605,7 @@ mod tests {
     use super::*;
 
     fn check(rejection: Rejection, status: u16) -> Response<Body> {
-        let response = rejection.into_response(&Identity::default(), true);
+        let response = rejection.into_response(&RequestLabel::default(), true);
         assert_eq!(response.status().as_u16(), status);
         response
     }

@@ -25,7 +25,7 @@ use hyper::service::service_fn;
 
 /// Names of a request's fields that its client does not spell in title case.
 #[derive(Debug, Clone)]
-pub struct Spelt(pub Vec<Bytes>);
+pub struct HeaderNames(pub Vec<Bytes>);
 
 /// Names that their standards do not spell in title case, in lower case and as they do
 /// (IANA, "Hypertext Transfer Protocol (HTTP) Field Name Registry").
@@ -70,7 +70,7 @@ const HINTS_ABOUT_THE_AGENT: (&str, &str) = ("sec-ch-ua-", "Sec-CH-UA-");
 /// Writes the name of a request's field: as the client spelt it, else in title case; over
 /// HTTP/2, where all names are in lower case, as its standard does.
 pub fn write_name(name: &str, asked: &request::Parts, to: &mut Vec<u8>) {
-    let spelt = asked.extensions.get::<Spelt>();
+    let spelt = asked.extensions.get::<HeaderNames>();
     let is_it = |spelt: &&Bytes| spelt.eq_ignore_ascii_case(name.as_bytes());
     if let Some(spelt) = spelt.and_then(|spelt| spelt.0.iter().find(is_it)) {
         return to.extend_from_slice(spelt);
@@ -108,9 +108,9 @@ const MOST_SETS: usize = 256;
 
 /// The spellings seen so far.
 #[derive(Debug, Default)]
-pub struct Spellings(RwLock<HashMap<Vec<Bytes>, Extensions>>);
+pub struct HeaderCase(RwLock<HashMap<Vec<Bytes>, Extensions>>);
 
-impl Spellings {
+impl HeaderCase {
     /// Has these names, all of them not in title case, written as they are.
     pub fn apply(&self, names: &[Bytes], extensions: &mut Extensions) {
         if names.is_empty() {
@@ -141,7 +141,7 @@ impl Spellings {
 /// `ETag`, where nothing but us says the name.
 pub const ETAG_AS_WRITTEN: Bytes = Bytes::from_static(b"ETag");
 
-/// Whether the name is spelt as hyper writes it by itself: `Content-Type`.
+/// True if the name is spelt as hyper writes it by itself: `Content-Type`.
 pub fn is_title_case(name: &[u8]) -> bool {
     let mut starts_word = true;
     name.iter().all(|byte| {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_spelling_is_learnt_once_and_found_again() {
-        let spellings = Spellings::default();
+        let spellings = HeaderCase::default();
         for _ in 0..2 {
             let mut extensions = Extensions::new();
             spellings.apply(
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn names_of_a_request_are_written_as_its_client_or_their_standard_spells_them() {
-        let spelt = Spelt(vec![
+        let spelt = HeaderNames(vec![
             Bytes::from_static(b"x-lower"),
             Bytes::from_static(b"X-API-Key"),
         ]);

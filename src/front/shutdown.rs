@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How connections are asked to end.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub struct Shutdown {
     /// The end has been asked for: not ready any more, and connections end with their next
     /// response, while new ones are still accepted.
     pub asked: CancellationToken,

@@ -9,7 +9,7 @@ use super::body::request_spool::Spool;
 use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
-use super::header_case::Spellings;
+use super::header_case::HeaderCase;
 use super::routing::router::Router;
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
@@ -44,9 +44,9 @@ pub struct Site {
     pub files: FilePool,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
-    /// Whether responses name the server.
+    /// True if responses name the server.
     pub server_header: bool,
-    /// How many connections there are.
+    /// Number of connections.
     pub connections: Arc<Connections>,
     /// How many requests an address may make; `None` for any number.
     pub rate_limit: Option<RateLimit>,
@@ -55,7 +55,7 @@ pub struct Site {
     /// Who says in the PROXY protocol whose connection it hands on.
     pub proxy_protocol: Trust,
     /// How the application spells its header names.
-    pub spellings: Spellings,
+    pub spellings: HeaderCase,
 }
 
 /// The site of this moment. A request keeps the one that it found when it came.

@@ -42,7 +42,7 @@ impl Socket {
     /// not ready from then on, until something more comes.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn peer_end(&self) -> io::Result<PeerEnd> {
         let mut end = Ok(PeerEnd::Open);
         let mut look = |socket: BorrowedFd<'_>| {
@@ -69,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has come, not even the end.
+    /// True if nothing has come, not even the end.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let read = match self {

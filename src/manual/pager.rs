@@ -19,7 +19,7 @@ pub fn show(text: &str) -> io::Result<()> {
     }
 }
 
-/// Whether a pager has shown the text. As in git, `PAGER` is a line for the shell, and an empty
+/// True if a pager has shown the text. As in git, `PAGER` is a line for the shell, and an empty
 /// one or `cat` means no pager.
 fn page(text: &str) -> bool {
     let pager = std::env::var("PAGER").unwrap_or_else(|_| "less".to_owned());

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 pub struct Style {
     /// Columns.
     pub width: usize,
-    /// Whether escape sequences for bold may be used.
+    /// True if escape sequences for bold may be used.
     pub bold: bool,
 }
 
@@ -57,7 +57,7 @@ pub fn render(source: &str, style: Style) -> String {
     out
 }
 
-/// Whether a line belongs to the paragraph or list item before it.
+/// True if a line belongs to the paragraph or list item before it.
 fn continues(line: &str) -> bool {
     let text = line.trim_start();
     !text.is_empty()

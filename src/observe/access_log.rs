@@ -41,7 +41,7 @@ pub enum Format {
 
 /// A finished request. Text fields are as the client sent them: nothing needs to be escaped.
 #[derive(Debug, Clone)]
-pub struct Entry<'a> {
+pub struct AccessLogEntry<'a> {
     /// The client's address; `None` for a Unix socket's peer, which has none.
     pub remote: Option<IpAddr>,
     /// When the request arrived.
@@ -100,7 +100,7 @@ impl AccessLog {
 
     /// Queues a line for writing. Never waits; a line that finds no room is dropped, counted and
     /// reported.
-    pub fn record(&self, entry: &Entry<'_>) {
+    pub fn record(&self, entry: &AccessLogEntry<'_>) {
         match self.format {
             Format::Off => {}
             Format::Short => self.writer.write(&short(entry, self.colours)),
@@ -118,7 +118,7 @@ impl AccessLog {
 }
 
 /// `17:54:06 200 GET /a?b=1 612 B 1.2 ms`, with Django's colours of `runserver`.
-fn short(entry: &Entry<'_>, colours: bool) -> Vec<u8> {
+fn short(entry: &AccessLogEntry<'_>, colours: bool) -> Vec<u8> {
     let (colour, reset) = match (colours, entry.status) {
         (false, _) | (_, 200..=299) => ("", ""),
         (_, 304) => ("\x1b[36m", RESET),
@@ -145,7 +145,7 @@ fn short(entry: &Entry<'_>, colours: bool) -> Vec<u8> {
 
 /// nginx, ngx_http_log_module: `$remote_addr - $remote_user [$time_local] "$request"
 /// $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
-fn combined(entry: &Entry<'_>) -> Vec<u8> {
+fn combined(entry: &AccessLogEntry<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(LINE);
     match entry.remote {
         Some(address) => line.extend_from_slice(address.to_string().as_bytes()),
@@ -256,7 +256,7 @@ struct JsonLine<'a> {
     handled_by: HandledBy,
 }
 
-fn json(entry: &Entry<'_>) -> Vec<u8> {
+fn json(entry: &AccessLogEntry<'_>) -> Vec<u8> {
     let line = JsonLine {
         time: Timestamp::from(entry.time).rfc_3339(),
         remote_addr: entry.remote,
@@ -352,8 +352,8 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::UNIX_EPOCH;
 
-    fn entry() -> Entry<'static> {
-        Entry {
+    fn entry() -> AccessLogEntry<'static> {
+        AccessLogEntry {
             remote: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
             time: UNIX_EPOCH + Duration::from_millis(1_795_197_246_123),
             method: b"GET",
@@ -374,7 +374,7 @@ mod tests {
         }
     }
 
-    fn check(entry: &Entry<'_>, expected: &str) {
+    fn check(entry: &AccessLogEntry<'_>, expected: &str) {
         assert_eq!(String::from_utf8(combined(entry)).unwrap(), expected);
     }
 
@@ -385,7 +385,7 @@ mod tests {
             "192.0.2.7 - - [20/Nov/2026:17:54:06 +0000] \"GET /a?b=1 HTTP/1.1\" 200 612 \
              \"https://example.org/\" \"curl/8\"\n",
         );
-        let nothing_read = Entry {
+        let nothing_read = AccessLogEntry {
             remote: None,
             method: b"",
             target: b"",
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn quotes_controls_and_foreign_bytes_are_escaped() {
-        let hostile = Entry {
+        let hostile = AccessLogEntry {
             remote: Some(Ipv6Addr::LOCALHOST.into()),
             target: b"/\"\\\x7f\xff",
             referer: Some("é\n".as_bytes()),
@@ -432,7 +432,7 @@ mod tests {
             "handled_by": "app",
         });
         assert_eq!(line, expected);
-        let bare = Entry {
+        let bare = AccessLogEntry {
             remote: None,
             referer: None,
             user_agent: None,
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         let long = [b'x'; 60_000];
-        let hostile = Entry {
+        let hostile = AccessLogEntry {
             method: &long,
             target: &long,
             user: Some(&long),
@@ -470,7 +470,7 @@ mod tests {
         }
         // As long as it may be.
         let target = [b'/'; 2048];
-        let whole = Entry {
+        let whole = AccessLogEntry {
             target: &target,
             ..entry()
         };
@@ -480,11 +480,11 @@ mod tests {
 
     #[test]
     fn short_lines_are_for_people() {
-        let check = |entry: &Entry<'_>, colours: bool, expected: &str| {
+        let check = |entry: &AccessLogEntry<'_>, colours: bool, expected: &str| {
             let line = String::from_utf8(short(entry, colours)).unwrap();
             assert_eq!(line, expected);
         };
-        let with = |status| Entry { status, ..entry() };
+        let with = |status| AccessLogEntry { status, ..entry() };
         let plain = "17:54:06 200 GET /a?b=1 612 B 1.2 ms\n";
         check(&entry(), false, plain);
         check(&entry(), true, plain);
@@ -501,7 +501,7 @@ mod tests {
                 format!("17:54:06 \x1b[{colour}m{status} GET /a?b=1\x1b[0m 612 B 1.2 ms\n");
             check(&with(status), true, &expected);
         }
-        let hostile = Entry {
+        let hostile = AccessLogEntry {
             target: b"/\x1b[2J\n",
             duration: Duration::from_secs(2),
             ..entry()
@@ -511,7 +511,7 @@ mod tests {
             false,
             "17:54:06 200 GET /\\x1B[2J\\x0A 612 B 2000 ms\n",
         );
-        let unread = Entry {
+        let unread = AccessLogEntry {
             method: b"",
             status: 400,
             ..entry()
@@ -538,7 +538,7 @@ mod tests {
             text in prop::option::of(".*"),
             bytes in prop::option::of(prop::collection::vec(any::<u8>(), 0..60)),
         ) {
-            let hostile = Entry {
+            let hostile = AccessLogEntry {
                 target: &target,
                 referer: text.as_deref().map(str::as_bytes),
                 user_agent: bytes.as_deref(),

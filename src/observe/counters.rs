@@ -6,9 +6,9 @@ use std::time::Duration;
 
 /// A number that many threads change.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     /// Nothing yet.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -20,22 +20,22 @@ impl Count {
     }
 
     /// Adds one.
-    pub fn up(&self) {
+    pub fn inc(&self) {
         self.add(1);
     }
 
     /// Takes so many away, of those that were added.
-    pub fn take(&self, many: u64) {
+    pub fn sub(&self, many: u64) {
         self.0.fetch_sub(many, Ordering::Relaxed);
     }
 
     /// One less.
-    pub fn down(&self) {
-        self.take(1);
+    pub fn dec(&self) {
+        self.sub(1);
     }
 
     /// The current value.
-    pub fn read(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -51,8 +51,8 @@ pub const BOUNDS: [f64; 16] = [
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// One for each of [`BOUNDS`], and one for what took longer.
-    buckets: [Count; BOUNDS.len() + 1],
-    total_ns: Count,
+    buckets: [Counter; BOUNDS.len() + 1],
+    total_ns: Counter,
 }
 
 impl Histogram {
@@ -60,7 +60,7 @@ impl Histogram {
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].up();
+        self.buckets[bucket].inc();
         self.total_ns.add(took.as_nanos() as u64);
     }
 
@@ -68,14 +68,14 @@ impl Histogram {
     pub fn cumulated(&self) -> [u64; BOUNDS.len() + 1] {
         let mut sum = 0;
         std::array::from_fn(|bucket| {
-            sum += self.buckets[bucket].read();
+            sum += self.buckets[bucket].get();
             sum
         })
     }
 
     /// All durations together, in seconds.
     pub fn total_seconds(&self) -> f64 {
-        self.total_ns.read() as f64 / 1e9
+        self.total_ns.get() as f64 / 1e9
     }
 }
 
@@ -84,27 +84,27 @@ const REASONS: usize = 32;
 
 /// Number of events by reason. Reasons are words of the source code.
 #[derive(Debug)]
-pub struct Tally([Tallied; REASONS]);
+pub struct ReasonCounter([ReasonCount; REASONS]);
 
 #[derive(Debug)]
-struct Tallied {
+struct ReasonCount {
     reason: OnceLock<&'static str>,
-    count: Count,
+    count: Counter,
 }
 
-impl Tallied {
+impl ReasonCount {
     const fn new() -> Self {
         Self {
             reason: OnceLock::new(),
-            count: Count::new(),
+            count: Counter::new(),
         }
     }
 }
 
-impl Tally {
+impl ReasonCounter {
     /// Nothing yet.
     pub(super) const fn new() -> Self {
-        Self([const { Tallied::new() }; REASONS])
+        Self([const { ReasonCount::new() }; REASONS])
     }
 
     /// It happened for this reason.
@@ -114,7 +114,7 @@ impl Tally {
             .iter()
             .find(|tallied| *tallied.reason.get_or_init(|| reason) == reason);
         if let Some(tallied) = found {
-            tallied.count.up();
+            tallied.count.inc();
         }
     }
 
@@ -122,7 +122,7 @@ impl Tally {
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0
             .iter()
-            .map_while(|tallied| Some((*tallied.reason.get()?, tallied.count.read())))
+            .map_while(|tallied| Some((*tallied.reason.get()?, tallied.count.get())))
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn reasons_are_told_apart() {
-        let tally = Tally::new();
+        let tally = ReasonCounter::new();
         for reason in ["a", "b", "a"] {
             tally.up(reason);
         }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::counters::Count;
+use super::counters::Counter;
 
 /// Gives lines to a thread that writes them.
 pub(super) struct LineWriter {
@@ -27,7 +27,7 @@ pub(super) struct Log {
     /// Time that the first line of a batch waits for others.
     pub(super) gather: Duration,
     /// Counts the lines that were dropped.
-    pub(super) dropped: &'static Count,
+    pub(super) dropped: &'static Counter,
     /// Logs how many lines were dropped.
     pub(super) report: fn(u64),
     /// True if the report goes somewhere else than the lines, and so is worth making while
@@ -371,7 +371,7 @@ mod tests {
         }
     }
 
-    static DROPPED: Count = Count::new();
+    static DROPPED: Counter = Counter::new();
     const PATIENTLY: Duration = Duration::from_secs(2);
 
     fn log(reports_elsewhere: bool) -> Log {
@@ -545,8 +545,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_reported_among_the_lines_as_soon_as_there_is_room() {
-        static DROPPED: Count = Count::new();
-        static REPORTED: Count = Count::new();
+        static DROPPED: Counter = Counter::new();
+        static REPORTED: Counter = Counter::new();
         let (leave, leaves) = mpsc::channel();
         let (written, read) = mpsc::channel();
         let log = Log {
@@ -563,21 +563,21 @@ mod tests {
         for _ in 0..3 * MOST_WAITING / line.len() {
             writer.write(&line);
         }
-        let dropped = DROPPED.read();
+        let dropped = DROPPED.get();
         assert!(dropped > 0);
-        assert_eq!(REPORTED.read(), 0, "there is no room for it");
+        assert_eq!(REPORTED.get(), 0, "there is no room for it");
         let mut left = 3 * MOST_WAITING - dropped as usize * line.len();
         while left > 0 {
             leave.send(()).unwrap();
             left -= read.recv().unwrap().len();
         }
         writer.close(PATIENTLY);
-        assert_eq!(REPORTED.read(), dropped);
+        assert_eq!(REPORTED.get(), dropped);
     }
 
     #[test]
     fn lines_whose_write_fails_are_counted_once() {
-        static DROPPED: Count = Count::new();
+        static DROPPED: Counter = Counter::new();
         let state = Arc::new(Mutex::new((true, Vec::new())));
         let log = Log {
             dropped: &DROPPED,
@@ -587,9 +587,9 @@ mod tests {
         writer.write(b"a\nb\n");
         writer.write(b"c\n");
         writer.close(PATIENTLY);
-        assert_eq!(DROPPED.read(), 3);
+        assert_eq!(DROPPED.get(), 3);
         writer.write(b"late\n");
-        assert_eq!(DROPPED.read(), 4);
+        assert_eq!(DROPPED.get(), 4);
         assert_eq!(state.lock().unwrap().1, b"");
     }
 }

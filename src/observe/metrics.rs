@@ -6,92 +6,92 @@
 
 use std::sync::OnceLock;
 
-use super::counters::{Count, Histogram, Tally};
+use super::counters::{Counter, Histogram, ReasonCounter};
 use super::handled_by::HandledBy;
 use super::upstreams::Upstreams;
 
 /// All that is counted.
 pub static METRICS: Metrics = Metrics {
-    connections: Connections {
-        accepted: Count::new(),
-        open: Count::new(),
-        active: Count::new(),
-        reading: Count::new(),
+    connections: ConnectionMetrics {
+        accepted: Counter::new(),
+        open: Counter::new(),
+        active: Counter::new(),
+        reading: Counter::new(),
     },
     requests: Places([const { OnceLock::new() }; PLACES]),
     dropped_log_lines: DroppedLogLines {
-        access: Count::new(),
-        diagnostics: Count::new(),
+        access: Counter::new(),
+        diagnostics: Counter::new(),
     },
-    static_express: Count::new(),
-    static_from_memory: Count::new(),
-    static_from_disk: Count::new(),
-    spooled_requests: Count::new(),
-    spooled_responses: Count::new(),
+    static_express: Counter::new(),
+    static_from_memory: Counter::new(),
+    static_from_disk: Counter::new(),
+    spooled_requests: Counter::new(),
+    spooled_responses: Counter::new(),
     upstreams: Upstreams::new(),
-    reloads: Tally::new(),
-    replaced: Tally::new(),
-    reforks: Tally::new(),
-    timeouts: Tally::new(),
-    worker_exits: Tally::new(),
-    rejections: Tally::new(),
+    reloads: ReasonCounter::new(),
+    replaced: ReasonCounter::new(),
+    reforks: ReasonCounter::new(),
+    timeouts: ReasonCounter::new(),
+    worker_exits: ReasonCounter::new(),
+    rejections: ReasonCounter::new(),
 };
 
 /// See [`METRICS`].
 #[derive(Debug)]
 pub struct Metrics {
     /// Clients' connections.
-    pub connections: Connections,
+    pub connections: ConnectionMetrics,
     /// Requests, by location.
     pub requests: Places,
     /// Lines of the logs that could not be written.
     pub dropped_log_lines: DroppedLogLines,
     /// Files that were answered from memory, without hyper.
-    pub static_express: Count,
+    pub static_express: Counter,
     /// Files that were answered from memory.
-    pub static_from_memory: Count,
+    pub static_from_memory: Counter,
     /// Files that were looked up on disk.
-    pub static_from_disk: Count,
+    pub static_from_disk: Counter,
     /// Bytes of request bodies on disk now.
-    pub spooled_requests: Count,
+    pub spooled_requests: Counter,
     /// Bytes of responses on disk now.
-    pub spooled_responses: Count,
+    pub spooled_responses: Counter,
     /// Servers behind us.
     pub upstreams: Upstreams,
     /// Reloads, by outcome.
-    pub reloads: Tally,
+    pub reloads: ReasonCounter,
     /// Workers for which others were started, by reason.
-    pub replaced: Tally,
+    pub replaced: ReasonCounter,
     /// Workers that were asked to become the template, by what came of it.
-    pub reforks: Tally,
+    pub reforks: ReasonCounter,
     /// Requests that were over their deadline, by how they ended.
-    pub timeouts: Tally,
+    pub timeouts: ReasonCounter,
     /// Worker processes that have ended, by how.
-    pub worker_exits: Tally,
+    pub worker_exits: ReasonCounter,
     /// Requests that we did not serve as asked, by reason.
-    pub rejections: Tally,
+    pub rejections: ReasonCounter,
 }
 
 /// Clients' connections.
 #[derive(Debug)]
-pub struct Connections {
+pub struct ConnectionMetrics {
     /// Since the start.
-    pub accepted: Count,
+    pub accepted: Counter,
     /// Now.
-    pub open: Count,
+    pub open: Counter,
     /// Open, with a request inside.
-    pub active: Count,
+    pub active: Counter,
     /// Open, with a head that has begun or is awaited for the first time.
-    pub reading: Count,
+    pub reading: Counter,
 }
 
 /// Lines of the logs that could not be written.
 #[derive(Debug)]
 pub struct DroppedLogLines {
     /// Of the access log, on standard output.
-    pub access: Count,
+    pub access: Counter,
     /// Of everything on standard error.
-    pub diagnostics: Count,
+    pub diagnostics: Counter,
 }
 
 /// Largest number of locations with counters of their own; they come from the settings, not from
@@ -102,11 +102,11 @@ const HANDLERS: usize = 8;
 
 /// The requests of each location: a list that only grows, and that is read without a lock.
 #[derive(Debug)]
-pub struct Places([OnceLock<Box<Place>>; PLACES]);
+pub struct Places([OnceLock<Box<LocationMetrics>>; PLACES]);
 
 /// One location.
 #[derive(Debug)]
-pub struct Place {
+pub struct LocationMetrics {
     name: String,
     handlers: [OnceLock<Box<Requests>>; HANDLERS],
 }
@@ -114,18 +114,18 @@ pub struct Place {
 impl Places {
     /// The location of this prefix; empty for the whole site. What comes after the first
     /// [`PLACES`] is counted together.
-    pub fn at(&self, prefix: &str) -> &Place {
+    pub fn at(&self, prefix: &str) -> &LocationMetrics {
         let name = if prefix.is_empty() { "/" } else { prefix };
         let (last, places) = self.0.split_last().expect("there are some");
         let named = places.iter().find_map(|place| {
-            let place = place.get_or_init(|| Box::new(Place::new(name)));
+            let place = place.get_or_init(|| Box::new(LocationMetrics::new(name)));
             (place.name == name).then_some(place)
         });
-        named.unwrap_or_else(|| last.get_or_init(|| Box::new(Place::new("others"))))
+        named.unwrap_or_else(|| last.get_or_init(|| Box::new(LocationMetrics::new("others"))))
     }
 
     /// All locations that had a request.
-    pub fn all(&self) -> impl Iterator<Item = &Place> {
+    pub fn all(&self) -> impl Iterator<Item = &LocationMetrics> {
         self.0
             .iter()
             .filter_map(|place| place.get())
@@ -133,7 +133,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl LocationMetrics {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -164,7 +164,7 @@ impl Place {
 /// Requests of one kind.
 #[derive(Debug)]
 pub struct Requests {
-    statuses: [Count; LAST_STATUS - FIRST_STATUS + 1],
+    statuses: [Counter; LAST_STATUS - FIRST_STATUS + 1],
     /// From the head to the last byte of the response.
     pub duration: Histogram,
     /// Of those that an application ran: until a worker thread took them.
@@ -174,7 +174,7 @@ pub struct Requests {
     /// From the response's head to its last byte.
     pub send: Histogram,
     /// Bytes of response bodies.
-    pub bytes: Count,
+    pub bytes: Counter,
 }
 
 const FIRST_STATUS: usize = 100;
@@ -183,12 +183,12 @@ const LAST_STATUS: usize = 599;
 impl Default for Requests {
     fn default() -> Self {
         Self {
-            statuses: [const { Count::new() }; LAST_STATUS - FIRST_STATUS + 1],
+            statuses: [const { Counter::new() }; LAST_STATUS - FIRST_STATUS + 1],
             duration: Histogram::default(),
             queue: Histogram::default(),
             app: Histogram::default(),
             send: Histogram::default(),
-            bytes: Count::new(),
+            bytes: Counter::new(),
         }
     }
 }
@@ -197,12 +197,12 @@ impl Requests {
     /// One was answered with this status; one that HTTP does not know counts as 599.
     pub fn answered(&self, status: u16) {
         let status = usize::from(status).clamp(FIRST_STATUS, LAST_STATUS);
-        self.statuses[status - FIRST_STATUS].up();
+        self.statuses[status - FIRST_STATUS].inc();
     }
 
     /// Every status that was sent, and how often.
     pub fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
-        let counts = self.statuses.iter().map(Count::read);
+        let counts = self.statuses.iter().map(Counter::get);
         (FIRST_STATUS..).zip(counts).filter(|(_, count)| *count > 0)
     }
 }

@@ -20,7 +20,7 @@ pub struct Status {
     /// Process id of the front.
     pub pid: u32,
     /// State of the server.
-    pub state: State,
+    pub state: ServerState,
     /// Since when it has been running.
     pub uptime: f64,
     /// Addresses of its listeners.
@@ -36,7 +36,7 @@ pub struct Status {
     /// Open descriptors of the front.
     pub open_descriptors: Option<u64>,
     /// Clients' connections.
-    pub connections: Connections,
+    pub connections: ConnectionCounts,
     /// Each application with its workers.
     pub applications: Vec<Application>,
     /// The last errors, newest last.
@@ -46,7 +46,7 @@ pub struct Status {
 /// State of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ServerState {
     /// An application has no worker yet.
     Starting,
     /// It does.
@@ -57,7 +57,7 @@ pub enum State {
 
 /// Number of connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// Since the start.
     pub accepted: u64,
     /// Now.
@@ -80,18 +80,18 @@ pub struct Application {
     /// Number of its current generation, from 1.
     pub generation: u64,
     /// The process that forks, while there is one.
-    pub template: Option<Template>,
+    pub template: Option<TemplateStatus>,
     /// State of the promotion of a worker to template; `None` where no worker may be promoted.
     pub refork: Option<Refork>,
     /// Its requests.
     pub queue: Queue,
     /// Its workers.
-    pub workers: Vec<Worker>,
+    pub workers: Vec<WorkerStatus>,
 }
 
 /// The process that forks workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Template {
+pub struct TemplateStatus {
     /// Its process id.
     pub pid: u32,
     /// Resident set.
@@ -124,7 +124,7 @@ pub struct Queue {
 
 /// One worker process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Worker {
+pub struct WorkerStatus {
     /// Its number in its generation, from 0.
     pub number: u32,
     /// Its generation; see [`Application::generation`].
@@ -138,7 +138,7 @@ pub struct Worker {
     /// Resident set, with what it shares with its siblings.
     pub memory: u64,
     /// Its threads.
-    pub threads: Vec<Thread>,
+    pub threads: Vec<ThreadStatus>,
 }
 
 /// State of a worker.
@@ -155,19 +155,19 @@ pub enum WorkerState {
 
 /// One thread of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Thread {
+pub struct ThreadStatus {
     /// Its state.
-    pub doing: Doing,
+    pub doing: ThreadActivity,
     /// For how long.
     pub since: f64,
     /// The request it works on, if that is still known.
-    pub request: Option<Request>,
+    pub request: Option<RequestStatus>,
 }
 
 /// State of a worker thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Doing {
+pub enum ThreadActivity {
     /// Its process starts.
     Starting,
     /// Waits for a request.
@@ -180,7 +180,7 @@ pub enum Doing {
     Closing,
 }
 
-impl Doing {
+impl ThreadActivity {
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -195,7 +195,7 @@ impl Doing {
 
 /// A request that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub struct RequestStatus {
     /// The request ID, as in the log.
     pub id: String,
     /// Its method.

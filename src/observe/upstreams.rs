@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::counters::{Count, Tally};
+use super::counters::{Counter, ReasonCounter};
 
 /// Largest number of servers with counters of their own; they come from the settings, not from
 /// clients.
@@ -18,13 +18,13 @@ pub struct Upstreams([OnceLock<Box<UpstreamServer>>; SERVERS]);
 pub struct UpstreamServer {
     name: Box<str>,
     /// Requests that it has now.
-    pub in_flight: Count,
+    pub in_flight: Counter,
     /// Requests that it was given.
-    pub requests: Count,
+    pub requests: Counter,
     /// Connections that it has accepted.
-    pub connections: Count,
+    pub connections: Counter,
     /// Failures by reason.
-    pub failures: Tally,
+    pub failures: ReasonCounter,
 }
 
 impl Upstreams {
@@ -53,10 +53,10 @@ impl UpstreamServer {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            in_flight: Count::new(),
-            requests: Count::new(),
-            connections: Count::new(),
-            failures: Tally::new(),
+            in_flight: Counter::new(),
+            requests: Counter::new(),
+            connections: Counter::new(),
+            failures: ReasonCounter::new(),
         }
     }
 
@@ -67,8 +67,8 @@ impl UpstreamServer {
 
     /// It has got a request, and has it until the value is dropped.
     pub fn begin(&'static self) -> InFlight {
-        self.requests.up();
-        self.in_flight.up();
+        self.requests.inc();
+        self.in_flight.inc();
         InFlight(self)
     }
 }
@@ -79,7 +79,7 @@ pub struct InFlight(&'static UpstreamServer);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.down();
+        self.0.in_flight.dec();
     }
 }
 
@@ -92,16 +92,16 @@ mod tests {
         static SERVERS_BEHIND: Upstreams = Upstreams::new();
         for number in 0..SERVERS + 5 {
             let server = SERVERS_BEHIND.at(&format!("unix:/{number}"));
-            server.requests.up();
+            server.requests.inc();
             server.failures.up("unreachable");
         }
         assert_eq!(SERVERS_BEHIND.all().count(), SERVERS);
         let last = SERVERS_BEHIND.all().last().unwrap();
-        assert_eq!((last.name(), last.requests.read()), ("others", 6));
+        assert_eq!((last.name(), last.requests.get()), ("others", 6));
         let first = SERVERS_BEHIND.at("unix:/0");
         let held = [first.begin(), first.begin()];
-        assert_eq!((first.in_flight.read(), first.requests.read()), (2, 3));
+        assert_eq!((first.in_flight.get(), first.requests.get()), (2, 3));
         drop(held);
-        assert_eq!(first.in_flight.read(), 0);
+        assert_eq!(first.in_flight.get(), 0);
     }
 }

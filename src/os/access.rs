@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 /// The kind of access that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum AccessKind {
     /// Execute a program.
     Execute,
     /// Read a file.
@@ -23,7 +23,7 @@ pub enum Use {
 /// Why a path cannot be used: a permission that this user does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("uid {uid} may not {what} {path} (mode {mode:04o}, owned by uid {owner})", path = at.display())]
-pub struct Obstacle {
+pub struct AccessDenied {
     /// The path component at which access ends.
     pub at: PathBuf,
     uid: u32,
@@ -37,7 +37,7 @@ const MOST_LINKS: usize = 40;
 
 /// Returns the path component whose permissions keep this process from using the absolute `path`.
 /// `None`: no permission does; the file may still be missing.
-pub fn obstacle(path: &Path, wanted: Use) -> Option<Obstacle> {
+pub fn obstacle(path: &Path, wanted: AccessKind) -> Option<AccessDenied> {
     let mut here = PathBuf::from("/");
     let mut names = names_of(path.as_os_str());
     let mut links = 0;
@@ -67,9 +67,9 @@ pub fn obstacle(path: &Path, wanted: Use) -> Option<Obstacle> {
         }
     }
     let (access, what) = match wanted {
-        Use::Execute => (Access::EXEC_OK, "execute"),
-        Use::Read => (Access::READ_OK, "read"),
-        Use::Search => (Access::READ_OK | Access::EXEC_OK, "read and search"),
+        AccessKind::Execute => (Access::EXEC_OK, "execute"),
+        AccessKind::Read => (Access::READ_OK, "read"),
+        AccessKind::Search => (Access::READ_OK | Access::EXEC_OK, "read and search"),
     };
     is_denied(&here, access).then(|| of(here, what))
 }
@@ -78,9 +78,9 @@ fn is_denied(path: &Path, wanted: Access) -> bool {
     access(path, wanted) == Err(Errno::ACCESS)
 }
 
-fn of(at: PathBuf, what: &'static str) -> Obstacle {
+fn of(at: PathBuf, what: &'static str) -> AccessDenied {
     let metadata = std::fs::metadata(&at).ok();
-    Obstacle {
+    AccessDenied {
         uid: rustix::process::getuid().as_raw(),
         what,
         mode: metadata
@@ -110,12 +110,15 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("link", &link).unwrap();
-        assert_eq!(obstacle(&file, Use::Read), None);
-        assert_eq!(obstacle(directory.path(), Use::Search), None);
-        assert_eq!(obstacle(&directory.path().join("missing"), Use::Read), None);
-        assert_eq!(obstacle(&link, Use::Read), None, "a loop");
+        assert_eq!(obstacle(&file, AccessKind::Read), None);
+        assert_eq!(obstacle(directory.path(), AccessKind::Search), None);
+        assert_eq!(
+            obstacle(&directory.path().join("missing"), AccessKind::Read),
+            None
+        );
+        assert_eq!(obstacle(&link, AccessKind::Read), None, "a loop");
         // Root may not execute a file without any execute permission either.
-        let denied = obstacle(&file, Use::Execute).unwrap();
+        let denied = obstacle(&file, AccessKind::Execute).unwrap();
         assert_eq!(denied.at, file.canonicalize().unwrap());
         assert!(denied.to_string().contains("may not execute"), "{denied}");
     }

@@ -14,7 +14,7 @@ use super::memory_group::MemoryGroup;
 
 /// Limits of our control group.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Limits {
+pub struct CgroupLimits {
     /// CPUs that the quota allows, `1.5`; `None` without a quota.
     pub cpus: Option<f64>,
     /// Bytes of memory; `None` without a limit.
@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 /// The limits of this process.
-pub fn limits() -> Limits {
+pub fn limits() -> CgroupLimits {
     limits_from(|path| std::fs::read_to_string(path).ok())
 }
 
@@ -42,8 +42,8 @@ pub fn physical_memory() -> u64 {
 }
 
 /// The limits that these files describe; `read` gives the text of a file, if it is there.
-pub fn limits_from(read: impl Fn(&Path) -> Option<String>) -> Limits {
-    let mut limits = Limits::default();
+pub fn limits_from(read: impl Fn(&Path) -> Option<String>) -> CgroupLimits {
+    let mut limits = CgroupLimits::default();
     let (Some(groups), Some(mounts)) = (
         read(Path::new("/proc/self/cgroup")),
         read(Path::new("/proc/self/mountinfo")),
@@ -136,12 +136,12 @@ impl Controller {
     }
 
     /// The limits in one directory, whose files `text` reads.
-    fn limits(self, text: impl Fn(&str) -> Option<String>) -> Limits {
+    fn limits(self, text: impl Fn(&str) -> Option<String>) -> CgroupLimits {
         let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
         let memory = |file: &str| number(file).filter(|bytes| *bytes < NO_LIMIT);
         match self {
             // "max 100000" or "200000 100000".
-            Self::Unified => Limits {
+            Self::Unified => CgroupLimits {
                 cpus: text("cpu.max").and_then(|line| {
                     let (quota, period) = line.trim().split_once(' ')?;
                     cpus(quota.parse().ok()?, period.parse().ok()?)
@@ -149,13 +149,13 @@ impl Controller {
                 memory: memory("memory.max"),
             },
             // The quota is -1 without a limit, which is no `u64`.
-            Self::Cpu => Limits {
+            Self::Cpu => CgroupLimits {
                 cpus: number("cpu.cfs_quota_us")
                     .zip(number("cpu.cfs_period_us"))
                     .and_then(|(quota, period)| cpus(quota, period)),
                 memory: None,
             },
-            Self::Memory => Limits {
+            Self::Memory => CgroupLimits {
                 cpus: None,
                 memory: memory("memory.limit_in_bytes"),
             },
@@ -163,7 +163,7 @@ impl Controller {
     }
 }
 
-impl Limits {
+impl CgroupLimits {
     fn lower_to(&mut self, other: Self) {
         let lower = |a: f64, b: f64| a.min(b);
         self.cpus = self
@@ -260,7 +260,11 @@ mod tests {
                 .find(|(name, _)| Path::new(name) == path)
                 .map(|(_, text)| (*text).to_owned())
         };
-        assert_eq!(limits_from(read), Limits { cpus, memory }, "{files:#?}");
+        assert_eq!(
+            limits_from(read),
+            CgroupLimits { cpus, memory },
+            "{files:#?}"
+        );
     }
 
     const V2_MOUNT: (&str, &str) = (

@@ -13,7 +13,7 @@ pub fn real_time() -> std::ops::RangeInclusive<c_int> {
 /// action, which an ignored signal would deny them.
 ///
 /// # Errors
-/// What the kernel says about the signal.
+/// The error of the system call for the signal.
 pub fn pass_over(signal: c_int) -> io::Result<()> {
     extern "C" fn take_no_notice(_: c_int) {}
     let handler = take_no_notice as extern "C" fn(c_int) as usize;
@@ -25,7 +25,7 @@ pub fn pass_over(signal: c_int) -> io::Result<()> {
 /// the kernel does not stop it.
 ///
 /// # Errors
-/// What the kernel says about the signal.
+/// The error of the system call for the signal.
 pub fn suspend() -> io::Result<()> {
     let before = set_action(libc::SIGTSTP, &action(libc::SIG_DFL))?;
     // SAFETY: a signal to the calling thread, which by default stops the process before the

@@ -3,10 +3,11 @@
 //! Feeds the plan with what happens (`hearing`) and carries out what it says (`acting`); what
 //! concerns the whole server comes out as [`News`].
 
-mod acting;
-mod care;
-mod hearing;
+mod actions;
+mod events;
 mod liveness;
+pub mod log;
+mod maintenance;
 mod refork;
 
 use std::collections::BTreeMap;
@@ -21,22 +22,23 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use self::care::Care;
 use self::liveness::Liveness;
+use self::maintenance::Maintenance;
 use self::refork::Reforks;
-use super::plan::{Ending, Happened, Plan};
-use super::python::{self, Python, Speaker};
-use super::recycle::Seen;
-use super::startup::Facts;
+use super::AbortOnDrop;
+use super::generation;
+use super::generation::{MessageSender, Python};
+use super::plan::{Ending, Plan, PlanEvent};
+use super::policy::recycle::Seen;
+use super::startup::StartupFacts;
 use super::template::HostFiles;
-use super::{AbortOnDrop, app_log};
 use crate::config::AppSettings;
-use crate::front::upstream::workers::{Limits, Pool, Report};
+use crate::front::upstream::workers::{Pool, QueueLimits, Report};
 use crate::observe::throttle::Throttle;
 
 /// What the rest of the server has to know.
 #[derive(Debug)]
-pub enum News {
+pub enum AppEvent {
     /// Every worker serves for the first time.
     Announce,
     /// The application wants these files served from now on.
@@ -55,9 +57,9 @@ pub enum News {
 
 /// A message of a template, or its end.
 #[derive(Debug)]
-pub struct Heard {
+pub struct TemplateMessage {
     generation: u32,
-    speaker: Speaker,
+    speaker: MessageSender,
     message: Option<FromTemplate>,
 }
 
@@ -79,13 +81,13 @@ pub struct App {
     /// What Python said last about not being able to run it.
     pub last_words: String,
     reforks: Reforks,
-    /// Whether every worker has been ready once.
+    /// True if every worker has been ready once.
     pub is_announced: bool,
-    /// Whether all of its workers have left, as they were told.
+    /// True if all of its workers have left, as they were told.
     pub is_gone: bool,
-    news: Vec<News>,
+    news: Vec<AppEvent>,
     no_fork: Throttle,
-    care: Care,
+    care: Maintenance,
     liveness: Liveness,
     /// How long a worker without requests may take to leave.
     pub leave_within: Duration,
@@ -95,7 +97,7 @@ impl App {
     /// Application number `id`; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub fn new(
         id: usize,
         settings: AppSettings,
@@ -104,17 +106,17 @@ impl App {
         let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
         let pool = Pool::new(id, limits, channel_readers.clone(), reports);
-        let (log, log_sender) = app_log::pair()?;
+        let (log, log_sender) = log::pair()?;
         let log = Arc::new(log);
         let (followed, known) = (Arc::clone(&log), pool.clone());
         // What comes last is drained by `App::drain_log`.
         let follows_log =
-            channel_readers.spawn(async move { app_log::follow(&followed, &known).await });
+            channel_readers.spawn(async move { log::follow(&followed, &known).await });
         let settings = Arc::new(settings);
         let first = Python::new(0, &settings, &pool)?;
         Ok(Self {
             id,
-            plan: Plan::new(python::recipe(&settings)),
+            plan: Plan::new(generation::recipe(&settings)),
             files: HostFiles::create(&settings.temp_dir)?,
             settings,
             coming: None,
@@ -129,7 +131,7 @@ impl App {
             is_gone: false,
             news: Vec::new(),
             no_fork: Throttle::default(),
-            care: Care::new(),
+            care: Maintenance::new(),
             liveness: Liveness::default(),
             leave_within: Duration::from_secs(30),
         })
@@ -141,12 +143,12 @@ impl App {
     }
 
     /// What is to be told since the last call.
-    pub fn take_news(&mut self) -> Vec<News> {
+    pub fn take_news(&mut self) -> Vec<AppEvent> {
         std::mem::take(&mut self.news)
     }
 
     /// The settings and facts of what serves, for the start-up block.
-    pub fn facts(&self) -> (Arc<AppSettings>, Facts) {
+    pub fn facts(&self) -> (Arc<AppSettings>, StartupFacts) {
         let current = self.current();
         let settings = current.map_or(&self.settings, |current| &current.settings);
         let facts = current.map(|current| current.facts.clone());
@@ -154,10 +156,10 @@ impl App {
     }
 
     /// The next message of any of its templates.
-    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<Heard> {
+    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<TemplateMessage> {
         for (number, python) in &self.generations {
             if let Poll::Ready((speaker, message)) = python.poll_message(context) {
-                return Poll::Ready(Heard {
+                return Poll::Ready(TemplateMessage {
                     generation: *number,
                     speaker,
                     message,
@@ -168,7 +170,7 @@ impl App {
     }
 
     /// Asks the plan what to do, and does it.
-    pub fn happened(&mut self, happened: Happened) {
+    pub fn happened(&mut self, happened: PlanEvent) {
         tracing::debug!(?happened);
         for action in self.plan.decide(happened, Instant::now()) {
             self.act(action);
@@ -178,14 +180,14 @@ impl App {
     /// Brings the code that is there now up beside that which serves, run like this;
     /// [`News::Prepared`] or [`News::ReloadFailed`] tells how that went.
     pub fn reload(&mut self, settings: AppSettings) {
-        let mut recipe = python::recipe(&settings);
+        let mut recipe = generation::recipe(&settings);
         if settings.workers.count == self.settings.workers.count {
             // As many as there are by now.
             recipe.workers = self.plan.size().min(recipe.slots);
         }
         self.last_words.clear();
         self.coming = Some(Arc::new(settings));
-        self.happened(Happened::Reload(recipe));
+        self.happened(PlanEvent::Reload(recipe));
     }
 
     /// How it is run.
@@ -193,7 +195,7 @@ impl App {
         Arc::clone(&self.settings)
     }
 
-    pub(super) fn tell(&mut self, news: News) {
+    pub(super) fn emit(&mut self, news: AppEvent) {
         self.news.push(news);
     }
 
@@ -213,7 +215,7 @@ impl App {
     /// # Errors
     /// In words, if there is no room for so many.
     pub fn scale(&mut self, workers: u32) -> Result<(), String> {
-        let most = python::recipe(&self.settings).slots / 2;
+        let most = generation::recipe(&self.settings).slots / 2;
         if !(1..=most).contains(&workers) {
             return Err(format!(
                 "{}: from 1 to {most} workers are possible without a restart",
@@ -225,7 +227,7 @@ impl App {
             to = workers,
             "number of workers changed"
         );
-        self.happened(Happened::Scale(workers));
+        self.happened(PlanEvent::Scale(workers));
         Ok(())
     }
 
@@ -299,12 +301,12 @@ impl App {
 
     /// Logs what Python said last.
     pub fn drain_log(&self) {
-        app_log::drain(&self.log, &self.pool);
+        log::drain(&self.log, &self.pool);
     }
 }
 
-fn limits(settings: &AppSettings) -> Limits {
-    Limits {
+fn limits(settings: &AppSettings) -> QueueLimits {
+    QueueLimits {
         queue: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
     }

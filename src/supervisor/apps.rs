@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::app::App;
-use super::plan::Happened;
+use super::plan::PlanEvent;
 use crate::config::AppSettings;
 use crate::front::site::Site;
 use crate::front::upstream::workers::{Pool, Report};
@@ -56,7 +56,7 @@ impl Apps {
     /// One more that serves from the start on; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub(super) fn add(&mut self, settings: AppSettings) -> io::Result<()> {
         let app = self.create(settings)?;
         self.serving.push(app);
@@ -66,11 +66,11 @@ impl Apps {
     /// One more that starts beside those that serve; its number.
     ///
     /// # Errors
-    /// What the kernel says about files and sockets.
+    /// The error of the system call for files and sockets.
     pub(super) fn join(&mut self, settings: AppSettings) -> io::Result<usize> {
         let mut app = self.create(settings)?;
         let id = app.id();
-        app.happened(Happened::Start);
+        app.happened(PlanEvent::Start);
         self.joining.push(app);
         Ok(id)
     }
@@ -101,7 +101,7 @@ impl Apps {
         self.leaving.iter().map(|leaving| &leaving.app)
     }
 
-    /// Whether this one serves.
+    /// True if this one serves.
     pub(super) fn serves(&self, id: usize) -> bool {
         self.serving.iter().any(|app| app.id() == id)
     }
@@ -138,7 +138,7 @@ impl Apps {
     pub(super) fn follow(&mut self, members: &[usize], sites: Vec<Weak<Site>>) {
         let mut before = std::mem::take(&mut self.serving);
         for app in &mut before {
-            app.happened(Happened::TakeOver);
+            app.happened(PlanEvent::TakeOver);
         }
         before.append(&mut self.joining);
         for id in members {
@@ -157,7 +157,7 @@ impl Apps {
     /// What was brought up is not wanted.
     pub(super) fn stay_as_it_is(&mut self) {
         for app in &mut self.serving {
-            app.happened(Happened::StayAsItIs);
+            app.happened(PlanEvent::StayAsItIs);
         }
         for mut app in self.joining.drain(..) {
             app.discard();
@@ -174,7 +174,7 @@ impl Apps {
                     app = leaving.app.name(),
                     "the workers of the application that was taken away leave"
                 );
-                leaving.app.happened(Happened::Leave);
+                leaving.app.happened(PlanEvent::Leave);
             } else {
                 look_again = Some(now + LOOK);
             }
@@ -196,7 +196,7 @@ impl Apps {
         self.are_gone()
     }
 
-    /// Whether no application has workers.
+    /// True if no application has workers.
     pub(super) fn are_gone(&self) -> bool {
         self.all().all(|app| app.is_gone)
     }

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::companions::{self, Leaving, Surroundings};
-use super::{Outcome, Signals, sleep_until, suspend};
+use super::companions::{self, Leaving, ProcessEnvironment};
+use super::signals::suspend;
+use super::{Outcome, Signals, sleep_until};
 use crate::config::companions::Program;
 use crate::os::child;
 
@@ -14,7 +15,7 @@ use crate::os::child;
 /// `graceful_timeout` to end.
 pub(super) async fn run(
     program: &Program,
-    surroundings: &Surroundings,
+    surroundings: &ProcessEnvironment,
     graceful_timeout: Duration,
     signals: &mut Signals,
 ) -> Option<Outcome> {

@@ -8,16 +8,16 @@ use tokio::sync::mpsc;
 
 use super::Outcome;
 use super::app::App;
-use super::python::Python;
-use super::startup::Facts;
+use super::generation::Python;
+use super::startup::StartupFacts;
 use crate::config::AppSettings;
 use crate::os::child;
 
 /// Imports the application, and says what was found or what is wrong.
 ///
 /// # Errors
-/// What the kernel says about starting the interpreter.
-pub async fn check(settings: AppSettings) -> io::Result<(Facts, Outcome)> {
+/// The error of the system call for starting the interpreter.
+pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)> {
     let (reports, _unused) = mpsc::unbounded_channel();
     let mut ended = signal(SignalKind::child())?;
     let mut app = App::new(0, settings, reports)?;

@@ -5,30 +5,21 @@
 //! Starting a process and reading a directory may block here, which the front never does.
 
 pub mod app;
-pub mod app_log;
 mod apps;
 mod before_start;
-mod changes;
 pub mod check;
 pub mod companions;
 pub mod control;
-mod detached;
-mod ending;
-mod front_door;
+mod front_builder;
+pub mod generation;
 pub mod plan;
-mod pressure;
-mod python;
-pub mod recycle;
+pub mod policy;
 pub mod reload;
+pub mod shutdown;
 pub mod signals;
-pub mod size;
 pub mod startup;
-mod startup_log;
 mod status;
-pub mod stop;
-mod suspend;
 pub mod template;
-pub mod watch;
 
 use std::future::poll_fn;
 use std::io;
@@ -45,19 +36,19 @@ use tokio_util::task::TaskTracker;
 use crate::config::Resolved;
 use crate::front::accept::admin_server;
 use crate::front::accept::listener::Listener;
-use crate::front::admin::{Probes, Question};
+use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
 use crate::os::child;
-use app::{App, Heard, News};
+use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
-use companions::{Companions, Ended, Surroundings};
+use companions::{Companions, Ended, ProcessEnvironment};
 use control::{Command, ControlSocket};
-use front_door::Front;
+use front_builder::Front;
 use plan::Ending;
+use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
+use shutdown::steps::ShutdownPlan;
 use signals::Signals;
-use stop::Stop;
-use watch::Watched;
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
@@ -89,7 +80,7 @@ impl From<&Outcome> for ExitCode {
 /// Serves until told to stop.
 ///
 /// # Errors
-/// What the kernel says about the sockets and memory that a server needs at its start.
+/// The error of the system call for the sockets and memory that a server needs at its start.
 pub async fn serve(
     (resolved, applications): Loaded,
     load: Load,
@@ -102,7 +93,7 @@ pub async fn serve(
     let (reports, mut pool_reports) = mpsc::unbounded_channel();
     let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
-    let surroundings = Surroundings::of(config, &applications);
+    let surroundings = ProcessEnvironment::of(config, &applications);
     if let Some(program) = &config.before_start
         && let Some(outcome) = before_start::run(
             program,
@@ -112,7 +103,7 @@ pub async fn serve(
         )
         .await
     {
-        startup_log::note_failure(config, outcome.code, &outcome.last_words);
+        startup::log::note_failure(config, outcome.code, &outcome.last_words);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -146,7 +137,7 @@ pub async fn serve(
     let (change_sender, mut changes) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor {
         began,
-        stop: Stop::new(config.drain_delay, config.graceful_timeout),
+        stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
@@ -178,20 +169,20 @@ pub async fn serve(
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
             _ = signals.interrupt.recv() => supervisor.stop_signal(2),
-            _ = signals.quit.recv() => supervisor.stopping(stop::Happened::Now(128 + 3)),
+            _ = signals.quit.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Now(128 + 3)),
             _ = signals.more.recv() => supervisor.resize(1),
             _ = signals.fewer.recv() => supervisor.resize(-1),
             _ = signals.reopen.recv() => {
                 tracing::info!("nothing to open again: logs go to standard output and standard error");
             }
             name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
-            _ = signals.suspend.recv() => suspend::with(&supervisor.groups()),
+            _ = signals.suspend.recv() => signals::suspend::with(&supervisor.groups()),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
             Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
             Some(command) = commands.recv() => supervisor.obey(command),
             Some(question) = questions.recv() => supervisor.answer(question),
-            Some(()) = drained.recv() => supervisor.stopping(stop::Happened::Drained),
+            Some(()) = drained.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
         }
         supervisor.take_news();
@@ -207,15 +198,15 @@ pub async fn serve(
 struct Supervisor {
     resolved: Arc<Resolved>,
     began: Instant,
-    stop: Stop,
+    stop: ShutdownPlan,
     reloads: Reloads,
     /// Where changes of watched files are told.
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
-    /// Whether it was said where the server listens.
+    /// True if it was said where the server listens.
     is_heard_of: bool,
-    /// Whether it was said that the server is ready.
+    /// True if it was said that the server is ready.
     is_announced: bool,
     companions: Companions,
     front: Front,
@@ -236,7 +227,7 @@ impl Supervisor {
         let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
             app.leave_within = leave_within;
-            app.happened(plan::Happened::Start);
+            app.happened(plan::PlanEvent::Start);
             app.look_after(Instant::now());
         }
         self.watch();
@@ -252,7 +243,7 @@ impl Supervisor {
     }
 
     /// The next message of a template, with the number of its application.
-    async fn template_message(&self) -> (usize, Heard) {
+    async fn template_message(&self) -> (usize, TemplateMessage) {
         poll_fn(|context| {
             for app in self.apps.all() {
                 if let Poll::Ready(heard) = app.poll_message(context) {
@@ -296,10 +287,10 @@ impl Supervisor {
 
     fn timer(&mut self) {
         self.wake_at = None;
-        self.stopping(stop::Happened::Timer);
+        self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
-            app.happened(plan::Happened::Timer);
+            app.happened(plan::PlanEvent::Timer);
         }
         for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
@@ -334,24 +325,24 @@ impl Supervisor {
         }
     }
 
-    fn take(&mut self, id: usize, news: News) {
+    fn take(&mut self, id: usize, news: AppEvent) {
         let serves = self.apps.serves(id);
         match news {
-            News::Announce if serves => self.announce(),
-            News::Announce | News::Prepared => self.app_prepared(id),
-            News::ReloadFailed(words) => self.app_failed(id, &words),
+            AppEvent::Announce if serves => self.announce(),
+            AppEvent::Announce | AppEvent::Prepared => self.app_prepared(id),
+            AppEvent::ReloadFailed(words) => self.app_failed(id, &words),
             // What joins is asked when it serves.
-            News::Files(files) if serves => {
+            AppEvent::Files(files) if serves => {
                 self.front.serve_found(&self.resolved.config, id, &files);
             }
-            News::Files(_) => {}
-            News::WakeAt(time) => self.wake_at(time),
-            News::Gone => {
+            AppEvent::Files(_) => {}
+            AppEvent::WakeAt(time) => self.wake_at(time),
+            AppEvent::Gone => {
                 if self.apps.gone(id) {
-                    self.stopping(stop::Happened::Gone);
+                    self.stopping(shutdown::steps::ShutdownEvent::Gone);
                 }
             }
-            News::GiveUp(ending) => {
+            AppEvent::GiveUp(ending) => {
                 let words = self
                     .apps
                     .get_mut(id)
@@ -370,7 +361,7 @@ impl Supervisor {
                     Ending::ImportFailed => 4,
                     Ending::InterpreterUnusable => 78,
                 };
-                self.stopping(stop::Happened::Now(code));
+                self.stopping(shutdown::steps::ShutdownEvent::Now(code));
             }
         }
     }
@@ -389,11 +380,11 @@ impl Supervisor {
         }
     }
 
-    fn answer(&self, question: Question) {
+    fn answer(&self, question: SupervisorQuery) {
         // Who asked may have gone meanwhile.
         match question {
-            Question::Status(reply) => drop(reply.send(self.status())),
-            Question::Ready(reply) => drop(reply.send(self.health())),
+            SupervisorQuery::Status(reply) => drop(reply.send(self.status())),
+            SupervisorQuery::Ready(reply) => drop(reply.send(self.health())),
         }
     }
 

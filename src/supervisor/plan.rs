@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Preload;
 
-use generation::{Generation, Role, Template, Worker, is_ready};
-use promotion::Refork;
+use generation::{Generation, Role, TemplatePhase, WorkerPhase, is_ready};
+use promotion::Promotion;
 
 /// Generations that may be on their way out at a time: each keeps its memory.
 pub(super) const MOST_LEAVING: usize = 4;
@@ -35,7 +35,7 @@ pub(super) const LEAVING_ALONE: Duration = Duration::from_secs(30);
 /// Something that happened. The first number is that of a generation, the second that of a
 /// worker in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum PlanEvent {
     /// The supervisor begins.
     Start,
     /// The template can fork workers.
@@ -67,7 +67,7 @@ pub enum Happened {
     /// A worker's process has gone.
     WorkerExited(u32, u32),
     /// Run the code that is there now, in so many workers. Not while that is being done.
-    Reload(Recipe),
+    Reload(GenerationSpec),
     /// The code that is on its way is to serve: after [`Action::Prepared`].
     TakeOver,
     /// The code that is on its way is not wanted any more.
@@ -134,7 +134,7 @@ pub enum Ending {
 
 /// How a generation is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recipe {
+pub struct GenerationSpec {
     /// Workers that serve.
     pub workers: u32,
     /// Workers that may exist at a time, those on their way out included.
@@ -147,7 +147,7 @@ pub struct Recipe {
 #[derive(Debug)]
 pub struct Plan {
     phase: Phase,
-    recipe: Recipe,
+    recipe: GenerationSpec,
     /// The oldest first; at most one is current, at most one comes.
     generations: Vec<Generation>,
     next: u32,
@@ -163,7 +163,7 @@ enum Phase {
 
 impl Plan {
     /// A plan for an application that is to be run like this.
-    pub fn new(recipe: Recipe) -> Self {
+    pub fn new(recipe: GenerationSpec) -> Self {
         Self {
             phase: Phase::Serving,
             recipe,
@@ -183,58 +183,60 @@ impl Plan {
         self.in_role(Role::Current).map(|current| current.number)
     }
 
-    /// Whether a worker of the current generation may become the template.
+    /// True if a worker of the current generation may become the template.
     pub fn may_refork(&self) -> bool {
         self.in_role(Role::Current)
             .is_some_and(Generation::may_refork)
     }
 
-    /// Whether another generation is on its way.
+    /// True if another generation is on its way.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
     }
 
     /// Takes an event in, and says what to do.
-    pub fn decide(&mut self, happened: Happened, now: Instant) -> Vec<Action> {
+    pub fn decide(&mut self, happened: PlanEvent, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.phase == Phase::Over {
             return actions;
         }
         match happened {
-            Happened::Start => {
+            PlanEvent::Start => {
                 self.add(Role::Current, self.recipe);
                 // Who comes before its workers are ready waits for them.
                 actions.push(Action::Switch(0));
             }
-            Happened::Timer => {}
-            Happened::Reload(recipe) => self.reload(recipe),
-            Happened::TakeOver => self.take_over(now, &mut actions),
-            Happened::StayAsItIs => self.cancel_reload(&mut actions),
-            Happened::Scale(workers) => self.scale(workers),
-            Happened::Leave => self.leave(&mut actions),
-            Happened::TemplateLoaded(number) => {
-                self.with(number, |generation| generation.template = Template::Loaded);
+            PlanEvent::Timer => {}
+            PlanEvent::Reload(recipe) => self.reload(recipe),
+            PlanEvent::TakeOver => self.take_over(now, &mut actions),
+            PlanEvent::StayAsItIs => self.cancel_reload(&mut actions),
+            PlanEvent::Scale(workers) => self.scale(workers),
+            PlanEvent::Leave => self.leave(&mut actions),
+            PlanEvent::TemplateLoaded(number) => {
+                self.with(number, |generation| {
+                    generation.template = TemplatePhase::Loaded
+                });
             }
-            Happened::TemplateUnsafe(number) => self.with(number, |generation| {
+            PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
                 generation.recipe.preload = Preload::No;
                 // It stays where it is, unused, until it ends because its socket is closed.
-                generation.template = Template::Absent;
+                generation.template = TemplatePhase::Absent;
                 generation.no_template();
             }),
-            Happened::ImportFailed(number) => {
+            PlanEvent::ImportFailed(number) => {
                 self.failed(number, Ending::ImportFailed, &mut actions);
             }
-            Happened::InterpreterUnusable(number) => {
+            PlanEvent::InterpreterUnusable(number) => {
                 self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
-            Happened::TemplateExited(number) => {
+            PlanEvent::TemplateExited(number) => {
                 let give_up = self.generation(number).is_some_and(|generation| {
                     // One that dies while it forks does so again.
-                    let is_quick = generation.template == Template::Starting
-                        || generation.count(|worker| worker == Worker::Forking) > 0;
+                    let is_quick = generation.template == TemplatePhase::Starting
+                        || generation.count(|worker| worker == WorkerPhase::Forking) > 0;
                     let give_up = is_quick
                         && (generation.died_quickly(now) || generation.role == Role::Coming);
-                    generation.template = Template::Absent;
+                    generation.template = TemplatePhase::Absent;
                     generation.no_template();
                     generation.forget_forks();
                     give_up
@@ -243,14 +245,14 @@ impl Plan {
                     self.failed(number, Ending::NeverReady, &mut actions);
                 }
             }
-            Happened::Forked(number, worker) => self.with(number, |generation| {
-                if generation.worker(worker) == Worker::Forking {
-                    generation.set(worker, Worker::Starting);
+            PlanEvent::Forked(number, worker) => self.with(number, |generation| {
+                if generation.worker(worker) == WorkerPhase::Forking {
+                    generation.set(worker, WorkerPhase::Starting);
                 }
             }),
-            Happened::ForkFailed(number, worker) => {
+            PlanEvent::ForkFailed(number, worker) => {
                 let give_up = self.generation(number).is_some_and(|generation| {
-                    generation.set(worker, Worker::Empty);
+                    generation.set(worker, WorkerPhase::Empty);
                     let give_up = generation.role == Role::Coming && generation.died_quickly(now);
                     generation.pause(now);
                     give_up
@@ -259,28 +261,28 @@ impl Plan {
                     self.failed(number, Ending::NeverReady, &mut actions);
                 }
             }
-            Happened::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
-            Happened::WornOut(number, worker) => self.with(number, |generation| {
-                if let Worker::Ready { since, .. } = generation.worker(worker) {
-                    generation.set(worker, Worker::Ready { since, worn: true });
+            PlanEvent::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
+            PlanEvent::WornOut(number, worker) => self.with(number, |generation| {
+                if let WorkerPhase::Ready { since, .. } = generation.worker(worker) {
+                    generation.set(worker, WorkerPhase::Ready { since, worn: true });
                 }
             }),
-            Happened::Warm(number, worker) => {
+            PlanEvent::Warm(number, worker) => {
                 self.with(number, |generation| generation.choose(worker));
             }
-            Happened::Promoted(number, worker) => {
+            PlanEvent::Promoted(number, worker) => {
                 self.with(number, |generation| generation.promoted(worker));
             }
-            Happened::Refused(number, worker) => {
+            PlanEvent::Refused(number, worker) => {
                 self.with(number, |generation| generation.no_candidate(worker));
             }
-            Happened::Stuck(number, worker) => self.with(number, |generation| {
+            PlanEvent::Stuck(number, worker) => self.with(number, |generation| {
                 // Its successor need not wait for its end.
                 if is_ready(generation.worker(worker)) {
-                    generation.set(worker, Worker::Retiring { since: now });
+                    generation.set(worker, WorkerPhase::Retiring { since: now });
                 }
             }),
-            Happened::WorkerExited(number, worker) => {
+            PlanEvent::WorkerExited(number, worker) => {
                 let give_up = self
                     .generation(number)
                     .is_some_and(|generation| generation.worker_died(worker, now));
@@ -293,7 +295,7 @@ impl Plan {
         actions
     }
 
-    fn reload(&mut self, recipe: Recipe) {
+    fn reload(&mut self, recipe: GenerationSpec) {
         if self.phase == Phase::Serving && !self.is_reloading() {
             self.add(Role::Coming, recipe);
         }
@@ -321,11 +323,11 @@ impl Plan {
         };
         match generation.worker(worker) {
             // It has ended before we heard of it: nobody would ever say so again.
-            Worker::Empty => return,
-            Worker::Retiring { .. } => {}
-            Worker::Forking | Worker::Starting | Worker::Ready { .. } => {
+            WorkerPhase::Empty => return,
+            WorkerPhase::Retiring { .. } => {}
+            WorkerPhase::Forking | WorkerPhase::Starting | WorkerPhase::Ready { .. } => {
                 let (since, worn) = (now, generation.is_stale(worker));
-                generation.set(worker, Worker::Ready { since, worn });
+                generation.set(worker, WorkerPhase::Ready { since, worn });
             }
         }
         generation.ever_ready = true;
@@ -435,14 +437,14 @@ impl Plan {
         (are_many && until > now).then_some(until)
     }
 
-    fn add(&mut self, role: Role, recipe: Recipe) {
+    fn add(&mut self, role: Role, recipe: GenerationSpec) {
         self.generations.push(Generation {
             number: self.next,
             role,
-            template: Template::Absent,
+            template: TemplatePhase::Absent,
             recipe,
-            workers: vec![Worker::Empty; recipe.slots.max(recipe.workers) as usize],
-            refork: Refork::default(),
+            workers: vec![WorkerPhase::Empty; recipe.slots.max(recipe.workers) as usize],
+            refork: Promotion::default(),
             quick_deaths: 0,
             ever_ready: false,
             is_prepared: false,

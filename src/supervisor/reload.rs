@@ -10,6 +10,9 @@
 //! afterwards and so sees what was changed before it was asked for; or in the place of that
 //! one, where it does not come to an end, and in development at once.
 
+pub mod changes;
+pub mod triggers;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Supervisor;
 use super::app::App;
-use super::changes::{differences, needs_site};
-use super::companions::Surroundings;
+use super::companions::ProcessEnvironment;
 use crate::config::{AppSettings, ConfigError, Resolved, enter_current_directory};
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
+use crate::supervisor::reload::changes::{differences, needs_site};
 
 /// Settings that are only looked at when the server starts.
 const AT_START: &[&str] = &[
@@ -54,7 +57,7 @@ pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 /// Settings, and how each application is run.
 pub type Loaded = (Resolved, Vec<AppSettings>);
 /// Where the outcome of a reload goes; in words if it failed.
-pub type Reply = oneshot::Sender<Result<Reloaded, String>>;
+pub type ReloadReply = oneshot::Sender<Result<Reloaded, String>>;
 
 /// A reload that succeeded.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,13 +90,13 @@ pub(super) struct Reloads {
     loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
     /// Another one was asked for.
     asked: bool,
-    waiting: Vec<Reply>,
+    waiting: Vec<ReloadReply>,
     under_way: Option<UnderWay>,
 }
 
 struct UnderWay {
     began: Instant,
-    replies: Vec<Reply>,
+    replies: Vec<ReloadReply>,
     /// What was read; `None` while it is read.
     resolved: Option<Resolved>,
     /// The applications in the order of the settings, by their numbers.
@@ -121,7 +124,7 @@ impl Reloads {
 
 impl Supervisor {
     /// Runs the code and follows the settings that are there now, without losing a request.
-    pub(super) fn reload(&mut self, reply: Option<Reply>) {
+    pub(super) fn reload(&mut self, reply: Option<ReloadReply>) {
         if self.is_stopping() {
             if let Some(reply) = reply {
                 let _gone = reply.send(Err(STOPPING.to_owned()));
@@ -365,7 +368,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a reload that fails is shown to clients. Requests that are in flight at a stop still get
+    /// True if a reload that fails is shown to clients. Requests that are in flight at a stop still get
     /// their own answers.
     fn shows_errors(&self) -> bool {
         self.resolved.config.dev && self.stop_asked.is_none()
@@ -452,7 +455,7 @@ impl Supervisor {
             .map(|app| AppSettings::clone(&app.settings()))
             .collect();
         let config = &self.resolved.config;
-        let surroundings = Surroundings::of(config, &applications);
+        let surroundings = ProcessEnvironment::of(config, &applications);
         self.companions
             .follow(&config.companions, surroundings, Instant::now());
         self.look_after_companions();

@@ -1,5 +1,7 @@
 //! The signals that the server obeys.
 
+pub mod suspend;
+
 use std::io;
 use std::task::Poll;
 
@@ -24,7 +26,7 @@ const MEANINGLESS: [(&str, Number); 7] = [
 /// not end it later. There is nothing to reload yet.
 ///
 /// # Errors
-/// What the kernel says about a signal.
+/// The error of the system call for a signal.
 pub fn survive_start() -> io::Result<()> {
     let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
     let meaningless = MEANINGLESS.map(|(_, number)| number);

@@ -1,13 +1,15 @@
 //! What a starting server says: that it starts, at once; where it listens and one short block
 //! when it serves. On a pretty log it is plain text on stderr; on a JSON log, records.
 
+pub mod detached;
+pub mod log;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
-use super::{detached, startup_log};
 use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
 use crate::observe::diagnostics::say;
@@ -20,7 +22,7 @@ const COUNT_TIME: Duration = Duration::from_secs(2);
 
 /// Facts that become known while the server starts.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct StartupFacts {
     /// The interpreter that runs.
     pub interpreter: Option<Interpreter>,
     /// How the interpreter was found.
@@ -66,7 +68,7 @@ fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
 pub fn ready(
     config: &Config,
     addresses: &[ListenAddress],
-    apps: &[(Arc<AppSettings>, Facts)],
+    apps: &[(Arc<AppSettings>, StartupFacts)],
     took: Duration,
 ) {
     let took = format!("{:.2} s", took.as_secs_f64());
@@ -81,7 +83,7 @@ pub fn ready(
         .iter()
         .map(|address| format!("listening on {address}\n"))
         .collect();
-    startup_log::note(config, &format!("{listening}{block}"));
+    log::note(config, &format!("{listening}{block}"));
     match config.log_format {
         LogFormat::Pretty => say(&block),
         LogFormat::Json => {
@@ -98,7 +100,10 @@ pub fn ready(
     }
 }
 
-fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static str, String)> {
+fn lines(
+    config: &Config,
+    apps: &[(Arc<AppSettings>, StartupFacts)],
+) -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = apps
         .iter()
         .enumerate()
@@ -151,7 +156,7 @@ fn lines(config: &Config, apps: &[(Arc<AppSettings>, Facts)]) -> Vec<(&'static s
 
 fn app_lines(
     settings: &AppSettings,
-    facts: &Facts,
+    facts: &StartupFacts,
     prefix: Option<&str>,
 ) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
@@ -198,7 +203,7 @@ fn app_lines(
 }
 
 /// Whether the application is imported once, and if not why.
-pub fn preload(preload: Preload, facts: &Facts) -> String {
+pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
     match preload {
         Preload::No => format!("no: each worker imports for itself ({took} ms)"),

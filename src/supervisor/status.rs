@@ -8,12 +8,12 @@ use pyserve_wire::scoreboard::Activity;
 use super::Supervisor;
 use super::app::App;
 use crate::front::client_limits::memory_budget::Resource;
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
 use crate::observe::metrics::METRICS;
 use crate::observe::status::{
-    Application, Connections, Doing, Queue, Request, State, Status, Template, Thread, Worker,
-    WorkerState, last_errors,
+    Application, ConnectionCounts, Queue, RequestStatus, ServerState, Status, TemplateStatus,
+    ThreadActivity, ThreadStatus, WorkerState, WorkerStatus, last_errors,
 };
 use crate::os::{clock, process};
 
@@ -38,11 +38,11 @@ impl Supervisor {
             memory_used: Resource::Memory.pool().used() as u64,
             memory_budget: Resource::Memory.pool().limit() as u64,
             open_descriptors: process::open_descriptors(),
-            connections: Connections {
-                accepted: METRICS.connections.accepted.read(),
-                open: METRICS.connections.open.read(),
-                active: METRICS.connections.active.read(),
-                reading: METRICS.connections.reading.read(),
+            connections: ConnectionCounts {
+                accepted: METRICS.connections.accepted.get(),
+                open: METRICS.connections.open.get(),
+                active: METRICS.connections.active.get(),
+                reading: METRICS.connections.reading.get(),
             },
             applications,
             last_errors: last_errors(),
@@ -88,17 +88,17 @@ impl Supervisor {
         Ok(())
     }
 
-    fn state(&self, applications: &[Application]) -> State {
-        let is_ready = |worker: &Worker| worker.state == WorkerState::Ready;
+    fn state(&self, applications: &[Application]) -> ServerState {
+        let is_ready = |worker: &WorkerStatus| worker.state == WorkerState::Ready;
         if self.is_stopping() {
-            State::Stopping
+            ServerState::Stopping
         } else if applications
             .iter()
             .all(|app| app.leaving || app.workers.iter().any(is_ready))
         {
-            State::Serving
+            ServerState::Serving
         } else {
-            State::Starting
+            ServerState::Starting
         }
     }
 }
@@ -112,7 +112,7 @@ fn application(app: &App, name: String, prefix: String) -> Application {
         prefix,
         leaving: false,
         generation: u64::from(generation) + 1,
-        template: template.map(|(pid, was_worker)| Template {
+        template: template.map(|(pid, was_worker)| TemplateStatus {
             pid,
             memory: process::resident_memory(pid).unwrap_or_default(),
             was_worker,
@@ -134,12 +134,12 @@ fn application(app: &App, name: String, prefix: String) -> Application {
     }
 }
 
-fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
+fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> WorkerStatus {
     // The threads of a leaving worker end before it does.
     let has_ended =
         |thread: &ThreadSnapshot| worker.retiring && thread.activity == Activity::Absent;
     let threads = worker.threads.iter().filter(|thread| !has_ended(thread));
-    Worker {
+    WorkerStatus {
         number: worker.number,
         pid,
         generation: u64::from(worker.generation) + 1,
@@ -156,18 +156,18 @@ fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> Worker {
     }
 }
 
-fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> Thread {
+fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> ThreadStatus {
     let since = match thread.since_ns {
         0 => Duration::ZERO,
         since => Duration::from_nanos(now_ns.saturating_sub(since)),
     };
-    Thread {
+    ThreadStatus {
         doing: match thread.activity {
-            Activity::Absent | Activity::Starting => Doing::Starting,
-            Activity::Idle => Doing::Idle,
-            Activity::Received => Doing::Received,
-            Activity::Busy => Doing::Busy,
-            Activity::Closing => Doing::Closing,
+            Activity::Absent | Activity::Starting => ThreadActivity::Starting,
+            Activity::Idle => ThreadActivity::Idle,
+            Activity::Received => ThreadActivity::Received,
+            Activity::Busy => ThreadActivity::Busy,
+            Activity::Closing => ThreadActivity::Closing,
         },
         since: since.as_secs_f64(),
         request: thread.request.as_ref().map(request),
@@ -175,8 +175,8 @@ fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> Thread {
 }
 
 /// Without the query, in which people put tokens.
-fn request(identity: &Arc<Identity>) -> Request {
-    Request {
+fn request(identity: &Arc<RequestLabel>) -> RequestStatus {
+    RequestStatus {
         id: identity.request_id.clone(),
         method: identity.method.to_string(),
         path: identity.target.without_query().to_string(),

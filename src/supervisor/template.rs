@@ -11,8 +11,8 @@ use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
-use crate::os::access::{Use, obstacle};
-use crate::os::watch::watch;
+use crate::os::access::{AccessKind, obstacle};
+use crate::os::inotify::watch;
 use crate::os::{child, memory, sockets, temporary};
 
 /// Exit status with which the bootstrap says that it does not know this interpreter.
@@ -37,7 +37,7 @@ impl HostFiles {
     /// `fallback` where memory files are forbidden.
     ///
     /// # Errors
-    /// What the kernel says about the fallback.
+    /// The error of the system call for the fallback.
     pub fn create(fallback: &Path) -> io::Result<Self> {
         Ok(Self {
             boot: file("pyserve-boot", BOOT_FILE.as_bytes(), fallback)?,
@@ -59,7 +59,7 @@ fn file(name: &str, bytes: &[u8], fallback: &Path) -> io::Result<OwnedFd> {
 pub struct Template {
     /// Its process, and the leader of its process group.
     pub pid: u32,
-    /// Whether it has closed its end of the control socket.
+    /// True if it has closed its end of the control socket.
     pub closed: bool,
     control: AsyncFd<OwnedFd>,
 }
@@ -70,7 +70,7 @@ impl Template {
     /// scoreboard and the log, as [`ToTemplate::Boot`] wants them.
     ///
     /// # Errors
-    /// What the kernel says about the interpreter or the socket.
+    /// The error of the system call for the interpreter or the socket.
     pub fn start(
         interpreter: &Path,
         directory: &Path,
@@ -88,7 +88,7 @@ impl Template {
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         // Where it has gone, ours is as good: the interpreter says what it misses.
-        if obstacle(directory, Use::Search).is_none() && directory.is_dir() {
+        if obstacle(directory, AccessKind::Search).is_none() && directory.is_dir() {
             command.current_dir(directory);
         }
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
@@ -107,7 +107,7 @@ impl Template {
     /// `control`.
     ///
     /// # Errors
-    /// What the kernel says about registering the socket.
+    /// The error of the system call for registering the socket.
     pub fn of_worker(pid: u32, control: OwnedFd) -> io::Result<Self> {
         sockets::set_nonblocking(control.as_fd())?;
         Ok(Self {
@@ -128,7 +128,7 @@ impl Template {
     /// worker's end of its socket for orders.
     ///
     /// # Errors
-    /// What the kernel says; a template that has gone is `BrokenPipe`.
+    /// The error of the system call; a template that has gone is `BrokenPipe`.
     pub fn fork(&self, worker: u32, channels: &[OwnedFd]) -> io::Result<()> {
         let channels: Vec<_> = channels.iter().map(AsFd::as_fd).collect();
         self.send(&ToTemplate::Fork { worker }, &channels)

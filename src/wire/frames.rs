@@ -53,7 +53,7 @@ pub struct RequestHeader {
 
 /// A request message taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct RequestMessage<'a> {
     /// The fixed part.
     pub header: RequestHeader,
     /// The variables block, see [`crate::vars`].
@@ -84,7 +84,7 @@ impl RequestHeader {
 ///
 /// # Errors
 /// [`Malformed`] if the lengths in the message do not add up to its size.
-pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
+pub fn read_request(message: &[u8]) -> Result<RequestMessage<'_>, Malformed> {
     const WHAT: &str = "request message";
     let (fixed, rest) = message
         .split_first_chunk::<REQUEST_HEADER>()
@@ -111,7 +111,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Malformed> {
     if body.len() as u64 != expected {
         return Err(malformed(WHAT, "body length does not match"));
     }
-    Ok(Request { header, vars, body })
+    Ok(RequestMessage { header, vars, body })
 }
 
 /// The kind of a reply frame.
@@ -158,7 +158,7 @@ impl ReplyKind {
 
 /// One reply frame, borrowed from the bytes it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply<'a> {
+pub struct ReplyFrame<'a> {
     /// The kind of the frame.
     pub kind: ReplyKind,
     /// The request it belongs to; 0 for `Ready` and `BootFailed`.
@@ -202,7 +202,7 @@ pub fn push_reply(out: &mut Vec<u8>, kind: ReplyKind, seq: u64, elapsed_us: u32,
 /// # Errors
 /// [`Malformed`] for an unknown kind or a payload over [`MAX_PAYLOAD`]: the stream cannot
 /// be trusted any more and must be closed.
-pub fn read_reply(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed> {
+pub fn read_reply(bytes: &[u8]) -> Result<Option<(ReplyFrame<'_>, usize)>, Malformed> {
     const WHAT: &str = "reply frame";
     let Some((fixed, rest)) = bytes.split_first_chunk::<REPLY_HEADER>() else {
         return Ok(None);
@@ -215,7 +215,7 @@ pub fn read_reply(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed>
     let Some(payload) = rest.get(..payload_len) else {
         return Ok(None);
     };
-    let reply = Reply {
+    let reply = ReplyFrame {
         kind,
         seq: u64_at(fixed, 8),
         elapsed_us: u32_at(fixed, 16),
@@ -226,7 +226,7 @@ pub fn read_reply(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, Malformed>
 
 /// The payload of a [`ReplyKind::Head`] frame, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head<'a> {
+pub struct ReplyHeadFrame<'a> {
     /// Status code, 200 to 999: of an answer, not of what comes before one.
     pub status: u16,
     /// Reason phrase as the application gave it; may be empty.
@@ -239,7 +239,7 @@ pub struct Head<'a> {
 ///
 /// # Errors
 /// [`vars::TooLong`] if the reason is longer than 65,535 bytes.
-pub fn push_head(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), vars::TooLong> {
+pub fn push_head(out: &mut Vec<u8>, head: &ReplyHeadFrame<'_>) -> Result<(), vars::TooLong> {
     vars::push(out, &head.status.to_le_bytes(), head.reason)?;
     out.extend_from_slice(head.fields);
     Ok(())
@@ -249,7 +249,7 @@ pub fn push_head(out: &mut Vec<u8>, head: &Head<'_>) -> Result<(), vars::TooLong
 ///
 /// # Errors
 /// [`Malformed`] if the status is missing or no number from 200 to 999.
-pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
+pub fn read_head(payload: &[u8]) -> Result<ReplyHeadFrame<'_>, Malformed> {
     const WHAT: &str = "reply head";
     let (status, reason) = vars::pairs(payload)
         .next()
@@ -262,7 +262,7 @@ pub fn read_head(payload: &[u8]) -> Result<Head<'_>, Malformed> {
         return Err(malformed(WHAT, "status out of range"));
     }
     let fields = &payload[2 + 2 + 2 + reason.len()..];
-    Ok(Head {
+    Ok(ReplyHeadFrame {
         status,
         reason,
         fields,
@@ -340,7 +340,7 @@ mod tests {
             let request = read_request(&message).unwrap();
             assert_eq!(
                 request,
-                Request {
+                RequestMessage {
                     header,
                     vars: b"vars",
                     body: inline
@@ -353,7 +353,7 @@ mod tests {
     fn a_head_reads_back_as_written() {
         let mut fields = Vec::new();
         vars::push(&mut fields, b"ETag", b"\"x\"").unwrap();
-        let head = Head {
+        let head = ReplyHeadFrame {
             status: 418,
             reason: b"I'm tired",
             fields: &fields,
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(read_head(&payload).unwrap(), head);
         for status in [0, 99, 101, 199, 1000] {
             let mut payload = Vec::new();
-            push_head(&mut payload, &Head { status, ..head }).unwrap();
+            push_head(&mut payload, &ReplyHeadFrame { status, ..head }).unwrap();
             assert!(read_head(&payload).is_err(), "{status}");
         }
     }

@@ -53,7 +53,7 @@ pub enum Activity {
 
 /// One thread's line, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
+pub struct ThreadLine {
     /// Its state.
     pub activity: Activity,
     /// The request it works on; 0 for none.
@@ -184,7 +184,7 @@ impl<'a> Scoreboard<'a> {
 
     /// Reads the line of thread `thread`. What it says belongs together: a line that is being
     /// written meanwhile is read again, a few times.
-    pub fn line(&self, thread: usize) -> Line {
+    pub fn line(&self, thread: usize) -> ThreadLine {
         let line = self.line_words(thread);
         let read = || {
             let [activity, seq, since] = [0, 1, 2].map(|word| line[word].load(Ordering::Acquire));
@@ -207,7 +207,7 @@ impl<'a> Scoreboard<'a> {
             5 => Activity::Received,
             _ => Activity::Absent,
         };
-        Line {
+        ThreadLine {
             activity,
             seq,
             since_ns,
@@ -359,7 +359,7 @@ mod tests {
         board.count_served(2);
         assert_eq!(
             board.line(2),
-            Line {
+            ThreadLine {
                 activity: Activity::Busy,
                 seq: 5,
                 since_ns: 99,

@@ -77,18 +77,18 @@ pub fn freeze(py: Python<'_>) -> PyResult<()> {
 /// # Errors
 /// What `os.register_at_fork` raises.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
-    MARK.get_or_init(crate::doors::memory_lost_in_copies);
+    MARK.get_or_init(crate::ffi::memory_lost_in_copies);
     mark();
     if let Ok(nothing) = null_device() {
         // A second one is not needed.
         let _ = NOTHING.set(nothing);
     }
-    crate::doors::run_in_children(let_go_in_c);
+    crate::ffi::run_in_children(let_go_in_c);
     let arguments = PyDict::new(py);
     // A signal that reaches the child before its hooks have run waits for them.
     let hooks: [(_, fn()); 3] = [
-        ("before", crate::doors::hold_signals),
-        ("after_in_parent", crate::doors::release_signals),
+        ("before", crate::ffi::hold_signals),
+        ("after_in_parent", crate::ffi::release_signals),
         ("after_in_child", let_go),
     ];
     for (moment, hook) in hooks {
@@ -117,7 +117,7 @@ pub fn hold_also(descriptor: RawFd) {
     held.push(descriptor);
 }
 
-/// Whether this is a child that the application forked, and that came back into our code.
+/// True if this is a child that the application forked, and that came back into our code.
 pub fn is_foreign() -> bool {
     FOREIGN.load(Ordering::Relaxed) || !is_marked()
 }
@@ -134,7 +134,7 @@ pub fn refuse_copy() -> io::Result<()> {
         return Ok(());
     }
     if !IS_KNOWN_TO_PYTHON.load(Ordering::Relaxed) {
-        crate::doors::exit_now(0);
+        crate::ffi::exit_now(0);
     }
     Err(io::ErrorKind::NotConnected.into())
 }
@@ -164,7 +164,7 @@ fn own_number() -> i32 {
 fn let_go() {
     if OURS.load(Ordering::Relaxed) {
         mark();
-        return crate::doors::release_signals();
+        return crate::ffi::release_signals();
     }
     IS_KNOWN_TO_PYTHON.store(true, Ordering::Relaxed);
     if !FOREIGN.load(Ordering::Relaxed) {
@@ -172,8 +172,8 @@ fn let_go() {
     }
     crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
-    crate::doors::obey_signals();
-    crate::doors::release_signals();
+    crate::ffi::obey_signals();
+    crate::ffi::release_signals();
 }
 
 /// The hook of the C library. There may be no memory to allocate, and no Python.
@@ -186,15 +186,15 @@ extern "C" fn let_go_in_c() {
     let Ok(held) = HELD.try_lock() else { return };
     let kept = NOTHING
         .get()
-        .filter(|kept| crate::doors::is_null_device(kept));
+        .filter(|kept| crate::ffi::is_null_device(kept));
     let fresh = kept.is_none().then(|| null_device().ok()).flatten();
     let nothing = kept.or(fresh.as_ref());
     for fd in held.iter() {
         // The number stays taken where that is possible: the child might open a file under it,
         // which the owner of the number would close.
-        let is_replaced = nothing.is_some_and(|it| crate::doors::replace(*fd, it).is_ok());
+        let is_replaced = nothing.is_some_and(|it| crate::ffi::replace(*fd, it).is_ok());
         if !is_replaced {
-            crate::doors::close(*fd);
+            crate::ffi::close(*fd);
         }
     }
 }

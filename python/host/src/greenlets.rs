@@ -2,7 +2,7 @@
 //!
 //! `monkey.patch_all()` replaces `threading`'s identities, and `threading.Thread` then makes a
 //! greenlet of the calling thread. The host therefore asks CPython itself which thread this is
-//! ([`crate::doors::thread_ident`]), and starts its threads without `threading` where that is patched.
+//! ([`crate::ffi::thread_ident`]), and starts its threads without `threading` where that is patched.
 //! How a request is interrupted that waits in a hub is written in Python (`greenlets.py`).
 
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::types::{PyCFunction, PyDict, PyModule};
 
-use crate::{doors, log};
+use crate::{ffi, log};
 
 /// Interrupts requests in greenlets.
 const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
@@ -21,7 +21,7 @@ const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
 static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// Whether greenlets can exist. Asked with every request.
+/// True if greenlets can exist. Asked with every request.
 pub fn are_loaded(py: Python<'_>) -> bool {
     let modules = MODULES.get_or_try_init(py, || -> PyResult<_> {
         let modules = py.import("sys")?.getattr("modules")?;
@@ -94,6 +94,8 @@ pub fn has_patched_threads(py: Python<'_>) -> PyResult<bool> {
     let mut starters = ["_start_joinable_thread", "_start_new_thread"]
         .into_iter()
         .filter_map(|name| threading.getattr(name).ok());
-    Ok(ident != doors::thread_ident()
-        || starters.any(|start| !start.is_instance_of::<PyCFunction>()))
+    Ok(
+        ident != ffi::thread_ident()
+            || starters.any(|start| !start.is_instance_of::<PyCFunction>()),
+    )
 }

@@ -478,7 +478,7 @@ fn candidates(module: &Bound<'_, PyModule>) -> (Vec<String>, Vec<String>) {
     (callables, factories)
 }
 
-/// Whether this is a plain function that cannot be called with two arguments.
+/// True if this is a plain function that cannot be called with two arguments.
 fn cannot_be_an_app(callable: &Bound<'_, PyAny>) -> bool {
     let takes = || -> PyResult<(usize, u32)> {
         let code = callable.getattr("__code__")?;

@@ -10,7 +10,7 @@
 //!
 //! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
 //! freely, but never while it is attached to the interpreter: whatever may wait is done
-//! between `detach` and its end. The one file with unsafe code is `doors.rs`.
+//! between `detach` and its end. The one file with unsafe code is `ffi.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,13 +18,13 @@
 )]
 
 mod apart;
-mod doors;
+mod ffi;
 mod fork;
 mod greenlets;
 mod import_app;
+mod inherited;
 mod log;
 mod orders;
-mod origin;
 mod package;
 mod promotion;
 mod reply;
@@ -50,6 +50,6 @@ mod _pyserve_host {
     fn run(py: Python<'_>, control_fd: i32, host_fd: i32) -> PyResult<()> {
         crate::log::report_panics();
         crate::apart::remember_host(host_fd);
-        crate::template::run(py, crate::doors::adopt(control_fd))
+        crate::template::run(py, crate::ffi::adopt(control_fd))
     }
 }

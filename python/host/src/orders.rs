@@ -17,10 +17,10 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use pyserve_wire::orders::{ORDER, ThreadStack, ToWorker, push_stack};
 use rustix::net::Shutdown;
 
-use crate::serve::Shared;
+use crate::serve::WorkerShared;
 use crate::stacks::{self, Fallback};
-use crate::stage::Stage;
-use crate::{doors, greenlets, log, package, sockets};
+use crate::stage::ThreadStage;
+use crate::{ffi, greenlets, log, package, sockets};
 
 /// A signal that came just before its thread began to wait in the kernel did not end the
 /// waiting, and a greenlet may not be reached at once: this long after, it is tried again.
@@ -47,7 +47,7 @@ pub fn may_begin(socket: &OwnedFd) -> bool {
 /// What the threads that carry out orders share.
 pub struct Orders {
     socket: OwnedFd,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     fallback: Option<Fallback>,
     /// The class of the exception that interrupts.
     exception: Py<PyAny>,
@@ -65,7 +65,7 @@ impl Orders {
     /// What installing a signal handler or starting a thread says.
     pub fn follow(
         py: Python<'_>,
-        shared: Arc<Shared>,
+        shared: Arc<WorkerShared>,
         socket: OwnedFd,
     ) -> PyResult<(Arc<Self>, JoinHandle<()>)> {
         handle_interrupts(py, Arc::clone(&shared))?;
@@ -110,7 +110,7 @@ impl Orders {
     }
 
     fn run(self: Arc<Self>) {
-        doors::take_only(doors::signals().1);
+        ffi::take_only(ffi::signals().1);
         let mut buffer = [0; ORDER];
         let mut descriptors = Vec::new();
         loop {
@@ -231,7 +231,7 @@ impl Orders {
     }
 
     /// Interrupts the request that is marked. `false`: it is to be tried again.
-    fn try_to_interrupt(&self, py: Python<'_>, stage: &Stage, thread: usize) -> bool {
+    fn try_to_interrupt(&self, py: Python<'_>, stage: &ThreadStage, thread: usize) -> bool {
         let is_main = thread == 0;
         if let Some(root) = stage.suspended_root(py) {
             let is_done = take_and_error(py, &self.shared, thread)
@@ -337,7 +337,7 @@ fn end_without_front() {
 }
 
 /// Installs the handler that interrupts the main thread's request, and none but the one meant.
-fn handle_interrupts(py: Python<'_>, shared: Arc<Shared>) -> PyResult<()> {
+fn handle_interrupts(py: Python<'_>, shared: Arc<WorkerShared>) -> PyResult<()> {
     let handler = PyCFunction::new_closure(
         py,
         Some(c"pyserve_interrupt"),
@@ -362,7 +362,7 @@ fn handle_interrupts(py: Python<'_>, shared: Arc<Shared>) -> PyResult<()> {
         },
     )?;
     py.import("signal")?
-        .call_method1("signal", (doors::signals().0, handler))
+        .call_method1("signal", (ffi::signals().0, handler))
         .map(|_| ())
 }
 
@@ -370,11 +370,11 @@ fn handle_interrupts(py: Python<'_>, shared: Arc<Shared>) -> PyResult<()> {
 /// the exception for it.
 fn take_and_error<'py>(
     py: Python<'py>,
-    shared: &Arc<Shared>,
+    shared: &Arc<WorkerShared>,
     thread: usize,
 ) -> PyResult<(Bound<'py, PyCFunction>, Bound<'py, PyAny>)> {
     let shared = Arc::clone(shared);
-    let meant = shared.stages.get(thread).map_or(0, Stage::seq);
+    let meant = shared.stages.get(thread).map_or(0, ThreadStage::seq);
     let take = PyCFunction::new_closure(
         py,
         Some(c"pyserve_take"),

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use pyo3::prelude::*;
 use pyserve_wire::control::FromTemplate;
 
-use crate::origin::Origin;
+use crate::inherited::Inherited;
 use crate::{apart, log, safety, sockets};
 
 /// Makes a template of this process, unless that is not safe, and reports which to the
@@ -19,7 +19,7 @@ use crate::{apart, log, safety, sockets};
 pub fn succeeds(
     py: Python<'_>,
     control: &OwnedFd,
-    origin: &Origin,
+    origin: &Inherited,
     inherited: &BTreeMap<RawFd, String>,
 ) -> bool {
     let ours = [control.as_raw_fd(), origin.queue.as_raw_fd(), apart::host()];

@@ -13,7 +13,7 @@ use pyserve_wire::frames::{
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::doors;
+use crate::ffi;
 
 /// Up to here a copy into the buffer is cheaper than another entry in the vector of a send
 /// and keeping the bytes alive.
@@ -22,7 +22,7 @@ pub const COPIED: usize = 64 * 1024;
 const KEPT: usize = 512 * 1024;
 
 /// Sends the frames of one request after the other.
-pub struct Reply {
+pub struct ReplyWriter {
     channel: Arc<OwnedFd>,
     scoreboard: Scoreboard<'static>,
     pending: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Reply {
     claimed_ns: u64,
 }
 
-impl Reply {
+impl ReplyWriter {
     /// For the thread that owns `channel`.
     pub fn new(channel: Arc<OwnedFd>, scoreboard: Scoreboard<'static>) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Reply {
         self.seq
     }
 
-    /// Whether nobody waits for this answer any more.
+    /// True if nobody waits for this answer any more.
     pub fn is_cancelled(&self) -> bool {
         self.scoreboard.is_cancelled(self.entry, self.seq)
     }
@@ -116,7 +116,7 @@ impl Reply {
         self.push(ReplyKind::File, &payload);
         self.push(ReplyKind::End, &[]);
         let pending = std::mem::take(&mut self.pending);
-        let sent = doors::look_at(fd, |file| {
+        let sent = ffi::look_at(fd, |file| {
             crate::sockets::send_with_descriptor(&self.channel, &pending, file)
         });
         sent.unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))

@@ -20,11 +20,11 @@ use pyserve_wire::Malformed;
 use pyserve_wire::frames::{BodyKind, ReplyKind, RequestHeader, read_request};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
-use crate::reply::{Reply, now_ns};
-use crate::stage::Stage;
+use crate::reply::{ReplyWriter, now_ns};
+use crate::stage::ThreadStage;
 use crate::wsgi::body_stream::BodyStream;
 use crate::wsgi::call::call;
-use crate::wsgi::environ::{Environs, Facts};
+use crate::wsgi::environ::{Environs, ServerFacts};
 use crate::wsgi::errors::Errors;
 use crate::wsgi::input::Inputs;
 use crate::wsgi::response::Response;
@@ -36,7 +36,7 @@ use crate::{fork, log, sockets};
 const LONGEST_MESSAGE: usize = 256 * 1024;
 
 /// What the threads of a worker share.
-pub struct Shared {
+pub struct WorkerShared {
     /// The application.
     pub app: Py<PyAny>,
     /// Where requests come from. Receiving gives up after a while, so that a thread without
@@ -51,24 +51,24 @@ pub struct Shared {
     /// The control socket with which this worker is to go on as a template.
     pub promotion: Mutex<Option<OwnedFd>>,
     /// What each thread does, thread 0 first.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<ThreadStage>,
 }
 
 /// One thread, as the callable that runs it.
 #[pyclass(frozen, name = "worker_thread", module = "pyserve")]
 pub struct WorkerThread {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     channel: Arc<OwnedFd>,
     /// Line in the scoreboard.
     line: usize,
     /// Number in the worker; 0 is Python's main thread, where signal handlers run.
     number: usize,
     /// Only this thread ever locks it.
-    turn: Mutex<Turn>,
+    turn: Mutex<RequestScope>,
 }
 
 /// What belongs to the request under way, and what is kept from one to the next.
-struct Turn {
+struct RequestScope {
     buffer: Vec<u8>,
     length: usize,
     /// Of the message that was received last.
@@ -76,7 +76,7 @@ struct Turn {
     files: Vec<OwnedFd>,
     claimed_ns: u64,
     pending: Pending,
-    reply: Option<Reply>,
+    reply: Option<ReplyWriter>,
     environs: Environs,
     inputs: Inputs,
 }
@@ -217,21 +217,21 @@ impl WorkerThread {
     /// What looking things up in Python raises.
     pub fn new(
         py: Python<'_>,
-        shared: Arc<Shared>,
+        shared: Arc<WorkerShared>,
         channel: Arc<OwnedFd>,
         line: usize,
         number: usize,
-        facts: &Facts<'_>,
+        facts: &ServerFacts<'_>,
     ) -> PyResult<Self> {
         Ok(Self {
-            turn: Mutex::new(Turn {
+            turn: Mutex::new(RequestScope {
                 buffer: vec![0; LONGEST_MESSAGE],
                 length: 0,
                 header: read_request(&[]).map(|request| request.header),
                 files: Vec::new(),
                 claimed_ns: 0,
                 pending: Pending::Nothing,
-                reply: Some(Reply::new(Arc::clone(&channel), shared.scoreboard)),
+                reply: Some(ReplyWriter::new(Arc::clone(&channel), shared.scoreboard)),
                 environs: Environs::new(py, facts)?,
                 inputs: Inputs::new(py)?,
             }),
@@ -248,7 +248,7 @@ impl WorkerThread {
         let turn = &mut *guard;
         let pending = std::mem::replace(&mut turn.pending, Pending::Nothing);
         if !matches!(pending, Pending::Nothing) {
-            let flushed = turn.reply.as_mut().map_or(Ok(()), Reply::flush);
+            let flushed = turn.reply.as_mut().map_or(Ok(()), ReplyWriter::flush);
             // The scoreboard is shared with a child of the application.
             if matches!(pending, Pending::Answer) && !fork::is_foreign() {
                 self.shared.scoreboard.count_served(self.line);
@@ -293,7 +293,7 @@ impl WorkerThread {
     }
 
     /// The next message from the queue; 0 bytes if there is to be none for this thread.
-    fn receive(&self, turn: &mut Turn) -> io::Result<usize> {
+    fn receive(&self, turn: &mut RequestScope) -> io::Result<usize> {
         fork::refuse_copy()?;
         let set_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
         set_waiting(true);
@@ -359,12 +359,12 @@ impl WorkerThread {
         }
     }
 
-    fn stage(&self) -> Option<&Stage> {
+    fn stage(&self) -> Option<&ThreadStage> {
         self.shared.stages.get(self.number)
     }
 
-    fn new_reply(&self) -> Reply {
-        Reply::new(Arc::clone(&self.channel), self.shared.scoreboard)
+    fn new_reply(&self) -> ReplyWriter {
+        ReplyWriter::new(Arc::clone(&self.channel), self.shared.scoreboard)
     }
 
     fn record(&self, activity: Activity, seq: u64) {
@@ -374,7 +374,7 @@ impl WorkerThread {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn> {
+    fn lock(&self) -> MutexGuard<'_, RequestScope> {
         // A panic in a request poisons it; `give_up` and the next request replace what it
         // may have left half done.
         self.turn

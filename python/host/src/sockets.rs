@@ -21,7 +21,7 @@ const MAX_DESCRIPTORS: usize = 253;
 /// is closed.
 ///
 /// # Errors
-/// What `recvmsg` says, and `InvalidData` for a message longer than `buffer`.
+/// The error of `recvmsg`, and `InvalidData` for a message longer than `buffer`.
 pub fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -50,7 +50,7 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Has receiving from the queue wait, for [`IDLE_WAIT`] at most.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn set_waiting(queue: impl AsFd) -> io::Result<()> {
     rustix::io::ioctl_fionbio(&queue, false)?;
     Ok(set_socket_timeout(queue, Timeout::Recv, Some(IDLE_WAIT))?)
@@ -86,7 +86,7 @@ fn receive_into(
 /// Writes all of `first`, then all of `second`, to a stream socket.
 ///
 /// # Errors
-/// What `sendmsg` says; no signal is raised for a closed peer.
+/// The error of `sendmsg`; no signal is raised for a closed peer.
 pub fn send_all(socket: impl AsFd, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
     while !first.is_empty() || !second.is_empty() {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
@@ -112,7 +112,7 @@ pub fn send_all(socket: impl AsFd, mut first: &[u8], mut second: &[u8]) -> io::R
 /// Writes all of `bytes` to a stream socket; `descriptor` goes with the first of them.
 ///
 /// # Errors
-/// What `sendmsg` says.
+/// The error of `sendmsg`.
 pub fn send_with_descriptor(
     socket: impl AsFd,
     bytes: &[u8],
@@ -140,7 +140,7 @@ pub fn send_with_descriptor(
 /// Sends one message with descriptors.
 ///
 /// # Errors
-/// What `sendmsg` says.
+/// The error of `sendmsg`.
 pub fn send_message_with(
     socket: impl AsFd,
     message: &[u8],
@@ -157,7 +157,7 @@ pub fn send_message_with(
 /// Sends one message and no descriptors.
 ///
 /// # Errors
-/// What `send` says.
+/// The error of `send`.
 pub fn send_message(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
     loop {
         match rustix::net::send(&socket, message, SendFlags::NOSIGNAL) {
@@ -170,7 +170,7 @@ pub fn send_message(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
 /// Waits until the socket takes more, or the time is up.
 ///
 /// # Errors
-/// What `poll` says.
+/// The error of `poll`.
 pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<()> {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], limit.as_ref()) {
@@ -179,7 +179,7 @@ pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<(
     }
 }
 
-/// Whether the other end is closed; what it sent before may still be there.
+/// True if the other end is closed; what it sent before may still be there.
 pub fn has_hung_up(socket: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&socket, PollFlags::empty())];
     let at_once = Timespec::default();
@@ -189,7 +189,7 @@ pub fn has_hung_up(socket: impl AsFd) -> bool {
 /// Waits until there is something to read, or the end of the stream. `false`: the time is up.
 ///
 /// # Errors
-/// What `poll` says.
+/// The error of `poll`.
 pub fn wait_readable(socket: impl AsFd, limit: Duration) -> io::Result<bool> {
     let limit = Timespec::try_from(limit).ok();
     match poll(&mut [PollFd::new(&socket, PollFlags::IN)], limit.as_ref()) {

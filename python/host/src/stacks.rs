@@ -10,8 +10,8 @@ use pyo3::types::{PyDict, PyString};
 use pyserve_wire::orders::ThreadStack;
 use rustix::fs::{MemfdFlags, SeekFrom};
 
-use crate::doors;
-use crate::stage::Stage;
+use crate::ffi;
+use crate::stage::ThreadStage;
 
 /// Longest text that is read back from `faulthandler`.
 const LONGEST_DUMP: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const LONGEST_DUMP: usize = 64 * 1024;
 ///
 /// # Errors
 /// What `traceback` raises.
-pub fn of_request(py: Python<'_>, stage: &Stage) -> PyResult<Option<String>> {
+pub fn of_request(py: Python<'_>, stage: &ThreadStage) -> PyResult<Option<String>> {
     if let Some(root) = stage.suspended_root(py) {
         return text(&root.getattr("gr_frame")?).map(Some);
     }
@@ -35,7 +35,7 @@ pub fn of_request(py: Python<'_>, stage: &Stage) -> PyResult<Option<String>> {
 ///
 /// # Errors
 /// What `threading` or `traceback` raise.
-pub fn of_all_threads(py: Python<'_>, stages: &[Stage]) -> PyResult<Vec<ThreadStack>> {
+pub fn of_all_threads(py: Python<'_>, stages: &[ThreadStage]) -> PyResult<Vec<ThreadStack>> {
     let frames = py.import("sys")?.call_method0("_current_frames")?;
     let names = names(py)?;
     let mut stacks = Vec::new();
@@ -53,7 +53,7 @@ pub fn of_all_threads(py: Python<'_>, stages: &[Stage]) -> PyResult<Vec<ThreadSt
         let request = stage.map(|stage| of_request(py, stage)).transpose()?;
         let stack = ThreadStack {
             name,
-            seq: stage.map_or(0, Stage::seq),
+            seq: stage.map_or(0, ThreadStage::seq),
             text: match request.flatten() {
                 Some(text) => text,
                 None => text(&frame)?,
@@ -113,9 +113,7 @@ impl Fallback {
         settings.set_item("file", file.as_raw_fd()).ok()?;
         settings.set_item("all_threads", true).ok()?;
         py.import("faulthandler")
-            .and_then(|module| {
-                module.call_method("register", (doors::signals().1,), Some(&settings))
-            })
+            .and_then(|module| module.call_method("register", (ffi::signals().1,), Some(&settings)))
             .ok()?;
         Some(Self { file })
     }
@@ -133,7 +131,7 @@ impl Fallback {
         if emptied.is_err() {
             return String::new();
         }
-        doors::signal_thread(doors::thread_number(), doors::signals().1);
+        ffi::signal_thread(ffi::thread_number(), ffi::signals().1);
         let mut buffer = vec![0; LONGEST_DUMP];
         let read = rustix::io::pread(&self.file, &mut buffer, 0).unwrap_or(0);
         buffer.truncate(read);

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::{doors, greenlets, log};
+use crate::{ffi, greenlets, log};
 
 /// One thread.
-pub struct Stage {
+pub struct ThreadStage {
     /// The kernel's number of the thread; 0 before it runs.
     number: AtomicI32,
     /// Python's number of the thread.
@@ -37,10 +37,10 @@ pub struct Stage {
 /// A request that runs; over when dropped.
 pub struct Running<'a, 'py> {
     py: Python<'py>,
-    stage: &'a Stage,
+    stage: &'a ThreadStage,
 }
 
-impl Default for Stage {
+impl Default for ThreadStage {
     fn default() -> Self {
         Self {
             number: AtomicI32::new(0),
@@ -53,11 +53,11 @@ impl Default for Stage {
     }
 }
 
-impl Stage {
+impl ThreadStage {
     /// The calling thread is this one.
     pub fn enter(&self) {
-        self.ident.store(doors::thread_ident(), Ordering::Relaxed);
-        self.number.store(doors::thread_number(), Ordering::Release);
+        self.ident.store(ffi::thread_ident(), Ordering::Relaxed);
+        self.number.store(ffi::thread_number(), Ordering::Release);
     }
 
     /// Python's number of the thread.
@@ -116,7 +116,7 @@ impl Stage {
     /// Has the request that [`Stage::mark`] noted interrupted at the next step of the thread, which is
     /// not Python's main thread and runs the request's own greenlet.
     pub fn raise(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
-        doors::raise_in_thread(py, self.ident(), Some(exception));
+        ffi::raise_in_thread(py, self.ident(), Some(exception));
     }
 
     /// In the thread itself: whether its request is the one meant. Says so once.
@@ -129,13 +129,13 @@ impl Stage {
                 .is_ok()
     }
 
-    /// Whether the signal for request `seq` has not been handled yet: it may have come just
+    /// True if the signal for request `seq` has not been handled yet: it may have come just
     /// before the thread began to wait in the kernel.
     pub fn awaits_interrupt(&self, seq: u64) -> bool {
         self.seq() == seq && self.interrupted.load(Ordering::Relaxed) == seq
     }
 
-    /// Whether the request that it runs is to be interrupted.
+    /// True if the request that it runs is to be interrupted.
     pub fn is_marked(&self) -> bool {
         let seq = self.seq();
         seq != 0 && self.awaits_interrupt(seq)
@@ -145,7 +145,7 @@ impl Stage {
     pub fn signal(&self) {
         let number = self.number.load(Ordering::Acquire);
         if number != 0 {
-            doors::signal_thread(number, doors::signals().0);
+            ffi::signal_thread(number, ffi::signals().0);
         }
     }
 
@@ -155,7 +155,7 @@ impl Stage {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
-    /// Whether the thread waits for a request.
+    /// True if the thread waits for a request.
     pub fn is_waiting(&self) -> bool {
         self.is_waiting.load(Ordering::SeqCst)
     }
@@ -165,7 +165,7 @@ impl Drop for Running<'_, '_> {
     fn drop(&mut self) {
         self.stage.seq.store(0, Ordering::Relaxed);
         if self.stage.interrupted.swap(0, Ordering::Relaxed) != 0 {
-            doors::raise_in_thread(self.py, self.stage.ident(), None);
+            ffi::raise_in_thread(self.py, self.stage.ident(), None);
         }
     }
 }

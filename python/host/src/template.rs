@@ -17,10 +17,10 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use crate::fork::{self, Side};
 use crate::import_app::{self, Imported};
-use crate::origin::Origin;
+use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects};
-use crate::worker::{self, Newborn, Next};
-use crate::{apart, doors, greenlets, log, orders, package, sockets, title};
+use crate::worker::{self, AfterServing, ForkedWorker};
+use crate::{apart, ffi, greenlets, log, orders, package, sockets, title};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -30,7 +30,7 @@ const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
 
 struct Template {
     control: OwnedFd,
-    origin: Origin,
+    origin: Inherited,
     /// The scoreboard, for workers in interpreters of their own.
     memory: Option<OwnedFd>,
     children: Vec<Child>,
@@ -61,7 +61,7 @@ enum Event {
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
-    doors::pass_over_signals();
+    ffi::pass_over_signals();
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
         return Err(PySystemExit::new_err(BAD_CONTROL));
     };
@@ -120,11 +120,11 @@ fn end_with_the_supervisor(control: &OwnedFd) -> PyResult<()> {
 }
 
 /// The life of a worker, which may become a template, which forks workers, and so on.
-fn live(py: Python<'_>, mut newborn: Newborn) -> PyResult<()> {
+fn live(py: Python<'_>, mut newborn: ForkedWorker) -> PyResult<()> {
     loop {
         let template = match worker::run(py, newborn)? {
-            Next::Exit => return Ok(()),
-            Next::Template(origin, control) => Template::new(control, *origin, None),
+            AfterServing::Exit => return Ok(()),
+            AfterServing::Template(origin, control) => Template::new(control, *origin, None),
         };
         newborn = match template.obey(py)? {
             Some(newborn) => newborn,
@@ -134,7 +134,7 @@ fn live(py: Python<'_>, mut newborn: Newborn) -> PyResult<()> {
 }
 
 impl Template {
-    fn new(control: OwnedFd, origin: Origin, memory: Option<OwnedFd>) -> Self {
+    fn new(control: OwnedFd, origin: Inherited, memory: Option<OwnedFd>) -> Self {
         if !origin.boot.apart {
             title::show_template();
         }
@@ -228,12 +228,12 @@ impl Template {
         ending::end_all(py, move || {
             // If the supervisor has gone, there is nothing to report.
             let _ = sockets::send_message(&control, &bytes);
-            doors::exit_now(status);
+            ffi::exit_now(status);
         });
     }
 
     /// Is no template but one worker, whose messages wait on the control socket.
-    fn serve(self, py: Python<'_>) -> PyResult<Option<Newborn>> {
+    fn serve(self, py: Python<'_>) -> PyResult<Option<ForkedWorker>> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         let mut channels = Vec::new();
         let received = py.detach(|| sockets::receive(&self.control, &mut buffer, &mut channels));
@@ -255,7 +255,7 @@ impl Template {
         worker: u32,
         channels: Vec<OwnedFd>,
         orders: OwnedFd,
-    ) -> PyResult<Option<Newborn>> {
+    ) -> PyResult<Option<ForkedWorker>> {
         let Self {
             control,
             origin,
@@ -269,7 +269,7 @@ impl Template {
         if !py.detach(|| orders::may_begin(&orders)) {
             return leave(py, 0);
         }
-        Ok(Some(Newborn {
+        Ok(Some(ForkedWorker {
             origin,
             worker,
             channels,
@@ -278,7 +278,7 @@ impl Template {
     }
 
     /// Does as the supervisor says until it has gone. Returns in the workers that it forks.
-    fn obey(mut self, py: Python<'_>) -> PyResult<Option<Newborn>> {
+    fn obey(mut self, py: Python<'_>) -> PyResult<Option<ForkedWorker>> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         loop {
             // Signal handlers of the application run here too. One that wants the process
@@ -375,7 +375,7 @@ impl Template {
         orders: &OwnedFd,
     ) -> PyResult<Side> {
         let log =
-            log::descriptor().and_then(|fd| doors::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
+            log::descriptor().and_then(|fd| ffi::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
         let (Some(memory), Some(Some(log))) = (&self.memory, log) else {
             return Err(PySystemExit::new_err(BAD_CONTROL));
         };
@@ -459,12 +459,12 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
 }
 
 /// Opens queue, scoreboard and log, in this order; the file of the scoreboard stays open.
-fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Origin, OwnedFd)> {
+fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
     let [queue, memory, log_socket] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
     log::open(log_socket);
     sockets::set_waiting(&queue).ok()?;
-    let scoreboard = Scoreboard::open(doors::map_words(&memory).ok()?)?;
-    let origin = Origin {
+    let scoreboard = Scoreboard::open(ffi::map_words(&memory).ok()?)?;
+    let origin = Inherited {
         boot,
         queue: Arc::new(queue),
         scoreboard,
@@ -475,7 +475,7 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Origin, OwnedFd)> {
 
 /// Ends the template at once: what the application registered with `atexit` belongs to the
 /// workers, which may be still at work.
-fn leave(py: Python<'_>, status: i32) -> PyResult<Option<Newborn>> {
+fn leave(py: Python<'_>, status: i32) -> PyResult<Option<ForkedWorker>> {
     flush_streams(py);
     py.import("os")?.call_method1("_exit", (status,))?;
     Ok(None)

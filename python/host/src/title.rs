@@ -44,7 +44,7 @@ struct Title {
 
 /// Names the application. Titles follow by [`show`].
 pub fn prepare(py: Python<'_>, app: &str) {
-    let memory = crate::doors::arguments().unwrap_or_default();
+    let memory = crate::ffi::arguments().unwrap_or_default();
     let original: Vec<_> = memory.iter().map(|byte| byte.load(Relaxed)).collect();
     *lock() = Some(Title {
         memory,
@@ -107,7 +107,7 @@ impl Title {
         self.write(&self.shown);
     }
 
-    /// Whether the application has left the title alone.
+    /// True if the application has left the title alone.
     fn is_ours(&self) -> bool {
         let now = self.memory.iter().map(|byte| byte.load(Relaxed));
         now.eq(self.shown.iter().copied())

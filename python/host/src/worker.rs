@@ -21,23 +21,23 @@ use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
 use pyserve_wire::scoreboard::Activity;
 
 use crate::import_app::{self, Imported};
+use crate::inherited::Inherited;
 use crate::orders::Orders;
-use crate::origin::Origin;
-use crate::reply::{Reply, now_ns};
+use crate::reply::{ReplyWriter, now_ns};
 use crate::safety::{descriptors, objects};
-use crate::serve::{Shared, WorkerThread};
-use crate::stage::Stage;
+use crate::serve::{WorkerShared, WorkerThread};
+use crate::stage::ThreadStage;
 use crate::threads::Threads;
-use crate::wsgi::environ::Facts;
+use crate::wsgi::environ::ServerFacts;
 use crate::{fork, greenlets, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
 
 /// A worker that was just forked.
-pub struct Newborn {
+pub struct ForkedWorker {
     /// What it has from its template.
-    pub origin: Origin,
+    pub origin: Inherited,
     /// Its number.
     pub worker: u32,
     /// One for each thread.
@@ -47,19 +47,19 @@ pub struct Newborn {
 }
 
 /// What the process is to do when it is no worker any more.
-pub enum Next {
+pub enum AfterServing {
     /// End.
     Exit,
     /// Fork workers, as this control socket says.
-    Template(Box<Origin>, OwnedFd),
+    Template(Box<Inherited>, OwnedFd),
 }
 
 /// Runs the worker to its end.
 ///
 /// # Errors
 /// `SystemExit` with the status that the process ends with.
-pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
-    let Newborn {
+pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
+    let ForkedWorker {
         origin,
         worker,
         channels,
@@ -74,16 +74,16 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
     let control = live(py, &origin, worker, channels, orders)?;
     Ok(match control {
         Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
-            Next::Template(Box::new(origin), control)
+            AfterServing::Template(Box::new(origin), control)
         }
-        _ => Next::Exit,
+        _ => AfterServing::Exit,
     })
 }
 
 /// Serves to the end; then there is a control socket if it was ordered to become a template.
 fn live(
     py: Python<'_>,
-    origin: &Origin,
+    origin: &Inherited,
     worker: u32,
     channels: Vec<OwnedFd>,
     orders: OwnedFd,
@@ -111,7 +111,7 @@ fn live(
         return Err(PySystemExit::new_err(BOOT_FAILED));
     };
     let channel = Arc::new(channel);
-    let mut reply = Reply::new(Arc::clone(&channel), origin.scoreboard);
+    let mut reply = ReplyWriter::new(Arc::clone(&channel), origin.scoreboard);
     reply.begin(0, 0, now_ns());
 
     let started = start(py, origin, worker);
@@ -132,16 +132,16 @@ fn live(
     if worker == 0 {
         greenlets::warn_of_processes(py, origin.boot.threads);
     }
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(WorkerShared {
         app,
         queue: Arc::clone(&origin.queue),
         scoreboard: origin.scoreboard,
         is_dev: origin.boot.dev,
         stopping: AtomicBool::new(false),
         promotion: Mutex::new(None),
-        stages: (0..threads).map(|_| Stage::default()).collect(),
+        stages: (0..threads).map(|_| ThreadStage::default()).collect(),
     });
-    let facts = Facts {
+    let facts = ServerFacts {
         is_multithread: origin.boot.threads > 1,
         is_multiprocess: origin.boot.workers > 1,
         version: &origin.boot.version,
@@ -192,7 +192,7 @@ fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>
 }
 
 /// Everything between the fork and being ready that the application can break.
-fn start(py: Python<'_>, origin: &Origin, worker: u32) -> Result<Started, String> {
+fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, String> {
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
     let started = match &origin.app {

@@ -8,8 +8,8 @@ use crate::config::app::AppRef;
 use crate::config::discovery::{self, Discovery};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::interpreter::{Places, PythonChoice};
-use crate::config::layers::{Entry, Origin};
-use crate::config::{Config, Release, StaticLocation, Surroundings};
+use crate::config::layers::{SettingEntry, SettingOrigin};
+use crate::config::{Config, HostFacts, Release, StaticLocation};
 
 impl<'a> Resolver<'a> {
     pub(super) fn chdir(&mut self) -> Result<PathBuf, ConfigError> {
@@ -25,7 +25,9 @@ impl<'a> Resolver<'a> {
             return Ok(current.clone());
         };
         let base = match &entry.origin {
-            Origin::File { path, .. } => current.join(path.parent().unwrap_or(Path::new(""))),
+            SettingOrigin::File { path, .. } => {
+                current.join(path.parent().unwrap_or(Path::new("")))
+            }
             _ => current.clone(),
         };
         let chdir = single("chdir", entry, |text| existing_directory(text, &base))?;
@@ -59,7 +61,7 @@ impl<'a> Resolver<'a> {
             Some(file) => {
                 let origin = self
                     .entry("config")
-                    .map_or(Origin::Default, |entry| entry.origin.clone());
+                    .map_or(SettingOrigin::Default, |entry| entry.origin.clone());
                 self.show("config", file.display().to_string(), origin.to_string());
             }
             None => {
@@ -146,7 +148,7 @@ impl<'a> Resolver<'a> {
     where
         'a: 'p,
     {
-        let surroundings: &'a Surroundings = self.surroundings;
+        let surroundings: &'a HostFacts = self.surroundings;
         Places {
             chdir,
             executable: surroundings.executable.as_deref(),
@@ -183,8 +185,8 @@ pub(super) fn settle(config: &mut Config) {
 /// The interpreter that the settings name, by one of two settings with these names.
 pub(super) fn named_python(
     names: [&str; 2],
-    python: Option<&Entry>,
-    venv: Option<&Entry>,
+    python: Option<&SettingEntry>,
+    venv: Option<&SettingEntry>,
     places: &Places<'_>,
 ) -> Result<Option<PythonChoice>, ConfigError> {
     let name = |text: &str| {

@@ -3,7 +3,7 @@
 use super::{Resolver, single, wrong};
 use crate::config::companions::{COMPANION_SETTINGS, Companion, Program};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::layers::Table;
+use crate::config::layers::SettingsTable;
 use crate::config::settings::Default;
 use crate::config::values;
 
@@ -41,7 +41,7 @@ impl Resolver<'_> {
     }
 }
 
-fn companion(table: &Table) -> Result<Companion, ConfigError> {
+fn companion(table: &SettingsTable) -> Result<Companion, ConfigError> {
     let words = table
         .entry("command")
         .map_or(&[][..], |entry| &entry.values);
@@ -90,7 +90,7 @@ fn program_name(words: &[String]) -> String {
 
 /// A setting that is there, or has its default in the table of settings.
 fn one<T>(
-    table: &Table,
+    table: &SettingsTable,
     name: &'static str,
     parse: impl Fn(&str) -> Result<T, Invalid>,
 ) -> Result<T, ConfigError> {
@@ -107,7 +107,7 @@ fn one<T>(
     parse(text).map_err(|invalid| refuse(table, name, text, invalid))
 }
 
-fn refuse(table: &Table, name: &str, value: &str, problem: Invalid) -> ConfigError {
+fn refuse(table: &SettingsTable, name: &str, value: &str, problem: Invalid) -> ConfigError {
     let origin = table
         .entry(name)
         .map_or(&table.origin, |entry| &entry.origin);

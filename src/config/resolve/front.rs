@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Resolver, existing_directory, wrong};
 use crate::config::error::ConfigError;
-use crate::config::layers::Origin;
+use crate::config::layers::SettingOrigin;
 use crate::config::{ListenAddress, Trust, values};
 
 impl Resolver<'_> {
@@ -19,9 +19,9 @@ impl Resolver<'_> {
         let tcp =
             |ip: Ipv4Addr, port: u16| ListenAddress::Tcp(SocketAddr::new(IpAddr::V4(ip), port));
         let (address, origin) = match self.surroundings.environment.variable("PORT") {
-            None => (tcp(Ipv4Addr::LOCALHOST, 8000), Origin::Default),
+            None => (tcp(Ipv4Addr::LOCALHOST, 8000), SettingOrigin::Default),
             Some(port) => {
-                let origin = Origin::Variable("PORT".to_owned());
+                let origin = SettingOrigin::Variable("PORT".to_owned());
                 let port = port.to_string_lossy();
                 let number = values::count(&port, 0, u32::from(u16::MAX))
                     .map_err(|invalid| wrong("bind", &port, &origin, invalid))?;
@@ -66,8 +66,11 @@ impl Resolver<'_> {
             return Ok(dir);
         }
         let (dir, origin) = match self.surroundings.environment.variable("TMPDIR") {
-            Some(dir) => (chdir.join(dir), Origin::Variable("TMPDIR".to_owned())),
-            None => (PathBuf::from("/tmp"), Origin::Default),
+            Some(dir) => (
+                chdir.join(dir),
+                SettingOrigin::Variable("TMPDIR".to_owned()),
+            ),
+            None => (PathBuf::from("/tmp"), SettingOrigin::Default),
         };
         self.show("temp_dir", dir.display().to_string(), origin.to_string());
         Ok(dir)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::tables::{Given, plain_prefix};
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::layers::Origin;
+use crate::config::layers::SettingOrigin;
 use crate::config::settings::{self, Default};
 use crate::config::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, values,
@@ -77,7 +77,7 @@ impl Resolver<'_> {
             .collect::<Vec<_>>();
         let origin = self
             .entry(setting)
-            .map_or(Origin::Default, |entry| entry.origin.clone());
+            .map_or(SettingOrigin::Default, |entry| entry.origin.clone());
         let shown = if shown.is_empty() {
             "none".to_owned()
         } else {

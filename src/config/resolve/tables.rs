@@ -3,13 +3,13 @@
 
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::layers::{Entry, Layer, Origin, Table};
+use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::settings::Default;
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
-    table: &'a Table,
+    table: &'a SettingsTable,
     /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
     /// The handler.
@@ -63,7 +63,7 @@ pub(super) fn make_room(tables: &[Given<'_>], by: &str) -> Result<(), ConfigErro
 }
 
 impl<'a> Given<'a> {
-    fn read(table: &'a Table) -> Result<Self, ConfigError> {
+    fn read(table: &'a SettingsTable) -> Result<Self, ConfigError> {
         let mut given = Self {
             table,
             prefix: "/".to_owned(),
@@ -114,12 +114,12 @@ impl<'a> Given<'a> {
     }
 
     /// The table's entry for the setting of this name.
-    pub(super) fn entry(&self, name: &str) -> Option<&'a Entry> {
+    pub(super) fn entry(&self, name: &str) -> Option<&'a SettingEntry> {
         self.table.entry(name)
     }
 
     /// The place of a setting, or of the table that does not have it.
-    pub(super) fn origin(&self, name: &str) -> &'a Origin {
+    pub(super) fn origin(&self, name: &str) -> &'a SettingOrigin {
         match self.entry(name) {
             Some(entry) => &entry.origin,
             None => &self.table.origin,

@@ -71,9 +71,9 @@ impl Setup {
         }
         for (name, values) in values {
             let setting = settings::named(&name).unwrap();
-            layer.insert(setting, values, Origin::Flag(setting.flag()));
+            layer.insert(setting, values, SettingOrigin::Flag(setting.flag()));
         }
-        let surroundings = Surroundings {
+        let surroundings = HostFacts {
             environment: self
                 .variables
                 .iter()

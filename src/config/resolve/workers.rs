@@ -8,7 +8,7 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::layers::Origin;
+use crate::config::layers::SettingOrigin;
 use crate::config::{Recycle, Workers, sizing, values};
 
 impl Resolver<'_> {
@@ -90,13 +90,13 @@ impl Resolver<'_> {
         &self,
         dev: bool,
         apps: usize,
-    ) -> Result<(Workers, String, Origin), ConfigError> {
+    ) -> Result<(Workers, String, SettingOrigin), ConfigError> {
         let parse = worker_numbers;
         let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
         let given = match (self.entry("workers"), from_platform) {
             (Some(entry), _) => Some((single("workers", entry, parse)?, entry.origin.clone())),
             (None, Some(text)) => {
-                let origin = Origin::Variable("WEB_CONCURRENCY".to_owned());
+                let origin = SettingOrigin::Variable("WEB_CONCURRENCY".to_owned());
                 let text = text.to_string_lossy();
                 let count =
                     parse(&text).map_err(|invalid| wrong("workers", &text, &origin, invalid))?;
@@ -120,7 +120,7 @@ impl Resolver<'_> {
                     shared(sizing::workers(&self.surroundings.machine), apps)
                 };
                 let shown = workers.reason.clone();
-                (workers, shown, Origin::Default)
+                (workers, shown, SettingOrigin::Default)
             }
         })
     }
@@ -136,7 +136,10 @@ pub(super) fn worker_numbers(text: &str) -> Result<(u32, u32), Invalid> {
 }
 
 /// A number of workers set at `origin`, and how it is shown.
-pub(super) fn given_workers((count, most): (u32, u32), origin: &Origin) -> (Workers, String) {
+pub(super) fn given_workers(
+    (count, most): (u32, u32),
+    origin: &SettingOrigin,
+) -> (Workers, String) {
     let shown = match count == most {
         true => count.to_string(),
         false => format!("{count}..{most}"),

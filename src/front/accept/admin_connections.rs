@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All connections.
 #[derive(Debug)]
-pub(crate) struct Visitors {
+pub(crate) struct AdminConnections {
     most: usize,
     present: Mutex<Vec<Present>>,
     /// A connection has ended.
@@ -26,17 +26,17 @@ struct Present {
 
 /// One connection, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Visitor {
-    visitors: Arc<Visitors>,
+pub(crate) struct AdminConnection {
+    visitors: Arc<AdminConnections>,
     number: u64,
     /// Cancelled when it is to be closed.
     pub(crate) leave: CancellationToken,
 }
 
 /// A request that is being answered.
-pub(crate) struct Answering<'a>(&'a Visitor);
+pub(crate) struct Answering<'a>(&'a AdminConnection);
 
-impl Visitors {
+impl AdminConnections {
     /// Room for so many.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -69,14 +69,14 @@ impl Visitors {
     }
 
     /// Counts a connection that was accepted.
-    pub(crate) fn enter(self: &Arc<Self>, number: u64) -> Arc<Visitor> {
+    pub(crate) fn enter(self: &Arc<Self>, number: u64) -> Arc<AdminConnection> {
         let leave = CancellationToken::new();
         self.lock().push(Present {
             number,
             idle_since: Some(Instant::now()),
             leave: leave.clone(),
         });
-        Arc::new(Visitor {
+        Arc::new(AdminConnection {
             visitors: Arc::clone(self),
             number,
             leave,
@@ -95,7 +95,7 @@ impl Visitors {
     }
 }
 
-impl Visitor {
+impl AdminConnection {
     /// Its request is being answered until the result is dropped.
     pub(crate) fn answering(&self) -> Answering<'_> {
         self.visitors.set_idle(self.number, None);
@@ -110,7 +110,7 @@ impl Drop for Answering<'_> {
     }
 }
 
-impl Drop for Visitor {
+impl Drop for AdminConnection {
     fn drop(&mut self) {
         self.visitors
             .lock()
@@ -125,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_that_has_been_idle_longest_makes_room() {
-        let visitors = Visitors::new(3);
+        let visitors = AdminConnections::new(3);
         let [busy, leaves, stays] = [0, 1, 2].map(|number| visitors.enter(number));
         let answering = busy.answering();
         let room = tokio::spawn({

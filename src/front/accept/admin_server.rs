@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admin_connections::{Visitor, Visitors};
+use super::admin_connections::{AdminConnection, AdminConnections};
 use super::spare_descriptor::Door;
 use crate::front::accept::listener::Listener;
 use crate::front::admin::Probes;
@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// Answers until `ended`, also while the server drains.
 ///
 /// # Errors
-/// What the kernel says about registering the socket.
+/// The error of the system call for registering the socket.
 pub async fn serve(
     listener: Listener,
     probes: Probes,
@@ -41,7 +41,7 @@ pub async fn serve(
     tasks: TaskTracker,
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
-    let visitors = Visitors::new(CONNECTIONS);
+    let visitors = AdminConnections::new(CONNECTIONS);
     let door = Door::default();
     for number in 0.. {
         let next = async {
@@ -79,7 +79,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(socket: Socket, probes: Probes, visitor: Arc<Visitor>) {
+async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (probes, visitor) = (probes.clone(), Arc::clone(&visitor));
         async move {

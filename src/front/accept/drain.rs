@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::reception::{Accept, Reception, over_tcp};
 use crate::front::client_limits::connections::ACCEPT_PAUSE;
-use crate::front::context::Ends;
+use crate::front::context::Endpoints;
 use crate::front::socket::Socket;
 use crate::os::sockets;
 
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Accepts what had begun to connect, and closes the listener.
 ///
 /// # Errors
-/// What the kernel says about taking the socket from the runtime.
+/// The error of the system call for taking the socket from the runtime.
 pub(crate) async fn accept_the_last(listener: Accept, reception: &Reception) -> io::Result<()> {
     let last = Last::of(listener)?;
     // Cancel-safe: whoever is cut off was to be.
@@ -105,7 +105,7 @@ impl Last {
 
 impl Closing {
     /// The next connection, if there is one.
-    fn accept(&self) -> io::Result<Option<(Socket, Ends)>> {
+    fn accept(&self) -> io::Result<Option<(Socket, Endpoints)>> {
         match self {
             Self::Tcp(listener) => {
                 let Some((socket, peer)) = if_any(listener.accept())? else {
@@ -120,7 +120,7 @@ impl Closing {
                 };
                 socket.set_nonblocking(true)?;
                 let socket = Socket::Unix(UnixStream::from_std(socket)?);
-                Ok(Some((socket, Ends::default())))
+                Ok(Some((socket, Endpoints::default())))
             }
         }
     }

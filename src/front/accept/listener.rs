@@ -14,7 +14,7 @@ use super::drain;
 use super::reception::{Accept, Reception};
 use crate::config::ListenAddress;
 use crate::front::client_limits::connections::ACCEPT_PAUSE;
-use crate::front::shutdown::Stop;
+use crate::front::shutdown::Shutdown;
 use crate::front::site::CurrentSite;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
@@ -86,11 +86,11 @@ impl Listener {
     /// Accepts until the connections are to drain, and then those that had begun to connect.
     ///
     /// # Errors
-    /// What the kernel says about registering the socket.
+    /// The error of the system call for registering the socket.
     pub async fn accept(
         self,
         site: Arc<CurrentSite>,
-        stop: Stop,
+        stop: Shutdown,
         tasks: TaskTracker,
     ) -> io::Result<()> {
         let listener = self.socket.into_accept()?;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use crate::front::client_limits::connections::{Connections, Place};
+use crate::front::client_limits::connections::{Connections, ListenerPermit};
 use crate::front::connection;
-use crate::front::context::Ends;
-use crate::front::shutdown::Stop;
+use crate::front::context::Endpoints;
+use crate::front::shutdown::Shutdown;
 use crate::front::site::CurrentSite;
 use crate::front::socket::Socket;
 use crate::os::unix_listener::RemoveOnDrop;
@@ -19,12 +19,12 @@ use crate::os::unix_listener::RemoveOnDrop;
 /// Where accepted connections go.
 pub(crate) struct Reception {
     site: Arc<CurrentSite>,
-    pub(crate) stop: Stop,
+    pub(crate) stop: Shutdown,
     tasks: TaskTracker,
 }
 
 impl Reception {
-    pub(crate) fn new(site: Arc<CurrentSite>, stop: Stop, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(site: Arc<CurrentSite>, stop: Shutdown, tasks: TaskTracker) -> Self {
         Self { site, stop, tasks }
     }
 
@@ -34,7 +34,7 @@ impl Reception {
     }
 
     /// Serves a connection in a task of its own, which keeps its place.
-    pub(crate) fn receive(&self, socket: Socket, ends: Ends, place: Place) {
+    pub(crate) fn receive(&self, socket: Socket, ends: Endpoints, place: ListenerPermit) {
         let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
         let serve = connection::serve(site, socket, ends, stop);
         self.tasks.spawn(async move {
@@ -62,7 +62,7 @@ impl AsFd for Accept {
 
 impl Accept {
     /// The next connection.
-    pub(crate) async fn accept(&self) -> io::Result<(Socket, Ends)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Endpoints)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
@@ -70,20 +70,20 @@ impl Accept {
             }
             Self::Unix(listener, _) => {
                 let (socket, _unnamed) = listener.accept().await?;
-                Ok((Socket::Unix(socket), Ends::default()))
+                Ok((Socket::Unix(socket), Endpoints::default()))
             }
         }
     }
 }
 
 /// A connection over TCP as the rest of the front wants it.
-pub(crate) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Ends)> {
+pub(crate) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Endpoints)> {
     // Small responses must not wait for the client's acknowledgement.
     socket.set_nodelay(true)?;
-    let ends = Ends {
+    let ends = Endpoints {
         peer: Some(peer),
         local: socket.local_addr().ok(),
-        ..Ends::default()
+        ..Endpoints::default()
     };
     Ok((Socket::Tcp(socket), ends))
 }

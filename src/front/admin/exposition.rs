@@ -13,7 +13,7 @@ use http::HeaderValue;
 use crate::observe::counters::{BOUNDS, Histogram};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{METRICS, Requests};
-use crate::observe::status::{Application, Doing, State, Status, WorkerState};
+use crate::observe::status::{Application, ServerState, Status, ThreadActivity, WorkerState};
 use crate::os::process;
 
 /// Which of the two.
@@ -122,7 +122,7 @@ fn requests(page: &mut Page) {
     );
     for (location, handler, requests) in &all {
         let labels = [("location", *location), ("handler", *handler)];
-        let bytes = requests.bytes.read();
+        let bytes = requests.bytes.get();
         page.sample("pyserve_response_body_bytes_total", &labels, bytes);
     }
     page.family(
@@ -147,7 +147,7 @@ fn front(page: &mut Page, status: &Status) {
         "gauge",
         "Whether the server finishes what it has, and ends",
     );
-    let stopping = u8::from(status.state == State::Stopping);
+    let stopping = u8::from(status.state == ServerState::Stopping);
     page.sample("pyserve_stopping", &[], stopping);
     let connections = &status.connections;
     page.family(
@@ -188,7 +188,7 @@ fn front(page: &mut Page, status: &Status) {
         page.sample(
             "pyserve_static_lookups_total",
             &[("from", from)],
-            count.read(),
+            count.get(),
         );
     }
 }
@@ -207,7 +207,7 @@ fn logs(page: &mut Page) {
         page.sample(
             "pyserve_log_lines_dropped_total",
             &[("log", log)],
-            count.read(),
+            count.get(),
         );
     }
 }
@@ -222,7 +222,7 @@ fn spool(page: &mut Page) {
         ("requests", &METRICS.spooled_requests),
         ("responses", &METRICS.spooled_responses),
     ] {
-        page.sample("pyserve_spool_bytes", &[("of", of)], bytes.read());
+        page.sample("pyserve_spool_bytes", &[("of", of)], bytes.get());
     }
 }
 
@@ -280,11 +280,11 @@ fn applications(page: &mut Page, status: &Status) {
     );
     for application in &all {
         for doing in [
-            Doing::Starting,
-            Doing::Idle,
-            Doing::Received,
-            Doing::Busy,
-            Doing::Closing,
+            ThreadActivity::Starting,
+            ThreadActivity::Idle,
+            ThreadActivity::Received,
+            ThreadActivity::Busy,
+            ThreadActivity::Closing,
         ] {
             let threads = application
                 .workers

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What only the supervisor knows, and the place where the answer is awaited.
 #[derive(Debug)]
-pub enum Question {
+pub enum SupervisorQuery {
     /// How everything is.
     Status(oneshot::Sender<Status>),
     /// Whether requests would be served, and if not, why.
@@ -40,7 +40,7 @@ pub enum Question {
 
 /// Answers the paths below `/-/`.
 #[derive(Debug, Clone)]
-pub struct Probes(mpsc::Sender<Question>);
+pub struct Probes(mpsc::Sender<SupervisorQuery>);
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Probe {
 
 impl Probes {
     /// Has these questions answered by whoever reads the other end.
-    pub fn new(questions: mpsc::Sender<Question>) -> Self {
+    pub fn new(questions: mpsc::Sender<SupervisorQuery>) -> Self {
         Self(questions)
     }
 
@@ -102,15 +102,15 @@ impl Probes {
         let said = match probe {
             Probe::Live => Ok(said("text/plain; charset=utf-8", "live\n")),
             Probe::Ready => self
-                .ask(Question::Ready)
+                .ask(SupervisorQuery::Ready)
                 .await
                 .and_then(|ready| ready.map_err(Refusal::NotReady))
                 .map(|()| said("text/plain; charset=utf-8", "ready\n")),
-            Probe::Metrics => self.ask(Question::Status).await.map(|status| {
+            Probe::Metrics => self.ask(SupervisorQuery::Status).await.map(|status| {
                 let format = Format::accepted(headers.get(ACCEPT));
                 said(format.content_type(), exposition::write(&status, format))
             }),
-            Probe::Status => self.ask(Question::Status).await.map(|status| {
+            Probe::Status => self.ask(SupervisorQuery::Status).await.map(|status| {
                 let mut json = serde_json::to_string_pretty(&status).unwrap_or_default();
                 json.push('\n');
                 said("application/json", json)
@@ -121,7 +121,7 @@ impl Probes {
 
     async fn ask<T>(
         &self,
-        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+        question: impl FnOnce(oneshot::Sender<T>) -> SupervisorQuery,
     ) -> Result<T, Refusal> {
         let (sender, receiver) = oneshot::channel();
         let asked = async {

@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::{BLOCK, Source};
-use crate::front::sendfile::queue::{Outbox, PIECE, Piece};
+use crate::front::sendfile::queue::{PIECE, Piece, SendfileQueue};
 
 /// A part of a file, or the whole.
 pub struct FileBody {
@@ -31,7 +31,7 @@ enum Way {
     /// Read through the [`FilePool`], a block at a time; the block that is being read.
     Read(Option<Reading>),
     /// Noted for the socket to send.
-    Send(Arc<Outbox>),
+    Send(Arc<SendfileQueue>),
 }
 
 type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
@@ -49,7 +49,7 @@ impl FileBody {
 
     /// Has the connection send the file: from now on the frames hold stand-ins for its bytes,
     /// which only that connection's own HTTP/1 may see.
-    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
         self.way = Way::Send(Arc::clone(outbox));
     }
 }

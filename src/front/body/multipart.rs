@@ -19,7 +19,7 @@ use http_body::{Frame, SizeHint};
 
 use super::file::FileBody;
 use crate::front::sendfile::file_pool::FilePool;
-use crate::front::sendfile::queue::Outbox;
+use crate::front::sendfile::queue::SendfileQueue;
 
 /// Where the bytes of the parts come from.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Multipart {
     /// The part of the file that is being sent.
     sending: Option<Box<FileBody>>,
     /// Where the connection that sends the parts notes what it owes.
-    outbox: Option<Arc<Outbox>>,
+    outbox: Option<Arc<SendfileQueue>>,
     remaining: u64,
 }
 
@@ -99,7 +99,7 @@ impl Multipart {
     }
 
     /// Has the connection send the parts of a file; see [`FileBody::send_by`].
-    pub fn send_by(&mut self, outbox: &Arc<Outbox>) {
+    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
         self.outbox = Some(Arc::clone(outbox));
     }
 

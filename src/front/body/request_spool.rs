@@ -22,7 +22,7 @@ use super::too_long::TooLong;
 use crate::config::LocationSettings;
 use crate::front::body::request_stream::RequestStream;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL, Spooled};
-use crate::front::client_limits::min_rate::{Pace, Patience};
+use crate::front::client_limits::min_rate::{MinRate, Patience};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::metrics::METRICS;
 use crate::os::temporary;
@@ -56,7 +56,7 @@ pub struct Spool {
     /// Bytes in a second that a client must send, after a grace of its location's timeout.
     pub min_rate: u64,
     /// What all bodies together take on disk.
-    pub room: Arc<Room>,
+    pub room: Arc<SpoolSpace>,
     /// Who does the writing.
     pub files: FilePool,
 }
@@ -101,7 +101,7 @@ impl Spool {
         mut body: Incoming,
         settings: &LocationSettings,
         account: &Arc<Account>,
-    ) -> Result<(RequestBody, Share), SpoolError> {
+    ) -> Result<(RequestBody, SpoolShare), SpoolError> {
         let too_large = || SpoolError::BodyTooLarge {
             limit: settings.max_body,
         };
@@ -115,8 +115,8 @@ impl Spool {
         let mut memory = Vec::new();
         let mut file = None;
         let mut length = 0;
-        let mut share = Share::none_of(&self.room, account);
-        let mut pace = Pace::new(Patience {
+        let mut share = SpoolShare::none_of(&self.room, account);
+        let mut pace = MinRate::new(Patience {
             grace: settings.body_timeout,
             rate: self.min_rate,
         });
@@ -212,8 +212,8 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::NoMemory`].
-    pub fn share_of_stream(&self, account: &Arc<Account>) -> Result<Share, SpoolError> {
-        let mut share = Share::none_of(&self.room, account);
+    pub fn share_of_stream(&self, account: &Arc<Account>) -> Result<SpoolShare, SpoolError> {
+        let mut share = SpoolShare::none_of(&self.room, account);
         match share.memory.grow(STREAMED) {
             true => Ok(share),
             false => Err(SpoolError::NoMemory),
@@ -224,7 +224,7 @@ impl Spool {
     async fn chunk(
         &self,
         body: &mut Incoming,
-        pace: &mut Pace,
+        pace: &mut MinRate,
     ) -> Result<Option<Bytes>, SpoolError> {
         let asked = Instant::now();
         let frame = tokio::time::timeout(pace.left(), body.frame())
@@ -241,7 +241,7 @@ impl Spool {
         &self,
         file: Option<File>,
         bytes: B,
-        share: &mut Share,
+        share: &mut SpoolShare,
     ) -> Result<(File, B), SpoolError> {
         share.grow(bytes.as_ref().len() as u64)?;
         if file.is_none() {
@@ -303,14 +303,14 @@ fn data(received: Received) -> Result<Option<Bytes>, SpoolError> {
 
 /// What all request bodies together may take on disk.
 #[derive(Debug)]
-pub struct Room {
+pub struct SpoolSpace {
     most: u64,
     used: Arc<AtomicU64>,
     /// Bodies that are being read.
     reading: AtomicUsize,
 }
 
-impl Room {
+impl SpoolSpace {
     /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
     pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
         let reading = AtomicUsize::new(0);
@@ -334,10 +334,10 @@ impl Room {
 }
 
 /// One body that is being read.
-struct Reading<'a>(&'a Room);
+struct Reading<'a>(&'a SpoolSpace);
 
 impl<'a> Reading<'a> {
-    fn of(room: &'a Room) -> Self {
+    fn of(room: &'a SpoolSpace) -> Self {
         room.reading.fetch_add(1, Ordering::Relaxed);
         Self(room)
     }
@@ -351,8 +351,8 @@ impl Drop for Reading<'_> {
 
 /// What one body takes of disk, memory and descriptors; given back when it is dropped.
 #[derive(Debug)]
-pub struct Share {
-    room: Arc<Room>,
+pub struct SpoolShare {
+    room: Arc<SpoolSpace>,
     bytes: u64,
     /// What is collected in memory, unless it is little.
     memory: Reservation,
@@ -362,8 +362,8 @@ pub struct Share {
     file: Option<Reservation>,
 }
 
-impl Share {
-    fn none_of(room: &Arc<Room>, account: &Arc<Account>) -> Self {
+impl SpoolShare {
+    fn none_of(room: &Arc<SpoolSpace>, account: &Arc<Account>) -> Self {
         Self {
             room: Arc::clone(room),
             bytes: 0,
@@ -373,7 +373,7 @@ impl Share {
         }
     }
 
-    /// Whether so many bytes may be in memory.
+    /// True if so many bytes may be in memory.
     fn may_keep(&mut self, bytes: usize) -> bool {
         bytes <= SMALL || self.memory.grow(self.reading + bytes)
     }
@@ -396,7 +396,7 @@ impl Share {
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
-        let Room { most, used, .. } = &*self.room;
+        let SpoolSpace { most, used, .. } = &*self.room;
         // The only body of an address may take all that is free: the limit of one body is `max_body`.
         let account = self.memory.account();
         if !account.try_spool(Spooled::Requests, bytes, Some(self.bytes), (used, *most)) {
@@ -408,11 +408,11 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for SpoolShare {
     fn drop(&mut self) {
         let account = self.memory.account();
         account.unspool(Spooled::Requests, self.bytes, &self.room.used);
-        METRICS.spooled_requests.take(self.bytes);
+        METRICS.spooled_requests.sub(self.bytes);
     }
 }
 
@@ -420,21 +420,21 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn none_of(room: &Arc<Room>) -> Share {
-        Share::none_of(room, &Arc::new(Account::of_address()))
+    fn none_of(room: &Arc<SpoolSpace>) -> SpoolShare {
+        SpoolShare::none_of(room, &Arc::new(Account::of_address()))
     }
 
     #[test]
     fn room_is_never_more_than_there_is_and_comes_back() {
         let used = Arc::default();
-        let room = Arc::new(Room::new(100, Arc::clone(&used)));
+        let room = Arc::new(SpoolSpace::new(100, Arc::clone(&used)));
         let (mut one, mut two) = (none_of(&room), none_of(&room));
         assert!(one.grow(60).is_ok() && two.grow(40).is_ok());
         assert!(two.grow(1).is_err());
         assert_eq!(room.used(), 100);
         drop(one);
         assert!(two.grow(60).is_ok());
-        let less = Arc::new(Room::new(70, used));
+        let less = Arc::new(SpoolSpace::new(70, used));
         let mut three = none_of(&less);
         assert!(three.grow(1).is_err(), "100 were taken before the reload");
         drop(two);
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn many_uploads_collect_less_each_and_few_as_much_as_one() {
-        let room = Room::new(0, Arc::default());
+        let room = SpoolSpace::new(0, Arc::default());
         let mut bodies = Vec::new();
         let mut write_with = |uploads: usize| {
             bodies.resize_with(uploads, || Reading::of(&room));

@@ -23,7 +23,7 @@ use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
 use super::too_long::TooLong;
-use crate::front::client_limits::min_rate::{Pace, Patience};
+use crate::front::client_limits::min_rate::{MinRate, Patience};
 use crate::os::sockets;
 
 /// The body of a request, as it arrives.
@@ -45,7 +45,7 @@ enum Way {
 #[derive(Debug)]
 struct Source {
     body: Incoming,
-    pace: Pace,
+    pace: MinRate,
     left: u64,
     limit: u64,
     is_over: Arc<AtomicBool>,
@@ -53,7 +53,7 @@ struct Source {
 
 /// Why a body does not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum RequestBodyError {
     /// It is longer than it may be.
     #[error("the request body is longer than {0} bytes (the limit is set by --max-body)")]
     TooLarge(u64),
@@ -76,7 +76,7 @@ impl RequestStream {
             length: body.size_hint().exact(),
             way: Way::Here(Source {
                 body,
-                pace: Pace::new(patience),
+                pace: MinRate::new(patience),
                 left: limit,
                 limit,
                 is_over: Arc::clone(&is_over),
@@ -94,17 +94,17 @@ impl RequestStream {
     ///
     /// # Errors
     /// [`Broken`]: the upstream must not take what it has for the whole.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
         match &mut self.way {
             Way::Here(source) => source.next().await,
-            Way::Socket(_) => Err(Broken::Taken),
+            Way::Socket(_) => Err(RequestBodyError::Taken),
         }
     }
 
     /// Has a task fill a socket from which a worker reads the body, unless one does already.
     ///
     /// # Errors
-    /// What the kernel says about sockets.
+    /// The error of the system call for sockets.
     pub fn fill_socket(&mut self, tasks: &TaskTracker) -> io::Result<()> {
         if let Way::Here(_) = self.way {
             let (ours, theirs) = sockets::pair(SocketType::STREAM)?;
@@ -128,19 +128,19 @@ impl RequestStream {
 }
 
 impl Source {
-    async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
+    async fn next(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
         loop {
             let asked = Instant::now();
             let frame = tokio::time::timeout(self.pace.left(), self.body.frame())
                 .await
-                .map_err(|_| Broken::TooSlow)?;
+                .map_err(|_| RequestBodyError::TooSlow)?;
             if self.body.is_end_stream() || frame.is_none() {
                 self.is_over.store(true, Ordering::Release);
             }
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| match TooLong::found_in(&error) {
-                Some(TooLong(limit)) => Broken::TooLarge(limit),
-                None => Broken::BrokenOff,
+                Some(TooLong(limit)) => RequestBodyError::TooLarge(limit),
+                None => RequestBodyError::BrokenOff,
             });
             let Ok(data) = frame?.into_data() else {
                 // Trailers, as everywhere, are dropped.
@@ -151,7 +151,7 @@ impl Source {
             self.left = self
                 .left
                 .checked_sub(length)
-                .ok_or(Broken::TooLarge(self.limit))?;
+                .ok_or(RequestBodyError::TooLarge(self.limit))?;
             return Ok(Some(data));
         }
     }

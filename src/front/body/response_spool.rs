@@ -148,7 +148,7 @@ impl SpoolFile {
         true
     }
 
-    /// Whether it has a descriptor, or may have one.
+    /// True if it has a descriptor, or may have one.
     fn has_descriptor(&mut self) -> bool {
         if self.descriptor.is_none() {
             self.descriptor = self.account.try_reserve(Resource::SpoolFiles, 1);
@@ -195,7 +195,7 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         self.account
             .unspool(Spooled::Responses, self.reserved, &self.spool.used);
-        METRICS.spooled_responses.take(self.reserved);
+        METRICS.spooled_responses.sub(self.reserved);
         if let Some(file) = self.file.take() {
             // The file has no name: with its last descriptor the disk's room is given back,
             // which takes a file system a while.
@@ -208,7 +208,7 @@ impl Write {
     /// Writes on a thread that may wait. The pieces come back in either case.
     ///
     /// # Errors
-    /// What the kernel says; the log knows it already.
+    /// The error of the system call; the log knows it already.
     pub async fn run(self) -> (io::Result<Arc<File>>, Vec<Bytes>) {
         let spool = Arc::clone(&self.spool);
         let job = move || {

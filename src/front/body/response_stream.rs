@@ -56,7 +56,7 @@ enum Inner {
 }
 
 /// The upstream's end.
-pub struct Feed(Arc<Shared>);
+pub struct BodySender(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -134,7 +134,7 @@ impl ResponseBody {
     pub fn streamed(
         budget: Arc<Budget>,
         abandon: impl FnOnce() + Send + Sync + 'static,
-    ) -> (Feed, Self) {
+    ) -> (BodySender, Self) {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Notify::new(),
@@ -145,7 +145,7 @@ impl ResponseBody {
             abandon: Some(Box::new(abandon)),
             reading: None,
         };
-        (Feed(shared), Self(Inner::Streamed(Box::new(body))))
+        (BodySender(shared), Self(Inner::Streamed(Box::new(body))))
     }
 
     /// Decides what becomes of it if the client is slower than the upstream.
@@ -199,7 +199,7 @@ impl std::fmt::Debug for ResponseBody {
     }
 }
 
-impl Feed {
+impl BodySender {
     /// Adds a piece. `false`: the client has gone and nothing more is wanted.
     pub fn push(&self, chunk: Bytes) -> bool {
         let mut state = self.0.lock();

@@ -1,4 +1,4 @@
-//! How many connections there are, in all and from one address, and how many there may be.
+//! Number of connections, in all and from one address, and how many there may be.
 //!
 //! At the limit of all, nobody is accepted until one of them ends: who comes waits in the
 //! kernel's backlog, and answers over HTTP/1 end their connections. At the limit of one
@@ -49,17 +49,17 @@ pub struct Connections {
 
 /// One connection's place, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
+pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
 
 /// One connection of an address, given back when it is dropped.
 #[derive(Debug)]
-pub struct Guest {
+pub struct AddressPermit {
     connections: Arc<Connections>,
     network: Network,
     account: Arc<Account>,
 }
 
-impl Guest {
+impl AddressPermit {
     /// The memory and descriptors that the address takes, on all its connections.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
@@ -146,10 +146,10 @@ impl Connections {
     }
 
     /// Waits for a place; whoever asked first has it first.
-    pub async fn place(&self) -> Place {
+    pub async fn place(&self) -> ListenerPermit {
         let free = Arc::clone(&self.free);
         if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
-            return Place(place);
+            return ListenerPermit(place);
         }
         if self.waits.is_due().is_some() {
             tracing::warn!(
@@ -159,7 +159,7 @@ impl Connections {
             );
         }
         match free.acquire_owned().await {
-            Ok(place) => Place(place),
+            Ok(place) => ListenerPermit(place),
             // Nobody closes it.
             Err(_closed) => std::future::pending().await,
         }
@@ -182,14 +182,17 @@ impl Connections {
         self.most - self.free.available_permits().min(self.most)
     }
 
-    /// Whether there may be no more.
+    /// True if there may be no more.
     pub fn is_full(&self) -> bool {
         self.free.available_permits() == 0
     }
 
     /// Counts a connection from `address`; a Unix socket has none. `Err`: it has as many as it
     /// may.
-    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Option<Guest>, TooMany> {
+    pub fn enter(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+    ) -> Result<Option<AddressPermit>, TooMany> {
         let most = self.most_each.load(Ordering::Relaxed);
         let Some(address) = address else {
             return Ok(None);
@@ -203,7 +206,7 @@ impl Connections {
             let account = Arc::clone(account);
             drop(each);
             let connections = Arc::clone(self);
-            return Ok(Some(Guest {
+            return Ok(Some(AddressPermit {
                 connections,
                 network,
                 account,
@@ -228,7 +231,7 @@ impl Connections {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-impl Drop for Guest {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut each = self.connections.lock();
         if let Some((count, _)) = each.get_mut(&self.network) {

@@ -23,12 +23,12 @@ pub struct Patience {
 
 /// One client's credit.
 #[derive(Debug)]
-pub struct Pace {
+pub struct MinRate {
     patience: Patience,
     credit: Duration,
 }
 
-impl Pace {
+impl MinRate {
     /// With full credit.
     pub fn new(patience: Patience) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl Pace {
 
 /// The pace at which a client takes what is written to its socket.
 #[derive(Debug)]
-pub struct Taking {
-    pace: Pace,
+pub struct SendRate {
+    pace: MinRate,
     waits: Option<Waits>,
     /// Kept from one wait to the next: it is set anew only when it has run out.
     timer: Option<Pin<Box<Sleep>>>,
@@ -72,11 +72,11 @@ struct Waits {
     unsent: u64,
 }
 
-impl Taking {
+impl SendRate {
     /// With full credit.
     pub fn new(patience: Patience) -> Self {
         Self {
-            pace: Pace::new(patience),
+            pace: MinRate::new(patience),
             waits: None,
             timer: None,
         }
@@ -150,7 +150,7 @@ mod tests {
 
     /// Seconds until a client runs out that moves so many bytes after each pause.
     fn lasts(patience: Patience, pause: u64, bytes: u64) -> Option<u64> {
-        let mut pace = Pace::new(patience);
+        let mut pace = MinRate::new(patience);
         for time in (0..100_000).step_by(pause as usize) {
             if pace.left() < Duration::from_secs(pause) {
                 return Some(time + pace.left().as_secs());
@@ -179,7 +179,7 @@ mod tests {
     /// Seconds until a client is too slow that acknowledges so many bytes in each of them.
     fn waits_for(per_second: u64) -> Option<u64> {
         let began = Instant::now();
-        let mut taking = Taking::new(PATIENCE);
+        let mut taking = SendRate::new(PATIENCE);
         (0..1000).find(|second| {
             let now = began + Duration::from_secs(*second);
             let unsent = || 1_000_000 - second * per_second;
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn who_takes_something_in_time_has_full_credit_again() {
         let began = Instant::now();
-        let mut taking = Taking::new(PATIENCE);
+        let mut taking = SendRate::new(PATIENCE);
         for wait in 0..5 {
             let now = began + Duration::from_secs(wait);
             assert_eq!(taking.left(now, || 1000), PATIENCE.grace);
@@ -209,7 +209,7 @@ mod tests {
         #[test]
         fn credit_is_never_more_than_the_grace(steps in prop::collection::vec((any::<u32>(), any::<u64>()), 0..50), rate: u64) {
             let patience = Patience { rate, ..PATIENCE };
-            let mut pace = Pace::new(patience);
+            let mut pace = MinRate::new(patience);
             for (waited, moved) in steps {
                 pace.moved(Duration::from_millis(waited.into()), moved);
                 prop_assert!(pace.left() <= patience.grace);

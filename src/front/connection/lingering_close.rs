@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::front::shutdown::Stop;
+use crate::front::shutdown::Shutdown;
 use crate::front::socket::Socket;
 
 /// For how long, and how much, a client may go on sending.
@@ -35,11 +35,11 @@ const LIMITS: Limits = Limits {
 };
 
 /// Reads what comes until the client closes its side, or has had its time.
-pub async fn linger(socket: Socket, stop: &Stop) {
+pub async fn linger(socket: Socket, stop: &Shutdown) {
     linger_within(LIMITS, socket, stop).await;
 }
 
-async fn linger_within(limits: Limits, socket: Socket, stop: &Stop) {
+async fn linger_within(limits: Limits, socket: Socket, stop: &Shutdown) {
     let end_is_near = async {
         stop.drain.cancelled().await;
         tokio::time::sleep(limits.at_the_end).await;
@@ -85,7 +85,7 @@ mod tests {
     };
 
     /// How much a client could send that goes on until it is left, or has sent `most`.
-    async fn sent_until_the_end(limits: Limits, stop: Stop, most: usize) -> usize {
+    async fn sent_until_the_end(limits: Limits, stop: Shutdown, most: usize) -> usize {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let client = async move {
             let mut sent = 0;
@@ -101,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_is_read_until_it_closes() {
-        let sent = sent_until_the_end(NEVER, Stop::default(), 3_000_000).await;
+        let sent = sent_until_the_end(NEVER, Shutdown::default(), 3_000_000).await;
         assert_eq!(sent, 3_000_000);
     }
 
@@ -109,10 +109,10 @@ mod tests {
     async fn a_client_that_goes_on_is_left() {
         let most = usize::MAX;
         let longest = Duration::from_millis(5);
-        let sent = sent_until_the_end(Limits { longest, ..NEVER }, Stop::default(), most).await;
+        let sent = sent_until_the_end(Limits { longest, ..NEVER }, Shutdown::default(), most).await;
         assert!(sent > 0);
         let bytes = 1_000_000;
-        let sent = sent_until_the_end(Limits { bytes, ..NEVER }, Stop::default(), most).await;
+        let sent = sent_until_the_end(Limits { bytes, ..NEVER }, Shutdown::default(), most).await;
         assert!(sent >= bytes, "{sent}");
     }
 
@@ -124,14 +124,14 @@ mod tests {
             at_the_end,
             ..NEVER
         };
-        let draining = Stop::default();
+        let draining = Shutdown::default();
         draining.drain.cancel();
         sent_until_the_end(hurried, draining, most).await;
-        let later = Stop::default();
+        let later = Shutdown::default();
         let drain = later.drain.clone();
         let end = async { drain.cancel() };
         tokio::join!(sent_until_the_end(hurried, later, most), end);
-        let cut = Stop::default();
+        let cut = Shutdown::default();
         cut.cut.cancel();
         sent_until_the_end(NEVER, cut, most).await;
         assert_eq!(LIMITS.at_the_end, Duration::from_secs(1));

@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What the first bytes of a connection say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ProxyHeader {
     /// The proxy speaks for itself, for instance to see whether we live.
     Proxy,
     /// A client whose addresses are not told, or are no IP addresses.
     Unknown {
-        /// Whether it came with TLS.
+        /// True if it came with TLS.
         tls: bool,
     },
     /// A client.
@@ -26,7 +26,7 @@ pub enum Origin {
         source: SocketAddr,
         /// The address that it asked.
         destination: SocketAddr,
-        /// Whether it came with TLS.
+        /// True if it came with TLS.
         tls: bool,
     },
 }
@@ -46,7 +46,7 @@ pub enum Unreadable {
     /// The connection ended before it: a look whether we listen.
     #[error("the connection ended before it said anything")]
     Nothing,
-    /// What the kernel says.
+    /// The error of the system call.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -74,7 +74,9 @@ pub fn buffer() -> BytesMut {
 ///
 /// # Errors
 /// As [`read_into`].
-pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<(Origin, Bytes), Unreadable> {
+pub async fn read(
+    socket: &mut (impl AsyncRead + Unpin),
+) -> Result<(ProxyHeader, Bytes), Unreadable> {
     read_into(&mut buffer(), socket).await
 }
 
@@ -85,7 +87,7 @@ pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<(Origin, Byte
 pub async fn read_into(
     bytes: &mut BytesMut,
     socket: &mut (impl AsyncRead + Unpin),
-) -> Result<(Origin, Bytes), Unreadable> {
+) -> Result<(ProxyHeader, Bytes), Unreadable> {
     loop {
         if let Some((length, origin)) = parse(bytes)? {
             return Ok((origin, bytes.split_off(length).freeze()));
@@ -104,7 +106,7 @@ pub async fn read_into(
 ///
 /// # Errors
 /// [`Unreadable::Malformed`], as soon as the bytes can be no header any more.
-pub fn parse(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let begins = |mark: &[u8]| {
         let common = mark.len().min(bytes.len());
         bytes[..common] == mark[..common]
@@ -118,7 +120,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
     }
 }
 
-fn version_1(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
+fn version_1(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let visible = &bytes[..bytes.len().min(LONGEST_LINE)];
     let Some(end) = visible.windows(2).position(|pair| pair == b"\r\n") else {
         return match visible.len() {
@@ -131,7 +133,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
     let mut words = line.ok_or(malformed)?.split(' ');
     let origin = match words.next() {
         // Whatever stands behind is to be ignored (section 2.1).
-        Some("UNKNOWN") => Some(Origin::Unknown { tls: false }),
+        Some("UNKNOWN") => Some(ProxyHeader::Unknown { tls: false }),
         Some("TCP4") => endpoints::<Ipv4Addr>(&mut words),
         Some("TCP6") => endpoints::<Ipv6Addr>(&mut words),
         _ => None,
@@ -142,7 +144,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
 
 fn endpoints<'a, A: std::str::FromStr + Into<IpAddr>>(
     words: &mut impl Iterator<Item = &'a str>,
-) -> Option<Origin> {
+) -> Option<ProxyHeader> {
     let address = |word: Option<&str>| Some(word?.parse::<A>().ok()?.into());
     let port = |word: Option<&str>| {
         let is_plain = |digits: &&str| {
@@ -153,14 +155,14 @@ fn endpoints<'a, A: std::str::FromStr + Into<IpAddr>>(
     };
     let (source, destination) = (address(words.next())?, address(words.next())?);
     let (from, to) = (port(words.next())?, port(words.next())?);
-    words.next().is_none().then_some(Origin::Client {
+    words.next().is_none().then_some(ProxyHeader::Client {
         source: SocketAddr::new(source, from),
         destination: SocketAddr::new(destination, to),
         tls: false,
     })
 }
 
-fn version_2(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
+fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let Some(&[version_and_command, family, high, low]) = bytes
         .get(SIGNATURE.len()..)
         .and_then(<[u8]>::first_chunk::<4>)
@@ -193,17 +195,17 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, Origin)>, Unreadable> {
         return Ok(None);
     };
     let origin = match is_local {
-        true => Origin::Proxy,
+        true => ProxyHeader::Proxy,
         false => {
             let (addresses, extensions) = body.split_at(addresses);
             let tls = over_tls(extensions)?;
             match ip_endpoints(addresses) {
-                Some((source, destination)) => Origin::Client {
+                Some((source, destination)) => ProxyHeader::Client {
                     source,
                     destination,
                     tls,
                 },
-                None => Origin::Unknown { tls },
+                None => ProxyHeader::Unknown { tls },
             }
         }
     };
@@ -261,8 +263,8 @@ mod tests {
         [&SIGNATURE[..], &[command, family], &length[..], body].concat()
     }
 
-    fn client(source: &str, destination: &str, tls: bool) -> Origin {
-        Origin::Client {
+    fn client(source: &str, destination: &str, tls: bool) -> ProxyHeader {
+        ProxyHeader::Client {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             tls,
@@ -271,7 +273,7 @@ mod tests {
 
     const IPV4: [u8; 12] = [203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 1, 0xBB];
 
-    fn check(bytes: &[u8], expected: Option<Origin>) {
+    fn check(bytes: &[u8], expected: Option<ProxyHeader>) {
         let mut with_request = bytes.to_vec();
         with_request.extend(b"GET / HTTP/1.1\r\n\r\n");
         match (parse(&with_request), expected) {
@@ -291,7 +293,7 @@ mod tests {
             b"PROXY TCP6 2001:db8::9 2001:db8::1 0 65535\r\n",
             Some(client("[2001:db8::9]:0", "[2001:db8::1]:65535", false)),
         );
-        let unknown = Some(Origin::Unknown { tls: false });
+        let unknown = Some(ProxyHeader::Unknown { tls: false });
         check(b"PROXY UNKNOWN\r\n", unknown);
         check(
             b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
@@ -353,10 +355,10 @@ mod tests {
 
     #[test]
     fn version_2_without_ip_addresses_is_no_client() {
-        let unknown = Some(Origin::Unknown { tls: false });
-        check(&v2(0x20, 0x00, &[]), Some(Origin::Proxy));
-        check(&v2(0x20, 0x11, &IPV4), Some(Origin::Proxy));
-        check(&v2(0x20, 0xFF, &[1, 2, 3]), Some(Origin::Proxy));
+        let unknown = Some(ProxyHeader::Unknown { tls: false });
+        check(&v2(0x20, 0x00, &[]), Some(ProxyHeader::Proxy));
+        check(&v2(0x20, 0x11, &IPV4), Some(ProxyHeader::Proxy));
+        check(&v2(0x20, 0xFF, &[1, 2, 3]), Some(ProxyHeader::Proxy));
         check(&v2(0x21, 0x00, &[]), unknown);
         check(&v2(0x21, 0x31, &[b'x'; 216]), unknown);
         for (command, family, body) in [
@@ -423,7 +425,7 @@ mod tests {
             };
             let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
             let line = format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port());
-            let Some((_, Origin::Client { source: read, destination: also, .. })) = parse(line.as_bytes()).unwrap() else {
+            let Some((_, ProxyHeader::Client { source: read, destination: also, .. })) = parse(line.as_bytes()).unwrap() else {
                 panic!("no client");
             };
             prop_assert_eq!((read.ip(), read.port()), (source.ip(), source.port()));

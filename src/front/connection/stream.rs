@@ -28,9 +28,9 @@ use tokio::time::Sleep;
 
 use crate::front::activity::Activity;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
-use crate::front::client_limits::min_rate::Taking;
+use crate::front::client_limits::min_rate::SendRate;
 use crate::front::fast_path::Express;
-use crate::front::protocol::framing::{Framing, Phase};
+use crate::front::protocol::framing::{Framing, FramingPhase};
 use crate::front::protocol::http2::Http2;
 use crate::front::sendfile::file_source::{BLOCK, Source, became_shorter};
 use crate::front::sendfile::queue::{Piece, Plan};
@@ -68,7 +68,7 @@ pub struct Stream {
     /// We have said our last word, all of it.
     is_shut_down: bool,
     sending: Option<Sending>,
-    taking: Taking,
+    taking: SendRate,
     http2: Http2,
     /// Answers without hyper, where that is possible.
     express: Option<Express>,
@@ -108,7 +108,7 @@ impl Stream {
             has_unread: false,
             is_half_closed: false,
             look_again: None,
-            taking: Taking::new(activity.patience),
+            taking: SendRate::new(activity.patience),
             activity,
             behind: None,
             is_shut_down: false,
@@ -332,11 +332,11 @@ impl AsyncRead for Stream {
             self.framing.pass_all();
         }
         match self.framing.phase() {
-            Phase::Between => self.poll_between(context, into),
-            Phase::Body(_) => self.poll_body(context, into),
-            Phase::Whole(since) => self.poll_end_of_client(context, since),
-            Phase::Raw => self.poll_raw(context, into),
-            Phase::Broken => Poll::Ready(Ok(())),
+            FramingPhase::Between => self.poll_between(context, into),
+            FramingPhase::Body(_) => self.poll_body(context, into),
+            FramingPhase::Whole(since) => self.poll_end_of_client(context, since),
+            FramingPhase::Raw => self.poll_raw(context, into),
+            FramingPhase::Broken => Poll::Ready(Ok(())),
         }
     }
 }
@@ -364,7 +364,7 @@ impl AsyncWrite for Stream {
 
     /// Only called when hyper has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.framing.phase(), Phase::Whole(_)) && self.activity.hyper_ended() {
+        if matches!(self.framing.phase(), FramingPhase::Whole(_)) && self.activity.hyper_ended() {
             self.settle(context);
         }
         self.activity.flushed();
@@ -380,7 +380,7 @@ impl AsyncWrite for Stream {
 }
 
 impl Stream {
-    /// Whether the client has sent what nobody has read, or may be about to, because it does
+    /// True if the client has sent what nobody has read, or may be about to, because it does
     /// not wait for one response before its next request. nginx looks at the same things.
     fn may_still_receive(&self, socket: &Socket) -> bool {
         self.activity.lingers()

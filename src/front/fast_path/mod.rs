@@ -1,9 +1,9 @@
 //! The express lane: files in memory, answered below hyper.
 //!
 //! hyper costs about as much for a small file as the kernel does for sending it. So while hyper
-//! holds nothing of a connection ([`super::protocol::framing`]), what arrives is looked at first, and a
-//! plain request for a file in memory is answered at once ([`at_once`]): hyper, which waits for
-//! bytes, does not notice. Everything else is read for it by [`super::connection::stream`].
+//! holds nothing of a connection ([`framing`](super::protocol::framing)), what arrives is looked at
+//! first, and a plain request for a file in memory is answered at once ([`request`]): hyper, which
+//! waits for bytes, does not notice. Everything else is read for it by [`super::connection::stream`].
 //!
 //! ```text
 //! socket -> Stream::poll_between --plain, in memory--> at_once -> socket
@@ -30,25 +30,25 @@ use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, InUse};
-use super::protocol::plain::Heard;
+use super::protocol::plain::Recognised;
 use super::request::record::Record;
 use super::site::CurrentSite;
-use crate::front::fast_path::request::{AtOnce, Memo};
+use crate::front::fast_path::request::{AtOnce, ConnectionMemo};
 
 /// What a connection needs for the express lane.
 pub struct Express {
     sites: Arc<CurrentSite>,
     /// The end has been asked for: responses say `Connection: close`, which is hyper's.
     asked: CancellationToken,
-    memo: Memo,
+    memo: ConnectionMemo,
     /// There are servers of HTTP behind us.
     spells: bool,
     /// The response that the client did not take at once.
-    pub unsent: Option<Unsent>,
+    pub unsent: Option<UnsentResponse>,
 }
 
 /// The rest of a response.
-pub struct Unsent {
+pub struct UnsentResponse {
     head: Bytes,
     body: Bytes,
     status: StatusCode,
@@ -64,7 +64,7 @@ impl Express {
         Self {
             sites,
             asked,
-            memo: Memo::default(),
+            memo: ConnectionMemo::default(),
             spells: false,
             unsent: None,
         }
@@ -81,9 +81,9 @@ impl Express {
         activity: &Activity,
         bytes: &'a [u8],
         head: &mut Vec<u8>,
-    ) -> Heard<AtOnce<'a>> {
+    ) -> Recognised<AtOnce<'a>> {
         if self.asked.is_cancelled() {
-            return Heard::Other;
+            return Recognised::NotEligible;
         }
         head.clear();
         let site = self.sites.get();
@@ -91,7 +91,7 @@ impl Express {
         let memo = &mut self.memo;
         let answer = AssertUnwindSafe(|| request::answer(&site, activity, bytes, memo, head));
         // On the long way a panic costs one request, and says which.
-        std::panic::catch_unwind(answer).unwrap_or(Heard::Other)
+        std::panic::catch_unwind(answer).unwrap_or(Recognised::NotEligible)
     }
 
     /// Of a response, the client took so many bytes and no more.
@@ -104,7 +104,7 @@ impl Express {
     ) {
         activity.express_is_sending(true);
         let status = answer.brief.status;
-        let mut unsent = Unsent {
+        let mut unsent = UnsentResponse {
             head: Bytes::copy_from_slice(head),
             body: answer.body,
             status,
@@ -130,7 +130,7 @@ impl Express {
     }
 }
 
-impl Unsent {
+impl UnsentResponse {
     /// What is left of head and body.
     pub fn parts(&self) -> [IoSlice<'_>; 2] {
         [IoSlice::new(&self.head), IoSlice::new(&self.body)]

@@ -1,6 +1,6 @@
 //! The short way of a plain request for a file that is in memory: the steps of
-//! [`crate::front::request::answer`] that matter for it, in the same order and by the same functions, within
-//! one call, with its response as bytes.
+//! [`answer`](crate::front::request::answer) that matter for it, in the same order and by the same
+//! functions, within one call, with its response as bytes.
 //!
 //! Whatever is refused, redirected or waited for is [`Heard::Other`], and goes the long way
 //! from its first byte. So nothing is decided here that could turn out otherwise there.
@@ -19,9 +19,10 @@ use crate::front::context;
 use crate::front::protocol::forwarded;
 use crate::front::protocol::limits::valid_host;
 use crate::front::protocol::plain;
-use crate::front::protocol::plain::{Heard, Plain};
-use crate::front::request::files;
-use crate::front::request::record::Brief;
+use crate::front::protocol::plain::{Plain, Recognised};
+use crate::front::request::common_fields::common_fields;
+use crate::front::request::files::Covering;
+use crate::front::request::record::FastPathRecord;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
 use crate::front::static_files::Plainly;
@@ -33,7 +34,7 @@ pub struct AtOnce<'a> {
     /// What follows the head.
     pub body: Bytes,
     /// The request's line in the log.
-    pub brief: Brief<'a>,
+    pub brief: FastPathRecord<'a>,
     /// The log.
     pub log: Arc<AccessLog>,
 }
@@ -41,7 +42,7 @@ pub struct AtOnce<'a> {
 /// What was found out about the last request of a connection, which is mostly true of the
 /// next one.
 #[derive(Debug, Default)]
-pub struct Memo {
+pub struct ConnectionMemo {
     /// A host that is valid.
     host: Vec<u8>,
     /// A value of `Accept-Encoding`, and what it says.
@@ -54,41 +55,48 @@ pub fn answer<'a>(
     site: &Site,
     activity: &Activity,
     bytes: &'a [u8],
-    memo: &mut Memo,
+    memo: &mut ConnectionMemo,
     out: &mut Vec<u8>,
-) -> Heard<AtOnce<'a>> {
+) -> Recognised<AtOnce<'a>> {
     let target = match plain::target(bytes) {
-        Heard::Plain(target) => target,
-        Heard::Incomplete => return Heard::Incomplete,
-        Heard::Other => return Heard::Other,
+        Recognised::Plain(target) => target,
+        Recognised::Incomplete => return Recognised::Incomplete,
+        Recognised::NotEligible => return Recognised::NotEligible,
     };
     let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
-    if !is_normal || !files::may_answer(site, target) {
-        return Heard::Other;
-    }
+    let Some(files) = is_normal.then(|| Covering::of(site, target)).flatten() else {
+        return Recognised::NotEligible;
+    };
     match plain::read(bytes, activity.ends.trusted) {
-        Heard::Plain(plain) => match for_file(site, activity, plain, memo, out) {
-            Some(answer) => Heard::Plain(answer),
-            None => Heard::Other,
+        Recognised::Plain(plain) => match for_file(site, activity, &files, plain, memo, out) {
+            Some(answer) => Recognised::Plain(answer),
+            None => Recognised::NotEligible,
         },
-        Heard::Incomplete => Heard::Incomplete,
-        Heard::Other => Heard::Other,
+        Recognised::Incomplete => Recognised::Incomplete,
+        Recognised::NotEligible => Recognised::NotEligible,
     }
 }
 
 fn for_file<'a>(
     site: &Site,
     activity: &Activity,
+    files: &Covering<'_>,
     mut plain: Plain<'a>,
-    memo: &mut Memo,
+    memo: &mut ConnectionMemo,
     out: &mut Vec<u8>,
 ) -> Option<AtOnce<'a>> {
     let (began, time) = (Instant::now(), SystemTime::now());
-    let request_id = context::request_id(&plain.fields.told, activity.ends.trusted);
-    let address = match plain.fields.told.is_empty() {
+    let request_id = context::request_id(&plain.fields.forwarded, activity.ends.trusted);
+    let address = match plain.fields.forwarded.is_empty() {
         true => activity.ends.peer_ip(),
         false => {
-            forwarded::resolve(&mut plain.fields.told, None, &activity.ends, &site.trust).address
+            forwarded::resolve(
+                &mut plain.fields.forwarded,
+                None,
+                &activity.ends,
+                &site.trust,
+            )
+            .address
         }
     };
     let is_probe = site.probes.is_some() && Probes::on_main(plain.target).is_some();
@@ -102,18 +110,18 @@ fn for_file<'a>(
         if_none_match: plain.fields.if_none_match,
         if_modified_since: plain.fields.if_modified_since,
     };
-    let (ready, place) = files::at_once(site, otherwise, plain.target, &asked, began)?;
+    let (ready, place) = files.at_once(site, otherwise, &asked, began)?;
     // Last, because a request counts once. What is refused here is refused again there.
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;
     }
-    METRICS.static_express.up();
+    METRICS.static_express.inc();
     activity.answered_at_once(began);
     out.extend_from_slice(&ready.head);
     finish(out, site, &request_id, time);
     Some(AtOnce {
         body: ready.body,
-        brief: Brief {
+        brief: FastPathRecord {
             plain,
             request_id,
             remote: address,
@@ -126,7 +134,7 @@ fn for_file<'a>(
     })
 }
 
-impl Memo {
+impl ConnectionMemo {
     fn is_valid_host(&mut self, host: &[u8]) -> bool {
         if self.host == host && !host.is_empty() {
             return true;
@@ -152,15 +160,15 @@ impl Memo {
     }
 }
 
-/// The fields that every response has, in the order in which [`crate::front::request::finish`] and hyper add
-/// them.
+/// Ends a head: the fields that every response has, and the date, which hyper adds last as well.
 fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
-    out.extend_from_slice(b"X-Request-Id: ");
-    out.extend_from_slice(request_id.as_bytes());
-    if site.server_header {
-        out.extend_from_slice(b"\r\nServer: pyserve");
+    for field in common_fields(site, request_id) {
+        out.extend_from_slice(field.written.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(b"Date: ");
     out.extend_from_slice(&date(time));
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -20,7 +20,7 @@ use http::header::{self, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::limits::valid_host;
 use crate::config::Trust;
-use crate::front::context::{Client, Ends, Scheme};
+use crate::front::context::{Client, Endpoints, Scheme};
 
 /// Fields that state where a request came from.
 const FORWARDING: [&str; 15] = [
@@ -77,7 +77,7 @@ const LONGEST_PREFIX: usize = 1024;
 pub fn resolve(
     headers: &mut HeaderMap,
     authority: Option<&str>,
-    ends: &Ends,
+    ends: &Endpoints,
     trust: &Trust,
 ) -> Client {
     let mut client = Client::direct(ends);
@@ -94,12 +94,12 @@ pub fn resolve(
         }
         return client;
     }
-    let told = match Told::by_x_fields(headers, trust) {
+    let told = match Declared::from_x_fields(headers, trust) {
         Some(told) => {
             headers.remove(FORWARDED);
             told
         }
-        None => Told::by_forwarded(headers, trust),
+        None => Declared::by_forwarded(headers, trust),
     };
     let scheme_is_told = told.scheme.is_some();
     let field = || headers.get(header::HOST)?.to_str().ok();
@@ -109,7 +109,7 @@ pub fn resolve(
     client
 }
 
-/// Whether a field of this name is believed or removed.
+/// True if a field of this name is believed or removed.
 pub fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
     // All of them begin so, and few others.
@@ -125,7 +125,7 @@ type Node = (IpAddr, Option<u16>);
 /// What proxies say about their client; `None` for what they do not say, or not in a way
 /// that can be understood.
 #[derive(Debug, Default)]
-struct Told {
+struct Declared {
     address: Option<Node>,
     scheme: Option<Scheme>,
     host: Option<String>,
@@ -133,8 +133,8 @@ struct Told {
     prefix: Option<String>,
 }
 
-impl Told {
-    fn by_x_fields(headers: &HeaderMap, trust: &Trust) -> Option<Self> {
+impl Declared {
+    fn from_x_fields(headers: &HeaderMap, trust: &Trust) -> Option<Self> {
         let fields = [FOR, HOST, PORT, PREFIX, PROTO];
         if !fields.iter().any(|name| headers.contains_key(name)) {
             return None;

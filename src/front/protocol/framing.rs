@@ -31,11 +31,11 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The part of the client's bytes that hyper holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum FramingPhase {
     /// Nothing; the next byte begins a head.
     Between,
     /// A request of which a part of the body is missing.
-    Body(Rest),
+    Body(BodyRemainder),
     /// A whole request, complete since then, whose response is not written yet.
     Whole(Instant),
     /// Everything, as it came: HTTP/2, or what follows a `101`.
@@ -46,7 +46,7 @@ pub enum Phase {
 
 /// The missing part of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub enum BodyRemainder {
     /// So many bytes.
     Length(u64),
     /// Chunks.
@@ -56,7 +56,7 @@ pub enum Rest {
 /// The framing of one connection.
 #[derive(Debug)]
 pub struct Framing {
-    phase: Phase,
+    phase: FramingPhase,
     /// No request has come yet, so the first bytes may be those of HTTP/2.
     is_first: bool,
     /// Nothing is read behind the present request.
@@ -66,7 +66,7 @@ pub struct Framing {
 impl Default for Framing {
     fn default() -> Self {
         Self {
-            phase: Phase::Between,
+            phase: FramingPhase::Between,
             is_first: true,
             is_last: false,
         }
@@ -75,13 +75,13 @@ impl Default for Framing {
 
 impl Framing {
     /// The present phase.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> FramingPhase {
         self.phase
     }
 
     /// True while hyper holds nothing.
     pub fn is_between(&self) -> bool {
-        self.phase == Phase::Between
+        self.phase == FramingPhase::Between
     }
 
     /// True until the first request.
@@ -100,28 +100,28 @@ impl Framing {
     }
 
     /// hyper is given a head with such a body behind it.
-    pub fn begin(&mut self, body: Rest, is_last: bool) {
+    pub fn begin(&mut self, body: BodyRemainder, is_last: bool) {
         (self.is_first, self.is_last) = (false, is_last);
         self.phase = match body {
-            Rest::Length(0) => Phase::Whole(Instant::now()),
-            body => Phase::Body(body),
+            BodyRemainder::Length(0) => FramingPhase::Whole(Instant::now()),
+            body => FramingPhase::Body(body),
         };
     }
 
     /// From now on all bytes pass as they are.
     pub fn pass_all(&mut self) {
-        self.phase = Phase::Raw;
+        self.phase = FramingPhase::Raw;
     }
 
     /// The response to the whole request is written.
     pub fn settle(&mut self) {
-        self.phase = Phase::Between;
+        self.phase = FramingPhase::Between;
     }
 
     /// The most bytes of the body that can be missing.
     pub fn missing(&self) -> u64 {
         match self.phase {
-            Phase::Body(Rest::Length(left)) => left,
+            FramingPhase::Body(BodyRemainder::Length(left)) => left,
             _ => u64::MAX,
         }
     }
@@ -129,7 +129,7 @@ impl Framing {
     /// The sizes of the chunks of an unfinished body, as far as they have come.
     pub fn announced(&self) -> u64 {
         match self.phase {
-            Phase::Body(Rest::Chunks(chunks)) => chunks.announced(),
+            FramingPhase::Body(BodyRemainder::Chunks(chunks)) => chunks.announced(),
             _ => 0,
         }
     }
@@ -142,25 +142,25 @@ impl Framing {
     /// [`TooLong`] as soon as the size of a chunk says so.
     pub fn take(&mut self, bytes: &[u8], limit: u64) -> Result<usize, TooLong> {
         match &mut self.phase {
-            Phase::Body(Rest::Length(left)) => {
+            FramingPhase::Body(BodyRemainder::Length(left)) => {
                 let taken =
                     usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= taken as u64;
                 if *left == 0 {
-                    self.phase = Phase::Whole(Instant::now());
+                    self.phase = FramingPhase::Whole(Instant::now());
                 }
                 Ok(taken)
             }
-            Phase::Body(Rest::Chunks(chunks)) => {
+            FramingPhase::Body(BodyRemainder::Chunks(chunks)) => {
                 let (taken, step) = chunks.follow(bytes);
                 let is_too_long = chunks.announced() > limit;
                 match step {
                     Step::More => {}
-                    Step::End => self.phase = Phase::Whole(Instant::now()),
-                    Step::Malformed => self.phase = Phase::Broken,
+                    Step::End => self.phase = FramingPhase::Whole(Instant::now()),
+                    Step::Malformed => self.phase = FramingPhase::Broken,
                 }
                 if is_too_long {
-                    self.phase = Phase::Broken;
+                    self.phase = FramingPhase::Broken;
                     return Err(TooLong(limit));
                 }
                 Ok(taken)

@@ -43,18 +43,18 @@ pub struct Fields<'a> {
     /// `User-Agent`, the first one.
     pub user_agent: Option<&'a [u8]>,
     /// What a peer that is trusted tells about its client and the request; empty from others.
-    pub told: HeaderMap,
+    pub forwarded: HeaderMap,
 }
 
 /// What some bytes are.
 #[derive(Debug)]
-pub enum Heard<T> {
+pub enum Recognised<T> {
     /// This.
     Plain(T),
     /// The beginning of what may become a plain request.
     Incomplete,
     /// Something else.
-    Other,
+    NotEligible,
 }
 
 /// Longest target that is read here.
@@ -63,19 +63,21 @@ const MOST_TARGET: usize = 1024;
 const MOST_FIELDS: usize = 32;
 
 /// Whether bytes begin like a plain request, and its target.
-pub fn target(bytes: &[u8]) -> Heard<&str> {
+pub fn target(bytes: &[u8]) -> Recognised<&str> {
     let rest = match bytes {
         [b'G', b'E', b'T', b' ', rest @ ..] | [b'H', b'E', b'A', b'D', b' ', rest @ ..] => rest,
-        _ if b"GET ".starts_with(bytes) || b"HEAD ".starts_with(bytes) => return Heard::Incomplete,
-        _ => return Heard::Other,
+        _ if b"GET ".starts_with(bytes) || b"HEAD ".starts_with(bytes) => {
+            return Recognised::Incomplete;
+        }
+        _ => return Recognised::NotEligible,
     };
     let target = rest.iter().position(|byte| !IN_TARGET[usize::from(*byte)]);
     match target {
-        None if rest.len() <= MOST_TARGET => Heard::Incomplete,
+        None if rest.len() <= MOST_TARGET => Recognised::Incomplete,
         Some(end) if rest[end] == b' ' && rest[0] == b'/' && end <= MOST_TARGET => {
-            str::from_utf8(&rest[..end]).map_or(Heard::Other, Heard::Plain)
+            str::from_utf8(&rest[..end]).map_or(Recognised::NotEligible, Recognised::Plain)
         }
-        _ => Heard::Other,
+        _ => Recognised::NotEligible,
     }
 }
 
@@ -99,17 +101,17 @@ const IN_TARGET: [bool; 256] = {
 
 /// Reads a head whose target was found by [`target`]. `trusted`: what the peer tells about
 /// its client is kept.
-pub fn read(bytes: &[u8], trusted: bool) -> Heard<Plain<'_>> {
+pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Heard::Incomplete,
-        Err(_) => return Heard::Other,
+        Ok(httparse::Status::Partial) => return Recognised::Incomplete,
+        Err(_) => return Recognised::NotEligible,
     };
     let (Some(method), Some(target), Some(1)) = (request.method, request.path, request.version)
     else {
-        return Heard::Other;
+        return Recognised::NotEligible;
     };
     let mut fields = Fields::default();
     let mut hosts = 0;
@@ -118,14 +120,14 @@ pub fn read(bytes: &[u8], trusted: bool) -> Heard<Plain<'_>> {
             hosts += 1;
             fields.host = header.value;
         } else if fields.take(header.name, header.value, trusted).is_none() {
-            return Heard::Other;
+            return Recognised::NotEligible;
         }
     }
     // RFC 9112 §3.2: exactly one.
     if hosts != 1 {
-        return Heard::Other;
+        return Recognised::NotEligible;
     }
-    Heard::Plain(Plain {
+    Recognised::Plain(Plain {
         is_head: method == "HEAD",
         target,
         length,
@@ -167,7 +169,8 @@ impl<'a> Fields<'a> {
         }
         let name = HeaderName::try_from(name).ok()?;
         if forwarded::is_noticed(&name) || name == X_REQUEST_ID {
-            self.told.append(name, HeaderValue::from_bytes(value).ok()?);
+            self.forwarded
+                .append(name, HeaderValue::from_bytes(value).ok()?);
         }
         Some(())
     }
@@ -190,15 +193,15 @@ mod tests {
 
     use super::*;
 
-    fn heard(bytes: &[u8]) -> Heard<usize> {
+    fn heard(bytes: &[u8]) -> Recognised<usize> {
         match target(bytes) {
-            Heard::Plain(_) => match read(bytes, true) {
-                Heard::Plain(plain) => Heard::Plain(plain.length),
-                Heard::Incomplete => Heard::Incomplete,
-                Heard::Other => Heard::Other,
+            Recognised::Plain(_) => match read(bytes, true) {
+                Recognised::Plain(plain) => Recognised::Plain(plain.length),
+                Recognised::Incomplete => Recognised::Incomplete,
+                Recognised::NotEligible => Recognised::NotEligible,
             },
-            Heard::Incomplete => Heard::Incomplete,
-            Heard::Other => Heard::Other,
+            Recognised::Incomplete => Recognised::Incomplete,
+            Recognised::NotEligible => Recognised::NotEligible,
         }
     }
 
@@ -208,22 +211,25 @@ mod tests {
             b"HEAD /a%20b?c HTTP/1.1\r\nhost: a\r\nIf-None-Match: \"x\"\r\nX-Real-IP: ::1\r\n\r\n";
         for length in 0..text.len() {
             let heard = heard(&text[..length]);
-            assert!(matches!(heard, Heard::Incomplete), "{length}: {heard:?}");
+            assert!(
+                matches!(heard, Recognised::Incomplete),
+                "{length}: {heard:?}"
+            );
         }
         let behind = [&text[..], b"GET / HT"].concat();
-        assert!(matches!(heard(&behind), Heard::Plain(length) if length == text.len()));
+        assert!(matches!(heard(&behind), Recognised::Plain(length) if length == text.len()));
     }
 
     #[test]
     fn fields_are_found_and_what_a_trusted_peer_tells_is_kept() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUSER-AGENT:  b \r\nUser-Agent: c\r\nX-Request-Id: d\r\n\r\n";
         for (trusted, told) in [(true, 1), (false, 0)] {
-            let Heard::Plain(plain) = read(text, trusted) else {
+            let Recognised::Plain(plain) = read(text, trusted) else {
                 panic!("it is plain");
             };
             assert_eq!((plain.fields.host, plain.target), (&b"a"[..], "/"));
             assert_eq!(plain.fields.user_agent, Some(&b"b"[..]));
-            assert_eq!(plain.fields.told.len(), told);
+            assert_eq!(plain.fields.forwarded.len(), told);
         }
     }
 
@@ -245,7 +251,10 @@ mod tests {
             &"A: b\r\n".repeat(MOST_FIELDS + 1),
         ] {
             let text = format!("GET / HTTP/1.1\r\n{lines}\r\n");
-            assert!(matches!(heard(text.as_bytes()), Heard::Other), "{lines:?}");
+            assert!(
+                matches!(heard(text.as_bytes()), Recognised::NotEligible),
+                "{lines:?}"
+            );
         }
         for line in [
             "GET / HTTP/1.0",
@@ -258,7 +267,10 @@ mod tests {
             "PRI * HTTP/2.0",
         ] {
             let text = format!("{line}\r\nHost: a\r\n\r\n");
-            assert!(matches!(heard(text.as_bytes()), Heard::Other), "{line:?}");
+            assert!(
+                matches!(heard(text.as_bytes()), Recognised::NotEligible),
+                "{line:?}"
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Method, Version, request};
 
-use crate::front::context::{AsSent, Identity};
+use crate::front::context::{AsSent, RequestLabel};
 use crate::front::error::Rejection;
 use crate::front::protocol::framing::target;
 
@@ -61,12 +61,12 @@ impl Refused {
     }
 
     /// Its identity, without an id.
-    pub(crate) fn identity(&self) -> Identity {
-        Identity {
+    pub(crate) fn identity(&self) -> RequestLabel {
+        RequestLabel {
             // A response to HEAD has no body.
             method: Method::from_bytes(&self.sent.method).unwrap_or_default(),
             as_sent: Some(self.sent.clone()),
-            ..Identity::default()
+            ..RequestLabel::default()
         }
     }
 }
@@ -129,12 +129,12 @@ pub fn name_shown(name: &[u8]) -> String {
 
 /// The refused requests of one connection of which hyper has, or is about to have, stand-ins.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub struct PendingRefusals {
     any: AtomicBool,
     by_stream: Mutex<HashMap<u32, Refused>>,
 }
 
-impl Waiting {
+impl PendingRefusals {
     /// Keeps the request of a stream, or the [`NEXT`] one, until hyper has its stand-in.
     pub fn add(&self, stream: u32, refused: Refused) {
         let mut waiting = self.lock();

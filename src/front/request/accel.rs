@@ -27,14 +27,14 @@ const LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 /// What was told; nothing by default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accel {
-    /// Whether the response waits for a slow client, in place of what is set.
+    /// True if the response waits for a slow client, in place of what is set.
     pub buffering: Option<bool>,
     rate: Option<NonZeroU64>,
     charset: Option<HeaderValue>,
 }
 
 impl Accel {
-    /// Whether there is anything in these fields; few responses have any.
+    /// True if there is anything in these fields; few responses have any.
     pub fn is_in(headers: &HeaderMap) -> bool {
         let mut names = headers.keys();
         names.any(|name| name.as_str().starts_with("x-accel-"))

@@ -13,7 +13,8 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
 use super::accel::Accel;
-use super::record::{Answer, Record};
+use super::ended::Answer;
+use super::record::Record;
 use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::activity::Activity;
@@ -23,7 +24,7 @@ use crate::front::body::response_spool::ClientSpool;
 use crate::front::body::response_stream::{Buffering, ResponseBody};
 use crate::front::client_limits::connections::Network;
 use crate::front::client_limits::memory_budget::{Account, Resource, SMALL};
-use crate::front::context::{Client, Facts, Identity};
+use crate::front::context::{Client, RequestFacts, RequestLabel};
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
 use crate::front::site::Site;
@@ -37,7 +38,7 @@ pub struct Asked<'a> {
     /// The connection.
     pub activity: &'a Activity,
     /// Who it is in the logs.
-    pub identity: &'a Arc<Identity>,
+    pub identity: &'a Arc<RequestLabel>,
     /// Who asks, and for which host.
     pub client: &'a Client,
     /// Decoded path at which the application is mounted; mostly empty.
@@ -97,7 +98,7 @@ pub async fn answer(
             (body, Some(share))
         }
     };
-    let facts = Facts {
+    let facts = RequestFacts {
         ends: &asked.activity.ends,
         client: asked.client,
         mount: asked.mount,
@@ -153,7 +154,8 @@ pub async fn answer(
         true => Accel::take(&mut response.headers),
         false => Accel::default(),
     };
-    if may_ask_for_files && let Some(wanted) = internal::Wanted::take(&mut response.headers) {
+    if may_ask_for_files && let Some(wanted) = internal::InternalTarget::take(&mut response.headers)
+    {
         // The worker's own body, usually empty, is dropped.
         let said = std::mem::take(&mut response.headers);
         let internal = site.internal_files.as_ref();

@@ -219,7 +219,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether there may be a secret in it.
+    /// True if there may be a secret in it.
     fn is_private(&self, said: &HeaderMap) -> bool {
         !self.compression.private
             && (said.contains_key(SET_COOKIE)

@@ -10,14 +10,14 @@ use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use crate::front::context::{Client, Facts, Scheme, is_plain};
+use crate::front::context::{Client, RequestFacts, Scheme, is_plain};
 use crate::front::error::Rejection;
 
 /// Builds a message: room for the upstream's header, then the variables.
 ///
 /// # Errors
 /// [`Rejection`] if a value does not fit the encoding, which the limit on heads prevents.
-pub fn build(head: &request::Parts, facts: &Facts<'_>) -> Result<Vec<u8>, Rejection> {
+pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>, Rejection> {
     let mut block = Block(Vec::with_capacity(1024));
     block.0.resize(REQUEST_HEADER, 0);
     let target = head
@@ -87,7 +87,7 @@ impl Block {
 
     /// PEP 3333 and RFC 3875 §4.1.5: decoded once; `%2F` becomes `/`, other bytes stay as
     /// they are. `REQUEST_URI` keeps the raw form. Empty only for the very mount.
-    fn path(&mut self, facts: &Facts<'_>) -> Result<(), Rejection> {
+    fn path(&mut self, facts: &RequestFacts<'_>) -> Result<(), Rejection> {
         let raw = match facts.path {
             "" if facts.mount.is_empty() => "/",
             path => path,
@@ -100,7 +100,7 @@ impl Block {
     }
 
     /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, also on a Unix socket.
-    fn server(&mut self, facts: &Facts<'_>) -> Result<(), Rejection> {
+    fn server(&mut self, facts: &RequestFacts<'_>) -> Result<(), Rejection> {
         let name = host_without_port(&facts.client.host);
         if name.is_empty() {
             let name = facts.ends.local.map_or_else(
@@ -179,15 +179,15 @@ fn host_without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::context::Ends;
+    use crate::front::context::Endpoints;
     use http::Request;
     use std::collections::HashMap;
 
-    fn built(request: request::Builder, ends: Ends, host: &str) -> HashMap<String, String> {
+    fn built(request: request::Builder, ends: Endpoints, host: &str) -> HashMap<String, String> {
         let (head, ()) = request.body(()).unwrap().into_parts();
         let mut client = Client::direct(&ends);
         host.clone_into(&mut client.host);
-        let facts = Facts {
+        let facts = RequestFacts {
             ends: &ends,
             client: &client,
             mount: "",
@@ -209,7 +209,7 @@ mod tests {
     fn the_path_is_decoded_once_and_the_raw_form_kept() {
         let environ = built(
             Request::get("/caf%C3%A9%2Fa;b+c//d%252e?q=%20"),
-            Ends::default(),
+            Endpoints::default(),
             "",
         );
         assert_eq!(environ["PATH_INFO"], "/caf\u{c3}\u{a9}/a;b+c//d%2e");
@@ -224,10 +224,10 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        let mut client = Client::direct(&Ends::default());
+        let mut client = Client::direct(&Endpoints::default());
         let check = |client: &Client, mount: &str, path: &str, expected: [&str; 2]| {
-            let facts = Facts {
-                ends: &Ends::default(),
+            let facts = RequestFacts {
+                ends: &Endpoints::default(),
                 client,
                 mount,
                 path,
@@ -264,7 +264,7 @@ mod tests {
             .header("cookie", "a=1")
             .header("cookie", "b=2")
             .header("transfer-encoding", "chunked");
-        let environ = built(request, Ends::default(), "h:1");
+        let environ = built(request, Endpoints::default(), "h:1");
         assert_eq!(environ["HTTP_X_A"], "1,2");
         assert_eq!(environ["HTTP_COOKIE"], "a=1; b=2");
         assert_eq!(environ["CONTENT_TYPE"], "a/b");
@@ -283,10 +283,10 @@ mod tests {
 
     #[test]
     fn addresses_come_apart_and_are_never_empty_where_they_must_not_be() {
-        let ends = Ends {
+        let ends = Endpoints {
             peer: Some("[::ffff:10.1.2.3]:4444".parse().unwrap()),
             local: Some("[::1]:8000".parse().unwrap()),
-            ..Ends::default()
+            ..Endpoints::default()
         };
         let environ = built(Request::get("/"), ends, "");
         assert_eq!(environ["REMOTE_ADDR"], "10.1.2.3");
@@ -295,7 +295,7 @@ mod tests {
             (&*environ["SERVER_NAME"], &*environ["SERVER_PORT"]),
             ("::1", "8000")
         );
-        let environ = built(Request::get("/"), Ends::default(), "");
+        let environ = built(Request::get("/"), Endpoints::default(), "");
         assert_eq!(environ["REMOTE_ADDR"], "");
         assert_eq!(
             (&*environ["SERVER_NAME"], &*environ["SERVER_PORT"]),
@@ -308,9 +308,9 @@ mod tests {
     #[test]
     fn a_nul_in_the_path_is_refused() {
         let (head, ()) = Request::get("/a%00b").body(()).unwrap().into_parts();
-        let facts = Facts {
-            ends: &Ends::default(),
-            client: &Client::direct(&Ends::default()),
+        let facts = RequestFacts {
+            ends: &Endpoints::default(),
+            client: &Client::direct(&Endpoints::default()),
             mount: "",
             path: head.uri.path(),
             request_id: "",

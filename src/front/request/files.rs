@@ -16,132 +16,143 @@ use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
 use crate::front::routing::router::Route;
 use crate::front::site::Site;
+use crate::front::static_files::found::Directories;
 use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
-use crate::observe::metrics::{METRICS, Place};
+use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// An answer that is being looked for.
 pub type Answering<'a> =
     Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
 
-/// A location of files, and what it leaves of the target.
-type Declared<'a> = (&'a Location, &'a str);
-
-/// Answers with a file, or refuses to. `None`, at once or from the future: the path belongs
-/// to the `otherwise` location, if there is one. The future is boxed, so that what every
-/// request is moved around with stays small.
-pub fn answer<'a>(
-    site: &'a Site,
-    otherwise: Option<&'a Route>,
-    head: &'a request::Parts,
+/// The static locations that cover a path. Each request looks for them once.
+pub struct Covering<'a> {
     target: &'a str,
-    record: &'a mut Record,
-) -> Option<Answering<'a>> {
-    let beside = beside(otherwise);
-    let declared = declared(site, target, beside);
-    let found = site.found_files.current();
-    let below = below(declared, beside);
-    let is_named = |(_, files): &(_, Arc<StaticFiles>)| named(files, target, below).is_some();
-    if declared.is_none() && !found.iter().any(is_named) {
-        return None;
-    }
-    let has_other = otherwise.is_some();
-    Some(Box::pin(async move {
-        let mut refusal = None;
-        for (_, files) in found.iter() {
-            let Some((location, rest)) = named(files, target, below) else {
-                continue;
-            };
-            match served(site, files, location, rest, head, has_other, record).await {
-                not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
-                    refusal = not_here;
-                }
-                answer => return answer,
-            }
-        }
-        match declared {
-            Some((location, rest)) => {
-                served(
-                    site,
-                    &site.static_files,
-                    location,
-                    rest,
-                    head,
-                    has_other,
-                    record,
-                )
-                .await
-            }
-            None => refusal,
-        }
-    }))
+    declared: Option<(&'a Location, &'a str)>,
+    found: Arc<Directories>,
 }
 
-/// Whether a path could be that of a file.
-pub fn may_answer(site: &Site, target: &str) -> bool {
-    let found = site.found_files.current();
-    site.static_files.find(target).is_some()
-        || found.iter().any(|(_, files)| files.find(target).is_some())
-}
-
-/// The answer with the file that [`answer`] would ask first, if it is in memory.
-pub fn at_once(
-    site: &Site,
-    otherwise: Option<&Route>,
-    target: &str,
-    asked: &Plainly<'_>,
-    now: Instant,
-) -> Option<(Ready, &'static Place)> {
-    let beside = beside(otherwise);
-    let declared = declared(site, target, beside);
-    let below = below(declared, beside);
-    let found = site.found_files.current();
-    let first = found
-        .iter()
-        .find_map(|(_, files)| Some((&**files, named(files, target, below)?)));
-    let (files, (location, rest)) = match first {
-        Some(first) => first,
-        None => (&site.static_files, declared?),
-    };
-    let ready = files.at_once(location, rest, asked, now)?;
-    Some((ready, METRICS.requests.at(location.prefix())))
-}
-
-/// The length of the other location's prefix, beside which files have to stand.
-fn beside(otherwise: Option<&Route>) -> usize {
-    otherwise.map_or(0, |route| route.prefix.as_str().len())
-}
-
-fn declared<'a>(site: &'a Site, target: &'a str, beside: usize) -> Option<Declared<'a>> {
-    let found = site.static_files.find(target);
-    found.filter(|(location, _)| location.prefix().len() >= beside)
-}
-
-/// Before what was asked for comes only what is nearer to the path.
-fn below(declared: Option<Declared<'_>>, beside: usize) -> usize {
-    let asked_for = declared.filter(|(location, _)| !location.is_predefined());
-    beside.max(asked_for.map_or(0, |(location, _)| location.prefix().len()))
-}
-
-/// What the application named, unless the other location is as near to the path.
-fn named<'a>(
+/// One static location that covers a path.
+struct Candidate<'a> {
     files: &'a StaticFiles,
-    target: &'a str,
-    beside: usize,
-) -> Option<(&'a Location, &'a str)> {
-    files
-        .find(target)
-        .filter(|(location, _)| location.prefix().len() > beside || beside == 0)
+    location: &'a Location,
+    /// The part of the target behind the prefix.
+    rest: &'a str,
+}
+
+impl<'a> Covering<'a> {
+    /// The static locations that cover `target`; `None` if there are none.
+    pub fn of(site: &'a Site, target: &'a str) -> Option<Self> {
+        let declared = site.static_files.find(target);
+        let found = site.found_files.current();
+        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target).is_some();
+        (declared.is_some() || found.iter().any(covers)).then_some(Self {
+            target,
+            declared,
+            found,
+        })
+    }
+
+    /// Those that come before the location `otherwise`, in order. Locations that applications
+    /// named need a longer prefix than `otherwise` and than a location that the settings name;
+    /// the settings' own location comes last, and needs one that is not shorter.
+    fn in_order<'s>(
+        &'s self,
+        site: &'s Site,
+        otherwise: PrefixLength,
+    ) -> impl Iterator<Item = Candidate<'s>> {
+        let declared = self.declared(otherwise);
+        let asked_for = declared.filter(|(location, _)| !location.is_predefined());
+        let below = asked_for.map_or(0, |(location, _)| location.prefix().len());
+        let below = otherwise.0.max(below);
+        let named = self.found.iter().filter_map(move |(_, files)| {
+            let (location, rest) = files.find(self.target)?;
+            let is_nearer = location.prefix().len() > below || below == 0;
+            is_nearer.then_some((&**files, location, rest))
+        });
+        let declared = declared.map(|(location, rest)| (&site.static_files, location, rest));
+        let all = named.chain(declared);
+        all.map(|(files, location, rest)| Candidate {
+            files,
+            location,
+            rest,
+        })
+    }
+
+    fn declared(&self, otherwise: PrefixLength) -> Option<(&'a Location, &'a str)> {
+        self.declared
+            .filter(|(location, _)| location.prefix().len() >= otherwise.0)
+    }
+
+    /// The answer with the file that [`Covering::answer`] would ask first, if it is in memory.
+    pub fn at_once(
+        &self,
+        site: &Site,
+        otherwise: Option<&Route>,
+        asked: &Plainly<'_>,
+        now: Instant,
+    ) -> Option<(Ready, &'static LocationMetrics)> {
+        let first = self.in_order(site, PrefixLength::of(otherwise)).next()?;
+        let Candidate {
+            files,
+            location,
+            rest,
+        } = first;
+        let ready = files.at_once(location, rest, asked, now)?;
+        Some((ready, METRICS.requests.at(location.prefix())))
+    }
+
+    /// Answers with a file, or refuses to. `None`, at once or from the future: the path belongs
+    /// to the `otherwise` location, if there is one. The future is boxed, so that what every
+    /// request is moved around with stays small.
+    pub fn answer(
+        self,
+        site: &'a Site,
+        otherwise: Option<&Route>,
+        head: &'a request::Parts,
+        record: &'a mut Record,
+    ) -> Option<Answering<'a>> {
+        let prefix = PrefixLength::of(otherwise);
+        if self.declared(prefix).is_none() && self.in_order(site, prefix).next().is_none() {
+            return None;
+        }
+        let has_other = otherwise.is_some();
+        Some(Box::pin(async move {
+            let mut refusal = None;
+            for candidate in self.in_order(site, prefix) {
+                match served(site, &candidate, head, has_other, record).await {
+                    not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
+                        refusal = not_here;
+                    }
+                    answer => return answer,
+                }
+            }
+            refusal
+        }))
+    }
+}
+
+/// The length of the prefix of the location that answers where no file does; 0 without one.
+#[derive(Debug, Clone, Copy)]
+struct PrefixLength(usize);
+
+impl PrefixLength {
+    fn of(otherwise: Option<&Route>) -> Self {
+        Self(otherwise.map_or(0, |route| route.prefix.as_str().len()))
+    }
 }
 
 async fn served(
     site: &Site,
-    files: &StaticFiles,
-    location: &Location,
-    rest: &str,
+    candidate: &Candidate<'_>,
     head: &request::Parts,
     has_other: bool,
     record: &mut Record,
 ) -> Option<Result<Response<Body>, Rejection>> {
+    let Candidate {
+        files,
+        location,
+        rest,
+    } = *candidate;
     match files
         .serve(location, rest, &head.method, &head.headers)
         .await

@@ -41,14 +41,14 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 
 /// What the application asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum InternalTarget {
     /// A path of a URL, in an internal location.
     Url(String),
     /// A path on disk, below the directory of one.
     Path(Vec<u8>),
 }
 
-impl Wanted {
+impl InternalTarget {
     /// Takes the request for a file out of the fields of a response.
     pub fn take(headers: &mut HeaderMap) -> Option<Self> {
         let url = headers.remove(X_ACCEL_REDIRECT);
@@ -84,7 +84,7 @@ impl Wanted {
     }
 }
 
-/// Whether these fields name a file, for whomever.
+/// True if these fields name a file, for whomever.
 pub fn is_asked_for(headers: &HeaderMap) -> bool {
     headers.contains_key(X_ACCEL_REDIRECT) || headers.contains_key(X_SENDFILE)
 }
@@ -96,7 +96,7 @@ pub fn is_asked_for(headers: &HeaderMap) -> bool {
 /// file is refused for.
 pub async fn answer(
     internal: Option<&InternalFiles>,
-    wanted: &Wanted,
+    wanted: &InternalTarget,
     head: &request::Parts,
     said: HeaderMap,
 ) -> Result<Response<Body>, Rejection> {
@@ -193,10 +193,10 @@ mod tests {
             ("x-sendfile", "/x"),
         ]);
         assert_eq!(
-            Wanted::take(&mut headers),
-            Some(Wanted::Url("/protected/a%20b".into()))
+            InternalTarget::take(&mut headers),
+            Some(InternalTarget::Url("/protected/a%20b".into()))
         );
         assert!(headers.is_empty());
-        assert_eq!(Wanted::take(&mut headers), None);
+        assert_eq!(InternalTarget::take(&mut headers), None);
     }
 }

@@ -1,23 +1,27 @@
 //! What happens to every request, written once, in order:
 //!
-//! 1. [`refused`]: a head that was refused below hyper is found again; [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
+//! 1. [`refused`](super::protocol::refused): a head that was refused below hyper is found again;
+//!    [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
 //!    removed, and the client found whom trusted proxies name; [`record`] begins its line in
-//!    the access log;
-//! 2. [`rate_limit`], [`limits`]: an address that asks too often and a head that breaks a rule
-//!    go no further;
-//! 3. [`normal_target`], [`router`]: the location of its path; [`files`]: a file that comes
-//!    before it;
-//! 4. [`application`]: [`spool`] reads the body to its end, [`environ`] builds the CGI
-//!    variables, the upstream answers, if need be with a file to send
+//!    the access log, which [`ended`] writes;
+//! 2. [`rate_limit`](super::client_limits::rate_limit), [`limits`]: an address that asks too often
+//!    and a head that breaks a rule go no further;
+//! 3. [`normal_target`], [`router`](super::routing::router): the location of its path; [`files`]:
+//!    a file that comes before it;
+//! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body to its end,
+//!    [`environ`] builds the CGI variables, the upstream answers, if need be with a file to send
 //!    ([`internal`]), and says what to do with it ([`accel`]);
-//! 5. [`error`] turns what went wrong into a page;
-//! 6. the response gets its last header fields.
+//! 5. [`error`](super::error) turns what went wrong into a page;
+//! 6. the response gets its last header fields ([`common_fields`](mod@common_fields)).
 //!
-//! Requests for files in memory take a shorter way ([`at_once`]), by the same steps.
+//! Requests for files in memory take a shorter way ([`fast_path`](super::fast_path)), by the
+//! same steps.
 
 pub mod accel;
 pub mod application;
+pub mod common_fields;
 pub mod compression;
+pub mod ended;
 pub mod environ;
 pub mod files;
 pub mod internal;
@@ -30,7 +34,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, SERVER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
@@ -39,14 +43,17 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::application::{Answerer, Asked};
-use self::record::{Answer, BodyRead, Record, RecordedBody};
+use self::common_fields::common_fields;
+use self::ended::Answer;
+use self::files::Covering;
+use self::record::{BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{self, Client, Identity, Target, X_REQUEST_ID};
+use super::context::{self, Client, RequestLabel, Target};
 use super::error::Rejection;
-use super::header_case::Spelt;
+use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
@@ -68,7 +75,7 @@ pub async fn answer(
     join_cookies(&mut head.headers);
     let spellings = activity.take_spellings();
     let refused = activity.refused.take(&head);
-    let identity = Arc::new(Identity {
+    let identity = Arc::new(RequestLabel {
         request_id: context::request_id(&head.headers, ends.trusted),
         ..match &refused {
             None => asked_identity(&head),
@@ -76,7 +83,7 @@ pub async fn answer(
         }
     });
     if !spellings.is_empty() {
-        head.extensions.insert(Spelt(spellings));
+        head.extensions.insert(HeaderNames(spellings));
     }
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -151,7 +158,7 @@ pub async fn answer(
 async fn route(
     site: &Site,
     activity: &Activity,
-    identity: &Arc<Identity>,
+    identity: &Arc<RequestLabel>,
     client: &mut Client,
     head: &mut request::Parts,
     body: Incoming,
@@ -173,7 +180,8 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    let by_file = match files::answer(site, route, head, target, record) {
+    let covering = Covering::of(site, target);
+    let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -222,13 +230,13 @@ fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
 }
 
 /// The identity, without an id, of a request as hyper has read it.
-fn asked_identity(head: &request::Parts) -> Identity {
+fn asked_identity(head: &request::Parts) -> RequestLabel {
     let target = head.uri.path_and_query();
     let target = target.map_or("*", |target| target.as_str());
-    Identity {
+    RequestLabel {
         method: head.method.clone(),
         target: Target(target.to_owned()),
-        ..Identity::default()
+        ..RequestLabel::default()
     }
 }
 
@@ -286,16 +294,17 @@ async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut R
     }
 }
 
-/// The fields that every response has. `Date` is hyper's; [`at_once`] writes the same.
-fn finish(site: &Site, head: &request::Parts, identity: &Identity, response: &mut Response<Body>) {
+/// The fields that every response has, and what its connection needs. `Date` is hyper's.
+fn finish(
+    site: &Site,
+    head: &request::Parts,
+    identity: &RequestLabel,
+    response: &mut Response<Body>,
+) {
     let headers = response.headers_mut();
-    set_if_absent(headers, X_REQUEST_ID, || {
-        HeaderValue::from_str(&identity.request_id).ok()
-    });
-    if site.server_header {
-        set_if_absent(headers, SERVER, || {
-            Some(HeaderValue::from_static("pyserve"))
-        });
+    for field in common_fields(site, &identity.request_id) {
+        let value = || field.header_value();
+        set_if_absent(headers, field.name.clone(), value);
     }
     if head.version == Version::HTTP_2 {
         headers.remove(CONNECTION);

@@ -7,26 +7,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::ended::{Answer, Ended};
 use super::environ::protocol;
 use crate::front::activity::InUse;
 use crate::front::body::Body;
 use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
-use crate::front::context::{Client, Identity, Target};
+use crate::front::context::{Client, RequestLabel, Target};
 use crate::front::protocol::plain::Plain;
 use crate::front::sendfile::queue::Unsent;
-use crate::observe::access_log::{AccessLog, Entry};
+use crate::observe::access_log::AccessLog;
 use crate::observe::handled_by::HandledBy;
-use crate::observe::metrics::{METRICS, Place};
+use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// Longest part of a response that waits for the window of an HTTP/2 client.
 const LONGEST_PART: usize = 64 << 10;
@@ -37,7 +36,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// A request that is being answered.
 pub struct Record {
     log: Arc<AccessLog>,
-    identity: Arc<Identity>,
+    identity: Arc<RequestLabel>,
     remote: Option<IpAddr>,
     version: Version,
     headers: Kept,
@@ -47,26 +46,13 @@ pub struct Record {
     bytes: u64,
     answer: Answer,
     /// Where it is counted.
-    place: &'static Place,
+    place: &'static LocationMetrics,
     /// When the response left.
     sending: Option<Instant>,
-    /// Whether it is counted only.
+    /// True if it is counted only.
     is_unlogged: bool,
     /// Whether all of the request's body has been handed on, where that is done while it arrives.
     streamed: Option<Arc<AtomicBool>>,
-}
-
-/// What the log says about who answered.
-#[derive(Default)]
-pub struct Answer {
-    /// Which part of pyserve did.
-    pub by: HandledBy,
-    /// The worker, if one ran it.
-    pub worker: Option<u32>,
-    /// Time from arrival until a worker thread took it.
-    pub queue: Option<Duration>,
-    /// Time in the application.
-    pub app: Option<Duration>,
 }
 
 /// What has become of a request's body when the head of the response is made.
@@ -93,7 +79,7 @@ impl Record {
     /// Begins the record of a request.
     pub fn begin(
         log: &Arc<AccessLog>,
-        identity: &Arc<Identity>,
+        identity: &Arc<RequestLabel>,
         client: &Client,
         version: Version,
         headers: &HeaderMap,
@@ -190,20 +176,6 @@ impl Record {
 }
 
 impl Record {
-    fn count(&self, ended: Instant) {
-        let requests = self.place.handled(self.answer.by);
-        requests.answered(self.status);
-        requests.bytes.add(self.bytes);
-        requests.duration.observe(ended - self.began);
-        if let Some(sending) = self.sending {
-            requests.send.observe(ended - sending);
-        }
-        if let (Some(queue), Some(app)) = (self.answer.queue, self.answer.app) {
-            requests.queue.observe(queue);
-            requests.app.observe(app);
-        }
-    }
-
     /// The response ends; `unsent` of its files has not been sent.
     fn close(mut self, is_whole: bool, unsent: Unsent) {
         self.bytes = self.bytes.saturating_sub(unsent.bytes as u64);
@@ -225,7 +197,7 @@ impl Record {
 
 /// The record of a request for a file that is answered within one call: it borrows what a
 /// [`Record`] keeps, and becomes one if the client does not take its response at once.
-pub struct Brief<'a> {
+pub struct FastPathRecord<'a> {
     /// The request.
     pub plain: Plain<'a>,
     /// Its id.
@@ -239,49 +211,45 @@ pub struct Brief<'a> {
     /// What it is answered with.
     pub status: StatusCode,
     /// Where it is counted.
-    pub place: &'static Place,
+    pub place: &'static LocationMetrics,
 }
 
-impl Brief<'_> {
+impl FastPathRecord<'_> {
     /// The response was sent, with so many bytes of a body.
     pub fn sent(&self, log: &AccessLog, bytes: u64) {
         let duration = self.began.elapsed();
-        let requests = self.place.handled(HandledBy::Static);
-        requests.answered(self.status.as_u16());
-        requests.bytes.add(bytes);
-        requests.duration.observe(duration);
-        // It was made in no time.
-        requests.send.observe(duration);
-        if log.is_off() {
-            return;
-        }
         let fields = &self.plain.fields;
-        log.record(&Entry {
+        let method = self.method();
+        let ended = Ended {
             remote: self.remote,
             time: self.time,
-            method: self.method().as_str().as_bytes(),
+            method: method.as_str().as_bytes(),
             target: self.plain.target.as_bytes(),
             protocol: protocol(Version::HTTP_11),
             status: self.status.as_u16(),
             bytes,
-            user: fields.authorization.and_then(basic_user).as_deref(),
+            authorization: fields.authorization,
             host: Some(fields.host),
             referer: fields.referer,
             user_agent: fields.user_agent,
             request_id: &self.request_id,
             duration,
-            queue: None,
-            app: None,
-            worker: None,
-            handled_by: HandledBy::Static,
-        });
+            // It was made in no time.
+            sending: Some(duration),
+            answer: &Answer {
+                by: HandledBy::Static,
+                ..Answer::default()
+            },
+        };
+        ended.count(self.place);
+        ended.log(log);
     }
 
     /// The client takes its time.
     pub fn into_record(self, log: &Arc<AccessLog>) -> Record {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
         let fields = &self.plain.fields;
-        let identity = Identity {
+        let identity = RequestLabel {
             method: self.method(),
             target: Target(self.plain.target.to_owned()),
             request_id: self.request_id,
@@ -323,14 +291,9 @@ impl Brief<'_> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let ended = Instant::now();
-        self.count(ended);
-        if self.log.is_off() || self.is_unlogged {
-            return;
-        }
-        let text =
-            |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
-        self.log.record(&Entry {
+        let now = Instant::now();
+        let headers = &self.headers;
+        let ended = Ended {
             remote: self.remote,
             time: self.time,
             method: self.identity.method_sent(),
@@ -338,34 +301,20 @@ impl Drop for Record {
             protocol: protocol(self.version),
             status: self.status,
             bytes: self.bytes,
-            user: self
-                .headers
-                .authorization
-                .as_ref()
-                .and_then(|value| basic_user(value.as_bytes()))
-                .as_deref(),
-            host: text(&self.headers.host).as_deref(),
-            referer: text(&self.headers.referer).as_deref(),
-            user_agent: text(&self.headers.user_agent).as_deref(),
+            authorization: headers.authorization.as_ref().map(HeaderValue::as_bytes),
+            host: headers.host.as_ref().map(HeaderValue::as_bytes),
+            referer: headers.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: headers.user_agent.as_ref().map(HeaderValue::as_bytes),
             request_id: &self.identity.request_id,
-            duration: ended - self.began,
-            queue: self.answer.queue,
-            app: self.answer.app,
-            worker: self.answer.worker,
-            handled_by: self.answer.by,
-        });
+            duration: now - self.began,
+            sending: self.sending.map(|sending| now - sending),
+            answer: &self.answer,
+        };
+        ended.count(self.place);
+        if !self.is_unlogged {
+            ended.log(&self.log);
+        }
     }
-}
-
-/// The user name of RFC 7617's Basic scheme, which is what nginx logs as the user.
-fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
-    let (scheme, credentials) = str::from_utf8(authorization).ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let mut user = BASE64_STANDARD.decode(credentials.trim()).ok()?;
-    user.truncate(user.iter().position(|byte| *byte == b':')?);
-    Some(user)
 }
 
 /// A response body that counts its bytes, and closes the record when it goes.
@@ -503,25 +452,6 @@ impl Drop for RecordedBody {
                 outbox.when_sent(move |unsent| record.close(unsent.bytes == 0, unsent))
             }
             unsent => record.close(false, unsent),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_user_of_basic_authorization_is_found() {
-        for (value, expected) in [
-            ("Basic dXNlcjpwYXNz", Some(&b"user"[..])),
-            ("basic dXNlcjo=", Some(b"user")),
-            ("Bearer dXNlcjpwYXNz", None),
-            ("Basic dXNlcg==", None),
-            ("Basic !", None),
-        ] {
-            let user = basic_user(value.as_bytes());
-            assert_eq!(user.as_deref(), expected, "{value}");
         }
     }
 }

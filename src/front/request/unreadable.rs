@@ -6,30 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
+use super::ended::{Answer, Ended};
 use crate::front::context;
-use crate::front::context::Ends;
-use crate::observe::access_log::{AccessLog, Entry};
+use crate::front::context::Endpoints;
+use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
-use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 
 /// Notes a head that took so long from its first byte on, and that hyper has refused.
-pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) {
+pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Error) {
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
-    let requests = METRICS.requests.at("").handled(HandledBy::Front);
-    requests.answered(status);
-    requests.duration.observe(took);
-    METRICS.rejections.up("unreadable");
-    if refusals::refused(ends.peer_ip()) != Logged::Line {
-        return;
-    }
-    tracing::warn!(code = codes::MALFORMED, %request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
-    if log.is_off() {
-        return;
-    }
-    log.record(&Entry {
+    let ended = Ended {
         remote: ends.peer_ip(),
         time: SystemTime::now(),
         method: b"",
@@ -37,17 +26,22 @@ pub fn note(log: &AccessLog, ends: &Ends, took: Duration, error: &hyper::Error) 
         protocol: "",
         status,
         bytes: 0,
+        authorization: None,
+        host: None,
         referer: None,
         user_agent: None,
-        user: None,
-        host: None,
         request_id,
         duration: took,
-        queue: None,
-        app: None,
-        worker: None,
-        handled_by: HandledBy::Front,
-    });
+        sending: None,
+        answer: &Answer::default(),
+    };
+    ended.count(METRICS.requests.at(""));
+    METRICS.rejections.up("unreadable");
+    if refusals::refused(ends.peer_ip()) != Logged::Line {
+        return;
+    }
+    tracing::warn!(code = codes::MALFORMED, %request_id, peer = ends.peer.map(tracing::field::display), status, %error, "request rejected: it cannot be read");
+    ended.log(log);
 }
 
 /// What hyper has answered (`proto/h1/role.rs`, `Server::on_error`). It tells the two kinds of

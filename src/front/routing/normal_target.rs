@@ -51,7 +51,7 @@ fn split_query(target: &str) -> (&str, &str) {
     target.split_at(target.find('?').unwrap_or(target.len()))
 }
 
-/// Whether a path that begins with a slash has nothing to resolve. Every request is asked, so
+/// True if a path that begins with a slash has nothing to resolve. Every request is asked, so
 /// nothing is allocated.
 fn is_normal(path: &[u8]) -> bool {
     let is_end = |at: usize| path.get(at).is_none_or(|byte| *byte == b'/');

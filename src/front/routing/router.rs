@@ -25,7 +25,7 @@ pub struct Route {
     pub prefix: Prefix,
     /// Who answers them.
     pub handler: Handler,
-    /// Whether who answers is told the prefix apart from the path.
+    /// True if who answers is told the prefix apart from the path.
     pub strips: bool,
     /// What holds for them.
     pub settings: LocationSettings,
@@ -33,7 +33,7 @@ pub struct Route {
 
 /// A target as a location receives it, percent-encoded and with its query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received<'a> {
+pub struct RoutedTarget<'a> {
     /// The whole target.
     pub whole: &'a str,
     /// The part behind the location's prefix.
@@ -42,7 +42,7 @@ pub struct Received<'a> {
 
 impl Route {
     /// The decoded mount point and the percent-encoded path below it.
-    pub fn mount<'a>(&'a self, received: Received<'a>) -> (&'a str, &'a str) {
+    pub fn mount<'a>(&'a self, received: RoutedTarget<'a>) -> (&'a str, &'a str) {
         let (mount, target) = match self.strips {
             true => (self.prefix.as_str(), received.rest),
             false => ("", received.whole),
@@ -108,14 +108,14 @@ impl Router {
     /// `..` included, because applications carry whole URLs in their paths (gunicorn and uWSGI
     /// pass them, too). Where the raw path begins elsewhere, the normal form: an application
     /// never sees a path that begins like that of a location in front of it.
-    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> Received<'a> {
+    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> RoutedTarget<'a> {
         let begins_here = raw == normal
             || self
                 .find(raw)
                 .is_some_and(|found| std::ptr::eq(found, route));
         let whole = if begins_here { raw } else { normal };
         let rest = route.prefix.rest_of(whole).unwrap_or(whole);
-        Received { whole, rest }
+        RoutedTarget { whole, rest }
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
             let route = router.find(&normal).unwrap();
             let received = router.received(route, raw, &normal);
             assert_eq!(route.prefix.as_str(), prefix, "{raw}");
-            assert_eq!(received, Received { whole, rest }, "{raw}");
+            assert_eq!(received, RoutedTarget { whole, rest }, "{raw}");
         }
     }
 

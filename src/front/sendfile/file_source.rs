@@ -64,7 +64,7 @@ impl Source {
     /// Brings the file from `offset` on into memory, on a thread that may wait.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub async fn fetch(self: Arc<Self>, offset: u64) -> io::Result<()> {
         let pool = self.pool.clone();
         let length = FETCH.min(self.end.saturating_sub(offset));
@@ -79,7 +79,7 @@ impl Source {
     /// Reads exactly `length` bytes from `offset` on, on a thread that may wait.
     ///
     /// # Errors
-    /// What the kernel says, and [`became_shorter`].
+    /// The error of the system call, and [`became_shorter`].
     pub async fn read(self: Arc<Self>, offset: u64, length: usize) -> io::Result<Bytes> {
         let pool = self.pool.clone();
         pool.run(move || read_block(&self.file, offset, length))
@@ -108,7 +108,7 @@ impl Source {
 /// Reads exactly `length` bytes, into memory that nobody has to zero before.
 ///
 /// # Errors
-/// What the kernel says, and the end of the file before so many bytes.
+/// The error of the system call, and the end of the file before so many bytes.
 pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     let mut block = Vec::with_capacity(length);
     while block.len() < length {

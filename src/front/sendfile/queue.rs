@@ -46,7 +46,7 @@ pub struct Piece {
 
 /// The pieces that one connection owes, in order.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct SendfileQueue {
     /// Bytes noted and not sent yet.
     owed: AtomicUsize,
     pieces: Mutex<VecDeque<Piece>>,
@@ -95,7 +95,7 @@ pub enum Plan {
     File,
 }
 
-impl Outbox {
+impl SendfileQueue {
     /// Takes a piece into the debt, and gives what stands for it in hyper's hands.
     pub fn note(&self, piece: Piece) -> Bytes {
         debug_assert!(piece.length <= PIECE);
@@ -209,14 +209,14 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(outbox: &Outbox, parts: &[&[u8]], expected: Option<Plan>) {
+    fn check(outbox: &SendfileQueue, parts: &[&[u8]], expected: Option<Plan>) {
         let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         assert_eq!(outbox.plan(&parts).ok(), expected);
     }
 
     #[test]
     fn stand_ins_are_told_from_bytes() {
-        let outbox = Outbox::default();
+        let outbox = SendfileQueue::default();
         check(&outbox, &[b"head", b""], Some(Plan::Bytes));
         let first = outbox.note(piece(1000));
         check(&outbox, &[b"head", &first], Some(Plan::Head(1)));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_stand_in_that_was_copied_cut_dropped_or_repeated_stops_the_write() {
-        let outbox = Outbox::default();
+        let outbox = SendfileQueue::default();
         let stand_in = outbox.note(piece(1000));
         let copied = stand_in.to_vec();
         check(&outbox, &[b"head", &copied], None);
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn pieces_come_in_the_order_in_which_they_were_noted() {
-        let outbox = Outbox::default();
+        let outbox = SendfileQueue::default();
         for length in [1, 2, 3] {
             outbox.note(piece(length));
         }

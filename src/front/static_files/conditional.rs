@@ -33,7 +33,7 @@ pub(super) struct Conditions {
 
 /// What the conditions ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ConditionOutcome {
     /// Go on.
     Send,
     /// The client's copy still stands: 304.
@@ -132,15 +132,15 @@ impl Conditions {
     }
 
     /// RFC 9110 §13.2.2, in its order; GET and HEAD alone come here.
-    pub(super) fn evaluate(&self, file: &Validators) -> Verdict {
+    pub(super) fn evaluate(&self, file: &Validators) -> ConditionOutcome {
         if !self.if_match.is_empty() {
             if !any_matches(&self.if_match, &file.etag, Comparison::Strong) {
-                return Verdict::Failed;
+                return ConditionOutcome::Failed;
             }
         } else if let Some(date) = self.if_unmodified_since
             && file.last_modified > date
         {
-            return Verdict::Failed;
+            return ConditionOutcome::Failed;
         }
         let is_unchanged = if !self.if_none_match.is_empty() {
             any_matches(&self.if_none_match, &file.etag, Comparison::Weak)
@@ -149,8 +149,8 @@ impl Conditions {
                 .is_some_and(|date| file.last_modified <= date)
         };
         match is_unchanged {
-            true => Verdict::NotModified,
-            false => Verdict::Send,
+            true => ConditionOutcome::NotModified,
+            false => ConditionOutcome::Send,
         }
     }
 }
@@ -162,7 +162,7 @@ enum Comparison {
     Weak,
 }
 
-/// Whether the lists of entity tags contain `etag`, or are `*`.
+/// True if the lists of entity tags contain `etag`, or are `*`.
 fn any_matches(lists: &[HeaderValue], etag: &str, comparison: Comparison) -> bool {
     if let [only] = lists
         && only.as_bytes().trim_ascii() == b"*"
@@ -233,7 +233,7 @@ mod tests {
     const SAME_BY_ASCTIME: &str = "Sun Nov  6 08:49:37 1994";
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn check(fields: &[(&str, &str)], expected: Verdict) {
+    fn check(fields: &[(&str, &str)], expected: ConditionOutcome) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -258,7 +258,7 @@ mod tests {
             "*",
             " * ",
         ] {
-            check(&[("if-none-match", list)], Verdict::NotModified);
+            check(&[("if-none-match", list)], ConditionOutcome::NotModified);
         }
         for list in [
             "\"a\"",
@@ -269,48 +269,48 @@ mod tests {
             "x, \"a,b\"",
             "\"*\"",
         ] {
-            check(&[("if-none-match", list)], Verdict::Send);
+            check(&[("if-none-match", list)], ConditionOutcome::Send);
         }
         check(
             &[("if-none-match", "\"x\""), ("if-none-match", "\"a,b\"")],
-            Verdict::NotModified,
+            ConditionOutcome::NotModified,
         );
     }
 
     #[test]
     fn a_date_counts_only_without_entity_tags() {
         for (date, expected) in [
-            (BEFORE, Verdict::Send),
-            (SAME, Verdict::NotModified),
-            (SAME_BY_RFC_850, Verdict::NotModified),
-            (SAME_BY_ASCTIME, Verdict::NotModified),
-            (AFTER, Verdict::NotModified),
-            ("yesterday", Verdict::Send),
-            ("", Verdict::Send),
+            (BEFORE, ConditionOutcome::Send),
+            (SAME, ConditionOutcome::NotModified),
+            (SAME_BY_RFC_850, ConditionOutcome::NotModified),
+            (SAME_BY_ASCTIME, ConditionOutcome::NotModified),
+            (AFTER, ConditionOutcome::NotModified),
+            ("yesterday", ConditionOutcome::Send),
+            ("", ConditionOutcome::Send),
         ] {
             check(&[("if-modified-since", date)], expected);
             let both = [("if-none-match", "\"x\""), ("if-modified-since", date)];
-            check(&both, Verdict::Send);
+            check(&both, ConditionOutcome::Send);
         }
         let twice = [("if-modified-since", SAME), ("if-modified-since", AFTER)];
-        check(&twice, Verdict::Send);
+        check(&twice, ConditionOutcome::Send);
     }
 
     #[test]
     fn preconditions_fail_before_anything_else_is_looked_at() {
-        check(&[("if-match", "\"x\"")], Verdict::Failed);
-        check(&[("if-match", "W/\"a,b\"")], Verdict::Failed);
-        check(&[("if-match", "\"a,b\"")], Verdict::Send);
-        check(&[("if-match", "*")], Verdict::Send);
-        check(&[("if-unmodified-since", BEFORE)], Verdict::Failed);
-        check(&[("if-unmodified-since", SAME)], Verdict::Send);
-        check(&[("if-unmodified-since", "never")], Verdict::Send);
+        check(&[("if-match", "\"x\"")], ConditionOutcome::Failed);
+        check(&[("if-match", "W/\"a,b\"")], ConditionOutcome::Failed);
+        check(&[("if-match", "\"a,b\"")], ConditionOutcome::Send);
+        check(&[("if-match", "*")], ConditionOutcome::Send);
+        check(&[("if-unmodified-since", BEFORE)], ConditionOutcome::Failed);
+        check(&[("if-unmodified-since", SAME)], ConditionOutcome::Send);
+        check(&[("if-unmodified-since", "never")], ConditionOutcome::Send);
         let tag_over_date = [("if-match", "\"a,b\""), ("if-unmodified-since", BEFORE)];
-        check(&tag_over_date, Verdict::Send);
+        check(&tag_over_date, ConditionOutcome::Send);
         let both = [("if-match", "\"x\""), ("if-none-match", "\"a,b\"")];
-        check(&both, Verdict::Failed);
+        check(&both, ConditionOutcome::Failed);
         let both = [("if-match", "*"), ("if-none-match", "\"a,b\"")];
-        check(&both, Verdict::NotModified);
+        check(&both, ConditionOutcome::NotModified);
     }
 
     #[test]

@@ -16,14 +16,14 @@ use rustix::io::Errno;
 
 use super::conditional::Validators;
 use super::freshness::{self, Manifest};
-use super::headers::Facts;
+use super::headers::FileFacts;
 use super::hidden::is_hidden_target;
 use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::representation::{Heads, OpenFile, Representation, Stamp};
 use super::resource::Resource;
 use super::types::MediaType;
-use super::{StaticError, Wish};
+use super::{FilePreferences, StaticError};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::sendfile::file_source::read_block;
 use crate::os::files::{Hides, Root};
@@ -76,7 +76,7 @@ impl Disk {
         location: &Location,
         path: &FilePath,
         known: Option<Arc<Resource>>,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Result<Found, StaticError> {
         let root = self.root(location)?;
         let name = path.file_name();
@@ -169,7 +169,7 @@ impl Disk {
                 validators = validators.for_coding(coding);
             }
             let length = opened.metadata.len();
-            let facts = Facts {
+            let facts = FileFacts {
                 content_type: media_type.value.clone(),
                 cache_control,
                 validators: &validators,
@@ -267,7 +267,7 @@ impl Opened {
     }
 }
 
-/// Whether what is known was read in the same state as what is there now.
+/// True if what is known was read in the same state as what is there now.
 fn still_stands(
     known: &Resource,
     original: &Opened,

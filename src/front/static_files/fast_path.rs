@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode, header};
 
-use super::conditional::{Conditions, Verdict};
+use super::conditional::{ConditionOutcome, Conditions};
 use super::headers;
 use super::path::{FilePath, Location};
 use super::representation::{Heads, Representation};
@@ -55,7 +55,7 @@ impl StaticFiles {
         let form = resource.choose(&asked.accepted);
         let conditions = Conditions::of_copy(asked.if_none_match, asked.if_modified_since);
         match conditions.evaluate(&form.validators) {
-            Verdict::Send => Some(Ready {
+            ConditionOutcome::Send => Some(Ready {
                 status: StatusCode::OK,
                 head: form.heads.whole(form),
                 body: match asked.with_body {
@@ -64,12 +64,12 @@ impl StaticFiles {
                     false => Bytes::new(),
                 },
             }),
-            Verdict::NotModified => Some(Ready {
+            ConditionOutcome::NotModified => Some(Ready {
                 status: StatusCode::NOT_MODIFIED,
                 head: form.heads.not_modified(form),
                 body: Bytes::new(),
             }),
-            Verdict::Failed => None,
+            ConditionOutcome::Failed => None,
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn for_so_long(max_age: Duration) -> HeaderValue {
     }
 }
 
-/// Whether the name looks as if a build tool had put a hash of the content into it:
+/// True if the name looks as if a build tool had put a hash of the content into it:
 /// `base.27e20196a850.css` (Django), `main.0a1b2c3d.chunk.js` (Webpack),
 /// `index-BfX3k2aQ.js` (Vite), `0123456789abcdef0123.js`.
 pub(super) fn has_hash(name: &str) -> bool {

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use pyserve_wire::frames::FilePiece;
 
-use super::conditional::{Conditions, Validators, Verdict};
+use super::conditional::{ConditionOutcome, Conditions, Validators};
 use super::headers;
 use super::range::{Selection, select};
 use super::{FilePool, StaticError};
@@ -60,9 +60,9 @@ pub async fn handed_over(
             .as_ref()
             .map(|validators| conditions.evaluate(validators))
         {
-            None | Some(Verdict::Send) => {}
-            Some(Verdict::Failed) => return Err(StaticError::PreconditionFailed),
-            Some(Verdict::NotModified) => return Ok(not_modified(said)),
+            None | Some(ConditionOutcome::Send) => {}
+            Some(ConditionOutcome::Failed) => return Err(StaticError::PreconditionFailed),
+            Some(ConditionOutcome::NotModified) => return Ok(not_modified(said)),
         }
         let selection = match *method == Method::GET {
             true => selection(

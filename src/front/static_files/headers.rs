@@ -17,17 +17,17 @@ use super::representation::Representation;
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// What the header fields of one form of a file say.
-pub(super) struct Facts<'a> {
+pub(super) struct FileFacts<'a> {
     pub(super) content_type: HeaderValue,
     pub(super) cache_control: &'a HeaderValue,
     pub(super) validators: &'a Validators,
     pub(super) length: u64,
     pub(super) coding: Option<Coding>,
-    /// Whether other forms are there, or may come.
+    /// True if other forms are there, or may come.
     pub(super) is_negotiated: bool,
 }
 
-impl Facts<'_> {
+impl FileFacts<'_> {
     /// The fields of a complete response, whether a body follows or not (HEAD).
     pub(super) fn fields(self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(10);

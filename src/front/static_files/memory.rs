@@ -38,7 +38,7 @@ struct Kept {
 struct Entry {
     resource: Arc<Resource>,
     checked: Instant,
-    /// Whether a request is on its way to look again.
+    /// True if a request is on its way to look again.
     is_being_checked: AtomicBool,
     was_used: AtomicBool,
     bytes: u64,
@@ -123,7 +123,7 @@ impl Memory {
         Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))
     }
 
-    /// Whether this very resource is what is remembered under a name.
+    /// True if this very resource is what is remembered under a name.
     pub(super) fn remembers(&self, location: usize, name: &str, resource: &Arc<Resource>) -> bool {
         self.latest(location, name)
             .is_some_and(|kept| Arc::ptr_eq(&kept, resource))

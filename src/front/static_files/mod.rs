@@ -51,7 +51,7 @@ use crate::front::body::multipart::Bodies;
 use crate::observe::metrics::METRICS;
 use crate::os::files;
 use compress::Background;
-use conditional::{Conditions, Verdict};
+use conditional::{ConditionOutcome, Conditions};
 use disk::{Disk, Found};
 use memory::Memory;
 use range::Selection;
@@ -143,7 +143,7 @@ struct Shared {
 
 /// What a request says about how it wants a file.
 #[derive(Clone)]
-struct Wish {
+struct FilePreferences {
     with_body: bool,
     conditions: Conditions,
     accepted: Accepted,
@@ -208,7 +208,7 @@ impl StaticFiles {
             None => (rest, None),
         };
         let decoded = FilePath::decode(path, self.hidden);
-        let wish = Wish {
+        let wish = FilePreferences {
             with_body,
             conditions: Conditions::of(headers),
             accepted: Accepted::of(headers),
@@ -242,12 +242,12 @@ impl StaticFiles {
         location: &Location,
         path: &FilePath,
         query: Option<&str>,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Result<Response<Content>, StaticError> {
         let name = path.file_name();
         let (resource, file) = match self.recall(location, &name, wish).await {
             Some(found) => {
-                METRICS.static_from_memory.up();
+                METRICS.static_from_memory.inc();
                 found
             }
             None if self.is_surely_absent(location, &name) => return Err(StaticError::NotFound),
@@ -268,7 +268,7 @@ impl StaticFiles {
         &self,
         location: &Location,
         name: &str,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Option<(Arc<Resource>, Option<Arc<File>>)> {
         let (memory, place) = self.shared.memory(location);
         let resource = memory.recall(place, name, Instant::now())?;
@@ -292,7 +292,7 @@ impl StaticFiles {
         let is_absent = *location.missing() != Missing::Refuse
             && files::is_surely_absent(location.dir(), Path::new(name));
         if is_absent {
-            METRICS.static_from_disk.up();
+            METRICS.static_from_disk.inc();
             let (memory, place) = self.shared.memory(location);
             memory.forget(place, name);
         }
@@ -304,9 +304,9 @@ impl StaticFiles {
         &self,
         location: &Location,
         path: &FilePath,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Result<Found, StaticError> {
-        METRICS.static_from_disk.up();
+        METRICS.static_from_disk.inc();
         let shared = Arc::clone(&self.shared);
         let location = location.clone();
         let look = {
@@ -333,14 +333,14 @@ impl StaticFiles {
         &self,
         form: &Representation,
         file: Option<Arc<File>>,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Result<Response<Content>, StaticError> {
         match wish.conditions.evaluate(&form.validators) {
-            Verdict::Send => {}
-            Verdict::NotModified => {
+            ConditionOutcome::Send => {}
+            ConditionOutcome::NotModified => {
                 return Ok(headers::not_modified(form).map(|()| Content::Empty));
             }
-            Verdict::Failed => return Err(StaticError::PreconditionFailed),
+            ConditionOutcome::Failed => return Err(StaticError::PreconditionFailed),
         }
         if !wish.with_body {
             return Ok(headers::whole(form).map(|()| Content::Empty));
@@ -376,7 +376,7 @@ impl StaticFiles {
     }
 }
 
-impl Wish {
+impl FilePreferences {
     /// The form to answer with. A part is one of the identity wherever the client accepts
     /// that: an encoded form may be made, or lost, between the requests for two parts.
     fn choose<'a>(&self, resource: &'a Resource) -> &'a Arc<Representation> {
@@ -387,7 +387,7 @@ impl Wish {
     }
 
     fn needs_bytes(&self, form: &Representation) -> bool {
-        self.with_body && self.conditions.evaluate(&form.validators) == Verdict::Send
+        self.with_body && self.conditions.evaluate(&form.validators) == ConditionOutcome::Send
     }
 
     /// RFC 9110 §14.2: after the conditions.
@@ -422,7 +422,7 @@ impl Shared {
         &self,
         location: &Location,
         path: &FilePath,
-        wish: &Wish,
+        wish: &FilePreferences,
     ) -> Result<Found, StaticError> {
         let (memory, index) = self.memory(location);
         let name = path.file_name();

@@ -55,7 +55,7 @@ pub enum LocationError {
 pub struct FilePath {
     /// Names with one slash between them; empty for the location itself.
     pub relative: String,
-    /// Whether the path ended in a slash: only a directory is meant.
+    /// True if the path ended in a slash: only a directory is meant.
     pub is_directory: bool,
 }
 
@@ -124,7 +124,7 @@ impl Location {
         &self.dir
     }
 
-    /// Whether it was there without being asked for.
+    /// True if it was there without being asked for.
     pub fn is_predefined(&self) -> bool {
         self.predefined
     }

@@ -75,7 +75,7 @@ impl OpenFile {
     }
 }
 
-/// What the kernel says about a file that changes whenever the file does.
+/// The error of the system call for a file that changes whenever the file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -98,7 +98,7 @@ impl Stamp {
         }
     }
 
-    /// Whether a change after `now` would show, however coarse the file system's clock is.
+    /// True if a change after `now` would show, however coarse the file system's clock is.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = u64::try_from(self.ctime.0).unwrap_or(0);
@@ -113,7 +113,7 @@ impl Stamp {
         Duration::from_secs(written) + COARSEST_CLOCK <= now
     }
 
-    /// Whether a neighbour may stand for `original`: it is not older. Archives and image
+    /// True if a neighbour may stand for `original`: it is not older. Archives and image
     /// layers cut times to whole seconds, which must not make it look older.
     pub(super) fn is_up_to_date_with(&self, original: &Self) -> bool {
         match self.mtime.1 {

@@ -18,7 +18,7 @@ pub(super) struct Resource {
     pub(super) identity: Arc<Representation>,
     /// Its encoded forms, by [`Coding::index`].
     pub(super) encoded: [Option<Arc<Representation>>; 3],
-    /// Whether every file was old enough when it was read to trust its [`Stamp`]: what is
+    /// True if every file was old enough when it was read to trust its [`Stamp`](super::representation::Stamp): what is
     /// written within the same tick of the clock has the same times.
     pub(super) is_settled: bool,
     /// Which forms compression in the background may still add, by [`Coding::index`].

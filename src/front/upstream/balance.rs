@@ -55,7 +55,7 @@ struct Down {
 pub struct Slot {
     balance: Arc<Balance>,
     server: usize,
-    /// Whether this is the one that tries a failed server again.
+    /// True if this is the one that tries a failed server again.
     is_try: bool,
 }
 
@@ -132,7 +132,7 @@ impl Balance {
         }
     }
 
-    /// Whether any server has ever accepted a connection.
+    /// True if any server has ever accepted a connection.
     pub fn has_been_reached(&self) -> bool {
         let state = self.lock();
         state.servers.iter().any(|server| server.has_been_reached)
@@ -169,7 +169,7 @@ impl Slot {
         self.balance.reached(self.server);
     }
 
-    /// Whether the server has ever given an answer of use.
+    /// True if the server has ever given an answer of use.
     pub fn has_worked(&self) -> bool {
         self.balance.lock().servers[self.server].has_worked
     }

@@ -40,12 +40,12 @@ use super::{Failure, Response};
 use crate::front::body::request_stream;
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::body::response_stream::budget::Budget;
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::codes;
 
 /// Servers with what an exchange needs beside them. One for each upstream.
-pub struct Ground {
+pub struct ExchangeContext {
     /// The servers.
     pub servers: Servers,
     budget: Arc<Budget>,
@@ -63,7 +63,7 @@ pub enum Dialect {
 }
 
 /// A request for one of the servers.
-pub struct Errand {
+pub struct ExchangeRequest {
     /// The request.
     pub whole: Outgoing,
     /// The protocol of the servers.
@@ -71,14 +71,14 @@ pub struct Errand {
     /// The protocols to which the server may switch.
     pub protocols: Option<HeaderValue>,
     /// The request in the logs.
-    pub identity: Arc<Identity>,
+    pub identity: Arc<RequestLabel>,
     /// It is sent over no connection that has served others.
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
 }
 
-impl Ground {
+impl ExchangeContext {
     /// For these servers.
     pub fn new(servers: Servers, files: FilePool) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl Ground {
         reached: Reached,
         outgoing: Outgoing,
         ownership: Ownership,
-        errand: &Errand,
+        errand: &ExchangeRequest,
     ) -> Result<Box<Response>, Failure> {
         let (answer, answered) = oneshot::channel();
         let abandoned = CancellationToken::new();
@@ -125,12 +125,12 @@ impl Ground {
 
 /// One request on its way.
 struct Exchange {
-    ground: Arc<Ground>,
+    ground: Arc<ExchangeContext>,
     reached: Reached,
     ownership: Ownership,
     dialect: Dialect,
     protocols: Option<HeaderValue>,
-    identity: Arc<Identity>,
+    identity: Arc<RequestLabel>,
     /// Nobody wants the answer any more.
     abandoned: CancellationToken,
 }
@@ -201,7 +201,9 @@ impl Exchange {
             ..
         } = receiving;
         let failure = match (result, writer_back) {
-            (Ok(Done::Closed), _) | (Ok(Done::Open), None) | (Err(Broken::NobodyWants), _) => {
+            (Ok(Done::Closed), _)
+            | (Ok(Done::Open), None)
+            | (Err(ExchangeError::NobodyWants), _) => {
                 return;
             }
             (Ok(Done::Open), Some(writer)) => {
@@ -284,7 +286,7 @@ enum Done {
 }
 
 /// Why there is no answer, or only half of one.
-enum Broken {
+enum ExchangeError {
     /// The client has gone.
     NobodyWants,
     /// What the server did not do, which setting says so, and how long it had.
@@ -298,10 +300,10 @@ enum Broken {
     /// The body cannot be read from its file.
     File(io::Error),
     /// The client does not send all of it.
-    Body(request_stream::Broken),
+    Body(request_stream::RequestBodyError),
 }
 
-impl Broken {
+impl ExchangeError {
     fn into_failure(self, server: Arc<str>, dialect: Dialect, length: usize) -> Failure {
         match self {
             Self::NobodyWants => Failure::BadAnswer("nobody wants it".into()),

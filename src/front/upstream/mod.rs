@@ -3,7 +3,7 @@
 //! [`Request`] and [`Response`] are what every kind of upstream speaks; [`workers`] is the
 //! embedded Python, [`uwsgi`] an external uWSGI, [`http_proxy`] any server of HTTP. An upstream
 //! never picks a status for a failure: it says what happened ([`Failure`]), and
-//! `front/request/error.rs` decides what the client gets.
+//! `front/error.rs` decides what the client gets.
 
 pub mod balance;
 pub mod chunks;
@@ -118,7 +118,7 @@ pub enum Failure {
     Transport(#[from] std::io::Error),
     /// The client did not send all of its body while it was passed on.
     #[error(transparent)]
-    Body(crate::front::body::request_stream::Broken),
+    Body(crate::front::body::request_stream::RequestBodyError),
     /// The answer made no sense.
     #[error("the answer cannot be used: {0}")]
     BadAnswer(String),
@@ -127,7 +127,7 @@ pub enum Failure {
     Unreachable {
         /// Its address.
         server: Arc<str>,
-        /// What the kernel says, and what to do about it.
+        /// The error of the system call, and what to do about it.
         why: String,
     },
     /// A server behind us takes too long.

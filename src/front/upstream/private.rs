@@ -46,11 +46,11 @@ pub struct Link {
 
 /// The place at which such a connection waits. It is held while a request is on its way, so that the next
 /// one finds the connection there.
-pub type Place = OwnedMutexGuard<Option<Link>>;
+pub type PrivateLinkGuard = OwnedMutexGuard<Option<Link>>;
 
 impl PrivateLinks {
     /// The place for these servers, where there is one, or one is needed.
-    async fn place(&self, servers: u64, is_needed: bool) -> Option<Place> {
+    async fn place(&self, servers: u64, is_needed: bool) -> Option<PrivateLinkGuard> {
         let shared = self.shared(servers, is_needed)?;
         Some(shared.lock_owned().await)
     }
@@ -76,7 +76,7 @@ pub struct Ownership {
     links: Option<Arc<PrivateLinks>>,
     servers: u64,
     is_private: bool,
-    place: Option<Place>,
+    place: Option<PrivateLinkGuard>,
 }
 
 impl Ownership {

@@ -45,7 +45,7 @@ pub struct ReplyHead {
     pub spellings: Vec<Bytes>,
     /// Where the body ends.
     pub length: BodyLength,
-    /// Whether the connection may be used for another request afterwards (RFC 9112 §9.3).
+    /// True if the connection may be used for another request afterwards (RFC 9112 §9.3).
     pub stays_open: bool,
     /// The protocol that a `101` switches to.
     pub upgrade: Option<HeaderValue>,

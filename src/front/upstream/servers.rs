@@ -77,7 +77,7 @@ pub struct Reached {
     pub slot: Slot,
     /// The server, as logs and errors call it.
     pub name: Arc<str>,
-    /// Whether the connection has served another request before.
+    /// True if the connection has served another request before.
     pub is_reused: bool,
     /// What the metrics say of it.
     pub in_flight: InFlight,
@@ -124,7 +124,7 @@ impl Servers {
                 match self.link(server).await {
                     Ok(link) => {
                         slot.reached();
-                        server.counts.connections.up();
+                        server.counts.connections.inc();
                         return Ok(server.reached(link, slot, false));
                     }
                     // The listen queue of a Unix socket is full, and the kernel does not wait.
@@ -211,7 +211,7 @@ impl Servers {
         }
     }
 
-    /// How many servers there are.
+    /// Number of servers.
     pub fn count(&self) -> usize {
         self.servers.len()
     }

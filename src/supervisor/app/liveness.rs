@@ -11,7 +11,7 @@ use super::App;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::{child, process};
-use crate::supervisor::python::Python;
+use crate::supervisor::generation::Python;
 
 /// How often to look.
 pub(super) const EVERY: Duration = Duration::from_secs(1);

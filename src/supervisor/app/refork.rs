@@ -8,8 +8,8 @@ use super::App;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::Refork;
-use crate::supervisor::plan::Happened;
-use crate::supervisor::python::Python;
+use crate::supervisor::generation::Python;
+use crate::supervisor::plan::PlanEvent;
 
 /// How it went so far.
 #[derive(Debug, Default)]
@@ -47,14 +47,14 @@ impl App {
             tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
             let _gone_already = python.generation.retire(worker);
             self.refork_failed("failed", error.to_string());
-            self.happened(Happened::Refused(number, worker));
+            self.happened(PlanEvent::Refused(number, worker));
         }
     }
 
     /// What a worker says that was asked to become the template.
     pub(super) fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
         if message == Some(FromTemplate::Promoted) {
-            return self.happened(Happened::Promoted(number, worker));
+            return self.happened(PlanEvent::Promoted(number, worker));
         }
         let (outcome, why) = match message {
             Some(FromTemplate::UnsafeToFork(reasons)) => ("refused", Some(reasons.join("; "))),
@@ -72,14 +72,14 @@ impl App {
             python.candidate = None;
         }
         self.refork_failed(outcome, why.unwrap_or_else(|| "it ended".to_owned()));
-        self.happened(Happened::Refused(number, worker));
+        self.happened(PlanEvent::Refused(number, worker));
     }
 
     /// The worker that is willing follows the template.
     pub(super) fn adopt(&mut self, number: u32) {
         match self.generations.get_mut(&number).map(Python::adopt) {
             Some(true) => {}
-            Some(false) => return self.happened(Happened::TemplateExited(number)),
+            Some(false) => return self.happened(PlanEvent::TemplateExited(number)),
             None => return,
         }
         self.reforks.promoted += 1;

@@ -69,7 +69,7 @@ impl Leaving {
         self.asked.is_empty()
     }
 
-    /// Whether its time is up.
+    /// True if its time is up.
     pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }

@@ -36,21 +36,21 @@ pub struct Companions {
     /// In the order of the settings.
     list: Vec<Process>,
     /// Those that a reload has asked to end.
-    former: Vec<Former>,
-    surroundings: Surroundings,
+    former: Vec<RetiringCompanion>,
+    surroundings: ProcessEnvironment,
     readers: TaskTracker,
 }
 
 /// What programs that we start find around them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Surroundings {
+pub struct ProcessEnvironment {
     /// Their working directory.
     directory: PathBuf,
     /// Where they find programs, if not where we do.
     path: Option<OsString>,
 }
 
-impl Surroundings {
+impl ProcessEnvironment {
     /// The directory of the site, and the programs of the application's virtual environment
     /// before all others, as if it were activated.
     pub fn of(config: &Config, applications: &[AppSettings]) -> Self {
@@ -82,12 +82,12 @@ pub enum Ended {
 
 struct Process {
     settings: Companion,
-    state: State,
+    state: CompanionState,
     backoff: Backoff,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CompanionState {
     Running {
         pid: u32,
         since: Instant,
@@ -101,14 +101,14 @@ enum State {
 }
 
 /// A process that a reload has asked to end.
-struct Former {
+struct RetiringCompanion {
     settings: Companion,
     leaving: Leaving,
 }
 
 impl Companions {
     /// None of them runs yet.
-    pub fn new(settings: &[Companion], surroundings: Surroundings) -> Self {
+    pub fn new(settings: &[Companion], surroundings: ProcessEnvironment) -> Self {
         Self {
             list: settings.iter().cloned().map(Process::new).collect(),
             former: Vec::new(),
@@ -130,17 +130,17 @@ impl Companions {
             |time: Instant| next = Some(next.map_or(time, |earlier: Instant| earlier.min(time)));
         for process in &mut self.list {
             if may_succeed
-                && process.state == State::Succeeding
+                && process.state == CompanionState::Succeeding
                 && has_room(&process.settings, &self.former)
             {
-                process.state = State::Waiting { until: now };
+                process.state = CompanionState::Waiting { until: now };
             }
-            if let State::Waiting { until } = process.state
+            if let CompanionState::Waiting { until } = process.state
                 && until <= now
             {
                 process.start(&self.surroundings, &self.readers, now);
             }
-            if let State::Waiting { until } = process.state {
+            if let CompanionState::Waiting { until } = process.state {
                 at(until);
             }
         }
@@ -153,7 +153,12 @@ impl Companions {
     }
 
     /// Runs these from now on, with the code that is there now.
-    pub fn follow(&mut self, settings: &[Companion], surroundings: Surroundings, now: Instant) {
+    pub fn follow(
+        &mut self,
+        settings: &[Companion],
+        surroundings: ProcessEnvironment,
+        now: Instant,
+    ) {
         let is_elsewhere = self.surroundings != surroundings;
         self.surroundings = surroundings;
         let mut before = std::mem::take(&mut self.list);
@@ -184,7 +189,7 @@ impl Companions {
             let companion = &*process.settings.name;
             tracing::info!(companion, pid, "reload: the old companion is asked to end");
             let deadline = leaving::deadline(now, stop_timeout, None);
-            self.former.push(Former {
+            self.former.push(RetiringCompanion {
                 leaving: Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline),
                 settings: process.settings,
             });
@@ -200,14 +205,14 @@ impl Companions {
         let Some(process) = running else {
             return self.former_ended(pid).then_some(Ended::Restart);
         };
-        let State::Running { since, .. } = process.state else {
+        let CompanionState::Running { since, .. } = process.state else {
             return None;
         };
         let (companion, reason) = (&*process.settings.name, child::describe_status(status));
         // What it started and left behind goes too, or two of them would run after a restart.
         child::kill_group(pid);
         if process.settings.is_essential {
-            process.state = State::Gone;
+            process.state = CompanionState::Gone;
             tracing::error!(
                 code = codes::ESSENTIAL_ENDED,
                 companion,
@@ -218,7 +223,7 @@ impl Companions {
             return Some(Ended::Fatal);
         }
         let pause = process.backoff.pause_after(now.duration_since(since));
-        process.state = State::Waiting { until: now + pause };
+        process.state = CompanionState::Waiting { until: now + pause };
         tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has ended");
         Some(Ended::Restart)
     }
@@ -251,8 +256,8 @@ impl Companions {
             let stop_timeout = process.settings.stop_timeout.unwrap_or(STOP_TIMEOUT);
             let deadline = leaving::deadline(Instant::now(), Some(stop_timeout), Some(latest));
             let leaving = Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline);
-            process.state = State::Gone;
-            self.former.push(Former {
+            process.state = CompanionState::Gone;
+            self.former.push(RetiringCompanion {
                 settings: process.settings,
                 leaving,
             });
@@ -281,7 +286,8 @@ impl Companions {
                 }
                 !is_late
             });
-            let is_awaited = |former: &&Former| pid.is_none_or(|pid| former.leaving.pid() == pid);
+            let is_awaited =
+                |former: &&RetiringCompanion| pid.is_none_or(|pid| former.leaving.pid() == pid);
             if !self.former.iter().any(|former| is_awaited(&former)) {
                 return;
             }
@@ -319,8 +325,8 @@ impl Companions {
     }
 }
 
-/// Whether a companion with these settings may start beside those that have not ended.
-fn has_room(settings: &Companion, former: &[Former]) -> bool {
+/// True if a companion with these settings may start beside those that have not ended.
+fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
     // One that has only changed its name is still the same program.
     let predecessors = former.iter().filter(|former| {
         former.settings.name == settings.name || former.settings.program == settings.program
@@ -331,7 +337,7 @@ fn has_room(settings: &Companion, former: &[Former]) -> bool {
     }
 }
 
-impl Former {
+impl RetiringCompanion {
     fn kill(&mut self) {
         let (companion, pid) = (&*self.settings.name, self.leaving.pid());
         tracing::warn!(companion, pid, "companion does not stop: killed");
@@ -343,7 +349,7 @@ impl Process {
     fn new(settings: Companion) -> Self {
         Self {
             settings,
-            state: State::Waiting {
+            state: CompanionState::Waiting {
                 until: Instant::now(),
             },
             backoff: Backoff::default(),
@@ -352,44 +358,46 @@ impl Process {
 
     fn succeeding(settings: Companion) -> Self {
         Self {
-            state: State::Succeeding,
+            state: CompanionState::Succeeding,
             ..Self::new(settings)
         }
     }
 
-    /// Whether a reload with these settings ends it.
+    /// True if a reload with these settings ends it.
     fn must_restart(&self, settings: &Companion, is_elsewhere: bool) -> bool {
         settings.restart_on_reload || is_elsewhere || self.settings.program != settings.program
     }
 
     fn pid(&self) -> Option<u32> {
         match self.state {
-            State::Running { pid, .. } => Some(pid),
-            State::Waiting { .. } | State::Succeeding | State::Gone => None,
+            CompanionState::Running { pid, .. } => Some(pid),
+            CompanionState::Waiting { .. } | CompanionState::Succeeding | CompanionState::Gone => {
+                None
+            }
         }
     }
 
-    fn start(&mut self, surroundings: &Surroundings, readers: &TaskTracker, now: Instant) {
+    fn start(&mut self, surroundings: &ProcessEnvironment, readers: &TaskTracker, now: Instant) {
         let companion = &*self.settings.name;
         let started = start(&self.settings.program, surroundings);
         match started {
             Ok((pid, output)) => {
                 tracing::info!(companion, pid, "companion started");
                 readers.spawn(output.log(self.settings.name.clone()));
-                self.state = State::Running { pid, since: now };
+                self.state = CompanionState::Running { pid, since: now };
             }
             Err(error) => {
                 let pause = self.backoff.pause_after(Duration::ZERO);
                 let program = &self.settings.program;
                 tracing::error!(code = codes::COMPANION_START, companion, %program, %error, again_in = ?pause, "cannot start companion");
-                self.state = State::Waiting { until: now + pause };
+                self.state = CompanionState::Waiting { until: now + pause };
             }
         }
     }
 }
 
 impl Program {
-    /// Whether a shell stays between us and the program that it runs.
+    /// True if a shell stays between us and the program that it runs.
     pub fn stays_in_shell(&self) -> bool {
         matches!(self, Self::Shell(line) if shell::replaced(line).is_none())
     }
@@ -398,8 +406,8 @@ impl Program {
 /// Starts a program with its output in our hands.
 ///
 /// # Errors
-/// What the kernel says about the program or the pipe.
-pub fn start(program: &Program, surroundings: &Surroundings) -> io::Result<(u32, Output)> {
+/// The error of the system call for the program or the pipe.
+pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result<(u32, Output)> {
     let mut command = match program {
         Program::Shell(line) => {
             let mut command = Command::new("/bin/sh");

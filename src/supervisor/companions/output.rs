@@ -16,7 +16,7 @@ impl Output {
     /// A pipe, with the end to write to.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn pipe() -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         sockets::set_nonblocking(reader.as_fd())?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::place;
-use super::protocol::{Order, Reply};
-use crate::config::{Control, Reach};
+use super::protocol::{ControlReply, Order};
+use crate::config::{Control, ControlTarget};
 use crate::observe::status::Status;
 
 /// How long a server may take for an answer that it has at hand.
@@ -59,7 +59,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Unreachable`], with what to do about it.
-    pub fn find(reach: &Reach) -> Result<Self, Unreachable> {
+    pub fn find(reach: &ControlTarget) -> Result<Self, Unreachable> {
         if reach.control == Control::Off {
             return Err(Unreachable::Off);
         }
@@ -106,7 +106,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Unreachable::Broken`].
-    pub fn ask(&mut self, order: &Order, within: Option<Duration>) -> Result<Reply, Unreachable> {
+    pub fn ask(
+        &mut self,
+        order: &Order,
+        within: Option<Duration>,
+    ) -> Result<ControlReply, Unreachable> {
         let answer = self.try_ask(order, within);
         answer.map_err(|error| Unreachable::Broken {
             path: self.path.clone(),
@@ -114,7 +118,7 @@ impl Client {
         })
     }
 
-    fn try_ask(&mut self, order: &Order, within: Option<Duration>) -> io::Result<Reply> {
+    fn try_ask(&mut self, order: &Order, within: Option<Duration>) -> io::Result<ControlReply> {
         self.stream.get_ref().set_read_timeout(within)?;
         let mut line = serde_json::to_vec(order)?;
         line.push(b'\n');
@@ -228,7 +232,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     /// What a client makes of a server that answers like this.
-    fn asked(answer: Vec<u8>) -> Result<Reply, Unreachable> {
+    fn asked(answer: Vec<u8>) -> Result<ControlReply, Unreachable> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();

@@ -25,11 +25,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Control;
 use crate::front::accept::spare_descriptor::Door;
-use crate::front::admin::Question;
+use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
-use protocol::{LONGEST_ORDER, Order, Reply};
+use protocol::{ControlReply, LONGEST_ORDER, Order};
 
 /// Clients at a time; more wait to be accepted. People and probes are few.
 const CLIENTS: usize = 16;
@@ -42,9 +42,9 @@ const STACKS: Duration = Duration::from_secs(2);
 /// An order on its way to the supervisor, with the place where its answer is awaited.
 pub enum Command {
     /// Say something.
-    Answer(Question),
+    Answer(SupervisorQuery),
     /// Bring code and settings up anew, as SIGHUP does.
-    Reload(super::reload::Reply),
+    Reload(super::reload::ReloadReply),
     /// Say which applications there are, and who runs their requests.
     Pools(oneshot::Sender<Vec<(String, Pool)>>),
     /// Run so many workers.
@@ -160,7 +160,7 @@ async fn answer(
     }
     if peer != 0 && peer != rustix::process::geteuid().as_raw() {
         tracing::warn!(uid = peer, "an order of another user was refused");
-        let refused = Reply::refused("only the server's user and root may give orders");
+        let refused = ControlReply::refused("only the server's user and root may give orders");
         return write(&mut stream, &refused).await;
     }
     let order: Order = match serde_json::from_slice(&line) {
@@ -168,7 +168,7 @@ async fn answer(
         Err(error) => {
             let version = env!("CARGO_PKG_VERSION");
             let text = format!("pyserve {version} does not know this order: {error}");
-            return write(&mut stream, &Reply::refused(text)).await;
+            return write(&mut stream, &ControlReply::refused(text)).await;
         }
     };
     let reply = tokio::select! {
@@ -177,7 +177,7 @@ async fn answer(
         // Cancel-safe: the token stays cancelled.
         () = ended.cancelled() => None,
     };
-    let reply = reply.unwrap_or_else(|| Reply::refused("the server is ending"));
+    let reply = reply.unwrap_or_else(|| ControlReply::refused("the server is ending"));
     write(&mut stream, &reply).await?;
     if order == Order::Stop && reply.done {
         // The client sees the end of the server by the end of the connection.
@@ -187,39 +187,46 @@ async fn answer(
 }
 
 /// `None`: the supervisor has gone.
-async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Reply> {
+async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<ControlReply> {
     match order {
         Order::Status => {
-            let status = ask(commands, |reply| Command::Answer(Question::Status(reply))).await?;
-            Some(Reply {
+            let status = ask(commands, |reply| {
+                Command::Answer(SupervisorQuery::Status(reply))
+            })
+            .await?;
+            Some(ControlReply {
                 status: Some(status),
-                ..Reply::done("")
+                ..ControlReply::done("")
             })
         }
         Order::Health => Some(
-            match ask(commands, |reply| Command::Answer(Question::Ready(reply))).await? {
-                Ok(()) => Reply::done("ready"),
-                Err(why) => Reply::refused(why),
+            match ask(commands, |reply| {
+                Command::Answer(SupervisorQuery::Ready(reply))
+            })
+            .await?
+            {
+                Ok(()) => ControlReply::done("ready"),
+                Err(why) => ControlReply::refused(why),
             },
         ),
         Order::Reload => Some(match ask(commands, Command::Reload).await? {
-            Ok(reloaded) => Reply::done(reloaded.to_string()),
-            Err(why) => Reply::refused(why),
+            Ok(reloaded) => ControlReply::done(reloaded.to_string()),
+            Err(why) => ControlReply::refused(why),
         }),
         Order::Scale { workers } => {
             let scale = |reply| Command::Scale(*workers, reply);
             Some(match ask(commands, scale).await? {
-                Ok(()) => Reply::done(format!("{workers} workers from now on")),
-                Err(why) => Reply::refused(why),
+                Ok(()) => ControlReply::done(format!("{workers} workers from now on")),
+                Err(why) => ControlReply::refused(why),
             })
         }
         Order::Stacks => {
             let pools = ask(commands, Command::Pools).await?;
-            Some(Reply::done(stacks::of(&pools, STACKS).await))
+            Some(ControlReply::done(stacks::of(&pools, STACKS).await))
         }
         Order::Stop => {
             commands.send(Command::Stop).await.ok()?;
-            Some(Reply::done("stopping"))
+            Some(ControlReply::done("stopping"))
         }
     }
 }
@@ -233,7 +240,7 @@ async fn ask<T>(
     receiver.await.ok()
 }
 
-async fn write(stream: &mut BufReader<&mut UnixStream>, reply: &Reply) -> io::Result<()> {
+async fn write(stream: &mut BufReader<&mut UnixStream>, reply: &ControlReply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     tokio::time::timeout(PATIENCE, stream.write_all(&line))

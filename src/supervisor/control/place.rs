@@ -111,7 +111,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Whether `pyserve-1000` is a directory of user 1000 alone.
+/// True if `pyserve-1000` is a directory of user 1000 alone.
 fn is_what_its_name_says(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(uid) = name

@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::protocol::Reply;
+use super::protocol::ControlReply;
 use crate::config::ListenAddress;
 
 /// Most bytes of an answer that are read: a status line and a sentence.
 const LONGEST_ANSWER: u64 = 16 << 10;
 
 /// What `/-/ready` says at this address; a listener that does not answer is not ready.
-pub fn ready(admin: &ListenAddress, within: Duration) -> Reply {
+pub fn ready(admin: &ListenAddress, within: Duration) -> ControlReply {
     let answer = match admin {
         ListenAddress::Tcp(address) => over_tcp(reachable(*address), within),
         ListenAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
@@ -23,7 +23,7 @@ pub fn ready(admin: &ListenAddress, within: Duration) -> Reply {
         }),
     };
     match answer {
-        Err(error) => Reply::refused(format!("{admin} does not answer: {error}")),
+        Err(error) => ControlReply::refused(format!("{admin} does not answer: {error}")),
         Ok(answer) => read(&answer),
     }
 }
@@ -53,13 +53,13 @@ fn exchange(mut stream: impl Read + Write) -> io::Result<String> {
     Ok(answer)
 }
 
-fn read(answer: &str) -> Reply {
+fn read(answer: &str) -> ControlReply {
     let text = answer
         .split_once("\r\n\r\n")
         .map_or(answer, |(_, text)| text);
     match answer.starts_with("HTTP/1.1 200 ") {
-        true => Reply::done(text.trim()),
-        false => Reply::refused(text.trim()),
+        true => ControlReply::done(text.trim()),
+        false => ControlReply::refused(text.trim()),
     }
 }
 
@@ -72,14 +72,14 @@ mod tests {
         for (answer, expected) in [
             (
                 "HTTP/1.1 200 OK\r\na: b\r\n\r\nready\n",
-                Reply::done("ready"),
+                ControlReply::done("ready"),
             ),
             (
                 "HTTP/1.1 503 No\r\n\r\nnot yet\n",
-                Reply::refused("not yet"),
+                ControlReply::refused("not yet"),
             ),
-            ("SSH-2.0", Reply::refused("SSH-2.0")),
-            ("", Reply::refused("")),
+            ("SSH-2.0", ControlReply::refused("SSH-2.0")),
+            ("", ControlReply::refused("")),
         ] {
             assert_eq!(read(answer), expected, "{answer:?}");
         }

@@ -37,8 +37,8 @@ pub enum Order {
 
 /// What the server says to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    /// Whether it did as it was told; for [`Order::Health`], whether it is ready.
+pub struct ControlReply {
+    /// True if it did as it was told; for [`Order::Health`], whether it is ready.
     pub done: bool,
     /// What there is to say about it, for people.
     pub text: String,
@@ -47,7 +47,7 @@ pub struct Reply {
     pub status: Option<Status>,
 }
 
-impl Reply {
+impl ControlReply {
     /// It is done.
     pub fn done(text: impl Into<String>) -> Self {
         Self {
@@ -75,7 +75,7 @@ mod tests {
         let order: Order = serde_json::from_str(r#"{"order":"status"}"#).unwrap();
         assert_eq!(order, Order::Status);
         assert!(serde_json::from_str::<Order>(r#"{"order":"dance"}"#).is_err());
-        let reply = serde_json::to_string(&Reply::refused("no")).unwrap();
+        let reply = serde_json::to_string(&ControlReply::refused("no")).unwrap();
         assert_eq!(reply, r#"{"done":false,"text":"no"}"#);
     }
 }

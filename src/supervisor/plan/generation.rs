@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::promotion::Refork;
-use super::{Action, Recipe};
+use super::promotion::Promotion;
+use super::{Action, GenerationSpec};
 
 /// A worker that lives this long is not part of a crash loop.
 const LONG_LIFE: Duration = Duration::from_secs(1);
@@ -22,10 +22,10 @@ pub(super) const RETIRING_ALONE: Duration = Duration::from_secs(30);
 pub(super) struct Generation {
     pub(super) number: u32,
     pub(super) role: Role,
-    pub(super) template: Template,
-    pub(super) recipe: Recipe,
-    pub(super) workers: Vec<Worker>,
-    pub(super) refork: Refork,
+    pub(super) template: TemplatePhase,
+    pub(super) recipe: GenerationSpec,
+    pub(super) workers: Vec<WorkerPhase>,
+    pub(super) refork: Promotion,
     /// Deaths in quick succession, of workers and templates alike.
     pub(super) quick_deaths: u32,
     pub(super) ever_ready: bool,
@@ -46,14 +46,14 @@ pub(super) enum Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Template {
+pub(super) enum TemplatePhase {
     Absent,
     Starting,
     Loaded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Worker {
+pub(super) enum WorkerPhase {
     Empty,
     Forking,
     Starting,
@@ -62,9 +62,9 @@ pub(super) enum Worker {
 }
 
 impl Generation {
-    /// Whether it comes, and its template is to be started.
+    /// True if it comes, and its template is to be started.
     pub(super) fn is_untouched(&self) -> bool {
-        self.role == Role::Coming && self.template == Template::Absent
+        self.role == Role::Coming && self.template == TemplatePhase::Absent
     }
 
     /// Others have to leave first, until `time` at the latest.
@@ -87,19 +87,20 @@ impl Generation {
         }
         self.no_fork_before = None;
         match self.template {
-            Template::Absent => {
-                self.template = Template::Starting;
+            TemplatePhase::Absent => {
+                self.template = TemplatePhase::Starting;
                 actions.push(Action::StartTemplate(self.number, self.recipe.preload));
             }
-            Template::Starting => {}
-            Template::Loaded => self.fork_missing(now, actions),
+            TemplatePhase::Starting => {}
+            TemplatePhase::Loaded => self.fork_missing(now, actions),
         }
     }
 
     fn fork_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let live = self.count(|worker| !matches!(worker, Worker::Empty | Worker::Retiring { .. }));
+        let live = self
+            .count(|worker| !matches!(worker, WorkerPhase::Empty | WorkerPhase::Retiring { .. }));
         let mut missing = self.recipe.workers.saturating_sub(live);
-        if live == self.recipe.workers && self.count(is_worn) > 0 {
+        if live == self.recipe.workers && self.count(is_due_for_recycling) > 0 {
             // Its successor comes first, but only one at a time.
             match self.wait_for_the_retiring(now) {
                 Some(until) => actions.push(Action::WakeAt(until)),
@@ -107,8 +108,8 @@ impl Generation {
             }
         }
         for (number, worker) in self.workers.iter_mut().enumerate() {
-            if missing > 0 && *worker == Worker::Empty {
-                *worker = Worker::Forking;
+            if missing > 0 && *worker == WorkerPhase::Empty {
+                *worker = WorkerPhase::Forking;
                 self.refork.born(number as u32);
                 missing -= 1;
                 actions.push(Action::Fork(self.number, number as u32));
@@ -119,7 +120,7 @@ impl Generation {
     /// Until when nobody else may be replaced.
     fn wait_for_the_retiring(&self, now: Instant) -> Option<Instant> {
         let mut until = self.workers.iter().filter_map(|worker| match worker {
-            Worker::Retiring { since } => Some(*since + RETIRING_ALONE),
+            WorkerPhase::Retiring { since } => Some(*since + RETIRING_ALONE),
             _ => None,
         });
         until.find(|until| *until > now)
@@ -128,10 +129,13 @@ impl Generation {
     /// Asks workers to leave if more are ready than are wanted: first those that are worn.
     fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.count(is_ready) > self.recipe.workers {
-            let worn = self.workers.iter().position(|worker| is_worn(*worker));
+            let worn = self
+                .workers
+                .iter()
+                .position(|worker| is_due_for_recycling(*worker));
             let last = self.workers.iter().rposition(|worker| is_ready(*worker));
             let Some(worker) = worn.or(last) else { return };
-            self.workers[worker] = Worker::Retiring { since: now };
+            self.workers[worker] = WorkerPhase::Retiring { since: now };
             actions.push(self.dismiss(worker as u32));
         }
     }
@@ -139,11 +143,11 @@ impl Generation {
     /// `true`: none of them ever was ready, and it has been tried often enough.
     pub(super) fn worker_died(&mut self, worker: u32, now: Instant) -> bool {
         let was = self.worker(worker);
-        self.set(worker, Worker::Empty);
+        self.set(worker, WorkerPhase::Empty);
         self.no_candidate(worker);
         match was {
-            Worker::Empty | Worker::Retiring { .. } => false,
-            Worker::Ready { since, .. } if now.duration_since(since) >= LONG_LIFE => {
+            WorkerPhase::Empty | WorkerPhase::Retiring { .. } => false,
+            WorkerPhase::Ready { since, .. } if now.duration_since(since) >= LONG_LIFE => {
                 self.quick_deaths = 0;
                 false
             }
@@ -169,8 +173,8 @@ impl Generation {
     /// Forks that were asked of a template that has gone will not happen.
     pub(super) fn forget_forks(&mut self) {
         for worker in &mut self.workers {
-            if *worker == Worker::Forking {
-                *worker = Worker::Empty;
+            if *worker == WorkerPhase::Forking {
+                *worker = WorkerPhase::Empty;
             }
         }
     }
@@ -179,7 +183,7 @@ impl Generation {
         self.count(is_ready) >= self.recipe.workers
     }
 
-    /// Whether it comes, and could take over as of now.
+    /// True if it comes, and could take over as of now.
     pub(super) fn gets_prepared(&mut self) -> bool {
         let is_news = self.role == Role::Coming && !self.is_prepared && self.is_complete();
         self.is_prepared |= is_news;
@@ -187,29 +191,29 @@ impl Generation {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count(|worker| worker != Worker::Empty) == 0
+        self.count(|worker| worker != WorkerPhase::Empty) == 0
     }
 
-    pub(super) fn count(&self, which: impl Fn(Worker) -> bool) -> u32 {
+    pub(super) fn count(&self, which: impl Fn(WorkerPhase) -> bool) -> u32 {
         self.workers.iter().filter(|worker| which(**worker)).count() as u32
     }
 
-    pub(super) fn worker(&self, worker: u32) -> Worker {
+    pub(super) fn worker(&self, worker: u32) -> WorkerPhase {
         let slot = self.workers.get(worker as usize);
-        slot.copied().unwrap_or(Worker::Empty)
+        slot.copied().unwrap_or(WorkerPhase::Empty)
     }
 
-    pub(super) fn set(&mut self, worker: u32, state: Worker) {
+    pub(super) fn set(&mut self, worker: u32, state: WorkerPhase) {
         if let Some(slot) = self.workers.get_mut(worker as usize) {
             *slot = state;
         }
     }
 }
 
-pub(super) fn is_ready(worker: Worker) -> bool {
-    matches!(worker, Worker::Ready { .. })
+pub(super) fn is_ready(worker: WorkerPhase) -> bool {
+    matches!(worker, WorkerPhase::Ready { .. })
 }
 
-fn is_worn(worker: Worker) -> bool {
-    matches!(worker, Worker::Ready { worn: true, .. })
+fn is_due_for_recycling(worker: WorkerPhase) -> bool {
+    matches!(worker, WorkerPhase::Ready { worn: true, .. })
 }

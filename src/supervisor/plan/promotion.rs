@@ -2,7 +2,7 @@
 
 /// Progress of the promotion.
 #[derive(Debug, Default)]
-pub(super) struct Refork {
+pub(super) struct Promotion {
     pub(super) stage: Stage,
     /// Workers forked by the template of before that were not ready when it ended.
     pub(super) stale: Vec<u32>,
@@ -20,7 +20,7 @@ pub(super) enum Stage {
     Refused,
 }
 
-impl Refork {
+impl Promotion {
     /// A fork of this worker is asked of the template of now.
     pub(super) fn born(&mut self, worker: u32) {
         self.stale.retain(|stale| *stale != worker);

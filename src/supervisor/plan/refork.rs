@@ -11,7 +11,7 @@
 //! replaced as worn ones are.
 
 use super::Action;
-use super::generation::{Generation, Role, Template, Worker};
+use super::generation::{Generation, Role, TemplatePhase, WorkerPhase};
 use super::promotion::Stage;
 use pyserve_wire::control::Preload;
 
@@ -22,12 +22,12 @@ impl Generation {
 
     /// This worker has warmed up.
     pub(super) fn choose(&mut self, worker: u32) {
-        if let Worker::Ready { since, worn: false } = self.worker(worker)
+        if let WorkerPhase::Ready { since, worn: false } = self.worker(worker)
             && self.may_refork()
             && self.role == Role::Current
         {
             self.refork.stage = Stage::Chosen(worker);
-            self.set(worker, Worker::Ready { since, worn: true });
+            self.set(worker, WorkerPhase::Ready { since, worn: true });
         }
     }
 
@@ -75,24 +75,24 @@ impl Generation {
             self.let_go(actions);
             return false;
         }
-        if self.count(|worker| worker == Worker::Forking) > 0 {
+        if self.count(|worker| worker == WorkerPhase::Forking) > 0 {
             return true;
         }
         self.refork.stage = Stage::Done;
-        self.template = Template::Loaded;
-        self.set(worker, Worker::Empty);
+        self.template = TemplatePhase::Loaded;
+        self.set(worker, WorkerPhase::Empty);
         for (number, worker) in self.workers.iter_mut().enumerate() {
             match worker {
-                Worker::Ready { worn, .. } => *worn = true,
-                Worker::Starting => self.refork.stale.push(number as u32),
-                Worker::Empty | Worker::Forking | Worker::Retiring { .. } => {}
+                WorkerPhase::Ready { worn, .. } => *worn = true,
+                WorkerPhase::Starting => self.refork.stale.push(number as u32),
+                WorkerPhase::Empty | WorkerPhase::Forking | WorkerPhase::Retiring { .. } => {}
             }
         }
         actions.push(Action::Adopt(self.number));
         false
     }
 
-    /// Whether a worker that gets ready is to be replaced again.
+    /// True if a worker that gets ready is to be replaced again.
     pub(super) fn is_stale(&self, worker: u32) -> bool {
         self.refork.stale.contains(&worker)
     }

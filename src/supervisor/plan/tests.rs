@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::generation::RETIRING_ALONE;
 use super::*;
 
-fn recipe(workers: u32) -> Recipe {
-    Recipe {
+fn recipe(workers: u32) -> GenerationSpec {
+    GenerationSpec {
         workers,
         slots: 2 * workers,
         preload: Preload::Auto,
@@ -21,20 +21,24 @@ struct Story {
 #[test]
 fn a_template_that_dies_while_it_forks_is_tried_three_times() {
     let mut story = Story::new(1);
-    story.plan.decide(Happened::Start, story.start);
+    story.plan.decide(PlanEvent::Start, story.start);
     let fork = Action::Fork(0, 0);
     let restart = Action::StartTemplate(0, Preload::Auto);
     for ms in [10, 20] {
-        story.check(ms, Happened::TemplateLoaded(0), std::slice::from_ref(&fork));
+        story.check(
+            ms,
+            PlanEvent::TemplateLoaded(0),
+            std::slice::from_ref(&fork),
+        );
         story.check(
             ms + 1,
-            Happened::TemplateExited(0),
+            PlanEvent::TemplateExited(0),
             std::slice::from_ref(&restart),
         );
     }
-    story.check(30, Happened::TemplateLoaded(0), &[fork]);
+    story.check(30, PlanEvent::TemplateLoaded(0), &[fork]);
     let give_up = Action::GiveUp(Ending::NeverReady);
-    story.check(31, Happened::TemplateExited(0), &[give_up]);
+    story.check(31, PlanEvent::TemplateExited(0), &[give_up]);
 }
 
 #[test]
@@ -42,22 +46,24 @@ fn a_template_that_dies_while_it_forks_is_tried_ever_more_rarely_once_it_has_ser
     let mut story = Story::serving(1);
     story
         .plan
-        .decide(Happened::WorkerExited(0, 0), story.at(2000));
+        .decide(PlanEvent::WorkerExited(0, 0), story.at(2000));
     let restart = Action::StartTemplate(0, Preload::Auto);
     for ms in [2010, 2020] {
         story.check(
             ms,
-            Happened::TemplateExited(0),
+            PlanEvent::TemplateExited(0),
             std::slice::from_ref(&restart),
         );
-        story.plan.decide(Happened::TemplateLoaded(0), story.at(ms));
+        story
+            .plan
+            .decide(PlanEvent::TemplateLoaded(0), story.at(ms));
     }
-    story.check(2030, Happened::TemplateExited(0), &[restart]);
+    story.check(2030, PlanEvent::TemplateExited(0), &[restart]);
     story
         .plan
-        .decide(Happened::TemplateLoaded(0), story.at(2030));
+        .decide(PlanEvent::TemplateLoaded(0), story.at(2030));
     let later = Action::WakeAt(story.at(2140));
-    story.check(2040, Happened::TemplateExited(0), &[later]);
+    story.check(2040, PlanEvent::TemplateExited(0), &[later]);
 }
 
 impl Story {
@@ -73,7 +79,7 @@ impl Story {
     }
 
     #[track_caller]
-    fn check(&mut self, ms: u64, happened: Happened, expected: &[Action]) {
+    fn check(&mut self, ms: u64, happened: PlanEvent, expected: &[Action]) {
         let now = self.at(ms);
         assert_eq!(self.plan.decide(happened, now), expected);
     }
@@ -81,20 +87,20 @@ impl Story {
     /// The generation gets its workers ready at once.
     fn bring_up(&mut self, ms: u64, generation: u32, workers: u32) -> Vec<Action> {
         let now = self.at(ms);
-        self.plan.decide(Happened::TemplateLoaded(generation), now);
+        self.plan.decide(PlanEvent::TemplateLoaded(generation), now);
         let mut last = Vec::new();
         for worker in 0..workers {
-            self.plan.decide(Happened::Forked(generation, worker), now);
+            self.plan.decide(PlanEvent::Forked(generation, worker), now);
             last = self
                 .plan
-                .decide(Happened::WorkerReady(generation, worker), now);
+                .decide(PlanEvent::WorkerReady(generation, worker), now);
         }
         last
     }
 
     fn serving(workers: u32) -> Self {
         let mut story = Self::new(workers);
-        story.plan.decide(Happened::Start, story.start);
+        story.plan.decide(PlanEvent::Start, story.start);
         assert_eq!(story.bring_up(0, 0, workers), [Action::Announce]);
         story
     }
@@ -105,28 +111,28 @@ const START: [Action; 2] = [Action::Switch(0), Action::StartTemplate(0, Preload:
 #[test]
 fn a_start_goes_from_template_to_workers_to_the_announcement() {
     let mut story = Story::new(2);
-    story.check(0, Happened::Start, &START);
+    story.check(0, PlanEvent::Start, &START);
     story.check(
         1,
-        Happened::TemplateLoaded(0),
+        PlanEvent::TemplateLoaded(0),
         &[Action::Fork(0, 0), Action::Fork(0, 1)],
     );
-    story.check(2, Happened::Forked(0, 0), &[]);
-    story.check(2, Happened::Forked(0, 1), &[]);
-    story.check(3, Happened::WorkerReady(0, 1), &[]);
-    story.check(4, Happened::WorkerReady(0, 0), &[Action::Announce]);
+    story.check(2, PlanEvent::Forked(0, 0), &[]);
+    story.check(2, PlanEvent::Forked(0, 1), &[]);
+    story.check(3, PlanEvent::WorkerReady(0, 1), &[]);
+    story.check(4, PlanEvent::WorkerReady(0, 0), &[Action::Announce]);
 }
 
 #[test]
 fn an_unsafe_template_is_followed_by_one_that_does_not_import() {
     let mut story = Story::new(1);
-    story.check(0, Happened::Start, &START);
+    story.check(0, PlanEvent::Start, &START);
     story.check(
         1,
-        Happened::TemplateUnsafe(0),
+        PlanEvent::TemplateUnsafe(0),
         &[Action::StartTemplate(0, Preload::No)],
     );
-    story.check(2, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(2, PlanEvent::TemplateLoaded(0), &[Action::Fork(0, 0)]);
 }
 
 #[test]
@@ -134,27 +140,27 @@ fn a_dead_worker_is_replaced_at_once() {
     let mut story = Story::serving(2);
     for second in 2..20 {
         let ms = second * 1000;
-        story.check(ms, Happened::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
-        story.check(ms, Happened::Forked(0, 1), &[]);
-        story.check(ms, Happened::WorkerReady(0, 1), &[]);
-        story.check(ms + 1, Happened::Timer, &[]);
+        story.check(ms, PlanEvent::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
+        story.check(ms, PlanEvent::Forked(0, 1), &[]);
+        story.check(ms, PlanEvent::WorkerReady(0, 1), &[]);
+        story.check(ms + 1, PlanEvent::Timer, &[]);
     }
 }
 
 #[test]
 fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
     let mut story = Story::serving(1);
-    let died = Happened::WorkerExited(0, 0);
+    let died = PlanEvent::WorkerExited(0, 0);
     for _ in 0..3 {
         story.check(10, died.clone(), &[Action::Fork(0, 0)]);
     }
     let until = story.at(10 + 100);
     story.check(10, died.clone(), &[Action::WakeAt(until)]);
-    story.check(110, Happened::Timer, &[Action::Fork(0, 0)]);
+    story.check(110, PlanEvent::Timer, &[Action::Fork(0, 0)]);
     let until = story.at(110 + 200);
     story.check(110, died.clone(), &[Action::WakeAt(until)]);
-    story.check(310, Happened::Timer, &[Action::Fork(0, 0)]);
-    story.check(320, Happened::WorkerReady(0, 0), &[]);
+    story.check(310, PlanEvent::Timer, &[Action::Fork(0, 0)]);
+    story.check(320, PlanEvent::WorkerReady(0, 0), &[]);
     story.check(2000, died, &[Action::Fork(0, 0)]);
 }
 
@@ -162,21 +168,21 @@ fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
 fn a_worker_that_has_ended_is_not_ready_whenever_that_is_heard() {
     let mut story = Story::serving(1);
     let restart = [Action::StartTemplate(0, Preload::Auto)];
-    story.check(10, Happened::TemplateExited(0), &restart);
-    story.check(11, Happened::WorkerExited(0, 0), &[]);
-    story.check(12, Happened::WorkerReady(0, 0), &[]);
-    story.check(13, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
-    story.check(14, Happened::Leave, &[Action::CloseQueues]);
+    story.check(10, PlanEvent::TemplateExited(0), &restart);
+    story.check(11, PlanEvent::WorkerExited(0, 0), &[]);
+    story.check(12, PlanEvent::WorkerReady(0, 0), &[]);
+    story.check(13, PlanEvent::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(14, PlanEvent::Leave, &[Action::CloseQueues]);
     let over = [Action::Forget(0), Action::Gone];
-    story.check(15, Happened::ForkFailed(0, 0), &over);
+    story.check(15, PlanEvent::ForkFailed(0, 0), &over);
 }
 
 #[test]
 fn a_server_whose_workers_never_get_ready_gives_up() {
     let mut story = Story::new(1);
-    let died = Happened::WorkerExited(0, 0);
-    story.check(0, Happened::Start, &START);
-    story.check(0, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    let died = PlanEvent::WorkerExited(0, 0);
+    story.check(0, PlanEvent::Start, &START);
+    story.check(0, PlanEvent::TemplateLoaded(0), &[Action::Fork(0, 0)]);
     story.check(1, died.clone(), &[Action::Fork(0, 0)]);
     story.check(2, died.clone(), &[Action::Fork(0, 0)]);
     story.check(3, died.clone(), &[Action::GiveUp(Ending::NeverReady)]);
@@ -186,10 +192,10 @@ fn a_server_whose_workers_never_get_ready_gives_up() {
 #[test]
 fn an_import_error_ends_a_server_that_never_served() {
     let mut story = Story::new(1);
-    story.check(0, Happened::Start, &START);
+    story.check(0, PlanEvent::Start, &START);
     story.check(
         1,
-        Happened::ImportFailed(0),
+        PlanEvent::ImportFailed(0),
         &[Action::GiveUp(Ending::ImportFailed)],
     );
 }
@@ -199,34 +205,34 @@ fn a_template_that_dies_is_replaced_while_its_workers_go_on() {
     let mut story = Story::serving(2);
     story.check(
         5,
-        Happened::TemplateExited(0),
+        PlanEvent::TemplateExited(0),
         &[Action::StartTemplate(0, Preload::Auto)],
     );
-    story.check(6, Happened::WorkerExited(0, 0), &[]);
-    story.check(7, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(6, PlanEvent::WorkerExited(0, 0), &[]);
+    story.check(7, PlanEvent::TemplateLoaded(0), &[Action::Fork(0, 0)]);
 }
 
 #[test]
 fn forks_asked_of_a_dead_template_are_asked_of_the_next() {
     let mut story = Story::serving(1);
-    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(2000, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
     story.check(
         2001,
-        Happened::TemplateExited(0),
+        PlanEvent::TemplateExited(0),
         &[Action::StartTemplate(0, Preload::Auto)],
     );
-    story.check(2002, Happened::TemplateLoaded(0), &[Action::Fork(0, 0)]);
+    story.check(2002, PlanEvent::TemplateLoaded(0), &[Action::Fork(0, 0)]);
 }
 
 #[test]
 fn the_workers_leave_and_then_it_is_gone() {
     let mut story = Story::serving(2);
-    story.check(0, Happened::Leave, &[Action::CloseQueues]);
-    story.check(1, Happened::Leave, &[]);
-    story.check(510, Happened::WorkerExited(0, 0), &[]);
+    story.check(0, PlanEvent::Leave, &[Action::CloseQueues]);
+    story.check(1, PlanEvent::Leave, &[]);
+    story.check(510, PlanEvent::WorkerExited(0, 0), &[]);
     story.check(
         511,
-        Happened::WorkerExited(0, 1),
+        PlanEvent::WorkerExited(0, 1),
         &[Action::Forget(0), Action::Gone],
     );
 }
@@ -236,97 +242,97 @@ fn a_reload_takes_over_when_it_is_told_to_with_all_of_its_workers_ready() {
     let mut story = Story::serving(2);
     story.check(
         0,
-        Happened::Reload(recipe(2)),
+        PlanEvent::Reload(recipe(2)),
         &[Action::StartTemplate(1, Preload::Auto)],
     );
     story.check(
         1,
-        Happened::TemplateLoaded(1),
+        PlanEvent::TemplateLoaded(1),
         &[Action::Fork(1, 0), Action::Fork(1, 1)],
     );
-    story.check(2, Happened::WorkerReady(1, 1), &[]);
+    story.check(2, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
-    story.check(3, Happened::WorkerReady(1, 0), &[Action::Prepared]);
+    story.check(3, PlanEvent::WorkerReady(1, 0), &[Action::Prepared]);
     // Others are not so far yet: it stays so, whatever becomes of a worker.
-    story.check(3, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
-    story.check(3, Happened::WorkerReady(1, 1), &[]);
+    story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(3, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
     let taken_over = [Action::Switch(1), Action::Reloaded];
-    story.check(3, Happened::TakeOver, &taken_over);
-    story.check(3, Happened::TakeOver, &[]);
+    story.check(3, PlanEvent::TakeOver, &taken_over);
+    story.check(3, PlanEvent::TakeOver, &[]);
     assert_eq!(story.plan.current(), Some(1));
-    story.check(4, Happened::WorkerExited(0, 0), &[]);
-    story.check(5, Happened::WorkerExited(0, 1), &[Action::Forget(0)]);
+    story.check(4, PlanEvent::WorkerExited(0, 0), &[]);
+    story.check(5, PlanEvent::WorkerExited(0, 1), &[Action::Forget(0)]);
 }
 
 #[test]
 fn a_reload_that_cannot_be_imported_changes_nothing() {
     for failure in [
-        Happened::ImportFailed(1),
-        Happened::InterpreterUnusable(1),
-        Happened::TemplateExited(1),
+        PlanEvent::ImportFailed(1),
+        PlanEvent::InterpreterUnusable(1),
+        PlanEvent::TemplateExited(1),
     ] {
         let mut story = Story::serving(1);
-        story.plan.decide(Happened::Reload(recipe(1)), story.start);
+        story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
         story.check(
             1,
             failure,
             &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
         );
         assert_eq!(story.plan.current(), Some(0));
-        story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+        story.check(2000, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
     }
 }
 
 #[test]
 fn a_reload_whose_workers_keep_dying_is_given_up() {
     let mut story = Story::serving(2);
-    story.plan.decide(Happened::Reload(recipe(2)), story.start);
-    story.plan.decide(Happened::TemplateLoaded(1), story.start);
+    story.plan.decide(PlanEvent::Reload(recipe(2)), story.start);
+    story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
     // One gets ready, the other never does.
-    story.check(1, Happened::WorkerReady(1, 0), &[]);
-    story.check(2, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
-    story.check(3, Happened::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(1, PlanEvent::WorkerReady(1, 0), &[]);
+    story.check(2, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
+    story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
     story.check(
         4,
-        Happened::WorkerExited(1, 1),
+        PlanEvent::WorkerExited(1, 1),
         &[Action::Discard(1), Action::ReloadFailed],
     );
-    story.check(5, Happened::WorkerExited(1, 0), &[Action::Forget(1)]);
+    story.check(5, PlanEvent::WorkerExited(1, 0), &[Action::Forget(1)]);
 }
 
 #[test]
 fn a_reload_whose_workers_cannot_be_forked_is_given_up_and_a_server_is_not() {
     let mut story = Story::serving(1);
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
-    story.plan.decide(Happened::TemplateLoaded(1), story.start);
-    let failed = |generation| Happened::ForkFailed(generation, 0);
+    story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
+    story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
+    let failed = |generation| PlanEvent::ForkFailed(generation, 0);
     for ms in [0, 100] {
         let again = story.at(ms + 100);
         story.check(ms, failed(1), &[Action::WakeAt(again)]);
-        story.check(ms + 100, Happened::Timer, &[Action::Fork(1, 0)]);
+        story.check(ms + 100, PlanEvent::Timer, &[Action::Fork(1, 0)]);
     }
     story.check(
         200,
         failed(1),
         &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
-    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(2000, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
     for ms in (2000..4000).step_by(100) {
         let again = story.at(ms + 100);
         story.check(ms, failed(0), &[Action::WakeAt(again)]);
-        story.check(ms + 100, Happened::Timer, &[Action::Fork(0, 0)]);
+        story.check(ms + 100, PlanEvent::Timer, &[Action::Fork(0, 0)]);
     }
 }
 
 #[test]
 fn a_reload_that_is_not_wanted_any_more_is_dropped() {
     let mut story = Story::serving(1);
-    story.plan.decide(Happened::Reload(recipe(3)), story.start);
-    story.check(1, Happened::Reload(recipe(1)), &[]);
+    story.plan.decide(PlanEvent::Reload(recipe(3)), story.start);
+    story.check(1, PlanEvent::Reload(recipe(1)), &[]);
     story.check(
         2,
-        Happened::StayAsItIs,
+        PlanEvent::StayAsItIs,
         &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
     assert_eq!(story.plan.size(), 1);
@@ -335,10 +341,10 @@ fn a_reload_that_is_not_wanted_any_more_is_dropped() {
 #[test]
 fn a_stop_during_a_reload_ends_both_generations() {
     let mut story = Story::serving(1);
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     story.check(
         1,
-        Happened::Leave,
+        PlanEvent::Leave,
         &[
             Action::Discard(1),
             Action::ReloadFailed,
@@ -348,7 +354,7 @@ fn a_stop_during_a_reload_ends_both_generations() {
     );
     story.check(
         2,
-        Happened::WorkerExited(0, 0),
+        PlanEvent::WorkerExited(0, 0),
         &[Action::Forget(0), Action::Gone],
     );
 }
@@ -358,23 +364,23 @@ fn generations_that_do_not_leave_are_cut_off_some_day() {
     let mut story = with_four_leaving();
     let until = story.start + LEAVING_ALONE;
     let waits = [Action::Wait, Action::WakeAt(until)];
-    story.check(2, Happened::Reload(recipe(1)), &waits);
-    story.check(3, Happened::Timer, &waits[1..]);
+    story.check(2, PlanEvent::Reload(recipe(1)), &waits);
+    story.check(3, PlanEvent::Timer, &waits[1..]);
     let ms = LEAVING_ALONE.as_millis() as u64;
     let begins = [Action::StartTemplate(5, Preload::Auto)];
-    story.check(ms, Happened::Timer, &begins);
+    story.check(ms, PlanEvent::Timer, &begins);
     story.bring_up(ms, 5, 1);
     let now = story.at(ms + 1);
-    let actions = story.plan.decide(Happened::TakeOver, now);
+    let actions = story.plan.decide(PlanEvent::TakeOver, now);
     assert!(actions.contains(&Action::Discard(0)), "{actions:?}");
 }
 
 fn with_four_leaving() -> Story {
     let mut story = Story::serving(1);
     for number in 1..=4 {
-        story.plan.decide(Happened::Reload(recipe(1)), story.start);
+        story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
         story.bring_up(1, number, 1);
-        let actions = story.plan.decide(Happened::TakeOver, story.start);
+        let actions = story.plan.decide(PlanEvent::TakeOver, story.start);
         assert!(!actions.contains(&Action::Discard(0)), "{actions:?}");
     }
     story
@@ -383,50 +389,50 @@ fn with_four_leaving() -> Story {
 #[test]
 fn a_reload_that_waits_begins_when_one_has_left_and_can_be_called_off() {
     let mut story = with_four_leaving();
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     assert!(story.plan.is_reloading());
     let begins = [Action::StartTemplate(5, Preload::Auto), Action::Forget(2)];
-    story.check(2, Happened::WorkerExited(2, 0), &begins);
+    story.check(2, PlanEvent::WorkerExited(2, 0), &begins);
 
     let mut story = with_four_leaving();
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     let off = [Action::Discard(5), Action::ReloadFailed, Action::Forget(5)];
-    story.check(2, Happened::StayAsItIs, &off);
-    story.check(3, Happened::WorkerExited(2, 0), &[Action::Forget(2)]);
+    story.check(2, PlanEvent::StayAsItIs, &off);
+    story.check(3, PlanEvent::WorkerExited(2, 0), &[Action::Forget(2)]);
 }
 
 #[test]
 fn a_worn_worker_leaves_when_its_successor_is_ready_and_only_one_at_a_time() {
     let mut story = Story::serving(2);
-    story.check(0, Happened::WornOut(0, 0), &[Action::Fork(0, 2)]);
-    story.check(1, Happened::WornOut(0, 1), &[]);
+    story.check(0, PlanEvent::WornOut(0, 0), &[Action::Fork(0, 2)]);
+    story.check(1, PlanEvent::WornOut(0, 1), &[]);
     let until = story.at(2) + RETIRING_ALONE;
     story.check(
         2,
-        Happened::WorkerReady(0, 2),
+        PlanEvent::WorkerReady(0, 2),
         &[Action::Retire(0, 0), Action::WakeAt(until)],
     );
-    story.check(3, Happened::Timer, &[Action::WakeAt(until)]);
-    story.check(4, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
-    story.check(5, Happened::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
-    story.check(6, Happened::WorkerExited(0, 1), &[]);
+    story.check(3, PlanEvent::Timer, &[Action::WakeAt(until)]);
+    story.check(4, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(5, PlanEvent::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
+    story.check(6, PlanEvent::WorkerExited(0, 1), &[]);
 }
 
 #[test]
 fn a_stuck_worker_has_a_successor_before_it_is_killed() {
     let mut story = Story::serving(1);
-    story.check(2000, Happened::Stuck(0, 0), &[Action::Fork(0, 1)]);
-    story.check(2001, Happened::WorkerReady(0, 1), &[]);
-    story.check(2002, Happened::WorkerExited(0, 0), &[]);
-    story.check(2003, Happened::Stuck(0, 0), &[]);
+    story.check(2000, PlanEvent::Stuck(0, 0), &[Action::Fork(0, 1)]);
+    story.check(2001, PlanEvent::WorkerReady(0, 1), &[]);
+    story.check(2002, PlanEvent::WorkerExited(0, 0), &[]);
+    story.check(2003, PlanEvent::Stuck(0, 0), &[]);
 }
 
 #[test]
 fn a_worn_worker_that_dies_is_replaced_like_any_other() {
     let mut story = Story::serving(1);
-    story.check(0, Happened::WornOut(0, 0), &[Action::Fork(0, 1)]);
-    story.check(2000, Happened::WorkerExited(0, 0), &[]);
-    story.check(2001, Happened::WorkerReady(0, 1), &[]);
+    story.check(0, PlanEvent::WornOut(0, 0), &[Action::Fork(0, 1)]);
+    story.check(2000, PlanEvent::WorkerExited(0, 0), &[]);
+    story.check(2001, PlanEvent::WorkerReady(0, 1), &[]);
 }
 
 #[test]
@@ -434,14 +440,14 @@ fn a_change_of_size_forks_or_retires() {
     let mut story = Story::serving(2);
     story.check(
         0,
-        Happened::Scale(4),
+        PlanEvent::Scale(4),
         &[Action::Fork(0, 2), Action::Fork(0, 3)],
     );
-    story.check(1, Happened::WorkerReady(0, 2), &[]);
-    story.check(1, Happened::WorkerReady(0, 3), &[]);
+    story.check(1, PlanEvent::WorkerReady(0, 2), &[]);
+    story.check(1, PlanEvent::WorkerReady(0, 3), &[]);
     story.check(
         2,
-        Happened::Scale(1),
+        PlanEvent::Scale(1),
         &[
             Action::Retire(0, 3),
             Action::Retire(0, 2),
@@ -455,13 +461,13 @@ fn a_change_of_size_forks_or_retires() {
 fn asked() -> Story {
     let mut story = Story::serving(2);
     assert!(story.plan.may_refork());
-    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
+    story.check(0, PlanEvent::Warm(0, 1), &[Action::Fork(0, 2)]);
     assert!(!story.plan.may_refork());
-    story.check(1, Happened::Warm(0, 0), &[]);
+    story.check(1, PlanEvent::Warm(0, 0), &[]);
     let until = story.at(2) + RETIRING_ALONE;
-    story.check(2, Happened::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
-    story.check(3, Happened::Timer, &[]);
-    story.check(4, Happened::WornOut(0, 0), &[Action::WakeAt(until)]);
+    story.check(2, PlanEvent::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
+    story.check(3, PlanEvent::Timer, &[]);
+    story.check(4, PlanEvent::WornOut(0, 0), &[Action::WakeAt(until)]);
     story
 }
 
@@ -470,18 +476,18 @@ fn a_warm_worker_becomes_the_template_and_all_others_are_replaced_one_at_a_time(
     let mut story = asked();
     story.check(
         5,
-        Happened::Promoted(0, 1),
+        PlanEvent::Promoted(0, 1),
         &[Action::Adopt(0), Action::Fork(0, 1)],
     );
     let until = story.at(6) + RETIRING_ALONE;
     story.check(
         6,
-        Happened::WorkerReady(0, 1),
+        PlanEvent::WorkerReady(0, 1),
         &[Action::Retire(0, 0), Action::WakeAt(until)],
     );
-    story.check(7, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
-    story.check(8, Happened::WorkerReady(0, 0), &[Action::Retire(0, 2)]);
-    story.check(9, Happened::WorkerExited(0, 2), &[]);
+    story.check(7, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(8, PlanEvent::WorkerReady(0, 0), &[Action::Retire(0, 2)]);
+    story.check(9, PlanEvent::WorkerExited(0, 2), &[]);
     assert!(!story.plan.may_refork(), "once");
 }
 
@@ -490,68 +496,68 @@ fn a_worker_that_is_unwilling_is_replaced_and_no_other_is_asked() {
     let mut story = asked();
     story.check(
         5,
-        Happened::Refused(0, 1),
+        PlanEvent::Refused(0, 1),
         &[Action::WakeAt(story.at(2) + RETIRING_ALONE)],
     );
-    story.check(6, Happened::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
-    story.check(7, Happened::WorkerReady(0, 1), &[Action::Retire(0, 0)]);
-    story.check(8, Happened::WorkerExited(0, 0), &[]);
+    story.check(6, PlanEvent::WorkerExited(0, 1), &[Action::Fork(0, 1)]);
+    story.check(7, PlanEvent::WorkerReady(0, 1), &[Action::Retire(0, 0)]);
+    story.check(8, PlanEvent::WorkerExited(0, 0), &[]);
     assert!(!story.plan.may_refork());
-    story.check(9, Happened::Warm(0, 1), &[]);
-    story.check(9, Happened::Promoted(0, 1), &[]);
+    story.check(9, PlanEvent::Warm(0, 1), &[]);
+    story.check(9, PlanEvent::Promoted(0, 1), &[]);
 }
 
 #[test]
 fn a_warm_worker_that_dies_before_it_is_asked_leaves_it_to_others() {
     let mut story = Story::serving(2);
-    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
-    story.check(2000, Happened::WorkerExited(0, 1), &[]);
+    story.check(0, PlanEvent::Warm(0, 1), &[Action::Fork(0, 2)]);
+    story.check(2000, PlanEvent::WorkerExited(0, 1), &[]);
     assert!(story.plan.may_refork());
-    story.check(2001, Happened::WorkerReady(0, 2), &[]);
+    story.check(2001, PlanEvent::WorkerReady(0, 2), &[]);
 }
 
 #[test]
 fn a_template_is_followed_when_its_forks_are_done_and_they_are_replaced_too() {
     let mut story = Story::serving(2);
-    story.check(0, Happened::Warm(0, 1), &[Action::Fork(0, 2)]);
-    story.check(2, Happened::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
-    story.check(2000, Happened::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
-    story.check(2001, Happened::Promoted(0, 1), &[]);
-    story.check(2002, Happened::WorkerExited(0, 2), &[]);
+    story.check(0, PlanEvent::Warm(0, 1), &[Action::Fork(0, 2)]);
+    story.check(2, PlanEvent::WorkerReady(0, 2), &[Action::Promote(0, 1)]);
+    story.check(2000, PlanEvent::WorkerExited(0, 0), &[Action::Fork(0, 0)]);
+    story.check(2001, PlanEvent::Promoted(0, 1), &[]);
+    story.check(2002, PlanEvent::WorkerExited(0, 2), &[]);
     story.check(
         2003,
-        Happened::Forked(0, 0),
+        PlanEvent::Forked(0, 0),
         &[Action::Adopt(0), Action::Fork(0, 1)],
     );
     // The fork of the template of before; then one of the new template, which stays.
     let until = story.at(2004) + RETIRING_ALONE;
-    story.check(2004, Happened::WorkerReady(0, 0), &[Action::Fork(0, 2)]);
-    story.check(2004, Happened::WorkerReady(0, 1), &[]);
-    story.check(2004, Happened::WorkerReady(0, 2), &[Action::Retire(0, 0)]);
-    story.check(2005, Happened::WornOut(0, 1), &[Action::WakeAt(until)]);
+    story.check(2004, PlanEvent::WorkerReady(0, 0), &[Action::Fork(0, 2)]);
+    story.check(2004, PlanEvent::WorkerReady(0, 1), &[]);
+    story.check(2004, PlanEvent::WorkerReady(0, 2), &[Action::Retire(0, 0)]);
+    story.check(2005, PlanEvent::WornOut(0, 1), &[Action::WakeAt(until)]);
 }
 
 #[test]
 fn a_promoted_template_that_dies_is_followed_by_a_fresh_one() {
     let mut story = Story::serving(1);
-    story.check(0, Happened::Warm(0, 0), &[Action::Fork(0, 1)]);
-    story.check(1, Happened::WorkerReady(0, 1), &[Action::Promote(0, 0)]);
+    story.check(0, PlanEvent::Warm(0, 0), &[Action::Fork(0, 1)]);
+    story.check(1, PlanEvent::WorkerReady(0, 1), &[Action::Promote(0, 0)]);
     // The template of before dies first: the worker is there already.
     story.check(
         2,
-        Happened::TemplateExited(0),
+        PlanEvent::TemplateExited(0),
         &[Action::StartTemplate(0, Preload::Auto)],
     );
     story.check(
         3,
-        Happened::Promoted(0, 0),
+        PlanEvent::Promoted(0, 0),
         &[Action::Adopt(0), Action::Fork(0, 0)],
     );
-    story.check(4, Happened::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
-    story.check(5, Happened::WorkerExited(0, 1), &[]);
+    story.check(4, PlanEvent::WorkerReady(0, 0), &[Action::Retire(0, 1)]);
+    story.check(5, PlanEvent::WorkerExited(0, 1), &[]);
     story.check(
         2000,
-        Happened::TemplateExited(0),
+        PlanEvent::TemplateExited(0),
         &[Action::StartTemplate(0, Preload::Auto)],
     );
     assert!(story.plan.may_refork(), "of that one");
@@ -560,31 +566,35 @@ fn a_promoted_template_that_dies_is_followed_by_a_fresh_one() {
 #[test]
 fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
     let mut story = asked();
-    story.check(5, Happened::Leave, &[Action::CloseQueues, Action::LetGo(0)]);
-    story.check(6, Happened::Promoted(0, 1), &[]);
+    story.check(
+        5,
+        PlanEvent::Leave,
+        &[Action::CloseQueues, Action::LetGo(0)],
+    );
+    story.check(6, PlanEvent::Promoted(0, 1), &[]);
     for worker in 0..2 {
-        story.check(7, Happened::WorkerExited(0, worker), &[]);
+        story.check(7, PlanEvent::WorkerExited(0, worker), &[]);
     }
     story.check(
         7,
-        Happened::WorkerExited(0, 2),
+        PlanEvent::WorkerExited(0, 2),
         &[Action::Forget(0), Action::Gone],
     );
 
     let mut story = asked();
-    story.plan.decide(Happened::Reload(recipe(1)), story.start);
+    story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     assert_eq!(story.bring_up(6, 1, 1).last(), Some(&Action::Prepared));
     let taken_over = [Action::Switch(1), Action::Reloaded, Action::LetGo(0)];
-    story.check(6, Happened::TakeOver, &taken_over);
+    story.check(6, PlanEvent::TakeOver, &taken_over);
     assert!(story.plan.may_refork(), "a reload starts afresh");
 }
 
 #[test]
 fn workers_that_import_for_themselves_have_no_template_to_become() {
     let mut story = Story::new(1);
-    story.check(0, Happened::Start, &START);
-    story.plan.decide(Happened::TemplateUnsafe(0), story.start);
+    story.check(0, PlanEvent::Start, &START);
+    story.plan.decide(PlanEvent::TemplateUnsafe(0), story.start);
     story.bring_up(1, 0, 1);
     assert!(!story.plan.may_refork());
-    story.check(2, Happened::Warm(0, 0), &[]);
+    story.check(2, PlanEvent::Warm(0, 0), &[]);
 }

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pyserve::front::protocol::forwarded::is_noticed;
 use pyserve::front::protocol::limits::{PARSER_LIMIT, check, valid_host};
-use pyserve::front::protocol::plain::{Heard, Plain, read, target};
+use pyserve::front::protocol::plain::{Plain, Recognised, read, target};
 use tokio::runtime::Runtime;
 
 /// What the lane has room for.
@@ -27,28 +27,28 @@ pub fn run(input: &[u8]) {
     let input = &input[..input.len().min(ROOM)];
     for trusted in [true, false] {
         match heard(input, trusted) {
-            Heard::Plain(plain) => check_plain(input, &plain, trusted),
-            Heard::Incomplete => {
+            Recognised::Plain(plain) => check_plain(input, &plain, trusted),
+            Recognised::Incomplete => {
                 let seen = seen_by_hyper(input);
                 assert!(seen.is_empty(), "hyper does not wait: {seen:?}");
             }
-            Heard::Other => {}
+            Recognised::NotEligible => {}
         }
     }
 }
 
 /// As the lane asks: first for the target, then for the rest.
-fn heard(input: &[u8], trusted: bool) -> Heard<Plain<'_>> {
+fn heard(input: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
     match target(input) {
-        Heard::Plain(target) => {
+        Recognised::Plain(target) => {
             let heard = read(input, trusted);
-            if let Heard::Plain(plain) = &heard {
+            if let Recognised::Plain(plain) = &heard {
                 assert_eq!(plain.target, target);
             }
             heard
         }
-        Heard::Incomplete => Heard::Incomplete,
-        Heard::Other => Heard::Other,
+        Recognised::Incomplete => Recognised::Incomplete,
+        Recognised::NotEligible => Recognised::NotEligible,
     }
 }
 
@@ -119,7 +119,7 @@ fn check_fields(plain: &Plain<'_>, headers: &HeaderMap, trusted: bool) {
             told.append(name, value.clone());
         }
     }
-    assert_eq!(fields.told, told);
+    assert_eq!(fields.forwarded, told);
 }
 
 /// The requests that hyper finds in these bytes, and whether each has no body.

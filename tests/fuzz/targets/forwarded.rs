@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pyserve::config::Trust;
-use pyserve::front::context::{Client, Ends, Scheme};
+use pyserve::front::context::{Client, Endpoints, Scheme};
 use pyserve::front::protocol::forwarded::resolve;
 use pyserve::front::protocol::limits::valid_host;
 
@@ -87,12 +87,12 @@ fn fields(input: &[u8]) -> HeaderMap {
     fields
 }
 
-fn ends(trusted: bool) -> Ends {
-    Ends {
+fn ends(trusted: bool) -> Endpoints {
+    Endpoints {
         peer: Some(format!("{PEER}:4000").parse().unwrap()),
         local: Some("10.0.0.2:8000".parse().unwrap()),
         trusted,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 

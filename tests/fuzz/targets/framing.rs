@@ -1,4 +1,4 @@
-//! Where a request ends, as `front/framing.rs` sees it, against hyper.
+//! Where a request ends, as `front/protocol/framing.rs` sees it, against hyper.
 //!
 //! A difference would let a part of one request be taken for another: where hyper sees the end
 //! earlier, or waits for more.
@@ -11,8 +11,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pyserve::front::protocol::framing::head::{Head, read};
-use pyserve::front::protocol::framing::{Framing, Phase};
+use pyserve::front::protocol::framing::head::{ParsedHead, read};
+use pyserve::front::protocol::framing::{Framing, FramingPhase};
 use pyserve::front::protocol::limits::PARSER_LIMIT;
 use tokio::runtime::Runtime;
 
@@ -44,7 +44,7 @@ pub fn run(input: &[u8]) {
 
 /// The head as hyper gets it, and the body, of a whole request.
 fn whole(input: &[u8], step: usize) -> Option<(Vec<u8>, &[u8])> {
-    let Head::Whole(whole) = read(input, true) else {
+    let ParsedHead::Whole(whole) = read(input, true) else {
         return None;
     };
     let mut framing = Framing::default();
@@ -52,11 +52,11 @@ fn whole(input: &[u8], step: usize) -> Option<(Vec<u8>, &[u8])> {
     let behind = &input[whole.length..];
     let mut length = 0;
     for part in behind.chunks(step) {
-        if matches!(framing.phase(), Phase::Body(_)) {
+        if matches!(framing.phase(), FramingPhase::Body(_)) {
             length += framing.take(part, u64::MAX).expect("no limit");
         }
     }
-    let is_whole = matches!(framing.phase(), Phase::Whole(_));
+    let is_whole = matches!(framing.phase(), FramingPhase::Whole(_));
     is_whole.then(|| (whole.bytes.into_owned(), &behind[..length]))
 }
 

@@ -3,7 +3,7 @@
 
 use pyserve::front::protocol::framing::PREFACE;
 use pyserve::front::protocol::http2::{End, Http2};
-use pyserve::front::protocol::refused::Waiting;
+use pyserve::front::protocol::refused::PendingRefusals;
 use tokio::io::ReadBuf;
 
 use super::cuts;
@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
 /// What hyper gets, and why the connection ends.
 fn passed(parts: &[&[u8]]) -> (Vec<u8>, Option<End>) {
     let mut http2 = Http2::expected();
-    let refused = Waiting::default();
+    let refused = PendingRefusals::default();
     let mut got = Vec::new();
     for part in [&[PREFACE], parts].concat() {
         match http2.received(part, false, &refused) {

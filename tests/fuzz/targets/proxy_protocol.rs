@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use pyserve::front::connection::proxy_protocol::{Origin, Unreadable, parse, read};
+use pyserve::front::connection::proxy_protocol::{ProxyHeader, Unreadable, parse, read};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::cuts;
@@ -40,9 +40,9 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn check(header: &[u8], origin: &Origin) {
+fn check(header: &[u8], origin: &ProxyHeader) {
     let is_text = header.starts_with(b"PROXY ");
-    let Origin::Client {
+    let ProxyHeader::Client {
         source,
         destination,
         tls,
@@ -117,7 +117,7 @@ impl AsyncRead for Socket<'_> {
     }
 }
 
-fn received(socket: &mut Socket<'_>) -> Result<(Origin, Bytes), Unreadable> {
+fn received(socket: &mut Socket<'_>) -> Result<(ProxyHeader, Bytes), Unreadable> {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(read(socket)).poll(&mut context) {
         Poll::Ready(read) => read,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Version, request};
-use pyserve::front::context::{Client, Ends, Facts};
+use pyserve::front::context::{Client, Endpoints, RequestFacts};
 use pyserve::front::protocol::forwarded::{is_noticed, resolve};
 use pyserve::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
 use pyserve::front::request::environ::build;
@@ -116,11 +116,11 @@ fn check_target(head: &request::Parts) {
 }
 
 fn check_variables(mut head: request::Parts, host: String) {
-    let ends = Ends::default();
+    let ends = Endpoints::default();
     let mut client: Client = resolve(&mut head.headers, None, &ends, &Default::default());
     client.host = host;
     let target = head.uri.path_and_query().expect("a path").as_str();
-    let facts = Facts {
+    let facts = RequestFacts {
         ends: &ends,
         client: &client,
         mount: "",

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketType, getpeername, getsock
 
 use super::maps;
 use super::objects::Objects;
-use crate::doors;
+use crate::ffi;
 
 /// Major and minor numbers of devices that processes may share: null, zero, full, random,
 /// urandom, and the terminal of the process and of the machine.
@@ -53,7 +53,7 @@ pub fn open() -> BTreeMap<RawFd, String> {
 pub fn inherited(listed: &[u32]) -> BTreeMap<RawFd, String> {
     let passed_on = |fd: BorrowedFd<'_>| fcntl_getfd(fd).ok();
     let is_passed_on = |fd: &RawFd| {
-        let flags = doors::look_at(*fd, passed_on).flatten();
+        let flags = ffi::look_at(*fd, passed_on).flatten();
         listed
             .iter()
             .any(|number| i64::from(*number) == i64::from(*fd))
@@ -93,7 +93,7 @@ impl Descriptors<'_> {
         let of = |(fd, name): (&RawFd, &String)| {
             let describe = |open: BorrowedFd<'_>| self.describe(*fd, open, name, &mapped);
             // The list itself was read through a descriptor that is closed by now.
-            let what = doors::look_at(*fd, describe).flatten()?;
+            let what = ffi::look_at(*fd, describe).flatten()?;
             Some(format!("{what} (descriptor {fd})"))
         };
         open.iter().filter_map(of).collect()

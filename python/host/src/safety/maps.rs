@@ -7,7 +7,7 @@ use std::ops::Range;
 pub struct Mapping {
     /// Its addresses.
     pub addresses: Range<u64>,
-    /// Whether code in it can run.
+    /// True if code in it can run.
     pub is_code: bool,
     /// The file, or empty.
     pub path: String,

@@ -11,7 +11,7 @@ use pyserve_wire::frames::MAX_PAYLOAD;
 
 use super::file_wrapper::FileWrapper;
 use super::head::type_name;
-use super::response::{Flow, Response, Stop};
+use super::response::{BodyEnd, Flow, Response};
 use super::start_response::StartResponse;
 use crate::reply::COPIED;
 use crate::{log, package};
@@ -78,7 +78,7 @@ enum Failure {
     /// It did something else that is wrong.
     Faulty(String),
     /// Nobody listens.
-    Stopped(Stop),
+    Stopped(BodyEnd),
 }
 
 impl From<PyErr> for Failure {
@@ -87,10 +87,10 @@ impl From<PyErr> for Failure {
     }
 }
 
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
+impl From<BodyEnd> for Failure {
+    fn from(stop: BodyEnd) -> Self {
         match stop {
-            Stop::NoHead => {
+            BodyEnd::NoHead => {
                 Self::Faulty("the application returned a body before start_response()".to_owned())
             }
             stop => Self::Stopped(stop),
@@ -108,7 +108,7 @@ fn end_badly(
     let seq = response.seq();
     let mut page = String::new();
     match failure {
-        Failure::Stopped(stop) => effect.is_cut_off |= stop == Stop::FrontGone,
+        Failure::Stopped(stop) => effect.is_cut_off |= stop == BodyEnd::FrontGone,
         // Our own exception, raised by write() because the client has gone.
         Failure::Raised(error)
             if error.is_instance_of::<PyConnectionResetError>(py) && response.is_abandoned() => {}

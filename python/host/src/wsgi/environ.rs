@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString};
 use pyserve_wire::vars;
 
 use super::file_wrapper::FileWrapper;
-use crate::doors;
+use crate::ffi;
 
 /// Keys beyond this many are made anew each time: clients choose the names of headers.
 const KEPT_KEYS: usize = 512;
@@ -34,7 +34,7 @@ const ALWAYS: [(&str, &str); 12] = [
 ];
 
 /// What `wsgi.*` keys say about this server.
-pub struct Facts<'a> {
+pub struct ServerFacts<'a> {
     /// Several threads in this process.
     pub is_multithread: bool,
     /// Several processes.
@@ -67,7 +67,7 @@ impl Environs {
     ///
     /// # Errors
     /// `MemoryError`.
-    pub fn new(py: Python<'_>, facts: &Facts<'_>) -> PyResult<Self> {
+    pub fn new(py: Python<'_>, facts: &ServerFacts<'_>) -> PyResult<Self> {
         let template = PyDict::new(py);
         for (key, value) in ALWAYS {
             template.set_item(PyString::intern(py, key), value)?;
@@ -125,7 +125,7 @@ impl Environs {
                 }
                 _ => {}
             }
-            dict.set_item(self.key(py, key)?, doors::latin1(py, value)?)?;
+            dict.set_item(self.key(py, key)?, ffi::latin1(py, value)?)?;
         }
         dict.set_item(&self.input, input)?;
         dict.set_item(&self.errors, errors)?;
@@ -139,7 +139,7 @@ impl Environs {
         // What is not kept is not interned either: interned strings may live for ever.
         let text = std::str::from_utf8(key).ok().filter(|text| text.is_ascii());
         let Some(text) = text.filter(|_| self.keys.len() < KEPT_KEYS) else {
-            return doors::latin1(py, key);
+            return ffi::latin1(py, key);
         };
         let made = PyString::intern(py, text);
         self.keys.insert(key.into(), made.clone().unbind());

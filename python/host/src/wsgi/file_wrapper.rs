@@ -14,7 +14,7 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
-use crate::doors;
+use crate::ffi;
 
 /// What `environ["wsgi.file_wrapper"]` makes.
 #[pyclass(frozen, name = "FileWrapper", module = "pyserve")]
@@ -94,7 +94,7 @@ impl FileWrapper {
             .call_method0(pyo3::intern!(py, "fileno"))
             .and_then(|fd| fd.extract())
             .ok()?;
-        let stat = doors::look_at(fd, |fd| rustix::fs::fstat(fd).ok()).flatten()?;
+        let stat = ffi::look_at(fd, |fd| rustix::fs::fstat(fd).ok()).flatten()?;
         let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
         if kind != rustix::fs::FileType::RegularFile {
             return None;

@@ -11,7 +11,7 @@ use pyo3::types::{PyList, PyString, PyTuple};
 use pyserve_wire::frames::{self, MAX_PAYLOAD};
 use pyserve_wire::vars;
 
-use crate::{doors, log};
+use crate::{ffi, log};
 
 /// Fields about a connection, which is the server's (RFC 9110 §7.6.1; PEP 3333, "Other HTTP
 /// Features"). We drop them and say so, as most servers do; PEP 3333 calls them an error.
@@ -32,7 +32,7 @@ const HOP_BY_HOP: [&str; 10] = [
 static REPORTED: AtomicU32 = AtomicU32::new(0);
 
 /// The head of a response, in the bytes that go out.
-pub struct Head {
+pub struct ResponseHead {
     /// Payload of the head frame.
     payload: Vec<u8>,
     /// Status code.
@@ -41,7 +41,7 @@ pub struct Head {
     pub length: Option<u64>,
 }
 
-impl Head {
+impl ResponseHead {
     /// Checks what was given to `start_response`. `seq` is for the log.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Head {
         Ok(head)
     }
 
-    /// Whether a response with this status has no body (RFC 9110 §6.4.1).
+    /// True if a response with this status has no body (RFC 9110 §6.4.1).
     pub fn is_bodiless(&self) -> bool {
         matches!(self.status, 204 | 304)
     }
@@ -93,7 +93,7 @@ impl Head {
                 type_name(status)
             )));
         };
-        let bytes = doors::to_latin1(status)?;
+        let bytes = ffi::to_latin1(status)?;
         let invalid = || {
             PyValueError::new_err(format!(
                 "status must be three digits from 200 on, a space and a reason, not {status:?}"
@@ -101,7 +101,7 @@ impl Head {
         };
         let (code, reason) = parse_status(bytes.as_bytes()).ok_or_else(invalid)?;
         let mut payload = Vec::with_capacity(512);
-        let start = frames::Head {
+        let start = frames::ReplyHeadFrame {
             status: code,
             reason,
             fields: &[],
@@ -131,8 +131,8 @@ impl Head {
                 field.repr()?
             )));
         };
-        let name_bytes = doors::to_latin1(name)?;
-        let value_bytes = doors::to_latin1(value)?;
+        let name_bytes = ffi::to_latin1(name)?;
+        let value_bytes = ffi::to_latin1(value)?;
         let (name_bytes, value_bytes) = (name_bytes.as_bytes(), value_bytes.as_bytes());
         if name_bytes.is_empty() || !name_bytes.iter().all(|byte| is_token(*byte)) {
             return Err(PyValueError::new_err(format!(

@@ -10,16 +10,16 @@ use pyo3::prelude::*;
 use pyserve_wire::frames::{FilePiece, ReplyKind};
 
 use super::file_wrapper::RealFile;
-use super::head::Head;
+use super::head::ResponseHead;
 use crate::log;
-use crate::reply::{COPIED, Reply};
+use crate::reply::{COPIED, ReplyWriter};
 
 /// A response under way.
 pub struct Response {
-    reply: Reply,
+    reply: ReplyWriter,
     /// The request was a HEAD.
     is_head_request: bool,
-    head: Option<Head>,
+    head: Option<ResponseHead>,
     is_head_out: bool,
     sent: u64,
     /// The end is on its way; nothing may follow.
@@ -38,7 +38,7 @@ pub enum Flow {
 
 /// Why the body cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum BodyEnd {
     /// The client has gone; the request is to be ended quietly.
     ClientGone,
     /// The channel is broken: the front has gone, and this thread may go too.
@@ -47,7 +47,7 @@ pub enum Stop {
     NoHead,
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for BodyEnd {
     fn from(_: io::Error) -> Self {
         Self::FrontGone
     }
@@ -55,7 +55,7 @@ impl From<io::Error> for Stop {
 
 impl Response {
     /// For the request that `reply` was begun with.
-    pub fn new(reply: Reply, is_head_request: bool) -> Self {
+    pub fn new(reply: ReplyWriter, is_head_request: bool) -> Self {
         Self {
             reply,
             is_head_request,
@@ -68,7 +68,7 @@ impl Response {
     }
 
     /// Gives the reply back for the next request.
-    pub fn into_reply(self) -> Reply {
+    pub fn into_reply(self) -> ReplyWriter {
         self.reply
     }
 
@@ -77,33 +77,33 @@ impl Response {
         self.reply.seq()
     }
 
-    /// Whether `start_response` was called.
+    /// True if `start_response` was called.
     pub fn has_head(&self) -> bool {
         self.head.is_some()
     }
 
-    /// Whether status and headers cannot be changed any more.
+    /// True if status and headers cannot be changed any more.
     pub fn is_head_out(&self) -> bool {
         self.is_head_out
     }
 
-    /// Whether more came than `Content-Length` allows.
+    /// True if more came than `Content-Length` allows.
     pub fn was_cut(&self) -> bool {
         self.was_cut
     }
 
-    /// Whether the end of the response is on its way.
+    /// True if the end of the response is on its way.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// Whether the client has gone.
+    /// True if the client has gone.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_cancelled()
     }
 
     /// Sets, or replaces, status and headers.
-    pub fn set_head(&mut self, head: Head) {
+    pub fn set_head(&mut self, head: ResponseHead) {
         self.head = Some(head);
     }
 
@@ -112,10 +112,10 @@ impl Response {
     ///
     /// # Errors
     /// [`Stop`] if nothing can be sent any more.
-    pub fn whole(&mut self, py: Python<'_>, pieces: &[&[u8]]) -> Result<(), Stop> {
+    pub fn whole(&mut self, py: Python<'_>, pieces: &[&[u8]]) -> Result<(), BodyEnd> {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some(head) = &mut self.head else {
-            return Err(Stop::NoHead);
+            return Err(BodyEnd::NoHead);
         };
         let has_no_body = head.is_bodiless() || self.is_head_request;
         // The length for a HEAD is that of the GET, which nothing tells if the
@@ -152,9 +152,9 @@ impl Response {
     ///
     /// # Errors
     /// [`Stop`] if nothing can be sent any more.
-    pub fn piece(&mut self, py: Python<'_>, piece: &[u8]) -> Result<Flow, Stop> {
+    pub fn piece(&mut self, py: Python<'_>, piece: &[u8]) -> Result<Flow, BodyEnd> {
         let Some(head) = &self.head else {
-            return Err(Stop::NoHead);
+            return Err(BodyEnd::NoHead);
         };
         // PEP 3333: an empty piece does not fix the headers.
         if piece.is_empty() {
@@ -181,7 +181,7 @@ impl Response {
             return Ok(Flow::Enough);
         }
         if self.reply.is_cancelled() {
-            return Err(Stop::ClientGone);
+            return Err(BodyEnd::ClientGone);
         }
         let is_last = room == Some(piece.len() as u64);
         self.push_head();
@@ -204,10 +204,10 @@ impl Response {
         }
     }
 
-    /// Whether the body may still be handed over as a file: nothing is out, and the head
+    /// True if the body may still be handed over as a file: nothing is out, and the head
     /// is short enough to travel with the descriptor in one write.
     pub fn takes_file(&self) -> bool {
-        let is_short = |head: &Head| head.payload().len() < COPIED / 2;
+        let is_short = |head: &ResponseHead| head.payload().len() < COPIED / 2;
         !self.is_head_out && self.head.as_ref().is_some_and(is_short)
     }
 
@@ -218,9 +218,9 @@ impl Response {
     ///
     /// # Errors
     /// [`Stop`] if nothing can be sent any more.
-    pub fn file(&mut self, py: Python<'_>, file: RealFile) -> Result<(), Stop> {
+    pub fn file(&mut self, py: Python<'_>, file: RealFile) -> Result<(), BodyEnd> {
         let Some(head) = &mut self.head else {
-            return Err(Stop::NoHead);
+            return Err(BodyEnd::NoHead);
         };
         if head.length.is_none() && !head.is_bodiless() {
             head.add_length(file.left);
@@ -278,7 +278,7 @@ impl Response {
     ///
     /// # Errors
     /// [`Stop::FrontGone`].
-    pub fn flush(&mut self, py: Python<'_>) -> Result<(), Stop> {
+    pub fn flush(&mut self, py: Python<'_>) -> Result<(), BodyEnd> {
         let reply = &mut self.reply;
         Ok(py.detach(|| reply.flush())?)
     }

@@ -11,8 +11,8 @@ use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueErr
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use super::head::{Head, type_name};
-use super::response::{Response, Stop};
+use super::head::{ResponseHead, type_name};
+use super::response::{BodyEnd, Response};
 
 /// How often a second thread looks whether the first one is done sending.
 const RETRY: Duration = Duration::from_millis(1);
@@ -132,7 +132,7 @@ fn start(
         }
         None => {}
     }
-    response.set_head(Head::read(status, headers, response.seq())?);
+    response.set_head(ResponseHead::read(status, headers, response.seq())?);
     Ok(())
 }
 
@@ -152,15 +152,15 @@ fn over() -> PyErr {
     PyRuntimeError::new_err("the request is over")
 }
 
-impl From<Stop> for PyErr {
-    fn from(stop: Stop) -> Self {
+impl From<BodyEnd> for PyErr {
+    fn from(stop: BodyEnd) -> Self {
         match stop {
-            Stop::ClientGone | Stop::FrontGone => {
+            BodyEnd::ClientGone | BodyEnd::FrontGone => {
                 pyo3::exceptions::PyConnectionResetError::new_err(
                     "nobody waits for this response any more",
                 )
             }
-            Stop::NoHead => PyAssertionError::new_err("write() before start_response()"),
+            BodyEnd::NoHead => PyAssertionError::new_err("write() before start_response()"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Page;
 use crate::front::body::response_stream::budget::Budget;
-use crate::observe::counters::Count;
+use crate::observe::counters::Counter;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::UpstreamServer;
 
@@ -18,7 +18,7 @@ pub(super) fn write(page: &mut Page) {
     if servers.is_empty() {
         return;
     }
-    type Part = fn(&UpstreamServer) -> &Count;
+    type Part = fn(&UpstreamServer) -> &Counter;
     let parts: [(&str, &str, &str, Part); 3] = [
         (
             "pyserve_upstream_requests_in_flight",
@@ -45,7 +45,7 @@ pub(super) fn write(page: &mut Page) {
         let name = format!("{family}{suffix}");
         for server in &servers {
             let labels = [("server", server.name())];
-            page.sample(&name, &labels, part(server).read());
+            page.sample(&name, &labels, part(server).get());
         }
     }
     page.family(

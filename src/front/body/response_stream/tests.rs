@@ -9,7 +9,7 @@ use crate::front::sendfile::file_pool::FilePool;
 use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-fn streamed() -> (Feed, ResponseBody, Arc<AtomicBool>) {
+fn streamed() -> (BodySender, ResponseBody, Arc<AtomicBool>) {
     let abandoned = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&abandoned);
     let (feed, body) =
@@ -86,7 +86,7 @@ fn numbered(block: usize) -> Bytes {
 }
 
 /// Feeds blocks until the feed has to wait for the client or all are in it; how many.
-async fn feed_while_taken(feed: &Feed, from: usize, to: usize) -> usize {
+async fn feed_while_taken(feed: &BodySender, from: usize, to: usize) -> usize {
     for block in from..to {
         assert!(feed.push(numbered(block)));
         let patience = Duration::from_millis(500);

@@ -14,10 +14,10 @@ use super::Stream;
 use crate::front::client_limits::memory_budget::{HTTP2, SMALL};
 use crate::front::fast_path::request::AtOnce;
 use crate::front::protocol::framing;
-use crate::front::protocol::framing::{PREFACE, Phase};
+use crate::front::protocol::framing::{FramingPhase, PREFACE};
 use crate::front::protocol::http2::Http2;
 use crate::front::protocol::limits::PARSER_LIMIT;
-use crate::front::protocol::plain::Heard;
+use crate::front::protocol::plain::Recognised;
 
 /// What is read at a time: requests of browsers have one or two KiB.
 const ROOM: usize = 8 << 10;
@@ -59,12 +59,12 @@ impl Stream {
         let polled = self.poll_with(context, into, &mut early, &mut out);
         if !early.is_empty() {
             self.early = early;
-        } else if self.framing.phase() != Phase::Raw {
+        } else if self.framing.phase() != FramingPhase::Raw {
             self.early_memory.shrink(0);
         }
         OUT.set(out);
         match polled {
-            Poll::Ready(Ok(())) if self.framing.phase() == Phase::Raw => {
+            Poll::Ready(Ok(())) if self.framing.phase() == FramingPhase::Raw => {
                 self.poll_raw(context, into)
             }
             polled => polled,
@@ -175,9 +175,9 @@ impl Stream {
             }
             let heard = match &mut self.express {
                 Some(express) => express.answer(&self.activity, &bytes[at..], out),
-                None => Heard::Other,
+                None => Recognised::NotEligible,
             };
-            if let Heard::Plain(answer) = heard {
+            if let Recognised::Plain(answer) = heard {
                 at += answer.brief.plain.length;
                 *turn -= 1;
                 self.framing.answered();

@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::Stream;
 use crate::front::error::Rejection;
 use crate::front::fast_path::Express;
-use crate::front::protocol::framing::Rest;
+use crate::front::protocol::framing::BodyRemainder;
 use crate::front::protocol::framing::head;
-use crate::front::protocol::framing::head::Head;
+use crate::front::protocol::framing::head::ParsedHead;
 use crate::front::protocol::framing::refused::RefusedHead;
 use crate::front::protocol::http2;
 use crate::front::protocol::http2::End;
@@ -42,19 +42,19 @@ impl Stream {
     pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
         let spells = self.express.as_ref().is_some_and(Express::spells);
         match head::read(bytes, spells) {
-            Head::Incomplete => {
+            ParsedHead::Incomplete => {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
                 None
             }
-            Head::Whole(whole) => {
+            ParsedHead::Whole(whole) => {
                 if !whole.spellings.is_empty() {
                     self.activity.note_spellings(whole.spellings);
                 }
                 self.begin(&whole.bytes, whole.body, whole.is_last, into);
                 Some(whole.length)
             }
-            Head::Refused(refused) => {
+            ParsedHead::Refused(refused) => {
                 let length = refused.length;
                 self.give_refused(*refused, into);
                 Some(length)
@@ -74,10 +74,10 @@ impl Stream {
     fn give_refused(&mut self, refused: RefusedHead, into: &mut ReadBuf<'_>) {
         self.activity.refused.add(NEXT, refused.request);
         self.activity.linger();
-        self.begin(&refused.stand_in, Rest::Length(0), true, into);
+        self.begin(&refused.stand_in, BodyRemainder::Length(0), true, into);
     }
 
-    fn begin(&mut self, head: &[u8], body: Rest, is_last: bool, into: &mut ReadBuf<'_>) {
+    fn begin(&mut self, head: &[u8], body: BodyRemainder, is_last: bool, into: &mut ReadBuf<'_>) {
         self.activity.body_begins();
         self.activity.has_part_of_head(false);
         self.framing.begin(body, is_last);

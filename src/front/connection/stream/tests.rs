@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::front::activity::InUse;
 use crate::front::client_limits::min_rate::Patience;
-use crate::front::context::Ends;
+use crate::front::context::Endpoints;
 use crate::front::error::Rejection;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::static_files::FileBody;
@@ -34,7 +34,7 @@ where
         grace: Duration::from_secs(3600),
         rate: 0,
     };
-    let activity = Arc::new(Activity::new(Ends::default(), patience));
+    let activity = Arc::new(Activity::new(Endpoints::default(), patience));
     let mut body = body;
     body.send_by(&activity.outbox);
     let body = std::cell::RefCell::new(Some(body));
@@ -125,7 +125,7 @@ fn stream_of(early: &'static [u8]) -> (Stream, UnixStream, Arc<Activity>) {
         grace: Duration::from_secs(3600),
         rate: 0,
     };
-    let activity = Arc::new(Activity::new(Ends::default(), patience));
+    let activity = Arc::new(Activity::new(Endpoints::default(), patience));
     let early = Bytes::from_static(early);
     let stream = Stream::new(Socket::Unix(ours), early, Arc::clone(&activity));
     (stream, theirs, activity)
@@ -291,14 +291,14 @@ enum End {
     Dropped,
 }
 
-/// Whether a socket is left behind of which the client has sent these bytes.
+/// True if a socket is left behind of which the client has sent these bytes.
 async fn is_left_behind(unread: &[u8], early: &'static [u8], end: End) -> bool {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let patience = Patience {
         grace: Duration::from_secs(3600),
         rate: 0,
     };
-    let activity = Arc::new(Activity::new(Ends::default(), patience));
+    let activity = Arc::new(Activity::new(Endpoints::default(), patience));
     let (behind, mut left_behind) = oneshot::channel();
     let early = Bytes::from_static(early);
     let stream = Stream::new(Socket::Unix(ours), early, Arc::clone(&activity));

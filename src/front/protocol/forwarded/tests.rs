@@ -11,12 +11,12 @@ fn trust(list: &[&str]) -> Trust {
     trust
 }
 
-fn ends(trusted: bool) -> Ends {
-    Ends {
+fn ends(trusted: bool) -> Endpoints {
+    Endpoints {
         peer: Some("10.0.0.1:4000".parse().unwrap()),
         local: Some("10.0.0.2:8000".parse().unwrap()),
         trusted,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
@@ -299,9 +299,9 @@ fn every_field_that_tells_a_scheme_tells_the_one_found() {
 #[test]
 fn a_unix_peer_that_is_trusted_names_its_client() {
     let mut headers = headers(&[("x-forwarded-for", "203.0.113.9, 10.1.1.1")]);
-    let ends = Ends {
+    let ends = Endpoints {
         trusted: true,
-        ..Ends::default()
+        ..Endpoints::default()
     };
     let client = resolve(&mut headers, None, &ends, &trust(&["unix", "10.0.0.0/8"]));
     assert_eq!(address_of(&client), "203.0.113.9");

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Uri;
 
 use super::refused::RefusedHead;
-use super::{Rest, target};
+use super::{BodyRemainder, target};
 use crate::front::error::Rejection;
 use crate::front::header_case::is_title_case;
 use crate::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
@@ -20,24 +20,24 @@ use crate::front::protocol::refused::name_shown;
 
 /// The head with which some bytes begin.
 #[derive(Debug)]
-pub enum Head<'a> {
+pub enum ParsedHead<'a> {
     /// The beginning of a head.
     Incomplete,
     /// A whole head.
-    Whole(Whole<'a>),
+    Whole(CompleteHead<'a>),
     /// A head that is not served.
     Refused(Box<RefusedHead>),
 }
 
 /// A whole head.
 #[derive(Debug)]
-pub struct Whole<'a> {
+pub struct CompleteHead<'a> {
     /// Its bytes.
     pub length: usize,
     /// The head as hyper gets it.
     pub bytes: Cow<'a, [u8]>,
     /// The body behind it.
-    pub body: Rest,
+    pub body: BodyRemainder,
     /// Nothing may be read behind this request: a Content-Length stood beside
     /// Transfer-Encoding (RFC 9112 §6.1).
     pub is_last: bool,
@@ -48,11 +48,11 @@ pub struct Whole<'a> {
 type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
 
 /// Reads a head. `spells`: the spelling of names matters.
-pub fn read(bytes: &[u8], spells: bool) -> Head<'_> {
+pub fn read(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
     let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut places) {
-        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => Head::Incomplete,
+        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => ParsedHead::Incomplete,
         Ok(httparse::Status::Partial) => refused(bytes, too_large(bytes), bytes.len()),
         Ok(httparse::Status::Complete(length)) => {
             let path = request.path.unwrap_or_default();
@@ -67,7 +67,7 @@ pub fn read(bytes: &[u8], spells: bool) -> Head<'_> {
 }
 
 /// Reads a head whose request line is unusual or malformed.
-fn read_line(bytes: &[u8], spells: bool) -> Head<'_> {
+fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         // Garbage is not waited for, nor a line without end.
         let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
@@ -78,7 +78,7 @@ fn read_line(bytes: &[u8], spells: bool) -> Head<'_> {
         return match bytes.len() {
             _ if is_garbage => refused(bytes, Rejection::BadRequest(NO_LINE), bytes.len()),
             PARSER_LIMIT.. => refused(bytes, too_large(bytes), bytes.len()),
-            _ => Head::Incomplete,
+            _ => ParsedHead::Incomplete,
         };
     };
     let line = &bytes[..end];
@@ -91,7 +91,7 @@ fn read_line(bytes: &[u8], spells: bool) -> Head<'_> {
     let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&head, &mut places) {
-        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => Head::Incomplete,
+        Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => ParsedHead::Incomplete,
         Ok(httparse::Status::Partial) => refused(bytes, too_large(bytes), bytes.len()),
         Ok(httparse::Status::Complete(length)) => {
             let whole = length - line_length + end + 1;
@@ -172,7 +172,7 @@ fn finish<'a>(
     head: Cow<'a, [u8]>,
     request: &httparse::Request<'_, '_>,
     spells: bool,
-) -> Head<'a> {
+) -> ParsedHead<'a> {
     let target_length = request.path.unwrap_or_default().len();
     if target_length > MAX_TARGET {
         let rejection = Rejection::TargetTooLong {
@@ -186,7 +186,7 @@ fn finish<'a>(
         return refused(bytes, too_large(&bytes[..length]), length);
     }
     match framing(request) {
-        Ok((body, is_last)) => Head::Whole(Whole {
+        Ok((body, is_last)) => ParsedHead::Whole(CompleteHead {
             length,
             bytes: head,
             body,
@@ -201,7 +201,7 @@ fn finish<'a>(
 }
 
 /// RFC 9112 §6.3, for requests.
-fn framing(request: &httparse::Request<'_, '_>) -> Result<(Rest, bool), Rejection> {
+fn framing(request: &httparse::Request<'_, '_>) -> Result<(BodyRemainder, bool), Rejection> {
     let (mut length, mut is_coded, mut codings) = (None, false, 0);
     for field in &*request.headers {
         match field.name.len() {
@@ -221,12 +221,15 @@ fn framing(request: &httparse::Request<'_, '_>) -> Result<(Rest, bool), Rejectio
         }
     }
     match codings {
-        0 => Ok((Rest::Length(length.unwrap_or(0)), false)),
+        0 => Ok((BodyRemainder::Length(length.unwrap_or(0)), false)),
         // RFC 9112 §6.1: the framing of such a message is faulty.
         _ if request.version != Some(1) => {
             Err(Rejection::BadRequest("HTTP/1.0 has no transfer codings"))
         }
-        1 if is_coded => Ok((Rest::Chunks(super::Chunks::default()), length.is_some())),
+        1 if is_coded => Ok((
+            BodyRemainder::Chunks(super::Chunks::default()),
+            length.is_some(),
+        )),
         _ => Err(refused_coding(request)),
     }
 }
@@ -276,8 +279,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> Head<'a> {
-    Head::Refused(Box::new(RefusedHead::new(rejection, bytes, length)))
+fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> ParsedHead<'a> {
+    ParsedHead::Refused(Box::new(RefusedHead::new(rejection, bytes, length)))
 }
 
 /// The request line, or a field, that makes a head too large.

@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
-use super::head::Head;
+use super::head::ParsedHead;
 use super::*;
 use crate::front::protocol::limits::PARSER_LIMIT;
 
@@ -58,9 +58,9 @@ fn ending(bytes: &[u8], step: usize) -> Ending {
             return Ending::Incomplete;
         };
         match head::read(&bytes[..upto], false) {
-            Head::Incomplete => {}
-            Head::Refused(..) => return Ending::Refused,
-            Head::Whole(whole) => {
+            ParsedHead::Incomplete => {}
+            ParsedHead::Refused(..) => return Ending::Refused,
+            ParsedHead::Whole(whole) => {
                 framing.begin(whole.body, whole.is_last);
                 break (whole.bytes.into_owned(), whole.length);
             }
@@ -68,14 +68,14 @@ fn ending(bytes: &[u8], step: usize) -> Ending {
     };
     let mut end = length;
     for part in bytes[length..].chunks(step) {
-        if !matches!(framing.phase(), Phase::Body(_)) {
+        if !matches!(framing.phase(), FramingPhase::Body(_)) {
             break;
         }
         end += framing.take(part, u64::MAX).unwrap();
     }
     match framing.phase() {
-        Phase::Whole(_) => Ending::Whole(head, length, end),
-        Phase::Broken => Ending::Broken,
+        FramingPhase::Whole(_) => Ending::Whole(head, length, end),
+        FramingPhase::Broken => Ending::Broken,
         _ => Ending::Incomplete,
     }
 }
@@ -182,7 +182,7 @@ fn only_a_length_beside_chunks_makes_a_request_the_last() {
         ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", true),
     ] {
         let bytes = request("POST / HTTP/1.1", &format!("{fields}\r\n"));
-        let Head::Whole(whole) = head::read(&bytes, false) else {
+        let ParsedHead::Whole(whole) = head::read(&bytes, false) else {
             panic!("{fields}");
         };
         assert_eq!(whole.is_last, expected, "{fields}");
@@ -192,7 +192,7 @@ fn only_a_length_beside_chunks_makes_a_request_the_last() {
 #[test]
 fn a_chunk_that_is_longer_than_the_body_may_be_is_refused_by_its_size() {
     let mut framing = Framing::default();
-    framing.begin(Rest::Chunks(Chunks::default()), false);
+    framing.begin(BodyRemainder::Chunks(Chunks::default()), false);
     assert_eq!(framing.take(b"5\r\nabcde\r\n", 10), Ok(10));
     assert_eq!(framing.take(b"5\r\nabcde\r\n", 10), Ok(10));
     assert_eq!(framing.take(b"1\r", 10), Ok(2));

@@ -11,13 +11,15 @@ use std::ops::Range;
 
 use super::End;
 use super::fields::{self, Form};
-use super::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, Head, MOST, PADDED, PRIORITY};
+use super::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, HEADERS, MOST, PADDED, PRIORITY,
+};
 use super::hpack::{self, Decoder, Fields, write_literal};
 use super::refused::{self, write_stand_in};
 use crate::front::error::Rejection;
 use crate::front::protocol::framing::target;
 use crate::front::protocol::limits::MAX_HEAD;
-use crate::front::protocol::refused::Waiting;
+use crate::front::protocol::refused::PendingRefusals;
 
 thread_local! {
     /// The fields of the block at hand. Each thread has one, for no connection keeps anything
@@ -40,7 +42,7 @@ pub struct Blocks {
 /// A whole block.
 pub struct Block<'a> {
     /// The head of its first frame.
-    pub head: Head,
+    pub head: FrameHeader,
     /// Its bytes, without padding.
     pub bytes: &'a [u8],
     /// h2 would not decode it.
@@ -60,7 +62,7 @@ impl Blocks {
     pub fn check(
         &mut self,
         block: &Block<'_>,
-        refused: &Waiting,
+        refused: &PendingRefusals,
         out: &mut Vec<u8>,
     ) -> Result<bool, End> {
         let mut fields = FIELDS.take();
@@ -74,12 +76,12 @@ impl Blocks {
         &mut self,
         fields: &mut Fields,
         block: &Block<'_>,
-        waiting: &Waiting,
+        waiting: &PendingRefusals,
         out: &mut Vec<u8>,
     ) -> Result<bool, End> {
         fields.clear(MAX_HEAD);
         self.decoder.decode(block.bytes, fields)?;
-        let Head { stream, flags, .. } = block.head;
+        let FrameHeader { stream, flags, .. } = block.head;
         let is_request = stream > self.last_stream;
         self.last_stream = self.last_stream.max(stream);
         let ends = flags & END_STREAM != 0;
@@ -158,7 +160,7 @@ fn write_frames(stream: u32, flags: u8, block: &[u8], out: &mut Vec<u8>) {
         if next.is_none() {
             flags |= END_HEADERS;
         }
-        let head = Head {
+        let head = FrameHeader {
             length: part.len(),
             kind,
             flags,
@@ -179,7 +181,7 @@ fn write_frames(stream: u32, flags: u8, block: &[u8], out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// If the frame is broken.
-pub fn fragment(head: Head, payload: &[u8]) -> Result<(Range<usize>, bool), End> {
+pub fn fragment(head: FrameHeader, payload: &[u8]) -> Result<(Range<usize>, bool), End> {
     let mut rest = payload;
     let mut padding = 0;
     if head.has(PADDED) {

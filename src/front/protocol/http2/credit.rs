@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::{CONTINUATION, DATA, END_STREAM, HEADERS, Head, code};
+use super::frames::{CONTINUATION, DATA, END_STREAM, FrameHeader, HEADERS, code};
 
 /// Frames that a client may have ahead. nginx gives 8 MiB of them, nghttp2 and Envoy 1,000
 /// answers that wait for the client.
@@ -45,7 +45,7 @@ impl Credit {
     }
 
     /// A frame has come; `false`: it asks for nothing, and nothing is left.
-    pub fn received(&mut self, head: Head, now: impl FnOnce() -> Instant) -> bool {
+    pub fn received(&mut self, head: FrameHeader, now: impl FnOnce() -> Instant) -> bool {
         match head.kind {
             HEADERS => self.frames.earn(EARNED),
             // A body goes on or ends; or a head does, whose frames are counted elsewhere.
@@ -57,7 +57,7 @@ impl Credit {
     }
 
     /// A frame is sent; with the error code of a reset.
-    pub fn sent(&mut self, head: Head, error: Option<u32>, now: impl FnOnce() -> Instant) {
+    pub fn sent(&mut self, head: FrameHeader, error: Option<u32>, now: impl FnOnce() -> Instant) {
         if head.kind == DATA && head.length > 0 {
             self.frames.earn(EARNED);
         }
@@ -77,7 +77,7 @@ impl Credit {
         }
     }
 
-    /// Whether the client has made us reset too many streams.
+    /// True if the client has made us reset too many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
@@ -140,8 +140,8 @@ mod tests {
     const CANCEL: u32 = 8;
     const FLOW_CONTROL_ERROR: u32 = 3;
 
-    fn head(kind: u8) -> Head {
-        Head {
+    fn head(kind: u8) -> FrameHeader {
+        FrameHeader {
             length: 8,
             kind,
             flags: 0,

@@ -14,7 +14,7 @@ use crate::front::protocol::framing::target;
 use crate::front::protocol::limits::valid_host;
 
 /// A rule of HTTP that a request breaks.
-pub type Broken = &'static str;
+pub type MalformedReason = &'static str;
 
 /// How a request may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ struct Pseudo<'a> {
 ///
 /// # Errors
 /// The first rule that they break.
-pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, Broken> {
+pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReason> {
     let mut pseudo = Pseudo::default();
     let mut behind = false;
     let mut content_length = None;
@@ -66,7 +66,7 @@ pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, Broken> {
 ///
 /// # Errors
 /// The first rule that they break.
-pub fn check_trailers(fields: &Fields) -> Result<(), Broken> {
+pub fn check_trailers(fields: &Fields) -> Result<(), MalformedReason> {
     for (name, value) in fields.iter() {
         if name.starts_with(b":") {
             return Err("trailers contain a pseudo-header field");
@@ -77,7 +77,7 @@ pub fn check_trailers(fields: &Fields) -> Result<(), Broken> {
 }
 
 impl<'a> Pseudo<'a> {
-    fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Broken> {
+    fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), MalformedReason> {
         let place = match name {
             b"method" => &mut self.method,
             b"scheme" => &mut self.scheme,
@@ -94,7 +94,7 @@ impl<'a> Pseudo<'a> {
     }
 
     /// RFC 9113 §8.3.1.
-    fn check(&self) -> Result<Form, Broken> {
+    fn check(&self) -> Result<Form, MalformedReason> {
         let method = self.method.ok_or("the request has no :method")?;
         if Method::from_bytes(method).is_err() {
             return Err("the method is not a token");
@@ -122,7 +122,7 @@ fn is_host(authority: &[u8]) -> bool {
 }
 
 /// RFC 9113 §8.3.1: an absolute path, or `*` for OPTIONS.
-fn check_path(method: &[u8], path: &[u8]) -> Result<Form, Broken> {
+fn check_path(method: &[u8], path: &[u8]) -> Result<Form, MalformedReason> {
     match path {
         b"*" if method == b"OPTIONS" => return Ok(Form::Sent),
         [b'/', ..] => {}
@@ -138,7 +138,7 @@ fn check_path(method: &[u8], path: &[u8]) -> Result<Form, Broken> {
 }
 
 /// RFC 9113 §8.2.1 and §8.2.2.
-fn check_field(name: &[u8], value: &[u8]) -> Result<(), Broken> {
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), MalformedReason> {
     if name.is_empty() || !name.iter().copied().all(is_name) {
         return Err(match name.iter().any(u8::is_ascii_uppercase) {
             true => "the name of a field has upper-case letters",
@@ -173,8 +173,8 @@ fn is_name(byte: u8) -> bool {
 }
 
 /// RFC 9110 §8.6. h2 takes 19 digits.
-fn check_length(value: &[u8], before: &mut Option<u64>) -> Result<(), Broken> {
-    const BAD: Broken = "Content-Length is not a number, or is given twice";
+fn check_length(value: &[u8], before: &mut Option<u64>) -> Result<(), MalformedReason> {
+    const BAD: MalformedReason = "Content-Length is not a number, or is given twice";
     let is_number = (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let number = value.iter().fold(0, |sum: u64, digit| {
         sum.wrapping_mul(10) + u64::from(digit & 15)
@@ -203,7 +203,7 @@ mod tests {
         fields
     }
 
-    fn of_path(path: &[u8]) -> Result<Form, Broken> {
+    fn of_path(path: &[u8]) -> Result<Form, MalformedReason> {
         let pairs: [(&[u8], &[u8]); 3] = [
             (b":method", b"GET"),
             (b":scheme", b"http"),
@@ -212,7 +212,7 @@ mod tests {
         check_request(&fields(&pairs), true)
     }
 
-    fn with(name: &[u8], value: &[u8]) -> Result<Form, Broken> {
+    fn with(name: &[u8], value: &[u8]) -> Result<Form, MalformedReason> {
         let pairs: [(&[u8], &[u8]); 4] = [
             (b":method", b"GET"),
             (b":scheme", b"http"),

@@ -30,7 +30,7 @@ pub mod code {
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub struct FrameHeader {
     /// Of the payload.
     pub length: usize,
     /// The frame's type.
@@ -41,7 +41,7 @@ pub struct Head {
     pub stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     /// Reads a head.
     pub fn read(bytes: [u8; HEAD]) -> Self {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = bytes;
@@ -60,7 +60,7 @@ impl Head {
         [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
     }
 
-    /// Whether a flag is set.
+    /// True if a flag is set.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -80,13 +80,13 @@ pub struct Heads {
 const CODE: usize = 4;
 
 impl Heads {
-    /// Whether the next byte begins a frame.
+    /// True if the next byte begins a frame.
     pub fn is_between_frames(&self) -> bool {
         self.filled == 0 && self.payload == 0
     }
 
     /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code.
-    pub fn each(&mut self, mut bytes: &[u8], mut look: impl FnMut(Head, Option<u32>)) {
+    pub fn each(&mut self, mut bytes: &[u8], mut look: impl FnMut(FrameHeader, Option<u32>)) {
         loop {
             let skipped = self.payload.min(bytes.len());
             self.payload -= skipped;
@@ -104,7 +104,7 @@ impl Heads {
                 continue;
             }
             let (head, code) = self.bytes.split_at(HEAD);
-            let head = Head::read(head.try_into().expect("nine bytes"));
+            let head = FrameHeader::read(head.try_into().expect("nine bytes"));
             let code = (self.filled > HEAD)
                 .then(|| u32::from_be_bytes(code.try_into().expect("four bytes")));
             self.payload = head.length - (self.filled - HEAD);
@@ -134,7 +134,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
-            let head = |kind, length| Head { length, kind, flags: 7, stream: 5 };
+            let head = |kind, length| FrameHeader { length, kind, flags: 7, stream: 5 };
             for (kind, length) in payloads {
                 if kind != RST_STREAM {
                     bytes.extend(head(kind, length).bytes());

@@ -10,9 +10,10 @@ use std::ops::Range;
 use super::End;
 use super::blocks::{Block, Blocks, fragment};
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, Head, MOST, PADDED, PUSH_PROMISE,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, HEAD, HEADERS, MOST, PADDED,
+    PUSH_PROMISE,
 };
-use crate::front::protocol::refused::Waiting;
+use crate::front::protocol::refused::PendingRefusals;
 
 /// Frames of one header block: what h2 takes, which is enough for MAX_HEAD in frames of the
 /// size that every server takes. Beyond it is a flood (CVE-2024-27316).
@@ -34,9 +35,9 @@ pub struct Incoming {
 /// A header block in several pieces.
 #[derive(Debug)]
 struct Held {
-    first: Head,
+    first: FrameHeader,
     /// The newest frame.
-    current: Head,
+    current: FrameHeader,
     /// As they came.
     frames: Vec<u8>,
     /// The places of the block in complete ones.
@@ -87,9 +88,9 @@ impl Incoming {
     pub fn take(
         &mut self,
         bytes: &[u8],
-        refused: &Waiting,
+        refused: &PendingRefusals,
         out: &mut Vec<u8>,
-        mut look: impl FnMut(Head) -> Result<(), End>,
+        mut look: impl FnMut(FrameHeader) -> Result<(), End>,
     ) -> Result<usize, End> {
         let is_behind = self.filled > 0 || self.held.is_some();
         let mut bytes = Bytes {
@@ -114,13 +115,13 @@ impl Incoming {
     }
 
     /// The next head, if it is complete. It is not passed on yet.
-    fn head(&mut self, bytes: &mut Bytes<'_>) -> Option<Head> {
+    fn head(&mut self, bytes: &mut Bytes<'_>) -> Option<FrameHeader> {
         if self.filled == 0
             && let Some(&head) = bytes.rest().first_chunk::<HEAD>()
         {
             bytes.at += HEAD;
             self.head = head;
-            return Some(Head::read(head));
+            return Some(FrameHeader::read(head));
         }
         bytes.divert(bytes.at);
         let length = (HEAD - self.filled).min(bytes.rest().len());
@@ -131,16 +132,16 @@ impl Incoming {
             return None;
         }
         self.filled = 0;
-        Some(Head::read(self.head))
+        Some(FrameHeader::read(self.head))
     }
 
     /// A frame begins, whose head stood at `begins`.
     fn frame(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         begins: usize,
         bytes: &mut Bytes<'_>,
-        refused: &Waiting,
+        refused: &PendingRefusals,
     ) -> Result<(), End> {
         match head.kind {
             HEADERS | CONTINUATION if head.length > MOST => return Err(End::Size),
@@ -179,10 +180,10 @@ impl Incoming {
     /// A header block whose only frame is all there.
     fn whole(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         begins: usize,
         bytes: &mut Bytes<'_>,
-        refused: &Waiting,
+        refused: &PendingRefusals,
     ) -> Result<(), End> {
         let payload = &bytes.bytes[bytes.at..bytes.at + head.length];
         let (within, is_skipped) = fragment(head, payload)?;
@@ -204,7 +205,7 @@ impl Incoming {
     }
 
     /// Another frame of the block that is held back.
-    fn continues(&mut self, head: Head) -> Result<(), End> {
+    fn continues(&mut self, head: FrameHeader) -> Result<(), End> {
         let Some(held) = &mut self.held else {
             return Ok(());
         };
@@ -221,7 +222,7 @@ impl Incoming {
     }
 
     /// More of a payload.
-    fn payload(&mut self, bytes: &mut Bytes<'_>, refused: &Waiting) -> Result<(), End> {
+    fn payload(&mut self, bytes: &mut Bytes<'_>, refused: &PendingRefusals) -> Result<(), End> {
         let length = self.left.min(bytes.rest().len());
         self.left -= length;
         let Some(held) = &mut self.held else {
@@ -252,7 +253,7 @@ impl Incoming {
 }
 
 impl Held {
-    fn new(head: Head, bytes: [u8; HEAD]) -> Self {
+    fn new(head: FrameHeader, bytes: [u8; HEAD]) -> Self {
         Self {
             first: head,
             current: head,

@@ -28,11 +28,11 @@ use tokio::io::ReadBuf;
 pub use self::hpack::Undecodable;
 
 use self::credit::Credit;
-use self::frames::{GOAWAY, HEAD, Head, Heads, code};
+use self::frames::{FrameHeader, GOAWAY, HEAD, Heads, code};
 use self::incoming::Incoming;
 use self::open::Open;
 use crate::front::protocol::framing::PREFACE;
-use crate::front::protocol::refused::Waiting;
+use crate::front::protocol::refused::PendingRefusals;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 
@@ -131,7 +131,7 @@ impl Http2 {
         &mut self,
         bytes: &[u8],
         is_trusted: bool,
-        refused: &Waiting,
+        refused: &PendingRefusals,
     ) -> Result<usize, End> {
         match self {
             Self::Absent => Ok(bytes.len()),
@@ -158,13 +158,13 @@ impl Http2 {
         }
     }
 
-    /// Whether [`Http2::sent`] is to be told of what is sent.
+    /// True if [`Http2::sent`] is to be told of what is sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
     }
 
     /// We have sent the first `length` bytes of `parts`.
-    pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &Waiting) {
+    pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &PendingRefusals) {
         if let Self::Frames(session) = self {
             for part in parts {
                 let sent = part.len().min(length);
@@ -183,7 +183,7 @@ impl Http2 {
         if !session.outgoing.is_between_frames() {
             return None;
         }
-        let head = Head {
+        let head = FrameHeader {
             length: 8,
             kind: GOAWAY,
             flags: 0,
@@ -212,7 +212,7 @@ impl Session {
     fn received(
         &mut self,
         bytes: &[u8],
-        refused: &Waiting,
+        refused: &PendingRefusals,
         now: impl Fn() -> Instant,
     ) -> Result<usize, End> {
         if self.credit.is_overdrawn() {
@@ -238,9 +238,9 @@ impl Session {
         }
     }
 
-    fn sent(&mut self, bytes: &[u8], refused: &Waiting, now: impl Fn() -> Instant) {
+    fn sent(&mut self, bytes: &[u8], refused: &PendingRefusals, now: impl Fn() -> Instant) {
         let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head: Head, code: Option<u32>| {
+        let look = |head: FrameHeader, code: Option<u32>| {
             if code == Some(u32::from(code::REFUSED_STREAM)) {
                 refused.forget(head.stream);
             }

@@ -4,7 +4,7 @@
 //! client reads. A client that does not read and makes the server reset its streams
 //! (CVE-2025-8671) would fill memory with such frames; their number is bounded here.
 
-use super::frames::{DATA, END_STREAM, HEADERS, Head, RST_STREAM};
+use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM};
 
 /// Four times as many as h2 lets a client have at once: a client that does not know of that
 /// limit yet may open more, which are refused.
@@ -20,7 +20,7 @@ pub struct Open {
 
 impl Open {
     /// A frame has come; `false`: too many streams wait for their end.
-    pub fn received(&mut self, head: Head) -> bool {
+    pub fn received(&mut self, head: FrameHeader) -> bool {
         match head.kind {
             HEADERS if head.stream > self.newest => {
                 self.newest = head.stream;
@@ -33,7 +33,7 @@ impl Open {
     }
 
     /// A frame is sent.
-    pub fn sent(&mut self, head: Head) {
+    pub fn sent(&mut self, head: FrameHeader) {
         if head.kind == RST_STREAM || matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
             self.ended(head.stream);
         }
@@ -50,8 +50,8 @@ impl Open {
 mod tests {
     use super::*;
 
-    fn head(kind: u8, flags: u8, stream: u32) -> Head {
-        Head {
+    fn head(kind: u8, flags: u8, stream: u32) -> FrameHeader {
+        FrameHeader {
             length: 4,
             kind,
             flags,

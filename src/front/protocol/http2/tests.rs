@@ -19,7 +19,7 @@ const WINDOW_UPDATE: u8 = 8;
 const UNKNOWN: u8 = 0x77;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let head = Head {
+    let head = FrameHeader {
         length: payload.len(),
         kind,
         flags,
@@ -29,7 +29,11 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn send(frames: &mut Http2, bytes: &[u8]) {
-    frames.sent(&[IoSlice::new(bytes)], bytes.len(), &Waiting::default());
+    frames.sent(
+        &[IoSlice::new(bytes)],
+        bytes.len(),
+        &PendingRefusals::default(),
+    );
 }
 
 fn http2() -> Http2 {
@@ -41,7 +45,7 @@ fn http2() -> Http2 {
 
 /// What hyper gets of `bytes`.
 fn receive(frames: &mut Http2, bytes: &[u8]) -> Result<Vec<u8>, End> {
-    let stay = frames.received(bytes, false, &Waiting::default())?;
+    let stay = frames.received(bytes, false, &PendingRefusals::default())?;
     let mut got = bytes[..stay].to_vec();
     loop {
         let mut room = [0; 100];
@@ -136,7 +140,7 @@ fn stand_in(stream: u32) -> http::request::Parts {
 
 #[test]
 fn a_malformed_request_whose_stream_is_refused_is_forgotten() {
-    let (mut frames, waiting) = (http2(), Waiting::default());
+    let (mut frames, waiting) = (http2(), PendingRefusals::default());
     let malformed = [head(), literal("x", b"\x01")].concat();
     for stream in [1, 3, 5] {
         let bytes = frame(HEADERS, END_HEADERS | END_STREAM, stream, &malformed);
@@ -373,7 +377,7 @@ fn read(bytes: &[u8]) -> Vec<(u32, Pairs, Vec<u8>)> {
     let mut block = Vec::new();
     let mut rest = bytes;
     while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
-        let head = Head::read(*head);
+        let head = FrameHeader::read(*head);
         let (payload, behind) = behind.split_at(head.length);
         rest = behind;
         if head.kind == DATA {

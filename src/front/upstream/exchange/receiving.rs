@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Broken, Dialect, Done, Ground};
-use crate::front::body::response_stream::{Feed, ResponseBody};
+use super::{Answer, Dialect, Done, ExchangeContext, ExchangeError};
+use crate::front::body::response_stream::{BodySender, ResponseBody};
 use crate::front::socket::Socket;
 use crate::front::upstream::Response;
 use crate::front::upstream::balance::Slot;
@@ -35,8 +35,8 @@ const MOST_AHEAD: u64 = READ_BODY as u64;
 
 const NO_LAST_CHUNK: &str = "it ends before its last chunk";
 
-fn cut_short(left: u64, length: u64) -> Broken {
-    Broken::Unusable(format!(
+fn cut_short(left: u64, length: u64) -> ExchangeError {
+    ExchangeError::Unusable(format!(
         "it ends {left} bytes before its Content-Length of {length}"
     ))
 }
@@ -48,7 +48,7 @@ pub(super) struct Receiving<'a> {
     pub(super) sent: &'a Progress,
     pub(super) limit: Duration,
     pub(super) slot: &'a Slot,
-    pub(super) ground: &'a Ground,
+    pub(super) ground: &'a ExchangeContext,
     pub(super) ownership: Ownership,
     pub(super) dialect: Dialect,
     pub(super) protocols: Option<HeaderValue>,
@@ -60,7 +60,7 @@ pub(super) struct Receiving<'a> {
 /// Who gets what comes.
 pub(super) enum To {
     Call(Answer),
-    Body(Feed),
+    Body(BodySender),
     Nobody,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn deliver(
 }
 
 impl Receiving<'_> {
-    pub(super) async fn run(&mut self) -> Result<Done, Broken> {
+    pub(super) async fn run(&mut self) -> Result<Done, ExchangeError> {
         let head = self.head().await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Done::Switched(Box::new(head)));
@@ -140,7 +140,7 @@ impl Receiving<'_> {
 
     /// The whole body, if it is here already. Looks at what else has come, the end of the
     /// connection perhaps: an answer that is cut short can still become a failure.
-    async fn whole_body(&mut self, length: BodyLength) -> Result<Option<Bytes>, Broken> {
+    async fn whole_body(&mut self, length: BodyLength) -> Result<Option<Bytes>, ExchangeError> {
         let wanted = match length {
             BodyLength::Bytes(length) => length,
             BodyLength::Chunked | BodyLength::UntilClosed => u64::MAX,
@@ -164,19 +164,21 @@ impl Receiving<'_> {
             }
             (BodyLength::Chunked, Some(_)) => self.all_chunks().map(Some),
             (BodyLength::UntilClosed, Some(Ok(()))) => Ok(Some(self.buffer.split().freeze())),
-            (BodyLength::UntilClosed, Some(Err(error))) => Err(Broken::Unusable(error.to_string())),
+            (BodyLength::UntilClosed, Some(Err(error))) => {
+                Err(ExchangeError::Unusable(error.to_string()))
+            }
         }
     }
 
     /// Behind the end of the connection: what was received is all there will be.
-    fn all_chunks(&mut self) -> Result<Bytes, Broken> {
+    fn all_chunks(&mut self) -> Result<Bytes, ExchangeError> {
         let (mut chunks, mut body) = (Chunks::default(), BytesMut::new());
         loop {
             let chunk = chunks.next(&mut self.buffer);
-            match chunk.map_err(|bad| Broken::Unusable(bad.to_string()))? {
+            match chunk.map_err(|bad| ExchangeError::Unusable(bad.to_string()))? {
                 Chunk::Data(piece) => body.extend_from_slice(&piece),
                 Chunk::Over => return Ok(body.freeze()),
-                Chunk::NeedMore => return Err(Broken::Unusable(NO_LAST_CHUNK.into())),
+                Chunk::NeedMore => return Err(ExchangeError::Unusable(NO_LAST_CHUNK.into())),
             }
         }
     }
@@ -198,20 +200,20 @@ impl Receiving<'_> {
         }
     }
 
-    async fn head(&mut self) -> Result<ReplyHead, Broken> {
+    async fn head(&mut self) -> Result<ReplyHead, ExchangeError> {
         let mut end = HeadEnd::default();
         loop {
             let found = end.find(&self.buffer);
             if found.unwrap_or(self.buffer.len()) > reply_head::LONGEST {
                 let limit = reply_head::LONGEST;
-                return Err(Broken::Unusable(format!(
+                return Err(ExchangeError::Unusable(format!(
                     "its head has more than {limit} bytes"
                 )));
             }
             if let Some(length) = found {
                 let is_http = self.dialect != Dialect::Uwsgi;
                 let head = reply_head::read(&self.buffer.split_to(length).freeze(), is_http)
-                    .map_err(|bad| Broken::Unusable(bad.to_string()))?;
+                    .map_err(|bad| ExchangeError::Unusable(bad.to_string()))?;
                 end = HeadEnd::default();
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return self.switch(head);
@@ -223,31 +225,31 @@ impl Receiving<'_> {
                 }
             } else if !self.read(READ).await? {
                 return Err(match self.buffer.is_empty() {
-                    true => Broken::NoAnswer,
-                    false => Broken::Unusable("it ends inside its head".into()),
+                    true => ExchangeError::NoAnswer,
+                    false => ExchangeError::Unusable("it ends inside its head".into()),
                 });
             }
         }
     }
 
     /// A server that has never answered anything but 400 may not know the protocol at all.
-    async fn check(&self, head: &ReplyHead) -> Result<(), Broken> {
+    async fn check(&self, head: &ReplyHead) -> Result<(), ExchangeError> {
         let servers = &self.ground.servers;
         if self.dialect == Dialect::Uwsgi
             && head.status == StatusCode::BAD_REQUEST
             && !self.slot.has_worked()
             && servers.speaks_http(self.slot).await
         {
-            return Err(Broken::SpeaksHttp);
+            return Err(ExchangeError::SpeaksHttp);
         }
         Ok(())
     }
 
     /// RFC 9110 §7.8: only to what the client has offered.
-    fn switch(&mut self, head: ReplyHead) -> Result<ReplyHead, Broken> {
+    fn switch(&mut self, head: ReplyHead) -> Result<ReplyHead, ExchangeError> {
         let offered = self.protocols.as_ref().ok_or_else(|| {
             let why = "it switches protocols unasked";
-            Broken::Unusable(why.into())
+            ExchangeError::Unusable(why.into())
         })?;
         let mut offered = offered.as_bytes().split(|byte| *byte == b',');
         let chosen = head.upgrade.as_ref().map(HeaderValue::as_bytes);
@@ -256,7 +258,7 @@ impl Receiving<'_> {
         };
         if !chosen.is_none_or(is_offered) {
             let why = "it switches to a protocol that was not asked for";
-            return Err(Broken::Unusable(why.into()));
+            return Err(ExchangeError::Unusable(why.into()));
         }
         self.ground.servers.succeeded(self.slot);
         Ok(head)
@@ -267,7 +269,7 @@ impl Receiving<'_> {
         deliver(to, head, body, None, self.sent);
     }
 
-    async fn bytes(&mut self, length: u64) -> Result<(), Broken> {
+    async fn bytes(&mut self, length: u64) -> Result<(), ExchangeError> {
         let mut left = length;
         loop {
             let piece = left.min(self.buffer.len() as u64);
@@ -284,23 +286,23 @@ impl Receiving<'_> {
         }
     }
 
-    async fn chunks(&mut self) -> Result<(), Broken> {
+    async fn chunks(&mut self) -> Result<(), ExchangeError> {
         let mut chunks = Chunks::default();
         loop {
             let chunk = chunks.next(&mut self.buffer);
-            match chunk.map_err(|bad| Broken::Unusable(bad.to_string()))? {
+            match chunk.map_err(|bad| ExchangeError::Unusable(bad.to_string()))? {
                 Chunk::Data(piece) => self.feed(piece).await?,
                 Chunk::Over => return Ok(()),
                 Chunk::NeedMore => {
                     if !self.read(READ_BODY).await? {
-                        return Err(Broken::Unusable(NO_LAST_CHUNK.into()));
+                        return Err(ExchangeError::Unusable(NO_LAST_CHUNK.into()));
                     }
                 }
             }
         }
     }
 
-    async fn until_closed(&mut self) -> Result<(), Broken> {
+    async fn until_closed(&mut self) -> Result<(), ExchangeError> {
         loop {
             let piece = self.buffer.split().freeze();
             self.feed(piece).await?;
@@ -308,30 +310,30 @@ impl Receiving<'_> {
                 Ok(1..) => {}
                 Ok(0) => return Ok(()),
                 // A reset is no end: the answer may have been longer.
-                Err(error) => return Err(Broken::Unusable(error.to_string())),
+                Err(error) => return Err(ExchangeError::Unusable(error.to_string())),
             }
         }
     }
 
-    async fn feed(&mut self, piece: Bytes) -> Result<(), Broken> {
+    async fn feed(&mut self, piece: Bytes) -> Result<(), ExchangeError> {
         let To::Body(feed) = &self.to else {
             return Ok(());
         };
         if !piece.is_empty() && !feed.push(piece) {
-            return Err(Broken::NobodyWants);
+            return Err(ExchangeError::NobodyWants);
         }
         feed.room().await;
         Ok(())
     }
 
     /// Reads more into the buffer. `false`: the connection is over, in whatever way.
-    async fn read(&mut self, room: usize) -> Result<bool, Broken> {
+    async fn read(&mut self, room: usize) -> Result<bool, ExchangeError> {
         let end = self.read_or_end(room).await?;
         Ok(matches!(end, Ok(1..)))
     }
 
     /// How many bytes came; none at the end of the connection.
-    async fn read_or_end(&mut self, room: usize) -> Result<io::Result<usize>, Broken> {
+    async fn read_or_end(&mut self, room: usize) -> Result<io::Result<usize>, ExchangeError> {
         self.buffer.reserve(room);
         let mut since = Instant::now();
         let mut read = pin!(self.reader.read_buf(&mut self.buffer));
@@ -341,7 +343,7 @@ impl Receiving<'_> {
                 Err(_elapsed) if self.sent.last() > since => since = self.sent.last(),
                 Err(_elapsed) => {
                     let setting = "upstream-read-timeout";
-                    return Err(Broken::TooLate("answer", setting, self.limit));
+                    return Err(ExchangeError::TooLate("answer", setting, self.limit));
                 }
             }
         }

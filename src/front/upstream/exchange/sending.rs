@@ -10,7 +10,7 @@ use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Broken;
+use super::ExchangeError;
 use crate::front::body::request::RequestBody;
 use crate::front::body::request_stream::RequestStream;
 use crate::front::sendfile::file_pool::FilePool;
@@ -136,7 +136,7 @@ pub(super) async fn send(
     sent: &Progress,
     limit: Duration,
     files: &FilePool,
-) -> Result<Option<WriteHalf<Socket>>, Broken> {
+) -> Result<Option<WriteHalf<Socket>>, ExchangeError> {
     let mut at = 0;
     loop {
         while outgoing.head.has_remaining() {
@@ -145,14 +145,19 @@ pub(super) async fn send(
                 Ok(Ok(0) | Err(_)) => return Ok(None),
                 Err(_elapsed) => {
                     let setting = "upstream-send-timeout";
-                    return Err(Broken::TooLate("take the request", setting, limit));
+                    return Err(ExchangeError::TooLate("take the request", setting, limit));
                 }
             }
         }
         if let Some(stream) = &outgoing.stream {
             // Of a client that breaks off the server learns by the end of the connection,
             // before it has as many bytes as were promised, or the last chunk.
-            let piece = stream.lock().await.next().await.map_err(Broken::Body)?;
+            let piece = stream
+                .lock()
+                .await
+                .next()
+                .await
+                .map_err(ExchangeError::Body)?;
             sent.now();
             outgoing.head = match piece {
                 Some(piece) => outgoing.framing.piece(piece),
@@ -171,7 +176,7 @@ pub(super) async fn send(
             let mut piece = vec![0; wanted];
             file.read_exact_at(&mut piece, at).map(|()| (file, piece))
         });
-        let (file, piece) = read.await.map_err(Broken::File)?;
+        let (file, piece) = read.await.map_err(ExchangeError::File)?;
         at += wanted as u64;
         outgoing.file = Some((file, length));
         outgoing.head = parts(piece.into(), Bytes::new(), Bytes::new());

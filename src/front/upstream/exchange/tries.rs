@@ -11,28 +11,31 @@ use bytes::Buf;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::{Errand, Ground, Outgoing};
+use super::{ExchangeContext, ExchangeRequest, Outgoing};
 use crate::front::upstream::private::Ownership;
 use crate::front::upstream::servers::Reached;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 
 /// The tries of one request so far.
-struct Tries {
+struct Attempts {
     fresh: bool,
     may_repeat: bool,
     /// Servers that have failed.
     failed: Vec<usize>,
 }
 
-impl Ground {
+impl ExchangeContext {
     /// Has one of the servers answer. Dropping the future breaks the connection off.
     ///
     /// # Errors
     /// [`Failure`] says why there is no answer: that of the server that was tried last.
-    pub async fn answer(self: &Arc<Self>, errand: Errand) -> Result<Box<Response>, Failure> {
+    pub async fn answer(
+        self: &Arc<Self>,
+        errand: ExchangeRequest,
+    ) -> Result<Box<Response>, Failure> {
         let may_repeat = errand.identity.method.is_idempotent() && errand.whole.can_be_repeated();
-        let mut tries = Tries {
+        let mut tries = Attempts {
             fresh: errand.fresh,
             may_repeat,
             failed: Vec::new(),
@@ -73,7 +76,7 @@ impl Ground {
         &self,
         outgoing: &mut Outgoing,
         ownership: &mut Ownership,
-        tries: &mut Tries,
+        tries: &mut Attempts,
     ) -> Result<Reached, Failure> {
         let servers = &self.servers;
         loop {

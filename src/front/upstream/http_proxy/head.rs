@@ -2,7 +2,7 @@
 //!
 //! What is for one hop alone stays here; the body has its true length, or chunks of our own;
 //! and who the client is stands in `X-Forwarded-*`, where a client's own statements have been
-//! removed by `front/request/forwarded.rs`.
+//! removed by `front/protocol/forwarded.rs`.
 
 use bytes::Bytes;
 use http::header::{
@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Version, request};
 
-use crate::front::context::{Facts, is_plain};
+use crate::front::context::{RequestFacts, is_plain};
 use crate::front::header_case::write_name;
 use crate::front::upstream::reply_head::{listed, listed_in};
 
@@ -68,7 +68,7 @@ pub fn wanted_protocols(asked: &request::Parts) -> Option<HeaderValue> {
 /// Writes the head. A body `in_chunks` is one whose length nobody knows.
 pub fn build(
     asked: &request::Parts,
-    facts: &Facts<'_>,
+    facts: &RequestFacts<'_>,
     protocols: Option<&HeaderValue>,
     in_chunks: bool,
 ) -> Vec<u8> {
@@ -123,7 +123,7 @@ pub fn build(
 }
 
 /// What trusted proxies said, and behind it the peer that we saw ourselves.
-fn forwarded_for(asked: &request::Parts, facts: &Facts<'_>) -> Vec<u8> {
+fn forwarded_for(asked: &request::Parts, facts: &RequestFacts<'_>) -> Vec<u8> {
     let mut list = Vec::new();
     let peer = facts.ends.peer_ip().map(|ip| ip.to_string());
     let said = asked.headers.get_all(FOR).iter().map(HeaderValue::as_bytes);

@@ -18,23 +18,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Version, request};
 
-use super::exchange::{Dialect, Errand, Ground, Outgoing};
+use super::exchange::{Dialect, ExchangeContext, ExchangeRequest, Outgoing};
 use super::private::Owner;
 use super::private::{self, PrivateLinks};
 use super::servers::Servers;
 use super::{Failure, Response};
 use crate::front::body::request::RequestBody;
-use crate::front::context::{Facts, Identity};
+use crate::front::context::{RequestFacts, RequestLabel};
 use crate::front::sendfile::file_pool::FilePool;
 
 /// The servers. Clones share them.
 #[derive(Clone)]
-pub struct HttpProxy(Arc<Ground>);
+pub struct HttpProxy(Arc<ExchangeContext>);
 
 impl HttpProxy {
     /// These servers.
     pub fn new(servers: Servers, files: FilePool) -> Self {
-        Self(Arc::new(Ground::new(servers, files)))
+        Self(Arc::new(ExchangeContext::new(servers, files)))
     }
 
     /// The servers, for the log and for figures.
@@ -49,17 +49,17 @@ impl HttpProxy {
     pub async fn call(
         &self,
         asked: &request::Parts,
-        facts: &Facts<'_>,
+        facts: &RequestFacts<'_>,
         body: RequestBody,
         links: &Arc<PrivateLinks>,
-        identity: Arc<Identity>,
+        identity: Arc<RequestLabel>,
     ) -> Result<Box<Response>, Failure> {
         let protocols = head::wanted_protocols(asked);
         let in_chunks = body.length().is_none();
         let head = Bytes::from(head::build(asked, facts, protocols.as_ref(), in_chunks));
         // What is being streamed cannot be sent a second time.
         let is_streamed = matches!(body, RequestBody::Stream(_));
-        let errand = Errand {
+        let errand = ExchangeRequest {
             fresh: is_streamed || !asked.method.is_idempotent() || protocols.is_some(),
             whole: Outgoing::new(head, body),
             dialect: Dialect::Http,

@@ -12,17 +12,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::exchange::{Dialect, Errand, Ground, Outgoing};
+use super::exchange::{Dialect, ExchangeContext, ExchangeRequest, Outgoing};
 use super::servers::Servers;
 use super::{Failure, Request, Response};
 use crate::config::upstream::UwsgiSettings;
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 
 /// The servers, and how they are spoken to. Clones share them.
 #[derive(Clone)]
 pub struct Uwsgi {
-    ground: Arc<Ground>,
+    ground: Arc<ExchangeContext>,
     settings: Arc<UwsgiSettings>,
 }
 
@@ -30,7 +30,7 @@ impl Uwsgi {
     /// These servers, spoken to like this.
     pub fn new(servers: Servers, settings: UwsgiSettings, files: FilePool) -> Self {
         Self {
-            ground: Arc::new(Ground::new(servers, files)),
+            ground: Arc::new(ExchangeContext::new(servers, files)),
             settings: Arc::new(settings),
         }
     }
@@ -47,10 +47,10 @@ impl Uwsgi {
     pub async fn call(
         &self,
         request: Request,
-        identity: Arc<Identity>,
+        identity: Arc<RequestLabel>,
     ) -> Result<Box<Response>, Failure> {
         let packet = packet::build(&request.message, &self.settings)?;
-        let errand = Errand {
+        let errand = ExchangeRequest {
             whole: Outgoing::new(Bytes::from(packet), request.body),
             dialect: Dialect::Uwsgi,
             protocols: None,

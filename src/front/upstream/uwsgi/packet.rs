@@ -6,7 +6,7 @@
 //!
 //! The variables are those of every request and nginx's `uwsgi_params`, with those of the
 //! settings. uWSGI believes `HTTP_X_FORWARDED_PROTO` and `HTTP_X_FORWARDED_SSL` whoever said
-//! them (`core/protocol.c`); `front/request/forwarded.rs` has made them true by now.
+//! them (`core/protocol.c`); `front/protocol/forwarded.rs` has made them true by now.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;

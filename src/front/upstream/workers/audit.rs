@@ -9,12 +9,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyserve_wire::scoreboard::{Activity, Claim, Line};
+use pyserve_wire::scoreboard::{Activity, Claim, ThreadLine};
 
-use super::crew::Crew;
-use super::spot::Spot;
-use super::table::InFlight;
-use super::{Event, Outcome};
+use super::dispatch_slot::DispatchSlot;
+use super::dispatcher::InFlight;
+use super::worker_set::GenerationState;
+use super::{Outcome, WorkerEvent};
 use crate::front::upstream::Failure;
 use crate::os::clock;
 
@@ -46,7 +46,7 @@ enum Finding {
 impl Audit {
     /// The line with its time on the clock of `now` ([`clock::awake_ns`]), as it was when this
     /// activity was seen first.
-    pub(super) fn clip(&mut self, thread: usize, line: Line, now: u64) -> Line {
+    pub(super) fn clip(&mut self, thread: usize, line: ThreadLine, now: u64) -> ThreadLine {
         if self.seen.len() <= thread {
             self.seen.resize(thread + 1, ((0, Activity::Absent), now));
         }
@@ -57,7 +57,7 @@ impl Audit {
             let since = now.saturating_sub(age.min(LONGEST_LOOK));
             *seen = ((line.seq, line.activity), since);
         }
-        Line {
+        ThreadLine {
             since_ns: seen.1,
             ..line
         }
@@ -83,7 +83,7 @@ impl Audit {
     }
 }
 
-impl Crew {
+impl GenerationState {
     /// One look; `patience` is how long a request may take, with the grace after that.
     pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
         let board = self.scoreboard();
@@ -112,13 +112,13 @@ impl Crew {
             });
             if let Some(thread) = thread {
                 let worker = (thread / self.size.threads as usize) as u32;
-                self.notify(Event::Confused { worker });
+                self.notify(WorkerEvent::ProtocolError { worker });
             }
             self.give_up(seq);
         }
     }
 
-    fn finding(&self, spot: Spot, request: &InFlight) -> Finding {
+    fn finding(&self, spot: DispatchSlot, request: &InFlight) -> Finding {
         let board = self.scoreboard();
         match board.claim(spot.entry, request.seq) {
             Claim::Unclaimed => Finding::Plausible,
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_worker_cannot_postpone_the_deadline_of_its_request() {
         let mut audit = Audit::default();
-        let line = |seq, since_ns| Line {
+        let line = |seq, since_ns| ThreadLine {
             activity: Activity::Busy,
             seq,
             since_ns,

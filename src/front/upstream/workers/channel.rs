@@ -17,11 +17,11 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Event;
-use super::crew::Crew;
+use super::WorkerEvent;
 use super::head;
 use super::progress::Progress;
-use crate::front::body::response_stream::{Feed, ResponseBody};
+use super::worker_set::GenerationState;
+use crate::front::body::response_stream::{BodySender, ResponseBody};
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;
@@ -34,7 +34,7 @@ const KEEP: usize = 32 << 10;
 
 /// One channel, and what is known about the reply that runs over it.
 pub(super) struct Channel {
-    shared: Arc<Crew>,
+    shared: Arc<GenerationState>,
     worker: u32,
     thread: usize,
     /// Whether the worker has.
@@ -109,7 +109,7 @@ enum Reply {
     /// The client has the head.
     Streaming {
         seq: u64,
-        feed: Feed,
+        feed: BodySender,
     },
     /// Nobody wants the rest.
     Discarding {
@@ -119,7 +119,7 @@ enum Reply {
 
 impl Channel {
     pub(super) fn new(
-        shared: Arc<Crew>,
+        shared: Arc<GenerationState>,
         worker: u32,
         thread: usize,
         channel: OwnedFd,
@@ -171,7 +171,7 @@ impl Channel {
             }
             if let Err(error) = self.take_frames().await {
                 tracing::error!(code = codes::DAMAGED, worker = self.worker, %error, "worker violated the reply protocol");
-                self.shared.notify(Event::Confused {
+                self.shared.notify(WorkerEvent::ProtocolError {
                     worker: self.worker,
                 });
                 break;
@@ -247,7 +247,7 @@ impl Channel {
             }
             ReplyKind::BootFailed => {
                 self.has_booted = true;
-                self.shared.notify(Event::BootFailed {
+                self.shared.notify(WorkerEvent::BootFailed {
                     worker: self.worker,
                     traceback: String::from_utf8_lossy(&frame.payload).into_owned(),
                 });

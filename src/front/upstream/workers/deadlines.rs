@@ -22,12 +22,12 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use pyserve_wire::orders::ToWorker;
-use pyserve_wire::scoreboard::{Activity, Claim, Line};
+use pyserve_wire::scoreboard::{Activity, Claim, ThreadLine};
 
 use super::audit::Audit;
-use super::crew::Crew;
 use super::responsiveness::Responsiveness;
-use super::{Event, Outcome};
+use super::worker_set::GenerationState;
+use super::{Outcome, WorkerEvent};
 use crate::front::upstream::Failure;
 use crate::observe::codes;
 use crate::os::clock;
@@ -65,7 +65,7 @@ enum Step {
 
 /// Decides what is over its deadline: pure, `(state, scoreboard, now) -> steps`.
 #[derive(Debug)]
-struct Judge {
+struct DeadlineMonitor {
     timeout_ns: u64,
     grace_ns: u64,
     threads: usize,
@@ -77,7 +77,7 @@ struct Judge {
     condemned: HashMap<u32, u64>,
 }
 
-impl Judge {
+impl DeadlineMonitor {
     fn new(timeout: Duration, threads: u32) -> Self {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -92,7 +92,7 @@ impl Judge {
 
     /// What to do now, and when to look again. `lines`: every thread with the time since when
     /// its deadline counts.
-    fn judge(&mut self, lines: &[(Line, u64)], now: u64) -> (Vec<Step>, u64) {
+    fn judge(&mut self, lines: &[(ThreadLine, u64)], now: u64) -> (Vec<Step>, u64) {
         let mut steps = Vec::new();
         // What begins after this look cannot be late before.
         let mut look_again = now + self.timeout_ns.min(UNBEGUN.as_nanos() as u64);
@@ -151,10 +151,10 @@ impl Judge {
     }
 }
 
-impl Judge {
+impl DeadlineMonitor {
     fn take_back(
         &mut self,
-        lines: &[(Line, u64)],
+        lines: &[(ThreadLine, u64)],
         now: u64,
         steps: &mut Vec<Step>,
         look_again: &mut u64,
@@ -174,7 +174,7 @@ impl Judge {
     }
 }
 
-impl Crew {
+impl GenerationState {
     /// Keeps the deadlines until the generation has gone.
     pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Option<Duration>) {
         let with_grace = timeout.map(|timeout| timeout + LONGEST_GRACE + SETTLE);
@@ -182,7 +182,7 @@ impl Crew {
         let Some(threads) = crew.upgrade().map(|crew| crew.size.threads) else {
             return;
         };
-        let mut judge = Judge::new(timeout, threads);
+        let mut judge = DeadlineMonitor::new(timeout, threads);
         let mut audit = Audit::default();
         let mut responsiveness = Responsiveness::default();
         loop {
@@ -231,9 +231,9 @@ impl Crew {
                 self.mark_stuck(worker);
                 // If it cannot be told it is killed all the same.
                 let _told = self.retire(worker);
-                self.notify(Event::Stuck { worker });
+                self.notify(WorkerEvent::Stuck { worker });
             }
-            Step::Kill(worker) => self.notify(Event::Hopeless { worker }),
+            Step::Kill(worker) => self.notify(WorkerEvent::MustKill { worker }),
         }
     }
 
@@ -292,8 +292,8 @@ mod tests {
     const SETTLED: u64 = 50_000_000;
     const LATE: u64 = 1_000_000_000;
 
-    fn line(activity: Activity, seq: u64, since_ns: u64) -> (Line, u64) {
-        let line = Line {
+    fn line(activity: Activity, seq: u64, since_ns: u64) -> (ThreadLine, u64) {
+        let line = ThreadLine {
             activity,
             seq,
             since_ns,
@@ -303,16 +303,16 @@ mod tests {
         (line, since_ns)
     }
 
-    fn busy(seq: u64, since_ns: u64) -> (Line, u64) {
+    fn busy(seq: u64, since_ns: u64) -> (ThreadLine, u64) {
         line(Activity::Busy, seq, since_ns)
     }
 
-    fn idle() -> (Line, u64) {
+    fn idle() -> (ThreadLine, u64) {
         line(Activity::Idle, 0, 0)
     }
 
-    fn judge(threads: u32) -> Judge {
-        Judge::new(Duration::from_nanos(TIMEOUT), threads)
+    fn judge(threads: u32) -> DeadlineMonitor {
+        DeadlineMonitor::new(Duration::from_nanos(TIMEOUT), threads)
     }
 
     #[test]

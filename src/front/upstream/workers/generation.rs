@@ -11,22 +11,22 @@ use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
-use super::crew::{Crew, PREFETCH, Roster, Worker};
 use super::progress::Progress;
 use super::queue::Queue;
+use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet};
 use super::{Pool, Size};
 use crate::os::memory::SharedWords;
 
 /// The workers that run one state of the application's code, seen from outside.
 #[derive(Clone)]
-pub struct Generation(pub(super) Arc<Crew>);
+pub struct Generation(pub(super) Arc<GenerationState>);
 
 impl Pool {
     /// Makes the queue and the scoreboard of another generation, which gets no requests
     /// before [`Pool::switch`]. `request_timeout`: how long a request may keep a thread.
     ///
     /// # Errors
-    /// What the kernel says about sockets and memory.
+    /// The error of the system call for sockets and memory.
     pub fn generation(
         &self,
         number: u32,
@@ -38,7 +38,7 @@ impl Pool {
         let entries = threads + PREFETCH;
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);
-        let crew = Arc::new(Crew {
+        let crew = Arc::new(GenerationState {
             pool: Arc::clone(&self.0),
             number,
             size,
@@ -46,11 +46,11 @@ impl Pool {
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
         });
-        let kept = Crew::keep_deadlines(Arc::downgrade(&crew), request_timeout);
+        let kept = GenerationState::keep_deadlines(Arc::downgrade(&crew), request_timeout);
         self.0.tasks.spawn(kept);
         let mut state = self.0.lock();
         state.table.add(number, entries);
-        state.rosters.push(Roster {
+        state.rosters.push(WorkerSet {
             crew: Arc::clone(&crew),
             queue,
             workers: HashMap::new(),
@@ -71,7 +71,7 @@ impl Generation {
     /// `orders` that of the socket for what is no request.
     ///
     /// # Errors
-    /// What the kernel says about registering them.
+    /// The error of the system call for registering them.
     pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>, orders: OwnedFd) -> io::Result<()> {
         let exited = CancellationToken::new();
         let first = self.first_thread(worker);
@@ -88,7 +88,7 @@ impl Generation {
             roster.channels += readers.len();
             roster.workers.insert(
                 worker,
-                Worker {
+                WorkerHandle {
                     served_before,
                     ready: false,
                     retiring: false,
@@ -115,23 +115,23 @@ impl Generation {
         all.saturating_sub(before.unwrap_or(0))
     }
 
-    /// Whether a worker has said that it serves, and has not ended.
+    /// True if a worker has said that it serves, and has not ended.
     pub fn is_ready(&self, worker: u32) -> bool {
         self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
 
-    /// Whether a worker takes requests.
+    /// True if a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
-        let serves = |worker: &Worker| worker.ready && !worker.retiring;
+        let serves = |worker: &WorkerHandle| worker.ready && !worker.retiring;
         self.look(worker, serves).unwrap_or(false)
     }
 
-    /// Whether a worker that has served takes no more requests.
+    /// True if a worker that has served takes no more requests.
     pub fn is_retiring(&self, worker: u32) -> bool {
         self.look(worker, |worker| worker.retiring).unwrap_or(false)
     }
 
-    /// Whether no thread of a worker has a request.
+    /// True if no thread of a worker has a request.
     pub fn is_idle(&self, worker: u32) -> bool {
         let first = self.first_thread(worker);
         let board = self.0.scoreboard();
@@ -239,7 +239,7 @@ impl Generation {
     }
 
     /// What there is to see of a worker; `None` if there is none of that number.
-    fn look<T>(&self, worker: u32, at: impl FnOnce(&Worker) -> T) -> Option<T> {
+    fn look<T>(&self, worker: u32, at: impl FnOnce(&WorkerHandle) -> T) -> Option<T> {
         let mut state = self.0.pool.lock();
         let roster = state.roster(self.0.number)?;
         roster.workers.get(&worker).map(at)

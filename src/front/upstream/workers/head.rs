@@ -64,7 +64,7 @@ mod tests {
             vars::push(&mut fields, format!("x{number}").as_bytes(), b"").unwrap();
         }
         let mut payload = Vec::new();
-        let head = frames::Head {
+        let head = frames::ReplyHeadFrame {
             status: 200,
             reason: b"OK",
             fields: &fields,

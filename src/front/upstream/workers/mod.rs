@@ -20,18 +20,18 @@
 
 mod audit;
 mod channel;
-mod crew;
 mod deadlines;
+mod dispatch_slot;
+mod dispatcher;
 mod generation;
 pub mod head;
-mod line;
 mod progress;
 mod queue;
+mod request_queue;
 mod responsiveness;
 pub mod snapshot;
-mod spot;
 pub mod stacks;
-mod table;
+mod worker_set;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,14 +42,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::front::body::response_stream::budget::Budget;
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 use crate::front::upstream::{Failure, Request, Response};
-use crew::{Crew, Roster};
+use dispatch_slot::DispatchSlot;
+use dispatcher::{AdmissionOutcome, Dispatcher, QueuePosition};
 pub use generation::Generation;
-use line::{Admission, Displaced, Origin};
 use queue::Queue;
-use spot::Spot;
-use table::{Claimant, Place, Table};
+use request_queue::{Admission, DisplacedError, QueueAddress};
+use worker_set::{GenerationState, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way.
 /// Far above what a message lies in the queue of workers that answer quickly.
@@ -68,7 +68,7 @@ enum Outcome {
 
 /// What a pool tells the supervisor.
 #[derive(Debug)]
-pub enum Event {
+pub enum WorkerEvent {
     /// A worker serves.
     Ready {
         /// Number of the worker.
@@ -84,7 +84,7 @@ pub enum Event {
         traceback: String,
     },
     /// A worker sent what is no reply; it must be killed.
-    Confused {
+    ProtocolError {
         /// Number of the worker.
         worker: u32,
     },
@@ -102,7 +102,7 @@ pub enum Event {
         worker: u32,
     },
     /// Nothing else is left in a worker that is stuck; it must be killed.
-    Hopeless {
+    MustKill {
         /// Number of the worker.
         worker: u32,
     },
@@ -116,12 +116,12 @@ pub struct Report {
     /// Number of the generation.
     pub generation: u32,
     /// What happened.
-    pub event: Event,
+    pub event: WorkerEvent,
 }
 
 /// How many requests may wait for a worker, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Most requests that wait for a worker.
     pub queue: usize,
     /// Longest time that a request waits.
@@ -150,11 +150,11 @@ struct Shared {
 }
 
 struct State {
-    limits: Limits,
+    limits: QueueLimits,
     /// Why nobody is served.
     unusable: Option<Arc<str>>,
-    table: Table,
-    rosters: Vec<Roster>,
+    table: Dispatcher,
+    rosters: Vec<WorkerSet>,
 }
 
 impl Pool {
@@ -162,7 +162,7 @@ impl Pool {
     /// of channels are spawned on `tasks`.
     pub fn new(
         app: usize,
-        limits: Limits,
+        limits: QueueLimits,
         tasks: TaskTracker,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
@@ -172,7 +172,7 @@ impl Pool {
             state: Mutex::new(State {
                 limits,
                 unusable: None,
-                table: Table::new(),
+                table: Dispatcher::new(),
                 rosters: Vec::new(),
             }),
             tasks,
@@ -190,11 +190,11 @@ impl Pool {
     pub async fn call(
         &self,
         mut request: Request,
-        identity: Arc<Identity>,
-        origin: Origin,
+        identity: Arc<RequestLabel>,
+        origin: QueueAddress,
     ) -> Result<Box<Response>, Failure> {
         let asked = Instant::now();
-        let mut claimant = Claimant::new(origin);
+        let mut claimant = QueuePosition::new(origin);
         let mut place = Reserved {
             shared: &self.0,
             spot: None,
@@ -272,7 +272,7 @@ impl Pool {
     }
 
     /// Changes how many requests may wait, and how long; for those that come from now on.
-    pub fn set_limits(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: QueueLimits) {
         self.0.lock().limits = limits;
     }
 
@@ -293,7 +293,7 @@ impl Pool {
     }
 
     /// Who the request with this number is, for the log.
-    pub fn identity(&self, seq: u64) -> Option<Arc<Identity>> {
+    pub fn identity(&self, seq: u64) -> Option<Arc<RequestLabel>> {
         self.0.lock().table.identity(seq)
     }
 }
@@ -307,8 +307,8 @@ impl Shared {
     async fn spot(
         self: &Arc<Self>,
         asked: Instant,
-        claimant: &mut Claimant,
-    ) -> Result<Spot, Failure> {
+        claimant: &mut QueuePosition,
+    ) -> Result<DispatchSlot, Failure> {
         let (receiver, limits) = {
             let mut state = self.lock();
             if let Some(failure) = state.not_loaded() {
@@ -316,13 +316,13 @@ impl Shared {
             }
             let limits = state.limits;
             match state.table.ask(claimant, limits.queue) {
-                Place::Entry(spot) => return Ok(spot),
-                Place::Full => {
+                AdmissionOutcome::Entry(spot) => return Ok(spot),
+                AdmissionOutcome::Full => {
                     return Err(Failure::QueueFull {
                         limit: limits.queue,
                     });
                 }
-                Place::Wait(receiver) => (receiver, limits),
+                AdmissionOutcome::Wait(receiver) => (receiver, limits),
             }
         };
         let mut waiting = Waiting {
@@ -338,7 +338,7 @@ impl Shared {
                     waiting.receiver = None;
                     return Ok(spot);
                 }
-                Ok(Ok(Err(Displaced))) => {
+                Ok(Ok(Err(DisplacedError))) => {
                     return Err(Failure::QueueFull {
                         limit: limits.queue,
                     });
@@ -361,7 +361,12 @@ impl Shared {
 
     /// Hands the request out under a number of its own. `None`: another generation has
     /// taken over, and the entry is given back.
-    fn begin(&self, spot: Spot, identity: &Arc<Identity>, origin: Origin) -> Option<Begun> {
+    fn begin(
+        &self,
+        spot: DispatchSlot,
+        identity: &Arc<RequestLabel>,
+        origin: QueueAddress,
+    ) -> Option<Begun> {
         let mut state = self.lock();
         let (seq, answer) = state.table.begin(spot, Arc::clone(identity), origin)?;
         let roster = state.roster(spot.generation)?;
@@ -381,11 +386,11 @@ impl Shared {
     async fn outcome(
         &self,
         mut answer: oneshot::Receiver<Outcome>,
-        crew: &Crew,
+        crew: &GenerationState,
         entry: usize,
         seq: u64,
         asked: Instant,
-        origin: Origin,
+        origin: QueueAddress,
     ) -> Result<Outcome, Failure> {
         let last = asked + self.lock().limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
@@ -412,8 +417,8 @@ impl Shared {
 impl State {
     /// Requests of other addresses that lie in the queue of the workers, before the one with
     /// the number `seq` if it is there already, stand in line again behind one of `origin`.
-    fn make_way(&mut self, origin: Origin, seq: Option<u64>) {
-        let current = |roster: &&Roster| self.table.is_current(roster.crew.number);
+    fn make_way(&mut self, origin: QueueAddress, seq: Option<u64>) {
+        let current = |roster: &&WorkerSet| self.table.is_current(roster.crew.number);
         if let Some(crew) = self
             .rosters
             .iter()
@@ -429,7 +434,7 @@ impl State {
         Some(Failure::NotLoaded { why })
     }
 
-    fn roster(&mut self, generation: u32) -> Option<&mut Roster> {
+    fn roster(&mut self, generation: u32) -> Option<&mut WorkerSet> {
         self.rosters
             .iter_mut()
             .find(|roster| roster.crew.number == generation)
@@ -450,7 +455,7 @@ impl State {
 
 /// A request with a number.
 struct Begun {
-    crew: Arc<Crew>,
+    crew: Arc<GenerationState>,
     queue: Arc<Queue>,
     seq: u64,
     answer: oneshot::Receiver<Outcome>,
@@ -480,7 +485,7 @@ impl Drop for Waiting<'_> {
 /// An entry between two attempts, given back when the client leaves.
 struct Reserved<'a> {
     shared: &'a Shared,
-    spot: Option<Spot>,
+    spot: Option<DispatchSlot>,
 }
 
 impl Drop for Reserved<'_> {
@@ -493,7 +498,7 @@ impl Drop for Reserved<'_> {
 
 /// A request that is handed out, taken back when the client leaves.
 struct HandedOut<'a> {
-    crew: &'a Crew,
+    crew: &'a GenerationState,
     seq: u64,
     stage: Stage,
 }

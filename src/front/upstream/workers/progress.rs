@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pyserve_wire::scoreboard::Line;
+use pyserve_wire::scoreboard::ThreadLine;
 
 use crate::os::clock::awake_ns;
 
@@ -26,13 +26,13 @@ impl Progress {
         self.waits_for_client.store(waits, Ordering::Relaxed);
     }
 
-    /// Whether the response that the channel reads waits for its client.
+    /// True if the response that the channel reads waits for its client.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits_for_client.load(Ordering::Relaxed)
     }
 
     /// Since when the deadline of the request counts.
-    pub(super) fn since_ns(&self, line: &Line, now: u64) -> u64 {
+    pub(super) fn since_ns(&self, line: &ThreadLine, now: u64) -> u64 {
         if self.seq.load(Ordering::Acquire) != line.seq {
             return line.since_ns;
         }
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_deadline_of_a_body_begins_anew_with_each_piece_and_stands_still_for_the_client() {
-        let line = |seq, since_ns| Line {
+        let line = |seq, since_ns| ThreadLine {
             activity: Activity::Busy,
             seq,
             since_ns,

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::front::body::request::RequestBody;
 use crate::front::upstream::Request;
-use crate::os::watch::watch;
+use crate::os::inotify::watch;
 use crate::os::{memory, sockets};
 
 /// Send buffer asked for. Requests take up to about 130 KB each.
@@ -33,7 +33,7 @@ impl Queue {
     /// An empty queue.
     ///
     /// # Errors
-    /// What the kernel says about sockets.
+    /// The error of the system call for sockets.
     pub(super) fn new() -> io::Result<Self> {
         let (sender, receiver) = sockets::pair(SocketType::SEQPACKET)?;
         let buffer = sockets::grow_send_buffer(sender.as_fd(), BUFFER)?;
@@ -57,7 +57,7 @@ impl Queue {
             rustix::net::shutdown(self.sender.get_ref(), rustix::net::Shutdown::Write);
     }
 
-    /// Whether the workers' end receives no more. Asks by a message that threads ignore: its
+    /// True if the workers' end receives no more. Asks by a message that threads ignore: its
     /// request has the number 0, which no request has.
     pub(super) fn is_broken(&self) -> bool {
         let ignored = RequestHeader {
@@ -76,7 +76,7 @@ impl Queue {
     /// that still arrives flow into a socket.
     ///
     /// # Errors
-    /// What the kernel says about either.
+    /// The error of the system call for either.
     pub(super) fn fit(&self, request: &mut Request, tasks: &TaskTracker) -> io::Result<()> {
         if let RequestBody::Stream(stream) = &mut request.body {
             stream.fill_socket(tasks)?;
@@ -94,7 +94,7 @@ impl Queue {
     /// Sends a request under a number of its own, for claim `entry` of the scoreboard.
     ///
     /// # Errors
-    /// What the kernel says; see [`is_end`].
+    /// The error of the system call; see [`is_end`].
     pub(super) async fn send(
         &self,
         request: &mut Request,
@@ -131,7 +131,7 @@ impl Queue {
     }
 }
 
-/// Whether an error of [`Queue::send`] says that the other end receives no more.
+/// True if an error of [`Queue::send`] says that the other end receives no more.
 pub(super) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pyserve_wire::scoreboard::{Activity, Claim, Line};
+use pyserve_wire::scoreboard::{Activity, Claim, ThreadLine};
 
-use super::Event;
-use super::crew::Crew;
+use super::WorkerEvent;
+use super::worker_set::GenerationState;
 
 /// Longest time that a ready worker may leave a request untaken. Far above what loading code
 /// late or a garbage collection takes, and below what clients and probes wait for.
@@ -31,7 +31,7 @@ impl Responsiveness {
     /// `threads`: threads of each worker.
     pub(super) fn look(
         &mut self,
-        lines: &[Line],
+        lines: &[ThreadLine],
         threads: usize,
         untaken: &[u64],
         now: u64,
@@ -71,12 +71,12 @@ impl Responsiveness {
     }
 }
 
-impl Crew {
+impl GenerationState {
     /// Reports workers that take no requests, which get no more.
     pub(super) fn check_responsiveness(
         &self,
         responsiveness: &mut Responsiveness,
-        lines: &[Line],
+        lines: &[ThreadLine],
         now: u64,
     ) {
         let board = self.scoreboard();
@@ -99,7 +99,7 @@ impl Crew {
                 } else {
                     line.activity
                 };
-                Line { activity, ..*line }
+                ThreadLine { activity, ..*line }
             })
             .collect();
         let found = responsiveness.look(&lines, self.size.threads as usize, &untaken, now);
@@ -109,7 +109,7 @@ impl Crew {
             if let Some(worker) = worker.filter(|worker| worker.ready && !worker.retiring) {
                 worker.retiring = true;
                 self.adjust_capacity(&mut state);
-                self.notify(Event::Unresponsive { worker: number });
+                self.notify(WorkerEvent::Unresponsive { worker: number });
             }
         }
     }
@@ -121,8 +121,8 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn line(activity: Activity, seq: u64, served: u64) -> Line {
-        Line {
+    fn line(activity: Activity, seq: u64, served: u64) -> ThreadLine {
+        ThreadLine {
             activity,
             seq,
             since_ns: 0,

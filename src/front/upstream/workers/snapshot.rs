@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use pyserve_wire::scoreboard::Activity;
 
-use super::crew::{Crew, Worker};
-use super::table::Table;
+use super::dispatcher::Dispatcher;
+use super::worker_set::{GenerationState, WorkerHandle};
 use super::{Pool, State};
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 
 /// A pool at one moment.
 #[derive(Debug, Clone)]
@@ -29,9 +29,9 @@ pub struct WorkerSnapshot {
     pub generation: u32,
     /// Its number in that.
     pub number: u32,
-    /// Whether it has been ready to serve.
+    /// True if it has been ready to serve.
     pub ready: bool,
-    /// Whether it takes no more requests.
+    /// True if it takes no more requests.
     pub retiring: bool,
     /// Requests that its threads have finished.
     pub served: u64,
@@ -47,7 +47,7 @@ pub struct ThreadSnapshot {
     /// Since when, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never said.
     pub since_ns: u64,
     /// The request that it has.
-    pub request: Option<Arc<Identity>>,
+    pub request: Option<Arc<RequestLabel>>,
 }
 
 impl Pool {
@@ -102,7 +102,12 @@ impl Pool {
     }
 }
 
-fn snapshot(crew: &Crew, number: u32, worker: &Worker, table: &mut Table) -> WorkerSnapshot {
+fn snapshot(
+    crew: &GenerationState,
+    number: u32,
+    worker: &WorkerHandle,
+    table: &mut Dispatcher,
+) -> WorkerSnapshot {
     let board = crew.scoreboard();
     let count = crew.size.threads as usize;
     let first = number as usize * count;

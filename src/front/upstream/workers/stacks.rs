@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Pool;
-use crate::front::context::Identity;
+use crate::front::context::RequestLabel;
 use crate::os::sockets;
 
 /// Longest answer that is read; a worker has some tens of threads with some KB each.
@@ -40,7 +40,7 @@ pub struct ThreadStack {
     /// because some thread keeps the interpreter to itself.
     pub name: String,
     /// The request that it runs.
-    pub request: Option<Arc<Identity>>,
+    pub request: Option<Arc<RequestLabel>>,
     /// The stack as Python prints it.
     pub text: String,
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 use http::StatusCode;
-use pyserve_wire::frames::{self, Head, REQUEST_HEADER, ReplyKind};
+use pyserve_wire::frames::{self, REQUEST_HEADER, ReplyHeadFrame, ReplyKind};
 use rustix::net::SocketType;
 
 use super::*;
@@ -24,7 +24,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let (sender, reports) = mpsc::unbounded_channel();
-        let limits = Limits {
+        let limits = QueueLimits {
             queue: 1,
             queue_timeout: Duration::from_secs(60),
         };
@@ -71,7 +71,7 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
     let mut scene = Scene::new();
     scene.say(ReplyKind::Ready, 0, b"");
     let heard = scene.reports.recv().await.map(|report| report.event);
-    assert!(matches!(heard, Some(Event::Ready { worker: 0, .. })));
+    assert!(matches!(heard, Some(WorkerEvent::Ready { worker: 0, .. })));
     let request = Request {
         message: vec![0; REQUEST_HEADER],
         body: RequestBody::Memory(Bytes::new()),
@@ -79,7 +79,7 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
     let calling = scene.pool.clone();
     let call = tokio::spawn(async move {
         calling
-            .call(request, Arc::new(Identity::default()), None)
+            .call(request, Arc::new(RequestLabel::default()), None)
             .await
     });
     let mut message = [0; 4096];
@@ -98,7 +98,7 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
     let mut head = Vec::new();
     frames::push_head(
         &mut head,
-        &Head {
+        &ReplyHeadFrame {
             status: 200,
             reason: b"OK",
             fields: &[],

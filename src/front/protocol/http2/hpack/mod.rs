@@ -70,7 +70,7 @@ impl Fields {
         self.ends.shrink_to(bytes / OVERHEAD);
     }
 
-    /// Whether there are more than are kept.
+    /// True if there are more than are kept.
     pub fn is_too_large(&self) -> bool {
         self.size >= self.limit
     }

@@ -9,25 +9,25 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::spot::Spot;
+use super::dispatch_slot::DispatchSlot;
 use crate::front::client_limits::connections::Network;
 
 /// The address by which requests are kept apart; `None` for peers without one (a Unix socket).
-pub(super) type Origin = Option<Network>;
+pub(super) type QueueAddress = Option<Network>;
 
 /// The answer to a waiting request: its entry, or the refusal of a full queue.
-pub(super) type Admission = Result<Spot, Displaced>;
+pub(super) type Admission = Result<DispatchSlot, DisplacedError>;
 
 /// The queue is full, and a request of an address with fewer waiting requests needs the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Displaced;
+pub(super) struct DisplacedError;
 
 /// All waiting requests.
 #[derive(Default)]
-pub(super) struct Line {
-    queues: HashMap<Origin, VecDeque<Waiter>>,
+pub(super) struct RequestQueue {
+    queues: HashMap<QueueAddress, VecDeque<Waiter>>,
     /// Origins with waiting requests, in the order in which they are served.
-    turns: VecDeque<Origin>,
+    turns: VecDeque<QueueAddress>,
     /// Requests in all queues, those of clients that have left included.
     length: usize,
 }
@@ -38,14 +38,18 @@ struct Waiter {
     sender: oneshot::Sender<Admission>,
 }
 
-impl Line {
+impl RequestQueue {
     /// Requests in the line, those of clients that have left included.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Adds a request, in the order of tickets among those of its origin.
-    pub(super) fn join(&mut self, origin: Origin, ticket: u64) -> oneshot::Receiver<Admission> {
+    pub(super) fn join(
+        &mut self,
+        origin: QueueAddress,
+        ticket: u64,
+    ) -> oneshot::Receiver<Admission> {
         let (sender, receiver) = oneshot::channel();
         let queue = self.queues.entry(origin).or_default();
         if queue.is_empty() {
@@ -64,7 +68,7 @@ impl Line {
     }
 
     /// Gives the entry to the next request. False: no request waits.
-    pub(super) fn serve(&mut self, spot: Spot) -> bool {
+    pub(super) fn serve(&mut self, spot: DispatchSlot) -> bool {
         while let Some(origin) = self.turns.pop_front() {
             let Some(queue) = self.queues.get_mut(&origin) else {
                 continue;
@@ -93,7 +97,7 @@ impl Line {
 
     /// Refuses the newest request of the origin with the most waiting requests, for a new
     /// request of `origin`. False: no origin has at least two more than `origin`.
-    pub(super) fn displace(&mut self, origin: Origin) -> bool {
+    pub(super) fn displace(&mut self, origin: QueueAddress) -> bool {
         let own = self.queues.get(&origin).map_or(0, VecDeque::len);
         let longest = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len());
         let Some((_, queue)) = longest.filter(|(_, queue)| queue.len() > own + 1) else {
@@ -101,7 +105,7 @@ impl Line {
         };
         while let Some(waiter) = queue.pop_back() {
             self.length -= 1;
-            if waiter.sender.send(Err(Displaced)).is_ok() {
+            if waiter.sender.send(Err(DisplacedError)).is_ok() {
                 break;
             }
         }
@@ -129,18 +133,18 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    const SPOT: Spot = Spot {
+    const SPOT: DispatchSlot = DispatchSlot {
         generation: 0,
         entry: 0,
     };
 
-    fn origin(last: u8) -> Origin {
+    fn origin(last: u8) -> QueueAddress {
         Some(Network::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))))
     }
 
     /// Serves one request after the other; the tickets in the order in which they are served.
     fn served(
-        line: &mut Line,
+        line: &mut RequestQueue,
         mut receivers: Vec<(u64, oneshot::Receiver<Admission>)>,
     ) -> Vec<u64> {
         let mut order = Vec::new();
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn addresses_take_turns_and_each_is_served_first_come_first_served() {
-        let mut line = Line::default();
+        let mut line = RequestQueue::default();
         let wanted = [(1, 0), (1, 1), (1, 2), (2, 3), (1, 4), (3, 5), (2, 6)];
         let receivers = wanted
             .map(|(last, ticket)| (ticket, line.join(origin(last), ticket)))
@@ -169,7 +173,7 @@ mod tests {
 
     #[test]
     fn peers_without_an_address_are_one_client() {
-        let mut line = Line::default();
+        let mut line = RequestQueue::default();
         let receivers = (0..4).map(|ticket| (ticket, line.join(None, ticket)));
         let receivers = receivers.collect();
         assert_eq!(served(&mut line, receivers), [0, 1, 2, 3]);
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_request_that_comes_back_has_its_old_place_among_those_of_its_address() {
-        let mut line = Line::default();
+        let mut line = RequestQueue::default();
         let receivers = [5, 7, 6, 3]
             .map(|ticket| (ticket, line.join(origin(1), ticket)))
             .into();
@@ -186,7 +190,7 @@ mod tests {
 
     #[test]
     fn clients_that_have_left_cost_no_turn() {
-        let mut line = Line::default();
+        let mut line = RequestQueue::default();
         drop(line.join(origin(1), 0));
         drop(line.join(origin(2), 1));
         let receivers = vec![(2, line.join(origin(2), 2))];
@@ -198,13 +202,13 @@ mod tests {
 
     #[test]
     fn in_a_full_line_the_newest_request_of_the_longest_queue_makes_room() {
-        let mut line = Line::default();
+        let mut line = RequestQueue::default();
         let mut first = line.join(origin(1), 0);
         assert!(!line.displace(origin(2)), "one each is fair");
         let mut second = line.join(origin(1), 1);
         assert!(!line.displace(origin(1)), "it is its own");
         assert!(line.displace(origin(2)));
-        assert_eq!(second.try_recv(), Ok(Err(Displaced)));
+        assert_eq!(second.try_recv(), Ok(Err(DisplacedError)));
         assert!(first.try_recv().is_err(), "it waits on");
         assert_eq!(line.len(), 1);
     }

@@ -8,7 +8,7 @@ use pyserve_wire::control::Boot;
 use pyserve_wire::scoreboard::Scoreboard;
 
 /// All that a worker inherits from its template.
-pub struct Origin {
+pub struct Inherited {
     /// The settings.
     pub boot: Boot,
     /// The request queue.

@@ -8,7 +8,7 @@ const COMPANION: &str = "companion";
 const CHDIR: &str = "chdir";
 
 /// Names of the settings whose values differ, and of the kinds of tables that do.
-pub(super) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
+pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     let mut changed: Vec<_> = after
         .origins
         .iter()
@@ -46,9 +46,9 @@ fn named(config: &Config) -> Vec<StaticLocation> {
     locations
 }
 
-/// Whether requests are to be answered otherwise. What is remembered of files in a directory that was
+/// True if requests are to be answered otherwise. What is remembered of files in a directory that was
 /// another one must not be used.
-pub(super) fn needs_site(before: &Resolved, after: &Resolved) -> bool {
+pub(crate) fn needs_site(before: &Resolved, after: &Resolved) -> bool {
     let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs
         || before.config.static_locations != after.config.static_locations
         || before.config.internal_locations != after.config.internal_locations;

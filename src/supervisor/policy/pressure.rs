@@ -21,7 +21,7 @@ const OFTEN: Duration = Duration::from_millis(200);
 
 /// What is known from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct Pressure {
+pub(crate) struct Pressure {
     last: Option<(Instant, u64)>,
     /// Bytes a second, of the last looks.
     growth: f64,
@@ -32,7 +32,7 @@ pub(super) struct Pressure {
 
 impl Pressure {
     /// Takes in how many bytes of so many are in use.
-    pub(super) fn look(&mut self, used: u64, limit: u64, now: Instant) {
+    pub(crate) fn look(&mut self, used: u64, limit: u64, now: Instant) {
         let limit = limit.max(1) as f64;
         if let Some((before, was)) = self.last.replace((now, used)) {
             let passed = now.duration_since(before).max(OFTEN / 2).as_secs_f64();
@@ -45,17 +45,17 @@ impl Pressure {
     }
 
     /// The share of the limit that is in use.
-    pub(super) fn in_use(&self) -> f64 {
+    pub(crate) fn in_use(&self) -> f64 {
         self.in_use
     }
 
-    /// Whether somebody has to give memory back now.
-    pub(super) fn runs_out(&self) -> bool {
+    /// True if somebody has to give memory back now.
+    pub(crate) fn runs_out(&self) -> bool {
         self.in_use >= NEARLY_ALL || (self.in_use >= MUCH && self.expected >= 1.0)
     }
 
     /// How long until the next look.
-    pub(super) fn pause(&self) -> Duration {
+    pub(crate) fn pause(&self) -> Duration {
         match self.in_use >= MUCH || self.expected >= MUCH {
             true => OFTEN,
             false => SELDOM,

@@ -12,9 +12,9 @@ use pyserve_wire::control::{Boot, FromTemplate, Preload};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
-use super::plan::Recipe;
-use super::recycle::Seen;
-use super::startup::Facts;
+use super::plan::GenerationSpec;
+use super::policy::recycle::Seen;
+use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
@@ -24,11 +24,11 @@ use crate::os::{child, descriptors, process, sockets};
 const ROOM: u32 = 16;
 
 /// What the plan has to know of the settings.
-pub fn recipe(settings: &AppSettings) -> Recipe {
+pub fn recipe(settings: &AppSettings) -> GenerationSpec {
     let workers = settings.workers.count;
     // As many again for successors that come before the others leave.
     let slots = 2 * settings.workers.most.max(ROOM);
-    Recipe {
+    GenerationSpec {
         workers,
         slots: slots
             .min(MAX_THREADS as u32 / settings.threads.max(1))
@@ -39,7 +39,7 @@ pub fn recipe(settings: &AppSettings) -> Recipe {
 
 /// Who sends a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum MessageSender {
     /// The template.
     Template,
     /// The worker that was asked to become the template, by its number.
@@ -59,7 +59,7 @@ pub struct Python {
     /// The template that must not be forked, until its process has gone: what the import has
     /// started ends with it.
     pub refused: Option<Template>,
-    /// Whether the template was a worker.
+    /// True if the template was a worker.
     pub was_worker: bool,
     /// The worker that is asked to become the template, by its number.
     pub candidate: Option<(u32, Template)>,
@@ -75,22 +75,22 @@ pub struct Python {
     /// Its template has not said yet what became of the import.
     pub is_importing: bool,
     /// What is known about it.
-    pub facts: Facts,
+    pub facts: StartupFacts,
 }
 
 impl Python {
     /// Makes queue and scoreboard of generation `number`; no process yet.
     ///
     /// # Errors
-    /// What the kernel says about sockets and memory.
+    /// The error of the system call for sockets and memory.
     pub fn new(number: u32, settings: &Arc<AppSettings>, pool: &Pool) -> io::Result<Self> {
         let size = Size {
             slots: recipe(settings).slots,
             threads: settings.threads,
         };
-        let facts = Facts {
+        let facts = StartupFacts {
             found: settings.interpreter.origin.clone(),
-            ..Facts::default()
+            ..StartupFacts::default()
         };
         Ok(Self {
             generation: pool.generation(number, size, settings.request_timeout)?,
@@ -111,7 +111,7 @@ impl Python {
     /// Starts a template that logs to `log`; the one before, if any, leaves.
     ///
     /// # Errors
-    /// What the kernel says about executing the interpreter.
+    /// The error of the system call for executing the interpreter.
     pub fn start_template(
         &mut self,
         preload: Preload,
@@ -166,7 +166,7 @@ impl Python {
     /// Has the template fork a worker.
     ///
     /// # Errors
-    /// What the kernel says; a template that has gone is `BrokenPipe`.
+    /// The error of the system call; a template that has gone is `BrokenPipe`.
     pub fn fork(&mut self, worker: u32) -> io::Result<()> {
         let template = self.template.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         let pairs = (0..self.generation.threads()).map(|_| sockets::pair(SocketType::STREAM));
@@ -196,7 +196,7 @@ impl Python {
         let _gone = self.generation.begin(worker);
     }
 
-    /// Whether the template was asked for a worker that it has not forked yet.
+    /// True if the template was asked for a worker that it has not forked yet.
     pub fn awaits_fork(&self) -> bool {
         !self.asked_for.is_empty()
     }
@@ -222,17 +222,22 @@ impl Python {
     }
 
     /// The next message of any of its templates.
-    pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<(Speaker, Option<FromTemplate>)> {
+    pub fn poll_message(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<(MessageSender, Option<FromTemplate>)> {
         let template = self.template.as_ref();
         let candidate = self.candidate.as_ref();
         let all = template
-            .map(|template| (Speaker::Template, template))
+            .map(|template| (MessageSender::Template, template))
             .into_iter()
-            .chain(candidate.map(|(worker, template)| (Speaker::Candidate(*worker), template)))
+            .chain(
+                candidate.map(|(worker, template)| (MessageSender::Candidate(*worker), template)),
+            )
             .chain(
                 self.former
                     .iter()
-                    .map(|former| (Speaker::Former(former.pid), former)),
+                    .map(|former| (MessageSender::Former(former.pid), former)),
             );
         for (speaker, template) in all.filter(|(_, template)| !template.closed) {
             if let Poll::Ready(message) = template.poll_receive(context) {
@@ -245,7 +250,7 @@ impl Python {
     /// Asks a worker to become the template; it answers as [`Speaker::Candidate`].
     ///
     /// # Errors
-    /// What the kernel says; a worker that has gone is `NotFound`.
+    /// The error of the system call; a worker that has gone is `NotFound`.
     pub fn promote(&mut self, worker: u32) -> io::Result<()> {
         let pid = self.pid(worker).ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = sockets::pair(SocketType::SEQPACKET)?;
@@ -298,7 +303,7 @@ impl Python {
             .map(|(pid, _)| *pid)
     }
 
-    /// Whether a template that ended with this status never got as far as running our host.
+    /// True if a template that ended with this status never got as far as running our host.
     pub fn is_unusable(&self, status: i32) -> bool {
         self.facts.interpreter.is_none() && child::exit_code(status).is_some()
     }

@@ -16,7 +16,7 @@ const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
+pub enum ShutdownEvent {
     /// Finish what is in flight and leave.
     Asked,
     /// Leave now, with this exit code.
@@ -46,7 +46,7 @@ pub enum Action {
 
 /// The way to the end.
 #[derive(Debug)]
-pub struct Stop {
+pub struct ShutdownPlan {
     phase: Phase,
     drain_delay: Duration,
     graceful_timeout: Duration,
@@ -61,7 +61,7 @@ enum Phase {
     Over,
 }
 
-impl Stop {
+impl ShutdownPlan {
     /// Nothing has been asked yet.
     pub fn new(drain_delay: Duration, graceful_timeout: Duration) -> Self {
         Self {
@@ -77,39 +77,39 @@ impl Stop {
         self.graceful_timeout = graceful_timeout;
     }
 
-    /// Whether the end has begun.
+    /// True if the end has begun.
     pub fn has_begun(&self) -> bool {
         self.phase != Phase::Serving
     }
 
     /// Takes an event in, and says what to do.
-    pub fn decide(&mut self, happened: Happened, now: Instant) -> Vec<Action> {
+    pub fn decide(&mut self, happened: ShutdownEvent, now: Instant) -> Vec<Action> {
         match (happened, self.phase) {
             (_, Phase::Over) => Vec::new(),
-            (Happened::Now(code), _) => self.exit(code),
-            (Happened::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
-            (Happened::Asked, Phase::Serving) => {
+            (ShutdownEvent::Now(code), _) => self.exit(code),
+            (ShutdownEvent::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
+            (ShutdownEvent::Asked, Phase::Serving) => {
                 let until = now + self.drain_delay;
                 self.phase = Phase::Delaying { until };
                 vec![Action::WakeAt(until)]
             }
-            (Happened::Timer, Phase::Delaying { until }) if now >= until => self.drain(now),
-            (Happened::Drained, Phase::Draining { until }) => {
+            (ShutdownEvent::Timer, Phase::Delaying { until }) if now >= until => self.drain(now),
+            (ShutdownEvent::Drained, Phase::Draining { until }) => {
                 self.leave(until.max(now + LEAVE_AT_LEAST))
             }
-            (Happened::Timer, Phase::Draining { until }) if now >= until => {
+            (ShutdownEvent::Timer, Phase::Draining { until }) if now >= until => {
                 let mut actions = vec![Action::CutConnections];
                 actions.extend(self.leave(now + LEAVE_AT_LEAST));
                 actions
             }
-            (Happened::Timer, Phase::Leaving { until }) if now >= until => self.exit(0),
+            (ShutdownEvent::Timer, Phase::Leaving { until }) if now >= until => self.exit(0),
             (
-                Happened::Timer,
+                ShutdownEvent::Timer,
                 Phase::Delaying { until } | Phase::Draining { until } | Phase::Leaving { until },
             ) => {
                 vec![Action::WakeAt(until)]
             }
-            (Happened::Gone, Phase::Leaving { .. }) => self.exit(0),
+            (ShutdownEvent::Gone, Phase::Leaving { .. }) => self.exit(0),
             _ => Vec::new(),
         }
     }
@@ -140,10 +140,10 @@ mod tests {
     /// Feeds events at milliseconds and compares what is said to each; times in what is
     /// said are milliseconds as well.
     #[track_caller]
-    fn check(delay: Duration, story: &[(u64, Happened, &[Expected])]) {
+    fn check(delay: Duration, story: &[(u64, ShutdownEvent, &[Expected])]) {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut stop = Stop::new(delay, GRACE);
+        let mut stop = ShutdownPlan::new(delay, GRACE);
         for (ms, happened, expected) in story {
             let expected: Vec<_> = expected
                 .iter()
@@ -167,7 +167,7 @@ mod tests {
 
     use Action::{CutConnections, Drain, Exit, Leave};
     use Expected::{Do, WakeAt};
-    use Happened::{Asked, Drained, Gone, Now, Timer};
+    use ShutdownEvent::{Asked, Drained, Gone, Now, Timer};
 
     #[test]
     fn a_stop_drains_lets_the_workers_leave_and_ends() {

@@ -8,8 +8,8 @@ use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
 use crate::front::upstream::workers::Pool;
+use crate::os::inotify::watch;
 use crate::os::sockets;
-use crate::os::watch::watch;
 
 /// Room asked for in the log's send buffer, so that a burst of tracebacks does not make
 /// worker threads wait.
@@ -18,7 +18,7 @@ const BUFFER: usize = 1 << 20;
 /// Makes the pair; the second end is for the Python side.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the system call.
 pub fn pair() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let (ours, theirs) = sockets::pair(SocketType::DGRAM)?;
     sockets::grow_send_buffer(theirs.as_fd(), BUFFER)?;

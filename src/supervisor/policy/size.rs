@@ -14,14 +14,14 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// What was seen.
 #[derive(Debug, Clone, Copy)]
-pub struct Demand {
+pub struct QueueDemand {
     /// Requests that run or wait.
     pub requests: u64,
     /// Workers that there are to be at the moment.
     pub workers: u32,
     /// Threads of each.
     pub threads: u32,
-    /// Whether there is memory for another one.
+    /// True if there is memory for another one.
     pub is_room: bool,
 }
 
@@ -35,8 +35,8 @@ pub struct Sizer {
 
 impl Sizer {
     /// How many there should be, from `least` to `most`.
-    pub fn look(&mut self, demand: Demand, least: u32, most: u32, now: Instant) -> u32 {
-        let Demand {
+    pub fn look(&mut self, demand: QueueDemand, least: u32, most: u32, now: Instant) -> u32 {
+        let QueueDemand {
             requests,
             workers,
             threads,
@@ -97,7 +97,7 @@ mod tests {
             (200_000, 0, 2),
             (300_000, 0, 2),
         ] {
-            let demand = Demand {
+            let demand = QueueDemand {
                 requests,
                 workers,
                 threads: 2,
@@ -114,7 +114,7 @@ mod tests {
         let start = Instant::now();
         let mut sizer = Sizer::default();
         for second in 0..10 {
-            let demand = Demand {
+            let demand = QueueDemand {
                 requests: 100,
                 workers: 1,
                 threads: 1,

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use pyserve_wire::control::FromTemplate;
 
-use super::{App, Heard, News};
-use crate::front::upstream::workers::Event;
+use super::{App, AppEvent, TemplateMessage};
+use crate::front::upstream::workers::WorkerEvent;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::child;
-use crate::supervisor::plan::Happened;
-use crate::supervisor::python::Speaker;
+use crate::supervisor::generation::MessageSender;
+use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
 /// What a process was.
@@ -27,12 +27,12 @@ enum Role {
 
 impl App {
     /// Takes a message of a template.
-    pub fn hear(&mut self, heard: Heard) {
+    pub fn hear(&mut self, heard: TemplateMessage) {
         let (number, message) = (heard.generation, heard.message);
         match heard.speaker {
-            Speaker::Template => self.take_message(number, message),
-            Speaker::Candidate(worker) => self.take_answer(number, worker, message),
-            Speaker::Former(pid) => self.take_last_words(number, pid, message),
+            MessageSender::Template => self.take_message(number, message),
+            MessageSender::Candidate(worker) => self.take_answer(number, worker, message),
+            MessageSender::Former(pid) => self.take_last_words(number, pid, message),
         }
     }
 
@@ -56,7 +56,7 @@ impl App {
                 python.facts.interpreter = Some(interpreter);
                 return;
             }
-            FromTemplate::Clean => Happened::TemplateLoaded(number),
+            FromTemplate::Clean => PlanEvent::TemplateLoaded(number),
             // Said once, before it was the template.
             FromTemplate::Promoted => return,
             FromTemplate::Imported(loaded) => {
@@ -68,10 +68,10 @@ impl App {
                     );
                 }
                 if is_current {
-                    self.news.push(News::Files(loaded.files.clone()));
+                    self.news.push(AppEvent::Files(loaded.files.clone()));
                 }
                 python.facts.loaded = Some(loaded);
-                Happened::TemplateLoaded(number)
+                PlanEvent::TemplateLoaded(number)
             }
             FromTemplate::UnsafeToFork(reasons) => {
                 tracing::warn!(
@@ -95,12 +95,12 @@ impl App {
                     remember_error("a new template cannot import the application (see the log)");
                 }
                 self.last_words = traceback;
-                Happened::ImportFailed(number)
+                PlanEvent::ImportFailed(number)
             }
             FromTemplate::Forked { worker, pid } => {
                 let group = python.template.as_ref().map_or(0, |template| template.pid);
                 python.forked(worker, pid, group);
-                Happened::Forked(number, worker)
+                PlanEvent::Forked(number, worker)
             }
             FromTemplate::ForkFailed { worker, why } => {
                 return self.fork_failed(number, worker, &why);
@@ -114,25 +114,25 @@ impl App {
     }
 
     /// Takes what the pool tells about a worker of this generation.
-    pub fn take_event(&mut self, number: u32, event: Event) {
+    pub fn take_event(&mut self, number: u32, event: WorkerEvent) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         match event {
             // It has ended since.
-            Event::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
-            Event::Ready { worker, loaded } => {
+            WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
+            WorkerEvent::Ready { worker, loaded } => {
                 tracing::debug!(worker, generation = number, "worker ready");
                 if let Some(loaded) = loaded {
                     if is_current {
-                        self.news.push(News::Files(loaded.files.clone()));
+                        self.news.push(AppEvent::Files(loaded.files.clone()));
                     }
                     python.facts.loaded = Some(loaded);
                 }
-                self.happened(Happened::WorkerReady(number, worker));
+                self.happened(PlanEvent::WorkerReady(number, worker));
             }
-            Event::BootFailed { worker, traceback } => {
+            WorkerEvent::BootFailed { worker, traceback } => {
                 let traceback = python.why_not_imported(&traceback);
                 if python.facts.loaded.is_some() {
                     tracing::error!(
@@ -142,13 +142,13 @@ impl App {
                     );
                 }
                 self.last_words = traceback;
-                self.happened(Happened::ImportFailed(number));
+                self.happened(PlanEvent::ImportFailed(number));
             }
-            Event::Stuck { worker } => {
+            WorkerEvent::Stuck { worker } => {
                 METRICS.replaced.up("request_timeout");
-                self.happened(Happened::Stuck(number, worker));
+                self.happened(PlanEvent::Stuck(number, worker));
             }
-            Event::Damaged => {
+            WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
                 remember_error("a worker damaged what the workers share (see the log)");
                 // It forks workers for the queue of before. Another one is started.
@@ -158,14 +158,14 @@ impl App {
                 let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
                 for worker in workers {
                     // Their successors need not wait for their ends.
-                    self.happened(Happened::Stuck(number, worker));
+                    self.happened(PlanEvent::Stuck(number, worker));
                 }
             }
-            Event::Confused { worker } => {
+            WorkerEvent::ProtocolError { worker } => {
                 METRICS.replaced.up("died");
                 python.kill(worker, "killed by pyserve: it sent what is no reply");
             }
-            Event::Unresponsive { worker } => {
+            WorkerEvent::Unresponsive { worker } => {
                 METRICS.replaced.up("unresponsive");
                 tracing::error!(
                     code = codes::UNRESPONSIVE,
@@ -173,9 +173,9 @@ impl App {
                     "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; it is replaced"
                 );
                 python.kill(worker, "killed by pyserve: it took no requests for 10 s");
-                self.happened(Happened::Stuck(number, worker));
+                self.happened(PlanEvent::Stuck(number, worker));
             }
-            Event::Hopeless { worker } => {
+            WorkerEvent::MustKill { worker } => {
                 python.kill(
                     worker,
                     "killed by pyserve: its request did not end (--request-timeout)",
@@ -236,7 +236,7 @@ impl App {
         if let Some(python) = self.generations.get(&number) {
             python.generation.worker_exited(worker);
         }
-        self.happened(Happened::WorkerExited(number, worker));
+        self.happened(PlanEvent::WorkerExited(number, worker));
     }
 
     /// Ports and locks that the import took are free again.
@@ -244,7 +244,7 @@ impl App {
         if let Some(python) = self.generations.get_mut(&number) {
             python.refused = None;
         }
-        self.happened(Happened::TemplateUnsafe(number));
+        self.happened(PlanEvent::TemplateUnsafe(number));
     }
 
     fn former_ended(&mut self, number: u32, pid: u32) {
@@ -286,7 +286,7 @@ impl App {
         python.template = None;
         if python.is_unusable(status) {
             self.last_words = python.why_unusable(status);
-            self.happened(Happened::InterpreterUnusable(number));
+            self.happened(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::warn!(
                 code = codes::TEMPLATE_DIED,
@@ -297,7 +297,7 @@ impl App {
             let reason = child::describe_status(status);
             remember_error(&format!("template {pid} died: {reason}"));
         }
-        self.happened(Happened::TemplateExited(number));
+        self.happened(PlanEvent::TemplateExited(number));
         self.clear_up_after(number, pid);
         // A worker may become the template again.
         self.look_after(Instant::now());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Resolver, single};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::layers::Layer;
-use crate::config::{Control, ListenAddress, Reach, Surroundings};
+use crate::config::{Control, ControlTarget, HostFacts, ListenAddress};
 
 /// Finds the control socket by the same settings as the server itself. Nothing else is looked at: a
 /// verb works where the application is missing or its settings are wrong. `mistake`: the first
@@ -15,9 +15,9 @@ use crate::config::{Control, ListenAddress, Reach, Surroundings};
 /// [`ConfigError`] for a setting that cannot be used.
 pub fn reach(
     layers: &[Layer],
-    surroundings: &Surroundings,
+    surroundings: &HostFacts,
     mistake: Option<&ConfigError>,
-) -> Result<Reach, ConfigError> {
+) -> Result<ControlTarget, ConfigError> {
     let mut resolver = Resolver {
         layers,
         surroundings,
@@ -26,7 +26,7 @@ pub fn reach(
     };
     let chdir = resolver.chdir()?;
     let temp_dir = resolver.temp_dir(&chdir)?;
-    Ok(Reach {
+    Ok(ControlTarget {
         control: resolver.control(&chdir, &temp_dir)?,
         admin: resolver.admin(&chdir)?,
         chdir,

@@ -1,19 +1,20 @@
 //! Looking after the workers of an application: who has had its time, and how many there
-//! are to be. What is seen goes to [`crate::supervisor::recycle`] and
-//! [`crate::supervisor::size`], which decide.
+//! are to be. What is seen goes to [`crate::supervisor::policy::recycle`] and
+//! [`crate::supervisor::policy::size`], which decide.
 
 use std::time::{Duration, Instant};
 
-use super::{App, News};
+use super::{App, AppEvent};
 use crate::config::AppSettings;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::cgroup;
 use crate::os::memory_group::MemoryGroup;
-use crate::supervisor::plan::Happened;
-use crate::supervisor::pressure::Pressure;
-use crate::supervisor::recycle::{Reason, Recycler};
-use crate::supervisor::size::{self, Demand, Sizer};
+use crate::supervisor::plan::PlanEvent;
+use crate::supervisor::policy::pressure::Pressure;
+use crate::supervisor::policy::recycle::{Reason, Recycler};
+use crate::supervisor::policy::size;
+use crate::supervisor::policy::size::{QueueDemand, Sizer};
 
 /// How often to look where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);
@@ -22,7 +23,7 @@ const ROOMY: f64 = 0.85;
 
 /// What is known from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct Care {
+pub(super) struct Maintenance {
     recycler: Recycler,
     sizer: Sizer,
     group: Option<MemoryGroup>,
@@ -31,7 +32,7 @@ pub(super) struct Care {
     next_memory: Option<Instant>,
 }
 
-impl Care {
+impl Maintenance {
     pub(super) fn new() -> Self {
         Self {
             group: cgroup::memory_group(),
@@ -58,7 +59,7 @@ impl App {
     /// Looks after the workers, if it is time to.
     pub fn look_after(&mut self, now: Instant) {
         let next = self.check_processes(now);
-        self.tell(News::WakeAt(next));
+        self.emit(AppEvent::WakeAt(next));
         let settings = self.settings();
         let Some(every) = self.care.every(&settings, self.refork()) else {
             return;
@@ -70,7 +71,7 @@ impl App {
         }
         if let Some(next) = self.care.next.map(|next| next.min(now + every)) {
             self.care.next = Some(next);
-            self.tell(News::WakeAt(next));
+            self.emit(AppEvent::WakeAt(next));
         }
     }
 
@@ -97,13 +98,13 @@ impl App {
             .refork()
             .and_then(|requests| self.care.recycler.warm(&seen, requests));
         if let Some(worker) = warm {
-            self.happened(Happened::Warm(number, worker));
+            self.happened(PlanEvent::Warm(number, worker));
         }
         for (worker, reason) in worn {
             METRICS.replaced.up(reason.in_a_word());
             let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
             tracing::info!(code, worker, %reason, "worker has had its time: its successor is started");
-            self.happened(Happened::WornOut(number, worker));
+            self.happened(PlanEvent::WornOut(number, worker));
         }
     }
 
@@ -114,7 +115,7 @@ impl App {
         }
         let (running, waiting) = self.pool.load();
         let workers = self.size();
-        let demand = Demand {
+        let demand = QueueDemand {
             requests: (running + waiting) as u64,
             workers,
             threads: settings.threads,
@@ -127,7 +128,7 @@ impl App {
                 to = wanted,
                 "number of workers follows the demand"
             );
-            self.happened(Happened::Scale(wanted));
+            self.happened(PlanEvent::Scale(wanted));
         }
     }
 }

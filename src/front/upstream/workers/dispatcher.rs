@@ -10,16 +10,16 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Outcome;
-use super::line::{Admission, Line, Origin};
-use super::spot::Spot;
-use crate::front::context::Identity;
+use super::dispatch_slot::DispatchSlot;
+use super::request_queue::{Admission, QueueAddress, RequestQueue};
+use crate::front::context::RequestLabel;
 
 /// The bookkeeping of one pool.
-pub(super) struct Table {
+pub(super) struct Dispatcher {
     generations: Vec<Entries>,
     /// Number of the generation that gets requests.
     current: Option<u32>,
-    line: Line,
+    line: RequestQueue,
     waiting: usize,
     next_ticket: u64,
     next_seq: u64,
@@ -27,7 +27,7 @@ pub(super) struct Table {
     /// ahead, because those cannot be passed.
     is_slow: bool,
     /// Who the last requests were: what they logged may be read after they ended.
-    recent: VecDeque<(u64, Arc<Identity>)>,
+    recent: VecDeque<(u64, Arc<RequestLabel>)>,
 }
 
 /// How many ended requests are remembered. A log record is read within a moment of being
@@ -57,11 +57,11 @@ pub(super) struct InFlight {
     /// Its number.
     pub(super) seq: u64,
     /// The client's address.
-    pub(super) origin: Origin,
+    pub(super) origin: QueueAddress,
     /// Where the answer goes; `None` once it went, or if nobody wants it any more.
     pub(super) reply: Option<oneshot::Sender<Outcome>>,
     /// What the log says about it.
-    pub(super) identity: Arc<Identity>,
+    pub(super) identity: Arc<RequestLabel>,
     /// The worker whose thread took it has exited; what it wrote may still be read.
     pub(super) orphaned: bool,
     /// It was taken back; the entry is free again when its message has been skipped.
@@ -73,9 +73,9 @@ pub(super) struct InFlight {
 }
 
 /// What somebody who wants an entry gets.
-pub(super) enum Place {
+pub(super) enum AdmissionOutcome {
     /// An entry at once.
-    Entry(Spot),
+    Entry(DispatchSlot),
     /// A place in the line.
     Wait(oneshot::Receiver<Admission>),
     /// The queue is full.
@@ -84,15 +84,15 @@ pub(super) enum Place {
 
 /// The position of a request among others that want an entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claimant {
-    origin: Origin,
+pub(super) struct QueuePosition {
+    origin: QueueAddress,
     /// Given when it asks for the first time.
     ticket: Option<u64>,
 }
 
-impl Claimant {
+impl QueuePosition {
     /// A request that has not asked yet.
-    pub(super) fn new(origin: Origin) -> Self {
+    pub(super) fn new(origin: QueueAddress) -> Self {
         Self {
             origin,
             ticket: None,
@@ -100,7 +100,7 @@ impl Claimant {
     }
 
     /// The client's address.
-    pub(super) fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> QueueAddress {
         self.origin
     }
 }
@@ -132,13 +132,13 @@ impl Entries {
     }
 }
 
-impl Table {
+impl Dispatcher {
     /// A table without generations: everybody waits.
     pub(super) fn new() -> Self {
         Self {
             generations: Vec::new(),
             current: None,
-            line: Line::default(),
+            line: RequestQueue::default(),
             waiting: 0,
             next_ticket: 0,
             next_seq: 0,
@@ -174,12 +174,12 @@ impl Table {
         self.serve_waiters();
     }
 
-    /// Whether requests go to this generation.
+    /// True if requests go to this generation.
     pub(super) fn is_current(&self, generation: u32) -> bool {
         self.current == Some(generation)
     }
 
-    /// Whether a later generation has taken over from this one.
+    /// True if a later generation has taken over from this one.
     pub(super) fn is_past(&self, generation: u32) -> bool {
         self.current.is_some_and(|current| generation < current)
     }
@@ -194,7 +194,7 @@ impl Table {
         self.waiting
     }
 
-    /// Whether as many wait as may.
+    /// True if as many wait as may.
     pub(super) fn is_full(&mut self, limit: usize) -> bool {
         let (handed_out, threads) = self
             .current()
@@ -206,10 +206,10 @@ impl Table {
 
     /// Asks for an entry. A request that had one, in a generation that gets no more or too
     /// far ahead of others, is never refused, and comes before later ones of its address.
-    pub(super) fn ask(&mut self, claimant: &mut Claimant, limit: usize) -> Place {
+    pub(super) fn ask(&mut self, claimant: &mut QueuePosition, limit: usize) -> AdmissionOutcome {
         let is_new = claimant.ticket.is_none();
         if is_new && self.is_full(limit) && !self.line.displace(claimant.origin) {
-            return Place::Full;
+            return AdmissionOutcome::Full;
         }
         let ticket = *claimant.ticket.get_or_insert_with(|| {
             self.next_ticket += 1;
@@ -218,7 +218,7 @@ impl Table {
         if self.waiting == 0
             && let Some(spot) = self.reserve()
         {
-            return Place::Entry(spot);
+            return AdmissionOutcome::Entry(spot);
         }
         // Waiters that left are passed over when their turn comes; without this, a long stall
         // with many leaving clients would keep their places for its whole length.
@@ -229,7 +229,7 @@ impl Table {
         let receiver = self.line.join(claimant.origin, ticket);
         // An entry may be free although others have not left the line yet.
         self.serve_waiters();
-        Place::Wait(receiver)
+        AdmissionOutcome::Wait(receiver)
     }
 
     /// Hands out at most one request ahead of each thread, until the line is empty.
@@ -267,9 +267,9 @@ impl Table {
     /// more requests, and the entry has been given back.
     pub(super) fn begin(
         &mut self,
-        spot: Spot,
-        identity: Arc<Identity>,
-        origin: Origin,
+        spot: DispatchSlot,
+        identity: Arc<RequestLabel>,
+        origin: QueueAddress,
     ) -> Option<(u64, oneshot::Receiver<Outcome>)> {
         if !self.is_current(spot.generation) {
             self.release(spot);
@@ -292,13 +292,17 @@ impl Table {
     }
 
     /// The request with this number in this generation, and its place.
-    pub(super) fn find(&mut self, generation: u32, seq: u64) -> Option<(Spot, &mut InFlight)> {
+    pub(super) fn find(
+        &mut self,
+        generation: u32,
+        seq: u64,
+    ) -> Option<(DispatchSlot, &mut InFlight)> {
         self.in_flight(generation)
             .find(|(_, request)| request.seq == seq)
     }
 
     /// Who the request with this number is or was.
-    pub(super) fn identity(&mut self, seq: u64) -> Option<Arc<Identity>> {
+    pub(super) fn identity(&mut self, seq: u64) -> Option<Arc<RequestLabel>> {
         let mut running = self.generations.iter_mut().flat_map(Entries::in_flight);
         if let Some((_, request)) = running.find(|(_, request)| request.seq == seq) {
             return Some(Arc::clone(&request.identity));
@@ -313,16 +317,16 @@ impl Table {
     pub(super) fn in_flight(
         &mut self,
         generation: u32,
-    ) -> impl Iterator<Item = (Spot, &mut InFlight)> {
+    ) -> impl Iterator<Item = (DispatchSlot, &mut InFlight)> {
         self.entries(generation)
             .into_iter()
             .flat_map(Entries::in_flight)
-            .map(move |(entry, request)| (Spot { generation, entry }, request))
+            .map(move |(entry, request)| (DispatchSlot { generation, entry }, request))
     }
 
     /// The request is to be handed out once more: its entry stays reserved for whoever
     /// waits for the answer. `None`: nobody does, and the entry is free.
-    pub(super) fn take_back(&mut self, spot: Spot) -> Option<oneshot::Sender<Outcome>> {
+    pub(super) fn take_back(&mut self, spot: DispatchSlot) -> Option<oneshot::Sender<Outcome>> {
         let entry = self.entries(spot.generation)?.entries.get_mut(spot.entry)?;
         let Entry::InFlight(request) = entry else {
             return None;
@@ -340,7 +344,7 @@ impl Table {
     }
 
     /// Gives an entry back, to the first who waits.
-    pub(super) fn release(&mut self, spot: Spot) {
+    pub(super) fn release(&mut self, spot: DispatchSlot) {
         let Some(entries) = self.entries(spot.generation) else {
             return;
         };
@@ -368,12 +372,12 @@ impl Table {
         self.current.and_then(|generation| self.entries(generation))
     }
 
-    fn reserve(&mut self) -> Option<Spot> {
+    fn reserve(&mut self) -> Option<DispatchSlot> {
         let is_slow = self.is_slow;
         let current = self.current()?;
         let generation = current.generation;
         let entry = current.reserve(is_slow)?;
-        Some(Spot { generation, entry })
+        Some(DispatchSlot { generation, entry })
     }
 
     fn serve_waiters(&mut self) {
@@ -395,27 +399,27 @@ mod tests {
     use super::*;
 
     /// A table with generation 0 current.
-    fn table(entries: usize) -> Table {
-        let mut table = Table::new();
+    fn table(entries: usize) -> Dispatcher {
+        let mut table = Dispatcher::new();
         table.add(0, entries);
         table.switch(0);
         table
     }
 
-    fn spot(place: Place) -> Option<Spot> {
+    fn spot(place: AdmissionOutcome) -> Option<DispatchSlot> {
         match place {
-            Place::Entry(spot) => Some(spot),
+            AdmissionOutcome::Entry(spot) => Some(spot),
             _ => None,
         }
     }
 
-    fn ask(table: &mut Table, limit: usize) -> Place {
-        table.ask(&mut Claimant::new(None), limit)
+    fn ask(table: &mut Dispatcher, limit: usize) -> AdmissionOutcome {
+        table.ask(&mut QueuePosition::new(None), limit)
     }
 
-    fn receiver(place: Place) -> oneshot::Receiver<Admission> {
+    fn receiver(place: AdmissionOutcome) -> oneshot::Receiver<Admission> {
         match place {
-            Place::Wait(receiver) => receiver,
+            AdmissionOutcome::Wait(receiver) => receiver,
             _ => panic!("expected a place in the queue"),
         }
     }
@@ -437,9 +441,9 @@ mod tests {
         table.set_capacity(0, 1, 0);
         assert!(spot(ask(&mut table, 1)).is_some());
         let _waiting = receiver(ask(&mut table, 1));
-        assert!(matches!(ask(&mut table, 1), Place::Full));
+        assert!(matches!(ask(&mut table, 1), AdmissionOutcome::Full));
         table.stopped_waiting();
-        assert!(matches!(ask(&mut table, 1), Place::Wait(_)));
+        assert!(matches!(ask(&mut table, 1), AdmissionOutcome::Wait(_)));
     }
 
     #[test]
@@ -449,7 +453,7 @@ mod tests {
         assert!(spot(ask(&mut table, 2)).is_some(), "for the thread");
         assert!(spot(ask(&mut table, 2)).is_some(), "ahead");
         assert!(spot(ask(&mut table, 2)).is_some(), "ahead");
-        assert!(matches!(ask(&mut table, 2), Place::Full));
+        assert!(matches!(ask(&mut table, 2), AdmissionOutcome::Full));
     }
 
     #[test]
@@ -492,7 +496,7 @@ mod tests {
     fn those_who_wait_are_served_by_the_generation_that_takes_over() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
-        let mut again = Claimant::new(None);
+        let mut again = QueuePosition::new(None);
         let held = spot(table.ask(&mut again, 9)).unwrap();
         let mut waiting = receiver(ask(&mut table, 9));
         table.add(1, 1);
@@ -507,7 +511,7 @@ mod tests {
         table.stopped_waiting();
         let mut behind = receiver(ask(&mut table, 9));
         let mut again = receiver(table.ask(&mut again, 9));
-        table.release(Spot {
+        table.release(DispatchSlot {
             generation: 1,
             entry: 0,
         });
@@ -542,11 +546,11 @@ mod tests {
         table.set_capacity(0, 1, 0);
         let _runs = spot(ask(&mut table, 3)).unwrap();
         let mut many: Vec<_> = (0..3)
-            .map(|_| receiver(table.ask(&mut Claimant::new(address(1)), 3)))
+            .map(|_| receiver(table.ask(&mut QueuePosition::new(address(1)), 3)))
             .collect();
-        let place = table.ask(&mut Claimant::new(address(1)), 3);
-        assert!(matches!(place, Place::Full));
-        let _waits = receiver(table.ask(&mut Claimant::new(address(2)), 3));
+        let place = table.ask(&mut QueuePosition::new(address(1)), 3);
+        assert!(matches!(place, AdmissionOutcome::Full));
+        let _waits = receiver(table.ask(&mut QueuePosition::new(address(2)), 3));
         let refused = many.iter_mut().map(|waiter| waiter.try_recv().is_ok());
         assert_eq!(refused.collect::<Vec<_>>(), [false, false, true]);
     }
@@ -558,7 +562,7 @@ mod tests {
         let held = spot(ask(&mut table, 9)).unwrap();
         table.remove(0);
         table.release(held);
-        assert!(matches!(ask(&mut table, 9), Place::Wait(_)));
+        assert!(matches!(ask(&mut table, 9), AdmissionOutcome::Wait(_)));
         assert_eq!(table.handed_out(), 0);
     }
 }

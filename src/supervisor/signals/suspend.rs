@@ -5,7 +5,7 @@ use crate::os::{child, signals};
 
 /// Stops these process groups and this process, as SIGTSTP does by default, and has all go on
 /// when this process is continued.
-pub(super) fn with(groups: &[u32]) {
+pub(crate) fn with(groups: &[u32]) {
     for group in groups {
         child::stop_group(*group);
     }

@@ -11,12 +11,12 @@ use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Claim, Scoreboard};
 use tokio_util::sync::CancellationToken;
 
-use super::line::Origin;
+use super::dispatch_slot::DispatchSlot;
+use super::dispatcher::InFlight;
 use super::progress::Progress;
 use super::queue::Queue;
-use super::spot::Spot;
-use super::table::InFlight;
-use super::{Event, Outcome, Report, Shared, Size, State};
+use super::request_queue::QueueAddress;
+use super::{Outcome, Report, Shared, Size, State, WorkerEvent};
 use crate::front::body::response_stream::budget::Budget;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
@@ -32,7 +32,7 @@ use crate::os::sockets;
 pub(super) const PREFETCH: usize = 32;
 
 /// What belongs to a generation for its whole life.
-pub(super) struct Crew {
+pub(super) struct GenerationState {
     pub(super) pool: Arc<Shared>,
     pub(super) number: u32,
     pub(super) size: Size,
@@ -43,17 +43,17 @@ pub(super) struct Crew {
 }
 
 /// Who belongs to a generation at the moment.
-pub(super) struct Roster {
-    pub(super) crew: Arc<Crew>,
+pub(super) struct WorkerSet {
+    pub(super) crew: Arc<GenerationState>,
     pub(super) queue: Arc<Queue>,
-    pub(super) workers: HashMap<u32, Worker>,
+    pub(super) workers: HashMap<u32, WorkerHandle>,
     /// Channels that are still read.
     pub(super) channels: usize,
     /// It gets no more requests.
     pub(super) closed: bool,
 }
 
-pub(super) struct Worker {
+pub(super) struct WorkerHandle {
     /// What others have counted on its lines of the scoreboard.
     pub(super) served_before: u64,
     pub(super) ready: bool,
@@ -64,14 +64,14 @@ pub(super) struct Worker {
     pub(super) orders: OwnedFd,
 }
 
-impl Roster {
-    /// Whether nothing can happen in it any more.
+impl WorkerSet {
+    /// True if nothing can happen in it any more.
     pub(super) fn is_over(&self) -> bool {
         self.closed && self.workers.is_empty() && self.channels == 0
     }
 }
 
-impl Crew {
+impl GenerationState {
     pub(super) fn scoreboard(&self) -> Scoreboard<'_> {
         // Workers can write to this memory: only the words are taken from there.
         let threads = self.progress.len();
@@ -106,7 +106,7 @@ impl Crew {
     }
 
     /// Tells the supervisor.
-    pub(super) fn notify(&self, event: Event) {
+    pub(super) fn notify(&self, event: WorkerEvent) {
         let report = Report {
             app: self.pool.app,
             generation: self.number,
@@ -143,7 +143,7 @@ impl Crew {
         );
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
-        self.notify(Event::Damaged);
+        self.notify(WorkerEvent::Damaged);
     }
 
     /// Gives the answer to whoever waits for it.
@@ -205,7 +205,7 @@ impl Crew {
         }
         self.adjust_capacity(&mut state);
         drop(state);
-        self.notify(Event::Ready { worker, loaded });
+        self.notify(WorkerEvent::Ready { worker, loaded });
     }
 
     /// A thread's channel has ended: what it had taken is lost. If the worker has `exited`,
@@ -270,9 +270,9 @@ impl Crew {
     /// calls to stand in line again; only what comes before the request with the number `seq`,
     /// and only if that is more than one for each thread. From then on few requests are handed
     /// out ahead, until the line is empty.
-    pub(super) fn requeue_before(&self, state: &mut State, origin: Origin, seq: Option<u64>) {
+    pub(super) fn requeue_before(&self, state: &mut State, origin: QueueAddress, seq: Option<u64>) {
         let board = self.scoreboard();
-        let untaken = |spot: Spot, request: &InFlight| {
+        let untaken = |spot: DispatchSlot, request: &InFlight| {
             request.origin != origin
                 && seq.is_none_or(|seq| request.seq < seq)
                 && !request.withdrawn
@@ -300,7 +300,7 @@ impl Crew {
 
     pub(super) fn adjust_capacity(&self, state: &mut State) {
         let ready = state.roster(self.number).map_or(0, |roster| {
-            let serves = |worker: &&Worker| worker.ready && !worker.retiring;
+            let serves = |worker: &&WorkerHandle| worker.ready && !worker.retiring;
             roster.workers.values().filter(serves).count()
         });
         let threads = ready * self.size.threads as usize;
@@ -308,7 +308,7 @@ impl Crew {
     }
 }
 
-impl Worker {
+impl WorkerHandle {
     pub(super) fn order(&self, order: ToWorker, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = order.to_bytes();
         sockets::send(self.orders.as_fd(), &[IoSlice::new(&bytes)], descriptors).map(drop)

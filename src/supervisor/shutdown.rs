@@ -1,10 +1,13 @@
-//! How the server ends: what [`super::stop`] says is done, and what comes after the last request.
+//! How the server ends: what [`crate::supervisor::shutdown::steps`] says is done, and what comes after the last request.
+
+pub mod steps;
 
 use std::time::{Duration, Instant};
 
 use super::app::App;
 use super::signals::Signals;
-use super::{Outcome, Supervisor, before_start, plan, startup_log, stop};
+use super::startup;
+use super::{Outcome, Supervisor, before_start, plan};
 use crate::observe::codes;
 use crate::os::child;
 
@@ -21,7 +24,7 @@ impl Supervisor {
         self.stop_signals += 1;
         if self.stop_signals > 1 {
             tracing::warn!("second signal: stopping at once");
-            return self.stopping(stop::Happened::Now(128 + number));
+            return self.stopping(steps::ShutdownEvent::Now(128 + number));
         }
         self.ask_to_stop();
     }
@@ -46,34 +49,34 @@ impl Supervisor {
         }
         self.front.stop.asked.cancel();
         self.cancel_reload();
-        self.stopping(stop::Happened::Asked);
+        self.stopping(steps::ShutdownEvent::Asked);
     }
 
-    pub(super) fn stopping(&mut self, happened: stop::Happened) {
+    pub(super) fn stopping(&mut self, happened: steps::ShutdownEvent) {
         for action in self.stop.decide(happened, Instant::now()) {
             match action {
-                stop::Action::Drain => {
+                steps::Action::Drain => {
                     tracing::info!("stopping: no more connections, finishing what is in flight");
                     self.drain();
                 }
-                stop::Action::CutConnections => {
+                steps::Action::CutConnections => {
                     tracing::warn!(
                         code = codes::GRACEFUL_TIMEOUT,
                         "the graceful timeout is over: breaking off what still runs"
                     );
                     self.front.stop.cut.cancel();
                 }
-                stop::Action::Leave => {
+                steps::Action::Leave => {
                     tracing::info!("stopping: the workers leave");
                     for app in self.apps.all_mut() {
-                        app.happened(plan::Happened::Leave);
+                        app.happened(plan::PlanEvent::Leave);
                     }
                     if self.apps.are_gone() {
-                        self.stopping(stop::Happened::Gone);
+                        self.stopping(steps::ShutdownEvent::Gone);
                     }
                 }
-                stop::Action::WakeAt(time) => self.wake_at(time),
-                stop::Action::Exit(code) => {
+                steps::Action::WakeAt(time) => self.wake_at(time),
+                steps::Action::Exit(code) => {
                     self.apps.all().for_each(App::kill_all);
                     self.code = Some(code);
                 }
@@ -145,7 +148,7 @@ impl Supervisor {
             _ => self.last_words,
         };
         if !self.is_announced && code != 0 {
-            startup_log::note_failure(&self.resolved.config, code, &last_words);
+            startup::log::note_failure(&self.resolved.config, code, &last_words);
         }
         if code == 0 {
             let took = self

@@ -144,7 +144,7 @@ pub fn arguments() -> Option<&'static [AtomicU8]> {
     bytes.eq(shown).then_some(arguments)
 }
 
-/// Whether this range lies within a writable mapping, according to proc(5), maps.
+/// True if this range lies within a writable mapping, according to proc(5), maps.
 fn is_on_stack(maps: &str, start: usize, end: usize) -> bool {
     let number = |text| usize::from_str_radix(text, 16).ok();
     maps.lines().any(|line| {

@@ -22,7 +22,7 @@ pub enum Control {
 
 /// All that a verb needs to find its server.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct ControlTarget {
     /// The control socket.
     pub control: Control,
     /// The admin listener.

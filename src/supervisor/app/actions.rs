@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use pyserve_wire::control::Preload;
 
-use super::{App, News, limits};
+use super::{App, AppEvent, limits};
 use crate::observe::codes;
 use crate::os::descriptors;
-use crate::supervisor::plan::{Action, Happened, LEAVING_ALONE, MOST_LEAVING};
-use crate::supervisor::python::Python;
+use crate::supervisor::generation::Python;
+use crate::supervisor::plan::{Action, LEAVING_ALONE, MOST_LEAVING, PlanEvent};
 
 impl App {
     pub(super) fn act(&mut self, action: Action) {
@@ -57,11 +57,11 @@ impl App {
                 "the reload waits: the {MOST_LEAVING} generations before have requests still, and the oldest has {} s for them",
                 LEAVING_ALONE.as_secs()
             ),
-            Action::Prepared => self.news.push(News::Prepared),
+            Action::Prepared => self.news.push(AppEvent::Prepared),
             Action::ReloadFailed => {
                 self.coming = None;
                 let words = std::mem::take(&mut self.last_words);
-                self.news.push(News::ReloadFailed(words));
+                self.news.push(AppEvent::ReloadFailed(words));
             }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
@@ -83,11 +83,11 @@ impl App {
             }
             Action::Announce => {
                 self.is_announced = true;
-                self.news.push(News::Announce);
+                self.news.push(AppEvent::Announce);
             }
-            Action::WakeAt(time) => self.news.push(News::WakeAt(time)),
-            Action::GiveUp(ending) => self.news.push(News::GiveUp(ending)),
-            Action::Gone => self.news.push(News::Gone),
+            Action::WakeAt(time) => self.news.push(AppEvent::WakeAt(time)),
+            Action::GiveUp(ending) => self.news.push(AppEvent::GiveUp(ending)),
+            Action::Gone => self.news.push(AppEvent::Gone),
         }
     }
 
@@ -115,12 +115,12 @@ impl App {
             == Some(rustix::io::Errno::NOEXEC.raw_os_error());
         let (is_known, words) = (self.is_announced, self.last_words.clone());
         if is_its_own && !is_known {
-            self.happened(Happened::InterpreterUnusable(number));
+            self.happened(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::error!(code = codes::INTERPRETER, interpreter = %path, error = error_text, "cannot start the interpreter");
         }
         self.last_words = words;
-        self.happened(Happened::TemplateExited(number));
+        self.happened(PlanEvent::TemplateExited(number));
     }
 
     /// The plan tries again in a moment, for a reload a few times.
@@ -138,13 +138,13 @@ impl App {
         if let Some(python) = self.generations.get_mut(&number) {
             python.not_forked(worker);
         }
-        self.happened(Happened::ForkFailed(number, worker));
+        self.happened(PlanEvent::ForkFailed(number, worker));
     }
 
     /// Starts a template; in a generation that is new if there is none of that number.
     ///
     /// # Errors
-    /// What the kernel says about sockets, memory and the interpreter.
+    /// The error of the system call for sockets, memory and the interpreter.
     pub fn start_template(&mut self, number: u32, preload: Preload) -> io::Result<()> {
         let python = match self.generations.entry(number) {
             Entry::Occupied(python) => python.into_mut(),
@@ -162,7 +162,7 @@ impl App {
         };
         self.pool.switch(&python.generation);
         if let Some(loaded) = &python.facts.loaded {
-            self.news.push(News::Files(loaded.files.clone()));
+            self.news.push(AppEvent::Files(loaded.files.clone()));
         }
     }
 }

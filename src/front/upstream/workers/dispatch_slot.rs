@@ -2,7 +2,7 @@
 
 /// A place among the requests that are handed out to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct DispatchSlot {
     /// Number of the generation.
     pub(super) generation: u32,
     /// Index of the entry.

@@ -17,18 +17,18 @@ use crate::front::accept::listener::Listener;
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::body::encoder::Encoders;
-use crate::front::body::request_spool::{Room, Spool};
+use crate::front::body::request_spool::{Spool, SpoolSpace};
 use crate::front::body::response_spool::ResponseSpool;
 use crate::front::client_limits::connections::Connections;
 use crate::front::client_limits::memory_budget::Resource;
 use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
-use crate::front::header_case::Spellings;
+use crate::front::header_case::HeaderCase;
 use crate::front::routing::fixed::Fixed;
 use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
-use crate::front::shutdown::Stop;
+use crate::front::shutdown::Shutdown;
 use crate::front::site::{CurrentSite, Site};
 use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
@@ -41,7 +41,7 @@ use crate::observe::codes;
 /// The front: listeners and connections.
 pub struct Front {
     /// Asks connections to end.
-    pub stop: Stop,
+    pub stop: Shutdown,
     /// Listeners and connections.
     pub connections: TaskTracker,
     /// Where it listens, as people write it.
@@ -92,7 +92,7 @@ impl Front {
             encoders: Encoders::default(),
         };
         let front = Self {
-            stop: Stop::default(),
+            stop: Shutdown::default(),
             connections: TaskTracker::new(),
             addresses: listeners
                 .iter()
@@ -241,7 +241,10 @@ impl Kept {
             spool: Spool {
                 directory: config.temp_dir.clone(),
                 min_rate: config.client_limits.min_body_rate,
-                room: Arc::new(Room::new(limits.spool, Arc::clone(&self.spooled_requests))),
+                room: Arc::new(SpoolSpace::new(
+                    limits.spool,
+                    Arc::clone(&self.spooled_requests),
+                )),
                 files: files.clone(),
             },
             encoders: self.encoders.clone(),
@@ -259,7 +262,7 @@ impl Kept {
             rate_limit: RateLimit::under(limits, counted),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
-            spellings: Spellings::default(),
+            spellings: HeaderCase::default(),
             deadlines: Deadlines {
                 header: config.header_timeout,
                 keepalive: config.keepalive_timeout,

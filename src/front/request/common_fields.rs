@@ -1,0 +1,58 @@
+//! The header fields that every response gets, for both ways on which responses are written. A
+//! new one is added here. `Date` is not among them, because hyper adds it by itself.
+
+use http::header::SERVER;
+use http::{HeaderName, HeaderValue};
+
+use crate::front::context::X_REQUEST_ID;
+use crate::front::site::Site;
+
+/// A header field of all responses.
+pub struct CommonField<'a> {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its name as it is written on HTTP/1.
+    pub written: &'static str,
+    value: Value<'a>,
+}
+
+enum Value<'a> {
+    Fixed(&'static str),
+    OfRequest(&'a str),
+}
+
+/// The fields of the response to a request with this id, in order.
+pub fn common_fields<'a>(
+    site: &Site,
+    request_id: &'a str,
+) -> impl Iterator<Item = CommonField<'a>> + use<'a> {
+    let request_id = CommonField {
+        name: X_REQUEST_ID,
+        written: "X-Request-Id",
+        value: Value::OfRequest(request_id),
+    };
+    let server = site.server_header.then_some(CommonField {
+        name: SERVER,
+        written: "Server",
+        value: Value::Fixed("pyserve"),
+    });
+    std::iter::once(request_id).chain(server)
+}
+
+impl CommonField<'_> {
+    /// Its value as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self.value {
+            Value::Fixed(text) => text.as_bytes(),
+            Value::OfRequest(text) => text.as_bytes(),
+        }
+    }
+
+    /// Its value, if it may stand in a header.
+    pub fn header_value(&self) -> Option<HeaderValue> {
+        match self.value {
+            Value::Fixed(text) => Some(HeaderValue::from_static(text)),
+            Value::OfRequest(text) => HeaderValue::from_str(text).ok(),
+        }
+    }
+}
