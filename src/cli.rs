@@ -53,7 +53,7 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let arguments = with_negative_values(arguments.into_iter().map(Into::into));
     let mut command = command();
     if arguments.iter().any(|argument| argument == "-h") {
         command = shortened(command);
@@ -95,6 +95,31 @@ where
         verb,
         flags: flags(matches),
     })
+}
+
+/// Joins `--workers -1` to `--workers=-1`: no flag begins with a digit, and the setting says what
+/// is wrong with the value.
+fn with_negative_values(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        let bytes = argument.as_encoded_bytes();
+        let is_negative =
+            bytes.first() == Some(&b'-') && bytes.get(1).is_some_and(u8::is_ascii_digit);
+        match all.last_mut().filter(|_| is_negative) {
+            Some(flag) if is_bare_flag(flag) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => all.push(argument),
+        }
+    }
+    all
+}
+
+/// True for `--name` of a setting.
+fn is_bare_flag(argument: &OsString) -> bool {
+    let name = argument.to_str().and_then(|text| text.strip_prefix("--"));
+    name.is_some_and(|name| settings::named(&name.replace('-', "_")).is_some())
 }
 
 /// The page for `pyserve help WORD`. The help of a verb is clap's own.
@@ -451,6 +476,16 @@ mod tests {
         check(&["serve", "--workers", "2"], Verb::Serve, "workers", "2");
         check(&["--workers", "2", "check"], Verb::Check, "workers", "2");
         check(&["--bind", "1", "--bind", "2"], Verb::Serve, "bind", "1|2");
+        // The setting says what is wrong with it.
+        check(&["--workers", "-1"], Verb::Serve, "workers", "-1");
+        check(
+            &["check", "--max-body", "-5M"],
+            Verb::Check,
+            "max_body",
+            "-5M",
+        );
+        check(&["--uid=-1"], Verb::Serve, "uid", "-1");
+        check(&["--workers", "2", "--dev"], Verb::Serve, "workers", "2");
         check(
             &["check", "--max-body", "1G"],
             Verb::Check,

@@ -1,5 +1,6 @@
 //! Processes beside the application, and the command before it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -223,7 +224,15 @@ fn a_stop_ends_what_runs_before_the_start() {
 fn a_stop_lets_a_task_queue_finish_its_task_however_it_is_started() {
     let line = queue_line();
     let words: Vec<_> = line.split(' ').map(quoted).collect();
+    let (_scripts, script, nested) = scripts(&line);
     for command in [
+        quoted(&script),
+        quoted(&nested),
+        format!("['{script}']"),
+        format!("['sh', '{nested}']"),
+        format!("['sh', '-c', '{line}; true']"),
+        format!("['/usr/bin/env', 'sh', '-c', '{line} && true']"),
+        format!("\"sh -c '{line}; true'\""),
         format!("[{}]", words.join(", ")),
         quoted(&line),
         quoted(&format!("NAME='a; b' {line} 2>&1 # a comment")),
@@ -247,6 +256,58 @@ fn a_stop_lets_a_task_queue_finish_its_task_however_it_is_started() {
         let log = server.stderr.to_end();
         assert!(!log.contains("does not stop"), "{command}: {log}");
     }
+}
+
+/// A script that runs this line and something behind it, and one that runs that script so.
+fn scripts(line: &str) -> (tempfile::TempDir, String, String) {
+    let dir = temp_dir();
+    let [script, nested] = ["run.sh", "nested.sh"].map(|name| dir.path().join(name));
+    for (file, line) in [(&script, line), (&nested, script.to_str().unwrap())] {
+        std::fs::write(file, format!("#!/bin/sh\n{line}\ntrue\n")).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let text = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    (dir, text(script), text(nested))
+}
+
+#[test]
+fn a_reload_and_a_stop_before_the_start_let_a_script_finish() {
+    let line = queue_line();
+    let (_scripts, script, _) = scripts(&line);
+    let (server, task) = with_task_queue(&quoted(&script), "");
+    server.signal(Signal::HUP);
+    server.probe.notes.wait_for("warm shutdown");
+    task.release();
+    server.probe.notes.wait_for("task finished");
+    server.stderr.wait_for_nth("companion started", 2);
+    drop(server);
+
+    let mut server = with(&format!("before_start = '{script}'")).started();
+    let task = server.probe.held("task");
+    server.probe.notes.wait_for("at work");
+    server.signal(Signal::TERM);
+    server.probe.notes.wait_for("warm shutdown");
+    task.release();
+    assert_eq!(server.wait_exit(), 128 + 15);
+    server.probe.notes.wait_for("task finished");
+    assert_eq!(server.probe.notes.count("killed"), 0);
+}
+
+#[test]
+fn what_a_main_process_leaves_behind_is_killed_at_the_end_of_its_time() {
+    let dir = temp_dir();
+    let stubborn = dir.path().join("stubborn.sh");
+    let text = "trap '' TERM; echo pid $$; while :; do sleep 0.05; done\n";
+    std::fs::write(&stubborn, text).unwrap();
+    let (_scripts, script, _) = scripts(&format!("sh {}", stubborn.display()));
+    let settings =
+        format!("[[companion]]\nname = 'a'\nstop_timeout = '300ms'\ncommand = '{script}'\n");
+    let mut server = with(&settings).ready();
+    let pid = pid_in(&server.stderr.wait_for("pid "), "pid ");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_exit(), 0);
+    wait_until_gone(pid);
+    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 1);
 }
 
 #[test]

@@ -52,6 +52,38 @@ fn a_thread_whose_request_waits_holds_no_other_up() {
 }
 
 #[test]
+fn processes_of_requests_under_gevent_and_threads_are_warned_of_once() {
+    let Some(venv) = environment("processes under gevent") else {
+        return;
+    };
+    for (library, when, threads, expected) in [
+        ("gevent", "import", "4", 1),
+        ("gevent", "fork", "4", 1),
+        ("gevent", "import", "1", 0),
+        ("gevent-threads", "import", "4", 0),
+        ("eventlet", "import", "4", 0),
+    ] {
+        let server = server(&venv, library, when, threads);
+        let answers: Vec<_> = (0..8)
+            .map(|_| {
+                let mut connection = server.connect();
+                connection.send(get("/process"));
+                connection
+            })
+            .collect();
+        for mut connection in answers {
+            let response = connection.response();
+            // What the warning is about is gevent's own; all others work.
+            if expected == 0 {
+                assert_eq!((response.status(), &*response.text()), (200, "a process"));
+            }
+        }
+        let warned = server.stderr.count("gevent has patched subprocess");
+        assert_eq!(warned, expected, "{library}, {when}, {threads}");
+    }
+}
+
+#[test]
 fn a_deadline_strikes_the_request_that_is_meant_and_no_other() {
     let Some(venv) = environment("deadlines under gevent and eventlet") else {
         return;

@@ -234,6 +234,88 @@ fn the_file_of_a_socket_has_the_permissions_and_the_owner_of_the_settings() {
     }
 }
 
+/// Paths of root's own steps, with a link of the target user as the last component or before it:
+/// nothing appears, changes or vanishes in the directory of root that the link leads to.
+#[test]
+fn root_follows_no_link_of_the_user_that_it_becomes() {
+    if !is_root("links of another user") {
+        return;
+    }
+    let (uid, gid) = (NOBODY.to_string(), NO_GROUP.to_string());
+    // The flag, the text before the path, the name of the socket, and flags besides.
+    let kinds: [(&str, &str, &str, &[&str]); 6] = [
+        ("--bind", "unix:", "/s.sock", &[]),
+        ("--bind", "unix:", "/s.sock", &["--bind-mode", "666"]),
+        ("--bind", "unix:", "/s.sock", &["--bind-owner", "64321:0"]),
+        ("--admin", "unix:", "/s.sock", &[]),
+        ("--control", "", "/s.sock", &[]),
+        ("--temp-dir", "", "", &[]),
+    ];
+    for (flag, prefix, name, besides) in kinds {
+        for place in ["parent", "before the parent", "last", "absolute chdir"] {
+            let dir = directory();
+            let (theirs, roots) = (dir.path().join("theirs"), dir.path().join("roots"));
+            fs::create_dir(&theirs).unwrap();
+            fs::create_dir_all(roots.join("sub")).unwrap();
+            fs::set_permissions(&roots, Permissions::from_mode(0o700)).unwrap();
+            // Left over by a server of root: it would be replaced.
+            for socket in ["s.sock", "sub/s.sock"] {
+                drop(std::os::unix::net::UnixListener::bind(roots.join(socket)).unwrap());
+            }
+            let link = theirs.join("link");
+            let (target, path) = match place {
+                "parent" => (roots.clone(), format!("{}{name}", link.display())),
+                "before the parent" => (roots.clone(), format!("{}/sub{name}", link.display())),
+                // A directory for files is the link itself in the first case.
+                "last" if name.is_empty() => continue,
+                "last" => (roots.join("s.sock"), link.display().to_string()),
+                // The setting is relative to it.
+                _ => (roots.clone(), format!(".{name}")),
+            };
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            for path in [&theirs, &link] {
+                std::os::unix::fs::lchown(path, Some(NOBODY), Some(NO_GROUP)).unwrap();
+            }
+            let before = listing(&roots);
+            let files = format!("/={}", dir.path().display());
+            let mut server = Pyserve::new().without("PYSERVE_CONTROL").args(besides);
+            server = server.args(["--static", &files, "--uid", &uid, "--gid", &gid]);
+            if place == "absolute chdir" {
+                server = server.args([Path::new("--chdir"), &link]);
+            }
+            if flag != "--temp-dir" {
+                server = server.args([Path::new("--temp-dir"), &dir.path().join("spool")]);
+            }
+            let server = server.args([flag, &format!("{prefix}{path}")]).started();
+            server.stderr.wait_for(match flag {
+                "--bind" | "--admin" => "cannot bind",
+                _ => "ready in",
+            });
+            assert_eq!(listing(&roots), before, "{flag} {besides:?} {place}");
+            drop(server);
+            assert_eq!(listing(&roots), before, "{flag} {besides:?} {place}");
+        }
+    }
+}
+
+/// Names below a directory with inode, owner and time of the last change.
+fn listing(dir: &Path) -> Vec<(std::path::PathBuf, u64, u32, i64)> {
+    let mut names = vec![dir.join("s.sock"), dir.join("sub/s.sock")];
+    for dir in [dir, &dir.join("sub")] {
+        names.extend(
+            fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+    }
+    names.sort();
+    let about = |path: std::path::PathBuf| {
+        let stat = fs::symlink_metadata(&path).unwrap();
+        (path, stat.ino(), stat.uid(), stat.ctime_nsec())
+    };
+    names.into_iter().map(about).collect()
+}
+
 /// A verb that believed it would call a server healthy that does not run.
 #[test]
 fn a_server_of_another_user_under_our_name_is_not_asked() {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::support::raw::End;
-use crate::support::server::{Pyserve, Server};
+use crate::support::server::{self, Pyserve, Server};
+use crate::support::write_files;
 
 fn server(format: &str) -> Server {
     Pyserve::app("every.py")
@@ -296,4 +297,36 @@ fn a_malformed_head_has_a_page_and_a_line_with_method_and_target() {
         assert!(page.contains(sample), "{sample}\n{page}");
     }
     assert_eq!(count, 10);
+}
+
+/// The line of a request that waits when the start fails is written; nothing is dropped.
+#[test]
+fn a_request_that_waits_for_a_start_that_fails_has_its_line() {
+    let builder = Pyserve::new();
+    let dir = builder.path("site");
+    let app = "import probe; probe.wait('import'); raise ValueError('no')";
+    let probe = std::fs::read_to_string(crate::support::apps().join("probe.py")).unwrap();
+    write_files(&dir, &[("app.py", app), ("probe.py", &probe)]);
+    let mut server = builder
+        .current_dir(&dir)
+        .args(["--app", "app.py", "--access-log", "combined"])
+        .listening();
+    let import = server.probe.held("import");
+    let mut client = server.connect();
+    client.send(server::get("/early"));
+    // It is in the queue when the one behind it has been answered.
+    let control = server.probe.path("control");
+    loop {
+        let status = Pyserve::bare()
+            .args(["status", "--json", "--control"])
+            .args([&control])
+            .run();
+        if status.stdout.contains("\"waiting\": 1") || status.stdout.contains("\"waiting\":1") {
+            break;
+        }
+    }
+    import.release();
+    assert_eq!(server.wait_exit(), 4);
+    assert!(server.stdout.to_end().contains("/early"));
+    assert!(!server.stderr.to_end().contains("dropped"));
 }

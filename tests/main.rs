@@ -18,6 +18,7 @@ mod companions;
 mod compression;
 mod control;
 mod cookies;
+mod copies;
 mod deadlines;
 mod django_files;
 mod exhaustion;

@@ -45,6 +45,55 @@ fn an_unknown_name_in_the_file_is_a_configuration_error_that_names_the_likely_on
 }
 
 #[test]
+fn a_file_that_is_not_utf_8_is_one_error_with_its_line() {
+    let dir = temp_dir();
+    let file = dir.path().join("pyserve.toml");
+    std::fs::write(&file, b"workers = 2\n# caf\xe9\n").unwrap();
+    let ended = Pyserve::bare().current_dir(dir.path()).run();
+    assert_eq!(ended.code, 78);
+    assert_eq!(
+        ended.stderr.trim_end(),
+        "pyserve: pyserve.toml:2: not valid TOML: not UTF-8 (save the file as UTF-8) [PS-103]"
+    );
+    // The cause of any error stands there once.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let ended = Pyserve::bare().args(["--config"]).args([&file]).run();
+    let cause = "directory (os error 21)";
+    assert!(ended.stderr.matches(cause).count() <= 1, "{}", ended.stderr);
+}
+
+#[test]
+fn what_has_the_path_of_a_socket_is_named() {
+    let dir = temp_dir();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    std::fs::create_dir(dir.path().join("directory")).unwrap();
+    std::os::unix::fs::symlink("gone", dir.path().join("link")).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(dir.path().join("server")).unwrap();
+    for (name, expected) in [
+        ("file", "a regular file has this path"),
+        ("directory", "a directory has this path"),
+        ("link", "a link has this path"),
+        ("server", "address in use (another server runs there"),
+    ] {
+        for flag in ["--bind", "--admin"] {
+            let socket = format!("unix:{}", dir.path().join(name).display());
+            let files = format!("/={}", dir.path().display());
+            let builder = Pyserve::new().args([flag, &socket, "--static", &files]);
+            check_fails(builder, 69, &["cannot bind", name, expected]);
+        }
+    }
+}
+
+#[test]
+fn a_burst_without_a_rate_is_a_warning() {
+    let server = Pyserve::app("hello.py").args(["--rate-burst", "5"]).ready();
+    server
+        .stderr
+        .wait_for("rate_burst has no effect without rate_limit");
+}
+
+#[test]
 fn an_unknown_variable_is_a_warning_and_those_of_kubernetes_are_not() {
     let server = Pyserve::app("hello.py")
         .env("PYSERVE_WROKERS", "2")

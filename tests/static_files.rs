@@ -495,6 +495,38 @@ fn a_file_that_shrinks_while_it_is_sent_breaks_the_transfer() {
 }
 
 #[test]
+fn a_backslash_is_a_letter_of_a_name() {
+    let site = site();
+    let path = site.path().join("static");
+    std::fs::write(path.join("back\\slash.txt"), "backslash").unwrap();
+    std::fs::create_dir(path.join("a\\b")).unwrap();
+    std::fs::write(path.join("a\\b/index.html"), "index").unwrap();
+    let server = server(&site);
+    for (target, body) in [
+        ("/static/back%5Cslash.txt", "backslash"),
+        ("/static/back%5cslash.txt", "backslash"),
+        ("/static/back\\slash.txt", "backslash"),
+        ("/static/a%5Cb/", "index"),
+    ] {
+        let response = server.get(target);
+        assert_eq!(
+            (response.status(), response.text()),
+            (200, body.to_owned()),
+            "{target}"
+        );
+    }
+    let location = server.get("/static/a%5Cb").header("Location");
+    assert_eq!(location.as_deref(), Some("/static/a%5Cb/"));
+    for target in [
+        "/static/sub%5Ca.txt",
+        "/static/..%5c..%5csecret.txt",
+        "/static/%5C..%5Ca.txt",
+    ] {
+        assert_eq!(server.get(target).status(), 404, "{target}");
+    }
+}
+
+#[test]
 fn locations_can_be_added_and_predefined_ones_replaced() {
     let site = site();
     let extra = temp_dir();

@@ -395,6 +395,24 @@ fn source_server(args: &[&str]) -> Server {
 }
 
 #[test]
+fn an_empty_neighbour_is_not_sent() {
+    let site = site();
+    for suffix in ["br", "zst", "gz"] {
+        std::fs::write(site.path().join(format!("static/style.css.{suffix}")), "").unwrap();
+    }
+    let server = server(&site);
+    for coding in ["br", "zstd", "gzip"] {
+        let response = accepting(&server, "/static/style.css", coding);
+        assert_eq!(response.status(), 200);
+        assert!(!response.body.is_empty(), "{coding}");
+        let identity = server.get("/static/style.css");
+        if response.header("Content-Encoding").is_none() {
+            assert_eq!(response.body, identity.body);
+        }
+    }
+}
+
+#[test]
 fn text_without_neighbours_is_compressed_once_in_the_background() {
     let server = source_server(&["--static-check", "1h"]);
     let text = std::fs::read_to_string(source("README.md")).unwrap();

@@ -270,3 +270,109 @@ fn curl_knows_that_a_response_over_http_2_is_not_whole() {
     assert_eq!(status, u64::from(got.response.status()));
     assert_eq!(bytes, got.response.body.len() as u64);
 }
+
+const WHOLE: usize = 30 << 20;
+
+/// A server of one file of [`WHOLE`] bytes, which is not in its memory.
+fn with_a_large_file() -> (Server, std::fs::File) {
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .env("PYSERVE_ACCESS_LOG", "json")
+        .watched();
+    let dir = server.path("files");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("large.bin"), vec![b'x'; WHOLE]).unwrap();
+    let file = std::fs::File::options();
+    let file = file
+        .clone()
+        .write(true)
+        .open(dir.join("large.bin"))
+        .unwrap();
+    let server = server.args(["--static", &format!("/={}", dir.display())]);
+    (server.ready(), file)
+}
+
+/// The log has what was sent, and what happened; nothing says that the client has left.
+#[track_caller]
+fn cut_off(server: &Server, status: u64, bytes: usize, length: usize) {
+    assert_eq!(logged(server, "/large.bin"), (status, bytes as u64));
+    let warning = server.stderr.wait_for("a response is cut off");
+    for part in [
+        "large.bin",
+        &format!("length={length}"),
+        "became shorter",
+        "PS-515",
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    let requests = "pyserve_requests_total";
+    let page = server.admin("/-/metrics").text();
+    let counted: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with(requests))
+        .collect();
+    assert!(
+        !counted.iter().any(|line| line.contains("499")),
+        "{counted:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_becomes_shorter_while_it_is_sent_is_no_client_that_left() {
+    for (range, status) in [
+        ("", 200),
+        ("Range: bytes=100-29000000\r\n", 206),
+        ("Range: bytes=0-9,100-29000000\r\n", 206),
+        // Whoever writes the response has the last piece of it already.
+        ("near the end", 200),
+    ] {
+        let (server, file) = with_a_large_file();
+        let mut client = Connection::tcp_that_takes_little(server.port());
+        let lines = if range.starts_with("Range") {
+            range
+        } else {
+            ""
+        };
+        client.send(format!("GET /large.bin HTTP/1.1\r\nHost: h\r\n{lines}\r\n"));
+        let head = client.response_to_head();
+        assert_eq!(u64::from(head.status()), status);
+        let length = if range == "near the end" {
+            WHOLE - 1000
+        } else {
+            1000
+        };
+        file.set_len(length as u64).unwrap();
+        let (bytes, _end) = client.rest();
+        assert!(bytes.len() < WHOLE);
+        cut_off(&server, status, bytes.len(), length);
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_a_stream_error_over_http_2() {
+    let (server, file) = with_a_large_file();
+    let mut client = Http2::new(server.connect());
+    client.headers(1, &get_fields("/large.bin"), true);
+    let (status, first) = client.response_to(1, 100);
+    assert_eq!(status, 200);
+    file.set_len(1000).unwrap();
+    client.allow(1, WHOLE as u32);
+    let (rest, outcome) = client.rest_of(1);
+    // RFC 9113 §8.1: INTERNAL_ERROR.
+    assert_eq!(outcome, Outcome::StreamError(2));
+    cut_off(&server, 200, first.len() + rest.len(), 1000);
+}
+
+#[test]
+fn the_bytes_of_a_client_that_leaves_are_those_that_its_socket_took() {
+    let (server, _file) = with_a_large_file();
+    let mut client = Connection::tcp_that_takes_little(server.port());
+    client.send(get("/large.bin"));
+    assert_eq!(client.response_to_head().status(), 200);
+    client.exactly(100_000);
+    drop(client);
+    let (status, bytes) = logged(&server, "/large.bin");
+    assert_eq!(status, 499);
+    // The rest is in the buffers of two sockets: 4 MiB of sending by tcp(7), tcp_wmem.
+    assert!((100_000..10 << 20).contains(&bytes), "{bytes}");
+}

@@ -76,6 +76,13 @@ def enter():
         sys.modules["eventlet.hubs"].get_hub()
 
 
+def breaks_processes():
+    """Whether gevent starts processes, which it can do only in the main thread: ``fork`` and
+    ``subprocess`` then need a watcher of children, and only the default loop has those."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and any(map(monkey.is_module_patched, ("subprocess", "os")))
+
+
 def leave():
     """The calling thread ends: so does its hub."""
     hub = _gevent_hub()

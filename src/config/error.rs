@@ -62,12 +62,20 @@ pub enum ConfigError {
         message: String,
     },
     /// The settings file cannot be read.
-    #[error("cannot read the settings in {}: {source} (check the path and its permissions)", path.display())]
+    #[error("cannot read the settings in {}: {cause} (check the path and its permissions)", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
+        /// The error of the system call. Not its source, which would be printed again.
+        cause: std::io::Error,
+    },
+    /// The settings file is not UTF-8, as TOML has to be.
+    #[error("{}:{line}: not valid TOML: not UTF-8 (save the file as UTF-8)", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first byte that is not, from 1.
+        line: usize,
     },
     /// The current directory has gone, or must not be used.
     #[error("cannot use the current directory {}: {problem} (give an absolute --chdir)", path.display())]
@@ -117,7 +125,9 @@ impl ConfigError {
             Self::Value { .. } | Self::WrongType { .. } => codes::INVALID_SETTING,
             Self::UnknownKey { .. } => codes::UNKNOWN_SETTING,
             Self::Location { .. } => codes::LOCATION,
-            Self::Syntax { .. } | Self::Unreadable { .. } => codes::SETTINGS_FILE,
+            Self::Syntax { .. } | Self::Unreadable { .. } | Self::NotUtf8 { .. } => {
+                codes::SETTINGS_FILE
+            }
             Self::CurrentDirectory { .. } => codes::CURRENT_DIRECTORY,
             Self::Unreachable(_) => codes::NO_PERMISSION,
             Self::NothingToServe { .. } => codes::NOTHING_TO_SERVE,

@@ -211,6 +211,13 @@ impl<'a> Place<'a> {
             (_, true) => "one value or an array",
             (_, false) => "one value",
         };
+        if let Some(expected) = not_so(setting, value) {
+            let found = match value {
+                DeValue::Boolean(_) => "true or false",
+                _ => "a number",
+            };
+            return Err(self.wrong_type(found, expected));
+        }
         match value {
             DeValue::String(text) => Ok(text.clone().into_owned()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -235,13 +242,26 @@ impl<'a> Place<'a> {
     }
 }
 
+/// What has to be given instead of a number or boolean that this setting cannot mean: nothing
+/// that is run or named is a number, and TOML has words for yes and no.
+fn not_so(setting: &Setting, value: &DeValue<'_>) -> Option<&'static str> {
+    let is_number = matches!(value, DeValue::Integer(_) | DeValue::Float(_));
+    let is_boolean = matches!(value, DeValue::Boolean(_));
+    match setting.value_name {
+        "yes|no" if is_number => Some("true or false"),
+        "COMMAND" if is_number || is_boolean => match setting.repeatable {
+            true => Some("a line for the shell, or an array of texts"),
+            false => Some("a line for the shell"),
+        },
+        "NAME" if is_number || is_boolean => Some("a text"),
+        _ => None,
+    }
+}
+
 /// The line, from 1, of the byte at `offset`.
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
+pub fn line_of(text: impl AsRef<[u8]>, offset: usize) -> usize {
+    let before = text.as_ref().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]

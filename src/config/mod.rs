@@ -484,12 +484,15 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
         None => (Layer::default(), None),
         Some(path) => {
             let absolute = surroundings.current_dir.join(path);
-            let text =
-                std::fs::read_to_string(&absolute).map_err(|source| ConfigError::Unreadable {
-                    path: path.clone(),
-                    source,
-                })?;
-            file::layer(path, &text)
+            let bytes = std::fs::read(&absolute).map_err(|cause| ConfigError::Unreadable {
+                path: path.clone(),
+                cause,
+            })?;
+            let text = str::from_utf8(&bytes).map_err(|error| ConfigError::NotUtf8 {
+                path: path.clone(),
+                line: file::line_of(&bytes, error.valid_up_to()),
+            })?;
+            file::layer(path, text)
         }
     };
     Ok(Read {

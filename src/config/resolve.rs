@@ -124,6 +124,8 @@ impl Resolver<'_> {
         let every_location =
             self.each_location(&mut static_locations, &mut internal_locations, dev)?;
         static_files::set_files(&tables, &mut static_locations)?;
+        self.warnings
+            .extend(static_files::missing_pages(&static_locations));
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
         let app = match upstream {
@@ -145,6 +147,7 @@ impl Resolver<'_> {
         };
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
+        locations::refuse_endless(&tables, &locations, &static_locations)?;
         for app in &apps {
             for warning in &app.interpreter.passed_over {
                 if !self.warnings.contains(warning) {

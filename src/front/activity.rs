@@ -425,6 +425,11 @@ impl InUse {
         }
     }
 
+    /// What the connection owes of files.
+    pub fn outbox(&self) -> &SendfileQueue {
+        &self.activity.outbox
+    }
+
     /// The flushes of the connection.
     pub fn flushes(&self) -> &Flushed {
         &self.activity.flushed

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,19 @@ pub struct Root<'a> {
     path: &'a Path,
     declared: &'a [PathBuf],
     hides: Option<Hides<'a>>,
+}
+
+/// Present path and length of an open file, for messages. Never waits for a disk: the name is
+/// that of `/proc`, and the kernel keeps the length of an open file.
+pub fn describe(file: &File) -> (PathBuf, u64) {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::new());
+    let path = path.map_or_else(
+        |_| OsString::new(),
+        |path| OsString::from_vec(path.into_bytes()),
+    );
+    let length = rustix::fs::fstat(file).map_or(0, |stat| stat.st_size.unsigned_abs());
+    (path.into(), length)
 }
 
 /// Names that links must not lead to.

@@ -41,7 +41,7 @@ pub enum DropError {
     },
     /// The kernel refused.
     #[error(
-        "cannot run as uid {uid} and gid {gid}: {what}: {source} (root without the capabilities SETUID and SETGID? \
+        "cannot run as uid {uid} and gid {gid}: {what}: {cause} (root without the capabilities SETUID and SETGID? \
          then start as that user, as `docker run --user {uid}:{gid}` does)"
     )]
     Refused {
@@ -51,8 +51,8 @@ pub enum DropError {
         gid: u32,
         /// The step that failed.
         what: &'static str,
-        /// The error of the system call.
-        source: io::Error,
+        /// The error of the system call. Not its source, which would be printed again.
+        cause: io::Error,
     },
     /// It worked, but can be undone.
     #[error("cannot run as uid {uid} for good: root can be had back (do not keep capabilities)")]
@@ -148,7 +148,7 @@ pub fn become_for_good(
             uid,
             gid,
             what,
-            source: error.into(),
+            cause: error.into(),
         }
     };
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));

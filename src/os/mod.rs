@@ -18,4 +18,5 @@ pub mod signals;
 pub mod sockets;
 pub mod standard;
 pub mod temporary;
+mod trusted_path;
 pub mod unix_listener;

@@ -1,7 +1,8 @@
 //! Listening on a Unix socket whose directory another user may change at any moment.
 //!
 //! The directory is opened once, and the socket is bound, looked at and given away by that
-//! descriptor; nothing is followed and nothing is found by its path again. What has the
+//! descriptor; nothing is found by its path again. Root follows no link on the way there that
+//! another user could have made ([`super::trusted_path`]). What has the
 //! socket's name is changed only if it can be nothing but the socket that was just bound.
 
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use super::sockets;
+use super::{sockets, trusted_path};
 
 /// A socket that is listened on, and where its file is.
 #[derive(Debug)]
@@ -54,17 +55,25 @@ pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Boun
         _ => Path::new("."),
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
-    let place = match resolve {
-        Resolve::Path => None,
-        Resolve::Directory => place(&directory, name),
+    let (directory, place) = match resolve {
+        Resolve::Path => {
+            let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+            (directory, path.to_owned())
+        }
+        Resolve::Directory => {
+            let directory = trusted_path::open_directory(parent)?;
+            let place = place(&directory, name)?;
+            (directory, place)
+        }
     };
-    let place = place.unwrap_or_else(|| path.to_owned());
     let listener = match with_mode(mode, || UnixListener::bind(&place)) {
         // A socket without a listener is left over from a server that was killed.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && sockets::is_abandoned(&place) => {
             rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
             with_mode(mode, || UnixListener::bind(&place))?
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(other_file(&directory, name).unwrap_or(error));
         }
         bound => bound?,
     };
@@ -79,10 +88,30 @@ pub fn bind(path: &Path, mode: Option<u32>, resolve: Resolve) -> io::Result<Boun
     })
 }
 
-/// The path of a name in an open directory; `None` without `/proc`.
-fn place(directory: &OwnedFd, name: &OsStr) -> Option<PathBuf> {
+/// The error where something else than a socket has the name. The kernel says "address in use"
+/// for every kind of file.
+fn other_file(directory: &OwnedFd, name: &OsStr) -> Option<io::Error> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let what = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket => return None,
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a link",
+        FileType::RegularFile => "a regular file",
+        _ => "a file that is no socket",
+    };
+    let text = format!("{what} has this path (choose another path, or remove it)");
+    Some(io::Error::new(io::ErrorKind::AlreadyExists, text))
+}
+
+/// The path of a name in an open directory, whatever its own path leads to by now.
+fn place(directory: &OwnedFd, name: &OsStr) -> io::Result<PathBuf> {
     let directory = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-    directory.is_dir().then(|| directory.join(name))
+    match directory.is_dir() {
+        true => Ok(directory.join(name)),
+        false => Err(io::Error::other(
+            "this takes /proc, which is not mounted (or start as that user, and without --uid)",
+        )),
+    }
 }
 
 /// Makes a file with exactly these permissions. The mask belongs to the process: a file that

@@ -12,6 +12,8 @@ use crate::observe::codes;
 use crate::os::child;
 
 /// How long the killed may take to vanish before we end and leave them to init.
+/// How long requests that are cut off may take to end: tasks of hung file systems do not end.
+const LAST_REQUESTS: Duration = Duration::from_millis(200);
 const LAST_REAP: Duration = Duration::from_millis(200);
 
 /// How long we wait for the end of a child whose signal may have been missed.
@@ -124,6 +126,11 @@ impl Supervisor {
     pub(super) async fn end(mut self, signals: Signals) -> Outcome {
         self.stop_companions(signals).await;
         self.apps.all().for_each(App::drain_log);
+        // Requests that still wait are over, and have their line in the log.
+        self.front.stop.cut.cancel();
+        self.front.stop.drain.cancel();
+        self.front.connections.close();
+        let _hung = tokio::time::timeout(LAST_REQUESTS, self.front.connections.wait()).await;
         // Both end soon, and there is nothing left that they could hold up. The threads for
         // files may all be held by a file system that hangs.
         self.front.access_log.close();

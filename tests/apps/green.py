@@ -1,10 +1,11 @@
 """gevent or eventlet, by the variable ``GREEN``, which patch the standard library ``WHEN`` the variable says.
 
 ``/sleep?S`` sleeps, ``/receive`` waits for a socket, ``/spin`` keeps the CPU, ``/spawn`` waits for a greenlet;
-all are notes in the probe when something ends them. ``/wait/NAME`` waits for the test.
+all are notes in the probe when something ends them. ``/wait/NAME`` waits for the test, ``/process`` starts a process.
 """
 
 import os
+import subprocess
 import time
 
 import probe
@@ -17,6 +18,10 @@ def patch():
         from gevent import monkey
 
         monkey.patch_all()
+    elif os.environ["GREEN"] == "gevent-threads":
+        from gevent import monkey
+
+        monkey.patch_all(subprocess=False, os=False, signal=False)
     else:
         import eventlet
 
@@ -53,6 +58,9 @@ def application(environ, start_response):
                 pass
         elif path == "/spawn":
             spawn()
+        elif path == "/process":
+            text = subprocess.check_output(["echo", "-n", "a process"], text=True)
+            return probe.plain(start_response, text)
         elif path.startswith("/wait/"):
             probe.wait(path)
     except BaseException as error:

@@ -40,6 +40,62 @@ pub fn replace(fd: RawFd, stand_in: &OwnedFd) -> rustix::io::Result<()> {
     rustix::io::dup3(stand_in, &mut place, rustix::io::DupFlags::CLOEXEC)
 }
 
+/// Closes the number `fd`, whatever is there. For descriptors that a forked child may not keep
+/// and cannot [`replace`]: a lowered `RLIMIT_NOFILE` forbids `dup3` to a number above it.
+pub fn close(fd: RawFd) {
+    // SAFETY: a number. Its owner does not use it any more, as `fork::refuse_copy` sees to.
+    let _already_closed = unsafe { libc::close(fd) };
+}
+
+/// Whether `descriptor` is the null device, as it was opened.
+pub fn is_null_device(descriptor: impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(descriptor) else {
+        return false;
+    };
+    // Linux, devices.txt: character device 1, 3.
+    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+        && (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        ) == (1, 3)
+}
+
+/// Has `hook` run in every child that this process forks by the C library, also where Python
+/// does not know of it. It must do only what is possible between `fork` and `exec`.
+pub fn run_in_children(hook: extern "C" fn()) {
+    unsafe extern "C" {
+        fn pthread_atfork(
+            prepare: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> c_int;
+    }
+    // SAFETY: the function lives as long as the process, as this library is never unloaded.
+    let _no_memory = unsafe { pthread_atfork(None, None, Some(hook)) };
+}
+
+/// Memory that is zero in every copy of this process, however it was forked. `None` where the
+/// kernel has no such memory (Linux before 4.14, some emulators).
+pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
+    let size = rustix::param::page_size();
+    // SAFETY: a fresh private mapping chosen by the kernel; nothing else is unmapped.
+    let start = unsafe {
+        rustix::mm::mmap_anonymous(
+            ptr::null_mut(),
+            size,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+    }
+    .ok()?;
+    // SAFETY: exactly the mapping above, which nothing uses yet.
+    if unsafe { libc::madvise(start, size, libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: page-aligned, large enough, zeroed by the kernel and never unmapped.
+    Some(unsafe { &*start.cast::<AtomicU64>() })
+}
+
 /// Maps the scoreboard for the rest of the life of this process.
 pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> {
     let size = usize::try_from(rustix::fs::fstat(&memory)?.st_size)

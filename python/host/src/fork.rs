@@ -1,13 +1,20 @@
 //! The one door through which this process forks, and what a fork by anybody else means.
 //!
 //! Forking goes through CPython's `os.fork`, so that the interpreter, and everyone who
-//! called `os.register_at_fork`, takes part (Python C API, "Cautions about fork()"). The
-//! same hook tells us when the *application* forks (`multiprocessing` does): that child
-//! must neither hold our sockets open nor ever answer a request.
+//! called `os.register_at_fork`, takes part (Python C API, "Cautions about fork()").
+//!
+//! A child that the *application* forks must neither hold our sockets open nor ever take or
+//! answer a request. It is recognised in three ways:
+//!
+//! 1. Python's hook for the child (`os.fork`, `os.forkpty`, `multiprocessing`).
+//! 2. The C library's hook (`pthread_atfork`), for libraries in C.
+//! 3. Memory that the kernel clears in a copy of the process, for a raw system call; it is
+//!    looked at before each request and each reply, which costs one load.
 
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -18,8 +25,16 @@ use rustix::fs::{Mode, OFlags};
 static OURS: AtomicBool = AtomicBool::new(false);
 /// Set in a child that the application forked.
 static FOREIGN: AtomicBool = AtomicBool::new(false);
+/// Set in such a child if Python's hooks have run there.
+static IS_KNOWN_TO_PYTHON: AtomicBool = AtomicBool::new(false);
+/// Not zero in this process, zero in its copies. `None` without a kernel that clears memory.
+static MARK: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+/// The process that the application runs in, to compare where there is no [`MARK`].
+static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// What such a child must let go of. Written only while there is one thread.
 static HELD: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+/// The null device, opened before the application can use up all descriptors.
+static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Which side of the fork this is.
 pub enum Side {
@@ -62,6 +77,13 @@ pub fn freeze(py: Python<'_>) -> PyResult<()> {
 /// # Errors
 /// What `os.register_at_fork` raises.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
+    MARK.get_or_init(crate::ffi::memory_lost_in_copies);
+    mark();
+    if let Ok(nothing) = null_device() {
+        // A second one is not needed.
+        let _ = NOTHING.set(nothing);
+    }
+    crate::ffi::run_in_children(let_go_in_c);
     let arguments = PyDict::new(py);
     // A signal that reaches the child before its hooks have run waits for them.
     let hooks: [(_, fn()); 3] = [
@@ -97,24 +119,82 @@ pub fn hold_also(descriptor: RawFd) {
 
 /// True if this is a child that the application forked, and that came back into our code.
 pub fn is_foreign() -> bool {
-    FOREIGN.load(Ordering::Relaxed)
+    FOREIGN.load(Ordering::Relaxed) || !is_marked()
 }
 
+/// Keeps a child that the application forked from taking or answering a request.
+///
+/// A child that Python does not know of ends here: its interpreter cannot be finalised, because
+/// it would wait for threads that exist in the parent only.
+///
+/// # Errors
+/// `NotConnected` in such a child.
+pub fn refuse_copy() -> io::Result<()> {
+    if !is_foreign() {
+        return Ok(());
+    }
+    if !IS_KNOWN_TO_PYTHON.load(Ordering::Relaxed) {
+        crate::ffi::exit_now(0);
+    }
+    Err(io::ErrorKind::NotConnected.into())
+}
+
+/// This process is the one that the application runs in.
+fn mark() {
+    if let Some(Some(mark)) = MARK.get() {
+        mark.store(1, Ordering::Relaxed);
+    }
+    PROCESS.store(own_number(), Ordering::Relaxed);
+}
+
+fn is_marked() -> bool {
+    match MARK.get() {
+        Some(Some(mark)) => mark.load(Ordering::Relaxed) != 0,
+        Some(None) => PROCESS.load(Ordering::Relaxed) == own_number(),
+        // `watch` comes before any Python code of the application.
+        None => true,
+    }
+}
+
+fn own_number() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// The hook of Python, behind that of the C library.
 fn let_go() {
     if OURS.load(Ordering::Relaxed) {
+        mark();
         return crate::ffi::release_signals();
     }
-    FOREIGN.store(true, Ordering::Relaxed);
+    IS_KNOWN_TO_PYTHON.store(true, Ordering::Relaxed);
+    if !FOREIGN.load(Ordering::Relaxed) {
+        let_go_in_c();
+    }
     crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
     crate::ffi::obey_signals();
     crate::ffi::release_signals();
-    let Ok(nothing) = null_device() else { return };
-    // Nobody else can hold the lock: it is taken only before there are threads.
-    if let Ok(held) = HELD.try_lock() {
-        for fd in held.iter() {
-            // A descriptor that cannot be replaced stays open: no worse than before.
-            let _ = crate::ffi::replace(*fd, &nothing);
+}
+
+/// The hook of the C library. There may be no memory to allocate, and no Python.
+extern "C" fn let_go_in_c() {
+    if OURS.load(Ordering::Relaxed) {
+        return;
+    }
+    FOREIGN.store(true, Ordering::Relaxed);
+    // The lock is taken only before there are threads.
+    let Ok(held) = HELD.try_lock() else { return };
+    let kept = NOTHING
+        .get()
+        .filter(|kept| crate::ffi::is_null_device(kept));
+    let fresh = kept.is_none().then(|| null_device().ok()).flatten();
+    let nothing = kept.or(fresh.as_ref());
+    for fd in held.iter() {
+        // The number stays taken where that is possible: the child might open a file under it,
+        // which the owner of the number would close.
+        let is_replaced = nothing.is_some_and(|it| crate::ffi::replace(*fd, it).is_ok());
+        if !is_replaced {
+            crate::ffi::close(*fd);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! How a request is interrupted that waits in a hub is written in Python (`greenlets.py`).
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
@@ -60,6 +61,25 @@ pub fn make_hub(py: Python<'_>) {
         if let Err(error) = call(py, "enter", ()) {
             log::exception(py, 0, "cannot make the hub of a thread", &error);
         }
+    }
+}
+
+/// Warns, once, that requests in several threads cannot start processes where gevent has patched
+/// `subprocess` or `os`. What the template has warned of, its workers do not.
+pub fn warn_of_processes(py: Python<'_>, threads: u32) {
+    static HAS_WARNED: AtomicBool = AtomicBool::new(false);
+    if threads < 2 || !are_loaded(py) || HAS_WARNED.load(Relaxed) {
+        return;
+    }
+    let breaks = call(py, "breaks_processes", ()).and_then(|breaks| breaks.is_truthy());
+    if breaks.unwrap_or(false) {
+        HAS_WARNED.store(true, Relaxed);
+        let text = format!(
+            "gevent has patched subprocess and os, which with {threads} threads raise \"child watchers are only \
+             available on the default loop\" in all threads but one (give --threads 1 and more --workers, or \
+             patch_all(subprocess=False, os=False, signal=False))"
+        );
+        log::warn(py, 0, &text);
     }
 }
 

@@ -81,6 +81,7 @@ impl ReplyWriter {
     /// # Errors
     /// Whatever the channel says: the front has gone.
     pub fn send_body(&mut self, piece: &[u8], is_last: bool) -> io::Result<()> {
+        crate::fork::refuse_copy()?;
         if piece.len() <= COPIED {
             self.push_body(piece);
         } else {
@@ -109,6 +110,7 @@ impl ReplyWriter {
     /// # Errors
     /// Whatever the channel says: the front has gone.
     pub fn send_file(&mut self, fd: RawFd, piece: FilePiece) -> io::Result<()> {
+        crate::fork::refuse_copy()?;
         let mut payload = Vec::with_capacity(16);
         push_file(&mut payload, piece);
         self.push(ReplyKind::File, &payload);
@@ -128,6 +130,7 @@ impl ReplyWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
+        crate::fork::refuse_copy()?;
         let result = crate::sockets::send_all(&self.channel, &self.pending, &[]);
         self.pending.clear();
         self.pending.shrink_to(KEPT);

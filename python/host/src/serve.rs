@@ -29,7 +29,7 @@ use crate::wsgi::errors::Errors;
 use crate::wsgi::input::Inputs;
 use crate::wsgi::response::Response;
 use crate::wsgi::start_response::StartResponse;
-use crate::{log, sockets};
+use crate::{fork, log, sockets};
 
 /// Larger than any message that the front can send: a SEQPACKET message is bounded by the
 /// send buffer, usually 212,992 bytes.
@@ -249,7 +249,8 @@ impl WorkerThread {
         let pending = std::mem::replace(&mut turn.pending, Pending::Nothing);
         if !matches!(pending, Pending::Nothing) {
             let flushed = turn.reply.as_mut().map_or(Ok(()), ReplyWriter::flush);
-            if matches!(pending, Pending::Answer) {
+            // The scoreboard is shared with a child of the application.
+            if matches!(pending, Pending::Answer) && !fork::is_foreign() {
                 self.shared.scoreboard.count_served(self.line);
             }
             if flushed.is_err() {
@@ -293,6 +294,7 @@ impl WorkerThread {
 
     /// The next message from the queue; 0 bytes if there is to be none for this thread.
     fn receive(&self, turn: &mut RequestScope) -> io::Result<usize> {
+        fork::refuse_copy()?;
         let set_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
         set_waiting(true);
         // Behind the line above: whoever sets it looks for those who wait, and wakes them.
@@ -367,7 +369,9 @@ impl WorkerThread {
 
     fn record(&self, activity: Activity, seq: u64) {
         let board = &self.shared.scoreboard;
-        board.record(self.line, activity, seq, now_ns());
+        if !fork::is_foreign() {
+            board.record(self.line, activity, seq, now_ns());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestScope> {

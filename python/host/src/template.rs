@@ -20,7 +20,7 @@ use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, AfterServing, ForkedWorker};
-use crate::{apart, ffi, log, orders, package, sockets, title};
+use crate::{apart, ffi, greenlets, log, orders, package, sockets, title};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -83,6 +83,10 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     let started = FromTemplate::Started(import_app::interpreter(py));
     template.send(py, &started);
     let report = template.import(py);
+    // A child that the import forked came back here: it is no template.
+    if fork::refuse_copy().is_err() {
+        return leave(py, 0).map(|_| ());
+    }
     let status = match report {
         FromTemplate::ImportFailed { .. } => Some(1),
         FromTemplate::UnsafeToFork(_) => Some(0),
@@ -178,6 +182,7 @@ impl Template {
             Err(traceback) => FromTemplate::ImportFailed { traceback },
             Ok(Imported { app, mut loaded }) => {
                 self.origin.app = Some(app);
+                greenlets::warn_of_processes(py, self.origin.boot.threads);
                 let reasons = self.reasons_not_to_fork(py);
                 // A worker that becomes a template is looked at again.
                 if !self.origin.boot.refork {

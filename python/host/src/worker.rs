@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyserve_wire::control::{Boot, Loaded, Preload, cut_to_end};
+use pyserve_wire::control::{Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
-use pyserve_wire::scoreboard::{Activity, Scoreboard};
+use pyserve_wire::scoreboard::Activity;
 
 use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
@@ -29,7 +29,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{fork, log, package, promotion};
+use crate::{fork, greenlets, log, package, promotion};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -114,7 +114,12 @@ fn live(
     let mut reply = ReplyWriter::new(Arc::clone(&channel), origin.scoreboard);
     reply.begin(0, 0, now_ns());
 
-    let (app, block) = match start(py, origin, worker) {
+    let started = start(py, origin, worker);
+    // A child that the import forked came back here: it is no worker.
+    if fork::refuse_copy().is_err() {
+        return Ok(None);
+    }
+    let (app, block) = match started {
         Ok(Started { app, loaded }) => (app, loaded.map(|loaded| loaded.to_bytes())),
         Err(text) => {
             let text = cut_to_end(&text, MAX_PAYLOAD);
@@ -124,6 +129,9 @@ fn live(
             return Err(PySystemExit::new_err(BOOT_FAILED));
         }
     };
+    if worker == 0 {
+        greenlets::warn_of_processes(py, origin.boot.threads);
+    }
     let shared = Arc::new(WorkerShared {
         app,
         queue: Arc::clone(&origin.queue),

@@ -1,7 +1,7 @@
 //! Limits for clients.
 
 use super::Resolver;
-use crate::config::error::ConfigError;
+use crate::config::error::{ConfigError, invalid};
 use crate::config::{ClientLimits, values};
 
 /// Most connections, and requests at once, that can be allowed: typing errors end here.
@@ -23,7 +23,14 @@ fn usual_memory(memory: Option<u64>) -> u64 {
 
 impl Resolver<'_> {
     pub(super) fn client_limits(&mut self) -> Result<ClientLimits, ConfigError> {
-        let or_none = |text: &str| values::count_or_none(text, MOST);
+        let or_none = |text: &str| match text {
+            // In other settings 0 turns a limit off; here it reads as the strictest one.
+            "0" => Err(invalid(
+                "0 could mean that no client may connect",
+                "give `no` for no limit, or a whole number from 1",
+            )),
+            text => values::count_or_none(text, MOST),
+        };
         let connections = self.optional("max_connections", |text| values::count(text, 1, MOST))?;
         if connections.is_none() {
             self.show_default("max_connections", "10000, by descriptors".to_owned());
@@ -31,6 +38,10 @@ impl Resolver<'_> {
         let connections_per_ip = self.one("max_connections_per_ip", or_none)?;
         let rate = self.one("rate_limit", values::rate)?;
         let burst = self.optional("rate_burst", |text| values::count(text, 1, MOST))?;
+        if burst.is_some() && rate.is_none() {
+            let text = "rate_burst has no effect without rate_limit (give rate_limit as well)";
+            self.warnings.push(text.to_owned());
+        }
         let burst = burst.unwrap_or_else(|| {
             // As many as may come in the time that the rate names: a page and its files.
             let burst = rate.map_or(1, |rate| rate.requests);

@@ -58,6 +58,10 @@ fn companion(table: &SettingsTable) -> Result<Companion, ConfigError> {
         words => Program::Words(words.to_vec()),
     };
     let name = one(table, "name", |text| match text.trim() {
+        "" if table.entry("name").is_some() => Err(invalid(
+            "the name is empty",
+            "give one, or remove the key for the first word of the command",
+        )),
         "" => Ok(program_name(words)),
         name if name.chars().any(char::is_control) => {
             Err(invalid("a name has no control characters", "give another"))

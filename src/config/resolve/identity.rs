@@ -62,13 +62,21 @@ impl Resolver<'_> {
 /// `660`, `0660` or `0o660`.
 fn mode(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
-    u32::from_str_radix(digits, 8)
+    let mode = u32::from_str_radix(digits, 8)
         .ok()
         .filter(|mode| *mode <= 0o777 && digits.starts_with(|first: char| first.is_ascii_digit()))
         .ok_or(invalid(
             "these are no permissions",
             "give three octal digits, such as 660",
-        ))
+        ))?;
+    // unix(7): connecting takes the permission to write.
+    match mode & 0o222 {
+        0 => Err(invalid(
+            "only root could connect: that takes the permission to write",
+            "give a mode with it, such as 660 or 666",
+        )),
+        _ => Ok(mode),
+    }
 }
 
 /// `USER`, `USER:GROUP` or `:GROUP`, as chown(1) takes them.
@@ -181,6 +189,8 @@ mod tests {
             ("--bind-mode", "rw-rw----", "octal"),
             ("--bind-mode", "1777", "octal"),
             ("--bind-mode", "+660", "octal"),
+            ("--bind-mode", "0", "only root could connect"),
+            ("--bind-mode", "0555", "only root could connect"),
             ("--bind-owner", "no such user:root", "/etc/passwd"),
             ("--bind-owner", "root:no such group", "/etc/group"),
             ("--bind-owner", ":", "/etc/passwd"),

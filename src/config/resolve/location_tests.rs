@@ -71,6 +71,72 @@ fn tables_become_locations() {
 }
 
 #[test]
+fn redirects_that_go_round_in_circles_are_refused() {
+    let table = |prefix: &str, rest: &str| format!("[[location]]\nprefix = '{prefix}'\n{rest}\n");
+    let redirect = |prefix: &str, to: &str| table(prefix, &format!("redirect = '{to}'"));
+    let app = table("/app", "app = 'hello.wsgi'");
+    for endless in [
+        redirect("/old", "/old"),
+        redirect("/old", "/old/"),
+        redirect("/old", "/old?again"),
+        redirect("/old", "/old/new"),
+        table("/old", "redirect = '/old/new'\nkeep_path = false"),
+        redirect("/", "/login"),
+        redirect("/a", "/b") + &redirect("/b", "/a"),
+        redirect("/a", "/b") + &redirect("/b", "/c/x") + &redirect("/c", "/a"),
+    ] {
+        let error = setup(&endless).error(&[]);
+        assert!(error.contains("in circles"), "{endless}: {error}");
+        assert!(error.contains("[[location]] redirect"), "{error}");
+    }
+    for good in [
+        redirect("/old", "/older"),
+        redirect("/old", "/"),
+        redirect("/old", "https://example.org/old"),
+        redirect("/", "/app"),
+        redirect("/a", "/b") + &redirect("/b", "/app/a"),
+        redirect("/a", "/a/files") + &table("/a/files", "static = 'files'"),
+        redirect("/", "/x") + &table("/", "static = 'files'\nmissing = 'app'"),
+    ] {
+        setup(&format!("{app}{good}")).config(&[]);
+    }
+}
+
+#[test]
+fn a_page_for_missing_files_that_is_missing_itself_is_warned_of() {
+    let table = |missing: &str| {
+        format!("[[location]]\nprefix = '/a'\nstatic = 'files'\nmissing = '{missing}'\n")
+    };
+    for (text, flags, lacks) in [
+        (table("x"), &[][..], None),
+        (table("app"), &[], None),
+        (table("y"), &[], Some("/a, y,")),
+        (table("404"), &["--static-missing", "/static=y"], None),
+        (
+            table("404"),
+            &["--static-missing", "/static=nofile.html"],
+            Some("/static, nofile.html,"),
+        ),
+        // One of all locations has it.
+        (table("404"), &["--static-missing", "y"], None),
+        (
+            table("404"),
+            &["--static-missing", "z"],
+            Some("/static, z,"),
+        ),
+    ] {
+        let warnings = setup(&text).config(flags).warnings;
+        match lacks {
+            None => assert_eq!(warnings, [""; 0], "{text} {flags:?}"),
+            Some(part) => assert!(
+                warnings.len() == 1 && warnings[0].contains(part),
+                "{text} {flags:?}: {warnings:?}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn what_is_said_about_all_files_gives_way_to_the_table() {
     let text = "
         static_missing = 'app'

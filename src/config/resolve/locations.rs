@@ -2,14 +2,16 @@
 
 use http::{HeaderValue, StatusCode, Uri};
 
-use super::Resolver;
 use super::apps::Common;
 use super::bodies::{chosen, codings};
-use super::tables::Given;
+use super::tables::{Given, spelled};
 use super::upstream::Servers;
+use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{Handler, Location, Redirect, Respond};
-use crate::config::{AppRef, AppSettings, LocationSettings, UpstreamSettings, values};
+use crate::config::{
+    AppRef, AppSettings, LocationSettings, StaticLocation, UpstreamSettings, values,
+};
 
 impl Resolver<'_> {
     /// The locations that are not files, `app` or `upstream` at `/` among them, and the
@@ -61,6 +63,73 @@ impl Resolver<'_> {
         }
         Ok((locations, apps))
     }
+}
+
+/// Refuses redirects that send a client round in circles: to their own prefix, or to each other's.
+/// What files may answer ends a circle, and so does another host.
+pub(super) fn refuse_endless(
+    tables: &[Given<'_>],
+    locations: &[Location],
+    files: &[StaticLocation],
+) -> Result<(), ConfigError> {
+    let redirect = |path: &str| {
+        let mut all = locations
+            .iter()
+            .filter_map(|at| Some((at, behind(path, &at.prefix)?)));
+        let first = all.next()?;
+        let (at, rest) = all.fold(first, |best, other| {
+            if other.0.prefix.len() > best.0.prefix.len() {
+                other
+            } else {
+                best
+            }
+        });
+        let is_file = |at: &StaticLocation| behind(path, &at.prefix).is_some();
+        let answers =
+            |file: &&StaticLocation| is_file(file) && file.prefix.len() >= at.prefix.len();
+        match &at.handler {
+            Handler::Redirect(redirect) if files.iter().find(answers).is_none() => {
+                Some(next_path(redirect, rest))
+            }
+            _ => None,
+        }
+    };
+    for given in tables.iter().filter(|given| given.kind == "redirect") {
+        let mut path = given.prefix.clone();
+        let mut hops = 0;
+        while let Some(next) = redirect(&path).flatten() {
+            path = next;
+            hops += 1;
+            if hops > locations.len() {
+                let to = given.one("redirect", redirect_target)?;
+                let problem = invalid(
+                    "it leads back to its own prefix: clients would go round in circles",
+                    "redirect to a path that another location answers, or to another host",
+                );
+                let origin = given.origin("redirect");
+                return Err(wrong(&spelled("redirect"), &to, origin, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a path that belongs to this prefix.
+fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// The path that a redirect sends to, on this host; `rest` is behind its prefix.
+fn next_path(redirect: &Redirect, rest: &str) -> Option<String> {
+    let path = redirect.to.split(['?', '#']).next().unwrap_or_default();
+    if !path.starts_with('/') {
+        return None;
+    }
+    Some(match redirect.keep_path && !rest.is_empty() {
+        true => format!("{}{rest}", path.trim_end_matches('/')),
+        false => path.to_owned(),
+    })
 }
 
 impl Given<'_> {

@@ -259,6 +259,28 @@ pub(super) fn set_files(
     Ok(())
 }
 
+/// Warnings of pages for missing files that are missing themselves. A page that is named for all
+/// locations has to be in one of them.
+pub(super) fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
+    let page = |location: &StaticLocation| match &location.missing {
+        Missing::Page(page) => Some((page.clone(), location.dir.join(page).is_file())),
+        Missing::Refuse | Missing::App => None,
+    };
+    let pages: Vec<_> = locations.iter().filter_map(page).collect();
+    let lacks = |location: &&StaticLocation| {
+        page(location).is_some_and(|(page, _)| !pages.contains(&(page, true)))
+    };
+    let warning = |location: &StaticLocation| {
+        let (page, _) = page(location)?;
+        Some(format!(
+            "the page for missing files of {}, {page}, is not in {}: until it is there, they are 404 (make the file, or change static_missing, or missing in [[location]])",
+            location.prefix,
+            location.dir.display()
+        ))
+    };
+    locations.iter().filter(lacks).filter_map(warning).collect()
+}
+
 pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> {
     let remedy = "give PREFIX=DIR, as in `/media=uploads`";
     let (prefix, dir) = text

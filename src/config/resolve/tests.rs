@@ -334,6 +334,14 @@ fn errors_name_setting_value_origin_and_remedy() {
         "--trust 10.0.0.0/8,moon: not a network or address (give networks and addresses as in `10.0.0.0/8,::1`, and `unix` for Unix sockets)",
     );
     check(
+        &["--max-connections-per-ip", "0"],
+        "--max-connections-per-ip 0: 0 could mean that no client may connect (give `no` for no limit, or a whole number from 1)",
+    );
+    check(
+        &["--uwsgi", "127.0.0.1:1", "--app", "app"],
+        "--uwsgi 127.0.0.1:1: --app names an application as well (give only one of app and uwsgi)",
+    );
+    check(
         &["--python", "/x", "--venv", "y"],
         "--python /x: --venv names an interpreter as well (give only one of python and venv)",
     );
@@ -542,6 +550,34 @@ fn companions_have_names_and_commands() {
         (
             "[[companion]]\ncommand = 'a'\nessential = 'perhaps'",
             "pyserve.toml:3: [[companion]] essential = \"perhaps\": neither yes nor no (give yes or no)",
+        ),
+        (
+            "[[companion]]\ncommand = 'a'\nessential = 1",
+            "pyserve.toml:3: essential cannot be a number (give true or false)",
+        ),
+        (
+            "[[companion]]\ncommand = 5",
+            "pyserve.toml:2: command cannot be a number (give a line for the shell, or an array of texts)",
+        ),
+        (
+            "[[companion]]\ncommand = ['a', true]",
+            "pyserve.toml:2: command cannot be true or false (give a line for the shell, or an array of texts)",
+        ),
+        (
+            "before_start = 5",
+            "pyserve.toml:1: before_start cannot be a number (give a line for the shell)",
+        ),
+        (
+            "server_header = 1",
+            "pyserve.toml:1: server_header cannot be a number (give true or false)",
+        ),
+        (
+            "[[companion]]\ncommand = 'a'\nname = ''",
+            "pyserve.toml:3: [[companion]] name = \"\": the name is empty (give one, or remove the key for the first word of the command)",
+        ),
+        (
+            "[[companion]]\ncommand = 'a'\nname = 7",
+            "pyserve.toml:3: name cannot be a number (give a text)",
         ),
     ] {
         assert_eq!(config(text).error(&[]), expected, "{text}");

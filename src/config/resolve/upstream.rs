@@ -162,8 +162,8 @@ impl Resolver<'_> {
             };
             let refuse = |text: &str, invalid| wrong(name, text, &entry.origin, invalid);
             for (other, what) in [("app", "an application"), ("uwsgi", "servers")] {
-                if let Some(entry) = self.entry(other).filter(|_| other != name) {
-                    let problem = format!("{} names {what} as well", entry.origin);
+                if let Some(twin) = self.entry(other).filter(|_| other != name) {
+                    let problem = format!("{} names {what} as well", twin.origin);
                     let remedy = format!("give only one of {other} and {name}");
                     let all = entry.values.join(" ");
                     return Err(refuse(&all, invalid(problem, remedy)));

@@ -95,6 +95,7 @@ impl http_body::Body for FileBody {
                 Poll::Ready(Some(Ok(Frame::data(block))))
             }
             Err(error) => {
+                self.source.report(&error);
                 // After an error there is nothing more to come, although bytes are owed.
                 self.remaining = 0;
                 Poll::Ready(Some(Err(error)))

@@ -32,7 +32,7 @@ use crate::front::client_limits::min_rate::SendRate;
 use crate::front::fast_path::Express;
 use crate::front::protocol::framing::{Framing, FramingPhase};
 use crate::front::protocol::http2::Http2;
-use crate::front::sendfile::file_source::{BLOCK, became_shorter};
+use crate::front::sendfile::file_source::{BLOCK, Source, became_shorter};
 use crate::front::sendfile::queue::{Piece, Plan};
 use crate::front::socket::Socket;
 use crate::os::{sendfile, sockets};
@@ -241,7 +241,9 @@ impl Stream {
                         sendfile::send(socket, &source.file, *offset, count)
                     };
                     match self.socket().try_write_with(send) {
-                        Ok(0) => return Poll::Ready(Err(became_shorter())),
+                        Ok(0) => {
+                            return Poll::Ready(Err(self.file_failed(source, became_shorter())));
+                        }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                             let read = Arc::clone(source).read(*offset, BLOCK.min(*length));
@@ -251,11 +253,13 @@ impl Stream {
                     }
                 }
                 Step::Fetch(job) => {
-                    ready!(job.as_mut().poll(context))?;
+                    ready!(job.as_mut().poll(context))
+                        .map_err(|error| self.file_failed(source, error))?;
                     sending.step = Step::Send;
                 }
                 Step::Read(job) => {
-                    let block = ready!(job.as_mut().poll(context))?;
+                    let block = ready!(job.as_mut().poll(context))
+                        .map_err(|error| self.file_failed(source, error))?;
                     sending.step = Step::Copy(block);
                 }
                 Step::Copy(block) => {
@@ -269,6 +273,13 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// The file is the reason for which its response is cut off.
+    fn file_failed(&self, source: &Source, error: io::Error) -> io::Error {
+        source.report(&error);
+        self.activity.outbox.fail();
+        error
     }
 
     fn poll_write_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -393,6 +404,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.activity.outbox.end();
         // Whose response was broken off is to see that at once.
         if self.activity.is_broken() {
             if let Some(socket) = self.socket.take() {

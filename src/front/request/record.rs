@@ -22,6 +22,7 @@ use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
 use crate::front::context::{Client, RequestLabel, Target};
 use crate::front::protocol::plain::Plain;
+use crate::front::sendfile::queue::Unsent;
 use crate::observe::access_log::AccessLog;
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::{LocationMetrics, METRICS};
@@ -164,7 +165,8 @@ impl Record {
             body,
             in_hand,
             rest: Bytes::new(),
-            record: self,
+            version: self.version,
+            record: Some(self),
             whole: bodiless,
             is_close_delimited,
             broken: None,
@@ -174,6 +176,14 @@ impl Record {
 }
 
 impl Record {
+    /// The response ends; `unsent` of its files has not been sent.
+    fn close(mut self, is_whole: bool, unsent: Unsent) {
+        self.bytes = self.bytes.saturating_sub(unsent.bytes as u64);
+        if !is_whole && !unsent.by_the_file {
+            self.status = CLIENT_CLOSED_REQUEST;
+        }
+    }
+
     /// So many bytes of the body were sent, of a response that is written without hyper.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
@@ -312,8 +322,10 @@ pub struct RecordedBody {
     body: Body,
     /// The end of a part that was too long.
     rest: Bytes,
-    record: Record,
-    /// True if everything that was promised has been handed to the connection.
+    version: Version,
+    /// `None` once it is closed.
+    record: Option<Record>,
+    /// Whether everything that was promised has been handed to the connection.
     whole: bool,
     /// The end of the connection is that of the body.
     is_close_delimited: bool,
@@ -353,7 +365,9 @@ impl http_body::Body for RecordedBody {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 this.in_use.gave(length);
-                this.record.bytes += length as u64;
+                if let Some(record) = &mut this.record {
+                    record.bytes += length as u64;
+                }
                 this.whole |= this.is_end_stream();
             }
             Poll::Ready(None) => this.whole = true,
@@ -367,7 +381,7 @@ impl http_body::Body for RecordedBody {
             }
         }
         if let Poll::Ready(Some(Err(error))) = frame {
-            this.broken = Some(Box::new(Break::new(error, this.record.version)));
+            this.broken = Some(Box::new(Break::new(error, this.version)));
             return this.poll_broken(context).map(Some);
         }
         frame
@@ -408,7 +422,7 @@ impl RecordedBody {
     /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a
     /// whole, however little the client's window has room for.
     fn shortened(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        if self.record.version != Version::HTTP_2 {
+        if self.version != Version::HTTP_2 {
             return frame;
         }
         match frame.into_data() {
@@ -423,11 +437,21 @@ impl RecordedBody {
 
 impl Drop for RecordedBody {
     fn drop(&mut self) {
-        if !self.whole && !self.is_end_stream() {
-            self.record.status = CLIENT_CLOSED_REQUEST;
-        }
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
         if let Some(app_time) = self.body.app_time() {
-            self.record.answer.app = Some(app_time);
+            record.answer.app = Some(app_time);
+        }
+        let is_whole = self.whole || self.is_end_stream();
+        let outbox = self.in_use.outbox();
+        match outbox.unsent() {
+            Unsent { bytes: 0, .. } => record.close(is_whole, Unsent::default()),
+            // The end of a file is still on its way.
+            _ if is_whole => {
+                outbox.when_sent(move |unsent| record.close(unsent.bytes == 0, unsent))
+            }
+            unsent => record.close(false, unsent),
         }
     }
 }

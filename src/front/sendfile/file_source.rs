@@ -11,7 +11,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::file_pool::FilePool;
-use crate::os::sendfile;
+use crate::observe::codes;
+use crate::os::{files, sendfile};
 
 /// A file that is being sent; shared by the pieces of one response.
 #[derive(Debug)]
@@ -83,6 +84,19 @@ impl Source {
         let pool = self.pool.clone();
         pool.run(move || read_block(&self.file, offset, length))
             .await
+    }
+
+    /// Logs that the file's bytes could not be had although its response has begun.
+    pub fn report(&self, error: &io::Error) {
+        let (file, length) = files::describe(&self.file);
+        tracing::warn!(
+            code = codes::STATIC_FILE,
+            file = %file.display(),
+            needed = self.end,
+            length,
+            %error,
+            "a response is cut off: its file could not be sent to the end"
+        );
     }
 
     fn remember(&self, to: u64) {

@@ -14,10 +14,14 @@
 //! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client:
 //! in each write the stand-ins must be exactly as long as all that is owed ([`Outbox::plan`]),
 //! and a write in which they are not breaks the connection.
+//!
+//! hyper takes a response for sent when it has the last stand-in. So the access log asks here for
+//! what the socket has not taken ([`Outbox::when_sent`]).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -46,6 +50,38 @@ pub struct SendfileQueue {
     /// Bytes noted and not sent yet.
     owed: AtomicUsize,
     pieces: Mutex<VecDeque<Piece>>,
+    /// A file could not be sent to its end.
+    has_failed: AtomicBool,
+    /// There is something in `last`.
+    is_awaited: AtomicBool,
+    last: Mutex<Last>,
+}
+
+/// What is done when the response under way has been sent, or is cut off.
+#[derive(Default)]
+struct Last {
+    /// The connection has ended: nothing more is sent.
+    is_over: bool,
+    then: Option<Then>,
+}
+
+type Then = Box<dyn FnOnce(Unsent) + Send>;
+
+impl fmt::Debug for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Last")
+            .field("is_over", &self.is_over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is left of a response's files when nothing more of them is sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Unsent {
+    /// Bytes that hyper counts as sent, and that the socket has not taken.
+    pub bytes: usize,
+    /// A file is the reason, not the client.
+    pub by_the_file: bool,
 }
 
 /// What a write begins with.
@@ -78,7 +114,50 @@ impl SendfileQueue {
 
     /// So many bytes of pieces have been sent.
     pub fn sent(&self, bytes: usize) {
-        self.owed.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.owed.fetch_sub(bytes, Ordering::Relaxed);
+        if before == bytes && self.is_awaited.load(Ordering::Relaxed) {
+            self.finish(false);
+        }
+    }
+
+    /// A file could not be sent to its end; the connection breaks.
+    pub fn fail(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection ends: what is owed will not be sent.
+    pub fn end(&self) {
+        self.finish(true);
+    }
+
+    /// What is owed now.
+    pub fn unsent(&self) -> Unsent {
+        Unsent {
+            bytes: self.owed.load(Ordering::Relaxed),
+            by_the_file: self.has_failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Has `then` run when everything that is owed has been sent, or never will be.
+    pub fn when_sent(&self, then: impl FnOnce(Unsent) + Send + 'static) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_over || self.unsent().bytes == 0 {
+            drop(last);
+            return then(self.unsent());
+        }
+        last.then = Some(Box::new(then));
+        self.is_awaited.store(true, Ordering::Relaxed);
+    }
+
+    fn finish(&self, is_over: bool) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_over |= is_over;
+        self.is_awaited.store(false, Ordering::Relaxed);
+        let then = last.then.take();
+        drop(last);
+        if let Some(then) = then {
+            then(self.unsent());
+        }
     }
 
     /// Tells stand-ins from bytes in a write.

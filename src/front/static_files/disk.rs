@@ -324,10 +324,10 @@ fn neighbours(
     }
     Coding::ALL.map(|coding| {
         let opened = open(root, &format!("{name}{}", coding.suffix())).ok()?;
-        opened
-            .stamp
-            .is_up_to_date_with(&original.stamp)
-            .then_some(opened)
+        // An empty one is what a build has left that was interrupted: no coding makes that of text.
+        let is_whole = opened.metadata.len() > 0;
+        let is_up_to_date = opened.stamp.is_up_to_date_with(&original.stamp);
+        (is_whole && is_up_to_date).then_some(opened)
     })
 }
 

@@ -4,8 +4,9 @@
 //! the like finish what they hold and end their own children, which die of a SIGTERM at once. It is
 //! sent once, because a second one makes Celery drop its tasks.
 //!
-//! A line that the shell has to run ([`super::shell`]) has other main processes: the shell dies of
-//! SIGTERM, its children become ours (we are a subreaper), and they get SIGTERM in turn. Those
+//! A script, and a line that the shell has to run ([`super::shell`]), have other main processes: the
+//! shell dies of SIGTERM at once, its children become ours (we are a subreaper), and they get SIGTERM
+//! in turn. The same goes for what any other main process leaves behind when it has ended. Those
 //! behind a `|` see the end of their input, so they are asked only when nothing else is left.
 
 use std::collections::HashSet;
@@ -26,7 +27,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// Sends SIGTERM. `is_shell`: the process is a shell that runs the program.
+    /// Sends SIGTERM. `is_shell`: the process is a shell of ours that runs the program.
     pub fn begin(pid: u32, is_shell: bool, deadline: Option<Instant>) -> Self {
         child::terminate(pid);
         Self {
@@ -58,7 +59,8 @@ impl Leaving {
     /// A child of ours has ended. `true`: nothing is left that may still finish its work.
     pub fn ended(&mut self, pid: u32) -> bool {
         self.asked.remove(&pid);
-        if self.is_shell {
+        // As long as the main process lives, the others of its group are its own affair.
+        if self.is_shell || !self.asked.contains(&self.pid) {
             self.ask_orphans();
         }
         if self.asked.is_empty() {

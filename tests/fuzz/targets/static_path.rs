@@ -120,6 +120,6 @@ fn file(whole: &[u8], hidden: bool) -> Option<(String, bool)> {
         true => *name == "." || *name == "..",
         false => name.starts_with('.') && *name != ".well-known" || *name == "__pycache__",
     };
-    let is_bad = text.contains(['\0', '\\']) || names.iter().any(is_refused);
+    let is_bad = text.contains('\0') || names.iter().any(is_refused);
     (!is_bad).then(|| (names.join("/"), text.ends_with('/')))
 }

@@ -1,0 +1,193 @@
+//! Opens a directory for root without being led astray by other users.
+//!
+//! The path is walked name by name, by descriptors. A link is followed only if root alone could
+//! have made it, and `..` only out of a directory that root alone could have put there: then
+//! no other user decides where the path leads.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+
+const FLAGS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Links that are followed: the kernel's own number.
+const MOST_LINKS: usize = 40;
+
+/// Opens `path`. For a process that is not root this is `open`: it can reach nothing that its
+/// user could not.
+///
+/// # Errors
+/// The error of the system call; `PermissionDenied` with a text for a link of another user.
+pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    if !rustix::process::geteuid().is_root() {
+        let flags = FLAGS.difference(OFlags::NOFOLLOW);
+        return Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    }
+    walk(path)
+}
+
+fn walk(path: &Path) -> io::Result<OwnedFd> {
+    let mut names = names_of(path.as_os_str());
+    // For messages alone.
+    let mut here = PathBuf::new();
+    let mut directory = rustix::fs::openat(CWD, ".", FLAGS, Mode::empty())?;
+    // Another user decided that this directory is the one of its path.
+    let mut is_placed_by_others = false;
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        let next = here.join(&name);
+        if name == "/" {
+            directory = rustix::fs::openat(CWD, "/", FLAGS, Mode::empty())?;
+            (here, is_placed_by_others) = (next, false);
+            continue;
+        }
+        let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if name == ".." && is_placed_by_others {
+            return Err(refused(&next, "leads out of a directory"));
+        }
+        let is_others =
+            name != ".." && is_changed_by_others(&rustix::fs::fstat(&directory)?, &stat);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            if is_others || is_placed_by_others {
+                return Err(refused(&next, "is a link"));
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(rustix::io::Errno::LOOP.into());
+            }
+            let target = rustix::fs::readlinkat(&directory, &name, Vec::new())?;
+            let mut rest = names_of(&OsString::from_vec(target.into_bytes()));
+            rest.append(&mut names);
+            names = rest;
+            continue;
+        }
+        // What has become a link since is refused by the flag.
+        directory = rustix::fs::openat(&directory, &name, FLAGS, Mode::empty())?;
+        here = next;
+        is_placed_by_others |= is_others;
+    }
+    Ok(directory)
+}
+
+/// True if a user other than root can put something else in the place of this entry: the
+/// permissions of its directory decide, and in a sticky directory the owner of the entry.
+/// The bits of the group include what access control lists allow (acl(5)).
+fn is_changed_by_others(directory: &Stat, entry: &Stat) -> bool {
+    const STICKY: u32 = 0o1000;
+    const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
+    if directory.st_uid != 0 {
+        return true;
+    }
+    let is_writable = directory.st_mode & GROUP_AND_OTHERS_WRITE != 0;
+    let is_protected = directory.st_mode & STICKY != 0 && entry.st_uid == 0;
+    is_writable && !is_protected
+}
+
+fn refused(path: &Path, what: &str) -> io::Error {
+    let text = format!(
+        "{} {what} that a user other than root can change, and root does not follow it (give the path that it leads to)",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+fn names_of(path: &OsStr) -> VecDeque<OsString> {
+    let components = Path::new(OsStr::from_bytes(path.as_bytes())).components();
+    components
+        .filter(|component| !matches!(component, Component::CurDir))
+        .map(|component| component.as_os_str().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
+    const OTHER: u32 = 64_321;
+
+    /// A directory below which `theirs` belongs to another user, `sticky` is open to all, and
+    /// `ours` only root can write to.
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, mode) in [
+            ("theirs", 0o755),
+            ("sticky", 0o1777),
+            ("ours", 0o755),
+            ("group", 0o775),
+        ] {
+            fs::create_dir_all(dir.path().join(name).join("sub")).unwrap();
+            fs::set_permissions(dir.path().join(name), Permissions::from_mode(mode)).unwrap();
+            symlink(dir.path().join("ours"), dir.path().join(name).join("link")).unwrap();
+            symlink("../ours", dir.path().join(name).join("relative")).unwrap();
+        }
+        chown(dir.path().join("theirs"), Some(OTHER), None).unwrap();
+        symlink("ours", dir.path().join("sticky/of-other")).unwrap();
+        lchown(dir.path().join("sticky/of-other"), Some(OTHER), None).unwrap();
+        symlink("theirs/link", dir.path().join("indirect")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        dir
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_macros, reason = "the message of a test")]
+    fn root_follows_the_links_that_root_alone_can_make() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: links of other users, because this is not root");
+            return;
+        }
+        let dir = tree();
+        let same = |path: &str, expected: &str| {
+            let opened = open_directory(&dir.path().join(path))
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            let expected = rustix::fs::stat(dir.path().join(expected)).unwrap();
+            assert_eq!(
+                rustix::fs::fstat(opened).unwrap().st_ino,
+                expected.st_ino,
+                "{path}"
+            );
+        };
+        for (path, expected) in [
+            ("ours/sub", "ours/sub"),
+            ("theirs/sub", "theirs/sub"),
+            ("ours/link/sub", "ours/sub"),
+            ("ours/relative/../ours", "ours"),
+            ("sticky/link", "ours"),
+            ("sticky/sub/..", "sticky"),
+            ("./theirs/../ours/./sub", "ours/sub"),
+        ] {
+            same(path, expected);
+        }
+        for path in [
+            "theirs/link",
+            "theirs/link/sub",
+            "theirs/relative",
+            "theirs/sub/..",
+            "group/link",
+            "sticky/of-other",
+            "indirect",
+            "ours/../theirs/link",
+        ] {
+            let error = open_directory(&dir.path().join(path)).unwrap_err();
+            assert!(
+                error.to_string().contains("other than root"),
+                "{path}: {error}"
+            );
+        }
+        let kind = |path: &str| open_directory(&dir.path().join(path)).unwrap_err().kind();
+        assert_eq!(kind("ours/missing"), io::ErrorKind::NotFound);
+        assert_eq!(
+            kind("loop"),
+            io::Error::from(rustix::io::Errno::LOOP).kind()
+        );
+    }
+}
