@@ -1,4 +1,4 @@
-//! Numbers as Prometheus reads them: its text format 0.0.4, and OpenMetrics 1.0.
+//! Metrics in the text format 0.0.4 of Prometheus and in OpenMetrics 1.0.
 //!
 //! Both are lines; they differ in how a counter's family is named, and in the end mark.
 
@@ -16,7 +16,7 @@ use crate::observe::metrics::{METRICS, Requests};
 use crate::observe::status::{Application, ServerState, Status, ThreadActivity, WorkerState};
 use crate::os::process;
 
-/// Which of the two.
+/// The format of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Prometheus,
@@ -24,7 +24,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Prometheus asks for OpenMetrics by name; everybody else gets the older format.
+    /// Prometheus asks for OpenMetrics by name; other clients get the older format.
     pub(super) fn accepted(accept: Option<&HeaderValue>) -> Self {
         let accept = accept.and_then(|accept| accept.to_str().ok());
         match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
@@ -41,7 +41,7 @@ impl Format {
     }
 }
 
-/// Everything that is counted, and what the status says beside it.
+/// All metrics, and the numbers of the status.
 pub(super) fn write(status: &Status, format: Format) -> String {
     let mut page = Page {
         text: String::with_capacity(16 << 10),
@@ -227,7 +227,7 @@ fn spool(page: &mut Page) {
 }
 
 fn applications(page: &mut Page, status: &Status) {
-    // What leaves may have the name of what came in its place.
+    // An application that is leaving may have the name of its replacement.
     let all = status.applications.iter();
     let all: Vec<_> = all.filter(|application| !application.leaving).collect();
     type Value = fn(&Application) -> u64;
@@ -348,7 +348,7 @@ fn applications(page: &mut Page, status: &Status) {
     refork(page, &all);
 }
 
-/// Where a worker may become the template.
+/// Metrics of `--refork`, where a worker may become the template.
 fn refork(page: &mut Page, applications: &[&Application]) {
     page.family(
         "pyserve_reforks",
@@ -372,7 +372,7 @@ fn refork(page: &mut Page, applications: &[&Application]) {
     }
 }
 
-/// What every exporter tells of its own process, under the usual names.
+/// The process metrics of every exporter, under their usual names.
 fn process(page: &mut Page, status: &Status) {
     page.family(
         "process_resident_memory_bytes",
@@ -449,7 +449,7 @@ impl Page {
         let _ = writeln!(self.text, " {value}");
     }
 
-    /// Nothing where nothing was observed, as for the queue of a static location.
+    /// Nothing where nothing was observed, as for the queue time of a static location.
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
         let cumulated = histogram.cumulated();
         let count = cumulated[BOUNDS.len()];

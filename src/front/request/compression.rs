@@ -7,9 +7,9 @@
 //! may hold a secret: responses to requests with cookies or credentials, and those that set a
 //! cookie.
 //!
-//! A HEAD is answered as the GET would be (RFC 9110 §9.3.2), so the decision never depends on the
-//! body. Where the length is not known, `Content-Encoding` is left out, but `Vary` is sent. A 304
-//! has `Vary` too, where the 200 would (RFC 9110 §15.4.5).
+//! A HEAD is answered as the GET would be (RFC 9110 §9.3.2), so the head decides. A response to a
+//! HEAD without `Content-Length` has no `Content-Encoding`, but `Vary`. A 304 has `Vary` too, where
+//! the 200 would (RFC 9110 §15.4.5).
 
 use std::sync::Arc;
 

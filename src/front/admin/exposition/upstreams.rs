@@ -1,4 +1,4 @@
-//! The servers behind us, and what all responses that come from elsewhere hold in memory.
+//! Metrics of the upstream servers, and of the memory that responses from upstreams hold.
 
 use super::Page;
 use crate::front::body::response_stream::budget::Budget;
