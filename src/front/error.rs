@@ -241,15 +241,15 @@ impl Rejection {
             ),
             Self::Version => closing(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "This server does not speak that version of HTTP.",
+                "This server does not support that version of HTTP.",
             ),
             Self::Coding => closing(
                 StatusCode::NOT_IMPLEMENTED,
-                "This server does not know how your request is encoded.",
+                "This server does not support the encoding of your request.",
             ),
             Self::Expectation => verdict(
                 StatusCode::EXPECTATION_FAILED,
-                "This server does not know what your request expects.",
+                "This server does not support the expectation of your request.",
             ),
             Self::TargetTooLong { .. } => {
                 closing(StatusCode::URI_TOO_LONG, "The address is too long.")
@@ -263,34 +263,35 @@ impl Rejection {
                 header: Some((RETRY_AFTER, HeaderValue::from(seconds_up(*wait)))),
                 ..verdict(
                     StatusCode::TOO_MANY_REQUESTS,
-                    "You ask more often than this server allows. Please wait a moment.",
+                    "You have sent too many requests. Please wait a moment.",
                 )
             },
             Self::BodyTooLarge { .. } => closing(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "What you sent is larger than this server accepts.",
+                "Your request is larger than this server accepts.",
             ),
             Self::BodyTooSlow => closing(
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive in time.",
             ),
-            Self::BodyBroken(_) => {
-                closing(StatusCode::BAD_REQUEST, "The request did not arrive whole.")
-            }
+            Self::BodyBroken(_) => closing(
+                StatusCode::BAD_REQUEST,
+                "The request did not arrive completely.",
+            ),
             Self::SpoolFull { .. } | Self::NoMemory | Self::NoDescriptors => Verdict {
                 close: true,
-                ..later("This server has no room for what you sent. Please try again in a moment.")
+                ..later("This server has no room for your request. Please try again in a moment.")
             },
             Self::Spool { .. } => closing(
                 StatusCode::INSUFFICIENT_STORAGE,
-                "This server has no room for what you sent.",
+                "This server has no room for your request.",
             ),
             Self::NotFound | Self::NotInternal { .. } => {
                 verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
             }
             Self::Panic(_) => verdict(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "This server made a mistake.",
+                "An internal error occurred.",
             ),
             Self::Static(error) => static_verdict(error),
             Self::Upstream(failure) => upstream_verdict(failure),
@@ -517,7 +518,7 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         | Failure::Transport(_)
         | Failure::Body(_) => verdict(
             StatusCode::BAD_GATEWAY,
-            "The application broke off while it worked on your request.",
+            "The application failed while it worked on your request.",
         ),
         Failure::TimedOut { .. } => verdict(
             StatusCode::GATEWAY_TIMEOUT,
@@ -539,11 +540,11 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         ),
         Failure::Application { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The application made a mistake.",
+            "The application failed to answer your request.",
         ),
         Failure::NotLoaded { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The application cannot be loaded. It is tried again when a file is saved.",
+            "The application cannot be loaded. The next saved file triggers another attempt.",
         ),
     }
 }
@@ -561,7 +562,7 @@ fn static_verdict(error: &StaticError) -> Verdict {
                 .map(|range| (CONTENT_RANGE, range)),
             ..verdict(
                 StatusCode::RANGE_NOT_SATISFIABLE,
-                "The file is shorter than that.",
+                "The requested range is not within the file.",
             )
         },
         StaticError::Forbidden => {
@@ -573,7 +574,7 @@ fn static_verdict(error: &StaticError) -> Verdict {
         ),
         StaticError::PreconditionFailed => verdict(
             StatusCode::PRECONDITION_FAILED,
-            "The file has changed meanwhile.",
+            "The file has changed in the meantime.",
         ),
         StaticError::Io(_) => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,

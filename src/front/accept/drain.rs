@@ -2,8 +2,8 @@
 //!
 //! Closing a listening socket resets the connections in it: handshakes in progress, and the
 //! backlog, whose requests may have arrived already. So, to drain:
-//! 1. New connections are refused. TCP: the kernel drops the first packets of handshakes, which
-//!    clients send again after a second and then get a reset. Unix: the path is removed, and the
+//! 1. New connections are refused. TCP: the kernel drops SYN packets, which clients send again
+//!    after a second and then get a reset. Unix: the path is removed, and the
 //!    kernel refuses.
 //! 2. Handshakes in progress have a moment to complete.
 //! 3. The backlog is accepted until it is empty.

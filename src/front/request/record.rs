@@ -197,7 +197,7 @@ pub struct FastPathRecord<'a> {
     pub remote: Option<IpAddr>,
     /// The time when the request's head was complete.
     pub began: Instant,
-    /// The same time by the wall clock.
+    /// That time by the wall clock.
     pub time: SystemTime,
     /// The status of the response.
     pub status: StatusCode,
