@@ -128,7 +128,7 @@ fn requests(page: &mut Page) {
     page.family(
         "pyserve_rejections",
         "counter",
-        "Requests answered with an error, by reason",
+        "Requests not served as requested, by reason",
     );
     for (reason, count) in METRICS.rejections.all() {
         page.sample("pyserve_rejections_total", &[("reason", reason)], count);
