@@ -1,8 +1,8 @@
-//! What a connection is doing, and what its client is too late with.
+//! The state of a connection, and its deadlines.
 //!
-//! hyper has one timer for a head, which also runs while a connection is idle. Idle and
-//! "the head has begun" have different limits here, so both are kept in [`Activity`]: the
-//! wrapper around the socket sees when bytes arrive, [`InUse`] when a request runs.
+//! hyper has one timer for a head, which also runs while a connection is idle. Here the idle time
+//! and the time for a head have different limits, so both are kept in [`Activity`]: the wrapper
+//! around the socket reports when bytes arrive, [`InUse`] when a request runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,73 +21,73 @@ use super::sendfile::queue::SendfileQueue;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
-/// Limits on waiting for a client.
+/// Time limits for a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// From the first byte of a head, or from the accept, to its last.
+    /// From the first byte of a head, or from the accept, to the last byte of the head.
     pub header: Duration,
     /// Between two requests.
     pub keepalive: Duration,
-    /// While the client takes little or nothing of a response.
+    /// For a client that takes little or nothing of a response.
     pub send: Patience,
 }
 
 impl Deadlines {
-    /// How long a connection may be left alone, whatever it does.
+    /// The shortest of the limits: the interval at which a connection is checked.
     pub fn shortest(&self) -> Duration {
         self.header.min(self.keepalive).min(self.send.grace)
     }
 }
 
-/// What a connection is doing, shared by its socket, its requests and its timer.
+/// The state of a connection, shared by its socket, its requests and its timer.
 #[derive(Debug)]
 pub struct Activity {
-    /// Both ends.
+    /// The addresses of both ends.
     pub ends: Endpoints,
-    /// The memory and descriptors that it takes.
+    /// The memory and descriptors that the connection holds.
     pub account: Arc<Account>,
-    /// Bytes of responses that hyper has and has not sent.
+    /// Bytes of responses that hyper holds and has not sent.
     in_hand: Arc<AtomicUsize>,
-    /// Files that it owes.
+    /// Files still to be sent.
     pub outbox: Arc<SendfileQueue>,
-    /// How slowly the client may take what it asked for.
+    /// The minimum rate at which the client must take responses.
     pub patience: Patience,
     /// Requests that were refused below hyper.
     pub refused: PendingRefusals,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
-    /// The responses of HTTP/2 under way. One whose window the client keeps shut leaves no
-    /// trace in the socket.
+    /// The HTTP/2 responses in progress. One whose window the client keeps closed is not visible at
+    /// the socket.
     streams: Mutex<Vec<Arc<Taken>>>,
     requests: AtomicUsize,
     in_head: AtomicBool,
-    /// Bytes of a head have come, and hyper has none of them.
+    /// Bytes of a head have arrived, none of which hyper has got.
     head_in_part: AtomicBool,
     http2: AtomicBool,
     linger: AtomicBool,
     /// hyper has begun a request since it last held nothing.
     hyper_began: AtomicBool,
-    /// The connection has left HTTP, behind a `101`.
+    /// The connection has switched protocols with a `101`.
     switched: AtomicBool,
-    /// The most bytes that the present request's body may have, and the sizes of its chunks.
+    /// Limit of the current request's body in bytes, and the sum of its chunk sizes.
     body_limit: AtomicU64,
     announced: AtomicU64,
-    /// Names of the present request's fields that are not in title case.
+    /// True if the current request has header names that are not in title case.
     has_spellings: AtomicBool,
     spellings: Mutex<Vec<Bytes>>,
-    /// A response that hyper does not know is on its way to a client that takes its time.
+    /// A response of the fast path is being sent to a client that did not take it at once.
     express: AtomicBool,
-    /// The connection ends behind that response.
+    /// The connection ends after that response.
     express_ends: AtomicBool,
-    /// Connections to servers behind us that are this client's alone.
+    /// Upstream connections that belong to this client only.
     private_links: OnceLock<Arc<PrivateLinks>>,
     flushed: Flushed,
-    /// The end of the connection is to be seen as a failure.
+    /// The connection is to end visibly as a failure.
     broken: AtomicBool,
 }
 
-/// What a client is too late with.
+/// The step that a client is late with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     /// The rest of a head.
@@ -99,7 +99,7 @@ pub enum Overdue {
 }
 
 impl Activity {
-    /// A connection that was just made.
+    /// The state of a new connection.
     pub fn new(ends: Endpoints, patience: Patience) -> Self {
         METRICS.connections.accepted.inc();
         METRICS.connections.open.inc();
@@ -133,13 +133,13 @@ impl Activity {
         }
     }
 
-    /// The same with what it takes charged to `account`.
+    /// Charges the connection's resources to `account`.
     pub fn charged_to(mut self, account: Arc<Account>) -> Self {
         self.account = account;
         self
     }
 
-    /// Connections to servers behind us that are this client's alone.
+    /// Upstream connections that belong to this client only.
     pub fn private_links(&self) -> &Arc<PrivateLinks> {
         self.private_links.get_or_init(Arc::default)
     }
@@ -149,7 +149,7 @@ impl Activity {
         self.hyper_began.store(true, Ordering::Relaxed);
     }
 
-    /// True once hyper has begun a request and none is running any more.
+    /// True once hyper has begun a request and no request is running.
     pub fn hyper_ended(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0 && self.hyper_began.load(Ordering::Relaxed)
     }
@@ -159,7 +159,7 @@ impl Activity {
         self.hyper_began.store(false, Ordering::Relaxed);
     }
 
-    /// The connection leaves HTTP.
+    /// The connection switches protocols.
     pub fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
     }
@@ -175,30 +175,30 @@ impl Activity {
         self.announced.store(0, Ordering::Relaxed);
     }
 
-    /// The chunks of the body have these sizes together, as far as they have come.
+    /// Sets the sum of the chunk sizes received so far.
     pub fn announced(&self, bytes: u64) {
         self.announced.store(bytes, Ordering::Relaxed);
     }
 
-    /// The body of the present request may have so many bytes. A chunk whose size exceeds them
-    /// is refused before it arrives; whether one has come already.
+    /// Limits the current request's body to `bytes`. A chunk whose size exceeds the rest is refused
+    /// before it arrives. Returns true if such a chunk has arrived already.
     pub fn limit_body(&self, bytes: u64) -> bool {
         self.body_limit.store(bytes, Ordering::Relaxed);
         self.announced.load(Ordering::Relaxed) > bytes
     }
 
-    /// The limit of [`Activity::limit_body`].
+    /// The limit set by [`Activity::limit_body`].
     pub fn body_limit(&self) -> u64 {
         self.body_limit.load(Ordering::Relaxed)
     }
 
-    /// Keeps the names of the head that hyper reads next which are not in title case.
+    /// Stores the names in the next head for hyper that are not in title case.
     pub fn note_spellings(&self, names: Vec<Bytes>) {
         *self.lock_spellings() = names;
         self.has_spellings.store(true, Ordering::Relaxed);
     }
 
-    /// Those of the head that hyper has just read.
+    /// Takes the stored names of the head that hyper has just parsed.
     pub fn take_spellings(&self) -> Vec<Bytes> {
         let any = &self.has_spellings;
         match any.load(Ordering::Relaxed) && any.swap(false, Ordering::Relaxed) {
@@ -217,17 +217,18 @@ impl Activity {
         self.flushed.now();
     }
 
-    /// The client must not take the end of the connection for the end of the response.
+    /// Marks the response as truncated: the client must not take the end of the connection for its
+    /// end.
     pub fn breaks(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
 
-    /// True behind [`Activity::breaks`].
+    /// True after [`Activity::breaks`].
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// A request without hyper has come at `now` and been answered at once.
+    /// The fast path received a request at `now`, and its response was sent at once.
     pub fn answered_at_once(&self, now: Instant) {
         if self.in_head.swap(false, Ordering::Relaxed) {
             METRICS.connections.reading.dec();
@@ -236,13 +237,12 @@ impl Activity {
         self.since_ms.store(since, Ordering::Relaxed);
     }
 
-    /// Whether a response that hyper does not know is on its way.
+    /// Sets if a response of the fast path is being sent.
     pub fn express_is_sending(&self, is_sending: bool) {
         self.express.store(is_sending, Ordering::Relaxed);
     }
 
-    /// Asks for the end of the connection behind the response that hyper does not know, if
-    /// one is on its way.
+    /// Ends the connection after the response of the fast path. False if none is being sent.
     pub fn end_behind_express(&self) -> bool {
         let is_sending = self.express.load(Ordering::Relaxed);
         if is_sending {
@@ -251,13 +251,12 @@ impl Activity {
         is_sending
     }
 
-    /// True if the connection ends behind the response that hyper did not know.
+    /// True if the connection ends after the response of the fast path.
     pub fn ends_behind_express(&self) -> bool {
         self.express_ends.load(Ordering::Relaxed)
     }
 
-    /// Part of the request stays unread: what still comes is to be swallowed after our
-    /// last byte.
+    /// Part of the request stays unread: bytes that arrive after our last byte are discarded.
     pub fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
     }
@@ -272,7 +271,7 @@ impl Activity {
         self.http2.load(Ordering::Relaxed)
     }
 
-    /// The client has sent something.
+    /// The client has sent bytes.
     pub fn bytes_arrived(&self) {
         let idle =
             self.requests.load(Ordering::Relaxed) == 0 && !self.in_head.load(Ordering::Relaxed);
@@ -284,7 +283,7 @@ impl Activity {
         }
     }
 
-    /// A part of a head has come, of which hyper gets nothing before the rest.
+    /// Sets if a part of a head has arrived that hyper gets only with the rest.
     pub fn has_part_of_head(&self, has: bool) {
         self.head_in_part.store(has, Ordering::Relaxed);
     }
@@ -306,19 +305,19 @@ impl Activity {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// How long it has been doing what it does.
+    /// Time since the last change of state.
     pub fn unchanged_for(&self) -> Duration {
         let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(since)
     }
 
-    /// How long the client still has.
+    /// The time until the connection must be checked again.
     ///
     /// # Errors
-    /// What it is too late with.
+    /// The step for which the client has exceeded its limit.
     pub fn overdue(&self, deadlines: &Deadlines) -> Result<Duration, Overdue> {
         let shortest = deadlines.shortest();
-        // A proxy of ours brings the responses of many: one that is slow must not end them.
+        // A trusted proxy carries the responses of many clients: a slow one must not end them.
         if !self.ends.trusted && self.streams().iter().any(|stream| stream.is_overdue()) {
             return Err(Overdue::Send);
         }
@@ -331,7 +330,7 @@ impl Activity {
         };
         let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
         let left = (since + limit).saturating_sub(self.began.elapsed());
-        // Never longer than the shorter limit: the connection may change meanwhile.
+        // At most the shortest limit: the state may change meanwhile.
         if left.is_zero() {
             Err(overdue)
         } else {
@@ -349,7 +348,7 @@ impl Drop for Activity {
     }
 }
 
-/// How a client takes one response of HTTP/2.
+/// The rate at which a client takes one HTTP/2 response.
 #[derive(Debug)]
 struct Taken(Mutex<(MinRate, Option<Instant>)>);
 
@@ -365,12 +364,12 @@ impl Taken {
     }
 }
 
-/// Lives as long as a request and its response.
+/// A request in progress; lives as long as the request and its response.
 #[derive(Debug)]
 pub struct InUse {
     activity: Arc<Activity>,
     taken: Option<Arc<Taken>>,
-    /// Memory of the request: of its head, then what is left of it with its response.
+    /// Memory of the request: of its head, then what its response still needs.
     held: Option<Reservation>,
 }
 
@@ -393,7 +392,7 @@ impl InUse {
         }
     }
 
-    /// Reserves memory for the request. `false`: there is none.
+    /// Reserves memory for the request. Returns false if there is none.
     pub fn reserve(&mut self, bytes: usize) -> bool {
         if bytes > 0 {
             let account = &self.activity.account;
@@ -402,7 +401,7 @@ impl InUse {
         bytes == 0 || self.held.is_some()
     }
 
-    /// Returns all but so many bytes of [`InUse::reserve`].
+    /// Returns all but `bytes` of the memory of [`InUse::reserve`].
     pub fn shrink(&mut self, bytes: usize) {
         if let Some(held) = &mut self.held {
             held.shrink(bytes);
@@ -414,8 +413,8 @@ impl InUse {
         InHand::new(&self.activity.account, &self.activity.in_hand)
     }
 
-    /// The response leaves: from now on the client is waited for until it asks for a part
-    /// of the body ([`InUse::asked`]), and again when it was given one ([`InUse::gave`]).
+    /// The response is sent from now on: the client's time runs until it asks for a part of the
+    /// body ([`InUse::asked`]), and again once it was given one ([`InUse::gave`]).
     pub fn follow(&mut self) {
         if self.activity.http2.load(Ordering::Relaxed) {
             let pace = MinRate::new(self.activity.patience);
@@ -425,12 +424,12 @@ impl InUse {
         }
     }
 
-    /// What the connection owes of files.
+    /// The connection's sendfile queue.
     pub fn outbox(&self) -> &SendfileQueue {
         &self.activity.outbox
     }
 
-    /// The flushes of the connection.
+    /// The connection's flushes.
     pub fn flushes(&self) -> &Flushed {
         &self.activity.flushed
     }

@@ -33,9 +33,9 @@ use crate::front::body::limited::LimitedBody;
 use crate::front::body::multipart::Multipart;
 use crate::front::body::response_stream::ResponseBody;
 
-/// A response body, wherever its bytes come from.
+/// A response body from any source.
 pub enum Body {
-    /// Nothing.
+    /// No bytes.
     Empty,
     /// Bytes in memory.
     Full(Bytes),
@@ -43,20 +43,20 @@ pub enum Body {
     File(FileBody),
     /// Several ranges of a file.
     Parts(Multipart),
-    /// An upstream's answer.
+    /// An upstream's response.
     Upstream(ResponseBody),
-    /// The same in another coding. Boxed: it is rare and large.
+    /// An upstream's response in another coding. Boxed: it is rare and large.
     Encoded(Box<EncodedBody>),
-    /// Any of these, at a rate that the application has set.
+    /// Any of these, at the rate of `X-Accel-Limit-Rate`.
     Limited(Box<LimitedBody<Self>>),
-    /// No bytes, and no statement about their number: the answer to a HEAD request whose
-    /// upstream did not say how long the body would be (RFC 9110 §8.6).
+    /// No bytes and no length: the response to a HEAD request whose upstream sent no
+    /// `Content-Length` (RFC 9110 §8.6).
     Unsaid,
 }
 
 impl Body {
-    /// Has the kernel send what comes from a file; see [`FileBody::send_by`]. What is limited
-    /// is cut into pieces, which the kernel's part cannot be.
+    /// Lets the kernel send files; see [`FileBody::send_by`]. Rate-limited bodies are cut into
+    /// parts, which sendfile cannot do.
     pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
         match self {
             Self::File(file) => file.send_by(outbox),
@@ -77,7 +77,7 @@ impl Body {
         }
     }
 
-    /// True while a part of it is on its way from the disk.
+    /// True while a part of the body is being read from disk.
     pub fn is_being_read(&self) -> bool {
         match self {
             Self::File(_) | Self::Parts(_) => true,
@@ -86,7 +86,7 @@ impl Body {
         }
     }
 
-    /// Time that an application has taken in all, if one answered and has ended.
+    /// Total time in the application, if one answered and has ended.
     pub fn app_time(&self) -> Option<Duration> {
         match self {
             Self::Upstream(body) => body.app_time(),

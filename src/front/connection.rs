@@ -1,4 +1,4 @@
-//! One client connection: hyper on our side of it, and what ends it.
+//! One client connection: hyper as its server, its deadlines and its end.
 
 pub mod lingering_close;
 pub mod proxy_protocol;
@@ -32,20 +32,20 @@ use crate::front::connection::stream::Stream;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
-/// How long connections over HTTP/1 may still bring a request when the server stops: it may be
-/// on its way, or in the kernel already. Like nginx's `keepalive_min_timeout`.
+/// Time in which an HTTP/1 connection may still bring a request when the server stops: it may be in
+/// flight, or in the kernel already. Like nginx's `keepalive_min_timeout`.
 const LAST_REQUEST: Duration = Duration::from_millis(250);
 
-/// Requests at a time on one connection of HTTP/2: nginx's default.
+/// Concurrent requests on one HTTP/2 connection: nginx's default.
 const MOST_STREAMS: u32 = 128;
-/// What one response of HTTP/2 may have waiting in memory before its body is asked for more:
-/// with all streams 8 MiB a connection, where hyper's own number makes 50.
+/// Bytes of one HTTP/2 response that may wait in memory before its body is asked for more: with all
+/// streams 8 MiB per connection; hyper's default makes 50.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client may have reset before we have looked at them (CVE-2023-44487) until
-/// the connection is given up: h2's own number.
+/// Streams that a client may reset before we have accepted them (CVE-2023-44487) until the
+/// connection is closed: h2's default.
 const MOST_RESETS: usize = 20;
 
-/// Serves a connection until it ends or is asked to.
+/// Serves a connection until it ends or the server stops.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints, stop: Shutdown) {
     let site = sites.get();
     let deadlines = site.deadlines;
@@ -53,7 +53,7 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     else {
         return;
     };
-    // A proxy of ours brings the connections of many.
+    // A trusted proxy carries the connections of many clients.
     let address = ends.peer_ip().filter(|_| !ends.trusted);
     let Ok(guest) = site.connections.enter(address) else {
         return;
@@ -73,12 +73,12 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
         .leaving_behind(behind);
     converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
-        // Boxed: few connections come here, and all would have room for it.
+        // Boxed: few connections linger, and every connection's task would be larger.
         Box::pin(lingering_close::linger(socket, &stop)).await;
     }
 }
 
-/// Requests and responses, until the end of the connection.
+/// Serves requests until the end of the connection.
 async fn converse(
     stream: Stream,
     sites: Arc<CurrentSite>,
@@ -93,7 +93,7 @@ async fn converse(
     let service = tower::service_fn(move |request: http::Request<_>| {
         let version = request.version();
         let is_http1 = version <= http::Version::HTTP_11;
-        // Boxed once: hyper and the layers between move it several times.
+        // Boxed once: hyper and its layers move it several times.
         let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
         let asked = asked.clone();
         async move {
@@ -118,11 +118,11 @@ async fn converse(
         .max_concurrent_streams(Some(MOST_STREAMS))
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(Some(match ends.trusted {
-            // A proxy of ours brings the streams of many.
+            // A trusted proxy carries the streams of many clients.
             true => usize::MAX,
             false => MOST_RESETS,
         }))
-        // h2 counts them over the life of a connection; `http2::credit` counts their rate.
+        // h2 counts them over the life of a connection; `http2::credit` limits their rate.
         .max_local_error_reset_streams(None);
     let mut connection =
         pin!(http.serve_connection_with_upgrades(
@@ -134,7 +134,7 @@ async fn converse(
     let mut warned = false;
     loop {
         tokio::select! {
-            // First the connection: what has arrived is looked at before it is given up.
+            // The connection first: bytes that have arrived are read before it is closed.
             biased;
             // Cancel-safe: polled in place, never dropped before it ends.
             ended = connection.as_mut() => {
@@ -162,12 +162,12 @@ async fn converse(
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) if warned => {
-                    tracing::debug!(peer = ends.peer.map(display), ?overdue, "connection closed: the client does not go on");
+                    tracing::debug!(peer = ends.peer.map(display), ?overdue, "connection closed: the client timed out");
                     return;
                 }
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
-                    // HTTP/2 clients are told, and what else they wait for goes on for a
-                    // while; on HTTP/1 an idle connection ends by this.
+                    // HTTP/2 clients get a GOAWAY, and their other streams continue for a while; an
+                    // idle HTTP/1 connection ends by this.
                     if !activity.end_behind_express() {
                         connection.as_mut().graceful_shutdown();
                     }
@@ -183,10 +183,10 @@ async fn converse(
             () = stop.drain.cancelled(), if !stopping => {
                 stopping = true;
                 if activity.is_http2() {
-                    // It says which requests it has not seen.
+                    // The GOAWAY names the last request that was accepted.
                     connection.as_mut().graceful_shutdown();
                 } else {
-                    // hyper would close without looking. A response ends the connection.
+                    // hyper would close without reading. A response ends the connection.
                     last_call = true;
                     timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
                 }
@@ -211,7 +211,7 @@ fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error
     }
 }
 
-/// What h2 has ended the connection for, if it was the client's fault.
+/// The error with which h2 ended the connection, if it was the client's fault.
 fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
     let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
     let is_fault =
@@ -219,8 +219,8 @@ fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
     is_fault.then_some(error)
 }
 
-/// Who is at the other end: the peer, or whom a balancer's PROXY header names; with the
-/// bytes that were received behind that header. `None`: the connection is of no use.
+/// The addresses of the peer, or those in a balancer's PROXY header; with the bytes that were
+/// received after that header. `None`: the connection is closed.
 async fn introduction(
     site: &Site,
     socket: &mut Socket,
@@ -248,7 +248,7 @@ async fn introduction(
                 early = behind;
                 origin
             }
-            // A probe that says nothing, however it ends.
+            // A probe that sends nothing, in any way it ends.
             Err(error) if header.is_empty() || matches!(error, Unreadable::Io(_)) => {
                 tracing::debug!(peer = ends.peer.map(display), %error, "connection ended");
                 return None;
@@ -274,7 +274,7 @@ async fn introduction(
             }
         }
     }
-    // Not to be taken for the balancer itself, whom we may trust.
+    // A client whose address is unknown is not the balancer, which may be trusted.
     ends.trusted = is_known && site.trust.trusts(ends.peer_ip());
     Some((ends, early))
 }

@@ -1,5 +1,4 @@
-//! What is known about a request before anyone answers it: who it is, who sent it, over
-//! which connection.
+//! The facts about a request before it is answered: its id, its client, its connection.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -9,33 +8,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, Method};
 
-/// Names a request; taken over from trusted proxies, and sent with every response.
+/// The id of a request; taken over from trusted proxies, and sent with every response.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a log line says about a request.
+/// The label of a request in log lines.
 #[derive(Debug, Default)]
 pub struct RequestLabel {
-    /// Names the request in every log line, in the response and for the application.
+    /// The id of the request, in every log line, in the response and for the application.
     pub request_id: String,
     /// Its method.
     pub method: Method,
     /// Its target as the client sent it, untrusted text.
     pub target: Target,
-    /// The same of a request that is so malformed that neither can have them.
+    /// Method and target of a request so malformed that neither of the above can hold them.
     pub as_sent: Option<Box<AsSent>>,
 }
 
 /// Method and target of a malformed request, any bytes; empty where it has none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AsSent {
-    /// Its method.
+    /// The method.
     pub method: Vec<u8>,
-    /// Its target.
+    /// The target.
     pub target: Vec<u8>,
 }
 
 impl RequestLabel {
-    /// Its method as the client sent it.
+    /// The method as the client sent it.
     pub fn method_sent(&self) -> &[u8] {
         match &self.as_sent {
             Some(sent) => &sent.method,
@@ -43,7 +42,7 @@ impl RequestLabel {
         }
     }
 
-    /// Its target as the client sent it.
+    /// The target as the client sent it.
     pub fn target_sent(&self) -> &[u8] {
         match &self.as_sent {
             Some(sent) => &sent.target,
@@ -52,8 +51,8 @@ impl RequestLabel {
     }
 }
 
-/// Text of a client that prints on one line and no longer than a log line should be: control
-/// characters, quotes and bytes that are no UTF-8 escaped, the end cut off.
+/// Prints a client's text on one line and no longer than a log line should be: control characters,
+/// quotes and invalid UTF-8 are escaped, a long text is truncated.
 #[derive(Debug, Clone, Copy)]
 pub struct Printed<'a>(pub &'a [u8]);
 
@@ -85,7 +84,7 @@ const LONGEST_PRINTED: usize = 2048;
 pub struct Target(pub String);
 
 impl Target {
-    /// The path alone: people put tokens into queries.
+    /// The path alone: queries may contain tokens.
     pub fn without_query(&self) -> Self {
         Self(self.0.split('?').next().unwrap_or_default().to_owned())
     }
@@ -97,17 +96,16 @@ impl fmt::Display for Target {
     }
 }
 
-/// Both ends of a connection.
+/// The addresses of both ends of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Endpoints {
-    /// The client's address; `None` over a Unix socket. A balancer's PROXY header may have
-    /// told it.
+    /// The client's address, perhaps from a balancer's PROXY header; `None` over a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// The address that the client asked; `None` on a Unix socket.
+    /// The address that the client connected to; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
     /// True if the settings trust the peer's `X-Request-ID` and forwarding headers.
     pub trusted: bool,
-    /// How the client reached the balancer that handed the connection on, if one told.
+    /// The scheme by which the client reached the balancer, if its PROXY header has it.
     pub scheme: Scheme,
 }
 
@@ -118,35 +116,35 @@ impl Endpoints {
     }
 }
 
-/// Who asks and for what, as far as the peer, or proxies that are trusted, tell.
+/// The client and the host it requests, according to the peer or to trusted proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// Its address; `None` where a Unix socket's peer is all that is known.
+    /// The client's address; `None` for a Unix socket's peer without further information.
     pub address: Option<IpAddr>,
-    /// Its port, where that is known.
+    /// The client's port, if known.
     pub port: Option<u16>,
-    /// How it reached us, or the outermost trusted proxy.
+    /// The scheme by which the client reached us, or the outermost trusted proxy.
     pub scheme: Scheme,
     /// The authority that the request is for, `example.org:8080`.
     pub host: String,
-    /// The port that it asked: ours, or the one that a proxy names.
+    /// The port that the client connected to: ours, or the one forwarded by a proxy.
     pub server_port: u16,
-    /// Path that a proxy has removed in front of the target, `/app`; mostly empty.
+    /// Path that a proxy has removed from the front of the target, `/app`; usually empty.
     pub prefix: String,
 }
 
-/// The scheme of the URL that a client asks for.
+/// The scheme of a request's URL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// In the clear.
+    /// Plain text.
     #[default]
     Http,
-    /// With TLS.
+    /// Over TLS.
     Https,
 }
 
 impl Scheme {
-    /// As it stands in a URL.
+    /// The scheme as a URL has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -154,7 +152,7 @@ impl Scheme {
         }
     }
 
-    /// The port that it means without saying (RFC 9110 §4.2).
+    /// The default port (RFC 9110 §4.2).
     pub fn port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -164,7 +162,7 @@ impl Scheme {
 }
 
 impl Client {
-    /// The peer itself, of whom nobody says more. The host is not known yet.
+    /// The peer itself, without forwarded information. The host is not known yet.
     pub fn direct(ends: &Endpoints) -> Self {
         Self {
             address: ends.peer_ip(),
@@ -190,8 +188,8 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> String {
     trusted.then(given).flatten().unwrap_or_else(new_id)
 }
 
-/// 32 hexadecimal digits, unique in this process and, by its random start, elsewhere. It
-/// names a request; it is no secret.
+/// 32 hexadecimal digits, unique in this process and, by its random start, elsewhere. It identifies
+/// a request; it is not a secret.
 fn new_id() -> String {
     static START: LazyLock<[u64; 2]> = LazyLock::new(|| {
         [
@@ -217,15 +215,15 @@ fn new_id() -> String {
     id
 }
 
-/// What a request says to an upstream beyond its own head.
+/// The facts about a request that an upstream gets beyond its head.
 pub struct RequestFacts<'a> {
-    /// The connection.
+    /// The addresses of the connection.
     pub ends: &'a Endpoints,
-    /// Who asks, and for which host.
+    /// The client and the host it requests.
     pub client: &'a Client,
-    /// Decoded path at which the application is mounted, without a slash behind; mostly empty.
+    /// Decoded path at which the application is mounted, without a trailing slash; usually empty.
     pub mount: &'a str,
-    /// What is left of the path behind it, percent-encoded.
+    /// The rest of the path behind the mount, percent-encoded.
     pub path: &'a str,
     /// The request's id.
     pub request_id: &'a str,
@@ -233,7 +231,7 @@ pub struct RequestFacts<'a> {
     pub body_length: Option<u64>,
 }
 
-/// True if the name of a field has letters, digits and hyphens alone.
+/// True if the name of a field has letters, digits and hyphens only.
 pub fn is_plain(name: &HeaderName) -> bool {
     let mut bytes = name.as_str().bytes();
     bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

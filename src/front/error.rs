@@ -1,5 +1,5 @@
-//! Turns what went wrong into what the client gets: the only place that picks an error
-//! status. It writes the small plain page and the log line, once, with the request's id.
+//! Turns failures into responses: the only place that picks an error status. It makes the small
+//! plain page and the log line, with the request's id.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ static SPOOL_FULL: Throttle = Throttle::new();
 static NO_MEMORY: Throttle = Throttle::new();
 static NO_DESCRIPTORS: Throttle = Throttle::new();
 
-/// Why a request is not answered as it asks.
+/// The reason for which a request is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
     /// The client broke a rule of HTTP.
@@ -64,7 +64,7 @@ pub enum Rejection {
     /// There are too many header fields.
     #[error("the request has {fields} header fields (limit {limit})")]
     TooManyFields {
-        /// How many.
+        /// Number of fields.
         fields: usize,
         /// The limit.
         limit: usize,
@@ -72,7 +72,7 @@ pub enum Rejection {
     /// The address makes more requests than `--rate-limit` allows.
     #[error("the address makes too many requests (--rate-limit)")]
     TooManyRequests {
-        /// How long it must wait for the next.
+        /// The time until the address may send its next request.
         wait: Duration,
     },
     /// The body is longer than `--max-body`.
@@ -83,29 +83,31 @@ pub enum Rejection {
     },
     /// The client stopped sending its body, or is too slow.
     #[error(
-        "the client pauses inside its body, or sends it too slowly (--body-timeout, --min-body-rate)"
+        "the client stopped sending its body, or sends it too slowly (--body-timeout, --min-body-rate)"
     )]
     BodyTooSlow,
-    /// The client broke off inside its body, or its chunks are malformed.
+    /// The client disconnected inside its body, or its chunks are malformed.
     #[error("the request body is broken: {0}")]
     BodyBroken(String),
-    /// All bodies together take as much as they may, or those of this address its part.
+    /// The disk limit of request bodies is reached, or this address's share of it.
     #[error(
-        "request bodies take all of the {limit} bytes that they may on disk (--max-spool), or those of this client its part"
+        "request bodies on disk have reached the limit of {limit} bytes (--max-spool), or this client its share of it"
     )]
     SpoolFull {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The memory budget is used up, or this client's part of it.
-    #[error("clients take all of the memory that they may (--memory-budget), or this one its part")]
-    NoMemory,
-    /// Spool files take all descriptors that they may, or this client its part.
+    /// The memory budget is used up, or this client's share of it.
     #[error(
-        "spool files take all of the descriptors that they may (a quarter of ulimit -n), or this client its part"
+        "the memory budget of clients is used up (--memory-budget), or this client's share of it"
+    )]
+    NoMemory,
+    /// The limit of descriptors for spool files is reached, or this client's share of it.
+    #[error(
+        "spool files have reached their limit of descriptors (a quarter of ulimit -n), or this client its share of it"
     )]
     NoDescriptors,
-    /// There is no room for the body.
+    /// The body cannot be written to disk.
     #[error("cannot spool the request body in {directory}: {error}")]
     Spool {
         /// The directory.
@@ -116,10 +118,10 @@ pub enum Rejection {
     /// No location and no application answers this path.
     #[error("no location and no application for this path")]
     NotFound,
-    /// The application wants a file sent that is in no internal location.
-    #[error("the application wants {wanted} sent, which is in no location of --internal")]
+    /// The application delegates a file that is in no internal location.
+    #[error("the application delegated {wanted}, which is in no location of --internal")]
     NotInternal {
-        /// What it asked for.
+        /// The path that it named.
         wanted: String,
     },
     /// A static file cannot be sent.
@@ -128,7 +130,7 @@ pub enum Rejection {
     /// The upstream has no answer.
     #[error(transparent)]
     Upstream(Failure),
-    /// We panicked.
+    /// A panic of the server.
     #[error("internal error: {0}")]
     Panic(String),
 }
@@ -148,7 +150,8 @@ impl From<SpoolError> for Rejection {
 }
 
 impl From<Failure> for Rejection {
-    /// What the client did wrong while its body was passed on is no failure of the upstream.
+    /// A fault of the client in its body, while that is passed on, is not a failure of the
+    /// upstream.
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Body(RequestBodyError::TooLarge(limit)) => Self::BodyTooLarge { limit },
@@ -161,15 +164,15 @@ impl From<Failure> for Rejection {
 
 struct Verdict {
     status: StatusCode,
-    /// What the page says, for the client's eyes.
+    /// The text of the page, for the client.
     words: &'static str,
-    /// True if the connection cannot go on, because the rest of the request is unread.
+    /// True if the connection must close, because the rest of the request is unread.
     close: bool,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Rejection {
-    /// The same for a client that knows us below `prefix`, which a proxy has removed.
+    /// Prepends `prefix`, which a proxy has removed from the path, to the location of a redirect.
     pub fn below(self, prefix: &str) -> Self {
         match self {
             Self::Static(StaticError::RedirectToDirectory(location)) if !prefix.is_empty() => {
@@ -181,8 +184,8 @@ impl Rejection {
         }
     }
 
-    /// True if the head of the request is malformed, too large or not understood. Such requests cost a client
-    /// next to nothing, so that either log has only some of them.
+    /// True if the head of the request is malformed, too large or unsupported. Such requests cost a
+    /// client next to nothing, so both logs only have a sample of them.
     pub fn is_of_the_head(&self) -> bool {
         matches!(
             self,
@@ -196,7 +199,7 @@ impl Rejection {
         )
     }
 
-    /// True if the body is. The access log has each of these.
+    /// True if the body is malformed, too large or too slow. The access log has each of these.
     pub fn is_of_the_body(&self) -> bool {
         matches!(
             self,
@@ -204,7 +207,7 @@ impl Rejection {
         )
     }
 
-    /// The response that the client gets; the log gets its line, if it `is_logged`.
+    /// The response that the client gets; writes the log line if `is_logged`.
     pub fn into_response(self, identity: &RequestLabel, is_logged: bool) -> Response<Body> {
         let verdict = self.verdict();
         if is_logged {
@@ -238,15 +241,15 @@ impl Rejection {
             ),
             Self::Version => closing(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "This server does not speak that version of HTTP.",
+                "This server does not support that version of HTTP.",
             ),
             Self::Coding => closing(
                 StatusCode::NOT_IMPLEMENTED,
-                "This server does not know how your request is encoded.",
+                "This server does not support the encoding of your request.",
             ),
             Self::Expectation => verdict(
                 StatusCode::EXPECTATION_FAILED,
-                "This server does not know what your request expects.",
+                "This server does not support the expectation of your request.",
             ),
             Self::TargetTooLong { .. } => {
                 closing(StatusCode::URI_TOO_LONG, "The address is too long.")
@@ -260,41 +263,42 @@ impl Rejection {
                 header: Some((RETRY_AFTER, HeaderValue::from(seconds_up(*wait)))),
                 ..verdict(
                     StatusCode::TOO_MANY_REQUESTS,
-                    "You ask more often than this server allows. Please wait a moment.",
+                    "You have sent too many requests. Please wait a moment.",
                 )
             },
             Self::BodyTooLarge { .. } => closing(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "What you sent is larger than this server accepts.",
+                "Your request is larger than this server accepts.",
             ),
             Self::BodyTooSlow => closing(
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive in time.",
             ),
-            Self::BodyBroken(_) => {
-                closing(StatusCode::BAD_REQUEST, "The request did not arrive whole.")
-            }
+            Self::BodyBroken(_) => closing(
+                StatusCode::BAD_REQUEST,
+                "The request did not arrive completely.",
+            ),
             Self::SpoolFull { .. } | Self::NoMemory | Self::NoDescriptors => Verdict {
                 close: true,
-                ..later("This server has no room for what you sent. Please try again in a moment.")
+                ..later("This server has no room for your request. Please try again in a moment.")
             },
             Self::Spool { .. } => closing(
                 StatusCode::INSUFFICIENT_STORAGE,
-                "This server has no room for what you sent.",
+                "This server has no room for your request.",
             ),
             Self::NotFound | Self::NotInternal { .. } => {
                 verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
             }
             Self::Panic(_) => verdict(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "This server made a mistake.",
+                "An internal error occurred.",
             ),
             Self::Static(error) => static_verdict(error),
             Self::Upstream(failure) => upstream_verdict(failure),
         }
     }
 
-    /// The code of the message about it; see the manual, `troubleshooting.md`.
+    /// The code of the log message; see the manual, `troubleshooting.md`.
     fn code(&self) -> Option<&'static str> {
         match self {
             Self::SpoolFull { .. } => Some(codes::SPOOL_FULL),
@@ -326,8 +330,8 @@ impl Rejection {
         let path = Printed(identity.target_sent());
         let (status, code) = (status.as_u16(), self.code());
         match self {
-            // The host has logged the traceback, the pool the loss and the deadline, the
-            // supervisor why the code cannot be loaded.
+            // The host has logged the traceback, the pool the loss and the deadline, the supervisor
+            // the reason for which the code cannot be loaded.
             Self::Upstream(
                 Failure::Application { .. }
                 | Failure::NotLoaded { .. }
@@ -342,7 +346,7 @@ impl Rejection {
                     tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
                 }
             },
-            // With too much to do there are many of them; the access log has each.
+            // Frequent under overload; the access log has each.
             Self::Upstream(Failure::QueueFull { .. } | Failure::QueueTimeout { .. })
             | Self::SpoolFull { .. }
             | Self::NoMemory
@@ -363,7 +367,7 @@ impl Rejection {
             Self::Panic(_) => {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
             }
-            // The access log has them; a line for each would be what a flood wants.
+            // The access log has them; a line for each would amplify a flood.
             Self::TooManyRequests { .. } => {
                 tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
@@ -385,8 +389,7 @@ impl Rejection {
         }
     }
 
-    /// The reason under which it is counted; `None` for what is the usual answer to a
-    /// path or a condition.
+    /// The `reason` label in the metrics; `None` for a usual response to a path or a condition.
     fn counted_as(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotFound => return None,
@@ -448,24 +451,24 @@ impl Rejection {
     }
 }
 
-/// Whole seconds, at least one: `Retry-After` knows no others (RFC 9110 §10.2.3).
+/// Whole seconds, at least one, as `Retry-After` requires (RFC 9110 §10.2.3).
 fn seconds_up(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// Why a probe or a scraper does not get what it asks for.
+/// The reason for which a probe or a scraper is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is nothing at this path.
+    /// The path is unknown.
     NotFound,
-    /// Neither GET nor HEAD.
+    /// The method is neither GET nor HEAD.
     MethodNotAllowed,
     /// Requests would not be served.
     NotReady(String),
 }
 
 impl Refusal {
-    /// What it gets instead.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -475,7 +478,7 @@ impl Refusal {
     }
 }
 
-/// The connection goes on.
+/// Keeps the connection open.
 fn verdict(status: StatusCode, words: &'static str) -> Verdict {
     Verdict {
         status,
@@ -485,7 +488,7 @@ fn verdict(status: StatusCode, words: &'static str) -> Verdict {
     }
 }
 
-/// The rest of the request is unread.
+/// Closes the connection: the rest of the request is unread.
 fn closing(status: StatusCode, words: &'static str) -> Verdict {
     Verdict {
         close: true,
@@ -493,7 +496,7 @@ fn closing(status: StatusCode, words: &'static str) -> Verdict {
     }
 }
 
-/// The same request may be served in a second.
+/// Asks for a retry after one second.
 fn later(words: &'static str) -> Verdict {
     Verdict {
         header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
@@ -515,7 +518,7 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         | Failure::Transport(_)
         | Failure::Body(_) => verdict(
             StatusCode::BAD_GATEWAY,
-            "The application broke off while it worked on your request.",
+            "The application failed while it worked on your request.",
         ),
         Failure::TimedOut { .. } => verdict(
             StatusCode::GATEWAY_TIMEOUT,
@@ -537,29 +540,29 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         ),
         Failure::Application { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The application made a mistake.",
+            "The application failed to answer your request.",
         ),
         Failure::NotLoaded { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "The application cannot be loaded. It is tried again when a file is saved.",
+            "The application cannot be loaded. The next saved file triggers another attempt.",
         ),
     }
 }
 
 fn static_verdict(error: &StaticError) -> Verdict {
     match error {
-        // Left to an application where there is none.
+        // A path left to the application is not found where there is none.
         StaticError::NotFound | StaticError::LeftToApp => {
             verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
         }
-        // RFC 9110 §15.5.17: with the length, so that the client can ask better.
+        // RFC 9110 §15.5.17: with the length, so that the client can correct its range.
         StaticError::RangeNotSatisfiable { length } => Verdict {
             header: HeaderValue::try_from(format!("bytes */{length}"))
                 .ok()
                 .map(|range| (CONTENT_RANGE, range)),
             ..verdict(
                 StatusCode::RANGE_NOT_SATISFIABLE,
-                "The file is shorter than that.",
+                "The requested range is not within the file.",
             )
         },
         StaticError::Forbidden => {
@@ -571,7 +574,7 @@ fn static_verdict(error: &StaticError) -> Verdict {
         ),
         StaticError::PreconditionFailed => verdict(
             StatusCode::PRECONDITION_FAILED,
-            "The file has changed meanwhile.",
+            "The file has changed in the meantime.",
         ),
         StaticError::Io(_) => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -593,7 +596,7 @@ fn static_verdict(error: &StaticError) -> Verdict {
     }
 }
 
-/// Text for the inside of an HTML element.
+/// Escapes text for an HTML element.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

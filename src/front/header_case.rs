@@ -1,12 +1,12 @@
-//! Sends header names as they were spelt: the application's and an upstream's to clients, the
-//! clients' to servers of HTTP behind us. Names without a spelling of their own, those that we
-//! make or that came over HTTP/2, get the one of the standard that defines them.
+//! Preserves the case of header names: the application's and an upstream's towards clients, the
+//! clients' towards HTTP upstreams. Names that we make or that arrived over HTTP/2 get the case of
+//! the standard that defines them.
 //!
-//! Names are case-insensitive (RFC 9110 §5.1), but people compare and broken clients exist,
-//! so `ETag` should not become `Etag`. hyper writes title case by itself, and any other
-//! spelling from a private extension that only its own parser makes. So a spelling that is
-//! seen for the first time is read once by hyper's parser from a request made up here, and
-//! the extension it attaches is kept and copied into responses.
+//! Names are case-insensitive (RFC 9110 §5.1), but people compare them and broken clients exist, so
+//! `ETag` should not become `Etag`. hyper writes title case by itself; any other case comes from a
+//! private extension that only its own parser makes. So hyper's parser reads each new set of names
+//! once, from a request made up here, and the extension it attaches is kept and copied into
+//! responses.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,11 +23,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
-/// Names of a request's fields that its client does not spell in title case.
+/// Header names of a request that its client does not write in title case.
 #[derive(Debug, Clone)]
 pub struct HeaderNames(pub Vec<Bytes>);
 
-/// Names that their standards do not spell in title case, in lower case and as they do
+/// Names whose standards do not write them in title case: in lower case, and in the standard's case
 /// (IANA, "Hypertext Transfer Protocol (HTTP) Field Name Registry").
 const STANDARD: [(&str, &str); 31] = [
     ("a-im", "A-IM"),
@@ -63,12 +63,12 @@ const STANDARD: [(&str, &str); 31] = [
     ("www-authenticate", "WWW-Authenticate"),
 ];
 
-/// Client hints all begin alike (RFC 8942 names none).
+/// Client hints have common prefixes (RFC 8942 defines no names).
 const HINTS: (&str, &str) = ("sec-ch-", "Sec-CH-");
 const HINTS_ABOUT_THE_AGENT: (&str, &str) = ("sec-ch-ua-", "Sec-CH-UA-");
 
-/// Writes the name of a request's field: as the client spelt it, else in title case; over
-/// HTTP/2, where all names are in lower case, as its standard does.
+/// Writes the name of a request's field: in the client's case, else in title case; over HTTP/2,
+/// where all names are in lower case, in the case of its standard.
 pub fn write_name(name: &str, asked: &request::Parts, to: &mut Vec<u8>) {
     let spelt = asked.extensions.get::<HeaderNames>();
     let is_it = |spelt: &&Bytes| spelt.eq_ignore_ascii_case(name.as_bytes());
@@ -102,16 +102,16 @@ pub fn write_name(name: &str, asked: &request::Parts, to: &mut Vec<u8>) {
     }
 }
 
-/// Most sets of names kept. An application has a handful; one that makes up names for each
-/// response gets title case beyond this.
+/// Most sets of names kept. An application has a handful; one that makes up names for each response
+/// gets title case beyond this.
 const MOST_SETS: usize = 256;
 
-/// The spellings seen so far.
+/// The sets of names seen so far.
 #[derive(Debug, Default)]
 pub struct HeaderCase(RwLock<HashMap<Vec<Bytes>, Extensions>>);
 
 impl HeaderCase {
-    /// Has these names, all of them not in title case, written as they are.
+    /// Makes hyper write these names, none of them in title case, as they are.
     pub fn apply(&self, names: &[Bytes], extensions: &mut Extensions) {
         if names.is_empty() {
             return;
@@ -125,7 +125,7 @@ impl HeaderCase {
         drop(known);
         if let (false, Some(spelling)) = (full, learn(names)) {
             extensions.extend(spelling.clone());
-            // The names are slices of a response; what is kept must not hold it in memory.
+            // The names are slices of a response, which must not stay in memory.
             let names = names
                 .iter()
                 .map(|name| Bytes::copy_from_slice(name))
@@ -138,10 +138,10 @@ impl HeaderCase {
     }
 }
 
-/// `ETag`, where nothing but us says the name.
+/// `ETag`, where the field is our own.
 pub const ETAG_AS_WRITTEN: Bytes = Bytes::from_static(b"ETag");
 
-/// True if the name is spelt as hyper writes it by itself: `Content-Type`.
+/// True if the name is in title case, as hyper writes it by itself: `Content-Type`.
 pub fn is_title_case(name: &[u8]) -> bool {
     let mut starts_word = true;
     name.iter().all(|byte| {
@@ -173,12 +173,12 @@ fn learn(names: &[Bytes]) -> Option<Extensions> {
     let mut parser = http1::Builder::new();
     parser.preserve_header_case(true).header_read_timeout(None);
     let connection = parser.serve_connection(Memory { head, read: 0 }, service);
-    // Everything is in memory, so one poll goes as far as is needed.
+    // Everything is in memory, so one poll is enough.
     let _done = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
     seen.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// A connection that gives the bytes of a head and swallows the answer.
+/// A connection that returns the bytes of a head and discards the response.
 struct Memory {
     head: Vec<u8>,
     read: usize,

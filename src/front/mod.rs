@@ -1,5 +1,5 @@
-//! The HTTP front: owns listeners, connections, request queue and buffers. Asynchronous;
-//! nothing here blocks, and nothing here knows Python.
+//! The HTTP front: owns listeners, connections, request queue and buffers. Asynchronous:
+//! nothing here blocks or depends on Python.
 //!
 //! ```text
 //! listener -> connection -> request -> static_files

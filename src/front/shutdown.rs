@@ -1,15 +1,15 @@
-//! The end of the server, as connections hear of it.
+//! The steps of the server's shutdown, as connections see them.
 
 use tokio_util::sync::CancellationToken;
 
-/// How connections are asked to end.
+/// The tokens by which connections learn of the shutdown; each step cancels one.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// The end has been asked for: not ready any more, and connections end with their next
-    /// response, while new ones are still accepted.
+    /// The shutdown has begun: readiness fails, and connections end with their next response, while
+    /// new ones are still accepted.
     pub asked: CancellationToken,
-    /// Finish what has begun, take no more.
+    /// Finish requests in progress, accept no new ones.
     pub drain: CancellationToken,
-    /// Break off.
+    /// Close at once.
     pub cut: CancellationToken,
 }

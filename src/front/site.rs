@@ -1,4 +1,4 @@
-//! What answers requests, put together once: locations, application, limits, logs.
+//! The site: the locations, application, limits and logs that answer requests.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,62 +18,62 @@ use super::static_files::internal::InternalFiles;
 use crate::config::{CompressTypes, Trust};
 use crate::observe::access_log::AccessLog;
 
-/// Everything that answers requests.
+/// The components that answer requests.
 pub struct Site {
     /// The static locations.
     pub static_files: StaticFiles,
-    /// Files that the application turned out to have.
+    /// Static locations found in the application's settings.
     pub found_files: Arc<FoundFiles>,
-    /// Files that only the application can have sent; `None` where there are none.
+    /// The internal locations; `None` where there are none.
     pub internal_files: Option<InternalFiles>,
-    /// How long clients may take.
+    /// Time limits for clients.
     pub deadlines: Deadlines,
-    /// Who answers where no file does.
+    /// The location for a path that no file answers.
     pub router: Router,
-    /// Tells on the main listeners whether requests are served; `None`: does not.
+    /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.
     pub spool: Spool,
-    /// Where long responses wait for slow clients.
+    /// Buffers long responses for slow clients.
     pub response_spool: Arc<ResponseSpool>,
     /// Encodes responses.
     pub encoders: Encoders,
-    /// Which types of responses are encoded.
+    /// Media types of responses to encode.
     pub compress_types: CompressTypes,
     /// Reads files.
     pub files: FilePool,
-    /// Where requests are logged.
+    /// The access log.
     pub access_log: Arc<AccessLog>,
-    /// True if responses name the server.
+    /// True if responses have a `Server` field.
     pub server_header: bool,
-    /// Number of connections.
+    /// The counter of connections.
     pub connections: Arc<Connections>,
-    /// How many requests an address may make; `None` for any number.
+    /// The request rate of an address; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Whose statements about their clients are believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trust: Trust,
-    /// Who says in the PROXY protocol whose connection it hands on.
+    /// Balancers that send a PROXY header.
     pub proxy_protocol: Trust,
-    /// How the application spells its header names.
+    /// The case of the application's header names.
     pub spellings: HeaderCase,
 }
 
-/// The site of this moment. A request keeps the one that it found when it came.
+/// The current site. A request keeps the one that was current when it arrived.
 pub struct CurrentSite(RwLock<Arc<Site>>);
 
 impl CurrentSite {
-    /// It is this one at first.
+    /// Starts with this site.
     pub fn new(site: Site) -> Self {
         Self(RwLock::new(Arc::new(site)))
     }
 
-    /// From now on it is this one; the one before.
+    /// Replaces the site; returns the one before.
     pub fn set(&self, site: Site) -> Arc<Site> {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut current, Arc::new(site))
     }
 
-    /// That of this moment.
+    /// The current site.
     pub fn get(&self) -> Arc<Site> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }

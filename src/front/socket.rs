@@ -1,5 +1,5 @@
-//! A connected socket, of a client or to a server behind us: TCP or Unix, and for whoever
-//! reads and writes the same.
+//! A connected socket, of a client or to an upstream server: TCP or Unix, with one interface for
+//! both.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,7 +30,7 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Waits until something comes, if only the end.
+    /// Waits until bytes or the end can be read.
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => socket.poll_read_ready(context),
@@ -38,8 +38,8 @@ impl Socket {
         }
     }
 
-    /// Looks for the end of the peer, whatever lies unread in front of it. The socket counts as
-    /// not ready from then on, until something more comes.
+    /// Checks if the peer has ended the connection, even with unread bytes before the end. The
+    /// socket counts as not ready until more arrives.
     ///
     /// # Errors
     /// The error of the system call.
@@ -56,12 +56,13 @@ impl Socket {
         end
     }
 
-    /// True for a TCP socket, where a peer that has gone looks like one that has sent all.
+    /// True for a TCP socket, where a peer that has disconnected looks like one that has sent all
+    /// (half-close).
     pub fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Waits until the socket takes more.
+    /// Waits until the socket can be written.
     pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(socket) => socket.poll_write_ready(context),
@@ -69,7 +70,7 @@ impl Socket {
         }
     }
 
-    /// True if nothing has come, not even the end.
+    /// True if nothing can be read, not even the end.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let read = match self {
@@ -79,7 +80,7 @@ impl Socket {
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Runs a write of another kind; after `WouldBlock` the socket is not ready any more.
+    /// Runs a write by another system call; after `WouldBlock` the socket is not ready any more.
     pub fn try_write_with(
         &self,
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,

@@ -1,5 +1,5 @@
-//! The connections of the admin listener: few at a time, and the one that has been idle longest
-//! is closed for a new one, so that connections left open keep no probe out.
+//! The connections of the admin listener: few at a time. A new one closes the one that has been
+//! idle longest, so that connections left open do not keep probes out.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct AdminConnections {
     most: usize,
     present: Mutex<Vec<Present>>,
-    /// A connection has ended.
+    /// Notified when a connection has ended.
     left: Notify,
 }
 
 #[derive(Debug)]
 struct Present {
     number: u64,
-    /// Since when it waits for a request; `None` while one is answered.
+    /// The time since which it waits for a request; `None` while one is answered.
     idle_since: Option<Instant>,
     leave: CancellationToken,
 }
@@ -29,7 +29,7 @@ struct Present {
 pub(crate) struct AdminConnection {
     visitors: Arc<AdminConnections>,
     number: u64,
-    /// Cancelled when it is to be closed.
+    /// Cancelled when the connection is to be closed.
     pub(crate) leave: CancellationToken,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct AdminConnection {
 pub(crate) struct Answering<'a>(&'a AdminConnection);
 
 impl AdminConnections {
-    /// Room for so many.
+    /// Admits up to `most` connections.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -46,10 +46,10 @@ impl AdminConnections {
         })
     }
 
-    /// Waits until there is room for one more, which idle connections make at once.
+    /// Waits until there is room for one more; an idle connection is closed for it at once.
     pub(crate) async fn room(&self) {
         loop {
-            // Before the look, so that no end in between is missed.
+            // Before the check, so that no end in between is missed.
             let left = self.left.notified();
             {
                 let present = self.lock();
@@ -68,7 +68,7 @@ impl AdminConnections {
         }
     }
 
-    /// Counts a connection that was accepted.
+    /// Counts an accepted connection.
     pub(crate) fn enter(self: &Arc<Self>, number: u64) -> Arc<AdminConnection> {
         let leave = CancellationToken::new();
         self.lock().push(Present {

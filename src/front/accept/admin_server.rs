@@ -1,4 +1,4 @@
-//! The admin listener's connections: few, small, and never in the way of clients'.
+//! The connections of the admin listener: few, small, and independent of those of clients.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,13 +21,13 @@ use crate::front::accept::listener::Listener;
 use crate::front::admin::Probes;
 use crate::front::socket::Socket;
 
-/// Connections at a time; for one more the one that has been idle longest is closed. A few
-/// scrapers and probes keep one each.
+/// Connections at a time; one more closes the one that has been idle longest. A few scrapers and
+/// probes keep one each.
 const CONNECTIONS: usize = 64;
-/// Longest request head: a probe's has some hundred bytes.
+/// Longest request head: a probe's has a few hundred bytes.
 const LONGEST_HEAD: usize = 16 << 10;
-/// How long a head may take, and how long a connection may stay idle: beyond Prometheus'
-/// usual minute between two scrapes.
+/// Time limit for a head, and for an idle connection: longer than the minute that Prometheus
+/// usually waits between two scrapes.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// Answers until `ended`, also while the server drains.
@@ -45,13 +45,13 @@ pub async fn serve(
     let door = Door::default();
     for number in 0.. {
         let next = async {
-            // Accepted first: idle connections make room only if somebody comes.
+            // Accepted first: an idle connection is closed only for a new one.
             let accepted = listener.accept().await;
             visitors.room().await;
             accepted
         };
         let accepted = tokio::select! {
-            // Cancel-safe: dropped only when nothing more is wanted.
+            // Cancel-safe: dropped only at the end.
             next = next => next,
             // Cancel-safe: the token stays cancelled.
             () = ended.cancelled() => return Ok(()),
@@ -63,7 +63,7 @@ pub async fn serve(
                 let visitor = visitors.enter(number);
                 tasks.spawn(async move {
                     tokio::select! {
-                        // Cancel-safe: dropped only when nothing more is wanted.
+                        // Cancel-safe: dropped only at the end.
                         () = connection(socket, probes, Arc::clone(&visitor)) => {}
                         // Cancel-safe: the tokens stay cancelled.
                         () = visitor.leave.cancelled() => {}

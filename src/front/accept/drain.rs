@@ -1,13 +1,12 @@
-//! The last connections of a listener: nobody who began to connect loses the connection.
+//! Closes a listener without losing connections.
 //!
-//! Closing a listening socket resets what the kernel has in it: handshakes under way, and
-//! connections that nobody has accepted yet, whose requests may lie in them already. So, when
-//! the connections are to drain:
-//! 1. Nobody new may begin. TCP: the first packets of handshakes are dropped, which their
-//!    clients send again after a second and then learn that nobody listens. Unix: the path
-//!    goes, and the kernel refuses.
-//! 2. Handshakes under way have a moment to end.
-//! 3. What is there is accepted, until there is nothing.
+//! Closing a listening socket resets the connections in it: handshakes in progress, and the
+//! backlog, whose requests may have arrived already. So, to drain:
+//! 1. New connections are refused. TCP: the kernel drops SYN packets, which clients send again
+//!    after a second and then get a reset. Unix: the path is removed, and the
+//!    kernel refuses.
+//! 2. Handshakes in progress have a moment to complete.
+//! 3. The backlog is accepted until it is empty.
 //!
 //! Where the kernel cannot drop packets (some sandboxes), the second step is left out.
 
@@ -25,19 +24,19 @@ use crate::front::context::Endpoints;
 use crate::front::socket::Socket;
 use crate::os::sockets;
 
-/// How long handshakes under way have: their last packet is half a round trip away, and 500
-/// ms for a whole one is the far side of the world over a bad mobile network.
+/// Time for handshakes in progress: their last packet is half a round trip away, and a whole one
+/// takes 500 ms to the far side of the world over a bad mobile network.
 const HANDSHAKES: Duration = Duration::from_millis(250);
-/// How often we look for those that have ended.
+/// Interval at which the backlog is checked for completed handshakes.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Accepts what had begun to connect, and closes the listener.
+/// Accepts the connections in the backlog, and closes the listener.
 ///
 /// # Errors
 /// The error of the system call for taking the socket from the runtime.
 pub(crate) async fn accept_the_last(listener: Accept, reception: &Reception) -> io::Result<()> {
     let last = Last::of(listener)?;
-    // Cancel-safe: whoever is cut off was to be.
+    // Cancel-safe: `cut` ends connections without grace.
     tokio::select! {
         () = last.accept(reception) => {}
         () = reception.stop.cut.cancelled() => {}
@@ -45,7 +44,7 @@ pub(crate) async fn accept_the_last(listener: Accept, reception: &Reception) -> 
     Ok(())
 }
 
-/// A listener that takes nobody new.
+/// A listener that refuses new connections.
 struct Last {
     socket: Closing,
     until: Instant,
@@ -67,13 +66,13 @@ impl Last {
             Accept::Unix(listener, path) => {
                 drop(path);
                 let socket = listener.into_std()?;
-                // From here on `connect` fails; what it made before is still handed out.
+                // From here on `connect` fails; connections made before can still be accepted.
                 let refuses = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
                 (Closing::Unix(socket), refuses.map_err(Into::into))
             }
         };
         if let Err(error) = &refuses {
-            tracing::debug!(%error, "cannot keep clients from a listener that closes");
+            tracing::debug!(%error, "cannot refuse new connections on a closing listener");
         }
         let moment = match &socket {
             Closing::Tcp(_) if refuses.is_ok() => HANDSHAKES,
@@ -93,9 +92,9 @@ impl Last {
                 Ok(None) if Instant::now() >= self.until => return,
                 Ok(None) => tokio::time::sleep(LOOK).await,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // Descriptors come back as connections end.
+                // Descriptors become free as connections end.
                 Err(error) => {
-                    tracing::debug!(%error, "cannot accept the last connections yet");
+                    tracing::debug!(%error, "cannot accept the connections in the backlog yet");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -104,7 +103,7 @@ impl Last {
 }
 
 impl Closing {
-    /// The next connection, if there is one.
+    /// The next connection in the backlog, if any.
     fn accept(&self) -> io::Result<Option<(Socket, Endpoints)>> {
         match self {
             Self::Tcp(listener) => {
@@ -126,7 +125,8 @@ impl Closing {
     }
 }
 
-/// Nothing is no error. A Unix listener that is shut down and empty says `InvalidInput`.
+/// An empty backlog is not an error. An empty Unix listener that is shut down reports
+/// `InvalidInput`.
 fn if_any<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {
     use io::ErrorKind::{InvalidInput, WouldBlock};
     match accepted {

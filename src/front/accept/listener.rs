@@ -1,4 +1,4 @@
-//! Binds the addresses, and accepts connections until they are to drain.
+//! Binds the addresses, and accepts connections until the drain.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,15 +21,15 @@ use crate::observe::throttle::Throttle;
 use crate::os::identity;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 
-/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+/// Length of the backlog; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Connections accepted before those that are there have their turn. tokio would take 128, and
-/// what each of them brings comes before the next step of everybody else: under a flood of short
-/// connections a request waited for 250 ms, with this for 3. One at a time, as nginx does it
-/// (`multi_accept off`), makes new clients wait where many old ones are busy.
+/// Connections accepted before other tasks run. tokio would accept 128, and the first steps of each
+/// come before the next step of every other: under a flood of short connections a request waited
+/// for 250 ms, with this number for 3. One at a time, as in nginx (`multi_accept off`), makes new
+/// clients wait where many old ones are busy.
 const IN_A_ROW: u32 = 4;
 
-/// An address cannot be listened on.
+/// The error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind {address}: {reason}")]
 pub struct BindError {
@@ -41,7 +41,7 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenSocket,
-    /// How clients reach it, with the port that the kernel chose for port 0.
+    /// The address for clients, with the port that the kernel chose for port 0.
     pub address: ListenAddress,
 }
 
@@ -51,19 +51,19 @@ enum ListenSocket {
     Unix(StdUnixListener, RemoveOnDrop),
 }
 
-/// How the file of a Unix socket is made.
+/// Owner and permissions of a Unix socket's file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SocketFileSettings {
-    /// Permissions, as chmod(1) takes them in octal; `None`: as the umask leaves them.
+    /// Permissions, octal as in chmod(1); `None`: by the umask.
     pub mode: Option<u32>,
-    /// User and group that own it, each if it is given.
+    /// User and group that own it, each if given.
     pub owner: Option<(Option<u32>, Option<u32>)>,
-    /// User and group that the server runs as, where it is root now and will not be.
+    /// User and group to which the server switches, where it is root.
     pub becomes: Option<(u32, u32)>,
 }
 
 impl Listener {
-    /// Binds and listens; a client that connects from now on waits to be accepted.
+    /// Binds and listens; connections from now on queue in the backlog.
     ///
     /// # Errors
     /// [`BindError`] with the remedy where there is one.
@@ -83,7 +83,7 @@ impl Listener {
         self.socket.into_accept()
     }
 
-    /// Accepts until the connections are to drain, and then those that had begun to connect.
+    /// Accepts until the drain, and then the rest of the backlog.
     ///
     /// # Errors
     /// The error of the system call for registering the socket.
@@ -97,7 +97,8 @@ impl Listener {
         let reception = Reception::new(site, stop, tasks);
         let connections = reception.connections();
         let next = async || {
-            // Looked at, not kept: another listener may need it while nobody comes here.
+            // Checked, not kept: another listener may need the slot while no connection arrives
+            // here.
             drop(connections.place().await);
             listener.accept().await
         };
@@ -112,12 +113,12 @@ impl Listener {
             let accepted = tokio::select! {
                 // Cancel-safe: an accept that does not complete has taken nothing.
                 accepted = next() => accepted,
-                // Cancel-safe. What the kernel holds ready is taken below.
+                // Cancel-safe. The backlog is accepted below.
                 () = reception.stop.drain.cancelled() => break,
             };
             match accepted {
                 Ok((socket, ends)) => reception.receive(socket, ends, connections.place().await),
-                // The client gave up between its SYN and our accept.
+                // The client disconnected between its SYN and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     connections.cannot_accept();
@@ -161,8 +162,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-/// The user that the server becomes makes the socket itself where it may: root then touches no
-/// path that this user could exchange. Elsewhere root makes it and gives it away, by descriptors.
+/// The user to which the server switches makes the socket itself where it may: root then touches no
+/// path that this user could exchange. Elsewhere root makes it and changes its owner, by
+/// descriptors.
 fn bind_unix(path: &Path, file: &SocketFileSettings) -> io::Result<Listener> {
     let own = |resolve| unix_listener::bind(path, file.mode, resolve);
     let bound = match (file.becomes, file.owner) {

@@ -1,4 +1,4 @@
-//! Accepting connections: listeners, their ends, and the admin listener.
+//! Accepting connections: listeners, their drain, and the admin listener.
 
 pub mod admin_connections;
 pub mod admin_server;

@@ -1,4 +1,4 @@
-//! Takes connections from a listening socket, and hands each to its own task.
+//! Accepts connections from a listening socket, and serves each in its own task.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::front::site::CurrentSite;
 use crate::front::socket::Socket;
 use crate::os::unix_listener::RemoveOnDrop;
 
-/// Where accepted connections go.
+/// The context in which accepted connections are served.
 pub(crate) struct Reception {
     site: Arc<CurrentSite>,
     pub(crate) stop: Shutdown,
@@ -28,12 +28,12 @@ impl Reception {
         Self { site, stop, tasks }
     }
 
-    /// Who counts connections, those of all listeners together.
+    /// The counter of connections, shared by all listeners.
     pub(crate) fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.site.get().connections)
     }
 
-    /// Serves a connection in a task of its own, which keeps its place.
+    /// Serves a connection in its own task, which holds its slot.
     pub(crate) fn receive(&self, socket: Socket, ends: Endpoints, place: ListenerPermit) {
         let (site, stop) = (Arc::clone(&self.site), self.stop.clone());
         let serve = connection::serve(site, socket, ends, stop);
@@ -44,7 +44,7 @@ impl Reception {
     }
 }
 
-/// A listener that the runtime waits for.
+/// A listening socket registered with the runtime.
 pub(crate) enum Accept {
     Tcp(TcpListener),
     /// Dropping the second part removes the path.
@@ -76,9 +76,9 @@ impl Accept {
     }
 }
 
-/// A connection over TCP as the rest of the front wants it.
+/// A TCP connection as the rest of the front takes it.
 pub(crate) fn over_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<(Socket, Endpoints)> {
-    // Small responses must not wait for the client's acknowledgement.
+    // Small responses are not delayed until the client's acknowledgement (Nagle).
     socket.set_nodelay(true)?;
     let ends = Endpoints {
         peer: Some(peer),

@@ -1,5 +1,5 @@
-//! How those are let in who steer and watch the server, when an accept has failed: by the
-//! descriptor that is kept for them. The control socket uses it as well.
+//! Spare descriptors, by which the admin listener and the control socket still accept a connection
+//! when descriptors run out (EMFILE).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,17 +9,17 @@ use crate::front::client_limits::connections::ACCEPT_PAUSE;
 use crate::observe::throttle::Throttle;
 use crate::os::descriptors::{Reserve, has_visitors};
 
-/// A listener's reserve, and when its trouble was last told.
+/// A listener's spare descriptor, and the throttle of its log line.
 #[derive(Debug, Default)]
 pub struct Door {
-    /// For the connections to refill when they are over.
+    /// Connections refill it when they end.
     pub reserve: Arc<Reserve>,
     no_accept: Throttle,
 }
 
 impl Door {
-    /// Gives up the reserve after an accept that failed, so that the next succeeds; where that
-    /// does not help, tells so of the listener at `place`, if somebody waits there, and pauses.
+    /// Releases the spare descriptor after an accept that failed, so that the next succeeds. Where
+    /// that does not help, logs the error if a connection waits at `place`, and pauses.
     pub async fn get_past(&self, listener: &impl AsFd, error: &io::Error, place: &str) {
         if self.reserve.helps(listener, error) {
             return;

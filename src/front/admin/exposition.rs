@@ -1,4 +1,4 @@
-//! Numbers as Prometheus reads them: its text format 0.0.4, and OpenMetrics 1.0.
+//! Metrics in the text format 0.0.4 of Prometheus and in OpenMetrics 1.0.
 //!
 //! Both are lines; they differ in how a counter's family is named, and in the end mark.
 
@@ -16,7 +16,7 @@ use crate::observe::metrics::{METRICS, Requests};
 use crate::observe::status::{Application, ServerState, Status, ThreadActivity, WorkerState};
 use crate::os::process;
 
-/// Which of the two.
+/// The format of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Prometheus,
@@ -24,7 +24,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Prometheus asks for OpenMetrics by name; everybody else gets the older format.
+    /// Prometheus asks for OpenMetrics by name; other clients get the older format.
     pub(super) fn accepted(accept: Option<&HeaderValue>) -> Self {
         let accept = accept.and_then(|accept| accept.to_str().ok());
         match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
@@ -41,7 +41,7 @@ impl Format {
     }
 }
 
-/// Everything that is counted, and what the status says beside it.
+/// All metrics, and the numbers of the status.
 pub(super) fn write(status: &Status, format: Format) -> String {
     let mut page = Page {
         text: String::with_capacity(16 << 10),
@@ -72,7 +72,7 @@ fn requests(page: &mut Page) {
     page.family(
         "pyserve_requests",
         "counter",
-        "Requests by location, by who answered, and by status; 499: the client left",
+        "Requests by location, handler and status; 499: the client disconnected",
     );
     for (location, handler, requests) in &all {
         for (status, count) in requests.statuses() {
@@ -89,22 +89,22 @@ fn requests(page: &mut Page) {
     let parts: [(&str, &str, Part); 4] = [
         (
             "pyserve_request_duration_seconds",
-            "From a request's head to the last byte of its response",
+            "Time from a request's head to the last byte of its response",
             |requests| &requests.duration,
         ),
         (
             "pyserve_request_queue_seconds",
-            "Until a worker thread took the request",
+            "Time until a worker thread took the request",
             |requests| &requests.queue,
         ),
         (
             "pyserve_request_app_seconds",
-            "In the application",
+            "Time in the application",
             |requests| &requests.app,
         ),
         (
             "pyserve_response_send_seconds",
-            "From a response's head to its last byte",
+            "Time from a response's head to its last byte",
             |requests| &requests.send,
         ),
     ];
@@ -118,7 +118,7 @@ fn requests(page: &mut Page) {
     page.family(
         "pyserve_response_body_bytes",
         "counter",
-        "Bytes of response bodies",
+        "Bytes of response bodies sent",
     );
     for (location, handler, requests) in &all {
         let labels = [("location", *location), ("handler", *handler)];
@@ -128,7 +128,7 @@ fn requests(page: &mut Page) {
     page.family(
         "pyserve_rejections",
         "counter",
-        "Requests that were not served as they asked, by reason",
+        "Requests not served as requested, by reason",
     );
     for (reason, count) in METRICS.rejections.all() {
         page.sample("pyserve_rejections_total", &[("reason", reason)], count);
@@ -142,29 +142,21 @@ fn front(page: &mut Page, status: &Status) {
         "1, with the version of pyserve",
     );
     page.sample("pyserve_build_info", &[("version", &status.version)], 1);
-    page.family(
-        "pyserve_stopping",
-        "gauge",
-        "Whether the server finishes what it has, and ends",
-    );
+    page.family("pyserve_stopping", "gauge", "1 while the server shuts down");
     let stopping = u8::from(status.state == ServerState::Stopping);
     page.sample("pyserve_stopping", &[], stopping);
     let connections = &status.connections;
     page.family(
         "pyserve_connections_accepted",
         "counter",
-        "Clients' connections",
+        "Client connections accepted",
     );
     page.sample(
         "pyserve_connections_accepted_total",
         &[],
         connections.accepted,
     );
-    page.family(
-        "pyserve_connections",
-        "gauge",
-        "Open connections by what they do",
-    );
+    page.family("pyserve_connections", "gauge", "Open connections by state");
     let idle = connections
         .open
         .saturating_sub(connections.active + connections.reading);
@@ -178,7 +170,7 @@ fn front(page: &mut Page, status: &Status) {
     page.family(
         "pyserve_static_lookups",
         "counter",
-        "Files that were answered from memory, at once (express) or as other requests are, and that were looked up on disk",
+        "Lookups of static files: answered from memory on the fast path (express) or by the full pipeline (memory), or looked up on disk",
     );
     for (from, count) in [
         ("express", &METRICS.static_express),
@@ -197,7 +189,7 @@ fn logs(page: &mut Page) {
     page.family(
         "pyserve_log_lines_dropped",
         "counter",
-        "Lines of the logs that standard output or standard error did not take",
+        "Log lines dropped because standard output or standard error was blocked",
     );
     let dropped = &METRICS.dropped_log_lines;
     for (log, count) in [
@@ -216,7 +208,7 @@ fn spool(page: &mut Page) {
     page.family(
         "pyserve_spool_bytes",
         "gauge",
-        "Bytes on disk, of request bodies and of responses to slow clients",
+        "Bytes of request bodies, and of responses to slow clients, on disk",
     );
     for (of, bytes) in [
         ("requests", &METRICS.spooled_requests),
@@ -227,29 +219,29 @@ fn spool(page: &mut Page) {
 }
 
 fn applications(page: &mut Page, status: &Status) {
-    // What leaves may have the name of what came in its place.
+    // An application that is leaving may have the name of its replacement.
     let all = status.applications.iter();
     let all: Vec<_> = all.filter(|application| !application.leaving).collect();
     type Value = fn(&Application) -> u64;
     let values: [(&str, &str, Value); 4] = [
         (
             "pyserve_generation",
-            "How often the application was loaded anew",
+            "Number of the application's generation; grows with each reload",
             |application| application.generation,
         ),
         (
             "pyserve_queue_waiting",
-            "Requests that wait for their turn",
+            "Requests waiting in the queue",
             |application| application.queue.waiting as u64,
         ),
         (
             "pyserve_queue_handed_out",
-            "Requests handed to the workers: what they run, and what lies ready for them",
+            "Requests handed to the workers: running, or ready to run",
             |application| application.queue.handed_out as u64,
         ),
         (
             "pyserve_queue_limit",
-            "Most requests that may wait",
+            "Limit of requests waiting in the queue",
             |application| application.queue.limit as u64,
         ),
     ];
@@ -273,11 +265,7 @@ fn applications(page: &mut Page, status: &Status) {
             page.sample("pyserve_workers", &labels, count);
         }
     }
-    page.family(
-        "pyserve_worker_threads",
-        "gauge",
-        "Worker threads by what they do",
-    );
+    page.family("pyserve_worker_threads", "gauge", "Worker threads by state");
     for application in &all {
         for doing in [
             ThreadActivity::Starting,
@@ -301,7 +289,7 @@ fn applications(page: &mut Page, status: &Status) {
     page.family(
         "pyserve_worker_memory_bytes",
         "gauge",
-        "Resident set of each worker, with what it shares with its siblings",
+        "Resident set size of each worker, including memory shared with other workers",
     );
     for application in &all {
         // During a reload two generations have a worker of each number.
@@ -322,12 +310,12 @@ fn applications(page: &mut Page, status: &Status) {
     let tallies = [
         (
             "pyserve_workers_replaced",
-            "Workers for which others were started, by reason",
+            "Workers replaced, by reason",
             &METRICS.replaced,
         ),
         (
             "pyserve_worker_exits",
-            "Worker processes that have ended, by how they did",
+            "Worker processes that have exited, by reason",
             &METRICS.worker_exits,
         ),
     ];
@@ -340,7 +328,7 @@ fn applications(page: &mut Page, status: &Status) {
     page.family(
         "pyserve_request_timeouts",
         "counter",
-        "Requests over their deadline, by what ended them",
+        "Requests over their deadline, by the way they ended",
     );
     for (end, count) in METRICS.timeouts.all() {
         page.sample("pyserve_request_timeouts_total", &[("end", end)], count);
@@ -348,12 +336,12 @@ fn applications(page: &mut Page, status: &Status) {
     refork(page, &all);
 }
 
-/// Where a worker may become the template.
+/// Metrics of `--refork`, where a worker may become the template.
 fn refork(page: &mut Page, applications: &[&Application]) {
     page.family(
         "pyserve_reforks",
         "counter",
-        "Workers that were asked to become the template, by outcome",
+        "Attempts to make a worker the template, by outcome",
     );
     for (outcome, count) in METRICS.reforks.all() {
         page.sample("pyserve_reforks_total", &[("outcome", outcome)], count);
@@ -361,7 +349,7 @@ fn refork(page: &mut Page, applications: &[&Application]) {
     page.family(
         "pyserve_template_was_worker",
         "gauge",
-        "Whether the template is a worker that had warmed up",
+        "1 if the template is a worker that was warmed up",
     );
     let all = applications.iter();
     for application in all.filter(|application| application.refork.is_some()) {
@@ -372,24 +360,24 @@ fn refork(page: &mut Page, applications: &[&Application]) {
     }
 }
 
-/// What every exporter tells of its own process, under the usual names.
+/// The process metrics of every exporter, under their usual names.
 fn process(page: &mut Page, status: &Status) {
     page.family(
         "process_resident_memory_bytes",
         "gauge",
-        "Resident set of the front",
+        "Resident set size of the front",
     );
     page.sample("process_resident_memory_bytes", &[], status.memory);
     page.family(
         "pyserve_memory_budget_bytes",
         "gauge",
-        "The most that clients may make the front hold in memory",
+        "Limit of the memory that the front holds for clients",
     );
     page.sample("pyserve_memory_budget_bytes", &[], status.memory_budget);
     page.family(
         "pyserve_memory_used_bytes",
         "gauge",
-        "What clients make the front hold in memory",
+        "Memory that the front holds for clients",
     );
     page.sample("pyserve_memory_used_bytes", &[], status.memory_used);
     page.family("process_cpu_seconds", "counter", "CPU time of the front");
@@ -398,7 +386,7 @@ fn process(page: &mut Page, status: &Status) {
     page.family(
         "process_start_time_seconds",
         "gauge",
-        "When the server was started, in seconds since 1970",
+        "Start time of the server in seconds since 1970",
     );
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let started = now.unwrap_or_default().as_secs_f64() - status.uptime;
@@ -408,7 +396,11 @@ fn process(page: &mut Page, status: &Status) {
         format_args!("{started:.3}"),
     );
     if let Some(open) = status.open_descriptors {
-        page.family("process_open_fds", "gauge", "Open descriptors of the front");
+        page.family(
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors of the front",
+        );
         page.sample("process_open_fds", &[], open);
     }
 }
@@ -449,7 +441,7 @@ impl Page {
         let _ = writeln!(self.text, " {value}");
     }
 
-    /// Nothing where nothing was observed, as for the queue of a static location.
+    /// Nothing where nothing was observed, as for the queue time of a static location.
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
         let cumulated = histogram.cumulated();
         let count = cumulated[BOUNDS.len()];

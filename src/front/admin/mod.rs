@@ -25,16 +25,16 @@ use super::error::Refusal;
 use crate::observe::status::Status;
 use exposition::Format;
 
-/// How long the supervisor may take for an answer. It is always there; only a start of
-/// processes on a loaded machine keeps it for a moment.
+/// Time limit for the supervisor's reply. Only a start of processes on a loaded machine delays it a
+/// moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What only the supervisor knows, and the place where the answer is awaited.
+/// A query that only the supervisor can answer, with the channel for its reply.
 #[derive(Debug)]
 pub enum SupervisorQuery {
-    /// How everything is.
+    /// The complete status.
     Status(oneshot::Sender<Status>),
-    /// Whether requests would be served, and if not, why.
+    /// The readiness; `Err` has the reason why requests would not be served.
     Ready(oneshot::Sender<Result<(), String>>),
 }
 
@@ -42,21 +42,21 @@ pub enum SupervisorQuery {
 #[derive(Debug, Clone)]
 pub struct Probes(mpsc::Sender<SupervisorQuery>);
 
-/// What is asked.
+/// The paths below `/-/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// Whether the front runs.
+    /// `/-/live`: the front runs.
     Live,
-    /// Whether requests would be served.
+    /// `/-/ready`: requests would be served.
     Ready,
-    /// Numbers.
+    /// `/-/metrics`.
     Metrics,
-    /// Everything.
+    /// `/-/status`.
     Status,
 }
 
 impl Probe {
-    /// What a path asks for; the query does not matter.
+    /// The probe at a path; the query is ignored.
     fn at(target: &str) -> Option<Self> {
         match target.split('?').next().unwrap_or_default() {
             "/-/live" => Some(Self::Live),
@@ -69,7 +69,7 @@ impl Probe {
 }
 
 impl Probes {
-    /// Has these questions answered by whoever reads the other end.
+    /// Sends the queries to the reader of this channel.
     pub fn new(questions: mpsc::Sender<SupervisorQuery>) -> Self {
         Self(questions)
     }
@@ -87,14 +87,14 @@ impl Probes {
         }
     }
 
-    /// What a path of the main listeners asks for, if that is told there.
+    /// The probe at a path of the main listeners, if there is one.
     pub fn on_main(target: &str) -> Option<Probe> {
-        // Most paths go no further than this.
+        // Fast check: most paths are not below `/-/`.
         let probe = target.starts_with("/-/").then(|| Probe::at(target))??;
         matches!(probe, Probe::Live | Probe::Ready).then_some(probe)
     }
 
-    /// Answers a question.
+    /// Responds to a probe.
     pub async fn say(&self, probe: Probe, method: &Method, headers: &HeaderMap) -> Response<Bytes> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return refused(&Refusal::MethodNotAllowed);

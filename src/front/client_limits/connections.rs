@@ -1,8 +1,8 @@
-//! Number of connections, in all and from one address, and how many there may be.
+//! Number of connections, in all and from one address, and their limits.
 //!
-//! At the limit of all, nobody is accepted until one of them ends: who comes waits in the
-//! kernel's backlog, and answers over HTTP/1 end their connections. At the limit of one
-//! address its next connection is closed at once.
+//! At the limit of all, no connection is accepted until one ends: new ones queue in the kernel's
+//! backlog, and HTTP/1 responses carry `Connection: close`. At the limit of one address its next
+//! connection is closed at once.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,16 +19,16 @@ use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 use crate::os::process;
 
-/// Pause after an accept that failed because descriptors or memory ran out: long enough
-/// not to spin, short enough not to be noticed.
+/// Pause after an accept that failed because descriptors or memory ran out: long enough not to
+/// spin, short enough not to be noticed.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Descriptors for everything but clients: workers, files, logs. Half of the others are for
+/// Descriptors for everything but clients: workers, files, logs. Half of the rest is for
 /// connections.
 const OTHER_DESCRIPTORS: u64 = 256;
-/// Connections where the settings say nothing: with 30 KB for each whose head is on its way
-/// (benches/attacks.py) they take 300 MB at most.
+/// Default limit: with 30 KB for each whose head is incomplete (benches/attacks.py), they take 300
+/// MB at most.
 const USUAL: u32 = 10_000;
-/// Connections even where descriptors seem to be fewer.
+/// Lower bound of the limit, even where descriptors seem to be fewer.
 const FEWEST: u64 = 16;
 
 /// The connections of all listeners.
@@ -38,20 +38,20 @@ pub struct Connections {
     free: Arc<Semaphore>,
     /// `u32::MAX` without a limit for each address.
     most_each: AtomicU32,
-    /// Counted without a limit as well: there may be one after a reload. Never longer than
-    /// there are connections.
+    /// Counted even without a limit: a reload may set one. Never longer than the number of
+    /// connections.
     each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
     waits: Throttle,
     refusals: Throttle,
-    /// The last accept that failed for want of descriptors or memory.
+    /// The time of the last accept that failed for want of descriptors or memory.
     failed: Mutex<Option<Instant>>,
 }
 
-/// One connection's place, given back when it is dropped.
+/// One connection's slot, returned when it is dropped.
 #[derive(Debug)]
 pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
 
-/// One connection of an address, given back when it is dropped.
+/// One connection of an address, returned when it is dropped.
 #[derive(Debug)]
 pub struct AddressPermit {
     connections: Arc<Connections>,
@@ -60,14 +60,14 @@ pub struct AddressPermit {
 }
 
 impl AddressPermit {
-    /// The memory and descriptors that the address takes, on all its connections.
+    /// The memory and descriptors that the address holds, on all its connections.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 }
 
-/// Whom one customer of a network provider has: an IPv4 address, or the /64 of an IPv6
-/// address, in which a single machine may choose freely (RFC 6177, RFC 8981).
+/// The network of one customer of a provider: an IPv4 address, or the /64 of an IPv6 address,
+/// within which a single machine may choose freely (RFC 6177, RFC 8981).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(u128);
 
@@ -82,7 +82,7 @@ impl From<IpAddr> for Network {
 }
 
 impl Network {
-    /// Its number, for tables that hash by themselves.
+    /// The network as a number, for tables with their own hash.
     pub fn bits(self) -> u128 {
         self.0
     }
@@ -99,8 +99,8 @@ impl std::fmt::Display for Network {
 }
 
 impl Connections {
-    /// With room for as many as the settings allow and the kernel has descriptors for, of
-    /// which this process then takes all that it may.
+    /// Limits from the settings and the kernel's limit of descriptors, which is raised to the hard
+    /// limit.
     pub fn new(limits: &ClientLimits) -> Self {
         let descriptors = process::raise_descriptor_limit();
         let free = descriptors.saturating_sub(OTHER_DESCRIPTORS);
@@ -108,7 +108,7 @@ impl Connections {
         // A quarter for spool files, a quarter for upstreams and files that are sent.
         let spool_files = usize::try_from((free / 4).max(FEWEST)).unwrap_or(usize::MAX / 2);
         Resource::SpoolFiles.pool().set_limit(spool_files);
-        // Half of the memory is left for what they ask for.
+        // The other half of the memory is for their requests.
         let wanted = match limits.connections {
             Some(wanted) => wanted.into(),
             None => u64::from(USUAL)
@@ -139,13 +139,13 @@ impl Connections {
         }
     }
 
-    /// From now on an address may have so many; none of those that are open is closed.
+    /// Sets the limit of each address; open connections are not closed.
     pub fn limit_each(&self, most: Option<u32>) {
         let most = most.unwrap_or(u32::MAX);
         self.most_each.store(most, Ordering::Relaxed);
     }
 
-    /// Waits for a place; whoever asked first has it first.
+    /// Waits for a slot, in order of arrival.
     pub async fn place(&self) -> ListenerPermit {
         let free = Arc::clone(&self.free);
         if let Ok(place) = Arc::clone(&free).try_acquire_owned() {
@@ -155,18 +155,18 @@ impl Connections {
             tracing::warn!(
                 code = codes::MAX_CONNECTIONS,
                 connections = self.most,
-                "as many connections as may be (--max-connections): new ones wait"
+                "connection limit reached (--max-connections): new connections wait in the backlog"
             );
         }
         match free.acquire_owned().await {
             Ok(place) => ListenerPermit(place),
-            // Nobody closes it.
+            // The semaphore is never closed.
             Err(_closed) => std::future::pending().await,
         }
     }
 
-    /// Notes the outcome of an accept that failed for want of descriptors or memory. It is tried
-    /// again at once, so the next one tells when there are some.
+    /// Notes an accept that failed for want of descriptors or memory. It is tried again at once, so
+    /// the next one shows if there are some.
     pub fn cannot_accept(&self) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -177,18 +177,20 @@ impl Connections {
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
     }
 
-    /// How many there are.
+    /// Number of open connections.
     pub fn open(&self) -> usize {
         self.most - self.free.available_permits().min(self.most)
     }
 
-    /// True if there may be no more.
+    /// True if the limit is reached.
     pub fn is_full(&self) -> bool {
         self.free.available_permits() == 0
     }
 
-    /// Counts a connection from `address`; a Unix socket has none. `Err`: it has as many as it
-    /// may.
+    /// Counts a connection from `address`; a Unix socket has none.
+    ///
+    /// # Errors
+    /// [`TooMany`] if the address has reached its limit.
     pub fn enter(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -216,7 +218,7 @@ impl Connections {
         if let Some(before) = self.refusals.is_due() {
             tracing::warn!(code = codes::MAX_CONNECTIONS_PER_IP,
                 client = %network, limit = most, refused_before = before,
-                "connection closed: the address has as many as it may (--max-connections-per-ip)"
+                "connection closed: the address has reached its limit (--max-connections-per-ip)"
             );
         }
         Err(TooMany)
@@ -227,7 +229,7 @@ impl Connections {
     }
 }
 
-/// An address has as many connections as it may.
+/// The address has reached its limit of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 

@@ -1,9 +1,9 @@
-//! The memory of responses that the connection has been given and has not sent.
+//! The memory of response parts that hyper has been given and has not sent.
 //!
 //! hyper asks for parts of a response long before its client takes them, over HTTP/2 of 128
 //! responses at a time. Each part is charged to the connection's account until its last byte is
-//! sent or dropped. Without room the response waits; one part of each connection goes out
-//! always, so every client that reads is served.
+//! sent or dropped. Without room the response waits; one part of each connection is always sent, so
+//! every client that reads is served.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::front::client_limits::memory_budget::{Account, Reservation, Resource}
 
 /// Longest part that a body gives at a time.
 const PART: usize = 64 << 10;
-/// The pause before a response that waits asks for memory again.
+/// The pause before a waiting response asks for memory again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The parts of one response.
@@ -33,7 +33,7 @@ pub struct InHand {
 }
 
 impl InHand {
-    /// A response on a connection that has been given `of_connection` bytes of all its responses.
+    /// The parts of a response on a connection whose responses hold `of_connection` bytes in all.
     pub fn new(account: &Arc<Account>, of_connection: &Arc<AtomicUsize>) -> Self {
         Self {
             account: Arc::clone(account),
@@ -43,7 +43,7 @@ impl InHand {
         }
     }
 
-    /// Waits until there is room for the next part, and takes it.
+    /// Waits until there is room for the next part, and reserves it.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.room.is_none() {
             if let Some(pause) = &mut self.pause {
@@ -65,12 +65,12 @@ impl InHand {
         Poll::Ready(())
     }
 
-    /// Returns the room: there is no part yet, and none is being read.
+    /// Returns the reserved room: there is no part yet, and none is being read.
     pub fn has_none(&mut self) {
         self.room = None;
     }
 
-    /// The same part, which keeps its room until the connection lets go of it.
+    /// The part with its reservation, held until the connection drops the part.
     pub fn charged(&mut self, bytes: Bytes) -> Bytes {
         let Some(mut room) = self.room.take() else {
             return bytes;
@@ -99,7 +99,7 @@ impl Room {
     fn fit(&mut self, bytes: usize) {
         let before = self.reservation.amount();
         self.reservation.shrink(bytes);
-        // Few bodies give longer parts, over HTTP/1 alone.
+        // Only few HTTP/1 bodies give longer parts.
         self.reservation.hold(bytes);
         self.of_connection.fetch_add(bytes, Ordering::Relaxed);
         self.of_connection.fetch_sub(before, Ordering::Relaxed);

@@ -1,38 +1,39 @@
-//! The budget for what clients can make the front hold: memory, descriptors of spool files, and bytes in them.
+//! The budget for resources that clients take in the front: memory, descriptors of spool files, and
+//! bytes in them.
 //!
 //! A [`Pool`] is a total for the process. An [`Account`] is one client of it, a connection, and
 //! belongs to the account of its address. A [`Reservation`] is returned when it is dropped. Each
 //! costs a few relaxed additions and no lock; small HTTP/1 requests make none, because their
 //! connection holds [`CONNECTION`] for them.
 //!
-//! Shares follow dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds",
-//! 1998): an account may hold as much as is still free afterwards. So one address gets half of
-//! a pool that nobody else uses, each of nine gets a tenth, and a tenth stays free for the next.
+//! Shares follow dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds", 1998):
+//! an account may hold as much as is still free afterwards. So one address gets half of an
+//! otherwise unused pool, each of nine gets a tenth, and a tenth stays free for the next.
 //!
-//! It knows neither what is held nor what happens to a request that is refused.
+//! The module knows neither what is held nor what happens to a request that is refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB
-/// while it is idle, up to 30 KB while the head of its first request is on its way.
+/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB while
+/// it is idle, up to 30 KB while the head of its first request is incomplete.
 pub const CONNECTION: usize = 16 << 10;
-/// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, tables of
-/// HPACK, and a head that is not complete.
+/// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
+/// tables, and an incomplete head.
 pub const HTTP2: usize = 32 << 10;
-/// Bytes of one HTTP/2 request beside large fields and its body. Task, head and state in h2 take
-/// a quarter; measured with 920 unread responses whose bodies are in files, for which the
-/// allocator keeps the buffers of many threads.
+/// Bytes of one HTTP/2 request beside large fields and its body. Task, head and state in h2 take a
+/// quarter; measured with 920 unread responses whose bodies are in files, for which the allocator
+/// keeps the buffers of many threads.
 pub const STREAM: usize = 40 << 10;
 /// Heads, bodies and buffers up to this size are part of [`CONNECTION`] and [`STREAM`].
 pub const SMALL: usize = 4 << 10;
 /// The budget without a memory limit.
 pub const USUAL: usize = 256 << 20;
 
-/// The part of the free memory that one connection may hold: a quarter, so that a fifth of an
-/// unused budget is the most.
+/// The fraction of the free memory that one connection may hold: a quarter, so a fifth of an unused
+/// budget at most.
 const CONNECTION_PART: usize = 4;
 
 /// Memory in bytes.
@@ -47,7 +48,7 @@ pub enum Resource {
     Memory,
     /// Descriptors of spool files.
     SpoolFiles,
-    /// Used by one test alone; others use the rest at the same time.
+    /// For one test only; other tests use the rest at the same time.
     #[cfg(test)]
     Tested,
 }
@@ -67,10 +68,10 @@ impl Resource {
     }
 }
 
-/// Bytes on disk, of which the settings have a limit for each kind.
+/// Bytes on disk; the settings limit each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spooled {
-    /// Bodies of requests.
+    /// Request bodies.
     Requests,
     /// Responses.
     Responses,
@@ -92,7 +93,7 @@ impl Pool {
         }
     }
 
-    /// Changes the limit. What is held stays held.
+    /// Changes the limit. Reservations stay valid.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -123,21 +124,21 @@ impl Pool {
     }
 }
 
-/// The consumption of a client.
+/// The usage of a client.
 #[derive(Debug)]
 pub struct Account {
     memory: AtomicUsize,
     spool_files: AtomicUsize,
-    /// Bytes of an address on disk, by [`Spooled`].
+    /// The address's bytes on disk, by [`Spooled`].
     spooled: [AtomicU64; 2],
-    /// It may hold the free amount divided by this.
+    /// The account may hold the free amount divided by this.
     part: usize,
     /// The account of its address.
     address: Option<Arc<Account>>,
 }
 
 impl Account {
-    /// The account of an address, or of a connection that brings the requests of many clients.
+    /// The account of an address, or of a connection that carries the requests of many clients.
     pub fn of_address() -> Self {
         Self {
             memory: AtomicUsize::new(0),
@@ -163,16 +164,16 @@ impl Account {
         reservation.grow(amount).then_some(reservation)
     }
 
-    /// Reserves `amount` of memory even where there is none: for what exists already.
+    /// Reserves memory even where there is none: for what exists already.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Reservation {
         let mut reservation = Reservation::none(Arc::clone(self), Resource::Memory);
         reservation.hold(bytes);
         reservation
     }
 
-    /// Reserves `bytes` of a spool whose limit is `limit`. An address may have as much as is free afterwards;
-    /// with `alone`, the bytes that the caller has already, it may have more while it has no others.
-    /// `false`: there is no room, and nothing changes.
+    /// Reserves `bytes` of a spool whose limit is `limit`. An address may have as much as is free
+    /// afterwards; more if it has no others than `alone`, the caller's own bytes. `false`: there is
+    /// no room, and nothing changes.
     pub fn try_spool(
         &self,
         what: Spooled,
@@ -197,7 +198,7 @@ impl Account {
         is_reserved
     }
 
-    /// Returns what [`Account::try_spool`] has reserved.
+    /// Returns bytes reserved by [`Account::try_spool`].
     pub fn unspool(&self, what: Spooled, bytes: u64, used: &AtomicU64) {
         self.spooled(what).fetch_sub(bytes, Ordering::Relaxed);
         used.fetch_sub(bytes, Ordering::Relaxed);
@@ -254,7 +255,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// A reservation of nothing yet.
+    /// An empty reservation.
     pub fn none(account: Arc<Account>, resource: Resource) -> Self {
         Self {
             account,
@@ -263,7 +264,7 @@ impl Reservation {
         }
     }
 
-    /// The account that has it.
+    /// The account that holds it.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -273,7 +274,7 @@ impl Reservation {
         self.amount
     }
 
-    /// Grows to `amount` in all. `false`: there is no room, and nothing changes.
+    /// Grows to `amount` in all. Returns `false` and changes nothing if there is no room.
     pub fn grow(&mut self, amount: usize) -> bool {
         let more = amount.saturating_sub(self.amount);
         if more > 0 {
@@ -302,7 +303,7 @@ impl Reservation {
         }
     }
 
-    /// The same bytes, which hold the reservation as long as a copy of them exists.
+    /// Attaches the reservation to `bytes`, which hold it as long as a copy of them exists.
     pub fn around(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held {
             bytes,

@@ -1,10 +1,9 @@
-//! Whether a client is too slow, for bodies that it sends and responses that it takes.
+//! The minimum rate of clients, for bodies that they send and responses that they take.
 //!
-//! A client has credit, which is time. Waiting for it spends credit; each byte that it moves
-//! earns what that byte may take. So whoever keeps to the least rate never runs out, whoever
-//! is slower does so after a grace, and no pause is longer than the grace. Fast clients save
-//! up no more than the grace, so that nobody can be fast for a minute and then hold a
-//! connection for a day.
+//! A client has credit, which is time. Waiting for it spends credit; each byte transferred earns
+//! the time that it may take. So a client at the minimum rate never runs out, a slower one does so
+//! after a grace, and no pause is longer than the grace. The credit never exceeds the grace, so
+//! that a client cannot be fast for a minute and then hold a connection for a day.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,12 +11,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// How slow a client may be.
+/// The minimum rate and the grace of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Longest pause; also how long it may be slower than the rate.
+    /// Longest pause, and the time for which a client may be slower than the rate.
     pub grace: Duration,
-    /// Bytes in a second; 0 for any.
+    /// Bytes per second; 0 for no limit.
     pub rate: u64,
 }
 
@@ -29,7 +28,7 @@ pub struct MinRate {
 }
 
 impl MinRate {
-    /// With full credit.
+    /// Starts with full credit.
     pub fn new(patience: Patience) -> Self {
         Self {
             patience,
@@ -37,43 +36,43 @@ impl MinRate {
         }
     }
 
-    /// How long it may be waited for.
+    /// The remaining credit.
     pub fn left(&self) -> Duration {
         self.credit
     }
 
-    /// It was waited for, and then had moved so many bytes.
+    /// Accounts for a wait, at whose end `bytes` were transferred.
     pub fn moved(&mut self, waited: Duration, bytes: u64) {
         let earned = match (self.patience.rate, bytes) {
             (_, 0) => Duration::ZERO,
             (0, _) => Duration::MAX,
-            // In milliseconds, which whole numbers hold for centuries.
+            // In milliseconds, which do not overflow for centuries.
             (rate, bytes) => Duration::from_millis(bytes.saturating_mul(1000) / rate),
         };
-        // Earned before spent: a wait may be longer than the credit if much came of it.
+        // Earned before spent: a wait may be longer than the credit if it brought enough bytes.
         let credit = self.credit.saturating_add(earned).saturating_sub(waited);
         self.credit = self.patience.grace.min(credit);
     }
 }
 
-/// The pace at which a client takes what is written to its socket.
+/// The rate at which a client takes the bytes written to its socket.
 #[derive(Debug)]
 pub struct SendRate {
     pace: MinRate,
     waits: Option<Waits>,
-    /// Kept from one wait to the next: it is set anew only when it has run out.
+    /// Kept from one wait to the next: it is reset only when it has elapsed.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Waits {
     since: Instant,
-    /// Bytes in the socket that the client has not acknowledged.
+    /// Bytes in the socket that the client had not acknowledged.
     unsent: u64,
 }
 
 impl SendRate {
-    /// With full credit.
+    /// Starts with full credit.
     pub fn new(patience: Patience) -> Self {
         Self {
             pace: MinRate::new(patience),
@@ -82,15 +81,15 @@ impl SendRate {
         }
     }
 
-    /// The socket has taken bytes.
+    /// The socket has accepted bytes.
     pub fn wrote(&mut self, bytes: usize) {
         let waits = self.waits.take();
         let waited = waits.map_or(Duration::ZERO, |waits| waits.since.elapsed());
         self.pace.moved(waited, bytes as u64);
     }
 
-    /// The socket takes nothing: ready when the client is too slow. `unsent` tells how many
-    /// bytes in the socket the client has not acknowledged.
+    /// The socket is full: ready when the client is too slow. `unsent` returns the bytes in the
+    /// socket that the client has not acknowledged.
     pub fn poll_too_slow(
         &mut self,
         context: &mut Context<'_>,
@@ -106,7 +105,7 @@ impl SendRate {
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            // One that was set for an earlier wait only wakes us up too early.
+            // A timer set for an earlier wait only wakes us too early.
             if timer.is_elapsed() || timer.deadline() > deadline {
                 timer.as_mut().reset(deadline);
             }
@@ -116,9 +115,9 @@ impl SendRate {
         }
     }
 
-    /// How long the client may still be waited for. A large buffer of the kernel takes nothing
-    /// for minutes while a slow client empties it; so when its credit is spent, what it has
-    /// acknowledged meanwhile counts.
+    /// Time for which the client may still be waited for. A large kernel buffer accepts nothing for
+    /// minutes while a slow client empties it; so when the credit is spent, bytes acknowledged
+    /// meanwhile count.
     fn left(&mut self, now: Instant, unsent: impl Fn() -> u64) -> Duration {
         let waits = *self.waits.get_or_insert_with(|| Waits {
             since: now,
@@ -148,7 +147,7 @@ mod tests {
         rate: 240,
     };
 
-    /// Seconds until a client runs out that moves so many bytes after each pause.
+    /// Seconds until a client that transfers `bytes` after each pause runs out of credit.
     fn lasts(patience: Patience, pause: u64, bytes: u64) -> Option<u64> {
         let mut pace = MinRate::new(patience);
         for time in (0..100_000).step_by(pause as usize) {
@@ -176,7 +175,7 @@ mod tests {
         assert_eq!(lasts(any_rate, 31, 1), Some(30));
     }
 
-    /// Seconds until a client is too slow that acknowledges so many bytes in each of them.
+    /// Seconds until a client that acknowledges `per_second` bytes is too slow.
     fn waits_for(per_second: u64) -> Option<u64> {
         let began = Instant::now();
         let mut taking = SendRate::new(PATIENCE);

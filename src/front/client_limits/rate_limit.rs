@@ -1,10 +1,9 @@
-//! How many requests one address may make: a token bucket for each, in memory of fixed size.
+//! The request rate of an address: a token bucket for each, in a table of fixed size.
 //!
-//! A bucket is one number, the time at which it is full again (the "generic cell rate
-//! algorithm"). Buckets live in a table of rows that never grows: who finds its row taken
-//! takes the place of the bucket that is full the soonest, which forgets the least. So an
-//! attacker with very many addresses can have buckets forgotten, which lets requests
-//! through, but none refused.
+//! A bucket is one number, the time at which it is full again (the "generic cell rate algorithm").
+//! Buckets live in a table of rows that never grows: where a row has no free place, a new bucket
+//! replaces the one that is full the soonest, which forgets the least. So an attacker with very
+//! many addresses can have buckets forgotten, which lets requests through, but none is refused.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -14,23 +13,23 @@ use std::time::{Duration, Instant};
 use crate::config::{ClientLimits, Rate};
 use crate::front::client_limits::connections::Network;
 
-/// Rows of the table; with [`ROW`] buckets of 32 bytes each, 2 MiB for 65,536 addresses that
-/// make requests at once.
+/// Rows of the table; with [`ROW`] buckets of 32 bytes each, 2 MiB for 65,536 addresses with
+/// requests at the same time.
 const ROWS: usize = 1 << 14;
 /// Buckets in a row.
 const ROW: usize = 4;
 
-/// How many requests an address may make, and how many it has made.
+/// The request rate of each address, and its limit.
 #[derive(Debug)]
 pub struct RateLimit {
     /// Time that one request takes out of a bucket.
     each: Duration,
-    /// Time that a bucket holds.
+    /// Capacity of a bucket, as time.
     depth: Duration,
     buckets: Arc<Buckets>,
 }
 
-/// What addresses have asked, whatever the limit is at the moment.
+/// The buckets of all addresses, independent of the current limit.
 #[derive(Debug)]
 struct Buckets {
     began: Instant,
@@ -41,18 +40,18 @@ struct Buckets {
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
     network: u128,
-    /// Nanoseconds from `began` to the time when it is full again.
+    /// Nanoseconds from `began` to the time when the bucket is full again.
     full_at: u64,
 }
 
 impl RateLimit {
-    /// What the settings say; `None` if they limit nobody. What addresses have asked under the
-    /// limit `before` counts under this one as well.
+    /// The limit of the settings; `None` if there is none. Requests counted under the limit
+    /// `before` count under this one too.
     pub fn under(limits: &ClientLimits, before: Option<&Self>) -> Option<Self> {
         Some(Self::new(limits.rate?, limits.burst, before))
     }
 
-    /// `burst` requests at once, and afterwards at this rate.
+    /// `burst` requests at once, and afterwards this rate.
     fn new(rate: Rate, burst: u32, before: Option<&Self>) -> Self {
         let each = rate.period / rate.requests.max(1);
         let buckets = match before {
@@ -75,7 +74,7 @@ impl RateLimit {
     /// Counts a request.
     ///
     /// # Errors
-    /// How long the address must wait for its next one.
+    /// The time until the address may send its next request.
     pub fn admit(&self, address: IpAddr) -> Result<(), Duration> {
         self.admit_at(address, self.buckets.began.elapsed())
     }
@@ -121,8 +120,9 @@ impl Buckets {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request takes `after` out of a bucket from now on, and not `before`: as many requests
-    /// as were taken out are missing still. Takes 0.1 ms, once in a reload.
+    /// Converts the buckets to a limit under which a request takes `after` out of a bucket instead
+    /// of `before`: as many requests as were taken out are still missing. Takes 0.1 ms, once in a
+    /// reload.
     fn scale(&self, now: Duration, before: Duration, after: Duration) {
         let now = now.as_nanos() as u64;
         let factor = after.as_secs_f64() / before.as_secs_f64();

@@ -1,9 +1,9 @@
-//! The express lane: files in memory, answered below hyper.
+//! The fast path: files in memory, answered below hyper.
 //!
 //! hyper costs about as much for a small file as the kernel does for sending it. So while hyper
-//! holds nothing of a connection ([`framing`](super::protocol::framing)), what arrives is looked at
-//! first, and a plain request for a file in memory is answered at once ([`request`]): hyper, which
-//! waits for bytes, does not notice. Everything else is read for it by [`super::connection::stream`].
+//! holds nothing of a connection ([`framing`](super::protocol::framing)), new bytes are parsed
+//! here first, and a plain request for a file in memory is answered at once ([`request`]); hyper
+//! waits for bytes meanwhile. [`super::connection::stream`] reads everything else for hyper.
 //!
 //! ```text
 //! socket -> Stream::poll_between --plain, in memory--> at_once -> socket
@@ -11,13 +11,13 @@
 //! ```
 //!
 //! What must never happen:
-//! - an answer while hyper has a request, a part of one, or something to write: it would come
-//!   in front of what was asked before;
-//! - a request whose end is seen elsewhere than hyper would see it; hence only requests
-//!   without any body, and in doubt none;
-//! - another answer than the long way gives; tests ask both for the same;
-//! - a part of a response, and then something else: what a client does not take at once is
-//!   finished first ([`Unsent`]), whatever else is to happen, the end of the server included.
+//! - a response while hyper has a request, a part of one, or something to write: it would
+//!   overtake the response to an earlier request;
+//! - a request whose end differs from the one that hyper would find; hence only requests without
+//!   any body, and in doubt none;
+//! - a response that differs from hyper's; tests send the same requests on both paths;
+//! - other bytes in the middle of a response: the rest that a client does not take at once is
+//!   sent first ([`UnsentResponse`]), even at the end of the server.
 
 pub mod request;
 
@@ -35,15 +35,15 @@ use super::request::record::Record;
 use super::site::CurrentSite;
 use crate::front::fast_path::request::{AtOnce, ConnectionMemo};
 
-/// What a connection needs for the express lane.
+/// The state of a connection for the fast path.
 pub struct Express {
     sites: Arc<CurrentSite>,
-    /// The end has been asked for: responses say `Connection: close`, which is hyper's.
+    /// The shutdown has begun: responses carry `Connection: close`, which hyper adds.
     asked: CancellationToken,
     memo: ConnectionMemo,
-    /// There are servers of HTTP behind us.
+    /// True if there are HTTP upstreams.
     spells: bool,
-    /// The response that the client did not take at once.
+    /// A response that the client did not take at once.
     pub unsent: Option<UnsentResponse>,
 }
 
@@ -59,7 +59,7 @@ pub struct UnsentResponse {
 }
 
 impl Express {
-    /// The lane of a connection that was just made.
+    /// The state of a new connection.
     pub fn new(sites: Arc<CurrentSite>, asked: CancellationToken) -> Self {
         Self {
             sites,
@@ -70,12 +70,12 @@ impl Express {
         }
     }
 
-    /// True if servers behind us get header names as clients spell them.
+    /// True if upstreams get header names in the client's case.
     pub fn spells(&self) -> bool {
         self.spells
     }
 
-    /// Answers the request with which `bytes` begin, with `head` and what is returned.
+    /// Answers the request at the start of `bytes`; the response is `head` and the result.
     pub fn answer<'a>(
         &mut self,
         activity: &Activity,
@@ -90,11 +90,11 @@ impl Express {
         self.spells = site.router.has_http_upstreams();
         let memo = &mut self.memo;
         let answer = AssertUnwindSafe(|| request::answer(&site, activity, bytes, memo, head));
-        // On the long way a panic costs one request, and says which.
+        // In the full pipeline a panic fails one request, and is logged with it.
         std::panic::catch_unwind(answer).unwrap_or(Recognised::NotEligible)
     }
 
-    /// Of a response, the client took so many bytes and no more.
+    /// Keeps the rest of a response of which the client took only `taken` bytes.
     pub fn keep(
         &mut self,
         activity: &Arc<Activity>,
@@ -115,7 +115,7 @@ impl Express {
         self.unsent = Some(unsent);
     }
 
-    /// The client took so many bytes more. Whether there are none left.
+    /// The client took more bytes. True if none are left.
     pub fn took(&mut self, activity: &Activity, bytes: usize) -> bool {
         let Some(unsent) = &mut self.unsent else {
             return true;
@@ -131,7 +131,7 @@ impl Express {
 }
 
 impl UnsentResponse {
-    /// What is left of head and body.
+    /// The rest of head and body.
     pub fn parts(&self) -> [IoSlice<'_>; 2] {
         [IoSlice::new(&self.head), IoSlice::new(&self.body)]
     }

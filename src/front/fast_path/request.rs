@@ -1,9 +1,9 @@
-//! The short way of a plain request for a file that is in memory: the steps of
-//! [`answer`](crate::front::request::answer) that matter for it, in the same order and by the same
-//! functions, within one call, with its response as bytes.
+//! The fast path of a plain request for a file in memory: the steps of
+//! [`answer`](crate::front::request::answer) that apply to it, in the same order and by the same
+//! functions, within one call, with the response as bytes.
 //!
-//! Whatever is refused, redirected or waited for is [`Heard::Other`], and goes the long way
-//! from its first byte. So nothing is decided here that could turn out otherwise there.
+//! A request that would be rejected, redirected or wait is [`Recognised::NotEligible`], and takes
+//! the full pipeline from its first byte. So no decision here can differ from the one there.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -29,28 +29,27 @@ use crate::front::static_files::Plainly;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::METRICS;
 
-/// A response that needs nothing but to be sent: a head, which the caller has, and this.
+/// A complete response: the head, which the caller has, and this.
 pub struct AtOnce<'a> {
-    /// What follows the head.
+    /// The body.
     pub body: Bytes,
-    /// The request's line in the log.
+    /// The request's record.
     pub brief: FastPathRecord<'a>,
-    /// The log.
+    /// The access log.
     pub log: Arc<AccessLog>,
 }
 
-/// What was found out about the last request of a connection, which is mostly true of the
-/// next one.
+/// Results of the last request of a connection, usually valid for the next one.
 #[derive(Debug, Default)]
 pub struct ConnectionMemo {
-    /// A host that is valid.
+    /// A valid host.
     host: Vec<u8>,
-    /// A value of `Accept-Encoding`, and what it says.
+    /// A value of `Accept-Encoding`; `accepted` is its parsed form.
     accept: Vec<u8>,
     accepted: Accepted,
 }
 
-/// Answers the request with which `bytes` begin; its head is written to `out`.
+/// Answers the request at the start of `bytes`; writes the head to `out`.
 pub fn answer<'a>(
     site: &Site,
     activity: &Activity,
@@ -111,7 +110,7 @@ fn for_file<'a>(
         if_modified_since: plain.fields.if_modified_since,
     };
     let (ready, place) = files.at_once(site, otherwise, &asked, began)?;
-    // Last, because a request counts once. What is refused here is refused again there.
+    // Last, because a request counts once. A request over the limit here is over it there too.
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;
     }
@@ -160,7 +159,7 @@ impl ConnectionMemo {
     }
 }
 
-/// Ends a head: the fields that every response has, and the date, which hyper adds last as well.
+/// Ends a head: the fields that every response has, and the date, which hyper adds last too.
 fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
     for field in common_fields(site, request_id) {
         out.extend_from_slice(field.written.as_bytes());
@@ -173,7 +172,7 @@ fn finish(out: &mut Vec<u8>, site: &Site, request_id: &str, time: SystemTime) {
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7), formed once a second in each thread.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7), formatted once a second in each thread.
 fn date(time: SystemTime) -> [u8; DATE] {
     thread_local! {
         static LAST: Cell<(u64, [u8; DATE])> = const { Cell::new((u64::MAX, [b' '; DATE])) };

@@ -1,15 +1,15 @@
-//! What an application tells the server in front of it about its response, in `X-Accel-*`
-//! fields, as nginx understands them.
+//! `X-Accel-*` fields, by which an application controls how the server in front of it sends its
+//! response; nginx defines them.
 //!
-//! | field | what it does here |
+//! | field | effect |
 //! |---|---|
-//! | `X-Accel-Limit-Rate` | most bytes in a second that the client gets; 0 for any |
-//! | `X-Accel-Charset` | goes behind a `Content-Type` that names none |
-//! | `X-Accel-Buffering` | `no`: the application waits for its client; `yes`: it does not, whatever is set |
-//! | `X-Accel-Expires` | nothing: it is for nginx's cache, which we do not have |
+//! | `X-Accel-Limit-Rate` | limits the bytes per second that the client gets; 0 is no limit |
+//! | `X-Accel-Charset` | is appended to a `Content-Type` that names none |
+//! | `X-Accel-Buffering` | `no`: the application waits for its client; `yes`: it does not; overrides the settings |
+//! | `X-Accel-Expires` | none: it is for nginx's cache, which pyserve does not have |
 //!
-//! They are for us and go no further, but for `X-Accel-Buffering`, which a proxy in front of
-//! us has to know as well. `X-Accel-Redirect` is [`super::internal`]'s.
+//! They are removed from the response, except `X-Accel-Buffering`, which a proxy in front of us
+//! needs too. [`super::internal`] handles `X-Accel-Redirect`.
 
 use std::num::NonZeroU64;
 
@@ -24,23 +24,23 @@ const CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 const EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 const LIMIT_RATE: HeaderName = HeaderName::from_static("x-accel-limit-rate");
 
-/// What was told; nothing by default.
+/// The values of the fields; empty by default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accel {
-    /// True if the response waits for a slow client, in place of what is set.
+    /// True if the response is buffered for a slow client; overrides the settings.
     pub buffering: Option<bool>,
     rate: Option<NonZeroU64>,
     charset: Option<HeaderValue>,
 }
 
 impl Accel {
-    /// True if there is anything in these fields; few responses have any.
+    /// True if a response has any of these fields; few do.
     pub fn is_in(headers: &HeaderMap) -> bool {
         let mut names = headers.keys();
         names.any(|name| name.as_str().starts_with("x-accel-"))
     }
 
-    /// Takes it out of the fields of a response.
+    /// Removes the fields from a response and parses them.
     pub fn take(headers: &mut HeaderMap) -> Self {
         headers.remove(EXPIRES);
         Self {
@@ -50,8 +50,8 @@ impl Accel {
         }
     }
 
-    /// Does it to the response that the client gets, whether it is the application's own or
-    /// a file that it named.
+    /// Applies the fields to the response that the client gets: the application's own or a file
+    /// that it named.
     pub fn apply(self, mut response: Response<Body>) -> Response<Body> {
         if let Some(charset) = &self.charset {
             name_charset(&mut response, charset);
@@ -63,7 +63,7 @@ impl Accel {
     }
 }
 
-/// Other words count as none.
+/// Other values are ignored.
 fn yes_or_no(value: &HeaderValue) -> Option<bool> {
     match value.as_bytes() {
         word if word.eq_ignore_ascii_case(b"yes") => Some(true),
@@ -72,22 +72,21 @@ fn yes_or_no(value: &HeaderValue) -> Option<bool> {
     }
 }
 
-/// Whole bytes in a second; anything else counts as none.
+/// Bytes per second; other values are ignored.
 fn rate(value: &HeaderValue) -> Option<NonZeroU64> {
     let digits = value.to_str().ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number)
 }
 
-/// RFC 9110 §8.3.2: a charset is a token. nginx takes only those that its settings name.
+/// RFC 9110 §8.3.2: a charset is a token. nginx accepts only those that its settings name.
 fn is_token(charset: &HeaderValue) -> bool {
     let is_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !charset.is_empty() && charset.as_bytes().iter().all(is_char)
 }
 
-/// nginx, ngx_http_charset_filter_module: nothing is added to redirects, nor where there is
-/// no type. One that names a charset keeps it: nginx would convert the text if it had a
-/// `charset_map` for that, and else leaves it as it is, too.
+/// nginx, ngx_http_charset_filter_module: nothing is added to redirects or without a type. A type
+/// that names a charset keeps it: nginx converts the text only if it has a `charset_map` for that.
 fn name_charset(response: &mut Response<Body>, charset: &HeaderValue) {
     if matches!(
         response.status(),

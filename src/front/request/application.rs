@@ -1,5 +1,5 @@
-//! Has an application answer, in workers of ours or in servers behind us: the body is read
-//! to its end, the variables are built, the call is made.
+//! Runs a request in an application, in workers or on upstream servers: reads the body, builds the
+//! variables, makes the call.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,37 +33,37 @@ use crate::front::upstream::workers::Pool;
 use crate::front::upstream::{self, Upstream};
 use crate::observe::handled_by::HandledBy;
 
-/// What is known about the request besides its head.
+/// The facts about a request besides its head.
 pub struct Asked<'a> {
     /// The connection.
     pub activity: &'a Activity,
-    /// Who it is in the logs.
+    /// The request's label in the logs.
     pub identity: &'a Arc<RequestLabel>,
-    /// Who asks, and for which host.
+    /// The client and the host that it requests.
     pub client: &'a Client,
-    /// Decoded path at which the application is mounted; mostly empty.
+    /// Decoded path at which the application is mounted; usually empty.
     pub mount: &'a str,
-    /// What is left of the path behind it, percent-encoded.
+    /// The rest of the path behind the mount, percent-encoded.
     pub path: &'a str,
 }
 
-/// Who is to answer.
+/// The upstream that answers.
 #[derive(Clone, Copy)]
 pub enum Answerer<'a> {
-    /// Workers of ours.
+    /// Our own workers.
     Workers(&'a Pool),
-    /// Servers behind us.
+    /// Upstream servers.
     Servers(&'a Upstream),
 }
 
 impl Answerer<'_> {
-    /// uwsgi knows no body whose length nobody has told.
+    /// The uwsgi protocol has no body of unknown length.
     fn may_stream(&self, body: &Incoming) -> bool {
         !matches!(self, Self::Servers(Upstream::Uwsgi(_))) || body.size_hint().exact().is_some()
     }
 }
 
-/// Reads the body, calls the application, and makes a response of what it says.
+/// Reads the body, calls the application, and makes its reply a response.
 ///
 /// # Errors
 /// The [`Rejection`] that the client gets.
@@ -84,14 +84,14 @@ pub async fn answer(
     let (body, _share) = match body.is_end_stream() {
         true => (RequestBody::Memory(Bytes::new()), None),
         false if !settings.request_buffering && answerer.may_stream(&body) => {
-            // It may still be arriving when the application has answered.
+            // The body may still be arriving when the application has answered.
             asked.activity.linger();
             let share = site.spool.share_of_stream(&asked.activity.account)?;
             let stream = site.spool.stream(body, settings)?;
             record.streams(stream.is_over());
             (RequestBody::Stream(Box::new(stream)), Some(share))
         }
-        // Boxed: what every request is moved around with stays small.
+        // Boxed: keeps the future of every request small.
         false => {
             let (body, share) =
                 Box::pin(site.spool.read(body, settings, &asked.activity.account)).await?;
@@ -123,7 +123,7 @@ pub async fn answer(
             pool.call(upstream::Request { message, body }, identity, origin)
                 .await?
         }
-        // Boxed: what every request is moved around with stays small.
+        // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
             Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
@@ -137,17 +137,18 @@ pub async fn answer(
     record.answered(Answer {
         by,
         worker: response.worker,
-        // The head's app time began when a thread took the request.
+        // The app time in the response's head counts from when a thread took the request.
         queue: Some(handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
     if let Some(switched) = response.switched.take() {
-        // The client's end is ready when it has our answer.
+        // The client's end of the tunnel is ready after our response.
         let client = head.extensions.get::<OnUpgrade>().cloned();
         switched.join(client.ok_or(Rejection::BadRequest("this connection cannot be upgraded"))?);
     }
     let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;
-    // Without internal locations its own words about a file are for a proxy in front of us.
+    // Without internal locations, `X-Accel-*` fields beside a file are meant for a proxy in front
+    // of us.
     let is_told = Accel::is_in(&response.headers)
         && (may_ask_for_files || !internal::is_asked_for(&response.headers));
     let accel = match is_told {
@@ -193,7 +194,7 @@ async fn from_upstream(
     }
     site.spellings.apply(&spellings, said.extensions_mut());
     if let Some((file, piece)) = answer.file {
-        // The worker is free already: the file goes the way of static files.
+        // The worker is free already: the file is sent as static files are.
         let (method, asked) = (&head.method, &head.headers);
         let sent = static_files::handed_over(file, piece, method, asked, said, &site.files);
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
@@ -217,8 +218,8 @@ async fn from_upstream(
     Ok(compression::compress(&case, said, body, &site.encoders, account).await)
 }
 
-/// The body with its memory reserved: one that came whole waits as a whole for its client.
-/// Without room it goes to a file.
+/// The body with its memory reserved: a complete body waits in memory for its client, or in a file
+/// where there is no room.
 ///
 /// # Errors
 /// There is no room in either.
@@ -235,7 +236,7 @@ async fn with_room(body: ResponseBody, spool: &ClientSpool) -> Result<ResponseBo
     }
 }
 
-/// These spellings, and that of an entity tag of ours.
+/// These spellings, and that of our own entity tag.
 fn with_etag(spellings: &[Bytes]) -> Vec<Bytes> {
     let is_other = |name: &&Bytes| !name.eq_ignore_ascii_case(&ETAG_AS_WRITTEN);
     let others = spellings.iter().filter(is_other).cloned();
@@ -243,7 +244,7 @@ fn with_etag(spellings: &[Bytes]) -> Vec<Bytes> {
 }
 
 impl RequestBody {
-    /// Its length in bytes; `None` if only its end will tell.
+    /// The length in bytes; `None` if it is not known in advance.
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::Memory(bytes) => Some(bytes.len() as u64),

@@ -1,5 +1,5 @@
-//! The header fields that every response gets, for both ways on which responses are written. A
-//! new one is added here. `Date` is not among them, because hyper adds it by itself.
+//! The header fields that every response gets, on both paths that write responses. A new one is
+//! added here. `Date` is not among them, because hyper adds it.
 
 use http::header::SERVER;
 use http::{HeaderName, HeaderValue};
@@ -9,9 +9,9 @@ use crate::front::site::Site;
 
 /// A header field of all responses.
 pub struct CommonField<'a> {
-    /// Its name.
+    /// The field's name.
     pub name: HeaderName,
-    /// Its name as it is written on HTTP/1.
+    /// The name as HTTP/1 responses have it.
     pub written: &'static str,
     value: Value<'a>,
 }
@@ -40,7 +40,7 @@ pub fn common_fields<'a>(
 }
 
 impl CommonField<'_> {
-    /// Its value as bytes.
+    /// The value as bytes.
     pub fn bytes(&self) -> &[u8] {
         match self.value {
             Value::Fixed(text) => text.as_bytes(),
@@ -48,7 +48,7 @@ impl CommonField<'_> {
         }
     }
 
-    /// Its value, if it may stand in a header.
+    /// The value; `None` if it is not valid in a header.
     pub fn header_value(&self) -> Option<HeaderValue> {
         match self.value {
             Value::Fixed(text) => Some(HeaderValue::from_static(text)),

@@ -1,15 +1,15 @@
-//! Whether a response of an upstream is compressed for its client, and what that changes in
-//! its head (RFC 9110 §8.4, §8.8.3, §12.5.3). Files have their own forms and do not come here.
+//! Decides if an upstream's response is compressed for its client, and changes its head accordingly
+//! (RFC 9110 §8.4, §8.8.3, §12.5.3). Files have their own forms and are not handled here.
 //!
-//! BREACH: who can make a browser send requests, have text of his own reflected in the
-//! answers, and see how long they are on the wire, guesses a secret in them by how well it
-//! compresses with his text. So unless `compress_private` says otherwise nothing is compressed
-//! that may hold one: answers to requests with cookies or credentials, and those that set a
+//! BREACH: an attacker who makes a browser send requests, has his own text reflected in the
+//! responses, and sees their length on the wire, can guess a secret in them by how well it
+//! compresses with his text. So unless `compress_private` is set, no response is compressed that
+//! may hold a secret: responses to requests with cookies or credentials, and those that set a
 //! cookie.
 //!
-//! A HEAD is answered as the GET would be (RFC 9110 §9.3.2). So what decides is known without
-//! the body; where its length is not, the coding is left unsaid, but not that it may vary. A 304
-//! says so too, where the 200 would (RFC 9110 §15.4.5).
+//! A HEAD is answered as the GET would be (RFC 9110 §9.3.2), so the head decides. A response to a
+//! HEAD without `Content-Length` has no `Content-Encoding`, but `Vary`. A 304 has `Vary` too, where
+//! the 200 would (RFC 9110 §15.4.5).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::front::body::negotiate::{Accepted, Choice, Coding};
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::client_limits::memory_budget::{Account, SMALL};
 
-/// Fields that are true of the bytes as the application made them only.
+/// Fields that are valid only for the bytes as the application made them.
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
@@ -36,19 +36,19 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// What is known about the request, and what is set.
+/// The request and the settings that decide.
 pub struct Case<'a> {
     /// The request's method.
     pub method: &'a Method,
-    /// The request's fields.
+    /// The request's header fields.
     pub asked: &'a HeaderMap,
-    /// What is compressed.
+    /// The compression settings.
     pub compression: &'a Compression,
-    /// Types that are.
+    /// The media types to compress.
     pub types: &'a CompressTypes,
 }
 
-/// The response, compressed if it may be and the client wants it.
+/// The response, compressed if the settings allow it and the client accepts it.
 pub async fn compress(
     case: &Case<'_>,
     said: Response<()>,
@@ -73,14 +73,14 @@ pub async fn compress(
             case.tag_as_held(response.headers_mut());
             response
         }
-        // Boxed: what every request is moved around with stays small.
+        // Boxed: keeps the future of every request small.
         Decision::As(coding) => {
             Box::pin(encoded(case, said, body, coding, encoders, account)).await
         }
     }
 }
 
-/// The body as it comes.
+/// The response with its body unchanged.
 fn unchanged(case: &Case<'_>, said: Response<()>, body: ResponseBody) -> Response<Body> {
     let is_unsaid = *case.method == Method::HEAD && !said.headers().contains_key(CONTENT_LENGTH);
     let body = match is_unsaid {
@@ -116,12 +116,12 @@ async fn encoded(
             false => encoders.pool.run(job).await,
         };
         return match result {
-            // Also if it came out longer, which a HEAD could not tell.
+            // Used even if it is longer: a response to HEAD could not know that.
             Ok(encoded) => {
                 change(said.headers_mut(), coding);
                 let length = HeaderValue::from(encoded.len());
                 said.headers_mut().insert(CONTENT_LENGTH, length);
-                // In the place of the body, whose memory is free now.
+                // Charged in place of the original body, whose memory is free now.
                 let encoded = match encoded.len() {
                     ..=SMALL => encoded,
                     held => account.hold(held).around(encoded),
@@ -131,7 +131,7 @@ async fn encoded(
             Err(_) => said.map(|()| Body::Upstream(body)),
         };
     }
-    // Without room for this coding, gzip may have some; else it goes out as it is.
+    // Without room for this coding, gzip is tried; else the body is sent as it is.
     let begin = |coding| {
         let slot = encoders.stream(coding, account)?;
         Some((coding, slot, Encoder::new(coding).ok()?))
@@ -149,25 +149,25 @@ async fn encoded(
 
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    /// Whatever the client accepts.
+    /// Never compressed, whatever the client accepts.
     Never,
-    /// Another client might get it compressed.
+    /// Not compressed here; another client might get it compressed.
     NotForThisClient,
-    /// There is nothing to compress: the client has it, compressed perhaps.
+    /// Nothing to compress: the client holds the body, perhaps compressed.
     AsHeld,
     As(Coding),
 }
 
 impl Case<'_> {
-    /// `whole` is the length of a body that is here already.
+    /// `whole` is the length of a body that is complete already.
     fn decide(&self, said: &Response<()>, whole: Option<u64>) -> Decision {
         let headers = said.headers();
         let status = said.status();
         let has_body = !status.is_informational()
             && !matches!(status, StatusCode::NO_CONTENT | StatusCode::PARTIAL_CONTENT);
         let is_held = status == StatusCode::NOT_MODIFIED;
-        // A 304 may leave out the type: then it could be any. Frameworks that tell a length
-        // tell that of the content, of which it has none.
+        // A 304 may leave out the type, which could then be any. Frameworks that send a length with
+        // it send that of its own content, which is zero.
         let may_be_any = is_held && !headers.contains_key(CONTENT_TYPE);
         let is_none = |length: u64| is_held && length == 0;
         let is_open = PREFERRED
@@ -190,7 +190,8 @@ impl Case<'_> {
             return Decision::AsHeld;
         }
         if whole.is_some_and(|length| length < self.compression.min) {
-            // Nobody has said so: a HEAD would not know, nor does it of the next answer.
+            // The length is not in the head: a HEAD would not know it, nor would it hold for the
+            // next response.
             return Decision::NotForThisClient;
         }
         match self.best(PREFERRED.into_iter()) {
@@ -199,7 +200,7 @@ impl Case<'_> {
         }
     }
 
-    /// The coding among these that the client and the settings accept.
+    /// The first of these codings that the client and the settings accept.
     fn best(&self, codings: impl DoubleEndedIterator<Item = Coding>) -> Option<Coding> {
         let codings = codings.filter(|coding| self.compression.has(coding.name()));
         match Accepted::of(self.asked).best(codings) {
@@ -208,8 +209,8 @@ impl Case<'_> {
         }
     }
 
-    /// RFC 9111 §4.3.4: a cache looks by the tag which of its responses a 304 is about. Of
-    /// one that was compressed it has the weak tag ([`change`]), with which it asks.
+    /// RFC 9111 §4.3.4: a cache selects the stored response that a 304 updates by its entity tag. A
+    /// compressed response was stored, and is revalidated, with the weak tag ([`change`]).
     fn tag_as_held(&self, said: &mut HeaderMap) {
         let Some(weak) = said.get(ETAG).and_then(weakened) else {
             return;
@@ -219,7 +220,7 @@ impl Case<'_> {
         }
     }
 
-    /// True if there may be a secret in it.
+    /// True if the response may contain a secret.
     fn is_private(&self, said: &HeaderMap) -> bool {
         !self.compression.private
             && (said.contains_key(SET_COOKIE)
@@ -228,13 +229,13 @@ impl Case<'_> {
     }
 }
 
-/// RFC 9110 §8.8.1: an encoded form is another representation, so a strong tag of the
-/// application's does not hold for it. As nginx does, the tag is weakened.
+/// RFC 9110 §8.8.1: an encoded form is another representation, for which the application's strong
+/// tag is not valid. The tag is weakened, as in nginx.
 fn change(headers: &mut HeaderMap, coding: Coding) {
     let name = HeaderValue::from_static(coding.name());
     headers.insert(CONTENT_ENCODING, name);
     headers.remove(CONTENT_LENGTH);
-    // Ranges of what is made on the fly cannot be asked for.
+    // No ranges of a body that is compressed on the fly.
     headers.remove(ACCEPT_RANGES);
     if let Some(weak) = headers.get(ETAG).and_then(weakened) {
         headers.insert(ETAG, weak);
@@ -274,7 +275,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The type without parameters.
+/// The media type without parameters.
 fn essence(headers: &HeaderMap) -> &str {
     let value = headers
         .get(CONTENT_TYPE)

@@ -1,5 +1,5 @@
-//! The end of a request: its line in the access log and its numbers, written here for every
-//! way on which requests are answered.
+//! The end of a request: its line in the access log and its metrics, for both paths that answer
+//! requests.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -11,14 +11,14 @@ use crate::observe::access_log::{AccessLog, AccessLogEntry};
 use crate::observe::handled_by::HandledBy;
 use crate::observe::metrics::LocationMetrics;
 
-/// What the log says about who answered.
+/// The part of the log line that describes the component that answered.
 #[derive(Default)]
 pub struct Answer {
-    /// Which part of pyserve did.
+    /// The component.
     pub by: HandledBy,
     /// The worker, if one ran it.
     pub worker: Option<u32>,
-    /// Time from arrival until a worker thread took it.
+    /// Time from the request's arrival until a worker thread took it.
     pub queue: Option<Duration>,
     /// Time in the application.
     pub app: Option<Duration>,
@@ -28,17 +28,17 @@ pub struct Answer {
 pub(super) struct Ended<'a> {
     /// The client's address.
     pub(super) remote: Option<IpAddr>,
-    /// The time that its line shows.
+    /// The time shown in the log line.
     pub(super) time: SystemTime,
     /// The method as it was sent.
     pub(super) method: &'a [u8],
     /// The target as it was sent.
     pub(super) target: &'a [u8],
-    /// `HTTP/1.1`; empty if no request could be read.
+    /// `HTTP/1.1`; empty if no request could be parsed.
     pub(super) protocol: &'a str,
     /// The status of the response.
     pub(super) status: u16,
-    /// Bytes of the response's body that were sent.
+    /// Bytes of the response's body sent.
     pub(super) bytes: u64,
     /// The `Authorization` field.
     pub(super) authorization: Option<&'a [u8]>,
@@ -48,18 +48,18 @@ pub(super) struct Ended<'a> {
     pub(super) referer: Option<&'a [u8]>,
     /// The `User-Agent` field.
     pub(super) user_agent: Option<&'a [u8]>,
-    /// Its id.
+    /// The request's id.
     pub(super) request_id: &'a str,
-    /// The time since its head was complete.
+    /// The time since the request's head was complete.
     pub(super) duration: Duration,
-    /// The time since its response began to be sent, if it did.
+    /// The time since the first byte of the response was sent, if any was.
     pub(super) sending: Option<Duration>,
     /// The component that answered.
     pub(super) answer: &'a Answer,
 }
 
 impl Ended<'_> {
-    /// Adds it to the numbers of its location.
+    /// Adds the request to the metrics of its location.
     pub(super) fn count(&self, place: &LocationMetrics) {
         let requests = place.handled(self.answer.by);
         requests.answered(self.status);
@@ -74,7 +74,7 @@ impl Ended<'_> {
         }
     }
 
-    /// Writes its line.
+    /// Writes the log line.
     pub(super) fn log(&self, log: &AccessLog) {
         if log.is_off() {
             return;
@@ -101,7 +101,7 @@ impl Ended<'_> {
     }
 }
 
-/// The user name of RFC 7617's Basic scheme, which is what nginx logs as the user.
+/// The user name of the Basic scheme (RFC 7617), which nginx logs as `$remote_user`.
 fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
     let (scheme, credentials) = str::from_utf8(authorization).ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

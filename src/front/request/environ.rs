@@ -1,8 +1,8 @@
-//! The CGI variables of a request (RFC 3875 §4.1, PEP 3333 "environ Variables"), encoded
-//! as every upstream takes them.
+//! The CGI variables of a request (RFC 3875 §4.1, PEP 3333 "environ Variables"), encoded as every
+//! upstream takes them.
 //!
-//! Only this file maps header names to variable names: a field can become `HTTP_…` and
-//! nothing else, whatever it is called.
+//! Only this file maps header names to variable names: a field becomes `HTTP_…` and nothing else,
+//! whatever its name is.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{Version, request};
@@ -57,7 +57,7 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     Ok(block.0)
 }
 
-/// The protocol as CGI spells it.
+/// The protocol as CGI writes it.
 pub fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
@@ -76,7 +76,7 @@ impl Block {
             .map_err(|_too_long| Rejection::BadRequest("a header field is too long"))
     }
 
-    /// RFC 3875 §4.1.13: what a proxy has removed, and then the location's prefix.
+    /// RFC 3875 §4.1.13: the prefix that a proxy has removed, then the location's prefix.
     fn script_name(&mut self, removed: &str, mount: &str) -> Result<(), Rejection> {
         match (removed, mount) {
             (removed, "") => self.push(b"SCRIPT_NAME", removed.as_bytes()),
@@ -85,8 +85,8 @@ impl Block {
         }
     }
 
-    /// PEP 3333 and RFC 3875 §4.1.5: decoded once; `%2F` becomes `/`, other bytes stay as
-    /// they are. `REQUEST_URI` keeps the raw form. Empty only for the very mount.
+    /// PEP 3333 and RFC 3875 §4.1.5: decoded once; `%2F` becomes `/`, other bytes stay as they are.
+    /// `REQUEST_URI` keeps the raw form. Empty only for the mount itself.
     fn path(&mut self, facts: &RequestFacts<'_>) -> Result<(), Rejection> {
         let raw = match facts.path {
             "" if facts.mount.is_empty() => "/",
@@ -99,7 +99,7 @@ impl Block {
         self.push(b"PATH_INFO", &decoded)
     }
 
-    /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, also on a Unix socket.
+    /// RFC 3875 §4.1.14, §4.1.15. Neither is ever empty, not even on a Unix socket.
     fn server(&mut self, facts: &RequestFacts<'_>) -> Result<(), Rejection> {
         let name = host_without_port(&facts.client.host);
         if name.is_empty() {
@@ -115,8 +115,8 @@ impl Block {
         self.push(b"SERVER_PORT", itoa::Buffer::new().format(port).as_bytes())
     }
 
-    /// RFC 3875 §4.1.8 wants the address also where a Unix socket's peer has none. A port
-    /// that no proxy told is left out.
+    /// RFC 3875 §4.1.8 requires the address even where the peer on a Unix socket has none. A port
+    /// that no proxy has forwarded is left out.
     fn remote(&mut self, client: &Client) -> Result<(), Rejection> {
         let Some(address) = client.address else {
             return self.push(b"REMOTE_ADDR", b"");
@@ -160,10 +160,10 @@ impl Block {
     }
 }
 
-/// Fields that have a variable of their own, or would say something untrue once the body
-/// has been read, do not become `HTTP_…`. Nor do names with anything but letters, digits
-/// and hyphens: `X_Forwarded_For` and `X-Forwarded-For` would become the same variable
-/// (nginx: `underscores_in_headers off`, `ignore_invalid_headers on`).
+/// Fields that have a variable of their own, or that are no longer true once the body has been
+/// read, do not become `HTTP_…`. Nor do names with anything but letters, digits and hyphens:
+/// `X_Forwarded_For` and `X-Forwarded-For` would become the same variable (nginx:
+/// `underscores_in_headers off`, `ignore_invalid_headers on`).
 fn becomes_variable(name: &HeaderName) -> bool {
     const OWN: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_LENGTH, HOST, TRANSFER_ENCODING];
     !OWN.contains(name) && name != "x-request-id" && is_plain(name)

@@ -1,7 +1,7 @@
-//! Which files answer a path: locations that were asked for, then those that the application
-//! named, then those that are there by themselves because a directory has the right name.
-//! Another location comes before those whose prefix is shorter than its own, and before
-//! those of its own prefix that nobody asked for.
+//! The order of the static locations that may answer a path: those in the settings, then those that
+//! the application named, then those found because a directory has a usual name. A dynamic location
+//! precedes static ones with a shorter prefix, and those with the same prefix that are not in the
+//! settings.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::front::static_files::found::Directories;
 use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFiles};
 use crate::observe::metrics::{LocationMetrics, METRICS};
 
-/// An answer that is being looked for.
+/// The future of a response, while files are searched.
 pub type Answering<'a> =
     Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
 
-/// The static locations that cover a path. Each request looks for them once.
+/// The static locations that cover a path. Each request searches them once.
 pub struct Covering<'a> {
     target: &'a str,
     declared: Option<(&'a Location, &'a str)>,
@@ -52,9 +52,9 @@ impl<'a> Covering<'a> {
         })
     }
 
-    /// Those that come before the location `otherwise`, in order. Locations that applications
-    /// named need a longer prefix than `otherwise` and than a location that the settings name;
-    /// the settings' own location comes last, and needs one that is not shorter.
+    /// The locations with precedence over the location `otherwise`, in order. Locations that
+    /// applications named need a longer prefix than `otherwise` and than a location in the
+    /// settings; locations in the settings come last, and need a prefix that is not shorter.
     fn in_order<'s>(
         &'s self,
         site: &'s Site,
@@ -83,7 +83,7 @@ impl<'a> Covering<'a> {
             .filter(|(location, _)| location.prefix().len() >= otherwise.0)
     }
 
-    /// The answer with the file that [`Covering::answer`] would ask first, if it is in memory.
+    /// The response with the file that [`Covering::answer`] would try first, if it is in memory.
     pub fn at_once(
         &self,
         site: &Site,
@@ -101,9 +101,9 @@ impl<'a> Covering<'a> {
         Some((ready, METRICS.requests.at(location.prefix())))
     }
 
-    /// Answers with a file, or refuses to. `None`, at once or from the future: the path belongs
-    /// to the `otherwise` location, if there is one. The future is boxed, so that what every
-    /// request is moved around with stays small.
+    /// Responds with a file, or rejects the request. `None`, at once or from the future: the path
+    /// belongs to the `otherwise` location, if there is one. The future is boxed to keep the future
+    /// of every request small.
     pub fn answer(
         self,
         site: &'a Site,
@@ -131,7 +131,7 @@ impl<'a> Covering<'a> {
     }
 }
 
-/// The length of the prefix of the location that answers where no file does; 0 without one.
+/// The length of the prefix of the location that answers if no file does; 0 without one.
 #[derive(Debug, Clone, Copy)]
 struct PrefixLength(usize);
 

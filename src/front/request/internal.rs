@@ -1,10 +1,10 @@
-//! Files that the application has sent without sending them: `X-Accel-Redirect` with a path
-//! in an internal location (nginx), `X-Sendfile` with a path on disk below one (Apache).
+//! Files that the application delegates to the server: `X-Accel-Redirect` with a path in an
+//! internal location (nginx), `X-Sendfile` with a path on disk below one (Apache).
 //!
-//! The application says who may have what; the file goes the way of every static file, with
-//! ranges and conditions, and the worker is free. Without internal locations the fields mean
-//! nothing here and pass: a proxy in front of us may be waiting for them. From servers behind
-//! us they do not pass: they were written for the server in front, and that is us.
+//! The application decides about access; the file is sent as every static file is, with ranges and
+//! conditional requests, and the worker is free. Without internal locations the fields pass
+//! unchanged: a proxy in front of us may use them. From upstream servers they never pass: they are
+//! meant for the server in front, which is pyserve.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::front::static_files::internal::InternalFiles;
 
 const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
-/// Fields that describe the file, not what the application knows about it.
+/// Fields that describe the file, as opposed to the application's response.
 const OF_THE_FILE: [HeaderName; 6] = [
     ACCEPT_RANGES,
     CONTENT_ENCODING,
@@ -32,24 +32,24 @@ const OF_THE_FILE: [HeaderName; 6] = [
     ETAG,
     LAST_MODIFIED,
 ];
-/// What a path on disk must escape to be a path of a URL.
+/// Characters to escape where a path on disk becomes a path of a URL.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
     .remove(b'_')
     .remove(b'.');
 
-/// What the application asks for.
+/// The file that the application delegates.
 #[derive(Debug, PartialEq, Eq)]
 pub enum InternalTarget {
     /// A path of a URL, in an internal location.
     Url(String),
-    /// A path on disk, below the directory of one.
+    /// A path on disk, below the directory of an internal location.
     Path(Vec<u8>),
 }
 
 impl InternalTarget {
-    /// Takes the request for a file out of the fields of a response.
+    /// Removes the fields from a response and parses them.
     pub fn take(headers: &mut HeaderMap) -> Option<Self> {
         let url = headers.remove(X_ACCEL_REDIRECT);
         let path = headers.remove(X_SENDFILE);
@@ -62,7 +62,7 @@ impl InternalTarget {
         }
     }
 
-    /// The location, and what is left of the path in it.
+    /// The location, and the rest of the path in it.
     fn find<'a>(&self, internal: &'a InternalFiles) -> Option<(&'a Location, String)> {
         let files = &internal.files;
         match self {
@@ -71,7 +71,7 @@ impl InternalTarget {
                 Some((location, rest.to_owned()))
             }
             Self::Path(path) => {
-                // Applications name files by the link as well as by the directory behind it.
+                // Applications name files by the link or by the directory behind it.
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
                 let path = internal.release.settle(path);
                 files.locations().find_map(|location| {
@@ -84,16 +84,16 @@ impl InternalTarget {
     }
 }
 
-/// True if these fields name a file, for whomever.
+/// True if these fields name a file, for any server.
 pub fn is_asked_for(headers: &HeaderMap) -> bool {
     headers.contains_key(X_ACCEL_REDIRECT) || headers.contains_key(X_SENDFILE)
 }
 
-/// Answers with the file; `said` are the fields of the application's response.
+/// Responds with the file; `said` are the fields of the application's response.
 ///
 /// # Errors
-/// [`Rejection::NotInternal`] for a path outside of every internal location, else what the
-/// file is refused for.
+/// [`Rejection::NotInternal`] for a path outside of every internal location, else the reason for
+/// which the file is refused.
 pub async fn answer(
     internal: Option<&InternalFiles>,
     wanted: &InternalTarget,
@@ -104,7 +104,7 @@ pub async fn answer(
     let (files, (location, rest)) = found.ok_or_else(|| Rejection::NotInternal {
         wanted: format!("{wanted:?}"),
     })?;
-    // How the request came to the application does not matter for the file.
+    // The method of the original request does not matter for the file.
     let method = match head.method {
         http::Method::HEAD => http::Method::HEAD,
         _ => http::Method::GET,
@@ -115,15 +115,15 @@ pub async fn answer(
     Ok(response)
 }
 
-/// What the application said holds, but for what describes the file. How long the file may
-/// be used is the application's word alone: it decided who may see it.
+/// The application's fields replace the file's, except those that describe the file. Only the
+/// application sets the caching fields: it decided about access.
 fn combine(headers: &mut HeaderMap, said: HeaderMap) {
     headers.remove(CACHE_CONTROL);
     let kept =
         |name: &HeaderName| OF_THE_FILE.contains(name) || name.as_str().starts_with("x-accel-");
     let mut last: Option<HeaderName> = None;
     for (name, value) in said {
-        // An iteration over a map names a field once, before the first of its values.
+        // An iteration over a map returns a name once, before the first of its values.
         let is_first = name.is_some();
         let Some(name) = name.or_else(|| last.clone()) else {
             continue;

@@ -1,21 +1,21 @@
-//! What happens to every request, written once, in order:
+//! The steps of every request, in order:
 //!
-//! 1. [`refused`](super::protocol::refused): a head that was refused below hyper is found again;
-//!    [`context`]: it gets an id; [`forwarded`]: what the client may not say for itself is
-//!    removed, and the client found whom trusted proxies name; [`record`] begins its line in
-//!    the access log, which [`ended`] writes;
-//! 2. [`rate_limit`](super::client_limits::rate_limit), [`limits`]: an address that asks too often
-//!    and a head that breaks a rule go no further;
-//! 3. [`normal_target`], [`router`](super::routing::router): the location of its path; [`files`]:
-//!    a file that comes before it;
-//! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body to its end,
-//!    [`environ`] builds the CGI variables, the upstream answers, if need be with a file to send
-//!    ([`internal`]), and says what to do with it ([`accel`]);
-//! 5. [`error`](super::error) turns what went wrong into a page;
+//! 1. [`refused`](super::protocol::refused): finds a head that was refused below hyper;
+//!    [`context`]: gives the request an id; [`forwarded`]: removes forwarding headers that the
+//!    client may not set, and takes the client's address from trusted proxies; [`record`] begins
+//!    the line in the access log, which [`ended`] writes;
+//! 2. [`rate_limit`](super::client_limits::rate_limit), [`limits`]: reject an address that sends
+//!    too many requests, and a head that breaks a rule;
+//! 3. [`normal_target`], [`router`](super::routing::router): the location of the path; [`files`]: a
+//!    file that takes precedence over it;
+//! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body, [`environ`]
+//!    builds the CGI variables, the upstream answers, possibly with a file to send ([`internal`])
+//!    and with instructions for its response ([`accel`]);
+//! 5. [`error`](super::error) turns a failure into a page;
 //! 6. the response gets its last header fields ([`common_fields`](mod@common_fields)).
 //!
-//! Requests for files in memory take a shorter way ([`fast_path`](super::fast_path)), by the
-//! same steps.
+//! Requests for files in memory take a fast path ([`fast_path`](super::fast_path)) with the same
+//! steps.
 
 pub mod accel;
 pub mod application;
@@ -118,7 +118,7 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| {
-        // A refused head that comes too often costs its client no more than one that does not.
+        // A refused head counts towards the rate limit like any other request.
         let is_of_the_head = was_refused || rejection.is_of_the_head();
         let is_bounded = is_of_the_head || rejection.is_of_the_body();
         let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
@@ -128,7 +128,8 @@ pub async fn answer(
         rejection.into_response(&identity, is_logged)
     });
     if was_refused {
-        // Where a refused head ends is not known. Over HTTP/2 it is, and `finish` removes this.
+        // The end of a refused head is not known. Over HTTP/2 it is, and `finish` removes this
+        // field.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -140,15 +141,15 @@ pub async fn answer(
     if unread && response.headers().get(CONNECTION).is_some() {
         activity.linger();
     }
-    // Its fields go with this function.
+    // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();
     }
     if head.version != Version::HTTP_2 {
-        // Last, when nothing will look at the body's bytes any more: from here on they are
-        // stand-ins. HTTP/2 cuts bodies into frames, for which it needs the bytes.
+        // Last, when nothing reads the body's bytes any more: from here on they are placeholders.
+        // HTTP/2 cuts bodies into frames, for which it needs the bytes.
         body.send_by(&activity.outbox);
     }
     let body = record.follow(&parts, body, in_use);
@@ -219,7 +220,7 @@ async fn route(
     }
 }
 
-/// Counts the request for its client's rate.
+/// Counts the request towards its client's rate.
 fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
     match (&site.rate_limit, client.address) {
         (Some(limit), Some(address)) => limit
@@ -229,7 +230,7 @@ fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
     }
 }
 
-/// The identity, without an id, of a request as hyper has read it.
+/// The label, without an id, of a request as hyper has parsed it.
 fn asked_identity(head: &request::Parts) -> RequestLabel {
     let target = head.uri.path_and_query();
     let target = target.map_or("*", |target| target.as_str());
@@ -240,9 +241,9 @@ fn asked_identity(head: &request::Parts) -> RequestLabel {
     }
 }
 
-/// RFC 9113 §8.2.3: clients of HTTP/2 split `Cookie` into crumbs, which are one field again for
-/// everything behind. Several lines of HTTP/1.1, which RFC 6265 §5.4 forbids clients, are joined
-/// as well: each server would read them otherwise.
+/// RFC 9113 §8.2.3: HTTP/2 clients split `Cookie` into crumbs, which are joined again for every
+/// upstream. Several `Cookie` lines of HTTP/1.1, which RFC 6265 §5.4 forbids, are joined too:
+/// servers interpret them differently.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
@@ -258,9 +259,9 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the content and its length from responses that have none, of whatever origin (RFC
-/// 9110 §8.6, §15.3.6, §15.4.5): a 1xx and a 204 have no length, a 304 only that of the
-/// response for which it stands, which is not known here, and a 205 has no content.
+/// Removes the content and its length from responses that have none, of any origin (RFC 9110 §8.6,
+/// §15.3.6, §15.4.5): a 1xx and a 204 have no length, a 304 only that of the 200, which is not
+/// known here, and a 205 has no content.
 fn without_content(response: &mut Response<Body>) {
     let status = response.status();
     let is_bodiless = status.is_informational()
@@ -275,14 +276,14 @@ fn without_content(response: &mut Response<Body>) {
     }
 }
 
-/// RFC 9112 §9.3: what is left of a request's body is read, or the connection closed, and then
-/// §9.6 wants that announced.
+/// RFC 9112 §9.3: the rest of a request's body is read, or the connection closed, which §9.6 wants
+/// announced.
 async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut Response<Body>) {
     let is_announced = response.headers().contains_key(CONNECTION);
     match body {
         BodyRead::Unwanted if !is_announced => {
-            // hyper notices a dropped body when it is polled: a rest that is here already it
-            // reads, and otherwise it announces the end itself.
+            // hyper notices a dropped body when it is polled: it reads a rest that has arrived
+            // already, and otherwise announces the end itself.
             activity.linger();
             tokio::task::yield_now().await;
         }
@@ -294,7 +295,7 @@ async fn end_behind_unread(activity: &Activity, body: BodyRead, response: &mut R
     }
 }
 
-/// The fields that every response has, and what its connection needs. `Date` is hyper's.
+/// The fields that every response has, and those that its connection needs. hyper adds `Date`.
 fn finish(
     site: &Site,
     head: &request::Parts,
@@ -312,10 +313,10 @@ fn finish(
             leave_out_body(response);
         }
     } else if site.connections.is_full() && !headers.contains_key(CONNECTION) {
-        // Others wait for this one's place.
+        // Other clients wait for this connection's slot.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if head.version == Version::HTTP_10 && ends_by_close(&identity.method, response) {
-        // RFC 9112 §6.3, §9.3: only the end of the connection tells where the body ends.
+        // RFC 9112 §6.3, §9.3: the body ends with the connection.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -332,7 +333,7 @@ fn leave_out_body(response: &mut Response<Body>) {
     }
 }
 
-/// True if a client of HTTP/1.0 finds the end of the response by that of the connection.
+/// True if an HTTP/1.0 client finds the end of the response by the end of the connection.
 fn ends_by_close(method: &Method, response: &Response<Body>) -> bool {
     let has_body = *method != Method::HEAD
         && response.status() != StatusCode::NO_CONTENT
@@ -354,7 +355,7 @@ fn set_if_absent(
     }
 }
 
-/// A panic costs the request in which it happens, and nothing else.
+/// A panic fails only the request in which it happens.
 async fn without_panic(
     mut work: Pin<&mut impl Future<Output = Result<Response<Body>, Rejection>>>,
 ) -> Result<Response<Body>, Rejection> {
@@ -377,7 +378,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// It is allocated and moved for every request: 6.7 KiB cost a hello request 1 µs.
+    /// The future is allocated and moved for every request: 6.7 KiB cost a hello request 1 µs.
     #[test]
     fn what_a_request_keeps_while_it_waits_stays_small() {
         let size = size(super::answer);

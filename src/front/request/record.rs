@@ -1,5 +1,5 @@
-//! One request's line in the access log, from its first byte to the last byte of its
-//! response, or to the moment in which the client left (status 499, as nginx says).
+//! One request's line in the access log, from its first byte to the last byte of its response, or
+//! to the client's disconnect (status 499, as in nginx).
 
 use std::io;
 use std::net::IpAddr;
@@ -30,10 +30,10 @@ use crate::observe::metrics::{LocationMetrics, METRICS};
 /// Longest part of a response that waits for the window of an HTTP/2 client.
 const LONGEST_PART: usize = 64 << 10;
 
-/// What nginx logs for a client that left before its response was complete.
+/// Status that nginx logs for a client that disconnected before its response was complete.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request that is being answered.
+/// A request in progress.
 pub struct Record {
     log: Arc<AccessLog>,
     identity: Arc<RequestLabel>,
@@ -45,24 +45,25 @@ pub struct Record {
     status: u16,
     bytes: u64,
     answer: Answer,
-    /// Where it is counted.
+    /// The location's metrics.
     place: &'static LocationMetrics,
-    /// When the response left.
+    /// The time when the response began to be sent.
     sending: Option<Instant>,
-    /// True if it is counted only.
+    /// True if the request is counted but not logged.
     is_unlogged: bool,
-    /// Whether all of the request's body has been handed on, where that is done while it arrives.
+    /// Set when all of the request's body has been passed on, where it is passed on while it
+    /// arrives.
     streamed: Option<Arc<AtomicBool>>,
 }
 
-/// What has become of a request's body when the head of the response is made.
+/// State of a request's body when the head of the response is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyRead {
-    /// It was read to its end.
+    /// Read to its end.
     Whole,
-    /// The application still reads it, or will not any more.
+    /// The application still reads it, or has stopped to.
     Begun,
-    /// It was dropped.
+    /// Dropped.
     Unwanted,
 }
 
@@ -112,33 +113,33 @@ impl Record {
         }
     }
 
-    /// When the request's head was complete.
+    /// The time when the request's head was complete.
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// Says which location it belongs to; without a word, the whole site.
+    /// Sets the location of the request; until then it is the whole site.
     pub fn located(&mut self, prefix: &str) {
         self.place = METRICS.requests.at(prefix);
     }
 
-    /// Leaves it out of the access log.
+    /// Excludes the request from the access log.
     pub fn leave_unlogged(&mut self) {
         self.is_unlogged = true;
     }
 
-    /// Says who answered.
+    /// Sets the component that answered.
     pub fn answered(&mut self, answer: Answer) {
         self.answer = answer;
     }
 
-    /// The application gets the request's body while it arrives; `is_over` says whether all of
-    /// it has.
+    /// The application gets the request's body while it arrives; `is_over` is set once it has all
+    /// of it.
     pub fn streams(&mut self, is_over: Arc<AtomicBool>) {
         self.streamed = Some(is_over);
     }
 
-    /// How much of the request's body has been read, if it has one.
+    /// State of the request's body, if it has one.
     pub fn body_read(&self) -> BodyRead {
         match (&self.streamed, self.answer.by) {
             (Some(is_over), _) if is_over.load(Ordering::Acquire) => BodyRead::Whole,
@@ -148,7 +149,7 @@ impl Record {
         }
     }
 
-    /// The response leaves: the record goes with its body.
+    /// The response is sent from now on: the record moves into its body.
     pub fn follow(mut self, head: &response::Parts, body: Body, mut in_use: InUse) -> RecordedBody {
         in_use.follow();
         let status = head.status;
@@ -184,38 +185,38 @@ impl Record {
         }
     }
 
-    /// So many bytes of the body were sent, of a response that is written without hyper.
+    /// Counts body bytes of a response that is written without hyper.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
-    /// A response that is written without hyper has been sent to its end.
+    /// Ends a response that is written without hyper.
     pub fn ends(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
 }
 
-/// The record of a request for a file that is answered within one call: it borrows what a
-/// [`Record`] keeps, and becomes one if the client does not take its response at once.
+/// The record of a request for a file that is answered within one call: it borrows the data of a
+/// [`Record`], and becomes one if the client does not take its response at once.
 pub struct FastPathRecord<'a> {
     /// The request.
     pub plain: Plain<'a>,
-    /// Its id.
+    /// The request's id.
     pub request_id: String,
-    /// Who sent it.
+    /// The client's address.
     pub remote: Option<IpAddr>,
-    /// When its head was complete.
+    /// The time when the request's head was complete.
     pub began: Instant,
-    /// The same as a date.
+    /// That time by the wall clock.
     pub time: SystemTime,
-    /// What it is answered with.
+    /// The status of the response.
     pub status: StatusCode,
-    /// Where it is counted.
+    /// The location's metrics.
     pub place: &'static LocationMetrics,
 }
 
 impl FastPathRecord<'_> {
-    /// The response was sent, with so many bytes of a body.
+    /// The response was sent, with this number of body bytes.
     pub fn sent(&self, log: &AccessLog, bytes: u64) {
         let duration = self.began.elapsed();
         let fields = &self.plain.fields;
@@ -234,7 +235,7 @@ impl FastPathRecord<'_> {
             user_agent: fields.user_agent,
             request_id: &self.request_id,
             duration,
-            // It was made in no time.
+            // The response was made without delay.
             sending: Some(duration),
             answer: &Answer {
                 by: HandledBy::Static,
@@ -245,7 +246,7 @@ impl FastPathRecord<'_> {
         ended.log(log);
     }
 
-    /// The client takes its time.
+    /// The client does not take the response at once.
     pub fn into_record(self, log: &Arc<AccessLog>) -> Record {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
         let fields = &self.plain.fields;
@@ -317,7 +318,7 @@ impl Drop for Record {
     }
 }
 
-/// A response body that counts its bytes, and closes the record when it goes.
+/// A response body that counts its bytes, and closes the record when it is dropped.
 pub struct RecordedBody {
     body: Body,
     /// The end of a part that was too long.
@@ -325,13 +326,13 @@ pub struct RecordedBody {
     version: Version,
     /// `None` once it is closed.
     record: Option<Record>,
-    /// Whether everything that was promised has been handed to the connection.
+    /// True if the complete body has been handed to the connection.
     whole: bool,
-    /// The end of the connection is that of the body.
+    /// True if the body ends with the connection.
     is_close_delimited: bool,
-    /// The reason for which the body ends too early; the connection does not have it yet.
+    /// The error that truncates the body, not yet passed to the connection.
     broken: Option<Box<Break>>,
-    /// Charges its parts; `None` where they take no memory of their own.
+    /// Charges the body's parts; `None` where they take no memory of their own.
     in_hand: Option<InHand>,
     in_use: InUse,
 }
@@ -355,7 +356,7 @@ impl http_body::Body for RecordedBody {
                     ready!(in_hand.poll_room(context));
                 }
                 let frame = Pin::new(&mut this.body).poll_frame(context);
-                // As a whole: all parts of it keep its memory.
+                // As a whole: all slices of the part hold its memory.
                 frame.map_ok(|frame| frame.map_data(|data| this.charged(data)))
             }
             false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
@@ -397,8 +398,8 @@ impl http_body::Body for RecordedBody {
 }
 
 impl RecordedBody {
-    /// Passes the error on when what came before it has been written: the log line's bytes are
-    /// those that the client was sent.
+    /// Passes the error on when the bytes before it have been written: the log line counts the
+    /// bytes that were sent to the client.
     fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Frame<Bytes>>> {
         let Some(broken) = &mut self.broken else {
             return Poll::Pending;
@@ -407,7 +408,7 @@ impl RecordedBody {
         if self.is_close_delimited {
             self.in_use.breaks();
         }
-        // It is ours or the application's, and was logged where it happened.
+        // It is our own or the application's, and was logged where it happened.
         self.whole = true;
         Poll::Ready(Err(error))
     }
@@ -419,8 +420,8 @@ impl RecordedBody {
         }
     }
 
-    /// Keeps back what is longer than a part of HTTP/2 should be: hyper takes a part as a
-    /// whole, however little the client's window has room for.
+    /// Holds back the excess over the longest part for HTTP/2: hyper accepts a part as a whole,
+    /// even if the client's window is smaller.
     fn shortened(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if self.version != Version::HTTP_2 {
             return frame;

@@ -1,6 +1,5 @@
-//! A head that hyper refuses although [`framing`](crate::front::protocol::framing) has passed it: hyper
-//! answers with a status and nothing else, no request comes of it, and its lines in the logs are
-//! written here.
+//! A head that hyper refuses although [`framing`](crate::front::protocol::framing) has accepted it:
+//! hyper answers with a bare status and makes no request of it, so its log lines are written here.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +13,7 @@ use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::refusals::{self, Logged};
 
-/// Notes a head that took so long from its first byte on, and that hyper has refused.
+/// Logs a head that hyper has refused; `took` counts from its first byte.
 pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Error) {
     let status = status(error).as_u16();
     let request_id = &context::request_id(&HeaderMap::new(), false);
@@ -44,8 +43,8 @@ pub fn note(log: &AccessLog, ends: &Endpoints, took: Duration, error: &hyper::Er
     ended.log(log);
 }
 
-/// What hyper has answered (`proto/h1/role.rs`, `Server::on_error`). It tells the two kinds of
-/// "too large" apart by their words alone.
+/// The status that hyper has sent (`proto/h1/role.rs`, `Server::on_error`). It distinguishes the
+/// two kinds of "too large" by their texts only.
 fn status(error: &hyper::Error) -> StatusCode {
     match error.is_parse_too_large() {
         true if error.to_string().contains("URI") => StatusCode::URI_TOO_LONG,

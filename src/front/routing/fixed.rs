@@ -1,4 +1,4 @@
-//! Answers that the settings spell out: a redirect, or a text.
+//! Responses that the settings define completely: a redirect, or a text.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::config::locations::{Redirect, Respond};
 use crate::front::body::Body;
 
-/// An answer that is the same for everybody, made once.
+/// A response that is the same for every client, made once.
 pub struct Fixed {
     status: StatusCode,
     content_type: Option<HeaderValue>,
@@ -15,7 +15,7 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// What the settings say.
+    /// Builds the response from the settings.
     pub fn new(respond: &Respond) -> Self {
         let text = Bytes::from(respond.text.clone());
         let content_type = HeaderValue::from_str(&respond.content_type).ok();
@@ -38,7 +38,7 @@ impl Fixed {
     }
 }
 
-/// Sends the client on. `rest` is what is left of the target behind the location's prefix.
+/// A redirect. `rest` is the part of the target behind the location's prefix.
 pub fn redirect(redirect: &Redirect, rest: &str) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = redirect.status;
@@ -46,23 +46,23 @@ pub fn redirect(redirect: &Redirect, rest: &str) -> Response<Body> {
         true => destination(&redirect.to, rest),
         false => redirect.to.clone(),
     };
-    // Visible ASCII alone is left in it.
+    // `to` is visible ASCII: `escape` encodes everything else.
     if let Ok(to) = HeaderValue::try_from(to) {
         response.headers_mut().insert(LOCATION, to);
     }
     response
 }
 
-/// `to` with `rest` behind it. Whatever `rest` is, the result has the host of `to`, or none:
-/// there is exactly one slash between them, so that neither `//host` nor `/\host`, which
-/// browsers read alike, can begin it, and nothing can be put behind the name of a host.
+/// `to` with `rest` appended. For any `rest`, the result has the host of `to`, or none: there is
+/// exactly one slash between them, so the result cannot begin with `//host` or `/\host`, which
+/// browsers treat alike, and nothing can be appended to the name of a host.
 fn destination(to: &str, rest: &str) -> String {
     let (path, query) = match rest.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (rest, None),
     };
     let behind = path.trim_start_matches(['/', '\\']);
-    // A boundary that was percent-encoded is one all the same.
+    // A percent-encoded slash is a separator too.
     let behind = match behind.get(..3) {
         Some(slash) if behind.len() == path.len() && slash.eq_ignore_ascii_case("%2f") => {
             behind[3..].trim_start_matches(['/', '\\'])
@@ -84,7 +84,8 @@ fn destination(to: &str, rest: &str) -> String {
     destination
 }
 
-/// What the client sent is a part of a URL already, but for what browsers read otherwise.
+/// The client's text is part of a URL already; this encodes the characters that browsers interpret
+/// differently.
 fn escape(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {

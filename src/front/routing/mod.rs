@@ -1,4 +1,4 @@
-//! Which location answers a path.
+//! Routing: the location that answers a path.
 
 pub mod fixed;
 pub mod normal_target;

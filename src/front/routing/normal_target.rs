@@ -1,10 +1,10 @@
-//! The normal form of a request target, by which locations and files are chosen.
+//! The normal form of a request target, which selects locations and files.
 //!
-//! As nginx does (`merge_slashes on`): percent-encoded slashes and dots are decoded once, dot
-//! segments are resolved (RFC 3986 §5.2.4), consecutive slashes are merged. So a location
-//! covers every spelling of its paths that a server behind it may resolve. All other escapes
-//! stay as the client sent them; prefixes are compared decoded ([`crate::front::routing::prefix`]).
-//! What the application receives is decided by [`super::router::Route::mount`].
+//! As in nginx (`merge_slashes on`): percent-encoded slashes and dots are decoded once, dot
+//! segments are resolved (RFC 3986 §5.2.4), consecutive slashes are merged. So a location covers
+//! every form of its paths that an upstream server may resolve. All other escapes stay as the
+//! client sent them; prefixes are compared decoded ([`crate::front::routing::prefix`]).
+//! [`super::router::Route::mount`] decides which form the application receives.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub struct AboveRoot;
 /// The normal form of a target, with its query; borrowed if the target is normal already.
 ///
 /// # Errors
-/// [`AboveRoot`] if a `..` segment has no segment before it (nginx answers 400 as well).
+/// [`AboveRoot`] if a `..` segment has no segment before it (nginx answers 400 too).
 pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
     let (path, query) = split_query(target);
     if !path.starts_with('/') || is_normal(path.as_bytes()) {
@@ -46,13 +46,13 @@ pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
     Ok(Cow::Owned(out))
 }
 
-/// Splits the query off, which keeps its question mark.
+/// Splits off the query, with its question mark.
 fn split_query(target: &str) -> (&str, &str) {
     target.split_at(target.find('?').unwrap_or(target.len()))
 }
 
-/// True if a path that begins with a slash has nothing to resolve. Every request is asked, so
-/// nothing is allocated.
+/// True if a path that begins with a slash has nothing to resolve. Runs for every request, so it
+/// does not allocate.
 fn is_normal(path: &[u8]) -> bool {
     let is_end = |at: usize| path.get(at).is_none_or(|byte| *byte == b'/');
     path.iter().enumerate().all(|(at, byte)| match byte {

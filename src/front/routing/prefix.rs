@@ -1,19 +1,19 @@
 //! The prefix of the paths that belong to a location.
 //!
-//! Paths are compared percent-decoded and by whole segments, so no way of writing a path
-//! changes where it goes, and `/static` does not match `/static_secret`.
+//! Paths are compared percent-decoded and by whole segments, so the encoding of a path does not
+//! change its location, and `/static` does not match `/static_secret`.
 
-/// A decoded path without a slash at its end: `/static`. Empty: every path.
+/// A decoded path without a trailing slash: `/static`. Empty: every path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix(String);
 
 /// A prefix that no path can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
-    /// It is no absolute path.
+    /// It is not an absolute path.
     #[error("cannot serve {0:?}: a prefix begins with a single slash")]
     NotAbsolute(String),
-    /// It contains something that no request may contain there.
+    /// It contains a part that no normal path contains.
     #[error(
         "cannot serve {0:?}: a prefix has no empty, `.` or `..` part, backslash or control character"
     )]
@@ -21,7 +21,7 @@ pub enum PrefixError {
 }
 
 impl Prefix {
-    /// Takes it as the settings have it: literally, not percent-encoded.
+    /// Parses the prefix as the settings have it: literal, not percent-encoded.
     ///
     /// # Errors
     /// [`PrefixError`] for a prefix that no path can have.
@@ -45,9 +45,8 @@ impl Prefix {
         &self.0
     }
 
-    /// What is left of a path that belongs here, with the query behind it; `raw_path` is as
-    /// the client sent it. Decodes while it compares, without allocating: most paths belong
-    /// elsewhere.
+    /// The rest of a path that has this prefix, with the query; `raw_path` is as the client sent
+    /// it. Decodes while it compares, without allocating: most paths do not match.
     pub fn rest_of<'a>(&self, raw_path: &'a str) -> Option<&'a str> {
         let path = raw_path.split_once('?').map_or(raw_path, |(path, _)| path);
         let mut rest = path.as_bytes();

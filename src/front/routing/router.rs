@@ -1,7 +1,8 @@
-//! Which part of pyserve answers a path, files apart: the location with the longest prefix.
+//! Selects the component that answers a path, apart from files: the location with the longest
+//! prefix.
 //!
-//! Nothing is allocated and nothing is waited for. Files are asked by [`crate::front::request::files`], for
-//! which the length of the prefix found here decides who comes first.
+//! It neither allocates nor waits. [`crate::front::request::files`] searches the files; the length
+//! of the prefix found here decides about precedence.
 
 use std::cmp::Reverse;
 
@@ -12,7 +13,7 @@ use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 
-/// All locations but those of files.
+/// All locations except the static ones.
 pub struct Router {
     /// Longest prefix first.
     routes: Vec<Route>,
@@ -23,11 +24,11 @@ pub struct Router {
 pub struct Route {
     /// The paths that belong to it.
     pub prefix: Prefix,
-    /// Who answers them.
+    /// The component that answers them.
     pub handler: Handler,
-    /// True if who answers is told the prefix apart from the path.
+    /// True if the handler gets the prefix apart from the path.
     pub strips: bool,
-    /// What holds for them.
+    /// The settings of the location.
     pub settings: LocationSettings,
 }
 
@@ -52,20 +53,20 @@ impl Route {
     }
 }
 
-/// Who answers.
+/// The component that answers a location.
 pub enum Handler {
-    /// An application in workers of ours.
+    /// An application in our own workers.
     App(Pool),
-    /// Servers behind us.
+    /// Upstream servers.
     Upstream(Upstream),
-    /// Nobody: clients are sent elsewhere.
+    /// A redirect.
     Redirect(Redirect),
-    /// The settings themselves.
+    /// A fixed response.
     Respond(Fixed),
 }
 
 impl Route {
-    /// The servers behind us that answer here.
+    /// The upstream servers of this location.
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.handler {
             Handler::Upstream(upstream) => Some(upstream),
@@ -75,7 +76,7 @@ impl Route {
 }
 
 impl Router {
-    /// Sorts the locations.
+    /// A router for these locations, sorted by the length of their prefixes.
     pub fn new(mut routes: Vec<Route>) -> Self {
         routes.sort_by_key(|route| Reverse(route.prefix.as_str().len()));
         let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
@@ -85,29 +86,29 @@ impl Router {
         }
     }
 
-    /// True if there are servers of HTTP behind us.
+    /// True if there are HTTP upstreams.
     pub fn has_http_upstreams(&self) -> bool {
         self.has_http_upstreams
     }
 
-    /// All servers behind us.
+    /// All upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
         self.routes.iter().filter_map(Route::upstream)
     }
 
     /// The location of a target, chosen by its normal form ([`super::normal_target`]).
     pub fn find(&self, normal: &str) -> Option<&Route> {
-        // A target without a path, as in `OPTIONS *`, is the whole site's.
+        // A target without a path, as in `OPTIONS *`, belongs to the location of the whole site.
         let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
         self.routes
             .iter()
             .find(|route| route.prefix.rest_of(normal).is_some() || is_whole(route))
     }
 
-    /// The target as `route`, which answers it, receives it: as the client sent it, `//` and
-    /// `..` included, because applications carry whole URLs in their paths (gunicorn and uWSGI
-    /// pass them, too). Where the raw path begins elsewhere, the normal form: an application
-    /// never sees a path that begins like that of a location in front of it.
+    /// The target as `route`, which answers it, receives it: as the client sent it, `//` and `..`
+    /// included, because applications carry whole URLs in their paths (gunicorn and uWSGI pass them
+    /// too). Where the raw path belongs to another location, the normal form: an application never
+    /// sees a path that begins with the prefix of another location.
     pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> RoutedTarget<'a> {
         let begins_here = raw == normal
             || self

@@ -1,4 +1,4 @@
-//! The servers behind us, and what all responses that come from elsewhere hold in memory.
+//! Metrics of the upstream servers, and of the memory that responses from upstreams hold.
 
 use super::Page;
 use crate::front::body::response_stream::budget::Budget;
@@ -10,7 +10,7 @@ pub(super) fn write(page: &mut Page) {
     page.family(
         "pyserve_response_memory_bytes",
         "gauge",
-        "Bytes of responses that wait in memory for their clients",
+        "Bytes of responses waiting in memory for their clients",
     );
     let used = Budget::of_process().used();
     page.sample("pyserve_response_memory_bytes", &[], used);
@@ -23,19 +23,19 @@ pub(super) fn write(page: &mut Page) {
         (
             "pyserve_upstream_requests_in_flight",
             "gauge",
-            "Requests that a server behind pyserve has now",
+            "Requests in flight on an upstream server",
             |server| &server.in_flight,
         ),
         (
             "pyserve_upstream_requests",
             "counter",
-            "Requests that a server behind pyserve was given",
+            "Requests sent to an upstream server",
             |server| &server.requests,
         ),
         (
             "pyserve_upstream_connections",
             "counter",
-            "Connections that a server behind pyserve has accepted",
+            "Connections opened to an upstream server",
             |server| &server.connections,
         ),
     ];
@@ -51,7 +51,7 @@ pub(super) fn write(page: &mut Page) {
     page.family(
         "pyserve_upstream_failures",
         "counter",
-        "What servers behind pyserve failed in, by reason",
+        "Failures of upstream servers, by reason",
     );
     for server in &servers {
         for (reason, count) in server.failures.all() {
