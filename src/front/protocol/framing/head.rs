@@ -275,7 +275,7 @@ fn unusual_names(request: &httparse::Request<'_, '_>) -> Vec<Bytes> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
