@@ -11,8 +11,8 @@ use super::End;
 use super::blocks::{Block, Blocks, fragment};
 use super::control::{SettingsReader, check_length};
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, HEAD, HEADERS, PADDED,
-    PRIORITY_FRAME, PUSH_PROMISE, SETTINGS, WINDOW_UPDATE, code,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, HEAD, HEADERS, PRIORITY_FRAME,
+    PUSH_PROMISE, SETTINGS, WINDOW_UPDATE, code,
 };
 use super::open::{Open, StreamState};
 use crate::front::protocol::refused::PendingRefusals;
@@ -221,10 +221,12 @@ impl Incoming {
                 bytes.divert(begins);
                 self.blocks
                     .reset(head.stream, code::STREAM_CLOSED, open, bytes.out);
-                bytes.out.extend(self.head);
+                if !is_meaningless(head) {
+                    bytes.out.extend(self.head);
+                }
             }
             // It means nothing, and h2 takes 100 of them in the life of a connection.
-            DATA if head.length == 0 && head.flags & (END_STREAM | PADDED) == 0 => {
+            DATA if is_meaningless(head) => {
                 bytes.divert(begins);
                 return Ok(());
             }
@@ -369,6 +371,11 @@ impl Incoming {
         }
         Ok(())
     }
+}
+
+/// True for DATA without data.
+fn is_meaningless(head: FrameHeader) -> bool {
+    head.length == 0 && !head.has(END_STREAM)
 }
 
 fn is_zero(increment: [u8; 4]) -> bool {
