@@ -3,12 +3,35 @@
 
 use super::End;
 use super::frames::{
-    ACK, DATA, FrameHeader, GOAWAY, MOST, PADDED, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    ACK, DATA, END_STREAM, FrameHeader, GOAWAY, MOST, PADDED, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE,
 };
+use super::open::StreamState;
 
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MOST_WINDOW: u32 = (1 << 31) - 1;
 const SETTING: usize = 6;
+
+/// The use of a payload, unless it is held back with a header block.
+#[derive(Debug, Default)]
+pub enum Payload {
+    /// It passes on.
+    #[default]
+    Passes,
+    /// It passes on, and is looked at.
+    Settings(SettingsReader),
+    /// h2 does not get the frame.
+    LeftOut,
+    /// The frame is held back until its increment has come.
+    WindowUpdate {
+        /// As far as it has come.
+        increment: [u8; 4],
+        /// So many bytes of it.
+        filled: usize,
+        /// The state of its stream.
+        state: StreamState,
+    },
+}
 
 /// Checks the length of a frame's payload.
 ///
@@ -57,4 +80,14 @@ impl SettingsReader {
         }
         Ok(())
     }
+}
+
+/// True for DATA without data.
+pub fn is_meaningless(head: FrameHeader) -> bool {
+    head.length == 0 && !head.has(END_STREAM)
+}
+
+/// True for an increment of zero; the first bit is reserved (RFC 9113 §6.9).
+pub fn is_zero(increment: [u8; 4]) -> bool {
+    u32::from_be_bytes(increment) << 1 == 0
 }

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use super::End;
 use super::blocks::{Block, Blocks, fragment};
-use super::control::{SettingsReader, check_length};
+use super::control::{Payload, SettingsReader, check_length, is_meaningless, is_zero};
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, HEAD, HEADERS, PRIORITY_FRAME,
-    PUSH_PROMISE, SETTINGS, WINDOW_UPDATE, code,
+    CONTINUATION, DATA, END_HEADERS, FrameHeader, HEAD, HEADERS, PRIORITY_FRAME, PUSH_PROMISE,
+    SETTINGS, WINDOW_UPDATE, code,
 };
 use super::open::{Open, StreamState};
 use crate::front::protocol::refused::PendingRefusals;
@@ -33,24 +33,6 @@ pub struct Incoming {
     payload: Payload,
     /// A header block that has not come to its end.
     held: Option<Held>,
-}
-
-/// The use of a payload, unless it is held back with a header block.
-#[derive(Debug, Default)]
-enum Payload {
-    /// It passes on.
-    #[default]
-    Passes,
-    /// It passes on, and is looked at.
-    Settings(SettingsReader),
-    /// h2 does not get the frame.
-    LeftOut,
-    /// The frame is held back until its increment has come.
-    WindowUpdate {
-        increment: [u8; 4],
-        filled: usize,
-        state: StreamState,
-    },
 }
 
 /// A header block in several pieces.
@@ -191,6 +173,25 @@ impl Incoming {
             }
             // RFC 9113 §8.4.
             PUSH_PROMISE => return Err(End::Protocol("a client cannot push")),
+            _ => self.other_frame(head, state, begins, bytes, open),
+        }
+        self.left = head.length;
+        match self.left {
+            0 if self.held.is_some() => self.payload(bytes, open, refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame begins that is no part of a header block.
+    fn other_frame(
+        &mut self,
+        head: FrameHeader,
+        state: StreamState,
+        begins: usize,
+        bytes: &mut Bytes<'_>,
+        open: &mut Open,
+    ) {
+        match head.kind {
             PRIORITY_FRAME if head.stream != 0 => {
                 // RFC 9113 §6.3 for its length. It means nothing (§5.3.2); where a stream depends
                 // on itself, h2 would send a reset even for one that was never opened.
@@ -228,7 +229,6 @@ impl Incoming {
             // It means nothing, and h2 takes 100 of them in the life of a connection.
             DATA if is_meaningless(head) => {
                 bytes.divert(begins);
-                return Ok(());
             }
             kind => {
                 if kind == SETTINGS {
@@ -238,11 +238,6 @@ impl Incoming {
                     bytes.out.extend(self.head);
                 }
             }
-        }
-        self.left = head.length;
-        match self.left {
-            0 if self.held.is_some() => self.payload(bytes, open, refused),
-            _ => Ok(()),
         }
     }
 
@@ -371,15 +366,6 @@ impl Incoming {
         }
         Ok(())
     }
-}
-
-/// True for DATA without data.
-fn is_meaningless(head: FrameHeader) -> bool {
-    head.length == 0 && !head.has(END_STREAM)
-}
-
-fn is_zero(increment: [u8; 4]) -> bool {
-    u32::from_be_bytes(increment) << 1 == 0
 }
 
 impl Held {
