@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::End;
 use crate::support::server::{Pyserve, Server, get, post};
+use crate::support::{temp_dir, write_files};
 
 static SERVER: LazyLock<Server> =
     LazyLock::new(|| Pyserve::app("every.py").args(["--threads", "2"]).ready());
@@ -259,10 +260,55 @@ fn malformed_chunks_are_refused_and_the_body_never_looks_complete() {
         "3\r\nabc0\r\n\r\n",
         "3\rabc\r\n0\r\n\r\n",
         "3\r\nabc\r\n0\r\nX-Trailer : 1\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "3;ext=\0\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\n\n",
+        "3\r\nabc\r\n0\n\r\n",
+        "3\r\nabc\r\n0\r\n\r\r\n",
+        "3\r\nabc\r\n0\r\nX-Trailer: 1\n\n",
+        "3\r\nabc\r\n0\r\nX-Trailer: 1\n\r\n",
+        "3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\n",
+        "3\r\nabc\r\n0\r\nX-Trailer: 1\rX: 2\r\n\r\n",
     ] {
         let request = posting(&format!("Transfer-Encoding: chunked\r\n\r\n{chunks}"));
         check_refused(&request);
     }
+}
+
+// 7. RFC 9112 §11.2: nginx refuses them for `return` as well, whose answer needs no body.
+#[test]
+fn malformed_chunks_are_refused_where_no_body_is_read() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[(
+            "pyserve.toml",
+            "[[location]]\nprefix = \"/text\"\nrespond = \"text\"\n\
+             [[location]]\nprefix = \"/moved\"\nredirect = \"/text\"\n",
+        )],
+    );
+    let server = Pyserve::app("every.py").current_dir(dir.path()).ready();
+    for path in ["/text", "/moved", "/journal/refused"] {
+        for chunks in ["0\r\n\n", "1\r\na\r\n0\r\nX: y\n\n", "x\r\n"] {
+            let mut connection = server.connect();
+            connection.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 {chunks}POST /text HTTP/1.1\r\nHost: localhost\r\nContent-Length: 52\r\n\r\n\
+                 GET /journal/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            ));
+            let (statuses, end) = connection.statuses_to_end();
+            assert_eq!(statuses, [400], "{path} {chunks:?}");
+            assert_ne!(end, End::TimedOut, "{path} {chunks:?}");
+        }
+    }
+    assert_eq!(server.probe.notes.count("smuggled"), 0);
+}
+
+// 6. nginx answers at once as well.
+#[test]
+fn a_head_whose_lines_end_with_a_bare_cr_is_refused_at_once() {
+    check_refused(b"GET /journal/refused HTTP/1.1\rHost: localhost\r\r");
+    check_refused(b"POST /journal/refused HTTP/1.1\r\nHost: localhost\rX: y\r\r");
 }
 
 // 7

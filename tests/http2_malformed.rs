@@ -4,14 +4,16 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::support::http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, PADDED, RST_STREAM,
-    frame, get_fields, push_field,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, Outcome, PADDED,
+    PING, PRIORITY, RST_STREAM, SETTINGS, UNKNOWN, WINDOW_UPDATE, frame, get_fields, push_field,
 };
-use crate::support::raw::End;
+use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, Server};
 
 const PRIORITY_FLAG: u8 = 0x20;
 const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
@@ -144,11 +146,15 @@ fn served() -> Server {
 
 /// A connection of another client than all others: of each, only some are logged.
 fn connect(server: &Server) -> Http2 {
+    Http2::new(client(server))
+}
+
+fn client(server: &Server) -> Connection {
     static CLIENTS: AtomicU16 = AtomicU16::new(0);
     let [high, low] = CLIENTS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let mut connection = server.connect();
     connection.send(format!("PROXY TCP4 10.0.{high}.{low} 10.1.0.1 4000 80\r\n"));
-    Http2::new(connection)
+    connection
 }
 
 fn send(http2: &mut Http2, stream: u32, flags: u8, block: &[u8]) {
@@ -491,6 +497,163 @@ fn what_ends_a_connection_is_named_with_the_peer() {
             line.contains("WARN") && line.contains("127.0.0.1:"),
             "{line}"
         );
+    }
+}
+
+/// RFC 9113 §4.2, §5.1.1, §6.
+#[test]
+fn errors_of_the_connection_have_the_code_of_their_kind() {
+    let server = served();
+    let request = |stream| {
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            stream,
+            &indexed(&get(b"/hello")),
+        )
+    };
+    let window = |value: u32| [&[0, 4][..], &value.to_be_bytes()].concat();
+    let late_setting = [[0, 9, 0, 0, 0, 0].repeat(100), window(1 << 31)].concat();
+    for (sent, code) in [
+        (frame(RST_STREAM, 0, 1, &[0]), FRAME_SIZE_ERROR),
+        (frame(RST_STREAM, 0, 1, &[0; 5]), FRAME_SIZE_ERROR),
+        (frame(PING, 0, 0, &[0; 7]), FRAME_SIZE_ERROR),
+        (frame(PING, ACK, 0, &[0; 9]), FRAME_SIZE_ERROR),
+        (frame(SETTINGS, 0, 0, &[0; 5]), FRAME_SIZE_ERROR),
+        (frame(SETTINGS, ACK, 0, &[0; 6]), FRAME_SIZE_ERROR),
+        (frame(WINDOW_UPDATE, 0, 0, &[0; 3]), FRAME_SIZE_ERROR),
+        (frame(WINDOW_UPDATE, 0, 1, &[0; 5]), FRAME_SIZE_ERROR),
+        (frame(GOAWAY, 0, 0, &[0; 7]), FRAME_SIZE_ERROR),
+        (frame(DATA, PADDED, 1, &[]), FRAME_SIZE_ERROR),
+        (frame(DATA, 0, 1, &[0; 16_385]), FRAME_SIZE_ERROR),
+        (frame(UNKNOWN, 0, 0, &[0; 16_385]), FRAME_SIZE_ERROR),
+        (frame(SETTINGS, 0, 0, &window(1 << 31)), FLOW_CONTROL_ERROR),
+        (frame(SETTINGS, 0, 0, &window(u32::MAX)), FLOW_CONTROL_ERROR),
+        (frame(SETTINGS, 0, 0, &late_setting), FLOW_CONTROL_ERROR),
+        (frame(SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]), PROTOCOL_ERROR),
+        (frame(SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 0]), PROTOCOL_ERROR),
+        (frame(WINDOW_UPDATE, 0, 0, &[0; 4]), PROTOCOL_ERROR),
+        (frame(WINDOW_UPDATE, 0, 1, &[0; 4]), PROTOCOL_ERROR),
+        (frame(PRIORITY, 0, 0, &[0; 5]), PROTOCOL_ERROR),
+        ([request(5), request(3)].concat(), PROTOCOL_ERROR),
+        (
+            [request(1), request(7), request(5)].concat(),
+            PROTOCOL_ERROR,
+        ),
+        (
+            [request(7), request(9), request(1)].concat(),
+            PROTOCOL_ERROR,
+        ),
+        (request(2), PROTOCOL_ERROR),
+    ] {
+        for step in [sent.len(), 7] {
+            let mut http2 = connect(&server);
+            http2.round_trip();
+            for part in sent.chunks(step) {
+                http2.try_send(part);
+            }
+            let (codes, end) = http2.farewell();
+            assert_eq!(codes, [code], "{:?}", &sent[..sent.len().min(32)]);
+            assert_ne!(end, End::TimedOut);
+        }
+    }
+}
+
+/// RFC 9113 §5.1, §6.3, §6.9: the stream is reset, and the requests beside it are answered.
+#[test]
+fn errors_of_a_stream_reset_it_and_no_other() {
+    let server = served();
+    let post = |flags| frame(HEADERS, flags | END_HEADERS, 1, &indexed(&get(b"/hello")));
+    let (open, ended) = (post(0), post(END_STREAM));
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"");
+    for (sent, code) in [
+        (
+            [&open[..], &frame(WINDOW_UPDATE, 0, 1, &[0; 4])].concat(),
+            PROTOCOL_ERROR,
+        ),
+        (
+            [&open[..], &frame(WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 0])].concat(),
+            PROTOCOL_ERROR,
+        ),
+        (
+            [&open[..], &frame(PRIORITY, 0, 1, &[0; 3])].concat(),
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            [&open[..], &frame(PRIORITY, 0, 1, &[])].concat(),
+            FRAME_SIZE_ERROR,
+        ),
+        (
+            [&ended[..], &frame(DATA, END_STREAM, 1, b"a")].concat(),
+            STREAM_CLOSED,
+        ),
+        (
+            [&ended[..], &frame(DATA, 0, 1, &[])].concat(),
+            STREAM_CLOSED,
+        ),
+        (
+            [&ended[..], &frame(DATA, 0, 1, &[b'a'; 1000]).repeat(20)].concat(),
+            STREAM_CLOSED,
+        ),
+        ([&ended[..], &trailers].concat(), STREAM_CLOSED),
+        (
+            [
+                &open[..],
+                &frame(DATA, END_STREAM, 1, b"a"),
+                &frame(DATA, 0, 1, b"b"),
+            ]
+            .concat(),
+            STREAM_CLOSED,
+        ),
+    ] {
+        let beside = &indexed(&get(b"/hello"));
+        let beside = frame(HEADERS, END_HEADERS | END_STREAM, 3, beside);
+        let room = frame(WINDOW_UPDATE, 0, 3, &[0, 0, 0, 5]);
+        let all = [&sent[..], &beside, &room].concat();
+        for cut in [all.len(), sent.len() - 2] {
+            // The first response cannot end, for its body has no room.
+            let mut http2 = Http2::with_window(client(&server), 0);
+            http2.round_trip();
+            for part in [&all[..cut], &all[cut..]] {
+                assert!(http2.try_send(part));
+            }
+            let shown = sent[sent.len() - 10..].escape_ascii();
+            assert_eq!(http2.outcome(1), Outcome::StreamError(code), "{shown}");
+            check_served(&mut http2, 3);
+            http2.round_trip();
+        }
+    }
+}
+
+/// RFC 9113 §5.3.2: priorities are ignored; §6.4: a stream that was never opened is not reset.
+#[test]
+fn priorities_of_streams_that_were_never_opened_cause_no_reset() {
+    let server = served();
+    let request = |stream| {
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            stream,
+            &indexed(&get(b"/hello")),
+        )
+    };
+    for priority in [
+        &[0, 0, 0, 1, 16][..],
+        &[0x80, 0, 0, 1, 16],
+        &[0; 5],
+        &[0; 3],
+        &[],
+    ] {
+        let mut http2 = connect(&server);
+        assert!(http2.try_send(&frame(PRIORITY, 0, 1, priority)));
+        http2.round_trip();
+        for stream in [1, 3] {
+            assert!(http2.try_send(&request(stream)));
+            check_served(&mut http2, stream);
+        }
+        // Nor one that has ended.
+        assert!(http2.try_send(&frame(PRIORITY, 0, 1, priority)));
+        http2.round_trip();
     }
 }
 

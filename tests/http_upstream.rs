@@ -289,6 +289,51 @@ fn early_hints_are_read_and_the_answer_behind_them_is_passed_on() {
 }
 
 #[test]
+fn informational_responses_without_end_are_a_502() {
+    let processing = "HTTP/1.1 102 Processing\r\n\r\n";
+    let long = format!(
+        "HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n",
+        "x".repeat(8000)
+    );
+    for (interim, count, status) in [
+        (processing.to_owned(), 100, 200),
+        (processing.to_owned(), 101, 502),
+        ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), 101, 502),
+        (long.clone(), 16, 200),
+        (long, 17, 502),
+    ] {
+        let backend = Backend::tcp(move |mut call| {
+            call.http_head();
+            call.send(interim.repeat(count));
+            call.send(page("the page"));
+        });
+        let server = in_front_of(&backend);
+        assert_eq!(server.get("/").status(), status, "{count}");
+        if status == 502 {
+            server.stderr.wait_for("informational responses");
+        }
+    }
+}
+
+#[test]
+fn chunk_sizes_with_leading_zeros_are_taken() {
+    let backend = Backend::tcp(|mut call| {
+        while call.http_head().is_some() {
+            let zeros = "0".repeat(36);
+            call.send(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 {zeros}5\r\nhello\r\n{zeros}\r\n\r\n"
+            ));
+        }
+    });
+    let server = in_front_of(&backend);
+    for _ in 0..2 {
+        assert_eq!(server.get("/").text(), "hello");
+    }
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
 fn chunked_answers_arrive_piece_by_piece_and_keep_the_connection() {
     let (hold, held) = channel::<()>();
     let held = Mutex::new(held);

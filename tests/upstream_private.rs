@@ -49,10 +49,12 @@ fn windows(scheme: &'static str) -> Backend {
                 "" => String::new(),
                 challenge => format!("WWW-Authenticate: {challenge}\r\n"),
             };
+            let is_bodiless = head.starts_with("HEAD ") && !head.starts_with("HEAD /stray");
             let page = format!("{number} {}", user.as_deref().unwrap_or("anonymous"));
             let length = page.len();
+            let body = if is_bodiless { "" } else { &page };
             call.send(format!(
-                "HTTP/1.1 {status}\r\n{line}Content-Length: {length}\r\n\r\n{page}"
+                "HTTP/1.1 {status}\r\n{line}Content-Length: {length}\r\n\r\n{body}"
             ));
         }
     })
@@ -112,6 +114,48 @@ fn a_connection_that_a_client_has_authenticated_is_that_client_s_alone() {
         }
         assert!(own.ends_with(" alice"));
     }
+}
+
+#[test]
+fn head_leaves_it_to_its_client() {
+    for scheme in ["NTLM", "Negotiate"] {
+        let backend = windows(scheme);
+        let server = in_front_of(&backend);
+        let mut alice = server.connect();
+        log_in(&mut alice, scheme, "alice");
+        let own = ask(&mut alice, "GET", "").1;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut alice, "HEAD", ""), (200, String::new()));
+            assert_eq!(ask(&mut alice, "POST", ""), (200, own.clone()));
+        }
+        // The handshake itself may be one of HEAD.
+        let mut bob = server.connect();
+        for (said, status) in [("", 401), ("one-bob", 401), ("three-bob", 200)] {
+            let said = match said {
+                "" => String::new(),
+                token => format!("{scheme} {token}"),
+            };
+            assert_eq!(ask(&mut bob, "HEAD", &said), (status, String::new()));
+        }
+        assert!(ask(&mut bob, "GET", "").1.ends_with(" bob"));
+    }
+}
+
+#[test]
+fn a_body_that_a_server_sends_to_head_ends_it() {
+    let backend = windows("NTLM");
+    let server = in_front_of(&backend);
+    let mut alice = server.connect();
+    log_in(&mut alice, "NTLM", "alice");
+    let head = alice.exchange(request("HEAD", "/stray", ""));
+    assert_eq!(head.status(), 200);
+    // The body is not the next answer.
+    let (status, page) = ask(&mut alice, "GET", "");
+    assert_eq!(
+        (status, page.ends_with(" anonymous")),
+        (401, true),
+        "{page}"
+    );
 }
 
 #[test]

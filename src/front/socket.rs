@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -78,6 +79,23 @@ impl Socket {
             Self::Unix(socket) => socket.try_read(&mut byte),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// True if neither bytes nor the end of the stream arrive within `time`.
+    pub async fn stays_quiet(&self, time: Duration) -> bool {
+        let comes = async {
+            // Readiness may be left from before.
+            while self.is_quiet() {
+                let ready = match self {
+                    Self::Tcp(socket) => socket.readable().await,
+                    Self::Unix(socket) => socket.readable().await,
+                };
+                if ready.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(time, comes).await.is_err()
     }
 
     /// Runs a write by another system call; after `WouldBlock` the socket is not ready any more.

@@ -8,6 +8,7 @@ mod express;
 mod forwarded;
 mod framing;
 mod http2;
+mod lenient_chunks;
 mod proxy_protocol;
 mod reply_head;
 mod request_head;

@@ -148,7 +148,10 @@ impl Stream {
         }
         match plan? {
             Plan::Bytes => {
-                let written = Pin::new(self.socket()).poll_write_vectored(context, parts);
+                let written = match self.http2.corrected(parts) {
+                    None => Pin::new(self.socket()).poll_write_vectored(context, parts),
+                    Some(bytes) => Pin::new(self.socket()).poll_write(context, &bytes),
+                };
                 if let Poll::Ready(Ok(written)) = written
                     && self.http2.is_there()
                 {

@@ -12,8 +12,8 @@
 //!
 //! Pure: bytes in, decisions out; the socket is read by [`crate::front::connection::stream`]. [`head`] reads heads
 //! with the parser that hyper has, and refuses what hyper would refuse without a page or a line
-//! in the log; [`chunks`] finds the end of a chunked body by hyper's own rules. Where both could
-//! disagree about the end of a request, the connection ends behind that request
+//! in the log; [`chunks`] finds the end of a chunked body by rules that are stricter than hyper's.
+//! Where both could disagree about the end of a request, the connection ends behind that request
 //! (RFC 9112 §11.2).
 
 pub mod chunks;
@@ -51,6 +51,17 @@ pub enum BodyRemainder {
     Length(u64),
     /// Chunks.
     Chunks(Chunks),
+}
+
+impl BodyRemainder {
+    /// True if a body of this framing cannot begin with `bytes`. Bytes behind its end are not
+    /// looked at.
+    pub fn is_malformed(mut self, bytes: &[u8]) -> bool {
+        match &mut self {
+            Self::Length(_) => false,
+            Self::Chunks(chunks) => chunks.follow(bytes).1 == Step::Malformed,
+        }
+    }
 }
 
 /// The framing of one connection.

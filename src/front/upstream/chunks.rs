@@ -119,7 +119,14 @@ fn size(line: &[u8]) -> Option<u64> {
     while let [before @ .., b' ' | b'\t'] = digits {
         digits = before;
     }
-    if digits.is_empty() || digits.len() > 16 {
+    if digits.is_empty() {
+        return None;
+    }
+    // RFC 9112 §7.1 allows leading zeros; the line is bounded.
+    while let [b'0', behind @ ..] = digits {
+        digits = behind;
+    }
+    if digits.len() > 16 {
         return None;
     }
     digits.iter().try_fold(0, |size: u64, digit| {
@@ -162,6 +169,10 @@ mod tests {
                 "1;x=y\r\na\r\n0A \r\n0123456789\r\n0\r\nT: x\r\n\r\n",
                 Ok(("a0123456789", true)),
             ),
+            (
+                "000000000000000000000000000000000005\r\nhello\r\n00000000000000000\r\n\r\n",
+                Ok(("hello", true)),
+            ),
             ("5\r\nhel", Ok(("hel", false))),
             ("0\r\n", Ok(("", false))),
             ("5\nhello\r\n0\r\n\r\n", Err(BadChunk)),
@@ -171,6 +182,14 @@ mod tests {
             ("5\x0c\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
             ("\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
             ("10000000000000000\r\n", Err(BadChunk)),
+            ("00010000000000000000\r\n", Err(BadChunk)),
+            (" 5\r\nhello\r\n0\r\n\r\n", Err(BadChunk)),
+            ("5\rhello\r\n0\r\n\r\n", Err(BadChunk)),
+            ("5;x\nhello\r\n0\r\n\r\n", Err(BadChunk)),
+            ("0\r\n\n", Err(BadChunk)),
+            ("0\r\nT: x\n\n", Err(BadChunk)),
+            ("0\r\nT: x\n\r\n", Err(BadChunk)),
+            ("0\r\nT: x\rU: y\r\n\r\n", Err(BadChunk)),
             ("<html>\r\n", Err(BadChunk)),
         ] {
             let expected = expected.map(|(body, over): (&str, _)| (body.as_bytes().to_vec(), over));

@@ -202,15 +202,19 @@ impl Exchange {
         } = receiving;
         let failure = match (result, writer_back) {
             (Ok(Done::Closed), _)
-            | (Ok(Done::Open), None)
+            | (Ok(Done::Open | Done::OpenIfQuiet), None)
             | (Err(ExchangeError::NobodyWants), _) => {
                 return;
             }
-            (Ok(Done::Open), Some(writer)) => {
+            (Ok(done @ (Done::Open | Done::OpenIfQuiet)), Some(writer)) => {
                 let link = Link {
                     socket: reader.unsplit(writer),
                     server: slot.server(),
                 };
+                // The client has its answer; its next request waits for this connection.
+                if matches!(done, Done::OpenIfQuiet) && !link.socket.stays_quiet(STRAY).await {
+                    return;
+                }
                 if let Some(link) = ownership.keep(link) {
                     ground.servers.keep(&slot, link.socket);
                 }
@@ -275,12 +279,17 @@ impl Exchange {
     }
 }
 
+/// A body that a server sends to HEAD follows its head at once.
+const STRAY: Duration = Duration::from_millis(50);
+
 /// How a complete answer leaves the connection.
 enum Done {
     /// Of no more use.
     Closed,
     /// Ready for another request.
     Open,
+    /// The same, if no bytes follow that belong to no answer.
+    OpenIfQuiet,
     /// In another protocol; the head says which.
     Switched(Box<ReplyHead>),
 }

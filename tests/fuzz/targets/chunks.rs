@@ -58,6 +58,8 @@ fn undone<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Ending) {
 fn reference(input: &[u8]) -> (Vec<u8>, Ending) {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
+        // httparse takes 15 digits at most, and counts leading zeros.
+        at += leading_zeros(&input[at..]);
         let (line, size) = match httparse::parse_chunk_size(&input[at..]) {
             Ok(httparse::Status::Complete(found)) => found,
             Ok(httparse::Status::Partial) => return (body, Ending::NeedsMore),
@@ -86,5 +88,14 @@ fn reference(input: &[u8]) -> (Vec<u8>, Ending) {
         if rest[..end] == *b"\r" {
             return (body, Ending::Over(at));
         }
+    }
+}
+
+/// Zeros in front of another digit.
+fn leading_zeros(line: &[u8]) -> usize {
+    let zeros = line.iter().take_while(|byte| **byte == b'0').count();
+    match line.get(zeros) {
+        Some(next) if next.is_ascii_hexdigit() => zeros,
+        _ => zeros.saturating_sub(1),
     }
 }

@@ -36,6 +36,8 @@ const HALF_CLOSE: Duration = Duration::from_millis(50);
 /// has gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+const MALFORMED_CHUNKS: &str = "its chunks are malformed";
+
 impl Stream {
     /// Gives hyper the head with which `bytes` begin, and returns its length; `None`: they are
     /// the beginning of one.
@@ -46,6 +48,13 @@ impl Stream {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
                 None
+            }
+            ParsedHead::Whole(whole) if whole.body.is_malformed(&bytes[whole.length..]) => {
+                // An answer that reads no body would not see this. nginx refuses it as well.
+                let rejection = Rejection::BodyBroken(MALFORMED_CHUNKS.to_owned());
+                let refused = RefusedHead::new(rejection, bytes, whole.length);
+                self.give_refused(refused, into);
+                Some(whole.length)
             }
             ParsedHead::Whole(whole) => {
                 if !whole.spellings.is_empty() {

@@ -71,10 +71,12 @@ fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         // Garbage is not waited for, nor a line without end.
         let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
-        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\r';
+        // A CR is the beginning of a line end, so it is the last byte so far.
+        let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let is_control = |byte: &u8| byte.is_ascii_control();
         let is_garbage = method == 0
             || bytes.get(method).is_some_and(|byte| *byte != b' ')
-            || bytes.iter().any(is_control);
+            || line.iter().any(is_control);
         return match bytes.len() {
             _ if is_garbage => refused(bytes, Rejection::BadRequest(NO_LINE), bytes.len()),
             PARSER_LIMIT.. => refused(bytes, too_large(bytes), bytes.len()),
@@ -275,7 +277,7 @@ fn unusual_names(request: &httparse::Request<'_, '_>) -> Vec<Bytes> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

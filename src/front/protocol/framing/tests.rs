@@ -14,6 +14,9 @@ use super::head::ParsedHead;
 use super::*;
 use crate::front::protocol::limits::PARSER_LIMIT;
 
+#[path = "../../../../tests/fuzz/targets/lenient_chunks.rs"]
+mod lenient_chunks;
+
 /// A request as hyper sees it: method, target, version, and the body where it is complete.
 type Seen = (String, String, Version, Option<Vec<u8>>);
 
@@ -34,6 +37,8 @@ fn seen_by_hyper(bytes: &[u8]) -> Vec<Seen> {
     let socket = TokioIo::new(tokio::io::join(bytes, tokio::io::sink()));
     let mut http = http1::Builder::new();
     http.header_read_timeout(None).max_buf_size(PARSER_LIMIT);
+    // The end of the bytes comes with them; it would end the connection too early.
+    http.half_close(true);
     let connection = http.serve_connection(socket, service);
     let _how_it_ends = runtime.block_on(connection);
     seen.into_inner()
@@ -80,7 +85,10 @@ fn ending(bytes: &[u8], step: usize) -> Ending {
     }
 }
 
-/// A request ends here where hyper ends it, however its bytes arrive.
+const NEXT: &[u8] = b"DELETE /next HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A request ends here where hyper ends it, and where readers end it that take a bare LF or a
+/// bare CR for a line end, however its bytes arrive.
 fn check(bytes: &[u8]) -> Ending {
     let whole = ending(bytes, usize::MAX);
     for step in [1, 2, 3, 5, 11] {
@@ -94,19 +102,25 @@ fn check(bytes: &[u8]) -> Ending {
         }
     }
     if let Ending::Whole(head, length, end) = &whole {
-        let body = &bytes[*length..*end];
-        let next = b"DELETE /next HTTP/1.1\r\nHost: h\r\n\r\n";
-        let seen = seen_by_hyper(&[head, body, next].concat());
-        let shown = bytes.escape_ascii();
+        let (body, shown) = (&bytes[*length..*end], bytes.escape_ascii());
+        let followed = [body, NEXT].concat();
+        let seen = seen_by_hyper(&[head, &followed[..]].concat());
         let (.., complete) = seen
             .first()
             .unwrap_or_else(|| panic!("hyper refuses {shown}"));
-        // A malformed trailer breaks the body at the same byte, and ends the connection.
-        if complete.is_none() {
-            assert_eq!(seen.len(), 1, "{shown}");
-            assert!(body.ends_with(b"\n\r\n"), "hyper waits for more: {shown}");
-        } else if let Some((method, target, ..)) = seen.get(1) {
+        assert!(complete.is_some(), "hyper finds no end: {shown}");
+        if let Some((method, target, ..)) = seen.get(1) {
             assert_eq!((&**method, &**target), ("DELETE", "/next"), "{shown}");
+        }
+        let ParsedHead::Whole(parsed) = head::read(bytes, false) else {
+            panic!("a whole request has a whole head: {shown}");
+        };
+        if matches!(parsed.body, BodyRemainder::Chunks(_)) {
+            for bare in [b'\n', b'\r'] {
+                let lenient = lenient_chunks::read(&followed, bare);
+                let expected = complete.clone().map(|content| (content, body.len()));
+                assert_eq!(lenient, expected, "{:?} alone: {shown}", char::from(bare));
+            }
         }
         if let Some(less) = body.len().checked_sub(1) {
             let seen = seen_by_hyper(&[head, &body[..less]].concat());
@@ -169,6 +183,71 @@ fn bodies_end_where_their_framing_says() {
             let ending = check(&behind);
             assert!(matches!(ending, Ending::Whole(_, _, end) if end == bytes.len()));
         }
+    }
+}
+
+#[test]
+fn chunks_whose_lines_do_not_end_with_crlf_are_malformed() {
+    let long = |count| "0".repeat(count);
+    for body in [
+        "1\na\r\n0\r\n\r\n",
+        "1\ra\r\n0\r\n\r\n",
+        "1\r\na\n0\r\n\r\n",
+        "1\r\na\r0\r\n\r\n",
+        "1;x\na\r\n0\r\n\r\n",
+        "1;\0\r\na\r\n0\r\n\r\n",
+        " 1\r\na\r\n0\r\n\r\n",
+        "\t1\r\na\r\n0\r\n\r\n",
+        "\r\n1\r\na\r\n0\r\n\r\n",
+        "0\r\n\n",
+        "0\n\r\n",
+        "0\n\n",
+        "0\r\n\r\r\n",
+        "0\r\nX: y\n\n",
+        "0\r\nX: y\n\r\n",
+        "0\r\nX: y\r\n\n",
+        "0\r\nX: y\nZ: z\r\n\r\n",
+        "0\r\nX: y\rZ: z\r\n\r\n",
+        "0\r\nX: y\0\r\n\r\n",
+        "0\r\nX\r\n\r\n",
+        "0\r\nX : y\r\n\r\n",
+        "0\r\n: y\r\n\r\n",
+        "0\r\nX: y\r\n folded\r\n\r\n",
+        &format!("0\r\n{}\r\n", "X: y\r\n".repeat(101)),
+        &format!("0\r\nX: {}\r\n\r\n", "y".repeat(16 << 10)),
+        &format!("{}\r\n\r\n", long(1025)),
+        &format!("0{}\r\n\r\n", " ".repeat(1024)),
+    ] {
+        let fields = "Transfer-Encoding: chunked\r\n\r\n";
+        let bytes = request("POST / HTTP/1.1", &format!("{fields}{body}"));
+        let followed = [&bytes, NEXT].concat();
+        assert_eq!(check(&followed), Ending::Broken, "{body:?}");
+    }
+    for body in [
+        &format!("0\r\n{}\r\n", "X: y\r\n".repeat(100)),
+        &format!("{}1\r\na\r\n{0}0\r\n\r\n", long(1000)),
+        "0\r\nX:\r\nY:\t\u{e9} z\r\n\r\n",
+    ] {
+        let fields = "Transfer-Encoding: chunked\r\n\r\n";
+        let bytes = request("POST / HTTP/1.1", &format!("{fields}{body}"));
+        let ending = check(&[&bytes, NEXT].concat());
+        assert!(matches!(ending, Ending::Whole(.., end) if end == bytes.len()));
+    }
+}
+
+/// A head without a single LF was waited for until its timeout.
+#[test]
+fn a_request_line_that_ends_with_a_bare_cr_is_refused_at_once() {
+    for bytes in [
+        &b"GET / HTTP/1.1\rHost: h\r\r"[..],
+        b"GET / HTTP/1.1\r\r",
+        b"GET /\r",
+    ] {
+        let expected = match bytes {
+            b"GET /\r" => Ending::Incomplete,
+            _ => Ending::Refused,
+        };
+        assert_eq!(check(bytes), expected, "{}", bytes.escape_ascii());
     }
 }
 
@@ -279,6 +358,13 @@ fn malformed_heads_are_refused() {
     assert_eq!(check(&bytes), Ending::Refused);
 }
 
+fn line_end() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        9 => Just("\r\n"),
+        1 => prop::sample::select(vec!["\n", "\r", "\n\n", "\r\r\n", "\n\r", "\r\n\n"]),
+    ]
+}
+
 proptest! {
     /// Whatever the bytes of a target are: it is refused, or hyper and the `http` crate take it.
     #[test]
@@ -296,6 +382,33 @@ proptest! {
         body in "([0-3a]{1,2}[ ;\t]{0,2}x?\r?\n[a0]{0,3}\r?\n|0\r\n(A: b\r\n)?\r\n|[ -~]{0,3}){0,4}",
     ) {
         check(&request("PUT / HTTP/1.1", &format!("{fields}\r\n{body}")));
+    }
+
+    /// A sound body in which some line ends are others, or stand twice, and a request behind it.
+    #[test]
+    fn chunks_end_where_every_reader_ends_them_or_are_malformed(
+        chunks in prop::collection::vec("0{0,2}1 ?(;x)?", 0..3),
+        trailers in prop::collection::vec("[A-B]: [b\t]?", 0..3),
+        ends in prop::collection::vec(line_end(), 10),
+    ) {
+        let mut ends = ends.into_iter();
+        let mut end = || ends.next().expect("an end for each line");
+        let mut body = String::new();
+        for size in chunks {
+            body += &format!("{size}{}a{}", end(), end());
+        }
+        body += &format!("0{}", end());
+        for trailer in trailers {
+            body += &format!("{trailer}{}", end());
+        }
+        body += end();
+        let fields = "Transfer-Encoding: chunked\r\n\r\n";
+        let bytes = request("PUT / HTTP/1.1", &format!("{fields}{body}"));
+        check(&bytes);
+        let ending = check(&[&bytes, NEXT].concat());
+        if !body.replace("\r\n", "").contains(['\r', '\n']) {
+            prop_assert!(matches!(ending, Ending::Whole(.., end) if end == bytes.len()));
+        }
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::ops::Range;
 use super::End;
 use super::fields::{self, Form};
 use super::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, HEADERS, MOST, PADDED, PRIORITY,
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, HEADERS, MOST, PADDED, PRIORITY, code,
 };
 use super::hpack::{self, Decoder, Fields, write_literal};
+use super::open::{Open, StreamState};
 use super::refused::{self, write_stand_in};
 use crate::front::error::Rejection;
 use crate::front::protocol::framing::target;
@@ -47,6 +48,8 @@ pub struct Block<'a> {
     pub bytes: &'a [u8],
     /// h2 would not decode it.
     pub is_skipped: bool,
+    /// The state of its stream before it.
+    pub state: StreamState,
 }
 
 impl Blocks {
@@ -62,11 +65,12 @@ impl Blocks {
     pub fn check(
         &mut self,
         block: &Block<'_>,
+        open: &mut Open,
         refused: &PendingRefusals,
         out: &mut Vec<u8>,
     ) -> Result<bool, End> {
         let mut fields = FIELDS.take();
-        let checked = self.check_with(&mut fields, block, refused, out);
+        let checked = self.check_with(&mut fields, block, open, refused, out);
         fields.shrink(KEPT);
         FIELDS.set(fields);
         checked
@@ -76,6 +80,7 @@ impl Blocks {
         &mut self,
         fields: &mut Fields,
         block: &Block<'_>,
+        open: &mut Open,
         waiting: &PendingRefusals,
         out: &mut Vec<u8>,
     ) -> Result<bool, End> {
@@ -85,9 +90,13 @@ impl Blocks {
         let is_request = stream > self.last_stream;
         self.last_stream = self.last_stream.max(stream);
         let ends = flags & END_STREAM != 0;
-        let verdict = match is_request {
-            true => check_request(fields, ends),
-            false => check_trailers(fields),
+        let verdict = match block.state {
+            // RFC 9113 §5.1.1.
+            StreamState::Skipped => return Err(End::Protocol("a stream is opened too late")),
+            // RFC 9113 §5.1.
+            StreamState::HalfClosed => Verdict::Reset(code::STREAM_CLOSED),
+            _ if is_request => check_request(fields, ends),
+            _ => check_trailers(fields),
         };
         self.is_rewriting |= block.is_skipped || !matches!(verdict, Verdict::Passes(Form::Sent));
         if !self.is_rewriting {
@@ -100,12 +109,30 @@ impl Blocks {
                 waiting.add(stream, refused::request(fields, rejection));
                 write_stand_in(stream, fields, &mut written);
             }
-            // A response may have begun. h2 knows this as malformed.
-            Verdict::Reset => write_literal(&mut written, b"connection", b"close"),
+            // A response may have begun.
+            Verdict::Reset(code) => {
+                open.resets(stream, code);
+                write_malformed(&mut written);
+            }
         }
         write_frames(stream, flags & END_STREAM, &written, out);
         Ok(true)
     }
+
+    /// Appends a frame for which h2 resets a stream, whatever the state of the stream is. The
+    /// client gets `code`.
+    pub fn reset(&mut self, stream: u32, code: u8, open: &mut Open, out: &mut Vec<u8>) {
+        open.resets(stream, code);
+        self.is_rewriting = true;
+        let mut written = Vec::new();
+        write_malformed(&mut written);
+        write_frames(stream, 0, &written, out);
+    }
+}
+
+/// h2 knows this as malformed (RFC 9113 §8.2.2).
+fn write_malformed(block: &mut Vec<u8>) {
+    write_literal(block, b"connection", b"close");
 }
 
 #[derive(Debug)]
@@ -114,8 +141,8 @@ enum Verdict {
     Passes(Form),
     /// The request is answered by us.
     Refused(Rejection),
-    /// The stream is reset.
-    Reset,
+    /// The stream is reset with this code.
+    Reset(u8),
 }
 
 fn check_request(fields: &Fields, ends: bool) -> Verdict {
@@ -134,7 +161,7 @@ fn check_request(fields: &Fields, ends: bool) -> Verdict {
 
 fn check_trailers(fields: &Fields) -> Verdict {
     match fields.is_too_large() || fields::check_trailers(fields).is_err() {
-        true => Verdict::Reset,
+        true => Verdict::Reset(code::PROTOCOL_ERROR),
         false => Verdict::Passes(Form::Sent),
     }
 }

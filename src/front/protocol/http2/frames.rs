@@ -7,11 +7,16 @@ pub const MOST: usize = 16_384;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY_FRAME: u8 = 2;
 pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
 pub const PUSH_PROMISE: u8 = 5;
+pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
+pub const ACK: u8 = 0x1;
 pub const END_STREAM: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 pub const PADDED: u8 = 0x8;
@@ -67,7 +72,7 @@ impl FrameHeader {
 }
 
 /// Finds the heads of frames, and the error codes of resets.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Heads {
     /// What has come of a head, and of the code behind it.
     bytes: [u8; HEAD + CODE],
@@ -86,7 +91,17 @@ impl Heads {
     }
 
     /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code.
-    pub fn each(&mut self, mut bytes: &[u8], mut look: impl FnMut(FrameHeader, Option<u32>)) {
+    pub fn each(&mut self, bytes: &[u8], mut look: impl FnMut(FrameHeader, Option<u32>)) {
+        self.each_at(bytes, |head, code, _end| look(head, code));
+    }
+
+    /// The same with the position in `bytes` behind the head, or behind the error code.
+    pub fn each_at(
+        &mut self,
+        mut bytes: &[u8],
+        mut look: impl FnMut(FrameHeader, Option<u32>, usize),
+    ) {
+        let whole = bytes.len();
         loop {
             let skipped = self.payload.min(bytes.len());
             self.payload -= skipped;
@@ -109,7 +124,7 @@ impl Heads {
                 .then(|| u32::from_be_bytes(code.try_into().expect("four bytes")));
             self.payload = head.length - (self.filled - HEAD);
             self.filled = 0;
-            look(head, code);
+            look(head, code, whole - bytes.len());
         }
     }
 

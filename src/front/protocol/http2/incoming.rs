@@ -9,10 +9,12 @@ use std::ops::Range;
 
 use super::End;
 use super::blocks::{Block, Blocks, fragment};
+use super::control::{Payload, SettingsReader, check_length, is_meaningless, is_zero};
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHeader, HEAD, HEADERS, MOST, PADDED,
-    PUSH_PROMISE,
+    CONTINUATION, DATA, END_HEADERS, FrameHeader, HEAD, HEADERS, PRIORITY_FRAME, PUSH_PROMISE,
+    SETTINGS, WINDOW_UPDATE, code,
 };
+use super::open::{Open, StreamState};
 use crate::front::protocol::refused::PendingRefusals;
 
 /// Frames of one header block: what h2 takes, which is enough for MAX_HEAD in frames of the
@@ -28,6 +30,7 @@ pub struct Incoming {
     filled: usize,
     /// What is missing of the payload of a frame.
     left: usize,
+    payload: Payload,
     /// A header block that has not come to its end.
     held: Option<Held>,
 }
@@ -43,6 +46,8 @@ struct Held {
     /// The places of the block in complete ones.
     parts: Vec<Range<usize>>,
     is_skipped: bool,
+    /// The state of the stream before it.
+    state: StreamState,
 }
 
 /// Where bytes go that are not left where they are.
@@ -90,9 +95,14 @@ impl Incoming {
         bytes: &[u8],
         refused: &PendingRefusals,
         out: &mut Vec<u8>,
+        open: &mut Open,
         mut look: impl FnMut(FrameHeader) -> Result<(), End>,
     ) -> Result<usize, End> {
-        let is_behind = self.filled > 0 || self.held.is_some();
+        let is_kept = matches!(
+            self.payload,
+            Payload::LeftOut | Payload::WindowUpdate { .. }
+        );
+        let is_behind = self.filled > 0 || self.held.is_some() || self.left > 0 && is_kept;
         let mut bytes = Bytes {
             bytes,
             at: 0,
@@ -101,7 +111,7 @@ impl Incoming {
         };
         while !bytes.rest().is_empty() {
             if self.left > 0 {
-                self.payload(&mut bytes, refused)?;
+                self.payload(&mut bytes, open, refused)?;
                 continue;
             }
             let begins = bytes.at;
@@ -109,7 +119,9 @@ impl Incoming {
                 break;
             };
             look(head)?;
-            self.frame(head, begins, &mut bytes, refused)?;
+            check_length(head)?;
+            let state = open.received(head)?;
+            self.frame(head, state, begins, &mut bytes, open, refused)?;
         }
         Ok(bytes.stay.unwrap_or(bytes.at))
     }
@@ -139,41 +151,93 @@ impl Incoming {
     fn frame(
         &mut self,
         head: FrameHeader,
+        state: StreamState,
         begins: usize,
         bytes: &mut Bytes<'_>,
+        open: &mut Open,
         refused: &PendingRefusals,
     ) -> Result<(), End> {
+        self.payload = Payload::Passes;
         match head.kind {
-            HEADERS | CONTINUATION if head.length > MOST => return Err(End::Size),
             CONTINUATION if self.held.is_some() => self.continues(head)?,
             _ if self.held.is_some() => {
                 // RFC 9113 §6.10.
                 return Err(End::Protocol("a frame stands inside a header block"));
             }
             HEADERS if head.has(END_HEADERS) && bytes.rest().len() >= head.length => {
-                return self.whole(head, begins, bytes, refused);
+                return self.whole(head, state, begins, bytes, open, refused);
             }
             HEADERS => {
                 bytes.divert(begins);
-                self.held = Some(Held::new(head, self.head));
+                self.held = Some(Held::new(head, state, self.head));
             }
             // RFC 9113 §8.4.
             PUSH_PROMISE => return Err(End::Protocol("a client cannot push")),
-            // It means nothing, and h2 takes 100 of them in the life of a connection.
-            DATA if head.length == 0 && head.flags & (END_STREAM | PADDED) == 0 => {
+            _ => self.other_frame(head, state, begins, bytes, open),
+        }
+        self.left = head.length;
+        match self.left {
+            0 if self.held.is_some() => self.payload(bytes, open, refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame begins that is no part of a header block.
+    fn other_frame(
+        &mut self,
+        head: FrameHeader,
+        state: StreamState,
+        begins: usize,
+        bytes: &mut Bytes<'_>,
+        open: &mut Open,
+    ) {
+        match head.kind {
+            PRIORITY_FRAME if head.stream != 0 => {
+                // RFC 9113 §6.3 for its length. It means nothing (§5.3.2); where a stream depends
+                // on itself, h2 would send a reset even for one that was never opened.
                 bytes.divert(begins);
-                return Ok(());
+                if head.length != 5 && state.is_active() {
+                    self.blocks
+                        .reset(head.stream, code::FRAME_SIZE_ERROR, open, bytes.out);
+                }
+                self.payload = Payload::LeftOut;
             }
-            _ => {
+            WINDOW_UPDATE if state != StreamState::Idle => match bytes.rest().first_chunk::<4>() {
+                Some(increment) if !is_zero(*increment) => {
+                    if bytes.stay.is_some() {
+                        bytes.out.extend(self.head);
+                    }
+                }
+                _ => {
+                    bytes.divert(begins);
+                    self.payload = Payload::WindowUpdate {
+                        increment: [0; 4],
+                        filled: 0,
+                        state,
+                    };
+                }
+            },
+            // RFC 9113 §5.1. h2 counts the bytes of the frame behind the reset.
+            DATA if state == StreamState::HalfClosed => {
+                bytes.divert(begins);
+                self.blocks
+                    .reset(head.stream, code::STREAM_CLOSED, open, bytes.out);
+                if !is_meaningless(head) {
+                    bytes.out.extend(self.head);
+                }
+            }
+            // It means nothing, and h2 takes 100 of them in the life of a connection.
+            DATA if is_meaningless(head) => {
+                bytes.divert(begins);
+            }
+            kind => {
+                if kind == SETTINGS {
+                    self.payload = Payload::Settings(SettingsReader::default());
+                }
                 if bytes.stay.is_some() {
                     bytes.out.extend(self.head);
                 }
             }
-        }
-        self.left = head.length;
-        match self.left {
-            0 if self.held.is_some() => self.payload(bytes, refused),
-            _ => Ok(()),
         }
     }
 
@@ -181,8 +245,10 @@ impl Incoming {
     fn whole(
         &mut self,
         head: FrameHeader,
+        state: StreamState,
         begins: usize,
         bytes: &mut Bytes<'_>,
+        open: &mut Open,
         refused: &PendingRefusals,
     ) -> Result<(), End> {
         let payload = &bytes.bytes[bytes.at..bytes.at + head.length];
@@ -191,8 +257,9 @@ impl Incoming {
             head,
             bytes: &payload[within],
             is_skipped,
+            state,
         };
-        if self.blocks.check(&block, refused, bytes.out)? {
+        if self.blocks.check(&block, open, refused, bytes.out)? {
             bytes.divert(begins);
             bytes.at += head.length;
             return Ok(());
@@ -222,12 +289,16 @@ impl Incoming {
     }
 
     /// More of a payload.
-    fn payload(&mut self, bytes: &mut Bytes<'_>, refused: &PendingRefusals) -> Result<(), End> {
+    fn payload(
+        &mut self,
+        bytes: &mut Bytes<'_>,
+        open: &mut Open,
+        refused: &PendingRefusals,
+    ) -> Result<(), End> {
         let length = self.left.min(bytes.rest().len());
         self.left -= length;
         let Some(held) = &mut self.held else {
-            bytes.pass(length);
-            return Ok(());
+            return self.other_payload(length, bytes, open);
         };
         held.frames.extend_from_slice(&bytes.rest()[..length]);
         bytes.at += length;
@@ -243,9 +314,54 @@ impl Incoming {
                 head: held.first,
                 bytes: &parts.collect::<Vec<_>>().concat(),
                 is_skipped: held.is_skipped,
+                state: held.state,
             };
-            if !self.blocks.check(&block, refused, bytes.out)? {
+            if !self.blocks.check(&block, open, refused, bytes.out)? {
                 bytes.out.extend_from_slice(&held.frames);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next `length` bytes of a payload that is no part of a header block.
+    fn other_payload(
+        &mut self,
+        length: usize,
+        bytes: &mut Bytes<'_>,
+        open: &mut Open,
+    ) -> Result<(), End> {
+        let now = &bytes.bytes[bytes.at..bytes.at + length];
+        match &mut self.payload {
+            Payload::Passes => bytes.pass(length),
+            Payload::Settings(settings) => {
+                settings.read(now)?;
+                bytes.pass(length);
+            }
+            Payload::LeftOut => {
+                bytes.divert(bytes.at);
+                bytes.at += length;
+            }
+            Payload::WindowUpdate {
+                increment,
+                filled,
+                state,
+            } => {
+                bytes.divert(bytes.at);
+                increment[*filled..*filled + length].copy_from_slice(now);
+                *filled += length;
+                bytes.at += length;
+                if self.left > 0 {
+                    return Ok(());
+                }
+                if !is_zero(*increment) {
+                    bytes.out.extend(self.head);
+                    bytes.out.extend(*increment);
+                } else if state.is_active() {
+                    // RFC 9113 §6.9.
+                    let stream = FrameHeader::read(self.head).stream;
+                    self.blocks
+                        .reset(stream, code::PROTOCOL_ERROR, open, bytes.out);
+                }
             }
         }
         Ok(())
@@ -253,13 +369,14 @@ impl Incoming {
 }
 
 impl Held {
-    fn new(head: FrameHeader, bytes: [u8; HEAD]) -> Self {
+    fn new(head: FrameHeader, state: StreamState, bytes: [u8; HEAD]) -> Self {
         Self {
             first: head,
             current: head,
             frames: bytes.to_vec(),
             parts: Vec::new(),
             is_skipped: false,
+            state,
         }
     }
 

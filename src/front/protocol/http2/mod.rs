@@ -4,12 +4,15 @@
 //!   ([`blocks`], by the rules in [`fields`]; [`refused`] is the way of such a request).
 //! - Floods of frames, and resets that the client provokes, end the connection ([`credit`]), and
 //!   so do streams of which a client does not want to see the end ([`open`]).
+//! - Errors that h2 finds have the reach and the code that RFC 9113 asks for ([`control`],
+//!   [`open`]): those of a stream end the stream alone.
 //! - Errors of the connection that are found here are named to the client, and to the log.
 //!
 //! Bytes in, bytes and a verdict out, from the preface on, which [`framing`](super::framing)
 //! finds. What h2 limits itself (streams at a time, resets by the client) is left to it.
 
 mod blocks;
+mod control;
 mod credit;
 mod fields;
 mod frames;
@@ -36,6 +39,9 @@ use crate::front::protocol::refused::PendingRefusals;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 
+/// How much is written at a time while error codes are corrected.
+const MOST_CORRECTED: usize = 64 << 10;
+
 /// Why a connection of HTTP/2 ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum End {
@@ -57,6 +63,9 @@ pub enum End {
     /// A frame is longer than it may be, or too short for what it contains.
     #[error("HTTP/2: a frame has a wrong length")]
     Size,
+    /// A setting makes the windows of streams too large.
+    #[error("HTTP/2: SETTINGS_INITIAL_WINDOW_SIZE is above 2147483647")]
+    Window,
     /// A frame stands where it must not.
     #[error("HTTP/2: {0}")]
     Protocol(&'static str),
@@ -73,6 +82,7 @@ impl End {
             | Self::Undecodable(Undecodable::Bomb) => code::ENHANCE_YOUR_CALM,
             Self::Undecodable(_) => code::COMPRESSION_ERROR,
             Self::Size => code::FRAME_SIZE_ERROR,
+            Self::Window => code::FLOW_CONTROL_ERROR,
             Self::Protocol(_) => code::PROTOCOL_ERROR,
         }
     }
@@ -163,6 +173,15 @@ impl Http2 {
         matches!(self, Self::Frames(_))
     }
 
+    /// The first of the bytes of `parts`, with other error codes of resets than h2 gives them;
+    /// `None` if they may be sent as they are. The bytes keep their places.
+    pub fn corrected(&self, parts: &[IoSlice<'_>]) -> Option<Vec<u8>> {
+        match self {
+            Self::Frames(session) if session.open.corrects() => Some(session.corrected(parts)),
+            _ => None,
+        }
+    }
+
     /// We have sent the first `length` bytes of `parts`.
     pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &PendingRefusals) {
         if let Self::Frames(session) = self {
@@ -219,12 +238,33 @@ impl Session {
             return Err(End::Resets);
         }
         let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head| match (credit.received(head, &now), open.received(head)) {
-            (true, true) => Ok(()),
-            (false, _) => Err(End::Idle),
-            (_, false) => Err(End::Open),
+        let look = |head| match credit.received(head, &now) {
+            true => Ok(()),
+            false => Err(End::Idle),
         };
-        self.incoming.take(bytes, refused, &mut self.out, look)
+        self.incoming
+            .take(bytes, refused, &mut self.out, open, look)
+    }
+
+    fn corrected(&self, parts: &[IoSlice<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in parts {
+            let room = MOST_CORRECTED - bytes.len();
+            bytes.extend_from_slice(&part[..part.len().min(room)]);
+        }
+        let mut codes = Vec::new();
+        let look = |head: FrameHeader, code: Option<u32>, end: usize| {
+            if code == Some(u32::from(code::PROTOCOL_ERROR))
+                && let Some(code) = self.open.correction(head.stream)
+            {
+                codes.push((end - 1, code));
+            }
+        };
+        self.outgoing.clone().each_at(&bytes, look);
+        for (at, code) in codes {
+            bytes[at] = code;
+        }
+        bytes
     }
 
     fn give(&mut self, into: &mut ReadBuf<'_>) {

@@ -3,33 +3,119 @@
 //! h2 forgets a stream that it resets or refuses, and keeps the frame that says so until the
 //! client reads. A client that does not read and makes the server reset its streams
 //! (CVE-2025-8671) would fill memory with such frames; their number is bounded here.
+//!
+//! Where h2 would end the connection for an error of one stream, it is made to reset the stream
+//! instead ([`super::blocks`]). It does so with PROTOCOL_ERROR; the code that RFC 9113 asks for
+//! is kept here until the frame is sent.
 
-use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM};
+use super::End;
+use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM, code};
 
 /// Four times as many as h2 lets a client have at once: a client that does not know of that
 /// limit yet may open more, which are refused.
 const MOST: usize = 512;
+/// Ranges of numbers that a client has skipped, of which we know. Clients have a reason for one
+/// or two.
+const MOST_SKIPPED: usize = 64;
 
 /// The streams of one connection.
 #[derive(Debug, Default)]
 pub struct Open {
     newest: u32,
     /// In ascending order, as clients open them (RFC 9113 §5.1.1).
-    streams: Vec<u32>,
+    streams: Vec<OpenStream>,
+    /// First and last of numbers that were never used, in ascending order.
+    skipped: Vec<(u32, u32)>,
+    /// Streams of which the reset gets another code.
+    corrections: usize,
+}
+
+#[derive(Debug)]
+struct OpenStream {
+    id: u32,
+    state: StreamState,
+    correction: Option<u8>,
+}
+
+/// The state of a stream in front of a frame (RFC 9113 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamState {
+    /// Not opened yet, or the connection.
+    Idle,
+    /// The client may send.
+    Open,
+    /// The client has ended its side.
+    HalfClosed,
+    /// h2 has been made to reset it.
+    Reset,
+    /// Ended.
+    Closed,
+    /// The client has opened a newer one without it.
+    Skipped,
+}
+
+impl StreamState {
+    /// True if the client has not seen the end of it, and no reason to expect one.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Open | Self::HalfClosed)
+    }
 }
 
 impl Open {
-    /// A frame has come; `false`: too many streams wait for their end.
-    pub fn received(&mut self, head: FrameHeader) -> bool {
+    /// A frame has come. Returns the state of its stream before that.
+    ///
+    /// # Errors
+    /// If too many streams wait for their end.
+    pub fn received(&mut self, head: FrameHeader) -> Result<StreamState, End> {
+        let stream = head.stream;
+        let before = self.state(stream);
         match head.kind {
-            HEADERS if head.stream > self.newest => {
-                self.newest = head.stream;
-                self.streams.push(head.stream);
+            HEADERS if stream > self.newest => {
+                self.skips(stream);
+                self.newest = stream;
+                self.streams.push(OpenStream {
+                    id: stream,
+                    state: StreamState::Open,
+                    correction: None,
+                });
             }
-            RST_STREAM => self.ended(head.stream),
+            RST_STREAM => self.ended(stream),
             _ => {}
         }
-        self.streams.len() <= MOST
+        if matches!(head.kind, HEADERS | DATA)
+            && head.has(END_STREAM)
+            && let Some(open) = self.find(stream)
+            && open.state == StreamState::Open
+        {
+            open.state = StreamState::HalfClosed;
+        }
+        match self.streams.len() <= MOST {
+            true => Ok(before),
+            false => Err(End::Open),
+        }
+    }
+
+    /// h2 is made to reset a stream; the client gets this code.
+    pub fn resets(&mut self, stream: u32, code: u8) {
+        let correction = (code != code::PROTOCOL_ERROR).then_some(code);
+        if let Some(open) = self.find(stream)
+            && open.state != StreamState::Reset
+        {
+            open.state = StreamState::Reset;
+            open.correction = correction;
+            self.corrections += usize::from(correction.is_some());
+        }
+    }
+
+    /// True if the reset of some stream gets another code.
+    pub fn corrects(&self) -> bool {
+        self.corrections > 0
+    }
+
+    /// The code with which the reset of a stream is sent, if h2 has another one.
+    pub fn correction(&self, stream: u32) -> Option<u8> {
+        let at = self.position(stream).ok()?;
+        self.streams[at].correction
     }
 
     /// A frame is sent.
@@ -39,9 +125,44 @@ impl Open {
         }
     }
 
+    fn state(&self, stream: u32) -> StreamState {
+        if stream == 0 || stream > self.newest {
+            return StreamState::Idle;
+        }
+        if let Ok(at) = self.position(stream) {
+            return self.streams[at].state;
+        }
+        let is_skipped = |(first, last): &(u32, u32)| (*first..=*last).contains(&stream);
+        match self.skipped.iter().any(is_skipped) {
+            true => StreamState::Skipped,
+            false => StreamState::Closed,
+        }
+    }
+
+    /// Notes the numbers between the newest stream and `stream`.
+    fn skips(&mut self, stream: u32) {
+        let (first, last) = (self.newest + 1, stream - 1);
+        if last > first {
+            if self.skipped.len() == MOST_SKIPPED {
+                self.skipped.remove(0);
+            }
+            self.skipped.push((first, last));
+        }
+    }
+
+    fn find(&mut self, stream: u32) -> Option<&mut OpenStream> {
+        let at = self.position(stream).ok()?;
+        Some(&mut self.streams[at])
+    }
+
+    fn position(&self, stream: u32) -> Result<usize, usize> {
+        self.streams.binary_search_by_key(&stream, |open| open.id)
+    }
+
     fn ended(&mut self, stream: u32) {
-        if let Ok(at) = self.streams.binary_search(&stream) {
-            self.streams.remove(at);
+        if let Ok(at) = self.position(stream) {
+            let ended = self.streams.remove(at);
+            self.corrections -= usize::from(ended.correction.is_some());
         }
     }
 }
@@ -64,9 +185,9 @@ mod tests {
         let mut open = Open::default();
         let mut streams = (0..5000).map(|number| 2 * number + 1);
         let refused = streams.position(|stream| {
-            let is_taken = open.received(head(HEADERS, 0, stream));
+            let is_taken = open.received(head(HEADERS, 0, stream)).is_ok();
             // Trailers.
-            let is_still_taken = open.received(head(HEADERS, END_STREAM, stream));
+            let is_still_taken = open.received(head(HEADERS, END_STREAM, stream)).is_ok();
             assert_eq!(is_taken, is_still_taken);
             end(&mut open, stream);
             !is_taken
@@ -86,7 +207,7 @@ mod tests {
             5000
         );
         assert_eq!(taken(|open, id| open.sent(head(RST_STREAM, 0, id))), 5000);
-        let reset = |open: &mut Open, id| assert!(open.received(head(RST_STREAM, 0, id)));
+        let reset = |open: &mut Open, id| assert!(open.received(head(RST_STREAM, 0, id)).is_ok());
         assert_eq!(taken(reset), 5000);
         // Neither a response that goes on nor what is said of other streams ends one.
         assert_eq!(taken(|open, id| open.sent(head(HEADERS, 0, id))), 512);

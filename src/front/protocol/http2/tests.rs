@@ -8,14 +8,12 @@ use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PRIORITY, RST_STREAM,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PRIORITY, PRIORITY_FRAME,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use super::hpack::{Decoder, Fields, huffman};
 use super::*;
 
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
 const UNKNOWN: u8 = 0x77;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -238,6 +236,58 @@ fn frames_that_mean_nothing_to_h2_are_left_out() {
         receive(&mut frames, &bytes).unwrap(),
         [before, behind].concat()
     );
+}
+
+/// The bytes of `sent` as a client gets them, if the socket takes `step` of them at a time.
+fn corrected(frames: &mut Http2, sent: &[u8], step: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let (first, second) = sent[got.len()..].split_at((sent.len() - got.len()) / 2);
+        let parts = [IoSlice::new(first), IoSlice::new(second)];
+        let bytes = frames.corrected(&parts);
+        let bytes = bytes.unwrap_or_else(|| [first, second].concat());
+        let length = step.min(bytes.len());
+        got.extend_from_slice(&bytes[..length]);
+        frames.sent(&parts, length, &PendingRefusals::default());
+    }
+    got
+}
+
+#[test]
+fn resets_are_sent_with_the_code_of_the_error() {
+    let reset = |stream, code| frame(RST_STREAM, 0, stream, &[0, 0, 0, code]);
+    // Bytes that look like such a frame are none.
+    let sent = [
+        frame(DATA, 0, 3, &reset(1, 1)),
+        reset(3, 1),
+        reset(1, 1),
+        frame(DATA, 0, 5, b"x"),
+        reset(5, 1),
+        reset(7, 8),
+    ];
+    let mut expected = sent.clone();
+    (expected[2], expected[4]) = (
+        reset(1, code::STREAM_CLOSED),
+        reset(5, code::FRAME_SIZE_ERROR),
+    );
+    for step in 1..=sent.concat().len() {
+        let mut frames = http2();
+        for stream in [1, 3, 5, 7] {
+            let flags = END_HEADERS | if stream == 1 { END_STREAM } else { 0 };
+            receive(&mut frames, &frame(HEADERS, flags, stream, &head())).unwrap();
+        }
+        assert_eq!(frames.corrected(&[]), None);
+        receive(&mut frames, &frame(DATA, 0, 1, b"a")).unwrap();
+        receive(&mut frames, &frame(PRIORITY_FRAME, 0, 5, b"right")).unwrap();
+        receive(&mut frames, &frame(PRIORITY_FRAME, 0, 5, b"abc")).unwrap();
+        receive(&mut frames, &frame(PRIORITY_FRAME, 0, 7, b"abc")).unwrap();
+        assert_eq!(
+            corrected(&mut frames, &sent.concat(), step),
+            expected.concat()
+        );
+        // Nothing is copied once all are sent.
+        assert_eq!(frames.corrected(&[]), None);
+    }
 }
 
 /// Names and values.

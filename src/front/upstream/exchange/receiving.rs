@@ -41,6 +41,33 @@ fn cut_short(left: u64, length: u64) -> ExchangeError {
     ))
 }
 
+/// Informational heads in front of one answer. A server that sends 102 to keep a long request
+/// alive (RFC 2518 §10.1) sends dozens; without a limit an answer could fail to come for ever,
+/// because each head restarts the read timeout.
+#[derive(Default)]
+struct Interim {
+    count: usize,
+    bytes: usize,
+}
+
+impl Interim {
+    const MOST: usize = 100;
+
+    /// One more head. All of them have as many bytes as one may have (nginx bounds early hints
+    /// the same way).
+    fn count(&mut self, length: usize) -> Result<(), ExchangeError> {
+        self.count += 1;
+        self.bytes += length;
+        if self.count > Self::MOST || self.bytes > reply_head::LONGEST {
+            let (most, bytes) = (Self::MOST, reply_head::LONGEST);
+            return Err(ExchangeError::Unusable(format!(
+                "it sends more than {most} informational responses or {bytes} bytes of them"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// The way back.
 pub(super) struct Receiving<'a> {
     pub(super) reader: ReadHalf<Socket>,
@@ -192,16 +219,20 @@ impl Receiving<'_> {
 
     /// Bytes behind an answer belong to nothing that was asked. Some servers (waitress) answer
     /// HEAD with a body, which RFC 9110 §9.3.2 forbids and which may still be on its way: the
-    /// next request on the connection would get it as its answer.
+    /// next request on the connection would get it as its answer. So a connection that any
+    /// client may get is closed behind HEAD; one that a client has authenticated is kept if
+    /// nothing comes for a while, because that client's next request would be refused without it.
     fn done(&self, stays_open: bool) -> Done {
-        match stays_open && !self.is_head && self.buffer.is_empty() {
-            true => Done::Open,
-            false => Done::Closed,
+        match stays_open && self.buffer.is_empty() {
+            true if !self.is_head => Done::Open,
+            true if self.ownership.is_private() => Done::OpenIfQuiet,
+            _ => Done::Closed,
         }
     }
 
     async fn head(&mut self) -> Result<ReplyHead, ExchangeError> {
         let mut end = HeadEnd::default();
+        let mut interim = Interim::default();
         loop {
             let found = end.find(&self.buffer);
             if found.unwrap_or(self.buffer.len()) > reply_head::LONGEST {
@@ -223,6 +254,7 @@ impl Receiving<'_> {
                     self.check(&head).await?;
                     return Ok(head);
                 }
+                interim.count(length)?;
             } else if !self.read(READ).await? {
                 return Err(match self.buffer.is_empty() {
                     true => ExchangeError::NoAnswer,
