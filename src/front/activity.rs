@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::pace::{Pace, Patience};
 use super::request::context::Ends;
 use super::request::in_hand::InHand;
+use super::request::received::Unread;
 use super::request::refused::Waiting;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
@@ -55,6 +56,8 @@ pub struct Activity {
     pub patience: Patience,
     /// Requests that were refused below hyper.
     pub refused: Waiting,
+    /// Request bodies of HTTP/2 that nothing has read yet.
+    pub unread: Unread,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -112,6 +115,7 @@ impl Activity {
             outbox: Arc::default(),
             patience,
             refused: Waiting::default(),
+            unread: Unread::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             streams: Mutex::default(),

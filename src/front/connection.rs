@@ -36,6 +36,9 @@ const MOST_STREAMS: u32 = 128;
 /// What one response of HTTP/2 may have waiting in memory before its body is asked for more:
 /// with all streams 8 MiB a connection, where hyper's own number makes 50.
 const SEND_BUFFER: usize = 64 << 10;
+/// What a client may send ahead, on one stream and on all of a connection: 20 MB/s over 50 ms.
+/// It is memory that [`request::received`] charges while nothing reads it.
+const WINDOW: u32 = 1 << 20;
 /// Streams that a client may have reset before we have looked at them (CVE-2023-44487) until
 /// the connection is given up: h2's own number.
 const MOST_RESETS: usize = 20;
@@ -112,6 +115,8 @@ async fn converse(
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(Some(MOST_STREAMS))
         .max_send_buf_size(SEND_BUFFER)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .max_pending_accept_reset_streams(Some(match ends.trusted {
             // A proxy of ours brings the streams of many.
             true => usize::MAX,

@@ -28,7 +28,7 @@ use tokio::io::ReadBuf;
 pub use self::hpack::Undecodable;
 
 use self::credit::Credit;
-use self::frames::{GOAWAY, HEAD, Head, Heads, code};
+use self::frames::{DATA, GOAWAY, HEAD, HEADERS, Head, Heads, RST_STREAM, WINDOW_UPDATE, code};
 use self::incoming::Incoming;
 use self::open::Open;
 use crate::front::framing::PREFACE;
@@ -105,9 +105,53 @@ pub struct Session {
     outgoing: Heads,
     credit: Credit,
     open: Open,
+    /// Flow-controlled frames since [`Http2::take_flow`].
+    flow: Flow,
     /// What hyper gets next.
     out: Vec<u8>,
     given: usize,
+}
+
+/// Frames and their payload.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// The number of frames.
+    pub frames: u64,
+}
+
+/// Flow control on a connection (RFC 9113 §5.2).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// DATA frames received.
+    pub data: Amount,
+    /// Those of them behind the last time that the connection had no stream, if it had none.
+    pub since_idle: Option<Amount>,
+    /// Bytes by which the window of the connection was opened.
+    pub credited: u64,
+}
+
+impl Flow {
+    fn received(&mut self, head: Head, is_idle: bool) {
+        match head.kind {
+            DATA => {
+                let counts = [Some(&mut self.data), self.since_idle.as_mut()];
+                for amount in counts.into_iter().flatten() {
+                    amount.bytes += head.length as u64;
+                    amount.frames += 1;
+                }
+            }
+            HEADERS if is_idle => self.since_idle = Some(Amount::default()),
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, head: Head, increment: Option<u32>) {
+        if let (WINDOW_UPDATE, 0, Some(increment)) = (head.kind, head.stream, increment) {
+            self.credited += u64::from(increment);
+        }
+    }
 }
 
 impl Http2 {
@@ -149,6 +193,14 @@ impl Http2 {
             && !session.out.is_empty()
         {
             session.give(into);
+        }
+    }
+
+    /// What flow control has counted since the last call.
+    pub fn take_flow(&mut self) -> Flow {
+        match self {
+            Self::Frames(session) => std::mem::take(&mut session.flow),
+            _ => Flow::default(),
         }
     }
 
@@ -198,6 +250,7 @@ impl Session {
             outgoing: Heads::default(),
             credit: Credit::new(is_trusted, now),
             open: Open::default(),
+            flow: Flow::default(),
             out: Vec::new(),
             given: 0,
         }
@@ -212,11 +265,14 @@ impl Session {
         if self.credit.is_overdrawn() {
             return Err(End::Resets);
         }
-        let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head| match (credit.received(head, &now), open.received(head)) {
-            (true, true) => Ok(()),
-            (false, _) => Err(End::Idle),
-            (_, false) => Err(End::Open),
+        let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
+        let look = |head: Head| {
+            flow.received(head, open.is_empty());
+            match (credit.received(head, &now), open.received(head)) {
+                (true, true) => Ok(()),
+                (false, _) => Err(End::Idle),
+                (_, false) => Err(End::Open),
+            }
         };
         self.incoming.take(bytes, refused, &mut self.out, look)
     }
@@ -233,8 +289,10 @@ impl Session {
     }
 
     fn sent(&mut self, bytes: &[u8], refused: &Waiting, now: impl Fn() -> Instant) {
-        let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head: Head, code: Option<u32>| {
+        let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
+        let look = |head: Head, number: Option<u32>| {
+            flow.sent(head, number);
+            let code = number.filter(|_| head.kind == RST_STREAM);
             if code == Some(u32::from(code::REFUSED_STREAM)) {
                 refused.forget(head.stream);
             }

@@ -19,6 +19,11 @@ pub struct Open {
 }
 
 impl Open {
+    /// True without streams.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// A frame has come; `false`: too many streams wait for their end.
     pub fn received(&mut self, head: Head) -> bool {
         match head.kind {

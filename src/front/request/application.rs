@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{Response, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
 use super::accel::Accel;
 use super::context::{Client, Facts, Identity};
 use super::error::Rejection;
+use super::received::Received;
 use super::record::{Answer, Record};
 use super::{compression, environ, internal};
 use crate::config::LocationSettings;
@@ -56,7 +56,7 @@ pub enum Answerer<'a> {
 
 impl Answerer<'_> {
     /// uwsgi knows no body whose length nobody has told.
-    fn may_stream(&self, body: &Incoming) -> bool {
+    fn may_stream(&self, body: &Received) -> bool {
         !matches!(self, Self::Servers(Upstream::Uwsgi(_))) || body.size_hint().exact().is_some()
     }
 }
@@ -71,7 +71,7 @@ pub async fn answer(
     settings: &LocationSettings,
     asked: &Asked<'_>,
     head: &request::Parts,
-    body: Incoming,
+    body: Received,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);

@@ -18,8 +18,8 @@ use crate::front::memory_budget::{Account, Reservation, Resource};
 
 /// Longest part that a body gives at a time.
 const PART: usize = 64 << 10;
-/// The pause before a response that waits asks for memory again.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause before what waits for memory asks for it again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The parts of one response.
 #[derive(Debug)]

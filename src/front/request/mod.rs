@@ -31,6 +31,7 @@ pub mod limits;
 pub mod normal_target;
 pub mod plain;
 pub mod rate_limit;
+pub mod received;
 pub mod record;
 pub mod refused;
 pub mod router;
@@ -55,6 +56,7 @@ use self::application::{Answerer, Asked};
 use self::context::{Client, Identity, Target};
 use self::error::Rejection;
 use self::normal_target::AboveRoot;
+use self::received::Received;
 use self::record::{Answer, BodyRead, Record, RecordedBody};
 use self::router::Handler;
 use super::activity::{Activity, InUse};
@@ -77,6 +79,10 @@ pub async fn answer(
     let mut in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
+    let body = match head.version {
+        Version::HTTP_2 => Received::over_http2(body, &activity),
+        _ => Received::over_http1(body),
+    };
     activity.hyper_began();
     join_cookies(&mut head.headers);
     let spellings = activity.take_spellings();
@@ -167,7 +173,7 @@ async fn route(
     identity: &Arc<Identity>,
     client: &mut Client,
     head: &mut request::Parts,
-    body: Incoming,
+    body: Received,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     admit(site, client)?;

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::error::Rejection;
+use super::received::Received;
 use crate::config::LocationSettings;
 use crate::front::file_pool::FilePool;
 use crate::front::framing::TooLong;
@@ -69,7 +69,7 @@ impl Spool {
     /// The [`Rejection`] that the client gets.
     pub async fn read(
         &self,
-        mut body: Incoming,
+        mut body: Received,
         settings: &LocationSettings,
         account: &Arc<Account>,
     ) -> Result<(RequestBody, Share), Rejection> {
@@ -164,7 +164,7 @@ impl Spool {
     /// A body that says that it is too long.
     pub fn stream(
         &self,
-        body: Incoming,
+        body: Received,
         settings: &LocationSettings,
     ) -> Result<RequestStream, Rejection> {
         let limit = settings.max_body;
@@ -194,7 +194,7 @@ impl Spool {
     /// The next piece, waited for.
     async fn chunk(
         &self,
-        body: &mut Incoming,
+        body: &mut Received,
         pace: &mut Pace,
     ) -> Result<Option<Bytes>, Rejection> {
         let asked = Instant::now();
@@ -252,16 +252,16 @@ fn room_for(memory: &Vec<u8>, length: usize, limit: usize) -> usize {
     }
 }
 
-type Received = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// What of the body is here already.
-async fn now(body: &mut Incoming) -> Poll<Received> {
+async fn now(body: &mut Received) -> Poll<Polled> {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
 }
 
 /// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
 /// lets nobody merge them into the head): they are a piece of no length.
-fn data(received: Received) -> Result<Option<Bytes>, Rejection> {
+fn data(received: Polled) -> Result<Option<Bytes>, Rejection> {
     match received {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),

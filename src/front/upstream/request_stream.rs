@@ -15,7 +15,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use pyserve_wire::pieces;
 use rustix::net::SocketType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::front::framing::TooLong;
 use crate::front::pace::{Pace, Patience};
+use crate::front::request::received::Received;
 use crate::os::sockets;
 
 /// The body of a request, as it arrives.
@@ -44,7 +44,7 @@ enum Way {
 
 #[derive(Debug)]
 struct Source {
-    body: Incoming,
+    body: Received,
     pace: Pace,
     left: u64,
     limit: u64,
@@ -70,7 +70,7 @@ pub enum Broken {
 
 impl RequestStream {
     /// `body`, of which `limit` bytes are taken at most.
-    pub fn new(body: Incoming, limit: u64, patience: Patience) -> Self {
+    pub fn new(body: Received, limit: u64, patience: Patience) -> Self {
         let is_over = Arc::<AtomicBool>::default();
         Self {
             length: body.size_hint().exact(),
