@@ -3,8 +3,9 @@
 //! full size.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::support::DEADLINE;
 use crate::support::cost::{grown, many_descriptors, memory};
 use crate::support::http2::{
     END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, block, frame, get_fields,
@@ -191,6 +192,12 @@ fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
         stalled.push(connection);
     }
     assert_eq!(server.admin("/-/ready").status(), 200);
+    // Those that wait for a descriptor are refused after a while.
+    let began = Instant::now();
+    while server.metric(r#"pyserve_rejections_total{reason="descriptors"}"#) < Some(30.0) {
+        assert!(began.elapsed() < DEADLINE, "few are refused");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     for connection in &mut stalled[..60] {
         if connection.try_send([b'x'; 1_000]).is_err() {
             refused += 1;

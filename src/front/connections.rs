@@ -19,14 +19,16 @@ use crate::config::ClientLimits;
 use crate::observe::throttle::Throttle;
 use crate::os::process;
 
-/// Descriptors for everything but clients: workers, files, logs. Half of the others are for
-/// connections.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors for everything but clients and workers: 22 of a server at rest, and as many
+/// visitors of the admin listener and the control socket as there may be at a time.
+const OTHER_DESCRIPTORS: u64 = 40;
 /// Connections where the settings say nothing: with 30 KB for each whose head is on its way
 /// (benches/attacks.py) they take 300 MB at most.
 const USUAL: u32 = 10_000;
 /// Connections even where descriptors seem to be fewer.
-const FEWEST: u64 = 16;
+const FEWEST: u64 = 4;
+/// Spool files even where descriptors seem to be fewer: one connection may have an eighth.
+const FEWEST_FILES: u64 = 16;
 
 /// The connections of all listeners.
 #[derive(Debug)]
@@ -97,13 +99,14 @@ impl std::fmt::Display for Network {
 
 impl Connections {
     /// With room for as many as the settings allow and the kernel has descriptors for, of
-    /// which this process then takes all that it may.
-    pub fn new(limits: &ClientLimits) -> Self {
+    /// which this process then takes all that it may. `workers` are the descriptors of the
+    /// workers of all applications; a reload needs as many again.
+    pub fn new(limits: &ClientLimits, workers: u64) -> Self {
         let descriptors = process::raise_descriptor_limit();
-        let free = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+        let free = free_for_clients(descriptors, workers);
         let room = (free / 2).max(FEWEST);
         // A quarter for spool files, a quarter for upstreams and files that are sent.
-        let spool_files = usize::try_from((free / 4).max(FEWEST)).unwrap_or(usize::MAX / 2);
+        let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
         Resource::SpoolFiles.pool().set_limit(spool_files);
         // Half of the memory is left for what they ask for.
         let wanted = match limits.connections {
@@ -219,6 +222,13 @@ impl Connections {
     }
 }
 
+/// What a limit leaves for clients beside the workers and those of a reload: at least half of
+/// what a limit leaves that is too low for a reload.
+fn free_for_clients(limit: u64, workers: u64) -> u64 {
+    let beside = |sets: u64| limit.saturating_sub(OTHER_DESCRIPTORS + sets * workers);
+    beside(2).max(beside(1) / 2)
+}
+
 /// An address has as many connections as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -241,6 +251,15 @@ mod tests {
 
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn workers_and_a_reload_have_descriptors_before_clients() {
+        assert_eq!(free_for_clients(1024, 10), 964);
+        assert_eq!(free_for_clients(64, 10), 7, "too low for a reload");
+        assert_eq!(free_for_clients(1024, 600), 192);
+        assert_eq!(free_for_clients(64, 600), 0);
+        assert_eq!(free_for_clients(u64::MAX, 600), u64::MAX - 1240);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub mod body;
 mod closing;
 pub mod connection;
 pub mod connections;
+pub mod descriptors;
 pub mod encoded_body;
 pub mod encoder;
 pub mod express;

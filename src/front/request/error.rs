@@ -16,6 +16,7 @@ use crate::front::upstream::Failure;
 use crate::front::upstream::request_stream::Broken;
 use crate::observe::metrics::METRICS;
 use crate::observe::throttle::Throttle;
+use crate::os::descriptors::are_exhausted;
 
 static QUEUE_FULL: Throttle = Throttle::new();
 static SPOOL_FULL: Throttle = Throttle::new();
@@ -96,9 +97,10 @@ pub enum Rejection {
     /// The memory budget is used up, or this client's part of it.
     #[error("clients take all of the memory that they may (--memory-budget), or this one its part")]
     NoMemory,
-    /// Spool files take all descriptors that they may, or this client its part.
+    /// No descriptor became free in time, or spool files take all that they may, or this client
+    /// its part.
     #[error(
-        "spool files take all of the descriptors that they may (a quarter of ulimit -n), or this client its part"
+        "no descriptor is left (ulimit -n), or spool files take all that they may, or this client its part"
     )]
     NoDescriptors,
     /// There is no room for the body.
@@ -188,6 +190,9 @@ impl Rejection {
 
     /// The response that the client gets; the log gets its line, if it `is_logged`.
     pub fn into_response(self, identity: &Identity, is_logged: bool) -> Response<Body> {
+        if self.wants_descriptors() {
+            return Self::NoDescriptors.into_response(identity, is_logged);
+        }
         let verdict = self.verdict();
         if is_logged {
             self.log(verdict.status, identity);
@@ -341,6 +346,17 @@ impl Rejection {
         }
     }
 
+    /// True for errors which say that this process has no descriptor left.
+    fn wants_descriptors(&self) -> bool {
+        match self {
+            Self::Static(StaticError::Io(error))
+            | Self::Spool { error, .. }
+            | Self::Upstream(Failure::Transport(error)) => are_exhausted(error),
+            Self::Upstream(Failure::NoDescriptors) => true,
+            _ => false,
+        }
+    }
+
     /// The reason under which it is counted; `None` for what is the usual answer to a
     /// path or a condition.
     fn counted_as(&self) -> Option<&'static str> {
@@ -375,6 +391,7 @@ impl Rejection {
                 Failure::Transport(_) => "transport",
                 Failure::Body(_) => "body_broken",
                 Failure::BadAnswer(_) => "bad_answer",
+                Failure::NoDescriptors => "descriptors",
                 Failure::Unreachable { .. } => "upstream_unreachable",
                 Failure::TooSlow { .. } => "upstream_timeout",
                 _ => "upstream",
@@ -483,6 +500,7 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
                 "The application cannot be reached at the moment.",
             )
         }
+        Failure::NoDescriptors => later("This server is busy. Please try again in a moment."),
         Failure::TooSlow { .. } => verdict(
             StatusCode::GATEWAY_TIMEOUT,
             "The application did not answer in time.",

@@ -19,6 +19,7 @@ use http_body_util::BodyExt;
 use super::error::Rejection;
 use super::received::Received;
 use crate::config::LocationSettings;
+use crate::front::descriptors::Tries;
 use crate::front::file_pool::FilePool;
 use crate::front::framing::TooLong;
 use crate::front::memory_budget::{Account, Reservation, Resource, SMALL};
@@ -215,24 +216,34 @@ impl Spool {
         share: &mut Share,
     ) -> Result<(File, B), Rejection> {
         share.grow(bytes.as_ref().len() as u64)?;
-        if file.is_none() {
-            let one = share.memory.account().try_reserve(Resource::SpoolFiles, 1);
-            share.file = Some(one.ok_or(Rejection::NoDescriptors)?);
+        let mut tries = Tries::default();
+        while file.is_none() && share.file.is_none() {
+            share.file = share.memory.account().try_reserve(Resource::SpoolFiles, 1);
+            if share.file.is_none() && !tries.pause().await {
+                return Err(Rejection::NoDescriptors);
+            }
         }
-        let directory = self.directory.clone();
-        let write = move || {
-            let mut file = match file {
-                Some(file) => file,
-                None => temporary::unlinked_file(&directory)?,
-            };
-            file.write_all(bytes.as_ref())?;
-            Ok((file, bytes))
+        let refused = |error| Rejection::Spool {
+            directory: self.directory.display().to_string(),
+            error,
         };
-        let directory = self.directory.display().to_string();
-        self.files
-            .run(write)
-            .await
-            .map_err(|error| Rejection::Spool { directory, error })
+        let (mut made, mut bytes) = (file, bytes);
+        loop {
+            let directory = self.directory.clone();
+            let write = move || {
+                let file = match made {
+                    Some(file) => Ok(file),
+                    None => temporary::unlinked_file(&directory),
+                };
+                let written = file.map(|mut file| file.write_all(bytes.as_ref()).map(|()| file));
+                (written, bytes)
+            };
+            match self.files.run(write).await {
+                (Ok(written), bytes) => return Ok((written.map_err(refused)?, bytes)),
+                (Err(error), back) if tries.again(&error).await => (made, bytes) = (None, back),
+                (Err(error), _) => return Err(refused(error)),
+            }
+        }
     }
 }
 
