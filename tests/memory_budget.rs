@@ -167,6 +167,8 @@ fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
     for _ in 0..2 {
         let mut http2 = Http2::new(server.connect());
         http2.round_trip();
+        // The window of each stream is that of the settings when they are acknowledged.
+        assert!(http2.try_send(&frame(4, 1, 0, &[])));
         for stream in (1..61).step_by(2) {
             let mut fields = get_fields("/journal").to_vec();
             fields[0].1 = "POST";
