@@ -40,6 +40,7 @@ use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use crate::front::descriptors::Tries;
 use crate::front::request::context::Identity;
 use crate::front::upstream::response_body::budget::Budget;
 use crate::front::upstream::{Failure, Request, Response};
@@ -216,7 +217,12 @@ impl Pool {
                 seq,
                 stage: Stage::Unsent,
             };
-            queue.fit(&mut request, &self.0.tasks)?;
+            let mut tries = Tries::default();
+            while let Err(error) = queue.fit(&mut request, &self.0.tasks) {
+                if !tries.again(&error).await {
+                    return Err(error.into());
+                }
+            }
             let outcome = match queue.send(&mut request, spot.entry, seq).await {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
