@@ -27,6 +27,8 @@ const OTHER_DESCRIPTORS: u64 = 40;
 const USUAL: u32 = 10_000;
 /// Connections even where descriptors seem to be fewer.
 const FEWEST: u64 = 4;
+/// Connections of which there is a warning if there are fewer: a page's clients and probes.
+const FEW: u64 = 64;
 /// Spool files even where descriptors seem to be fewer: one connection may have an eighth.
 const FEWEST_FILES: u64 = 16;
 
@@ -115,11 +117,12 @@ impl Connections {
                 .min((limits.memory / 2 / CONNECTION) as u64)
                 .max(FEWEST),
         };
-        if room < wanted && limits.connections.is_some() {
+        if room < wanted && (limits.connections.is_some() || room < FEW) {
             tracing::warn!(
                 descriptors,
+                of_workers = workers,
                 connections = room,
-                "the limit on descriptors (ulimit -n) allows fewer connections than --max-connections"
+                "the limit on descriptors (ulimit -n) allows few connections beside workers and a reload"
             );
         }
         Self::with_room(wanted.min(room) as usize, limits.connections_per_ip)
