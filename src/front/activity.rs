@@ -317,6 +317,15 @@ impl Activity {
         self.began.elapsed().saturating_sub(since)
     }
 
+    /// How long the connection has been idle between two requests; `None`: it is not.
+    pub fn idle_for(&self) -> Option<Duration> {
+        let is_idle = self.requests.load(Ordering::Relaxed) == 0
+            && !self.in_head.load(Ordering::Relaxed)
+            && !self.express.load(Ordering::Relaxed)
+            && !self.has_switched();
+        is_idle.then(|| self.unchanged_for())
+    }
+
     /// How long the client still has.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or is asked to.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop: Stop) {
+    let stop = stop.of_one();
     let site = sites.get();
     let deadlines = site.deadlines;
     let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
@@ -62,8 +63,9 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Ends, stop
     });
     let _base = account.hold(memory_budget::CONNECTION);
     let access_log = Arc::clone(&site.access_log);
-    drop(site);
     let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
+    let _listed = site.connections.list(&activity, stop.drain.clone());
+    drop(site);
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))

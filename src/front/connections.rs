@@ -2,17 +2,21 @@
 //!
 //! At the limit of all, nobody is accepted until one of them ends: who comes waits in the
 //! kernel's backlog, and answers over HTTP/1 end their connections. At the limit of one
-//! address its next connection is closed at once.
+//! address its next connection is closed at once. While clients wait, connections that are idle
+//! make room for them (nginx: `ngx_drain_connections`).
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::memory_budget::{Account, CONNECTION, Resource};
 use super::reception::PAUSE;
 use crate::config::ClientLimits;
@@ -27,6 +31,8 @@ const OTHER_DESCRIPTORS: u64 = 40;
 const USUAL: u32 = 10_000;
 /// Connections even where descriptors seem to be fewer.
 const FEWEST: u64 = 4;
+/// The part of all connections that ends at a time where all are taken.
+const ENDED_PART: usize = 32;
 /// Connections of which there is a warning if there are fewer: a page's clients and probes.
 const FEW: u64 = 64;
 /// Spool files even where descriptors seem to be fewer: one connection may have an eighth.
@@ -42,6 +48,9 @@ pub struct Connections {
     /// Counted without a limit as well: there may be one after a reload. Never longer than
     /// there are connections.
     each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
+    /// What each of them does, and how it is asked to end.
+    listed: Mutex<HashMap<u64, (Weak<Activity>, CancellationToken)>>,
+    next: AtomicU64,
     waits: Throttle,
     refusals: Throttle,
     /// The last accept that failed for want of descriptors or memory.
@@ -51,6 +60,16 @@ pub struct Connections {
 /// One connection's place, given back when it is dropped.
 #[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
+
+/// One connection in the list of all, taken out when it is dropped.
+#[derive(Debug)]
+pub struct Listed(Arc<Connections>, u64);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.lock_listed().remove(&self.1);
+    }
+}
 
 /// One connection of an address, given back when it is dropped.
 #[derive(Debug)]
@@ -135,6 +154,8 @@ impl Connections {
             free: Arc::new(Semaphore::new(most)),
             most_each: AtomicU32::new(most_each.unwrap_or(u32::MAX)),
             each: Mutex::default(),
+            listed: Mutex::default(),
+            next: AtomicU64::new(0),
             waits: Throttle::default(),
             refusals: Throttle::default(),
             failed: Mutex::default(),
@@ -176,6 +197,33 @@ impl Connections {
     pub fn refuses(&self) -> bool {
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < 4 * PAUSE)
+    }
+
+    /// Lists a connection, which ends when `drain` is cancelled and it is idle.
+    pub fn list(self: &Arc<Self>, activity: &Arc<Activity>, drain: CancellationToken) -> Listed {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let one = (Arc::downgrade(activity), drain);
+        self.lock_listed().insert(number, one);
+        Listed(Arc::clone(self), number)
+    }
+
+    /// Asks those to end that have been idle longest: a part of all, as clients seldom come alone.
+    pub fn end_idle_ones(&self) {
+        let mut idle = Vec::new();
+        for (activity, drain) in self.lock_listed().values() {
+            let idle_for = activity.upgrade().and_then(|activity| activity.idle_for());
+            if let (Some(idle_for), false) = (idle_for, drain.is_cancelled()) {
+                idle.push((idle_for, drain.clone()));
+            }
+        }
+        idle.sort_unstable_by_key(|(idle_for, _)| Reverse(*idle_for));
+        for (_, drain) in idle.iter().take((self.most / ENDED_PART).max(1)) {
+            drain.cancel();
+        }
+    }
+
+    fn lock_listed(&self) -> MutexGuard<'_, HashMap<u64, (Weak<Activity>, CancellationToken)>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there are.

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
@@ -16,6 +18,7 @@ use super::site::CurrentSite;
 use super::stop::Stop;
 use crate::config::ListenAddress;
 use crate::observe::throttle::Throttle;
+use crate::os::descriptors::has_visitors;
 use crate::os::identity;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 
@@ -26,6 +29,10 @@ const BACKLOG: i32 = 4096;
 /// connections a request waited for 250 ms, with this for 3. One at a time, as nginx does it
 /// (`multi_accept off`), makes new clients wait where many old ones are busy.
 const IN_A_ROW: u32 = 4;
+
+/// Between two times that idle connections end for clients that wait: an idle connection is looked
+/// at for 250 ms more.
+const MAKE_ROOM: Duration = Duration::from_millis(300);
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +103,20 @@ impl Listener {
         let connections = reception.connections();
         let next = async || {
             // Looked at, not kept: another listener may need it while nobody comes here.
-            drop(connections.place().await);
+            let mut place = pin!(connections.place());
+            loop {
+                tokio::select! {
+                    biased;
+                    // Cancel-safe: polled in place.
+                    _there = place.as_mut() => break,
+                    // Cancel-safe: a timer.
+                    () = tokio::time::sleep(MAKE_ROOM) => {
+                        if has_visitors(&listener) {
+                            connections.end_idle_ones();
+                        }
+                    }
+                }
+            }
             listener.accept().await
         };
         let no_accept = Throttle::default();

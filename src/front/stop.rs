@@ -13,3 +13,13 @@ pub struct Stop {
     /// Break off.
     pub cut: CancellationToken,
 }
+
+impl Stop {
+    /// The same for one connection, which may also be asked to drain alone.
+    pub fn of_one(&self) -> Self {
+        Self {
+            drain: self.drain.child_token(),
+            ..self.clone()
+        }
+    }
+}
