@@ -3,16 +3,19 @@
 
     cargo build --release && python3 benches/attacks.py
 
-Each attack runs in processes of its own for `--seconds`, longer if it is not over. Meanwhile a
-normal client asks the attacked server and, in turns, one that is left alone and shares its CPUs:
-what counts are the percentiles of one beside those of the other, the memory of pyserve itself
-(resident, at its highest), and whether a worker was taken. A thousand readers first have the
-application make 4 GB, and the normal client's requests stand in one line with theirs: there its
-time counts from when all of them have been called. `tests/floods.rs` checks the same with smaller
-numbers. Attacks on the memory budget (`--memory-budget 64M`) and on descriptors (`ulimit -n 2048`)
-take half a core at most, and the normal client makes a new connection for every tenth request; its
-p99 may be three times the other's, and memory may grow by 1.25 times the budget. Exits with 1 where the attacked client's p99 is over twice the other's (and over
-`--floor`), memory has grown by `--memory` MiB or more, or a slow sender got a worker.
+Each attack runs in processes of its own for `--seconds`, longer if it is not over. All of them together get half a core: beyond
+it they are stopped for a while. Meanwhile a normal client asks the attacked server and, in turns, one that is left alone and shares
+its CPUs: what counts are the percentiles of one beside those of the other, the memory of pyserve itself (resident, at its highest),
+what it logs, and whether a worker was taken. A thousand readers first have the application make 4 GB, and the normal client's requests
+stand in one line with theirs: there its time counts from when all of them have been called. `tests/floods.rs` and
+`tests/memory_budget.rs` check the same with smaller numbers. In attacks on the memory budget (`--budget`) and on descriptors
+(`ulimit -n 2048`) the normal client makes a new connection for every tenth request.
+
+Of each attack the run with the median p99 of `--repeat` counts. Exits with 1 where
+
+- the attacked client's p99 is over three times the other's, and over `--floor` or what the attack says,
+- resident memory is over 1.25 times the budget,
+- 2 MB or more are logged, or a slow sender got a worker.
 """
 
 import argparse
@@ -23,9 +26,11 @@ import os
 import resource
 import select
 import selectors
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import typing
 from pathlib import Path
@@ -34,9 +39,13 @@ import measure
 import servers
 
 # Times shorter than the defaults, so that a run sees clients being given up.
-LIMITS = ["--header-timeout", "10", "--body-timeout", "10", "--max-spool", "1G", "--threads", "2"]
-# MiB of the budget that is attacked.
-BUDGET = 64
+LIMITS = ["--header-timeout", "10", "--body-timeout", "10", "--max-spool", "1G"]
+# The attackers' share of a core, and how often it is looked at.
+SHARE, LOOK = 0.5, 0.01
+# Most bytes that an attack may have logged.
+LOGGED = 2_000_000
+# The address of attackers that are not the normal client's neighbours.
+OTHER_ADDRESS = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
 UPLOAD = 100_000_000
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -48,12 +57,12 @@ def main():
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(
-        f"# Attacks\n\n{measure.machine()}; each {options.seconds} s or longer.\n\n"
-        "| attack | p50 ms, alone | attacked | p99 ms, alone | attacked | memory MiB, before | at most | ended |\n"
-        "|---|--:|--:|--:|--:|--:|--:|---|",
+        f"# Attacks\n\n{measure.machine()}; each {options.seconds} s or longer; the memory budget is {options.budget} MiB.\n\n"
+        "| attack | p50 ms, alone | attacked | p99 ms, alone | attacked | memory MiB, before | at most | log KB | attackers' CPU | ended |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
         flush=True,
     )
-    failed = [name for name in options.only or ATTACKS if not run(name, options)]
+    failed = [name for name in options.only or ATTACKS if not median(name, options)]
     if failed:
         print("\ntoo costly: " + "; ".join(failed))
     return 1 if failed else 0
@@ -64,7 +73,8 @@ def parse():
     parser.add_argument("--only", action="append", choices=ATTACKS, help="this attack; repeatable")
     parser.add_argument("--seconds", type=float, default=20, help="of one attack; default %(default)s")
     parser.add_argument("--floor", type=float, default=5, help="ms that are the scheduler's; default %(default)s")
-    parser.add_argument("--memory", type=float, default=100, help="MiB that an attack may cost; default %(default)s")
+    parser.add_argument("--budget", type=int, default=64, help="MiB of --memory-budget; default %(default)s")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each attack; default %(default)s")
     parser.add_argument(
         "--pyserve", type=Path, default=servers.TARGET / "release/pyserve", help="default %(default)s"
     )
@@ -74,11 +84,11 @@ def parse():
 def pyserve(site):
     # `sh` leaves its process to the server.
     limited = f'ulimit -n {site.env.get("DESCRIPTORS")} && exec "$0" "$@"'
-    budget = ["--memory-budget", site.env["BUDGET"]] if "BUDGET" in site.env else []
+    more = (site.env.get("ARGUMENTS") or "--threads 2").split()
     return [[
         *(["sh", "-c", limited] if "DESCRIPTORS" in site.env else []),
-        str(site.pyserve), *budget, "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
-        "--workers", "2", "--access-log", "off", "--control", "off", *LIMITS,
+        str(site.pyserve), "--memory-budget", site.env["BUDGET"], "--app", "attacked", "--chdir", str(site.chdir), "--bind", f"127.0.0.1:{site.port}",
+        "--workers", "2", "--access-log", "off", "--control", "off", *LIMITS, *more,
     ]]  # fmt: skip
 
 
@@ -89,7 +99,9 @@ def serving(options, attack):
         called = Path(work) / "called"
         site = servers.Site(
             "", "", servers.TOP / "benches/apps", Path(), options.pyserve.resolve(), Path(work),
-            servers.free_port(), {"CALLED": str(called), "PYTHONDONTWRITEBYTECODE": "1", **attack.limits},
+            servers.free_port(), {
+                "CALLED": str(called), "PYTHONDONTWRITEBYTECODE": "1", "BUDGET": f"{options.budget}M", **attack.limits,
+            },
         )  # fmt: skip
         server = servers.Running(pyserve, site)
         try:
@@ -99,14 +111,23 @@ def serving(options, attack):
             server.stop()
 
 
+def median(name, options):
+    """Runs an attack so often, and prints the line of the median; whether that cost as little as it should."""
+    runs = sorted((run(name, options) for _ in range(options.repeat)), key=lambda made: made[0])
+    _, is_good, line = runs[len(runs) // 2]
+    print(line, flush=True)
+    return is_good
+
+
 def run(name, options):
-    """One attack, as a line of the table; whether it cost as little as it should."""
+    """One attack: the p99 of the client that is attacked, whether it cost as little as it should, its line."""
     attack = ATTACKS[name]
     with serving(options, attack) as (server, port, called), serving(options, attack) as (_, quiet_port, _):
         attacked, alone = client(port), client(quiet_port)
         for _ in range(200):
             waiting_time(attacked), waiting_time(alone)
         before = most = resident_mib(server.processes[0].pid)
+        logged = server.log.stat().st_size
         until = time.monotonic() + options.seconds
         said = multiprocessing.SimpleQueue()
         attackers = [
@@ -115,6 +136,7 @@ def run(name, options):
         ]
         for attacker in attackers:
             attacker.start()
+        holder = Holder(attackers)
         times, counts = ([], []), False
         while time.monotonic() < until or any(attacker.is_alive() for attacker in attackers):
             pair = waiting_time(alone), waiting_time(attacked)
@@ -122,29 +144,66 @@ def run(name, options):
             if counts:
                 times[0].append(pair[0])
                 times[1].append(pair[1])
-            if len(times[0]) % 20 == 0:
-                most = max(most, resident_mib(server.processes[0].pid))
+            most = max(most, resident_mib(server.processes[0].pid))
             if attack.limits and len(times[0]) % 10 == 0:
                 attacked, alone = client(port), client(quiet_port)
             # Not to be an attack of its own.
             time.sleep(0.005)
+        holder.join()
         for attacker in attackers:
             attacker.join()
         endings = [said.get() for attacker in attackers if attacker.exitcode == 0]
         paths = called.read_text().split() if called.exists() else []
+        logged = server.log.stat().st_size - logged
     if not times[0]:
-        print(f"| {name} | the responses were not made in time: give more --seconds ||||||")
-        return False
+        return float("inf"), False, f"| {name} | the responses were not made in time: give more --seconds |||||||||"
     p50, p99 = ([percentile(series, part) for series in times] for part in (50, 99))
-    print(
+    breaks = [
+        what
+        for what, is_broken in (
+            ("p99", p99[1] > max(options.floor, attack.floor, 3 * p99[0])),
+            ("memory", most > 1.25 * options.budget),
+            ("log", logged > LOGGED),
+            ("took a worker", not set(paths) <= attack.may_call),
+            ("an attacker failed", len(endings) != attack.parts),
+        )
+        if is_broken
+    ]
+    line = (
         f"| {name} | {p50[0]:.2f} | {p50[1]:.2f} | {p99[0]:.2f} | {p99[1]:.2f} | {before:.1f} | {most:.1f} "
-        f"| {added(endings)} |",
-        flush=True,
+        f"| {logged / 1000:.0f} | {holder.share:.2f} | {added(endings)}{' **' + ', '.join(breaks) + '**' if breaks else ''} |"
     )
-    is_quick = p99[1] <= max(options.floor, (3 if attack.limits else 2) * p99[0])
-    is_small = most - before < (1.25 * BUDGET if attack.limits else options.memory)
-    took_no_worker = set(paths) <= attack.may_call
-    return is_quick and is_small and took_no_worker and len(endings) == attack.parts
+    return p99[1], not breaks, line
+
+
+class Holder(threading.Thread):
+    """Stops processes for a while whenever they have used more than their share of a core."""
+
+    def __init__(self, processes):
+        super().__init__(daemon=True)
+        self.processes, self.share = processes, 0.0
+        self.start()
+
+    def run(self):
+        began, is_stopped = time.monotonic(), False
+        while any(process.is_alive() for process in self.processes):
+            time.sleep(LOOK)
+            used, passed = sum(cpu_seconds(process.pid) for process in self.processes), time.monotonic() - began
+            self.share = max(self.share * (used == 0), used / passed)
+            if is_stopped != (used > SHARE * passed):
+                is_stopped = not is_stopped
+                for process in self.processes:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGSTOP if is_stopped else signal.SIGCONT)
+
+
+def cpu_seconds(pid):
+    """CPU time of a process; 0 when it has gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def calls(called):
@@ -361,9 +420,9 @@ def text(value):
     return length + bytes([rest]) + value
 
 
-def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, window=65535):
+def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, window=65535, piece=7000, pause=0):
     """So many connections of HTTP/2 with so many requests each, of which no response is read beyond
-    `window`, and no body is complete: it gets 7,000 bytes in each round."""
+    `window`, and no body is complete: it gets `piece` bytes in each round, and `pause` seconds lie between two."""
     fields = (b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"h"), *more
     head = b"".join(b"\0" + text(name) + text(value) for name, value in fields)
     flags = END_HEADERS | (0 if rounds else END_STREAM)
@@ -385,10 +444,11 @@ def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, w
                     connection.sendall(frame(HEADERS, flags, identifier, head))
                 breathe(began)
         for _ in range(rounds):
+            time.sleep(pause)
             for connection in opened:
                 for identifier in identifiers:
                     with contextlib.suppress(OSError):
-                        connection.sendall(frame(DATA, 0, identifier, bytes(7000)))
+                        connection.sendall(frame(DATA, 0, identifier, bytes(piece)))
                     breathe(began)
                 with contextlib.suppress(OSError):
                     while has_bytes(connection) and connection.recv(1 << 16):
@@ -402,6 +462,112 @@ def streams(connections, per_connection, path, *more, method=b"GET", rounds=0, w
         return {"connections": connections // parts, "given up": given_up}
 
     return attack
+
+
+def malformed():
+    """Requests with a field name that RFC 9113 §8.2 forbids and a target of 3.7 KB, which the first one puts into the table."""
+    start = b"\x44" + text(b"/" + b"x" * 3700)
+    rest = block((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (b"Upper", b"case"))
+    blocks = [(start if stream == 1 else b"\xbe") + rest for stream in range(1, 10_000, 2)]
+    flags = END_HEADERS | END_STREAM
+    return 5000, b"".join(frame(HEADERS, flags, 2 * at + 1, block) for at, block in enumerate(blocks))
+
+
+def unread_windows(connections, streams, piece=16_384):
+    """So many connections of HTTP/2 that fill their windows (1 MiB) with bodies which the application does not read."""
+    fields = (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/unread"), (b":authority", b"h")
+
+    def attack(port, part, parts, until):
+        opened, waiting = [], {}
+        for _ in range(connections // parts):
+            connection = connect(port)
+            connection.sendall(PREFACE)
+            # The settings of the server and its WINDOW_UPDATE.
+            connection.recv(4096)
+            connection.sendall(frame(SETTINGS, 1, 0))
+            heads = b"".join(frame(HEADERS, END_HEADERS, 2 * at + 1, block(*fields)) for at in range(streams))
+            each = (1 << 20) // streams // piece
+            bodies = b"".join(frame(DATA, 0, 2 * at + 1, bytes(piece)) * each for at in range(streams))
+            connection.setblocking(False)
+            waiting[connection] = memoryview(heads + bodies)
+            opened.append(connection)
+        sent = 0
+        while time.monotonic() < until:
+            for connection, rest in list(waiting.items()):
+                with contextlib.suppress(BlockingIOError):
+                    try:
+                        count = connection.send(rest)
+                    except ConnectionError:
+                        count = len(rest)
+                    sent += count
+                    waiting[connection] = rest[count:]
+                    if count == len(rest):
+                        del waiting[connection]
+            time.sleep(0.02)
+        return {"connections": len(opened), "MB sent": sent // 1_000_000}
+
+    return attack
+
+
+def often(count, request, end=None, address=None):
+    """So many connections at a time that ask without a pause; with `end` each is half-closed behind its request, or closed, and
+    replaced."""
+
+    def attack(port, part, parts, until):
+        answers = 0
+
+        def ask(selector):
+            connection = connect(port, address)
+            connection.sendall(request)
+            if end == "half":
+                connection.shutdown(socket.SHUT_WR)
+            connection.setblocking(False)
+            selector.register(connection, selectors.EVENT_READ)
+
+        with selectors.DefaultSelector() as selector:
+            for _ in range(count // parts):
+                ask(selector)
+            while time.monotonic() < until:
+                for key, _events in selector.select(0.1):
+                    try:
+                        is_over = key.fileobj.recv(1 << 16) == b"" or end is not None
+                        if not is_over:
+                            key.fileobj.send(request)
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        is_over = True
+                    answers += 1
+                    if is_over:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+                        with contextlib.suppress(OSError):
+                            ask(selector)
+        return {"answers": answers}
+
+    return attack
+
+
+def idle(count, request=b"", address=None):
+    """So many connections that ask once, or say nothing, and stay."""
+
+    def attack(port, part, parts, until):
+        opened = []
+        for _ in range(count // parts):
+            connection = connect(port, address)
+            if request:
+                connection.sendall(request)
+                connection.recv(4096)
+            opened.append(connection)
+        while time.monotonic() < until:
+            time.sleep(0.1)
+        return {"connections": len(opened)}
+
+    return attack
+
+
+def connect(port, address=None):
+    return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0) if address else None)
 
 
 def unfinished(count, request, piece):
@@ -425,20 +591,28 @@ def unfinished(count, request, piece):
 SLOW_HEAD = b"GET /slow HTTP/1.1\r\nHost: h\r\nX-Slow: "
 SLOW_BODY = b"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"
 LONG = b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n"
+SHORT = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LARGE = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"".join(b"x-%d: %s\r\n" % (at, b"x" * 600) for at in range(90)) + b"\r\n"
 
 
 class Attack(typing.NamedTuple):
     """What is done, by how many processes; which paths may reach the application, and how many
-    calls come before the normal client's time counts; the limits of its servers, if it is on them."""
+    calls come before the normal client's time counts; the limits and arguments of its servers, if it is on them; the
+    milliseconds that the normal client may wait in any case."""
 
     act: typing.Callable
     parts: int
     may_call: set = frozenset()
     made_first: int = 0
     limits: dict = {}
+    floor: float = 0
 
 
-MEMORY = {"BUDGET": f"{BUDGET}M"}
+# Its address has many connections, so the normal client makes new ones.
+MEMORY = {"ARGUMENTS": ""}
+# Threads enough for attackers that keep theirs, and bodies that the application gets as they arrive.
+STREAMED = {"ARGUMENTS": "--request-buffering no --threads 150"}
+UNSAID = {"ARGUMENTS": f"--threads 2 --proxy-protocol {OTHER_ADDRESS}"}
 ATTACKS = {
     "5,000 heads, a byte per 5 s": Attack(slowly(5000, SLOW_HEAD, 5), 2),
     "1,000 bodies, a byte a second": Attack(slowly(1000, SLOW_BODY, 1), 2),
@@ -477,6 +651,27 @@ ATTACKS = {
     "uploads of 70 KB, 16 × 127 streams, 2,048 descriptors": Attack(
         streams(16, 127, b"/upload", method=b"POST", rounds=10), 1, limits={**MEMORY, "DESCRIPTORS": "2048"}
     ),
+    "malformed requests with a target of 3.7 KB": Attack(flood(malformed, 5000), 1, {"/"}),
+    "unread windows of 1 MiB, 240 connections": Attack(unread_windows(240, 1), 1, {"/unread"}, limits=STREAMED),
+    "unread windows of 1 MiB in frames of 300 bytes, 240 connections": Attack(
+        unread_windows(240, 1, 300), 1, {"/unread"}, limits=STREAMED
+    ),
+    "slow uploads, 20 × 100 streams, 1 KB a second": Attack(
+        streams(20, 100, b"/upload", method=b"POST", rounds=30, piece=1000, pause=1), 1, limits=MEMORY
+    ),
+    "slow uploads over HTTP/1, 1,000": Attack(slowly(1000, SLOW_BODY + bytes(30_000), 1), 1, limits=MEMORY),
+    "readers of 4 MiB, a byte a second, 500": Attack(slowly(500, LONG, 1, small_window=True), 1, {"/long"}, 500, MEMORY),
+    "unread responses of 4 MiB, 10 × 32 streams": Attack(streams(10, 32, b"/long"), 1, {"/long"}, 320, MEMORY),
+    "1,500 idle connections": Attack(idle(1500, SHORT), 1, {"/"}, limits=MEMORY),
+    "1,500 idle connections of HTTP/2": Attack(idle(1500, PREFACE), 1, limits=MEMORY),
+    "heads of 55 KB": Attack(often(100, LARGE), 1, {"/"}, limits=MEMORY),
+    "half-closed connections": Attack(often(200, SHORT, "half"), 1, {"/"}, limits=MEMORY),
+    "connections that are replaced": Attack(often(200, SHORT, "whole"), 1, {"/"}, limits=MEMORY),
+    # Four threads with 50 ms each: the normal client waits for one of them.
+    "1,100 requests of 50 ms from another address": Attack(
+        often(1100, SLOW_HEAD + b"\r\n\r\n", address=OTHER_ADDRESS), 1, {"/slow"}, limits=MEMORY, floor=150
+    ),
+    "1,500 connections that never send their PROXY header": Attack(idle(1500, address=OTHER_ADDRESS), 1, limits=UNSAID),
     "empty DATA": Attack(flood(many(frame(DATA, 0, 1), frame(HEADERS, END_HEADERS, 1, GET))), 1, {"/"}),
 }
 

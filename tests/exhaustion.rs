@@ -6,9 +6,10 @@ use std::time::Instant;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 
-use crate::support::DEADLINE;
+use crate::support::backend::{Backend, page};
 use crate::support::raw::Connection;
 use crate::support::server::{Ended, Pyserve, Server, get, post};
+use crate::support::{DEADLINE, apps};
 
 /// Clients that come when there is no room for all of them.
 const CROWD: usize = 40;
@@ -147,8 +148,11 @@ fn requests_that_need_a_descriptor_are_told_and_cost_nobody_else_anything() {
     server.stderr.wait_for("no descriptor left");
     // Larger than what a message holds, so it needs a file.
     let body = "x".repeat(100_000);
-    assert_eq!(large.exchange(post("/?how=small", &body)).status(), 507);
-    server.stderr.wait_for("Too many open files");
+    let refused = large.exchange(post("/?how=small", &body));
+    // RFC 9110 §15.6.4.
+    assert_eq!(refused.status(), 503);
+    assert!(refused.header("Retry-After").is_some());
+    server.stderr.wait_for("no descriptor is left");
     set_limit(&server, getrlimit(Resource::Nofile).current);
     let response = kept.exchange(get("/?how=plain"));
     assert_eq!((response.status(), response.body.len()), (200, 24 << 20));
@@ -172,5 +176,68 @@ fn a_template_that_dies_without_a_free_descriptor_comes_back_when_there_is_one()
     while application(&server)["template"].is_null() {
         assert!(began.elapsed() < DEADLINE, "the template is not replaced");
         assert_eq!(kept.exchange(get("/")).status(), 200);
+    }
+}
+
+/// Clients, uploads, files and an upstream at once, and a reload with a second set of workers,
+/// where the limit on descriptors is as low as 64.
+#[test]
+fn under_a_low_limit_every_request_is_served_and_a_reload_succeeds() {
+    for limit in [64, 128, 256] {
+        let upstream = Backend::tcp(|mut call| {
+            while call.http_head().is_some() {
+                call.send(page("upstream"));
+            }
+        });
+        let builder = Pyserve::new();
+        let (file, files) = (builder.path("pyserve.toml"), builder.path("files"));
+        std::fs::create_dir(&files).unwrap();
+        std::fs::write(files.join("large.bin"), vec![b'x'; 3 << 20]).unwrap();
+        let settings = format!(
+            "workers = 2\nthreads = 2\nstatic = ['/files={}']\n\
+             [[location]]\nprefix = '/upstream'\nupstream = 'http://{}'\n\
+             [[location]]\nprefix = '/'\napp = 'every.py'\nchdir = '{}'\n",
+            files.display(),
+            upstream.address(),
+            apps().display()
+        );
+        std::fs::write(&file, settings).unwrap();
+        let server = builder
+            .args(["--config".as_ref(), file.as_os_str()])
+            .with_descriptors(limit)
+            .ready();
+        let body = "x".repeat(100_000);
+        let requests = [
+            get("/hello"),
+            get("/files/large.bin"),
+            get("/upstream"),
+            post("/read_input", &body),
+        ];
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..40)
+                .map(|number| {
+                    let (server, requests) = (&server, &requests);
+                    scope.spawn(move || {
+                        for turn in 0..8 {
+                            let request = &requests[(number + turn) % requests.len()];
+                            let status = server.exchange(request).status();
+                            assert_eq!(status, 200, "{request:.40}");
+                        }
+                    })
+                })
+                .collect();
+            let reload = verb(&server, &["reload"]);
+            assert_eq!(reload.code, 0, "{limit}: {}", reload.stderr);
+            let health = verb(&server, &["health"]);
+            assert_eq!(health.code, 0, "{limit}: {}", health.stderr);
+            for client in clients {
+                client.join().expect("all its requests are served");
+            }
+        });
+        let log = server.stderr.so_far().join("\n");
+        assert!(
+            !log.contains("panic") && !log.contains("Too many open files"),
+            "{log}"
+        );
     }
 }

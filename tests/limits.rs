@@ -36,6 +36,25 @@ fn connections_over_the_limit_wait_for_a_place() {
 }
 
 #[test]
+fn idle_connections_end_for_clients_that_wait_and_others_do_not() {
+    let server = Pyserve::app("every.py")
+        .args(["--max-connections", "3", "--threads", "2"])
+        .args(["--keepalive-timeout", "3600"])
+        .ready();
+    let (_running, held) = server.hold("/held");
+    let mut oldest = server.connect();
+    assert_eq!(oldest.exchange(get("/hello")).text(), "hello");
+    let mut newer = Http2::new(server.connect());
+    newer.headers(1, &get_fields("/hello"), true);
+    assert!(matches!(newer.outcome(1), Outcome::Response(200, _)));
+    let mut waits = server.connect();
+    assert_eq!(waits.exchange(get("/hello")).text(), "hello");
+    assert_eq!(oldest.rest().1, End::Closed);
+    newer.round_trip();
+    drop(held);
+}
+
+#[test]
 fn several_listeners_share_one_place() {
     let builder = Pyserve::app("hello.py").args(["--max-connections", "1"]);
     let path = builder.path("http.sock");

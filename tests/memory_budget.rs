@@ -3,9 +3,13 @@
 //! full size.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
+use crate::support::DEADLINE;
 use crate::support::cost::{grown, many_descriptors, memory};
-use crate::support::http2::{END_HEADERS, END_STREAM, HEADERS, Http2, block, frame, get_fields};
+use crate::support::http2::{
+    END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, block, frame, get_fields,
+};
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 
@@ -163,6 +167,8 @@ fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
     for _ in 0..2 {
         let mut http2 = Http2::new(server.connect());
         http2.round_trip();
+        // The window of each stream is that of the settings when they are acknowledged.
+        assert!(http2.try_send(&frame(4, 1, 0, &[])));
         for stream in (1..61).step_by(2) {
             let mut fields = get_fields("/journal").to_vec();
             fields[0].1 = "POST";
@@ -188,6 +194,12 @@ fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
         stalled.push(connection);
     }
     assert_eq!(server.admin("/-/ready").status(), 200);
+    // Those that wait for a descriptor are refused after a while.
+    let began = Instant::now();
+    while server.metric(r#"pyserve_rejections_total{reason="descriptors"}"#) < Some(30.0) {
+        assert!(began.elapsed() < DEADLINE, "few are refused");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     for connection in &mut stalled[..60] {
         if connection.try_send([b'x'; 1_000]).is_err() {
             refused += 1;
@@ -204,4 +216,61 @@ fn stalled_uploads_leave_descriptors_for_connections_over_both_protocols() {
     }
     assert!((1..60).contains(&refused), "{refused}");
     drop(connections);
+}
+
+/// RFC 9113 §5.2.2: what a client sends ahead waits in the server while the application does not
+/// read. Small frames take more room than their payload says.
+#[test]
+fn http2_bodies_that_nothing_reads_stay_within_the_budget_and_go_on() {
+    for (frame_length, frames) in [(16 << 10, 60), (300, 3_000)] {
+        many_descriptors();
+        let budget = format!("{BUDGET}M");
+        let server = Pyserve::app("every.py")
+            .args(["--memory-budget", &budget, "--threads", "2"])
+            .args(["--workers", "1", "--request-buffering", "no"])
+            .args(["--queue-timeout", "60", "--body-timeout", "60"])
+            .watched()
+            .ready();
+        for _ in 0..20 {
+            assert_eq!(server.get("/dressed?bytes=200000").status(), 200);
+        }
+        let held = [server.hold("/held/one"), server.hold("/held/two")];
+        let before = memory(&server);
+        let mut connections: Vec<Http2> = (0..30).map(|_| Http2::new(server.connect())).collect();
+        let burst = frame(0, 0, 1, &vec![b'x'; frame_length]).repeat(frames);
+        for http2 in &mut connections {
+            let mut fields = get_fields("/stream_input").to_vec();
+            fields[0].1 = "POST";
+            // The windows are open when the settings of the server are acknowledged.
+            http2.round_trip();
+            assert!(http2.try_send(&frame(4, 1, 0, &[])));
+            http2.round_trip();
+            http2.headers(1, &fields, false);
+            assert!(http2.try_send(&burst));
+        }
+        let sampled = (0..30).map(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            grown(&server, before)
+        });
+        let most = sampled.max().unwrap_or_default();
+        println!("{most} MiB of {BUDGET} with frames of {frame_length} bytes");
+        assert!(most <= BUDGET * 5 / 4, "{most} MiB of {BUDGET}");
+        // Each of them is read to its end, once that is possible.
+        for (mut connection, held) in held {
+            held.release();
+            assert_eq!(connection.response().status(), 200);
+        }
+        let (expected, mut whole) = (format!("{} ", frame_length * frames), 0);
+        for http2 in &mut connections {
+            http2.data(1, b"", true);
+            match http2.outcome(1) {
+                Outcome::Response(200, body) if body.starts_with(expected.as_bytes()) => whole += 1,
+                // It came when the others had taken everything.
+                Outcome::Response(503, _) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(whole > 2, "{whole} of 30");
+        assert_eq!(server.get("/hello").text(), "hello");
+    }
 }

@@ -1,9 +1,11 @@
 """What attacks are aimed at. Writes the path of every request but `/` to the file named by CALLED.
 
-`/` answers at once, `/long` with 4 MiB, `/page` with 200 KB, everything else with the length of the body.
+`/` answers at once, `/long` with 4 MiB, `/page` with 200 KB, `/slow` after 50 ms, `/unread` after 20 s in which it reads
+nothing of the body, everything else with the length of the body.
 """
 
 import os
+import time
 
 called = os.open(os.environ["CALLED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 LONG = bytes(64 << 10)
@@ -18,6 +20,9 @@ def application(environ, start_response):
         os.write(called, path.encode() + b"\n")
         if path in ("/long", "/page"):
             body = [LONG] * 64 if path == "/long" else [PAGE]
+        elif path in ("/slow", "/unread"):
+            time.sleep(0.05 if path == "/slow" else 20)
+            body = [b"slow"]
         else:
             body = [str(len(environ["wsgi.input"].read())).encode()]
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(sum(map(len, body))))])

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http::Version;
 
 use super::body::flushed::Flushed;
+use super::body::received::Unread;
+use super::client_limits::connections::IdleTime;
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};
@@ -54,6 +56,8 @@ pub struct Activity {
     pub patience: Patience,
     /// Requests that were refused below hyper.
     pub refused: PendingRefusals,
+    /// Bodies of HTTP/2 requests that have not been read.
+    pub unread: Arc<Unread>,
     began: Instant,
     /// Milliseconds from `began` to the last change between idle, head and request.
     since_ms: AtomicU64,
@@ -111,6 +115,7 @@ impl Activity {
             outbox: Arc::default(),
             patience,
             refused: PendingRefusals::default(),
+            unread: Arc::default(),
             began: Instant::now(),
             since_ms: AtomicU64::new(0),
             streams: Mutex::default(),
@@ -371,6 +376,16 @@ pub struct InUse {
     taken: Option<Arc<Taken>>,
     /// Memory of the request: of its head, then what its response still needs.
     held: Option<Reservation>,
+}
+
+impl IdleTime for Activity {
+    fn idle_for(&self) -> Option<Duration> {
+        let is_idle = self.requests.load(Ordering::Relaxed) == 0
+            && !self.in_head.load(Ordering::Relaxed)
+            && !self.express.load(Ordering::Relaxed)
+            && !self.has_switched();
+        is_idle.then(|| self.unchanged_for())
+    }
 }
 
 impl InUse {

@@ -8,6 +8,7 @@ pub mod flushed;
 pub mod limited;
 pub mod multipart;
 pub mod negotiate;
+pub mod received;
 pub mod request;
 pub mod request_spool;
 pub mod request_stream;

@@ -41,12 +41,16 @@ const MOST_STREAMS: u32 = 128;
 /// Bytes of one HTTP/2 response that may wait in memory before its body is asked for more: with all
 /// streams 8 MiB per connection; hyper's default makes 50.
 const SEND_BUFFER: usize = 64 << 10;
+/// Window of each stream and of a connection: 20 MB/s over 50 ms. It is memory that
+/// [`received`](super::body::received) charges while it is not read.
+const WINDOW: u32 = 1 << 20;
 /// Streams that a client may reset before we have accepted them (CVE-2023-44487) until the
 /// connection is closed: h2's default.
 const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or the server stops.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints, stop: Shutdown) {
+    let stop = stop.of_one();
     let site = sites.get();
     let deadlines = site.deadlines;
     let Some((ends, early)) = introduction(&site, &mut socket, ends, &deadlines, &stop).await
@@ -64,8 +68,9 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     });
     let _base = account.hold(memory_budget::CONNECTION);
     let access_log = Arc::clone(&site.access_log);
-    drop(site);
     let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
+    let _listed = site.connections.list(&activity, stop.drain.clone());
+    drop(site);
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))
@@ -117,6 +122,8 @@ async fn converse(
         .max_header_list_size(MAX_HEAD as u32)
         .max_concurrent_streams(Some(MOST_STREAMS))
         .max_send_buf_size(SEND_BUFFER)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .max_pending_accept_reset_streams(Some(match ends.trusted {
             // A trusted proxy carries the streams of many clients.
             true => usize::MAX,

@@ -18,6 +18,7 @@ use crate::front::upstream::Failure;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::throttle::Throttle;
+use crate::os::descriptors::are_exhausted;
 
 static QUEUE_FULL: Throttle = Throttle::new();
 static SPOOL_FULL: Throttle = Throttle::new();
@@ -102,9 +103,10 @@ pub enum Rejection {
         "the memory budget of clients is used up (--memory-budget), or this client's share of it"
     )]
     NoMemory,
-    /// The limit of descriptors for spool files is reached, or this client's share of it.
+    /// No descriptor became free in time, or spool files have reached their limit, or this client
+    /// its share of it.
     #[error(
-        "spool files have reached their limit of descriptors (a quarter of ulimit -n), or this client its share of it"
+        "no descriptor is left (ulimit -n), or spool files have reached their limit of descriptors, or this client its share of it"
     )]
     NoDescriptors,
     /// The body cannot be written to disk.
@@ -209,6 +211,9 @@ impl Rejection {
 
     /// The response that the client gets; writes the log line if `is_logged`.
     pub fn into_response(self, identity: &RequestLabel, is_logged: bool) -> Response<Body> {
+        if self.wants_descriptors() {
+            return Self::NoDescriptors.into_response(identity, is_logged);
+        }
         let verdict = self.verdict();
         if is_logged {
             self.log(verdict.status, identity);
@@ -389,6 +394,17 @@ impl Rejection {
         }
     }
 
+    /// True for errors that mean that this process has no descriptor left.
+    fn wants_descriptors(&self) -> bool {
+        match self {
+            Self::Static(StaticError::Io(error))
+            | Self::Spool { error, .. }
+            | Self::Upstream(Failure::Transport(error)) => are_exhausted(error),
+            Self::Upstream(Failure::NoDescriptors) => true,
+            _ => false,
+        }
+    }
+
     /// The `reason` label in the metrics; `None` for a usual response to a path or a condition.
     fn counted_as(&self) -> Option<&'static str> {
         Some(match self {
@@ -422,6 +438,7 @@ impl Rejection {
                 Failure::Transport(_) => "transport",
                 Failure::Body(_) => "body_broken",
                 Failure::BadAnswer(_) => "bad_answer",
+                Failure::NoDescriptors => "descriptors",
                 Failure::Unreachable { .. } => "upstream_unreachable",
                 Failure::TooSlow { .. } => "upstream_timeout",
                 _ => "upstream",
@@ -530,6 +547,7 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
                 "The application cannot be reached at the moment.",
             )
         }
+        Failure::NoDescriptors => later("This server is busy. Please try again in a moment."),
         Failure::TooSlow { .. } => verdict(
             StatusCode::GATEWAY_TIMEOUT,
             "The application did not answer in time.",

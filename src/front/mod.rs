@@ -13,6 +13,7 @@ pub mod body;
 pub mod client_limits;
 pub mod connection;
 pub mod context;
+pub mod descriptors;
 pub mod error;
 pub mod fast_path;
 pub mod header_case;

@@ -13,3 +13,13 @@ pub struct Shutdown {
     /// Close at once.
     pub cut: CancellationToken,
 }
+
+impl Shutdown {
+    /// The same for one connection, which may also be drained alone.
+    pub fn of_one(&self) -> Self {
+        Self {
+            drain: self.drain.child_token(),
+            ..self.clone()
+        }
+    }
+}

@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::startup;
 use crate::config::{
-    Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings, locations,
+    AppSettings, Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings,
+    locations,
 };
 use crate::front::accept::listener::Listener;
 use crate::front::activity::Deadlines;
@@ -69,6 +70,16 @@ struct Kept {
     encoders: Encoders,
 }
 
+/// Descriptors that the front holds for the workers of all applications: for each worker its
+/// orders and a channel of each thread, for each application its control socket, queue,
+/// scoreboard and log.
+fn workers_descriptors(config: &Config) -> u64 {
+    const EACH_APP: u64 = 4;
+    let of =
+        |app: &AppSettings| EACH_APP + u64::from(app.workers.most) * (1 + u64::from(app.threads));
+    config.apps.iter().map(of).sum()
+}
+
 impl Front {
     /// Starts to accept; `pools` are those of the applications, by their number.
     ///
@@ -85,7 +96,10 @@ impl Front {
             cache: Mutex::default(),
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(config.access_log)),
-            connections: Arc::new(Connections::new(&config.client_limits)),
+            connections: Arc::new(Connections::new(
+                &config.client_limits,
+                workers_descriptors(config),
+            )),
             spooled_requests: Arc::default(),
             spooled_responses: Arc::default(),
             probes,

@@ -75,7 +75,7 @@ pub enum Claim {
     Taken(usize),
     /// Taken back by the front.
     Withdrawn,
-    /// The entry belongs to another request by now.
+    /// The entry belongs to another request by now, or says what front and workers never write.
     Other,
 }
 
@@ -262,10 +262,13 @@ impl<'a> Scoreboard<'a> {
         if current >> 16 != seq {
             return Claim::Other;
         }
-        match current & !CANCELLED & 0xFFFF {
-            UNCLAIMED => Claim::Unclaimed,
-            WITHDRAWN => Claim::Withdrawn,
-            holder => Claim::Taken(holder as usize - 1),
+        match (current & !CANCELLED & 0xFFFF, current & CANCELLED != 0) {
+            (UNCLAIMED, false) => Claim::Unclaimed,
+            (WITHDRAWN, false) => Claim::Withdrawn,
+            // Only a request that was taken is cancelled. A worker has written this, and nothing
+            // can take the request or take it back any more.
+            (UNCLAIMED | WITHDRAWN, true) => Claim::Other,
+            (holder, _) => Claim::Taken(holder as usize - 1),
         }
     }
 

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
@@ -18,6 +20,7 @@ use crate::front::shutdown::Shutdown;
 use crate::front::site::CurrentSite;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
+use crate::os::descriptors::has_visitors;
 use crate::os::identity;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 
@@ -28,6 +31,9 @@ const BACKLOG: i32 = 4096;
 /// for 250 ms, with this number for 3. One at a time, as in nginx (`multi_accept off`), makes new
 /// clients wait where many old ones are busy.
 const IN_A_ROW: u32 = 4;
+
+/// Interval at which idle connections are closed for clients that wait: each is given 250 ms more.
+const MAKE_ROOM: Duration = Duration::from_millis(300);
 
 /// The error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,20 @@ impl Listener {
         let next = async || {
             // Checked, not kept: another listener may need the slot while no connection arrives
             // here.
-            drop(connections.place().await);
+            let mut place = pin!(connections.place());
+            loop {
+                tokio::select! {
+                    biased;
+                    // Cancel-safe: polled in place.
+                    _there = place.as_mut() => break,
+                    // Cancel-safe: a timer.
+                    () = tokio::time::sleep(MAKE_ROOM) => {
+                        if has_visitors(&listener) {
+                            connections.end_idle_ones();
+                        }
+                    }
+                }
+            }
             listener.accept().await
         };
         let no_accept = Throttle::default();

@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
+use super::received::Received;
 use super::request::RequestBody;
 use super::too_long::TooLong;
 use crate::config::LocationSettings;
 use crate::front::body::request_stream::RequestStream;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL, Spooled};
 use crate::front::client_limits::min_rate::{MinRate, Patience};
+use crate::front::descriptors::Tries;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::metrics::METRICS;
 use crate::os::temporary;
@@ -98,7 +99,7 @@ impl Spool {
     /// [`SpoolError`].
     pub async fn read(
         &self,
-        mut body: Incoming,
+        mut body: Received,
         settings: &LocationSettings,
         account: &Arc<Account>,
     ) -> Result<(RequestBody, SpoolShare), SpoolError> {
@@ -193,7 +194,7 @@ impl Spool {
     /// A body that says that it is too long.
     pub fn stream(
         &self,
-        body: Incoming,
+        body: Received,
         settings: &LocationSettings,
     ) -> Result<RequestStream, SpoolError> {
         let limit = settings.max_body;
@@ -223,7 +224,7 @@ impl Spool {
     /// The next piece, waited for.
     async fn chunk(
         &self,
-        body: &mut Incoming,
+        body: &mut Received,
         pace: &mut MinRate,
     ) -> Result<Option<Bytes>, SpoolError> {
         let asked = Instant::now();
@@ -244,24 +245,34 @@ impl Spool {
         share: &mut SpoolShare,
     ) -> Result<(File, B), SpoolError> {
         share.grow(bytes.as_ref().len() as u64)?;
-        if file.is_none() {
-            let one = share.memory.account().try_reserve(Resource::SpoolFiles, 1);
-            share.file = Some(one.ok_or(SpoolError::NoDescriptors)?);
+        let mut tries = Tries::default();
+        while file.is_none() && share.file.is_none() {
+            share.file = share.memory.account().try_reserve(Resource::SpoolFiles, 1);
+            if share.file.is_none() && !tries.pause().await {
+                return Err(SpoolError::NoDescriptors);
+            }
         }
-        let directory = self.directory.clone();
-        let write = move || {
-            let mut file = match file {
-                Some(file) => file,
-                None => temporary::unlinked_file(&directory)?,
-            };
-            file.write_all(bytes.as_ref())?;
-            Ok((file, bytes))
+        let refused = |error| SpoolError::Spool {
+            directory: self.directory.display().to_string(),
+            error,
         };
-        let directory = self.directory.display().to_string();
-        self.files
-            .run(write)
-            .await
-            .map_err(|error| SpoolError::Spool { directory, error })
+        let (mut made, mut bytes) = (file, bytes);
+        loop {
+            let directory = self.directory.clone();
+            let write = move || {
+                let file = match made {
+                    Some(file) => Ok(file),
+                    None => temporary::unlinked_file(&directory),
+                };
+                let written = file.map(|mut file| file.write_all(bytes.as_ref()).map(|()| file));
+                (written, bytes)
+            };
+            match self.files.run(write).await {
+                (Ok(written), bytes) => return Ok((written.map_err(refused)?, bytes)),
+                (Err(error), back) if tries.again(&error).await => (made, bytes) = (None, back),
+                (Err(error), _) => return Err(refused(error)),
+            }
+        }
     }
 }
 
@@ -281,16 +292,16 @@ fn room_for(memory: &Vec<u8>, length: usize, limit: usize) -> usize {
     }
 }
 
-type Received = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// What of the body is here already.
-async fn now(body: &mut Incoming) -> Poll<Received> {
+async fn now(body: &mut Received) -> Poll<Polled> {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
 }
 
 /// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
 /// lets nobody merge them into the head): they are a piece of no length.
-fn data(received: Received) -> Result<Option<Bytes>, SpoolError> {
+fn data(received: Polled) -> Result<Option<Bytes>, SpoolError> {
     match received {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),

@@ -15,13 +15,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use pyserve_wire::pieces;
 use rustix::net::SocketType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
+use super::received::Received;
 use super::too_long::TooLong;
 use crate::front::client_limits::min_rate::{MinRate, Patience};
 use crate::os::sockets;
@@ -44,7 +44,7 @@ enum Way {
 
 #[derive(Debug)]
 struct Source {
-    body: Incoming,
+    body: Received,
     pace: MinRate,
     left: u64,
     limit: u64,
@@ -70,7 +70,7 @@ pub enum RequestBodyError {
 
 impl RequestStream {
     /// `body`, of which `limit` bytes are taken at most.
-    pub fn new(body: Incoming, limit: u64, patience: Patience) -> Self {
+    pub fn new(body: Received, limit: u64, patience: Patience) -> Self {
         let is_over = Arc::<AtomicBool>::default();
         Self {
             length: body.size_hint().exact(),

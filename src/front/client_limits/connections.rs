@@ -2,16 +2,19 @@
 //!
 //! At the limit of all, no connection is accepted until one ends: new ones queue in the kernel's
 //! backlog, and HTTP/1 responses carry `Connection: close`. At the limit of one address its next
-//! connection is closed at once.
+//! connection is closed at once. While clients wait, connections that are idle are closed for them
+//! (nginx: `ngx_drain_connections`).
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::memory_budget::{Account, CONNECTION, Resource};
 use crate::config::ClientLimits;
@@ -22,14 +25,20 @@ use crate::os::process;
 /// Pause after an accept that failed because descriptors or memory ran out: long enough not to
 /// spin, short enough not to be noticed.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Descriptors for everything but clients: workers, files, logs. Half of the rest is for
-/// connections.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors for everything but clients and workers: 22 of a server at rest, and as many
+/// visitors of the admin listener and the control socket as there may be at a time.
+const OTHER_DESCRIPTORS: u64 = 40;
 /// Default limit: with 30 KB for each whose head is incomplete (benches/attacks.py), they take 300
 /// MB at most.
 const USUAL: u32 = 10_000;
 /// Lower bound of the limit, even where descriptors seem to be fewer.
-const FEWEST: u64 = 16;
+const FEWEST: u64 = 4;
+/// The part of all connections that is closed at a time when the limit is reached.
+const ENDED_PART: usize = 32;
+/// A lower limit causes a warning: clients of a page open several connections, probes too.
+const FEW: u64 = 64;
+/// Lower bound of the limit of spool files: one connection may have an eighth.
+const FEWEST_FILES: u64 = 16;
 
 /// The connections of all listeners.
 #[derive(Debug)]
@@ -41,6 +50,9 @@ pub struct Connections {
     /// Counted even without a limit: a reload may set one. Never longer than the number of
     /// connections.
     each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
+    /// What each of them does, and how it is asked to end.
+    listed: Mutex<List>,
+    next: AtomicU64,
     waits: Throttle,
     refusals: Throttle,
     /// The time of the last accept that failed for want of descriptors or memory.
@@ -50,6 +62,25 @@ pub struct Connections {
 /// One connection's slot, returned when it is dropped.
 #[derive(Debug)]
 pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
+
+/// All open connections, by number, with what closes each.
+type List = HashMap<u64, (Weak<dyn IdleTime>, CancellationToken)>;
+
+/// A connection as far as it may be closed for others.
+pub trait IdleTime: Send + Sync + std::fmt::Debug {
+    /// Time that it has been idle between two requests; `None` if it is not.
+    fn idle_for(&self) -> Option<Duration>;
+}
+
+/// One connection in the list of all, taken out when it is dropped.
+#[derive(Debug)]
+pub struct Listed(Arc<Connections>, u64);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.lock_listed().remove(&self.1);
+    }
+}
 
 /// One connection of an address, returned when it is dropped.
 #[derive(Debug)]
@@ -100,13 +131,14 @@ impl std::fmt::Display for Network {
 
 impl Connections {
     /// Limits from the settings and the kernel's limit of descriptors, which is raised to the hard
-    /// limit.
-    pub fn new(limits: &ClientLimits) -> Self {
+    /// limit. `workers` are the descriptors of the workers of all applications; a reload needs as
+    /// many again.
+    pub fn new(limits: &ClientLimits, workers: u64) -> Self {
         let descriptors = process::raise_descriptor_limit();
-        let free = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+        let free = free_for_clients(descriptors, workers);
         let room = (free / 2).max(FEWEST);
         // A quarter for spool files, a quarter for upstreams and files that are sent.
-        let spool_files = usize::try_from((free / 4).max(FEWEST)).unwrap_or(usize::MAX / 2);
+        let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
         Resource::SpoolFiles.pool().set_limit(spool_files);
         // The other half of the memory is for their requests.
         let wanted = match limits.connections {
@@ -115,12 +147,13 @@ impl Connections {
                 .min((limits.memory / 2 / CONNECTION) as u64)
                 .max(FEWEST),
         };
-        if room < wanted && limits.connections.is_some() {
+        if room < wanted && (limits.connections.is_some() || room < FEW) {
             tracing::warn!(
                 code = codes::DESCRIPTOR_LIMIT,
                 descriptors,
+                of_workers = workers,
                 connections = room,
-                "the limit on descriptors (ulimit -n) allows fewer connections than --max-connections"
+                "the limit on descriptors (ulimit -n) allows few connections beside workers and a reload"
             );
         }
         Self::with_room(wanted.min(room) as usize, limits.connections_per_ip)
@@ -133,6 +166,8 @@ impl Connections {
             free: Arc::new(Semaphore::new(most)),
             most_each: AtomicU32::new(most_each.unwrap_or(u32::MAX)),
             each: Mutex::default(),
+            listed: Mutex::default(),
+            next: AtomicU64::new(0),
             waits: Throttle::default(),
             refusals: Throttle::default(),
             failed: Mutex::default(),
@@ -175,6 +210,38 @@ impl Connections {
     pub fn refuses(&self) -> bool {
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
+    }
+
+    /// Lists a connection, which ends when `drain` is cancelled and it is idle.
+    pub fn list(
+        self: &Arc<Self>,
+        activity: &Arc<impl IdleTime + 'static>,
+        drain: CancellationToken,
+    ) -> Listed {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let activity: Weak<dyn IdleTime> = Arc::downgrade(activity) as _;
+        let one = (activity, drain);
+        self.lock_listed().insert(number, one);
+        Listed(Arc::clone(self), number)
+    }
+
+    /// Closes those that have been idle longest: a part of all, because clients seldom come alone.
+    pub fn end_idle_ones(&self) {
+        let mut idle = Vec::new();
+        for (activity, drain) in self.lock_listed().values() {
+            let idle_for = activity.upgrade().and_then(|activity| activity.idle_for());
+            if let (Some(idle_for), false) = (idle_for, drain.is_cancelled()) {
+                idle.push((idle_for, drain.clone()));
+            }
+        }
+        idle.sort_unstable_by_key(|(idle_for, _)| Reverse(*idle_for));
+        for (_, drain) in idle.iter().take((self.most / ENDED_PART).max(1)) {
+            drain.cancel();
+        }
+    }
+
+    fn lock_listed(&self) -> MutexGuard<'_, List> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of open connections.
@@ -229,6 +296,13 @@ impl Connections {
     }
 }
 
+/// Descriptors for clients beside the workers and those of a reload; where the limit is too low
+/// for a reload, half of those beside the workers.
+fn free_for_clients(limit: u64, workers: u64) -> u64 {
+    let beside = |sets: u64| limit.saturating_sub(OTHER_DESCRIPTORS + sets * workers);
+    beside(2).max(beside(1) / 2)
+}
+
 /// The address has reached its limit of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -251,6 +325,15 @@ mod tests {
 
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn workers_and_a_reload_have_descriptors_before_clients() {
+        assert_eq!(free_for_clients(1024, 10), 964);
+        assert_eq!(free_for_clients(64, 10), 7, "too low for a reload");
+        assert_eq!(free_for_clients(1024, 600), 192);
+        assert_eq!(free_for_clients(64, 600), 0);
+        assert_eq!(free_for_clients(u64::MAX, 600), u64::MAX - 1240);
     }
 
     #[tokio::test]

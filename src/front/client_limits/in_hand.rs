@@ -19,7 +19,7 @@ use crate::front::client_limits::memory_budget::{Account, Reservation, Resource}
 /// Longest part that a body gives at a time.
 const PART: usize = 64 << 10;
 /// The pause before a waiting response asks for memory again.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+pub const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The parts of one response.
 #[derive(Debug)]

@@ -58,6 +58,8 @@ pub struct Stream {
     framing: Framing,
     /// The socket has bytes that the runtime does not know of.
     has_unread: bool,
+    /// There is no memory for more of the bodies of HTTP/2; when it is asked for again.
+    no_memory: Option<Pin<Box<Sleep>>>,
     /// The client sends nothing more, and waits for its responses.
     is_half_closed: bool,
     /// When it is looked at again.
@@ -106,6 +108,7 @@ impl Stream {
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,
+            no_memory: None,
             is_half_closed: false,
             look_again: None,
             taking: SendRate::new(activity.patience),
@@ -156,6 +159,7 @@ impl Stream {
                     && self.http2.is_there()
                 {
                     self.http2.sent(parts, written, &self.activity.refused);
+                    self.count_flow();
                 }
                 self.in_time(context, written)
             }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{Response, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 
@@ -19,6 +18,7 @@ use super::{compression, environ, internal};
 use crate::config::LocationSettings;
 use crate::front::activity::Activity;
 use crate::front::body::Body;
+use crate::front::body::received::Received;
 use crate::front::body::request::RequestBody;
 use crate::front::body::response_spool::ClientSpool;
 use crate::front::body::response_stream::{Buffering, ResponseBody};
@@ -58,7 +58,7 @@ pub enum Answerer<'a> {
 
 impl Answerer<'_> {
     /// The uwsgi protocol has no body of unknown length.
-    fn may_stream(&self, body: &Incoming) -> bool {
+    fn may_stream(&self, body: &Received) -> bool {
         !matches!(self, Self::Servers(Upstream::Uwsgi(_))) || body.size_hint().exact().is_some()
     }
 }
@@ -73,7 +73,7 @@ pub async fn answer(
     settings: &LocationSettings,
     asked: &Asked<'_>,
     head: &request::Parts,
-    body: Incoming,
+    body: Received,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     let has_body = !body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH);

@@ -50,6 +50,7 @@ use self::record::{BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
 use super::body::Body;
+use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
 use super::context::{self, Client, RequestLabel, Target};
 use super::error::Rejection;
@@ -71,6 +72,10 @@ pub async fn answer(
     let mut in_use = InUse::begin(&activity, request.version());
     let ends = activity.ends;
     let (mut head, body) = request.into_parts();
+    let body = match head.version {
+        Version::HTTP_2 => Received::over_http2(body, &activity.unread),
+        _ => Received::over_http1(body),
+    };
     activity.hyper_began();
     join_cookies(&mut head.headers);
     let spellings = activity.take_spellings();
@@ -162,7 +167,7 @@ async fn route(
     identity: &Arc<RequestLabel>,
     client: &mut Client,
     head: &mut request::Parts,
-    body: Incoming,
+    body: Received,
     record: &mut Record,
 ) -> Result<Response<Body>, Rejection> {
     admit(site, client)?;

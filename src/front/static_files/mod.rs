@@ -45,6 +45,7 @@ use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::body::negotiate;
 use super::body::negotiate::Accepted;
+use super::descriptors::Tries;
 use super::sendfile::file_pool::FilePool;
 use crate::config::{Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
@@ -309,11 +310,16 @@ impl StaticFiles {
         METRICS.static_from_disk.inc();
         let shared = Arc::clone(&self.shared);
         let location = location.clone();
-        let look = {
-            let (location, path, wish) = (location.clone(), path.clone(), wish.clone());
-            move || shared.look(&location, &path, &wish)
+        let mut tries = Tries::default();
+        let found = loop {
+            let (shared, location) = (Arc::clone(&shared), location.clone());
+            let (path, wish) = (path.clone(), wish.clone());
+            let look = move || shared.look(&location, &path, &wish);
+            match self.pool.run(look).await {
+                Err(StaticError::Io(error)) if tries.again(&error).await => {}
+                looked => break looked?,
+            }
         };
-        let found = self.pool.run(look).await?;
         if let Found::File(resource, _) = &found
             && resource.is_settled
             && resource.missing_codings().next().is_some()

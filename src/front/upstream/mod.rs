@@ -130,6 +130,9 @@ pub enum Failure {
         /// The error of the system call, and what to do about it.
         why: String,
     },
+    /// There is no descriptor for a connection to a server.
+    #[error("no descriptor is left for a connection (ulimit -n)")]
+    NoDescriptors,
     /// A server behind us takes too long.
     #[error("{server} did not {doing} within {} s (--{setting})", .limit.as_secs_f32())]
     TooSlow {

@@ -21,11 +21,13 @@ use super::Failure;
 use super::balance::{Balance, Slot};
 use super::private::Link;
 use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
+use crate::front::descriptors::Tries;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::{InFlight, UpstreamServer};
+use crate::os::descriptors::are_exhausted;
 
 /// For how long after our own start requests wait for servers that nobody has reached yet:
 /// containers and services start side by side.
@@ -132,6 +134,10 @@ impl Servers {
                         server.counts.failures.up("queue_full");
                         is_full = true;
                         last = Some(server.unreachable(&error));
+                    }
+                    // It is not the server that fails.
+                    Err(Unreached::Error(error)) if are_exhausted(&error) => {
+                        return Err(Failure::NoDescriptors);
                     }
                     Err(Unreached::Error(error)) => {
                         server.counts.failures.up("unreachable");
@@ -282,10 +288,30 @@ impl Servers {
     }
 
     async fn link(&self, server: &Server) -> Result<Socket, Unreached> {
-        match timeout(self.timeouts.connect, server.connect(&self.files)).await {
-            Ok(connected) => connected.map_err(Unreached::Error),
-            Err(_elapsed) => Err(Unreached::TooLate),
+        let mut tries = Tries::default();
+        loop {
+            match timeout(self.timeouts.connect, server.connect(&self.files)).await {
+                Ok(Err(error)) if are_exhausted(&error) => {
+                    let has_more = self.close_an_idle_one();
+                    if !has_more && !tries.again(&error).await {
+                        return Err(Unreached::Error(error));
+                    }
+                }
+                Ok(connected) => return connected.map_err(Unreached::Error),
+                Err(_elapsed) => return Err(Unreached::TooLate),
+            }
         }
+    }
+
+    /// Closes the connection that has been idle longest at one of the servers, if there is one.
+    fn close_an_idle_one(&self) -> bool {
+        self.servers.iter().any(|server| {
+            let mut idle = server.idle();
+            !idle.is_empty() && {
+                idle.remove(0);
+                true
+            }
+        })
     }
 }
 

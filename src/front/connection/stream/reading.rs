@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
+use crate::front::client_limits::in_hand::ASK_AGAIN;
 use crate::front::error::Rejection;
 use crate::front::fast_path::Express;
 use crate::front::protocol::framing::BodyRemainder;
@@ -155,6 +156,7 @@ impl Stream {
         // All that has come may be held back.
         while into.filled().len() == begun {
             if self.early.is_empty() {
+                ready!(self.poll_memory(context));
                 ready!(self.poll_receive(context, into))?;
             } else {
                 let length = self.early.len().min(into.remaining());
@@ -173,6 +175,33 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// Waits until there is memory for more of the bodies of HTTP/2, or none is left unread.
+    fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.http2.is_there() {
+            return Poll::Ready(());
+        }
+        let activity = &self.activity;
+        let mut has_paused = false;
+        loop {
+            if let Some(pause) = &mut self.no_memory {
+                ready!(pause.as_mut().poll(context));
+                self.no_memory = None;
+                has_paused = true;
+            }
+            if activity.unread.may_read(&activity.account, has_paused) {
+                return Poll::Ready(());
+            }
+            self.no_memory = Some(Box::pin(tokio::time::sleep(ASK_AGAIN)));
+        }
+    }
+
+    /// Charges what h2 holds of request bodies.
+    pub(super) fn count_flow(&mut self) {
+        let activity = &self.activity;
+        let flow = self.http2.take_flow();
+        activity.unread.count(flow, &activity.account);
+    }
+
     /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
     fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
         let activity = &self.activity;
@@ -182,6 +211,7 @@ impl Stream {
             &activity.refused,
         );
         let passed = passed.map_err(|end| self.break_off(end))?;
+        self.count_flow();
         into.set_filled(begun + passed);
         self.http2.give(into);
         Ok(())

@@ -169,10 +169,10 @@ async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
         .write_all(crate::front::protocol::framing::PREFACE)
         .await
         .unwrap();
-    // A long frame of DATA.
-    let frame = [1, 0x86, 0xA0, 0, 0, 0, 0, 0, 1];
-    theirs.write_all(&frame).await.unwrap();
-    theirs.write_all(&[0; 100_000]).await.unwrap();
+    // Frames of DATA, each as long as it may be.
+    let frame = [0, 0x40, 0, 0, 0, 0, 0, 0, 1];
+    let frame = [&frame[..], &[0; 0x4000]].concat();
+    theirs.write_all(&frame.repeat(6)).await.unwrap();
     read(&mut stream).await.unwrap();
     assert!(read(&mut stream).await.unwrap().len() > reading::READ_BODY);
 }

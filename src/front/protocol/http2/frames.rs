@@ -71,18 +71,18 @@ impl FrameHeader {
     }
 }
 
-/// Finds the heads of frames, and the error codes of resets.
+/// Finds the heads of frames, the error codes of resets and the increments of windows.
 #[derive(Debug, Default, Clone)]
 pub struct Heads {
-    /// What has come of a head, and of the code behind it.
-    bytes: [u8; HEAD + CODE],
+    /// What has come of a head, and of the number behind it.
+    bytes: [u8; HEAD + NUMBER],
     filled: usize,
     /// What is missing of the payload behind the last one.
     payload: usize,
 }
 
-/// Length of an error code.
-const CODE: usize = 4;
+/// Length of an error code, and of an increment.
+const NUMBER: usize = 4;
 
 impl Heads {
     /// True if the next byte begins a frame.
@@ -90,7 +90,8 @@ impl Heads {
         self.filled == 0 && self.payload == 0
     }
 
-    /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code.
+    /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code,
+    /// for WINDOW_UPDATE with its increment.
     pub fn each(&mut self, bytes: &[u8], mut look: impl FnMut(FrameHeader, Option<u32>)) {
         self.each_at(bytes, |head, code, _end| look(head, code));
     }
@@ -118,20 +119,21 @@ impl Heads {
             if self.wanted() > self.filled {
                 continue;
             }
-            let (head, code) = self.bytes.split_at(HEAD);
+            let (head, number) = self.bytes.split_at(HEAD);
             let head = FrameHeader::read(head.try_into().expect("nine bytes"));
-            let code = (self.filled > HEAD)
-                .then(|| u32::from_be_bytes(code.try_into().expect("four bytes")));
+            let number = (self.filled > HEAD)
+                .then(|| u32::from_be_bytes(number.try_into().expect("four bytes")));
             self.payload = head.length - (self.filled - HEAD);
             self.filled = 0;
-            look(head, code, whole - bytes.len());
+            look(head, number, whole - bytes.len());
         }
     }
 
     /// How much is to be collected.
     fn wanted(&self) -> usize {
-        let is_reset = self.filled >= HEAD && self.bytes[..4] == [0, 0, CODE as u8, RST_STREAM];
-        HEAD + if is_reset { CODE } else { 0 }
+        let has_number =
+            self.filled >= HEAD && matches!(self.bytes, [0, 0, 4, RST_STREAM | WINDOW_UPDATE, ..]);
+        HEAD + if has_number { NUMBER } else { 0 }
     }
 }
 
@@ -144,23 +146,24 @@ mod tests {
         #[test]
         fn the_heads_are_the_same_however_the_bytes_are_split(
             payloads in prop::collection::vec((any::<u8>(), 0_usize..300), 0..20),
-            resets in prop::collection::vec(any::<u32>(), 0..5),
+            numbers in prop::collection::vec((any::<bool>(), any::<u32>()), 0..5),
             cuts in prop::collection::vec(0_usize..4000, 0..20),
         ) {
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
             let head = |kind, length| FrameHeader { length, kind, flags: 7, stream: 5 };
             for (kind, length) in payloads {
-                if kind != RST_STREAM {
+                if ![RST_STREAM, WINDOW_UPDATE].contains(&kind) {
                     bytes.extend(head(kind, length).bytes());
                     bytes.extend(vec![9; length]);
                     expected.push((head(kind, length), None));
                 }
             }
-            for code in resets {
-                bytes.extend(head(RST_STREAM, 4).bytes());
-                bytes.extend(code.to_be_bytes());
-                expected.push((head(RST_STREAM, 4), Some(code)));
+            for (is_reset, number) in numbers {
+                let kind = if is_reset { RST_STREAM } else { WINDOW_UPDATE };
+                bytes.extend(head(kind, 4).bytes());
+                bytes.extend(number.to_be_bytes());
+                expected.push((head(kind, 4), Some(number)));
             }
             let mut found = Vec::new();
             let mut heads = Heads::default();

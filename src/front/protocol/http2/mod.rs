@@ -31,9 +31,12 @@ use tokio::io::ReadBuf;
 pub use self::hpack::Undecodable;
 
 use self::credit::Credit;
-use self::frames::{FrameHeader, GOAWAY, HEAD, Heads, code};
+use self::frames::{
+    DATA, FrameHeader, GOAWAY, HEAD, HEADERS, Heads, RST_STREAM, WINDOW_UPDATE, code,
+};
 use self::incoming::Incoming;
 use self::open::Open;
+use crate::front::body::received::{Amount, Flow};
 use crate::front::protocol::framing::PREFACE;
 use crate::front::protocol::refused::PendingRefusals;
 use crate::observe::codes;
@@ -121,9 +124,33 @@ pub struct Session {
     outgoing: Heads,
     credit: Credit,
     open: Open,
+    /// Flow-controlled frames since [`Http2::take_flow`].
+    flow: Flow,
     /// What hyper gets next.
     out: Vec<u8>,
     given: usize,
+}
+
+impl Flow {
+    fn received(&mut self, head: FrameHeader, is_idle: bool) {
+        match head.kind {
+            DATA => {
+                let counts = [Some(&mut self.data), self.since_idle.as_mut()];
+                for amount in counts.into_iter().flatten() {
+                    amount.bytes += head.length as u64;
+                    amount.frames += 1;
+                }
+            }
+            HEADERS if is_idle => self.since_idle = Some(Amount::default()),
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, head: FrameHeader, increment: Option<u32>) {
+        if let (WINDOW_UPDATE, 0, Some(increment)) = (head.kind, head.stream, increment) {
+            self.credited += u64::from(increment);
+        }
+    }
 }
 
 impl Http2 {
@@ -165,6 +192,14 @@ impl Http2 {
             && !session.out.is_empty()
         {
             session.give(into);
+        }
+    }
+
+    /// The counts of flow control since the last call.
+    pub fn take_flow(&mut self) -> Flow {
+        match self {
+            Self::Frames(session) => std::mem::take(&mut session.flow),
+            _ => Flow::default(),
         }
     }
 
@@ -223,6 +258,7 @@ impl Session {
             outgoing: Heads::default(),
             credit: Credit::new(is_trusted, now),
             open: Open::default(),
+            flow: Flow::default(),
             out: Vec::new(),
             given: 0,
         }
@@ -237,10 +273,15 @@ impl Session {
         if self.credit.is_overdrawn() {
             return Err(End::Resets);
         }
-        let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head| match credit.received(head, &now) {
-            true => Ok(()),
-            false => Err(End::Idle),
+        let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
+        let mut is_idle = open.is_empty();
+        let look = |head: FrameHeader| {
+            flow.received(head, is_idle);
+            is_idle &= head.kind != HEADERS;
+            match credit.received(head, &now) {
+                true => Ok(()),
+                false => Err(End::Idle),
+            }
         };
         self.incoming
             .take(bytes, refused, &mut self.out, open, look)
@@ -254,7 +295,8 @@ impl Session {
         }
         let mut codes = Vec::new();
         let look = |head: FrameHeader, code: Option<u32>, end: usize| {
-            if code == Some(u32::from(code::PROTOCOL_ERROR))
+            if head.kind == RST_STREAM
+                && code == Some(u32::from(code::PROTOCOL_ERROR))
                 && let Some(code) = self.open.correction(head.stream)
             {
                 codes.push((end - 1, code));
@@ -279,8 +321,10 @@ impl Session {
     }
 
     fn sent(&mut self, bytes: &[u8], refused: &PendingRefusals, now: impl Fn() -> Instant) {
-        let (credit, open) = (&mut self.credit, &mut self.open);
-        let look = |head: FrameHeader, code: Option<u32>| {
+        let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
+        let look = |head: FrameHeader, number: Option<u32>| {
+            flow.sent(head, number);
+            let code = number.filter(|_| head.kind == RST_STREAM);
             if code == Some(u32::from(code::REFUSED_STREAM)) {
                 refused.forget(head.stream);
             }

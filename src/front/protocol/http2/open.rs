@@ -62,6 +62,11 @@ impl StreamState {
 }
 
 impl Open {
+    /// True without streams.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// A frame has come. Returns the state of its stream before that.
     ///
     /// # Errors

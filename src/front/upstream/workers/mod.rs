@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::front::body::response_stream::budget::Budget;
 use crate::front::context::RequestLabel;
+use crate::front::descriptors::Tries;
 use crate::front::upstream::{Failure, Request, Response};
 use dispatch_slot::DispatchSlot;
 use dispatcher::{AdmissionOutcome, Dispatcher, QueuePosition};
@@ -218,7 +219,12 @@ impl Pool {
                 seq,
                 stage: Stage::Unsent,
             };
-            queue.fit(&mut request, &self.0.tasks)?;
+            let mut tries = Tries::default();
+            while let Err(error) = queue.fit(&mut request, &self.0.tasks) {
+                if !tries.again(&error).await {
+                    return Err(error.into());
+                }
+            }
             let outcome = match queue.send(&mut request, spot.entry, seq).await {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;

@@ -1,0 +1,294 @@
+//! The body of a request as hyper gives it, and the count of what h2 holds of such bodies.
+//!
+//! A client of HTTP/2 sends as much as its windows allow, 1 MiB on each connection. h2 keeps it
+//! while nothing reads: the worker of a streamed body or the disk of a spooled one is slow.
+//! [`Unread`] charges it to the memory of the connection, frame by frame. Without room the
+//! socket is not read ([`Unread::may_read`]), until bodies are read or others return memory.
+//!
+//! The count is an upper bound: of a body that is dropped early it does not know how much was
+//! left. WINDOW_UPDATEs of the connection correct it, and a connection without streams has none.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource};
+
+/// Unread bytes that are part of [`HTTP2`](crate::front::client_limits::memory_budget::HTTP2).
+const INCLUDED: usize = 16 << 10;
+/// As much as is read at a time.
+const READ: usize = 16 << 10;
+/// Bytes of a DATA frame in h2 beside its payload: an entry in the buffer of events, which grows
+/// by doubling, and its part of a buffer that was read. Measured with frames of 300 bytes.
+const FRAME: usize = 512;
+/// Longest payload of a frame (RFC 9113 §4.2); another is not announced.
+const LONGEST: u64 = 16 << 10;
+
+/// Frames and their payload.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// The number of frames.
+    pub frames: u64,
+}
+
+/// Flow control on a connection (RFC 9113 §5.2).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// DATA frames received.
+    pub data: Amount,
+    /// Those of them behind the last time that the connection had no stream, if it had none.
+    pub since_idle: Option<Amount>,
+    /// Bytes by which the window of the connection was opened.
+    pub credited: u64,
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub struct Received {
+    body: Incoming,
+    /// The connection, over HTTP/2.
+    unread: Option<Arc<Unread>>,
+    /// It was asked for more than there was.
+    waits: bool,
+}
+
+impl Received {
+    /// `body`, which came over HTTP/1.
+    pub fn over_http1(body: Incoming) -> Self {
+        Self {
+            body,
+            unread: None,
+            waits: false,
+        }
+    }
+
+    /// `body`, which came over HTTP/2.
+    pub fn over_http2(body: Incoming, unread: &Arc<Unread>) -> Self {
+        // Most requests have no body.
+        let unread = (!body.is_end_stream()).then(|| Arc::clone(unread));
+        if let Some(unread) = &unread {
+            let mut state = unread.lock();
+            state.bodies += 1;
+            state.busy += 1;
+        }
+        Self {
+            body,
+            unread,
+            waits: false,
+        }
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Some(unread) = &self.unread {
+            let length = match &polled {
+                Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(Bytes::len),
+                _ => None,
+            };
+            let waits = polled.is_pending();
+            if waits != self.waits || length.is_some() {
+                unread.lock().polled(self.waits, waits, length);
+                self.waits = waits;
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some(unread) = &self.unread {
+            let mut state = unread.lock();
+            state.bodies -= 1;
+            state.busy -= usize::from(!self.waits);
+        }
+    }
+}
+
+/// What h2 holds of the bodies of one connection.
+#[derive(Debug, Default)]
+pub struct Unread(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bodies that exist, and those of them that have not been found empty.
+    bodies: usize,
+    busy: usize,
+    received: Amount,
+    read: Amount,
+    /// What WINDOW_UPDATEs of the connection say, at least.
+    credited: Amount,
+    memory: Option<Reservation>,
+}
+
+impl Unread {
+    /// Whether the socket may be read: there is memory, or nothing is unread. `has_paused`: it
+    /// was not read for a moment, in which bodies were read that had more.
+    pub fn may_read(&self, account: &Arc<Account>, has_paused: bool) -> bool {
+        let mut state = self.lock();
+        let unread = state.unread();
+        let wanted = unread + READ;
+        if wanted <= INCLUDED + READ {
+            return true;
+        }
+        let memory = state
+            .memory
+            .get_or_insert_with(|| Reservation::none(Arc::clone(account), Resource::Memory));
+        memory.grow(wanted - INCLUDED) || has_paused && state.busy == 0
+    }
+
+    /// Counts what has come and gone on the connection.
+    pub fn count(&self, flow: Flow, account: &Arc<Account>) {
+        if flow == Flow::default() {
+            return;
+        }
+        let mut state = self.lock();
+        state.received.bytes += flow.data.bytes;
+        state.received.frames += flow.data.frames;
+        let Amount { bytes, frames } = state.received;
+        if let (Some(since), 0) = (flow.since_idle, state.bodies) {
+            state.read = Amount {
+                bytes: bytes - since.bytes,
+                frames: frames - since.frames,
+            };
+        }
+        // The first WINDOW_UPDATE enlarges the window, and returns nothing.
+        state.credited.bytes = (state.credited.bytes + flow.credited).min(bytes);
+        state.credited.frames = state.credited.bytes / LONGEST;
+        let unread = state.unread();
+        if unread > INCLUDED {
+            let none = || Reservation::none(Arc::clone(account), Resource::Memory);
+            let memory = state.memory.get_or_insert_with(none);
+            memory.hold(unread - INCLUDED);
+        }
+        state.shrink();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The most that h2 holds, in bytes of memory.
+    fn unread(&self) -> usize {
+        let since = |part: fn(&Amount) -> u64| {
+            let gone = part(&self.read).max(part(&self.credited));
+            usize::try_from(part(&self.received).saturating_sub(gone)).unwrap_or(usize::MAX / 2)
+        };
+        since(|amount| amount.bytes) + FRAME * since(|amount| amount.frames)
+    }
+
+    fn shrink(&mut self) {
+        let unread = self.unread();
+        if let Some(memory) = &mut self.memory {
+            memory.shrink(unread.saturating_sub(INCLUDED));
+        }
+    }
+
+    /// A body was asked for more, and has given a frame of this length, if any.
+    fn polled(&mut self, waited: bool, waits: bool, length: Option<usize>) {
+        self.busy = self.busy + usize::from(waited) - usize::from(waits);
+        if let Some(length) = length {
+            self.read.bytes += length as u64;
+            self.read.frames += 1;
+            self.shrink();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::client_limits::memory_budget::Resource::Memory;
+
+    const FRAMES: usize = 64;
+
+    fn data(bytes: usize) -> Flow {
+        let bytes = bytes as u64;
+        let data = Amount { bytes, frames: 1 };
+        Flow {
+            data,
+            ..Flow::default()
+        }
+    }
+
+    /// A connection with one body, of which so many frames have come.
+    fn filled(account: &Arc<Account>, frames: usize, length: usize) -> Unread {
+        let unread = Unread::default();
+        unread.lock().bodies = 1;
+        unread.lock().busy = 1;
+        for _ in 0..frames {
+            unread.count(data(length), account);
+        }
+        unread
+    }
+
+    fn held(unread: &Unread) -> usize {
+        unread.lock().memory.as_ref().map_or(0, Reservation::amount)
+    }
+
+    #[test]
+    fn unread_frames_are_charged_until_they_are_read_or_credited() {
+        let account = Arc::new(Account::of_address());
+        let unread = filled(&account, FRAMES, READ);
+        assert_eq!(held(&unread), FRAMES * (READ + FRAME) - INCLUDED);
+        for _ in 0..FRAMES / 4 {
+            unread.lock().polled(false, false, Some(READ));
+        }
+        assert_eq!(held(&unread), FRAMES / 4 * 3 * (READ + FRAME) - INCLUDED);
+        // The rest was dropped unread.
+        let credited = (FRAMES * READ) as u64;
+        let window = Flow {
+            credited,
+            ..Flow::default()
+        };
+        unread.count(window, &account);
+        assert_eq!(held(&unread), 0);
+        let tiny = filled(&account, 10_000, 1);
+        assert!(held(&tiny) > 9_000 * FRAME, "frames of one byte");
+        let idle = Flow {
+            since_idle: Some(Amount::default()),
+            ..Flow::default()
+        };
+        tiny.count(idle, &account);
+        assert!(held(&tiny) > 0, "a body is left");
+        tiny.lock().bodies = 0;
+        tiny.count(idle, &account);
+        assert_eq!(held(&tiny), 0);
+    }
+
+    #[test]
+    fn without_room_only_bodies_that_are_read_go_on() {
+        let account = Arc::new(Account::of_connection(Arc::new(Account::of_address())));
+        // More than one connection may have.
+        let share = Memory.pool().limit() / 4;
+        let unread = filled(&account, share / READ, READ);
+        assert!(!unread.may_read(&account, false) && !unread.may_read(&account, true));
+        unread.lock().polled(false, true, None);
+        assert!(!unread.may_read(&account, false) && unread.may_read(&account, true));
+        assert!(Unread::default().may_read(&account, false));
+    }
+}
