@@ -38,6 +38,7 @@ const FRONT: &[&str] = &[
     "body",
     "sendfile",
     "client_limits",
+    "descriptors",
     "context",
     "header_case",
     "shutdown",
