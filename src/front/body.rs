@@ -78,6 +78,13 @@ impl Body {
         }
     }
 
+    /// Sets how many bytes of a file are read at a time.
+    pub fn read_in_parts_of(&mut self, most: usize) {
+        if let Self::File(body) = self {
+            body.read_in_parts_of(most);
+        }
+    }
+
     /// True while a part of the body is being read from disk.
     pub fn is_being_read(&self) -> bool {
         match self {

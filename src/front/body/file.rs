@@ -25,6 +25,8 @@ pub struct FileBody {
     offset: u64,
     remaining: u64,
     way: Way,
+    /// Most bytes of a block that is read.
+    part: usize,
 }
 
 enum Way {
@@ -44,7 +46,13 @@ impl FileBody {
             offset,
             remaining: length,
             way: Way::Read(None),
+            part: BLOCK,
         }
+    }
+
+    /// Sets how many bytes are read at a time, of a file that the kernel does not send.
+    pub fn read_in_parts_of(&mut self, most: usize) {
+        self.part = most.min(BLOCK);
     }
 
     /// Has the connection send the file: from now on the frames hold stand-ins for its bytes,
@@ -79,7 +87,7 @@ impl http_body::Body for FileBody {
                 let job = reading.get_or_insert_with(|| {
                     let (source, offset) = (Arc::clone(&this.source), this.offset);
                     let length =
-                        usize::try_from(this.remaining).map_or(BLOCK, |all| all.min(BLOCK));
+                        usize::try_from(this.remaining).map_or(this.part, |all| all.min(this.part));
                     Box::pin(source.read(offset, length))
                 });
                 let block = ready!(job.as_mut().poll(context));

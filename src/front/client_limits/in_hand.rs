@@ -14,10 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Sleep;
 
-use crate::front::client_limits::memory_budget::{Account, Reservation, Resource};
+use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL};
 
 /// Longest part that a body gives at a time.
 const PART: usize = 64 << 10;
+/// The part that a connection without any other gets, whatever is free.
+const LEAST: usize = SMALL;
 /// The pause before a waiting response asks for memory again.
 pub const ASK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -51,7 +53,10 @@ impl InHand {
                 self.pause = None;
             }
             let reservation = match self.of_connection.load(Ordering::Relaxed) {
-                0 => Some(self.account.hold(PART)),
+                0 => {
+                    let room = self.account.try_reserve(Resource::Memory, PART);
+                    Some(room.unwrap_or_else(|| self.account.hold(LEAST)))
+                }
                 _ => self.account.try_reserve(Resource::Memory, PART),
             };
             match reservation {
@@ -63,6 +68,12 @@ impl InHand {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Bytes that the next part may have.
+    pub fn room(&self) -> usize {
+        let amount = |room: &Room| room.reservation.amount();
+        self.room.as_ref().map_or(PART, amount)
     }
 
     /// Returns the reserved room: there is no part yet, and none is being read.

@@ -354,6 +354,7 @@ impl http_body::Body for RecordedBody {
             true => {
                 if let Some(in_hand) = &mut this.in_hand {
                     ready!(in_hand.poll_room(context));
+                    this.body.read_in_parts_of(in_hand.room());
                 }
                 let frame = Pin::new(&mut this.body).poll_frame(context);
                 // As a whole: all slices of the part hold its memory.

@@ -82,7 +82,9 @@ impl Source {
     /// The error of the system call, and [`became_shorter`].
     pub async fn read(self: Arc<Self>, offset: u64, length: usize) -> io::Result<Bytes> {
         let pool = self.pool.clone();
-        pool.run(move || read_block(&self.file, offset, length))
+        // Here, by the thread that will free it: allocators keep what threads of a pool allocate.
+        let block = Vec::with_capacity(length);
+        pool.run(move || read_into(block, &self.file, offset, length))
             .await
     }
 
@@ -110,7 +112,10 @@ impl Source {
 /// # Errors
 /// The error of the system call, and the end of the file before so many bytes.
 pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut block = Vec::with_capacity(length);
+    read_into(Vec::with_capacity(length), file, offset, length)
+}
+
+fn read_into(mut block: Vec<u8>, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     while block.len() < length {
         let at = offset + block.len() as u64;
         match rustix::io::pread(file, spare_capacity(&mut block), at) {
