@@ -1,6 +1,6 @@
 //! The verbs that talk to a running server: what they ask, print, and exit with.
 //!
-//! They read only the settings that say where the server is ([`Reach`]), so they work
+//! They read only the settings that say where the server is ([`ControlTarget`]), so they work
 //! where its application is missing. Exit codes: 0 done; 1 the server would not, or is not
 //! ready; 69 (sysexits.h, unavailable) there is no server to talk to, except for `health`,
 //! which says 1 to that, as Docker wants it.

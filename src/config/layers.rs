@@ -1,7 +1,7 @@
 //! The settings of one source: names with values that have not been interpreted.
 //!
 //! Command line, environment and `pyserve.toml` each become one [`Layer`]; [`super::resolve`] asks
-//! them in order of precedence. Each value remembers its [`Origin`], so that an error can name the
+//! them in order of precedence. Each value remembers its [`SettingOrigin`], so that an error can name the
 //! place to correct.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Requests wait for a descriptor where this process has none left.
 //!
-//! Connections leave room for what their requests open ([`connections`](super::connections)), so
+//! Connections leave room for what their requests open ([`connections`](super::client_limits::connections)), so
 //! a descriptor is free again within moments. Only a request that has waited in vain is refused.
 
 use std::io;

@@ -93,7 +93,7 @@ impl AccessLog {
         }
     }
 
-    /// True if there is no log, and no [`Entry`] worth making.
+    /// True if there is no log, and no [`AccessLogEntry`] worth making.
     pub fn is_off(&self) -> bool {
         self.format == Format::Off
     }

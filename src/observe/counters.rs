@@ -79,7 +79,7 @@ impl Histogram {
     }
 }
 
-/// Most reasons of a [`Tally`]; further ones are not counted.
+/// Most reasons of a [`ReasonCounter`]; further ones are not counted.
 const REASONS: usize = 32;
 
 /// Number of events by reason. Reasons are words of the source code.

@@ -1,7 +1,7 @@
 //! One application: its plan, its generations of Python, and the pool above them.
 //!
 //! Feeds the plan with what happens (`hearing`) and carries out what it says (`acting`); what
-//! concerns the whole server comes out as [`News`].
+//! concerns the whole server comes out as [`AppEvent`].
 
 mod actions;
 mod events;
@@ -47,7 +47,7 @@ pub enum AppEvent {
     Prepared,
     /// It never will, in these words.
     ReloadFailed(String),
-    /// Call [`App::happened`] with [`Happened::Timer`] at this time.
+    /// Call [`App::happened`] with [`PlanEvent::Timer`] at this time.
     WakeAt(Instant),
     /// The server cannot be of use.
     GiveUp(Ending),
@@ -178,7 +178,7 @@ impl App {
     }
 
     /// Brings the code that is there now up beside that which serves, run like this;
-    /// [`News::Prepared`] or [`News::ReloadFailed`] tells how that went.
+    /// [`AppEvent::Prepared`] or [`AppEvent::ReloadFailed`] tells how that went.
     pub fn reload(&mut self, settings: AppSettings) {
         let mut recipe = generation::recipe(&settings);
         if settings.workers.count == self.settings.workers.count {

@@ -247,7 +247,7 @@ impl Python {
         Poll::Pending
     }
 
-    /// Asks a worker to become the template; it answers as [`Speaker::Candidate`].
+    /// Asks a worker to become the template; it answers as [`MessageSender::Candidate`].
     ///
     /// # Errors
     /// The error of the system call; a worker that has gone is `NotFound`.

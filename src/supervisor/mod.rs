@@ -1,6 +1,6 @@
 //! Starts, watches, replaces and stops the Python processes, and runs the front beside them.
 //!
-//! [`app`] is one application and [`plan`] decides about it; [`stop`] decides how the server
+//! [`app`] is one application and [`plan`] decides about it; [`shutdown`] decides how the server
 //! ends. This file has what they share: signals, dead children, the front.
 //! Starting a process and reading a directory may block here, which the front never does.
 

@@ -113,11 +113,11 @@ pub enum Action {
     ReloadFailed,
     /// Tell all workers to leave when they are idle.
     CloseQueues,
-    /// Come back with [`Happened::Timer`] at this time.
+    /// Come back with [`PlanEvent::Timer`] at this time.
     WakeAt(Instant),
     /// The server cannot be of use.
     GiveUp(Ending),
-    /// After [`Happened::Leave`]: no worker is left.
+    /// After [`PlanEvent::Leave`]: no worker is left.
     Gone,
 }
 

@@ -113,7 +113,7 @@ impl ThreadStage {
         is_meant
     }
 
-    /// Has the request that [`Stage::mark`] noted interrupted at the next step of the thread, which is
+    /// Has the request that [`ThreadStage::mark`] noted interrupted at the next step of the thread, which is
     /// not Python's main thread and runs the request's own greenlet.
     pub fn raise(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
         ffi::raise_in_thread(py, self.ident(), Some(exception));

@@ -93,7 +93,7 @@ impl RequestStream {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// [`Broken`]: the upstream must not take what it has for the whole.
+    /// [`RequestBodyError`]: the upstream must not take what it has for the whole.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
         match &mut self.way {
             Way::Here(source) => source.next().await,

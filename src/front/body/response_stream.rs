@@ -2,7 +2,7 @@
 //! forwarded at once, kept in memory while it is short and in a file when it is long, and
 //! back-pressure on the worker when neither may take more.
 //!
-//! One side ([`Feed`]) belongs to the task that reads from the upstream, the other
+//! One side ([`BodySender`]) belongs to the task that reads from the upstream, the other
 //! ([`ResponseBody`]) to the client's connection. Whoever goes first is noticed by the
 //! other. What waits is, in this order: pieces that the connection holds, what is in the
 //! file, pieces in memory. A client that keeps up never has anything in a file.

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes in, values out, nothing copied. What has anything about it that could change
 //! where the request ends, what becomes of the connection, or how the answer is chosen in a
-//! way that is not known here, is [`Heard::Other`]: hyper reads it, from its first byte.
+//! way that is not known here, is [`Recognised::NotEligible`]: hyper reads it, from its first byte.
 //! `httparse` is also what hyper reads heads with, so both see the same end of a request.
 
 use std::mem::MaybeUninit;

@@ -2,7 +2,7 @@
 //!
 //! hyper would answer such a head with a status alone, or not at all, and no request would come
 //! of it. So hyper is given another request in its place, by [`framing`](crate::front::protocol::framing)
-//! over HTTP/1 and by [`http2`](crate::front::protocol::http2) over HTTP/2, and [`Waiting`] keeps the
+//! over HTTP/1 and by [`http2`](crate::front::protocol::http2) over HTTP/2, and [`PendingRefusals`] keeps the
 //! [`Refused`] one until [`answer`](crate::front::request::answer) has that stand-in: the refused request then
 //! goes the way of every request, with limits, metrics, a page and a line in each log.
 

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client:
-//! in each write the stand-ins must be exactly as long as all that is owed ([`Outbox::plan`]),
+//! in each write the stand-ins must be exactly as long as all that is owed ([`SendfileQueue::plan`]),
 //! and a write in which they are not breaks the connection.
 //!
 //! hyper takes a response for sent when it has the last stand-in. So the access log asks here for
-//! what the socket has not taken ([`Outbox::when_sent`]).
+//! what the socket has not taken ([`SendfileQueue::when_sent`]).
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Step 4: does the client already have what it asks for? (RFC 9110 §13)
 //!
-//! Pure: the request's condition fields and a file's validators go in, a [`Verdict`] comes
+//! Pure: the request's condition fields and a file's validators go in, a [`ConditionOutcome`] comes
 //! out. The fields are taken from the request first, because they travel to another thread.
 
 use std::fs::Metadata;

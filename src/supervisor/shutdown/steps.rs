@@ -38,7 +38,7 @@ pub enum Action {
     CutConnections,
     /// Have the workers of every application leave.
     Leave,
-    /// Come back with [`Happened::Timer`] at this time.
+    /// Come back with [`ShutdownEvent::Timer`] at this time.
     WakeAt(Instant),
     /// Kill what is left of the applications, and end with this exit code.
     Exit(u8),

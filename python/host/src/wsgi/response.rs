@@ -111,7 +111,7 @@ impl Response {
     /// application gave none. Small ones stay pending, to go out with the next flush.
     ///
     /// # Errors
-    /// [`Stop`] if nothing can be sent any more.
+    /// [`BodyEnd`] if nothing can be sent any more.
     pub fn whole(&mut self, py: Python<'_>, pieces: &[&[u8]]) -> Result<(), BodyEnd> {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some(head) = &mut self.head else {
@@ -151,7 +151,7 @@ impl Response {
     /// One piece of the body, which goes out before this returns.
     ///
     /// # Errors
-    /// [`Stop`] if nothing can be sent any more.
+    /// [`BodyEnd`] if nothing can be sent any more.
     pub fn piece(&mut self, py: Python<'_>, piece: &[u8]) -> Result<Flow, BodyEnd> {
         let Some(head) = &self.head else {
             return Err(BodyEnd::NoHead);
@@ -217,7 +217,7 @@ impl Response {
     /// those of the GET.
     ///
     /// # Errors
-    /// [`Stop`] if nothing can be sent any more.
+    /// [`BodyEnd`] if nothing can be sent any more.
     pub fn file(&mut self, py: Python<'_>, file: RealFile) -> Result<(), BodyEnd> {
         let Some(head) = &mut self.head else {
             return Err(BodyEnd::NoHead);
@@ -277,7 +277,7 @@ impl Response {
     /// Sends what is pending.
     ///
     /// # Errors
-    /// [`Stop::FrontGone`].
+    /// [`BodyEnd::FrontGone`].
     pub fn flush(&mut self, py: Python<'_>) -> Result<(), BodyEnd> {
         let reply = &mut self.reply;
         Ok(py.detach(|| reply.flush())?)

@@ -2,7 +2,7 @@
 //!
 //! An *entry* is a place among the requests that may be handed out to a generation at a
 //! time; it is also the request's index in the claim table of that generation's scoreboard.
-//! The [`Line`] of those who wait is above the generations: the *current* one serves it.
+//! The [`RequestQueue`] of those who wait is above the generations: the *current* one serves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

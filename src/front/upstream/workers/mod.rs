@@ -109,7 +109,7 @@ pub enum WorkerEvent {
     },
 }
 
-/// An [`Event`], and where it happened.
+/// An [`WorkerEvent`], and where it happened.
 #[derive(Debug)]
 pub struct Report {
     /// Index of the application.

@@ -2,7 +2,7 @@
 //! and from which every worker thread receives.
 //!
 //! All workers share the receiving end, so one of them can break it for all: `shutdown` ends
-//! it. A broken queue is replaced by the pool; see [`super::crew::Crew::replace_queue`].
+//! it. A broken queue is replaced by the pool; see [`super::worker_set::GenerationState::replace_queue`].
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
