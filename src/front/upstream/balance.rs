@@ -1,24 +1,24 @@
-//! Which of several servers gets the next request: the one with the fewest in flight, and
-//! none that has just failed, except for one request at a time that tries it again.
+//! Load balancing: picks the server with the fewest requests in flight, and skips servers that have
+//! just failed, except for one request at a time that retries such a server.
 //!
-//! Health is passive: what happens to requests is all that is known. A server fails when it
-//! cannot be connected to, and when no usable head of an answer comes, for whatever reason; a
-//! status is no failure. Times are passed in; nothing here waits or connects.
+//! Health checks are passive: only the results of requests count. A server fails when it cannot be
+//! connected to, and when no usable response head arrives; a status is no failure. Times are passed
+//! in; nothing here waits or connects.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which a server is left alone. nginx's default is one, which one
-/// full listen queue reaches.
+/// Consecutive failures after which a server is skipped. nginx's default is one, which one full
+/// backlog reaches.
 const MOST_FAILURES: u32 = 3;
-/// So many answers make up for one failure: a server with a broken worker, which fails now
-/// and then, has the fewest requests in flight and would get more than its share.
+/// Number of responses that cancel one failure: a server with a broken worker, which fails now and
+/// then, has the fewest requests in flight and would get more than its share.
 const ANSWERS_FOR_ONE: u32 = 4;
-/// For how long a failure counts. nginx's `fail_timeout` is 10 s.
+/// Time for which a failure counts. nginx's `fail_timeout` is 10 s.
 const FAILURE_COUNTS: Duration = Duration::from_secs(10);
-/// How long a server is left alone the first time; doubled each time a try fails again.
+/// Time for which a server is skipped at first; doubled each time a retry fails.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-/// Longest time a server is left alone. nginx's `fail_timeout` is 10 s.
+/// Longest time for which a server is skipped. nginx's `fail_timeout` is 10 s.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// Servers to choose from.
@@ -28,14 +28,14 @@ pub struct Balance(Mutex<State>);
 #[derive(Debug)]
 struct State {
     servers: Vec<Server>,
-    /// Where the search among equals begins, so that they take turns.
+    /// Index at which the search among equals begins (round robin).
     turn: usize,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Server {
     in_flight: usize,
-    /// Failures that no answers have made up for, times [`ANSWERS_FOR_ONE`].
+    /// Failures not cancelled by responses, times [`ANSWERS_FOR_ONE`].
     debt: u32,
     last_failure: Option<Instant>,
     down: Option<Down>,
@@ -50,17 +50,17 @@ struct Down {
     is_tried: bool,
 }
 
-/// A request's place at a server, given back when it is dropped.
+/// A request's slot at a server, released on drop.
 #[derive(Debug)]
 pub struct Slot {
     balance: Arc<Balance>,
     server: usize,
-    /// True if this is the one that tries a failed server again.
+    /// True if this request retries a failed server.
     is_try: bool,
 }
 
 impl Balance {
-    /// So many servers, all of them thought to be well.
+    /// A set of `servers` servers, all presumed healthy.
     pub fn new(servers: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             servers: vec![Server::default(); servers],
@@ -68,12 +68,12 @@ impl Balance {
         })))
     }
 
-    /// A place for one request at none of the servers in `tried`. If all the others are left
-    /// alone, it is one of those, of equals the one whose time ends first: a request is never
-    /// refused before all of them were tried.
+    /// A slot for one request at none of the servers in `tried`. If all the others are being
+    /// skipped, it is the least loaded of them, among equals the one whose back-off ends first: a
+    /// request is never refused before all of them were tried.
     ///
-    /// One that `may_repeat`, should the server fail once more, tries a failed server as soon
-    /// as its time is over; others do when it has been over for as long again.
+    /// A request that `may_repeat` on another server retries a failed server as soon as its
+    /// back-off is over; other requests do when it has been over for as long again.
     pub fn pick(self: &Arc<Self>, tried: &[usize], now: Instant, may_repeat: bool) -> Option<Slot> {
         let mut state = self.lock();
         let count = state.servers.len();
@@ -96,7 +96,7 @@ impl Balance {
                 !down.is_tried && down.until + grace <= now
             })
         });
-        // Nobody waits for a try that is due while others are well: it may as well be now.
+        // No request waits for a retry that is due while other servers are healthy: retry now.
         let (server, is_try) = match (to_try, well) {
             (Some(server), _) => (server, true),
             (None, Some(server)) => (server, false),
@@ -118,7 +118,7 @@ impl Balance {
         Some(self.slot(server, is_try))
     }
 
-    /// A place at this very server.
+    /// A slot at the given server.
     pub fn at(self: &Arc<Self>, server: usize) -> Slot {
         self.lock().servers[server].in_flight += 1;
         self.slot(server, false)
@@ -138,7 +138,7 @@ impl Balance {
         state.servers.iter().any(|server| server.has_been_reached)
     }
 
-    /// A server has accepted a connection. Whether it works is not known yet.
+    /// Records that a server accepted a connection. This does not make it healthy.
     pub fn reached(&self, server: usize) {
         self.lock().servers[server].has_been_reached = true;
     }
@@ -169,12 +169,12 @@ impl Slot {
         self.balance.reached(self.server);
     }
 
-    /// True if the server has ever given an answer of use.
+    /// True if the server has ever sent a usable response.
     pub fn has_worked(&self) -> bool {
         self.balance.lock().servers[self.server].has_worked
     }
 
-    /// The server works. `true`: it had been left alone.
+    /// Records a usable response. Returns true if the server was being skipped.
     pub fn succeeded(&self) -> bool {
         let mut state = self.balance.lock();
         let server = &mut state.servers[self.server];
@@ -187,7 +187,7 @@ impl Slot {
         was_down
     }
 
-    /// The server failed. The time for which it is now left alone, if that begins.
+    /// Records a failure. Returns the back-off if one begins now.
     pub fn failed(&self, now: Instant) -> Option<Duration> {
         let mut state = self.balance.lock();
         let server = &mut state.servers[self.server];
@@ -198,10 +198,10 @@ impl Slot {
         server.debt = server.debt.saturating_add(ANSWERS_FOR_ONE);
         let back_off = match server.down {
             Some(down) if self.is_try => (down.back_off * 2).min(LONGEST_BACK_OFF),
-            // Sent before it was left alone, or because all are.
+            // Sent before the back-off began, or because all servers are in back-off.
             Some(_) => return None,
-            // Behind a few answers the third in a row is enough, however little is left of the
-            // first.
+            // After a few responses the third consecutive failure is enough, however little is left
+            // of the first.
             None if server.debt > (MOST_FAILURES - 1) * ANSWERS_FOR_ONE => FIRST_BACK_OFF,
             None => return None,
         };
@@ -220,7 +220,7 @@ impl Drop for Slot {
         let server = &mut state.servers[self.server];
         server.in_flight -= 1;
         if let (true, Some(down)) = (self.is_try, &mut server.down) {
-            // A try whose client left has shown nothing: the next one may try.
+            // A retry whose client left has no result: the next request may retry.
             down.is_tried = false;
         }
     }
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(number(&balance.pick(&[], long_due, false)), Some(0));
     }
 
-    /// The number of failures until a server is left alone that fails once in so many requests.
+    /// Number of failures until a server is skipped that fails once in so many requests.
     fn failures_of_one_in(requests: u32) -> Option<u32> {
         let (balance, now) = (Balance::new(1), Instant::now());
         (1..100).find(|_| {

@@ -1,16 +1,16 @@
-//! Undoes the chunked coding of a body (RFC 9112 §7.1): bytes in, pieces of the body out.
+//! Decodes the chunked coding of a body (RFC 9112 §7.1): bytes in, pieces of the body out.
 //!
-//! uWSGI never uses it by itself, but an application may have written it by hand. Passed on
-//! as it is, the client would get the chunk sizes as part of the page.
+//! uWSGI never uses it by itself, but an application may have written it by hand. If it were passed
+//! on unchanged, the client would get the chunk sizes as part of the page.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest line with a size and its extensions.
+/// Longest chunk size line, with extensions.
 const LONGEST_LINE: usize = 1024;
-/// Longest trailer section, which is read and dropped.
+/// Longest trailer section; trailers are read and discarded.
 const LONGEST_TRAILERS: usize = 16 << 10;
 
-/// Undoes the coding of one body.
+/// Decoder of one body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     state: State,
@@ -27,18 +27,18 @@ enum State {
     Over,
 }
 
-/// What came out.
+/// A result of the decoder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chunk {
     /// A piece of the body.
     Data(Bytes),
-    /// Nothing until more bytes have come.
+    /// More bytes are needed.
     NeedMore,
-    /// The body is over.
+    /// The body is complete.
     Over,
 }
 
-/// The bytes are no chunks.
+/// The bytes are not valid chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its chunks are malformed")]
 pub struct BadChunk;
@@ -93,7 +93,7 @@ impl Chunks {
     }
 }
 
-/// A line without its CRLF; a bare LF ends no line here.
+/// Takes a line, without its CRLF; a bare LF does not end a line here.
 fn take_line(bytes: &mut BytesMut, longest: usize) -> Result<Option<BytesMut>, BadChunk> {
     match bytes.iter().position(|byte| *byte == b'\n') {
         Some(at) if at <= longest => {
@@ -113,7 +113,7 @@ fn take_line(bytes: &mut BytesMut, longest: usize) -> Result<Option<BytesMut>, B
     }
 }
 
-/// Digits without sign or prefix, and extensions behind a semicolon.
+/// Hexadecimal digits without sign or prefix, and extensions after a semicolon.
 fn size(line: &[u8]) -> Option<u64> {
     let mut digits = line.split(|byte| *byte == b';').next()?;
     while let [before @ .., b' ' | b'\t'] = digits {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The body, and whether its end has come, if the bytes arrive in these pieces.
+    /// The body, and true if its end was reached, when the bytes arrive in these pieces.
     fn undone(bytes: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, bool), BadChunk> {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
         cuts.push(bytes.len());

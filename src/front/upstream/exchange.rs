@@ -1,17 +1,17 @@
-//! One request and its answer over one connection, both ways at the same time, in a task of
-//! their own, so that the answer is taken off the server whatever the client does.
+//! One request and its response over one upstream connection, in both directions at once, in a task
+//! of its own, so that the response is read from the server whatever the client does.
 //!
-//! A server may answer before it has taken the whole body, and close: so the answer is read
-//! while the body is sent, and a body that cannot be sent any more is no failure of its
-//! own. What counts is the answer. It is over where its length says, or at the end of the
-//! connection; an end that comes too early breaks the client's response off as well, or makes
-//! a failure of it where the client has nothing yet.
+//! A server may respond before it has read the whole body, and close: so the response is read while
+//! the body is sent, and a failed send of the body is not a failure of the exchange. The response
+//! alone decides. It ends where its length says, or at the end of the connection; a truncated
+//! response is truncated for the client too, or becomes a failure if the client has received
+//! nothing yet.
 //!
-//! A request that may run twice goes to the next server as long as the client has nothing
+//! An idempotent request is retried on the next server as long as the client has received nothing
 //! (`exchange/tries.rs`).
 //!
-//! HTTP goes the same way as uwsgi: heads, chunks and timeouts are the same, and hyper's client
-//! does not promise to read an answer when the body cannot be sent any more.
+//! HTTP uses the same code as uwsgi: heads, chunks and timeouts are the same, and hyper's client
+//! does not promise to read a response when the body cannot be sent any more.
 
 mod receiving;
 mod sending;
@@ -44,7 +44,7 @@ use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::codes;
 
-/// Servers with what an exchange needs beside them. One for each upstream.
+/// Servers with their file pool: one for each upstream.
 pub struct ExchangeContext {
     /// The servers.
     pub servers: Servers,
@@ -53,10 +53,10 @@ pub struct ExchangeContext {
     files: FilePool,
 }
 
-/// What the servers speak.
+/// The protocol of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// uwsgi: one request for each connection, and heads of HTTP or CGI.
+    /// uwsgi: one request per connection; response heads in HTTP or CGI form.
     Uwsgi,
     /// HTTP/1.1.
     Http,
@@ -68,18 +68,18 @@ pub struct ExchangeRequest {
     pub whole: Outgoing,
     /// The protocol of the servers.
     pub dialect: Dialect,
-    /// The protocols to which the server may switch.
+    /// The protocols to which the server may switch (`Upgrade`).
     pub protocols: Option<HeaderValue>,
-    /// The request in the logs.
+    /// The request's label in the logs.
     pub identity: Arc<RequestLabel>,
-    /// It is sent over no connection that has served others.
+    /// True if the request must not use a kept-alive connection.
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
 }
 
 impl ExchangeContext {
-    /// For these servers.
+    /// A context for these servers.
     pub fn new(servers: Servers, files: FilePool) -> Self {
         Self {
             servers,
@@ -89,11 +89,11 @@ impl ExchangeContext {
         }
     }
 
-    /// Sends what is left of the request, and receives the answer. Dropping the future
-    /// breaks the connection off.
+    /// Sends the rest of the request and receives the response. Dropping the future closes the
+    /// connection.
     ///
     /// # Errors
-    /// [`Failure`] says why there is no answer.
+    /// The [`Failure`] if there is no response.
     async fn exchange(
         self: &Arc<Self>,
         reached: Reached,
@@ -117,13 +117,13 @@ impl ExchangeContext {
         let response = answered
             .await
             .unwrap_or_else(|_not_told| Err(Failure::BadAnswer("it was not read".into())))?;
-        // From here on the body notices a client that leaves.
+        // From here on the body detects a disconnected client.
         broken_off.disarm();
         Ok(response)
     }
 }
 
-/// One request on its way.
+/// One request in flight.
 struct Exchange {
     ground: Arc<ExchangeContext>,
     reached: Reached,
@@ -131,14 +131,14 @@ struct Exchange {
     dialect: Dialect,
     protocols: Option<HeaderValue>,
     identity: Arc<RequestLabel>,
-    /// Nobody wants the answer any more.
+    /// Cancelled when the response is no longer wanted.
     abandoned: CancellationToken,
 }
 
 type Answer = oneshot::Sender<Result<Box<Response>, Failure>>;
 
 impl Exchange {
-    /// Sends, receives, and gives the answer to `answer`, its body in pieces if it is long.
+    /// Sends, receives, and passes the response to `answer`, its body in pieces if it is long.
     async fn run(self, outgoing: Outgoing, answer: Answer) {
         let Self {
             ground,
@@ -180,8 +180,8 @@ impl Exchange {
             let mut sending = pin!(send(writer, outgoing, &sent, timeouts.send, &ground.files));
             let mut is_sending = true;
             loop {
-                // Each branch goes on where it was: both futures live outside of the loop,
-                // and the token stays cancelled.
+                // Each branch resumes where it was: both futures live outside the loop, and the
+                // token stays cancelled.
                 tokio::select! {
                     biased;
                     () = abandoned.cancelled() => return,
@@ -240,7 +240,7 @@ impl Exchange {
             }
             (Err(broken), _) => broken.into_failure(Arc::clone(&name), dialect, length),
         };
-        // It may close a used connection whenever it likes.
+        // A server may close an idle connection at any time.
         let is_its_right = is_reused && matches!(failure, Failure::ClosedEarly { .. });
         if let Some(reason) = failure.of_server()
             && !is_its_right
@@ -260,15 +260,15 @@ impl Exchange {
                     && is_suspicious
                     && !slot.has_worked()
                     && ground.servers.speaks_http(&slot).await;
-                // The next try waits for the place.
+                // The next attempt waits for this slot.
                 drop(ownership);
                 let _client_gone = answer.send(Err(match speaks_http {
                     true => Failure::SpeaksHttp { server: name },
                     false => failure,
                 }));
             }
-            // A server that has begun an answer is there. Its end is the application's, as is
-            // a pause in a stream of events.
+            // A server that has begun a response is healthy. A truncated response is the
+            // application's fault, and so is a pause in a stream of events.
             To::Body(feed) => {
                 let id = &identity.request_id;
                 tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*name, reason = %failure, "a response broke off");
@@ -282,33 +282,33 @@ impl Exchange {
 /// A body that a server sends to HEAD follows its head at once.
 const STRAY: Duration = Duration::from_millis(50);
 
-/// How a complete answer leaves the connection.
+/// The state of the connection after a complete response.
 enum Done {
-    /// Of no more use.
+    /// Not reusable.
     Closed,
-    /// Ready for another request.
+    /// Reusable.
     Open,
-    /// The same, if no bytes follow that belong to no answer.
+    /// Open if no bytes follow that belong to no response.
     OpenIfQuiet,
-    /// In another protocol; the head says which.
+    /// Switched to the protocol named in the head.
     Switched(Box<ReplyHead>),
 }
 
-/// Why there is no answer, or only half of one.
+/// The reason for a missing or truncated response.
 enum ExchangeError {
-    /// The client has gone.
+    /// The client has disconnected.
     NobodyWants,
-    /// What the server did not do, which setting says so, and how long it had.
+    /// A timeout: the step, the setting and its value.
     TooLate(&'static str, &'static str, Duration),
-    /// It closed the connection without a byte.
+    /// The server closed the connection without sending a byte.
     NoAnswer,
-    /// It answered in HTTP, to a packet that it did not understand.
+    /// The server responded in HTTP to a uwsgi packet.
     SpeaksHttp,
-    /// What came cannot be used.
+    /// The response is malformed.
     Unusable(String),
-    /// The body cannot be read from its file.
+    /// The request body cannot be read from its file.
     File(io::Error),
-    /// The client does not send all of it.
+    /// The client did not send its whole body.
     Body(request_stream::RequestBodyError),
 }
 

@@ -1,9 +1,9 @@
-//! One call: a request in, a response out, whoever answers it.
+//! Upstreams: a request in, a response out.
 //!
-//! [`Request`] and [`Response`] are what every kind of upstream speaks; [`workers`] is the
-//! embedded Python, [`uwsgi`] an external uWSGI, [`http_proxy`] any server of HTTP. An upstream
-//! never picks a status for a failure: it says what happened ([`Failure`]), and
-//! `front/error.rs` decides what the client gets.
+//! [`Request`] and [`Response`] are common to every kind of upstream; [`workers`] is the embedded
+//! Python, [`uwsgi`] an external uWSGI, [`http_proxy`] any HTTP server. An upstream never picks a
+//! status for a failure: it returns a [`Failure`], and `front/error.rs` maps it to the client's
+//! response.
 
 pub mod balance;
 pub mod chunks;
@@ -37,19 +37,19 @@ use uwsgi::Uwsgi;
 /// A request with its body.
 #[derive(Debug)]
 pub struct Request {
-    /// The CGI variables, see `pyserve_wire::vars`, behind as many spare bytes as the
+    /// The CGI variables, see `pyserve_wire::vars`, preceded by as many spare bytes as the
     /// upstream's own header takes ([`pyserve_wire::frames::REQUEST_HEADER`]).
     pub message: Vec<u8>,
     /// The body.
     pub body: RequestBody,
 }
 
-/// What the upstream answered.
+/// A response from an upstream.
 #[derive(Debug)]
 pub struct Response {
     /// Status code.
     pub status: StatusCode,
-    /// Reason phrase, if it is not the usual one for the status.
+    /// Reason phrase, if it differs from the standard one for the status.
     pub reason: Option<Bytes>,
     /// Header fields, duplicates in the order the application gave them.
     pub headers: HeaderMap,
@@ -57,32 +57,32 @@ pub struct Response {
     pub spellings: Vec<Bytes>,
     /// The body, unless it is a file.
     pub body: ResponseBody,
-    /// The body as a piece of a file.
+    /// The body as a range of a file.
     pub file: Option<(File, FilePiece)>,
-    /// The connection to the server, if it goes on in another protocol (status 101).
+    /// The upstream connection, if it switches to another protocol (status 101).
     pub switched: Option<Switched>,
-    /// Number of the worker that ran it, if it was one of ours.
+    /// Number of the worker that ran the request; `None` for an upstream server.
     pub worker: Option<u32>,
-    /// Time from when somebody took the request until there was this answer.
+    /// Time from when a worker or server accepted the request until its response arrived.
     pub app_time: Duration,
 }
 
-/// Why there is no response.
+/// The reason for the absence of a response.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// As many requests wait as may.
+    /// The request queue is full.
     #[error("the request queue is full ({limit} requests wait)")]
     QueueFull {
         /// The limit.
         limit: usize,
     },
-    /// The request waited for a worker as long as it may.
+    /// The request waited for a worker for the longest permitted time.
     #[error("no worker became free within {} s", .waited.as_secs_f32())]
     QueueTimeout {
-        /// How long it waited.
+        /// Time spent waiting.
         waited: Duration,
     },
-    /// The server stops, or gives up the workers that had the request.
+    /// The server is shutting down, or ended the workers that had the request.
     #[error("the server is stopping")]
     Stopping,
     /// The worker died while it ran the request.
@@ -91,15 +91,15 @@ pub enum Failure {
         /// Number of the worker.
         worker: u32,
     },
-    /// The application took longer than it may.
+    /// The application exceeded its deadline.
     #[error("the application took longer than {} s", .timeout.as_secs_f32())]
     TimedOut {
         /// Number of the worker.
         worker: u32,
-        /// How long it might have taken.
+        /// The deadline.
         timeout: Duration,
     },
-    /// The application raised, or broke the rules of WSGI, before its head was out.
+    /// The application raised, or violated PEP 3333, before its head was sent.
     #[error("the application failed")]
     Application {
         /// Number of the worker.
@@ -107,53 +107,53 @@ pub enum Failure {
         /// The traceback in `--dev`, else empty.
         traceback: String,
     },
-    /// The code that is there now cannot be run (`--dev`; else the code before it serves).
+    /// The current code cannot be loaded (`--dev`; otherwise the old code keeps serving).
     #[error("the application cannot be loaded")]
     NotLoaded {
-        /// Why: mostly a traceback.
+        /// The reason: mostly a traceback.
         why: Arc<str>,
     },
-    /// The request could not be handed over.
+    /// The request could not be sent to a worker.
     #[error("cannot hand the request to a worker: {0}")]
     Transport(#[from] std::io::Error),
-    /// The client did not send all of its body while it was passed on.
+    /// The client did not send its whole body while it was streamed upstream.
     #[error(transparent)]
     Body(crate::front::body::request_stream::RequestBodyError),
-    /// The answer made no sense.
+    /// The response was malformed.
     #[error("the answer cannot be used: {0}")]
     BadAnswer(String),
-    /// A server behind us cannot be connected to.
+    /// An upstream server cannot be connected to.
     #[error("cannot connect to {server}: {why}")]
     Unreachable {
         /// Its address.
         server: Arc<str>,
-        /// The error of the system call, and what to do about it.
+        /// The error of the system call, and the remedy.
         why: String,
     },
     /// There is no descriptor for a connection to a server.
     #[error("no descriptor is left for a connection (ulimit -n)")]
     NoDescriptors,
-    /// A server behind us takes too long.
+    /// An upstream server timed out.
     #[error("{server} did not {doing} within {} s (--{setting})", .limit.as_secs_f32())]
     TooSlow {
         /// Its address.
         server: Arc<str>,
-        /// What it did not do.
+        /// The step that timed out.
         doing: &'static str,
-        /// The setting that says how long it may take.
+        /// The setting with the timeout.
         setting: &'static str,
-        /// What it says.
+        /// Its value.
         limit: Duration,
     },
-    /// A server behind us closed the connection without an answer.
+    /// An upstream server closed the connection without a response.
     #[error("{server} closed the connection without an answer: {}", why_closed(*.packet))]
     ClosedEarly {
         /// Its address.
         server: Arc<str>,
-        /// Length in bytes of header and variables, in the uwsgi protocol.
+        /// Length in bytes of header and variables in the uwsgi protocol.
         packet: Option<usize>,
     },
-    /// A server that was said to speak uwsgi does not.
+    /// A server that is configured as uwsgi responds in HTTP.
     #[error("{server} speaks HTTP, not uwsgi (uWSGI: `socket` instead of `http-socket`)")]
     SpeaksHttp {
         /// Its address.
@@ -168,7 +168,7 @@ pub enum Failure {
         total: usize,
         /// The limit in bytes.
         limit: usize,
-        /// Name of the biggest variable.
+        /// Name of the largest variable.
         biggest: String,
         /// Length of its value in bytes.
         length: usize,
@@ -176,8 +176,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What a server behind us has failed in, as metrics call it; `None` where it is not its
-    /// fault. What could not be connected to is counted with each try.
+    /// The metrics label of a failure of an upstream server; `None` if the server is not at fault.
+    /// Failed connects are counted with each attempt.
     fn of_server(&self) -> Option<&'static str> {
         match self {
             Self::TooSlow { .. } => Some("too_slow"),
@@ -188,8 +188,8 @@ impl Failure {
         }
     }
 
-    /// True if it shows that the server is not well. A uWSGI that closes on a long packet may
-    /// be well: its buffer is too small for this request.
+    /// True if the failure counts against the server's health. A uWSGI that closes on a long packet
+    /// may be healthy: its buffer is too small for this request.
     fn is_illness(&self) -> bool {
         let is_long = |packet: usize| packet > USUAL_BUFFER;
         match self {
@@ -199,11 +199,11 @@ impl Failure {
     }
 }
 
-/// uWSGI's `buffer-size` where its settings do not say.
+/// uWSGI's default `buffer-size`.
 const USUAL_BUFFER: usize = 4096;
 
-/// uWSGI closes like this when a packet is longer than its buffer, and says so in its own
-/// log alone; and when a worker dies.
+/// The likely reasons why uWSGI closed: it does so when a packet exceeds its buffer, which it
+/// reports in its own log only, and when a worker dies.
 fn why_closed(packet: Option<usize>) -> String {
     match packet {
         Some(packet) if packet > USUAL_BUFFER => format!(
@@ -215,17 +215,17 @@ fn why_closed(packet: Option<usize>) -> String {
     }
 }
 
-/// Servers that answer instead of an application of ours. Clones share them.
+/// External servers that handle requests instead of the embedded application. Clones share them.
 #[derive(Clone)]
 pub enum Upstream {
-    /// They speak the uwsgi protocol.
+    /// Servers of the uwsgi protocol.
     Uwsgi(Uwsgi),
-    /// They speak HTTP.
+    /// HTTP servers.
     Http(HttpProxy),
 }
 
 impl Upstream {
-    /// Servers as the settings describe them.
+    /// The servers described by the settings.
     pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
         let addresses = settings.servers.clone();
         let servers = Servers::new(addresses, settings.timeouts, files.clone());
@@ -237,7 +237,7 @@ impl Upstream {
         }
     }
 
-    /// The servers, for the log and for figures.
+    /// The servers, for logs and metrics.
     pub fn servers(&self) -> &Servers {
         match self {
             Self::Uwsgi(uwsgi) => uwsgi.servers(),

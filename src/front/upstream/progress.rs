@@ -1,18 +1,18 @@
-//! What idle deadlines are measured by: while a server takes the request it need not answer, and
-//! while one side of a tunnel talks the other may be silent.
+//! The base of idle timeouts: while a server accepts the request it need not respond, and while one
+//! side of a tunnel sends the other may be silent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// When something last went through, in either direction.
+/// Time of the last transfer, in either direction.
 pub struct Progress {
-    /// When it was first waited for.
+    /// Time of creation.
     pub began: Instant,
     last_ms: AtomicU64,
 }
 
 impl Progress {
-    /// Nothing has gone through yet.
+    /// No transfer yet.
     pub fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -20,13 +20,13 @@ impl Progress {
         }
     }
 
-    /// Something goes through now.
+    /// Records a transfer.
     pub fn now(&self) {
         let elapsed = self.began.elapsed().as_millis();
         self.last_ms.store(elapsed as u64, Ordering::Relaxed);
     }
 
-    /// When that was, to the millisecond; when it began if nothing has.
+    /// Time of the last transfer, to the millisecond; the time of creation if there was none.
     pub fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
     }

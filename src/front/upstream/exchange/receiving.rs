@@ -1,4 +1,4 @@
-//! The way back: the head, then the body in whatever way it ends.
+//! Receives the response: the head, then the body in each of its framings.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,12 +25,12 @@ use crate::front::upstream::private::Ownership;
 use crate::front::upstream::progress::Progress;
 use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
 
-/// Room for one read: usual heads with small pages.
+/// Size of the first read: a usual head with a small page.
 pub(super) const READ: usize = 16 << 10;
-/// Room for one read of a body that is longer than that.
+/// Size of a read for longer bodies.
 const READ_BODY: usize = 64 << 10;
 
-/// Most bytes of a body that are read before its head is handed out, if they are here already.
+/// Most bytes of a body that are read before its head is passed on, if they have already arrived.
 const MOST_AHEAD: u64 = READ_BODY as u64;
 
 const NO_LAST_CHUNK: &str = "it ends before its last chunk";
@@ -68,7 +68,7 @@ impl Interim {
     }
 }
 
-/// The way back.
+/// The receiving half of an exchange.
 pub(super) struct Receiving<'a> {
     pub(super) reader: ReadHalf<Socket>,
     pub(super) buffer: BytesMut,
@@ -84,7 +84,7 @@ pub(super) struct Receiving<'a> {
     pub(super) to: To,
 }
 
-/// Who gets what comes.
+/// The receiver of the response.
 pub(super) enum To {
     Call(Answer),
     Body(BodySender),
@@ -104,7 +104,7 @@ pub(super) fn deliver(
             headers.insert(UPGRADE, protocol);
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        // A client that has left by now drops the body, which cancels us.
+        // A client that has disconnected by now drops the body, which cancels the exchange.
         let _client_gone = answer.send(Ok(Box::new(Response {
             status: head.status,
             reason: head.reason,
@@ -159,14 +159,14 @@ impl Receiving<'_> {
         Ok(self.done(stays_open))
     }
 
-    /// The answer is of use.
+    /// Records a usable response.
     fn begins(&mut self, head: &ReplyHead) {
         self.ground.servers.succeeded(self.slot);
         self.ownership.answered(&head.headers);
     }
 
-    /// The whole body, if it is here already. Looks at what else has come, the end of the
-    /// connection perhaps: an answer that is cut short can still become a failure.
+    /// The whole body, if it has already arrived. Also reads ahead to the end of the connection: a
+    /// truncated response can still become a failure.
     async fn whole_body(&mut self, length: BodyLength) -> Result<Option<Bytes>, ExchangeError> {
         let wanted = match length {
             BodyLength::Bytes(length) => length,
@@ -197,7 +197,7 @@ impl Receiving<'_> {
         }
     }
 
-    /// Behind the end of the connection: what was received is all there will be.
+    /// Called after the end of the connection: no more bytes will arrive.
     fn all_chunks(&mut self) -> Result<Bytes, ExchangeError> {
         let (mut chunks, mut body) = (Chunks::default(), BytesMut::new());
         loop {
@@ -210,7 +210,7 @@ impl Receiving<'_> {
         }
     }
 
-    /// Reads what is there, without waiting for more.
+    /// Reads the bytes that have arrived, without waiting for more.
     async fn read_at_once(&mut self) -> Poll<io::Result<usize>> {
         self.buffer.reserve(READ_BODY);
         let mut read = pin!(self.reader.read_buf(&mut self.buffer));
@@ -249,7 +249,7 @@ impl Receiving<'_> {
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return self.switch(head);
                 }
-                // RFC 9110 §15.2: behind other informational heads comes the answer.
+                // RFC 9110 §15.2: the final response follows informational heads.
                 if !head.status.is_informational() {
                     self.check(&head).await?;
                     return Ok(head);
@@ -264,7 +264,7 @@ impl Receiving<'_> {
         }
     }
 
-    /// A server that has never answered anything but 400 may not know the protocol at all.
+    /// A server that has only ever responded 400 may not speak the protocol.
     async fn check(&self, head: &ReplyHead) -> Result<(), ExchangeError> {
         let servers = &self.ground.servers;
         if self.dialect == Dialect::Uwsgi
@@ -277,7 +277,7 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// RFC 9110 §7.8: only to what the client has offered.
+    /// RFC 9110 §7.8: only to a protocol that the client has offered.
     fn switch(&mut self, head: ReplyHead) -> Result<ReplyHead, ExchangeError> {
         let offered = self.protocols.as_ref().ok_or_else(|| {
             let why = "it switches protocols unasked";
@@ -308,7 +308,7 @@ impl Receiving<'_> {
             left -= piece;
             let piece = self.buffer.split_to(piece as usize).freeze();
             self.feed(piece).await?;
-            // Nothing behind the length is part of the answer (RFC 9112 §6.3).
+            // Bytes after the length are not part of the response (RFC 9112 §6.3).
             if left == 0 {
                 return Ok(());
             }
@@ -341,7 +341,7 @@ impl Receiving<'_> {
             match self.read_or_end(READ_BODY).await? {
                 Ok(1..) => {}
                 Ok(0) => return Ok(()),
-                // A reset is no end: the answer may have been longer.
+                // A reset is not an end: the response may have been longer.
                 Err(error) => return Err(ExchangeError::Unusable(error.to_string())),
             }
         }
@@ -358,13 +358,13 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// Reads more into the buffer. `false`: the connection is over, in whatever way.
+    /// Reads more into the buffer. `false`: the connection has ended, cleanly or not.
     async fn read(&mut self, room: usize) -> Result<bool, ExchangeError> {
         let end = self.read_or_end(room).await?;
         Ok(matches!(end, Ok(1..)))
     }
 
-    /// How many bytes came; none at the end of the connection.
+    /// Number of bytes read; 0 at the end of the connection.
     async fn read_or_end(&mut self, room: usize) -> Result<io::Result<usize>, ExchangeError> {
         self.buffer.reserve(room);
         let mut since = Instant::now();

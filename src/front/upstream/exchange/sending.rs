@@ -1,4 +1,4 @@
-//! The way out: what is still to be sent, and how it is.
+//! Sends the request: the head, then the body in its framing.
 
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
 use crate::front::upstream::progress::Progress;
 
-/// How much of a body's file is read at a time.
+/// Size of a read from a body's file.
 const READ_FILE: usize = 256 << 10;
 
-/// What goes out in one write: a head and a body, or a piece with what frames it.
+/// The parts of one write: a head and a body, or a piece with its framing.
 pub(super) type Parts<B> = Chain<Chain<B, B>, B>;
 
 fn parts<B: Buf>(first: B, second: B, third: B) -> Parts<B> {
     first.chain(second).chain(third)
 }
 
-/// The same parts, as something else.
+/// Maps each part.
 fn each<'a, B: Buf>(of: &'a Parts<Bytes>, to: impl Fn(&'a Bytes) -> B) -> Parts<B> {
     let front = of.first_ref();
     parts(
@@ -37,29 +37,29 @@ fn each<'a, B: Buf>(of: &'a Parts<Bytes>, to: impl Fn(&'a Bytes) -> B) -> Parts<
     )
 }
 
-/// What is still to be sent. A clone begins where the original stands.
+/// The unsent rest of a request. A clone starts at the original's position.
 pub struct Outgoing {
     pub(super) head: Parts<Bytes>,
     file: Option<(Arc<std::fs::File>, u64)>,
-    /// Cannot begin anew: clones share it.
+    /// Cannot be restarted: clones share it.
     stream: Option<Arc<Mutex<Box<RequestStream>>>>,
-    /// How the pieces of a stream are framed.
+    /// Framing of the pieces of a stream.
     framing: Framing,
-    /// Length of the head, for the message about a server that found it too long.
+    /// Length of the head, for the error when a server found it too long.
     pub(super) length: usize,
 }
 
-/// How a server learns where a body ends that is passed on while it arrives.
+/// Framing of a body that is streamed upstream as it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// The head has told the length.
+    /// The length is in the head.
     Length,
     /// RFC 9112 §7.1.
     Chunks,
 }
 
 impl Framing {
-    /// A piece as it goes out; one without bytes is none.
+    /// A framed piece; empty for a piece without bytes.
     fn piece(self, piece: Bytes) -> Parts<Bytes> {
         let nothing = Bytes::new();
         match self {
@@ -71,7 +71,7 @@ impl Framing {
         }
     }
 
-    /// What says that all of it is there.
+    /// The end of the body.
     fn end(self) -> Parts<Bytes> {
         let (end, nothing) = match self {
             Self::Length => (Bytes::new(), Bytes::new()),
@@ -94,8 +94,8 @@ impl Clone for Outgoing {
 }
 
 impl Outgoing {
-    /// A head in the server's protocol, and the body behind it: in chunks, where it is a
-    /// stream without a length.
+    /// A head in the server's protocol, followed by the body: chunked if it is a stream without a
+    /// length.
     pub fn new(head: Bytes, body: RequestBody) -> Self {
         let length = head.len();
         let nothing = Bytes::new();
@@ -117,19 +117,19 @@ impl Outgoing {
         }
     }
 
-    /// True if a clone is the same request: a stream is gone when it has been sent.
+    /// True if a clone is the same request: a stream is consumed when it is sent.
     pub(super) fn can_be_repeated(&self) -> bool {
         self.stream.is_none()
     }
 
-    /// What is to be sent first; stays until it is taken.
+    /// The first parts to send; they stay until they are taken.
     pub(super) fn first(&self) -> Parts<&[u8]> {
         each(&self.head, |part| part.as_ref())
     }
 }
 
-/// Sends everything, and gives the writing end back. `None`: the server takes no more, which
-/// is no error; the answer will tell.
+/// Sends everything and returns the write half. `None`: the server accepts no more, which is not an
+/// error; the response decides.
 pub(super) async fn send(
     mut writer: WriteHalf<Socket>,
     mut outgoing: Outgoing,
@@ -150,8 +150,8 @@ pub(super) async fn send(
             }
         }
         if let Some(stream) = &outgoing.stream {
-            // Of a client that breaks off the server learns by the end of the connection,
-            // before it has as many bytes as were promised, or the last chunk.
+            // When the client disconnects, the server sees the end of the connection before the
+            // declared length, or before the last chunk.
             let piece = stream
                 .lock()
                 .await

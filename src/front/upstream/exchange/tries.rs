@@ -1,9 +1,9 @@
-//! Which servers a request is sent to, one after the other, until one answers.
+//! Tries servers one after the other until one responds.
 //!
-//! As long as a server has taken nothing of it, any request may go to the next one. Behind
-//! that only a request that may run twice does (RFC 9110 §9.2.2), and whose body can be sent
-//! again: nginx's rule as well (`proxy_next_upstream` without `non_idempotent`). No server gets
-//! it twice, but for one that has closed a used connection at the moment of the request.
+//! As long as a server has received no byte of a request, any request may go to the next server.
+//! After that, only an idempotent request (RFC 9110 §9.2.2) whose body can be sent again may:
+//! nginx's rule too (`proxy_next_upstream` without `non_idempotent`). No server gets a request
+//! twice, except one that closed a kept-alive connection just as the request was sent.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::front::upstream::servers::Reached;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 
-/// The tries of one request so far.
+/// The attempts of one request so far.
 struct Attempts {
     fresh: bool,
     may_repeat: bool,
@@ -26,10 +26,10 @@ struct Attempts {
 }
 
 impl ExchangeContext {
-    /// Has one of the servers answer. Dropping the future breaks the connection off.
+    /// Gets a response from one of the servers. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// [`Failure`] says why there is no answer: that of the server that was tried last.
+    /// The [`Failure`] of the server that was tried last.
     pub async fn answer(
         self: &Arc<Self>,
         errand: ExchangeRequest,
@@ -71,7 +71,7 @@ impl ExchangeContext {
         }
     }
 
-    /// A server that has taken at least the first bytes.
+    /// A server that has received at least the first bytes.
     async fn reach(
         &self,
         outgoing: &mut Outgoing,
@@ -95,7 +95,7 @@ impl ExchangeContext {
                     outgoing.head.advance(taken);
                     return Ok(reached);
                 }
-                // It has closed the connection unseen.
+                // The server closed the connection before it saw the request.
                 Ok(_) if reached.is_reused => {
                     tries.fresh = true;
                     continue;

@@ -1,8 +1,8 @@
-//! The head of a request as a server of HTTP behind us gets it (RFC 9110 §7.6, RFC 9112 §3).
+//! The request head for an upstream HTTP server (RFC 9110 §7.6, RFC 9112 §3).
 //!
-//! What is for one hop alone stays here; the body has its true length, or chunks of our own;
-//! and who the client is stands in `X-Forwarded-*`, where a client's own statements have been
-//! removed by `front/protocol/forwarded.rs`.
+//! Hop-by-hop headers are removed; the body gets its actual length, or chunked coding; and the
+//! client is described by `X-Forwarded-*`, from which `front/protocol/forwarded.rs` has removed the
+//! values of untrusted clients.
 
 use bytes::Bytes;
 use http::header::{
@@ -20,7 +20,7 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that are not passed on, or that we write ourselves.
+/// Headers that are not forwarded, or that this file writes itself.
 const NOT_PASSED: [HeaderName; 16] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -40,12 +40,11 @@ const NOT_PASSED: [HeaderName; 16] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// The protocols that the client would switch to, if it says so properly: HTTP/1.1 and
-/// `upgrade` listed in `Connection` (RFC 9110 §7.8). The method does not matter, nor does a
-/// body, behind whose end the new protocol begins. `h2c` is left out: requests would go on
-/// past all checks.
+/// The protocols to which the client asks to switch, if the request is valid: HTTP/1.1 with
+/// `upgrade` listed in `Connection` (RFC 9110 §7.8). The method does not matter, nor does a body,
+/// after which the new protocol begins. `h2c` is excluded: its requests would bypass all checks.
 pub fn wanted_protocols(asked: &request::Parts) -> Option<HeaderValue> {
-    // Most requests ask for none.
+    // Most requests have no `Upgrade`.
     asked.headers.get(UPGRADE)?;
     let is_listed = listed(&asked.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     if asked.version != Version::HTTP_11 || asked.method == Method::CONNECT || !is_listed {
@@ -65,7 +64,7 @@ pub fn wanted_protocols(asked: &request::Parts) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(wanted)).ok()
 }
 
-/// Writes the head. A body `in_chunks` is one whose length nobody knows.
+/// Writes the head. `in_chunks`: the length of the body is unknown.
 pub fn build(
     asked: &request::Parts,
     facts: &RequestFacts<'_>,
@@ -87,7 +86,7 @@ pub fn build(
         let is_for_one_hop = for_one_hop
             .iter()
             .any(|listed| name.as_str().as_bytes().eq_ignore_ascii_case(listed));
-        // An empty field would say less than none.
+        // An empty header would carry no information.
         let is_passed = !NOT_PASSED.contains(name) && is_plain(name) && !value.is_empty();
         if is_passed && !is_for_one_hop {
             write_name(name.as_str(), asked, &mut head);
@@ -104,8 +103,8 @@ pub fn build(
         &PORT,
         number.format(client.server_port).as_bytes(),
     );
-    // RFC 9110 §8.6: a GET without content has no length. Servers of WebSockets take one for the
-    // announcement of a body, and wait for it or refuse it.
+    // RFC 9110 §8.6: a GET without content has no `Content-Length`. WebSocket servers take one for
+    // the announcement of a body, and wait for it or refuse it.
     let is_plain_upgrade = protocols.is_some() && asked.method == Method::GET;
     let length = facts.body_length;
     if let Some(length) = length.filter(|length| *length > 0 || !is_plain_upgrade) {
@@ -122,7 +121,7 @@ pub fn build(
     head
 }
 
-/// What trusted proxies said, and behind it the peer that we saw ourselves.
+/// The addresses from trusted proxies, followed by the peer of the connection.
 fn forwarded_for(asked: &request::Parts, facts: &RequestFacts<'_>) -> Vec<u8> {
     let mut list = Vec::new();
     let peer = facts.ends.peer_ip().map(|ip| ip.to_string());
@@ -136,7 +135,7 @@ fn forwarded_for(asked: &request::Parts, facts: &RequestFacts<'_>) -> Vec<u8> {
     list
 }
 
-/// An empty field would say less than none, but for `Host`, which has to be there.
+/// An empty header carries no information, except `Host`, which is required.
 fn push(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     if value.is_empty() && *name != HOST {
         return;

@@ -1,14 +1,14 @@
-//! A server of HTTP/1.1 as an upstream: gunicorn, another service, a front-end's dev server.
+//! An HTTP/1.1 server as an upstream: gunicorn, another service, a front-end's dev server.
 //!
-//! 1. [`head`]: the request's head as the server gets it;
-//! 2. [`super::servers`] gives a connection, used before or new;
-//! 3. [`super::exchange`]: body and answer cross;
-//! 4. [`tunnel`]: what becomes of a connection that switches protocols (WebSocket).
+//! 1. [`head`]: builds the request head;
+//! 2. [`super::servers`] provides a kept-alive or new connection;
+//! 3. [`super::exchange`] sends the request and receives the response;
+//! 4. [`tunnel`]: takes over a connection that switches protocols (WebSocket).
 //!
-//! A server may close an idle connection at the moment in which a request is sent over it.
-//! So requests that must not run twice get a new connection, and others, should nothing come
-//! back over a used one, a second try (RFC 9110 §9.2.2, RFC 9112 §9.3.1). A connection that a
-//! client has authenticated is that client's alone ([`super::private`]).
+//! A server may close an idle connection just as a request is sent over it. So non-idempotent
+//! requests get a new connection, and others are retried if no byte comes back over a kept-alive
+//! one (RFC 9110 §9.2.2, RFC 9112 §9.3.1). A connection that a client has authenticated serves that
+//! client alone ([`super::private`]).
 
 pub mod head;
 pub mod tunnel;
@@ -32,20 +32,20 @@ use crate::front::sendfile::file_pool::FilePool;
 pub struct HttpProxy(Arc<ExchangeContext>);
 
 impl HttpProxy {
-    /// These servers.
+    /// A proxy to these servers.
     pub fn new(servers: Servers, files: FilePool) -> Self {
         Self(Arc::new(ExchangeContext::new(servers, files)))
     }
 
-    /// The servers, for the log and for figures.
+    /// The servers, for logs and metrics.
     pub fn servers(&self) -> &Servers {
         &self.0.servers
     }
 
-    /// Has a server answer the request. Dropping the future breaks the connection off.
+    /// Gets a response to the request. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// [`Failure`] says why there is no answer.
+    /// The [`Failure`] if there is no response.
     pub async fn call(
         &self,
         asked: &request::Parts,
@@ -57,7 +57,7 @@ impl HttpProxy {
         let protocols = head::wanted_protocols(asked);
         let in_chunks = body.length().is_none();
         let head = Bytes::from(head::build(asked, facts, protocols.as_ref(), in_chunks));
-        // What is being streamed cannot be sent a second time.
+        // A stream cannot be sent a second time.
         let is_streamed = matches!(body, RequestBody::Stream(_));
         let errand = ExchangeRequest {
             fresh: is_streamed || !asked.method.is_idempotent() || protocols.is_some(),

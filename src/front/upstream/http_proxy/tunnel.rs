@@ -1,5 +1,5 @@
-//! A connection that has left HTTP: bytes both ways, until both sides have ended or nothing
-//! has come from either for too long. Knows nothing of what they say.
+//! A connection that has switched from HTTP: bytes in both directions until both sides have ended
+//! or both are idle for too long. The bytes are not interpreted.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use tokio_util::task::TaskTracker;
 use crate::front::socket::Socket;
 use crate::front::upstream::progress::Progress;
 
-/// Room for one read, in each direction.
+/// Size of a read, in each direction.
 const READ: usize = 16 << 10;
 
-/// The server's side, waiting for the client's.
+/// The server's side of a tunnel, ready to be joined with the client's.
 #[derive(Debug)]
 pub struct Switched {
     pub(in crate::front::upstream) link: Socket,
-    /// What the server has said in the new protocol already.
+    /// Bytes of the new protocol that the server has already sent.
     pub(in crate::front::upstream) early: Bytes,
-    /// How long both may say nothing.
+    /// Idle timeout of both directions together.
     pub(in crate::front::upstream) limit: Duration,
     pub(in crate::front::upstream) tasks: TaskTracker,
 }
 
 impl Switched {
-    /// Goes on with the client, once it has our `101`.
+    /// Starts the tunnel once the client has received the `101`.
     pub fn join(self, client: OnUpgrade) {
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
@@ -60,7 +60,7 @@ impl Switched {
     }
 }
 
-/// Copies to the end, and hands the end on.
+/// Copies to the end of the stream, then shuts the writer down.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

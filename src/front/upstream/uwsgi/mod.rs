@@ -1,10 +1,10 @@
-//! An external uWSGI, or any server that takes the uwsgi protocol, as an upstream.
+//! An external uWSGI, or any server of the uwsgi protocol, as an upstream.
 //!
-//! 1. [`packet`]: the variables become a packet; too many bytes are refused here;
+//! 1. [`packet`]: encodes the variables as a packet; refuses too many bytes;
 //! 2. [`super::servers`] connects to one of the servers;
-//! 3. [`super::exchange`]: body and answer cross.
+//! 3. [`super::exchange`] sends the request and receives the response.
 //!
-//! There is one request for each connection: the protocol has no other way.
+//! The protocol allows one request per connection.
 
 mod packet;
 
@@ -19,7 +19,7 @@ use crate::config::upstream::UwsgiSettings;
 use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 
-/// The servers, and how they are spoken to. Clones share them.
+/// The servers and their protocol settings. Clones share them.
 #[derive(Clone)]
 pub struct Uwsgi {
     ground: Arc<ExchangeContext>,
@@ -27,7 +27,7 @@ pub struct Uwsgi {
 }
 
 impl Uwsgi {
-    /// These servers, spoken to like this.
+    /// An upstream of these servers.
     pub fn new(servers: Servers, settings: UwsgiSettings, files: FilePool) -> Self {
         Self {
             ground: Arc::new(ExchangeContext::new(servers, files)),
@@ -35,15 +35,15 @@ impl Uwsgi {
         }
     }
 
-    /// The servers, for the log and for figures.
+    /// The servers, for logs and metrics.
     pub fn servers(&self) -> &Servers {
         &self.ground.servers
     }
 
-    /// Has a server answer the request. Dropping the future breaks the connection off.
+    /// Gets a response to the request. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// [`Failure`] says why there is no answer.
+    /// The [`Failure`] if there is no response.
     pub async fn call(
         &self,
         request: Request,

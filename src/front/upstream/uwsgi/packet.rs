@@ -19,18 +19,18 @@ use crate::front::upstream::Failure;
 
 /// Bytes before the variables.
 pub const HEADER: usize = 4;
-/// Most that the header can say about the length of the variables.
+/// Longest block of variables that the header can declare.
 const LONGEST: usize = u16::MAX as usize;
 
-/// Makes the packet out of a message of `front/request/environ.rs`.
+/// Builds the packet from a message of `front/request/environ.rs`.
 ///
 /// # Errors
-/// [`Failure::BlockTooLarge`] if the variables are longer than a packet can say.
+/// [`Failure::BlockTooLarge`] if the variables exceed the longest packet.
 pub fn build(message: &[u8], settings: &UwsgiSettings) -> Result<Vec<u8>, Failure> {
     let request = message.get(REQUEST_HEADER..).unwrap_or_default();
     let mut packet = Vec::with_capacity(message.len() + 256);
     packet.resize(HEADER, 0);
-    // nginx sends both always; applications may have come to rely on it.
+    // nginx always sends both; applications may rely on it.
     let (mut has_type, mut has_length) = (false, false);
     for (name, value) in vars::pairs(request).filter_map(Result::ok) {
         if is_left_out(name, value, settings) {
@@ -66,7 +66,7 @@ pub fn build(message: &[u8], settings: &UwsgiSettings) -> Result<Vec<u8>, Failur
 
 fn is_left_out(name: &[u8], value: &[u8], settings: &UwsgiSettings) -> bool {
     let is_needless = match name {
-        // gunicorn's name for REQUEST_URI, for which uWSGI's buffer is too scarce.
+        // gunicorn's name for REQUEST_URI; uWSGI's buffer is too small for both.
         b"RAW_URI" => true,
         b"SCRIPT_NAME" => value.is_empty(),
         _ => false,
@@ -75,7 +75,7 @@ fn is_left_out(name: &[u8], value: &[u8], settings: &UwsgiSettings) -> bool {
     is_needless || params.any(|(given, _)| given.as_bytes() == name)
 }
 
-/// A value that is too long for the format makes the whole too long, and is refused there.
+/// A value too long for the format makes the whole packet too long, and is refused there.
 fn push(packet: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if vars::push(packet, name, value).is_err() {
         packet.resize(packet.len() + LONGEST + 1, 0);
