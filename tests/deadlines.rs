@@ -137,9 +137,10 @@ fn no_request_waits_for_an_interpreter_that_is_taken_while_another_worker_is_fre
     hung.send(get("/holds"));
     server.probe.notes.wait_for("called /holds");
     // Threads that wait are woken in the order in which they began to, so its turn comes.
-    let mut asked = 0;
+    // On a loaded machine a thread of the other worker may wait again before its turn.
+    let (mut asked, began) = (0, Instant::now());
     while server.stderr.count("cannot begin it") == 0 {
-        assert!(asked < 100, "its sibling receives none");
+        assert!(began.elapsed() < DEADLINE, "its sibling receives none");
         assert_eq!(server.get("/").status(), 200);
         asked += 1;
     }
