@@ -66,6 +66,7 @@ mod settings;
 mod signals;
 mod slow_clients;
 mod slow_disk;
+mod slow_imports;
 mod static_files;
 mod static_forms;
 mod static_oracles;

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use pyserve_wire::control::STACKS_SIGNAL;
+
 use super::process::restore_descriptor_limit;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
@@ -104,6 +106,15 @@ pub fn kill(pid: u32) {
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _gone = kill_process(pid, Signal::TERM);
+    }
+}
+
+/// Has a process write its Python stacks, see [`STACKS_SIGNAL`]; one that has gone already is no error.
+pub fn ask_for_stacks(pid: u32) {
+    // SAFETY: a real-time signal that libc keeps for programs, not one of those it uses itself.
+    let signal = unsafe { Signal::from_raw_unchecked(STACKS_SIGNAL) };
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, signal);
     }
 }
 

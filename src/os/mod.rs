@@ -9,6 +9,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod files;
 pub mod identity;
+pub mod listening;
 pub mod memory;
 pub mod memory_group;
 pub mod process;

@@ -6,6 +6,7 @@
 mod acting;
 mod care;
 mod hearing;
+mod imports;
 mod liveness;
 mod refork;
 
@@ -22,11 +23,13 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::care::Care;
+use self::imports::Imports;
 use self::liveness::Liveness;
 use self::refork::Reforks;
 use super::plan::{Ending, Happened, Plan};
 use super::python::{self, Python, Speaker};
 use super::recycle::Seen;
+use super::starting::Starting;
 use super::startup::Facts;
 use super::template::HostFiles;
 use super::{AbortOnDrop, app_log};
@@ -87,6 +90,7 @@ pub struct App {
     no_fork: Throttle,
     care: Care,
     liveness: Liveness,
+    imports: Imports,
     /// How long a worker without requests may take to leave.
     pub leave_within: Duration,
 }
@@ -103,6 +107,7 @@ impl App {
     ) -> io::Result<Self> {
         let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
+        let tasks = channel_readers.clone();
         let pool = Pool::new(id, limits, channel_readers.clone(), reports);
         let (log, log_sender) = app_log::pair()?;
         let log = Arc::new(log);
@@ -131,6 +136,7 @@ impl App {
             no_fork: Throttle::default(),
             care: Care::new(),
             liveness: Liveness::default(),
+            imports: Imports::new(tasks),
             leave_within: Duration::from_secs(30),
         })
     }
@@ -260,6 +266,12 @@ impl App {
             .current()
             .and_then(|python| Some((python.template.as_ref()?.pid, python.was_worker)));
         (self.plan.current().unwrap_or_default(), template)
+    }
+
+    /// Its processes that are on their way to serve.
+    pub(super) fn starting(&self) -> Vec<Starting> {
+        let generations = self.generations.values();
+        generations.flat_map(Python::starting).collect()
     }
 
     /// As the settings name it, below the chdir.

@@ -21,6 +21,7 @@ pub mod recycle;
 pub mod reload;
 mod signals;
 pub mod size;
+pub mod starting;
 pub mod startup;
 mod startup_log;
 mod status;
@@ -48,7 +49,7 @@ use crate::os::child;
 use app::{App, Heard, News};
 use apps::Apps;
 use companions::{Companions, Ended, Surroundings};
-use control::{Command, ControlSocket};
+use control::{Asked, Command, ControlSocket};
 use front_door::Front;
 use plan::Ending;
 use reload::{Load, Loaded, Reloads};
@@ -294,6 +295,9 @@ impl Supervisor {
         for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
         }
+        for app in self.apps.joining_mut() {
+            app.check_start(Instant::now());
+        }
         self.let_go();
         self.overtake();
     }
@@ -371,7 +375,11 @@ impl Supervisor {
             Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
-                let pools = self.apps.all().map(|app| (app.name(), app.pool.clone()));
+                let pools = self.apps.all().map(|app| Asked {
+                    name: app.name(),
+                    pool: app.pool.clone(),
+                    starting: app.starting(),
+                });
                 // Who asked may have gone meanwhile.
                 let _gone = reply.send(pools.collect());
             }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use pyserve_wire::control::STACKS_SIGNAL;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// Takes over a descriptor that this process got for itself, such as the control socket.
@@ -133,7 +134,7 @@ pub fn exit_now(status: c_int) -> ! {
 /// The two signals that the host uses among its own threads: the first interrupts a thread,
 /// the second has `faulthandler` write where all threads are.
 pub fn signals() -> (c_int, c_int) {
-    (libc::SIGRTMAX() - 1, libc::SIGRTMAX() - 2)
+    (libc::SIGRTMAX() - 1, STACKS_SIGNAL)
 }
 
 /// The signals by which people and service managers command the server. They reach its Python
@@ -177,6 +178,18 @@ pub fn pass_over_signals() {
             replaced.push((signal, old));
         }
     }
+}
+
+/// Has this process take no notice of the signal for stacks while `faulthandler` does not handle it:
+/// the supervisor may send it just before or after that.
+pub fn pass_over_stacks_signal() {
+    let Some(mut new) = action(STACKS_SIGNAL) else {
+        return;
+    };
+    new.sa_sigaction = take_no_notice as extern "C" fn(c_int) as usize;
+    new.sa_flags = libc::SA_RESTART;
+    // SAFETY: a valid action, whose function touches nothing.
+    unsafe { libc::sigaction(STACKS_SIGNAL, &new, ptr::null_mut()) };
 }
 
 /// Undoes [`pass_over_signals`], except where the application has set a handler since.

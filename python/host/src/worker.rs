@@ -28,7 +28,7 @@ use crate::serve::{Shared, WorkerThread};
 use crate::stage::Stage;
 use crate::threads::Threads;
 use crate::wsgi::environ::Facts;
-use crate::{fork, log, package, promotion};
+use crate::{fork, log, package, promotion, stacks};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -41,6 +41,8 @@ pub struct Origin {
     pub queue: Arc<OwnedFd>,
     /// Of the pool.
     pub scoreboard: Scoreboard<'static>,
+    /// The pipe for stacks of processes that start; none in a worker that has started.
+    pub stacks: Option<OwnedFd>,
     /// The application, if the template imported it.
     pub app: Option<Py<PyAny>>,
 }
@@ -71,7 +73,7 @@ pub enum Next {
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
     let Newborn {
-        origin,
+        mut origin,
         worker,
         channels,
         orders,
@@ -82,7 +84,7 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
         (true, Preload::Yes) => descriptors::open(),
         (true, _) => descriptors::inherited(&origin.boot.inherited),
     };
-    let control = live(py, &origin, worker, channels, orders)?;
+    let control = live(py, &mut origin, worker, channels, orders)?;
     Ok(match control {
         Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
             Next::Template(Box::new(origin), control)
@@ -94,7 +96,7 @@ pub fn run(py: Python<'_>, newborn: Newborn) -> PyResult<Next> {
 /// Serves to the end; then there is a control socket if it was ordered to become a template.
 fn live(
     py: Python<'_>,
-    origin: &Origin,
+    origin: &mut Origin,
     worker: u32,
     channels: Vec<OwnedFd>,
     orders: OwnedFd,
@@ -104,11 +106,13 @@ fn live(
         let _ = rustix::thread::set_name(&name);
     }
     log::set_worker(worker);
-    let ours = channels.iter().map(AsRawFd::as_raw_fd);
-    fork::hold(
-        ours.chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
-            .chain(log::descriptor()),
-    );
+    let channel_numbers = channels.iter().map(AsRawFd::as_raw_fd);
+    let mut ours: Vec<_> = channel_numbers
+        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
+        .chain(log::descriptor())
+        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
+        .collect();
+    fork::hold(ours.iter().copied());
     let threads = channels.len();
     let first_line = worker as usize * threads;
     let pid = rustix::process::getpid()
@@ -139,6 +143,11 @@ fn live(
             return Err(PySystemExit::new_err(BOOT_FAILED));
         }
     };
+    if let Some(pipe) = origin.stacks.take() {
+        stacks::tell_no_more(py);
+        ours.retain(|fd| *fd != pipe.as_raw_fd());
+        fork::hold(ours);
+    }
     let shared = Arc::new(Shared {
         app,
         queue: Arc::clone(&origin.queue),

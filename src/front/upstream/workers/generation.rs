@@ -120,6 +120,11 @@ impl Generation {
         self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
 
+    /// Whether a worker has begun with its own start: it runs our host under this process id.
+    pub fn has_begun(&self, worker: u32, pid: u32) -> bool {
+        self.0.scoreboard().line(self.first_thread(worker)).pid == pid
+    }
+
     /// Whether a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
         let serves = |worker: &Worker| worker.ready && !worker.retiring;
