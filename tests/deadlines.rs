@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use crate::support::DEADLINE;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 

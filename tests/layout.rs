@@ -58,6 +58,7 @@ const SUPERVISOR: &[&str] = &[
     "template",
     "plan",
     "policy",
+    "starting",
     "front_builder",
     "startup",
     "before_start",

@@ -69,6 +69,7 @@ mod signal_table;
 mod signals;
 mod slow_clients;
 mod slow_disk;
+mod slow_imports;
 mod static_files;
 mod static_forms;
 mod static_oracles;

@@ -60,6 +60,10 @@ codes! {
     FORK_FAILED = "PS-207";
     /// A reload failed.
     RELOAD_FAILED = "PS-208";
+    /// The import takes long.
+    IMPORT_HANGS = "PS-209";
+    /// The module starts a server of its own.
+    OWN_SERVER = "PS-210";
 
     /// A worker died.
     WORKER_DIED = "PS-301";

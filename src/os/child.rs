@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use pyserve_wire::control::STACKS_SIGNAL;
+
 use super::process::restore_descriptor_limit;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
@@ -115,6 +117,15 @@ pub fn stop_group(leader: u32) {
 /// Has everything in a process group go on.
 pub fn continue_group(leader: u32) {
     signal_group(leader, Signal::CONT);
+}
+
+/// Has a process write its Python stacks, see [`STACKS_SIGNAL`]; one that has gone already is no error.
+pub fn ask_for_stacks(pid: u32) {
+    // SAFETY: a real-time signal that libc keeps for programs, not one of those it uses itself.
+    let signal = unsafe { Signal::from_raw_unchecked(STACKS_SIGNAL) };
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, signal);
+    }
 }
 
 /// Kills everything that is left in a process group.

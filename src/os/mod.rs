@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod files;
 pub mod identity;
 pub mod inotify;
+pub mod listening;
 pub mod memory;
 pub mod memory_group;
 pub mod process;

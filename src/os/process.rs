@@ -52,6 +52,17 @@ fn is_child_in_group(stat: &str, parent: u32, group: u32) -> bool {
     is_alive && is_next(parent) && is_next(group)
 }
 
+/// True if a living process belongs to the process group of `leader`.
+pub fn is_in_group(pid: u32, leader: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = behind_name.split_ascii_whitespace();
+    let is_alive = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    is_alive && fields.nth(1).and_then(|group| group.parse().ok()) == Some(leader)
+}
+
 /// True if the standard input of a process is a pipe, as it is behind a `|` of the shell.
 pub fn reads_from_pipe(pid: u32) -> bool {
     let input = std::fs::read_link(format!("/proc/{pid}/fd/0"));

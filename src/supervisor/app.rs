@@ -5,6 +5,7 @@
 
 mod actions;
 mod events;
+mod imports;
 mod liveness;
 pub mod log;
 mod maintenance;
@@ -22,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use self::imports::Imports;
 use self::liveness::Liveness;
 use self::maintenance::Maintenance;
 use self::refork::Reforks;
@@ -30,6 +32,7 @@ use super::generation;
 use super::generation::{MessageSender, Python};
 use super::plan::{Ending, Plan, PlanEvent};
 use super::policy::recycle::Seen;
+use super::starting::Starting;
 use super::startup::StartupFacts;
 use super::template::HostFiles;
 use crate::config::AppSettings;
@@ -89,6 +92,7 @@ pub struct App {
     no_fork: Throttle,
     care: Maintenance,
     liveness: Liveness,
+    imports: Imports,
     /// How long a worker without requests may take to leave.
     pub leave_within: Duration,
 }
@@ -105,6 +109,7 @@ impl App {
     ) -> io::Result<Self> {
         let limits = limits(&settings);
         let channel_readers = TaskTracker::new();
+        let tasks = channel_readers.clone();
         let pool = Pool::new(id, limits, channel_readers.clone(), reports);
         let (log, log_sender) = log::pair()?;
         let log = Arc::new(log);
@@ -133,6 +138,7 @@ impl App {
             no_fork: Throttle::default(),
             care: Maintenance::new(),
             liveness: Liveness::default(),
+            imports: Imports::new(tasks),
             leave_within: Duration::from_secs(30),
         })
     }
@@ -262,6 +268,12 @@ impl App {
             .current()
             .and_then(|python| Some((python.template.as_ref()?.pid, python.was_worker)));
         (self.plan.current().unwrap_or_default(), template)
+    }
+
+    /// Its processes that are on their way to serve.
+    pub(super) fn starting(&self) -> Vec<Starting> {
+        let generations = self.generations.values();
+        generations.flat_map(Python::starting).collect()
     }
 
     /// As the settings name it, below the chdir.

@@ -106,6 +106,11 @@ impl Apps {
         self.serving.iter().any(|app| app.id() == id)
     }
 
+    /// Those that are brought up.
+    pub(super) fn joining_mut(&mut self) -> impl Iterator<Item = &mut App> {
+        self.joining.iter_mut()
+    }
+
     /// Every one that has processes.
     pub(super) fn all(&self) -> impl Iterator<Item = &App> {
         let leaving = self.leaving.iter().map(|leaving| &leaving.app);

@@ -14,6 +14,7 @@ use rustix::net::SocketType;
 
 use super::plan::GenerationSpec;
 use super::policy::recycle::Seen;
+use super::starting::{StackPipe, Starting};
 use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
@@ -72,6 +73,8 @@ pub struct Python {
     asked_for: HashSet<u32>,
     /// Workers by process id that were killed, and why.
     pub killed: HashMap<u32, &'static str>,
+    /// Where the template, and workers that it forked, write their stacks while they start.
+    stacks: Option<Arc<StackPipe>>,
     /// Its template has not said yet what became of the import.
     pub is_importing: bool,
     /// What is known about it.
@@ -103,6 +106,7 @@ impl Python {
             workers: HashMap::new(),
             asked_for: HashSet::new(),
             killed: HashMap::new(),
+            stacks: None,
             is_importing: false,
             facts,
         })
@@ -148,6 +152,8 @@ impl Python {
         self.facts.interpreter = None;
         self.was_worker = false;
         self.is_importing = true;
+        let (ours, theirs) = StackPipe::new()?;
+        self.stacks = Some(Arc::new(ours));
         let template = self.generation.with_descriptors(|[queue, board]| {
             Template::start(
                 &settings.interpreter.path,
@@ -155,7 +161,7 @@ impl Python {
                 &settings.env,
                 files,
                 boot,
-                &[queue, board, log],
+                &[queue, board, log, theirs.as_fd()],
             )
         });
         // The one before, if any, sees its socket close.
@@ -336,6 +342,39 @@ impl Python {
             interpreter.path.display(),
             interpreter.origin
         )
+    }
+
+    /// Its processes that are on their way to serve: a template that imports, workers that are not
+    /// ready.
+    pub fn starting(&self) -> Vec<Starting> {
+        let number = self.generation.number();
+        let template = self.template.as_ref().filter(|_| self.is_importing);
+        let template = template.map(|template| Starting {
+            generation: number,
+            worker: None,
+            pid: template.pid,
+            // Before that it may still run `sitecustomize`, which the signal would end.
+            pipe: self
+                .stacks
+                .clone()
+                .filter(|_| self.facts.interpreter.is_some()),
+        });
+        let workers = self.workers.iter();
+        let workers = workers.filter(|(_, (worker, _))| !self.generation.is_ready(*worker));
+        let workers = workers.map(|(pid, (worker, group))| {
+            // The process that the template has just reaped may be another one by now.
+            let can_tell =
+                self.generation.has_begun(*worker, *pid) && process::is_in_group(*pid, *group);
+            Starting {
+                generation: number,
+                worker: Some(*worker),
+                pid: *pid,
+                pipe: self.stacks.clone().filter(|_| can_tell),
+            }
+        });
+        let mut starting: Vec<_> = template.into_iter().chain(workers).collect();
+        starting.sort_by_key(|process| process.worker);
+        starting
     }
 
     /// Kills a worker, and remembers why.

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod reload;
 pub mod shutdown;
 pub mod signals;
+pub mod starting;
 pub mod startup;
 mod status;
 pub mod template;
@@ -42,7 +43,7 @@ use crate::os::child;
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
-use control::{Command, ControlSocket};
+use control::{Asked, Command, ControlSocket};
 use front_builder::Front;
 use plan::Ending;
 use reload::triggers::Watched;
@@ -295,6 +296,9 @@ impl Supervisor {
         for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
         }
+        for app in self.apps.joining_mut() {
+            app.check_start(Instant::now());
+        }
         self.let_go();
         self.overtake();
     }
@@ -372,7 +376,11 @@ impl Supervisor {
             Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
-                let pools = self.apps.all().map(|app| (app.name(), app.pool.clone()));
+                let pools = self.apps.all().map(|app| Asked {
+                    name: app.name(),
+                    pool: app.pool.clone(),
+                    starting: app.starting(),
+                });
                 // Who asked may have gone meanwhile.
                 let _gone = reply.send(pools.collect());
             }

@@ -67,7 +67,7 @@ pub struct Template {
 impl Template {
     /// Executes the interpreter in `directory`, with `env` added to our environment, and sends it its settings.
     /// `descriptors`: the queue, the
-    /// scoreboard and the log, as [`ToTemplate::Boot`] wants them.
+    /// scoreboard, the log and the pipe for stacks, as [`ToTemplate::Boot`] wants them.
     ///
     /// # Errors
     /// The error of the system call for the interpreter or the socket.

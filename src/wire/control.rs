@@ -11,11 +11,17 @@ use fields::{Fields, Writer};
 /// Longest control message in bytes; tracebacks are cut to fit.
 pub const MAX_MESSAGE: usize = 60_000;
 
+/// Signal at which a process that imports the application writes its Python stacks to the pipe that
+/// came with [`ToTemplate::Boot`]: `SIGRTMAX - 2` of glibc and musl. It is harmless from
+/// [`FromTemplate::Started`] on, and in a worker from [`Activity::Starting`](crate::scoreboard::Activity)
+/// with its process id on.
+pub const STACKS_SIGNAL: i32 = 62;
+
 /// From the supervisor to the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToTemplate {
     /// The first message. Descriptors: receiving end of the request queue, scoreboard
-    /// memory, sending end of the log.
+    /// memory, sending end of the log, writing end of the pipe for stacks.
     Boot(Box<Boot>),
     /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
     /// the socket for orders ([`crate::orders`]).

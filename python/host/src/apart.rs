@@ -37,8 +37,8 @@ pub fn host() -> RawFd {
     HOST.load(Ordering::Relaxed)
 }
 
-/// Starts worker number `worker`; its process id. `shared`: the queue, the scoreboard memory and
-/// the log. `channels`: those of the threads, and behind them the socket for orders.
+/// Starts worker number `worker`; its process id. `shared`: the queue, the scoreboard memory,
+/// the log and the pipe for stacks. `channels`: those of the threads, and behind them the socket for orders.
 ///
 /// # Errors
 /// What the kernel or `subprocess` says.

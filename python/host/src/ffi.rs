@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use pyserve_wire::control::STACKS_SIGNAL;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// Takes over a descriptor that this process got for itself, such as the control socket.
@@ -229,7 +230,7 @@ pub fn exit_now(status: c_int) -> ! {
 /// The two signals that the host uses among its own threads: the first interrupts a thread,
 /// the second has `faulthandler` write where all threads are.
 pub fn signals() -> (c_int, c_int) {
-    (libc::SIGRTMAX() - 1, libc::SIGRTMAX() - 2)
+    (libc::SIGRTMAX() - 1, STACKS_SIGNAL)
 }
 
 /// The signals by which people, service managers and terminals command the server. They reach

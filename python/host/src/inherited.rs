@@ -15,6 +15,8 @@ pub struct Inherited {
     pub queue: Arc<OwnedFd>,
     /// The scoreboard of the pool.
     pub scoreboard: Scoreboard<'static>,
+    /// The pipe for stacks of processes that start; none in a worker that has started.
+    pub stacks: Option<OwnedFd>,
     /// The application, if the template imported it.
     pub app: Option<Py<PyAny>>,
 }

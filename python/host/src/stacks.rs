@@ -99,6 +99,32 @@ fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(joined.trim_end().to_owned())
 }
 
+/// Has `faulthandler` write all stacks of this process to the pipe of the supervisor whenever that sends the
+/// signal for it: the import may hang, and may hold the interpreter meanwhile. Forked workers inherit
+/// this, for their own imports and hooks.
+///
+/// Without `faulthandler` the supervisor learns nothing, and the signal does nothing.
+pub fn tell_supervisor(py: Python<'_>, pipe: &OwnedFd) {
+    let _nothing_told = register(py, pipe.as_raw_fd());
+}
+
+/// Undoes [`tell_supervisor`].
+pub fn tell_no_more(py: Python<'_>) {
+    let _not_registered = py
+        .import("faulthandler")
+        .and_then(|module| module.call_method1("unregister", (ffi::signals().1,)));
+}
+
+fn register(py: Python<'_>, fd: RawFd) -> PyResult<()> {
+    let settings = PyDict::new(py);
+    settings.set_item("file", fd)?;
+    settings.set_item("all_threads", true)?;
+    settings.set_item("chain", false)?;
+    py.import("faulthandler")?
+        .call_method("register", (ffi::signals().1,), Some(&settings))
+        .map(drop)
+}
+
 /// `faulthandler`, ready to tell.
 pub struct Fallback {
     file: OwnedFd,
@@ -109,12 +135,7 @@ impl Fallback {
     /// not work: then there are no stacks of a worker whose interpreter is taken.
     pub fn prepare(py: Python<'_>) -> Option<Self> {
         let file = rustix::fs::memfd_create("pyserve-stacks", MemfdFlags::CLOEXEC).ok()?;
-        let settings = PyDict::new(py);
-        settings.set_item("file", file.as_raw_fd()).ok()?;
-        settings.set_item("all_threads", true).ok()?;
-        py.import("faulthandler")
-            .and_then(|module| module.call_method("register", (ffi::signals().1,), Some(&settings)))
-            .ok()?;
+        register(py, file.as_raw_fd()).ok()?;
         Some(Self { file })
     }
 

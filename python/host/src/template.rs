@@ -20,7 +20,7 @@ use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
 use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, AfterServing, ForkedWorker};
-use crate::{apart, ffi, greenlets, log, orders, package, sockets, title};
+use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title};
 
 /// Exit status if the supervisor's messages make no sense.
 const BAD_CONTROL: i32 = 70;
@@ -71,6 +71,9 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     descriptors::remember_standard();
     title::prepare(py, &origin.boot.name);
     let mut template = Template::new(control, origin, Some(memory));
+    if let Some(pipe) = &template.origin.stacks {
+        stacks::tell_supervisor(py, pipe);
+    }
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
     if template.origin.boot.apart {
@@ -153,9 +156,11 @@ impl Template {
     /// Descriptors that are none of the application's.
     fn ours(&self) -> Vec<RawFd> {
         let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
+        let stacks = self.origin.stacks.iter().map(AsRawFd::as_raw_fd);
         [self.control.as_raw_fd(), self.origin.queue.as_raw_fd()]
             .into_iter()
             .chain(memory)
+            .chain(stacks)
             .chain(log::descriptor())
             .collect()
     }
@@ -376,10 +381,17 @@ impl Template {
     ) -> PyResult<Side> {
         let log =
             log::descriptor().and_then(|fd| ffi::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
-        let (Some(memory), Some(Some(log))) = (&self.memory, log) else {
+        let (Some(memory), Some(Some(log)), Some(stacks)) =
+            (&self.memory, log, &self.origin.stacks)
+        else {
             return Err(PySystemExit::new_err(BAD_CONTROL));
         };
-        let shared = [self.origin.queue.as_fd(), memory.as_fd(), log.as_fd()];
+        let shared = [
+            self.origin.queue.as_fd(),
+            memory.as_fd(),
+            log.as_fd(),
+            stacks.as_fd(),
+        ];
         let mut theirs = apart::borrow(channels);
         theirs.push(orders.as_fd());
         apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
@@ -458,9 +470,9 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens queue, scoreboard and log, in this order; the file of the scoreboard stays open.
+/// Opens queue, scoreboard, log and the pipe for stacks, in this order; the file of the scoreboard stays open.
 fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
-    let [queue, memory, log_socket] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
+    let [queue, memory, log_socket, stacks] = <[OwnedFd; 4]>::try_from(descriptors).ok()?;
     log::open(log_socket);
     sockets::set_waiting(&queue).ok()?;
     let scoreboard = Scoreboard::open(ffi::map_words(&memory).ok()?)?;
@@ -468,6 +480,7 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
         boot,
         queue: Arc::new(queue),
         scoreboard,
+        stacks: Some(stacks),
         app: None,
     };
     Some((origin, memory))

@@ -29,7 +29,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{fork, greenlets, log, package, promotion};
+use crate::{fork, greenlets, log, package, promotion, stacks};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -60,7 +60,7 @@ pub enum AfterServing {
 /// `SystemExit` with the status that the process ends with.
 pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
     let ForkedWorker {
-        origin,
+        mut origin,
         worker,
         channels,
         orders,
@@ -71,7 +71,7 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
         (true, Preload::Yes) => descriptors::open(),
         (true, _) => descriptors::inherited(&origin.boot.inherited),
     };
-    let control = live(py, &origin, worker, channels, orders)?;
+    let control = live(py, &mut origin, worker, channels, orders)?;
     Ok(match control {
         Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
             AfterServing::Template(Box::new(origin), control)
@@ -83,17 +83,19 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
 /// Serves to the end; then there is a control socket if it was ordered to become a template.
 fn live(
     py: Python<'_>,
-    origin: &Inherited,
+    origin: &mut Inherited,
     worker: u32,
     channels: Vec<OwnedFd>,
     orders: OwnedFd,
 ) -> PyResult<Option<OwnedFd>> {
     log::set_worker(worker);
-    let ours = channels.iter().map(AsRawFd::as_raw_fd);
-    fork::hold(
-        ours.chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
-            .chain(log::descriptor()),
-    );
+    let channel_numbers = channels.iter().map(AsRawFd::as_raw_fd);
+    let mut ours: Vec<_> = channel_numbers
+        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
+        .chain(log::descriptor())
+        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
+        .collect();
+    fork::hold(ours.iter().copied());
     let threads = channels.len();
     let first_line = worker as usize * threads;
     let pid = rustix::process::getpid()
@@ -131,6 +133,11 @@ fn live(
     };
     if worker == 0 {
         greenlets::warn_of_processes(py, origin.boot.threads);
+    }
+    if let Some(pipe) = origin.stacks.take() {
+        stacks::tell_no_more(py);
+        ours.retain(|fd| *fd != pipe.as_raw_fd());
+        fork::hold(ours);
     }
     let shared = Arc::new(WorkerShared {
         app,

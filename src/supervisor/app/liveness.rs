@@ -64,6 +64,7 @@ impl App {
         if let Some(next) = self.liveness.next.filter(|next| now < *next) {
             return next;
         }
+        self.look_at_imports();
         let next = now + EVERY;
         self.liveness.next = Some(next);
         let current = self.plan.current();

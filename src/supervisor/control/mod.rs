@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::starting::Starting;
 use crate::config::Control;
 use crate::front::accept::spare_descriptor::Door;
 use crate::front::admin::SupervisorQuery;
@@ -46,11 +47,21 @@ pub enum Command {
     /// Bring code and settings up anew, as SIGHUP does.
     Reload(super::reload::ReloadReply),
     /// Say which applications there are, and who runs their requests.
-    Pools(oneshot::Sender<Vec<(String, Pool)>>),
+    Pools(oneshot::Sender<Vec<Asked>>),
     /// Run so many workers.
     Scale(u32, oneshot::Sender<Result<(), String>>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
+}
+
+/// An application that is asked for its stacks.
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Who runs its requests.
+    pub pool: Pool,
+    /// Its processes that do not serve yet.
+    pub starting: Vec<Starting>,
 }
 
 /// The server's end of the control socket. Dropping it takes no more orders, and removes

@@ -3,14 +3,26 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::front::upstream::workers::Pool;
+use super::Asked;
 use crate::front::upstream::workers::stacks::{ThreadStack, WorkerStacks};
+use crate::supervisor::starting::Starting;
 
 /// Where the threads of all workers of these applications are. Each worker may take
-/// `patience` to get hold of its interpreter; the applications are asked one by one.
-pub(super) async fn of(applications: &[(String, Pool)], patience: Duration) -> String {
+/// `patience` to get hold of its interpreter; the applications are asked one by one. Templates and
+/// workers that still import the application are asked as well.
+pub(super) async fn of(applications: &[Asked], patience: Duration) -> String {
     let mut text = String::new();
-    for (name, pool) in applications {
+    for Asked {
+        name,
+        pool,
+        starting,
+    } in applications
+    {
+        for process in starting {
+            let stacks = process.stacks().await;
+            // Writing to a String cannot fail.
+            let _ = push_starting(&mut text, name, process, &stacks);
+        }
         let mut workers = pool.stacks(patience).await;
         workers.sort_by_key(|worker| (worker.generation, worker.number));
         for worker in &workers {
@@ -22,6 +34,28 @@ pub(super) async fn of(applications: &[(String, Pool)], patience: Duration) -> S
         text.push_str("no worker is ready");
     }
     text
+}
+
+fn push_starting(
+    text: &mut String,
+    application: &str,
+    process: &Starting,
+    stacks: &str,
+) -> std::fmt::Result {
+    let (generation, pid) = (process.generation + 1, process.pid);
+    write!(text, "{application}, generation {generation}, ")?;
+    match process.worker {
+        Some(worker) => writeln!(text, "worker {worker} (pid {pid}), not ready yet")?,
+        None => writeln!(text, "template (pid {pid}), imports the application")?,
+    }
+    match (&process.pipe, stacks) {
+        (None, _) => writeln!(text, "  the interpreter is still starting"),
+        (Some(_), "") => writeln!(text, "  does not answer"),
+        (Some(_), stacks) => stacks.lines().try_for_each(|line| match line {
+            "" => Ok(()),
+            line => writeln!(text, "  {line}"),
+        }),
+    }
 }
 
 fn push(text: &mut String, application: &str, worker: &WorkerStacks) -> std::fmt::Result {

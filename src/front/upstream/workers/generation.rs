@@ -120,6 +120,11 @@ impl Generation {
         self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
 
+    /// True if a worker has begun its own start: it runs the host under this process ID.
+    pub fn has_begun(&self, worker: u32, pid: u32) -> bool {
+        self.0.scoreboard().line(self.first_thread(worker)).pid == pid
+    }
+
     /// True if a worker takes requests.
     pub fn serves(&self, worker: u32) -> bool {
         let serves = |worker: &WorkerHandle| worker.ready && !worker.retiring;

@@ -1,0 +1,137 @@
+//! Imports that take long: where they hang, and whether the module starts a server of its own.
+//!
+//! Looks are counted instead of seconds, as in [`super::liveness`].
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use tokio_util::task::TaskTracker;
+
+use super::App;
+use crate::observe::codes;
+use crate::os::listening;
+use crate::supervisor::starting::Starting;
+use crate::supervisor::starting::stack::{Roots, Stack};
+
+/// Looks after which a process is reported first; then after twice as many, and so on.
+const FIRST: u32 = 5;
+
+/// For how many looks in a row each process has been on its way.
+pub(super) struct Imports {
+    seen: HashMap<u32, u32>,
+    tasks: TaskTracker,
+}
+
+impl Imports {
+    /// `tasks`: where the questions run.
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self {
+            seen: HashMap::new(),
+            tasks,
+        }
+    }
+
+    /// Takes in the processes of a look; those to be reported, with their number of looks.
+    fn look(&mut self, starting: Vec<Starting>) -> Vec<(Starting, u32)> {
+        self.seen
+            .retain(|pid, _| starting.iter().any(|process| process.pid == *pid));
+        let mut due = Vec::new();
+        for process in starting {
+            let seen = self.seen.entry(process.pid).or_default();
+            *seen += 1;
+            // The first look finds a process that has just begun.
+            let looks = *seen - 1;
+            if looks.is_multiple_of(FIRST) && (looks / FIRST).is_power_of_two() {
+                due.push((process, looks));
+            }
+        }
+        due
+    }
+}
+
+impl App {
+    /// Asks the processes that have imported for long where they are, and logs it.
+    pub(super) fn look_at_imports(&mut self) {
+        let due = self.imports.look(self.starting());
+        for (process, seconds) in due {
+            let python = self.generations.get(&process.generation);
+            let settings = python.map_or(&self.settings, |python| &python.settings);
+            let directories = settings.pythonpath.iter().chain([&settings.chdir]);
+            let roots = Roots(directories.cloned().collect());
+            let name = self.name();
+            let ask = async move { report(&name, &process, seconds, &roots).await };
+            self.imports.tasks.spawn(ask);
+        }
+    }
+
+    /// Looks at the processes of an application that does not serve yet, if it is time to.
+    pub fn check_start(&mut self, now: Instant) {
+        let next = self.check_processes(now);
+        self.emit(super::AppEvent::WakeAt(next));
+    }
+}
+
+async fn report(app: &str, process: &Starting, seconds: u32, roots: &Roots) {
+    let Starting { worker, pid, .. } = *process;
+    if process.pipe.is_none() {
+        tracing::warn!(
+            code = codes::IMPORT_HANGS,
+            app,
+            worker,
+            pid,
+            "the interpreter has not started for {seconds} s: sitecustomize or a .pth file may hang"
+        );
+        return;
+    }
+    let text = process.stacks().await;
+    let stack = Stack::parse(&text);
+    let what = match worker {
+        Some(_) => "the worker has not become ready",
+        None => "the import has not returned",
+    };
+    match stack.place(roots) {
+        Some(place) => tracing::warn!(
+            code = codes::IMPORT_HANGS,
+            app,
+            worker,
+            pid,
+            "{what} for {seconds} s; it is at {place}:{}",
+            stack.text()
+        ),
+        None => tracing::warn!(
+            code = codes::IMPORT_HANGS,
+            app,
+            worker,
+            pid,
+            "{what} for {seconds} s, and does not answer where it is: it may be stopped"
+        ),
+    }
+    let addresses = listening::of_process(pid);
+    if let Some(sentence) = stack.own_server(roots, &addresses) {
+        tracing::warn!(code = codes::OWN_SERVER, app, worker, pid, "{sentence}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32) -> Starting {
+        Starting {
+            generation: 0,
+            worker: None,
+            pid,
+            pipe: None,
+        }
+    }
+
+    #[test]
+    fn a_long_import_is_reported_after_5_10_20_and_40_looks() {
+        let mut imports = Imports::new(TaskTracker::new());
+        let due = (0..50).flat_map(|_| imports.look(vec![process(7)]));
+        let looks: Vec<_> = due.map(|(_, looks)| looks).collect();
+        assert_eq!(looks, [5, 10, 20, 40]);
+        imports.look(vec![]);
+        assert!((0..5).all(|_| imports.look(vec![process(7)]).is_empty()));
+    }
+}
