@@ -2,8 +2,9 @@
 //!
 //! At the limit of all, no connection is accepted until one ends: new ones queue in the kernel's
 //! backlog, and HTTP/1 responses carry `Connection: close`. At the limit of one address its next
-//! connection is closed at once. While clients wait, connections that are idle are closed for them
-//! (nginx: `ngx_drain_connections`).
+//! connection is closed at once. While clients wait, connections without a request are closed for
+//! them (nginx: `ngx_drain_connections`): first those of an address that has many of them
+//! incomplete heads, silent connections included; then those that have been idle longest.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -35,6 +36,14 @@ const USUAL: u32 = 10_000;
 const FEWEST: u64 = 4;
 /// The part of all connections that is closed at a time when the limit is reached.
 const ENDED_PART: usize = 32;
+/// An address with more incomplete heads than this part of all connections crowds.
+const CROWD_PART: usize = 8;
+/// Incomplete heads that crowd in any case, where they are more than half of all connections.
+const CROWD: usize = 16;
+/// Age of an incomplete head from which it is closed for others: of an address that crowds, a few
+/// round trips of a client that sends its head at once; else the time of a slow client.
+const CROWDING_HEAD: Duration = Duration::from_millis(100);
+const SLOW_HEAD: Duration = Duration::from_secs(2);
 /// A lower limit causes a warning: clients of a page open several connections, probes too.
 const FEW: u64 = 64;
 /// Lower bound of the limit of spool files: one connection may have an eighth.
@@ -55,6 +64,7 @@ pub struct Connections {
     next: AtomicU64,
     waits: Throttle,
     refusals: Throttle,
+    displaced: Throttle,
     /// The time of the last accept that failed for want of descriptors or memory.
     failed: Mutex<Option<Instant>>,
 }
@@ -63,13 +73,32 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
 
-/// All open connections, by number, with what closes each.
-type List = HashMap<u64, (Weak<dyn IdleTime>, CancellationToken)>;
+/// All open connections, by number.
+type List = HashMap<u64, Member>;
+
+#[derive(Debug)]
+struct Member {
+    connection: Weak<dyn Displaceable>,
+    /// `None`: it carries requests of many clients, or its address is unknown.
+    network: Option<Network>,
+    drain: CancellationToken,
+}
 
 /// A connection as far as it may be closed for others.
-pub trait IdleTime: Send + Sync + std::fmt::Debug {
-    /// Time that it has been idle between two requests; `None` if it is not.
-    fn idle_for(&self) -> Option<Duration>;
+pub trait Displaceable: Send + Sync + std::fmt::Debug {
+    /// The state in which it may be closed; `None` while it serves a request.
+    fn without_request(&self) -> Option<WithoutRequest>;
+    /// Marks it: it ends by the next look at its `drain` token unless a request has begun.
+    fn displace(&self);
+}
+
+/// A connection that serves no request, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutRequest {
+    /// Between two requests.
+    Idle(Duration),
+    /// Before the end of a head, of which nothing need have arrived.
+    Head(Duration),
 }
 
 /// One connection in the list of all, taken out when it is dropped.
@@ -170,6 +199,7 @@ impl Connections {
             next: AtomicU64::new(0),
             waits: Throttle::default(),
             refusals: Throttle::default(),
+            displaced: Throttle::default(),
             failed: Mutex::default(),
         }
     }
@@ -212,32 +242,94 @@ impl Connections {
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
     }
 
-    /// Lists a connection, which ends when `drain` is cancelled and it is idle.
+    /// Lists a connection, which ends when `drain` is cancelled and it serves no request.
     pub fn list(
         self: &Arc<Self>,
-        activity: &Arc<impl IdleTime + 'static>,
+        connection: &Arc<impl Displaceable + 'static>,
+        address: Option<IpAddr>,
         drain: CancellationToken,
     ) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let activity: Weak<dyn IdleTime> = Arc::downgrade(activity) as _;
-        let one = (activity, drain);
-        self.lock_listed().insert(number, one);
+        let connection: Weak<dyn Displaceable> = Arc::downgrade(connection) as _;
+        let member = Member {
+            connection,
+            network: address.map(Network::from),
+            drain,
+        };
+        self.lock_listed().insert(number, member);
         Listed(Arc::clone(self), number)
     }
 
-    /// Closes those that have been idle longest: a part of all, because clients seldom come alone.
-    pub fn end_idle_ones(&self) {
-        let mut idle = Vec::new();
-        for (activity, drain) in self.lock_listed().values() {
-            let idle_for = activity.upgrade().and_then(|activity| activity.idle_for());
-            if let (Some(idle_for), false) = (idle_for, drain.is_cancelled()) {
-                idle.push((idle_for, drain.clone()));
+    /// Closes incomplete heads of the address that has most of them, the oldest first, if it
+    /// crowds. Returns false if none was closed.
+    pub fn end_crowding_heads(&self) -> bool {
+        let listed = self.lock_listed();
+        let mut heads: HashMap<Network, Vec<_>> = HashMap::new();
+        for member in listed.values() {
+            let connection = member.connection.upgrade();
+            if let (Some(network), Some(connection)) = (member.network, connection)
+                && let Some(WithoutRequest::Head(age)) = connection.without_request()
+            {
+                let of_network = heads.entry(network).or_default();
+                of_network.push((age, connection, &member.drain));
             }
         }
-        idle.sort_unstable_by_key(|(idle_for, _)| Reverse(*idle_for));
-        for (_, drain) in idle.iter().take((self.most / ENDED_PART).max(1)) {
+        let Some((network, mut heads)) = heads.into_iter().max_by_key(|(_, heads)| heads.len())
+        else {
+            return false;
+        };
+        if heads.len() <= (self.most / CROWD_PART).max(CROWD.min(self.most / 2)) {
+            return false;
+        }
+        heads.retain(|(age, ..)| *age >= CROWDING_HEAD);
+        self.displace(&mut heads);
+        if !heads.is_empty()
+            && let Some(before) = self.displaced.is_due()
+        {
+            tracing::warn!(code = codes::MAX_CONNECTIONS,
+                client = %network, reported_before = before,
+                "connections closed for others that wait: they sent no complete request header, and the address has most of these"
+            );
+        }
+        !heads.is_empty()
+    }
+
+    /// Closes those that have been idle longest, and slow heads: a part of all, because clients
+    /// seldom come alone.
+    pub fn end_idle_ones(&self) {
+        let listed = self.lock_listed();
+        let (mut idle, mut heads) = (Vec::new(), Vec::new());
+        for member in listed.values() {
+            let Some(connection) = member.connection.upgrade() else {
+                continue;
+            };
+            match connection.without_request() {
+                Some(WithoutRequest::Idle(age)) if !member.drain.is_cancelled() => {
+                    idle.push((age, &member.drain));
+                }
+                Some(WithoutRequest::Head(age)) if age >= SLOW_HEAD && member.network.is_some() => {
+                    heads.push((age, connection, &member.drain));
+                }
+                _ => {}
+            }
+        }
+        self.displace(&mut heads);
+        idle.sort_unstable_by_key(|(age, _)| Reverse(*age));
+        for (_, drain) in idle.iter().take(self.part_to_end()) {
             drain.cancel();
         }
+    }
+
+    fn displace(&self, heads: &mut [(Duration, Arc<dyn Displaceable>, &CancellationToken)]) {
+        heads.sort_unstable_by_key(|(age, ..)| Reverse(*age));
+        for (_, connection, drain) in heads.iter().take(self.part_to_end()) {
+            connection.displace();
+            drain.cancel();
+        }
+    }
+
+    fn part_to_end(&self) -> usize {
+        (self.most / ENDED_PART).max(1)
     }
 
     fn lock_listed(&self) -> MutexGuard<'_, List> {
