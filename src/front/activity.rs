@@ -13,7 +13,7 @@ use http::Version;
 
 use super::body::flushed::Flushed;
 use super::body::received::Unread;
-use super::client_limits::connections::{Displaceable, WithoutRequest};
+use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};

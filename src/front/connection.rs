@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 
 use super::activity::{Activity, Deadlines, Overdue};
-use super::client_limits::connections::{Displaceable, WithoutRequest};
+use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
 use super::context::{Endpoints, Scheme};
@@ -73,7 +73,8 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
     let _listed = site
         .connections
-        .list(&activity, address, stop.drain.clone());
+        .listed
+        .enter(&activity, address, stop.drain.clone());
     drop(site);
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
@@ -275,7 +276,10 @@ async fn introduction(
     if site.proxy_protocol.trusts(ends.peer_ip()) {
         let waiting = Arc::new(Unintroduced::new());
         let peer = ends.peer_ip();
-        let _listed = site.connections.list(&waiting, peer, stop.drain.clone());
+        let _listed = site
+            .connections
+            .listed
+            .enter(&waiting, peer, stop.drain.clone());
         let stopping = async {
             stop.drain.cancelled().await;
             if !waiting.displaced.load(Ordering::Relaxed) {

@@ -119,12 +119,12 @@ impl Listener {
                     // Cancel-safe: a timer.
                     () = tokio::time::sleep(wait) => {
                         wait = LOOK;
-                        if !has_visitors(&listener) || connections.end_crowding_heads() {
+                        if !has_visitors(&listener) || connections.listed.end_crowding_heads() {
                             continue;
                         }
                         if full_since.elapsed() >= MAKE_ROOM {
                             full_since = Instant::now();
-                            connections.end_idle_ones();
+                            connections.listed.end_idle_ones();
                         }
                     }
                 }

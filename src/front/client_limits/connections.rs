@@ -6,18 +6,18 @@
 //! them (nginx: `ngx_drain_connections`): first those of an address that has many of them
 //! incomplete heads, silent connections included; then those that have been idle longest.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
+use super::displacement::Listed;
 use super::memory_budget::{Account, CONNECTION, Resource};
+use super::network::Network;
 use crate::config::ClientLimits;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
@@ -34,16 +34,6 @@ const OTHER_DESCRIPTORS: u64 = 40;
 const USUAL: u32 = 10_000;
 /// Lower bound of the limit, even where descriptors seem to be fewer.
 const FEWEST: u64 = 4;
-/// The part of all connections that is closed at a time when the limit is reached.
-const ENDED_PART: usize = 32;
-/// An address with more incomplete heads than this part of all connections crowds.
-const CROWD_PART: usize = 8;
-/// Incomplete heads that crowd in any case, where they are more than half of all connections.
-const CROWD: usize = 16;
-/// Age of an incomplete head from which it is closed for others: of an address that crowds, a few
-/// round trips of a client that sends its head at once; else the time of a slow client.
-const CROWDING_HEAD: Duration = Duration::from_millis(100);
-const SLOW_HEAD: Duration = Duration::from_secs(2);
 /// A lower limit causes a warning: clients of a page open several connections, probes too.
 const FEW: u64 = 64;
 /// Lower bound of the limit of spool files: one connection may have an eighth.
@@ -60,11 +50,9 @@ pub struct Connections {
     /// connections.
     each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
     /// What each of them does, and how it is asked to end.
-    listed: Mutex<List>,
-    next: AtomicU64,
+    pub listed: Arc<Listed>,
     waits: Throttle,
     refusals: Throttle,
-    displaced: Throttle,
     /// The time of the last accept that failed for want of descriptors or memory.
     failed: Mutex<Option<Instant>>,
 }
@@ -72,44 +60,6 @@ pub struct Connections {
 /// One connection's slot, returned when it is dropped.
 #[derive(Debug)]
 pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
-
-/// All open connections, by number.
-type List = HashMap<u64, Member>;
-
-#[derive(Debug)]
-struct Member {
-    connection: Weak<dyn Displaceable>,
-    /// `None`: it carries requests of many clients, or its address is unknown.
-    network: Option<Network>,
-    drain: CancellationToken,
-}
-
-/// A connection as far as it may be closed for others.
-pub trait Displaceable: Send + Sync + std::fmt::Debug {
-    /// The state in which it may be closed; `None` while it serves a request.
-    fn without_request(&self) -> Option<WithoutRequest>;
-    /// Marks it: it ends by the next look at its `drain` token unless a request has begun.
-    fn displace(&self);
-}
-
-/// A connection that serves no request, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithoutRequest {
-    /// Between two requests.
-    Idle(Duration),
-    /// Before the end of a head, of which nothing need have arrived.
-    Head(Duration),
-}
-
-/// One connection in the list of all, taken out when it is dropped.
-#[derive(Debug)]
-pub struct Listed(Arc<Connections>, u64);
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.0.lock_listed().remove(&self.1);
-    }
-}
 
 /// One connection of an address, returned when it is dropped.
 #[derive(Debug)]
@@ -123,38 +73,6 @@ impl AddressPermit {
     /// The memory and descriptors that the address holds, on all its connections.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
-    }
-}
-
-/// The network of one customer of a provider: an IPv4 address, or the /64 of an IPv6 address,
-/// within which a single machine may choose freely (RFC 6177, RFC 8981).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network(u128);
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        const OWN_CHOICE: u128 = u64::MAX as u128;
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(address) => Self(address.to_bits() & !OWN_CHOICE),
-        }
-    }
-}
-
-impl Network {
-    /// The network as a number, for tables with their own hash.
-    pub fn bits(self) -> u128 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = Ipv6Addr::from_bits(self.0);
-        match address.to_ipv4_mapped() {
-            Some(address) => address.fmt(f),
-            None => write!(f, "{address}/64"),
-        }
     }
 }
 
@@ -195,11 +113,9 @@ impl Connections {
             free: Arc::new(Semaphore::new(most)),
             most_each: AtomicU32::new(most_each.unwrap_or(u32::MAX)),
             each: Mutex::default(),
-            listed: Mutex::default(),
-            next: AtomicU64::new(0),
+            listed: Arc::new(Listed::new(most)),
             waits: Throttle::default(),
             refusals: Throttle::default(),
-            displaced: Throttle::default(),
             failed: Mutex::default(),
         }
     }
@@ -240,100 +156,6 @@ impl Connections {
     pub fn refuses(&self) -> bool {
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
-    }
-
-    /// Lists a connection, which ends when `drain` is cancelled and it serves no request.
-    pub fn list(
-        self: &Arc<Self>,
-        connection: &Arc<impl Displaceable + 'static>,
-        address: Option<IpAddr>,
-        drain: CancellationToken,
-    ) -> Listed {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection: Weak<dyn Displaceable> = Arc::downgrade(connection) as _;
-        let member = Member {
-            connection,
-            network: address.map(Network::from),
-            drain,
-        };
-        self.lock_listed().insert(number, member);
-        Listed(Arc::clone(self), number)
-    }
-
-    /// Closes incomplete heads of the address that has most of them, the oldest first, if it
-    /// crowds. Returns false if none was closed.
-    pub fn end_crowding_heads(&self) -> bool {
-        let listed = self.lock_listed();
-        let mut heads: HashMap<Network, Vec<_>> = HashMap::new();
-        for member in listed.values() {
-            let connection = member.connection.upgrade();
-            if let (Some(network), Some(connection)) = (member.network, connection)
-                && let Some(WithoutRequest::Head(age)) = connection.without_request()
-            {
-                let of_network = heads.entry(network).or_default();
-                of_network.push((age, connection, &member.drain));
-            }
-        }
-        let Some((network, mut heads)) = heads.into_iter().max_by_key(|(_, heads)| heads.len())
-        else {
-            return false;
-        };
-        if heads.len() <= (self.most / CROWD_PART).max(CROWD.min(self.most / 2)) {
-            return false;
-        }
-        heads.retain(|(age, ..)| *age >= CROWDING_HEAD);
-        self.displace(&mut heads);
-        if !heads.is_empty()
-            && let Some(before) = self.displaced.is_due()
-        {
-            tracing::warn!(code = codes::MAX_CONNECTIONS,
-                client = %network, reported_before = before,
-                "connections closed for others that wait: they sent no complete request header, and the address has most of these"
-            );
-        }
-        !heads.is_empty()
-    }
-
-    /// Closes those that have been idle longest, and slow heads: a part of all, because clients
-    /// seldom come alone.
-    pub fn end_idle_ones(&self) {
-        let listed = self.lock_listed();
-        let (mut idle, mut heads) = (Vec::new(), Vec::new());
-        for member in listed.values() {
-            let Some(connection) = member.connection.upgrade() else {
-                continue;
-            };
-            match connection.without_request() {
-                Some(WithoutRequest::Idle(age)) if !member.drain.is_cancelled() => {
-                    idle.push((age, &member.drain));
-                }
-                Some(WithoutRequest::Head(age)) if age >= SLOW_HEAD && member.network.is_some() => {
-                    heads.push((age, connection, &member.drain));
-                }
-                _ => {}
-            }
-        }
-        self.displace(&mut heads);
-        idle.sort_unstable_by_key(|(age, _)| Reverse(*age));
-        for (_, drain) in idle.iter().take(self.part_to_end()) {
-            drain.cancel();
-        }
-    }
-
-    fn displace(&self, heads: &mut [(Duration, Arc<dyn Displaceable>, &CancellationToken)]) {
-        heads.sort_unstable_by_key(|(age, ..)| Reverse(*age));
-        for (_, connection, drain) in heads.iter().take(self.part_to_end()) {
-            connection.displace();
-            drain.cancel();
-        }
-    }
-
-    fn part_to_end(&self) -> usize {
-        (self.most / ENDED_PART).max(1)
-    }
-
-    fn lock_listed(&self) -> MutexGuard<'_, List> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of open connections.
