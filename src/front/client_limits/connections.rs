@@ -21,7 +21,7 @@ use super::network::Network;
 use crate::config::ClientLimits;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
-use crate::os::process;
+use crate::os::{descriptors, process};
 
 /// Pause after an accept that failed because descriptors or memory ran out: long enough not to
 /// spin, short enough not to be noticed.
@@ -29,6 +29,10 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors for everything but clients and workers: 22 of a server at rest, and as many
 /// visitors of the admin listener and the control socket as there may be at a time.
 const OTHER_DESCRIPTORS: u64 = 40;
+/// Those of a server at rest beside its workers, and those that exist while a template starts or a
+/// worker is forked: pipes, the host's memory file, both ends of what is passed on.
+const AT_REST: u64 = 22;
+const START: u64 = 16;
 /// Default limit: with 30 KB for each whose head is incomplete (benches/attacks.py), they take 300
 /// MB at most.
 const USUAL: u32 = 10_000;
@@ -81,8 +85,9 @@ impl Connections {
     /// limit. `workers` are the descriptors of the workers of all applications; a reload needs as
     /// many again.
     pub fn new(limits: &ClientLimits, workers: u64) -> Self {
-        let descriptors = process::raise_descriptor_limit();
-        let free = free_for_clients(descriptors, workers);
+        let limit = process::raise_descriptor_limit();
+        let free = free_for_clients(limit, workers);
+        descriptors::keep_from(limit - kept(limit, workers));
         let room = (free / 2).max(FEWEST);
         // A quarter for spool files, a quarter for upstreams and files that are sent.
         let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
@@ -97,7 +102,7 @@ impl Connections {
         if room < wanted && (limits.connections.is_some() || room < FEW) {
             tracing::warn!(
                 code = codes::DESCRIPTOR_LIMIT,
-                descriptors,
+                descriptors = limit,
                 of_workers = workers,
                 connections = room,
                 "the limit on descriptors (ulimit -n) allows few connections beside workers and a reload"
@@ -217,6 +222,13 @@ fn free_for_clients(limit: u64, workers: u64) -> u64 {
     beside(2).max(beside(1) / 2)
 }
 
+/// Descriptors that clients never get: those of a second set of workers and of its start; where the
+/// limit is too low, two thirds of those beside the workers.
+fn kept(limit: u64, workers: u64) -> u64 {
+    let beside = limit.saturating_sub(AT_REST + workers);
+    (workers + START).min(beside * 2 / 3)
+}
+
 /// The address has reached its limit of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -248,6 +260,9 @@ mod tests {
         assert_eq!(free_for_clients(1024, 600), 192);
         assert_eq!(free_for_clients(64, 600), 0);
         assert_eq!(free_for_clients(u64::MAX, 600), u64::MAX - 1240);
+        assert_eq!(kept(1024, 10), 26);
+        assert_eq!(kept(64, 10), 21, "fewer than all");
+        assert_eq!(kept(64, 600), 0);
     }
 
     #[tokio::test]
