@@ -566,6 +566,42 @@ def idle(count, request=b"", address=None):
     return attack
 
 
+def refilled(count, start, address):
+    """So many connections that send `start` and nothing more; each that is closed is replaced."""
+
+    def attack(port, part, parts, until):
+        opened = closed = 0
+
+        def fill(selector):
+            with contextlib.suppress(OSError):
+                connection = connect(port, address)
+                connection.sendall(start)
+                connection.setblocking(False)
+                selector.register(connection, selectors.EVENT_READ)
+                return 1
+            return 0
+
+        with selectors.DefaultSelector() as selector:
+            while time.monotonic() < until:
+                while len(selector.get_map()) < count // parts and time.monotonic() < until:
+                    opened += fill(selector)
+                for key, _events in selector.select(0.1):
+                    with contextlib.suppress(BlockingIOError):
+                        try:
+                            is_over = key.fileobj.recv(1 << 16) == b""
+                        except BlockingIOError:
+                            raise
+                        except OSError:
+                            is_over = True
+                        if is_over:
+                            selector.unregister(key.fileobj)
+                            key.fileobj.close()
+                            closed += 1
+        return {"opened": opened, "closed": closed}
+
+    return attack
+
+
 def connect(port, address=None):
     return socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0) if address else None)
 
@@ -612,6 +648,8 @@ class Attack(typing.NamedTuple):
 MEMORY = {"ARGUMENTS": ""}
 # Threads enough for attackers that keep theirs, and bodies that the application gets as they arrive.
 STREAMED = {"ARGUMENTS": "--request-buffering no --threads 150"}
+FULL = {"ARGUMENTS": "--threads 2 --max-connections 1000"}
+UNSAID_FULL = {"ARGUMENTS": f"{FULL['ARGUMENTS']} --proxy-protocol {OTHER_ADDRESS}"}
 UNSAID = {"ARGUMENTS": f"--threads 2 --proxy-protocol {OTHER_ADDRESS}"}
 ATTACKS = {
     "5,000 heads, a byte per 5 s": Attack(slowly(5000, SLOW_HEAD, 5), 2),
@@ -672,6 +710,17 @@ ATTACKS = {
         often(1100, SLOW_HEAD + b"\r\n\r\n", address=OTHER_ADDRESS), 1, {"/slow"}, limits=MEMORY, floor=150
     ),
     "1,500 connections that never send their PROXY header": Attack(idle(1500, address=OTHER_ADDRESS), 1, limits=UNSAID),
+    # The normal client waits until some of them are a tenth of a second old.
+    "1,200 silent connections for 1,000 places": Attack(refilled(1200, b"", OTHER_ADDRESS), 1, limits=FULL, floor=150),
+    "1,200 incomplete heads for 1,000 places": Attack(refilled(1200, SLOW_HEAD, OTHER_ADDRESS), 1, limits=FULL, floor=150),
+    "1,200 connections of HTTP/2 without a request for 1,000 places": Attack(
+        refilled(1200, PREFACE, OTHER_ADDRESS), 1, limits=FULL, floor=150
+    ),
+    "1,200 connections without their PROXY header for 1,000 places": Attack(
+        refilled(1200, b"", OTHER_ADDRESS), 1, limits=UNSAID_FULL, floor=150
+    ),
+    # Each gets 250 ms for a request that is on its way.
+    "1,200 idle connections for 1,000 places": Attack(refilled(1200, SHORT, OTHER_ADDRESS), 1, {"/"}, limits=FULL, floor=600),
     "empty DATA": Attack(flood(many(frame(DATA, 0, 1), frame(HEADERS, END_HEADERS, 1, GET))), 1, {"/"}),
 }
 

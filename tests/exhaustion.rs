@@ -1,12 +1,15 @@
 //! The server's descriptors run out: it waits, says so, obeys, and recovers.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 
 use crate::support::backend::{Backend, page};
+use crate::support::http2::{Http2, Outcome, get_fields};
 use crate::support::raw::Connection;
 use crate::support::server::{Ended, Pyserve, Server, get, post};
 use crate::support::{DEADLINE, apps};
@@ -186,6 +189,8 @@ fn under_a_low_limit_every_request_is_served_and_a_reload_succeeds() {
     for limit in [64, 128, 256] {
         let upstream = Backend::tcp(|mut call| {
             while call.http_head().is_some() {
+                // Long enough for many to be in flight.
+                std::thread::sleep(Duration::from_millis(200));
                 call.send(page("upstream"));
             }
         });
@@ -226,8 +231,10 @@ fn under_a_low_limit_every_request_is_served_and_a_reload_succeeds() {
                     })
                 })
                 .collect();
-            let reload = verb(&server, &["reload"]);
-            assert_eq!(reload.code, 0, "{limit}: {}", reload.stderr);
+            for _ in 0..2 {
+                let reload = verb(&server, &["reload"]);
+                assert_eq!(reload.code, 0, "{limit}: {}", reload.stderr);
+            }
             let health = verb(&server, &["health"]);
             assert_eq!(health.code, 0, "{limit}: {}", health.stderr);
             for client in clients {
@@ -240,4 +247,51 @@ fn under_a_low_limit_every_request_is_served_and_a_reload_succeeds() {
             "{log}"
         );
     }
+}
+
+/// One connection of HTTP/2 asks for more upstream connections than there are descriptors.
+#[test]
+fn requests_in_flight_leave_the_descriptors_of_a_reload() {
+    let (arrived, released) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (counted, waits_for) = (Arc::clone(&arrived), Arc::clone(&released));
+    let upstream = Backend::tcp(move |mut call| {
+        while call.http_head().is_some() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            while !waits_for.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            call.send(page("upstream"));
+        }
+    });
+    let builder = Pyserve::new();
+    let file = builder.path("pyserve.toml");
+    let settings = format!(
+        "workers = 2\nthreads = 2\n\
+         [[location]]\nprefix = '/upstream'\nupstream = 'http://{}'\n\
+         [[location]]\nprefix = '/'\napp = 'every.py'\nchdir = '{}'\n",
+        upstream.address(),
+        apps().display()
+    );
+    std::fs::write(&file, settings).unwrap();
+    let server = builder
+        .args(["--config".as_ref(), file.as_os_str()])
+        .with_descriptors(128)
+        .ready();
+    let mut client = Http2::new(server.connect());
+    for stream in 0..100 {
+        client.headers(2 * stream + 1, &get_fields("/upstream"), true);
+    }
+    let began = Instant::now();
+    while arrived.load(Ordering::Relaxed) < 50 {
+        assert!(began.elapsed() < DEADLINE, "few reach the upstream");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let reload = verb(&server, &["reload"]);
+    assert_eq!(reload.code, 0, "{}", reload.stderr);
+    assert_eq!(server.get("/hello").text(), "hello");
+    released.store(true, Ordering::Relaxed);
+    assert!(matches!(client.outcome(1), Outcome::Response(200, _)));
 }

@@ -197,7 +197,7 @@ fn modules_of_the_front_import_downwards_only() {
     assert!(from("front::request", "front::activity"));
     assert!(from(
         "front::upstream::workers::request_queue",
-        "front::client_limits::connections"
+        "front::client_limits::network"
     ));
     check_order(&graph, "front", FRONT);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use crate::support::http2::{Http2, Outcome, get_fields};
-use crate::support::raw::End;
+use crate::support::raw::{Connection, End};
 use crate::support::server::{Pyserve, get, post};
 use crate::support::{skipped, temp_dir};
 
@@ -54,6 +54,56 @@ fn idle_connections_end_for_clients_that_wait_and_others_do_not() {
     drop(held);
 }
 
+/// Connections that send `start` and nothing more, from one address: more than there are places.
+fn a_crowd(port: u16, start: &[u8]) -> Vec<Connection> {
+    let one = |_| {
+        let mut connection = Connection::tcp_from([127, 0, 0, 2], port);
+        connection.send(start);
+        connection
+    };
+    (0..60).map(one).collect()
+}
+
+#[test]
+fn incomplete_heads_of_an_address_that_has_most_give_way_to_other_addresses() {
+    for (start, more) in [
+        (&b""[..], None),
+        (b"GET /hello HTTP/1.1\r\nHost: ", None),
+        (
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            None,
+        ),
+        (b"", Some("127.0.0.2")),
+    ] {
+        let server = Pyserve::app("every.py")
+            .args(["--max-connections", "40", "--header-timeout", "3600"])
+            .args(more.iter().flat_map(|peer| ["--proxy-protocol", peer]))
+            .ready();
+        // Not of the crowd, and in its head as well.
+        let mut slow = Connection::tcp_from([127, 0, 0, 3], server.port());
+        slow.send("GET /hello HTTP/1.1\r\n");
+        let mut crowd = a_crowd(server.port(), start);
+        for _ in 0..2 {
+            let mut other = Connection::tcp_from([127, 0, 0, 4], server.port());
+            assert_eq!(other.exchange(get("/hello")).text(), "hello");
+        }
+        server.stderr.wait_for("connections closed for others");
+        slow.send("Host: localhost\r\n\r\n");
+        assert_eq!(slow.response().text(), "hello");
+        assert_ne!(crowd[0].rest().1, End::TimedOut, "the oldest is closed");
+    }
+}
+
+#[test]
+fn a_few_slow_heads_give_way_when_they_are_old() {
+    let server = Pyserve::app("every.py")
+        .args(["--max-connections", "2", "--header-timeout", "3600"])
+        .ready();
+    let mut silent = [server.connect(), server.connect()];
+    assert_eq!(server.get("/hello").text(), "hello");
+    assert_ne!(silent[0].rest().1, End::TimedOut);
+}
+
 #[test]
 fn several_listeners_share_one_place() {
     let builder = Pyserve::app("hello.py").args(["--max-connections", "1"]);
@@ -64,7 +114,7 @@ fn several_listeners_share_one_place() {
         .ready();
     for _ in 0..3 {
         assert_eq!(server.get("/").text(), "hello");
-        let mut connection = crate::support::raw::Connection::unix(&path);
+        let mut connection = Connection::unix(&path);
         assert_eq!(connection.exchange(get("/")).text(), "hello");
     }
 }

@@ -13,7 +13,7 @@ use http::Version;
 
 use super::body::flushed::Flushed;
 use super::body::received::Unread;
-use super::client_limits::connections::IdleTime;
+use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};
@@ -89,6 +89,8 @@ pub struct Activity {
     flushed: Flushed,
     /// The connection is to end visibly as a failure.
     broken: AtomicBool,
+    /// The connection ends for others that wait, unless a request has begun.
+    displaced: AtomicBool,
 }
 
 /// The step that a client is late with.
@@ -135,6 +137,7 @@ impl Activity {
             private_links: OnceLock::new(),
             flushed: Flushed::default(),
             broken: AtomicBool::new(false),
+            displaced: AtomicBool::new(false),
         }
     }
 
@@ -261,6 +264,12 @@ impl Activity {
         self.express_ends.load(Ordering::Relaxed)
     }
 
+    /// True if the connection is to be closed for others, and its head is still incomplete.
+    pub fn is_displaced(&self) -> bool {
+        self.displaced.load(Ordering::Relaxed)
+            && matches!(self.without_request(), Some(WithoutRequest::Head(_)))
+    }
+
     /// Part of the request stays unread: bytes that arrive after our last byte are discarded.
     pub fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
@@ -378,13 +387,20 @@ pub struct InUse {
     held: Option<Reservation>,
 }
 
-impl IdleTime for Activity {
-    fn idle_for(&self) -> Option<Duration> {
-        let is_idle = self.requests.load(Ordering::Relaxed) == 0
-            && !self.in_head.load(Ordering::Relaxed)
-            && !self.express.load(Ordering::Relaxed)
-            && !self.has_switched();
-        is_idle.then(|| self.unchanged_for())
+impl Displaceable for Activity {
+    fn without_request(&self) -> Option<WithoutRequest> {
+        let serves = self.requests.load(Ordering::Relaxed) > 0
+            || self.express.load(Ordering::Relaxed)
+            || self.has_switched();
+        let state = match self.in_head.load(Ordering::Relaxed) {
+            true => WithoutRequest::Head,
+            false => WithoutRequest::Idle,
+        };
+        (!serves).then(|| state(self.unchanged_for()))
+    }
+
+    fn displace(&self) {
+        self.displaced.store(true, Ordering::Relaxed);
     }
 }
 

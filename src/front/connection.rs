@@ -6,7 +6,8 @@ pub mod stream;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -16,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 
 use super::activity::{Activity, Deadlines, Overdue};
+use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
 use super::context::{Endpoints, Scheme};
@@ -69,7 +71,10 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     let _base = account.hold(memory_budget::CONNECTION);
     let access_log = Arc::clone(&site.access_log);
     let activity = Arc::new(Activity::new(ends, deadlines.send).charged_to(account));
-    let _listed = site.connections.list(&activity, stop.drain.clone());
+    let _listed = site
+        .connections
+        .listed
+        .enter(&activity, address, stop.drain.clone());
     drop(site);
     let express = Express::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
@@ -152,6 +157,7 @@ async fn converse(
             }
             // Cancel-safe: a timer.
             () = timer.as_mut() => match activity.overdue(deadlines) {
+                _ if activity.is_displaced() => return,
                 // hyper does not know that a head has begun, and would close.
                 Ok(_) if last_call && activity.awaits_rest_of_head() => {
                     timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
@@ -189,6 +195,10 @@ async fn converse(
             // Cancel-safe: the token stays cancelled.
             () = stop.drain.cancelled(), if !stopping => {
                 stopping = true;
+                if activity.is_displaced() {
+                    tracing::debug!(peer = ends.peer.map(display), "connection closed for others: its head is incomplete");
+                    return;
+                }
                 if activity.is_http2() {
                     // The GOAWAY names the last request that was accepted.
                     connection.as_mut().graceful_shutdown();
@@ -226,6 +236,32 @@ fn broken_http2(error: &hyper::Error) -> Option<&h2::Error> {
     is_fault.then_some(error)
 }
 
+/// A connection whose PROXY header has not arrived.
+#[derive(Debug)]
+struct Unintroduced {
+    since: Instant,
+    displaced: AtomicBool,
+}
+
+impl Unintroduced {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            displaced: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Displaceable for Unintroduced {
+    fn without_request(&self) -> Option<WithoutRequest> {
+        Some(WithoutRequest::Head(self.since.elapsed()))
+    }
+
+    fn displace(&self) {
+        self.displaced.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The addresses of the peer, or those in a balancer's PROXY header; with the bytes that were
 /// received after that header. `None`: the connection is closed.
 async fn introduction(
@@ -238,9 +274,17 @@ async fn introduction(
     let mut early = Bytes::new();
     let mut is_known = true;
     if site.proxy_protocol.trusts(ends.peer_ip()) {
+        let waiting = Arc::new(Unintroduced::new());
+        let peer = ends.peer_ip();
+        let _listed = site
+            .connections
+            .listed
+            .enter(&waiting, peer, stop.drain.clone());
         let stopping = async {
             stop.drain.cancelled().await;
-            tokio::time::sleep(LAST_REQUEST).await;
+            if !waiting.displaced.load(Ordering::Relaxed) {
+                tokio::time::sleep(LAST_REQUEST).await;
+            }
         };
         let mut header = proxy_protocol::buffer();
         // Nothing is lost by dropping the branches that were too late: the connection ends.

@@ -1,16 +1,61 @@
 //! Running out of descriptors (EMFILE, ENFILE): reports it, and keeps one spare descriptor.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{DupFlags, Errno, dup3};
 
+use super::clock;
+
 /// True if an error says that this process, or the machine, has no descriptor left.
 pub fn are_exhausted(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// The first number that is not for clients.
+static KEPT: AtomicU64 = AtomicU64::new(u64::MAX);
+/// The time at which [`for_client`] refused one last; 0 if it never has.
+static LACKED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps the numbers from `first` on from what is opened for clients, for workers and a reload.
+/// A new descriptor has the lowest number that is free (open(2)), so one from `first` on means that
+/// all below are in use.
+pub fn keep_from(first: u64) {
+    KEPT.store(first, Ordering::Relaxed);
+}
+
+/// A descriptor that was opened for a client.
+///
+/// # Errors
+/// `EMFILE` if it has one of the numbers that are kept; it is closed.
+pub fn for_client<T: AsFd>(opened: T) -> io::Result<T> {
+    let number = u64::try_from(opened.as_fd().as_raw_fd()).unwrap_or_default();
+    match number < KEPT.load(Ordering::Relaxed) {
+        true => Ok(opened),
+        false => {
+            LACKED_NS.store(clock::monotonic_ns(), Ordering::Relaxed);
+            Err(Errno::MFILE.into())
+        }
+    }
+}
+
+/// True if [`for_client`] has refused one within the last second: none should be kept for later.
+pub fn lacked_lately() -> bool {
+    const LATELY_NS: u64 = 1_000_000_000;
+    let at = LACKED_NS.load(Ordering::Relaxed);
+    at > 0 && clock::monotonic_ns().saturating_sub(at) < LATELY_NS
+}
+
+/// Checks that the next descriptor may be for a client, where opening it would be seen outside.
+///
+/// # Errors
+/// `EMFILE` as by [`for_client`], or if there is none at all.
+pub fn room_for_client() -> io::Result<()> {
+    for_client(eventfd(0, EventfdFlags::CLOEXEC)?).map(drop)
 }
 
 /// An error in words, with what to do where descriptors have run out.

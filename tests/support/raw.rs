@@ -49,6 +49,20 @@ impl Connection {
         Self::tcp_to(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// Connects to a port of 127.0.0.1 from another address of the loopback network.
+    pub fn tcp_from(source: [u8; 4], port: u16) -> Self {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((source, 0))).expect("an address of loopback");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        connect(&socket, &address).expect("the server accepts");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self::over(Socket::Tcp(stream))
+    }
+
     /// Connects to a port with a receive buffer of a few kilobytes.
     pub fn tcp_that_takes_little(port: u16) -> Self {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};

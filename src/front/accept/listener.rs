@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
@@ -34,6 +34,8 @@ const IN_A_ROW: u32 = 4;
 
 /// Interval at which idle connections are closed for clients that wait: each is given 250 ms more.
 const MAKE_ROOM: Duration = Duration::from_millis(300);
+/// Interval at which clients that wait are looked for at the limit of connections.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The error for an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -106,15 +108,23 @@ impl Listener {
             // Checked, not kept: another listener may need the slot while no connection arrives
             // here.
             let mut place = pin!(connections.place());
+            let mut full_since = Instant::now();
+            // The first look is at once: many clients may wait behind the one accepted last.
+            let mut wait = Duration::ZERO;
             loop {
                 tokio::select! {
                     biased;
                     // Cancel-safe: polled in place.
                     _there = place.as_mut() => break,
                     // Cancel-safe: a timer.
-                    () = tokio::time::sleep(MAKE_ROOM) => {
-                        if has_visitors(&listener) {
-                            connections.end_idle_ones();
+                    () = tokio::time::sleep(wait) => {
+                        wait = LOOK;
+                        if !has_visitors(&listener) || connections.listed.end_crowding_heads() {
+                            continue;
+                        }
+                        if full_since.elapsed() >= MAKE_ROOM {
+                            full_since = Instant::now();
+                            connections.listed.end_idle_ones();
                         }
                     }
                 }

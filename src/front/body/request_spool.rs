@@ -26,6 +26,7 @@ use crate::front::client_limits::min_rate::{MinRate, Patience};
 use crate::front::descriptors::Tries;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::metrics::METRICS;
+use crate::os::descriptors::for_client;
 use crate::os::temporary;
 
 /// Longest body that stays in memory and travels inside the request's message. Forms and
@@ -262,7 +263,7 @@ impl Spool {
             let write = move || {
                 let file = match made {
                     Some(file) => Ok(file),
-                    None => temporary::unlinked_file(&directory),
+                    None => temporary::unlinked_file(&directory).and_then(for_client),
                 };
                 let written = file.map(|mut file| file.write_all(bytes.as_ref()).map(|()| file));
                 (written, bytes)

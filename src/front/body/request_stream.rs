@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::received::Received;
 use super::too_long::TooLong;
 use crate::front::client_limits::min_rate::{MinRate, Patience};
+use crate::os::descriptors::for_client;
 use crate::os::sockets;
 
 /// The body of a request, as it arrives.
@@ -108,6 +109,7 @@ impl RequestStream {
     pub fn fill_socket(&mut self, tasks: &TaskTracker) -> io::Result<()> {
         if let Way::Here(_) = self.way {
             let (ours, theirs) = sockets::pair(SocketType::STREAM)?;
+            let (ours, theirs) = (for_client(ours)?, for_client(theirs)?);
             let ours = StdUnixStream::from(ours);
             ours.set_nonblocking(true)?;
             let ours = UnixStream::from_std(ours)?;

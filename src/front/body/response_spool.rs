@@ -20,6 +20,7 @@ use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::file_source::read_block;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
+use crate::os::descriptors::for_client;
 use crate::os::temporary;
 
 /// The directory, its limits, and what is used of them. One for the whole server.
@@ -226,7 +227,9 @@ impl Write {
     fn write(&self) -> io::Result<Arc<File>> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
-            None => Arc::new(temporary::unlinked_file(&self.spool.directory)?),
+            None => Arc::new(for_client(temporary::unlinked_file(
+                &self.spool.directory,
+            )?)?),
         };
         let mut offset = self.offset;
         for piece in &self.pieces {

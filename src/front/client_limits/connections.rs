@@ -2,25 +2,26 @@
 //!
 //! At the limit of all, no connection is accepted until one ends: new ones queue in the kernel's
 //! backlog, and HTTP/1 responses carry `Connection: close`. At the limit of one address its next
-//! connection is closed at once. While clients wait, connections that are idle are closed for them
-//! (nginx: `ngx_drain_connections`).
+//! connection is closed at once. While clients wait, connections without a request are closed for
+//! them (nginx: `ngx_drain_connections`): first those of an address that has many of them
+//! incomplete heads, silent connections included; then those that have been idle longest.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
+use super::displacement::Listed;
 use super::memory_budget::{Account, CONNECTION, Resource};
+use super::network::Network;
 use crate::config::ClientLimits;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
-use crate::os::process;
+use crate::os::{descriptors, process};
 
 /// Pause after an accept that failed because descriptors or memory ran out: long enough not to
 /// spin, short enough not to be noticed.
@@ -28,13 +29,15 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Descriptors for everything but clients and workers: 22 of a server at rest, and as many
 /// visitors of the admin listener and the control socket as there may be at a time.
 const OTHER_DESCRIPTORS: u64 = 40;
+/// Those of a server at rest beside its workers, and those that exist while a template starts or a
+/// worker is forked: pipes, the host's memory file, both ends of what is passed on.
+const AT_REST: u64 = 22;
+const START: u64 = 16;
 /// Default limit: with 30 KB for each whose head is incomplete (benches/attacks.py), they take 300
 /// MB at most.
 const USUAL: u32 = 10_000;
 /// Lower bound of the limit, even where descriptors seem to be fewer.
 const FEWEST: u64 = 4;
-/// The part of all connections that is closed at a time when the limit is reached.
-const ENDED_PART: usize = 32;
 /// A lower limit causes a warning: clients of a page open several connections, probes too.
 const FEW: u64 = 64;
 /// Lower bound of the limit of spool files: one connection may have an eighth.
@@ -51,8 +54,7 @@ pub struct Connections {
     /// connections.
     each: Mutex<HashMap<Network, (u32, Arc<Account>)>>,
     /// What each of them does, and how it is asked to end.
-    listed: Mutex<List>,
-    next: AtomicU64,
+    pub listed: Arc<Listed>,
     waits: Throttle,
     refusals: Throttle,
     /// The time of the last accept that failed for want of descriptors or memory.
@@ -62,25 +64,6 @@ pub struct Connections {
 /// One connection's slot, returned when it is dropped.
 #[derive(Debug)]
 pub struct ListenerPermit(#[expect(dead_code, reason = "frees itself")] OwnedSemaphorePermit);
-
-/// All open connections, by number, with what closes each.
-type List = HashMap<u64, (Weak<dyn IdleTime>, CancellationToken)>;
-
-/// A connection as far as it may be closed for others.
-pub trait IdleTime: Send + Sync + std::fmt::Debug {
-    /// Time that it has been idle between two requests; `None` if it is not.
-    fn idle_for(&self) -> Option<Duration>;
-}
-
-/// One connection in the list of all, taken out when it is dropped.
-#[derive(Debug)]
-pub struct Listed(Arc<Connections>, u64);
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.0.lock_listed().remove(&self.1);
-    }
-}
 
 /// One connection of an address, returned when it is dropped.
 #[derive(Debug)]
@@ -97,45 +80,14 @@ impl AddressPermit {
     }
 }
 
-/// The network of one customer of a provider: an IPv4 address, or the /64 of an IPv6 address,
-/// within which a single machine may choose freely (RFC 6177, RFC 8981).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network(u128);
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        const OWN_CHOICE: u128 = u64::MAX as u128;
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(address) => Self(address.to_bits() & !OWN_CHOICE),
-        }
-    }
-}
-
-impl Network {
-    /// The network as a number, for tables with their own hash.
-    pub fn bits(self) -> u128 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = Ipv6Addr::from_bits(self.0);
-        match address.to_ipv4_mapped() {
-            Some(address) => address.fmt(f),
-            None => write!(f, "{address}/64"),
-        }
-    }
-}
-
 impl Connections {
     /// Limits from the settings and the kernel's limit of descriptors, which is raised to the hard
     /// limit. `workers` are the descriptors of the workers of all applications; a reload needs as
     /// many again.
     pub fn new(limits: &ClientLimits, workers: u64) -> Self {
-        let descriptors = process::raise_descriptor_limit();
-        let free = free_for_clients(descriptors, workers);
+        let limit = process::raise_descriptor_limit();
+        let free = free_for_clients(limit, workers);
+        descriptors::keep_from(limit - kept(limit, workers));
         let room = (free / 2).max(FEWEST);
         // A quarter for spool files, a quarter for upstreams and files that are sent.
         let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
@@ -150,7 +102,7 @@ impl Connections {
         if room < wanted && (limits.connections.is_some() || room < FEW) {
             tracing::warn!(
                 code = codes::DESCRIPTOR_LIMIT,
-                descriptors,
+                descriptors = limit,
                 of_workers = workers,
                 connections = room,
                 "the limit on descriptors (ulimit -n) allows few connections beside workers and a reload"
@@ -166,8 +118,7 @@ impl Connections {
             free: Arc::new(Semaphore::new(most)),
             most_each: AtomicU32::new(most_each.unwrap_or(u32::MAX)),
             each: Mutex::default(),
-            listed: Mutex::default(),
-            next: AtomicU64::new(0),
+            listed: Arc::new(Listed::new(most)),
             waits: Throttle::default(),
             refusals: Throttle::default(),
             failed: Mutex::default(),
@@ -210,38 +161,6 @@ impl Connections {
     pub fn refuses(&self) -> bool {
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
-    }
-
-    /// Lists a connection, which ends when `drain` is cancelled and it is idle.
-    pub fn list(
-        self: &Arc<Self>,
-        activity: &Arc<impl IdleTime + 'static>,
-        drain: CancellationToken,
-    ) -> Listed {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let activity: Weak<dyn IdleTime> = Arc::downgrade(activity) as _;
-        let one = (activity, drain);
-        self.lock_listed().insert(number, one);
-        Listed(Arc::clone(self), number)
-    }
-
-    /// Closes those that have been idle longest: a part of all, because clients seldom come alone.
-    pub fn end_idle_ones(&self) {
-        let mut idle = Vec::new();
-        for (activity, drain) in self.lock_listed().values() {
-            let idle_for = activity.upgrade().and_then(|activity| activity.idle_for());
-            if let (Some(idle_for), false) = (idle_for, drain.is_cancelled()) {
-                idle.push((idle_for, drain.clone()));
-            }
-        }
-        idle.sort_unstable_by_key(|(idle_for, _)| Reverse(*idle_for));
-        for (_, drain) in idle.iter().take((self.most / ENDED_PART).max(1)) {
-            drain.cancel();
-        }
-    }
-
-    fn lock_listed(&self) -> MutexGuard<'_, List> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of open connections.
@@ -303,6 +222,13 @@ fn free_for_clients(limit: u64, workers: u64) -> u64 {
     beside(2).max(beside(1) / 2)
 }
 
+/// Descriptors that clients never get: those of a second set of workers and of its start; where the
+/// limit is too low, two thirds of those beside the workers.
+fn kept(limit: u64, workers: u64) -> u64 {
+    let beside = limit.saturating_sub(AT_REST + workers);
+    (workers + START).min(beside * 2 / 3)
+}
+
 /// The address has reached its limit of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -334,6 +260,9 @@ mod tests {
         assert_eq!(free_for_clients(1024, 600), 192);
         assert_eq!(free_for_clients(64, 600), 0);
         assert_eq!(free_for_clients(u64::MAX, 600), u64::MAX - 1240);
+        assert_eq!(kept(1024, 10), 26);
+        assert_eq!(kept(64, 10), 21, "fewer than all");
+        assert_eq!(kept(64, 600), 0);
     }
 
     #[tokio::test]

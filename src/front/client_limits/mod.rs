@@ -1,7 +1,9 @@
 //! Limits for clients: connections, rates, memory.
 
 pub mod connections;
+pub mod displacement;
 pub mod in_hand;
 pub mod memory_budget;
 pub mod min_rate;
+pub mod network;
 pub mod rate_limit;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{ClientLimits, Rate};
-use crate::front::client_limits::connections::Network;
+use crate::front::client_limits::network::Network;
 
 /// Rows of the table; with [`ROW`] buckets of 32 bytes each, 2 MiB for 65,536 addresses with
 /// requests at the same time.

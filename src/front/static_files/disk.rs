@@ -26,6 +26,7 @@ use super::types::MediaType;
 use super::{FilePreferences, StaticError};
 use crate::config::{Immutable, StaticSettings};
 use crate::front::sendfile::file_source::read_block;
+use crate::os::descriptors::for_client;
 use crate::os::files::{Hides, Root};
 
 /// What all locations share on the way to the disk.
@@ -290,6 +291,7 @@ fn still_stands(
 
 fn open(root: &Root<'_>, name: &str) -> Result<Opened, StaticError> {
     let file = root.open_file(Path::new(name)).map_err(refusal)?;
+    let file = for_client(file).map_err(StaticError::Io)?;
     let metadata = file.metadata().map_err(StaticError::Io)?;
     // FIFOs, devices, sockets and directories have nothing that could be sent.
     if !metadata.is_file() {

@@ -27,7 +27,7 @@ use crate::front::socket::Socket;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::{InFlight, UpstreamServer};
-use crate::os::descriptors::are_exhausted;
+use crate::os::descriptors::{are_exhausted, lacked_lately, room_for_client};
 
 /// For how long after our own start requests wait for servers that nobody has reached yet:
 /// containers and services start side by side.
@@ -194,8 +194,11 @@ impl Servers {
         self.servers[slot.server()].counts.failures.up(reason);
     }
 
-    /// Keeps a connection for another request.
+    /// Keeps a connection for another request, unless others wait for descriptors.
     pub fn keep(&self, slot: &Slot, link: Socket) {
+        if lacked_lately() {
+            return;
+        }
         let mut idle = self.servers[slot.server()].idle();
         idle.retain(|(link, since)| since.elapsed() < LONGEST_IDLE && link.is_quiet());
         if idle.len() < MOST_IDLE {
@@ -344,6 +347,7 @@ impl Server {
     }
 
     async fn connect(&self, files: &FilePool) -> io::Result<Socket> {
+        room_for_client()?;
         match &self.address {
             ServerAddress::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
             ServerAddress::Tcp { host, port } => {

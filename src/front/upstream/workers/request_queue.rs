@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot;
 
 use super::dispatch_slot::DispatchSlot;
-use crate::front::client_limits::connections::Network;
+use crate::front::client_limits::network::Network;
 
 /// The address by which requests are kept apart; `None` for peers without one (a Unix socket).
 pub(super) type QueueAddress = Option<Network>;
