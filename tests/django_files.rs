@@ -63,13 +63,7 @@ fn before_anything_is_collected_the_sources_are_served() {
     check(&server, "/assets/below/site.css", "from sources");
     check(&server, "/", "app");
     assert_eq!(server.get("/assets/none.css").status(), 404);
-    assert!(
-        server
-            .stderr
-            .so_far()
-            .join("\n")
-            .contains("staticfiles finders")
-    );
+    server.stderr.wait_for("staticfiles finders");
 }
 
 #[test]
