@@ -17,6 +17,7 @@ use pyserve::observe::codes;
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
+use pyserve::os::scheduling;
 use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
 use pyserve::reference;
@@ -192,7 +193,10 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(FilePool::THREADS + Encoders::THREADS)
         .thread_keep_alive(KEEP_THREADS)
         .thread_name("pyserve-front")
+        .on_thread_start(scheduling::never_preempt)
         .enable_all();
+    // A runtime of one thread runs in this one.
+    scheduling::never_preempt();
     let runtime = builder.build()?;
     FilePool::make_threads(&runtime)?;
     Ok(runtime)
