@@ -1,11 +1,13 @@
 //! The source tree keeps its own rules: who may import whom, and where `unsafe` and
 //! Python may be named.
 
+mod functions;
 mod graph;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use self::functions::{Function, functions};
 use self::graph::Graph;
 
 use crate::support::source;
@@ -64,6 +66,83 @@ const SUPERVISOR: &[&str] = &[
     "before_start",
     "companions",
     "signals",
+];
+
+/// Lines of the longest function.
+const LONGEST_FUNCTION: usize = 80;
+
+/// Functions that may be longer, by file and name, with the reason.
+const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
+    ("src/front/upstream/exchange.rs", "run", "not split yet"),
+    ("src/front/connection.rs", "converse", "not split yet"),
+    (
+        "tests/logs.rs",
+        "a_malformed_head_has_a_page_and_a_line_with_method_and_target",
+        "not split yet",
+    ),
+    (
+        "src/front/admin/exposition.rs",
+        "applications",
+        "not split yet",
+    ),
+    ("src/supervisor/mod.rs", "serve", "not split yet"),
+    (
+        "src/config/resolve/static_file_tests.rs",
+        "only_the_directories_of_a_build_are_trusted_without_a_setting",
+        "not split yet",
+    ),
+    ("src/cli.rs", "command", "not split yet"),
+    (
+        "src/config/resolve/location_tests.rs",
+        "mistakes_are_refused_with_place_and_remedy",
+        "not split yet",
+    ),
+    (
+        "src/front/request/application.rs",
+        "answer",
+        "not split yet",
+    ),
+    ("python/host/src/worker.rs", "live", "not split yet"),
+    (
+        "tests/locations.rs",
+        "no_spelling_of_a_path_goes_past_its_location",
+        "not split yet",
+    ),
+    ("src/supervisor/plan.rs", "decide", "not split yet"),
+    (
+        "src/config/resolve/tests.rs",
+        "companions_have_names_and_commands",
+        "not split yet",
+    ),
+    ("src/front/request/mod.rs", "answer", "not split yet"),
+    (
+        "tests/locations.rs",
+        "embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side",
+        "not split yet",
+    ),
+    ("src/config/resolve.rs", "config", "not split yet"),
+    ("src/front/body/request_spool.rs", "read", "not split yet"),
+    (
+        "tests/real_upstreams.rs",
+        "every_version_is_served_alike",
+        "not split yet",
+    ),
+    (
+        "tests/static_forms.rs",
+        "a_range_is_one_of_the_identity_wherever_the_client_accepts_that",
+        "not split yet",
+    ),
+    (
+        "src/config/resolve/tests.rs",
+        "errors_name_setting_value_origin_and_remedy",
+        "not split yet",
+    ),
+    (
+        "src/front/static_files/hidden.rs",
+        "the_kinds_of_the_manual_are_hidden",
+        "not split yet",
+    ),
+    ("tests/matrix/http2_client.rs", "response", "not split yet"),
 ];
 
 /// Files directly in `src/` stand above all folders.
@@ -222,6 +301,74 @@ fn no_files_import_each_other() {
             })
             .collect();
         assert!(circles.is_empty(), "in {root}:\n{}", circles.join("\n"));
+    }
+}
+
+#[test]
+fn functions_are_short() {
+    let (mut all, mut wrong, mut excepted) = (0, Vec::new(), BTreeSet::new());
+    for path in ["src", "python/host", "benches", "tests"]
+        .iter()
+        .flat_map(|folder| rust_files(&source(folder)))
+    {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let functions = functions(&text);
+        all += functions.len();
+        for Function { name, line, length } in functions {
+            let file = shown(&path);
+            if length <= LONGEST_FUNCTION {
+                continue;
+            }
+            let of = |(of, may_be, _): &(&str, &str, &str)| (*of, *may_be) == (&*file, name);
+            match LONGER_FUNCTIONS.iter().position(of) {
+                Some(number) => _ = excepted.insert(number),
+                None => wrong.push(format!("{file}:{line}: `{name}` has {length} lines")),
+            }
+        }
+    }
+    assert!(all > 3000, "only {all} functions were found");
+    let most = LONGEST_FUNCTION;
+    assert!(wrong.is_empty(), "over {most}:\n{}", wrong.join("\n"));
+    for (number, (file, name, _)) in LONGER_FUNCTIONS.iter().enumerate() {
+        assert!(
+            excepted.contains(&number),
+            "{file}: `{name}` needs no exception"
+        );
+    }
+}
+
+#[test]
+fn the_length_of_a_function_is_counted_from_its_fn_line_to_its_brace() {
+    let body = "    a;\n".repeat(3);
+    let json = "    let text = r#\"\n{\n}\n\"#;\n";
+    for (text, expected) in [
+        (format!("fn name() {{\n{body}}}\n\nfn"), Some(5)),
+        (
+            format!(
+                "pub(in crate::a) async fn name<T>(\n    a: T,\n) -> u8\nwhere\n    T: A,\n{{\n{body}}}\n"
+            ),
+            Some(10),
+        ),
+        (
+            format!("pub unsafe extern \"C\" fn name() {{\n{json}{body}}}\n"),
+            Some(9),
+        ),
+        ("const fn name() {}\n".to_owned(), Some(1)),
+        ("fn name(\n    a: u8,\n) -> u8;\nfn".to_owned(), None),
+        ("// fn name() {\n}\n".to_owned(), None),
+    ] {
+        let inside = text.lines().map(|line| format!("    {line}\n"));
+        for text in [
+            format!("\n{text}"),
+            format!("\n{}", inside.collect::<String>()),
+        ] {
+            let expected = expected.map(|length| Function {
+                name: "name",
+                line: 2,
+                length,
+            });
+            assert_eq!(functions(&text).pop(), expected, "{text}");
+        }
     }
 }
 
