@@ -73,7 +73,6 @@ const LONGEST_FUNCTION: usize = 80;
 
 /// Functions that may be longer, by file and name, with the reason.
 const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
-    ("src/front/connection.rs", "converse", "not split yet"),
     (
         "tests/logs.rs",
         "a_malformed_head_has_a_page_and_a_line_with_method_and_target",
