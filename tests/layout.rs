@@ -95,11 +95,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "mistakes_are_refused_with_place_and_remedy",
         "not split yet",
     ),
-    (
-        "src/front/request/application.rs",
-        "answer",
-        "not split yet",
-    ),
     ("python/host/src/worker.rs", "live", "not split yet"),
     (
         "tests/locations.rs",
