@@ -107,7 +107,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "companions_have_names_and_commands",
         "not split yet",
     ),
-    ("src/front/request/mod.rs", "answer", "not split yet"),
     (
         "tests/locations.rs",
         "embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side",
