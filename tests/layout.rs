@@ -49,7 +49,9 @@ const FRONT: &[&str] = &[
 
 /// The same for `src/supervisor/`.
 const SUPERVISOR: &[&str] = &[
+    "events",
     "shutdown",
+    "interfaces",
     "check",
     "status",
     "control",
@@ -83,7 +85,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "applications",
         "not split yet",
     ),
-    ("src/supervisor/mod.rs", "serve", "not split yet"),
     (
         "src/config/resolve/static_file_tests.rs",
         "only_the_directories_of_a_build_are_trusted_without_a_setting",
