@@ -96,7 +96,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "mistakes_are_refused_with_place_and_remedy",
         "not split yet",
     ),
-    ("python/host/src/worker.rs", "live", "not split yet"),
     (
         "tests/locations.rs",
         "no_spelling_of_a_path_goes_past_its_location",
