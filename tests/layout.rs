@@ -101,7 +101,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "no_spelling_of_a_path_goes_past_its_location",
         "not split yet",
     ),
-    ("src/supervisor/plan.rs", "decide", "not split yet"),
     (
         "src/config/resolve/tests.rs",
         "companions_have_names_and_commands",
