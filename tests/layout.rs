@@ -90,7 +90,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "only_the_directories_of_a_build_are_trusted_without_a_setting",
         "not split yet",
     ),
-    ("src/cli.rs", "command", "not split yet"),
     (
         "src/config/resolve/location_tests.rs",
         "mistakes_are_refused_with_place_and_remedy",
