@@ -81,11 +81,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "not split yet",
     ),
     (
-        "src/front/admin/exposition.rs",
-        "applications",
-        "not split yet",
-    ),
-    (
         "src/config/resolve/static_file_tests.rs",
         "only_the_directories_of_a_build_are_trusted_without_a_setting",
         "not split yet",
