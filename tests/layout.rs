@@ -105,7 +105,6 @@ const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
         "embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side",
         "not split yet",
     ),
-    ("src/front/body/request_spool.rs", "read", "not split yet"),
     (
         "tests/real_upstreams.rs",
         "every_version_is_served_alike",
