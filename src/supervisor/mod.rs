@@ -34,7 +34,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::Resolved;
+use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
@@ -93,16 +93,7 @@ pub async fn serve(
     let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
     let surroundings = ProcessEnvironment::of(config, &applications);
-    if let Some(program) = &config.before_start
-        && let Some(outcome) = before_start::run(
-            program,
-            &surroundings,
-            config.graceful_timeout,
-            &mut signals,
-        )
-        .await
-    {
-        startup::log::note_failure(config, outcome.code, &outcome.last_words);
+    if let Some(outcome) = run_before_start(config, &surroundings, &mut signals).await {
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -159,6 +150,20 @@ pub async fn serve(
     let outcome = supervisor.end(events.signals).await;
     interfaces.close().await;
     Ok(outcome)
+}
+
+/// Runs the program that the settings want before the start; then there is an outcome if the server
+/// must not start.
+async fn run_before_start(
+    config: &Config,
+    surroundings: &ProcessEnvironment,
+    signals: &mut Signals,
+) -> Option<Outcome> {
+    let program = config.before_start.as_ref()?;
+    let within = config.graceful_timeout;
+    let outcome = before_start::run(program, surroundings, within, signals).await?;
+    startup::log::note_failure(config, outcome.code, &outcome.last_words);
+    Some(outcome)
 }
 
 struct Supervisor {
