@@ -74,59 +74,7 @@ const SUPERVISOR: &[&str] = &[
 const LONGEST_FUNCTION: usize = 80;
 
 /// Functions that may be longer, by file and name, with the reason.
-const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[
-    (
-        "tests/logs.rs",
-        "a_malformed_head_has_a_page_and_a_line_with_method_and_target",
-        "not split yet",
-    ),
-    (
-        "src/config/resolve/static_file_tests.rs",
-        "only_the_directories_of_a_build_are_trusted_without_a_setting",
-        "not split yet",
-    ),
-    (
-        "src/config/resolve/location_tests.rs",
-        "mistakes_are_refused_with_place_and_remedy",
-        "not split yet",
-    ),
-    (
-        "tests/locations.rs",
-        "no_spelling_of_a_path_goes_past_its_location",
-        "not split yet",
-    ),
-    (
-        "src/config/resolve/tests.rs",
-        "companions_have_names_and_commands",
-        "not split yet",
-    ),
-    (
-        "tests/locations.rs",
-        "embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side",
-        "not split yet",
-    ),
-    (
-        "tests/real_upstreams.rs",
-        "every_version_is_served_alike",
-        "not split yet",
-    ),
-    (
-        "tests/static_forms.rs",
-        "a_range_is_one_of_the_identity_wherever_the_client_accepts_that",
-        "not split yet",
-    ),
-    (
-        "src/config/resolve/tests.rs",
-        "errors_name_setting_value_origin_and_remedy",
-        "not split yet",
-    ),
-    (
-        "src/front/static_files/hidden.rs",
-        "the_kinds_of_the_manual_are_hidden",
-        "not split yet",
-    ),
-    ("tests/matrix/http2_client.rs", "response", "not split yet"),
-];
+const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[];
 
 /// Files directly in `src/` stand above all folders.
 const TOP: &str = "";
