@@ -158,9 +158,36 @@ pub fn verbs() -> String {
 
 /// The command line as clap knows it.
 pub fn command() -> Command {
+    Command::new("pyserve")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
+        .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
+        .subcommand_help_heading("Verbs")
+        .subcommands(server_verbs())
+        .subcommands(control_verbs())
+        .subcommands(document_verbs())
+        .args(settings::all().map(argument))
+        .after_help(AFTER_HELP)
+        .disable_help_subcommand(true)
+        .max_term_width(100)
+}
+
+/// The verbs that follow all settings.
+fn server_verbs() -> [Command; 2] {
     let verb = |name: &'static str, about: &'static str| {
         Command::new(name).about(about).after_help(AFTER_HELP)
     };
+    [
+        verb("serve", "Run the server; the default without a verb"),
+        verb(
+            "check",
+            "Show every setting with its origin, and import the application",
+        ),
+    ]
+}
+
+/// The verbs for a running server.
+fn control_verbs() -> [Command; 6] {
     let steering = |name: &'static str, about: &'static str| {
         // Where they are not hidden they come with those of the command above.
         let used = |setting: &&Setting| {
@@ -176,94 +203,76 @@ pub fn command() -> Command {
             .args(hidden.map(|setting| argument(setting).hide(true)))
             .after_help(format!("{STEERING_HELP}\n{codes}"))
     };
+    [
+        steering(
+            "status",
+            "Show the workers of a running server and their requests",
+        )
+        .arg(
+            Arg::new(JSON)
+                .long(JSON)
+                .help("As JSON, with all details")
+                .action(ArgAction::SetTrue),
+        ),
+        steering(
+            "health",
+            "Exit with 0 if a running server serves requests, otherwise with 1",
+        ),
+        steering(
+            "reload",
+            "Load code and settings of a running server again, and wait for the outcome",
+        ),
+        steering(
+            "scale",
+            "Set the number of workers of each application of a running server",
+        )
+        .arg(
+            Arg::new(COUNT)
+                .value_name("N")
+                .help("The number; a reload keeps it unless the setting has changed")
+                .value_parser(clap::value_parser!(u32).range(1..))
+                .required(true),
+        ),
+        steering(
+            "stacks",
+            "Show the Python stacks of all worker threads of a running server",
+        ),
+        steering(
+            "stop",
+            "Stop a running server gracefully, and wait for its end",
+        ),
+    ]
+}
+
+/// The verbs that print the manual and what is made of it.
+fn document_verbs() -> [Command; 3] {
     let printing = |name: &'static str, about: &'static str| {
         let hidden = settings::all().map(|setting| argument(setting).hide(true));
         Command::new(name).about(about).args(hidden)
     };
-    Command::new("pyserve")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
-        .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
-        .subcommand_help_heading("Verbs")
-        .subcommand(verb("serve", "Run the server; the default without a verb"))
-        .subcommand(verb(
-            "check",
-            "Show every setting with its origin, and import the application",
-        ))
-        .subcommand(
-            steering(
-                "status",
-                "Show the workers of a running server and their requests",
-            )
-            .arg(
-                Arg::new(JSON)
-                    .long(JSON)
-                    .help("As JSON, with all details")
-                    .action(ArgAction::SetTrue),
-            ),
+    [
+        printing(
+            "help",
+            "Show a topic of the manual, an option, or a message code",
         )
-        .subcommand(steering(
-            "health",
-            "Exit with 0 if a running server serves requests, otherwise with 1",
-        ))
-        .subcommand(steering(
-            "reload",
-            "Load code and settings of a running server again, and wait for the outcome",
-        ))
-        .subcommand(
-            steering(
-                "scale",
-                "Set the number of workers of each application of a running server",
-            )
-            .arg(
-                Arg::new(COUNT)
-                    .value_name("N")
-                    .help("The number; a reload keeps it unless the setting has changed")
-                    .value_parser(clap::value_parser!(u32).range(1..))
-                    .required(true),
-            ),
+        .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
+        .arg(
+            Arg::new(TOPIC)
+                .value_name("TOPIC")
+                .help("One of the topics below, a verb, an option, or a code such as PS-101")
+                .allow_hyphen_values(true),
         )
-        .subcommand(steering(
-            "stacks",
-            "Show the Python stacks of all worker threads of a running server",
-        ))
-        .subcommand(steering(
-            "stop",
-            "Stop a running server gracefully, and wait for its end",
-        ))
-        .subcommand(
-            Command::new("help")
-                .about("Show a topic of the manual, an option, or a message code")
-                .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
-                .args(settings::all().map(|setting| argument(setting).hide(true)))
-                .arg(
-                    Arg::new(TOPIC)
-                        .value_name("TOPIC")
-                        .help(
-                            "One of the topics below, a verb, an option, or a code such as PS-101",
-                        )
-                        .allow_hyphen_values(true),
-                )
-                .after_help(format!("Topics:\n{}", manual::list())),
-        )
-        .subcommand(printing(
-            "man",
-            "Print the man page: pyserve man | man -l -",
-        ))
-        .subcommand(
-            printing("completions", "Print completions for a shell").arg(
-                Arg::new(SHELL)
-                    .value_name("bash|zsh|fish")
-                    .help("The shell: source <(pyserve completions bash)")
-                    .value_parser(PossibleValuesParser::new(Shell::NAMES))
-                    .hide_possible_values(true)
-                    .required(true),
-            ),
-        )
-        .args(settings::all().map(argument))
-        .after_help(AFTER_HELP)
-        .disable_help_subcommand(true)
-        .max_term_width(100)
+        .after_help(format!("Topics:\n{}", manual::list())),
+        printing("man", "Print the man page: pyserve man | man -l -"),
+        printing("completions", "Print completions for a shell").arg(
+            Arg::new(SHELL)
+                .value_name("bash|zsh|fish")
+                .help("The shell: source <(pyserve completions bash)")
+                .value_parser(PossibleValuesParser::new(Shell::NAMES))
+                .hide_possible_values(true)
+                .required(true),
+        ),
+    ]
 }
 
 /// The name of `--json`.

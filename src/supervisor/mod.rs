@@ -10,8 +10,10 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod events;
 mod front_builder;
 pub mod generation;
+mod interfaces;
 pub mod plan;
 pub mod policy;
 pub mod reload;
@@ -27,15 +29,12 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::config::Resolved;
-use crate::front::accept::admin_server;
+use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
@@ -43,8 +42,10 @@ use crate::os::child;
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
-use control::{Asked, Command, ControlSocket};
+use control::{Asked, Command};
+use events::Events;
 use front_builder::Front;
+use interfaces::Interfaces;
 use plan::Ending;
 use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
@@ -53,9 +54,6 @@ use signals::Signals;
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
-/// How long the last answers on the control socket may take.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
-
 /// How the server ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -91,27 +89,18 @@ pub async fn serve(
     let began = Instant::now();
     child::become_subreaper()?;
     let mut signals = Signals::new()?;
-    let (reports, mut pool_reports) = mpsc::unbounded_channel();
+    let (reports, pool_reports) = mpsc::unbounded_channel();
     let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
     let surroundings = ProcessEnvironment::of(config, &applications);
-    if let Some(program) = &config.before_start
-        && let Some(outcome) = before_start::run(
-            program,
-            &surroundings,
-            config.graceful_timeout,
-            &mut signals,
-        )
-        .await
-    {
-        startup::log::note_failure(config, outcome.code, &outcome.last_words);
+    if let Some(outcome) = run_before_start(config, &surroundings, &mut signals).await {
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
     applications
         .into_iter()
         .try_for_each(|settings| apps.add(settings))?;
-    let (asker, mut questions) = mpsc::channel(COMMANDS);
+    let (asker, questions) = mpsc::channel(COMMANDS);
     let probes = Probes::new(asker);
     let front = Front::start(
         config,
@@ -119,23 +108,20 @@ pub async fn serve(
         listeners,
         probes.clone(),
     )?;
-    let (drained_sender, mut drained) = mpsc::unbounded_channel();
-    let (commander, mut commands) = mpsc::channel(COMMANDS);
-    let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
-    if let Some(socket) = ControlSocket::open(&config.control) {
-        steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
-    }
-    if let Some(admin) = admin {
-        tracing::info!(address = %admin.address, "probes, metrics and status on {}", admin.address);
-        let serve = admin_server::serve(admin, probes, ended.clone(), steering.clone());
-        steering.spawn(async {
-            if let Err(error) = serve.await {
-                tracing::error!(%error, "cannot accept on the admin listener");
-            }
-        });
-    }
-    let (loaded_sender, mut loaded) = mpsc::unbounded_channel();
-    let (change_sender, mut changes) = mpsc::unbounded_channel();
+    let (drained_sender, drained) = mpsc::unbounded_channel();
+    let (commander, commands) = mpsc::channel(COMMANDS);
+    let interfaces = Interfaces::open(config, commander, admin, probes);
+    let (loaded_sender, loaded) = mpsc::unbounded_channel();
+    let (change_sender, changes) = mpsc::unbounded_channel();
+    let mut events = Events {
+        signals,
+        pool_reports,
+        questions,
+        drained,
+        commands,
+        loaded,
+        changes,
+    };
     let mut supervisor = Supervisor {
         began,
         stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
@@ -158,42 +144,26 @@ pub async fn serve(
     };
     supervisor.start();
     while supervisor.code.is_none() {
-        let wake_at = supervisor.wake_at.map(tokio::time::Instant::from_std);
-        // Every branch is cancel-safe: channels, signals and sockets keep what is not
-        // taken, and the timer is made anew from `wake_at`.
-        tokio::select! {
-            biased;
-            (id, heard) = supervisor.template_message() => supervisor.with(id, |app| app.hear(heard)),
-            Some(report) = pool_reports.recv() => {
-                supervisor.with(report.app, |app| app.take_event(report.generation, report.event));
-            }
-            _ = signals.child.recv() => supervisor.reap(),
-            _ = signals.terminate.recv() => supervisor.stop_signal(15),
-            _ = signals.interrupt.recv() => supervisor.stop_signal(2),
-            _ = signals.quit.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Now(128 + 3)),
-            _ = signals.more.recv() => supervisor.resize(1),
-            _ = signals.fewer.recv() => supervisor.resize(-1),
-            _ = signals.reopen.recv() => {
-                tracing::info!("nothing to open again: logs go to standard output and standard error");
-            }
-            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
-            _ = signals.suspend.recv() => signals::suspend::with(&supervisor.groups()),
-            _ = signals.hangup.recv() => supervisor.reload(None),
-            Some(()) = changes.recv() => supervisor.reload(None),
-            Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
-            Some(command) = commands.recv() => supervisor.obey(command),
-            Some(question) = questions.recv() => supervisor.answer(question),
-            Some(()) = drained.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Drained),
-            () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
-        }
+        supervisor.next_event(&mut events).await;
         supervisor.take_news();
     }
-    let outcome = supervisor.end(signals).await;
-    // Whoever asked for the stop learns last that it is done.
-    ended.cancel();
-    steering.close();
-    let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
+    let outcome = supervisor.end(events.signals).await;
+    interfaces.close().await;
     Ok(outcome)
+}
+
+/// Runs the program that the settings want before the start; then there is an outcome if the server
+/// must not start.
+async fn run_before_start(
+    config: &Config,
+    surroundings: &ProcessEnvironment,
+    signals: &mut Signals,
+) -> Option<Outcome> {
+    let program = config.before_start.as_ref()?;
+    let within = config.graceful_timeout;
+    let outcome = before_start::run(program, surroundings, within, signals).await?;
+    startup::log::note_failure(config, outcome.code, &outcome.last_words);
+    Some(outcome)
 }
 
 struct Supervisor {

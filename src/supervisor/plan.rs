@@ -229,37 +229,14 @@ impl Plan {
             PlanEvent::InterpreterUnusable(number) => {
                 self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
-            PlanEvent::TemplateExited(number) => {
-                let give_up = self.generation(number).is_some_and(|generation| {
-                    // One that dies while it forks does so again.
-                    let is_quick = generation.template == TemplatePhase::Starting
-                        || generation.count(|worker| worker == WorkerPhase::Forking) > 0;
-                    let give_up = is_quick
-                        && (generation.died_quickly(now) || generation.role == Role::Coming);
-                    generation.template = TemplatePhase::Absent;
-                    generation.no_template();
-                    generation.forget_forks();
-                    give_up
-                });
-                if give_up {
-                    self.failed(number, Ending::NeverReady, &mut actions);
-                }
-            }
+            PlanEvent::TemplateExited(number) => self.template_exited(number, now, &mut actions),
             PlanEvent::Forked(number, worker) => self.with(number, |generation| {
                 if generation.worker(worker) == WorkerPhase::Forking {
                     generation.set(worker, WorkerPhase::Starting);
                 }
             }),
             PlanEvent::ForkFailed(number, worker) => {
-                let give_up = self.generation(number).is_some_and(|generation| {
-                    generation.set(worker, WorkerPhase::Empty);
-                    let give_up = generation.role == Role::Coming && generation.died_quickly(now);
-                    generation.pause(now);
-                    give_up
-                });
-                if give_up {
-                    self.failed(number, Ending::NeverReady, &mut actions);
-                }
+                self.fork_failed(number, worker, now, &mut actions);
             }
             PlanEvent::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
             PlanEvent::WornOut(number, worker) => self.with(number, |generation| {
@@ -293,6 +270,35 @@ impl Plan {
         }
         self.go_on(now, &mut actions);
         actions
+    }
+
+    fn template_exited(&mut self, number: u32, now: Instant, actions: &mut Vec<Action>) {
+        let give_up = self.generation(number).is_some_and(|generation| {
+            // One that dies while it forks does so again.
+            let is_quick = generation.template == TemplatePhase::Starting
+                || generation.count(|worker| worker == WorkerPhase::Forking) > 0;
+            let give_up =
+                is_quick && (generation.died_quickly(now) || generation.role == Role::Coming);
+            generation.template = TemplatePhase::Absent;
+            generation.no_template();
+            generation.forget_forks();
+            give_up
+        });
+        if give_up {
+            self.failed(number, Ending::NeverReady, actions);
+        }
+    }
+
+    fn fork_failed(&mut self, number: u32, worker: u32, now: Instant, actions: &mut Vec<Action>) {
+        let give_up = self.generation(number).is_some_and(|generation| {
+            generation.set(worker, WorkerPhase::Empty);
+            let give_up = generation.role == Role::Coming && generation.died_quickly(now);
+            generation.pause(now);
+            give_up
+        });
+        if give_up {
+            self.failed(number, Ending::NeverReady, actions);
+        }
     }
 
     fn reload(&mut self, recipe: GenerationSpec) {

@@ -10,7 +10,8 @@
 //!    application's threads, and `atexit` runs.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +19,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyserve_wire::control::{Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
-use pyserve_wire::scoreboard::Activity;
+use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
@@ -89,25 +90,11 @@ fn live(
     orders: OwnedFd,
 ) -> PyResult<Option<OwnedFd>> {
     log::set_worker(worker);
-    let channel_numbers = channels.iter().map(AsRawFd::as_raw_fd);
-    let mut ours: Vec<_> = channel_numbers
-        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
-        .chain(log::descriptor())
-        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
-        .collect();
+    let ours = descriptors_of(origin, &channels, &orders);
     fork::hold(ours.iter().copied());
     let threads = channels.len();
     let first_line = worker as usize * threads;
-    let pid = rustix::process::getpid()
-        .as_raw_nonzero()
-        .get()
-        .unsigned_abs();
-    for line in first_line..first_line + threads {
-        origin.scoreboard.set_pid(line, pid);
-        origin
-            .scoreboard
-            .record(line, Activity::Starting, 0, now_ns());
-    }
+    record_start(&origin.scoreboard, first_line..first_line + threads);
     let mut channels = channels.into_iter();
     let Some(channel) = channels.next() else {
         return Err(PySystemExit::new_err(BOOT_FAILED));
@@ -136,33 +123,10 @@ fn live(
     }
     if let Some(pipe) = origin.stacks.take() {
         stacks::tell_no_more(py);
-        ours.retain(|fd| *fd != pipe.as_raw_fd());
-        fork::hold(ours);
+        fork::hold(ours.into_iter().filter(|fd| *fd != pipe.as_raw_fd()));
     }
-    let shared = Arc::new(WorkerShared {
-        app,
-        queue: Arc::clone(&origin.queue),
-        scoreboard: origin.scoreboard,
-        is_dev: origin.boot.dev,
-        stopping: AtomicBool::new(false),
-        promotion: Mutex::new(None),
-        stages: (0..threads).map(|_| ThreadStage::default()).collect(),
-    });
-    let facts = ServerFacts {
-        is_multithread: origin.boot.threads > 1,
-        is_multiprocess: origin.boot.workers > 1,
-        version: &origin.boot.version,
-    };
-    let thread = |channel, number| -> PyResult<Bound<'_, WorkerThread>> {
-        let (shared, line) = (Arc::clone(&shared), first_line + number);
-        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
-        Bound::new(py, thread)
-    };
-    let main = thread(channel, 0)?;
-    let others = channels
-        .zip(1..)
-        .map(|(channel, number)| thread(Arc::new(channel), number));
-    let others = Threads::new(py, others.collect::<PyResult<_>>()?)?;
+    let shared = Arc::new(shared(origin, app, threads));
+    let (main, others) = threads_of(py, origin, &shared, first_line, channel, channels)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
@@ -183,6 +147,67 @@ fn live(
         orders.leave(py, following);
     }
     Ok(control)
+}
+
+/// The descriptors that the worker holds.
+fn descriptors_of(origin: &Inherited, channels: &[OwnedFd], orders: &OwnedFd) -> Vec<RawFd> {
+    let channels = channels.iter().map(AsRawFd::as_raw_fd);
+    channels
+        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
+        .chain(log::descriptor())
+        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
+        .collect()
+}
+
+/// Records this process in its lines of the scoreboard.
+fn record_start(scoreboard: &Scoreboard, lines: Range<usize>) {
+    let pid = rustix::process::getpid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    for line in lines {
+        scoreboard.set_pid(line, pid);
+        scoreboard.record(line, Activity::Starting, 0, now_ns());
+    }
+}
+
+/// The state that the threads of the worker share.
+fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
+    WorkerShared {
+        app,
+        queue: Arc::clone(&origin.queue),
+        scoreboard: origin.scoreboard,
+        is_dev: origin.boot.dev,
+        stopping: AtomicBool::new(false),
+        promotion: Mutex::new(None),
+        stages: (0..threads).map(|_| ThreadStage::default()).collect(),
+    }
+}
+
+/// The thread on Python's main thread, and the others, each with its channel.
+fn threads_of<'py>(
+    py: Python<'py>,
+    origin: &Inherited,
+    shared: &Arc<WorkerShared>,
+    first_line: usize,
+    main: Arc<OwnedFd>,
+    others: impl Iterator<Item = OwnedFd>,
+) -> PyResult<(Bound<'py, WorkerThread>, Threads<'py>)> {
+    let facts = ServerFacts {
+        is_multithread: origin.boot.threads > 1,
+        is_multiprocess: origin.boot.workers > 1,
+        version: &origin.boot.version,
+    };
+    let thread = |channel, number| -> PyResult<Bound<'py, WorkerThread>> {
+        let (shared, line) = (Arc::clone(shared), first_line + number);
+        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
+        Bound::new(py, thread)
+    };
+    let main = thread(main, 0)?;
+    let others = others
+        .zip(1..)
+        .map(|(channel, number)| thread(Arc::new(channel), number));
+    Ok((main, Threads::new(py, others.collect::<PyResult<_>>()?)?))
 }
 
 /// Runs all threads until they have left, then the hooks.
