@@ -13,7 +13,7 @@ use super::startup::StartupFacts;
 use crate::config::AppSettings;
 use crate::os::child;
 
-/// Imports the application, and says what was found or what is wrong.
+/// Imports the application; reports the facts found, or the error.
 ///
 /// # Errors
 /// The error of the system call for starting the interpreter.
@@ -55,7 +55,7 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
     Ok((facts, outcome))
 }
 
-/// The template's first message about the application; `None` if it ended without one.
+/// The template's first message about the application; `None` if it exited without one.
 async fn answer(python: &mut Python) -> Option<FromTemplate> {
     loop {
         match python.template.as_ref()?.receive().await? {

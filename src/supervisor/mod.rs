@@ -1,8 +1,8 @@
 //! Starts, watches, replaces and stops the Python processes, and runs the front beside them.
 //!
 //! [`app`] is one application and [`plan`] decides about it; [`shutdown`] decides how the server
-//! ends. This file has what they share: signals, dead children, the front.
-//! Starting a process and reading a directory may block here, which the front never does.
+//! stops. This file has their common parts: signals, exited children, the front. Starting a process
+//! and reading a directory may block here, never in the front.
 
 pub mod app;
 mod apps;
@@ -53,15 +53,15 @@ use signals::Signals;
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
-/// How long the last answers on the control socket may take.
+/// Longest time for the last responses on the control socket.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// How the server ended.
+/// The exit of the server.
 #[derive(Debug)]
 pub struct Outcome {
     /// The exit code, see `troubleshooting.md` in the manual.
     pub code: u8,
-    /// What is to be the last thing on stderr, such as the traceback of an import.
+    /// The last text on stderr, such as the traceback of an import.
     pub last_words: String,
 }
 
@@ -78,7 +78,7 @@ impl From<&Outcome> for ExitCode {
     }
 }
 
-/// Serves until told to stop.
+/// Serves until a stop is requested.
 ///
 /// # Errors
 /// The error of the system call for the sockets and memory that a server needs at its start.
@@ -159,8 +159,8 @@ pub async fn serve(
     supervisor.start();
     while supervisor.code.is_none() {
         let wake_at = supervisor.wake_at.map(tokio::time::Instant::from_std);
-        // Every branch is cancel-safe: channels, signals and sockets keep what is not
-        // taken, and the timer is made anew from `wake_at`.
+        // Every branch is cancel-safe: channels, signals and sockets keep what is not received, and
+        // the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
             (id, heard) = supervisor.template_message() => supervisor.with(id, |app| app.hear(heard)),
@@ -189,7 +189,7 @@ pub async fn serve(
         supervisor.take_news();
     }
     let outcome = supervisor.end(signals).await;
-    // Whoever asked for the stop learns last that it is done.
+    // The client that asked for the stop gets its response last.
     ended.cancel();
     steering.close();
     let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
@@ -201,13 +201,13 @@ struct Supervisor {
     began: Instant,
     stop: ShutdownPlan,
     reloads: Reloads,
-    /// Where changes of watched files are told.
+    /// Receives a message at each change of a watched file.
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
-    /// True if it was said where the server listens.
+    /// True if the listen addresses were logged.
     is_heard_of: bool,
-    /// True if it was said that the server is ready.
+    /// True if readiness was logged.
     is_announced: bool,
     companions: Companions,
     front: Front,
@@ -236,7 +236,7 @@ impl Supervisor {
         self.take_news();
     }
 
-    /// Does something with the application of this number, unless that has gone.
+    /// Calls `change` with the application of this number, if it still exists.
     fn with(&mut self, id: usize, change: impl FnOnce(&mut App)) {
         if let Some(app) = self.apps.get_mut(id) {
             change(app);
@@ -303,14 +303,14 @@ impl Supervisor {
         self.overtake();
     }
 
-    /// Applications that were taken away leave as soon as nothing comes to them any more.
+    /// Removed applications leave when no site sends them requests.
     fn let_go(&mut self) {
         if let Some(time) = self.apps.let_go(Instant::now()) {
             self.wake_at(time);
         }
     }
 
-    /// Until there are none: what is done about some may make others.
+    /// Repeated until there are no events: handling one may cause others.
     fn take_news(&mut self) {
         loop {
             let news = self.apps.all_mut();
@@ -335,7 +335,7 @@ impl Supervisor {
             AppEvent::Announce if serves => self.announce(),
             AppEvent::Announce | AppEvent::Prepared => self.app_prepared(id),
             AppEvent::ReloadFailed(words) => self.app_failed(id, &words),
-            // What joins is asked when it serves.
+            // A joining application is asked when it serves.
             AppEvent::Files(files) if serves => {
                 self.front.serve_found(&self.resolved.config, id, &files);
             }
@@ -381,7 +381,7 @@ impl Supervisor {
                     pool: app.pool.clone(),
                     starting: app.starting(),
                 });
-                // Who asked may have gone meanwhile.
+                // The client may have disconnected meanwhile.
                 let _gone = reply.send(pools.collect());
             }
             Command::Stop => self.ask_to_stop(),
@@ -389,14 +389,14 @@ impl Supervisor {
     }
 
     fn answer(&self, question: SupervisorQuery) {
-        // Who asked may have gone meanwhile.
+        // The client may have disconnected meanwhile.
         match question {
             SupervisorQuery::Status(reply) => drop(reply.send(self.status())),
             SupervisorQuery::Ready(reply) => drop(reply.send(self.health())),
         }
     }
 
-    /// Has every application run so many workers.
+    /// Sets the number of workers of every application.
     fn scale(&mut self, workers: u32) -> Result<(), String> {
         let mut apps = self.apps.serving_mut().iter_mut();
         apps.try_for_each(|app| app.scale(workers))
@@ -417,10 +417,10 @@ impl Supervisor {
         self.stop.has_begun()
     }
 
-    /// Looks from now on at the files that the settings name.
+    /// Watches the files of the settings from now on.
     fn watch(&mut self) {
         let watched = Watched::new(&self.resolved.config);
-        // Nothing that changes meanwhile is to be missed.
+        // Keeps the watcher if the files are the same, so that no change is missed.
         if self.watcher.as_ref().map(|(watched, _)| watched) != watched.as_ref() {
             self.watcher = watched.map(|watched| {
                 let task = tokio::spawn(watched.clone().watch(self.changed.clone()));
@@ -433,14 +433,14 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// Says where requests are answered, once, as soon as they are.
+    /// Logs the listen addresses, once, as soon as requests are answered.
     fn say_listening(&mut self) {
         if !std::mem::replace(&mut self.is_heard_of, true) {
             startup::listening(self.resolved.config.log_format, &self.front.addresses);
         }
     }
 
-    /// Says that the server is ready, once, as soon as it is.
+    /// Logs that the server is ready, once.
     fn announce(&mut self) {
         let mut apps = self.apps.serving().iter();
         if self.is_announced || !apps.all(|app| app.is_announced) {
@@ -451,18 +451,18 @@ impl Supervisor {
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
-        // It counts the files of the static locations, on a thread of its own: those of the
-        // front may all be held by a file system that hangs.
+        // Counting the files of the static locations needs its own thread: a hung file system may
+        // hold all threads of the front.
         let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
         let thread = std::thread::Builder::new().name("pyserve-ready".into());
         if thread.spawn(announce.clone()).is_err() {
-            // Without a thread nothing is counted, so this is done at once.
+            // Without a thread nothing is counted, so this does not block.
             announce();
         }
     }
 }
 
-/// A task that ends with this.
+/// A task that is aborted when this is dropped.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

@@ -1,4 +1,4 @@
-//! What the plan says is done.
+//! Carries out the actions of the plan.
 
 use std::collections::btree_map::Entry;
 use std::io;
@@ -91,7 +91,7 @@ impl App {
         }
     }
 
-    /// What is wrong with the interpreter itself does not change by trying again.
+    /// A retry does not help if the interpreter itself is unusable.
     fn not_started(&mut self, number: u32, error: &io::Error) {
         let settings = self.coming.as_ref().unwrap_or(&self.settings);
         let interpreter = &settings.interpreter;
@@ -123,7 +123,7 @@ impl App {
         self.happened(PlanEvent::TemplateExited(number));
     }
 
-    /// The plan tries again in a moment, for a reload a few times.
+    /// The plan tries again after a pause; a reload tries a few times only.
     pub(super) fn fork_failed(&mut self, number: u32, worker: u32, why: &str) {
         if let Some(before) = self.no_fork.is_due() {
             tracing::error!(
@@ -141,7 +141,7 @@ impl App {
         self.happened(PlanEvent::ForkFailed(number, worker));
     }
 
-    /// Starts a template; in a generation that is new if there is none of that number.
+    /// Starts a template, and creates generation `number` if it does not exist.
     ///
     /// # Errors
     /// The error of the system call for sockets, memory and the interpreter.

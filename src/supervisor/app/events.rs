@@ -1,5 +1,4 @@
-//! What an application is told by its templates, by the pool and by the kernel, and what
-//! that is to its plan.
+//! Turns messages of templates, events of the pool and exits of processes into events of the plan.
 
 use std::time::Instant;
 
@@ -15,18 +14,18 @@ use crate::supervisor::generation::MessageSender;
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
-/// What a process was.
+/// The role of a process.
 enum Role {
     Worker(u32),
     Template,
-    /// A template that must not be forked.
+    /// A template that must not fork.
     Refused,
-    /// The template once, until a worker became it.
+    /// A template that a worker has replaced.
     Former,
 }
 
 impl App {
-    /// Takes a message of a template.
+    /// Handles a message of a template.
     pub fn hear(&mut self, heard: TemplateMessage) {
         let (number, message) = (heard.generation, heard.message);
         match heard.speaker {
@@ -36,14 +35,14 @@ impl App {
         }
     }
 
-    /// Takes a message of the template of this generation; `None` when that says no more.
+    /// Handles a message of this generation's template; `None` at the end of its socket.
     pub(super) fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         let Some(message) = message else {
-            // It ends, or is of no use any more. How it ended is known when it is reaped.
+            // The template exits or is unusable. Its exit status is known when it is reaped.
             if let Some(template) = &mut python.template {
                 template.closed = true;
                 child::kill(template.pid);
@@ -57,7 +56,7 @@ impl App {
                 return;
             }
             FromTemplate::Clean => PlanEvent::TemplateLoaded(number),
-            // Said once, before it was the template.
+            // Sent once, by the worker before it became the template.
             FromTemplate::Promoted => return,
             FromTemplate::Imported(loaded) => {
                 if !loaded.shared.is_empty() {
@@ -80,13 +79,13 @@ impl App {
                     "the import left what a fork breaks, so each worker imports for itself; to import once, open or start it in a function with @pyserve.after_fork, or when it is first used (--preload yes forks nevertheless, --preload no does not look)"
                 );
                 python.facts.unsafe_to_fork = reasons;
-                // The next one is started when the process has gone, see `refused_ended`.
+                // `refused_ended` starts the next one when this process has exited.
                 python.refuse();
                 return;
             }
             FromTemplate::ImportFailed { traceback } => {
                 let traceback = python.why_not_imported(&traceback);
-                // Once: it is tried again and again.
+                // Logged once, because the import is tried again and again.
                 if python.facts.loaded.is_some() && self.last_words != traceback {
                     tracing::error!(
                         code = codes::IMPORT,
@@ -113,14 +112,14 @@ impl App {
         self.happened(happened);
     }
 
-    /// Takes what the pool tells about a worker of this generation.
+    /// Handles an event of a worker of this generation.
     pub fn take_event(&mut self, number: u32, event: WorkerEvent) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         match event {
-            // It has ended since.
+            // The worker has exited since.
             WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             WorkerEvent::Ready { worker, loaded } => {
                 tracing::debug!(worker, generation = number, "worker ready");
@@ -151,13 +150,13 @@ impl App {
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
                 remember_error("a worker damaged what the workers share (see the log)");
-                // It forks workers for the queue of before. Another one is started.
+                // This template forks workers for the previous queue, so it is replaced.
                 if let Some(template) = &python.template {
                     child::kill(template.pid);
                 }
                 let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
                 for worker in workers {
-                    // Their successors need not wait for their ends.
+                    // Their successors need not wait for their exit.
                     self.happened(PlanEvent::Stuck(number, worker));
                 }
             }
@@ -184,7 +183,7 @@ impl App {
         }
     }
 
-    /// A process has ended. `false`: it is none of this application's.
+    /// Handles the exit of a process. `false`: the process is not of this application.
     pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
             let is = |template: &Template| template.pid == pid;
@@ -261,18 +260,18 @@ impl App {
         self.clear_up_after(number, pid);
     }
 
-    /// Workers may have ended without a word of the template that has ended itself.
+    /// Workers may have exited unreported if their template has exited too.
     fn clear_up_after(&mut self, number: u32, template: u32) {
         let python = self.generations.get_mut(&number);
         let unheard = python.map_or(Vec::new(), |python| python.template_ended(template));
         for pid in unheard {
-            // How it ended is lost, that it ended is not.
+            // The exit status is lost.
             self.process_ended(pid, 0);
         }
     }
 
     fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
-        // What it said before it ended comes first.
+        // Messages that the template sent before its exit come first.
         let unheard = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unheard();
         while let Some(message) = unheard(self) {
             self.take_message(number, Some(message));

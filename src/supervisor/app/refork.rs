@@ -1,6 +1,5 @@
-//! Making a worker that has warmed up the template of the others (`--refork`): asking it, hearing
-//! its answer, and what is told about that. When, and whom, is decided in
-//! [`crate::supervisor::plan`].
+//! Promotes a warm worker to template (`--refork`): sends the request, handles the response and
+//! logs the outcome. [`crate::supervisor::plan`] decides when, and which worker.
 
 use pyserve_wire::control::FromTemplate;
 
@@ -11,7 +10,7 @@ use crate::observe::status::Refork;
 use crate::supervisor::generation::Python;
 use crate::supervisor::plan::PlanEvent;
 
-/// How it went so far.
+/// The state of the promotion.
 #[derive(Debug, Default)]
 pub(super) struct Reforks {
     promoted: u64,
@@ -19,12 +18,12 @@ pub(super) struct Reforks {
 }
 
 impl App {
-    /// After how many requests of one worker that is to become the template, if one may.
+    /// Number of requests after which a worker may become the template; `None` if refork is off.
     pub(in crate::supervisor) fn refork(&self) -> Option<u64> {
         self.settings.refork.filter(|_| self.plan.may_refork())
     }
 
-    /// How it goes with making a worker the template.
+    /// The state of the promotion for the status page.
     pub fn refork_status(&self) -> Option<Refork> {
         Some(Refork {
             after: self.settings.refork?,
@@ -51,7 +50,7 @@ impl App {
         }
     }
 
-    /// What a worker says that was asked to become the template.
+    /// Handles a message of the worker that was asked to become the template.
     pub(super) fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
         if message == Some(FromTemplate::Promoted) {
             return self.happened(PlanEvent::Promoted(number, worker));
@@ -75,7 +74,7 @@ impl App {
         self.happened(PlanEvent::Refused(number, worker));
     }
 
-    /// The worker that is willing follows the template.
+    /// The worker that has agreed replaces the template.
     pub(super) fn adopt(&mut self, number: u32) {
         match self.generations.get_mut(&number).map(Python::adopt) {
             Some(true) => {}
@@ -95,7 +94,7 @@ impl App {
         self.reforks.last_failure = Some(why);
     }
 
-    /// What a template says that has been followed by another: of the workers that it forked.
+    /// Handles a message of a former template about the workers that it forked.
     pub(super) fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
@@ -107,9 +106,9 @@ impl App {
             Some(FromTemplate::Exited { pid, status, .. }) => {
                 self.process_ended(pid, status);
             }
-            // It was told to end before it was loaded.
+            // It was asked to exit before it was loaded.
             Some(_) => {}
-            // More is known when it is reaped.
+            // Its exit status is known when it is reaped.
             None => {
                 let mut former = python.former.iter_mut();
                 if let Some(former) = former.find(|former| former.pid == pid) {

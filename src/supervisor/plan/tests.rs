@@ -84,7 +84,7 @@ impl Story {
         assert_eq!(self.plan.decide(happened, now), expected);
     }
 
-    /// The generation gets its workers ready at once.
+    /// Starts the workers of the generation; all are ready at once.
     fn bring_up(&mut self, ms: u64, generation: u32, workers: u32) -> Vec<Action> {
         let now = self.at(ms);
         self.plan.decide(PlanEvent::TemplateLoaded(generation), now);
@@ -253,7 +253,7 @@ fn a_reload_takes_over_when_it_is_told_to_with_all_of_its_workers_ready() {
     story.check(2, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
     story.check(3, PlanEvent::WorkerReady(1, 0), &[Action::Prepared]);
-    // Others are not so far yet: it stays so, whatever becomes of a worker.
+    // Other applications are not ready yet: it stays prepared, even if a worker exits.
     story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
     story.check(3, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
@@ -289,7 +289,7 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
     let mut story = Story::serving(2);
     story.plan.decide(PlanEvent::Reload(recipe(2)), story.start);
     story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
-    // One gets ready, the other never does.
+    // One becomes ready, the other never does.
     story.check(1, PlanEvent::WorkerReady(1, 0), &[]);
     story.check(2, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
     story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
@@ -457,7 +457,7 @@ fn a_change_of_size_forks_or_retires() {
     assert_eq!(story.plan.size(), 1);
 }
 
-/// One worker of two has warmed up, and is asked to become the template.
+/// One worker of two is warm, and is asked to become the template.
 fn asked() -> Story {
     let mut story = Story::serving(2);
     assert!(story.plan.may_refork());
@@ -529,7 +529,7 @@ fn a_template_is_followed_when_its_forks_are_done_and_they_are_replaced_too() {
         PlanEvent::Forked(0, 0),
         &[Action::Adopt(0), Action::Fork(0, 1)],
     );
-    // The fork of the template of before; then one of the new template, which stays.
+    // The fork of the previous template; then one of the new template, which stays.
     let until = story.at(2004) + RETIRING_ALONE;
     story.check(2004, PlanEvent::WorkerReady(0, 0), &[Action::Fork(0, 2)]);
     story.check(2004, PlanEvent::WorkerReady(0, 1), &[]);
@@ -542,7 +542,7 @@ fn a_promoted_template_that_dies_is_followed_by_a_fresh_one() {
     let mut story = Story::serving(1);
     story.check(0, PlanEvent::Warm(0, 0), &[Action::Fork(0, 1)]);
     story.check(1, PlanEvent::WorkerReady(0, 1), &[Action::Promote(0, 0)]);
-    // The template of before dies first: the worker is there already.
+    // The previous template dies first: the worker has agreed already.
     story.check(
         2,
         PlanEvent::TemplateExited(0),

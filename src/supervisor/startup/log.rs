@@ -1,6 +1,6 @@
-//! `--startup-log`: how the start went, appended to a file.
+//! `--startup-log`: the outcome of the start, appended to a file.
 //!
-//! The start and the end of the server wait for that file only for a moment, whatever it is.
+//! The start and the stop of the server wait for that file only for a moment.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::observe::codes;
 use crate::observe::timestamp::Timestamp;
 
-/// Appends that the server has ended before it was ready. Blocks for a moment.
+/// Appends that the server exited before it was ready. Blocks for a moment.
 pub fn note_failure(config: &Config, code: u8, last_words: &str) {
     note(
         config,
@@ -26,7 +26,7 @@ pub fn note_failure(config: &Config, code: u8, last_words: &str) {
     );
 }
 
-/// Appends a text, if there is such a file. Blocks for a moment.
+/// Appends a text, if the file is configured. Blocks for a moment.
 pub fn note(config: &Config, text: &str) {
     let Some(path) = &config.startup_log else {
         return;
@@ -43,7 +43,7 @@ pub fn note(config: &Config, text: &str) {
     }
 }
 
-/// A FIFO is an error, not a wait, where it has no reader or no room.
+/// A FIFO without a reader or without room is an error, not a wait.
 fn append(path: &Path, entry: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .create(true)
@@ -53,5 +53,5 @@ fn append(path: &Path, entry: &str) -> io::Result<()> {
     file.write_all(entry.as_bytes())
 }
 
-/// How long the file may take.
+/// Longest time for writing the file.
 const PATIENCE: Duration = Duration::from_secs(1);
