@@ -101,7 +101,7 @@ fn a_companion_runs_in_the_site_and_is_started_again() {
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
     };
     kill(first);
-    server.stderr.wait_for("companion has ended");
+    server.stderr.wait_for("companion has exited");
     let second = pid_in(&server.stderr.wait_for_nth("tick", 2), "tick ");
     assert_ne!(first, second);
     server.signal(Signal::TERM);
@@ -165,7 +165,7 @@ fn an_essential_companion_takes_the_server_along() {
     std::fs::write(&gate, "go\n").unwrap();
     assert_eq!(server.wait_exit(), 5);
     let log = server.stderr.to_end();
-    assert!(log.contains("an essential companion has ended"), "{log}");
+    assert!(log.contains("an essential companion has exited"), "{log}");
     assert!(log.contains("exit code 3"), "{log}");
 }
 
@@ -395,7 +395,7 @@ fn a_stop_waits_for_a_companion_that_a_reload_has_asked_to_end() {
     server.probe.notes.wait_for("warm shutdown");
     server.stderr.wait_for("reloaded in");
     server.signal(Signal::TERM);
-    server.stderr.wait_for("the workers leave");
+    server.stderr.wait_for("asking the workers to exit");
     task.release();
     assert_eq!(server.wait_exit(), 0);
     server.probe.notes.wait_for("task finished");

@@ -127,7 +127,7 @@ fn every_answer_is_right_with_what_the_import_opened_and_after_a_worker_has_left
             .ready();
         let check = || {
             check_own_answers(&server, 25);
-            server.stderr.wait_for("worker has had its time");
+            server.stderr.wait_for("worker is due for recycling");
             check_own_answers(&server, 5);
         };
         let is_wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err();

@@ -120,7 +120,7 @@ fn an_application_that_left_a_thread_is_replaced_and_not_asked_again() {
     server.get("/thread");
     let mut connection = server.connect();
     ask_until(&mut connection, || {
-        server.stderr.count("worker has had its time") > 0
+        server.stderr.count("worker is due for recycling") > 0
     });
     let said = server.stderr.wait_for("cannot become the template");
     assert!(said.contains("background"), "{said}");

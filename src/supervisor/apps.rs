@@ -178,7 +178,7 @@ impl Apps {
                 leaving.is_told = true;
                 tracing::info!(
                     app = leaving.app.name(),
-                    "the workers of the application that was taken away leave"
+                    "asking the workers of the removed application to exit"
                 );
                 leaving.app.happened(PlanEvent::Leave);
             } else {

@@ -52,7 +52,7 @@ pub(super) async fn run(
                 continue;
             }
             () = sleep_until(deadline.map(Into::into)), if deadline.is_some() => {
-                tracing::warn!(pid, "before_start does not stop: killed");
+                tracing::warn!(pid, "before_start did not stop in time: killed");
                 break child::KILLED;
             }
         };

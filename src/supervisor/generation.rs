@@ -283,7 +283,7 @@ impl Python {
         tracing::info!(
             worker,
             pid,
-            "the worker has become the template: all others are replaced by what it forks"
+            "the worker has become the template: replacing all other workers by forks of it"
         );
         true
     }
@@ -321,7 +321,7 @@ impl Python {
             return String::new();
         }
         format!(
-            "pyserve: {} (from {}) ended with {} before it ran anything: is it a CPython? (choose another with --python or --venv)",
+            "pyserve: {} (from {}) exited with {} before it ran any code: is it CPython? (choose another with --python or --venv)",
             self.settings.interpreter.path.display(),
             self.settings.interpreter.origin,
             child::describe_status(status)

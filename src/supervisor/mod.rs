@@ -174,9 +174,9 @@ pub async fn serve(
             _ = signals.more.recv() => supervisor.resize(1),
             _ = signals.fewer.recv() => supervisor.resize(-1),
             _ = signals.reopen.recv() => {
-                tracing::info!("nothing to open again: logs go to standard output and standard error");
+                tracing::info!("no log files to reopen: logs go to standard output and standard error");
             }
-            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
+            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
             _ = signals.suspend.recv() => signals::suspend::with(&supervisor.groups()),
             _ = signals.hangup.recv() => supervisor.reload(None),
             Some(()) = changes.recv() => supervisor.reload(None),
@@ -275,7 +275,7 @@ impl Supervisor {
                     self.companion_failed = true;
                     self.ask_to_stop();
                 }
-                None => tracing::trace!(pid, "reaped a process that is not ours"),
+                None => tracing::trace!(pid, "reaped an unknown process"),
             }
         }
     }

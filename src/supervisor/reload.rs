@@ -77,7 +77,7 @@ impl fmt::Display for Reloaded {
         }
         if !self.at_restart.is_empty() {
             let settings = self.at_restart.join(", ");
-            write!(f, "\nsettings that changed, but need a restart: {settings}")?;
+            write!(f, "\nchanged settings that need a restart: {settings}")?;
         }
         Ok(())
     }
@@ -154,9 +154,7 @@ impl Supervisor {
     fn give_up(&mut self) {
         if let Some(under_way) = self.reloads.under_way.take() {
             let took = under_way.began.elapsed().as_secs_f64();
-            tracing::info!(
-                "the reload under way has not come to an end in {took:.1} s, and is given up for the next one"
-            );
+            tracing::info!("reload abandoned after {took:.1} s in favour of the next one");
             // They get the outcome of the next one.
             self.reloads.waiting.extend(under_way.replies);
             self.apps.stay_as_it_is();
@@ -336,7 +334,7 @@ impl Supervisor {
                 tracing::warn!(
                     code = codes::NEEDS_RESTART,
                     settings,
-                    "settings that have changed, but need a restart"
+                    "changed settings that need a restart"
                 );
             }
             Ok(reloaded)
@@ -363,7 +361,7 @@ impl Supervisor {
     fn meanwhile(&self) -> &'static str {
         match self.shows_errors() && !self.apps.serving().is_empty() {
             true => "requests for the application get this error until a file is saved (--dev)",
-            false => "what was there before goes on serving",
+            false => "the old code and settings keep serving",
         }
     }
 
@@ -398,7 +396,7 @@ impl Supervisor {
         tracing::error!(
             code = codes::IMPORT,
             app = name,
-            "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"
+            "the application cannot be loaded; retrying when a file is saved (--dev):\n{words}"
         );
         remember_error(&format!("{name}: {words}"));
         true

@@ -37,14 +37,14 @@ impl Supervisor {
         if !self.is_stopping() {
             self.stop_asked = Some(Instant::now());
             if delay.is_zero() {
-                tracing::info!(running, waiting, "stopping: not ready any more");
+                tracing::info!(running, waiting, "stopping gracefully");
             } else {
                 let delay_s = delay.as_secs_f32();
                 tracing::info!(
                     running,
                     waiting,
                     delay_s,
-                    "stopping: not ready any more, going on for the drain delay"
+                    "stopping gracefully: still accepting connections for the drain delay"
                 );
             }
         }
@@ -57,18 +57,18 @@ impl Supervisor {
         for action in self.stop.decide(happened, Instant::now()) {
             match action {
                 steps::Action::Drain => {
-                    tracing::info!("stopping: no more connections, finishing what is in flight");
+                    tracing::info!("stopping: listeners closed, finishing in-flight requests");
                     self.drain();
                 }
                 steps::Action::CutConnections => {
                     tracing::warn!(
                         code = codes::GRACEFUL_TIMEOUT,
-                        "the graceful timeout is over: breaking off what still runs"
+                        "graceful timeout expired: closing the connections that are left"
                     );
                     self.front.stop.cut.cancel();
                 }
                 steps::Action::Leave => {
-                    tracing::info!("stopping: the workers leave");
+                    tracing::info!("stopping: asking the workers to exit");
                     for app in self.apps.all_mut() {
                         app.happened(plan::PlanEvent::Leave);
                     }

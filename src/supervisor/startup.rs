@@ -59,7 +59,7 @@ fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
     };
     let port = tcp.port();
     let text = format!(
-        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for this one alone)"
+        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for local connections only)"
     );
     tcp.ip().is_unspecified().then_some(("bind", text))
 }
@@ -227,8 +227,8 @@ pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
 
 fn memory(budget: usize) -> String {
     match budget >> 20 {
-        mib if mib >= 1 << 40 => "no limit for what clients make the front hold".to_owned(),
-        mib => format!("{mib} MiB for what clients make the front hold"),
+        mib if mib >= 1 << 40 => "no limit for buffers of clients".to_owned(),
+        mib => format!("{mib} MiB for buffers of clients"),
     }
 }
 

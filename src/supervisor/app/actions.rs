@@ -54,7 +54,7 @@ impl App {
                 }
             }
             Action::Wait => tracing::info!(
-                "the reload waits: the {MOST_LEAVING} generations before have requests still, and the oldest has {} s for them",
+                "the reload waits: {MOST_LEAVING} old generations still have requests; the oldest is killed after {} s",
                 LEAVING_ALONE.as_secs()
             ),
             Action::Prepared => self.news.push(AppEvent::Prepared),
@@ -99,7 +99,7 @@ impl App {
         let mut error_text = descriptors::explain(error);
         if error.kind() == io::ErrorKind::NotFound && interpreter.path.exists() {
             error_text.push_str(
-                ": it is there, but not what its first line names, or its dynamic linker",
+                ": the file exists, but the interpreter of its #! line or its dynamic linker does not",
             );
         }
         self.last_words = format!(

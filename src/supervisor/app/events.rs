@@ -63,7 +63,7 @@ impl App {
                     tracing::warn!(
                         code = codes::FORKED_UNSAFELY,
                         reasons = loaded.shared.join("; "),
-                        "the workers share what a fork breaks, because of --preload yes"
+                        "the workers share resources that are not fork-safe, because of --preload yes"
                     );
                 }
                 if is_current {
@@ -76,7 +76,7 @@ impl App {
                 tracing::warn!(
                     code = codes::UNSAFE_TO_FORK,
                     reasons = reasons.join("; "),
-                    "the import left what a fork breaks, so each worker imports for itself; to import once, open or start it in a function with @pyserve.after_fork, or when it is first used (--preload yes forks nevertheless, --preload no does not look)"
+                    "the import left resources that are not fork-safe, so each worker imports for itself; to import once, open or start them in a function with @pyserve.after_fork, or at first use (--preload yes forks nevertheless, --preload no skips this check)"
                 );
                 python.facts.unsafe_to_fork = reasons;
                 // `refused_ended` starts the next one when this process has exited.
@@ -89,7 +89,7 @@ impl App {
                 if python.facts.loaded.is_some() && self.last_words != traceback {
                     tracing::error!(
                         code = codes::IMPORT,
-                        "the code that is there now cannot be imported, so no worker can be started until it can; those that run go on:\n{traceback}"
+                        "the current code cannot be imported, so no worker can be started; running workers keep serving:\n{traceback}"
                     );
                     remember_error("a new template cannot import the application (see the log)");
                 }
@@ -149,7 +149,7 @@ impl App {
             }
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
-                remember_error("a worker damaged what the workers share (see the log)");
+                remember_error("a worker corrupted memory shared by the workers (see the log)");
                 // This template forks workers for the previous queue, so it is replaced.
                 if let Some(template) = &python.template {
                     child::kill(template.pid);
@@ -162,14 +162,14 @@ impl App {
             }
             WorkerEvent::ProtocolError { worker } => {
                 METRICS.replaced.up("died");
-                python.kill(worker, "killed by pyserve: it sent what is no reply");
+                python.kill(worker, "killed by pyserve: it sent a malformed reply");
             }
             WorkerEvent::Unresponsive { worker } => {
                 METRICS.replaced.up("unresponsive");
                 tracing::error!(
                     code = codes::UNRESPONSIVE,
                     worker,
-                    "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; it is replaced"
+                    "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; replacing it"
                 );
                 python.kill(worker, "killed by pyserve: it took no requests for 10 s");
                 self.happened(PlanEvent::Stuck(number, worker));
@@ -211,7 +211,7 @@ impl App {
     fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
         METRICS.worker_exits.up(child::kind_of_end(status));
         if child::exit_code(status) == Some(0) {
-            tracing::debug!(worker, pid, "worker left");
+            tracing::debug!(worker, pid, "worker exited");
         } else {
             let python = self.generations.get_mut(&number);
             let reason = match python.and_then(|python| python.killed.remove(&pid)) {

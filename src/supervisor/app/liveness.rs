@@ -84,7 +84,7 @@ impl App {
             Fault::Gone(pid) => {
                 tracing::warn!(
                     pid,
-                    "a worker has ended, and its template does not report it"
+                    "a worker has exited, and its template does not report it"
                 );
                 // The exit status is lost.
                 self.process_ended(pid, 0);
@@ -93,7 +93,7 @@ impl App {
                 tracing::error!(
                     code = codes::TEMPLATE_HANGS,
                     pid,
-                    "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; it is replaced"
+                    "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; replacing it"
                 );
                 child::kill(pid);
             }
@@ -109,11 +109,11 @@ impl App {
                         code = codes::DOES_NOT_EXIT,
                         worker,
                         pid,
-                        "the worker does not leave although it runs no request: a thread or an exit hook does not end (--graceful-timeout)"
+                        "the idle worker does not exit: a thread or an exit hook does not end (--graceful-timeout)"
                     );
                     python.kill(
                         worker,
-                        "killed by pyserve: it did not leave (--graceful-timeout)",
+                        "killed by pyserve: it did not exit (--graceful-timeout)",
                     );
                 }
             }

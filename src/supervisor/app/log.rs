@@ -53,7 +53,7 @@ fn write(bytes: &[u8], pool: &Pool) {
     let record = match record::read(bytes) {
         Ok(record) => record,
         Err(error) => {
-            tracing::warn!(%error, "the Python side logged what cannot be read");
+            tracing::warn!(%error, "malformed log record of a Python process");
             return;
         }
     };

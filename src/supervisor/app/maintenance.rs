@@ -102,7 +102,7 @@ impl App {
         for (worker, reason) in worn {
             METRICS.replaced.up(reason.in_a_word());
             let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
-            tracing::info!(code, worker, %reason, "worker has had its time: its successor is started");
+            tracing::info!(code, worker, %reason, "worker is due for recycling: starting its successor");
             self.happened(PlanEvent::WornOut(number, worker));
         }
     }
@@ -125,7 +125,7 @@ impl App {
             tracing::info!(
                 from = workers,
                 to = wanted,
-                "number of workers follows the demand"
+                "number of workers adapted to the load"
             );
             self.happened(PlanEvent::Scale(wanted));
         }

@@ -37,13 +37,10 @@ impl App {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
-        tracing::info!(
-            worker,
-            "worker has warmed up: it is asked to become the template"
-        );
+        tracing::info!(worker, "asking a warm worker to become the template");
         METRICS.replaced.up("refork");
         if let Err(error) = python.promote(worker) {
-            tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
+            tracing::error!(worker, %error, "cannot make a worker the template: replacing it instead");
             let _gone_already = python.generation.retire(worker);
             self.refork_failed("failed", error.to_string());
             self.happened(PlanEvent::Refused(number, worker));
@@ -64,7 +61,7 @@ impl App {
                 code = codes::REFORK_REFUSED,
                 worker,
                 reasons,
-                "the application has left what a fork breaks while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
+                "the application holds resources that are not fork-safe, so a worker cannot become the template (--refork): it is replaced, and no other worker is tried before the next reload"
             );
         }
         if let Some(python) = self.generations.get_mut(&number) {

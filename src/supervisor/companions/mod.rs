@@ -187,7 +187,7 @@ impl Companions {
     fn leave(&mut self, process: Process, stop_timeout: Option<Duration>, now: Instant) {
         if let Some(pid) = process.pid() {
             let companion = &*process.settings.name;
-            tracing::info!(companion, pid, "reload: the old companion is asked to end");
+            tracing::info!(companion, pid, "reload: stopping the old companion");
             let deadline = leaving::deadline(now, stop_timeout, None);
             self.former.push(RetiringCompanion {
                 leaving: Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline),
@@ -218,13 +218,13 @@ impl Companions {
                 companion,
                 pid,
                 reason,
-                "an essential companion has ended"
+                "an essential companion has exited"
             );
             return Some(Ended::Fatal);
         }
         let pause = process.backoff.pause_after(now.duration_since(since));
         process.state = CompanionState::Waiting { until: now + pause };
-        tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has ended");
+        tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has exited");
         Some(Ended::Restart)
     }
 
@@ -235,7 +235,7 @@ impl Companions {
             let is_over = former.leaving.ended(pid);
             if is_over {
                 let (companion, pid) = (&*former.settings.name, former.leaving.pid());
-                tracing::info!(companion, pid, "companion ended after SIGTERM");
+                tracing::info!(companion, pid, "companion exited after SIGTERM");
             }
             !is_over
         });
@@ -340,7 +340,7 @@ fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
 impl RetiringCompanion {
     fn kill(&mut self) {
         let (companion, pid) = (&*self.settings.name, self.leaving.pid());
-        tracing::warn!(companion, pid, "companion does not stop: killed");
+        tracing::warn!(companion, pid, "companion did not stop in time: killed");
         self.leaving.kill();
     }
 }

@@ -24,7 +24,7 @@ pub enum Unreachable {
     Off,
     /// No server listens.
     #[error(
-        "no server runs here: nobody answers {looked_at} (start it, or say with --control where its socket is)"
+        "no server runs here: nothing listens {looked_at} (start it, or give the path of its socket with --control)"
     )]
     Nobody {
         /// The paths that were tried.
@@ -131,7 +131,7 @@ impl Client {
         if line.last() != Some(&b'\n') {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "its answer has no end",
+                "the response is truncated",
             ));
         }
         let mut answer = serde_json::from_slice(&line)?;
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn an_answer_without_an_end_is_given_up() {
         let error = asked(vec![b'x'; 1 << 20]).unwrap_err().to_string();
-        assert!(error.contains("no end"), "{error}");
+        assert!(error.contains("truncated"), "{error}");
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl ControlSocket {
                     tasks.spawn(async move {
                         let _place = place;
                         if let Err(error) = answer(&mut stream, &commands, &ended).await {
-                            tracing::debug!(%error, "a client of the control socket left");
+                            tracing::debug!(%error, "a client of the control socket disconnected");
                         }
                         if let Ok(stream) = stream.into_std() {
                             reserve.refill_from(stream.into());
@@ -166,7 +166,7 @@ async fn answer(
         return Ok(());
     }
     if peer != 0 && peer != rustix::process::geteuid().as_raw() {
-        tracing::warn!(uid = peer, "an order of another user was refused");
+        tracing::warn!(uid = peer, "refused an order of another user");
         let refused = ControlReply::refused("only the server's user and root may give orders");
         return write(&mut stream, &refused).await;
     }
@@ -174,7 +174,7 @@ async fn answer(
         Ok(order) => order,
         Err(error) => {
             let version = env!("CARGO_PKG_VERSION");
-            let text = format!("pyserve {version} does not know this order: {error}");
+            let text = format!("pyserve {version} does not support this order: {error}");
             return write(&mut stream, &ControlReply::refused(text)).await;
         }
     };
@@ -184,7 +184,7 @@ async fn answer(
         // Cancel-safe: the token stays cancelled.
         () = ended.cancelled() => None,
     };
-    let reply = reply.unwrap_or_else(|| ControlReply::refused("the server is ending"));
+    let reply = reply.unwrap_or_else(|| ControlReply::refused("the server is stopping"));
     write(&mut stream, &reply).await?;
     if order == Order::Stop && reply.done {
         // The client learns of the server's exit by the end of the connection.

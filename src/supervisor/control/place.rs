@@ -90,7 +90,7 @@ fn check(directory: &Path) -> io::Result<()> {
     if !is_ours || meta.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it is no directory of this user alone",
+            "not a directory that only this user can access",
         ));
     }
     Ok(())

@@ -10,7 +10,7 @@ pub(crate) fn with(groups: &[u32]) {
         child::stop_group(*group);
     }
     if let Err(error) = signals::suspend() {
-        tracing::warn!(%error, "cannot be suspended");
+        tracing::warn!(%error, "cannot suspend the server");
     }
     for group in groups {
         child::continue_group(*group);

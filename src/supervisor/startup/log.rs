@@ -39,7 +39,9 @@ pub fn note(config: &Config, text: &str) {
     match written {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%path, %error, "cannot write the start-up log"),
-        None => tracing::warn!(%path, "the start-up log takes too long to write: going on"),
+        None => {
+            tracing::warn!(%path, "writing the start-up log takes too long: continuing without it")
+        }
     }
 }
 

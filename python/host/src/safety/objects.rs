@@ -81,7 +81,7 @@ fn call(py: Python<'_>, name: &str) {
         crate::log::exception(
             py,
             0,
-            "pyserve's search for what a fork breaks raised",
+            "pyserve's search for resources that are not fork-safe raised",
             &error,
         );
     }
