@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(outcome) => {
-            if !outcome.last_words.is_empty() {
-                say(&outcome.coded_words());
+            if !outcome.last_error.is_empty() {
+                say(&outcome.coded_error());
             }
             ExitCode::from(&outcome)
         }
@@ -264,6 +264,6 @@ fn check(
     }
     Ok(Outcome {
         code: 0,
-        last_words: String::new(),
+        last_error: String::new(),
     })
 }

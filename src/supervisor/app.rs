@@ -51,7 +51,7 @@ pub enum AppEvent {
     Prepared,
     /// The new generation failed, for this reason.
     ReloadFailed(String),
-    /// Call [`App::happened`] with [`PlanEvent::Timer`] at this time.
+    /// Call [`App::handle`] with [`PlanEvent::Timer`] at this time.
     WakeAt(Instant),
     /// The application cannot be run.
     GiveUp(Ending),
@@ -63,7 +63,7 @@ pub enum AppEvent {
 #[derive(Debug)]
 pub struct TemplateMessage {
     generation: u32,
-    speaker: MessageSender,
+    sender: MessageSender,
     message: Option<FromTemplate>,
 }
 
@@ -83,13 +83,13 @@ pub struct App {
     log_sender: OwnedFd,
     generations: BTreeMap<u32, Python>,
     /// The last error text of Python that explains why the application cannot run.
-    pub last_words: String,
+    pub last_error: String,
     reforks: Reforks,
     /// True if every worker has been ready once.
     pub is_announced: bool,
     /// True if all workers have exited after a request to leave.
     pub is_gone: bool,
-    news: Vec<AppEvent>,
+    events: Vec<AppEvent>,
     no_fork: Throttle,
     care: Maintenance,
     liveness: Liveness,
@@ -131,11 +131,11 @@ impl App {
             _follows_log: AbortOnDrop(follows_log),
             log_sender,
             generations: BTreeMap::from([(0, first)]),
-            last_words: String::new(),
+            last_error: String::new(),
             reforks: Reforks::default(),
             is_announced: false,
             is_gone: false,
-            news: Vec::new(),
+            events: Vec::new(),
             no_fork: Throttle::default(),
             care: Maintenance::new(),
             liveness: Liveness::default(),
@@ -150,8 +150,8 @@ impl App {
     }
 
     /// Takes the events since the last call.
-    pub fn take_news(&mut self) -> Vec<AppEvent> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<AppEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// The settings and facts of the serving generation, for the start-up block.
@@ -165,10 +165,10 @@ impl App {
     /// The next message of any template of this application.
     pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<TemplateMessage> {
         for (number, python) in &self.generations {
-            if let Poll::Ready((speaker, message)) = python.poll_message(context) {
+            if let Poll::Ready((sender, message)) = python.poll_message(context) {
                 return Poll::Ready(TemplateMessage {
                     generation: *number,
-                    speaker,
+                    sender,
                     message,
                 });
             }
@@ -177,9 +177,9 @@ impl App {
     }
 
     /// Passes an event to the plan and carries out the actions.
-    pub fn happened(&mut self, happened: PlanEvent) {
-        tracing::debug!(?happened);
-        for action in self.plan.decide(happened, Instant::now()) {
+    pub fn handle(&mut self, event: PlanEvent) {
+        tracing::debug!(event = ?event);
+        for action in self.plan.decide(event, Instant::now()) {
             self.act(action);
         }
     }
@@ -192,9 +192,9 @@ impl App {
             // Keeps the current number of workers.
             recipe.workers = self.plan.size().min(recipe.slots);
         }
-        self.last_words.clear();
+        self.last_error.clear();
         self.coming = Some(Arc::new(settings));
-        self.happened(PlanEvent::Reload(recipe));
+        self.handle(PlanEvent::Reload(recipe));
     }
 
     /// Settings of the serving generation.
@@ -202,8 +202,8 @@ impl App {
         Arc::clone(&self.settings)
     }
 
-    pub(super) fn emit(&mut self, news: AppEvent) {
-        self.news.push(news);
+    pub(super) fn emit(&mut self, event: AppEvent) {
+        self.events.push(event);
     }
 
     /// Target number of workers.
@@ -234,7 +234,7 @@ impl App {
             to = workers,
             "number of workers changed"
         );
-        self.happened(PlanEvent::Scale(workers));
+        self.handle(PlanEvent::Scale(workers));
         Ok(())
     }
 

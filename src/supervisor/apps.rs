@@ -38,7 +38,7 @@ struct Leaving {
     app: App,
     /// Sites that may still send it requests; a site is dropped with its last response.
     sites: Vec<Weak<Site>>,
-    is_told: bool,
+    is_asked: bool,
 }
 
 impl Apps {
@@ -70,7 +70,7 @@ impl Apps {
     pub(super) fn join(&mut self, settings: AppSettings) -> io::Result<usize> {
         let mut app = self.create(settings)?;
         let id = app.id();
-        app.happened(PlanEvent::Start);
+        app.handle(PlanEvent::Start);
         self.joining.push(app);
         Ok(id)
     }
@@ -143,7 +143,7 @@ impl Apps {
     pub(super) fn follow(&mut self, members: &[usize], sites: Vec<Weak<Site>>) {
         let mut before = std::mem::take(&mut self.serving);
         for app in &mut before {
-            app.happened(PlanEvent::TakeOver);
+            app.handle(PlanEvent::TakeOver);
         }
         before.append(&mut self.joining);
         for id in members {
@@ -155,14 +155,14 @@ impl Apps {
         self.leaving.extend(before.into_iter().map(|app| Leaving {
             app,
             sites: sites.clone(),
-            is_told: false,
+            is_asked: false,
         }));
     }
 
     /// Discards the new generations and applications.
-    pub(super) fn stay_as_it_is(&mut self) {
+    pub(super) fn discard_new(&mut self) {
         for app in &mut self.serving {
-            app.happened(PlanEvent::StayAsItIs);
+            app.handle(PlanEvent::DiscardNew);
         }
         for mut app in self.joining.drain(..) {
             app.discard();
@@ -171,16 +171,16 @@ impl Apps {
 
     /// Asks removed applications to leave when no site sends them requests. Returns the time of the
     /// next check, if one is needed.
-    pub(super) fn let_go(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn retire_removed(&mut self, now: Instant) -> Option<Instant> {
         let mut look_again = None;
-        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_told) {
+        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_asked) {
             if leaving.sites.iter().all(|site| site.strong_count() == 0) {
-                leaving.is_told = true;
+                leaving.is_asked = true;
                 tracing::info!(
                     app = leaving.app.name(),
                     "asking the workers of the removed application to exit"
                 );
-                leaving.app.happened(PlanEvent::Leave);
+                leaving.app.handle(PlanEvent::Leave);
             } else {
                 look_again = Some(now + LOOK);
             }

@@ -23,7 +23,7 @@ pub(super) async fn run(
     let failed = |what: String| {
         Some(Outcome {
             code: FAILED,
-            last_words: format!("pyserve: before_start failed: {what} (the command: {program})"),
+            last_error: format!("pyserve: before_start failed: {what} (the command: {program})"),
         })
     };
     let (pid, output) = match companions::start(program, surroundings) {
@@ -70,11 +70,11 @@ pub(super) async fn run(
         child::kill_group(pid);
     }
     // A background process of the command may keep the pipe open.
-    let _left_behind = tokio::time::timeout(LAST_WORDS, log).await;
+    let _left_behind = tokio::time::timeout(LAST_OUTPUT, log).await;
     match stopped {
         Some((signal, _)) => Some(Outcome {
             code: 128 + signal,
-            last_words: String::new(),
+            last_error: String::new(),
         }),
         None if child::exit_code(status) == Some(0) => None,
         None => failed(child::describe_status(status)),
@@ -100,4 +100,4 @@ fn ended(pid: u32, mut leaving: Option<&mut Leaving>) -> Option<i32> {
 /// Exit code if the command fails, or if an essential companion ends.
 pub(super) const FAILED: u8 = 5;
 /// Time to wait for the rest of its output.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_OUTPUT: Duration = Duration::from_millis(200);

@@ -24,7 +24,7 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
     app.start_template(0, Preload::Yes)?;
     let python = app.first().ok_or(io::ErrorKind::NotFound)?;
     let answer = answer(python).await;
-    let outcome = |code, last_words| Outcome { code, last_words };
+    let outcome = |code, last_error| Outcome { code, last_error };
     let outcome = match answer {
         Some(FromTemplate::Imported(mut loaded)) => {
             if python.settings.preload == Preload::Auto {
@@ -43,9 +43,9 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
                 outcome(78, python.why_unusable(status))
             } else {
                 let how = child::describe_status(status);
-                let words =
+                let text =
                     format!("the interpreter ended while it imported the application: {how}");
-                outcome(4, words)
+                outcome(4, text)
             }
         }
     };

@@ -246,9 +246,9 @@ impl Python {
                     .iter()
                     .map(|former| (MessageSender::Former(former.pid), former)),
             );
-        for (speaker, template) in all.filter(|(_, template)| !template.closed) {
+        for (sender, template) in all.filter(|(_, template)| !template.closed) {
             if let Poll::Ready(message) = template.poll_receive(context) {
-                return Poll::Ready((speaker, message));
+                return Poll::Ready((sender, message));
             }
         }
         Poll::Pending

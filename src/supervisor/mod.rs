@@ -62,13 +62,13 @@ pub struct Outcome {
     /// The exit code, see `troubleshooting.md` in the manual.
     pub code: u8,
     /// The last text on stderr, such as the traceback of an import.
-    pub last_words: String,
+    pub last_error: String,
 }
 
 impl Outcome {
-    /// The last words with the code of the message.
-    pub fn coded_words(&self) -> String {
-        codes::with_code(&self.last_words, codes::of_exit(self.code))
+    /// The last text with the code of the message.
+    pub fn coded_error(&self) -> String {
+        codes::with_code(&self.last_error, codes::of_exit(self.code))
     }
 }
 
@@ -104,7 +104,7 @@ pub async fn serve(
         )
         .await
     {
-        startup::log::note_failure(config, outcome.code, &outcome.last_words);
+        startup::log::note_failure(config, outcome.code, &outcome.last_error);
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
@@ -142,7 +142,7 @@ pub async fn serve(
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
-        is_heard_of: false,
+        is_listening_logged: false,
         is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
@@ -153,7 +153,7 @@ pub async fn serve(
         stop_asked: None,
         code: None,
         companion_failed: false,
-        last_words: String::new(),
+        last_error: String::new(),
         resolved,
     };
     supervisor.start();
@@ -163,9 +163,9 @@ pub async fn serve(
         // the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            (id, heard) = supervisor.template_message() => supervisor.with(id, |app| app.hear(heard)),
+            (id, message) = supervisor.template_message() => supervisor.with(id, |app| app.handle_message(message)),
             Some(report) = pool_reports.recv() => {
-                supervisor.with(report.app, |app| app.take_event(report.generation, report.event));
+                supervisor.with(report.app, |app| app.handle_worker_event(report.generation, report.event));
             }
             _ = signals.child.recv() => supervisor.reap(),
             _ = signals.terminate.recv() => supervisor.stop_signal(15),
@@ -186,7 +186,7 @@ pub async fn serve(
             Some(()) = drained.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Drained),
             () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
         }
-        supervisor.take_news();
+        supervisor.take_events();
     }
     let outcome = supervisor.end(signals).await;
     // The client that asked for the stop gets its response last.
@@ -206,7 +206,7 @@ struct Supervisor {
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
     /// True if the listen addresses were logged.
-    is_heard_of: bool,
+    is_listening_logged: bool,
     /// True if readiness was logged.
     is_announced: bool,
     companions: Companions,
@@ -219,7 +219,7 @@ struct Supervisor {
     code: Option<u8>,
     /// An essential companion has ended.
     companion_failed: bool,
-    last_words: String,
+    last_error: String,
 }
 
 impl Supervisor {
@@ -228,12 +228,12 @@ impl Supervisor {
         let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
             app.leave_within = leave_within;
-            app.happened(plan::PlanEvent::Start);
+            app.handle(plan::PlanEvent::Start);
             app.look_after(Instant::now());
         }
         self.watch();
         self.look_after_companions();
-        self.take_news();
+        self.take_events();
     }
 
     /// Calls `change` with the application of this number, if it still exists.
@@ -247,8 +247,8 @@ impl Supervisor {
     async fn template_message(&self) -> (usize, TemplateMessage) {
         poll_fn(|context| {
             for app in self.apps.all() {
-                if let Poll::Ready(heard) = app.poll_message(context) {
-                    return Poll::Ready((app.id(), heard));
+                if let Poll::Ready(message) = app.poll_message(context) {
+                    return Poll::Ready((app.id(), message));
                 }
             }
             Poll::Pending
@@ -291,7 +291,7 @@ impl Supervisor {
         self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
-            app.happened(plan::PlanEvent::Timer);
+            app.handle(plan::PlanEvent::Timer);
         }
         for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
@@ -299,42 +299,42 @@ impl Supervisor {
         for app in self.apps.joining_mut() {
             app.check_start(Instant::now());
         }
-        self.let_go();
+        self.retire_removed();
         self.overtake();
     }
 
     /// Removed applications leave when no site sends them requests.
-    fn let_go(&mut self) {
-        if let Some(time) = self.apps.let_go(Instant::now()) {
+    fn retire_removed(&mut self) {
+        if let Some(time) = self.apps.retire_removed(Instant::now()) {
             self.wake_at(time);
         }
     }
 
     /// Repeated until there are no events: handling one may cause others.
-    fn take_news(&mut self) {
+    fn take_events(&mut self) {
         loop {
-            let news = self.apps.all_mut();
-            let news: Vec<_> = news
+            let apps = self.apps.all_mut();
+            let events: Vec<_> = apps
                 .flat_map(|app| {
                     let id = app.id();
-                    app.take_news().into_iter().map(move |news| (id, news))
+                    app.take_events().into_iter().map(move |event| (id, event))
                 })
                 .collect();
-            if news.is_empty() {
+            if events.is_empty() {
                 return;
             }
-            for (id, news) in news {
-                self.take(id, news);
+            for (id, event) in events {
+                self.take(id, event);
             }
         }
     }
 
-    fn take(&mut self, id: usize, news: AppEvent) {
+    fn take(&mut self, id: usize, event: AppEvent) {
         let serves = self.apps.serves(id);
-        match news {
+        match event {
             AppEvent::Announce if serves => self.announce(),
             AppEvent::Announce | AppEvent::Prepared => self.app_prepared(id),
-            AppEvent::ReloadFailed(words) => self.app_failed(id, &words),
+            AppEvent::ReloadFailed(text) => self.app_failed(id, &text),
             // A joining application is asked when it serves.
             AppEvent::Files(files) if serves => {
                 self.front.serve_found(&self.resolved.config, id, &files);
@@ -347,19 +347,19 @@ impl Supervisor {
                 }
             }
             AppEvent::GiveUp(ending) => {
-                let words = self
+                let text = self
                     .apps
                     .get_mut(id)
-                    .map(|app| std::mem::take(&mut app.last_words));
-                let words = words.unwrap_or_default();
+                    .map(|app| std::mem::take(&mut app.last_error));
+                let text = text.unwrap_or_default();
                 if !serves {
-                    return self.app_failed(id, &words);
+                    return self.app_failed(id, &text);
                 }
                 let is_repairable = ending != Ending::InterpreterUnusable;
-                if is_repairable && self.waits_for_repair(id, &words) {
+                if is_repairable && self.waits_for_repair(id, &text) {
                     return;
                 }
-                self.last_words = words;
+                self.last_error = text;
                 let code = match ending {
                     Ending::NeverReady => 3,
                     Ending::ImportFailed => 4,
@@ -434,8 +434,8 @@ impl Supervisor {
     }
 
     /// Logs the listen addresses, once, as soon as requests are answered.
-    fn say_listening(&mut self) {
-        if !std::mem::replace(&mut self.is_heard_of, true) {
+    fn log_listening(&mut self) {
+        if !std::mem::replace(&mut self.is_listening_logged, true) {
             startup::listening(self.resolved.config.log_format, &self.front.addresses);
         }
     }
@@ -447,7 +447,7 @@ impl Supervisor {
             return;
         }
         self.is_announced = true;
-        self.say_listening();
+        self.log_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();

@@ -70,7 +70,7 @@ pub enum PlanEvent {
     /// The new generation is to take over: after [`Action::Prepared`].
     TakeOver,
     /// The new generation is to be discarded.
-    StayAsItIs,
+    DiscardNew,
     /// Set the number of workers.
     Scale(u32),
     /// Every worker is to leave when its requests are finished.
@@ -93,7 +93,7 @@ pub enum Action {
     /// The worker that has agreed becomes the template of its generation; the previous one exits.
     Adopt(u32),
     /// The worker that was asked to become the template is to exit instead.
-    LetGo(u32),
+    DismissCandidate(u32),
     /// Send requests to this generation from now on; all others leave.
     Switch(u32),
     /// Kill the processes of this generation.
@@ -194,12 +194,12 @@ impl Plan {
     }
 
     /// Takes an event; returns the actions.
-    pub fn decide(&mut self, happened: PlanEvent, now: Instant) -> Vec<Action> {
+    pub fn decide(&mut self, event: PlanEvent, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.phase == Phase::Over {
             return actions;
         }
-        match happened {
+        match event {
             PlanEvent::Start => {
                 self.add(Role::Current, self.recipe);
                 // Requests that arrive before its workers are ready wait in the queue.
@@ -208,7 +208,7 @@ impl Plan {
             PlanEvent::Timer => {}
             PlanEvent::Reload(recipe) => self.reload(recipe),
             PlanEvent::TakeOver => self.take_over(now, &mut actions),
-            PlanEvent::StayAsItIs => self.cancel_reload(&mut actions),
+            PlanEvent::DiscardNew => self.cancel_reload(&mut actions),
             PlanEvent::Scale(workers) => self.scale(workers),
             PlanEvent::Leave => self.leave(&mut actions),
             PlanEvent::TemplateLoaded(number) => {
@@ -393,7 +393,7 @@ impl Plan {
         if self.phase == Phase::Over {
             return;
         }
-        let nobody_before = self.nobody_comes_before(now);
+        let nobody_before = self.earliest_start(now);
         for generation in &mut self.generations {
             if self.phase == Phase::Serving && generation.role != Role::Leaving {
                 if let Some(time) = nobody_before.filter(|_| generation.is_untouched()) {
@@ -405,7 +405,7 @@ impl Plan {
                     actions.push(Action::Prepared);
                 }
             } else {
-                generation.let_go(actions);
+                generation.dismiss_candidate(actions);
             }
         }
         let everybody_leaves = self.phase == Phase::Leaving;
@@ -424,7 +424,7 @@ impl Plan {
     }
 
     /// Time until which no generation may be started, because the most are leaving.
-    fn nobody_comes_before(&self, now: Instant) -> Option<Instant> {
+    fn earliest_start(&self, now: Instant) -> Option<Instant> {
         let mut leaving = self
             .generations
             .iter()

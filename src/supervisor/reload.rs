@@ -157,7 +157,7 @@ impl Supervisor {
             tracing::info!("reload abandoned after {took:.1} s in favour of the next one");
             // They get the outcome of the next one.
             self.reloads.waiting.extend(under_way.replies);
-            self.apps.stay_as_it_is();
+            self.apps.discard_new();
         }
     }
 
@@ -222,8 +222,8 @@ impl Supervisor {
                 None => match self.apps.join(settings) {
                     Ok(id) => id,
                     Err(error) => {
-                        let words = format!("cannot start the application at {prefix}: {error}");
-                        under_way.failures.push(words);
+                        let text = format!("cannot start the application at {prefix}: {error}");
+                        under_way.failures.push(text);
                         continue;
                     }
                 },
@@ -243,19 +243,19 @@ impl Supervisor {
     }
 
     /// The new code of an application cannot be run.
-    pub(super) fn app_failed(&mut self, id: usize, words: &str) {
+    pub(super) fn app_failed(&mut self, id: usize, text: &str) {
         let name = self.apps.get_mut(id).map(|app| app.name());
         let Some(under_way) = &mut self.reloads.under_way else {
             return;
         };
         // Else the application was discarded, and this is the response.
         if under_way.resolved.is_some() {
-            let words = match words {
+            let text = match text {
                 "" => "its workers end before they are ready (see the log)",
-                words => words.trim_end(),
+                text => text.trim_end(),
             };
             let name = name.unwrap_or_default();
-            under_way.failures.push(format!("{name}: {words}"));
+            under_way.failures.push(format!("{name}: {text}"));
             self.app_has_said(id);
         }
     }
@@ -317,7 +317,7 @@ impl Supervisor {
             }
         }
         if !failures.is_empty() {
-            self.apps.stay_as_it_is();
+            self.apps.discard_new();
         }
         self.show_in_development(&failures);
         reloaded.took = began.elapsed().as_secs_f64();
@@ -339,17 +339,17 @@ impl Supervisor {
             }
             Ok(reloaded)
         } else {
-            let (words, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
+            let (text, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
             let stale = self.resolved.config.release.stale();
             if !stale.is_empty() {
                 meanwhile = format!("{meanwhile} ({})", stale.join(", "));
             }
             tracing::error!(
                 code = codes::RELOAD_FAILED,
-                "reload failed, {meanwhile}:\n{words}"
+                "reload failed, {meanwhile}:\n{text}"
             );
-            remember_error(&format!("reload failed: {words}"));
-            Err(format!("the reload failed, {meanwhile}:\n{words}"))
+            remember_error(&format!("reload failed: {text}"));
+            Err(format!("the reload failed, {meanwhile}:\n{text}"))
         };
         for reply in replies {
             let _gone = reply.send(outcome.clone());
@@ -381,7 +381,7 @@ impl Supervisor {
     }
 
     /// An application cannot be run from the start on. `false`: neither can the server.
-    pub(super) fn waits_for_repair(&mut self, id: usize, words: &str) -> bool {
+    pub(super) fn waits_for_repair(&mut self, id: usize, text: &str) -> bool {
         if !self.resolved.config.dev || self.is_stopping() {
             return false;
         }
@@ -390,15 +390,15 @@ impl Supervisor {
         };
         let name = app.name();
         app.discard();
-        app.pool.set_unusable(Some(words));
+        app.pool.set_unusable(Some(text));
         // Clients get the page with the error.
-        self.say_listening();
+        self.log_listening();
         tracing::error!(
             code = codes::IMPORT,
             app = name,
-            "the application cannot be loaded; retrying when a file is saved (--dev):\n{words}"
+            "the application cannot be loaded; retrying when a file is saved (--dev):\n{text}"
         );
-        remember_error(&format!("{name}: {words}"));
+        remember_error(&format!("{name}: {text}"));
         true
     }
 
@@ -436,7 +436,7 @@ impl Supervisor {
         for id in before.iter().filter(|id| !members.contains(id)) {
             self.front.serve_found(&self.resolved.config, *id, &[]);
         }
-        self.let_go();
+        self.retire_removed();
         // An application that was awaited may have been removed.
         self.announce();
         self.watch();

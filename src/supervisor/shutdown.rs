@@ -53,8 +53,8 @@ impl Supervisor {
         self.stopping(steps::ShutdownEvent::Asked);
     }
 
-    pub(super) fn stopping(&mut self, happened: steps::ShutdownEvent) {
-        for action in self.stop.decide(happened, Instant::now()) {
+    pub(super) fn stopping(&mut self, event: steps::ShutdownEvent) {
+        for action in self.stop.decide(event, Instant::now()) {
             match action {
                 steps::Action::Drain => {
                     tracing::info!("stopping: listeners closed, finishing in-flight requests");
@@ -70,7 +70,7 @@ impl Supervisor {
                 steps::Action::Leave => {
                     tracing::info!("stopping: asking the workers to exit");
                     for app in self.apps.all_mut() {
-                        app.happened(plan::PlanEvent::Leave);
+                        app.handle(plan::PlanEvent::Leave);
                     }
                     if self.apps.are_gone() {
                         self.stopping(steps::ShutdownEvent::Gone);
@@ -140,16 +140,16 @@ impl Supervisor {
             0 if self.companion_failed => before_start::FAILED,
             code => code,
         };
-        let last_words = match code {
-            3 if self.last_words.is_empty() => {
+        let last_error = match code {
+            3 if self.last_error.is_empty() => {
                 "pyserve: the workers keep dying before they are ready (see the log above)"
                     .to_owned()
             }
             0 => String::new(),
-            _ => self.last_words,
+            _ => self.last_error,
         };
         if !self.is_announced && code != 0 {
-            startup::log::note_failure(&self.resolved.config, code, &last_words);
+            startup::log::note_failure(&self.resolved.config, code, &last_error);
         }
         if code == 0 {
             let took = self
@@ -157,6 +157,6 @@ impl Supervisor {
                 .map_or(Duration::ZERO, |asked| asked.elapsed());
             tracing::info!("stopped in {:.2} s", took.as_secs_f64());
         }
-        Outcome { code, last_words }
+        Outcome { code, last_error }
     }
 }

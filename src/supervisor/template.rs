@@ -151,7 +151,7 @@ impl Template {
     }
 
     /// The next of the messages that are left after its exit.
-    pub fn unheard(&self) -> Option<FromTemplate> {
+    pub fn unread(&self) -> Option<FromTemplate> {
         self.try_receive().ok().flatten()
     }
 

@@ -41,7 +41,7 @@ impl App {
             }
             Action::Promote(number, worker) => self.promote(number, worker),
             Action::Adopt(number) => self.adopt(number),
-            Action::LetGo(number) => {
+            Action::DismissCandidate(number) => {
                 if let Some(python) = self.generations.get_mut(&number) {
                     python.candidate = None;
                 }
@@ -57,11 +57,11 @@ impl App {
                 "the reload waits: {MOST_LEAVING} old generations still have requests; the oldest is killed after {} s",
                 LEAVING_ALONE.as_secs()
             ),
-            Action::Prepared => self.news.push(AppEvent::Prepared),
+            Action::Prepared => self.events.push(AppEvent::Prepared),
             Action::ReloadFailed => {
                 self.coming = None;
-                let words = std::mem::take(&mut self.last_words);
-                self.news.push(AppEvent::ReloadFailed(words));
+                let text = std::mem::take(&mut self.last_error);
+                self.events.push(AppEvent::ReloadFailed(text));
             }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
@@ -83,11 +83,11 @@ impl App {
             }
             Action::Announce => {
                 self.is_announced = true;
-                self.news.push(AppEvent::Announce);
+                self.events.push(AppEvent::Announce);
             }
-            Action::WakeAt(time) => self.news.push(AppEvent::WakeAt(time)),
-            Action::GiveUp(ending) => self.news.push(AppEvent::GiveUp(ending)),
-            Action::Gone => self.news.push(AppEvent::Gone),
+            Action::WakeAt(time) => self.events.push(AppEvent::WakeAt(time)),
+            Action::GiveUp(ending) => self.events.push(AppEvent::GiveUp(ending)),
+            Action::Gone => self.events.push(AppEvent::Gone),
         }
     }
 
@@ -102,7 +102,7 @@ impl App {
                 ": the file exists, but the interpreter of its #! line or its dynamic linker does not",
             );
         }
-        self.last_words = format!(
+        self.last_error = format!(
             "pyserve: cannot start {path} (from {origin}): {error_text} (choose another with --python or --venv)"
         );
         let is_its_own = matches!(
@@ -113,14 +113,14 @@ impl App {
                 | io::ErrorKind::IsADirectory
         ) || error.raw_os_error()
             == Some(rustix::io::Errno::NOEXEC.raw_os_error());
-        let (is_known, words) = (self.is_announced, self.last_words.clone());
+        let (is_known, text) = (self.is_announced, self.last_error.clone());
         if is_its_own && !is_known {
-            self.happened(PlanEvent::InterpreterUnusable(number));
+            self.handle(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::error!(code = codes::INTERPRETER, interpreter = %path, error = error_text, "cannot start the interpreter");
         }
-        self.last_words = words;
-        self.happened(PlanEvent::TemplateExited(number));
+        self.last_error = text;
+        self.handle(PlanEvent::TemplateExited(number));
     }
 
     /// The plan tries again after a pause; a reload tries a few times only.
@@ -134,11 +134,11 @@ impl App {
                 "cannot fork a worker"
             );
         }
-        self.last_words = format!("cannot fork a worker: {why}");
+        self.last_error = format!("cannot fork a worker: {why}");
         if let Some(python) = self.generations.get_mut(&number) {
             python.not_forked(worker);
         }
-        self.happened(PlanEvent::ForkFailed(number, worker));
+        self.handle(PlanEvent::ForkFailed(number, worker));
     }
 
     /// Starts a template, and creates generation `number` if it does not exist.
@@ -162,7 +162,7 @@ impl App {
         };
         self.pool.switch(&python.generation);
         if let Some(loaded) = &python.facts.loaded {
-            self.news.push(AppEvent::Files(loaded.files.clone()));
+            self.events.push(AppEvent::Files(loaded.files.clone()));
         }
     }
 }

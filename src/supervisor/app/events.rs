@@ -26,12 +26,12 @@ enum Role {
 
 impl App {
     /// Handles a message of a template.
-    pub fn hear(&mut self, heard: TemplateMessage) {
-        let (number, message) = (heard.generation, heard.message);
-        match heard.speaker {
+    pub fn handle_message(&mut self, sent: TemplateMessage) {
+        let (number, message) = (sent.generation, sent.message);
+        match sent.sender {
             MessageSender::Template => self.take_message(number, message),
             MessageSender::Candidate(worker) => self.take_answer(number, worker, message),
-            MessageSender::Former(pid) => self.take_last_words(number, pid, message),
+            MessageSender::Former(pid) => self.handle_former_message(number, pid, message),
         }
     }
 
@@ -50,7 +50,7 @@ impl App {
             return;
         };
         python.is_importing &= matches!(message, FromTemplate::Started(_));
-        let happened = match message {
+        let event = match message {
             FromTemplate::Started(interpreter) => {
                 python.facts.interpreter = Some(interpreter);
                 return;
@@ -67,7 +67,7 @@ impl App {
                     );
                 }
                 if is_current {
-                    self.news.push(AppEvent::Files(loaded.files.clone()));
+                    self.events.push(AppEvent::Files(loaded.files.clone()));
                 }
                 python.facts.loaded = Some(loaded);
                 PlanEvent::TemplateLoaded(number)
@@ -86,14 +86,14 @@ impl App {
             FromTemplate::ImportFailed { traceback } => {
                 let traceback = python.why_not_imported(&traceback);
                 // Logged once, because the import is tried again and again.
-                if python.facts.loaded.is_some() && self.last_words != traceback {
+                if python.facts.loaded.is_some() && self.last_error != traceback {
                     tracing::error!(
                         code = codes::IMPORT,
                         "the current code cannot be imported, so no worker can be started; running workers keep serving:\n{traceback}"
                     );
                     remember_error("a new template cannot import the application (see the log)");
                 }
-                self.last_words = traceback;
+                self.last_error = traceback;
                 PlanEvent::ImportFailed(number)
             }
             FromTemplate::Forked { worker, pid } => {
@@ -109,11 +109,11 @@ impl App {
                 return;
             }
         };
-        self.happened(happened);
+        self.handle(event);
     }
 
     /// Handles an event of a worker of this generation.
-    pub fn take_event(&mut self, number: u32, event: WorkerEvent) {
+    pub fn handle_worker_event(&mut self, number: u32, event: WorkerEvent) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
@@ -125,11 +125,11 @@ impl App {
                 tracing::debug!(worker, generation = number, "worker ready");
                 if let Some(loaded) = loaded {
                     if is_current {
-                        self.news.push(AppEvent::Files(loaded.files.clone()));
+                        self.events.push(AppEvent::Files(loaded.files.clone()));
                     }
                     python.facts.loaded = Some(loaded);
                 }
-                self.happened(PlanEvent::WorkerReady(number, worker));
+                self.handle(PlanEvent::WorkerReady(number, worker));
             }
             WorkerEvent::BootFailed { worker, traceback } => {
                 let traceback = python.why_not_imported(&traceback);
@@ -140,12 +140,12 @@ impl App {
                         "a worker cannot import the application:\n{traceback}"
                     );
                 }
-                self.last_words = traceback;
-                self.happened(PlanEvent::ImportFailed(number));
+                self.last_error = traceback;
+                self.handle(PlanEvent::ImportFailed(number));
             }
             WorkerEvent::Stuck { worker } => {
                 METRICS.replaced.up("request_timeout");
-                self.happened(PlanEvent::Stuck(number, worker));
+                self.handle(PlanEvent::Stuck(number, worker));
             }
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
@@ -157,7 +157,7 @@ impl App {
                 let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
                 for worker in workers {
                     // Their successors need not wait for their exit.
-                    self.happened(PlanEvent::Stuck(number, worker));
+                    self.handle(PlanEvent::Stuck(number, worker));
                 }
             }
             WorkerEvent::ProtocolError { worker } => {
@@ -172,7 +172,7 @@ impl App {
                     "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; replacing it"
                 );
                 python.kill(worker, "killed by pyserve: it took no requests for 10 s");
-                self.happened(PlanEvent::Stuck(number, worker));
+                self.handle(PlanEvent::Stuck(number, worker));
             }
             WorkerEvent::MustKill { worker } => {
                 python.kill(
@@ -235,7 +235,7 @@ impl App {
         if let Some(python) = self.generations.get(&number) {
             python.generation.worker_exited(worker);
         }
-        self.happened(PlanEvent::WorkerExited(number, worker));
+        self.handle(PlanEvent::WorkerExited(number, worker));
     }
 
     /// Ports and locks that the import took are free again.
@@ -243,16 +243,16 @@ impl App {
         if let Some(python) = self.generations.get_mut(&number) {
             python.refused = None;
         }
-        self.happened(PlanEvent::TemplateUnsafe(number));
+        self.handle(PlanEvent::TemplateUnsafe(number));
     }
 
     fn former_ended(&mut self, number: u32, pid: u32) {
-        let unheard = |app: &Self| {
+        let unread = |app: &Self| {
             let mut former = app.generations.get(&number)?.former.iter();
-            former.find(|former| former.pid == pid)?.unheard()
+            former.find(|former| former.pid == pid)?.unread()
         };
-        while let Some(message) = unheard(self) {
-            self.take_last_words(number, pid, Some(message));
+        while let Some(message) = unread(self) {
+            self.handle_former_message(number, pid, Some(message));
         }
         if let Some(python) = self.generations.get_mut(&number) {
             python.former.retain(|former| former.pid != pid);
@@ -263,8 +263,8 @@ impl App {
     /// Workers may have exited unreported if their template has exited too.
     fn clear_up_after(&mut self, number: u32, template: u32) {
         let python = self.generations.get_mut(&number);
-        let unheard = python.map_or(Vec::new(), |python| python.template_ended(template));
-        for pid in unheard {
+        let unread = python.map_or(Vec::new(), |python| python.template_ended(template));
+        for pid in unread {
             // The exit status is lost.
             self.process_ended(pid, 0);
         }
@@ -272,8 +272,8 @@ impl App {
 
     fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
         // Messages that the template sent before its exit come first.
-        let unheard = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unheard();
-        while let Some(message) = unheard(self) {
+        let unread = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unread();
+        while let Some(message) = unread(self) {
             self.take_message(number, Some(message));
         }
         let Some(python) = self.generations.get_mut(&number) else {
@@ -284,8 +284,8 @@ impl App {
         }
         python.template = None;
         if python.is_unusable(status) {
-            self.last_words = python.why_unusable(status);
-            self.happened(PlanEvent::InterpreterUnusable(number));
+            self.last_error = python.why_unusable(status);
+            self.handle(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::warn!(
                 code = codes::TEMPLATE_DIED,
@@ -296,7 +296,7 @@ impl App {
             let reason = child::describe_status(status);
             remember_error(&format!("template {pid} died: {reason}"));
         }
-        self.happened(PlanEvent::TemplateExited(number));
+        self.handle(PlanEvent::TemplateExited(number));
         self.clear_up_after(number, pid);
         // A worker may become the template again.
         self.look_after(Instant::now());

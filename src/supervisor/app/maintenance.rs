@@ -97,13 +97,13 @@ impl App {
             .refork()
             .and_then(|requests| self.care.recycler.warm(&seen, requests));
         if let Some(worker) = warm {
-            self.happened(PlanEvent::Warm(number, worker));
+            self.handle(PlanEvent::Warm(number, worker));
         }
         for (worker, reason) in worn {
-            METRICS.replaced.up(reason.in_a_word());
+            METRICS.replaced.up(reason.label());
             let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
             tracing::info!(code, worker, %reason, "worker is due for recycling: starting its successor");
-            self.happened(PlanEvent::WornOut(number, worker));
+            self.handle(PlanEvent::WornOut(number, worker));
         }
     }
 
@@ -127,7 +127,7 @@ impl App {
                 to = wanted,
                 "number of workers adapted to the load"
             );
-            self.happened(PlanEvent::Scale(wanted));
+            self.handle(PlanEvent::Scale(wanted));
         }
     }
 }

@@ -43,14 +43,14 @@ impl App {
             tracing::error!(worker, %error, "cannot make a worker the template: replacing it instead");
             let _gone_already = python.generation.retire(worker);
             self.refork_failed("failed", error.to_string());
-            self.happened(PlanEvent::Refused(number, worker));
+            self.handle(PlanEvent::Refused(number, worker));
         }
     }
 
     /// Handles a message of the worker that was asked to become the template.
     pub(super) fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
         if message == Some(FromTemplate::Promoted) {
-            return self.happened(PlanEvent::Promoted(number, worker));
+            return self.handle(PlanEvent::Promoted(number, worker));
         }
         let (outcome, why) = match message {
             Some(FromTemplate::UnsafeToFork(reasons)) => ("refused", Some(reasons.join("; "))),
@@ -68,14 +68,14 @@ impl App {
             python.candidate = None;
         }
         self.refork_failed(outcome, why.unwrap_or_else(|| "it ended".to_owned()));
-        self.happened(PlanEvent::Refused(number, worker));
+        self.handle(PlanEvent::Refused(number, worker));
     }
 
     /// The worker that has agreed replaces the template.
     pub(super) fn adopt(&mut self, number: u32) {
         match self.generations.get_mut(&number).map(Python::adopt) {
             Some(true) => {}
-            Some(false) => return self.happened(PlanEvent::TemplateExited(number)),
+            Some(false) => return self.handle(PlanEvent::TemplateExited(number)),
             None => return,
         }
         self.reforks.promoted += 1;
@@ -92,7 +92,12 @@ impl App {
     }
 
     /// Handles a message of a former template about the workers that it forked.
-    pub(super) fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
+    pub(super) fn handle_former_message(
+        &mut self,
+        number: u32,
+        pid: u32,
+        message: Option<FromTemplate>,
+    ) {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };

@@ -267,7 +267,7 @@ impl Companions {
         self.until_ended(None, &mut reap).await;
         // Their last output. A background process may keep the pipe open.
         self.readers.close();
-        let _left_behind = tokio::time::timeout(LAST_WORDS, self.readers.wait()).await;
+        let _left_behind = tokio::time::timeout(LAST_OUTPUT, self.readers.wait()).await;
     }
 
     /// Waits for the exit of the companion with this main process, or of all; kills those whose
@@ -444,4 +444,4 @@ const AT_LEAST: Duration = Duration::from_secs(1);
 /// workers do.
 const MOST_AT_A_TIME: usize = 4;
 /// Time to wait for the rest of the companions' output after their exit.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_OUTPUT: Duration = Duration::from_millis(200);

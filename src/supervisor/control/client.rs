@@ -157,8 +157,8 @@ fn check_peer(stream: &UnixStream, path: &Path) -> io::Result<()> {
     if peer == own || peer.is_root() || own.is_root() && is_owner() {
         return Ok(());
     }
-    let words = format!("it belongs to user {}", peer.as_raw());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+    let text = format!("it belongs to user {}", peer.as_raw());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Replaces control characters in all texts, except line ends and tabs, because the response is

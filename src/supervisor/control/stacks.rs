@@ -69,7 +69,7 @@ fn push(text: &mut String, application: &str, worker: &WorkerStacks) -> std::fmt
         Ok(threads) => threads
             .iter()
             .try_for_each(|thread| push_thread(text, thread)),
-        Err(error) => writeln!(text, "  does not tell: {error}"),
+        Err(error) => writeln!(text, "  no stacks: {error}"),
     }
 }
 

@@ -72,7 +72,7 @@ impl Generation {
             return false;
         };
         if self.recipe.preload == Preload::No {
-            self.let_go(actions);
+            self.dismiss_candidate(actions);
             return false;
         }
         if self.count(|worker| worker == WorkerPhase::Forking) > 0 {
@@ -98,10 +98,10 @@ impl Generation {
     }
 
     /// No new template is needed any more.
-    pub(super) fn let_go(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn dismiss_candidate(&mut self, actions: &mut Vec<Action>) {
         if let Stage::Asked(_) | Stage::Willing(_) = self.refork.stage {
             self.refork.stage = Stage::Refused;
-            actions.push(Action::LetGo(self.number));
+            actions.push(Action::DismissCandidate(self.number));
         }
     }
 }

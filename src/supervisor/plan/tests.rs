@@ -79,9 +79,9 @@ impl Story {
     }
 
     #[track_caller]
-    fn check(&mut self, ms: u64, happened: PlanEvent, expected: &[Action]) {
+    fn check(&mut self, ms: u64, event: PlanEvent, expected: &[Action]) {
         let now = self.at(ms);
-        assert_eq!(self.plan.decide(happened, now), expected);
+        assert_eq!(self.plan.decide(event, now), expected);
     }
 
     /// Starts the workers of the generation; all are ready at once.
@@ -332,7 +332,7 @@ fn a_reload_that_is_not_wanted_any_more_is_dropped() {
     story.check(1, PlanEvent::Reload(recipe(1)), &[]);
     story.check(
         2,
-        PlanEvent::StayAsItIs,
+        PlanEvent::DiscardNew,
         &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
     assert_eq!(story.plan.size(), 1);
@@ -397,7 +397,7 @@ fn a_reload_that_waits_begins_when_one_has_left_and_can_be_called_off() {
     let mut story = with_four_leaving();
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     let off = [Action::Discard(5), Action::ReloadFailed, Action::Forget(5)];
-    story.check(2, PlanEvent::StayAsItIs, &off);
+    story.check(2, PlanEvent::DiscardNew, &off);
     story.check(3, PlanEvent::WorkerExited(2, 0), &[Action::Forget(2)]);
 }
 
@@ -569,7 +569,7 @@ fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
     story.check(
         5,
         PlanEvent::Leave,
-        &[Action::CloseQueues, Action::LetGo(0)],
+        &[Action::CloseQueues, Action::DismissCandidate(0)],
     );
     story.check(6, PlanEvent::Promoted(0, 1), &[]);
     for worker in 0..2 {
@@ -584,7 +584,11 @@ fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
     let mut story = asked();
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     assert_eq!(story.bring_up(6, 1, 1).last(), Some(&Action::Prepared));
-    let taken_over = [Action::Switch(1), Action::Reloaded, Action::LetGo(0)];
+    let taken_over = [
+        Action::Switch(1),
+        Action::Reloaded,
+        Action::DismissCandidate(0),
+    ];
     story.check(6, PlanEvent::TakeOver, &taken_over);
     assert!(story.plan.may_refork(), "a reload starts afresh");
 }

@@ -34,7 +34,7 @@ pub enum Reason {
 
 impl Reason {
     /// The reason as the value of a label.
-    pub fn in_a_word(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Requests(_) => "requests",
             Self::Age(_) => "age",

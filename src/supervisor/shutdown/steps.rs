@@ -82,8 +82,8 @@ impl ShutdownPlan {
     }
 
     /// Takes an event; returns the actions.
-    pub fn decide(&mut self, happened: ShutdownEvent, now: Instant) -> Vec<Action> {
-        match (happened, self.phase) {
+    pub fn decide(&mut self, event: ShutdownEvent, now: Instant) -> Vec<Action> {
+        match (event, self.phase) {
             (_, Phase::Over) => Vec::new(),
             (ShutdownEvent::Now(code), _) => self.exit(code),
             (ShutdownEvent::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
@@ -143,7 +143,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut stop = ShutdownPlan::new(delay, GRACE);
-        for (ms, happened, expected) in story {
+        for (ms, event, expected) in story {
             let expected: Vec<_> = expected
                 .iter()
                 .map(|expected| match expected {
@@ -151,11 +151,7 @@ mod tests {
                     Expected::WakeAt(ms) => Action::WakeAt(at(*ms)),
                 })
                 .collect();
-            assert_eq!(
-                stop.decide(*happened, at(*ms)),
-                expected,
-                "{ms}: {happened:?}"
-            );
+            assert_eq!(stop.decide(*event, at(*ms)), expected, "{ms}: {event:?}");
         }
     }
 

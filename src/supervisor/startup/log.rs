@@ -16,12 +16,12 @@ use crate::observe::codes;
 use crate::observe::timestamp::Timestamp;
 
 /// Appends that the server exited before it was ready. Blocks for a moment.
-pub fn note_failure(config: &Config, code: u8, last_words: &str) {
+pub fn note_failure(config: &Config, code: u8, last_error: &str) {
     note(
         config,
         &format!(
             "not started, exit code {code}\n{}",
-            codes::with_code(last_words, codes::of_exit(code))
+            codes::with_code(last_error, codes::of_exit(code))
         ),
     );
 }
