@@ -121,14 +121,14 @@ pub async fn serve(
     )?;
     let (drained_sender, mut drained) = mpsc::unbounded_channel();
     let (commander, mut commands) = mpsc::channel(COMMANDS);
-    let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
+    let (ended, control_tasks) = (CancellationToken::new(), TaskTracker::new());
     if let Some(socket) = ControlSocket::open(&config.control) {
-        steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
+        control_tasks.spawn(socket.serve(commander.clone(), ended.clone(), control_tasks.clone()));
     }
     if let Some(admin) = admin {
         tracing::info!(address = %admin.address, "probes, metrics and status on {}", admin.address);
-        let serve = admin_server::serve(admin, probes, ended.clone(), steering.clone());
-        steering.spawn(async {
+        let serve = admin_server::serve(admin, probes, ended.clone(), control_tasks.clone());
+        control_tasks.spawn(async {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "cannot accept on the admin listener");
             }
@@ -191,8 +191,8 @@ pub async fn serve(
     let outcome = supervisor.end(signals).await;
     // The client that asked for the stop gets its response last.
     ended.cancel();
-    steering.close();
-    let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
+    control_tasks.close();
+    let _late = tokio::time::timeout(LAST_ANSWERS, control_tasks.wait()).await;
     Ok(outcome)
 }
 

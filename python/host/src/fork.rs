@@ -83,13 +83,13 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
         // A second one is not needed.
         let _ = NOTHING.set(nothing);
     }
-    crate::ffi::run_in_children(let_go_in_c);
+    crate::ffi::run_in_children(close_held_in_c);
     let arguments = PyDict::new(py);
     // A signal that reaches the child before its hooks have run is delivered after them.
     let hooks: [(_, fn()); 3] = [
         ("before", crate::ffi::hold_signals),
         ("after_in_parent", crate::ffi::release_signals),
-        ("after_in_child", let_go),
+        ("after_in_child", close_held),
     ];
     for (moment, hook) in hooks {
         let hook = PyCFunction::new_closure(
@@ -161,14 +161,14 @@ fn own_number() -> i32 {
 }
 
 /// The hook of Python, which runs after that of the C library.
-fn let_go() {
+fn close_held() {
     if OURS.load(Ordering::Relaxed) {
         mark();
         return crate::ffi::release_signals();
     }
     IS_KNOWN_TO_PYTHON.store(true, Ordering::Relaxed);
     if !FOREIGN.load(Ordering::Relaxed) {
-        let_go_in_c();
+        close_held_in_c();
     }
     crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
@@ -177,7 +177,7 @@ fn let_go() {
 }
 
 /// The hook of the C library. It may neither allocate memory nor use Python.
-extern "C" fn let_go_in_c() {
+extern "C" fn close_held_in_c() {
     if OURS.load(Ordering::Relaxed) {
         return;
     }

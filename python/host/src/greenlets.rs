@@ -59,7 +59,7 @@ pub fn make_hub(py: Python<'_>) {
         // Waits detached. A panic leaves no partial change.
         let _guard = ONE_AT_A_TIME.lock_py_attached(py);
         if let Err(error) = call(py, "enter", ()) {
-            log::exception(py, 0, "cannot make the hub of a thread", &error);
+            log::exception(py, 0, "cannot create the hub of a thread", &error);
         }
     }
 }

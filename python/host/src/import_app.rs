@@ -53,7 +53,12 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
             })?;
     }
     if let Err(error) = tolerate_streams(py) {
-        log::exception(py, 0, "standard output and error stay as they are", &error);
+        log::exception(
+            py,
+            0,
+            "cannot set up standard output and standard error",
+            &error,
+        );
     }
     set_paths(py, boot)
         .and_then(|()| set_main(py, boot))
@@ -221,7 +226,7 @@ fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
             log::exception(
                 py,
                 0,
-                "cannot find out the application's static files",
+                "cannot determine the application's static files",
                 &error,
             );
             Vec::new()
@@ -382,7 +387,7 @@ fn callable<'py>(
 fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
     let inside = match wsgi_inside(found) {
         Some(inside) => format!(
-            "; its attribute {inside:?} is a WSGI application (say {}:{name}.{inside})",
+            "; its attribute {inside:?} is a WSGI application (use {}:{name}.{inside})",
             boot.app
         ),
         None => String::new(),

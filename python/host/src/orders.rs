@@ -52,7 +52,7 @@ pub struct Orders {
     fallback: Option<Fallback>,
     /// The class of the exception that interrupts.
     exception: Py<PyAny>,
-    /// True if the interpreter is about to exit. Held for reading by threads that attach or send
+    /// True if the interpreter is about to exit. Locked for reading by threads that attach or send
     /// signals; both would be fatal afterwards.
     is_closed: RwLock<bool>,
     /// True if we closed the socket ourselves: this worker becomes a template.
@@ -180,18 +180,18 @@ impl Orders {
 
     fn interrupt(self: &Arc<Self>, thread: usize, seq: u64, patience: Duration) {
         let until = Instant::now() + patience;
-        let is_told = Arc::new(AtomicBool::new(false));
-        let (this, told) = (Arc::clone(self), Arc::clone(&is_told));
+        let is_logged = Arc::new(AtomicBool::new(false));
+        let (this, logged) = (Arc::clone(self), Arc::clone(&is_logged));
         let done = self.with_interpreter(patience / 2, move |py| {
-            this.interrupt_attached(py, thread, seq, until, &told);
+            this.interrupt_attached(py, thread, seq, until, &logged);
         });
-        if !done && !is_told.swap(true, Ordering::Relaxed) {
+        if !done && !is_logged.swap(true, Ordering::Relaxed) {
             let stacks = self
                 .fallback
                 .as_ref()
                 .map_or_else(String::new, Fallback::dump);
             let text = format!(
-                "the request is over its deadline, and something keeps the interpreter to itself:\n{stacks}"
+                "the request is over its deadline, and a thread holds the interpreter:\n{stacks}"
             );
             log::error_outside_python(seq, &text);
         }
@@ -203,7 +203,7 @@ impl Orders {
         thread: usize,
         seq: u64,
         until: Instant,
-        is_told: &AtomicBool,
+        is_logged: &AtomicBool,
     ) {
         let Some(stage) = self.shared.stages.get(thread) else {
             return;
@@ -219,8 +219,8 @@ impl Orders {
         if !stage.mark(py, seq) {
             return;
         }
-        if !is_told.swap(true, Ordering::Relaxed) {
-            let text = format!("the request is over its deadline; it is here:\n{stack}");
+        if !is_logged.swap(true, Ordering::Relaxed) {
+            let text = format!("the request is over its deadline; its stack:\n{stack}");
             log::error(py, seq, &text);
         }
         // Logging detaches, too.
@@ -276,11 +276,11 @@ impl Orders {
             // The receiver is gone if this took too long.
             let _ = sender.send(stacks);
         });
-        let told = match is_attached {
+        let reported = match is_attached {
             true => receiver.recv_timeout(patience).ok(),
             false => None,
         };
-        let stacks = told.unwrap_or_else(|| {
+        let stacks = reported.unwrap_or_else(|| {
             let text = self
                 .fallback
                 .as_ref()

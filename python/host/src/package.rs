@@ -58,11 +58,11 @@ pub fn run_after_fork(py: Python<'_>) -> PyResult<()> {
 pub fn run_before_exit(py: Python<'_>) {
     let hooks = match hooks(py, "_before_exit") {
         Ok(hooks) => hooks,
-        Err(error) => return log::exception(py, 0, "cannot run the hooks before exit", &error),
+        Err(error) => return log::exception(py, 0, "cannot run the before_exit hooks", &error),
     };
     for hook in hooks.iter().rev() {
         if let Err(error) = hook.call0() {
-            log::exception(py, 0, "a hook before exit raised", &error);
+            log::exception(py, 0, "a before_exit hook raised", &error);
         }
     }
 }

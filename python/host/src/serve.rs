@@ -148,7 +148,7 @@ impl WorkerThread {
     fn request(&self, py: Python<'_>) -> PyResult<()> {
         match catch_unwind(AssertUnwindSafe(|| self.run(py))) {
             Ok(done) => done,
-            Err(panic) => Err(PyRuntimeError::new_err(words(&*panic))),
+            Err(panic) => Err(PyRuntimeError::new_err(panic_message(&*panic))),
         }
     }
 }
@@ -383,7 +383,7 @@ impl WorkerThread {
     }
 }
 
-/// Lets the running thread finish its time slice before this thread runs after a wake-up.
+/// Sets SCHED_BATCH for this thread, so that it does not preempt the running thread at a wake-up.
 ///
 /// The front wakes a worker with every request that it dispatches. Otherwise the worker preempts
 /// the front each time, which then dispatches one request at a time; measured with a hello
@@ -399,10 +399,10 @@ fn let_others_go_first(py: Python<'_>) -> PyResult<()> {
 }
 
 /// The message of a panic.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("a panic: {}", said.unwrap_or("without words"))
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", message.unwrap_or("without a message"))
 }
 
 /// The result of a message from the queue.

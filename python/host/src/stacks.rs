@@ -66,7 +66,7 @@ pub fn of_all_threads(py: Python<'_>, stages: &[ThreadStage]) -> PyResult<Vec<Th
         if !stacks.iter().any(|(known, _)| *known == number) {
             let idle = ThreadStack {
                 name: format!("pyserve-{number}"),
-                text: "waits for a request".to_owned(),
+                text: "waiting for a request".to_owned(),
                 ..ThreadStack::default()
             };
             stacks.push((number, idle));
@@ -104,12 +104,12 @@ fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {
 /// their own imports and hooks.
 ///
 /// Without `faulthandler` there are no stacks, and the signal does nothing.
-pub fn tell_supervisor(py: Python<'_>, pipe: &OwnedFd) {
+pub fn dump_on_signal(py: Python<'_>, pipe: &OwnedFd) {
     let _nothing_told = register(py, pipe.as_raw_fd());
 }
 
-/// Undoes [`tell_supervisor`].
-pub fn tell_no_more(py: Python<'_>) {
+/// Undoes [`dump_on_signal`].
+pub fn stop_dumping(py: Python<'_>) {
     let _not_registered = py
         .import("faulthandler")
         .and_then(|module| module.call_method1("unregister", (ffi::signals().1,)));

@@ -72,7 +72,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     title::prepare(py, &origin.boot.name);
     let mut template = Template::new(control, origin, Some(memory));
     if let Some(pipe) = &template.origin.stacks {
-        stacks::tell_supervisor(py, pipe);
+        stacks::dump_on_signal(py, pipe);
     }
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
@@ -178,7 +178,7 @@ impl Template {
                 return FromTemplate::Clean;
             }
             if !before.is_empty() {
-                let early = |reason| format!("{reason}, there before the application is imported");
+                let early = |reason| format!("{reason}, open before the application is imported");
                 return FromTemplate::UnsafeToFork(before.into_iter().map(early).collect());
             }
         }
@@ -214,7 +214,7 @@ impl Template {
         self.is_apart = !reasons.is_empty();
         if self.is_apart {
             let text = format!(
-                "each worker gets an interpreter of its own, because of what was started before \
+                "each worker gets an interpreter of its own, because of resources opened before \
                  the application (sitecustomize, a .pth file): {}",
                 reasons.join("; ")
             );

@@ -123,6 +123,6 @@ fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize) {
     if greenlets::are_loaded(py)
         && let Err(error) = greenlets::call(py, "leave", ())
     {
-        log::exception(py, 0, "cannot end the hub of a thread", &error);
+        log::exception(py, 0, "cannot destroy the hub of a thread", &error);
     }
 }

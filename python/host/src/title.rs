@@ -58,7 +58,7 @@ pub fn prepare(py: Python<'_>, app: &str) {
     if !memory.is_empty()
         && let Err(error) = watch(py)
     {
-        log::exception(py, 0, "setproctitle will set no title", &error);
+        log::exception(py, 0, "setproctitle will have no effect", &error);
     }
 }
 

@@ -137,7 +137,7 @@ fn live(
         greenlets::warn_of_processes(py, origin.boot.threads);
     }
     if let Some(pipe) = origin.stacks.take() {
-        stacks::tell_no_more(py);
+        stacks::stop_dumping(py);
         ours.retain(|fd| *fd != pipe.as_raw_fd());
         fork::hold(ours);
     }

@@ -75,10 +75,7 @@ fn push(text: &mut String, application: &str, worker: &WorkerStacks) -> std::fmt
 
 fn push_thread(text: &mut String, thread: &ThreadStack) -> std::fmt::Result {
     match &*thread.name {
-        "" => write!(
-            text,
-            "  all threads, while one keeps the interpreter to itself"
-        )?,
+        "" => write!(text, "  all threads; one of them holds the interpreter")?,
         name => write!(text, "  thread {name}")?,
     }
     if let Some(request) = &thread.request {

@@ -62,7 +62,7 @@ pub fn reasons_not_to_fork(
     let objects = match objects::look(py) {
         Ok(objects) => objects,
         Err(error) => {
-            crate::log::exception(py, 0, "cannot look at the application's objects", &error);
+            crate::log::exception(py, 0, "cannot check the application's objects", &error);
             objects::Objects::default()
         }
     };

@@ -130,13 +130,13 @@ impl BodyStream {
             match sockets::wait_readable(socket, LOOK) {
                 Ok(true) => {}
                 Ok(false) if (self.is_abandoned)() => {
-                    return Err("nobody waits for the answer any more".to_owned());
+                    return Err("the client has disconnected".to_owned());
                 }
                 Ok(false) => continue,
                 Err(error) => return Err(error.to_string()),
             }
             match rustix::io::read(socket, &mut *room) {
-                Ok(0) => return Err("the request body broke off".to_owned()),
+                Ok(0) => return Err("the request body is truncated".to_owned()),
                 Ok(read) => return Ok(read),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(io::Error::from(error).to_string()),
@@ -207,6 +207,6 @@ impl BodyStream {
     fn flush(&self) {}
 
     fn tell(&self) -> PyResult<u64> {
-        Err(PyRuntimeError::new_err("a request body has no position"))
+        Err(PyRuntimeError::new_err("a request body is not seekable"))
     }
 }

@@ -121,7 +121,7 @@ fn end_badly(
             effect.wants_exit |= wants_exit;
             let text = log::traceback(py, &error);
             let doing = if wants_exit {
-                "the application wants to exit; the worker will be replaced"
+                "the application raised SystemExit; the worker will be replaced"
             } else {
                 "exception in the application"
             };
@@ -200,7 +200,7 @@ fn send_file(wrapper: &Bound<'_, FileWrapper>, start: &StartResponse) -> Result<
     if let Some(file) = real
         && let Some(mut response) = start.take(py)
     {
-        response.tell_length(file.left);
+        response.announce_length(file.left);
         start.put_back(response);
     }
     let block_size = match real {
@@ -248,7 +248,7 @@ fn refuse_strings(result: &Bound<'_, PyAny>) -> PyResult<()> {
         || result.is_instance_of::<PyByteArray>()
     {
         return Err(PyTypeError::new_err(format!(
-            "the application returned {} where WSGI wants an iterable of bytes; \
+            "the application returned {} where WSGI requires an iterable of bytes; \
              return [body] instead",
             type_name(result)
         )));
@@ -261,7 +261,7 @@ fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
         && !result.hasattr("__iter__").unwrap_or(true)
     {
         return PyTypeError::new_err(format!(
-            "the application returned {} where WSGI wants an iterable of bytes",
+            "the application returned {} where WSGI requires an iterable of bytes",
             type_name(result)
         ));
     }

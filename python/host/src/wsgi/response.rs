@@ -120,8 +120,8 @@ impl Response {
         let has_no_body = head.is_bodiless() || self.is_head_request;
         // The length for a HEAD is that of the GET, which is unknown if the application omitted the
         // body.
-        let tells_length = !head.is_bodiless() && (total > 0 || !self.is_head_request);
-        if head.length.is_none() && !self.is_head_out && tells_length {
+        let is_known = !head.is_bodiless() && (total > 0 || !self.is_head_request);
+        if head.length.is_none() && !self.is_head_out && is_known {
             head.add_length(total as u64);
         }
         let fits = head.length.is_none_or(|length| length == total as u64) && self.sent == 0;
@@ -193,7 +193,7 @@ impl Response {
     }
 
     /// Adds the length of a HEAD's body to its response, as for the GET.
-    pub fn tell_length(&mut self, length: u64) {
+    pub fn announce_length(&mut self, length: u64) {
         if let Some(head) = &mut self.head
             && self.is_head_request
             && head.length.is_none()
@@ -254,7 +254,7 @@ impl Response {
         let has_no_body = head.is_bodiless() || self.is_head_request;
         match head.length {
             Some(length) if length != self.sent && !has_no_body => Err(format!(
-                "the application sent {} of the {length} bytes that its Content-Length says",
+                "the application sent {} of the {length} bytes of its Content-Length",
                 self.sent
             )),
             _ => {

@@ -156,9 +156,7 @@ impl From<BodyEnd> for PyErr {
     fn from(stop: BodyEnd) -> Self {
         match stop {
             BodyEnd::ClientGone | BodyEnd::FrontGone => {
-                pyo3::exceptions::PyConnectionResetError::new_err(
-                    "nobody waits for this response any more",
-                )
+                pyo3::exceptions::PyConnectionResetError::new_err("the client has disconnected")
             }
             BodyEnd::NoHead => PyAssertionError::new_err("write() before start_response()"),
         }
