@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_become_settings_whatever_side_of_the_verb_they_stand_on() {
+    fn flags_become_settings_on_either_side_of_the_verb() {
         let check = |arguments: &[&str], verb: Verb, name: &str, expected: &str| {
             let invocation = read(arguments).unwrap();
             assert_eq!(invocation.verb, verb, "{arguments:?}");
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_get_a_suggestion() {
+    fn usage_errors_get_a_suggestion() {
         let check = |arguments: &[&str], expected: &str| {
             let error = read(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_a_verb_shows_what_it_uses_and_the_rest_is_taken_nevertheless() {
+    fn the_help_of_a_verb_shows_its_options_and_all_others_are_accepted() {
         for verb in ["status", "health", "reload", "scale", "stacks", "stop"] {
             let help = read(&[verb, "--help"]).unwrap_err().to_string();
             let shown = |flag: &str| help.contains(&format!("--{flag} "));

@@ -143,7 +143,7 @@ fn a_companion_that_does_not_stop_is_killed_in_its_time() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
     assert!(!is_alive(pid));
-    assert!(server.stderr.to_end().contains("does not stop"));
+    assert!(server.stderr.to_end().contains("did not stop"));
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_stop_lets_a_task_queue_finish_its_task_however_it_is_started() {
             "{command}: {notes}"
         );
         let log = server.stderr.to_end();
-        assert!(!log.contains("does not stop"), "{command}: {log}");
+        assert!(!log.contains("did not stop"), "{command}: {log}");
     }
 }
 
@@ -307,7 +307,7 @@ fn what_a_main_process_leaves_behind_is_killed_at_the_end_of_its_time() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
     wait_until_gone(pid);
-    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 1);
+    assert_eq!(server.stderr.to_end().matches("did not stop").count(), 1);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn the_graceful_timeout_is_the_limit_of_all_companions_at_a_stop() {
     // Each may take 30 s by its own settings.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 2);
+    assert_eq!(server.stderr.to_end().matches("did not stop").count(), 2);
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn a_stop_timeout_ends_an_old_companion_at_a_reload_too() {
     let (server, _task) = with_task_queue(&quoted(&queue_line()), "stop_timeout = '100ms'");
     let note = server.probe.notes.wait_for("at work");
     server.signal(Signal::HUP);
-    server.stderr.wait_for("does not stop");
+    server.stderr.wait_for("did not stop");
     server.stderr.wait_for_nth("companion started", 2);
     wait_until_gone(pid_in(&note, "has pid "));
 }
@@ -482,7 +482,7 @@ fn code_that_cannot_be_imported_leaves_companions_alone() {
     server.signal(Signal::HUP);
     server.stderr.wait_for("reload failed");
     assert!(is_alive(pid));
-    assert_eq!(server.stderr.count("asked to end"), 0);
+    assert_eq!(server.stderr.count("stopping the old companion"), 0);
 }
 
 #[test]

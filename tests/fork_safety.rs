@@ -349,7 +349,7 @@ fn what_sitecustomize_started_counts_and_works_in_every_worker() {
             said.contains("thread \"agent\" (threading.Thread)"),
             "{said}"
         );
-        let is_named = line.contains("thread \"agent\" (threading.Thread), there before");
+        let is_named = line.contains("thread \"agent\" (threading.Thread), present before");
         assert_eq!(is_named, preload == "auto", "{line}");
         check_own_answers(&server, 10);
         // Only workers import: none of them did so in vain.

@@ -9,7 +9,7 @@ use crate::support::load::Load;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 
-const ASKED: &str = "asked to become the template";
+const ASKED: &str = "asking a warm worker to become the template";
 /// A request that is none of the load's.
 const OURS: &str = "/?999999999";
 const ADOPTED: &str = "has become the template";

@@ -32,7 +32,7 @@ fn during_the_drain_delay_requests_are_answered_and_connections_end_with_them() 
     assert_eq!(before.rest().0, b"");
     assert_eq!(server.get("/").status(), 200, "a new connection");
 
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     held.release();
     assert_eq!(inside.response().status(), 200);
     assert_eq!(server.wait_exit(), 0);
@@ -181,7 +181,7 @@ fn a_client_in_the_middle_of_its_handshake_is_answered() {
         };
         let stopped = Instant::now();
         server.signal(Signal::TERM);
-        server.stderr.wait_for("no more connections");
+        server.stderr.wait_for("listeners closed");
         handshake.finish(&get("/"));
         if stopped.elapsed() > Duration::from_millis(200) {
             continue;
@@ -207,7 +207,7 @@ fn a_request_whose_head_is_half_there_at_the_stop_is_answered() {
     // The parts have been read once a later request has been answered.
     assert_eq!(server.get("/").status(), 200);
     server.signal(Signal::TERM);
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     // Longer than an idle connection has for its last request.
     std::thread::sleep(Duration::from_millis(500));
     for mut client in clients {

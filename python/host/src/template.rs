@@ -178,7 +178,8 @@ impl Template {
                 return FromTemplate::Clean;
             }
             if !before.is_empty() {
-                let early = |reason| format!("{reason}, open before the application is imported");
+                let early =
+                    |reason| format!("{reason}, present before the import of the application");
                 return FromTemplate::UnsafeToFork(before.into_iter().map(early).collect());
             }
         }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_import_is_reported_after_5_10_20_and_40_looks() {
+    fn a_long_import_is_reported_after_5_10_20_and_40_checks() {
         let mut imports = Imports::new(TaskTracker::new());
         let due = (0..50).flat_map(|_| imports.look(vec![process(7)]));
         let looks: Vec<_> = due.map(|(_, looks)| looks).collect();

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_is_over_begins_anew() {
+    fn a_fault_that_has_ended_is_counted_from_zero_again() {
         let mut liveness = Liveness::default();
         let fault = Fault::DoesNotFork(7);
         for _ in 0..FORK {

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_while_ends_are_quick_and_not_for_ever() {
+    fn pauses_grow_up_to_a_limit_while_exits_follow_quickly() {
         let mut backoff = Backoff::default();
         let mut pauses = (0..20).map(|_| backoff.pause_after(Duration::ZERO));
         let first: Vec<_> = pauses

@@ -249,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_end_is_given_up() {
+    fn a_truncated_or_endless_response_is_an_error() {
         let error = asked(vec![b'x'; 1 << 20]).unwrap_err().to_string();
         assert!(error.contains("truncated"), "{error}");
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_replaced() {
+    fn control_characters_in_a_response_are_replaced() {
         let mut value = serde_json::json!({
             "words": "a\u{1b}[2J\r\n\tb\u{9b}1m\u{7f}",
             "more": [["\u{0}"], 7, null],

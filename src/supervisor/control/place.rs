@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_under_our_name_is_not_looked_into() {
+    fn a_directory_of_our_name_that_another_user_made_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let uid = rustix::process::geteuid().as_raw();
         let control = Control::Usual {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_socket_is_looked_for_where_there_is_to_be_none() {
+    fn with_control_off_no_socket_is_searched() {
         assert!(candidates(&Control::Off).is_empty());
         assert!(existing(&Control::Off).is_empty());
     }

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn every_interface_is_reached_at_this_machine() {
+    fn every_interface_is_reached_over_loopback() {
         for (text, expected) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_out_at_nearly_all_or_earlier_where_it_grows_fast() {
+    fn memory_runs_out_near_the_limit_or_earlier_with_fast_growth() {
         check(&[(0, 949), (1000, 949), (2000, 950)], &[2000]);
         // A start takes much at once, and then no more.
         check(&[(0, 100), (1000, 599), (2000, 620), (2200, 620)], &[]);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn near_the_limit_it_is_looked_at_often() {
+    fn near_the_limit_checks_are_frequent() {
         let now = Instant::now();
         let mut pressure = Pressure::default();
         assert_eq!(pressure.pause(), SELDOM);

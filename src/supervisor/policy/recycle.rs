@@ -118,7 +118,7 @@ impl Recycler {
             }
         }
         if no_memory_left && worn.is_empty() {
-            worn.extend(self.fattest(seen, now));
+            worn.extend(self.largest(seen, now));
         }
         worn
     }
@@ -136,7 +136,7 @@ impl Recycler {
         (most >= requests).then_some(worker)
     }
 
-    fn fattest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
+    fn largest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
         if self
             .no_memory_since
             .is_some_and(|since| now < since + RECOVERY)
@@ -148,11 +148,11 @@ impl Recycler {
             let (first, memory) = (known.memory_at_first?, worker.memory?);
             (!known.is_worn && memory >= first + WORTH_IT).then_some(memory)
         };
-        let fattest = seen
+        let largest = seen
             .iter()
             .filter_map(|worker| Some((grown(&worker)?, worker)))
             .max_by_key(|(memory, _)| *memory);
-        let (memory, worker) = fattest?;
+        let (memory, worker) = largest?;
         self.no_memory_since = Some(now);
         self.known
             .entry(worker.pid)
@@ -202,7 +202,7 @@ mod tests {
     };
 
     #[test]
-    fn each_limit_wears_a_worker_out_once() {
+    fn each_limit_makes_a_worker_due_once() {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut recycler = Recycler::default();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_nobody_is_ever_worn() {
+    fn without_limits_no_worker_is_ever_due() {
         let mut recycler = Recycler::default();
         let start = Instant::now();
         for hours in 0..100 {
@@ -238,7 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn when_memory_runs_out_the_fattest_that_has_grown_goes_and_then_it_is_given_time() {
+    fn when_memory_runs_out_the_largest_worker_that_has_grown_is_replaced_and_then_memory_may_recover()
+     {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut recycler = Recycler::default();

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_workers_follows_those_who_wait() {
+    fn the_number_of_workers_follows_the_waiting_requests() {
         let start = Instant::now();
         let mut sizer = Sizer::default();
         let mut workers = 2;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_there_are_no_more() {
+    fn without_memory_no_worker_is_added() {
         let start = Instant::now();
         let mut sizer = Sizer::default();
         for second in 0..10 {

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_that_takes_too_long_is_cut() {
+    fn a_stop_that_takes_too_long_closes_the_connections() {
         check(
             Duration::ZERO,
             &[
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_delay_everything_goes_on_for_that_time() {
+    fn with_a_delay_the_server_still_serves_for_that_time() {
         let delay = Duration::from_secs(5);
         check(
             delay,

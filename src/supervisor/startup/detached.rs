@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_does_not_end_is_not_waited_for() {
+    fn a_job_that_does_not_end_is_left_behind() {
         let (_never, wait) = mpsc::channel::<()>();
         assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
         let late = within(Duration::from_millis(1), move || wait.recv());
