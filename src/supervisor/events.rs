@@ -36,9 +36,9 @@ impl Supervisor {
         // taken, and the timer is made anew from `wake_at`.
         tokio::select! {
             biased;
-            (id, heard) = self.template_message() => self.with(id, |app| app.hear(heard)),
+            (id, message) = self.template_message() => self.with(id, |app| app.handle_message(message)),
             Some(report) = events.pool_reports.recv() => {
-                self.with(report.app, |app| app.take_event(report.generation, report.event));
+                self.with(report.app, |app| app.handle_worker_event(report.generation, report.event));
             }
             _ = events.signals.child.recv() => self.reap(),
             _ = events.signals.terminate.recv() => self.stop_signal(15),
@@ -47,9 +47,9 @@ impl Supervisor {
             _ = events.signals.more.recv() => self.resize(1),
             _ = events.signals.fewer.recv() => self.resize(-1),
             _ = events.signals.reopen.recv() => {
-                tracing::info!("nothing to open again: logs go to standard output and standard error");
+                tracing::info!("no log files to reopen: logs go to standard output and standard error");
             }
-            name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
+            name = events.signals.meaningless.recv() => tracing::warn!("ignored {name}: the server does not handle this signal"),
             _ = events.signals.suspend.recv() => signals::suspend::with(&self.groups()),
             _ = events.signals.hangup.recv() => self.reload(None),
             Some(()) = events.changes.recv() => self.reload(None),

@@ -139,7 +139,7 @@ impl GenerationState {
         tracing::error!(
             code = codes::DAMAGED,
             damage,
-            "a worker damaged what the workers share: all of them are replaced"
+            "a worker corrupted memory shared by the workers: replacing all of them"
         );
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
