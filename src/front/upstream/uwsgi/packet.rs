@@ -1,4 +1,4 @@
-//! A request as a uwsgi server takes it: four bytes of header, then the variables.
+//! A uwsgi request packet: four bytes of header, then the variables.
 //!
 //! ```text
 //! | modifier1 u8 | length of the variables u16le | modifier2 u8 | variables | body

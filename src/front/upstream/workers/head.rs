@@ -1,5 +1,5 @@
-//! The head of what a worker answers: the payload of a frame in, a response without its body
-//! out. Pure; a worker that has gone mad may send anything.
+//! The head of a worker's response: the payload of a frame in, a response without its body out.
+//! Pure; a corrupted worker may send anything.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::front::upstream::Response;
 /// Reads the payload of a `Head` frame.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// The fault, as text.
 pub fn read(payload: &Bytes) -> Result<Response, String> {
     let head = frames::read_head(payload).map_err(|error| error.to_string())?;
     let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
