@@ -53,8 +53,8 @@ struct Interim {
 impl Interim {
     const MOST: usize = 100;
 
-    /// One more head. All of them have as many bytes as one may have (nginx bounds early hints
-    /// the same way).
+    /// Counts an informational head against the limits. The limit in bytes of one head holds for
+    /// all of them together (nginx bounds early hints the same way).
     fn count(&mut self, length: usize) -> Result<(), ExchangeError> {
         self.count += 1;
         self.bytes += length;

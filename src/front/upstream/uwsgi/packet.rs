@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The variables are those of every request and nginx's `uwsgi_params`, with those of the
-//! settings. uWSGI believes `HTTP_X_FORWARDED_PROTO` and `HTTP_X_FORWARDED_SSL` whoever said
-//! them (`core/protocol.c`); `front/protocol/forwarded.rs` has made them true by now.
+//! settings. uWSGI trusts `HTTP_X_FORWARDED_PROTO` and `HTTP_X_FORWARDED_SSL` from any client
+//! (`core/protocol.c`); `front/protocol/forwarded.rs` has validated them by now.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;

@@ -1,22 +1,22 @@
-//! The embedded Python as an upstream: how a request reaches a worker thread and its answer
-//! comes back. No other file knows the transport.
+//! The embedded Python as an upstream: passes requests to worker threads and receives their
+//! responses. No other file knows the transport.
 //!
 //! ```text
-//! call() -> table: an entry, or wait in line -> one SEQPACKET queue -> any idle thread
-//!    ^                                                                       |
-//!    +---- table: who waits for this number <- channel of that thread <------+
+//! call() -> dispatcher: an entry, or wait -> one SEQPACKET queue -> any idle thread
+//!    ^                                                                     |
+//!    +-- dispatcher: the call with this number <- channel of that thread <-+
 //! ```
 //!
 //! At most the ready threads plus a small prefetch are handed out; the rest wait here,
 //! where they can be counted, limited and dropped. The kernel's queue cannot be searched,
 //! so a request is taken back through its claim (`pyserve_wire::scoreboard`). When a worker
-//! dies, requests that its threads had taken are lost; those nobody had taken are handed
-//! out again under a new number, and a stale message is skipped by whoever receives it.
+//! dies, requests that its threads had taken are lost; untaken ones are handed out again
+//! under a new number, and the thread that receives a stale message skips it.
 //!
 //! A [`Pool`] belongs to an application and outlives its [`Generation`]s, each of which has
-//! a queue, a scoreboard and workers of its own. Another one takes over in one step: what
-//! nobody has taken is withdrawn from the one before and handed out to the new one, and the
-//! workers of the one before see the end of their queue when they have finished.
+//! its own queue, scoreboard and workers. A new generation takes over in one step: untaken
+//! requests are withdrawn from the old one and handed out to the new one, and the old
+//! workers see the end of their queue when they have finished.
 
 mod audit;
 mod channel;
