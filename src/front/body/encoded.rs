@@ -155,8 +155,8 @@ impl http_body::Body for EncodedBody {
     }
 }
 
-/// What is encoded without going to a thread: it takes from 10 to 50 µs, a visit to a thread
-/// some 20.
+/// Longest body that is encoded on the thread of the connection: 10 to 50 µs, where the way to
+/// another thread and back costs some 20.
 pub const HERE: usize = 8 << 10;
-/// What is given to the connection without waiting for the application to pause.
+/// Number of encoded bytes that are sent without waiting for a pause of the application.
 const PIECE: usize = 16 << 10;

@@ -1,9 +1,9 @@
-//! Content codings as they are made while somebody waits: fast settings, a small window,
-//! everything that was written out after each flush.
+//! Content codings of dynamic responses: fast settings, a small window, and a flush whenever the
+//! application pauses.
 //!
-//! Measured with 30 KB of JSON, µs of CPU and bytes: gzip 4 130 and 4,626, zstd 3 61 and
-//! 4,226, zstd 1 52 and 4,122, brotli 3 168 and 4,318, brotli 4 250 and 4,278. What a client
-//! accepts is decided elsewhere; files are compressed once, and better, by
+//! Measured with 30 KB of JSON, µs of CPU and bytes: gzip 4 130 and 4,626, zstd 3 61 and 4,226,
+//! zstd 1 52 and 4,122, brotli 3 168 and 4,318, brotli 4 250 and 4,278. [`super::negotiate`]
+//! selects the coding; files are compressed once, at higher levels, by
 //! [`crate::front::static_files`].
 
 use std::io::{self, Write};
@@ -21,11 +21,10 @@ use crate::front::sendfile::file_pool::FilePool;
 /// The order in which codings are taken at equal weight: the cheapest first.
 pub const PREFERRED: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-/// Where and how much is encoded.
+/// The threads that encode, and the limit of the bodies encoded on the connection's own thread.
 #[derive(Debug, Clone)]
 pub struct Encoders {
-    /// Who encodes what would stop everybody else: threads of their own, so that they do
-    /// not wait for a disk.
+    /// Threads for long bodies, separate from those for the disk, so that no body waits for a disk.
     pub pool: FilePool,
     streams: Arc<AtomicUsize>,
 }
@@ -71,10 +70,10 @@ impl Drop for Slot {
     }
 }
 
-/// All of `bytes` in this coding.
+/// Returns all of `bytes` in this coding.
 ///
 /// # Errors
-/// What the encoder says; with memory to write to, it says nothing.
+/// The encoder's error; there is none as long as it writes to memory.
 pub fn whole(bytes: &[u8], coding: Coding) -> io::Result<Bytes> {
     if coding == Coding::Zstd {
         // Knows the length, and makes its tables fit.
@@ -117,10 +116,10 @@ impl Encoder {
         }))
     }
 
-    /// Takes more in; what comes out of it may come later.
+    /// Encodes `bytes`; the output may be available only after later calls.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Inner::Gzip(encoder) => encoder.write_all(bytes),
@@ -129,10 +128,10 @@ impl Encoder {
         }
     }
 
-    /// Brings out everything that was taken in, so that the client can decode it.
+    /// Flushes, so that the client can decode everything written so far.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Inner::Gzip(encoder) => encoder.flush(),
@@ -141,7 +140,7 @@ impl Encoder {
         }
     }
 
-    /// How much has come out.
+    /// Length of the output that is ready.
     pub fn ready(&self) -> usize {
         match &self.0 {
             Inner::Gzip(encoder) => encoder.get_ref().len(),
@@ -150,7 +149,7 @@ impl Encoder {
         }
     }
 
-    /// What has come out.
+    /// Takes the output that is ready.
     pub fn take(&mut self) -> Bytes {
         let out = match &mut self.0 {
             Inner::Gzip(encoder) => encoder.get_mut(),
@@ -160,10 +159,10 @@ impl Encoder {
         Bytes::from(std::mem::take(out))
     }
 
-    /// What has come out and the end of the stream.
+    /// Ends the stream and returns the remaining output.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn finish(self) -> io::Result<Bytes> {
         let out = match self.0 {
             Inner::Gzip(encoder) => encoder.finish()?,

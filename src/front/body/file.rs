@@ -130,8 +130,8 @@ impl fmt::Debug for FileBody {
     }
 }
 
-/// How much of what remains is handed over next. A short piece comes last, because with the
-/// last one the request counts as answered: hyper takes it when the one before has been sent.
+/// Length of the next piece. The last one is short, because with the last piece the request counts
+/// as served: hyper takes it when the piece before has been sent.
 fn piece_of(remaining: u64) -> usize {
     let before_last = remaining.saturating_sub(LAST as u64);
     match usize::try_from(before_last) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-/// How often a body goes on that has used up its rate, in a second.
+/// Number of times per second that a body continues once it has used up its rate.
 const TURNS: u64 = 10;
 
 /// The limited body. Boxed: it is rare and large.
@@ -44,7 +44,7 @@ impl<B> LimitedBody<B> {
         &self.body
     }
 
-    /// How many bytes may go at this time; waits where it would be few.
+    /// Number of bytes that may be sent now; waits where there would be few.
     fn poll_allowed(&mut self, context: &mut Context<'_>) -> Poll<u64> {
         loop {
             let wait = match self.allowance.after(self.began.elapsed(), self.rest.len()) {
@@ -63,7 +63,7 @@ impl<B> LimitedBody<B> {
     }
 }
 
-/// What a rate allows. Knows no clock.
+/// The bytes that a rate allows. Pure: the time is an argument.
 struct Allowance {
     /// Bytes in a second.
     rate: NonZeroU64,
@@ -71,11 +71,11 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// How many bytes may go so long after the beginning, if `waiting` are known to wait;
-    /// none known counts as many.
+    /// Number of bytes that may be sent at `elapsed` after the beginning, if `waiting` bytes are
+    /// known to wait; zero is taken for many.
     ///
     /// # Errors
-    /// When, counted from the beginning, it is worth while to look again.
+    /// The time, counted from the beginning, of the next attempt that is worth while.
     fn after(&self, elapsed: Duration, waiting: usize) -> Result<u64, Duration> {
         let rate = u128::from(self.rate.get());
         let earned = (elapsed + Duration::from_secs(1)).as_millis() * rate / 1000;

@@ -21,7 +21,7 @@ use super::file::FileBody;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::queue::SendfileQueue;
 
-/// Where the bytes of the parts come from.
+/// The source of the bytes of the parts.
 #[derive(Debug)]
 pub(crate) enum Bodies {
     /// Memory.
@@ -38,7 +38,7 @@ pub struct Multipart {
     bodies: Bodies,
     /// The part of the file that is being sent.
     sending: Option<Box<FileBody>>,
-    /// Where the connection that sends the parts notes what it owes.
+    /// The sendfile queue of the connection that sends the parts.
     outbox: Option<Arc<SendfileQueue>>,
     remaining: u64,
 }
@@ -179,7 +179,7 @@ impl Multipart {
     }
 }
 
-/// 128 bits that no file contains by chance, and that nobody who writes files can know
+/// 128 random bits that no file contains by chance and that the author of a file cannot predict
 /// (RFC 2046 §5.1.1).
 fn boundary() -> String {
     static KEYS: LazyLock<[RandomState; 2]> =

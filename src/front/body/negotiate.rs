@@ -1,7 +1,7 @@
-//! Which encoded form of a response the client gets (RFC 9110 §12.5.3).
+//! Selects the encoded form of a response (RFC 9110 §12.5.3).
 //!
-//! Pure: an `Accept-Encoding` field becomes weights, and the weights choose among the
-//! codings that are there. Which those are is known elsewhere.
+//! Pure: an `Accept-Encoding` field becomes weights, and the weights select one of the codings that
+//! the caller offers.
 
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
@@ -30,7 +30,7 @@ impl Coding {
         }
     }
 
-    /// What a file in this coding has behind its name.
+    /// The suffix of files in this coding.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
@@ -45,7 +45,7 @@ impl Coding {
     }
 }
 
-/// What a client accepts. Weights are in thousandths; zero means not at all.
+/// The codings that a client accepts. Weights are in thousandths; zero means not acceptable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepted {
     codings: [Option<u16>; 3],
@@ -75,7 +75,7 @@ impl Accepted {
         accepted
     }
 
-    /// What the one field says.
+    /// Parses the value of an `Accept-Encoding` field.
     pub fn of_field(field: &[u8]) -> Self {
         let mut accepted = Self::default();
         accepted.add_list(field);

@@ -127,7 +127,7 @@ impl Drop for Received {
     }
 }
 
-/// What h2 holds of the bodies of one connection.
+/// Memory that h2 uses for the bodies of one connection.
 #[derive(Debug, Default)]
 pub struct Unread(Mutex<State>);
 
@@ -138,14 +138,14 @@ struct State {
     busy: usize,
     received: Amount,
     read: Amount,
-    /// What WINDOW_UPDATEs of the connection say, at least.
+    /// A lower bound of the bytes announced by WINDOW_UPDATE frames of the connection.
     credited: Amount,
     memory: Option<Reservation>,
 }
 
 impl Unread {
-    /// Whether the socket may be read: there is memory, or nothing is unread. `has_paused`: it
-    /// was not read for a moment, in which bodies were read that had more.
+    /// True if the socket may be read: there is memory, or nothing is unread. `has_paused`: the
+    /// socket was not read for a moment, during which bodies that had more were read.
     pub fn may_read(&self, account: &Arc<Account>, has_paused: bool) -> bool {
         let mut state = self.lock();
         let unread = state.unread();

@@ -33,11 +33,11 @@ use crate::os::temporary;
 /// JSON are below it; it fits into a socket buffer of the kernel's default size beside the
 /// longest head.
 const IN_MEMORY: usize = 64 << 10;
-/// How much is collected before it is written to the file: large enough that the hop to
-/// the file pool costs little beside it, and small enough for hundreds of slow uploads.
+/// Number of bytes collected before a write to the file: large enough that the way to the file pool
+/// costs little in comparison, and small enough for hundreds of slow uploads.
 const WRITE: usize = 64 << 10;
-/// What all bodies together collect, where that leaves each [`LEAST_WRITE`]: beyond 256 uploads
-/// at once, a smaller write costs less than memory that grows with every attacker.
+/// Bytes collected by all bodies together, where that leaves each [`LEAST_WRITE`]: beyond 256
+/// uploads at once, a smaller write costs less than memory that grows with every attacker.
 const TOGETHER: usize = 16 << 20;
 /// Memory of a body for which is waited, beside what is collected: most of it hyper's buffer and
 /// its task. Measured: 1,000 bodies that stall take 60 KB each, with their connections.
@@ -46,20 +46,20 @@ const READING: usize = 44 << 10;
 const STREAMED: usize = 128 << 10;
 /// As much as is read at a time ([`crate::front::connection::stream`]).
 const LEAST_WRITE: usize = 16 << 10;
-/// What is written, rather than kept, when a client pauses: an upload that stalls then holds
-/// some 60 KiB, most of it hyper's buffer and its task; it was 430.
+/// Number of bytes that are written rather than kept when a client pauses: a stalled upload then
+/// uses some 60 KiB, most of it hyper's buffer and its task, instead of 430.
 const WORTH_WRITING: usize = 8 << 10;
 
-/// Where and how far bodies are read.
+/// Directory and limits of spooled request bodies.
 #[derive(Debug, Clone)]
 pub struct Spool {
-    /// Where files go.
+    /// The directory of the files.
     pub directory: PathBuf,
     /// Bytes in a second that a client must send, after a grace of its location's timeout.
     pub min_rate: u64,
-    /// What all bodies together take on disk.
+    /// The disk space of all bodies.
     pub room: Arc<SpoolSpace>,
-    /// Who does the writing.
+    /// The threads that write.
     pub files: FilePool,
 }
 
@@ -172,7 +172,7 @@ impl Spool {
                 (file, memory) = (Some(now), used);
                 memory.clear();
             }
-            // What is large, or has no room in memory, goes as it came, without a copy.
+            // Large chunks, and those with no room in memory, are passed on without a copy.
             if chunk.len() >= IN_MEMORY || !share.may_keep(chunk.len()) {
                 file = Some(self.write(file, chunk, &mut share).await?.0);
             } else {
@@ -295,13 +295,13 @@ fn room_for(memory: &Vec<u8>, length: usize, limit: usize) -> usize {
 
 type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
-/// What of the body is here already.
+/// Returns the part of the body that has arrived.
 async fn now(body: &mut Received) -> Poll<Polled> {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
 }
 
-/// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
-/// lets nobody merge them into the head): they are a piece of no length.
+/// Returns the data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
+/// forbids merging them into the head): they count as an empty piece.
 fn data(received: Polled) -> Result<Option<Bytes>, SpoolError> {
     match received {
         None => Ok(None),
@@ -313,7 +313,7 @@ fn data(received: Polled) -> Result<Option<Bytes>, SpoolError> {
     }
 }
 
-/// What all request bodies together may take on disk.
+/// The limit of disk space for all request bodies together.
 #[derive(Debug)]
 pub struct SpoolSpace {
     most: u64,
@@ -333,7 +333,7 @@ impl SpoolSpace {
         }
     }
 
-    /// How much each body collects before it is written.
+    /// Number of bytes that each body collects before a write.
     fn write(&self) -> usize {
         let reading = self.reading.load(Ordering::Relaxed).max(1);
         (TOGETHER / reading).clamp(LEAST_WRITE, WRITE)
@@ -361,12 +361,12 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// What one body takes of disk, memory and descriptors; given back when it is dropped.
+/// One body's share of disk, memory and descriptors; returned on drop.
 #[derive(Debug)]
 pub struct SpoolShare {
     room: Arc<SpoolSpace>,
     bytes: u64,
-    /// What is collected in memory, unless it is little.
+    /// Bytes collected in memory, unless they are few.
     memory: Reservation,
     /// The part of it for buffers, while the body arrives.
     reading: usize,

@@ -30,7 +30,7 @@ use crate::os::sockets;
 /// The body of a request, as it arrives.
 #[derive(Debug)]
 pub struct RequestStream {
-    /// Its length in bytes, if the client has told it.
+    /// Its length in bytes, if declared.
     pub length: Option<u64>,
     way: Way,
     is_over: Arc<AtomicBool>,
@@ -158,7 +158,7 @@ impl Source {
         }
     }
 
-    /// Fills the socket until the body ends or nobody reads it any more.
+    /// Fills the socket until the body ends or its reader has closed it.
     async fn fill(mut self, socket: UnixStream) {
         let (mut reader, mut writer) = socket.into_split();
         let mut nothing = [0];

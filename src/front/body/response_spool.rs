@@ -1,9 +1,8 @@
-//! Where responses wait that are too long for memory: an unlinked file for each, in the
+//! Temporary files for responses that are too long for memory: an unlinked file for each, in the
 //! temporary directory.
 //!
-//! Knows how much room they may take, each, those of one address and all together, and what to do when the
-//! disk has none: the caller gets its bytes back, and one line goes to the log. When to use a file is
-//! decided in [`super::response_stream`].
+//! Enforces the limits per response, per address and in total. If the disk fails, the caller gets
+//! its bytes back, and one line is logged. [`super::response_stream`] decides when a file is used.
 
 use std::fs::File;
 use std::io;
@@ -30,7 +29,7 @@ pub struct ResponseSpool {
     files: FilePool,
     limits: SpoolLimits,
     used: Arc<AtomicU64>,
-    /// The log has been told that the disk takes nothing.
+    /// True if an error of the disk has been logged.
     complained: AtomicBool,
 }
 
@@ -134,7 +133,7 @@ impl SpoolFile {
     /// together would take more than they may.
     pub fn make_room(&mut self, length: usize) -> bool {
         if self.unread() == 0 {
-            // What has been read is not needed any more: from the beginning again.
+            // Everything written has been read: start again at the beginning of the file.
             (self.written, self.read) = (0, 0);
         }
         let end = self.written + length as u64;

@@ -30,15 +30,15 @@ use super::response_spool::{ClientSpool, SpoolFile, Write};
 /// Most bytes that a connection gets before it has sent the ones before. hyper would take
 /// 256 KiB and more of every response whose client is slow.
 const IN_HAND: usize = 64 << 10;
-/// The same for a response without buffering.
+/// Limit for an unbuffered response.
 const IN_HAND_DIRECT: usize = 16 << 10;
-/// How much is read from the file at a time.
+/// Number of bytes read from the file at a time.
 const BLOCK: usize = 64 << 10;
-/// How long a client may take to make room before its response goes to a file. One that
+/// Time that a client has to make room before its response is written to a file. A client that
 /// reads as fast as the application writes needs less, even on a busy machine.
 const HESITATE: Duration = Duration::from_millis(5);
 
-/// What becomes of a response that comes faster than its client takes it.
+/// Settings for responses that are produced faster than the client reads them.
 #[derive(Debug, Clone)]
 pub enum Buffering {
     /// It waits in memory, then in a file.
@@ -94,7 +94,7 @@ enum Waiting {
     Direct,
 }
 
-/// What the upstream's end does next.
+/// Next step of the producer.
 enum Step {
     /// Take more.
     GoOn,
@@ -128,9 +128,9 @@ impl ResponseBody {
         Some(body)
     }
 
-    /// A body that arrives in pieces. `abandon` runs if the client leaves before its end.
-    /// Until [`ResponseBody::buffer`] is called, what does not fit into memory waits. Whoever
-    /// takes the frames must let go of them to get more: they are held to [`IN_HAND`].
+    /// Creates a body that is produced piece by piece. `abandon` runs if the client disconnects
+    /// before its end. Until [`ResponseBody::buffer`] is called, the producer waits when memory is
+    /// full. Frames count against [`IN_HAND`] until they are dropped.
     pub fn streamed(
         budget: Arc<Budget>,
         abandon: impl FnOnce() + Send + Sync + 'static,
@@ -213,7 +213,7 @@ impl BodySender {
         true
     }
 
-    /// Waits until there is room for more, or nobody wants it.
+    /// Waits until there is room for more, or the body has been dropped.
     pub async fn room(&self) {
         let mut hesitated = false;
         loop {

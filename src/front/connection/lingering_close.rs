@@ -1,9 +1,9 @@
-//! The end of a connection whose client may still be sending.
+//! Lingering close: ends a connection whose client may still be sending.
 //!
-//! Bytes that nobody has read make the kernel reset a connection when it is closed, and a
-//! reset destroys what of the last response is still on its way (RFC 9112 §9.6). So our side
-//! is closed first, and what the client sends until it closes its own is read and forgotten
-//! (nginx: `lingering_close`). Whether there is reason to, [`super::stream`] knows.
+//! Unread bytes make the kernel reset a connection on close, and a reset destroys the part of the
+//! last response that is still in transit (RFC 9112 §9.6). So the write side is closed first, and
+//! everything that the client sends until it closes its own side is read and discarded (nginx:
+//! `lingering_close`). [`super::stream`] decides whether a connection needs it.
 
 use std::future::poll_fn;
 use std::io;
@@ -34,7 +34,7 @@ const LIMITS: Limits = Limits {
     bytes: 64 << 20,
 };
 
-/// Reads what comes until the client closes its side, or has had its time.
+/// Reads and discards until the client closes its side, or a time limit passes.
 pub async fn linger(socket: Socket, stop: &Shutdown) {
     linger_within(LIMITS, socket, stop).await;
 }
@@ -84,7 +84,8 @@ mod tests {
         bytes: usize::MAX,
     };
 
-    /// How much a client could send that goes on until it is left, or has sent `most`.
+    /// Number of bytes that a client could send that keeps sending until it is disconnected, or has
+    /// sent `most`.
     async fn sent_until_the_end(limits: Limits, stop: Shutdown, most: usize) -> usize {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let client = async move {

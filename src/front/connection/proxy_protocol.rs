@@ -1,8 +1,8 @@
-//! The PROXY protocol (HAProxy, "The PROXY protocol", versions 1 and 2): what a balancer that
-//! does not speak HTTP says about its client in front of the first request.
+//! The PROXY protocol (HAProxy, "The PROXY protocol", versions 1 and 2): a header in front of the
+//! first request, with which a balancer that does not speak HTTP declares its client.
 //!
-//! [`parse`] is pure; [`read`] waits for the bytes. Who may speak it is the listener's
-//! business; who may, must: to guess would let a client speak it too (section 2).
+//! [`parse`] is pure; [`read`] waits for the bytes. The listener decides which peers send the
+//! header; from those it is mandatory: with detection, a client could send one too (section 2).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What the first bytes of a connection say about it.
+/// The addresses that the first bytes of a connection declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// The proxy speaks for itself, for instance to see whether we live.
     Proxy,
-    /// A client whose addresses are not told, or are no IP addresses.
+    /// A client whose addresses are not given, or are not IP addresses.
     Unknown {
         /// True if it came with TLS.
         tls: bool,
@@ -62,7 +62,7 @@ const LONGEST_LINE: usize = 107;
 const LONGEST_BODY: usize = 4096;
 /// Version 2 up to its body.
 const FIXED: usize = 16;
-/// Type of the extension that tells about TLS (section 2.2.6), and its bit for "over TLS".
+/// Type of the extension for TLS (section 2.2.6), and its bit for "over TLS".
 const TLS: (u8, u8) = (0x20, 0x01);
 
 /// Room for a header, for [`read_into`].
@@ -80,7 +80,7 @@ pub async fn read(
     read_into(&mut buffer(), socket).await
 }
 
-/// The same, with what has arrived in `bytes`, also where the caller does not wait for more.
+/// Like [`read`], but leaves what has arrived in `bytes`, even if the caller stops waiting.
 ///
 /// # Errors
 /// [`Unreadable`]: nothing on this connection can be understood.
@@ -174,7 +174,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         0x21 => false,
         _ => return Err(Unreadable::Malformed("unknown version or command")),
     };
-    // How many bytes of addresses there are; only streams make sense here.
+    // Length of the addresses; only stream sockets are meaningful here.
     let addresses = match family {
         0x00 => 0,
         0x11 => 12,
@@ -411,7 +411,7 @@ mod tests {
             let bytes = [header, behind].concat();
             let whole = parse(&bytes).map_err(|error| error.to_string());
             let part = parse(&bytes[..cut.index(bytes.len() + 1)]).map_err(|error| error.to_string());
-            // What a part decides, the whole decides as well, and in the same way.
+            // A verdict on a part is the verdict on the whole.
             if part != Ok(None) {
                 prop_assert_eq!(part, whole);
             }

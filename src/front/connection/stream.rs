@@ -1,18 +1,18 @@
-//! A client's socket as hyper sees it: bytes go out as they are, and where a file's bytes
-//! would stand, the kernel sends the file.
+//! A client's socket as hyper sees it: bytes are sent as they are, and in place of stand-ins the
+//! kernel sends a file.
 //!
-//! 1. Every write is looked through for stand-ins ([`crate::front::sendfile::queue`]);
-//! 2. bytes before the first one go out, held back a little so that they share a packet with
+//! 1. Every write is searched for stand-ins ([`crate::front::sendfile::queue`]);
+//! 2. bytes before the first stand-in are sent, held back briefly so that they share a packet with
 //!    the file;
-//! 3. if the file's next bytes are not in memory, the [`FilePool`](crate::front::sendfile::file_pool) reads
-//!    them there, while the thread serves others;
-//! 4. `sendfile` takes as many as the socket holds.
+//! 3. if the file's next bytes are not in the page cache, the
+//!    [`FilePool`](crate::front::sendfile::file_pool) reads them, while the thread serves others;
+//! 4. `sendfile` sends as many as the socket accepts.
 //!
-//! It reads for hyper one request at a time ([`crate::front::protocol::framing`]), answers some requests before
-//! hyper sees them ([`crate::front::fast_path`]), and watches for the end of a client whose request is
-//! complete; frames of HTTP/2 pass through [`crate::front::protocol::http2`]. It also tells the connection's
-//! [`Activity`] when bytes arrive, and ends the connection of a client that takes too little
-//! ([`crate::front::client_limits::min_rate`]).
+//! It reads one request at a time for hyper ([`crate::front::protocol::framing`]), answers some
+//! requests before hyper sees them ([`crate::front::fast_path`]), and detects that a client with a
+//! complete request disconnects; frames of HTTP/2 pass through [`crate::front::protocol::http2`].
+//! It also reports arriving bytes to the connection's [`Activity`], and closes the connection of a
+//! client that reads too slowly ([`crate::front::client_limits::min_rate`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -40,8 +40,8 @@ use crate::os::{sendfile, sockets};
 /// Why a write ends.
 const TOO_SLOW: &str =
     "the client takes too little of the response (--body-timeout, --min-body-rate)";
-/// How much of files one connection sends before the others have their turn: 0.2 ms
-/// (nginx's `sendfile_max_chunk` has the same default).
+/// Bytes of files that one connection sends before others have their turn: 0.2 ms (nginx's
+/// `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
 
 /// The socket that hyper writes to.
@@ -65,7 +65,7 @@ pub struct Stream {
     /// When it is looked at again.
     look_again: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
-    /// Who gets the socket of a client that may still be sending.
+    /// Receiver of the socket of a client that may still be sending.
     behind: Option<oneshot::Sender<Socket>>,
     /// We have said our last word, all of it.
     is_shut_down: bool,
@@ -122,14 +122,14 @@ impl Stream {
         }
     }
 
-    /// The same with an express lane.
+    /// Enables the fast path.
     pub fn with_express(mut self, express: Express) -> Self {
         self.express = Some(express);
         self
     }
 
-    /// The same, and whose client may still be sending when all is said leaves its socket
-    /// for [`lingering`](super::lingering_close).
+    /// Hands over the socket on close if the client may still be sending, for a [lingering
+    /// close](super::lingering_close).
     pub fn leaving_behind(mut self, to: oneshot::Sender<Socket>) -> Self {
         self.behind = Some(to);
         self
@@ -387,8 +387,8 @@ impl AsyncWrite for Stream {
 }
 
 impl Stream {
-    /// True if the client has sent what nobody has read, or may be about to, because it does
-    /// not wait for one response before its next request. nginx looks at the same things.
+    /// True if the client has sent bytes that are unread, or may be about to, because it does not
+    /// wait for one response before its next request. nginx checks the same conditions.
     fn may_still_receive(&self, socket: &Socket) -> bool {
         self.activity.lingers()
             || !self.early.is_empty()
@@ -412,7 +412,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.activity.outbox.end();
-        // Whose response was broken off is to see that at once.
+        // A truncated response has to be visible as such at once.
         if self.activity.is_broken() {
             if let Some(socket) = self.socket.take() {
                 abort::abort(socket);

@@ -1,17 +1,17 @@
-//! Who the client is: the peer, or whom trusted proxies name.
+//! Determines the client: the peer, or the client that trusted proxies declare.
 //!
-//! Fields with which proxies tell about their client are believed from trusted peers only;
-//! from all others they are removed, so that nothing behind us can be fooled by them. What
-//! they say becomes the [`Client`], which all others ask.
+//! Forwarding headers are honoured from trusted peers only; from all others they are removed, so
+//! that they cannot deceive an upstream. Their content becomes the [`Client`], which the rest of
+//! the front uses.
 //!
-//! 1. `X-Forwarded-*` win over `Forwarded` (RFC 7239), which is then removed: nearly every
-//!    proxy writes the former, and lets a client's own `Forwarded` pass.
-//! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that
-//!    is not trusted: that is the client. What is no address ends the walk at its proxy.
-//! 3. Scheme, host, port and prefix are taken from the same place of their lists, or from
-//!    the left of shorter ones, which the outermost proxy wrote alone.
-//!    Who tells a scheme and no port has passed the client's `Host` on: its port counts.
-//! 4. Fields that others would read a scheme from are rewritten to the one found.
+//! 1. `X-Forwarded-*` take precedence over `Forwarded` (RFC 7239), which is then removed: nearly
+//!    every proxy writes the former, and passes on a client's own `Forwarded`.
+//! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that is not
+//!    trusted: that is the client. An element that is not an address ends the walk at its proxy.
+//! 3. Scheme, host, port and prefix are taken from the same position of their lists, or from the
+//!    left of shorter ones, which the outermost proxy wrote alone. A proxy that declares a scheme
+//!    and no port has passed on the client's `Host`: its port counts.
+//! 4. Headers from which an upstream could read a scheme are rewritten to the one found.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -64,8 +64,7 @@ const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
     (HeaderName::from_static("front-end-https"), ["off", "on"]),
 ];
 
-/// Most addresses looked at: no chain of proxies is that long, and whoever writes more
-/// wants us to work.
+/// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
 const MOST_HOPS: usize = 50;
 
 /// Longest prefix taken over.
@@ -119,11 +118,10 @@ pub fn is_noticed(name: &HeaderName) -> bool {
     name == "proxy" || FORWARDING.contains(&name)
 }
 
-/// An address in a chain of proxies, with its port where that is told.
+/// An address in a chain of proxies, with its port if declared.
 type Node = (IpAddr, Option<u16>);
 
-/// What proxies say about their client; `None` for what they do not say, or not in a way
-/// that can be understood.
+/// The declarations of proxies about their client; `None` for those that are missing or malformed.
 #[derive(Debug, Default)]
 struct Declared {
     address: Option<Node>,
@@ -200,7 +198,7 @@ fn walk(nodes: impl Iterator<Item = Option<Node>>, trust: &Trust) -> (Option<Nod
     let (mut found, mut last) = (None, 0);
     for (hop, node) in nodes.take(MOST_HOPS).enumerate() {
         last = hop;
-        // Its proxy is trusted but cannot tell: the proxy is the nearest that is known.
+        // A trusted proxy does not know its client: the proxy is the nearest known address.
         let Some(node) = node else { break };
         found = Some(node);
         if !trust.trusts(Some(node.0)) {
@@ -376,8 +374,8 @@ fn prefix(text: &[u8]) -> Option<String> {
     (prefix.len() <= LONGEST_PREFIX && segments.split('/').all(plain)).then(|| prefix.to_owned())
 }
 
-/// What stays in the request says what was found: uWSGI takes `wsgi.url_scheme` from
-/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, whoever wrote them.
+/// The remaining headers agree with the client found: uWSGI takes `wsgi.url_scheme` from
+/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, regardless of their author.
 fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
     let scheme = HeaderValue::from_static(client.scheme.as_str());
     match scheme_is_told {

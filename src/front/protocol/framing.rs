@@ -1,7 +1,7 @@
-//! Follows a client's HTTP/1 requests below hyper: where each head and each body ends.
+//! Follows a client's HTTP/1 requests below hyper: the ends of each head and each body.
 //!
-//! hyper keeps to itself how much of what it was given belongs to which request. So it is given
-//! one request at a time, and not a byte of the next one before the response to the first is
+//! hyper does not reveal how many of the bytes that it was given belong to which request. So it is
+//! given one request at a time, and not a byte of the next one before the response to the first is
 //! written:
 //!
 //! ```text
@@ -10,11 +10,11 @@
 //!    `--the preface of HTTP/2--> Raw <--101-------'
 //! ```
 //!
-//! Pure: bytes in, decisions out; the socket is read by [`crate::front::connection::stream`]. [`head`] reads heads
-//! with the parser that hyper has, and refuses what hyper would refuse without a page or a line
-//! in the log; [`chunks`] finds the end of a chunked body by rules that are stricter than hyper's.
-//! Where both could disagree about the end of a request, the connection ends behind that request
-//! (RFC 9112 §11.2).
+//! Pure: bytes in, decisions out; [`crate::front::connection::stream`] reads the socket. [`head`]
+//! parses heads with hyper's parser, and refuses what hyper would refuse without an error page or a
+//! log line; [`chunks`] finds the end of a chunked body by rules that are stricter than hyper's.
+//! Where both could disagree about the end of a request, the connection is closed after that
+//! request (RFC 9112 §11.2).
 
 pub mod chunks;
 pub mod head;

@@ -1,8 +1,9 @@
-//! What a request's head must be before anyone looks at what it asks for.
+//! Limits on a request's head, checked before routing.
 //!
-//! Malformed heads were refused below hyper: over HTTP/1 by [`framing`](crate::front::protocol::framing),
-//! over HTTP/2 by [`http2`](crate::front::protocol::http2). Here are the rules about heads that are well-formed:
-//! their size, with a log line that names the biggest field, and the host that they are for.
+//! Malformed heads were refused below hyper: over HTTP/1 by
+//! [`framing`](crate::front::protocol::framing), over HTTP/2 by
+//! [`http2`](crate::front::protocol::http2). Here are the rules about well-formed heads: their
+//! size, with a log line that names the largest field, and the host that they are for.
 
 use std::net::Ipv6Addr;
 
@@ -17,8 +18,8 @@ use crate::front::error::Rejection;
 /// best-known cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is our default.
 /// It fits into the 65,535 bytes that the uwsgi protocol can carry.
 pub const MAX_HEAD: usize = 64 << 10;
-/// What hyper may buffer before it gives up by itself, above [`MAX_HEAD`] so that a head
-/// that is too long can still be read, and its biggest field be named.
+/// Limit of hyper's buffer, above [`MAX_HEAD`] so that a head that is too long can still be read,
+/// and its largest field be named.
 pub const PARSER_LIMIT: usize = 2 * MAX_HEAD;
 /// Longest request target in bytes: nginx's limit for one line of a head is 8 KiB, uWSGI's
 /// whole block 4 to 64 KiB.
@@ -217,7 +218,7 @@ fn is_ip_literal(literal: &str) -> bool {
         && address.bytes().all(|byte| byte == b':' || is_in_name(byte))
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )`; an IPv4 address is one as well.
+/// `*( unreserved / pct-encoded / sub-delims )`; includes IPv4 addresses.
 fn is_reg_name(name: &[u8]) -> bool {
     let mut rest = name;
     loop {

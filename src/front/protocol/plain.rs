@@ -21,7 +21,7 @@ pub struct Plain<'a> {
     pub target: &'a str,
     /// Bytes of its head, which is all of it.
     pub length: usize,
-    /// What its header fields say.
+    /// Its relevant header fields.
     pub fields: Fields<'a>,
 }
 
@@ -42,11 +42,11 @@ pub struct Fields<'a> {
     pub referer: Option<&'a [u8]>,
     /// `User-Agent`, the first one.
     pub user_agent: Option<&'a [u8]>,
-    /// What a peer that is trusted tells about its client and the request; empty from others.
+    /// Forwarding headers of a trusted peer; empty from others.
     pub forwarded: HeaderMap,
 }
 
-/// What some bytes are.
+/// The result of looking at bytes.
 #[derive(Debug)]
 pub enum Recognised<T> {
     /// This.
@@ -62,7 +62,7 @@ const MOST_TARGET: usize = 1024;
 /// Most header fields; browsers send about 15.
 const MOST_FIELDS: usize = 32;
 
-/// Whether bytes begin like a plain request, and its target.
+/// The target, if the bytes begin like a plain request.
 pub fn target(bytes: &[u8]) -> Recognised<&str> {
     let rest = match bytes {
         [b'G', b'E', b'T', b' ', rest @ ..] | [b'H', b'E', b'A', b'D', b' ', rest @ ..] => rest,
@@ -99,8 +99,8 @@ const IN_TARGET: [bool; 256] = {
     table
 };
 
-/// Reads a head whose target was found by [`target`]. `trusted`: what the peer tells about
-/// its client is kept.
+/// Reads a head whose target was found by [`target`]. `trusted`: the peer's forwarding headers are
+/// kept.
 pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
     /// Takes note of a field. `None`: with it, the request is not plain.
     fn take(&mut self, name: &'a str, value: &'a [u8], trusted: bool) -> Option<()> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        // Names are told apart by their length first: most match none of these.
+        // Names are compared by their length first: most match none of these.
         match name.len() {
             10 if is("connection") && !value.eq_ignore_ascii_case(b"keep-alive") => None,
             14 if is("content-length") => None,

@@ -29,7 +29,7 @@ const MOST: usize = 1024;
 /// shows the cut.
 const LONGEST_METHOD: usize = 257;
 const LONGEST_TARGET: usize = 2049;
-/// The same of a field's name.
+/// Longest name of a field in a log line.
 const LONGEST_NAME: usize = 64;
 /// The most bytes of a field in a stand-in.
 const LONGEST_FIELD: usize = 1024;

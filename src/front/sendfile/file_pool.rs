@@ -25,9 +25,9 @@ impl FilePool {
     /// tokio would start one more thread each time the next job falls into that moment.
     pub const THREADS: usize = 32;
 
-    /// Threads that are made at the start and stay: file work goes on with them when the system
-    /// gives no more. (tokio makes threads when it has work for them, and panics if it cannot
-    /// make the first one.)
+    /// Threads that are created at the start and stay: file work continues on them when the system
+    /// creates no more. (tokio creates threads on demand, and panics if it cannot create the first
+    /// one.)
     const AT_START: usize = 4;
 
     /// Makes the threads of a runtime that are there from the start.
@@ -71,13 +71,13 @@ impl FilePool {
         }
     }
 
-    /// Runs `job` on a thread that may block, and returns what it returns.
+    /// Runs `job` on a thread that may block, and returns its result.
     ///
-    /// If the caller is dropped before the job began, it never begins; afterwards it runs to
-    /// its end and counts against the bound until then.
+    /// If the caller is dropped before the job began, it never begins; afterwards it runs to its
+    /// end and counts against the bound until then.
     ///
     /// # Panics
-    /// If `job` does: the panic goes on in the request that asked for the job.
+    /// If `job` does: the panic continues in the request that asked for the job.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let permits = Arc::clone(&self.permits);
         let permit = permits

@@ -19,7 +19,7 @@ use crate::os::{files, sendfile};
 pub struct Source {
     /// The file.
     pub file: Arc<File>,
-    /// Where the response ends in it.
+    /// The end of the response in the file.
     end: u64,
     pool: FilePool,
     fetched: Mutex<Option<Fetched>>,
@@ -43,8 +43,8 @@ impl Source {
         }
     }
 
-    /// How many of `length` bytes from `offset` on are in memory, as far as is known: all
-    /// or those up to a point. 0: not known, [`Source::fetch`] them first.
+    /// Number of bytes, out of `length` from `offset` on, that are known to be in the page cache.
+    /// 0: unknown, [`Source::fetch`] them first.
     pub fn in_memory(&self, offset: u64, length: usize) -> usize {
         let fetched = *self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fetched) = fetched
@@ -107,10 +107,10 @@ impl Source {
     }
 }
 
-/// Reads exactly `length` bytes, into memory that nobody has to zero before.
+/// Reads exactly `length` bytes, into uninitialised memory.
 ///
 /// # Errors
-/// The error of the system call, and the end of the file before so many bytes.
+/// The error of the system call, and a file that ends before.
 pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     read_into(Vec::with_capacity(length), file, offset, length)
 }
@@ -142,12 +142,12 @@ pub fn became_shorter() -> io::Error {
 /// a block of this size makes up for.
 pub const BLOCK: usize = 128 * 1024;
 
-/// How much is brought into memory at a time: enough that a visit to a thread (some 15 µs)
-/// does not count, little enough that many slow readers do not push each other out.
+/// Bytes read into the page cache at a time: enough that the way to a thread and back (some 15 µs)
+/// does not matter, few enough that many slow readers do not evict each other's pages.
 const FETCH: u64 = 4 << 20;
 
-/// How long what was seen in memory is taken to be there. The kernel takes pages back only
-/// under pressure, and then those last used a long time ago.
+/// Time for which pages seen in the page cache are assumed to stay. The kernel reclaims pages only
+/// under pressure, and then the least recently used.
 const TRUSTED: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
-//! The way of a file's bytes past hyper: what a connection still owes of files.
+//! The sendfile queue: the pieces of files that a connection still has to send.
 //!
-//! hyper writes bytes, and the kernel could send a file without them. So a body that comes
-//! from a file gives hyper stand-ins: slices of one region of zeros that nobody ever reads,
-//! as long as the pieces of the file that it notes here at the same time. hyper passes them
-//! on unread, and the socket's wrapper (`stream`) knows them by their address and has the
-//! kernel send the pieces, in the order in which they were noted.
+//! hyper writes bytes, and the kernel could send a file without them. So a body that comes from a
+//! file gives hyper stand-ins: slices of one region of zeros that is never read, as long as the
+//! pieces of the file that it adds to this queue at the same time. hyper passes them on unread, and
+//! the socket's wrapper (`stream`) recognises them by their address and has the kernel send the
+//! pieces, in the order of the queue.
 //!
 //! ```text
-//! FileBody --- note(piece) ---> Outbox --- next() ---.
+//! FileBody --- note(piece) ---> SendfileQueue --- next() ---.
 //!    `-- stand-in --> hyper --> write_vectored --> Stream --> sendfile
 //! ```
 //!
-//! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client:
-//! in each write the stand-ins must be exactly as long as all that is owed ([`SendfileQueue::plan`]),
-//! and a write in which they are not breaks the connection.
+//! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client: in each
+//! write the stand-ins must be exactly as long as the queued pieces ([`SendfileQueue::plan`]), and
+//! any other write closes the connection.
 //!
-//! hyper takes a response for sent when it has the last stand-in. So the access log asks here for
-//! what the socket has not taken ([`SendfileQueue::when_sent`]).
+//! hyper considers a response sent when it has the last stand-in. So the access log asks this queue
+//! for the bytes that the socket has not taken ([`SendfileQueue::when_sent`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,7 +57,7 @@ pub struct SendfileQueue {
     last: Mutex<Last>,
 }
 
-/// What is done when the response under way has been sent, or is cut off.
+/// The callback for the end of the current response, sent or cut off.
 #[derive(Default)]
 struct Last {
     /// The connection has ended: nothing more is sent.
@@ -75,7 +75,7 @@ impl fmt::Debug for Last {
     }
 }
 
-/// What is left of a response's files when nothing more of them is sent.
+/// The rest of a response's files when nothing more of them is sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Unsent {
     /// Bytes that hyper counts as sent, and that the socket has not taken.
@@ -84,7 +84,7 @@ pub struct Unsent {
     pub by_the_file: bool,
 }
 
-/// What a write begins with.
+/// The beginning of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// Nothing but bytes.
@@ -130,7 +130,7 @@ impl SendfileQueue {
         self.finish(true);
     }
 
-    /// What is owed now.
+    /// The bytes queued now.
     pub fn unsent(&self) -> Unsent {
         Unsent {
             bytes: self.owed.load(Ordering::Relaxed),
@@ -160,11 +160,11 @@ impl SendfileQueue {
         }
     }
 
-    /// Tells stand-ins from bytes in a write.
+    /// Tells apart stand-ins and bytes in a write.
     ///
     /// # Errors
-    /// The stand-ins are not what is owed: somebody has copied, cut or dropped one, and
-    /// this write, or a later one, would hold zeros in place of the file.
+    /// The stand-ins do not match the queue: one was copied, cut or dropped, and this write, or a
+    /// later one, would hold zeros in place of the file.
     pub fn plan(&self, parts: &[IoSlice<'_>]) -> io::Result<Plan> {
         let mut head = None;
         let mut standing_in = 0;

@@ -87,7 +87,7 @@ fn brotli(bytes: &[u8]) -> io::Result<Vec<u8>> {
     };
     let mut encoder = CompressorWriter::with_params(Vec::new(), BUFFER, &params);
     for (index, piece) in bytes.chunks(BLOCK).enumerate() {
-        // What an encoder has not written out yet, it holds several times over.
+        // Output that is still inside an encoder takes several times its size.
         if index > 0 {
             encoder.flush()?;
         }

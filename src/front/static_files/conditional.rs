@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::negotiate::Coding;
 
-/// What tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Validators {
     /// A strong entity tag, quotes included.
@@ -31,7 +31,7 @@ pub(super) struct Conditions {
     if_range: Vec<HeaderValue>,
 }
 
-/// What the conditions ask for.
+/// The outcome of the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConditionOutcome {
     /// Go on.
@@ -46,16 +46,16 @@ impl Validators {
     /// Of a file whose bytes are known: the tag says nothing but what they are, so that
     /// replicas of an image agree, and a deployment that only touches a file changes nothing.
     pub(super) fn of_bytes(bytes: &[u8], metadata: &Metadata) -> Self {
-        // SipHash with keys of zero: the same for everybody. Who can make two files collide
-        // is who writes them.
+        // SipHash with keys of zero, the same on every server. Only those who can write the files
+        // can make two of them collide.
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
         let etag = format!("\"{:x}-{:016x}\"", bytes.len(), hasher.finish());
         Self::tagged(etag, metadata)
     }
 
-    /// Of a file that is too large to be read for this: its length, and its times, as far as
-    /// they tell its states apart. `is_settled`: it did not change just now.
+    /// Validators of a file that is too large to be read for this: its length, and its times, as
+    /// far as they distinguish its states. `is_settled`: it did not change just now.
     pub(super) fn of_state(metadata: &Metadata, is_settled: bool) -> Self {
         let time = format!("{:x}.{:x}", metadata.mtime(), metadata.mtime_nsec());
         let mut etag = format!("\"{:x}-{time}", metadata.size());
@@ -119,8 +119,8 @@ impl Conditions {
             [] => true,
             [only] => {
                 let value = only.as_bytes().trim_ascii();
-                // A date must be the very same; that it might stand for two states within
-                // its second is a risk that nginx takes as well.
+                // A date must be identical; two states within the same second are a risk that nginx
+                // takes too.
                 let date = std::str::from_utf8(value)
                     .ok()
                     .map(httpdate::parse_http_date);

@@ -29,7 +29,7 @@ use crate::front::sendfile::file_source::read_block;
 use crate::os::descriptors::for_client;
 use crate::os::files::{Hides, Root};
 
-/// What all locations share on the way to the disk.
+/// Settings and caches that all locations share for access to the disk.
 #[derive(Debug)]
 pub(super) struct Disk {
     settings: StaticSettings,
@@ -42,7 +42,7 @@ pub(super) struct Disk {
 /// A manifest with the state in which it was read.
 type ReadManifest = (Stamp, Arc<Manifest>);
 
-/// What there is under a name.
+/// The result of a lookup.
 pub(super) enum Found {
     /// A file, and the form of it that the client gets, opened if its bytes are not in memory.
     File(Arc<Resource>, Option<Arc<File>>),
@@ -204,8 +204,8 @@ impl Disk {
         })
     }
 
-    /// Which forms compression may add: those that the settings want, where they pay and no
-    /// neighbour is there. They are kept in memory, so without that there are none.
+    /// The forms that compression may add: those of the settings, where they pay and no
+    /// precompressed neighbour exists. They are kept in memory, so without memory there are none.
     fn compressible(
         &self,
         media_type: &MediaType,
@@ -239,7 +239,7 @@ impl Disk {
                     Ok(length) if length <= LONGEST_MANIFEST => read_block(&opened.file, 0, length),
                     _ => Ok(Bytes::new()),
                 };
-                // Unreadable, or shorter than a moment ago: the next look will tell.
+                // Unreadable, or shorter than a moment ago: the next lookup decides.
                 let Ok(text) = text else {
                     return Arc::default();
                 };
@@ -354,7 +354,7 @@ fn refusal(error: io::Error) -> StaticError {
 /// costs no memory here and no more CPU.
 const SMALL: usize = 64 * 1024;
 
-/// What fits into one packet with its head gains nothing from being smaller.
+/// A file that fits into one packet with its head gains nothing from being smaller.
 const LEAST_TO_COMPRESS: u64 = 512;
 
 /// The largest bundles of scripts. Both encoders take 0.3 s for so much.
@@ -367,7 +367,7 @@ const LONGEST_MANIFEST: usize = 16 << 20;
 mod tests {
     use super::*;
 
-    /// By error number, because root, who runs some test suites, may read everything.
+    /// By error number, because some test suites run as root, which may read everything.
     #[test]
     fn what_the_kernel_refuses_is_told_apart() {
         let refused = |errno: Errno| refusal(errno.into());

@@ -1,9 +1,9 @@
-//! Which requests a location's fallback page answers, where there is no file.
+//! The rule for a location's fallback page, for requests without a file.
 //!
-//! A browser that goes somewhere gets the page, whatever the path looks like: the routes of a
-//! single-page application carry names of files, addresses of mail and bytes of any charset.
-//! A script, picture or the like that is missing stays missing: a page in its place would be
-//! the harder mistake to find. Pure: a path and header fields in, yes or no out.
+//! A navigation of a browser gets the page, regardless of the path: the routes of a single-page
+//! application contain names of files, mail addresses and bytes of any charset. A missing script,
+//! picture or the like stays a 404: a page in its place would be the harder mistake to find. Pure:
+//! a path and header fields in, yes or no out.
 
 use http::header::{ACCEPT, HeaderMap};
 use percent_encoding::percent_decode_str;

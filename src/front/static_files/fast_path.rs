@@ -1,7 +1,7 @@
-//! Answers from memory alone, with a head that is ready to be sent.
+//! Responses from memory alone, with a head that is ready to be sent.
 //!
-//! The same steps as [`StaticFiles::serve`], by the same functions, for requests that need no
-//! waiting: what would need it, or is refused, is left to `serve`.
+//! The steps and functions of [`StaticFiles::serve`], for requests that need no waiting: requests
+//! that need it, or are refused, are left to `serve`.
 
 use std::time::Instant;
 
@@ -14,12 +14,12 @@ use super::path::{FilePath, Location};
 use super::representation::{Heads, Representation};
 use super::{Accepted, StaticFiles};
 
-/// What a plain request says about how it wants a file.
+/// The fields of a plain request that select a form of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Plainly<'a> {
     /// GET instead of HEAD.
     pub with_body: bool,
-    /// What its `Accept-Encoding` says.
+    /// Its parsed `Accept-Encoding`.
     pub accepted: Accepted,
     /// `If-None-Match`.
     pub if_none_match: Option<&'a [u8]>,
@@ -34,7 +34,7 @@ pub struct Ready {
     pub status: StatusCode,
     /// Status line and fields, without the empty line behind them.
     pub head: Bytes,
-    /// What follows; empty for HEAD and 304.
+    /// The body; empty for HEAD and 304.
     pub body: Bytes,
 }
 
@@ -100,7 +100,7 @@ fn rendered(response: &Response<()>) -> Bytes {
     head.into()
 }
 
-/// In title case, but for the one field of a file that nobody writes so.
+/// In title case, except for the one field of a file that is never written so.
 fn write_name(head: &mut Vec<u8>, name: &HeaderName) {
     if *name == header::ETAG {
         return head.extend_from_slice(b"ETag");

@@ -1,9 +1,9 @@
-//! What `Cache-Control` says about a file: how long a client may use it without asking.
+//! `Cache-Control` of a file: the time that a client may use it without revalidation.
 //!
-//! A name with a hash of the content in it always stands for the same content, so it may be
-//! kept for good. Such names are found in Django's `staticfiles.json`, and by their look where
-//! a build puts files; uploads have identifiers in their names that look the same. A maximum
-//! age that is set holds for every file.
+//! A name with a hash of the content in it always stands for the same content, so it may be cached
+//! without limit. Such names are found in Django's `staticfiles.json`, and by their form in the
+//! directories of build tools; uploads have identifiers in their names that look the same. A
+//! configured maximum age holds for every file.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// Where Django writes it, below the location's directory.
+    /// The path of Django's manifest below the location's directory.
     pub(super) const NAME: &str = "staticfiles.json";
 
     /// Reads it: `{"paths": {"css/base.css": "css/base.27e20196a850.css"}, …}`. What is

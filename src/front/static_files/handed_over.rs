@@ -1,8 +1,8 @@
-//! A file that the application opened and handed over (`wsgi.file_wrapper`): the conditions
-//! and ranges of the request, applied to the application's own response.
+//! A file that the application opened and handed over (`wsgi.file_wrapper`): the conditions and
+//! ranges of the request, applied to the application's own response.
 //!
-//! What the application says about the file holds. Where it says nothing, and hands over
-//! all of it, the file's own validators are added, so that a download can be continued.
+//! The application's headers about the file take precedence. Where they are missing, and the whole
+//! file is handed over, the file's own validators are added, so that a download can be resumed.
 
 use std::fs::{File, Metadata};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ fn validators(said: &mut HeaderMap, metadata: &Metadata, piece: FilePiece) -> Op
     if !is_whole && !is_said {
         return None;
     }
-    // The same from the first moment on, so that a download can always be continued.
+    // Valid from the first moment on, so that a download can always be resumed.
     let mut validators = Validators::of_state(metadata, true);
     let text = |name| {
         said.get(name)

@@ -16,7 +16,7 @@ use super::representation::Representation;
 /// The methods that a file answers, as an `Allow` field lists them.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// What the header fields of one form of a file say.
+/// The facts about one form of a file that its header fields state.
 pub(super) struct FileFacts<'a> {
     pub(super) content_type: HeaderValue,
     pub(super) cache_control: &'a HeaderValue,
@@ -111,8 +111,7 @@ pub(super) fn parts(form: &Representation, length: u64, boundary: &str) -> Respo
     response(StatusCode::PARTIAL_CONTENT, headers)
 }
 
-/// What the fields of the whole become when several ranges are sent, in a body of `length`
-/// bytes.
+/// Adapts the fields of the whole file to several ranges, in a body of `length` bytes.
 pub(super) fn wrap_parts(headers: &mut HeaderMap, length: u64, boundary: &str) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let content_type = format!("multipart/byteranges; boundary={boundary}");

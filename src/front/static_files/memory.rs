@@ -1,11 +1,10 @@
-//! What is kept of files between requests: bounded in bytes, and true for a while.
+//! Cache of files: bounded in bytes, each entry valid for a limited time.
 //!
-//! An entry counts as true for as long as the settings say; then one request looks at the
-//! disk again, and the others go on with the entry meanwhile, but never for longer than as
-//! much time again. When there is no room, what was not used since the last time round
-//! goes first (the clock algorithm). Absence is not remembered: where there is no file an
-//! application, a fallback page or another directory may answer, and any of them may make the
-//! file. Nothing here knows the disk.
+//! An entry is valid for as long as the settings say; then one request revalidates it on the disk,
+//! and the others use the entry meanwhile, but never for longer than as much time again. When there
+//! is no room, entries not used since the last round are evicted first (the clock algorithm).
+//! Absence is not cached: where there is no file an application, a fallback page or another
+//! directory may answer, and any of them may create the file. Nothing here accesses the disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +17,7 @@ use super::resource::Resource;
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: u64,
-    /// How long an entry counts as true.
+    /// Time for which an entry is valid.
     valid: Duration,
     kept: RwLock<Kept>,
 }
@@ -88,8 +87,8 @@ impl Memory {
         is_true.then(|| Arc::clone(&entry.resource))
     }
 
-    /// The file that is remembered as `name`, if that counts as true without anybody looking
-    /// again. Unlike [`Memory::recall`], this does not make the caller the one who looks.
+    /// The entry for `name`, if it is valid without revalidation. Unlike [`Memory::recall`], this
+    /// does not make the caller revalidate it.
     pub(super) fn glance(
         &self,
         location: usize,
@@ -117,7 +116,7 @@ impl Memory {
         kept.shrink(self.limit);
     }
 
-    /// What was last seen under a name, however long ago.
+    /// The entry for a name, however old.
     pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))

@@ -1,20 +1,20 @@
 //! Serves files from declared directories, without asking Python.
 //!
-//! 1. `path`: which location, and which file in it, decoded once; `hidden`: which names no
-//!    file is served by;
-//! 2. `memory`: is it remembered? else `disk`: opened beneath the location's directory,
-//!    race-free; regular files only; its encoded neighbours; small ones read; where there is
-//!    none, `fallback`: is the request one for a page?
-//! 3. `negotiate`: which form of it the client accepts; for a range the identity;
-//! 4. `conditional`: does the client's copy still stand?
-//! 5. `range`: which bytes are asked for?
-//! 6. `headers`: type (`types`), validators, length, how long it may be used (`freshness`);
-//! 7. `body`: bytes at once if small, else sent as the client takes them; `multipart` for
-//!    several ranges.
+//! 1. `path`: selects the location and the file in it, decoded once; `hidden`: the names that are
+//!    never served;
+//! 2. `memory`: the cache; on a miss `disk`: opened beneath the location's directory, race-free;
+//!    regular files only; its encoded neighbours; small ones read; where there is none, `fallback`:
+//!    is the request one for a page?
+//! 3. `negotiate`: selects the form that the client accepts; for a range the identity;
+//! 4. `conditional`: is the client's copy still valid?
+//! 5. `range`: the bytes asked for;
+//! 6. `headers`: type (`types`), validators, length, time to live (`freshness`);
+//! 7. `body`: bytes at once if small, else sent as the client reads them; `multipart` for several
+//!    ranges.
 //!
-//! What is in memory is answered without leaving the thread. The disk is a job of the
-//! [`FilePool`], one for a small file. `compress` adds encoded forms to what is in memory,
-//! in the background. Which status and page a [`StaticError`] becomes is decided elsewhere.
+//! Cached files are served without leaving the thread. Access to the disk is a job of the
+//! [`FilePool`], one for a small file. `compress` adds encoded forms to the cache, in the
+//! background. `front/error.rs` maps a [`StaticError`] to a status and a page.
 
 mod compress;
 mod conditional;
@@ -112,8 +112,8 @@ pub struct StaticFiles {
     shared: Arc<Shared>,
 }
 
-/// What all static files of a server have in common: what is remembered of them, within one
-/// limit, and the thread that compresses. Clones share it.
+/// State that all static files of a server share: the cache, within one limit, and the thread that
+/// compresses. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Cache(Arc<Common>);
 
@@ -133,7 +133,7 @@ impl Cache {
     }
 }
 
-/// What jobs on other threads need as well.
+/// State that jobs on other threads need too.
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
@@ -142,7 +142,7 @@ struct Shared {
     places: Vec<usize>,
 }
 
-/// What a request says about how it wants a file.
+/// The fields of a request that select a form of a file.
 #[derive(Clone)]
 struct FilePreferences {
     with_body: bool,

@@ -134,12 +134,12 @@ impl Location {
         self.index
     }
 
-    /// What answers where there is no file.
+    /// The setting for paths without a file.
     pub(super) fn missing(&self) -> &Missing {
         &self.missing
     }
 
-    /// How long clients may use a file without asking; `None` for what suits its type.
+    /// Time that clients may cache a file without revalidation; `None` for the default of its type.
     pub(super) fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
@@ -159,7 +159,7 @@ impl Location {
         MediaType::of(self.prefix(), name, &self.types)
     }
 
-    /// Where a client finds the directory `relative`: path only, so it cannot name a host.
+    /// The URL of the directory `relative`: path only, so it cannot name a host.
     pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
         let mut url = utf8_percent_encode(self.prefix(), ESCAPED).to_string();
         if !relative.is_empty() {

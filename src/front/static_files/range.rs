@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-/// What part of a representation is to be sent.
+/// The part of a representation to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Selection {
     /// Everything: 200.

@@ -18,7 +18,7 @@ pub(super) struct Representation {
     pub(super) name: String,
     /// The state in which it was seen.
     pub(super) stamp: Stamp,
-    /// What tells this form and state from others.
+    /// Identifies this form and state.
     pub(super) validators: Validators,
     /// The header fields of a complete response, `Content-Length` included.
     pub(super) headers: HeaderMap,
@@ -26,9 +26,9 @@ pub(super) struct Representation {
     pub(super) length: u64,
     /// The bytes themselves; `None` if they are read from the file each time.
     pub(super) bytes: Option<Bytes>,
-    /// The file, while somebody is being sent it.
+    /// The file, while it is being sent.
     pub(super) open: OpenFile,
-    /// What of `headers` was written out.
+    /// Variants of `headers`, ready to be sent.
     pub(super) heads: Heads,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Heads {
     pub(super) not_modified: OnceLock<Bytes>,
 }
 
-/// An open file that all who are being sent it share, and that closes with the last of them:
-/// what was deleted takes no room on the disk for longer, and nobody has to count descriptors.
+/// An open file that all requests for it share, and that closes with the last of them: a deleted
+/// file takes no room on the disk for longer, and no descriptors have to be counted.
 #[derive(Debug, Default)]
 pub(super) struct OpenFile(Mutex<Weak<File>>);
 
@@ -60,7 +60,7 @@ impl OpenFile {
         self.lock().upgrade()
     }
 
-    /// Shares a file that was just opened; if somebody was quicker, his.
+    /// Shares a file that was just opened; another one if that was opened earlier.
     pub(super) fn keep(&self, file: File) -> Arc<File> {
         let mut kept = self.lock();
         kept.upgrade().unwrap_or_else(|| {

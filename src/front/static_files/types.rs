@@ -17,7 +17,7 @@ use crate::config::FileTypes;
 pub(super) struct MediaType {
     /// The value of `Content-Type`.
     pub(super) value: HeaderValue,
-    /// The same without parameters, in lower case.
+    /// The type without parameters, in lower case.
     essence: Cow<'static, str>,
 }
 
@@ -59,7 +59,7 @@ impl MediaType {
         matches!(&*self.essence, "text/html" | "application/xhtml+xml")
     }
 
-    /// A list of the parts of a stream, written anew while the stream goes on.
+    /// True for a playlist: a list of the parts of a stream, rewritten while the stream continues.
     pub(super) fn is_playlist(&self) -> bool {
         matches!(
             &*self.essence,
@@ -142,7 +142,7 @@ fn is_text(essence: &str) -> bool {
 fn known(prefix: &str, name: &str) -> &'static str {
     let file = name.rsplit('/').next().unwrap_or(name);
     let well_known = well_known(prefix, name).and_then(|below| WELL_KNOWN.get(&*below).copied());
-    // Apple asks for it at the root of the site as well.
+    // Apple requests it at the root of the site too.
     if file == APPLE_APP_SITE_ASSOCIATION {
         return "application/json";
     }

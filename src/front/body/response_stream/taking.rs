@@ -83,7 +83,8 @@ impl Streamed {
         self.handed_out(block)
     }
 
-    /// The same bytes; when the connection has sent them, it may have more.
+    /// Wraps the bytes so that their share of the budget is released when the connection has sent
+    /// them.
     fn handed_out(&self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(InHand {
             bytes,

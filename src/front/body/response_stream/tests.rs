@@ -1,4 +1,4 @@
-//! What both ends of a response body see of each other.
+//! Tests of both ends of a response body.
 
 use super::budget::{ALL_RESPONSES, PER_RESPONSE, WHEN_SHORT};
 use super::*;

@@ -19,7 +19,7 @@ use crate::front::protocol::http2::Http2;
 use crate::front::protocol::limits::PARSER_LIMIT;
 use crate::front::protocol::plain::Recognised;
 
-/// What is read at a time: requests of browsers have one or two KiB.
+/// Number of bytes read at a time: requests of browsers have one or two KiB.
 const ROOM: usize = 8 << 10;
 /// Requests that one connection is answered before the others have their turn: as many as
 /// hyper does.
@@ -30,11 +30,11 @@ const IN_A_ROW: usize = 16;
 const COPIED: usize = 4 << 10;
 
 thread_local! {
-    /// What is sent next. Each thread has one, for no connection keeps anything in it.
+    /// The output of the current pass. One per thread, because no connection keeps anything in it.
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// How far the requests in a buffer were answered.
+/// The position up to which the requests in a buffer were answered.
 enum Went {
     /// To this byte; behind it nothing is, or the beginning of a head.
     Until(usize),
@@ -99,7 +99,7 @@ impl Stream {
                     return Poll::Ready(Ok(()));
                 }
                 let went = self.answer_all(bytes, &mut turn, out, into)?;
-                // What is left is kept; mostly nothing is.
+                // Keeps the rest; mostly there is none.
                 early.extend_from_slice(&bytes[went.length()..]);
                 went.without_length()
             } else {
@@ -262,7 +262,7 @@ impl Went {
         }
     }
 
-    /// The same where the bytes are gone up to which it went.
+    /// The same state without its length: the bytes up to there are gone.
     fn without_length(self) -> Self {
         match self {
             Self::Until(_) => Self::Until(0),

@@ -23,14 +23,14 @@ use crate::front::protocol::http2::End;
 use crate::front::protocol::refused::NEXT;
 use crate::os::sockets::{self, PeerEnd};
 
-/// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
+/// Number of bytes of a request body that hyper gets at a time. hyper doubles its buffer after a
 /// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
-/// moment; one byte less than a power of two, and it stays at 16 KiB, where it would be 32.
+/// moment; one byte less than a power of two keeps it at 16 KiB instead of 32.
 pub(crate) const READ_BODY: usize = (16 << 10) - 1;
 
-/// A FIN that comes within this time behind a request over TCP means that its client sends
-/// nothing more and waits for the response; one that comes later, that it has gone. TCP shows
-/// no difference. Clients that half-close do so at once (`nc`, probes of balancers).
+/// A FIN within this time after a request over TCP is a half-close: the client waits for the
+/// response. A later one means that the client has disconnected. TCP shows no difference. Clients
+/// that half-close do so at once (`nc`, probes of balancers).
 const HALF_CLOSE: Duration = Duration::from_millis(50);
 
 /// Between two looks at a client that has half-closed. A write that fails shows sooner that it
@@ -51,7 +51,8 @@ impl Stream {
                 None
             }
             ParsedHead::Whole(whole) if whole.body.is_malformed(&bytes[whole.length..]) => {
-                // An answer that reads no body would not see this. nginx refuses it as well.
+                // A response that reads no body would not notice the error. nginx refuses the
+                // request too.
                 let rejection = Rejection::BodyBroken(MALFORMED_CHUNKS.to_owned());
                 let refused = RefusedHead::new(rejection, bytes, whole.length);
                 self.give_refused(refused, into);
@@ -253,8 +254,8 @@ impl Stream {
         self.poll_reset(context)
     }
 
-    /// Waits until a client that has half-closed goes as well. The runtime reports nothing
-    /// more behind a FIN, so it is asked for now and then.
+    /// Waits until a client that has half-closed disconnects. The runtime reports nothing after a
+    /// FIN, so the socket is polled now and then.
     fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let later = || Box::pin(tokio::time::sleep(LOOK_AGAIN));
         let timer = self.look_again.get_or_insert_with(later);

@@ -145,7 +145,7 @@ async fn read_once(stream: &mut Stream) -> Option<io::Result<Vec<u8>>> {
     .map(|read| read.map(|()| into.filled().to_vec()))
 }
 
-/// The same, once there is something.
+/// Reads once there is something.
 async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     loop {
         match read_once(stream).await {
@@ -282,7 +282,7 @@ async fn a_client_that_has_gone_is_seen_behind_bytes_that_are_not_read() {
     }
 }
 
-/// How a stream ends.
+/// The end of a stream.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Cut,
@@ -325,6 +325,6 @@ async fn only_a_connection_that_ends_well_is_left_behind_and_only_if_something_i
         assert!(is_left_behind(b"", b"GET", end).await);
         assert!(!is_left_behind(b"", b"", end).await);
     }
-    // Else the client would wait for the end of a response that was broken off.
+    // Otherwise the client would wait for the end of a truncated response.
     assert!(!is_left_behind(b"GET", b"GET", End::Cut).await);
 }

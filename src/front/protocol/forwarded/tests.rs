@@ -1,4 +1,4 @@
-//! Tests of [`super`]: what proxies say, and who the client is then.
+//! Tests of [`super`]: headers of proxies, and the client derived from them.
 
 use super::*;
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ fn the_first_untrusted_address_from_the_right_is_the_client() {
         (",, 203.0.113.9 ,, 10.1.1.1 ,", "203.0.113.9"),
         // Everybody is trusted: the outermost is the client.
         ("10.3.3.3, 10.1.1.1", "10.3.3.3"),
-        // What is no address ends the walk at the proxy that wrote it.
+        // An element that is not an address ends the walk at the proxy that wrote it.
         ("203.0.113.9, unknown, 10.1.1.1", "10.1.1.1"),
         ("203.0.113.9, garbage", "10.0.0.1 4000"),
         ("unknown", "10.0.0.1 4000"),
@@ -150,7 +150,7 @@ fn scheme_host_and_port_of_forwarded_stand_beside_the_client() {
     assert_eq!(client.scheme, Scheme::Https);
     assert_eq!(client.host, "shop.example:8443");
     assert_eq!(client.server_port, 8443);
-    // For those who read the other field alone.
+    // For applications that read the other field only.
     assert_eq!(headers[PROTO], "https");
 }
 
@@ -175,7 +175,7 @@ fn lists_are_read_at_the_clients_place() {
         let (client, _) = resolved(&[("x-forwarded-for", chain), ("x-forwarded-proto", list)]);
         assert_eq!(client.scheme, expected, "{chain:?} {list:?}");
     };
-    // What the client itself wrote stands to the left of what its proxy wrote.
+    // The client's own elements stand to the left of those of its proxy.
     check("6.6.6.6, 203.0.113.9", "https, http", Scheme::Http);
     check("203.0.113.9, 10.1.1.1", "https, http", Scheme::Https);
     check("203.0.113.9, 10.1.1.1", "http, https, http", Scheme::Https);

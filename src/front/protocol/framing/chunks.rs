@@ -59,7 +59,7 @@ enum State {
 /// The result of reading on in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The body goes on.
+    /// The body continues.
     More,
     /// Its end.
     End,

@@ -177,7 +177,7 @@ fn bodies_end_where_their_framing_says() {
             Ending::Incomplete => assert!(!is_whole, "{fields}{body}"),
             other => panic!("{other:?} for {fields}{body}"),
         }
-        // What stands behind a request is not its own.
+        // Bytes after a request do not belong to it.
         if is_whole {
             let behind = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
             let ending = check(&behind);

@@ -1,10 +1,10 @@
 //! Header blocks of a client: each is decoded and checked before h2 sees it.
 //!
-//! A block that keeps the rules passes on as it was sent. Others are replaced: a malformed
-//! request by one of ours ([`super::refused`]), malformed trailers by some for which
-//! h2 resets the stream, and a path with bytes that no URI contains by its percent-encoded
-//! form. From the first replaced block on, h2's dynamic table misses entries; so every block
-//! behind it is written again, without a reference to that table.
+//! A valid block is passed on as it was sent. Others are replaced: a malformed request by a
+//! substitute ([`super::refused`]), malformed trailers by some for which h2 resets the stream, and
+//! a path with bytes that no URI contains by its percent-encoded form. From the first replaced
+//! block on, h2's dynamic table lacks entries; so every later block is encoded again, without a
+//! reference to that table.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -28,7 +28,7 @@ thread_local! {
     static FIELDS: Cell<Fields> = Cell::default();
 }
 
-/// What a thread keeps for the fields of its next block.
+/// Capacity that a thread keeps for the fields of its next block.
 const KEPT: usize = 16 << 10;
 
 /// The header blocks of one connection.
@@ -137,7 +137,7 @@ fn write_malformed(block: &mut Vec<u8>) {
 
 #[derive(Debug)]
 enum Verdict {
-    /// It goes on, in this form.
+    /// The block is passed on, in this form.
     Passes(Form),
     /// The request is answered by us.
     Refused(Rejection),
@@ -202,12 +202,12 @@ fn write_frames(stream: u32, flags: u8, block: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Where in the payload of a HEADERS frame the header block is (RFC 9113 §6.2), and whether h2
+/// Position of the header block in the payload of a HEADERS frame (RFC 9113 §6.2), and true if h2
 /// skips that block without decoding it: it does if the stream depends on itself, which RFC 9113
 /// §5.3.2 ignores, and its table is then out of step with the client's.
 ///
 /// # Errors
-/// If the frame is broken.
+/// If the frame is malformed.
 pub fn fragment(head: FrameHeader, payload: &[u8]) -> Result<(Range<usize>, bool), End> {
     let mut rest = payload;
     let mut padding = 0;

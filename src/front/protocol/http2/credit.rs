@@ -1,11 +1,11 @@
-//! What a client of HTTP/2 may do for nothing, as credit that it earns and uses up.
+//! Limits on cheap frames of HTTP/2, as credit that a client earns and uses up.
 //!
 //! - Frames that ask for nothing: PING, SETTINGS, WINDOW_UPDATE, PRIORITY and frames of unknown
-//!   types are free for who sends them and cost us work each; h2 limits none of them (RFC 9113
-//!   §10.5 leaves it to servers). What clients answer by such frames earns credit: the start
-//!   of a request, and every piece of a response that we send.
-//! - Streams that the client makes us reset (CVE-2025-8671): time alone earns credit. h2 counts
-//!   them over the life of a connection, which ends the connections of balancers.
+//!   types cost their sender nothing and the server some work each; h2 limits none of them (RFC
+//!   9113 §10.5 leaves it to servers). Whatever clients answer by such frames earns credit: the
+//!   start of a request, and every piece of a response that is sent.
+//! - Streams that the client makes the server reset (CVE-2025-8671): time alone earns credit. h2
+//!   counts them over the life of a connection, which ends the connections of balancers.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use super::frames::{CONTINUATION, DATA, END_STREAM, FrameHeader, HEADERS, code};
 /// Frames that a client may have ahead. nginx gives 8 MiB of them, nghttp2 and Envoy 1,000
 /// answers that wait for the client.
 const MOST_CREDIT: u32 = 1000;
-/// What a request, or a piece of a response, earns: with a piece may come back a
+/// Credit earned by a request, or by a piece of a response: a client may answer a piece with a
 /// WINDOW_UPDATE for the stream, one for the connection and a PING to measure. Envoy's number.
 const EARNED: u32 = 10;
-/// What time earns: clients look every ten seconds or so whether the connection is alive.
+/// Credit earned per second: clients check every ten seconds or so that the connection is alive.
 const EARNED_PER_SECOND: u32 = 10;
 /// Streams that a client may make us reset at once: as many as it may have at a time.
 const MOST_RESETS: u32 = 128;
-/// What time earns of them. A client that is cut off at each of them cannot make us work for
-/// more than it could without them.
+/// Resets earned per second. A client that is disconnected at each of them causes no more work than
+/// it could without them.
 const RESETS_PER_SECOND: u32 = 10;
 
-/// What is left of both.
+/// The remaining credit of both kinds.
 #[derive(Debug)]
 pub struct Credit {
     frames: Account,
@@ -48,7 +48,7 @@ impl Credit {
     pub fn received(&mut self, head: FrameHeader, now: impl FnOnce() -> Instant) -> bool {
         match head.kind {
             HEADERS => self.frames.earn(EARNED),
-            // A body goes on or ends; or a head does, whose frames are counted elsewhere.
+            // A body continues or ends; or a head does, whose frames are counted elsewhere.
             DATA if head.length > 0 || head.has(END_STREAM) => {}
             CONTINUATION => {}
             _ => return self.frames.spend(now),
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// How many resets with `code` each `pause` are taken, up to 20,000.
+    /// Number of resets with `code` accepted, one each `pause`, up to 20,000.
     fn resets(is_trusted: bool, error: u32, pause: Duration) -> usize {
         let mut now = Instant::now();
         let mut credit = Credit::new(is_trusted, now);

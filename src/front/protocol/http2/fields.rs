@@ -16,7 +16,7 @@ use crate::front::protocol::limits::valid_host;
 /// A rule of HTTP that a request breaks.
 pub type MalformedReason = &'static str;
 
-/// How a request may go on.
+/// Continuation of a request after its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// As it was sent.
@@ -222,7 +222,7 @@ mod tests {
         check_request(&fields(&pairs), false)
     }
 
-    /// What `http` refuses, h2 resets the stream for, without a word in any log.
+    /// For fields that `http` refuses, h2 resets the stream without logging anything.
     #[test]
     fn every_path_that_passes_is_one_to_http() {
         for byte in 0..=255_u8 {

@@ -74,10 +74,10 @@ impl FrameHeader {
 /// Finds the heads of frames, the error codes of resets and the increments of windows.
 #[derive(Debug, Default, Clone)]
 pub struct Heads {
-    /// What has come of a head, and of the number behind it.
+    /// The received part of a head, and of the number after it.
     bytes: [u8; HEAD + NUMBER],
     filled: usize,
-    /// What is missing of the payload behind the last one.
+    /// Number of missing bytes of the last payload.
     payload: usize,
 }
 
@@ -96,7 +96,7 @@ impl Heads {
         self.each_at(bytes, |head, code, _end| look(head, code));
     }
 
-    /// The same with the position in `bytes` behind the head, or behind the error code.
+    /// Like [`Heads::each`], with the position in `bytes` after the head, or after the error code.
     pub fn each_at(
         &mut self,
         mut bytes: &[u8],
@@ -129,7 +129,7 @@ impl Heads {
         }
     }
 
-    /// How much is to be collected.
+    /// Number of bytes to collect.
     fn wanted(&self) -> usize {
         let has_number =
             self.filled >= HEAD && matches!(self.bytes, [0, 0, 4, RST_STREAM | WINDOW_UPDATE, ..]);

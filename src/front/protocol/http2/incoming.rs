@@ -1,9 +1,9 @@
-//! What a client of HTTP/2 sends, frame by frame: header blocks go through [`Blocks`], all
-//! other bytes pass on as they came.
+//! Bytes of an HTTP/2 client, frame by frame: header blocks pass through [`Blocks`], all other
+//! bytes are passed on unchanged.
 //!
-//! Bytes stay where they were read as long as they pass on; only what is replaced, and what
-//! comes behind it in the same read, moves to a buffer of its own. A header block is held back
-//! until its last frame has come, which [`MOST_FRAMES`] bounds.
+//! Bytes stay where they were read as long as they are unchanged; only a replacement, and the bytes
+//! after it in the same read, move to a buffer of their own. A header block is held back until its
+//! last frame has arrived, which [`MOST_FRAMES`] bounds.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub struct Incoming {
     /// The newest head, as far as it has come.
     head: [u8; HEAD],
     filled: usize,
-    /// What is missing of the payload of a frame.
+    /// Number of missing bytes of a frame's payload.
     left: usize,
     payload: Payload,
     /// A header block that has not come to its end.
@@ -50,11 +50,11 @@ struct Held {
     state: StreamState,
 }
 
-/// Where bytes go that are not left where they are.
+/// Destination of the bytes that are not left in place.
 struct Bytes<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// How many stay; `None`: so far all.
+    /// Number of bytes left in place; `None`: all so far.
     stay: Option<usize>,
     out: &'a mut Vec<u8>,
 }

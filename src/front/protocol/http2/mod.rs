@@ -42,7 +42,7 @@ use crate::front::protocol::refused::PendingRefusals;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 
-/// How much is written at a time while error codes are corrected.
+/// Number of bytes written at a time while error codes are corrected.
 const MOST_CORRECTED: usize = 64 << 10;
 
 /// Why a connection of HTTP/2 ends.
@@ -126,7 +126,7 @@ pub struct Session {
     open: Open,
     /// Flow-controlled frames since [`Http2::take_flow`].
     flow: Flow,
-    /// What hyper gets next.
+    /// Bytes that hyper reads next.
     out: Vec<u8>,
     given: usize,
 }
@@ -203,7 +203,7 @@ impl Http2 {
         }
     }
 
-    /// True if [`Http2::sent`] is to be told of what is sent.
+    /// True if [`Http2::sent`] has to be called with the bytes sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
     }
@@ -228,8 +228,8 @@ impl Http2 {
         }
     }
 
-    /// The frame that tells the client why its connection ends; `None` in the middle of
-    /// another frame.
+    /// The GOAWAY frame with the reason why the connection ends; `None` in the middle of another
+    /// frame.
     pub fn farewell(&self, end: End) -> Option<[u8; HEAD + 8]> {
         let Self::Frames(session) = self else {
             return None;

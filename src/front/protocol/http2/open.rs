@@ -1,12 +1,12 @@
-//! Streams that a client has opened and that have not ended, as far as it can see.
+//! Streams that a client has opened and that have not ended, from the client's view.
 //!
-//! h2 forgets a stream that it resets or refuses, and keeps the frame that says so until the
-//! client reads. A client that does not read and makes the server reset its streams
-//! (CVE-2025-8671) would fill memory with such frames; their number is bounded here.
+//! h2 forgets a stream that it resets or refuses, and keeps the RST_STREAM frame until the client
+//! reads. A client that does not read and makes the server reset its streams (CVE-2025-8671) would
+//! fill memory with such frames; their number is bounded here.
 //!
 //! Where h2 would end the connection for an error of one stream, it is made to reset the stream
-//! instead ([`super::blocks`]). It does so with PROTOCOL_ERROR; the code that RFC 9113 asks for
-//! is kept here until the frame is sent.
+//! instead ([`super::blocks`]). It does so with PROTOCOL_ERROR; the code that RFC 9113 asks for is
+//! kept here until the frame is sent.
 
 use super::End;
 use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM, code};
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    /// How many of up to 5,000 streams are taken, if `end` says that each has ended.
+    /// Number of streams accepted, up to 5,000, if `end` reports the end of each.
     fn taken(end: impl Fn(&mut Open, u32)) -> usize {
         let mut open = Open::default();
         let mut streams = (0..5000).map(|number| 2 * number + 1);
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(taken(|open, id| open.sent(head(RST_STREAM, 0, id))), 5000);
         let reset = |open: &mut Open, id| assert!(open.received(head(RST_STREAM, 0, id)).is_ok());
         assert_eq!(taken(reset), 5000);
-        // Neither a response that goes on nor what is said of other streams ends one.
+        // Neither an unfinished response nor frames of other streams end a stream.
         assert_eq!(taken(|open, id| open.sent(head(HEADERS, 0, id))), 512);
         assert_eq!(
             taken(|open, id| open.sent(head(RST_STREAM, 0, id + 2))),

@@ -41,7 +41,7 @@ fn http2() -> Http2 {
     frames
 }
 
-/// What hyper gets of `bytes`.
+/// The bytes that hyper receives of `bytes`.
 fn receive(frames: &mut Http2, bytes: &[u8]) -> Result<Vec<u8>, End> {
     let stay = frames.received(bytes, false, &PendingRefusals::default())?;
     let mut got = bytes[..stay].to_vec();
@@ -56,7 +56,7 @@ fn receive(frames: &mut Http2, bytes: &[u8]) -> Result<Vec<u8>, End> {
     }
 }
 
-/// How many of `frame` are taken, up to 100,000.
+/// Number of frames like `frame` that are accepted, up to 100,000.
 fn taken(frames: &mut Http2, frame: &[u8]) -> usize {
     let mut each = (0..20_000).take_while(|_| receive(frames, frame).is_ok());
     each.by_ref().count()
@@ -297,13 +297,13 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug, Clone)]
 struct Sent {
     path: Vec<u8>,
-    /// One more field, malformed or not.
+    /// An additional field, malformed or not.
     field: (Vec<u8>, Vec<u8>),
     is_indexed: bool,
     huffman: bool,
     padding: Option<u8>,
     priority: bool,
-    /// Where the block is cut into frames.
+    /// Positions at which the block is cut into frames.
     cuts: Vec<usize>,
     /// A body of so many frames, and of bytes that look like frames.
     data: Vec<Vec<u8>>,

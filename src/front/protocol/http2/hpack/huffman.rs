@@ -35,7 +35,7 @@ pub fn decode(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> {
     }
 }
 
-/// What four bits do in one state. The shortest code has five bits: they complete one symbol
+/// The effect of four bits in one state. The shortest code has five bits: they complete one symbol
 /// at most.
 #[derive(Clone, Copy)]
 struct Step {

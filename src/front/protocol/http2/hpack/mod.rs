@@ -188,7 +188,7 @@ impl Decoder {
     }
 }
 
-/// What a connection keeps for the strings of its next field.
+/// Capacity that a connection keeps for the strings of its next field.
 const SCRATCH: usize = 512;
 
 /// RFC 7541 §5.1. Five bytes are what h2 takes.

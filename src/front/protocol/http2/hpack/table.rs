@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-/// What an entry counts beside its bytes (RFC 7541 §4.1).
+/// Size of an entry in addition to its bytes (RFC 7541 §4.1).
 pub const OVERHEAD: usize = 32;
 /// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2): hyper announces no other.
 pub const MOST: usize = 4096;
