@@ -18,7 +18,7 @@ use super::negotiate::Coding;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource};
 use crate::front::sendfile::file_pool::FilePool;
 
-/// The order in which codings are taken at equal weight: the cheapest first.
+/// Codings in the order of preference at equal weight: the cheapest first.
 pub const PREFERRED: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
 /// The threads that encode, and the limit of the bodies encoded on the connection's own thread.
@@ -30,11 +30,10 @@ pub struct Encoders {
 }
 
 impl Encoders {
-    /// Threads that may encode at a time. Each does some 400 MB/s with zstd.
+    /// Number of threads that encode. Each encodes some 400 MB/s with zstd.
     pub const THREADS: usize = 4;
 
-    /// The right to encode one more stream; `None`: too many are being encoded, or the memory
-    /// budget has no room.
+    /// Takes one of [`STREAMS`] slots; `None`: all are taken, or the memory budget has no room.
     pub fn stream(&self, coding: Coding, account: &Arc<Account>) -> Option<Slot> {
         let memory = account.try_reserve(Resource::Memory, memory(coding))?;
         let more = |streams: usize| (streams < STREAMS).then_some(streams + 1);
@@ -76,7 +75,7 @@ impl Drop for Slot {
 /// The encoder's error; there is none as long as it writes to memory.
 pub fn whole(bytes: &[u8], coding: Coding) -> io::Result<Bytes> {
     if coding == Coding::Zstd {
-        // Knows the length, and makes its tables fit.
+        // This function knows the length, and sizes its tables accordingly.
         return zstd::bulk::compress(bytes, ZSTD_WHOLE).map(Bytes::from);
     }
     let mut encoder = Encoder::new(coding)?;
@@ -94,10 +93,10 @@ enum Inner {
 }
 
 impl Encoder {
-    /// An encoder for this coding.
+    /// Creates an encoder for this coding.
     ///
     /// # Errors
-    /// No memory.
+    /// Out of memory.
     pub fn new(coding: Coding) -> io::Result<Self> {
         let out = Vec::new();
         Ok(Self(match coding {
@@ -178,12 +177,12 @@ const BROTLI: u32 = 3;
 const ZSTD_WHOLE: i32 = 3;
 /// Level 1 has tables of some 100 KB where level 3 has a megabyte.
 const ZSTD_STREAM: i32 = 1;
-/// 128 KiB: as far back as it pays for text that is made on the fly.
+/// 128 KiB: larger windows do not pay for generated text.
 const WINDOW_BITS: u32 = 17;
 
-/// Bytes of memory that an encoder of a stream takes, for as long as its client takes. Measured
-/// as the resident set of 64 streams that are flushed after every piece: brotli allocates anew
-/// for each, and the allocator keeps what its threads have freed.
+/// Memory of a stream's encoder, which it holds for as long as its client reads. Measured as the
+/// resident set of 64 streams that are flushed after every piece: brotli allocates anew for each,
+/// and the allocator keeps what its threads have freed.
 fn memory(coding: Coding) -> usize {
     match coding {
         Coding::Gzip => 768 << 10,
@@ -192,7 +191,7 @@ fn memory(coding: Coding) -> usize {
     }
 }
 
-/// Streams that may be encoded at a time.
+/// Most streams encoded at a time.
 const STREAMS: usize = 64;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A response body that is given to the client no faster than so many bytes in a second.
+//! A response body that is sent at a limited rate, in bytes per second.
 //!
-//! As in nginx (`limit_rate`) the rate is that of the response as a whole: the first second's
-//! bytes go at once, and what the application was late with may be caught up. Nothing is
-//! collected here: what comes faster waits where every response waits for a slow client.
+//! As in nginx (`limit_rate`) the rate is that of the response as a whole: the first second's bytes
+//! are sent at once, and a delay of the application may be caught up. Nothing is collected here:
+//! faster bodies wait where every response waits for a slow client.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -22,13 +22,13 @@ pub struct LimitedBody<B> {
     body: B,
     allowance: Allowance,
     began: Instant,
-    /// The end of a part that was too long.
+    /// The rest of a part that was too long.
     rest: Bytes,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> LimitedBody<B> {
-    /// `body`, of which `rate` bytes are given in a second.
+    /// Limits `body` to `rate` bytes per second.
     pub fn boxed(body: B, rate: NonZeroU64) -> Box<Self> {
         Box::new(Self {
             body,
@@ -39,7 +39,7 @@ impl<B> LimitedBody<B> {
         })
     }
 
-    /// The body that is limited.
+    /// The inner body.
     pub fn inner(&self) -> &B {
         &self.body
     }
@@ -65,7 +65,7 @@ impl<B> LimitedBody<B> {
 
 /// The bytes that a rate allows. Pure: the time is an argument.
 struct Allowance {
-    /// Bytes in a second.
+    /// Bytes per second.
     rate: NonZeroU64,
     given: u64,
 }
@@ -146,7 +146,7 @@ mod tests {
     use http_body_util::BodyExt;
     use proptest::prelude::*;
 
-    /// Pieces, with the milliseconds after which they go, of a body that waits for nothing.
+    /// The pieces, with the milliseconds at which they are sent, of a body that never waits.
     fn given(bytes: u64, rate: u64) -> Vec<(u128, u64)> {
         let rate = NonZeroU64::new(rate).unwrap();
         let mut allowance = Allowance { rate, given: 0 };

@@ -1,7 +1,6 @@
 //! Step 7 for several ranges: a body of parts, each with its own head (RFC 9110 §14.6).
 //!
-//! Its length is known before the first byte, and of a file only the block that is being
-//! sent is in memory.
+//! Its length is known before the first byte, and only the block being sent is in memory.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,16 +23,16 @@ use crate::front::sendfile::queue::SendfileQueue;
 /// The source of the bytes of the parts.
 #[derive(Debug)]
 pub(crate) enum Bodies {
-    /// Memory.
+    /// Bytes in memory.
     Bytes(Bytes),
-    /// The file, in which the whole begins at this offset.
+    /// The file, and the offset of the representation in it.
     File(Arc<File>, u64, FilePool),
 }
 
 /// The body of a response with several ranges.
 #[derive(Debug)]
 pub struct Multipart {
-    /// Heads and bytes, in turns.
+    /// Heads and ranges, alternating.
     pieces: VecDeque<Piece>,
     bodies: Bodies,
     /// The part of the file that is being sent.
@@ -93,7 +92,7 @@ impl Multipart {
         (multipart, boundary)
     }
 
-    /// Bytes of the whole body.
+    /// Length of the whole body in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.remaining
     }
@@ -103,7 +102,7 @@ impl Multipart {
         self.outbox = Some(Arc::clone(outbox));
     }
 
-    /// The bytes of a piece; `None` if a file has them, which is then `sending`.
+    /// The bytes of a piece; `None` if they come from a file, which is then `sending`.
     fn next_piece(&mut self, piece: Piece) -> Option<Bytes> {
         let range = match piece {
             Piece::Text(text) => return Some(text),
@@ -172,7 +171,7 @@ impl http_body::Body for Multipart {
 }
 
 impl Multipart {
-    /// After an error there is nothing more to come, although bytes are owed.
+    /// No frames follow an error, although bytes are missing.
     fn give_up(&mut self) {
         self.sending = None;
         self.pieces.clear();

@@ -1,6 +1,6 @@
-//! Reads a request's body to its end before a worker is taken: small ones into memory,
-//! larger ones into an unlinked temporary file, so that a slow upload costs no worker and
-//! a large one no memory.
+//! Reads a request's body to its end before a worker is assigned: small ones into memory, larger
+//! ones into an unlinked temporary file, so that a slow upload occupies no worker and a large one
+//! no memory.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -39,12 +39,12 @@ const WRITE: usize = 64 << 10;
 /// Bytes collected by all bodies together, where that leaves each [`LEAST_WRITE`]: beyond 256
 /// uploads at once, a smaller write costs less than memory that grows with every attacker.
 const TOGETHER: usize = 16 << 20;
-/// Memory of a body for which is waited, beside what is collected: most of it hyper's buffer and
-/// its task. Measured: 1,000 bodies that stall take 60 KB each, with their connections.
+/// Memory of a body that is waited for, in addition to the collected bytes: most of it hyper's
+/// buffer and its task. Measured: 1,000 stalled bodies use 60 KB each, including their connections.
 const READING: usize = 44 << 10;
-/// Memory of a body that is handed on while it arrives.
+/// Memory of a body that is forwarded while it arrives.
 const STREAMED: usize = 128 << 10;
-/// As much as is read at a time ([`crate::front::connection::stream`]).
+/// Number of bytes read at a time ([`crate::front::connection::stream`]).
 const LEAST_WRITE: usize = 16 << 10;
 /// Number of bytes that are written rather than kept when a client pauses: a stalled upload then
 /// uses some 60 KiB, most of it hyper's buffer and its task, instead of 430.
@@ -55,7 +55,7 @@ const WORTH_WRITING: usize = 8 << 10;
 pub struct Spool {
     /// The directory of the files.
     pub directory: PathBuf,
-    /// Bytes in a second that a client must send, after a grace of its location's timeout.
+    /// Bytes per second that a client must send, after a grace period of its location's timeout.
     pub min_rate: u64,
     /// The disk space of all bodies.
     pub room: Arc<SpoolSpace>,
@@ -73,7 +73,7 @@ pub enum SpoolError {
     },
     /// The client pauses inside its body, or sends it too slowly.
     BodyTooSlow,
-    /// The client has gone, or its chunks are malformed.
+    /// The client has disconnected, or its chunks are malformed.
     BodyBroken(String),
     /// The bodies on disk have reached their limit.
     SpoolFull {
@@ -94,7 +94,7 @@ pub enum SpoolError {
 }
 
 impl Spool {
-    /// Reads `body` to its end. The share is to be kept as long as the body.
+    /// Reads `body` to its end. The share has to be kept as long as the body.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -113,7 +113,7 @@ impl Spool {
         }
         let is_long = body.size_hint().lower() > IN_MEMORY as u64;
         let _reading = Reading::of(&self.room);
-        // Not `BytesMut`, which would begin anew with all the room that it has had.
+        // Not `BytesMut`, which would start again with its whole former capacity.
         let mut memory = Vec::new();
         let mut file = None;
         let mut length = 0;
@@ -130,7 +130,7 @@ impl Spool {
                     chunk
                 }
                 Poll::Pending => {
-                    // A client that pauses holds little memory, however long it does.
+                    // A client that pauses uses little memory, for any length of time.
                     if file.is_some() && memory.len() >= WORTH_WRITING {
                         let collected = std::mem::take(&mut memory);
                         let (now, _used) = self.write(file, collected, &mut share).await?;
@@ -189,10 +189,10 @@ impl Spool {
         }
     }
 
-    /// Hands `body` on while it arrives.
+    /// Forwards `body` while it arrives.
     ///
     /// # Errors
-    /// A body that says that it is too long.
+    /// A body whose declared length exceeds the limit.
     pub fn stream(
         &self,
         body: Received,
@@ -209,8 +209,8 @@ impl Spool {
         Ok(RequestStream::new(body, limit, patience))
     }
 
-    /// The memory of a body that [`Spool::stream`] hands on: what hyper and the worker's socket
-    /// hold of it while the worker does not read.
+    /// Reserves the memory of a body that [`Spool::stream`] forwards: the bytes in hyper and in the
+    /// worker's socket while the worker does not read.
     ///
     /// # Errors
     /// [`SpoolError::NoMemory`].
@@ -222,7 +222,7 @@ impl Spool {
         }
     }
 
-    /// The next piece, waited for.
+    /// Waits for the next piece.
     async fn chunk(
         &self,
         body: &mut Received,
@@ -237,8 +237,8 @@ impl Spool {
         Ok(chunk)
     }
 
-    /// Writes `bytes`, which come back: the next ones go where they were, and no memory of this
-    /// thread is given back by another one, which the allocator makes use of late.
+    /// Writes `bytes` and returns them: the next ones reuse their memory, and no memory of this
+    /// thread is freed by another one, which the allocator reuses late.
     async fn write<B: AsRef<[u8]> + Send + 'static>(
         &self,
         file: Option<File>,
@@ -277,8 +277,8 @@ impl Spool {
     }
 }
 
-/// Appends `chunk`. A vector by itself takes twice the room that it had: 128 KiB, where 64 are
-/// the most that is collected.
+/// Appends `chunk`. A vector by itself doubles its capacity: 128 KiB, where 64 are the most that is
+/// collected.
 fn collect(memory: &mut Vec<u8>, chunk: &[u8], limit: usize) {
     let length = memory.len() + chunk.len();
     memory.reserve_exact(room_for(memory, length, limit) - memory.len());
@@ -323,7 +323,7 @@ pub struct SpoolSpace {
 }
 
 impl SpoolSpace {
-    /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
+    /// A limit of `most` bytes, of which `used` are in use, including those of before a reload.
     pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
         let reading = AtomicUsize::new(0);
         Self {
@@ -339,7 +339,7 @@ impl SpoolSpace {
         (TOGETHER / reading).clamp(LEAST_WRITE, WRITE)
     }
 
-    /// Bytes taken now.
+    /// Number of bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -368,7 +368,7 @@ pub struct SpoolShare {
     bytes: u64,
     /// Bytes collected in memory, unless they are few.
     memory: Reservation,
-    /// The part of it for buffers, while the body arrives.
+    /// The part of `memory` for buffers, while the body arrives.
     reading: usize,
     /// The descriptor of its file.
     file: Option<Reservation>,
@@ -385,12 +385,12 @@ impl SpoolShare {
         }
     }
 
-    /// True if so many bytes may be in memory.
+    /// True if so many bytes may be kept in memory.
     fn may_keep(&mut self, bytes: usize) -> bool {
         bytes <= SMALL || self.memory.grow(self.reading + bytes)
     }
 
-    /// The client pauses: from now on the connection has buffers for the body.
+    /// The client pauses: from now on the connection keeps buffers for the body.
     fn waits(&mut self) -> Result<(), SpoolError> {
         if self.reading == 0 {
             if !self.memory.grow(self.memory.amount() + READING) {
@@ -409,7 +409,8 @@ impl SpoolShare {
 
     fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
         let SpoolSpace { most, used, .. } = &*self.room;
-        // The only body of an address may take all that is free: the limit of one body is `max_body`.
+        // A single body of an address may use all that is free: the limit of one body is
+        // `max_body`.
         let account = self.memory.account();
         if !account.try_spool(Spooled::Requests, bytes, Some(self.bytes), (used, *most)) {
             return Err(SpoolError::SpoolFull { limit: *most });

@@ -5,16 +5,16 @@ use std::sync::{Arc, LazyLock};
 
 use crate::front::client_limits::memory_budget::{Pool, Resource};
 
-/// Most bytes of one response that wait in memory: pages and JSON. nginx has 64 KiB.
+/// Most bytes of one response in memory: pages and JSON fit. nginx has 64 KiB.
 pub const PER_RESPONSE: usize = 256 << 10;
 /// Limit of a response while all together have used up half of [`ALL_RESPONSES`], and the number of
 /// bytes collected for a write while the client is behind.
 pub const WHEN_SHORT: usize = 64 << 10;
-/// Most bytes of all responses together, and never over a quarter of the memory budget: when there are so many, each waits for its client, or
-/// goes to its file, piece by piece.
+/// Most bytes of all responses together, and never over a quarter of the memory budget; at this
+/// limit each response waits for its client, or is written to its file, piece by piece.
 pub const ALL_RESPONSES: usize = 64 << 20;
 
-/// Bytes that responses hold in memory.
+/// Bytes of responses in memory.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
@@ -33,8 +33,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// That of all applications and servers behind us, whatever settings come and go: memory
-    /// is the process's.
+    /// The budget of all upstreams, independent of reloads: memory belongs to the process.
     pub fn of_process() -> Arc<Self> {
         static OF_PROCESS: LazyLock<Arc<Budget>> = LazyLock::new(|| {
             Arc::new(Budget {
