@@ -34,20 +34,20 @@ use crate::front::connection::stream::Stream;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
-/// Time in which an HTTP/1 connection may still bring a request when the server stops: it may be in
+/// Time in which an HTTP/1 connection may still send a request when the server stops: it may be in
 /// flight, or in the kernel already. Like nginx's `keepalive_min_timeout`.
 const LAST_REQUEST: Duration = Duration::from_millis(250);
 
 /// Concurrent requests on one HTTP/2 connection: nginx's default.
 const MOST_STREAMS: u32 = 128;
-/// Bytes of one HTTP/2 response that may wait in memory before its body is asked for more: with all
+/// Bytes of one HTTP/2 response that may wait in memory before its body is polled again: with all
 /// streams 8 MiB per connection; hyper's default makes 50.
 const SEND_BUFFER: usize = 64 << 10;
-/// Window of each stream and of a connection: 20 MB/s over 50 ms. It is memory that
-/// [`received`](super::body::received) charges while it is not read.
+/// Window of each stream and of a connection: 20 MB/s over 50 ms.
+/// [`received`](super::body::received) charges unread bytes to memory.
 const WINDOW: u32 = 1 << 20;
-/// Streams that a client may reset before we have accepted them (CVE-2023-44487) until the
-/// connection is closed: h2's default.
+/// Streams that a client may reset before they are accepted (CVE-2023-44487) until the connection
+/// is closed: h2's default.
 const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or the server stops.
@@ -113,7 +113,7 @@ async fn converse(
                 response.headers_mut().insert(CONNECTION, close);
             }
             if version == http::Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
-                // Else hyper adds `keep-alive` to our `close` for a client that asked for it.
+                // Otherwise hyper adds `keep-alive` to `close` for a client that asked for it.
                 *response.version_mut() = version;
             }
             Ok::<_, std::convert::Infallible>(response)
@@ -299,7 +299,7 @@ async fn introduction(
                 early = behind;
                 origin
             }
-            // A probe that sends nothing, in any way it ends.
+            // A probe that sends nothing, however it ends.
             Err(error) if header.is_empty() || matches!(error, Unreadable::Io(_)) => {
                 tracing::debug!(peer = ends.peer.map(display), %error, "connection ended");
                 return None;

@@ -13,37 +13,37 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The addresses that the first bytes of a connection declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// The proxy speaks for itself, for instance to see whether we live.
+    /// The proxy itself, for instance a health check.
     Proxy,
     /// A client whose addresses are not given, or are not IP addresses.
     Unknown {
-        /// True if it came with TLS.
+        /// True if the client uses TLS.
         tls: bool,
     },
     /// A client.
     Client {
         /// Its address.
         source: SocketAddr,
-        /// The address that it asked.
+        /// The address to which it connected.
         destination: SocketAddr,
-        /// True if it came with TLS.
+        /// True if the client uses TLS.
         tls: bool,
     },
 }
 
-/// A header that cannot be read; the connection is of no use.
+/// An unreadable header; the connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// The bytes are something else.
+    /// The bytes are not a header.
     #[error("{0}")]
     Malformed(&'static str),
-    /// It did not come in time.
+    /// It did not arrive in time.
     #[error("it did not arrive in time (--header-timeout)")]
     Late,
-    /// The connection ended inside.
+    /// The connection ended inside the header.
     #[error("the connection ended inside the header")]
     Ended,
-    /// The connection ended before it: a look whether we listen.
+    /// The connection ended before the header: a probe of the port.
     #[error("the connection ended before it said anything")]
     Nothing,
     /// The error of the system call.
@@ -51,26 +51,26 @@ pub enum Unreadable {
     Io(#[from] io::Error),
 }
 
-/// Begins a header of version 2 (section 2.2).
+/// First bytes of a header of version 2 (section 2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Begins a header of version 1 (section 2.1).
+/// First bytes of a header of version 1 (section 2.1).
 const WORD: &[u8] = b"PROXY ";
 /// Longest header of version 1 with its line end (section 2.1).
 const LONGEST_LINE: usize = 107;
-/// Longest body of version 2 that is taken: nginx's limit. Addresses take 36 bytes, and what
-/// TLS terminators add a few hundred.
+/// Longest body of version 2: nginx's limit. Addresses take 36 bytes, and the extensions of TLS
+/// terminators a few hundred.
 const LONGEST_BODY: usize = 4096;
-/// Version 2 up to its body.
+/// Length of a header of version 2 without its body.
 const FIXED: usize = 16;
 /// Type of the extension for TLS (section 2.2.6), and its bit for "over TLS".
 const TLS: (u8, u8) = (0x20, 0x01);
 
-/// Room for a header, for [`read_into`].
+/// A buffer for [`read_into`].
 pub fn buffer() -> BytesMut {
     BytesMut::with_capacity(FIXED + LONGEST_BODY)
 }
 
-/// Reads a header from a fresh connection; with it come the bytes behind it.
+/// Reads a header from a new connection; returns it with the bytes received after it.
 ///
 /// # Errors
 /// As [`read_into`].
@@ -101,11 +101,11 @@ pub async fn read_into(
     }
 }
 
-/// Reads a header at the beginning of `bytes`: its length and what it says. `None`: there
-/// must come more.
+/// Parses a header at the beginning of `bytes`: its length and content. `None`: more bytes are
+/// needed.
 ///
 /// # Errors
-/// [`Unreadable::Malformed`], as soon as the bytes can be no header any more.
+/// [`Unreadable::Malformed`], as soon as the bytes can no longer become a header.
 pub fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let begins = |mark: &[u8]| {
         let common = mark.len().min(bytes.len());
@@ -132,7 +132,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let line = str::from_utf8(&visible[WORD.len()..end]).ok();
     let mut words = line.ok_or(malformed)?.split(' ');
     let origin = match words.next() {
-        // Whatever stands behind is to be ignored (section 2.1).
+        // Anything after it is ignored (section 2.1).
         Some("UNKNOWN") => Some(ProxyHeader::Unknown { tls: false }),
         Some("TCP4") => endpoints::<Ipv4Addr>(&mut words),
         Some("TCP6") => endpoints::<Ipv6Addr>(&mut words),
@@ -180,7 +180,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        // Whatever a proxy puts behind LOCAL is to be ignored (section 2.2).
+        // Anything after LOCAL is ignored (section 2.2).
         _ if is_local => 0,
         _ => return Err(Unreadable::Malformed("unknown address family")),
     };

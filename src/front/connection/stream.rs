@@ -37,7 +37,7 @@ use crate::front::sendfile::queue::{Piece, Plan};
 use crate::front::socket::Socket;
 use crate::os::{sendfile, sockets};
 
-/// Why a write ends.
+/// The error of a write to a client that is too slow.
 const TOO_SLOW: &str =
     "the client takes too little of the response (--body-timeout, --min-body-rate)";
 /// Bytes of files that one connection sends before others have their turn: 0.2 ms (nginx's
@@ -47,58 +47,58 @@ const TURN: usize = 2 << 20;
 /// The socket that hyper writes to.
 pub struct Stream {
     socket: Option<Socket>,
-    /// Bytes received and not looked at; comes before what the socket receives.
+    /// Bytes received and not yet examined; they precede those that the socket receives.
     early: BytesMut,
-    /// So many bytes of it are known to be the beginning of a head.
+    /// Number of its bytes known to be the beginning of a head.
     looked: usize,
-    /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
+    /// Memory of `early` for a long head; over HTTP/2 that of the connection.
     early_memory: Reservation,
-    /// The end of a head for which hyper had no room.
+    /// The rest of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
-    /// The socket has bytes that the runtime does not know of.
+    /// The socket has bytes of which the runtime does not know.
     has_unread: bool,
-    /// There is no memory for more of the bodies of HTTP/2; when it is asked for again.
+    /// Timer for another attempt while there is no memory for the bodies of HTTP/2.
     no_memory: Option<Pin<Box<Sleep>>>,
-    /// The client sends nothing more, and waits for its responses.
+    /// The client has half-closed the connection, and waits for its responses.
     is_half_closed: bool,
-    /// When it is looked at again.
+    /// Timer of the next check of a half-closed client.
     look_again: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
     /// Receiver of the socket of a client that may still be sending.
     behind: Option<oneshot::Sender<Socket>>,
-    /// We have said our last word, all of it.
+    /// The write side is closed, and everything has been sent.
     is_shut_down: bool,
     sending: Option<Sending>,
     taking: SendRate,
     http2: Http2,
-    /// Answers without hyper, where that is possible.
+    /// The fast path.
     express: Option<Express>,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
 
-/// A piece of a file on its way.
+/// A piece of a file being sent.
 struct Sending {
     piece: Piece,
     step: Step,
 }
 
 enum Step {
-    /// The kernel sends.
+    /// By the kernel.
     Send,
-    /// The next bytes are read into memory.
+    /// The next bytes are being read into the page cache.
     Fetch(Job<()>),
-    /// A block is read, because the kernel cannot send this file.
+    /// A block is being read, because the kernel cannot send this file.
     Read(Job<Bytes>),
-    /// The block is sent.
+    /// The block is being sent.
     Copy(Bytes),
 }
 
 type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Stream {
-    /// A stream over `socket`, of which `early` was read already.
+    /// A stream over `socket`, of which `early` has been read already.
     pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>) -> Self {
         Self {
             socket: Some(socket),
@@ -172,8 +172,8 @@ impl Stream {
         }
     }
 
-    /// Bytes behind which a file comes. Without the flag they would leave in a packet of
-    /// their own, because the socket does not delay (nginx: `tcp_nopush`).
+    /// Sends the bytes in front of a file. Without the flag they would leave in a packet of their
+    /// own, because the socket does not delay (nginx: `tcp_nopush`).
     fn poll_head(&mut self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_write_ready(context))?;
@@ -186,7 +186,7 @@ impl Stream {
         }
     }
 
-    /// Sends what the socket takes of the oldest piece.
+    /// Sends as much of the oldest piece as the socket accepts.
     fn poll_file(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.in_a_row >= TURN {
             self.in_a_row = 0;
@@ -282,7 +282,7 @@ impl Stream {
         }
     }
 
-    /// The file is the reason for which its response is cut off.
+    /// The response is truncated because of its file.
     fn file_failed(&self, source: &Source, error: io::Error) -> io::Error {
         source.report(&error);
         self.activity.outbox.fail();
@@ -296,7 +296,7 @@ impl Stream {
         }
     }
 
-    /// Passes a write's result on, and ends a connection whose client takes too little.
+    /// Returns a write's result, and closes the connection of a client that reads too slowly.
     fn in_time(
         &mut self,
         context: &mut Context<'_>,
@@ -396,10 +396,10 @@ impl Stream {
             || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// True behind the last byte of the last response, with our side of the connection closed.
+    /// True after the last byte of the last response, with the write side closed.
     ///
-    /// hyper does not close it where a request asked for an upgrade and got a plain response:
-    /// it hands the stream over as for an upgrade, and drops it.
+    /// hyper does not close the connection where a request asked for an upgrade and got a plain
+    /// response: it hands the stream over as for an upgrade, and drops it.
     fn has_said_all(&self, socket: &Socket) -> bool {
         let is_plain = !self.activity.has_switched() && !self.http2.is_there();
         let is_dropped_whole = is_plain && self.activity.hyper_ended();

@@ -1,4 +1,4 @@
-//! The express lane's reads and writes; see [`crate::front::fast_path`].
+//! Reads and writes of the fast path; see [`crate::front::fast_path`].
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -21,12 +21,12 @@ use crate::front::protocol::plain::Recognised;
 
 /// Number of bytes read at a time: requests of browsers have one or two KiB.
 const ROOM: usize = 8 << 10;
-/// Requests that one connection is answered before the others have their turn: as many as
-/// hyper does.
+/// Requests of one connection that are answered before others have their turn: as many as hyper
+/// does.
 const IN_A_ROW: usize = 16;
 
-/// Longest body that is copied behind its head, for which sending is cheaper in one piece: a
-/// page, of which the copy costs less than what the kernel does for a list of two pieces.
+/// Longest body that is copied after its head, so that both are sent in one piece: a page, whose
+/// copy costs less than a list of two pieces costs the kernel.
 const COPIED: usize = 4 << 10;
 
 thread_local! {
@@ -36,19 +36,19 @@ thread_local! {
 
 /// The position up to which the requests in a buffer were answered.
 enum Went {
-    /// To this byte; behind it nothing is, or the beginning of a head.
+    /// To this byte; after it there is nothing, or the beginning of a head.
     Until(usize),
-    /// To this byte; others have their turn, or the client takes no more.
+    /// To this byte; others have their turn, or the client's socket is full.
     Pauses(usize),
-    /// To this byte; hyper has what came before it.
+    /// To this byte; hyper has the bytes before it.
     Gave(usize),
-    /// To this byte; it and all that follow are for hyper.
+    /// To this byte; it and all later ones are for hyper.
     Raw(usize),
 }
 
 impl Stream {
-    /// Reads requests while hyper holds none: answers what can be answered without it, and
-    /// gives it the head of the first request that cannot.
+    /// Reads requests while hyper holds none: answers those that the fast path can answer, and
+    /// gives hyper the head of the first one that it cannot.
     pub(crate) fn poll_between(
         &mut self,
         context: &mut Context<'_>,
@@ -103,7 +103,7 @@ impl Stream {
                 early.extend_from_slice(&bytes[went.length()..]);
                 went.without_length()
             } else {
-                // A head in several pieces.
+                // A head that arrives in several pieces.
                 let mut buffer = ReadBuf::uninit(&mut room);
                 ready!(self.poll_receive(context, &mut buffer))?;
                 if buffer.filled().is_empty() {
@@ -111,7 +111,7 @@ impl Stream {
                 }
                 let room = early.len() + buffer.filled().len();
                 if room > SMALL && !self.early_memory.grow(room.next_power_of_two()) {
-                    // The head is not read to its end.
+                    // The rest of the head is not read.
                     self.refuse_head(early, into);
                     early.clear();
                     self.looked = 0;
@@ -132,7 +132,7 @@ impl Stream {
         }
     }
 
-    /// Answers the requests in `bytes`, one after the other.
+    /// Answers the requests in `bytes` in order.
     fn answer_all(
         &mut self,
         bytes: &[u8],
@@ -160,7 +160,7 @@ impl Stream {
                     return Ok(Went::Until(0));
                 }
             }
-            // RFC 9112 §2.2: empty lines in front of a request mean nothing.
+            // RFC 9112 §2.2: empty lines before a request are ignored.
             at += empty_lines(&bytes[at..]);
             if matches!(bytes[at..], [] | [b'\r']) {
                 return Ok(Went::Until(at));
@@ -192,7 +192,7 @@ impl Stream {
         }
     }
 
-    /// Sends a response as far as the client takes it at once.
+    /// Sends as much of a response as the socket accepts at once.
     fn send(&mut self, answer: AtOnce<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let (head, body) = (out.len(), &answer.body);
         let whole = head + body.len();
@@ -217,8 +217,8 @@ impl Stream {
         written.map(|_| ())
     }
 
-    /// Sends two pieces, or what the socket takes of them. `writev`, with which others send,
-    /// is for files and takes 0.2 µs more.
+    /// Sends two pieces, or as much as the socket accepts. `writev`, the usual call, is for files
+    /// and takes 0.2 µs more.
     fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
         let socket = self.socket.as_ref().expect("taken only on drop");
         socket.try_write_with(|socket| {
@@ -233,7 +233,7 @@ impl Stream {
         })
     }
 
-    /// Sends the rest of a response that the client did not take at once.
+    /// Sends the rest of a response that did not fit into the socket.
     pub(crate) fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let Some(express) = &self.express else {
@@ -273,7 +273,7 @@ impl Went {
     }
 }
 
-/// Bytes of the empty lines with which `bytes` begin.
+/// Length of the empty lines at the beginning of `bytes`.
 fn empty_lines(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = rest {

@@ -1,4 +1,4 @@
-//! Reads one request for hyper, and then watches for the end of its client.
+//! Reads one request for hyper, then waits for the client to disconnect.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,15 +33,15 @@ pub(crate) const READ_BODY: usize = (16 << 10) - 1;
 /// that half-close do so at once (`nc`, probes of balancers).
 const HALF_CLOSE: Duration = Duration::from_millis(50);
 
-/// Between two looks at a client that has half-closed. A write that fails shows sooner that it
-/// has gone.
+/// Pause between two checks of a client that has half-closed. A failing write detects a disconnect
+/// sooner.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 const MALFORMED_CHUNKS: &str = "its chunks are malformed";
 
 impl Stream {
-    /// Gives hyper the head with which `bytes` begin, and returns its length; `None`: they are
-    /// the beginning of one.
+    /// Gives hyper the head at the beginning of `bytes`, and returns its length; `None`: the head
+    /// is incomplete.
     pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
         let spells = self.express.as_ref().is_some_and(Express::spells);
         match head::read(bytes, spells) {
@@ -81,7 +81,7 @@ impl Stream {
         );
     }
 
-    /// Gives hyper a stand-in for a head that is not served. Nothing behind it is read.
+    /// Gives hyper a stand-in for a head that is refused. Nothing after it is read.
     fn give_refused(&mut self, refused: RefusedHead, into: &mut ReadBuf<'_>) {
         self.activity.refused.add(NEXT, refused.request);
         self.activity.linger();
@@ -100,7 +100,7 @@ impl Stream {
         self.activity.bytes_arrived();
     }
 
-    /// Gives hyper more of a head for which it had no room.
+    /// Gives hyper the next part of a head for which it had no room.
     pub(crate) fn give_rest_of_head(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let length = self.head.len().min(into.remaining());
         into.put_slice(&self.head.split_to(length));
@@ -110,7 +110,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper the next part of a request's body, and nothing behind its end.
+    /// Gives hyper the next part of a request's body, and nothing after its end.
     pub(crate) fn poll_body(
         &mut self,
         context: &mut Context<'_>,
@@ -129,7 +129,7 @@ impl Stream {
             }
             return Poll::Ready(Ok(()));
         }
-        // One byte more than is missing, so that the runtime sees that there is nothing more.
+        // One byte more than missing, so that the runtime notices that there is nothing more.
         let missing = usize::try_from(self.framing.missing()).unwrap_or(usize::MAX);
         let room = into
             .remaining()
@@ -145,8 +145,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper everything that comes: HTTP/2, as far as it keeps the rules, or what follows
-    /// a `101`.
+    /// Gives hyper all bytes: valid HTTP/2, or what follows a `101`.
     pub(crate) fn poll_raw(
         &mut self,
         context: &mut Context<'_>,
@@ -154,7 +153,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         let begun = into.filled().len();
         self.http2.give(into);
-        // All that has come may be held back.
+        // All bytes received may be held back.
         while into.filled().len() == begun {
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
@@ -176,7 +175,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until there is memory for more of the bodies of HTTP/2, or none is left unread.
+    /// Waits until there is memory for more of the bodies of HTTP/2, or all of them are read.
     fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.http2.is_there() {
             return Poll::Ready(());
@@ -196,14 +195,14 @@ impl Stream {
         }
     }
 
-    /// Charges what h2 holds of request bodies.
+    /// Charges the memory that h2 uses for request bodies.
     pub(super) fn count_flow(&mut self) {
         let activity = &self.activity;
         let flow = self.http2.take_flow();
         activity.unread.count(flow, &activity.account);
     }
 
-    /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
+    /// Leaves in `into`, after `begun`, the part of the received bytes that is for hyper.
     fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
         let activity = &self.activity;
         let passed = self.http2.received(
@@ -218,7 +217,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Says to the client and to the log why a connection of HTTP/2 ends.
+    /// Sends and logs the reason why a connection of HTTP/2 ends.
     fn break_off(&mut self, end: End) -> io::Error {
         http2::log_end(self.activity.ends.peer, &end);
         if let Some(farewell) = self.http2.farewell(end) {
@@ -230,9 +229,9 @@ impl Stream {
         io::Error::other(end)
     }
 
-    /// Waits for the end of a client whose request is complete since `since`, and gives hyper
-    /// nothing of what comes behind it. Ends in the end of the stream, or an error, once the
-    /// client has gone.
+    /// Waits for the client of a request, complete since `since`, to disconnect, and gives hyper
+    /// none of the bytes after it. Returns the end of the stream, or an error, once the client has
+    /// disconnected.
     pub(crate) fn poll_end_of_client(
         &mut self,
         context: &mut Context<'_>,
@@ -244,7 +243,7 @@ impl Stream {
             match socket.peer_end()? {
                 PeerEnd::Open => self.has_unread = true,
                 PeerEnd::Gone => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                // The difference shows over Unix sockets.
+                // Unix sockets show the difference.
                 PeerEnd::Sent if socket.is_tcp() && since.elapsed() > HALF_CLOSE => {
                     return Poll::Ready(Ok(()));
                 }
@@ -271,7 +270,7 @@ impl Stream {
         Poll::Pending
     }
 
-    /// hyper has written the response to a whole request.
+    /// Called when hyper has written the response to a whole request.
     pub(crate) fn settle(&mut self, context: &Context<'_>) {
         if self.activity.has_switched() {
             return self.framing.pass_all();
@@ -292,7 +291,7 @@ impl Stream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.has_unread {
-            // The runtime was made to forget that there is something.
+            // The runtime's readiness was cleared although there is something.
             let room = into.initialize_unfilled();
             let most = room.len();
             let received = rustix::net::recv(self.socket(), room, RecvFlags::DONTWAIT);
