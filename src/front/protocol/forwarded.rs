@@ -22,7 +22,7 @@ use super::limits::valid_host;
 use crate::config::Trust;
 use crate::front::context::{Client, Endpoints, Scheme};
 
-/// Fields that state where a request came from.
+/// Headers that declare the origin of a request.
 const FORWARDING: [&str; 15] = [
     "forwarded",
     "front-end-https",
@@ -47,8 +47,8 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Other names for `X-Forwarded-Proto`, with what they say for `http` and `https`. uWSGI,
-/// gunicorn and Rails read one or the other.
+/// Other names for `X-Forwarded-Proto`, with their values for `http` and `https`. uWSGI, gunicorn
+/// and Rails read one or the other.
 const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
     (
         HeaderName::from_static("x-forwarded-protocol"),
@@ -67,12 +67,12 @@ const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
 /// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
 const MOST_HOPS: usize = 50;
 
-/// Longest prefix taken over.
+/// Longest prefix accepted.
 const LONGEST_PREFIX: usize = 1024;
 
-/// Finds the client of a request, and leaves only true statements about it in `headers`.
-/// Its host is empty where no proxy names one; `authority` is that of the request's target,
-/// which wins over the field `Host`.
+/// Finds the client of a request, and leaves only true statements about it in `headers`. Its host
+/// is empty where no proxy names one; `authority` is that of the request's target, which takes
+/// precedence over the field `Host`.
 pub fn resolve(
     headers: &mut HeaderMap,
     authority: Option<&str>,
@@ -80,8 +80,7 @@ pub fn resolve(
     trust: &Trust,
 ) -> Client {
     let mut client = Client::direct(ends);
-    // Most requests have none of these fields: one look at each name instead of a search
-    // for each.
+    // Most requests have none of these headers: one test per name instead of a search for each.
     if !headers.keys().any(is_noticed) {
         return client;
     }
@@ -108,7 +107,7 @@ pub fn resolve(
     client
 }
 
-/// True if a field of this name is believed or removed.
+/// True if a header of this name is honoured or removed.
 pub fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
     // All of them begin so, and few others.
@@ -155,7 +154,7 @@ impl Declared {
             .rev()
             .map(|element| element.for_.as_deref().and_then(node));
         let (address, hop) = walk(nodes, trust);
-        // `hop` counts from the right, and none of no elements is looked at.
+        // `hop` counts from the right; an empty list has no element.
         let Some(element) = elements.iter().nth_back(hop) else {
             return Self::default();
         };
@@ -176,7 +175,7 @@ impl Declared {
         if let Some(scheme) = self.scheme {
             client.scheme = scheme;
         }
-        // A client that came through a proxy did not ask for our port.
+        // A client of a proxy did not connect to this server's port.
         let in_host = match &self.host {
             Some(host) => port_of_host(host),
             None => asked,
@@ -192,8 +191,8 @@ impl Declared {
     }
 }
 
-/// The client's address, and how many places from the right the last entry that was looked
-/// at stands. `None`: there is no usable address, and the client is the peer.
+/// The client's address, and the position from the right of the last entry examined. `None`: there
+/// is no usable address, and the client is the peer.
 fn walk(nodes: impl Iterator<Item = Option<Node>>, trust: &Trust) -> (Option<Node>, usize) {
     let (mut found, mut last) = (None, 0);
     for (hop, node) in nodes.take(MOST_HOPS).enumerate() {
@@ -220,7 +219,7 @@ fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterato
         .filter(|member| !member.is_empty())
 }
 
-/// The member `hop` places from the right, or the first of a shorter list.
+/// The member at position `hop` from the right, or the first of a shorter list.
 fn at_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, hop: usize) -> Option<&'a [u8]> {
     from_the_right(headers, name).take(hop + 1).last()
 }
@@ -233,8 +232,8 @@ struct Element<'a> {
     host: Option<Cow<'a, [u8]>>,
 }
 
-/// The elements of a line, from left to right. One that cannot be read is an element that
-/// says nothing, so that it ends the walk.
+/// The elements of a line, from left to right. A malformed one becomes an empty element, so that it
+/// ends the walk.
 fn elements(line: &[u8]) -> Vec<Element<'_>> {
     split_unquoted(line, b',')
         .into_iter()
@@ -308,8 +307,8 @@ fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(plain.into())
 }
 
-/// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`, quoted or not. `unknown`, hidden
-/// names and everything else are no addresses; a hidden port is no port.
+/// Parses `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`, quoted or not. `unknown`, obfuscated
+/// names and everything else are not addresses; an obfuscated port is ignored.
 fn node(text: &[u8]) -> Option<Node> {
     let text = str::from_utf8(text).ok()?.trim_matches('"');
     let (address, behind) = match text.strip_prefix('[') {
@@ -336,7 +335,7 @@ fn node(text: &[u8]) -> Option<Node> {
 }
 
 fn scheme(text: &[u8]) -> Option<Scheme> {
-    // WebSocket clients come with schemes of their own (Traefik).
+    // WebSocket clients have schemes of their own (Traefik).
     match text.to_ascii_lowercase().as_slice() {
         b"http" | b"ws" => Some(Scheme::Http),
         b"https" | b"wss" => Some(Scheme::Https),
@@ -361,8 +360,8 @@ fn port_of_host(host: &str) -> Option<u16> {
     port(digits.as_bytes())
 }
 
-/// `/app`, without the slash behind. Two slashes in front would make a link to another
-/// host of every link that an application makes.
+/// `/app`, without a trailing slash. Two leading slashes would turn every link of the application
+/// into one to another host.
 fn prefix(text: &[u8]) -> Option<String> {
     let prefix = str::from_utf8(text).ok()?.trim_end_matches('/');
     let plain = |segment: &str| {
@@ -386,7 +385,7 @@ fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
         if let Some(value) = headers.get_mut(&name) {
             let said = values[usize::from(client.scheme == Scheme::Https)];
             *value = HeaderValue::from_static(said);
-            // A second one would stay behind the first.
+            // A second one would stay after the first.
             let value = value.clone();
             headers.insert(name, value);
         }

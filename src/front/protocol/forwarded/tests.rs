@@ -69,7 +69,7 @@ fn the_first_untrusted_address_from_the_right_is_the_client() {
         ("\"[2001:db8::1]:443\"", "2001:db8::1 443"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         (",, 203.0.113.9 ,, 10.1.1.1 ,", "203.0.113.9"),
-        // Everybody is trusted: the outermost is the client.
+        // All are trusted: the outermost is the client.
         ("10.3.3.3, 10.1.1.1", "10.3.3.3"),
         // An element that is not an address ends the walk at the proxy that wrote it.
         ("203.0.113.9, unknown, 10.1.1.1", "10.1.1.1"),
@@ -127,8 +127,8 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         ("for=203.0.113.9, for=unknown, for=10.1.1.1", "10.1.1.1"),
         ("for=_gazonk", "10.0.0.1 4000"),
         ("for=203.0.113.9, proto=https", "10.0.0.1 4000"),
-        // A quote that a client leaves open hides nothing to its right from the walk: the
-        // line as a whole says nothing.
+        // A quote that a client leaves open hides nothing to its right from the walk: the whole
+        // line is ignored.
         ("for=\"6.6.6.6, for=203.0.113.9", "10.0.0.1 4000"),
         ("for=203.0.113.9;for=6.6.6.6", "10.0.0.1 4000"),
         ("nonsense", "10.0.0.1 4000"),
@@ -179,7 +179,7 @@ fn lists_are_read_at_the_clients_place() {
     check("6.6.6.6, 203.0.113.9", "https, http", Scheme::Http);
     check("203.0.113.9, 10.1.1.1", "https, http", Scheme::Https);
     check("203.0.113.9, 10.1.1.1", "http, https, http", Scheme::Https);
-    // The outermost proxy wrote it, and the inner ones let it be.
+    // The outermost proxy wrote it, and the inner ones kept it.
     check("203.0.113.9, 10.1.1.1, 10.1.1.1", "https", Scheme::Https);
     check("203.0.113.9", "HTTPS", Scheme::Https);
     check("203.0.113.9", "wss", Scheme::Https);
@@ -307,7 +307,7 @@ fn a_unix_peer_that_is_trusted_names_its_client() {
     assert_eq!(address_of(&client), "203.0.113.9");
 }
 
-/// Text that comes close to what is read.
+/// Random text that resembles valid headers.
 fn chains() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "203.0.113.9",

@@ -23,8 +23,7 @@ use crate::front::protocol::limits::MAX_HEAD;
 use crate::front::protocol::refused::PendingRefusals;
 
 thread_local! {
-    /// The fields of the block at hand. Each thread has one, for no connection keeps anything
-    /// in it.
+    /// The fields of the current block. One per thread, because no connection keeps anything in it.
     static FIELDS: Cell<Fields> = Cell::default();
 }
 
@@ -36,11 +35,11 @@ const KEPT: usize = 16 << 10;
 pub struct Blocks {
     decoder: Decoder,
     last_stream: u32,
-    /// h2's table has missed a block.
+    /// h2's table lacks the entries of a block.
     is_rewriting: bool,
 }
 
-/// A whole block.
+/// A complete block.
 pub struct Block<'a> {
     /// The head of its first frame.
     pub head: FrameHeader,
@@ -58,10 +57,10 @@ impl Blocks {
         self.last_stream
     }
 
-    /// Checks a block, and appends the frames that take its place to `out`; `false`: none does.
+    /// Checks a block, and appends the frames that replace it to `out`; `false`: none does.
     ///
     /// # Errors
-    /// If the connection must end.
+    /// An error of the connection.
     pub fn check(
         &mut self,
         block: &Block<'_>,
@@ -119,8 +118,7 @@ impl Blocks {
         Ok(true)
     }
 
-    /// Appends a frame for which h2 resets a stream, whatever the state of the stream is. The
-    /// client gets `code`.
+    /// Appends a frame for which h2 resets a stream in any state. The client gets `code`.
     pub fn reset(&mut self, stream: u32, code: u8, open: &mut Open, out: &mut Vec<u8>) {
         open.resets(stream, code);
         self.is_rewriting = true;
@@ -130,7 +128,7 @@ impl Blocks {
     }
 }
 
-/// h2 knows this as malformed (RFC 9113 §8.2.2).
+/// h2 treats this as malformed (RFC 9113 §8.2.2).
 fn write_malformed(block: &mut Vec<u8>) {
     write_literal(block, b"connection", b"close");
 }
@@ -139,7 +137,7 @@ fn write_malformed(block: &mut Vec<u8>) {
 enum Verdict {
     /// The block is passed on, in this form.
     Passes(Form),
-    /// The request is answered by us.
+    /// The request is refused with an error page.
     Refused(Rejection),
     /// The stream is reset with this code.
     Reset(u8),

@@ -11,11 +11,10 @@
 use super::End;
 use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM, code};
 
-/// Four times as many as h2 lets a client have at once: a client that does not know of that
-/// limit yet may open more, which are refused.
+/// Four times h2's limit on concurrent streams: a client that does not know that limit yet may open
+/// more, which are refused.
 const MOST: usize = 512;
-/// Ranges of numbers that a client has skipped, of which we know. Clients have a reason for one
-/// or two.
+/// Most ranges of skipped stream ids that are remembered. Clients have a reason for one or two.
 const MOST_SKIPPED: usize = 64;
 
 /// The streams of one connection.
@@ -24,9 +23,9 @@ pub struct Open {
     newest: u32,
     /// In ascending order, as clients open them (RFC 9113 §5.1.1).
     streams: Vec<OpenStream>,
-    /// First and last of numbers that were never used, in ascending order.
+    /// First and last of ids that were never used, in ascending order.
     skipped: Vec<(u32, u32)>,
-    /// Streams of which the reset gets another code.
+    /// Number of streams whose reset gets another code.
     corrections: usize,
 }
 
@@ -37,7 +36,7 @@ struct OpenStream {
     correction: Option<u8>,
 }
 
-/// The state of a stream in front of a frame (RFC 9113 §5.1).
+/// The state of a stream before a frame (RFC 9113 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamState {
     /// Not opened yet, or the connection.
@@ -55,19 +54,19 @@ pub enum StreamState {
 }
 
 impl StreamState {
-    /// True if the client has not seen the end of it, and no reason to expect one.
+    /// True if the client has neither seen its end nor a reason to expect one.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Open | Self::HalfClosed)
     }
 }
 
 impl Open {
-    /// True without streams.
+    /// True if there are no streams.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
 
-    /// A frame has come. Returns the state of its stream before that.
+    /// Records a received frame. Returns the state of its stream before it.
     ///
     /// # Errors
     /// If too many streams wait for their end.
@@ -100,7 +99,7 @@ impl Open {
         }
     }
 
-    /// h2 is made to reset a stream; the client gets this code.
+    /// Records that h2 is made to reset a stream; the client gets this code.
     pub fn resets(&mut self, stream: u32, code: u8) {
         let correction = (code != code::PROTOCOL_ERROR).then_some(code);
         if let Some(open) = self.find(stream)
@@ -117,13 +116,13 @@ impl Open {
         self.corrections > 0
     }
 
-    /// The code with which the reset of a stream is sent, if h2 has another one.
+    /// The code with which the reset of a stream is sent, if it differs from h2's.
     pub fn correction(&self, stream: u32) -> Option<u8> {
         let at = self.position(stream).ok()?;
         self.streams[at].correction
     }
 
-    /// A frame is sent.
+    /// Records a sent frame.
     pub fn sent(&mut self, head: FrameHeader) {
         if head.kind == RST_STREAM || matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
             self.ended(head.stream);
@@ -144,7 +143,7 @@ impl Open {
         }
     }
 
-    /// Notes the numbers between the newest stream and `stream`.
+    /// Records the ids between the newest stream and `stream` as skipped.
     fn skips(&mut self, stream: u32) {
         let (first, last) = (self.newest + 1, stream - 1);
         if last > first {
