@@ -1,5 +1,5 @@
-//! A large file that is sent a part at a time: what of it is in memory, and how to read more
-//! of it without stopping the thread that serves everybody.
+//! A large file that is sent a part at a time: its parts in the page cache, and reads of further
+//! parts that do not block the connection threads.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ pub struct Source {
     fetched: Mutex<Option<Fetched>>,
 }
 
-/// Up to where, and when, the file was seen in memory.
+/// Position up to which the file was seen in the page cache, and the time.
 #[derive(Debug, Clone, Copy)]
 struct Fetched {
     to: u64,
@@ -61,7 +61,7 @@ impl Source {
         length
     }
 
-    /// Brings the file from `offset` on into memory, on a thread that may wait.
+    /// Reads the file from `offset` on into the page cache, on a thread that may block.
     ///
     /// # Errors
     /// The error of the system call.
@@ -76,19 +76,20 @@ impl Source {
         .await
     }
 
-    /// Reads exactly `length` bytes from `offset` on, on a thread that may wait.
+    /// Reads exactly `length` bytes from `offset` on, on a thread that may block.
     ///
     /// # Errors
     /// The error of the system call, and [`became_shorter`].
     pub async fn read(self: Arc<Self>, offset: u64, length: usize) -> io::Result<Bytes> {
         let pool = self.pool.clone();
-        // Here, by the thread that will free it: allocators keep what threads of a pool allocate.
+        // Allocated here, by the thread that will free it: allocators keep what threads of a pool
+        // allocate.
         let block = Vec::with_capacity(length);
         pool.run(move || read_into(block, &self.file, offset, length))
             .await
     }
 
-    /// Logs that the file's bytes could not be had although its response has begun.
+    /// Logs that the file could not be read although its response has begun.
     pub fn report(&self, error: &io::Error) {
         let (file, length) = files::describe(&self.file);
         tracing::warn!(
@@ -130,7 +131,8 @@ fn read_into(mut block: Vec<u8>, file: &File, offset: u64, length: usize) -> io:
     Ok(Bytes::from(block))
 }
 
-/// The client must never take a part for the whole: this breaks the connection.
+/// The error of a file that has become shorter. A client must never take a part for the whole: it
+/// closes the connection.
 pub fn became_shorter() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
@@ -138,8 +140,8 @@ pub fn became_shorter() -> io::Error {
     )
 }
 
-/// As much as the kernel reads ahead by default; a visit to a thread costs some 10 µs, which
-/// a block of this size makes up for.
+/// The kernel's default read-ahead; the way to a thread costs some 10 µs, which a block of this
+/// size amortises.
 pub const BLOCK: usize = 128 * 1024;
 
 /// Bytes read into the page cache at a time: enough that the way to a thread and back (some 15 µs)

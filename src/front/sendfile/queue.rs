@@ -28,12 +28,11 @@ use bytes::Bytes;
 
 use super::file_source::Source;
 
-/// Longest piece of a file in one go, in bytes. What hyper costs for each is lost in what a
-/// MiB costs the kernel (100 µs), and the access log is at most this wrong about a client
-/// that leaves.
+/// Longest piece of a file in bytes. hyper's cost for each is negligible beside the kernel's for a
+/// MiB (100 µs), and the access log is at most this wrong about a client that disconnects.
 pub const PIECE: usize = 1 << 20;
 
-/// A piece of a file that is to be sent.
+/// A piece of a file to be sent.
 #[derive(Debug)]
 pub struct Piece {
     /// The file.
@@ -44,15 +43,15 @@ pub struct Piece {
     pub length: usize,
 }
 
-/// The pieces that one connection owes, in order.
+/// The pieces that one connection has to send, in order.
 #[derive(Debug, Default)]
 pub struct SendfileQueue {
-    /// Bytes noted and not sent yet.
+    /// Bytes queued and not sent yet.
     owed: AtomicUsize,
     pieces: Mutex<VecDeque<Piece>>,
-    /// A file could not be sent to its end.
+    /// A file could not be sent completely.
     has_failed: AtomicBool,
-    /// There is something in `last`.
+    /// `last` has a callback.
     is_awaited: AtomicBool,
     last: Mutex<Last>,
 }
@@ -80,23 +79,23 @@ impl fmt::Debug for Last {
 pub struct Unsent {
     /// Bytes that hyper counts as sent, and that the socket has not taken.
     pub bytes: usize,
-    /// A file is the reason, not the client.
+    /// True if the file failed, rather than the client.
     pub by_the_file: bool,
 }
 
 /// The beginning of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing but bytes.
+    /// Bytes only.
     Bytes,
-    /// Bytes in so many slices, behind which a file comes.
+    /// Bytes in so many slices, followed by a file.
     Head(usize),
     /// A file.
     File,
 }
 
 impl SendfileQueue {
-    /// Takes a piece into the debt, and gives what stands for it in hyper's hands.
+    /// Adds a piece to the queue, and returns its stand-in for hyper.
     pub fn note(&self, piece: Piece) -> Bytes {
         debug_assert!(piece.length <= PIECE);
         let stand_in = Bytes::from_static(&STAND_IN[..piece.length]);
@@ -112,7 +111,7 @@ impl SendfileQueue {
         pieces.pop_front()
     }
 
-    /// So many bytes of pieces have been sent.
+    /// Records that so many bytes of pieces were sent.
     pub fn sent(&self, bytes: usize) {
         let before = self.owed.fetch_sub(bytes, Ordering::Relaxed);
         if before == bytes && self.is_awaited.load(Ordering::Relaxed) {
@@ -120,12 +119,12 @@ impl SendfileQueue {
         }
     }
 
-    /// A file could not be sent to its end; the connection breaks.
+    /// Records that a file could not be sent completely; the connection is closed.
     pub fn fail(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
-    /// The connection ends: what is owed will not be sent.
+    /// Records that the connection has ended: the rest will not be sent.
     pub fn end(&self) {
         self.finish(true);
     }
@@ -138,7 +137,7 @@ impl SendfileQueue {
         }
     }
 
-    /// Has `then` run when everything that is owed has been sent, or never will be.
+    /// Runs `then` when everything in the queue has been sent, or never will be.
     pub fn when_sent(&self, then: impl FnOnce(Unsent) + Send + 'static) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_over || self.unsent().bytes == 0 {
@@ -190,7 +189,7 @@ fn is_stand_in(part: &[u8]) -> bool {
     !part.is_empty() && STAND_IN.as_ptr_range().contains(&part.as_ptr())
 }
 
-/// Zeros that are never read, and so take address space but no memory.
+/// Zeros that are never read, and so use address space but no memory.
 static STAND_IN: LazyLock<&'static [u8]> = LazyLock::new(|| vec![0; PIECE].leak());
 
 #[cfg(test)]

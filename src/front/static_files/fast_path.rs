@@ -17,7 +17,7 @@ use super::{Accepted, StaticFiles};
 /// The fields of a plain request that select a form of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Plainly<'a> {
-    /// GET instead of HEAD.
+    /// True for GET, false for HEAD.
     pub with_body: bool,
     /// Its parsed `Accept-Encoding`.
     pub accepted: Accepted,
@@ -32,15 +32,15 @@ pub struct Plainly<'a> {
 pub struct Ready {
     /// 200 or 304.
     pub status: StatusCode,
-    /// Status line and fields, without the empty line behind them.
+    /// Status line and fields, without the empty line after them.
     pub head: Bytes,
     /// The body; empty for HEAD and 304.
     pub body: Bytes,
 }
 
 impl StaticFiles {
-    /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
-    /// query. `None`: [`StaticFiles::serve`] has to.
+    /// Answers a request for `rest`, the part of the path and its query that [`StaticFiles::find`]
+    /// returned. `None`: [`StaticFiles::serve`] has to.
     pub fn at_once(
         &self,
         location: &Location,
@@ -59,7 +59,7 @@ impl StaticFiles {
                 status: StatusCode::OK,
                 head: form.heads.whole(form),
                 body: match asked.with_body {
-                    // hyper writes the length of nothing in another place.
+                    // hyper writes the length of an empty body in another place.
                     true => form.bytes.clone().filter(|bytes| !bytes.is_empty())?,
                     false => Bytes::new(),
                 },
@@ -86,7 +86,7 @@ impl Heads {
     }
 }
 
-/// A head as hyper writes it, which a test compares.
+/// A head in hyper's format, which a test compares.
 fn rendered(response: &Response<()>) -> Bytes {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();

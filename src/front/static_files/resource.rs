@@ -14,12 +14,13 @@ use super::representation::{Heads, OpenFile, Representation};
 /// One file and its encoded forms.
 #[derive(Debug, Clone)]
 pub(super) struct Resource {
-    /// The file as it is.
+    /// The identity.
     pub(super) identity: Arc<Representation>,
     /// Its encoded forms, by [`Coding::index`].
     pub(super) encoded: [Option<Arc<Representation>>; 3],
-    /// True if every file was old enough when it was read to trust its [`Stamp`](super::representation::Stamp): what is
-    /// written within the same tick of the clock has the same times.
+    /// True if every file was old enough when it was read to trust its
+    /// [`Stamp`](super::representation::Stamp): a write within the same tick of the clock has the
+    /// same times.
     pub(super) is_settled: bool,
     /// The forms that compression in the background may still add, by [`Coding::index`].
     pub(super) compressible: [bool; 3],

@@ -20,7 +20,7 @@ struct Site {
 }
 
 impl Site {
-    /// Nothing is taken from memory without a look at the disk.
+    /// Every request looks at the disk.
     fn new() -> Self {
         let settings = StaticSettings {
             check: Duration::ZERO,
