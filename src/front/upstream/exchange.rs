@@ -211,7 +211,7 @@ impl Exchange {
                     socket: reader.unsplit(writer),
                     server: slot.server(),
                 };
-                // The client has its answer; its next request waits for this connection.
+                // The client has its response; its next request waits for this connection.
                 if matches!(done, Done::OpenIfQuiet) && !link.socket.stays_quiet(STRAY).await {
                     return;
                 }
@@ -279,7 +279,7 @@ impl Exchange {
     }
 }
 
-/// A body that a server sends to HEAD follows its head at once.
+/// The body of a server's invalid response to HEAD follows its head at once.
 const STRAY: Duration = Duration::from_millis(50);
 
 /// The state of the connection after a complete response.

@@ -53,7 +53,7 @@ pub struct Response {
     pub reason: Option<Bytes>,
     /// Header fields, duplicates in the order the application gave them.
     pub headers: HeaderMap,
-    /// Field names that are not in title case, as the application spelt them.
+    /// Field names that are not in title case, as written by the application.
     pub spellings: Vec<Bytes>,
     /// The body, unless it is a file.
     pub body: ResponseBody,
@@ -110,7 +110,7 @@ pub enum Failure {
     /// The current code cannot be loaded (`--dev`; otherwise the old code keeps serving).
     #[error("the application cannot be loaded")]
     NotLoaded {
-        /// The reason: mostly a traceback.
+        /// The reason: usually a traceback.
         why: Arc<str>,
     },
     /// The request could not be sent to a worker.

@@ -41,7 +41,7 @@ pub struct ReplyHead {
     pub reason: Option<Bytes>,
     /// The fields for the client, in order.
     pub headers: HeaderMap,
-    /// Field names that are not in title case, in their original spelling.
+    /// Field names that are not in title case, as written by the server.
     pub spellings: Vec<Bytes>,
     /// Framing of the body.
     pub length: BodyLength,

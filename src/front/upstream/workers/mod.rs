@@ -405,8 +405,8 @@ impl Shared {
                 break answer.await;
             }
             if deadline == last {
-                // Dropping the call takes it back; a thread that is faster runs it in vain, as for
-                // any client that disconnects.
+                // Dropping the call takes it back; a thread that is faster runs it for nothing, as
+                // for any client that disconnects.
                 let waited = asked.elapsed();
                 return Err(Failure::QueueTimeout { waited });
             }
@@ -419,7 +419,7 @@ impl Shared {
 
 impl State {
     /// Returns requests of other addresses that are in the queue of the workers, before the one
-    /// with the number `seq` if it is there already, to the waiting queue behind one of `origin`.
+    /// with the number `seq` if it is there already, to the waiting queue after one of `origin`.
     fn make_way(&mut self, origin: QueueAddress, seq: Option<u64>) {
         let current = |roster: &&WorkerSet| self.table.is_current(roster.crew.number);
         if let Some(crew) = self
