@@ -34,7 +34,7 @@ fn a_request_over_its_deadline_gets_504_in_time_and_its_worker_goes_on() {
         server.probe.notes.wait_for(&ended);
         assert_eq!(server.get("/").text(), worker, "{kind}: the same worker");
         // The request by the front, its stack by the worker.
-        let line = server.stderr.wait_for("request over its deadline");
+        let line = server.stderr.wait_for("request exceeded its deadline");
         assert!(line.contains("GET") && line.contains(&path), "{line}");
         assert!(line.contains("worker"), "{line}");
         server.stderr.wait_for("it is here:");

@@ -262,7 +262,7 @@ fn a_head_that_is_too_large_costs_its_stream_and_is_logged() {
         .wait_for_nth(r#""GET /large HTTP/2.0" 431"#, 2);
     server
         .stderr
-        .wait_for("biggest field is x-long with 4000 bytes");
+        .wait_for("largest field is x-long with 4000 bytes");
     send(&mut http2, 5, END_STREAM, &indexed(&get(b"/hello")));
     check_served(&mut http2, 5);
 }

@@ -245,7 +245,7 @@ fn garbage_is_a_502_and_never_a_page() {
             "Content-Type: text/html\r\n\r\ncgi",
             "neither a status line",
         ),
-        ("HTTP/2.0 200 OK\r\n\r\n", "is no status"),
+        ("HTTP/2.0 200 OK\r\n\r\n", "is not a status code"),
         (
             "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
             "switches protocols unasked",
@@ -260,7 +260,7 @@ fn garbage_is_a_502_and_never_a_page() {
              HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             "cannot be sent on",
         ),
-        ("", "closed the connection without an answer"),
+        ("", "closed the connection without a response"),
     ] {
         let backend = Backend::tcp(move |mut call| {
             call.http_head();

@@ -346,14 +346,18 @@ fn a_client_that_takes_a_response_too_slowly_is_given_up_and_one_in_time_is_not(
     for step in [0, 1000] {
         let mut connection = server.connect();
         connection.send(get("/static/large"));
-        let mut closed = server.stderr.count("closed: the client takes too little");
+        let mut closed = server
+            .stderr
+            .count("closed: the client reads the response too slowly");
         for _ in 0..1000 {
             if step > 0 {
                 // 100 KB in a second at most.
                 let _ = connection.some(step);
             }
             pause();
-            closed = server.stderr.count("closed: the client takes too little");
+            closed = server
+                .stderr
+                .count("closed: the client reads the response too slowly");
             if closed > usize::from(step > 0) {
                 break;
             }

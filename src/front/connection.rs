@@ -196,7 +196,7 @@ async fn converse(
             () = stop.drain.cancelled(), if !stopping => {
                 stopping = true;
                 if activity.is_displaced() {
-                    tracing::debug!(peer = ends.peer.map(display), "connection closed for others: its head is incomplete");
+                    tracing::debug!(peer = ends.peer.map(display), "connection closed to make room: its head is incomplete");
                     return;
                 }
                 if activity.is_http2() {

@@ -114,7 +114,7 @@ fn a_reset_is_not_the_end_of_an_answer_that_ends_with_its_connection() {
     assert_eq!(client.chunk().unwrap(), b"half");
     drop(hold);
     assert!(client.chunk().is_err(), "no last chunk");
-    server.stderr.wait_for("a response broke off");
+    server.stderr.wait_for("upstream response truncated");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn garbage_is_a_502_and_never_a_page() {
         ("<html>no head at all</html>", "it ends inside its head"),
         ("<html>\r\n\r\n", "neither a status line nor a header field"),
         ("HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", "X cannot be sent on"),
-        ("HTTP/1.1 abc\r\n\r\n", "is no status"),
+        ("HTTP/1.1 abc\r\n\r\n", "is not a status code"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
             "Content-Length",

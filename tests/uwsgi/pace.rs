@@ -128,7 +128,7 @@ fn a_response_that_stops_in_the_middle_is_broken_off() {
     let response = server.get("/");
     assert_eq!(response.text(), "half");
     assert!(response.broken.is_some());
-    server.stderr.wait_for("a response broke off");
+    server.stderr.wait_for("upstream response truncated");
 }
 
 #[test]

@@ -61,10 +61,10 @@ pub enum RequestBodyError {
     #[error("the client is too slow with its request body")]
     TooSlow,
     /// The client has disconnected, or its chunks are malformed.
-    #[error("the client broke off inside its request body")]
+    #[error("the client disconnected, or sent malformed chunks, inside its request body")]
     BrokenOff,
     /// Another task reads it.
-    #[error("the request body is read by somebody else")]
+    #[error("another task reads the request body")]
     Taken,
 }
 

@@ -70,7 +70,7 @@ impl ResponseSpool {
         if !self.complained.swap(true, Ordering::Relaxed) {
             let directory = self.directory.display();
             tracing::warn!(code = codes::SPOOL_DISK, %directory, %error, used = self.used(),
-                "cannot spool responses: slow clients hold their workers until this works again");
+                "cannot spool responses: slow clients occupy their workers until the disk recovers");
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum Unreadable {
     #[error("the connection ended inside the header")]
     Ended,
     /// The connection ended before the header: a probe of the port.
-    #[error("the connection ended before it said anything")]
+    #[error("the connection ended before the header")]
     Nothing,
     /// The error of the system call.
     #[error(transparent)]
@@ -116,7 +116,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     } else if begins(WORD) {
         version_1(bytes)
     } else {
-        Err(Unreadable::Malformed("this is no PROXY header"))
+        Err(Unreadable::Malformed("this is not a PROXY header"))
     }
 }
 
@@ -128,7 +128,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
             _ => Ok(None),
         };
     };
-    let malformed = Unreadable::Malformed("the line of version 1 cannot be read");
+    let malformed = Unreadable::Malformed("the line of version 1 is malformed");
     let line = str::from_utf8(&visible[WORD.len()..end]).ok();
     let mut words = line.ok_or(malformed)?.split(' ');
     let origin = match words.next() {
@@ -138,7 +138,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         Some("TCP6") => endpoints::<Ipv6Addr>(&mut words),
         _ => None,
     };
-    let malformed = Unreadable::Malformed("the line of version 1 cannot be read");
+    let malformed = Unreadable::Malformed("the line of version 1 is malformed");
     Ok(Some((end + 2, origin.ok_or(malformed)?)))
 }
 
@@ -189,7 +189,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         return Err(Unreadable::Malformed("the header is too long"));
     }
     if length < addresses && !is_local {
-        return Err(Unreadable::Malformed("the addresses are cut short"));
+        return Err(Unreadable::Malformed("the addresses are truncated"));
     }
     let Some(body) = bytes.get(FIXED..FIXED + length) else {
         return Ok(None);
@@ -245,7 +245,7 @@ fn over_tls(mut extensions: &[u8]) -> Result<bool, Unreadable> {
                 Some((kind, rest.split_at_checked(length)?))
             });
         let Some((kind, (value, rest))) = value else {
-            return Err(Unreadable::Malformed("an extension is cut short"));
+            return Err(Unreadable::Malformed("an extension is truncated"));
         };
         tls |= kind == TLS.0 && value.first().is_some_and(|bits| bits & TLS.1 != 0);
         extensions = rest;

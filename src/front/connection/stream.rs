@@ -38,8 +38,7 @@ use crate::front::socket::Socket;
 use crate::os::{sendfile, sockets};
 
 /// The error of a write to a client that is too slow.
-const TOO_SLOW: &str =
-    "the client takes too little of the response (--body-timeout, --min-body-rate)";
+const TOO_SLOW: &str = "the client reads the response too slowly (--body-timeout, --min-body-rate)";
 /// Bytes of files that one connection sends before others have their turn: 0.2 ms (nginx's
 /// `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
@@ -147,7 +146,7 @@ impl Stream {
         ready!(self.poll_unsent(context))?;
         let plan = self.activity.outbox.plan(parts);
         if let Err(error) = &plan {
-            tracing::error!(%error, "connection broken off");
+            tracing::error!(%error, "connection closed");
         }
         match plan? {
             Plan::Bytes => {
@@ -197,7 +196,9 @@ impl Stream {
             Some(sending) => sending,
             None => {
                 let piece = self.activity.outbox.next();
-                let piece = piece.ok_or_else(|| io::Error::other("more is owed than was noted"))?;
+                let piece = piece.ok_or_else(|| {
+                    io::Error::other("the sendfile queue is shorter than its byte count")
+                })?;
                 let step = Step::Send;
                 Sending { piece, step }
             }
@@ -214,7 +215,7 @@ impl Stream {
                 }
             }
             Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "a file could not be sent to its end");
+                tracing::debug!(%error, "a file could not be sent completely");
             }
             Poll::Pending => {
                 self.in_a_row = 0;

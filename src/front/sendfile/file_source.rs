@@ -98,7 +98,7 @@ impl Source {
             needed = self.end,
             length,
             %error,
-            "a response is cut off: its file could not be sent to the end"
+            "response truncated: its file could not be sent completely"
         );
     }
 

@@ -174,7 +174,9 @@ impl SendfileQueue {
             }
         }
         if standing_in != self.owed.load(Ordering::Relaxed) {
-            return Err(io::Error::other("a file's bytes have lost their way"));
+            return Err(io::Error::other(
+                "the stand-ins do not match the sendfile queue",
+            ));
         }
         Ok(match head {
             None => Plan::Bytes,

@@ -114,9 +114,9 @@ impl ExchangeContext {
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
-        let response = answered
-            .await
-            .unwrap_or_else(|_not_told| Err(Failure::BadAnswer("it was not read".into())))?;
+        let response = answered.await.unwrap_or_else(|_not_told| {
+            Err(Failure::BadAnswer("the exchange was cancelled".into()))
+        })?;
         // From here on the body detects a disconnected client.
         broken_off.disarm();
         Ok(response)
@@ -271,8 +271,11 @@ impl Exchange {
             // application's fault, and so is a pause in a stream of events.
             To::Body(feed) => {
                 let id = &identity.request_id;
-                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*name, reason = %failure, "a response broke off");
-                feed.end(Err("the server behind broke off"), sent.began.elapsed());
+                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*name, reason = %failure, "upstream response truncated");
+                feed.end(
+                    Err("the upstream server truncated the response"),
+                    sent.began.elapsed(),
+                );
             }
             To::Nobody => {}
         }
@@ -315,7 +318,7 @@ enum ExchangeError {
 impl ExchangeError {
     fn into_failure(self, server: Arc<str>, dialect: Dialect, length: usize) -> Failure {
         match self {
-            Self::NobodyWants => Failure::BadAnswer("nobody wants it".into()),
+            Self::NobodyWants => Failure::BadAnswer("the client has disconnected".into()),
             Self::TooLate(doing, setting, limit) => Failure::TooSlow {
                 server,
                 doing,

@@ -114,13 +114,13 @@ pub enum Failure {
         why: Arc<str>,
     },
     /// The request could not be sent to a worker.
-    #[error("cannot hand the request to a worker: {0}")]
+    #[error("cannot send the request to a worker: {0}")]
     Transport(#[from] std::io::Error),
     /// The client did not send its whole body while it was streamed upstream.
     #[error(transparent)]
     Body(crate::front::body::request_stream::RequestBodyError),
     /// The response was malformed.
-    #[error("the answer cannot be used: {0}")]
+    #[error("invalid response: {0}")]
     BadAnswer(String),
     /// An upstream server cannot be connected to.
     #[error("cannot connect to {server}: {why}")]
@@ -146,7 +146,7 @@ pub enum Failure {
         limit: Duration,
     },
     /// An upstream server closed the connection without a response.
-    #[error("{server} closed the connection without an answer: {}", why_closed(*.packet))]
+    #[error("{server} closed the connection without a response: {}", why_closed(*.packet))]
     ClosedEarly {
         /// Its address.
         server: Arc<str>,
@@ -161,7 +161,7 @@ pub enum Failure {
     },
     /// The request's variables do not fit into the uwsgi protocol.
     #[error(
-        "the request takes {total} bytes of variables (limit of the uwsgi protocol {limit}); the biggest is {biggest} with {length} bytes"
+        "the request takes {total} bytes of variables (limit of the uwsgi protocol {limit}); the largest is {biggest} with {length} bytes"
     )]
     BlockTooLarge {
         /// Bytes of all variables.

@@ -69,10 +69,10 @@ pub enum BadHead {
     #[error("{0:?} is neither a status line nor a header field")]
     Line(String),
     /// A field value that cannot be forwarded.
-    #[error("the value of the field {0} cannot be sent on")]
+    #[error("the value of the header field {0} cannot be forwarded")]
     Value(String),
     /// The status is not a number from 100 to 999.
-    #[error("{0:?} is no status")]
+    #[error("{0:?} is not a status code")]
     Status(String),
     /// Too many fields.
     #[error("too many header fields")]

@@ -183,7 +183,7 @@ impl Servers {
     pub fn succeeded(&self, slot: &Slot) {
         if slot.succeeded() {
             let server = &*self.servers[slot.server()].name;
-            tracing::info!(server, "a server that had failed answers again");
+            tracing::info!(server, "upstream server recovered");
         }
     }
 
@@ -213,7 +213,7 @@ impl Servers {
                 code = codes::BACK_OFF,
                 server,
                 seconds,
-                "a server failed: leaving it alone"
+                "upstream server failed repeatedly: skipping it"
             );
         }
     }
@@ -266,7 +266,7 @@ impl Servers {
                     code = codes::UNREACHABLE,
                     server,
                     why,
-                    "a server is not there"
+                    "upstream server unreachable"
                 );
                 return;
             }
@@ -275,7 +275,7 @@ impl Servers {
                     code = codes::UNREACHABLE,
                     server,
                     why,
-                    "waiting for a server"
+                    "waiting for an upstream server"
                 );
                 has_told = true;
             }
@@ -284,7 +284,7 @@ impl Servers {
         }
         self.balance.reached(number);
         if has_told {
-            tracing::info!(server = &*server.name, "the server is there");
+            tracing::info!(server = &*server.name, "upstream server reachable");
         }
     }
 
@@ -430,10 +430,10 @@ fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
             )
         }
         (ServerAddress::Unix(_), ErrorKind::ConnectionRefused) => {
-            "nobody listens there: the socket is left over from a server that has ended".into()
+            "connection refused: the socket file is left over from a server that has exited".into()
         }
         (ServerAddress::Tcp { .. }, ErrorKind::ConnectionRefused) => {
-            "nobody listens there (is the server running, and on that port?)".into()
+            "connection refused (is the server running, and on that port?)".into()
         }
         (_, ErrorKind::WouldBlock) => {
             "its listen queue is full (more processes, or a longer `listen`, would help)".into()

@@ -122,7 +122,7 @@ fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
     };
     let (version, rest) = (parts.next(), parts.next());
     if method.is_empty() || !method.iter().copied().all(is_token) {
-        return Err(Rejection::BadRequest("the method is no token"));
+        return Err(Rejection::BadRequest("the method is not a token"));
     }
     let Some(version) = version else {
         return Err(Rejection::BadRequest(

@@ -162,7 +162,7 @@ impl Incoming {
             CONTINUATION if self.held.is_some() => self.continues(head)?,
             _ if self.held.is_some() => {
                 // RFC 9113 §6.10.
-                return Err(End::Protocol("a frame stands inside a header block"));
+                return Err(End::Protocol("a frame interrupts a header block"));
             }
             HEADERS if head.has(END_HEADERS) && bytes.rest().len() >= head.length => {
                 return self.whole(head, state, begins, bytes, open, refused);
@@ -277,7 +277,7 @@ impl Incoming {
             return Ok(());
         };
         if head.stream != held.first.stream {
-            return Err(End::Protocol("a frame stands inside a header block"));
+            return Err(End::Protocol("a frame interrupts a header block"));
         }
         let before = held.parts.len();
         if before == MOST_FRAMES || before + 1 == MOST_FRAMES && !head.has(END_HEADERS) {

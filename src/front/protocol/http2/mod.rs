@@ -49,16 +49,16 @@ const MOST_CORRECTED: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// The client has used up its credit for frames.
-    #[error("too many frames of HTTP/2 that ask for nothing")]
+    #[error("too many HTTP/2 control frames")]
     Idle,
     /// The client has used up its credit for resets.
-    #[error("too many streams of HTTP/2 that the client makes the server reset")]
+    #[error("too many HTTP/2 streams reset because of the client")]
     Resets,
     /// The client does not read the frames that end its streams.
-    #[error("too many streams of HTTP/2 whose end the client does not read")]
+    #[error("too many ended HTTP/2 streams that the client has not read")]
     Open,
     /// A header block has too many frames.
-    #[error("too many CONTINUATION frames of HTTP/2")]
+    #[error("too many HTTP/2 CONTINUATION frames")]
     Continuations,
     /// A header block cannot be decoded.
     #[error("HTTP/2: {0}")]

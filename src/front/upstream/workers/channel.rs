@@ -315,7 +315,7 @@ impl Channel {
                     true => {
                         "it is a file, for which pyserve has no descriptor left: raise its limit (ulimit -n)"
                     }
-                    false => "a file without its descriptor or behind its head",
+                    false => "a file without its descriptor, or after its head",
                 };
                 let why = why.to_owned();
                 self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
@@ -349,7 +349,10 @@ impl Channel {
     fn take_abort(&mut self, frame: Frame) {
         match std::mem::replace(&mut self.reply, Reply::None) {
             Reply::Streaming { seq, feed } if seq == frame.seq => {
-                feed.end(Err("the application broke off"), frame.app_time);
+                feed.end(
+                    Err("the application truncated the response"),
+                    frame.app_time,
+                );
             }
             Reply::Discarding { seq } if seq == frame.seq => {}
             // Before the head is delivered, so the client can still get an error response.

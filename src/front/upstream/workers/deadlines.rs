@@ -216,7 +216,7 @@ impl GenerationState {
             Step::TakeBack { seq } => {
                 tracing::debug!(
                     seq,
-                    "a thread that received it cannot begin it: it is handed out again"
+                    "request reassigned: the thread that received it did not begin it"
                 );
                 let mut state = self.pool.lock();
                 self.hand_out_again(&mut state, |untaken| untaken == seq);
@@ -225,7 +225,7 @@ impl GenerationState {
                 tracing::error!(
                     code = codes::REQUEST_STUCK,
                     worker,
-                    "the request does not end: the worker takes no more, and will be replaced"
+                    "the request does not end: its worker will be replaced"
                 );
                 self.mark_stuck(worker);
                 // If the order cannot be sent, the worker is killed all the same.
@@ -274,7 +274,7 @@ impl GenerationState {
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
         let limit_s = timeout.as_secs_f32();
         tracing::error!(code = codes::REQUEST_TIMEOUT, request_id = %id, %method, %path, worker, thread = number, limit_s,
-            "request over its deadline (--request-timeout)");
+            "request exceeded its deadline (--request-timeout)");
         if let Some(reply) = reply {
             let failure = Failure::TimedOut { worker, timeout };
             let _client_gone = reply.send(Outcome::Answer(Err(failure)));

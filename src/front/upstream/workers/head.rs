@@ -19,7 +19,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
     let head = frames::read_head(payload).map_err(|error| error.to_string())?;
     let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
     if status.is_informational() {
-        return Err(format!("{status} is no final status"));
+        return Err(format!("{status} is not a final status code"));
     }
     let usual = status.canonical_reason().unwrap_or_default().as_bytes();
     let reason = (head.reason != usual).then(|| payload.slice_ref(head.reason));

@@ -89,7 +89,7 @@ impl Pool {
             rosters,
         } = &mut *guard;
         if unusable.is_some() {
-            return Some("the code that is there now cannot be loaded");
+            return Some("the current code cannot be loaded");
         }
         let mut workers = rosters
             .iter()

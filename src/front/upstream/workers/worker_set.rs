@@ -128,7 +128,7 @@ impl GenerationState {
         match Queue::new() {
             Ok(other) => roster.queue = Arc::new(other),
             Err(error) => {
-                tracing::error!(%error, "cannot make another queue for the workers");
+                tracing::error!(%error, "cannot create another queue for the workers");
                 return;
             }
         }
@@ -139,7 +139,7 @@ impl GenerationState {
         tracing::error!(
             code = codes::DAMAGED,
             damage,
-            "a worker damaged what the workers share: all of them are replaced"
+            "a worker damaged shared memory or sockets: replacing all workers"
         );
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);

@@ -28,7 +28,7 @@ pub enum Undecodable {
     #[error("a header block changes the size of the dynamic table in a forbidden way")]
     Resize,
     /// Its decoded size is many times the limit.
-    #[error("a header block unpacks to more than sixteen times the size announced")]
+    #[error("a header block decodes to more than sixteen times the size announced")]
     Bomb,
 }
 
