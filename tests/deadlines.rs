@@ -1,4 +1,4 @@
-//! Requests that do not end: who is told, what ends them, and who never notices.
+//! Requests that do not end: the client's response, the escalation, and other requests meanwhile.
 
 use std::time::{Duration, Instant};
 

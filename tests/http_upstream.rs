@@ -96,14 +96,14 @@ fn trusted_proxies_are_believed_and_the_peer_is_added() {
 
 #[test]
 fn bodies_have_their_true_length() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         while let Some(head) = call.http_head() {
             let body = call.exactly(length_of(&head));
             assert!(!head.contains("Transfer-Encoding"), "{head}");
             call.send(page("ok"));
-            tell.lock().unwrap().send(body).unwrap();
+            sender.lock().unwrap().send(body).unwrap();
         }
     });
     let server = in_front_of(&backend);
@@ -125,7 +125,7 @@ fn bodies_have_their_true_length() {
             response = client.response();
         }
         assert_eq!(response.text(), "ok");
-        assert!(told.recv_timeout(DEADLINE).unwrap() == body.as_bytes());
+        assert!(receiver.recv_timeout(DEADLINE).unwrap() == body.as_bytes());
     }
 }
 

@@ -380,7 +380,7 @@ fn a_window_that_stays_shut_ends_an_http_2_connection() {
     http2.headers(1, &fields, true);
     let (codes, end) = http2.farewell();
     assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
-    assert!(!codes.is_empty(), "the client is told");
+    assert!(!codes.is_empty(), "the client gets an error");
     assert_ne!(end, End::TimedOut);
     // The worker was free all the time.
     assert_eq!(server.get("/").body.len(), 4 << 20);

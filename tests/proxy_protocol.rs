@@ -78,14 +78,14 @@ fn a_trusted_address_in_the_header_may_name_its_own_client() {
 fn without_an_address_the_peer_is_shown_but_only_local_is_trusted() {
     let server = server();
     let unix = v2(0x21, 0x31, &[b'x'; 216]);
-    let told = "X-Forwarded-For: 203.0.113.9\r\n";
+    let declared = "X-Forwarded-For: 203.0.113.9\r\n";
     for (header, expected) in [
         (&b"PROXY UNKNOWN\r\n"[..], "127.0.0.1"),
         (&unix, "127.0.0.1"),
         (&v2(0x21, 0x00, &[]), "127.0.0.1"),
         (&v2(0x20, 0x00, &[]), "203.0.113.9"),
     ] {
-        let entries = environ(&server, header, told);
+        let entries = environ(&server, header, declared);
         assert_eq!(remote(&entries).0, expected, "{}", header.escape_ascii());
     }
 }

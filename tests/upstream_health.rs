@@ -209,11 +209,11 @@ fn a_body_that_is_sent_again_is_the_whole_body() {
     let long = "0123456789".repeat(300_000);
     for kind in KINDS {
         let bad = failing(kind, Failing::Closes);
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
         let good = kind.backend(move |mut call| {
             let body = kind.read(&mut call).unwrap();
-            tell.lock().unwrap().send(body).unwrap();
+            sender.lock().unwrap().send(body).unwrap();
             call.send(page("good"));
         });
         let server = ready(kind.before(&[&bad, &good]));
@@ -222,7 +222,7 @@ fn a_body_that_is_sent_again_is_the_whole_body() {
                 let head = request("PUT", "/", &format!("Content-Length: {}\r\n", body.len()));
                 let response = server.exchange(&(head + body));
                 assert_eq!(response.text(), "good", "{kind:?}");
-                assert!(told.recv().unwrap() == body.as_bytes(), "{kind:?}");
+                assert!(receiver.recv().unwrap() == body.as_bytes(), "{kind:?}");
             }
         }
         assert!(bad.calls() >= 1);

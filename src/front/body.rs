@@ -58,10 +58,10 @@ pub enum Body {
 impl Body {
     /// Lets the kernel send files; see [`FileBody::send_by`]. Rate-limited bodies are cut into
     /// parts, which sendfile cannot do.
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
         match self {
-            Self::File(file) => file.send_by(outbox),
-            Self::Parts(parts) => parts.send_by(outbox),
+            Self::File(file) => file.send_by(sendfile_queue),
+            Self::Parts(parts) => parts.send_by(sendfile_queue),
             _ => {}
         }
     }

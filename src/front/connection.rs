@@ -21,7 +21,7 @@ use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
 use super::context::{Endpoints, Scheme};
-use super::fast_path::Express;
+use super::fast_path::FastPath;
 use super::protocol::http2;
 use super::protocol::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request;
@@ -76,10 +76,10 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
         .listed
         .enter(&activity, address, stop.drain.clone());
     drop(site);
-    let express = Express::new(Arc::clone(&sites), stop.asked.clone());
+    let fast_path = FastPath::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))
-        .with_express(express)
+        .with_fast_path(fast_path)
         .leaving_behind(behind);
     converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
@@ -163,7 +163,7 @@ async fn converse(
                     timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
                 }
                 _ if last_call => {
-                    if !activity.end_behind_express() {
+                    if !activity.end_after_fast_path() {
                         connection.as_mut().graceful_shutdown();
                     }
                     last_call = false;
@@ -181,7 +181,7 @@ async fn converse(
                 Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
                     // HTTP/2 clients get a GOAWAY, and their other streams continue for a while; an
                     // idle HTTP/1 connection ends by this.
-                    if !activity.end_behind_express() {
+                    if !activity.end_after_fast_path() {
                         connection.as_mut().graceful_shutdown();
                     }
                     warned = true;

@@ -128,8 +128,8 @@ fn a_chunked_answer_is_decoded() {
 
 #[test]
 fn head_204_and_304_have_no_body_whatever_their_length_says() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         let status = &packet.vars["PATH_INFO"][1..];
@@ -138,7 +138,7 @@ fn head_204_and_304_have_no_body_whatever_their_length_says() {
         ));
         // Does not close before pyserve does.
         call.rest();
-        tell.lock().unwrap().send(()).unwrap();
+        sender.lock().unwrap().send(()).unwrap();
     });
     let server = in_front_of(&backend);
     let mut connection = server.connect();
@@ -152,7 +152,7 @@ fn head_204_and_304_have_no_body_whatever_their_length_says() {
         assert_eq!(response.header("X-A").as_deref(), Some("1"), "{request}");
         assert_eq!(response.text(), "");
         // It waits for no byte of them, as it would for a minute.
-        let closed = told.recv_timeout(crate::support::DEADLINE);
+        let closed = receiver.recv_timeout(crate::support::DEADLINE);
         assert_eq!(closed, Ok(()), "{request}");
     }
 }

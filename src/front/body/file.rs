@@ -57,8 +57,8 @@ impl FileBody {
 
     /// Has the connection send the file: from now on the frames hold stand-ins for its bytes, which
     /// only HTTP/1 on that connection may see.
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
-        self.way = Way::Send(Arc::clone(outbox));
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
+        self.way = Way::Send(Arc::clone(sendfile_queue));
     }
 }
 
@@ -75,9 +75,9 @@ impl http_body::Body for FileBody {
         }
         let this = &mut *self;
         let block = match &mut this.way {
-            Way::Send(outbox) => {
+            Way::Send(sendfile_queue) => {
                 let length = piece_of(this.remaining);
-                Ok(outbox.note(Piece {
+                Ok(sendfile_queue.note(Piece {
                     source: Arc::clone(&this.source),
                     offset: this.offset,
                     length,

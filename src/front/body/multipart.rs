@@ -38,7 +38,7 @@ pub struct Multipart {
     /// The part of the file that is being sent.
     sending: Option<Box<FileBody>>,
     /// The sendfile queue of the connection that sends the parts.
-    outbox: Option<Arc<SendfileQueue>>,
+    sendfile_queue: Option<Arc<SendfileQueue>>,
     remaining: u64,
 }
 
@@ -86,7 +86,7 @@ impl Multipart {
             pieces,
             bodies,
             sending: None,
-            outbox: None,
+            sendfile_queue: None,
             remaining,
         };
         (multipart, boundary)
@@ -98,8 +98,8 @@ impl Multipart {
     }
 
     /// Has the connection send the parts of a file; see [`FileBody::send_by`].
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
-        self.outbox = Some(Arc::clone(outbox));
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
+        self.sendfile_queue = Some(Arc::clone(sendfile_queue));
     }
 
     /// The bytes of a piece; `None` if they come from a file, which is then `sending`.
@@ -116,8 +116,8 @@ impl Multipart {
             Bodies::File(file, offset, pool) => {
                 let (file, length) = (Arc::clone(file), range.end - range.start);
                 let mut body = FileBody::new(file, offset + range.start, length, pool.clone());
-                if let Some(outbox) = &self.outbox {
-                    body.send_by(outbox);
+                if let Some(sendfile_queue) = &self.sendfile_queue {
+                    body.send_by(sendfile_queue);
                 }
                 self.sending = Some(Box::new(body));
                 None

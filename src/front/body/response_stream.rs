@@ -97,7 +97,7 @@ enum Waiting {
 /// Next step of the producer.
 enum Step {
     /// Take more.
-    GoOn,
+    Take,
     /// Wait for the client.
     Wait,
     /// Wait a moment for the client.
@@ -219,7 +219,7 @@ impl BodySender {
         loop {
             let step = self.0.next_step(hesitated);
             match step {
-                Step::GoOn => return,
+                Step::Take => return,
                 // A client that takes something between this check and this wait has left a note in
                 // `changed`.
                 Step::Wait => self.0.changed.notified().await,
@@ -243,7 +243,7 @@ impl BodySender {
     }
 
     async fn fits(&self) {
-        while !matches!(self.0.next_step(false), Step::GoOn) {
+        while !matches!(self.0.next_step(false), Step::Take) {
             self.0.changed.notified().await;
         }
     }
@@ -288,7 +288,7 @@ impl Shared {
             _ => self.budget.share(is_behind),
         };
         if state.client_gone || state.buffered <= limit {
-            return Step::GoOn;
+            return Step::Take;
         }
         let Waiting::Spool(spool) = &state.buffering else {
             return Step::Wait;

@@ -287,8 +287,11 @@ mod tests {
 
     #[test]
     fn version_1_is_read_to_the_letter() {
-        let told = client("203.0.113.9:4711", "192.0.2.1:443", false);
-        check(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n", Some(told));
+        let declared = client("203.0.113.9:4711", "192.0.2.1:443", false);
+        check(
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n",
+            Some(declared),
+        );
         check(
             b"PROXY TCP6 2001:db8::9 2001:db8::1 0 65535\r\n",
             Some(client("[2001:db8::9]:0", "[2001:db8::1]:65535", false)),
@@ -329,12 +332,12 @@ mod tests {
         );
         let ipv6 = [[0x20; 16], [0x30; 16]].concat();
         let ipv6 = [&ipv6[..], &[0, 1, 0, 2]].concat();
-        let told = client(
+        let declared = client(
             "[2020:2020:2020:2020:2020:2020:2020:2020]:1",
             "[3030:3030:3030:3030:3030:3030:3030:3030]:2",
             false,
         );
-        check(&v2(0x21, 0x21, &ipv6), Some(told));
+        check(&v2(0x21, 0x21, &ipv6), Some(declared));
         let with = |extensions: &[u8]| v2(0x21, 0x11, &[&IPV4, extensions].concat());
         let plain = Some(client("203.0.113.9:4711", "192.0.2.1:443", false));
         let tls = Some(client("203.0.113.9:4711", "192.0.2.1:443", true));

@@ -29,7 +29,7 @@ use tokio::time::Sleep;
 use crate::front::activity::Activity;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
 use crate::front::client_limits::min_rate::SendRate;
-use crate::front::fast_path::Express;
+use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::{Framing, FramingPhase};
 use crate::front::protocol::http2::Http2;
 use crate::front::sendfile::file_source::{BLOCK, Source, became_shorter};
@@ -72,7 +72,7 @@ pub struct Stream {
     taking: SendRate,
     http2: Http2,
     /// The fast path.
-    express: Option<Express>,
+    fast_path: Option<FastPath>,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
@@ -116,14 +116,14 @@ impl Stream {
             is_shut_down: false,
             sending: None,
             http2: Http2::default(),
-            express: None,
+            fast_path: None,
             in_a_row: 0,
         }
     }
 
     /// Enables the fast path.
-    pub fn with_express(mut self, express: Express) -> Self {
-        self.express = Some(express);
+    pub fn with_fast_path(mut self, fast_path: FastPath) -> Self {
+        self.fast_path = Some(fast_path);
         self
     }
 
@@ -144,7 +144,7 @@ impl Stream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(context))?;
-        let plan = self.activity.outbox.plan(parts);
+        let plan = self.activity.sendfile_queue.plan(parts);
         if let Err(error) = &plan {
             tracing::error!(%error, "connection closed");
         }
@@ -195,7 +195,7 @@ impl Stream {
         let mut sending = match self.sending.take() {
             Some(sending) => sending,
             None => {
-                let piece = self.activity.outbox.next();
+                let piece = self.activity.sendfile_queue.next();
                 let piece = piece.ok_or_else(|| {
                     io::Error::other("the sendfile queue is shorter than its byte count")
                 })?;
@@ -207,7 +207,7 @@ impl Stream {
         match &polled {
             Poll::Ready(Ok(sent)) => {
                 self.in_a_row += sent;
-                self.activity.outbox.sent(*sent);
+                self.activity.sendfile_queue.sent(*sent);
                 sending.piece.offset += *sent as u64;
                 sending.piece.length -= sent;
                 if sending.piece.length > 0 {
@@ -286,7 +286,7 @@ impl Stream {
     /// The response is truncated because of its file.
     fn file_failed(&self, source: &Source, error: io::Error) -> io::Error {
         source.report(&error);
-        self.activity.outbox.fail();
+        self.activity.sendfile_queue.fail();
         error
     }
 
@@ -412,7 +412,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.activity.outbox.end();
+        self.activity.sendfile_queue.end();
         // A truncated response has to be visible as such at once.
         if self.activity.is_broken() {
             if let Some(socket) = self.socket.take() {
@@ -428,7 +428,7 @@ impl Drop for Stream {
 }
 
 mod abort;
-mod express;
+mod fast_path;
 mod reading;
 #[cfg(test)]
 mod tests;

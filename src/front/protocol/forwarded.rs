@@ -92,18 +92,18 @@ pub fn resolve(
         }
         return client;
     }
-    let told = match Declared::from_x_fields(headers, trust) {
-        Some(told) => {
+    let declared = match Declared::from_x_fields(headers, trust) {
+        Some(declared) => {
             headers.remove(FORWARDED);
-            told
+            declared
         }
         None => Declared::by_forwarded(headers, trust),
     };
-    let scheme_is_told = told.scheme.is_some();
+    let scheme_is_declared = declared.scheme.is_some();
     let field = || headers.get(header::HOST)?.to_str().ok();
     let asked = authority.or_else(field).and_then(port_of_host);
-    told.apply(&mut client, asked);
-    rewrite(headers, &client, scheme_is_told);
+    declared.apply(&mut client, asked);
+    rewrite(headers, &client, scheme_is_declared);
     client
 }
 
@@ -375,9 +375,9 @@ fn prefix(text: &[u8]) -> Option<String> {
 
 /// The remaining headers agree with the client found: uWSGI takes `wsgi.url_scheme` from
 /// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, regardless of their author.
-fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
+fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_declared: bool) {
     let scheme = HeaderValue::from_static(client.scheme.as_str());
-    match scheme_is_told {
+    match scheme_is_declared {
         true => drop(headers.insert(PROTO, scheme)),
         false => drop(headers.remove(PROTO)),
     }

@@ -157,13 +157,13 @@ impl<'a> Fields<'a> {
             13 if is("authorization") => first(&mut self.authorization, value),
             7 if is("referer") => first(&mut self.referer, value),
             10 if is("user-agent") => first(&mut self.user_agent, value),
-            _ if trusted => self.tell(name, value),
+            _ if trusted => self.keep_forwarded(name, value),
             _ => Some(()),
         }
     }
 
     /// Keeps a field that [`forwarded`] or the request's id needs.
-    fn tell(&mut self, name: &str, value: &[u8]) -> Option<()> {
+    fn keep_forwarded(&mut self, name: &str, value: &[u8]) -> Option<()> {
         if !name.starts_with(['f', 'F', 'p', 'P', 'x', 'X']) {
             return Some(());
         }
@@ -223,13 +223,13 @@ mod tests {
     #[test]
     fn fields_are_found_and_what_a_trusted_peer_tells_is_kept() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUSER-AGENT:  b \r\nUser-Agent: c\r\nX-Request-Id: d\r\n\r\n";
-        for (trusted, told) in [(true, 1), (false, 0)] {
+        for (trusted, count) in [(true, 1), (false, 0)] {
             let Recognised::Plain(plain) = read(text, trusted) else {
                 panic!("it is plain");
             };
             assert_eq!((plain.fields.host, plain.target), (&b"a"[..], "/"));
             assert_eq!(plain.fields.user_agent, Some(&b"b"[..]));
-            assert_eq!(plain.fields.forwarded.len(), told);
+            assert_eq!(plain.fields.forwarded.len(), count);
         }
     }
 

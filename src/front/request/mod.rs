@@ -78,7 +78,7 @@ pub async fn answer(
     };
     activity.hyper_began();
     join_cookies(&mut head.headers);
-    let spellings = activity.take_spellings();
+    let header_case = activity.take_header_case();
     let refused = activity.refused.take(&head);
     let identity = Arc::new(RequestLabel {
         request_id: context::request_id(&head.headers, ends.trusted),
@@ -87,8 +87,8 @@ pub async fn answer(
             Some(refused) => refused.identity(),
         }
     });
-    if !spellings.is_empty() {
-        head.extensions.insert(HeaderNames(spellings));
+    if !header_case.is_empty() {
+        head.extensions.insert(HeaderNames(header_case));
     }
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -155,7 +155,7 @@ pub async fn answer(
     if head.version != Version::HTTP_2 {
         // Last, when nothing reads the body's bytes any more: from here on they are placeholders.
         // HTTP/2 cuts bodies into frames, for which it needs the bytes.
-        body.send_by(&activity.outbox);
+        body.send_by(&activity.sendfile_queue);
     }
     let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)

@@ -210,49 +210,53 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(outbox: &SendfileQueue, parts: &[&[u8]], expected: Option<Plan>) {
+    fn check(sendfile_queue: &SendfileQueue, parts: &[&[u8]], expected: Option<Plan>) {
         let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        assert_eq!(outbox.plan(&parts).ok(), expected);
+        assert_eq!(sendfile_queue.plan(&parts).ok(), expected);
     }
 
     #[test]
-    fn stand_ins_are_told_from_bytes() {
-        let outbox = SendfileQueue::default();
-        check(&outbox, &[b"head", b""], Some(Plan::Bytes));
-        let first = outbox.note(piece(1000));
-        check(&outbox, &[b"head", &first], Some(Plan::Head(1)));
-        check(&outbox, &[b"head", b"more", &first], Some(Plan::Head(2)));
-        check(&outbox, &[&first], Some(Plan::File));
-        outbox.sent(400);
-        check(&outbox, &[&first[400..]], Some(Plan::File));
-        let second = outbox.note(piece(PIECE));
-        check(&outbox, &[&first[400..], &second], Some(Plan::File));
-        outbox.sent(600);
-        outbox.sent(PIECE);
-        check(&outbox, &[b"next head"], Some(Plan::Bytes));
+    fn stand_ins_are_distinguished_from_bytes() {
+        let sendfile_queue = SendfileQueue::default();
+        check(&sendfile_queue, &[b"head", b""], Some(Plan::Bytes));
+        let first = sendfile_queue.note(piece(1000));
+        check(&sendfile_queue, &[b"head", &first], Some(Plan::Head(1)));
+        check(
+            &sendfile_queue,
+            &[b"head", b"more", &first],
+            Some(Plan::Head(2)),
+        );
+        check(&sendfile_queue, &[&first], Some(Plan::File));
+        sendfile_queue.sent(400);
+        check(&sendfile_queue, &[&first[400..]], Some(Plan::File));
+        let second = sendfile_queue.note(piece(PIECE));
+        check(&sendfile_queue, &[&first[400..], &second], Some(Plan::File));
+        sendfile_queue.sent(600);
+        sendfile_queue.sent(PIECE);
+        check(&sendfile_queue, &[b"next head"], Some(Plan::Bytes));
     }
 
     #[test]
     fn a_stand_in_that_was_copied_cut_dropped_or_repeated_stops_the_write() {
-        let outbox = SendfileQueue::default();
-        let stand_in = outbox.note(piece(1000));
+        let sendfile_queue = SendfileQueue::default();
+        let stand_in = sendfile_queue.note(piece(1000));
         let copied = stand_in.to_vec();
-        check(&outbox, &[b"head", &copied], None);
-        check(&outbox, &[b"head", &stand_in[..999]], None);
-        check(&outbox, &[&stand_in[1..]], None);
-        check(&outbox, &[b"head"], None);
-        check(&outbox, &[&stand_in, &stand_in], None);
-        outbox.sent(1000);
-        check(&outbox, &[&stand_in], None);
+        check(&sendfile_queue, &[b"head", &copied], None);
+        check(&sendfile_queue, &[b"head", &stand_in[..999]], None);
+        check(&sendfile_queue, &[&stand_in[1..]], None);
+        check(&sendfile_queue, &[b"head"], None);
+        check(&sendfile_queue, &[&stand_in, &stand_in], None);
+        sendfile_queue.sent(1000);
+        check(&sendfile_queue, &[&stand_in], None);
     }
 
     #[test]
     fn pieces_come_in_the_order_in_which_they_were_noted() {
-        let outbox = SendfileQueue::default();
+        let sendfile_queue = SendfileQueue::default();
         for length in [1, 2, 3] {
-            outbox.note(piece(length));
+            sendfile_queue.note(piece(length));
         }
-        let lengths: Vec<_> = std::iter::from_fn(|| outbox.next())
+        let lengths: Vec<_> = std::iter::from_fn(|| sendfile_queue.next())
             .map(|piece| piece.length)
             .collect();
         assert_eq!(lengths, [1, 2, 3]);

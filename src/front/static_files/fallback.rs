@@ -34,8 +34,8 @@ enum Intent {
 /// Fetch Metadata (W3C), which all browsers send to trustworthy origins; else the types that the
 /// client accepts.
 fn intent(headers: &HeaderMap) -> Intent {
-    let told = |name: &str| headers.get(name).map(|value| value.as_bytes());
-    match (told("sec-fetch-mode"), told("sec-fetch-dest")) {
+    let field = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    match (field("sec-fetch-mode"), field("sec-fetch-dest")) {
         (Some(b"navigate"), _) => Intent::Navigation,
         // `fetch()` of a page, by prefetching and the like, has an empty destination.
         (_, Some(dest)) if !matches!(dest, b"empty" | b"document") => Intent::Resource,

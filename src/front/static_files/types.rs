@@ -25,12 +25,12 @@ impl MediaType {
     /// The type of the file called `name` in the location of this prefix, which is empty for the
     /// whole site. `set` has the types of the settings.
     pub(super) fn of(prefix: &str, name: &str, set: &FileTypes) -> Self {
-        if let Some(told) = by_ending(name, |end| set.get(end))
-            && let Ok(value) = HeaderValue::from_str(told)
-            && let Some(essence) = told.split(';').next()
+        if let Some(declared) = by_ending(name, |end| set.get(end))
+            && let Ok(value) = HeaderValue::from_str(declared)
+            && let Some(essence) = declared.split(';').next()
         {
             let essence = essence.trim_end().to_ascii_lowercase();
-            let has_parameters = told.contains(';');
+            let has_parameters = declared.contains(';');
             return match has_parameters {
                 true => Self {
                     value,
@@ -425,7 +425,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    fn told(name: &str, set: &[(&str, &str)]) -> MediaType {
+    fn type_of(name: &str, set: &[(&str, &str)]) -> MediaType {
         let set: BTreeMap<_, _> = set
             .iter()
             .map(|(end, kind)| ((*end).to_owned(), (*kind).to_owned()))
@@ -463,7 +463,7 @@ mod tests {
             ("id_ed25519.pub", "text/plain; charset=utf-8"),
             ("a.yaml", "application/yaml; charset=utf-8"),
         ] {
-            assert_eq!(told(name, &[]).value, expected, "{name}");
+            assert_eq!(type_of(name, &[]).value, expected, "{name}");
         }
     }
 
@@ -513,10 +513,10 @@ mod tests {
             ("a.bin2", "application/x.own"),
             ("ts", "text/x.typescript; charset=utf-8"),
         ] {
-            assert_eq!(told(name, &set).value, expected, "{name}");
+            assert_eq!(type_of(name, &set).value, expected, "{name}");
         }
-        assert!(told("a.ts", &set).is_compressible());
-        assert!(!told("a.ts", &[]).is_compressible());
+        assert!(type_of("a.ts", &set).is_compressible());
+        assert!(!type_of("a.ts", &[]).is_compressible());
     }
 
     #[test]
@@ -544,14 +544,14 @@ mod tests {
             "a.eot",
             "a.md",
         ] {
-            assert!(told(name, &[]).is_compressible(), "{name}");
-            assert!(!told(name, &[]).is_packed(), "{name}");
+            assert!(type_of(name, &[]).is_compressible(), "{name}");
+            assert!(!type_of(name, &[]).is_packed(), "{name}");
         }
         for name in [
             "a.woff", "a.woff2", "a.png", "a.jpg", "a.ts", "a.m4s", "a.mp4", "a.zip", "a.gz",
         ] {
-            assert!(!told(name, &[]).is_compressible(), "{name}");
-            assert!(told(name, &[]).is_packed(), "{name}");
+            assert!(!type_of(name, &[]).is_compressible(), "{name}");
+            assert!(type_of(name, &[]).is_packed(), "{name}");
         }
     }
 }

@@ -103,7 +103,7 @@ impl ExchangeContext {
     ) -> Result<Box<Response>, Failure> {
         let (answer, answered) = oneshot::channel();
         let abandoned = CancellationToken::new();
-        let broken_off = abandoned.clone().drop_guard();
+        let abandon_on_drop = abandoned.clone().drop_guard();
         let exchange = Exchange {
             ground: Arc::clone(self),
             reached,
@@ -114,11 +114,11 @@ impl ExchangeContext {
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
-        let response = answered.await.unwrap_or_else(|_not_told| {
+        let response = answered.await.unwrap_or_else(|_dropped| {
             Err(Failure::BadAnswer("the exchange was cancelled".into()))
         })?;
         // From here on the body detects a disconnected client.
-        broken_off.disarm();
+        abandon_on_drop.disarm();
         Ok(response)
     }
 }
@@ -203,7 +203,7 @@ impl Exchange {
         let failure = match (result, writer_back) {
             (Ok(Done::Closed), _)
             | (Ok(Done::Open | Done::OpenIfQuiet), None)
-            | (Err(ExchangeError::NobodyWants), _) => {
+            | (Err(ExchangeError::Abandoned), _) => {
                 return;
             }
             (Ok(done @ (Done::Open | Done::OpenIfQuiet)), Some(writer)) => {
@@ -277,7 +277,7 @@ impl Exchange {
                     sent.began.elapsed(),
                 );
             }
-            To::Nobody => {}
+            To::Discarded => {}
         }
     }
 }
@@ -300,7 +300,7 @@ enum Done {
 /// The reason for a missing or truncated response.
 enum ExchangeError {
     /// The client has disconnected.
-    NobodyWants,
+    Abandoned,
     /// A timeout: the step, the setting and its value.
     TooLate(&'static str, &'static str, Duration),
     /// The server closed the connection without sending a byte.
@@ -318,7 +318,7 @@ enum ExchangeError {
 impl ExchangeError {
     fn into_failure(self, server: Arc<str>, dialect: Dialect, length: usize) -> Failure {
         match self {
-            Self::NobodyWants => Failure::BadAnswer("the client has disconnected".into()),
+            Self::Abandoned => Failure::BadAnswer("the client has disconnected".into()),
             Self::TooLate(doing, setting, limit) => Failure::TooSlow {
                 server,
                 doing,

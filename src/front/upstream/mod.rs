@@ -54,7 +54,7 @@ pub struct Response {
     /// Header fields, duplicates in the order the application gave them.
     pub headers: HeaderMap,
     /// Field names that are not in title case, as written by the application.
-    pub spellings: Vec<Bytes>,
+    pub header_case: Vec<Bytes>,
     /// The body, unless it is a file.
     pub body: ResponseBody,
     /// The body as a range of a file.

@@ -42,7 +42,7 @@ pub struct ReplyHead {
     /// The fields for the client, in order.
     pub headers: HeaderMap,
     /// Field names that are not in title case, as written by the server.
-    pub spellings: Vec<Bytes>,
+    pub header_case: Vec<Bytes>,
     /// Framing of the body.
     pub length: BodyLength,
     /// True if the connection may be used for another request afterwards (RFC 9112 §9.3).
@@ -135,14 +135,14 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
         false => None,
     };
     let mut headers = HeaderMap::with_capacity(8);
-    let mut spellings = Vec::new();
+    let mut header_case = Vec::new();
     for (count, line) in lines.enumerate() {
         if count >= MOST_FIELDS {
             return Err(BadHead::TooMany);
         }
         let (name, parsed, value) = field(head, line)?;
         if !is_title_case(name) {
-            spellings.push(head.slice_ref(name));
+            header_case.push(head.slice_ref(name));
         }
         headers
             .try_append(parsed, value)
@@ -169,7 +169,7 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
         reason: (reason != usual).then(|| Bytes::copy_from_slice(&reason)),
         status,
         headers,
-        spellings,
+        header_case,
         length,
         stays_open,
         upgrade,

@@ -253,7 +253,7 @@ impl Servers {
 
     async fn wait_for(&self, number: usize, server: &Server) {
         let mut pause = PAUSES[0];
-        let mut has_told = false;
+        let mut has_logged = false;
         loop {
             let why = match self.link(server).await {
                 Ok(_link) => break,
@@ -270,20 +270,20 @@ impl Servers {
                 );
                 return;
             }
-            if !has_told {
+            if !has_logged {
                 tracing::warn!(
                     code = codes::UNREACHABLE,
                     server,
                     why,
                     "waiting for an upstream server"
                 );
-                has_told = true;
+                has_logged = true;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);
         }
         self.balance.reached(number);
-        if has_told {
+        if has_logged {
             tracing::info!(server = &*server.name, "upstream server reachable");
         }
     }

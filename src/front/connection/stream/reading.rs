@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
 use crate::front::error::Rejection;
-use crate::front::fast_path::Express;
+use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::BodyRemainder;
 use crate::front::protocol::framing::head;
 use crate::front::protocol::framing::head::ParsedHead;
@@ -43,8 +43,8 @@ impl Stream {
     /// Gives hyper the head at the beginning of `bytes`, and returns its length; `None`: the head
     /// is incomplete.
     pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
-        let spells = self.express.as_ref().is_some_and(Express::spells);
-        match head::read(bytes, spells) {
+        let keeps_case = self.fast_path.as_ref().is_some_and(FastPath::keeps_case);
+        match head::read(bytes, keeps_case) {
             ParsedHead::Incomplete => {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
@@ -59,8 +59,8 @@ impl Stream {
                 Some(whole.length)
             }
             ParsedHead::Whole(whole) => {
-                if !whole.spellings.is_empty() {
-                    self.activity.note_spellings(whole.spellings);
+                if !whole.header_case.is_empty() {
+                    self.activity.note_header_case(whole.header_case);
                 }
                 self.begin(&whole.bytes, whole.body, whole.is_last, into);
                 Some(whole.length)
@@ -210,7 +210,7 @@ impl Stream {
             activity.ends.trusted,
             &activity.refused,
         );
-        let passed = passed.map_err(|end| self.break_off(end))?;
+        let passed = passed.map_err(|end| self.end_http2(end))?;
         self.count_flow();
         into.set_filled(begun + passed);
         self.http2.give(into);
@@ -218,11 +218,11 @@ impl Stream {
     }
 
     /// Sends and logs the reason why a connection of HTTP/2 ends.
-    fn break_off(&mut self, end: End) -> io::Error {
+    fn end_http2(&mut self, end: End) -> io::Error {
         http2::log_end(self.activity.ends.peer, &end);
-        if let Some(farewell) = self.http2.farewell(end) {
+        if let Some(goaway) = self.http2.goaway(end) {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &goaway, flags)?);
             // A client that floods may not read either.
             let _sent = self.socket().try_write_with(send);
         }

@@ -36,7 +36,7 @@ where
     };
     let activity = Arc::new(Activity::new(Endpoints::default(), patience));
     let mut body = body;
-    body.send_by(&activity.outbox);
+    body.send_by(&activity.sendfile_queue);
     let body = std::cell::RefCell::new(Some(body));
     let stream = Stream::new(Socket::Unix(ours), Bytes::new(), activity);
     let service = service_fn(|_: Request<Incoming>| {

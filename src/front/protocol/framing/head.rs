@@ -42,13 +42,13 @@ pub struct CompleteHead<'a> {
     /// (RFC 9112 §6.1).
     pub is_last: bool,
     /// Names that are not in title case, if requested.
-    pub spellings: Vec<Bytes>,
+    pub header_case: Vec<Bytes>,
 }
 
 type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
 
-/// Reads a head. `spells`: the case of names is recorded.
-pub fn read(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
+/// Reads a head. `keeps_case`: the case of names is recorded.
+pub fn read(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
     let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut places) {
@@ -57,17 +57,17 @@ pub fn read(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
         Ok(httparse::Status::Complete(length)) => {
             let path = request.path.unwrap_or_default();
             if !path.starts_with('/') || !target::is_normal(path.as_bytes()) {
-                return read_line(bytes, spells);
+                return read_line(bytes, keeps_case);
             }
             let head = Cow::Borrowed(&bytes[..length]);
-            finish(bytes, length, head, &request, spells)
+            finish(bytes, length, head, &request, keeps_case)
         }
-        Err(_) => read_line(bytes, spells),
+        Err(_) => read_line(bytes, keeps_case),
     }
 }
 
 /// Reads a head whose request line is unusual or malformed.
-fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
+fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         // Neither garbage nor an endless line is waited for.
         let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
@@ -98,7 +98,7 @@ fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
         Ok(httparse::Status::Complete(length)) => {
             let whole = length - line_length + end + 1;
             let rewritten = Cow::Owned(head[..length].to_vec());
-            finish(bytes, whole, rewritten, &request, spells)
+            finish(bytes, whole, rewritten, &request, keeps_case)
         }
         Err(httparse::Error::TooManyHeaders) => {
             let rejection = Rejection::TooManyFields {
@@ -173,7 +173,7 @@ fn finish<'a>(
     length: usize,
     head: Cow<'a, [u8]>,
     request: &httparse::Request<'_, '_>,
-    spells: bool,
+    keeps_case: bool,
 ) -> ParsedHead<'a> {
     let target_length = request.path.unwrap_or_default().len();
     if target_length > MAX_TARGET {
@@ -193,7 +193,7 @@ fn finish<'a>(
             bytes: head,
             body,
             is_last,
-            spellings: match spells {
+            header_case: match keeps_case {
                 true => unusual_names(request),
                 false => Vec::new(),
             },

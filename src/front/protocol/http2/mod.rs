@@ -230,7 +230,7 @@ impl Http2 {
 
     /// The GOAWAY frame with the reason why the connection ends; `None` in the middle of another
     /// frame.
-    pub fn farewell(&self, end: End) -> Option<[u8; HEAD + 8]> {
+    pub fn goaway(&self, end: End) -> Option<[u8; HEAD + 8]> {
         let Self::Frames(session) = self else {
             return None;
         };

@@ -194,10 +194,10 @@ fn the_farewell_names_the_last_request_and_stands_between_frames() {
     receive(&mut frames, &frame(HEADERS, END_HEADERS, 5, &head())).unwrap();
     let piece = frame(DATA, 0, 5, b"piece");
     send(&mut frames, &piece[..11]);
-    assert_eq!(frames.farewell(End::Idle), None);
+    assert_eq!(frames.goaway(End::Idle), None);
     send(&mut frames, &piece[11..]);
     let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 11]);
-    assert_eq!(frames.farewell(End::Idle).unwrap(), goaway[..]);
+    assert_eq!(frames.goaway(End::Idle).unwrap(), goaway[..]);
 }
 
 #[test]
@@ -548,6 +548,6 @@ proptest! {
         let mut frames = http2();
         let _verdict = receive(&mut frames, &bytes);
         send(&mut frames, &bytes);
-        let _farewell = frames.farewell(End::Idle);
+        let _goaway = frames.goaway(End::Idle);
     }
 }

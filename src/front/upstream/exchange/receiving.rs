@@ -88,7 +88,7 @@ pub(super) struct Receiving<'a> {
 pub(super) enum To {
     Call(Answer),
     Body(BodySender),
-    Nobody,
+    Discarded,
 }
 
 pub(super) fn deliver(
@@ -109,7 +109,7 @@ pub(super) fn deliver(
             status: head.status,
             reason: head.reason,
             headers,
-            spellings: head.spellings,
+            header_case: head.header_case,
             body,
             file: None,
             switched,
@@ -297,7 +297,7 @@ impl Receiving<'_> {
     }
 
     fn deliver(&mut self, head: ReplyHead, body: ResponseBody) {
-        let to = std::mem::replace(&mut self.to, To::Nobody);
+        let to = std::mem::replace(&mut self.to, To::Discarded);
         deliver(to, head, body, None, self.sent);
     }
 
@@ -352,7 +352,7 @@ impl Receiving<'_> {
             return Ok(());
         };
         if !piece.is_empty() && !feed.push(piece) {
-            return Err(ExchangeError::NobodyWants);
+            return Err(ExchangeError::Abandoned);
         }
         feed.room().await;
         Ok(())

@@ -73,7 +73,7 @@ struct DeadlineMonitor {
     /// Requests that were taken back from threads that still hold their messages.
     taken_back: HashMap<usize, u64>,
     /// Workers whose kill is pending, and since when.
-    condemned: HashMap<u32, u64>,
+    kill_pending: HashMap<u32, u64>,
 }
 
 impl DeadlineMonitor {
@@ -85,7 +85,7 @@ impl DeadlineMonitor {
             threads: threads as usize,
             overdue: HashMap::new(),
             taken_back: HashMap::new(),
-            condemned: HashMap::new(),
+            kill_pending: HashMap::new(),
         }
     }
 
@@ -127,10 +127,10 @@ impl DeadlineMonitor {
             }
             let number = worker as u32;
             if !is_stuck {
-                self.condemned.remove(&number);
+                self.kill_pending.remove(&number);
                 continue;
             }
-            let since = *self.condemned.entry(number).or_insert_with(|| {
+            let since = *self.kill_pending.entry(number).or_insert_with(|| {
                 steps.push(Step::Retire(number));
                 now
             });
@@ -229,7 +229,7 @@ impl GenerationState {
                 );
                 self.mark_stuck(worker);
                 // If the order cannot be sent, the worker is killed all the same.
-                let _told = self.retire(worker);
+                let _sent = self.retire(worker);
                 self.notify(WorkerEvent::Stuck { worker });
             }
             Step::Kill(worker) => self.notify(WorkerEvent::MustKill { worker }),
@@ -268,7 +268,7 @@ impl GenerationState {
                 patience_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
             };
             // If the order cannot be sent, the worker will be killed.
-            let _told = worker.order(order, &[]);
+            let _sent = worker.order(order, &[]);
         }
         drop(state);
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);

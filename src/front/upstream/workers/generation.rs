@@ -151,8 +151,8 @@ impl Generation {
     /// # Errors
     /// `NotFound` if there is no such worker; else the error of sending the order.
     pub fn begin(&self, worker: u32) -> io::Result<()> {
-        let told = self.look(worker, |worker| worker.order(ToWorker::Begin, &[]));
-        told.unwrap_or(Err(io::ErrorKind::NotFound.into()))
+        let ordered = self.look(worker, |worker| worker.order(ToWorker::Begin, &[]));
+        ordered.unwrap_or(Err(io::ErrorKind::NotFound.into()))
     }
 
     /// Orders a worker to take no more requests, finish those in flight, and exit with code 0.

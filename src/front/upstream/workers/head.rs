@@ -24,7 +24,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
     let usual = status.canonical_reason().unwrap_or_default().as_bytes();
     let reason = (head.reason != usual).then(|| payload.slice_ref(head.reason));
     let mut headers = HeaderMap::with_capacity(8);
-    let mut spellings = Vec::new();
+    let mut header_case = Vec::new();
     for pair in vars::pairs(head.fields) {
         let (name, value) = pair.map_err(|error| error.to_string())?;
         let parsed = HeaderName::from_bytes(name)
@@ -33,7 +33,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
         let value = HeaderValue::from_maybe_shared(payload.slice_ref(value))
             .map_err(|_| format!("value of header {parsed}"))?;
         if !is_title_case(name) {
-            spellings.push(payload.slice_ref(name));
+            header_case.push(payload.slice_ref(name));
         }
         // `append` would panic: a frame has room for more fields than a map.
         headers
@@ -44,7 +44,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
         status,
         reason,
         headers,
-        spellings,
+        header_case,
         body: ResponseBody::whole(Bytes::new()),
         file: None,
         switched: None,

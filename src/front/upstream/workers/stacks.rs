@@ -52,7 +52,7 @@ impl Pool {
         let asked = self.ask_for_stacks(patience);
         // All have been asked, so the waits run side by side.
         let deadline = tokio::time::Instant::now() + 2 * patience + Duration::from_secs(1);
-        let mut told = Vec::with_capacity(asked.len());
+        let mut stacks = Vec::with_capacity(asked.len());
         for (mut worker, answer) in asked {
             worker.threads = match answer {
                 Ok(answer) => match tokio::time::timeout_at(deadline, read(answer)).await {
@@ -62,9 +62,9 @@ impl Pool {
                 },
                 Err(error) => Err(error),
             };
-            told.push(worker);
+            stacks.push(worker);
         }
-        told
+        stacks
     }
 
     fn ask_for_stacks(&self, patience: Duration) -> Vec<(WorkerStacks, io::Result<OwnedFd>)> {

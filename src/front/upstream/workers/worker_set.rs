@@ -100,9 +100,9 @@ impl GenerationState {
             return Err(io::ErrorKind::NotFound.into());
         };
         leaving.retiring = true;
-        let told = leaving.order(order, descriptors);
+        let ordered = leaving.order(order, descriptors);
         self.adjust_capacity(&mut state);
-        told
+        ordered
     }
 
     /// Reports an event to the supervisor.

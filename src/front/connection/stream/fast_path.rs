@@ -35,13 +35,13 @@ thread_local! {
 }
 
 /// The position up to which the requests in a buffer were answered.
-enum Went {
+enum Outcome {
     /// To this byte; after it there is nothing, or the beginning of a head.
     Until(usize),
     /// To this byte; others have their turn, or the client's socket is full.
     Pauses(usize),
     /// To this byte; hyper has the bytes before it.
-    Gave(usize),
+    Handed(usize),
     /// To this byte; it and all later ones are for hyper.
     Raw(usize),
 }
@@ -82,7 +82,7 @@ impl Stream {
         let mut turn = IN_A_ROW;
         loop {
             ready!(self.poll_unsent(context))?;
-            if self.activity.ends_behind_express() || self.framing.is_last() {
+            if self.activity.ends_after_fast_path() || self.framing.is_last() {
                 return Poll::Ready(Ok(()));
             }
             if turn == 0 {
@@ -122,9 +122,9 @@ impl Stream {
             };
             early.advance(went.length());
             match went {
-                Went::Until(_) => self.looked = early.len(),
-                Went::Pauses(_) => self.looked = 0,
-                Went::Gave(_) | Went::Raw(_) => {
+                Outcome::Until(_) => self.looked = early.len(),
+                Outcome::Pauses(_) => self.looked = 0,
+                Outcome::Handed(_) | Outcome::Raw(_) => {
                     self.looked = 0;
                     return Poll::Ready(Ok(()));
                 }
@@ -139,7 +139,7 @@ impl Stream {
         turn: &mut usize,
         out: &mut Vec<u8>,
         into: &mut ReadBuf<'_>,
-    ) -> io::Result<Went> {
+    ) -> io::Result<Outcome> {
         let mut at = 0;
         loop {
             let is_known = at == 0 && self.looked > 0;
@@ -147,34 +147,34 @@ impl Stream {
                 && framing::head::end(bytes, self.looked).is_none()
                 && bytes.len() < PARSER_LIMIT
             {
-                return Ok(Went::Until(0));
+                return Ok(Outcome::Until(0));
             }
             if self.framing.is_first() && at == 0 {
                 if bytes.starts_with(PREFACE) {
                     self.framing.pass_all();
                     self.http2 = Http2::expected();
                     self.early_memory.hold(HTTP2);
-                    return Ok(Went::Raw(0));
+                    return Ok(Outcome::Raw(0));
                 }
                 if PREFACE.starts_with(bytes) {
-                    return Ok(Went::Until(0));
+                    return Ok(Outcome::Until(0));
                 }
             }
             // RFC 9112 §2.2: empty lines before a request are ignored.
             at += empty_lines(&bytes[at..]);
             if matches!(bytes[at..], [] | [b'\r']) {
-                return Ok(Went::Until(at));
+                return Ok(Outcome::Until(at));
             }
             if *turn == 0
                 || self
-                    .express
+                    .fast_path
                     .as_ref()
                     .is_some_and(|lane| lane.unsent.is_some())
             {
-                return Ok(Went::Pauses(at));
+                return Ok(Outcome::Pauses(at));
             }
-            let heard = match &mut self.express {
-                Some(express) => express.answer(&self.activity, &bytes[at..], out),
+            let heard = match &mut self.fast_path {
+                Some(fast_path) => fast_path.answer(&self.activity, &bytes[at..], out),
                 None => Recognised::NotEligible,
             };
             if let Recognised::Plain(answer) = heard {
@@ -186,8 +186,8 @@ impl Stream {
                 continue;
             }
             return Ok(match self.give_head(&bytes[at..], into) {
-                Some(length) => Went::Gave(at + length),
-                None => Went::Until(at),
+                Some(length) => Outcome::Handed(at + length),
+                None => Outcome::Until(at),
             });
         }
     }
@@ -210,9 +210,9 @@ impl Stream {
                 return Ok(());
             }
         }
-        if let Some(express) = &mut self.express {
+        if let Some(fast_path) = &mut self.fast_path {
             let taken = *written.as_ref().unwrap_or(&0);
-            express.keep(&self.activity, &out[..head], answer, taken);
+            fast_path.keep(&self.activity, &out[..head], answer, taken);
         }
         written.map(|_| ())
     }
@@ -236,10 +236,10 @@ impl Stream {
     /// Sends the rest of a response that did not fit into the socket.
     pub(crate) fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(express) = &self.express else {
+            let Some(fast_path) = &self.fast_path else {
                 return Poll::Ready(Ok(()));
             };
-            let Some(unsent) = &express.unsent else {
+            let Some(unsent) = &fast_path.unsent else {
                 return Poll::Ready(Ok(()));
             };
             let socket = self.socket.as_mut().expect("taken only on drop");
@@ -248,17 +248,17 @@ impl Stream {
             if bytes == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            if let Some(express) = &mut self.express {
-                express.took(&self.activity, bytes);
+            if let Some(fast_path) = &mut self.fast_path {
+                fast_path.took(&self.activity, bytes);
             }
         }
     }
 }
 
-impl Went {
+impl Outcome {
     fn length(&self) -> usize {
         match *self {
-            Self::Until(at) | Self::Pauses(at) | Self::Gave(at) | Self::Raw(at) => at,
+            Self::Until(at) | Self::Pauses(at) | Self::Handed(at) | Self::Raw(at) => at,
         }
     }
 
@@ -267,7 +267,7 @@ impl Went {
         match self {
             Self::Until(_) => Self::Until(0),
             Self::Pauses(_) => Self::Pauses(0),
-            Self::Gave(_) => Self::Gave(0),
+            Self::Handed(_) => Self::Handed(0),
             Self::Raw(_) => Self::Raw(0),
         }
     }
