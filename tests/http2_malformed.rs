@@ -457,12 +457,12 @@ fn what_ends_a_connection_is_named_with_the_peer() {
         (
             [open(0), frame(DATA, 0, 1, b"x")].concat(),
             PROTOCOL_ERROR,
-            "inside a header block",
+            "interrupts a header block",
         ),
         (
             [open(0), frame(CONTINUATION, END_HEADERS, 3, b"")].concat(),
             PROTOCOL_ERROR,
-            "inside a header block",
+            "interrupts a header block",
         ),
         (
             frame(HEADERS, END_HEADERS | PADDED, 1, &[9, 0]),

@@ -258,7 +258,7 @@ fn garbage_is_a_502_and_never_a_page() {
             // Threat 21: hints are checked as answers are.
             "HTTP/1.1 103 Early Hints\r\nLink: </a>\rSet-Cookie: b\r\n\r\n\
              HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            "cannot be sent on",
+            "cannot be forwarded",
         ),
         ("", "closed the connection without a response"),
     ] {

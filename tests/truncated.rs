@@ -296,7 +296,7 @@ fn with_a_large_file() -> (Server, std::fs::File) {
 #[track_caller]
 fn cut_off(server: &Server, status: u64, bytes: usize, length: usize) {
     assert_eq!(logged(server, "/large.bin"), (status, bytes as u64));
-    let warning = server.stderr.wait_for("a response is cut off");
+    let warning = server.stderr.wait_for("response truncated: its file");
     for part in [
         "large.bin",
         &format!("length={length}"),

@@ -211,7 +211,10 @@ fn garbage_is_a_502_and_never_a_page() {
     for (answer, why) in [
         ("<html>no head at all</html>", "it ends inside its head"),
         ("<html>\r\n\r\n", "neither a status line nor a header field"),
-        ("HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", "X cannot be sent on"),
+        (
+            "HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
+            "X cannot be forwarded",
+        ),
         ("HTTP/1.1 abc\r\n\r\n", "is not a status code"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",

@@ -41,7 +41,7 @@ fn servers_that_are_not_there_are_told_apart() {
     drop(port);
     for (address, why) in [
         (&missing, "there is no such socket"),
-        (&stale, "left over from a server that has ended"),
+        (&stale, "left over from a server that has exited"),
         (&address, "connection refused"),
     ] {
         let server = before(&[address])

@@ -150,7 +150,7 @@ impl App {
             }
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
-                remember_error("a worker damaged what the workers share (see the log)");
+                remember_error("a worker damaged shared memory or sockets (see the log)");
                 // It forks workers for the queue of before. Another one is started.
                 if let Some(template) = &python.template {
                     child::kill(template.pid);
