@@ -142,21 +142,21 @@ fn the_main_listeners_tell_nothing_unless_asked_to_and_then_two_things() {
     let silent = watched("every.py").ready();
     for path in ["/-/live", "/-/ready", "/-/metrics", "/-/status"] {
         let response = silent.get(path);
-        let told = response.text();
+        let text = response.text();
         assert!(
-            !told.starts_with("live") && !told.starts_with("ready"),
-            "{path}: {told}"
+            !text.starts_with("live") && !text.starts_with("ready"),
+            "{path}: {text}"
         );
-        assert!(!told.contains("pyserve_"), "{path}");
+        assert!(!text.contains("pyserve_"), "{path}");
     }
     let server = watched("every.py").args(["--admin-on-main", "yes"]).ready();
     assert_eq!(server.get("/-/live").text(), "live\n");
     assert_eq!(server.get("/-/ready").text(), "ready\n");
     for path in ["/-/metrics", "/-/status"] {
-        let told = server.get(path).text();
+        let text = server.get(path).text();
         assert!(
-            !told.contains("pyserve_") && !told.contains("\"pid\""),
-            "{path}: {told}"
+            !text.contains("pyserve_") && !text.contains("\"pid\""),
+            "{path}: {text}"
         );
     }
 }

@@ -235,14 +235,14 @@ fn a_304_says_what_the_200_would_say() {
     let server = dressed();
     let check = |query: &str, fields: &str, vary: &[&str], tag: &str| {
         let fields = format!("Accept-Encoding: {ALL}\r\n{fields}");
-        let told = |status: &str| {
+        let answered = |status: &str| {
             let target = format!("/?status={status}&ETag=%22one%22{query}");
             let response = server.exchange(&request("GET", &target, &fields));
             assert_eq!(response.headers("Vary"), vary, "{target} {fields}");
             response
         };
-        told("200+OK");
-        let response = told("304+Not+Modified");
+        answered("200+OK");
+        let response = answered("304+Not+Modified");
         assert_eq!(response.header("ETag").as_deref(), Some(tag), "{query}");
         assert_eq!(response.header("Content-Encoding"), None);
     };

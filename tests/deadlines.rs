@@ -1,4 +1,4 @@
-//! Requests that do not end: who is told, what ends them, and who never notices.
+//! Requests that do not end: the client's response, the escalation, and other requests meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn a_request_over_its_deadline_gets_504_in_time_and_its_worker_goes_on() {
         server.probe.notes.wait_for(&ended);
         assert_eq!(server.get("/").text(), worker, "{kind}: the same worker");
         // The request by the front, its stack by the worker.
-        let line = server.stderr.wait_for("request over its deadline");
+        let line = server.stderr.wait_for("request exceeded its deadline");
         assert!(line.contains("GET") && line.contains(&path), "{line}");
         assert!(line.contains("worker"), "{line}");
         server.stderr.wait_for("its stack:");
@@ -76,7 +76,7 @@ fn a_body_may_go_on_beyond_the_deadline_and_beside_a_stuck_request() {
     let mut sibling = server.connect();
     sibling.send(get("/ticks"));
     let ticking = server.probe.held("/ticks");
-    server.stderr.wait_for("takes no more");
+    server.stderr.wait_for("its worker will be replaced");
     let next = server.get("/");
     assert_eq!(next.status(), 200);
     assert_ne!(next.text(), worker, "a successor");
@@ -140,7 +140,7 @@ fn no_request_waits_for_an_interpreter_that_is_taken_while_another_worker_is_fre
     // Threads that wait are woken in the order in which they began to, so its turn comes.
     // On a loaded machine a thread of the other worker may wait again before its turn.
     let (mut asked, began) = (0, Instant::now());
-    while server.stderr.count("cannot begin it") == 0 {
+    while server.stderr.count("did not begin it") == 0 {
         assert!(began.elapsed() < DEADLINE, "its sibling receives none");
         assert_eq!(server.get("/").status(), 200);
         asked += 1;

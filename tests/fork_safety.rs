@@ -266,7 +266,7 @@ fn prometheus_counts_for_all_workers_when_it_is_imported_once() {
     assert!(page.contains("requests_total 60.0"), "{page}");
 }
 
-/// A process by the number that the application told.
+/// A process by the process id in the application's response.
 fn process(number: &str) -> Pid {
     let number = number.parse().ok().and_then(Pid::from_raw);
     number.expect("a process id")

@@ -26,14 +26,14 @@ fn check(entries: &Value, expected: &[(&str, &str)]) {
 #[test]
 fn everything_that_a_proxy_tells_reaches_the_application() {
     let server = trusting().args(["--access-log", "combined"]).ready();
-    let told = entries(
+    let environ = entries(
         &server,
         "X-Forwarded-For: 6.6.6.6, [2001:db8::9]:4711, 10.1.1.1\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Host: shop.example\r\nX-Forwarded-Prefix: /shop\r\nX-Forwarded-SSL: off\r\n\
          Forwarded: for=6.6.6.6;host=evil\r\n",
     );
     check(
-        &told,
+        &environ,
         &[
             ("REMOTE_ADDR", "2001:db8::9"),
             ("REMOTE_PORT", "4711"),
@@ -50,16 +50,16 @@ fn everything_that_a_proxy_tells_reaches_the_application() {
             ("HTTP_X_FORWARDED_SSL", "on"),
         ],
     );
-    assert!(told["HTTP_FORWARDED"].is_null(), "{told:#}");
+    assert!(environ["HTTP_FORWARDED"].is_null(), "{environ:#}");
     server.stdout.wait_for("2001:db8::9 - - [");
 }
 
 #[test]
 fn a_proxy_that_tells_nothing_is_the_client_itself() {
     let server = trusting().ready();
-    let told = entries(&server, "X-Forwarded-SSL: on\r\n");
+    let environ = entries(&server, "X-Forwarded-SSL: on\r\n");
     check(
-        &told,
+        &environ,
         &[
             ("REMOTE_ADDR", "127.0.0.1"),
             ("wsgi.url_scheme", "http"),
@@ -69,14 +69,14 @@ fn a_proxy_that_tells_nothing_is_the_client_itself() {
             ("HTTP_X_FORWARDED_SSL", "off"),
         ],
     );
-    assert!(told["HTTPS"].is_null());
+    assert!(environ["HTTPS"].is_null());
 }
 
 #[test]
 fn forwarded_alone_is_believed_also_over_http_2() {
     let server = trusting().ready();
     let field = "for=203.0.113.9;proto=https;host=shop.example:444";
-    let told = entries(&server, &format!("Forwarded: {field}\r\n"));
+    let environ = entries(&server, &format!("Forwarded: {field}\r\n"));
     let expected = [
         ("REMOTE_ADDR", "203.0.113.9"),
         ("REMOTE_PORT", ""),
@@ -85,7 +85,7 @@ fn forwarded_alone_is_believed_also_over_http_2() {
         ("SERVER_NAME", "shop.example"),
         ("SERVER_PORT", "444"),
     ];
-    check(&told, &expected);
+    check(&environ, &expected);
 
     let mut http2 = Http2::new(server.connect());
     let fields = [

@@ -332,8 +332,8 @@ fn the_hello_example_and_everything_on_its_page_load() {
         assert!(text.contains(target), "{target} is on the page");
         let response = server.get(target);
         assert_eq!(response.status(), 200, "{target}");
-        let told = response.header("Content-Type").unwrap();
-        assert!(told.starts_with(kind), "{target}: {told}");
+        let type_header = response.header("Content-Type").unwrap();
+        assert!(type_header.starts_with(kind), "{target}: {type_header}");
         assert!(!response.body.is_empty(), "{target}");
     }
     assert_eq!(server.get("/api").status(), 200);

@@ -38,8 +38,8 @@ fn heads_of_responses_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
-fn what_the_express_lane_takes_is_what_hyper_would_read() {
-    check("express");
+fn requests_of_the_fast_path_are_read_as_hyper_reads_them() {
+    check("fast_path");
 }
 
 #[test]

@@ -169,14 +169,18 @@ fn stacks_show_requests_that_wait_in_a_hub() {
                 .collect();
             let control = server.probe.path("control");
             let stacks = Pyserve::bare().args(["stacks", "--control"]);
-            let told = stacks.args([&control]).run();
-            assert_eq!(told.code, 0, "{library}: {}", told.stderr);
+            let output = stacks.args([&control]).run();
+            assert_eq!(output.code, 0, "{library}: {}", output.stderr);
             for number in 0..waiting.len() {
                 let path = format!("GET /wait/{number} ");
-                assert!(told.stdout.contains(&path), "{library}: {}", told.stdout);
+                assert!(
+                    output.stdout.contains(&path),
+                    "{library}: {}",
+                    output.stdout
+                );
             }
-            let inside = told.stdout.matches("in application").count();
-            assert_eq!(inside, waiting.len(), "{library}: {}", told.stdout);
+            let inside = output.stdout.matches("in application").count();
+            assert_eq!(inside, waiting.len(), "{library}: {}", output.stdout);
         }
     }
 }

@@ -96,8 +96,8 @@ fn a_download_can_be_continued_and_is_not_repeated() {
         &format!("Range: bytes=8000000-\r\nIf-Range: {tag}\r\n"),
     );
     assert_eq!(rest.status(), 206);
-    let told = format!("bytes 8000000-{}/{SIZE}", SIZE - 1);
-    assert_eq!(rest.header("Content-Range"), Some(told));
+    let declared = format!("bytes 8000000-{}/{SIZE}", SIZE - 1);
+    assert_eq!(rest.header("Content-Range"), Some(declared));
     assert!(rest.body == CONTENT[8_000_000..]);
     let known = ask("how=plain", &format!("If-None-Match: {tag}\r\n"));
     assert_eq!((known.status(), known.body.len()), (304, 0));

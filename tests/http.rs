@@ -130,8 +130,11 @@ fn http_1_0_ends_with_the_connection_unless_asked_otherwise() {
         connection.send("GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
         let response = connection.response();
         assert_eq!(response.text(), "hello");
-        let told = response.header("Connection").unwrap_or_default();
-        assert!(told.eq_ignore_ascii_case("keep-alive"), "{response:?}");
+        let keep_alive = response.header("Connection").unwrap_or_default();
+        assert!(
+            keep_alive.eq_ignore_ascii_case("keep-alive"),
+            "{response:?}"
+        );
     }
 }
 

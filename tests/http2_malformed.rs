@@ -262,7 +262,7 @@ fn a_head_that_is_too_large_costs_its_stream_and_is_logged() {
         .wait_for_nth(r#""GET /large HTTP/2.0" 431"#, 2);
     server
         .stderr
-        .wait_for("biggest field is x-long with 4000 bytes");
+        .wait_for("largest field is x-long with 4000 bytes");
     send(&mut http2, 5, END_STREAM, &indexed(&get(b"/hello")));
     check_served(&mut http2, 5);
 }
@@ -457,12 +457,12 @@ fn what_ends_a_connection_is_named_with_the_peer() {
         (
             [open(0), frame(DATA, 0, 1, b"x")].concat(),
             PROTOCOL_ERROR,
-            "inside a header block",
+            "interrupts a header block",
         ),
         (
             [open(0), frame(CONTINUATION, END_HEADERS, 3, b"")].concat(),
             PROTOCOL_ERROR,
-            "inside a header block",
+            "interrupts a header block",
         ),
         (
             frame(HEADERS, END_HEADERS | PADDED, 1, &[9, 0]),

@@ -96,14 +96,14 @@ fn trusted_proxies_are_believed_and_the_peer_is_added() {
 
 #[test]
 fn bodies_have_their_true_length() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         while let Some(head) = call.http_head() {
             let body = call.exactly(length_of(&head));
             assert!(!head.contains("Transfer-Encoding"), "{head}");
             call.send(page("ok"));
-            tell.lock().unwrap().send(body).unwrap();
+            sender.lock().unwrap().send(body).unwrap();
         }
     });
     let server = in_front_of(&backend);
@@ -125,7 +125,7 @@ fn bodies_have_their_true_length() {
             response = client.response();
         }
         assert_eq!(response.text(), "ok");
-        assert!(told.recv_timeout(DEADLINE).unwrap() == body.as_bytes());
+        assert!(receiver.recv_timeout(DEADLINE).unwrap() == body.as_bytes());
     }
 }
 
@@ -245,7 +245,7 @@ fn garbage_is_a_502_and_never_a_page() {
             "Content-Type: text/html\r\n\r\ncgi",
             "neither a status line",
         ),
-        ("HTTP/2.0 200 OK\r\n\r\n", "is no status"),
+        ("HTTP/2.0 200 OK\r\n\r\n", "is not a status code"),
         (
             "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
             "switches protocols unasked",
@@ -258,9 +258,9 @@ fn garbage_is_a_502_and_never_a_page() {
             // Threat 21: hints are checked as answers are.
             "HTTP/1.1 103 Early Hints\r\nLink: </a>\rSet-Cookie: b\r\n\r\n\
              HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            "cannot be sent on",
+            "cannot be forwarded",
         ),
-        ("", "closed the connection without an answer"),
+        ("", "closed the connection without a response"),
     ] {
         let backend = Backend::tcp(move |mut call| {
             call.http_head();

@@ -160,8 +160,8 @@ fn several_ranges_arrive_to_the_byte_on_a_kept_connection() {
         assert_eq!(response.status(), 206);
         let parts = response.byte_ranges();
         assert_eq!(parts.len(), ranges.len());
-        for ((told, bytes), range) in parts.iter().zip(&ranges) {
-            assert!(*bytes == content[range.clone()], "{told}");
+        for ((declared, bytes), range) in parts.iter().zip(&ranges) {
+            assert!(*bytes == content[range.clone()], "{declared}");
         }
         check_file(&mut connection, "/static/a.bin", &content);
     }

@@ -346,14 +346,18 @@ fn a_client_that_takes_a_response_too_slowly_is_given_up_and_one_in_time_is_not(
     for step in [0, 1000] {
         let mut connection = server.connect();
         connection.send(get("/static/large"));
-        let mut closed = server.stderr.count("closed: the client takes too little");
+        let mut closed = server
+            .stderr
+            .count("closed: the client reads the response too slowly");
         for _ in 0..1000 {
             if step > 0 {
                 // 100 KB in a second at most.
                 let _ = connection.some(step);
             }
             pause();
-            closed = server.stderr.count("closed: the client takes too little");
+            closed = server
+                .stderr
+                .count("closed: the client reads the response too slowly");
             if closed > usize::from(step > 0) {
                 break;
             }
@@ -376,7 +380,7 @@ fn a_window_that_stays_shut_ends_an_http_2_connection() {
     http2.headers(1, &fields, true);
     let (codes, end) = http2.farewell();
     assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
-    assert!(!codes.is_empty(), "the client is told");
+    assert!(!codes.is_empty(), "the client gets an error");
     assert_ne!(end, End::TimedOut);
     // The worker was free all the time.
     assert_eq!(server.get("/").body.len(), 4 << 20);

@@ -78,14 +78,14 @@ fn a_trusted_address_in_the_header_may_name_its_own_client() {
 fn without_an_address_the_peer_is_shown_but_only_local_is_trusted() {
     let server = server();
     let unix = v2(0x21, 0x31, &[b'x'; 216]);
-    let told = "X-Forwarded-For: 203.0.113.9\r\n";
+    let declared = "X-Forwarded-For: 203.0.113.9\r\n";
     for (header, expected) in [
         (&b"PROXY UNKNOWN\r\n"[..], "127.0.0.1"),
         (&unix, "127.0.0.1"),
         (&v2(0x21, 0x00, &[]), "127.0.0.1"),
         (&v2(0x20, 0x00, &[]), "203.0.113.9"),
     ] {
-        let entries = environ(&server, header, told);
+        let entries = environ(&server, header, declared);
         assert_eq!(remote(&entries).0, expected, "{}", header.escape_ascii());
     }
 }
@@ -110,13 +110,13 @@ fn a_header_and_a_request_may_come_byte_by_byte() {
 fn what_is_no_header_ends_the_connection_without_an_answer() {
     let server = server();
     let oversized = [SIGNATURE, &[0x21, 0x11, 0xFF, 0xFF]].concat();
-    let cut_short = [SIGNATURE, &[0x21, 0x11, 0, 12, 1, 2, 3]].concat();
+    let truncated = [SIGNATURE, &[0x21, 0x11, 0, 12, 1, 2, 3]].concat();
     for (bytes, why) in [
-        (get("/journal").into_bytes(), "no PROXY header"),
+        (get("/journal").into_bytes(), "not a PROXY header"),
         (oversized, "too long"),
-        (cut_short, "ended inside"),
-        (v2(0x21, 0x11, &[1, 2, 3]), "cut short"),
-        (b"PROXY TCP4 garbage\r\n".to_vec(), "cannot be read"),
+        (truncated, "ended inside"),
+        (v2(0x21, 0x11, &[1, 2, 3]), "truncated"),
+        (b"PROXY TCP4 garbage\r\n".to_vec(), "is malformed"),
         (
             format!("PROXY UNKNOWN {}", "x".repeat(200)).into_bytes(),
             "no end",

@@ -43,10 +43,10 @@ fn uwsgi_answers_whole_and_is_told_what_is_true() {
     };
     let server = before(&behind).ready();
     let body = "0123456789".repeat(500_000);
-    let told = server.exchange(&post("/a%2Fb?x=%20", &body)).json();
-    assert_eq!(told["body"][0], 5_000_000);
-    assert_eq!(told["environ"]["PATH_INFO"], "/a/b");
-    assert_eq!(told["scheme"], "http");
+    let seen = server.exchange(&post("/a%2Fb?x=%20", &body)).json();
+    assert_eq!(seen["body"][0], 5_000_000);
+    assert_eq!(seen["environ"]["PATH_INFO"], "/a/b");
+    assert_eq!(seen["scheme"], "http");
     // uWSGI would believe any of these from a client.
     let fooled = server.exchange(
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nX-Forwarded-SSL: on\r\n\
@@ -123,8 +123,8 @@ fn uwsgi_s_other_sockets_are_told_from_its_own() {
     // Spoken to in HTTP, it answers.
     let url = format!("http+unix:{}", behind.socket().display());
     let server = Pyserve::new().args(["--upstream", &url]).ready();
-    let told = server.exchange(&post("/x", "hello")).json();
-    assert_eq!(told["body"][0], 5);
+    let seen = server.exchange(&post("/x", "hello")).json();
+    assert_eq!(seen["body"][0], 5);
     assert_eq!(server.get("/long").body.len(), 5 << 20);
 }
 
@@ -152,12 +152,12 @@ fn gunicorn_answers_in_both_of_its_protocols() {
         let server = Pyserve::new()
             .args(["--compress", "off", "--upstream", &url])
             .ready();
-        let told = server
+        let seen = server
             .exchange(&post("/a?b=c", &"x".repeat(300_000)))
             .json();
-        assert_eq!(told["body"][0], 300_000, "{scheme}");
-        assert_eq!(told["environ"]["PATH_INFO"], "/a");
-        assert_eq!(told["environ"]["QUERY_STRING"], "b=c");
+        assert_eq!(seen["body"][0], 300_000, "{scheme}");
+        assert_eq!(seen["environ"]["PATH_INFO"], "/a");
+        assert_eq!(seen["environ"]["QUERY_STRING"], "b=c");
         for _ in 0..5 {
             assert_eq!(server.get("/long").body.len(), 5 << 20, "{scheme}");
         }
@@ -359,9 +359,9 @@ fn gunicorn_gets_a_body_without_a_length_while_it_arrives() {
         "POST /terminated HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
         chunk.repeat(10)
     );
-    let told = server.exchange(&request).json();
-    assert_eq!(told["body"][0], 1_000_000);
-    assert_eq!(told["environ"]["HTTP_TRANSFER_ENCODING"], "chunked");
+    let seen = server.exchange(&request).json();
+    assert_eq!(seen["body"][0], 1_000_000);
+    assert_eq!(seen["environ"]["HTTP_TRANSFER_ENCODING"], "chunked");
 }
 
 #[test]
@@ -587,7 +587,7 @@ fn compared(response: &Response) -> (String, Vec<(String, String)>, BTreeMap<Str
     let mut fields = response.fields();
     fields.retain(|(name, _)| !OWN.contains(&&*name.to_lowercase()));
     fields.sort();
-    let mut told = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -595,16 +595,16 @@ fn compared(response: &Response) -> (String, Vec<(String, String)>, BTreeMap<Str
     match serde_json::from_slice::<serde_json::Value>(&response.body) {
         Ok(body) if body.is_object() => {
             for (name, value) in body["environ"].as_object().unwrap() {
-                told.insert(name.clone(), text(value));
+                seen.insert(name.clone(), text(value));
             }
-            told.insert("wsgi.url_scheme".into(), text(&body["scheme"]));
-            told.insert("body".into(), text(&body["body"]));
+            seen.insert("wsgi.url_scheme".into(), text(&body["scheme"]));
+            seen.insert("body".into(), text(&body["body"]));
         }
         _ => {
-            told.insert("page".into(), response.text());
+            seen.insert("page".into(), response.text());
         }
     }
-    (response.status_line()[8..].to_owned(), fields, told)
+    (response.status_line()[8..].to_owned(), fields, seen)
 }
 
 #[test]

@@ -293,11 +293,11 @@ fn development_that_begins_with_broken_code_can_be_stopped() {
 
 fn status(server: &Server) -> serde_json::Value {
     let control = server.probe.path("control");
-    let told = Pyserve::bare()
+    let output = Pyserve::bare()
         .env("PYSERVE_CONTROL", control)
         .args(["status", "--json"])
         .run();
-    serde_json::from_str(&told.stdout).expect("JSON")
+    serde_json::from_str(&output.stdout).expect("JSON")
 }
 
 /// A table for `pyserve.toml`: this application at this prefix, with a ledger of its own.

@@ -162,9 +162,9 @@ fn a_disk_that_takes_nothing_costs_a_worker_and_no_bytes_and_is_told_once() {
     for slow in [&mut first, &mut second] {
         assert!(slow.response().body == numbered(BLOCKS));
     }
-    let told = server.stderr.so_far();
-    let lines = told.iter().filter(|line| line.contains("cannot spool"));
-    assert_eq!(lines.count(), 1, "{told:#?}");
+    let output = server.stderr.so_far();
+    let lines = output.iter().filter(|line| line.contains("cannot spool"));
+    assert_eq!(lines.count(), 1, "{output:#?}");
 }
 
 #[test]

@@ -164,21 +164,21 @@ fn types_can_be_set_for_all_files_and_for_those_of_a_location() {
         "application/json; charset=utf-8",
     ];
     let server = Pyserve::new().current_dir(dir.path()).ready();
-    let told = |server: &Server, prefix: &str| {
+    let policy = |server: &Server, prefix: &str| {
         files.map(|name| {
             let response = server.get(&format!("{prefix}/{name}"));
             response.header("Content-Type").unwrap()
         })
     };
-    assert_eq!(told(&server, "/static"), general);
-    assert_eq!(told(&server, "/own"), own);
+    assert_eq!(policy(&server, "/static"), general);
+    assert_eq!(policy(&server, "/own"), own);
     // The environment, and the command line that wins over it.
     let server = Pyserve::new()
         .current_dir(dir.path())
         .env("PYSERVE_TYPES", "ts=text/one,rpm=text/two")
         .ready();
     assert_eq!(
-        told(&server, "/static")[..2],
+        policy(&server, "/static")[..2],
         ["text/one; charset=utf-8", "text/two; charset=utf-8"]
     );
     let server = Pyserve::new()
@@ -187,7 +187,7 @@ fn types_can_be_set_for_all_files_and_for_those_of_a_location() {
         .args(["--types", "rpm=text/three"])
         .ready();
     assert_eq!(
-        told(&server, "/static")[..2],
+        policy(&server, "/static")[..2],
         ["video/mp2t", "text/three; charset=utf-8"]
     );
 }

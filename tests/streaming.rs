@@ -127,8 +127,8 @@ fn a_client_that_is_too_slow_raises() {
     let mut client = server.connect();
     client.send(post("all", "Content-Length: 100"));
     client.send("some");
-    let told = server.probe.notes.wait_for("broken: ");
-    assert!(told.contains("too slow"), "{told}");
+    let note = server.probe.notes.wait_for("broken: ");
+    assert!(note.contains("too slow"), "{note}");
     assert_eq!(
         client.response().status(),
         400,
@@ -148,8 +148,8 @@ fn a_body_over_the_limit_is_refused_or_raises() {
     server.probe.notes.wait_for("got +");
     // The size of the chunk is enough.
     client.send("3e8\r\n");
-    let told = server.probe.notes.wait_for("broken: ");
-    assert!(told.contains("1000 bytes"), "{told}");
+    let note = server.probe.notes.wait_for("broken: ");
+    assert!(note.contains("1000 bytes"), "{note}");
     assert_eq!(client.response().status(), 400);
 }
 
@@ -198,12 +198,12 @@ fn one_location_streams_and_another_reads_to_the_end() {
 /// A backend that hands over each piece that it has read of a chunked body; `end` at its
 /// last chunk, `cut` at the end of the connection before that.
 fn chunk_reader() -> (Backend, std::sync::mpsc::Receiver<String>) {
-    let (tell, seen) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, seen) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::tcp(move |mut call| {
         let Some(head) = call.http_head() else { return };
         let say = |text: &str| {
-            let _test_is_over = tell.lock().unwrap().send(text.to_owned());
+            let _test_is_over = sender.lock().unwrap().send(text.to_owned());
         };
         let fields: Vec<_> = head
             .lines()
@@ -315,13 +315,13 @@ fn over_http2_a_body_without_a_length_reaches_a_server_of_http_in_chunks() {
 
 #[test]
 fn uwsgi_gets_a_body_without_a_length_when_it_is_complete() {
-    let (tell, seen) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, seen) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         let body = call.body(&packet);
-        let told = (packet.vars["CONTENT_LENGTH"].clone(), body);
-        let _test_is_over = tell.lock().unwrap().send(told);
+        let received = (packet.vars["CONTENT_LENGTH"].clone(), body);
+        let _test_is_over = sender.lock().unwrap().send(received);
         call.send(page("thanks"));
     });
     let server = Pyserve::new()
@@ -359,7 +359,7 @@ fn pass_through(backend: &Backend, address: &str, seen: &std::sync::mpsc::Receiv
     client.send("two");
     assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), "two");
     assert_eq!(client.response().text(), "thanks");
-    // Whoever stops is told so, and the server behind never gets a whole body.
+    // The side that stops gets an error, and the upstream never gets a whole body.
     let mut client = server.connect();
     client.send(post("", "Content-Length: 6"));
     client.send("one");
@@ -370,15 +370,15 @@ fn pass_through(backend: &Backend, address: &str, seen: &std::sync::mpsc::Receiv
 
 #[test]
 fn servers_behind_get_a_body_while_it_arrives() {
-    let (tell, seen) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, seen) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::tcp(move |mut call| {
         if call.http_head().is_none() {
             return;
         }
         let say = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
-            let _test_is_over = tell.lock().unwrap().send(text);
+            let _test_is_over = sender.lock().unwrap().send(text);
         };
         say(call.exactly(3));
         let rest = call.some();

@@ -104,7 +104,7 @@ fn everything_that_came_before_the_end_arrives_over_http_1() {
         assert_eq!((content, end), (1000, End::Closed), "{framing}");
         assert!(!bytes.ends_with(b"0\r\n\r\n"), "{framing}");
         assert_eq!(logged(&server, "/broken"), (200, 1000), "{framing}");
-        server.stderr.wait_for("a response broke off");
+        server.stderr.wait_for("upstream response truncated");
     }
 }
 
@@ -155,7 +155,7 @@ fn what_a_slow_client_had_not_taken_yet_arrives_before_the_break() {
     let server = before(&backend).ready();
     let mut client = Connection::tcp_that_takes_little(server.port());
     client.send(get("/slow"));
-    server.stderr.wait_for("a response broke off");
+    server.stderr.wait_for("upstream response truncated");
     let response = client.response();
     assert_eq!(response.body.len(), LENGTH);
     assert_eq!(response.broken, Some(End::Closed));
@@ -296,7 +296,7 @@ fn with_a_large_file() -> (Server, std::fs::File) {
 #[track_caller]
 fn cut_off(server: &Server, status: u64, bytes: usize, length: usize) {
     assert_eq!(logged(server, "/large.bin"), (status, bytes as u64));
-    let warning = server.stderr.wait_for("a response is cut off");
+    let warning = server.stderr.wait_for("response truncated: its file");
     for part in [
         "large.bin",
         &format!("length={length}"),

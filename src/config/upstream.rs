@@ -49,7 +49,7 @@ pub struct UwsgiSettings {
 pub struct UpstreamTimeouts {
     /// Until it has accepted the connection.
     pub connect: Duration,
-    /// While it takes nothing of what is sent.
+    /// While it accepts no bytes of what is sent.
     pub send: Duration,
     /// While it sends nothing.
     pub read: Duration,

@@ -51,7 +51,7 @@ pub struct Activity {
     /// Bytes of responses that hyper holds and has not sent.
     in_hand: Arc<AtomicUsize>,
     /// Files still to be sent.
-    pub outbox: Arc<SendfileQueue>,
+    pub sendfile_queue: Arc<SendfileQueue>,
     /// The minimum rate at which the client must take responses.
     pub patience: Patience,
     /// Requests that were refused below hyper.
@@ -78,12 +78,12 @@ pub struct Activity {
     body_limit: AtomicU64,
     announced: AtomicU64,
     /// True if the current request has header names that are not in title case.
-    has_spellings: AtomicBool,
-    spellings: Mutex<Vec<Bytes>>,
+    has_header_case: AtomicBool,
+    header_case: Mutex<Vec<Bytes>>,
     /// A response of the fast path is being sent to a client that did not take it at once.
-    express: AtomicBool,
+    fast_path_sending: AtomicBool,
     /// The connection ends after that response.
-    express_ends: AtomicBool,
+    ends_after_fast_path: AtomicBool,
     /// Upstream connections that belong to this client only.
     private_links: OnceLock<Arc<PrivateLinks>>,
     flushed: Flushed,
@@ -114,7 +114,7 @@ impl Activity {
             ends,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
-            outbox: Arc::default(),
+            sendfile_queue: Arc::default(),
             patience,
             refused: PendingRefusals::default(),
             unread: Arc::default(),
@@ -130,10 +130,10 @@ impl Activity {
             switched: AtomicBool::new(false),
             body_limit: AtomicU64::new(u64::MAX),
             announced: AtomicU64::new(0),
-            has_spellings: AtomicBool::new(false),
-            spellings: Mutex::default(),
-            express: AtomicBool::new(false),
-            express_ends: AtomicBool::new(false),
+            has_header_case: AtomicBool::new(false),
+            header_case: Mutex::default(),
+            fast_path_sending: AtomicBool::new(false),
+            ends_after_fast_path: AtomicBool::new(false),
             private_links: OnceLock::new(),
             flushed: Flushed::default(),
             broken: AtomicBool::new(false),
@@ -201,22 +201,22 @@ impl Activity {
     }
 
     /// Stores the names in the next head for hyper that are not in title case.
-    pub fn note_spellings(&self, names: Vec<Bytes>) {
-        *self.lock_spellings() = names;
-        self.has_spellings.store(true, Ordering::Relaxed);
+    pub fn note_header_case(&self, names: Vec<Bytes>) {
+        *self.lock_header_case() = names;
+        self.has_header_case.store(true, Ordering::Relaxed);
     }
 
     /// Takes the stored names of the head that hyper has just parsed.
-    pub fn take_spellings(&self) -> Vec<Bytes> {
-        let any = &self.has_spellings;
+    pub fn take_header_case(&self) -> Vec<Bytes> {
+        let any = &self.has_header_case;
         match any.load(Ordering::Relaxed) && any.swap(false, Ordering::Relaxed) {
-            true => std::mem::take(&mut *self.lock_spellings()),
+            true => std::mem::take(&mut *self.lock_header_case()),
             false => Vec::new(),
         }
     }
 
-    fn lock_spellings(&self) -> MutexGuard<'_, Vec<Bytes>> {
-        let locked = self.spellings.lock();
+    fn lock_header_case(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        let locked = self.header_case.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -246,22 +246,22 @@ impl Activity {
     }
 
     /// Sets if a response of the fast path is being sent.
-    pub fn express_is_sending(&self, is_sending: bool) {
-        self.express.store(is_sending, Ordering::Relaxed);
+    pub fn set_fast_path_sending(&self, is_sending: bool) {
+        self.fast_path_sending.store(is_sending, Ordering::Relaxed);
     }
 
     /// Ends the connection after the response of the fast path. False if none is being sent.
-    pub fn end_behind_express(&self) -> bool {
-        let is_sending = self.express.load(Ordering::Relaxed);
+    pub fn end_after_fast_path(&self) -> bool {
+        let is_sending = self.fast_path_sending.load(Ordering::Relaxed);
         if is_sending {
-            self.express_ends.store(true, Ordering::Relaxed);
+            self.ends_after_fast_path.store(true, Ordering::Relaxed);
         }
         is_sending
     }
 
     /// True if the connection ends after the response of the fast path.
-    pub fn ends_behind_express(&self) -> bool {
-        self.express_ends.load(Ordering::Relaxed)
+    pub fn ends_after_fast_path(&self) -> bool {
+        self.ends_after_fast_path.load(Ordering::Relaxed)
     }
 
     /// True if the connection is to be closed for others, and its head is still incomplete.
@@ -390,7 +390,7 @@ pub struct InUse {
 impl Displaceable for Activity {
     fn without_request(&self) -> Option<WithoutRequest> {
         let serves = self.requests.load(Ordering::Relaxed) > 0
-            || self.express.load(Ordering::Relaxed)
+            || self.fast_path_sending.load(Ordering::Relaxed)
             || self.has_switched();
         let state = match self.in_head.load(Ordering::Relaxed) {
             true => WithoutRequest::Head,
@@ -456,8 +456,8 @@ impl InUse {
     }
 
     /// The connection's sendfile queue.
-    pub fn outbox(&self) -> &SendfileQueue {
-        &self.activity.outbox
+    pub fn sendfile_queue(&self) -> &SendfileQueue {
+        &self.activity.sendfile_queue
     }
 
     /// The connection's flushes.

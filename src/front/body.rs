@@ -36,7 +36,7 @@ use crate::front::body::response_stream::ResponseBody;
 
 /// A response body from any source.
 pub enum Body {
-    /// No bytes.
+    /// An empty body.
     Empty,
     /// Bytes in memory.
     Full(Bytes),
@@ -46,11 +46,11 @@ pub enum Body {
     Parts(Multipart),
     /// An upstream's response.
     Upstream(ResponseBody),
-    /// An upstream's response in another coding. Boxed: it is rare and large.
+    /// An upstream's response, encoded. Boxed: it is rare and large.
     Encoded(Box<EncodedBody>),
     /// Any of these, at the rate of `X-Accel-Limit-Rate`.
     Limited(Box<LimitedBody<Self>>),
-    /// No bytes and no length: the response to a HEAD request whose upstream sent no
+    /// No bytes and no declared length: the response to a HEAD request whose upstream sent no
     /// `Content-Length` (RFC 9110 §8.6).
     Unsaid,
 }
@@ -58,17 +58,17 @@ pub enum Body {
 impl Body {
     /// Lets the kernel send files; see [`FileBody::send_by`]. Rate-limited bodies are cut into
     /// parts, which sendfile cannot do.
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
         match self {
-            Self::File(file) => file.send_by(outbox),
-            Self::Parts(parts) => parts.send_by(outbox),
+            Self::File(file) => file.send_by(sendfile_queue),
+            Self::Parts(parts) => parts.send_by(sendfile_queue),
             _ => {}
         }
     }
 
-    /// True if the connection takes memory of its own for each part, and may be given many. Bytes
-    /// in memory have a reservation, or belong to files that all clients share; over HTTP/1 the
-    /// kernel sends files.
+    /// True if the connection uses memory of its own for each part, and may get many. Bytes in
+    /// memory have a reservation, or belong to files that all clients share; over HTTP/1 the kernel
+    /// sends files.
     pub fn comes_in_parts(&self, version: Version) -> bool {
         match self {
             Self::Empty | Self::Full(_) | Self::Unsaid => false,
@@ -78,7 +78,7 @@ impl Body {
         }
     }
 
-    /// Sets how many bytes of a file are read at a time.
+    /// Sets the number of bytes of a file that are read at a time.
     pub fn read_in_parts_of(&mut self, most: usize) {
         if let Self::File(body) = self {
             body.read_in_parts_of(most);
@@ -94,7 +94,7 @@ impl Body {
         }
     }
 
-    /// Total time in the application, if one answered and has ended.
+    /// Total time in the application, if an application answered and has finished.
     pub fn app_time(&self) -> Option<Duration> {
         match self {
             Self::Upstream(body) => body.app_time(),

@@ -25,7 +25,7 @@ use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
 use super::context::{Endpoints, Scheme};
-use super::fast_path::Express;
+use super::fast_path::FastPath;
 use super::protocol::http2;
 use super::protocol::limits::{MAX_HEAD, PARSER_LIMIT};
 use super::request;
@@ -41,14 +41,14 @@ use crate::observe::codes;
 
 /// Concurrent requests on one HTTP/2 connection: nginx's default.
 const MOST_STREAMS: u32 = 128;
-/// Bytes of one HTTP/2 response that may wait in memory before its body is asked for more: with all
+/// Bytes of one HTTP/2 response that may wait in memory before its body is polled again: with all
 /// streams 8 MiB per connection; hyper's default makes 50.
 const SEND_BUFFER: usize = 64 << 10;
-/// Window of each stream and of a connection: 20 MB/s over 50 ms. It is memory that
-/// [`received`](super::body::received) charges while it is not read.
+/// Window of each stream and of a connection: 20 MB/s over 50 ms.
+/// [`received`](super::body::received) charges unread bytes to memory.
 const WINDOW: u32 = 1 << 20;
-/// Streams that a client may reset before we have accepted them (CVE-2023-44487) until the
-/// connection is closed: h2's default.
+/// Streams that a client may reset before they are accepted (CVE-2023-44487) until the connection
+/// is closed: h2's default.
 const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or the server stops.
@@ -77,10 +77,10 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
         .listed
         .enter(&activity, address, stop.drain.clone());
     drop(site);
-    let express = Express::new(Arc::clone(&sites), stop.asked.clone());
+    let fast_path = FastPath::new(Arc::clone(&sites), stop.asked.clone());
     let (behind, mut left_behind) = oneshot::channel();
     let stream = Stream::new(socket, early, Arc::clone(&activity))
-        .with_express(express)
+        .with_fast_path(fast_path)
         .leaving_behind(behind);
     converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
@@ -145,7 +145,7 @@ async fn converse(
             Step::Close => return,
             Step::Wait(time) => Some(time),
             Step::Finish(time) => {
-                if !activity.end_behind_express() {
+                if !activity.end_after_fast_path() {
                     connection.as_mut().graceful_shutdown();
                 }
                 time
@@ -277,7 +277,7 @@ async fn introduction(
                 early = behind;
                 origin
             }
-            // A probe that sends nothing, in any way it ends.
+            // A probe that sends nothing, however it ends.
             Err(error) if header.is_empty() || matches!(error, Unreadable::Io(_)) => {
                 tracing::debug!(peer = ends.peer.map(display), %error, "connection ended");
                 return None;

@@ -50,7 +50,7 @@ pub enum Rejection {
     },
     /// The head is too large.
     #[error(
-        "the request head has {total} bytes (limit {limit}); its biggest field is {biggest} with {length} bytes"
+        "the request head has {total} bytes (limit {limit}); its largest field is {biggest} with {length} bytes"
     )]
     HeadTooLarge {
         /// Bytes of the whole head.

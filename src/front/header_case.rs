@@ -78,15 +78,15 @@ pub fn write_name(name: &str, asked: &request::Parts, to: &mut Vec<u8>) {
     let standard = |name: &str| STANDARD.iter().find(|known| known.0 == name);
     let rest = match asked.version == Version::HTTP_2 {
         true => {
-            if let Some((_, spelling)) = standard(name) {
-                return to.extend_from_slice(spelling.as_bytes());
+            if let Some((_, written)) = standard(name) {
+                return to.extend_from_slice(written.as_bytes());
             }
             let begins = [HINTS_ABOUT_THE_AGENT, HINTS].into_iter();
-            let mut rests = begins.filter_map(|(begin, spelling)| {
-                name.strip_prefix(begin).map(|rest| (spelling, rest))
+            let mut rests = begins.filter_map(|(begin, written)| {
+                name.strip_prefix(begin).map(|rest| (written, rest))
             });
-            rests.next().map_or(name, |(spelling, rest)| {
-                to.extend_from_slice(spelling.as_bytes());
+            rests.next().map_or(name, |(written, rest)| {
+                to.extend_from_slice(written.as_bytes());
                 rest
             })
         }
@@ -117,14 +117,14 @@ impl HeaderCase {
             return;
         }
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(spelling) = known.get(names) {
-            extensions.extend(spelling.clone());
+        if let Some(case) = known.get(names) {
+            extensions.extend(case.clone());
             return;
         }
         let full = known.len() >= MOST_SETS;
         drop(known);
-        if let (false, Some(spelling)) = (full, learn(names)) {
-            extensions.extend(spelling.clone());
+        if let (false, Some(case)) = (full, learn(names)) {
+            extensions.extend(case.clone());
             // The names are slices of a response, which must not stay in memory.
             let names = names
                 .iter()
@@ -133,7 +133,7 @@ impl HeaderCase {
             self.0
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(names, spelling);
+                .insert(names, case);
         }
     }
 }
@@ -221,20 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spelling_is_learnt_once_and_found_again() {
-        let spellings = HeaderCase::default();
+    fn a_case_is_learnt_once_and_found_again() {
+        let header_case = HeaderCase::default();
         for _ in 0..2 {
             let mut extensions = Extensions::new();
-            spellings.apply(
+            header_case.apply(
                 &[Bytes::from_static(b"ETag"), Bytes::from_static(b"x-lower")],
                 &mut extensions,
             );
-            assert!(
-                !extensions.is_empty(),
-                "hyper's parser attached its spelling"
-            );
+            assert!(!extensions.is_empty(), "hyper's parser attached its case");
         }
-        assert_eq!(spellings.0.read().unwrap().len(), 1);
+        assert_eq!(header_case.0.read().unwrap().len(), 1);
     }
 
     #[test]
@@ -283,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn title_case_is_told_from_other_spellings() {
+    fn title_case_is_distinguished_from_other_cases() {
         for (name, expected) in [
             ("Content-Type", true),
             ("X-1a", true),

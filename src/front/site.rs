@@ -55,7 +55,7 @@ pub struct Site {
     /// Balancers that send a PROXY header.
     pub proxy_protocol: Trust,
     /// The case of the application's header names.
-    pub spellings: HeaderCase,
+    pub header_case: HeaderCase,
 }
 
 /// The current site. A request keeps the one that was current when it arrived.

@@ -23,7 +23,7 @@ pub static METRICS: Metrics = Metrics {
         access: Counter::new(),
         diagnostics: Counter::new(),
     },
-    static_express: Counter::new(),
+    static_fast_path: Counter::new(),
     static_from_memory: Counter::new(),
     static_from_disk: Counter::new(),
     spooled_requests: Counter::new(),
@@ -47,7 +47,7 @@ pub struct Metrics {
     /// Lines of the logs that could not be written.
     pub dropped_log_lines: DroppedLogLines,
     /// Files that were answered from memory, without hyper.
-    pub static_express: Counter,
+    pub static_fast_path: Counter,
     /// Files that were answered from memory.
     pub static_from_memory: Counter,
     /// Files that were looked up on disk.

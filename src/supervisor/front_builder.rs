@@ -276,7 +276,7 @@ impl Kept {
             rate_limit: RateLimit::under(limits, counted),
             trust: config.trust.clone(),
             proxy_protocol: config.proxy_protocol.clone(),
-            spellings: HeaderCase::default(),
+            header_case: HeaderCase::default(),
             deadlines: Deadlines {
                 header: config.header_timeout,
                 keepalive: config.keepalive_timeout,

@@ -4,7 +4,7 @@
 //! Two programs run these: `cargo test`, for a moment, and libFuzzer (`run.rs`), for hours.
 
 mod chunks;
-mod express;
+mod fast_path;
 mod forwarded;
 mod framing;
 mod http2;
@@ -22,7 +22,7 @@ pub type Target = fn(&[u8]);
 /// All of them, by the names of their folders in `corpus/`.
 pub const TARGETS: [(&str, Target); 11] = [
     ("chunks", chunks::run),
-    ("express", express::run),
+    ("fast_path", fast_path::run),
     ("forwarded", forwarded::run),
     ("framing", framing::run),
     ("http2", http2::run),

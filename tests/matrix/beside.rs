@@ -88,7 +88,7 @@ fn is_served(cell: &Cell, site: &Site) -> bool {
     let has = match cell.answerer {
         Answerer::App(_) | Answerer::AppFile | Answerer::AppInternal => false,
         // gunicorn in front of nginx's uwsgi module says nothing about nginx; and nginx passes
-        // no upgrades on without being told to.
+        // no upgrades on by default.
         Answerer::GunicornUwsgi(_) | Answerer::Nginx => false,
         Answerer::Uvicorn(_) => !cell.shape.is_upgrade(),
         _ => site.has(cell.answerer),

@@ -353,7 +353,7 @@ fn after(
     }
     if !is_kept {
         return match (closed(connection), sent.manner) {
-            // The client has sent what it was told not to send any more.
+            // The client continued to send after it was asked to stop.
             (After::Wrong(_), Manner::HalfThenAnswer) => After::Closed,
             (after, _) => after,
         };

@@ -2,7 +2,7 @@
 //! client whose server nobody attacks.
 //!
 //! The machine has pauses of its own, so both are asked in turns, and the best of a few
-//! rounds counts; what is below a scheduler's turns is not told apart.
+//! rounds counts; differences below a scheduler's time slice are not distinguished.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -35,7 +35,7 @@ pub struct Response {
     pub broken: Option<End>,
 }
 
-/// How the length of a body is told.
+/// Framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Length(usize),
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// Reads one response. A body that breaks off is told in [`Response::broken`].
+    /// Reads one response. The error of a truncated body is in [`Response::broken`].
     pub fn response(&mut self) -> Response {
         let mut response = self.response_to_head();
         match framing(&response) {

@@ -114,7 +114,7 @@ fn a_reset_is_not_the_end_of_an_answer_that_ends_with_its_connection() {
     assert_eq!(client.chunk().unwrap(), b"half");
     drop(hold);
     assert!(client.chunk().is_err(), "no last chunk");
-    server.stderr.wait_for("a response broke off");
+    server.stderr.wait_for("upstream response truncated");
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn a_chunked_answer_is_decoded() {
 
 #[test]
 fn head_204_and_304_have_no_body_whatever_their_length_says() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         let status = &packet.vars["PATH_INFO"][1..];
@@ -138,7 +138,7 @@ fn head_204_and_304_have_no_body_whatever_their_length_says() {
         ));
         // Does not close before pyserve does.
         call.rest();
-        tell.lock().unwrap().send(()).unwrap();
+        sender.lock().unwrap().send(()).unwrap();
     });
     let server = in_front_of(&backend);
     let mut connection = server.connect();
@@ -152,7 +152,7 @@ fn head_204_and_304_have_no_body_whatever_their_length_says() {
         assert_eq!(response.header("X-A").as_deref(), Some("1"), "{request}");
         assert_eq!(response.text(), "");
         // It waits for no byte of them, as it would for a minute.
-        let closed = told.recv_timeout(crate::support::DEADLINE);
+        let closed = receiver.recv_timeout(crate::support::DEADLINE);
         assert_eq!(closed, Ok(()), "{request}");
     }
 }
@@ -211,8 +211,11 @@ fn garbage_is_a_502_and_never_a_page() {
     for (answer, why) in [
         ("<html>no head at all</html>", "it ends inside its head"),
         ("<html>\r\n\r\n", "neither a status line nor a header field"),
-        ("HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", "X cannot be sent on"),
-        ("HTTP/1.1 abc\r\n\r\n", "is no status"),
+        (
+            "HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
+            "X cannot be forwarded",
+        ),
+        ("HTTP/1.1 abc\r\n\r\n", "is not a status code"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
             "Content-Length",

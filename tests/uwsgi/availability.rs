@@ -41,13 +41,13 @@ fn servers_that_are_not_there_are_told_apart() {
     drop(port);
     for (address, why) in [
         (&missing, "there is no such socket"),
-        (&stale, "left over from a server that has ended"),
-        (&address, "nobody listens there"),
+        (&stale, "left over from a server that has exited"),
+        (&address, "connection refused"),
     ] {
         let server = before(&[address])
             .args(["--upstream-connect-timeout", "50ms"])
             .ready();
-        server.stderr.wait_for("waiting for a server");
+        server.stderr.wait_for("waiting for an upstream server");
         assert_eq!(server.get("/").status(), 502, "{address}");
         let line = server.stderr.wait_for("request not served");
         assert!(line.contains(why), "{line}");
@@ -84,13 +84,13 @@ fn a_socket_that_refuses_our_user_is_named_with_the_remedy_and_served_when_it_is
             assert!(line.contains(part), "{part}: {line}");
         }
     };
-    says_why(&server.stderr.wait_for("waiting for a server"));
+    says_why(&server.stderr.wait_for("waiting for an upstream server"));
     assert_eq!(server.get("/first").status(), 502);
     says_why(&server.stderr.wait_for("request not served"));
     assert_eq!(backend.calls(), 0);
     may(&path, 0o660);
     std::os::unix::fs::chown(&path, None, Some(64321)).unwrap();
-    server.stderr.wait_for("the server is there");
+    server.stderr.wait_for("upstream server reachable");
     assert_eq!(server.get("/").text(), "allowed");
 
     // The same while it runs, and by a directory that cannot be searched.
@@ -136,7 +136,7 @@ fn requests_wait_for_a_server_that_comes_up_later() {
     let dir = temp_dir();
     let path = dir.path().join("late.sock");
     let server = before(&[&format!("unix:{}", path.display())]).ready();
-    server.stderr.wait_for("waiting for a server");
+    server.stderr.wait_for("waiting for an upstream server");
     let mut client = server.connect();
     client.send(get("/"));
     let _backend = Backend::at(&path, |mut call| {
@@ -144,7 +144,7 @@ fn requests_wait_for_a_server_that_comes_up_later() {
         call.send(page("late"));
     });
     assert_eq!(client.response().text(), "late");
-    server.stderr.wait_for("the server is there");
+    server.stderr.wait_for("upstream server reachable");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_server_that_is_gone_costs_no_request() {
     for _ in 0..20 {
         assert_eq!(server.get("/").text(), "here");
     }
-    server.stderr.wait_for("leaving it alone");
+    server.stderr.wait_for("skipping it");
     assert_eq!(here.calls(), 20);
 }
 

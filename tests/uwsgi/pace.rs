@@ -45,8 +45,8 @@ fn an_answer_arrives_while_the_body_is_stuck() {
 
 #[test]
 fn a_slow_client_does_not_hold_the_server_behind() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         call.packet();
         let length = 8 << 20;
@@ -54,34 +54,34 @@ fn a_slow_client_does_not_hold_the_server_behind() {
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
         ));
         assert!(call.send("x".repeat(length)));
-        tell.lock().unwrap().send(()).unwrap();
+        sender.lock().unwrap().send(()).unwrap();
     });
     let server = in_front_of(&backend);
     let mut client = server.connect();
     client.send(get("/"));
     // It is through although the client has not read a byte.
-    told.recv_timeout(crate::support::DEADLINE).unwrap();
+    receiver.recv_timeout(crate::support::DEADLINE).unwrap();
     let response = client.response();
     assert_eq!((response.body.len(), response.broken), (8 << 20, None));
 }
 
 #[test]
 fn a_client_that_leaves_breaks_the_exchange_off() {
-    let (tell, told): (Sender<usize>, _) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver): (Sender<usize>, _) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         call.packet();
         // Nothing comes any more: this returns when the other side has gone.
-        tell.lock().unwrap().send(0).unwrap();
+        sender.lock().unwrap().send(0).unwrap();
         let rest = call.rest();
-        tell.lock().unwrap().send(rest).unwrap();
+        sender.lock().unwrap().send(rest).unwrap();
     });
     let server = in_front_of(&backend);
     let mut client = server.connect();
     client.send(get("/"));
-    told.recv_timeout(crate::support::DEADLINE).unwrap();
+    receiver.recv_timeout(crate::support::DEADLINE).unwrap();
     client.reset();
-    told.recv_timeout(crate::support::DEADLINE).unwrap();
+    receiver.recv_timeout(crate::support::DEADLINE).unwrap();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_response_that_stops_in_the_middle_is_broken_off() {
     let response = server.get("/");
     assert_eq!(response.text(), "half");
     assert!(response.broken.is_some());
-    server.stderr.wait_for("a response broke off");
+    server.stderr.wait_for("upstream response truncated");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the server behind is told: the variables, the modifiers, the body.
+//! Requests as an upstream server receives them: the variables, the modifiers, the body.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -9,18 +9,18 @@ use crate::support::server::{Pyserve, post};
 
 /// What the server behind gets for this request.
 fn received(request: &str) -> Packet {
-    let (tell, told) = channel::<Packet>();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel::<Packet>();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         call.body(&packet);
         call.send(page(""));
-        tell.lock().unwrap().send(packet).unwrap();
+        sender.lock().unwrap().send(packet).unwrap();
     });
     let server = in_front_of(&backend);
     // The connection with which pyserve looks whether the server is there brings none.
     assert_eq!(server.exchange(request).status(), 200);
-    told.recv_timeout(crate::support::DEADLINE).unwrap()
+    receiver.recv_timeout(crate::support::DEADLINE).unwrap()
 }
 
 #[test]
@@ -31,12 +31,15 @@ fn the_packet_has_nginx_s_variables_and_a_true_header() {
     );
     assert_eq!((packet.modifier1, packet.modifier2), (0, 0));
     assert_eq!(packet.count, packet.vars.len(), "no name comes twice");
-    let told: usize = packet
+    let declared: usize = packet
         .vars
         .iter()
         .map(|(n, v)| 4 + n.len() + v.chars().count())
         .sum();
-    assert_eq!(packet.size, told, "the header counts the variables alone");
+    assert_eq!(
+        packet.size, declared,
+        "the header counts the variables alone"
+    );
     for (name, value) in [
         ("QUERY_STRING", "q=%20"),
         ("REQUEST_METHOD", "GET"),
@@ -110,12 +113,12 @@ fn a_client_cannot_make_up_variables_or_a_scheme() {
 
 #[test]
 fn a_trusted_proxy_makes_it_https_whatever_else_is_said() {
-    let (tell, told) = channel::<Packet>();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel::<Packet>();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         call.send(page(""));
-        tell.lock().unwrap().send(packet).unwrap();
+        sender.lock().unwrap().send(packet).unwrap();
     });
     let server = before(&[backend.address()])
         .args(["--trust", "127.0.0.1"])
@@ -124,7 +127,7 @@ fn a_trusted_proxy_makes_it_https_whatever_else_is_said() {
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-SSL: off\r\n\r\n",
     );
-    let packet = told.recv_timeout(crate::support::DEADLINE).unwrap();
+    let packet = receiver.recv_timeout(crate::support::DEADLINE).unwrap();
     for (name, value) in [
         ("REQUEST_SCHEME", "https"),
         ("HTTPS", "on"),
@@ -147,12 +150,12 @@ fn the_host_of_an_absolute_target_wins() {
 
 #[test]
 fn settings_add_variables_and_choose_modifiers() {
-    let (tell, told) = channel::<Packet>();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel::<Packet>();
+    let sender = Mutex::new(sender);
     let backend = Backend::tcp(move |mut call| {
         let packet = call.packet();
         call.send(page(""));
-        tell.lock().unwrap().send(packet).unwrap();
+        sender.lock().unwrap().send(packet).unwrap();
     });
     let server = before(&[backend.address()])
         .args(["--uwsgi-param", "SCRIPT_NAME=/shop"])
@@ -160,7 +163,7 @@ fn settings_add_variables_and_choose_modifiers() {
         .args(["--uwsgi-modifier1", "30", "--uwsgi-modifier2", "7"])
         .ready();
     assert_eq!(server.get("/").status(), 200);
-    let packet = told.recv_timeout(crate::support::DEADLINE).unwrap();
+    let packet = receiver.recv_timeout(crate::support::DEADLINE).unwrap();
     assert_eq!((packet.modifier1, packet.modifier2), (30, 7));
     assert_eq!(packet.vars["SCRIPT_NAME"], "/shop");
     assert_eq!(packet.vars["HTTP_HOST"], "fixed");
@@ -169,20 +172,20 @@ fn settings_add_variables_and_choose_modifiers() {
 
 /// What the server behind gets as body, and as its length.
 fn received_body(request: &[u8]) -> (Vec<u8>, String) {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
         let body = call.body(&packet);
         call.send(page(""));
         let length = packet.vars["CONTENT_LENGTH"].clone();
         assert!(!packet.vars.contains_key("HTTP_TRANSFER_ENCODING"));
-        tell.lock().unwrap().send((body, length)).unwrap();
+        sender.lock().unwrap().send((body, length)).unwrap();
         assert_eq!(call.rest(), 0, "nothing behind the body");
     });
     let server = in_front_of(&backend);
     assert_eq!(server.connect().exchange(request).status(), 200);
-    told.recv_timeout(crate::support::DEADLINE).unwrap()
+    receiver.recv_timeout(crate::support::DEADLINE).unwrap()
 }
 
 #[test]
@@ -229,20 +232,20 @@ fn a_body_is_complete_before_the_server_behind_hears_of_it() {
 
 #[test]
 fn a_body_without_a_length_is_waited_for_also_where_others_are_not() {
-    let (tell, told) = channel();
-    let tell = Mutex::new(tell);
+    let (sender, receiver) = channel();
+    let sender = Mutex::new(sender);
     let backend = Backend::unix(move |mut call| {
         let packet = call.packet();
-        tell.lock().unwrap().send(String::new()).unwrap();
+        sender.lock().unwrap().send(String::new()).unwrap();
         let body = String::from_utf8(call.body(&packet)).unwrap();
-        let told = format!("{} {body}", packet.vars["CONTENT_LENGTH"]);
+        let text = format!("{} {body}", packet.vars["CONTENT_LENGTH"]);
         call.send(page(""));
-        tell.lock().unwrap().send(told).unwrap();
+        sender.lock().unwrap().send(text).unwrap();
     });
     let server = before(&[backend.address()])
         .args(["--request-buffering", "no"])
         .ready();
-    let next = || told.recv_timeout(crate::support::DEADLINE).unwrap();
+    let next = || receiver.recv_timeout(crate::support::DEADLINE).unwrap();
     // What has a length is passed on while it arrives.
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe");

@@ -161,11 +161,14 @@ fn head_keeps_the_headers_and_drops_the_body() {
         let request = format!("HEAD /lengths?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let response = connection.exchange(&request);
         assert_eq!(response.status(), 200, "{query}");
-        let told = response.header("Content-Length");
+        let declared = response.header("Content-Length");
         if query == "as=one" {
-            assert!(told.is_none() || told.as_deref() == length, "{told:?}");
+            assert!(
+                declared.is_none() || declared.as_deref() == length,
+                "{declared:?}"
+            );
         } else {
-            assert_eq!(told.as_deref(), length, "{query}");
+            assert_eq!(declared.as_deref(), length, "{query}");
         }
         assert_eq!(
             response.header("Content-Type").as_deref(),
@@ -187,11 +190,11 @@ fn responses_without_a_body_have_none_and_no_framing_for_one() {
         let mut connection = SERVER.connect();
         let response = connection.exchange(get(&format!("/status?{query}")));
         assert_eq!(response.status_line()[9..12], query[7..10], "{query}");
-        let told = response.header("Content-Length");
+        let declared = response.header("Content-Length");
         // RFC 9110 §8.6: a 304 may tell the length that a 200 would have, or not.
         assert!(
-            told.is_none() || told.as_deref() == length,
-            "{query}: {told:?}"
+            declared.is_none() || declared.as_deref() == length,
+            "{query}: {declared:?}"
         );
         assert_eq!(response.header("Transfer-Encoding"), None, "{query}");
         assert_eq!(connection.exchange(get("/")).text(), "hello", "{query}");

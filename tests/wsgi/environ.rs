@@ -1,4 +1,4 @@
-//! PEP 3333, "environ Variables": what the application is told of request, server and peer.
+//! PEP 3333, "environ Variables": the variables about request, server and peer.
 
 use std::net::TcpListener;
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin_connections::{AdminConnection, AdminConnections};
-use super::spare_descriptor::Door;
+use super::spare_descriptor::SpareDescriptor;
 use crate::front::accept::listener::Listener;
 use crate::front::admin::Probes;
 use crate::front::socket::Socket;
@@ -42,7 +42,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = listener.into_accept()?;
     let visitors = AdminConnections::new(CONNECTIONS);
-    let door = Door::default();
+    let spare = SpareDescriptor::default();
     for number in 0.. {
         let next = async {
             // Accepted first: an idle connection is closed only for a new one.
@@ -59,7 +59,7 @@ pub async fn serve(
         match accepted {
             Ok((socket, _ends)) => {
                 let (probes, ended) = (probes.clone(), ended.clone());
-                let reserve = Arc::clone(&door.reserve);
+                let reserve = Arc::clone(&spare.reserve);
                 let visitor = visitors.enter(number);
                 tasks.spawn(async move {
                     tokio::select! {
@@ -73,7 +73,11 @@ pub async fn serve(
                     reserve.refill();
                 });
             }
-            Err(error) => door.get_past(&listener, &error, "the admin listener").await,
+            Err(error) => {
+                spare
+                    .get_past(&listener, &error, "the admin listener")
+                    .await
+            }
         }
     }
     Ok(())

@@ -11,13 +11,13 @@ use crate::os::descriptors::{Reserve, has_visitors};
 
 /// A listener's spare descriptor, and the throttle of its log line.
 #[derive(Debug, Default)]
-pub struct Door {
+pub struct SpareDescriptor {
     /// Connections refill it when they end.
     pub reserve: Arc<Reserve>,
     no_accept: Throttle,
 }
 
-impl Door {
+impl SpareDescriptor {
     /// Releases the spare descriptor after an accept that failed, so that the next succeeds. Where
     /// that does not help, logs the error if a connection waits at `place`, and pauses.
     pub async fn get_past(&self, listener: &impl AsFd, error: &io::Error, place: &str) {

@@ -170,10 +170,10 @@ fn front(page: &mut Page, status: &Status) {
     page.family(
         "pyserve_static_lookups",
         "counter",
-        "Lookups of static files: answered from memory on the fast path (express) or by the full pipeline (memory), or looked up on disk",
+        "Lookups of static files: answered from memory on the fast path (fast_path) or by the full pipeline (memory), or looked up on disk",
     );
     for (from, count) in [
-        ("express", &METRICS.static_express),
+        ("fast_path", &METRICS.static_fast_path),
         ("memory", &METRICS.static_from_memory),
         ("disk", &METRICS.static_from_disk),
     ] {

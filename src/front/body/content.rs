@@ -8,7 +8,7 @@ use super::multipart::Multipart;
 /// The body of a response.
 #[derive(Debug)]
 pub enum Content {
-    /// No bytes.
+    /// An empty body.
     Empty,
     /// All bytes, already read.
     Bytes(Bytes),

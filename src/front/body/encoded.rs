@@ -1,8 +1,8 @@
-//! A response body that is encoded while it passes: what the application has given goes out
-//! whenever it pauses, so nothing waits for more to come.
+//! A response body that is encoded while it is sent: it is flushed whenever the application pauses,
+//! so no byte waits for more output.
 //!
-//! Little is encoded where it is; what would stop everybody else goes to a thread. Whether
-//! and how a response is encoded is decided in `request/compression.rs`.
+//! Short pieces are encoded on the connection's thread, long ones on the encoder threads.
+//! `request/compression.rs` decides which responses are encoded.
 
 use std::io;
 use std::pin::Pin;
@@ -15,27 +15,27 @@ use http_body::{Body as _, Frame};
 use super::encoder::{Encoder, Encoders, Slot};
 use super::response_stream::ResponseBody;
 
-/// A body in another coding.
+/// An encoded body.
 pub struct EncodedBody {
     inner: ResponseBody,
     state: State,
-    /// Bytes taken in since the last flush.
+    /// Bytes encoded since the last flush.
     unflushed: usize,
     encoders: Encoders,
-    /// The error that has ended the body too early; what had come before it goes first.
+    /// The error that has ended the body too early; the output before it is sent first.
     broken: Option<io::Error>,
     _slot: Slot,
 }
 
 enum State {
     Here(Box<Encoder>),
-    /// On a thread.
+    /// Encoding on another thread.
     There(Pin<Box<dyn Future<Output = io::Result<Box<Encoder>>> + Send>>),
     Ended,
 }
 
 impl EncodedBody {
-    /// `inner` through `encoder`.
+    /// Encodes `inner` with `encoder`.
     pub fn new(inner: ResponseBody, encoder: Encoder, encoders: Encoders, slot: Slot) -> Self {
         Self {
             inner,
@@ -52,8 +52,7 @@ impl EncodedBody {
         self.inner.app_time()
     }
 
-    /// Has the encoder, which is given to it, do this: here if it is a matter of `bytes` few
-    /// enough, else on a thread.
+    /// Runs a job on the encoder: on this thread if `bytes` is small enough, else on another one.
     fn work(
         &mut self,
         mut encoder: Box<Encoder>,
@@ -99,7 +98,7 @@ impl EncodedBody {
             }
             match Pin::new(&mut self.inner).poll_frame(context) {
                 Poll::Ready(Some(Err(error))) => {
-                    // The bytes so far go out as they would at a pause.
+                    // The output so far is sent as it would be at a pause.
                     encoder.flush()?;
                     self.broken = Some(error);
                     if encoder.ready() > 0 {
@@ -155,8 +154,8 @@ impl http_body::Body for EncodedBody {
     }
 }
 
-/// What is encoded without going to a thread: it takes from 10 to 50 µs, a visit to a thread
-/// some 20.
+/// Longest body that is encoded on the thread of the connection: 10 to 50 µs, where the way to
+/// another thread and back costs some 20.
 pub const HERE: usize = 8 << 10;
-/// What is given to the connection without waiting for the application to pause.
+/// Number of encoded bytes that are sent without waiting for a pause of the application.
 const PIECE: usize = 16 << 10;

@@ -1,9 +1,9 @@
-//! Content codings as they are made while somebody waits: fast settings, a small window,
-//! everything that was written out after each flush.
+//! Content codings of dynamic responses: fast settings, a small window, and a flush whenever the
+//! application pauses.
 //!
-//! Measured with 30 KB of JSON, µs of CPU and bytes: gzip 4 130 and 4,626, zstd 3 61 and
-//! 4,226, zstd 1 52 and 4,122, brotli 3 168 and 4,318, brotli 4 250 and 4,278. What a client
-//! accepts is decided elsewhere; files are compressed once, and better, by
+//! Measured with 30 KB of JSON, µs of CPU and bytes: gzip 4 130 and 4,626, zstd 3 61 and 4,226,
+//! zstd 1 52 and 4,122, brotli 3 168 and 4,318, brotli 4 250 and 4,278. [`super::negotiate`]
+//! selects the coding; files are compressed once, at higher levels, by
 //! [`crate::front::static_files`].
 
 use std::io::{self, Write};
@@ -18,24 +18,22 @@ use super::negotiate::Coding;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource};
 use crate::front::sendfile::file_pool::FilePool;
 
-/// The order in which codings are taken at equal weight: the cheapest first.
+/// Codings in the order of preference at equal weight: the cheapest first.
 pub const PREFERRED: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-/// Where and how much is encoded.
+/// The threads that encode, and the limit of the bodies encoded on the connection's own thread.
 #[derive(Debug, Clone)]
 pub struct Encoders {
-    /// Who encodes what would stop everybody else: threads of their own, so that they do
-    /// not wait for a disk.
+    /// Threads for long bodies, separate from those for the disk, so that no body waits for a disk.
     pub pool: FilePool,
     streams: Arc<AtomicUsize>,
 }
 
 impl Encoders {
-    /// Threads that may encode at a time. Each does some 400 MB/s with zstd.
+    /// Number of threads that encode. Each encodes some 400 MB/s with zstd.
     pub const THREADS: usize = 4;
 
-    /// The right to encode one more stream; `None`: too many are being encoded, or the memory
-    /// budget has no room.
+    /// Takes one of [`STREAMS`] slots; `None`: all are taken, or the memory budget has no room.
     pub fn stream(&self, coding: Coding, account: &Arc<Account>) -> Option<Slot> {
         let memory = account.try_reserve(Resource::Memory, memory(coding))?;
         let more = |streams: usize| (streams < STREAMS).then_some(streams + 1);
@@ -71,13 +69,13 @@ impl Drop for Slot {
     }
 }
 
-/// All of `bytes` in this coding.
+/// Returns all of `bytes` in this coding.
 ///
 /// # Errors
-/// What the encoder says; with memory to write to, it says nothing.
+/// The encoder's error; there is none as long as it writes to memory.
 pub fn whole(bytes: &[u8], coding: Coding) -> io::Result<Bytes> {
     if coding == Coding::Zstd {
-        // Knows the length, and makes its tables fit.
+        // This function knows the length, and sizes its tables accordingly.
         return zstd::bulk::compress(bytes, ZSTD_WHOLE).map(Bytes::from);
     }
     let mut encoder = Encoder::new(coding)?;
@@ -95,10 +93,10 @@ enum Inner {
 }
 
 impl Encoder {
-    /// An encoder for this coding.
+    /// Creates an encoder for this coding.
     ///
     /// # Errors
-    /// No memory.
+    /// Out of memory.
     pub fn new(coding: Coding) -> io::Result<Self> {
         let out = Vec::new();
         Ok(Self(match coding {
@@ -117,10 +115,10 @@ impl Encoder {
         }))
     }
 
-    /// Takes more in; what comes out of it may come later.
+    /// Encodes `bytes`; the output may be available only after later calls.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Inner::Gzip(encoder) => encoder.write_all(bytes),
@@ -129,10 +127,10 @@ impl Encoder {
         }
     }
 
-    /// Brings out everything that was taken in, so that the client can decode it.
+    /// Flushes, so that the client can decode everything written so far.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Inner::Gzip(encoder) => encoder.flush(),
@@ -141,7 +139,7 @@ impl Encoder {
         }
     }
 
-    /// How much has come out.
+    /// Length of the output that is ready.
     pub fn ready(&self) -> usize {
         match &self.0 {
             Inner::Gzip(encoder) => encoder.get_ref().len(),
@@ -150,7 +148,7 @@ impl Encoder {
         }
     }
 
-    /// What has come out.
+    /// Takes the output that is ready.
     pub fn take(&mut self) -> Bytes {
         let out = match &mut self.0 {
             Inner::Gzip(encoder) => encoder.get_mut(),
@@ -160,10 +158,10 @@ impl Encoder {
         Bytes::from(std::mem::take(out))
     }
 
-    /// What has come out and the end of the stream.
+    /// Ends the stream and returns the remaining output.
     ///
     /// # Errors
-    /// What the encoder says.
+    /// The encoder's error.
     pub fn finish(self) -> io::Result<Bytes> {
         let out = match self.0 {
             Inner::Gzip(encoder) => encoder.finish()?,
@@ -179,12 +177,12 @@ const BROTLI: u32 = 3;
 const ZSTD_WHOLE: i32 = 3;
 /// Level 1 has tables of some 100 KB where level 3 has a megabyte.
 const ZSTD_STREAM: i32 = 1;
-/// 128 KiB: as far back as it pays for text that is made on the fly.
+/// 128 KiB: larger windows do not pay for generated text.
 const WINDOW_BITS: u32 = 17;
 
-/// Bytes of memory that an encoder of a stream takes, for as long as its client takes. Measured
-/// as the resident set of 64 streams that are flushed after every piece: brotli allocates anew
-/// for each, and the allocator keeps what its threads have freed.
+/// Memory of a stream's encoder, which it holds for as long as its client reads. Measured as the
+/// resident set of 64 streams that are flushed after every piece: brotli allocates anew for each,
+/// and the allocator keeps what its threads have freed.
 fn memory(coding: Coding) -> usize {
     match coding {
         Coding::Gzip => 768 << 10,
@@ -193,7 +191,7 @@ fn memory(coding: Coding) -> usize {
     }
 }
 
-/// Streams that may be encoded at a time.
+/// Most streams encoded at a time.
 const STREAMS: usize = 64;
 
 #[cfg(test)]

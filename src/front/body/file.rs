@@ -1,9 +1,9 @@
-//! Step 7: the bytes of a file, exactly as many as were promised.
+//! Step 7: the bytes of a file, exactly as many as declared.
 //!
-//! A small file is read whole while its thread is there anyway. A large one is sent by the
-//! kernel where the connection allows it ([`FileBody::send_by`]), else read block by block as
-//! the client takes it; so memory does not depend on its size. A file that shrinks meanwhile
-//! breaks the transfer: the client must never take a part for the whole.
+//! A small file is read whole by the job that opened it. A large one is sent by the kernel where
+//! the connection allows it ([`FileBody::send_by`]), else read block by block as the client reads
+//! it; so memory does not depend on its size. A file that shrinks meanwhile truncates the transfer:
+//! the client must never take a part for the whole.
 
 use std::fmt;
 use std::fs::File;
@@ -25,14 +25,14 @@ pub struct FileBody {
     offset: u64,
     remaining: u64,
     way: Way,
-    /// Most bytes of a block that is read.
+    /// Most bytes per block.
     part: usize,
 }
 
 enum Way {
-    /// Read through the [`FilePool`], a block at a time; the block that is being read.
+    /// Read through the [`FilePool`], a block at a time; the block being read.
     Read(Option<Reading>),
-    /// Noted for the socket to send.
+    /// Added to the queue of the socket, which sends it.
     Send(Arc<SendfileQueue>),
 }
 
@@ -50,15 +50,15 @@ impl FileBody {
         }
     }
 
-    /// Sets how many bytes are read at a time, of a file that the kernel does not send.
+    /// Sets the number of bytes read at a time, for a file that the kernel does not send.
     pub fn read_in_parts_of(&mut self, most: usize) {
         self.part = most.min(BLOCK);
     }
 
-    /// Has the connection send the file: from now on the frames hold stand-ins for its bytes,
-    /// which only that connection's own HTTP/1 may see.
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
-        self.way = Way::Send(Arc::clone(outbox));
+    /// Has the connection send the file: from now on the frames hold stand-ins for its bytes, which
+    /// only HTTP/1 on that connection may see.
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
+        self.way = Way::Send(Arc::clone(sendfile_queue));
     }
 }
 
@@ -75,9 +75,9 @@ impl http_body::Body for FileBody {
         }
         let this = &mut *self;
         let block = match &mut this.way {
-            Way::Send(outbox) => {
+            Way::Send(sendfile_queue) => {
                 let length = piece_of(this.remaining);
-                Ok(outbox.note(Piece {
+                Ok(sendfile_queue.note(Piece {
                     source: Arc::clone(&this.source),
                     offset: this.offset,
                     length,
@@ -104,7 +104,7 @@ impl http_body::Body for FileBody {
             }
             Err(error) => {
                 self.source.report(&error);
-                // After an error there is nothing more to come, although bytes are owed.
+                // No frames follow an error, although bytes are missing.
                 self.remaining = 0;
                 Poll::Ready(Some(Err(error)))
             }
@@ -130,8 +130,8 @@ impl fmt::Debug for FileBody {
     }
 }
 
-/// How much of what remains is handed over next. A short piece comes last, because with the
-/// last one the request counts as answered: hyper takes it when the one before has been sent.
+/// Length of the next piece. The last one is short, because with the last piece the request counts
+/// as served: hyper takes it when the piece before has been sent.
 fn piece_of(remaining: u64) -> usize {
     let before_last = remaining.saturating_sub(LAST as u64);
     match usize::try_from(before_last) {

@@ -1,8 +1,8 @@
-//! The moment at which hyper has written everything that it was given.
+//! Detects that hyper has written everything that it was given.
 //!
-//! hyper ends a connection at the moment in which a body fails, and forgets what it has not
-//! written: the client would get nothing of a response whose first part it was due. So a body
-//! that fails says so only when the rest is written.
+//! hyper closes a connection at the moment in which a body fails, and drops what it has not
+//! written: the client would get nothing of a response whose first part was ready. So a body
+//! reports its error only when the rest is written.
 
 use std::io;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use tokio::time::Sleep;
 /// Longest time that HTTP/2 takes to write a head.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// The socket notes flushes here, and bodies wait for them.
+/// The socket reports flushes here, and bodies wait for them.
 #[derive(Debug, Default)]
 pub struct Flushed {
-    /// Asked with every flush: without a body that waits it costs nothing more.
+    /// Checked at every flush: without a waiting body a flush costs nothing more.
     is_awaited: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -32,7 +32,7 @@ struct Waiting {
 }
 
 impl Flushed {
-    /// Everything has been written.
+    /// Reports a flush.
     pub fn now(&self) {
         if !self.is_awaited.load(Ordering::Relaxed) {
             return;
@@ -45,7 +45,7 @@ impl Flushed {
         }
     }
 
-    /// Waits for the first flush behind the first call, which sets `since`.
+    /// Waits for the first flush after the first call, which sets `since`.
     pub fn poll(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if *since.get_or_insert(waiting.flushes) < waiting.flushes {
@@ -66,13 +66,13 @@ pub struct Break {
 enum Way {
     /// Until the next flush.
     Flush(Option<u64>),
-    /// HTTP/2 may have flushed before. What it has not written, but for a head, bodies of
-    /// upstreams have waited for themselves.
+    /// HTTP/2 may have flushed before. Bodies of upstreams have waited for the rest themselves,
+    /// except for a head.
     Moment(Pin<Box<Sleep>>),
 }
 
 impl Break {
-    /// A body has failed with `error`, over this version of HTTP.
+    /// The end of a body that failed with `error`, over this version of HTTP.
     pub fn new(error: io::Error, version: Version) -> Self {
         Self {
             error: Some(error),
@@ -83,7 +83,7 @@ impl Break {
         }
     }
 
-    /// The error, when the connection may know it.
+    /// Returns the error once the connection may see it.
     pub fn poll(&mut self, context: &mut Context<'_>, flushed: &Flushed) -> Poll<io::Error> {
         match &mut self.way {
             Way::Flush(since) => ready!(flushed.poll(context, since)),

@@ -1,8 +1,8 @@
-//! A response body that is given to the client no faster than so many bytes in a second.
+//! A response body that is sent at a limited rate, in bytes per second.
 //!
-//! As in nginx (`limit_rate`) the rate is that of the response as a whole: the first second's
-//! bytes go at once, and what the application was late with may be caught up. Nothing is
-//! collected here: what comes faster waits where every response waits for a slow client.
+//! As in nginx (`limit_rate`) the rate is that of the response as a whole: the first second's bytes
+//! are sent at once, and a delay of the application may be caught up. Nothing is collected here:
+//! faster bodies wait where every response waits for a slow client.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-/// How often a body goes on that has used up its rate, in a second.
+/// Number of times per second that a body continues once it has used up its rate.
 const TURNS: u64 = 10;
 
 /// The limited body. Boxed: it is rare and large.
@@ -22,13 +22,13 @@ pub struct LimitedBody<B> {
     body: B,
     allowance: Allowance,
     began: Instant,
-    /// The end of a part that was too long.
+    /// The rest of a part that was too long.
     rest: Bytes,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> LimitedBody<B> {
-    /// `body`, of which `rate` bytes are given in a second.
+    /// Limits `body` to `rate` bytes per second.
     pub fn boxed(body: B, rate: NonZeroU64) -> Box<Self> {
         Box::new(Self {
             body,
@@ -39,12 +39,12 @@ impl<B> LimitedBody<B> {
         })
     }
 
-    /// The body that is limited.
+    /// The inner body.
     pub fn inner(&self) -> &B {
         &self.body
     }
 
-    /// How many bytes may go at this time; waits where it would be few.
+    /// Number of bytes that may be sent now; waits where there would be few.
     fn poll_allowed(&mut self, context: &mut Context<'_>) -> Poll<u64> {
         loop {
             let wait = match self.allowance.after(self.began.elapsed(), self.rest.len()) {
@@ -63,19 +63,19 @@ impl<B> LimitedBody<B> {
     }
 }
 
-/// What a rate allows. Knows no clock.
+/// The bytes that a rate allows. Pure: the time is an argument.
 struct Allowance {
-    /// Bytes in a second.
+    /// Bytes per second.
     rate: NonZeroU64,
     given: u64,
 }
 
 impl Allowance {
-    /// How many bytes may go so long after the beginning, if `waiting` are known to wait;
-    /// none known counts as many.
+    /// Number of bytes that may be sent at `elapsed` after the beginning, if `waiting` bytes are
+    /// known to wait; zero is taken for many.
     ///
     /// # Errors
-    /// When, counted from the beginning, it is worth while to look again.
+    /// The time, counted from the beginning, of the next attempt that is worth while.
     fn after(&self, elapsed: Duration, waiting: usize) -> Result<u64, Duration> {
         let rate = u128::from(self.rate.get());
         let earned = (elapsed + Duration::from_secs(1)).as_millis() * rate / 1000;
@@ -146,7 +146,7 @@ mod tests {
     use http_body_util::BodyExt;
     use proptest::prelude::*;
 
-    /// Pieces, with the milliseconds after which they go, of a body that waits for nothing.
+    /// The pieces, with the milliseconds at which they are sent, of a body that never waits.
     fn given(bytes: u64, rate: u64) -> Vec<(u128, u64)> {
         let rate = NonZeroU64::new(rate).unwrap();
         let mut allowance = Allowance { rate, given: 0 };

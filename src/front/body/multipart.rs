@@ -1,7 +1,6 @@
 //! Step 7 for several ranges: a body of parts, each with its own head (RFC 9110 §14.6).
 //!
-//! Its length is known before the first byte, and of a file only the block that is being
-//! sent is in memory.
+//! Its length is known before the first byte, and only the block being sent is in memory.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,25 +20,25 @@ use super::file::FileBody;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::sendfile::queue::SendfileQueue;
 
-/// Where the bytes of the parts come from.
+/// The source of the bytes of the parts.
 #[derive(Debug)]
 pub(crate) enum Bodies {
-    /// Memory.
+    /// Bytes in memory.
     Bytes(Bytes),
-    /// The file, in which the whole begins at this offset.
+    /// The file, and the offset of the representation in it.
     File(Arc<File>, u64, FilePool),
 }
 
 /// The body of a response with several ranges.
 #[derive(Debug)]
 pub struct Multipart {
-    /// Heads and bytes, in turns.
+    /// Heads and ranges, alternating.
     pieces: VecDeque<Piece>,
     bodies: Bodies,
     /// The part of the file that is being sent.
     sending: Option<Box<FileBody>>,
-    /// Where the connection that sends the parts notes what it owes.
-    outbox: Option<Arc<SendfileQueue>>,
+    /// The sendfile queue of the connection that sends the parts.
+    sendfile_queue: Option<Arc<SendfileQueue>>,
     remaining: u64,
 }
 
@@ -87,23 +86,23 @@ impl Multipart {
             pieces,
             bodies,
             sending: None,
-            outbox: None,
+            sendfile_queue: None,
             remaining,
         };
         (multipart, boundary)
     }
 
-    /// Bytes of the whole body.
+    /// Length of the whole body in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.remaining
     }
 
     /// Has the connection send the parts of a file; see [`FileBody::send_by`].
-    pub fn send_by(&mut self, outbox: &Arc<SendfileQueue>) {
-        self.outbox = Some(Arc::clone(outbox));
+    pub fn send_by(&mut self, sendfile_queue: &Arc<SendfileQueue>) {
+        self.sendfile_queue = Some(Arc::clone(sendfile_queue));
     }
 
-    /// The bytes of a piece; `None` if a file has them, which is then `sending`.
+    /// The bytes of a piece; `None` if they come from a file, which is then `sending`.
     fn next_piece(&mut self, piece: Piece) -> Option<Bytes> {
         let range = match piece {
             Piece::Text(text) => return Some(text),
@@ -117,8 +116,8 @@ impl Multipart {
             Bodies::File(file, offset, pool) => {
                 let (file, length) = (Arc::clone(file), range.end - range.start);
                 let mut body = FileBody::new(file, offset + range.start, length, pool.clone());
-                if let Some(outbox) = &self.outbox {
-                    body.send_by(outbox);
+                if let Some(sendfile_queue) = &self.sendfile_queue {
+                    body.send_by(sendfile_queue);
                 }
                 self.sending = Some(Box::new(body));
                 None
@@ -172,14 +171,14 @@ impl http_body::Body for Multipart {
 }
 
 impl Multipart {
-    /// After an error there is nothing more to come, although bytes are owed.
+    /// No frames follow an error, although bytes are missing.
     fn give_up(&mut self) {
         self.sending = None;
         self.pieces.clear();
     }
 }
 
-/// 128 bits that no file contains by chance, and that nobody who writes files can know
+/// 128 random bits that no file contains by chance and that the author of a file cannot predict
 /// (RFC 2046 §5.1.1).
 fn boundary() -> String {
     static KEYS: LazyLock<[RandomState; 2]> =

@@ -1,12 +1,12 @@
-//! Which encoded form of a response the client gets (RFC 9110 §12.5.3).
+//! Selects the encoded form of a response (RFC 9110 §12.5.3).
 //!
-//! Pure: an `Accept-Encoding` field becomes weights, and the weights choose among the
-//! codings that are there. Which those are is known elsewhere.
+//! Pure: an `Accept-Encoding` field becomes weights, and the weights select one of the codings that
+//! the caller offers.
 
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// A content coding, the one that is smallest as a rule first.
+/// A content coding, in the order of the usual size, smallest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// RFC 7932.
@@ -18,7 +18,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them, in the order in which we prefer them at equal weight.
+    /// All codings, in the order of preference at equal weight.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// Its name in `Content-Encoding`.
@@ -30,7 +30,7 @@ impl Coding {
         }
     }
 
-    /// What a file in this coding has behind its name.
+    /// The suffix of files in this coding.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
@@ -39,13 +39,13 @@ impl Coding {
         }
     }
 
-    /// Its place in [`Coding::ALL`].
+    /// Its index in [`Coding::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// What a client accepts. Weights are in thousandths; zero means not at all.
+/// The codings that a client accepts. Weights are in thousandths; zero means not acceptable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accepted {
     codings: [Option<u16>; 3],
@@ -53,20 +53,19 @@ pub struct Accepted {
     any: Option<u16>,
 }
 
-/// The form a client gets. There is no 406: where a client refuses every form it gets the
-/// identity, as from nginx and as RFC 9110 §12.5.3 advises; which forms exist may change
-/// between two requests.
+/// The selected form. There is no 406: a client that refuses every form gets the identity, as from
+/// nginx and as RFC 9110 §12.5.3 advises; the set of forms may change between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The file as it is.
+    /// The identity.
     Identity,
-    /// Its encoded form.
+    /// An encoded form.
     Encoded(Coding),
 }
 
 impl Accepted {
-    /// Without the field, or with one that names nothing, only the file as it is: RFC 9110
-    /// would allow any coding in the first case, but such clients decode none.
+    /// Without the field, or with an empty one, only the identity is accepted: RFC 9110 would allow
+    /// any coding in the first case, but such clients decode none.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut accepted = Self::default();
         for value in headers.get_all(ACCEPT_ENCODING) {
@@ -75,7 +74,7 @@ impl Accepted {
         accepted
     }
 
-    /// What the one field says.
+    /// Parses the value of an `Accept-Encoding` field.
     pub fn of_field(field: &[u8]) -> Self {
         let mut accepted = Self::default();
         accepted.add_list(field);
@@ -88,7 +87,7 @@ impl Accepted {
         }
     }
 
-    /// Takes one `coding;q=0.5`. What is no weight makes its coding unknown to us.
+    /// Adds one element, `coding;q=0.5`. A malformed weight makes the coding unknown.
     fn add(&mut self, element: &[u8]) {
         let (name, weight) = match element.iter().position(|&byte| byte == b';') {
             None => (element, Some(FULL)),
@@ -104,7 +103,7 @@ impl Accepted {
         } else if is("*") {
             &mut self.any
         } else if is("x-gzip") {
-            // RFC 9110 §8.4.1.3: the same as gzip.
+            // RFC 9110 §8.4.1.3: equivalent to gzip.
             &mut self.codings[Coding::Gzip.index()]
         } else {
             match Coding::ALL.into_iter().find(|coding| is(coding.name())) {
@@ -115,15 +114,15 @@ impl Accepted {
         place.get_or_insert(weight);
     }
 
-    /// The best of those for which `is_there`, besides the file as it is.
+    /// Selects the best of the codings for which `is_there`, and the identity.
     pub fn choose(&self, is_there: impl Fn(Coding) -> bool) -> Choice {
         let is_there = |coding: &Coding| is_there(*coding);
         self.best(Coding::ALL.into_iter().filter(is_there))
     }
 
-    /// The best of these, besides the file as it is; at equal weight the first.
+    /// Selects the best of these codings and the identity; at equal weight the first.
     pub fn best(&self, there: impl DoubleEndedIterator<Item = Coding>) -> Choice {
-        // Unless it is named, the file as it is is acceptable, but less than what is named.
+        // An identity that is not named is acceptable, but less than every named coding.
         let identity = self.identity.or(self.any).unwrap_or(1);
         let mut best = (identity, Choice::Identity);
         for coding in there.rev() {
@@ -141,8 +140,8 @@ impl Accepted {
     }
 }
 
-/// RFC 9110 §12.4.2: `q=` with a number from 0 to 1 and at most three digits behind the
-/// point, in thousandths.
+/// Parses a weight (RFC 9110 §12.4.2): `q=` with a number from 0 to 1 and at most three digits
+/// after the point, in thousandths.
 fn weight(parameter: &[u8]) -> Option<u16> {
     let [b'q' | b'Q', b'=', value @ ..] = parameter else {
         return None;

@@ -1,12 +1,12 @@
-//! The body of a request as hyper gives it, and the count of what h2 holds of such bodies.
+//! The body of a request as hyper delivers it, and the memory that h2 uses for such bodies.
 //!
-//! A client of HTTP/2 sends as much as its windows allow, 1 MiB on each connection. h2 keeps it
-//! while nothing reads: the worker of a streamed body or the disk of a spooled one is slow.
-//! [`Unread`] charges it to the memory of the connection, frame by frame. Without room the
-//! socket is not read ([`Unread::may_read`]), until bodies are read or others return memory.
+//! A client of HTTP/2 sends as much as its windows allow, 1 MiB on each connection. h2 keeps the
+//! bytes while they are unread: the worker of a streamed body or the disk of a spooled one is slow.
+//! [`Unread`] charges them to the memory of the connection, frame by frame. Without room the socket
+//! is not read ([`Unread::may_read`]), until bodies are read or others return memory.
 //!
-//! The count is an upper bound: of a body that is dropped early it does not know how much was
-//! left. WINDOW_UPDATEs of the connection correct it, and a connection without streams has none.
+//! The count is an upper bound: the unread rest of a body that is dropped early is unknown.
+//! WINDOW_UPDATE frames of the connection correct it, and a connection without streams has none.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,12 +20,13 @@ use crate::front::client_limits::memory_budget::{Account, Reservation, Resource}
 
 /// Unread bytes that are part of [`HTTP2`](crate::front::client_limits::memory_budget::HTTP2).
 const INCLUDED: usize = 16 << 10;
-/// As much as is read at a time.
+/// Bytes read at a time.
 const READ: usize = 16 << 10;
-/// Bytes of a DATA frame in h2 beside its payload: an entry in the buffer of events, which grows
-/// by doubling, and its part of a buffer that was read. Measured with frames of 300 bytes.
+/// Memory that h2 uses for a DATA frame in addition to its payload: an entry in the buffer of
+/// events, which grows by doubling, and its share of a read buffer. Measured with frames of 300
+/// bytes.
 const FRAME: usize = 512;
-/// Longest payload of a frame (RFC 9113 §4.2); another is not announced.
+/// Longest payload of a frame (RFC 9113 §4.2); the server announces no other.
 const LONGEST: u64 = 16 << 10;
 
 /// Frames and their payload.
@@ -42,7 +43,7 @@ pub struct Amount {
 pub struct Flow {
     /// DATA frames received.
     pub data: Amount,
-    /// Those of them behind the last time that the connection had no stream, if it had none.
+    /// Those received since the connection last had no stream, if it ever had none.
     pub since_idle: Option<Amount>,
     /// Bytes by which the window of the connection was opened.
     pub credited: u64,
@@ -54,12 +55,12 @@ pub struct Received {
     body: Incoming,
     /// The connection, over HTTP/2.
     unread: Option<Arc<Unread>>,
-    /// It was asked for more than there was.
+    /// More was requested than had arrived.
     waits: bool,
 }
 
 impl Received {
-    /// `body`, which came over HTTP/1.
+    /// A body received over HTTP/1.
     pub fn over_http1(body: Incoming) -> Self {
         Self {
             body,
@@ -68,7 +69,7 @@ impl Received {
         }
     }
 
-    /// `body`, which came over HTTP/2.
+    /// A body received over HTTP/2.
     pub fn over_http2(body: Incoming, unread: &Arc<Unread>) -> Self {
         // Most requests have no body.
         let unread = (!body.is_end_stream()).then(|| Arc::clone(unread));
@@ -127,25 +128,25 @@ impl Drop for Received {
     }
 }
 
-/// What h2 holds of the bodies of one connection.
+/// Memory that h2 uses for the bodies of one connection.
 #[derive(Debug, Default)]
 pub struct Unread(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bodies that exist, and those of them that have not been found empty.
+    /// Number of bodies, and of those that have not been found empty.
     bodies: usize,
     busy: usize,
     received: Amount,
     read: Amount,
-    /// What WINDOW_UPDATEs of the connection say, at least.
+    /// A lower bound of the bytes announced by WINDOW_UPDATE frames of the connection.
     credited: Amount,
     memory: Option<Reservation>,
 }
 
 impl Unread {
-    /// Whether the socket may be read: there is memory, or nothing is unread. `has_paused`: it
-    /// was not read for a moment, in which bodies were read that had more.
+    /// True if the socket may be read: there is memory, or nothing is unread. `has_paused`: the
+    /// socket was not read for a moment, during which bodies that had more were read.
     pub fn may_read(&self, account: &Arc<Account>, has_paused: bool) -> bool {
         let mut state = self.lock();
         let unread = state.unread();
@@ -159,7 +160,7 @@ impl Unread {
         memory.grow(wanted - INCLUDED) || has_paused && state.busy == 0
     }
 
-    /// Counts what has come and gone on the connection.
+    /// Counts the flow control of the connection.
     pub fn count(&self, flow: Flow, account: &Arc<Account>) {
         if flow == Flow::default() {
             return;
@@ -174,7 +175,7 @@ impl Unread {
                 frames: frames - since.frames,
             };
         }
-        // The first WINDOW_UPDATE enlarges the window, and returns nothing.
+        // The first WINDOW_UPDATE enlarges the window, and releases nothing.
         state.credited.bytes = (state.credited.bytes + flow.credited).min(bytes);
         state.credited.frames = state.credited.bytes / LONGEST;
         let unread = state.unread();
@@ -192,7 +193,7 @@ impl Unread {
 }
 
 impl State {
-    /// The most that h2 holds, in bytes of memory.
+    /// Upper bound of the memory that h2 uses, in bytes.
     fn unread(&self) -> usize {
         let since = |part: fn(&Amount) -> u64| {
             let gone = part(&self.read).max(part(&self.credited));
@@ -208,7 +209,7 @@ impl State {
         }
     }
 
-    /// A body was asked for more, and has given a frame of this length, if any.
+    /// Records that a body was polled, with the length of the frame that it returned, if any.
     fn polled(&mut self, waited: bool, waits: bool, length: Option<usize>) {
         self.busy = self.busy + usize::from(waited) - usize::from(waits);
         if let Some(length) = length {
@@ -235,7 +236,7 @@ mod tests {
         }
     }
 
-    /// A connection with one body, of which so many frames have come.
+    /// A connection with one body, of which so many frames have arrived.
     fn filled(account: &Arc<Account>, frames: usize, length: usize) -> Unread {
         let unread = Unread::default();
         unread.lock().bodies = 1;
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn without_room_only_bodies_that_are_read_go_on() {
         let account = Arc::new(Account::of_connection(Arc::new(Account::of_address())));
-        // More than one connection may have.
+        // More than one connection may use.
         let share = Memory.pool().limit() / 4;
         let unread = filled(&account, share / READ, READ);
         assert!(!unread.may_read(&account, false) && !unread.may_read(&account, true));

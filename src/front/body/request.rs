@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::request_stream::RequestStream;
 
-/// A request body: read to its end, but for [`RequestBody::Stream`].
+/// A request body, read to its end except for [`RequestBody::Stream`].
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Small enough to stay in memory; empty where there is none.
+    /// In memory; empty if there is none.
     Memory(Bytes),
     /// In an unlinked file, from its first byte on.
     File {
@@ -18,6 +18,6 @@ pub enum RequestBody {
         /// Its length in bytes.
         length: u64,
     },
-    /// Arriving while the upstream takes it.
+    /// Arriving while the upstream reads it.
     Stream(Box<RequestStream>),
 }

@@ -1,6 +1,6 @@
-//! Reads a request's body to its end before a worker is taken: small ones into memory,
-//! larger ones into an unlinked temporary file, so that a slow upload costs no worker and
-//! a large one no memory.
+//! Reads a request's body to its end before a worker is assigned: small ones into memory, larger
+//! ones into an unlinked temporary file, so that a slow upload occupies no worker and a large one
+//! no memory.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -33,33 +33,33 @@ use crate::os::temporary;
 /// JSON are below it; it fits into a socket buffer of the kernel's default size beside the
 /// longest head.
 const IN_MEMORY: usize = 64 << 10;
-/// How much is collected before it is written to the file: large enough that the hop to
-/// the file pool costs little beside it, and small enough for hundreds of slow uploads.
+/// Number of bytes collected before a write to the file: large enough that the way to the file pool
+/// costs little in comparison, and small enough for hundreds of slow uploads.
 const WRITE: usize = 64 << 10;
-/// What all bodies together collect, where that leaves each [`LEAST_WRITE`]: beyond 256 uploads
-/// at once, a smaller write costs less than memory that grows with every attacker.
+/// Bytes collected by all bodies together, where that leaves each [`LEAST_WRITE`]: beyond 256
+/// uploads at once, a smaller write costs less than memory that grows with every attacker.
 const TOGETHER: usize = 16 << 20;
-/// Memory of a body for which is waited, beside what is collected: most of it hyper's buffer and
-/// its task. Measured: 1,000 bodies that stall take 60 KB each, with their connections.
+/// Memory of a body that is waited for, in addition to the collected bytes: most of it hyper's
+/// buffer and its task. Measured: 1,000 stalled bodies use 60 KB each, including their connections.
 const READING: usize = 44 << 10;
-/// Memory of a body that is handed on while it arrives.
+/// Memory of a body that is forwarded while it arrives.
 const STREAMED: usize = 128 << 10;
-/// As much as is read at a time ([`crate::front::connection::stream`]).
+/// Number of bytes read at a time ([`crate::front::connection::stream`]).
 const LEAST_WRITE: usize = 16 << 10;
-/// What is written, rather than kept, when a client pauses: an upload that stalls then holds
-/// some 60 KiB, most of it hyper's buffer and its task; it was 430.
+/// Number of bytes that are written rather than kept when a client pauses: a stalled upload then
+/// uses some 60 KiB, most of it hyper's buffer and its task, instead of 430.
 const WORTH_WRITING: usize = 8 << 10;
 
-/// Where and how far bodies are read.
+/// Directory and limits of spooled request bodies.
 #[derive(Debug, Clone)]
 pub struct Spool {
-    /// Where files go.
+    /// The directory of the files.
     pub directory: PathBuf,
-    /// Bytes in a second that a client must send, after a grace of its location's timeout.
+    /// Bytes per second that a client must send, after a grace period of its location's timeout.
     pub min_rate: u64,
-    /// What all bodies together take on disk.
+    /// The disk space of all bodies.
     pub room: Arc<SpoolSpace>,
-    /// Who does the writing.
+    /// The threads that write.
     pub files: FilePool,
 }
 
@@ -73,7 +73,7 @@ pub enum SpoolError {
     },
     /// The client pauses inside its body, or sends it too slowly.
     BodyTooSlow,
-    /// The client has gone, or its chunks are malformed.
+    /// The client has disconnected, or its chunks are malformed.
     BodyBroken(String),
     /// The bodies on disk have reached their limit.
     SpoolFull {
@@ -95,8 +95,8 @@ pub enum SpoolError {
 
 /// The part of a body that has arrived.
 struct Arrived {
-    /// Collected for the next write. Not `BytesMut`, which would begin anew with all the room that
-    /// it has had.
+    /// Collected for the next write. Not `BytesMut`, which would start again with its
+    /// whole former capacity.
     memory: Vec<u8>,
     /// The part that is written.
     file: Option<File>,
@@ -104,7 +104,7 @@ struct Arrived {
 }
 
 impl Spool {
-    /// Reads `body` to its end. The share is to be kept as long as the body.
+    /// Reads `body` to its end. The share has to be kept as long as the body.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -180,7 +180,7 @@ impl Spool {
         }
     }
 
-    /// Makes a client that pauses hold little memory, however long it does.
+    /// Writes what a client that pauses has sent: it uses little memory, for any length of time.
     async fn give_back(&self, arrived: &mut Arrived) -> Result<(), SpoolError> {
         let Arrived {
             memory,
@@ -222,7 +222,7 @@ impl Spool {
             (*file, *memory) = (Some(now), used);
             memory.clear();
         }
-        // What is large, or has no room in memory, goes as it came, without a copy.
+        // Large chunks, and those with no room in memory, are passed on without a copy.
         if chunk.len() >= IN_MEMORY || !share.may_keep(chunk.len()) {
             *file = Some(self.write(file.take(), chunk, share).await?.0);
         } else {
@@ -231,10 +231,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Hands `body` on while it arrives.
+    /// Forwards `body` while it arrives.
     ///
     /// # Errors
-    /// A body that says that it is too long.
+    /// A body whose declared length exceeds the limit.
     pub fn stream(
         &self,
         body: Received,
@@ -251,8 +251,8 @@ impl Spool {
         Ok(RequestStream::new(body, limit, patience))
     }
 
-    /// The memory of a body that [`Spool::stream`] hands on: what hyper and the worker's socket
-    /// hold of it while the worker does not read.
+    /// Reserves the memory of a body that [`Spool::stream`] forwards: the bytes in hyper and in the
+    /// worker's socket while the worker does not read.
     ///
     /// # Errors
     /// [`SpoolError::NoMemory`].
@@ -264,7 +264,7 @@ impl Spool {
         }
     }
 
-    /// The next piece, waited for.
+    /// Waits for the next piece.
     async fn chunk(
         &self,
         body: &mut Received,
@@ -279,8 +279,8 @@ impl Spool {
         Ok(chunk)
     }
 
-    /// Writes `bytes`, which come back: the next ones go where they were, and no memory of this
-    /// thread is given back by another one, which the allocator makes use of late.
+    /// Writes `bytes` and returns them: the next ones reuse their memory, and no memory of this
+    /// thread is freed by another one, which the allocator reuses late.
     async fn write<B: AsRef<[u8]> + Send + 'static>(
         &self,
         file: Option<File>,
@@ -319,8 +319,8 @@ impl Spool {
     }
 }
 
-/// Appends `chunk`. A vector by itself takes twice the room that it had: 128 KiB, where 64 are
-/// the most that is collected.
+/// Appends `chunk`. A vector by itself doubles its capacity: 128 KiB, where 64 are the most that is
+/// collected.
 fn collect(memory: &mut Vec<u8>, chunk: &[u8], limit: usize) {
     let length = memory.len() + chunk.len();
     memory.reserve_exact(room_for(memory, length, limit) - memory.len());
@@ -337,13 +337,13 @@ fn room_for(memory: &Vec<u8>, length: usize, limit: usize) -> usize {
 
 type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
-/// What of the body is here already.
+/// Returns the part of the body that has arrived.
 async fn now(body: &mut Received) -> Poll<Polled> {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await
 }
 
-/// The data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
-/// lets nobody merge them into the head): they are a piece of no length.
+/// Returns the data of a frame; `None` at the end. Trailers are read and dropped (RFC 9110 §6.5.1
+/// forbids merging them into the head): they count as an empty piece.
 fn data(received: Polled) -> Result<Option<Bytes>, SpoolError> {
     match received {
         None => Ok(None),
@@ -355,7 +355,7 @@ fn data(received: Polled) -> Result<Option<Bytes>, SpoolError> {
     }
 }
 
-/// What all request bodies together may take on disk.
+/// The limit of disk space for all request bodies together.
 #[derive(Debug)]
 pub struct SpoolSpace {
     most: u64,
@@ -365,7 +365,7 @@ pub struct SpoolSpace {
 }
 
 impl SpoolSpace {
-    /// Room for so many bytes, of which `used` are taken: those of before a reload among them.
+    /// A limit of `most` bytes, of which `used` are in use, including those of before a reload.
     pub fn new(most: u64, used: Arc<AtomicU64>) -> Self {
         let reading = AtomicUsize::new(0);
         Self {
@@ -375,13 +375,13 @@ impl SpoolSpace {
         }
     }
 
-    /// How much each body collects before it is written.
+    /// Number of bytes that each body collects before a write.
     fn write(&self) -> usize {
         let reading = self.reading.load(Ordering::Relaxed).max(1);
         (TOGETHER / reading).clamp(LEAST_WRITE, WRITE)
     }
 
-    /// Bytes taken now.
+    /// Number of bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -403,14 +403,14 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// What one body takes of disk, memory and descriptors; given back when it is dropped.
+/// One body's share of disk, memory and descriptors; returned on drop.
 #[derive(Debug)]
 pub struct SpoolShare {
     room: Arc<SpoolSpace>,
     bytes: u64,
-    /// What is collected in memory, unless it is little.
+    /// Bytes collected in memory, unless they are few.
     memory: Reservation,
-    /// The part of it for buffers, while the body arrives.
+    /// The part of `memory` for buffers, while the body arrives.
     reading: usize,
     /// The descriptor of its file.
     file: Option<Reservation>,
@@ -427,12 +427,12 @@ impl SpoolShare {
         }
     }
 
-    /// True if so many bytes may be in memory.
+    /// True if so many bytes may be kept in memory.
     fn may_keep(&mut self, bytes: usize) -> bool {
         bytes <= SMALL || self.memory.grow(self.reading + bytes)
     }
 
-    /// The client pauses: from now on the connection has buffers for the body.
+    /// The client pauses: from now on the connection keeps buffers for the body.
     fn waits(&mut self) -> Result<(), SpoolError> {
         if self.reading == 0 {
             if !self.memory.grow(self.memory.amount() + READING) {
@@ -451,7 +451,8 @@ impl SpoolShare {
 
     fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
         let SpoolSpace { most, used, .. } = &*self.room;
-        // The only body of an address may take all that is free: the limit of one body is `max_body`.
+        // A single body of an address may use all that is free: the limit of one body is
+        // `max_body`.
         let account = self.memory.account();
         if !account.try_spool(Spooled::Requests, bytes, Some(self.bytes), (used, *most)) {
             return Err(SpoolError::SpoolFull { limit: *most });

@@ -1,9 +1,8 @@
-//! A request body that the upstream gets while it arrives, because its location says
-//! `request_buffering = no`.
+//! A request body that is forwarded while it arrives (`request_buffering = no`).
 //!
-//! The upstream takes piece after piece with [`RequestStream::next`]; while it takes none,
-//! the client waits. A worker gets the pieces through a socket of their own, see
-//! [`pyserve_wire::pieces`], which a task of the front fills.
+//! The upstream reads it piece by piece with [`RequestStream::next`]; while it does not, the client
+//! waits. A worker gets the pieces through a socket of their own, see [`pyserve_wire::pieces`],
+//! which a task of the front fills.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +29,7 @@ use crate::os::sockets;
 /// The body of a request, as it arrives.
 #[derive(Debug)]
 pub struct RequestStream {
-    /// Its length in bytes, if the client has told it.
+    /// Its length in bytes, if declared.
     pub length: Option<u64>,
     way: Way,
     is_over: Arc<AtomicBool>,
@@ -52,25 +51,25 @@ struct Source {
     is_over: Arc<AtomicBool>,
 }
 
-/// Why a body does not come to its end.
+/// Reasons why a body does not arrive completely.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
-    /// It is longer than it may be.
+    /// It exceeds its limit.
     #[error("the request body is longer than {0} bytes (the limit is set by --max-body)")]
     TooLarge(u64),
-    /// The client is too slow.
+    /// The client sends too slowly.
     #[error("the client is too slow with its request body")]
     TooSlow,
-    /// The client broke off, or its chunks are malformed.
-    #[error("the client broke off inside its request body")]
+    /// The client has disconnected, or its chunks are malformed.
+    #[error("the client disconnected, or sent malformed chunks, inside its request body")]
     BrokenOff,
-    /// It has become another task's.
-    #[error("the request body is read by somebody else")]
+    /// Another task reads it.
+    #[error("another task reads the request body")]
     Taken,
 }
 
 impl RequestStream {
-    /// `body`, of which `limit` bytes are taken at most.
+    /// Forwards `body`, at most `limit` bytes of it.
     pub fn new(body: Received, limit: u64, patience: Patience) -> Self {
         let is_over = Arc::<AtomicBool>::default();
         Self {
@@ -94,7 +93,7 @@ impl RequestStream {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// [`RequestBodyError`]: the upstream must not take what it has for the whole.
+    /// [`RequestBodyError`]: the upstream must not take the pieces so far for the whole.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
         match &mut self.way {
             Way::Here(source) => source.next().await,
@@ -102,7 +101,7 @@ impl RequestStream {
         }
     }
 
-    /// Has a task fill a socket from which a worker reads the body, unless one does already.
+    /// Starts a task that fills a socket from which a worker reads the body, unless there is one.
     ///
     /// # Errors
     /// The error of the system call for sockets.
@@ -158,7 +157,7 @@ impl Source {
         }
     }
 
-    /// Fills the socket until the body ends or nobody reads it any more.
+    /// Fills the socket until the body ends or its reader has closed it.
     async fn fill(mut self, socket: UnixStream) {
         let (mut reader, mut writer) = socket.into_split();
         let mut nothing = [0];
@@ -180,9 +179,9 @@ impl Source {
             }
         };
         tokio::select! {
-            // Not continued: either way the body is given up or at its end.
+            // Not resumed: in either case the body is abandoned or at its end.
             () = filling => {}
-            // The worker writes nothing: this is the end of its interest.
+            // The worker never writes: this is the end of file.
             _ = reader.read(&mut nothing) => {}
         }
     }

@@ -1,9 +1,8 @@
-//! Where responses wait that are too long for memory: an unlinked file for each, in the
+//! Temporary files for responses that are too long for memory: an unlinked file for each, in the
 //! temporary directory.
 //!
-//! Knows how much room they may take, each, those of one address and all together, and what to do when the
-//! disk has none: the caller gets its bytes back, and one line goes to the log. When to use a file is
-//! decided in [`super::response_stream`].
+//! Enforces the limits per response, per address and in total. If the disk fails, the caller gets
+//! its bytes back, and one line is logged. [`super::response_stream`] decides when a file is used.
 
 use std::fs::File;
 use std::io;
@@ -23,20 +22,20 @@ use crate::observe::metrics::METRICS;
 use crate::os::descriptors::for_client;
 use crate::os::temporary;
 
-/// The directory, its limits, and what is used of them. One for the whole server.
+/// The directory, its limits, and its usage. One for the whole server.
 #[derive(Debug)]
 pub struct ResponseSpool {
     directory: PathBuf,
     files: FilePool,
     limits: SpoolLimits,
     used: Arc<AtomicU64>,
-    /// The log has been told that the disk takes nothing.
+    /// True if an error of the disk has been logged.
     complained: AtomicBool,
 }
 
 impl ResponseSpool {
-    /// For files in `directory`, which are written and read by `files`. `used`: bytes that are
-    /// taken, those of before a reload among them.
+    /// A spool in `directory`; `files` does the writing and reading. `used`: bytes in use,
+    /// including those of before a reload.
     pub fn new(
         directory: PathBuf,
         files: FilePool,
@@ -66,12 +65,12 @@ impl ResponseSpool {
         is_enough
     }
 
-    /// Once for each time that the disk stops taking anything.
+    /// Logs an error once, until a write succeeds.
     fn complain(&self, error: &io::Error) {
         if !self.complained.swap(true, Ordering::Relaxed) {
             let directory = self.directory.display();
             tracing::warn!(code = codes::SPOOL_DISK, %directory, %error, used = self.used(),
-                "cannot spool responses: slow clients hold their workers until this works again");
+                "cannot spool responses: slow clients occupy their workers until the disk recovers");
         }
     }
 }
@@ -79,9 +78,9 @@ impl ResponseSpool {
 /// The spool, for the responses to one client.
 #[derive(Debug, Clone)]
 pub struct ClientSpool {
-    /// The spool of all.
+    /// The spool that all clients share.
     pub spool: Arc<ResponseSpool>,
-    /// The account that the client's responses are charged to.
+    /// The account to which the client's responses are charged.
     pub account: Arc<Account>,
 }
 
@@ -93,7 +92,7 @@ pub struct SpoolFile {
     file: Option<Arc<File>>,
     /// Its descriptor.
     descriptor: Option<Reservation>,
-    /// Bytes that it has been given room for.
+    /// Bytes reserved for it.
     reserved: u64,
     written: u64,
     read: u64,
@@ -105,14 +104,14 @@ pub struct Write {
     spool: Arc<ResponseSpool>,
     file: Option<Arc<File>>,
     offset: u64,
-    /// The pieces, which are still there if they cannot be written.
+    /// The pieces, which remain if they cannot be written.
     pub pieces: Vec<Bytes>,
-    /// Their length together, in bytes.
+    /// Their total length in bytes.
     pub length: usize,
 }
 
 impl SpoolFile {
-    /// No file yet: it comes with the first write.
+    /// Creates the state without a file, which is made by the first write.
     pub fn new(ClientSpool { spool, account }: ClientSpool) -> Self {
         Self {
             spool,
@@ -125,16 +124,16 @@ impl SpoolFile {
         }
     }
 
-    /// Bytes that have been written and not been read.
+    /// Bytes written and not yet read.
     pub fn unread(&self) -> u64 {
         self.written - self.read
     }
 
-    /// Makes room for `length` more bytes. `false`: this response, those of its address, or all
-    /// together would take more than they may.
+    /// Reserves `length` more bytes. `false`: this response, those of its address, or all together
+    /// would exceed their limit.
     pub fn make_room(&mut self, length: usize) -> bool {
         if self.unread() == 0 {
-            // What has been read is not needed any more: from the beginning again.
+            // Everything written has been read: start again at the beginning of the file.
             (self.written, self.read) = (0, 0);
         }
         let end = self.written + length as u64;
@@ -149,7 +148,7 @@ impl SpoolFile {
         true
     }
 
-    /// True if it has a descriptor, or may have one.
+    /// True if it has a descriptor, or could reserve one.
     fn has_descriptor(&mut self) -> bool {
         if self.descriptor.is_none() {
             self.descriptor = self.account.try_reserve(Resource::SpoolFiles, 1);
@@ -157,7 +156,7 @@ impl SpoolFile {
         self.descriptor.is_some()
     }
 
-    /// The write of these pieces behind what is there; there must be room for them.
+    /// Prepares the write of these pieces after the existing ones; there must be room for them.
     pub fn write(&self, pieces: Vec<Bytes>, length: usize) -> Write {
         Write {
             spool: Arc::clone(&self.spool),
@@ -168,13 +167,13 @@ impl SpoolFile {
         }
     }
 
-    /// The write has succeeded.
+    /// Records a successful write.
     pub fn wrote(&mut self, file: Arc<File>, length: usize) {
         self.file = Some(file);
         self.written += length as u64;
     }
 
-    /// Reads the next block of at most `longest` bytes; `None` where nothing is unread.
+    /// Reads the next block of at most `longest` bytes; `None` if everything has been read.
     pub fn next_block(
         &self,
         longest: usize,
@@ -186,7 +185,7 @@ impl SpoolFile {
         (length > 0).then_some(read)
     }
 
-    /// A block has been read.
+    /// Records that a block has been read.
     pub fn took(&mut self, length: usize) {
         self.read += length as u64;
     }
@@ -198,18 +197,18 @@ impl Drop for SpoolFile {
             .unspool(Spooled::Responses, self.reserved, &self.spool.used);
         METRICS.spooled_responses.sub(self.reserved);
         if let Some(file) = self.file.take() {
-            // The file has no name: with its last descriptor the disk's room is given back,
-            // which takes a file system a while.
+            // The file has no name: closing its last descriptor frees the disk space, which takes a
+            // file system a while.
             self.spool.files.discard(file);
         }
     }
 }
 
 impl Write {
-    /// Writes on a thread that may wait. The pieces come back in either case.
+    /// Writes, on a thread that may block. The pieces are returned in either case.
     ///
     /// # Errors
-    /// The error of the system call; the log knows it already.
+    /// The error of the system call, already logged.
     pub async fn run(self) -> (io::Result<Arc<File>>, Vec<Bytes>) {
         let spool = Arc::clone(&self.spool);
         let job = move || {

@@ -1,11 +1,11 @@
-//! A response body on its way from an upstream to the client: taken off the worker at once,
-//! forwarded at once, kept in memory while it is short and in a file when it is long, and
-//! back-pressure on the worker when neither may take more.
+//! A response body on its way from an upstream to the client: read from the worker at once,
+//! forwarded at once, kept in memory while it is short and in a file when it is long, with
+//! back-pressure on the worker when neither has room.
 //!
 //! One side ([`BodySender`]) belongs to the task that reads from the upstream, the other
-//! ([`ResponseBody`]) to the client's connection. Whoever goes first is noticed by the
-//! other. What waits is, in this order: pieces that the connection holds, what is in the
-//! file, pieces in memory. A client that keeps up never has anything in a file.
+//! ([`ResponseBody`]) to the client's connection. Each notices when the other is dropped. Waiting
+//! bytes are, in this order: pieces that the connection holds, those in the file, those in memory.
+//! A client that keeps up never has anything in a file.
 
 pub mod budget;
 mod taking;
@@ -27,21 +27,21 @@ use self::budget::Budget;
 use self::taking::Streamed;
 use super::response_spool::{ClientSpool, SpoolFile, Write};
 
-/// Most bytes that a connection gets before it has sent the ones before. hyper would take
-/// 256 KiB and more of every response whose client is slow.
+/// Most bytes that a connection gets before it has sent the previous ones. hyper would take 256 KiB
+/// and more of every response whose client is slow.
 const IN_HAND: usize = 64 << 10;
-/// The same for a response without buffering.
+/// Limit for an unbuffered response.
 const IN_HAND_DIRECT: usize = 16 << 10;
-/// How much is read from the file at a time.
+/// Number of bytes read from the file at a time.
 const BLOCK: usize = 64 << 10;
-/// How long a client may take to make room before its response goes to a file. One that
+/// Time that a client has to make room before its response is written to a file. A client that
 /// reads as fast as the application writes needs less, even on a busy machine.
 const HESITATE: Duration = Duration::from_millis(5);
 
-/// What becomes of a response that comes faster than its client takes it.
+/// Settings for responses that are produced faster than the client reads them.
 #[derive(Debug, Clone)]
 pub enum Buffering {
-    /// It waits in memory, then in a file.
+    /// Memory first, then a file.
     Spool(ClientSpool),
     /// The upstream waits.
     Off,
@@ -60,21 +60,21 @@ pub struct BodySender(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// The client's end took something, left, or has decided about buffering.
+    /// The client's end took something, was dropped, or has decided about buffering.
     changed: Notify,
     budget: Arc<Budget>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Behind what is in the file.
+    /// The pieces after those in the file.
     chunks: VecDeque<Bytes>,
-    /// Their length together.
+    /// Their total length.
     buffered: usize,
     spooled: Option<SpoolFile>,
-    /// Bytes on their way to the file: behind what is there, before the chunks.
+    /// Bytes on their way to the file: after its content, before the chunks.
     writing: usize,
-    /// Bytes that the connection has been given and not sent.
+    /// Bytes that the connection holds and has not sent.
     in_hand: usize,
     buffering: Waiting,
     end: Option<Result<(), &'static str>>,
@@ -85,35 +85,35 @@ struct State {
 
 #[derive(Default)]
 enum Waiting {
-    /// Not decided: the head is on its way to the client. As [`Waiting::InMemory`].
+    /// Undecided: the head is on its way to the client. Like [`Waiting::InMemory`].
     #[default]
     Undecided,
     Spool(ClientSpool),
-    /// The disk has refused.
+    /// The disk has failed.
     InMemory,
     Direct,
 }
 
-/// What the upstream's end does next.
+/// Next step of the producer.
 enum Step {
     /// Take more.
-    GoOn,
+    Take,
     /// Wait for the client.
     Wait,
-    /// Give the client a moment.
+    /// Wait a moment for the client.
     Hesitate,
-    /// Write this to the file.
+    /// Write to the file.
     Spool(Write),
 }
 
 impl ResponseBody {
-    /// A body that is complete already.
+    /// A complete body in memory.
     pub fn whole(bytes: Bytes) -> Self {
         Self(Inner::Whole(Some(bytes)))
     }
 
-    /// A body that is complete, and waits in a file for its client. `None`: the file may not
-    /// take it, or the disk has refused.
+    /// A complete body that waits in a file for its client. `None`: there is no room for a file, or
+    /// the disk has failed.
     pub async fn in_file(bytes: Bytes, spool: ClientSpool) -> Option<Self> {
         let mut spooled = SpoolFile::new(spool);
         let length = bytes.len();
@@ -128,9 +128,9 @@ impl ResponseBody {
         Some(body)
     }
 
-    /// A body that arrives in pieces. `abandon` runs if the client leaves before its end.
-    /// Until [`ResponseBody::buffer`] is called, what does not fit into memory waits. Whoever
-    /// takes the frames must let go of them to get more: they are held to [`IN_HAND`].
+    /// Creates a body that is produced piece by piece. `abandon` runs if the client disconnects
+    /// before its end. Until [`ResponseBody::buffer`] is called, the producer waits when memory is
+    /// full. Frames count against [`IN_HAND`] until they are dropped.
     pub fn streamed(
         budget: Arc<Budget>,
         abandon: impl FnOnce() + Send + Sync + 'static,
@@ -148,7 +148,7 @@ impl ResponseBody {
         (BodySender(shared), Self(Inner::Streamed(Box::new(body))))
     }
 
-    /// Decides what becomes of it if the client is slower than the upstream.
+    /// Sets the buffering for a client that is slower than the upstream.
     pub fn buffer(&self, buffering: Buffering) {
         if let Inner::Streamed(streamed) = &self.0 {
             streamed.shared.lock().buffering = match buffering {
@@ -159,7 +159,7 @@ impl ResponseBody {
         }
     }
 
-    /// The whole body, if it is complete already.
+    /// The whole body, if it is complete in memory.
     pub fn as_whole(&self) -> Option<&Bytes> {
         match &self.0 {
             Inner::Whole(bytes) => bytes.as_ref(),
@@ -167,7 +167,7 @@ impl ResponseBody {
         }
     }
 
-    /// True while a part of it is on its way from the disk.
+    /// True while a part of it is being read from the disk.
     pub fn is_being_read(&self) -> bool {
         match &self.0 {
             Inner::Whole(_) => false,
@@ -175,7 +175,7 @@ impl ResponseBody {
         }
     }
 
-    /// Time that the application has taken in all, once the body has ended.
+    /// Total time that the application has taken, once the body has ended.
     pub fn app_time(&self) -> Option<Duration> {
         match &self.0 {
             Inner::Whole(_) => None,
@@ -200,7 +200,7 @@ impl std::fmt::Debug for ResponseBody {
 }
 
 impl BodySender {
-    /// Adds a piece. `false`: the client has gone and nothing more is wanted.
+    /// Adds a piece. `false`: the client has disconnected and the rest is not wanted.
     pub fn push(&self, chunk: Bytes) -> bool {
         let mut state = self.0.lock();
         if state.client_gone {
@@ -213,15 +213,15 @@ impl BodySender {
         true
     }
 
-    /// Waits until there is room for more, or nobody wants it.
+    /// Waits until there is room for more, or the body has been dropped.
     pub async fn room(&self) {
         let mut hesitated = false;
         loop {
             let step = self.0.next_step(hesitated);
             match step {
-                Step::GoOn => return,
-                // A client that takes something between our look and this wait has left a
-                // note in `changed`.
+                Step::Take => return,
+                // A client that takes something between this check and this wait has left a note in
+                // `changed`.
                 Step::Wait => self.0.changed.notified().await,
                 Step::Hesitate => {
                     let _elapsed = tokio::time::timeout(HESITATE, self.fits()).await;
@@ -232,7 +232,7 @@ impl BodySender {
         }
     }
 
-    /// The response is complete, or broken for the reason given.
+    /// Ends the response, complete or truncated for the reason given.
     pub fn end(&self, result: Result<(), &'static str>, app_time: Duration) {
         let mut state = self.0.lock();
         if state.end.is_none() {
@@ -243,7 +243,7 @@ impl BodySender {
     }
 
     async fn fits(&self) {
-        while !matches!(self.0.next_step(false), Step::GoOn) {
+        while !matches!(self.0.next_step(false), Step::Take) {
             self.0.changed.notified().await;
         }
     }
@@ -259,7 +259,7 @@ impl BodySender {
         match (result, &mut state.spooled) {
             (Ok(file), Some(spooled)) => spooled.wrote(file, length),
             _ => {
-                // Back to where they were, and no further try with this response.
+                // The pieces return to memory; the file is not used again for this response.
                 state.buffering = Waiting::InMemory;
                 for piece in pieces.into_iter().rev() {
                     state.chunks.push_front(piece);
@@ -288,7 +288,7 @@ impl Shared {
             _ => self.budget.share(is_behind),
         };
         if state.client_gone || state.buffered <= limit {
-            return Step::GoOn;
+            return Step::Take;
         }
         let Waiting::Spool(spool) = &state.buffering else {
             return Step::Wait;

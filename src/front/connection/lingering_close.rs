@@ -1,9 +1,9 @@
-//! The end of a connection whose client may still be sending.
+//! Lingering close: ends a connection whose client may still be sending.
 //!
-//! Bytes that nobody has read make the kernel reset a connection when it is closed, and a
-//! reset destroys what of the last response is still on its way (RFC 9112 §9.6). So our side
-//! is closed first, and what the client sends until it closes its own is read and forgotten
-//! (nginx: `lingering_close`). Whether there is reason to, [`super::stream`] knows.
+//! Unread bytes make the kernel reset a connection on close, and a reset destroys the part of the
+//! last response that is still in transit (RFC 9112 §9.6). So the write side is closed first, and
+//! everything that the client sends until it closes its own side is read and discarded (nginx:
+//! `lingering_close`). [`super::stream`] decides whether a connection needs it.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,24 +17,24 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::front::shutdown::Shutdown;
 use crate::front::socket::Socket;
 
-/// For how long, and how much, a client may go on sending.
+/// Limits on the time and the bytes for which a client may continue to send.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     longest: Duration,
-    /// Counted from when the server is to end.
+    /// Counted from the moment at which the server is to stop.
     at_the_end: Duration,
     bytes: usize,
 }
 
-/// The first is nginx's `lingering_timeout`. At the end of the server a client has the time
-/// that our last word takes to it, and its own back, over nearly any network.
+/// The first is nginx's `lingering_timeout`. When the server stops, the time allows a round trip
+/// over nearly any network.
 const LIMITS: Limits = Limits {
     longest: Duration::from_secs(5),
     at_the_end: Duration::from_secs(1),
     bytes: 64 << 20,
 };
 
-/// Reads what comes until the client closes its side, or has had its time.
+/// Reads and discards until the client closes its side, or a time limit passes.
 pub async fn linger(socket: Socket, stop: &Shutdown) {
     linger_within(LIMITS, socket, stop).await;
 }
@@ -44,7 +44,7 @@ async fn linger_within(limits: Limits, socket: Socket, stop: &Shutdown) {
         stop.drain.cancelled().await;
         tokio::time::sleep(limits.at_the_end).await;
     };
-    // The connection is of no use any more: whatever branch is dropped loses nothing.
+    // The connection is finished: the branch that is dropped loses nothing.
     tokio::select! {
         () = swallow(socket, limits.bytes) => {}
         () = tokio::time::sleep(limits.longest) => {}
@@ -62,8 +62,8 @@ async fn swallow(mut socket: Socket, mut left: usize) {
     }
 }
 
-/// Reads into nothing that outlives the call: where a thousand uploads are refused, a thousand
-/// linger, and 64 KiB for each were a third of what such an attack cost.
+/// Reads into a buffer that does not outlive the call: where a thousand uploads are refused, a
+/// thousand connections linger, and 64 KiB for each were a third of the cost of such an attack.
 fn poll_forget(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut forgotten = [MaybeUninit::uninit(); 16 << 10];
     let mut buffer = ReadBuf::uninit(&mut forgotten);
@@ -84,7 +84,8 @@ mod tests {
         bytes: usize::MAX,
     };
 
-    /// How much a client could send that goes on until it is left, or has sent `most`.
+    /// Number of bytes that a client could send that keeps sending until it is disconnected, or has
+    /// sent `most`.
     async fn sent_until_the_end(limits: Limits, stop: Shutdown, most: usize) -> usize {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let client = async move {

@@ -1,8 +1,8 @@
-//! The PROXY protocol (HAProxy, "The PROXY protocol", versions 1 and 2): what a balancer that
-//! does not speak HTTP says about its client in front of the first request.
+//! The PROXY protocol (HAProxy, "The PROXY protocol", versions 1 and 2): a header in front of the
+//! first request, with which a balancer that does not speak HTTP declares its client.
 //!
-//! [`parse`] is pure; [`read`] waits for the bytes. Who may speak it is the listener's
-//! business; who may, must: to guess would let a client speak it too (section 2).
+//! [`parse`] is pure; [`read`] waits for the bytes. The listener decides which peers send the
+//! header; from those it is mandatory: with detection, a client could send one too (section 2).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,67 +10,67 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What the first bytes of a connection say about it.
+/// The addresses that the first bytes of a connection declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// The proxy speaks for itself, for instance to see whether we live.
+    /// The proxy itself, for instance a health check.
     Proxy,
-    /// A client whose addresses are not told, or are no IP addresses.
+    /// A client whose addresses are not given, or are not IP addresses.
     Unknown {
-        /// True if it came with TLS.
+        /// True if the client uses TLS.
         tls: bool,
     },
     /// A client.
     Client {
         /// Its address.
         source: SocketAddr,
-        /// The address that it asked.
+        /// The address to which it connected.
         destination: SocketAddr,
-        /// True if it came with TLS.
+        /// True if the client uses TLS.
         tls: bool,
     },
 }
 
-/// A header that cannot be read; the connection is of no use.
+/// An unreadable header; the connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// The bytes are something else.
+    /// The bytes are not a header.
     #[error("{0}")]
     Malformed(&'static str),
-    /// It did not come in time.
+    /// It did not arrive in time.
     #[error("it did not arrive in time (--header-timeout)")]
     Late,
-    /// The connection ended inside.
+    /// The connection ended inside the header.
     #[error("the connection ended inside the header")]
     Ended,
-    /// The connection ended before it: a look whether we listen.
-    #[error("the connection ended before it said anything")]
+    /// The connection ended before the header: a probe of the port.
+    #[error("the connection ended before the header")]
     Nothing,
     /// The error of the system call.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Begins a header of version 2 (section 2.2).
+/// First bytes of a header of version 2 (section 2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Begins a header of version 1 (section 2.1).
+/// First bytes of a header of version 1 (section 2.1).
 const WORD: &[u8] = b"PROXY ";
 /// Longest header of version 1 with its line end (section 2.1).
 const LONGEST_LINE: usize = 107;
-/// Longest body of version 2 that is taken: nginx's limit. Addresses take 36 bytes, and what
-/// TLS terminators add a few hundred.
+/// Longest body of version 2: nginx's limit. Addresses take 36 bytes, and the extensions of TLS
+/// terminators a few hundred.
 const LONGEST_BODY: usize = 4096;
-/// Version 2 up to its body.
+/// Length of a header of version 2 without its body.
 const FIXED: usize = 16;
-/// Type of the extension that tells about TLS (section 2.2.6), and its bit for "over TLS".
+/// Type of the extension for TLS (section 2.2.6), and its bit for "over TLS".
 const TLS: (u8, u8) = (0x20, 0x01);
 
-/// Room for a header, for [`read_into`].
+/// A buffer for [`read_into`].
 pub fn buffer() -> BytesMut {
     BytesMut::with_capacity(FIXED + LONGEST_BODY)
 }
 
-/// Reads a header from a fresh connection; with it come the bytes behind it.
+/// Reads a header from a new connection; returns it with the bytes received after it.
 ///
 /// # Errors
 /// As [`read_into`].
@@ -80,7 +80,7 @@ pub async fn read(
     read_into(&mut buffer(), socket).await
 }
 
-/// The same, with what has arrived in `bytes`, also where the caller does not wait for more.
+/// Like [`read`], but leaves what has arrived in `bytes`, even if the caller stops waiting.
 ///
 /// # Errors
 /// [`Unreadable`]: nothing on this connection can be understood.
@@ -101,11 +101,11 @@ pub async fn read_into(
     }
 }
 
-/// Reads a header at the beginning of `bytes`: its length and what it says. `None`: there
-/// must come more.
+/// Parses a header at the beginning of `bytes`: its length and content. `None`: more bytes are
+/// needed.
 ///
 /// # Errors
-/// [`Unreadable::Malformed`], as soon as the bytes can be no header any more.
+/// [`Unreadable::Malformed`], as soon as the bytes can no longer become a header.
 pub fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     let begins = |mark: &[u8]| {
         let common = mark.len().min(bytes.len());
@@ -116,7 +116,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
     } else if begins(WORD) {
         version_1(bytes)
     } else {
-        Err(Unreadable::Malformed("this is no PROXY header"))
+        Err(Unreadable::Malformed("this is not a PROXY header"))
     }
 }
 
@@ -128,17 +128,17 @@ fn version_1(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
             _ => Ok(None),
         };
     };
-    let malformed = Unreadable::Malformed("the line of version 1 cannot be read");
+    let malformed = Unreadable::Malformed("the line of version 1 is malformed");
     let line = str::from_utf8(&visible[WORD.len()..end]).ok();
     let mut words = line.ok_or(malformed)?.split(' ');
     let origin = match words.next() {
-        // Whatever stands behind is to be ignored (section 2.1).
+        // Anything after it is ignored (section 2.1).
         Some("UNKNOWN") => Some(ProxyHeader::Unknown { tls: false }),
         Some("TCP4") => endpoints::<Ipv4Addr>(&mut words),
         Some("TCP6") => endpoints::<Ipv6Addr>(&mut words),
         _ => None,
     };
-    let malformed = Unreadable::Malformed("the line of version 1 cannot be read");
+    let malformed = Unreadable::Malformed("the line of version 1 is malformed");
     Ok(Some((end + 2, origin.ok_or(malformed)?)))
 }
 
@@ -174,13 +174,13 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         0x21 => false,
         _ => return Err(Unreadable::Malformed("unknown version or command")),
     };
-    // How many bytes of addresses there are; only streams make sense here.
+    // Length of the addresses; only stream sockets are meaningful here.
     let addresses = match family {
         0x00 => 0,
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        // Whatever a proxy puts behind LOCAL is to be ignored (section 2.2).
+        // Anything after LOCAL is ignored (section 2.2).
         _ if is_local => 0,
         _ => return Err(Unreadable::Malformed("unknown address family")),
     };
@@ -189,7 +189,7 @@ fn version_2(bytes: &[u8]) -> Result<Option<(usize, ProxyHeader)>, Unreadable> {
         return Err(Unreadable::Malformed("the header is too long"));
     }
     if length < addresses && !is_local {
-        return Err(Unreadable::Malformed("the addresses are cut short"));
+        return Err(Unreadable::Malformed("the addresses are truncated"));
     }
     let Some(body) = bytes.get(FIXED..FIXED + length) else {
         return Ok(None);
@@ -245,7 +245,7 @@ fn over_tls(mut extensions: &[u8]) -> Result<bool, Unreadable> {
                 Some((kind, rest.split_at_checked(length)?))
             });
         let Some((kind, (value, rest))) = value else {
-            return Err(Unreadable::Malformed("an extension is cut short"));
+            return Err(Unreadable::Malformed("an extension is truncated"));
         };
         tls |= kind == TLS.0 && value.first().is_some_and(|bits| bits & TLS.1 != 0);
         extensions = rest;
@@ -287,8 +287,11 @@ mod tests {
 
     #[test]
     fn version_1_is_read_to_the_letter() {
-        let told = client("203.0.113.9:4711", "192.0.2.1:443", false);
-        check(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n", Some(told));
+        let declared = client("203.0.113.9:4711", "192.0.2.1:443", false);
+        check(
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n",
+            Some(declared),
+        );
         check(
             b"PROXY TCP6 2001:db8::9 2001:db8::1 0 65535\r\n",
             Some(client("[2001:db8::9]:0", "[2001:db8::1]:65535", false)),
@@ -329,12 +332,12 @@ mod tests {
         );
         let ipv6 = [[0x20; 16], [0x30; 16]].concat();
         let ipv6 = [&ipv6[..], &[0, 1, 0, 2]].concat();
-        let told = client(
+        let declared = client(
             "[2020:2020:2020:2020:2020:2020:2020:2020]:1",
             "[3030:3030:3030:3030:3030:3030:3030:3030]:2",
             false,
         );
-        check(&v2(0x21, 0x21, &ipv6), Some(told));
+        check(&v2(0x21, 0x21, &ipv6), Some(declared));
         let with = |extensions: &[u8]| v2(0x21, 0x11, &[&IPV4, extensions].concat());
         let plain = Some(client("203.0.113.9:4711", "192.0.2.1:443", false));
         let tls = Some(client("203.0.113.9:4711", "192.0.2.1:443", true));
@@ -411,7 +414,7 @@ mod tests {
             let bytes = [header, behind].concat();
             let whole = parse(&bytes).map_err(|error| error.to_string());
             let part = parse(&bytes[..cut.index(bytes.len() + 1)]).map_err(|error| error.to_string());
-            // What a part decides, the whole decides as well, and in the same way.
+            // A verdict on a part is the verdict on the whole.
             if part != Ok(None) {
                 prop_assert_eq!(part, whole);
             }

@@ -1,18 +1,18 @@
-//! A client's socket as hyper sees it: bytes go out as they are, and where a file's bytes
-//! would stand, the kernel sends the file.
+//! A client's socket as hyper sees it: bytes are sent as they are, and in place of stand-ins the
+//! kernel sends a file.
 //!
-//! 1. Every write is looked through for stand-ins ([`crate::front::sendfile::queue`]);
-//! 2. bytes before the first one go out, held back a little so that they share a packet with
+//! 1. Every write is searched for stand-ins ([`crate::front::sendfile::queue`]);
+//! 2. bytes before the first stand-in are sent, held back briefly so that they share a packet with
 //!    the file;
-//! 3. if the file's next bytes are not in memory, the [`FilePool`](crate::front::sendfile::file_pool) reads
-//!    them there, while the thread serves others;
-//! 4. `sendfile` takes as many as the socket holds.
+//! 3. if the file's next bytes are not in the page cache, the
+//!    [`FilePool`](crate::front::sendfile::file_pool) reads them, while the thread serves others;
+//! 4. `sendfile` sends as many as the socket accepts.
 //!
-//! It reads for hyper one request at a time ([`crate::front::protocol::framing`]), answers some requests before
-//! hyper sees them ([`crate::front::fast_path`]), and watches for the end of a client whose request is
-//! complete; frames of HTTP/2 pass through [`crate::front::protocol::http2`]. It also tells the connection's
-//! [`Activity`] when bytes arrive, and ends the connection of a client that takes too little
-//! ([`crate::front::client_limits::min_rate`]).
+//! It reads one request at a time for hyper ([`crate::front::protocol::framing`]), answers some
+//! requests before hyper sees them ([`crate::front::fast_path`]), and detects that a client with a
+//! complete request disconnects; frames of HTTP/2 pass through [`crate::front::protocol::http2`].
+//! It also reports arriving bytes to the connection's [`Activity`], and closes the connection of a
+//! client that reads too slowly ([`crate::front::client_limits::min_rate`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,7 +29,7 @@ use tokio::time::Sleep;
 use crate::front::activity::Activity;
 use crate::front::client_limits::memory_budget::{Reservation, Resource};
 use crate::front::client_limits::min_rate::SendRate;
-use crate::front::fast_path::Express;
+use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::{Framing, FramingPhase};
 use crate::front::protocol::http2::Http2;
 use crate::front::sendfile::file_source::{BLOCK, Source, became_shorter};
@@ -37,68 +37,67 @@ use crate::front::sendfile::queue::{Piece, Plan};
 use crate::front::socket::Socket;
 use crate::os::{sendfile, sockets};
 
-/// Why a write ends.
-const TOO_SLOW: &str =
-    "the client takes too little of the response (--body-timeout, --min-body-rate)";
-/// How much of files one connection sends before the others have their turn: 0.2 ms
-/// (nginx's `sendfile_max_chunk` has the same default).
+/// The error of a write to a client that is too slow.
+const TOO_SLOW: &str = "the client reads the response too slowly (--body-timeout, --min-body-rate)";
+/// Bytes of files that one connection sends before others have their turn: 0.2 ms (nginx's
+/// `sendfile_max_chunk` has the same default).
 const TURN: usize = 2 << 20;
 
 /// The socket that hyper writes to.
 pub struct Stream {
     socket: Option<Socket>,
-    /// Bytes received and not looked at; comes before what the socket receives.
+    /// Bytes received and not yet examined; they precede those that the socket receives.
     early: BytesMut,
-    /// So many bytes of it are known to be the beginning of a head.
+    /// Number of its bytes known to be the beginning of a head.
     looked: usize,
-    /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
+    /// Memory of `early` for a long head; over HTTP/2 that of the connection.
     early_memory: Reservation,
-    /// The end of a head for which hyper had no room.
+    /// The rest of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
-    /// The socket has bytes that the runtime does not know of.
+    /// The socket has bytes of which the runtime does not know.
     has_unread: bool,
-    /// There is no memory for more of the bodies of HTTP/2; when it is asked for again.
+    /// Timer for another attempt while there is no memory for the bodies of HTTP/2.
     no_memory: Option<Pin<Box<Sleep>>>,
-    /// The client sends nothing more, and waits for its responses.
+    /// The client has half-closed the connection, and waits for its responses.
     is_half_closed: bool,
-    /// When it is looked at again.
+    /// Timer of the next check of a half-closed client.
     look_again: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
-    /// Who gets the socket of a client that may still be sending.
+    /// Receiver of the socket of a client that may still be sending.
     behind: Option<oneshot::Sender<Socket>>,
-    /// We have said our last word, all of it.
+    /// The write side is closed, and everything has been sent.
     is_shut_down: bool,
     sending: Option<Sending>,
     taking: SendRate,
     http2: Http2,
-    /// Answers without hyper, where that is possible.
-    express: Option<Express>,
+    /// The fast path.
+    fast_path: Option<FastPath>,
     /// Bytes of files sent since others had their turn.
     in_a_row: usize,
 }
 
-/// A piece of a file on its way.
+/// A piece of a file being sent.
 struct Sending {
     piece: Piece,
     step: Step,
 }
 
 enum Step {
-    /// The kernel sends.
+    /// By the kernel.
     Send,
-    /// The next bytes are read into memory.
+    /// The next bytes are being read into the page cache.
     Fetch(Job<()>),
-    /// A block is read, because the kernel cannot send this file.
+    /// A block is being read, because the kernel cannot send this file.
     Read(Job<Bytes>),
-    /// The block is sent.
+    /// The block is being sent.
     Copy(Bytes),
 }
 
 type Job<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Stream {
-    /// A stream over `socket`, of which `early` was read already.
+    /// A stream over `socket`, of which `early` has been read already.
     pub fn new(socket: Socket, early: Bytes, activity: Arc<Activity>) -> Self {
         Self {
             socket: Some(socket),
@@ -117,19 +116,19 @@ impl Stream {
             is_shut_down: false,
             sending: None,
             http2: Http2::default(),
-            express: None,
+            fast_path: None,
             in_a_row: 0,
         }
     }
 
-    /// The same with an express lane.
-    pub fn with_express(mut self, express: Express) -> Self {
-        self.express = Some(express);
+    /// Enables the fast path.
+    pub fn with_fast_path(mut self, fast_path: FastPath) -> Self {
+        self.fast_path = Some(fast_path);
         self
     }
 
-    /// The same, and whose client may still be sending when all is said leaves its socket
-    /// for [`lingering`](super::lingering_close).
+    /// Hands over the socket on close if the client may still be sending, for a [lingering
+    /// close](super::lingering_close).
     pub fn leaving_behind(mut self, to: oneshot::Sender<Socket>) -> Self {
         self.behind = Some(to);
         self
@@ -145,9 +144,9 @@ impl Stream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(context))?;
-        let plan = self.activity.outbox.plan(parts);
+        let plan = self.activity.sendfile_queue.plan(parts);
         if let Err(error) = &plan {
-            tracing::error!(%error, "connection broken off");
+            tracing::error!(%error, "connection closed");
         }
         match plan? {
             Plan::Bytes => {
@@ -172,8 +171,8 @@ impl Stream {
         }
     }
 
-    /// Bytes behind which a file comes. Without the flag they would leave in a packet of
-    /// their own, because the socket does not delay (nginx: `tcp_nopush`).
+    /// Sends the bytes in front of a file. Without the flag they would leave in a packet of their
+    /// own, because the socket does not delay (nginx: `tcp_nopush`).
     fn poll_head(&mut self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_write_ready(context))?;
@@ -186,7 +185,7 @@ impl Stream {
         }
     }
 
-    /// Sends what the socket takes of the oldest piece.
+    /// Sends as much of the oldest piece as the socket accepts.
     fn poll_file(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.in_a_row >= TURN {
             self.in_a_row = 0;
@@ -196,8 +195,10 @@ impl Stream {
         let mut sending = match self.sending.take() {
             Some(sending) => sending,
             None => {
-                let piece = self.activity.outbox.next();
-                let piece = piece.ok_or_else(|| io::Error::other("more is owed than was noted"))?;
+                let piece = self.activity.sendfile_queue.next();
+                let piece = piece.ok_or_else(|| {
+                    io::Error::other("the sendfile queue is shorter than its byte count")
+                })?;
                 let step = Step::Send;
                 Sending { piece, step }
             }
@@ -206,7 +207,7 @@ impl Stream {
         match &polled {
             Poll::Ready(Ok(sent)) => {
                 self.in_a_row += sent;
-                self.activity.outbox.sent(*sent);
+                self.activity.sendfile_queue.sent(*sent);
                 sending.piece.offset += *sent as u64;
                 sending.piece.length -= sent;
                 if sending.piece.length > 0 {
@@ -214,7 +215,7 @@ impl Stream {
                 }
             }
             Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "a file could not be sent to its end");
+                tracing::debug!(%error, "a file could not be sent completely");
             }
             Poll::Pending => {
                 self.in_a_row = 0;
@@ -282,10 +283,10 @@ impl Stream {
         }
     }
 
-    /// The file is the reason for which its response is cut off.
+    /// The response is truncated because of its file.
     fn file_failed(&self, source: &Source, error: io::Error) -> io::Error {
         source.report(&error);
-        self.activity.outbox.fail();
+        self.activity.sendfile_queue.fail();
         error
     }
 
@@ -296,7 +297,7 @@ impl Stream {
         }
     }
 
-    /// Passes a write's result on, and ends a connection whose client takes too little.
+    /// Returns a write's result, and closes the connection of a client that reads too slowly.
     fn in_time(
         &mut self,
         context: &mut Context<'_>,
@@ -387,8 +388,8 @@ impl AsyncWrite for Stream {
 }
 
 impl Stream {
-    /// True if the client has sent what nobody has read, or may be about to, because it does
-    /// not wait for one response before its next request. nginx looks at the same things.
+    /// True if the client has sent bytes that are unread, or may be about to, because it does not
+    /// wait for one response before its next request. nginx checks the same conditions.
     fn may_still_receive(&self, socket: &Socket) -> bool {
         self.activity.lingers()
             || !self.early.is_empty()
@@ -396,10 +397,10 @@ impl Stream {
             || rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// True behind the last byte of the last response, with our side of the connection closed.
+    /// True after the last byte of the last response, with the write side closed.
     ///
-    /// hyper does not close it where a request asked for an upgrade and got a plain response:
-    /// it hands the stream over as for an upgrade, and drops it.
+    /// hyper does not close the connection where a request asked for an upgrade and got a plain
+    /// response: it hands the stream over as for an upgrade, and drops it.
     fn has_said_all(&self, socket: &Socket) -> bool {
         let is_plain = !self.activity.has_switched() && !self.http2.is_there();
         let is_dropped_whole = is_plain && self.activity.hyper_ended();
@@ -411,8 +412,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.activity.outbox.end();
-        // Whose response was broken off is to see that at once.
+        self.activity.sendfile_queue.end();
+        // A truncated response has to be visible as such at once.
         if self.activity.is_broken() {
             if let Some(socket) = self.socket.take() {
                 abort::abort(socket);
@@ -427,7 +428,7 @@ impl Drop for Stream {
 }
 
 mod abort;
-mod express;
+mod fast_path;
 mod reading;
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,7 @@ impl<'a> Timeouts<'a> {
         if self.activity.is_displaced() {
             tracing::debug!(
                 peer = self.activity.ends.peer.map(display),
-                "connection closed for others: its head is incomplete"
+                "connection closed to make room: its head is incomplete"
             );
             return Step::Close;
         }

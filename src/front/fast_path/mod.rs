@@ -36,13 +36,13 @@ use super::site::CurrentSite;
 use crate::front::fast_path::request::{AtOnce, ConnectionMemo};
 
 /// The state of a connection for the fast path.
-pub struct Express {
+pub struct FastPath {
     sites: Arc<CurrentSite>,
     /// The shutdown has begun: responses carry `Connection: close`, which hyper adds.
     asked: CancellationToken,
     memo: ConnectionMemo,
     /// True if there are HTTP upstreams.
-    spells: bool,
+    keeps_case: bool,
     /// A response that the client did not take at once.
     pub unsent: Option<UnsentResponse>,
 }
@@ -58,21 +58,21 @@ pub struct UnsentResponse {
     in_use: InUse,
 }
 
-impl Express {
+impl FastPath {
     /// The state of a new connection.
     pub fn new(sites: Arc<CurrentSite>, asked: CancellationToken) -> Self {
         Self {
             sites,
             asked,
             memo: ConnectionMemo::default(),
-            spells: false,
+            keeps_case: false,
             unsent: None,
         }
     }
 
     /// True if upstreams get header names in the client's case.
-    pub fn spells(&self) -> bool {
-        self.spells
+    pub fn keeps_case(&self) -> bool {
+        self.keeps_case
     }
 
     /// Answers the request at the start of `bytes`; the response is `head` and the result.
@@ -87,7 +87,7 @@ impl Express {
         }
         head.clear();
         let site = self.sites.get();
-        self.spells = site.router.has_http_upstreams();
+        self.keeps_case = site.router.has_http_upstreams();
         let memo = &mut self.memo;
         let answer = AssertUnwindSafe(|| request::answer(&site, activity, bytes, memo, head));
         // In the full pipeline a panic fails one request, and is logged with it.
@@ -102,7 +102,7 @@ impl Express {
         answer: AtOnce<'_>,
         taken: usize,
     ) {
-        activity.express_is_sending(true);
+        activity.set_fast_path_sending(true);
         let status = answer.brief.status;
         let mut unsent = UnsentResponse {
             head: Bytes::copy_from_slice(head),
@@ -124,7 +124,7 @@ impl Express {
         if unsent.head.is_empty() && unsent.body.is_empty() {
             unsent.record.ends(unsent.status);
             self.unsent = None;
-            activity.express_is_sending(false);
+            activity.set_fast_path_sending(false);
         }
         self.unsent.is_none()
     }

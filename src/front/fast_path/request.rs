@@ -114,7 +114,7 @@ fn for_file<'a>(
     if let (Some(limit), Some(address)) = (&site.rate_limit, address) {
         limit.admit(address).ok()?;
     }
-    METRICS.static_express.inc();
+    METRICS.static_fast_path.inc();
     activity.answered_at_once(began);
     out.extend_from_slice(&ready.head);
     finish(out, site, &request_id, time);

@@ -1,17 +1,17 @@
-//! Who the client is: the peer, or whom trusted proxies name.
+//! Determines the client: the peer, or the client that trusted proxies declare.
 //!
-//! Fields with which proxies tell about their client are believed from trusted peers only;
-//! from all others they are removed, so that nothing behind us can be fooled by them. What
-//! they say becomes the [`Client`], which all others ask.
+//! Forwarding headers are honoured from trusted peers only; from all others they are removed, so
+//! that they cannot deceive an upstream. Their content becomes the [`Client`], which the rest of
+//! the front uses.
 //!
-//! 1. `X-Forwarded-*` win over `Forwarded` (RFC 7239), which is then removed: nearly every
-//!    proxy writes the former, and lets a client's own `Forwarded` pass.
-//! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that
-//!    is not trusted: that is the client. What is no address ends the walk at its proxy.
-//! 3. Scheme, host, port and prefix are taken from the same place of their lists, or from
-//!    the left of shorter ones, which the outermost proxy wrote alone.
-//!    Who tells a scheme and no port has passed the client's `Host` on: its port counts.
-//! 4. Fields that others would read a scheme from are rewritten to the one found.
+//! 1. `X-Forwarded-*` take precedence over `Forwarded` (RFC 7239), which is then removed: nearly
+//!    every proxy writes the former, and passes on a client's own `Forwarded`.
+//! 2. Addresses are walked from the right, where the nearest proxy wrote, to the first that is not
+//!    trusted: that is the client. An element that is not an address ends the walk at its proxy.
+//! 3. Scheme, host, port and prefix are taken from the same position of their lists, or from the
+//!    left of shorter ones, which the outermost proxy wrote alone. A proxy that declares a scheme
+//!    and no port has passed on the client's `Host`: its port counts.
+//! 4. Headers from which an upstream could read a scheme are rewritten to the one found.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use super::limits::valid_host;
 use crate::config::Trust;
 use crate::front::context::{Client, Endpoints, Scheme};
 
-/// Fields that state where a request came from.
+/// Headers that declare the origin of a request.
 const FORWARDING: [&str; 15] = [
     "forwarded",
     "front-end-https",
@@ -47,8 +47,8 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Other names for `X-Forwarded-Proto`, with what they say for `http` and `https`. uWSGI,
-/// gunicorn and Rails read one or the other.
+/// Other names for `X-Forwarded-Proto`, with their values for `http` and `https`. uWSGI, gunicorn
+/// and Rails read one or the other.
 const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
     (
         HeaderName::from_static("x-forwarded-protocol"),
@@ -64,16 +64,15 @@ const SCHEMES: [(HeaderName, [&str; 2]); 6] = [
     (HeaderName::from_static("front-end-https"), ["off", "on"]),
 ];
 
-/// Most addresses looked at: no chain of proxies is that long, and whoever writes more
-/// wants us to work.
+/// Most addresses looked at: no real chain of proxies is longer, and a longer list only costs time.
 const MOST_HOPS: usize = 50;
 
-/// Longest prefix taken over.
+/// Longest prefix accepted.
 const LONGEST_PREFIX: usize = 1024;
 
-/// Finds the client of a request, and leaves only true statements about it in `headers`.
-/// Its host is empty where no proxy names one; `authority` is that of the request's target,
-/// which wins over the field `Host`.
+/// Finds the client of a request, and leaves only true statements about it in `headers`. Its host
+/// is empty where no proxy names one; `authority` is that of the request's target, which takes
+/// precedence over the field `Host`.
 pub fn resolve(
     headers: &mut HeaderMap,
     authority: Option<&str>,
@@ -81,8 +80,7 @@ pub fn resolve(
     trust: &Trust,
 ) -> Client {
     let mut client = Client::direct(ends);
-    // Most requests have none of these fields: one look at each name instead of a search
-    // for each.
+    // Most requests have none of these headers: one test per name instead of a search for each.
     if !headers.keys().any(is_noticed) {
         return client;
     }
@@ -94,22 +92,22 @@ pub fn resolve(
         }
         return client;
     }
-    let told = match Declared::from_x_fields(headers, trust) {
-        Some(told) => {
+    let declared = match Declared::from_x_fields(headers, trust) {
+        Some(declared) => {
             headers.remove(FORWARDED);
-            told
+            declared
         }
         None => Declared::by_forwarded(headers, trust),
     };
-    let scheme_is_told = told.scheme.is_some();
+    let scheme_is_declared = declared.scheme.is_some();
     let field = || headers.get(header::HOST)?.to_str().ok();
     let asked = authority.or_else(field).and_then(port_of_host);
-    told.apply(&mut client, asked);
-    rewrite(headers, &client, scheme_is_told);
+    declared.apply(&mut client, asked);
+    rewrite(headers, &client, scheme_is_declared);
     client
 }
 
-/// True if a field of this name is believed or removed.
+/// True if a header of this name is honoured or removed.
 pub fn is_noticed(name: &HeaderName) -> bool {
     let name = name.as_str();
     // All of them begin so, and few others.
@@ -119,11 +117,10 @@ pub fn is_noticed(name: &HeaderName) -> bool {
     name == "proxy" || FORWARDING.contains(&name)
 }
 
-/// An address in a chain of proxies, with its port where that is told.
+/// An address in a chain of proxies, with its port if declared.
 type Node = (IpAddr, Option<u16>);
 
-/// What proxies say about their client; `None` for what they do not say, or not in a way
-/// that can be understood.
+/// The declarations of proxies about their client; `None` for those that are missing or malformed.
 #[derive(Debug, Default)]
 struct Declared {
     address: Option<Node>,
@@ -157,7 +154,7 @@ impl Declared {
             .rev()
             .map(|element| element.for_.as_deref().and_then(node));
         let (address, hop) = walk(nodes, trust);
-        // `hop` counts from the right, and none of no elements is looked at.
+        // `hop` counts from the right; an empty list has no element.
         let Some(element) = elements.iter().nth_back(hop) else {
             return Self::default();
         };
@@ -178,7 +175,7 @@ impl Declared {
         if let Some(scheme) = self.scheme {
             client.scheme = scheme;
         }
-        // A client that came through a proxy did not ask for our port.
+        // A client of a proxy did not connect to this server's port.
         let in_host = match &self.host {
             Some(host) => port_of_host(host),
             None => asked,
@@ -194,13 +191,13 @@ impl Declared {
     }
 }
 
-/// The client's address, and how many places from the right the last entry that was looked
-/// at stands. `None`: there is no usable address, and the client is the peer.
+/// The client's address, and the position from the right of the last entry examined. `None`: there
+/// is no usable address, and the client is the peer.
 fn walk(nodes: impl Iterator<Item = Option<Node>>, trust: &Trust) -> (Option<Node>, usize) {
     let (mut found, mut last) = (None, 0);
     for (hop, node) in nodes.take(MOST_HOPS).enumerate() {
         last = hop;
-        // Its proxy is trusted but cannot tell: the proxy is the nearest that is known.
+        // A trusted proxy does not know its client: the proxy is the nearest known address.
         let Some(node) = node else { break };
         found = Some(node);
         if !trust.trusts(Some(node.0)) {
@@ -222,7 +219,7 @@ fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterato
         .filter(|member| !member.is_empty())
 }
 
-/// The member `hop` places from the right, or the first of a shorter list.
+/// The member at position `hop` from the right, or the first of a shorter list.
 fn at_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, hop: usize) -> Option<&'a [u8]> {
     from_the_right(headers, name).take(hop + 1).last()
 }
@@ -235,8 +232,8 @@ struct Element<'a> {
     host: Option<Cow<'a, [u8]>>,
 }
 
-/// The elements of a line, from left to right. One that cannot be read is an element that
-/// says nothing, so that it ends the walk.
+/// The elements of a line, from left to right. A malformed one becomes an empty element, so that it
+/// ends the walk.
 fn elements(line: &[u8]) -> Vec<Element<'_>> {
     split_unquoted(line, b',')
         .into_iter()
@@ -310,8 +307,8 @@ fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(plain.into())
 }
 
-/// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`, quoted or not. `unknown`, hidden
-/// names and everything else are no addresses; a hidden port is no port.
+/// Parses `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`, quoted or not. `unknown`, obfuscated
+/// names and everything else are not addresses; an obfuscated port is ignored.
 fn node(text: &[u8]) -> Option<Node> {
     let text = str::from_utf8(text).ok()?.trim_matches('"');
     let (address, behind) = match text.strip_prefix('[') {
@@ -338,7 +335,7 @@ fn node(text: &[u8]) -> Option<Node> {
 }
 
 fn scheme(text: &[u8]) -> Option<Scheme> {
-    // WebSocket clients come with schemes of their own (Traefik).
+    // WebSocket clients have schemes of their own (Traefik).
     match text.to_ascii_lowercase().as_slice() {
         b"http" | b"ws" => Some(Scheme::Http),
         b"https" | b"wss" => Some(Scheme::Https),
@@ -363,8 +360,8 @@ fn port_of_host(host: &str) -> Option<u16> {
     port(digits.as_bytes())
 }
 
-/// `/app`, without the slash behind. Two slashes in front would make a link to another
-/// host of every link that an application makes.
+/// `/app`, without a trailing slash. Two leading slashes would turn every link of the application
+/// into one to another host.
 fn prefix(text: &[u8]) -> Option<String> {
     let prefix = str::from_utf8(text).ok()?.trim_end_matches('/');
     let plain = |segment: &str| {
@@ -376,11 +373,11 @@ fn prefix(text: &[u8]) -> Option<String> {
     (prefix.len() <= LONGEST_PREFIX && segments.split('/').all(plain)).then(|| prefix.to_owned())
 }
 
-/// What stays in the request says what was found: uWSGI takes `wsgi.url_scheme` from
-/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, whoever wrote them.
-fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
+/// The remaining headers agree with the client found: uWSGI takes `wsgi.url_scheme` from
+/// `X-Forwarded-Proto` and `HTTPS` from `X-Forwarded-SSL`, regardless of their author.
+fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_declared: bool) {
     let scheme = HeaderValue::from_static(client.scheme.as_str());
-    match scheme_is_told {
+    match scheme_is_declared {
         true => drop(headers.insert(PROTO, scheme)),
         false => drop(headers.remove(PROTO)),
     }
@@ -388,7 +385,7 @@ fn rewrite(headers: &mut HeaderMap, client: &Client, scheme_is_told: bool) {
         if let Some(value) = headers.get_mut(&name) {
             let said = values[usize::from(client.scheme == Scheme::Https)];
             *value = HeaderValue::from_static(said);
-            // A second one would stay behind the first.
+            // A second one would stay after the first.
             let value = value.clone();
             headers.insert(name, value);
         }

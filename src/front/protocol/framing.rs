@@ -1,7 +1,7 @@
-//! Follows a client's HTTP/1 requests below hyper: where each head and each body ends.
+//! Follows a client's HTTP/1 requests below hyper: the ends of each head and each body.
 //!
-//! hyper keeps to itself how much of what it was given belongs to which request. So it is given
-//! one request at a time, and not a byte of the next one before the response to the first is
+//! hyper does not reveal how many of the bytes that it was given belong to which request. So it is
+//! given one request at a time, and not a byte of the next one before the response to the first is
 //! written:
 //!
 //! ```text
@@ -10,11 +10,11 @@
 //!    `--the preface of HTTP/2--> Raw <--101-------'
 //! ```
 //!
-//! Pure: bytes in, decisions out; the socket is read by [`crate::front::connection::stream`]. [`head`] reads heads
-//! with the parser that hyper has, and refuses what hyper would refuse without a page or a line
-//! in the log; [`chunks`] finds the end of a chunked body by rules that are stricter than hyper's.
-//! Where both could disagree about the end of a request, the connection ends behind that request
-//! (RFC 9112 §11.2).
+//! Pure: bytes in, decisions out; [`crate::front::connection::stream`] reads the socket. [`head`]
+//! parses heads with hyper's parser, and refuses what hyper would refuse without an error page or a
+//! log line; [`chunks`] finds the end of a chunked body by rules that are stricter than hyper's.
+//! Where both could disagree about the end of a request, the connection is closed after that
+//! request (RFC 9112 §11.2).
 
 pub mod chunks;
 pub mod head;
@@ -34,11 +34,11 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub enum FramingPhase {
     /// Nothing; the next byte begins a head.
     Between,
-    /// A request of which a part of the body is missing.
+    /// A request whose body is incomplete.
     Body(BodyRemainder),
     /// A whole request, complete since then, whose response is not written yet.
     Whole(Instant),
-    /// Everything, as it came: HTTP/2, or what follows a `101`.
+    /// All bytes, unchanged: HTTP/2, or what follows a `101`.
     Raw,
     /// A body whose framing is broken. Nothing more is read.
     Broken,
@@ -54,8 +54,7 @@ pub enum BodyRemainder {
 }
 
 impl BodyRemainder {
-    /// True if a body of this framing cannot begin with `bytes`. Bytes behind its end are not
-    /// looked at.
+    /// True if a body of this framing cannot begin with `bytes`. Bytes after its end are ignored.
     pub fn is_malformed(mut self, bytes: &[u8]) -> bool {
         match &mut self {
             Self::Length(_) => false,
@@ -68,9 +67,9 @@ impl BodyRemainder {
 #[derive(Debug)]
 pub struct Framing {
     phase: FramingPhase,
-    /// No request has come yet, so the first bytes may be those of HTTP/2.
+    /// No request has arrived yet, so the first bytes may be those of HTTP/2.
     is_first: bool,
-    /// Nothing is read behind the present request.
+    /// Nothing is read after the current request.
     is_last: bool,
 }
 
@@ -85,7 +84,7 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// The present phase.
+    /// The current phase.
     pub fn phase(&self) -> FramingPhase {
         self.phase
     }
@@ -100,17 +99,17 @@ impl Framing {
         self.is_first
     }
 
-    /// True if nothing is read behind the present request.
+    /// True if nothing is read after the current request.
     pub fn is_last(&self) -> bool {
         self.is_last
     }
 
-    /// A request was answered without hyper.
+    /// Records that a request was answered without hyper.
     pub fn answered(&mut self) {
         self.is_first = false;
     }
 
-    /// hyper is given a head with such a body behind it.
+    /// Records that hyper gets a head followed by such a body.
     pub fn begin(&mut self, body: BodyRemainder, is_last: bool) {
         (self.is_first, self.is_last) = (false, is_last);
         self.phase = match body {
@@ -119,17 +118,17 @@ impl Framing {
         };
     }
 
-    /// From now on all bytes pass as they are.
+    /// From now on all bytes are passed on unchanged.
     pub fn pass_all(&mut self) {
         self.phase = FramingPhase::Raw;
     }
 
-    /// The response to the whole request is written.
+    /// Records that the response to the whole request is written.
     pub fn settle(&mut self) {
         self.phase = FramingPhase::Between;
     }
 
-    /// The most bytes of the body that can be missing.
+    /// Upper bound of the missing bytes of the body.
     pub fn missing(&self) -> u64 {
         match self.phase {
             FramingPhase::Body(BodyRemainder::Length(left)) => left,
@@ -137,7 +136,7 @@ impl Framing {
         }
     }
 
-    /// The sizes of the chunks of an unfinished body, as far as they have come.
+    /// Total size of the chunks of an unfinished body, as far as received.
     pub fn announced(&self) -> u64 {
         match self.phase {
             FramingPhase::Body(BodyRemainder::Chunks(chunks)) => chunks.announced(),
@@ -145,12 +144,12 @@ impl Framing {
         }
     }
 
-    /// The number of `bytes` that belong to the body; all but those behind its end do. With a body
-    /// whose framing is broken, they go up to the byte that breaks it, for hyper to refuse.
-    /// The body may have `limit` bytes.
+    /// Number of `bytes` that belong to the body: all except those after its end. If the framing of
+    /// the body is broken, they end with the byte that breaks it, for hyper to refuse. The body may
+    /// have `limit` bytes.
     ///
     /// # Errors
-    /// [`TooLong`] as soon as the size of a chunk says so.
+    /// [`TooLong`] as soon as the size of a chunk exceeds the limit.
     pub fn take(&mut self, bytes: &[u8], limit: u64) -> Result<usize, TooLong> {
         match &mut self.phase {
             FramingPhase::Body(BodyRemainder::Length(left)) => {

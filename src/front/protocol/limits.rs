@@ -1,8 +1,9 @@
-//! What a request's head must be before anyone looks at what it asks for.
+//! Limits on a request's head, checked before routing.
 //!
-//! Malformed heads were refused below hyper: over HTTP/1 by [`framing`](crate::front::protocol::framing),
-//! over HTTP/2 by [`http2`](crate::front::protocol::http2). Here are the rules about heads that are well-formed:
-//! their size, with a log line that names the biggest field, and the host that they are for.
+//! Malformed heads were refused below hyper: over HTTP/1 by
+//! [`framing`](crate::front::protocol::framing), over HTTP/2 by
+//! [`http2`](crate::front::protocol::http2). Here are the rules about well-formed heads: their
+//! size, with a log line that names the largest field, and the host that they are for.
 
 use std::net::Ipv6Addr;
 
@@ -13,19 +14,19 @@ use super::refused::name_shown;
 use crate::front::client_limits::memory_budget::{SMALL, STREAM};
 use crate::front::error::Rejection;
 
-/// Longest head in bytes: request line and header fields. uWSGI's default of 4096 is the
-/// best-known cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is our default.
-/// It fits into the 65,535 bytes that the uwsgi protocol can carry.
+/// Longest head in bytes: request line and header fields. uWSGI's default of 4096 is the best-known
+/// cause of 502s behind nginx; its usual remedy, 32 to 64 KiB, is the default here. It fits into
+/// the 65,535 bytes that the uwsgi protocol can carry.
 pub const MAX_HEAD: usize = 64 << 10;
-/// What hyper may buffer before it gives up by itself, above [`MAX_HEAD`] so that a head
-/// that is too long can still be read, and its biggest field be named.
+/// Limit of hyper's buffer, above [`MAX_HEAD`] so that a head that is too long can still be read,
+/// and its largest field be named.
 pub const PARSER_LIMIT: usize = 2 * MAX_HEAD;
 /// Longest request target in bytes: nginx's limit for one line of a head is 8 KiB, uWSGI's
 /// whole block 4 to 64 KiB.
 pub const MAX_TARGET: usize = 32 << 10;
 
 /// Most header fields of a request: hyper's limit for HTTP/1, Apache's and gunicorn's default;
-/// here for HTTP/2, to which hyper sets none.
+/// needed for HTTP/2, where hyper has none.
 pub const MAX_FIELDS: usize = 100;
 
 /// Checks a head, and finds the authority that the request is for: that of an
@@ -42,8 +43,8 @@ pub fn check(head: &request::Parts) -> Result<String, Rejection> {
     host(head)
 }
 
-/// Bytes of memory that a request takes while it is answered, beside what its connection holds
-/// for it: its fields as they are and as an application gets them, and a stream's state.
+/// Bytes of memory of a request while it is answered, in addition to its connection's: its fields,
+/// also in the form for the application, and a stream's state.
 pub fn memory(head: &request::Parts) -> usize {
     let stream = match head.version {
         Version::HTTP_2 => STREAM,
@@ -107,7 +108,7 @@ fn check_size(head: &request::Parts) -> Result<(), Rejection> {
     })
 }
 
-/// RFC 9112 §3.2: which form of target goes with which method.
+/// RFC 9112 §3.2: the form of the target has to match the method.
 fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     if head.method == Method::CONNECT {
         return Err(Rejection::BadRequest("CONNECT is for proxies"));
@@ -115,10 +116,10 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     let uri = &head.uri;
     match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
         Some("*") if head.method == Method::OPTIONS => {}
-        // Over HTTP/2 it stands beside a scheme.
+        // Over HTTP/2 it comes with a scheme.
         Some("*") => return Err(Rejection::BadRequest("the request target is not a path")),
         Some(target) if target.starts_with('/') => {}
-        // An absolute-form target may have an empty path with a query behind it.
+        // An absolute-form target may have an empty path followed by a query.
         Some(_) if uri.scheme().is_some() => {}
         _ => return Err(Rejection::BadRequest("the request target is not a path")),
     }
@@ -133,8 +134,8 @@ fn check_target(head: &request::Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// RFC 9112 §6.1: the one transfer coding we take is `chunked`, once. Over HTTP/1 no other
-/// comes here.
+/// RFC 9112 §6.1: the only accepted transfer coding is `chunked`, once. Over HTTP/1 no other gets
+/// here.
 fn check_framing(head: &request::Parts) -> Result<(), Rejection> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -150,7 +151,7 @@ fn check_framing(head: &request::Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Fields that two readers could understand differently if they came twice.
+/// Fields that two readers could interpret differently if repeated.
 fn check_unique(head: &request::Parts) -> Result<(), Rejection> {
     for name in [HOST, CONTENT_TYPE] {
         if head.headers.get_all(name).iter().nth(1).is_some() {
@@ -217,7 +218,7 @@ fn is_ip_literal(literal: &str) -> bool {
         && address.bytes().all(|byte| byte == b':' || is_in_name(byte))
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )`; an IPv4 address is one as well.
+/// `*( unreserved / pct-encoded / sub-delims )`; includes IPv4 addresses.
 fn is_reg_name(name: &[u8]) -> bool {
     let mut rest = name;
     loop {
@@ -239,13 +240,13 @@ fn is_in_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// RFC 9110 §10.1.1: the one expectation that there is. HTTP/1.0 knows none.
+/// RFC 9110 §10.1.1: the only defined expectation. HTTP/1.0 has none.
 fn check_expectation(head: &request::Parts) -> Result<(), Rejection> {
     let lists = head.headers.get_all(EXPECT).iter();
     let mut members = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
     let is_known = |member: &[u8]| {
         let member = member.trim_ascii();
-        // RFC 9110 §5.6.1: empty members of a list mean nothing.
+        // RFC 9110 §5.6.1: empty members of a list are ignored.
         member.is_empty() || member.eq_ignore_ascii_case(b"100-continue")
     };
     match head.version == Version::HTTP_10 || members.all(is_known) {

@@ -1,9 +1,9 @@
-//! Reads the requests that need no more than a file: the plainest GET and HEAD.
+//! Reads the requests that can be answered from memory: the plainest GET and HEAD.
 //!
-//! Pure: bytes in, values out, nothing copied. What has anything about it that could change
-//! where the request ends, what becomes of the connection, or how the answer is chosen in a
-//! way that is not known here, is [`Recognised::NotEligible`]: hyper reads it, from its first byte.
-//! `httparse` is also what hyper reads heads with, so both see the same end of a request.
+//! Pure: bytes in, values out, nothing copied. A request with anything that could change its end,
+//! the future of the connection, or the selection of the response in a way unknown here, is
+//! [`Recognised::NotEligible`]: hyper reads it, from its first byte. hyper parses heads with
+//! `httparse` too, so both see the same end of a request.
 
 use std::mem::MaybeUninit;
 
@@ -15,17 +15,17 @@ use crate::front::context::X_REQUEST_ID;
 /// A request without a body, over HTTP/1.1, that leaves the connection open.
 #[derive(Debug)]
 pub struct Plain<'a> {
-    /// HEAD instead of GET.
+    /// True for HEAD, false for GET.
     pub is_head: bool,
     /// Its path and query as they were sent.
     pub target: &'a str,
-    /// Bytes of its head, which is all of it.
+    /// Length of its head, which is the whole request.
     pub length: usize,
-    /// What its header fields say.
+    /// Its relevant header fields.
     pub fields: Fields<'a>,
 }
 
-/// The header fields that matter for a file or its line in the log.
+/// The header fields that matter for a file or its log line.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     /// `Host`.
@@ -42,27 +42,27 @@ pub struct Fields<'a> {
     pub referer: Option<&'a [u8]>,
     /// `User-Agent`, the first one.
     pub user_agent: Option<&'a [u8]>,
-    /// What a peer that is trusted tells about its client and the request; empty from others.
+    /// Forwarding headers of a trusted peer; empty from others.
     pub forwarded: HeaderMap,
 }
 
-/// What some bytes are.
+/// The result of looking at bytes.
 #[derive(Debug)]
 pub enum Recognised<T> {
-    /// This.
+    /// A plain request.
     Plain(T),
-    /// The beginning of what may become a plain request.
+    /// The beginning of a possibly plain request.
     Incomplete,
-    /// Something else.
+    /// Anything else.
     NotEligible,
 }
 
-/// Longest target that is read here.
+/// Longest target accepted here.
 const MOST_TARGET: usize = 1024;
 /// Most header fields; browsers send about 15.
 const MOST_FIELDS: usize = 32;
 
-/// Whether bytes begin like a plain request, and its target.
+/// The target, if the bytes begin like a plain request.
 pub fn target(bytes: &[u8]) -> Recognised<&str> {
     let rest = match bytes {
         [b'G', b'E', b'T', b' ', rest @ ..] | [b'H', b'E', b'A', b'D', b' ', rest @ ..] => rest,
@@ -81,8 +81,8 @@ pub fn target(bytes: &[u8]) -> Recognised<&str> {
     }
 }
 
-/// The bytes that stand for themselves in a path or query (RFC 3986 §3.3, §3.4), and the
-/// percent sign. What browsers and servers read in different ways is not among them.
+/// Bytes with a literal meaning in a path or query (RFC 3986 §3.3, §3.4), and the percent sign.
+/// Bytes that browsers and servers interpret differently are not among them.
 const IN_TARGET: [bool; 256] = {
     let others = b"-._~!$&'()*+,;=:@/?%";
     let mut table = [false; 256];
@@ -99,8 +99,8 @@ const IN_TARGET: [bool; 256] = {
     table
 };
 
-/// Reads a head whose target was found by [`target`]. `trusted`: what the peer tells about
-/// its client is kept.
+/// Reads a head whose target was found by [`target`]. `trusted`: the peer's forwarding headers are
+/// kept.
 pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -136,10 +136,10 @@ pub fn read(bytes: &[u8], trusted: bool) -> Recognised<Plain<'_>> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes note of a field. `None`: with it, the request is not plain.
+    /// Records a field. `None`: with it, the request is not plain.
     fn take(&mut self, name: &'a str, value: &'a [u8], trusted: bool) -> Option<()> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        // Names are told apart by their length first: most match none of these.
+        // Names are compared by their length first: most match none of these.
         match name.len() {
             10 if is("connection") && !value.eq_ignore_ascii_case(b"keep-alive") => None,
             14 if is("content-length") => None,
@@ -157,13 +157,13 @@ impl<'a> Fields<'a> {
             13 if is("authorization") => first(&mut self.authorization, value),
             7 if is("referer") => first(&mut self.referer, value),
             10 if is("user-agent") => first(&mut self.user_agent, value),
-            _ if trusted => self.tell(name, value),
+            _ if trusted => self.keep_forwarded(name, value),
             _ => Some(()),
         }
     }
 
-    /// Keeps what [`forwarded`] and the request's id are made of.
-    fn tell(&mut self, name: &str, value: &[u8]) -> Option<()> {
+    /// Keeps a field that [`forwarded`] or the request's id needs.
+    fn keep_forwarded(&mut self, name: &str, value: &[u8]) -> Option<()> {
         if !name.starts_with(['f', 'F', 'p', 'P', 'x', 'X']) {
             return Some(());
         }
@@ -176,12 +176,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A field that may come once only.
+/// A field that may occur only once.
 fn once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
-/// A field of which the first counts.
+/// A field whose first occurrence counts.
 fn first<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8]) -> Option<()> {
     place.get_or_insert(value);
     Some(())
@@ -223,13 +223,13 @@ mod tests {
     #[test]
     fn fields_are_found_and_what_a_trusted_peer_tells_is_kept() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUSER-AGENT:  b \r\nUser-Agent: c\r\nX-Request-Id: d\r\n\r\n";
-        for (trusted, told) in [(true, 1), (false, 0)] {
+        for (trusted, count) in [(true, 1), (false, 0)] {
             let Recognised::Plain(plain) = read(text, trusted) else {
                 panic!("it is plain");
             };
             assert_eq!((plain.fields.host, plain.target), (&b"a"[..], "/"));
             assert_eq!(plain.fields.user_agent, Some(&b"b"[..]));
-            assert_eq!(plain.fields.forwarded.len(), told);
+            assert_eq!(plain.fields.forwarded.len(), count);
         }
     }
 

@@ -1,10 +1,10 @@
-//! A request that is refused for its head, on its way past hyper.
+//! A request that is refused for its head, passed around hyper.
 //!
-//! hyper would answer such a head with a status alone, or not at all, and no request would come
-//! of it. So hyper is given another request in its place, by [`framing`](crate::front::protocol::framing)
-//! over HTTP/1 and by [`http2`](crate::front::protocol::http2) over HTTP/2, and [`PendingRefusals`] keeps the
-//! [`Refused`] one until [`answer`](crate::front::request::answer) has that stand-in: the refused request then
-//! goes the way of every request, with limits, metrics, a page and a line in each log.
+//! hyper would answer such a head with a bare status, or not at all, without a request. So hyper
+//! gets another request in its place, from [`framing`](crate::front::protocol::framing) over HTTP/1
+//! and from [`http2`](crate::front::protocol::http2) over HTTP/2, and [`PendingRefusals`] keeps the
+//! [`Refused`] one until [`answer`](crate::front::request::answer) has that stand-in: the refused
+//! request is then handled like every request, with limits, metrics, an error page and log lines.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,32 +17,32 @@ use crate::front::context::{AsSent, RequestLabel};
 use crate::front::error::Rejection;
 use crate::front::protocol::framing::target;
 
-/// Field of a stand-in of HTTP/2: the number of its stream.
+/// Field of a stand-in of HTTP/2: the id of its stream.
 pub const FIELD: &str = "pyserve-refused";
-/// The place of a request of HTTP/1, of which hyper has one at a time. No stream has it.
+/// The key of a request of HTTP/1, of which hyper has one at a time. No stream has this id.
 pub const NEXT: u32 = 0;
-/// The most that wait for hyper at a time. h2 holds as many streams as it may, and those that
-/// the client has reset meanwhile; a few more than both.
+/// Most that wait for hyper at a time. h2 holds its limit of streams, and those that the client has
+/// reset meanwhile; a few more than both.
 const MOST: usize = 1024;
 
-/// The most bytes kept of a method and of a target: one more than a log line has, so that it
-/// shows the cut.
+/// Most bytes kept of a method and of a target: one more than in a log line, so that it shows the
+/// cut.
 const LONGEST_METHOD: usize = 257;
 const LONGEST_TARGET: usize = 2049;
-/// The same of a field's name.
+/// Longest name of a field in a log line.
 const LONGEST_NAME: usize = 64;
-/// The most bytes of a field in a stand-in.
+/// Most bytes of a field in a stand-in.
 const LONGEST_FIELD: usize = 1024;
 
-/// Fields of which the logs, the client's address and the id are made.
+/// Fields that the logs, the client's address and the id are derived from.
 const SINGLE: [&str; 5] = ["host", "referer", "user-agent", "x-real-ip", "x-request-id"];
-/// Those that are lists, to which each proxy appends.
+/// List fields, to which each proxy appends.
 const LISTS: [&str; 2] = ["forwarded", "x-forwarded-for"];
 
 /// A request that is refused for its head.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub rejection: Rejection,
     sent: Box<AsSent>,
 }
@@ -60,7 +60,7 @@ impl Refused {
         }
     }
 
-    /// Its identity, without an id.
+    /// Its label, without an id.
     pub(crate) fn identity(&self) -> RequestLabel {
         RequestLabel {
             // A response to HEAD has no body.
@@ -71,8 +71,8 @@ impl Refused {
     }
 }
 
-/// The well-formed ones of a refused request's fields that its stand-in has. `fields` can have
-/// any bytes.
+/// The well-formed fields of a refused request that its stand-in keeps. `fields` can have any
+/// bytes.
 pub fn kept<'a>(
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Vec<(&'static str, Cow<'a, [u8]>)> {
@@ -138,7 +138,7 @@ impl PendingRefusals {
     /// Keeps the request of a stream, or the [`NEXT`] one, until hyper has its stand-in.
     pub fn add(&self, stream: u32, refused: Refused) {
         let mut waiting = self.lock();
-        // Those of which hyper hears nothing stay until then.
+        // Those that hyper never reports stay until then.
         if waiting.len() >= MOST
             && let Some(oldest) = waiting.keys().min().copied()
         {
@@ -148,7 +148,7 @@ impl PendingRefusals {
         self.any.store(true, Ordering::Relaxed);
     }
 
-    /// The request for which hyper's stands, if it stands for one.
+    /// The refused request, if `head` is a stand-in.
     pub fn take(&self, head: &request::Parts) -> Option<Refused> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
@@ -167,7 +167,7 @@ impl PendingRefusals {
         refused
     }
 
-    /// h2 has refused the stream, because too many were open: hyper does not hear of it.
+    /// h2 has refused the stream, because too many were open: hyper never sees it.
     pub fn forget(&self, stream: u32) {
         if self.any.load(Ordering::Relaxed) {
             let mut waiting = self.lock();
@@ -213,7 +213,7 @@ mod tests {
         );
     }
 
-    /// Else a client behind a proxy that adds a line of its own could choose its address.
+    /// Otherwise a client of a proxy that adds a line of its own could choose its address.
     #[test]
     fn lists_of_proxies_are_kept_in_all_lines_and_up_to_their_end() {
         check(

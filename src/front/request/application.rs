@@ -128,8 +128,8 @@ pub async fn answer(
         let internal = site.internal_files.as_ref();
         let mut file = Box::pin(internal::answer(internal, &wanted, head, said)).await?;
         // The file's own entity tag replaces the application's.
-        let spellings = with_etag(&response.spellings);
-        site.spellings.apply(&spellings, file.extensions_mut());
+        let header_case = with_etag(&response.header_case);
+        site.header_case.apply(&header_case, file.extensions_mut());
         return Ok(accel.apply(file));
     }
     let buffering = accel.buffering.unwrap_or(settings.buffering);
@@ -206,11 +206,11 @@ async fn from_upstream(
     if let Some(Ok(reason)) = reason {
         said.extensions_mut().insert(reason);
     }
-    let mut spellings = answer.spellings;
+    let mut header_case = answer.header_case;
     if answer.file.is_some() && !said.headers().contains_key(ETAG) {
-        spellings = with_etag(&spellings);
+        header_case = with_etag(&header_case);
     }
-    site.spellings.apply(&spellings, said.extensions_mut());
+    site.header_case.apply(&header_case, said.extensions_mut());
     if let Some((file, piece)) = answer.file {
         // The worker is free already: the file is sent as static files are.
         let (method, asked) = (&head.method, &head.headers);
@@ -254,10 +254,10 @@ async fn with_room(body: ResponseBody, spool: &ClientSpool) -> Result<ResponseBo
     }
 }
 
-/// These spellings, and that of our own entity tag.
-fn with_etag(spellings: &[Bytes]) -> Vec<Bytes> {
+/// These names, and that of the entity tag added here.
+fn with_etag(header_case: &[Bytes]) -> Vec<Bytes> {
     let is_other = |name: &&Bytes| !name.eq_ignore_ascii_case(&ETAG_AS_WRITTEN);
-    let others = spellings.iter().filter(is_other).cloned();
+    let others = header_case.iter().filter(is_other).cloned();
     others.chain([ETAG_AS_WRITTEN]).collect()
 }
 

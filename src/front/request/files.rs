@@ -167,7 +167,7 @@ async fn served(
             let mut response = response.map(Body::from);
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();
-                site.spellings.apply(&[ETAG_AS_WRITTEN], extensions);
+                site.header_case.apply(&[ETAG_AS_WRITTEN], extensions);
             }
             Some(Ok(response))
         }

@@ -79,11 +79,11 @@ pub async fn answer(
     };
     activity.hyper_began();
     join_cookies(&mut head.headers);
-    let spellings = activity.take_spellings();
+    let header_case = activity.take_header_case();
     let refused = activity.refused.take(&head);
     let identity = Arc::new(label(&head, refused.as_ref(), ends.trusted));
-    if !spellings.is_empty() {
-        head.extensions.insert(HeaderNames(spellings));
+    if !header_case.is_empty() {
+        head.extensions.insert(HeaderNames(header_case));
     }
     let mut client = forwarded::resolve(
         &mut head.headers,
@@ -148,7 +148,7 @@ fn follow(
     if version != Version::HTTP_2 {
         // Last, when nothing reads the body's bytes any more: from here on they are placeholders.
         // HTTP/2 cuts bodies into frames, for which it needs the bytes.
-        body.send_by(&activity.outbox);
+        body.send_by(&activity.sendfile_queue);
     }
     let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)

@@ -446,12 +446,12 @@ impl Drop for RecordedBody {
             record.answer.app = Some(app_time);
         }
         let is_whole = self.whole || self.is_end_stream();
-        let outbox = self.in_use.outbox();
-        match outbox.unsent() {
+        let sendfile_queue = self.in_use.sendfile_queue();
+        match sendfile_queue.unsent() {
             Unsent { bytes: 0, .. } => record.close(is_whole, Unsent::default()),
             // The end of a file is still on its way.
             _ if is_whole => {
-                outbox.when_sent(move |unsent| record.close(unsent.bytes == 0, unsent))
+                sendfile_queue.when_sent(move |unsent| record.close(unsent.bytes == 0, unsent))
             }
             unsent => record.close(false, unsent),
         }

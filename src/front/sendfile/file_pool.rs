@@ -1,9 +1,9 @@
-//! The one door from the asynchronous front to the file system.
+//! The pool of threads through which the asynchronous front accesses the file system.
 //!
-//! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in
-//! the order in which they came. Their number is bounded by the requests that may be in
-//! flight, because each waits for its own job. Nothing else in the front calls `spawn_blocking`.
-//! Some threads are there from the start, for a system that later gives no more.
+//! A job runs on tokio's blocking threads, at most so many at a time; further ones wait in order of
+//! arrival. Their number is bounded by the in-flight requests, because each waits for its own job.
+//! Nothing else in the front calls `spawn_blocking`. Some threads are created at the start, for a
+//! system that later creates no more.
 
 #![allow(clippy::disallowed_methods, reason = "is the pool for blocking calls")]
 
@@ -19,23 +19,23 @@ pub struct FilePool {
 }
 
 impl FilePool {
-    /// As many as nginx's default thread pool has: enough to keep a disk's queue filled, few
-    /// enough that their stacks do not matter. A runtime has to be built with as many
-    /// blocking threads: a job gives its place back a moment before its thread is free, and
-    /// tokio would start one more thread each time the next job falls into that moment.
+    /// The size of nginx's default thread pool: enough to keep a disk's queue filled, few enough
+    /// that their stacks do not matter. A runtime has to be built with as many blocking threads: a
+    /// job releases its place a moment before its thread is free, and tokio would start another
+    /// thread each time the next job falls into that moment.
     pub const THREADS: usize = 32;
 
-    /// Threads that are made at the start and stay: file work goes on with them when the system
-    /// gives no more. (tokio makes threads when it has work for them, and panics if it cannot
-    /// make the first one.)
+    /// Threads that are created at the start and stay: file work continues on them when the system
+    /// creates no more. (tokio creates threads on demand, and panics if it cannot create the first
+    /// one.)
     const AT_START: usize = 4;
 
-    /// Makes the threads of a runtime that are there from the start.
+    /// Creates the threads of a runtime that exist from the start.
     ///
     /// # Errors
-    /// The system gives no threads.
+    /// The system creates no threads.
     pub fn make_threads(runtime: &tokio::runtime::Runtime) -> io::Result<()> {
-        // tokio panics where it gets none, so the system is asked before.
+        // tokio panics if it cannot create a thread, so the system is asked before.
         let all_there = Arc::new(Barrier::new(Self::AT_START));
         for number in 0..Self::AT_START {
             let name = format!("pyserve-try-{number}");
@@ -44,7 +44,7 @@ impl FilePool {
         }
         let jobs = (0..Self::AT_START).map(|_| {
             let all_there = Arc::clone(&all_there);
-            // Each keeps its thread until all have one.
+            // Each occupies its thread until all have one.
             runtime.spawn_blocking(move || {
                 all_there.wait();
             })
@@ -63,21 +63,21 @@ impl FilePool {
         }
     }
 
-    /// Drops `thing` on a thread that may block, without anybody waiting for it. Outside of
-    /// the runtime it is dropped here.
+    /// Drops `thing` on a thread that may block, without waiting for it. Outside of the runtime it
+    /// is dropped here.
     pub fn discard(&self, thing: impl Send + 'static) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || drop(thing));
         }
     }
 
-    /// Runs `job` on a thread that may block, and returns what it returns.
+    /// Runs `job` on a thread that may block, and returns its result.
     ///
-    /// If the caller is dropped before the job began, it never begins; afterwards it runs to
-    /// its end and counts against the bound until then.
+    /// If the caller is dropped before the job began, it never begins; afterwards it runs to its
+    /// end and counts against the bound until then.
     ///
     /// # Panics
-    /// If `job` does: the panic goes on in the request that asked for the job.
+    /// If `job` does: the panic continues in the request that asked for the job.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let permits = Arc::clone(&self.permits);
         let permit = permits
@@ -93,7 +93,7 @@ impl FilePool {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down and takes this task along.
+                // The runtime is shutting down and will drop this task.
                 Err(_) => std::future::pending().await,
             },
         }

@@ -1,5 +1,5 @@
-//! A large file that is sent a part at a time: what of it is in memory, and how to read more
-//! of it without stopping the thread that serves everybody.
+//! A large file that is sent a part at a time: its parts in the page cache, and reads of further
+//! parts that do not block the connection threads.
 
 use std::fs::File;
 use std::io;
@@ -19,13 +19,13 @@ use crate::os::{files, sendfile};
 pub struct Source {
     /// The file.
     pub file: Arc<File>,
-    /// Where the response ends in it.
+    /// The end of the response in the file.
     end: u64,
     pool: FilePool,
     fetched: Mutex<Option<Fetched>>,
 }
 
-/// Up to where, and when, the file was seen in memory.
+/// Position up to which the file was seen in the page cache, and the time.
 #[derive(Debug, Clone, Copy)]
 struct Fetched {
     to: u64,
@@ -43,8 +43,8 @@ impl Source {
         }
     }
 
-    /// How many of `length` bytes from `offset` on are in memory, as far as is known: all
-    /// or those up to a point. 0: not known, [`Source::fetch`] them first.
+    /// Number of bytes, out of `length` from `offset` on, that are known to be in the page cache.
+    /// 0: unknown, [`Source::fetch`] them first.
     pub fn in_memory(&self, offset: u64, length: usize) -> usize {
         let fetched = *self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fetched) = fetched
@@ -61,7 +61,7 @@ impl Source {
         length
     }
 
-    /// Brings the file from `offset` on into memory, on a thread that may wait.
+    /// Reads the file from `offset` on into the page cache, on a thread that may block.
     ///
     /// # Errors
     /// The error of the system call.
@@ -76,19 +76,20 @@ impl Source {
         .await
     }
 
-    /// Reads exactly `length` bytes from `offset` on, on a thread that may wait.
+    /// Reads exactly `length` bytes from `offset` on, on a thread that may block.
     ///
     /// # Errors
     /// The error of the system call, and [`became_shorter`].
     pub async fn read(self: Arc<Self>, offset: u64, length: usize) -> io::Result<Bytes> {
         let pool = self.pool.clone();
-        // Here, by the thread that will free it: allocators keep what threads of a pool allocate.
+        // Allocated here, by the thread that will free it: allocators keep what threads of a pool
+        // allocate.
         let block = Vec::with_capacity(length);
         pool.run(move || read_into(block, &self.file, offset, length))
             .await
     }
 
-    /// Logs that the file's bytes could not be had although its response has begun.
+    /// Logs that the file could not be read although its response has begun.
     pub fn report(&self, error: &io::Error) {
         let (file, length) = files::describe(&self.file);
         tracing::warn!(
@@ -97,7 +98,7 @@ impl Source {
             needed = self.end,
             length,
             %error,
-            "a response is cut off: its file could not be sent to the end"
+            "response truncated: its file could not be sent completely"
         );
     }
 
@@ -107,10 +108,10 @@ impl Source {
     }
 }
 
-/// Reads exactly `length` bytes, into memory that nobody has to zero before.
+/// Reads exactly `length` bytes, into uninitialised memory.
 ///
 /// # Errors
-/// The error of the system call, and the end of the file before so many bytes.
+/// The error of the system call, and a file that ends before.
 pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     read_into(Vec::with_capacity(length), file, offset, length)
 }
@@ -130,7 +131,8 @@ fn read_into(mut block: Vec<u8>, file: &File, offset: u64, length: usize) -> io:
     Ok(Bytes::from(block))
 }
 
-/// The client must never take a part for the whole: this breaks the connection.
+/// The error of a file that has become shorter. A client must never take a part for the whole: it
+/// closes the connection.
 pub fn became_shorter() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
@@ -138,16 +140,16 @@ pub fn became_shorter() -> io::Error {
     )
 }
 
-/// As much as the kernel reads ahead by default; a visit to a thread costs some 10 µs, which
-/// a block of this size makes up for.
+/// The kernel's default read-ahead; the way to a thread costs some 10 µs, which a block of this
+/// size amortises.
 pub const BLOCK: usize = 128 * 1024;
 
-/// How much is brought into memory at a time: enough that a visit to a thread (some 15 µs)
-/// does not count, little enough that many slow readers do not push each other out.
+/// Bytes read into the page cache at a time: enough that the way to a thread and back (some 15 µs)
+/// does not matter, few enough that many slow readers do not evict each other's pages.
 const FETCH: u64 = 4 << 20;
 
-/// How long what was seen in memory is taken to be there. The kernel takes pages back only
-/// under pressure, and then those last used a long time ago.
+/// Time for which pages seen in the page cache are assumed to stay. The kernel reclaims pages only
+/// under pressure, and then the least recently used.
 const TRUSTED: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
-//! The way of a file's bytes past hyper: what a connection still owes of files.
+//! The sendfile queue: the pieces of files that a connection still has to send.
 //!
-//! hyper writes bytes, and the kernel could send a file without them. So a body that comes
-//! from a file gives hyper stand-ins: slices of one region of zeros that nobody ever reads,
-//! as long as the pieces of the file that it notes here at the same time. hyper passes them
-//! on unread, and the socket's wrapper (`stream`) knows them by their address and has the
-//! kernel send the pieces, in the order in which they were noted.
+//! hyper writes bytes, and the kernel could send a file without them. So a body that comes from a
+//! file gives hyper stand-ins: slices of one region of zeros that is never read, as long as the
+//! pieces of the file that it adds to this queue at the same time. hyper passes them on unread, and
+//! the socket's wrapper (`stream`) recognises them by their address and has the kernel send the
+//! pieces, in the order of the queue.
 //!
 //! ```text
-//! FileBody --- note(piece) ---> Outbox --- next() ---.
+//! FileBody --- note(piece) ---> SendfileQueue --- next() ---.
 //!    `-- stand-in --> hyper --> write_vectored --> Stream --> sendfile
 //! ```
 //!
-//! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client:
-//! in each write the stand-ins must be exactly as long as all that is owed ([`SendfileQueue::plan`]),
-//! and a write in which they are not breaks the connection.
+//! Whatever hyper or a layer above it does with a stand-in, its zeros never reach a client: in each
+//! write the stand-ins must be exactly as long as the queued pieces ([`SendfileQueue::plan`]), and
+//! any other write closes the connection.
 //!
-//! hyper takes a response for sent when it has the last stand-in. So the access log asks here for
-//! what the socket has not taken ([`SendfileQueue::when_sent`]).
+//! hyper considers a response sent when it has the last stand-in. So the access log asks this queue
+//! for the bytes that the socket has not taken ([`SendfileQueue::when_sent`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,12 +28,11 @@ use bytes::Bytes;
 
 use super::file_source::Source;
 
-/// Longest piece of a file in one go, in bytes. What hyper costs for each is lost in what a
-/// MiB costs the kernel (100 µs), and the access log is at most this wrong about a client
-/// that leaves.
+/// Longest piece of a file in bytes. hyper's cost for each is negligible beside the kernel's for a
+/// MiB (100 µs), and the access log is at most this wrong about a client that disconnects.
 pub const PIECE: usize = 1 << 20;
 
-/// A piece of a file that is to be sent.
+/// A piece of a file to be sent.
 #[derive(Debug)]
 pub struct Piece {
     /// The file.
@@ -44,20 +43,20 @@ pub struct Piece {
     pub length: usize,
 }
 
-/// The pieces that one connection owes, in order.
+/// The pieces that one connection has to send, in order.
 #[derive(Debug, Default)]
 pub struct SendfileQueue {
-    /// Bytes noted and not sent yet.
+    /// Bytes queued and not sent yet.
     owed: AtomicUsize,
     pieces: Mutex<VecDeque<Piece>>,
-    /// A file could not be sent to its end.
+    /// A file could not be sent completely.
     has_failed: AtomicBool,
-    /// There is something in `last`.
+    /// `last` has a callback.
     is_awaited: AtomicBool,
     last: Mutex<Last>,
 }
 
-/// What is done when the response under way has been sent, or is cut off.
+/// The callback for the end of the current response, sent or cut off.
 #[derive(Default)]
 struct Last {
     /// The connection has ended: nothing more is sent.
@@ -75,28 +74,28 @@ impl fmt::Debug for Last {
     }
 }
 
-/// What is left of a response's files when nothing more of them is sent.
+/// The rest of a response's files when nothing more of them is sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Unsent {
     /// Bytes that hyper counts as sent, and that the socket has not taken.
     pub bytes: usize,
-    /// A file is the reason, not the client.
+    /// True if the file failed, rather than the client.
     pub by_the_file: bool,
 }
 
-/// What a write begins with.
+/// The beginning of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing but bytes.
+    /// Bytes only.
     Bytes,
-    /// Bytes in so many slices, behind which a file comes.
+    /// Bytes in so many slices, followed by a file.
     Head(usize),
     /// A file.
     File,
 }
 
 impl SendfileQueue {
-    /// Takes a piece into the debt, and gives what stands for it in hyper's hands.
+    /// Adds a piece to the queue, and returns its stand-in for hyper.
     pub fn note(&self, piece: Piece) -> Bytes {
         debug_assert!(piece.length <= PIECE);
         let stand_in = Bytes::from_static(&STAND_IN[..piece.length]);
@@ -112,7 +111,7 @@ impl SendfileQueue {
         pieces.pop_front()
     }
 
-    /// So many bytes of pieces have been sent.
+    /// Records that so many bytes of pieces were sent.
     pub fn sent(&self, bytes: usize) {
         let before = self.owed.fetch_sub(bytes, Ordering::Relaxed);
         if before == bytes && self.is_awaited.load(Ordering::Relaxed) {
@@ -120,17 +119,17 @@ impl SendfileQueue {
         }
     }
 
-    /// A file could not be sent to its end; the connection breaks.
+    /// Records that a file could not be sent completely; the connection is closed.
     pub fn fail(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
-    /// The connection ends: what is owed will not be sent.
+    /// Records that the connection has ended: the rest will not be sent.
     pub fn end(&self) {
         self.finish(true);
     }
 
-    /// What is owed now.
+    /// The bytes queued now.
     pub fn unsent(&self) -> Unsent {
         Unsent {
             bytes: self.owed.load(Ordering::Relaxed),
@@ -138,7 +137,7 @@ impl SendfileQueue {
         }
     }
 
-    /// Has `then` run when everything that is owed has been sent, or never will be.
+    /// Runs `then` when everything in the queue has been sent, or never will be.
     pub fn when_sent(&self, then: impl FnOnce(Unsent) + Send + 'static) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_over || self.unsent().bytes == 0 {
@@ -160,11 +159,11 @@ impl SendfileQueue {
         }
     }
 
-    /// Tells stand-ins from bytes in a write.
+    /// Tells apart stand-ins and bytes in a write.
     ///
     /// # Errors
-    /// The stand-ins are not what is owed: somebody has copied, cut or dropped one, and
-    /// this write, or a later one, would hold zeros in place of the file.
+    /// The stand-ins do not match the queue: one was copied, cut or dropped, and this write, or a
+    /// later one, would hold zeros in place of the file.
     pub fn plan(&self, parts: &[IoSlice<'_>]) -> io::Result<Plan> {
         let mut head = None;
         let mut standing_in = 0;
@@ -175,7 +174,9 @@ impl SendfileQueue {
             }
         }
         if standing_in != self.owed.load(Ordering::Relaxed) {
-            return Err(io::Error::other("a file's bytes have lost their way"));
+            return Err(io::Error::other(
+                "the stand-ins do not match the sendfile queue",
+            ));
         }
         Ok(match head {
             None => Plan::Bytes,
@@ -190,7 +191,7 @@ fn is_stand_in(part: &[u8]) -> bool {
     !part.is_empty() && STAND_IN.as_ptr_range().contains(&part.as_ptr())
 }
 
-/// Zeros that are never read, and so take address space but no memory.
+/// Zeros that are never read, and so use address space but no memory.
 static STAND_IN: LazyLock<&'static [u8]> = LazyLock::new(|| vec![0; PIECE].leak());
 
 #[cfg(test)]
@@ -209,49 +210,53 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(outbox: &SendfileQueue, parts: &[&[u8]], expected: Option<Plan>) {
+    fn check(sendfile_queue: &SendfileQueue, parts: &[&[u8]], expected: Option<Plan>) {
         let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        assert_eq!(outbox.plan(&parts).ok(), expected);
+        assert_eq!(sendfile_queue.plan(&parts).ok(), expected);
     }
 
     #[test]
-    fn stand_ins_are_told_from_bytes() {
-        let outbox = SendfileQueue::default();
-        check(&outbox, &[b"head", b""], Some(Plan::Bytes));
-        let first = outbox.note(piece(1000));
-        check(&outbox, &[b"head", &first], Some(Plan::Head(1)));
-        check(&outbox, &[b"head", b"more", &first], Some(Plan::Head(2)));
-        check(&outbox, &[&first], Some(Plan::File));
-        outbox.sent(400);
-        check(&outbox, &[&first[400..]], Some(Plan::File));
-        let second = outbox.note(piece(PIECE));
-        check(&outbox, &[&first[400..], &second], Some(Plan::File));
-        outbox.sent(600);
-        outbox.sent(PIECE);
-        check(&outbox, &[b"next head"], Some(Plan::Bytes));
+    fn stand_ins_are_distinguished_from_bytes() {
+        let sendfile_queue = SendfileQueue::default();
+        check(&sendfile_queue, &[b"head", b""], Some(Plan::Bytes));
+        let first = sendfile_queue.note(piece(1000));
+        check(&sendfile_queue, &[b"head", &first], Some(Plan::Head(1)));
+        check(
+            &sendfile_queue,
+            &[b"head", b"more", &first],
+            Some(Plan::Head(2)),
+        );
+        check(&sendfile_queue, &[&first], Some(Plan::File));
+        sendfile_queue.sent(400);
+        check(&sendfile_queue, &[&first[400..]], Some(Plan::File));
+        let second = sendfile_queue.note(piece(PIECE));
+        check(&sendfile_queue, &[&first[400..], &second], Some(Plan::File));
+        sendfile_queue.sent(600);
+        sendfile_queue.sent(PIECE);
+        check(&sendfile_queue, &[b"next head"], Some(Plan::Bytes));
     }
 
     #[test]
     fn a_stand_in_that_was_copied_cut_dropped_or_repeated_stops_the_write() {
-        let outbox = SendfileQueue::default();
-        let stand_in = outbox.note(piece(1000));
+        let sendfile_queue = SendfileQueue::default();
+        let stand_in = sendfile_queue.note(piece(1000));
         let copied = stand_in.to_vec();
-        check(&outbox, &[b"head", &copied], None);
-        check(&outbox, &[b"head", &stand_in[..999]], None);
-        check(&outbox, &[&stand_in[1..]], None);
-        check(&outbox, &[b"head"], None);
-        check(&outbox, &[&stand_in, &stand_in], None);
-        outbox.sent(1000);
-        check(&outbox, &[&stand_in], None);
+        check(&sendfile_queue, &[b"head", &copied], None);
+        check(&sendfile_queue, &[b"head", &stand_in[..999]], None);
+        check(&sendfile_queue, &[&stand_in[1..]], None);
+        check(&sendfile_queue, &[b"head"], None);
+        check(&sendfile_queue, &[&stand_in, &stand_in], None);
+        sendfile_queue.sent(1000);
+        check(&sendfile_queue, &[&stand_in], None);
     }
 
     #[test]
     fn pieces_come_in_the_order_in_which_they_were_noted() {
-        let outbox = SendfileQueue::default();
+        let sendfile_queue = SendfileQueue::default();
         for length in [1, 2, 3] {
-            outbox.note(piece(length));
+            sendfile_queue.note(piece(length));
         }
-        let lengths: Vec<_> = std::iter::from_fn(|| outbox.next())
+        let lengths: Vec<_> = std::iter::from_fn(|| sendfile_queue.next())
             .map(|piece| piece.length)
             .collect();
         assert_eq!(lengths, [1, 2, 3]);

@@ -1,11 +1,11 @@
-//! Compresses files once, in the background, on a thread of its own that yields to all
-//! others. Which files, and what becomes of the result, is decided elsewhere.
+//! Compresses files once, in the background, on a thread of low priority. The caller selects the
+//! files and keeps the results.
 //!
-//! One at a time, whatever its size, with an encoder of bounded memory that is given back
-//! behind it: a small container feels what an encoder keeps.
+//! One file at a time, regardless of its size, with an encoder of bounded memory that is freed
+//! afterwards: in a small container the memory of an idle encoder matters.
 //!
-//! At most [`WAITING`] files wait; what comes while they do is left out, and is asked for
-//! again with the next look at the file. The thread begins with the first file.
+//! At most [`WAITING`] files wait; further ones are dropped, and requested again at the next lookup
+//! of the file. The thread starts with the first file.
 
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
@@ -18,7 +18,7 @@ use brotli::enc::BrotliEncoderParams;
 use super::negotiate::Coding;
 use crate::os::memory;
 
-/// The way to the thread.
+/// The queue of the thread.
 #[derive(Debug, Default)]
 pub(super) struct Background {
     jobs: OnceLock<Option<SyncSender<Job>>>,
@@ -27,7 +27,7 @@ pub(super) struct Background {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Background {
-    /// Has `job` run on the thread, unless too many wait already.
+    /// Runs `job` on the thread, unless too many wait already.
     pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let jobs = self.jobs.get_or_init(|| {
             let (sender, receiver) = sync_channel(WAITING);
@@ -41,18 +41,18 @@ impl Background {
             }
         });
         if let Some(jobs) = jobs {
-            // Full: the file is asked for again.
+            // Full: the file is requested again.
             let _ = jobs.try_send(Box::new(job));
         }
     }
 }
 
 fn work(jobs: &Receiver<Job>) {
-    // Of this thread alone: in Linux each has a priority of its own (setpriority(2)). If it
-    // is refused, the thread competes like any other.
+    // Of this thread only: in Linux each has a priority of its own (setpriority(2)). If it is
+    // refused, the thread competes like any other.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     for job in jobs {
-        // Changed settings begin with a thread of their own, while the one before may go on.
+        // After a change of settings a new thread starts, while the previous one may still run.
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -62,7 +62,7 @@ fn work(jobs: &Receiver<Job>) {
     }
 }
 
-/// `bytes` in this coding. `None`: that does not pay, or we have no encoder.
+/// Encodes `bytes` in this coding. `None`: it does not pay, or there is no encoder.
 pub(super) fn encode(bytes: &[u8], coding: Coding) -> Option<Vec<u8>> {
     let encoded = match coding {
         Coding::Brotli => brotli(bytes),
@@ -76,8 +76,8 @@ pub(super) fn encode(bytes: &[u8], coding: Coding) -> Option<Vec<u8>> {
 }
 
 fn brotli(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    // No larger than the file, as far as that saves memory: below 17 bits the encoder takes
-    // another way to look for repetitions, with tables of 32 MB.
+    // No larger than the file, as far as that saves memory: below 17 bits the encoder uses another
+    // way to look for repetitions, with tables of 32 MB.
     let window_bits = (usize::BITS - bytes.len().leading_zeros()).clamp(17, 21);
     let params = BrotliEncoderParams {
         quality: BROTLI_QUALITY,
@@ -87,7 +87,7 @@ fn brotli(bytes: &[u8]) -> io::Result<Vec<u8>> {
     };
     let mut encoder = CompressorWriter::with_params(Vec::new(), BUFFER, &params);
     for (index, piece) in bytes.chunks(BLOCK).enumerate() {
-        // What an encoder has not written out yet, it holds several times over.
+        // Output that is still inside an encoder takes several times its size.
         if index > 0 {
             encoder.flush()?;
         }
@@ -109,10 +109,10 @@ const BROTLI_QUALITY: i32 = 6;
 /// Bytes that are encoded together. 4 MiB in one piece take 10 MB more, to become 1 % smaller.
 const BLOCK: usize = 256 * 1024;
 
-/// Bytes of the encoder's way out.
+/// Size of the encoder's output buffer.
 const BUFFER: usize = 64 * 1024;
 
-/// As many files as a page of a large site brings along.
+/// Number of files of one page of a large site.
 const WAITING: usize = 256;
 
 const LOWEST_PRIORITY: i32 = 19;

@@ -1,7 +1,7 @@
-//! Step 4: does the client already have what it asks for? (RFC 9110 §13)
+//! Step 4: conditional requests (RFC 9110 §13).
 //!
 //! Pure: the request's condition fields and a file's validators go in, a [`ConditionOutcome`] comes
-//! out. The fields are taken from the request first, because they travel to another thread.
+//! out. The fields are taken from the request first, because they are sent to another thread.
 
 use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hasher};
@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::negotiate::Coding;
 
-/// What tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Validators {
     /// A strong entity tag, quotes included.
@@ -31,37 +31,37 @@ pub(super) struct Conditions {
     if_range: Vec<HeaderValue>,
 }
 
-/// What the conditions ask for.
+/// The outcome of the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConditionOutcome {
-    /// Go on.
+    /// Send the response.
     Send,
-    /// The client's copy still stands: 304.
+    /// The client's copy is still valid: 304.
     NotModified,
-    /// The client wants another state than this one: 412.
+    /// The client requires another state: 412.
     Failed,
 }
 
 impl Validators {
-    /// Of a file whose bytes are known: the tag says nothing but what they are, so that
-    /// replicas of an image agree, and a deployment that only touches a file changes nothing.
+    /// Validators of a file whose bytes are known: the tag depends on them alone, so that replicas
+    /// of an image agree, and a deployment that only touches a file changes nothing.
     pub(super) fn of_bytes(bytes: &[u8], metadata: &Metadata) -> Self {
-        // SipHash with keys of zero: the same for everybody. Who can make two files collide
-        // is who writes them.
+        // SipHash with keys of zero, the same on every server. Only those who can write the files
+        // can make two of them collide.
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
         let etag = format!("\"{:x}-{:016x}\"", bytes.len(), hasher.finish());
         Self::tagged(etag, metadata)
     }
 
-    /// Of a file that is too large to be read for this: its length, and its times, as far as
-    /// they tell its states apart. `is_settled`: it did not change just now.
+    /// Validators of a file that is too large to be read for this: its length, and its times, as
+    /// far as they distinguish its states. `is_settled`: it did not change just now.
     pub(super) fn of_state(metadata: &Metadata, is_settled: bool) -> Self {
         let time = format!("{:x}.{:x}", metadata.mtime(), metadata.mtime_nsec());
         let mut etag = format!("\"{:x}-{time}", metadata.size());
         if !is_settled || metadata.mtime() < OLDEST_MEANT {
-            // The time of the change cannot be set by hand, and two files that take turns
-            // within one tick of its clock have two inodes. Both differ between replicas.
+            // The time of the change cannot be set, and two files that replace each other within
+            // one tick of its clock have two inodes. Both differ between replicas.
             let changed = (metadata.ctime(), metadata.ctime_nsec());
             etag += &format!("-{:x}.{:x}-{:x}", changed.0, changed.1, metadata.ino());
         }
@@ -75,7 +75,7 @@ impl Validators {
         }
     }
 
-    /// Those of an encoded form: RFC 9110 §8.8.3.3 wants another tag for it.
+    /// The validators of an encoded form: RFC 9110 §8.8.3.3 requires another tag for it.
     pub(super) fn for_coding(&self, coding: Coding) -> Self {
         let tag = self.etag.trim_end_matches('"');
         Self {
@@ -100,7 +100,7 @@ impl Conditions {
         }
     }
 
-    /// Those about a copy that the client has; each field is there once at most.
+    /// The conditions about the client's copy; each field occurs once at most.
     pub(super) fn of_copy(none_match: Option<&[u8]>, modified_since: Option<&[u8]>) -> Self {
         let value = |bytes| HeaderValue::from_bytes(bytes).ok();
         Self {
@@ -112,15 +112,15 @@ impl Conditions {
         }
     }
 
-    /// RFC 9110 §13.1.5: whether a range may be taken out of this file, because the client
-    /// already has other bytes of the same state. One validator, compared strongly.
+    /// RFC 9110 §13.1.5: true if a range may be taken from this file, because the client already
+    /// has other bytes of the same state. One validator, compared strongly.
     pub(super) fn allow_range(&self, file: &Validators) -> bool {
         match self.if_range.as_slice() {
             [] => true,
             [only] => {
                 let value = only.as_bytes().trim_ascii();
-                // A date must be the very same; that it might stand for two states within
-                // its second is a risk that nginx takes as well.
+                // A date must be identical; two states within the same second are a risk that nginx
+                // takes too.
                 let date = std::str::from_utf8(value)
                     .ok()
                     .map(httpdate::parse_http_date);
@@ -131,7 +131,7 @@ impl Conditions {
         }
     }
 
-    /// RFC 9110 §13.2.2, in its order; GET and HEAD alone come here.
+    /// RFC 9110 §13.2.2, in its order; for GET and HEAD only.
     pub(super) fn evaluate(&self, file: &Validators) -> ConditionOutcome {
         if !self.if_match.is_empty() {
             if !any_matches(&self.if_match, &file.etag, Comparison::Strong) {
@@ -177,11 +177,11 @@ fn any_matches(lists: &[HeaderValue], etag: &str, comparison: Comparison) -> boo
         })
 }
 
-/// Walks over `"a", W/"b"`; ends at the first thing that is no entity tag.
+/// Iterates over `"a", W/"b"`; ends at the first element that is not an entity tag.
 fn tags(list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     let mut rest = list;
     std::iter::from_fn(move || {
-        // RFC 9110 §5.6.1.2: empty elements of a list mean nothing.
+        // RFC 9110 §5.6.1.2: empty elements of a list are ignored.
         while let [b',' | b' ' | b'\t', behind @ ..] = rest {
             rest = behind;
         }
@@ -208,7 +208,7 @@ fn parsed(value: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
-/// RFC 9110 §8.8.2.1: not later than the response itself. Times before 1970 have no form.
+/// RFC 9110 §8.8.2.1: not later than the response itself. Times before 1970 cannot be written.
 fn last_modified(mtime_seconds: i64, now: SystemTime) -> SystemTime {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = u64::try_from(mtime_seconds).unwrap_or(0);
@@ -218,8 +218,8 @@ fn last_modified(mtime_seconds: i64, now: SystemTime) -> SystemTime {
 /// 9999-12-31T23:59:59Z: an HTTP date has four digits for the year.
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// The year 1990. Reproducible builds give all files one time, and most a time before this:
-/// the beginning of Unix, or of the dates of ZIP (1980).
+/// The year 1990. Reproducible builds give all files one time, usually one before this: the epoch
+/// of Unix, or of ZIP (1980).
 const OLDEST_MEANT: i64 = 631_152_000;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Step 2: from a name to a [`Resource`]: opened beneath the root, looked at, small ones read.
+//! Step 2: from a name to a [`Resource`]: opened beneath the root, small ones read.
 //!
-//! Blocking; runs on the [`FilePool`](crate::front::sendfile::file_pool::FilePool). The directory is
-//! opened anew each time, so one that was replaced (a deployment that turns a link) is seen
-//! at once. What lies neither in it nor in a declared directory does not exist.
+//! Blocking; runs on the [`FilePool`](crate::front::sendfile::file_pool::FilePool). The directory
+//! is opened anew each time, so a replaced one (a deployment that switches a symbolic link) takes
+//! effect at once. Files outside of it and of the declared directories do not exist.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -29,29 +29,29 @@ use crate::front::sendfile::file_source::read_block;
 use crate::os::descriptors::for_client;
 use crate::os::files::{Hides, Root};
 
-/// What all locations share on the way to the disk.
+/// Settings and caches that all locations share for access to the disk.
 #[derive(Debug)]
 pub(super) struct Disk {
     settings: StaticSettings,
-    /// Into which links may lead: the locations themselves, and what the settings add.
+    /// Directories into which links may lead: the locations themselves, and those of the settings.
     declared: Vec<PathBuf>,
     /// Django's manifest of each location.
     manifests: Vec<Mutex<Option<ReadManifest>>>,
 }
 
-/// A manifest with the state in which it was read.
+/// A manifest, and the state of its file when it was read.
 type ReadManifest = (Stamp, Arc<Manifest>);
 
-/// What there is under a name.
+/// The result of a lookup.
 pub(super) enum Found {
     /// A file, and the form of it that the client gets, opened if its bytes are not in memory.
     File(Arc<Resource>, Option<Arc<File>>),
-    /// A directory with an index, asked for without the slash that makes relative links in
-    /// the index right.
+    /// A directory with an index, requested without the slash that makes relative links in the
+    /// index right.
     Directory,
 }
 
-/// A regular file, and what was true of it when it was opened.
+/// A regular file, and its metadata when it was opened.
 struct Opened {
     file: File,
     metadata: Metadata,
@@ -71,7 +71,7 @@ impl Disk {
         }
     }
 
-    /// Looks for `path`. What is `known` of it already is used again if it still is true.
+    /// Looks up `path`. What is `known` of it is reused if it is still valid.
     pub(super) fn find(
         &self,
         location: &Location,
@@ -123,14 +123,14 @@ impl Disk {
         Ok(Found::File(resource, file))
     }
 
-    /// Opens a file whose state is known. `None`: it has changed, or gone.
+    /// Opens a file whose state is known. `None`: it has changed, or was deleted.
     pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<Arc<File>> {
         let root = self.root(location).ok()?;
         let opened = open(&root, &form.name).ok()?;
         (opened.stamp == form.stamp).then(|| form.open.keep(opened.file))
     }
 
-    /// All bytes of a form, if they still are those of its state.
+    /// All bytes of a form, if the file is still in that state.
     pub(super) fn read(&self, location: &Location, form: &Representation) -> Option<Bytes> {
         if let Some(bytes) = &form.bytes {
             return Some(bytes.clone());
@@ -143,7 +143,7 @@ impl Disk {
     fn root<'a>(&'a self, location: &'a Location) -> Result<Root<'a>, StaticError> {
         let hides = Hides {
             is_hidden: is_hidden_target,
-            // Packages below ~/.local are wanted where that was declared.
+            // Packages below ~/.local are served where that was declared.
             but_in: &self.settings.links,
         };
         let hides = (!self.settings.hidden).then_some(hides);
@@ -204,8 +204,8 @@ impl Disk {
         })
     }
 
-    /// Which forms compression may add: those that the settings want, where they pay and no
-    /// neighbour is there. They are kept in memory, so without that there are none.
+    /// The forms that compression may add: those of the settings, where they pay and no
+    /// precompressed neighbour exists. They are kept in memory, so without memory there are none.
     fn compressible(
         &self,
         media_type: &MediaType,
@@ -239,7 +239,7 @@ impl Disk {
                     Ok(length) if length <= LONGEST_MANIFEST => read_block(&opened.file, 0, length),
                     _ => Ok(Bytes::new()),
                 };
-                // Unreadable, or shorter than a moment ago: the next look will tell.
+                // Unreadable, or shorter than a moment ago: the next lookup decides.
                 let Ok(text) = text else {
                     return Arc::default();
                 };
@@ -268,7 +268,7 @@ impl Opened {
     }
 }
 
-/// True if what is known was read in the same state as what is there now.
+/// True if the known resource was read from the present state of the file.
 fn still_stands(
     known: &Resource,
     original: &Opened,
@@ -282,7 +282,7 @@ fn still_stands(
         && Coding::ALL.into_iter().all(|coding| {
             match (&known.encoded[coding.index()], &neighbours[coding.index()]) {
                 (Some(form), Some(opened)) => is_same(form, opened),
-                // Compressed by us, from the same state of the original.
+                // Compressed in memory, from the same state of the original.
                 (Some(form), None) => is_same(form, original),
                 (None, there) => there.is_none(),
             }
@@ -293,7 +293,7 @@ fn open(root: &Root<'_>, name: &str) -> Result<Opened, StaticError> {
     let file = root.open_file(Path::new(name)).map_err(refusal)?;
     let file = for_client(file).map_err(StaticError::Io)?;
     let metadata = file.metadata().map_err(StaticError::Io)?;
-    // FIFOs, devices, sockets and directories have nothing that could be sent.
+    // FIFOs, devices, sockets and directories have no content to send.
     if !metadata.is_file() {
         return Err(StaticError::NotFound);
     }
@@ -314,7 +314,7 @@ fn is_directory(root: &Root<'_>, path: &FilePath) -> bool {
     !path.is_directory && opened().is_some_and(|metadata| metadata.is_dir())
 }
 
-/// The encoded forms beside a file that are not older than it.
+/// The precompressed neighbours of a file that are not older than it.
 fn neighbours(
     root: &Root<'_>,
     name: &str,
@@ -326,7 +326,7 @@ fn neighbours(
     }
     Coding::ALL.map(|coding| {
         let opened = open(root, &format!("{name}{}", coding.suffix())).ok()?;
-        // An empty one is what a build has left that was interrupted: no coding makes that of text.
+        // An empty one is the result of an interrupted build: no coding makes that of text.
         let is_whole = opened.metadata.len() > 0;
         let is_up_to_date = opened.stamp.is_up_to_date_with(&original.stamp);
         (is_whole && is_up_to_date).then_some(opened)
@@ -350,24 +350,24 @@ fn refusal(error: io::Error) -> StaticError {
     }
 }
 
-/// Up to here a file is read whole at once, and kept. Larger ones go by the kernel, which
-/// costs no memory here and no more CPU.
+/// Largest file that is read whole at once, and cached. Larger ones are sent by the kernel, which
+/// uses no memory here and no more CPU.
 const SMALL: usize = 64 * 1024;
 
-/// What fits into one packet with its head gains nothing from being smaller.
+/// A file that fits into one packet with its head gains nothing from being smaller.
 const LEAST_TO_COMPRESS: u64 = 512;
 
-/// The largest bundles of scripts. Both encoders take 0.3 s for so much.
+/// Size of the largest bundles of scripts. Both encoders take 0.3 s for it.
 const MOST_TO_COMPRESS: u64 = 4 << 20;
 
-/// A hundred thousand files.
+/// Size of a manifest of a hundred thousand files.
 const LONGEST_MANIFEST: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// By error number, because root, who runs some test suites, may read everything.
+    /// By error number, because some test suites run as root, which may read everything.
     #[test]
     fn what_the_kernel_refuses_is_told_apart() {
         let refused = |errno: Errno| refusal(errno.into());

@@ -1,41 +1,41 @@
-//! Which requests a location's fallback page answers, where there is no file.
+//! The rule for a location's fallback page, for requests without a file.
 //!
-//! A browser that goes somewhere gets the page, whatever the path looks like: the routes of a
-//! single-page application carry names of files, addresses of mail and bytes of any charset.
-//! A script, picture or the like that is missing stays missing: a page in its place would be
-//! the harder mistake to find. Pure: a path and header fields in, yes or no out.
+//! A navigation of a browser gets the page, regardless of the path: the routes of a single-page
+//! application contain names of files, mail addresses and bytes of any charset. A missing script,
+//! picture or the like stays a 404: a page in its place would be the harder mistake to find. Pure:
+//! a path and header fields in, yes or no out.
 
 use http::header::{ACCEPT, HeaderMap};
 use percent_encoding::percent_decode_str;
 
 use super::path::FilePath;
 
-/// True if the page answers a request for `raw`, which is the path below the location as the
-/// client sent it; `decoded` is the same if a file may have it.
+/// True if the page answers a request for `raw`, which is the path below the location as the client
+/// sent it; `decoded` is that path if a file may have it.
 pub(super) fn is_for(raw: &str, decoded: Option<&FilePath>, headers: &HeaderMap) -> bool {
     let is_page = match intent(headers) {
         Intent::Navigation => true,
         Intent::Resource => false,
         Intent::Unknown => decoded.is_some_and(|path| !has_extension(path)),
     };
-    // Scanners look for `/.env` and `/.git/config`, and take a page for a find.
+    // Scanners request `/.env` and `/.git/config`, and take a page for a hit.
     is_page && (decoded.is_some() || !begins_with_dot(raw))
 }
 
-/// The use that the client has for the answer.
+/// The purpose of the request.
 enum Intent {
-    /// Show it.
+    /// A page to show.
     Navigation,
-    /// Use it within a page.
+    /// A part of a page.
     Resource,
     Unknown,
 }
 
-/// Fetch Metadata (W3C), which all browsers send to trustworthy origins; else the types that
-/// the client accepts.
+/// Fetch Metadata (W3C), which all browsers send to trustworthy origins; else the types that the
+/// client accepts.
 fn intent(headers: &HeaderMap) -> Intent {
-    let told = |name: &str| headers.get(name).map(|value| value.as_bytes());
-    match (told("sec-fetch-mode"), told("sec-fetch-dest")) {
+    let field = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    match (field("sec-fetch-mode"), field("sec-fetch-dest")) {
         (Some(b"navigate"), _) => Intent::Navigation,
         // `fetch()` of a page, by prefetching and the like, has an empty destination.
         (_, Some(dest)) if !matches!(dest, b"empty" | b"document") => Intent::Resource,
@@ -67,7 +67,7 @@ fn has_extension(path: &FilePath) -> bool {
     name.is_some_and(|name| name.contains('.'))
 }
 
-/// True if the first name of the path is a dotfile's.
+/// True if the first name of the path begins with a dot.
 fn begins_with_dot(raw: &str) -> bool {
     percent_decode_str(raw).find(|byte| *byte != b'/') == Some(b'.')
 }
@@ -135,7 +135,7 @@ mod tests {
         let script = ("sec-fetch-dest", "script");
         assert!(!check("/chunk", &[script]), "a script without an extension");
         assert!(!check("/chunk", &[script, HTML]));
-        // Old clients and tools say nothing: then the look of the path decides.
+        // Old clients and tools send neither: then the form of the path decides.
         assert!(check("/users/7", &[]));
         assert!(check("/users/7", &[("accept", "*/*")]));
         assert!(check(

@@ -1,7 +1,7 @@
-//! Answers from memory alone, with a head that is ready to be sent.
+//! Responses from memory alone, with a head that is ready to be sent.
 //!
-//! The same steps as [`StaticFiles::serve`], by the same functions, for requests that need no
-//! waiting: what would need it, or is refused, is left to `serve`.
+//! The steps and functions of [`StaticFiles::serve`], for requests that need no waiting: requests
+//! that need it, or are refused, are left to `serve`.
 
 use std::time::Instant;
 
@@ -14,12 +14,12 @@ use super::path::{FilePath, Location};
 use super::representation::{Heads, Representation};
 use super::{Accepted, StaticFiles};
 
-/// What a plain request says about how it wants a file.
+/// The fields of a plain request that select a form of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Plainly<'a> {
-    /// GET instead of HEAD.
+    /// True for GET, false for HEAD.
     pub with_body: bool,
-    /// What its `Accept-Encoding` says.
+    /// Its parsed `Accept-Encoding`.
     pub accepted: Accepted,
     /// `If-None-Match`.
     pub if_none_match: Option<&'a [u8]>,
@@ -32,15 +32,15 @@ pub struct Plainly<'a> {
 pub struct Ready {
     /// 200 or 304.
     pub status: StatusCode,
-    /// Status line and fields, without the empty line behind them.
+    /// Status line and fields, without the empty line after them.
     pub head: Bytes,
-    /// What follows; empty for HEAD and 304.
+    /// The body; empty for HEAD and 304.
     pub body: Bytes,
 }
 
 impl StaticFiles {
-    /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
-    /// query. `None`: [`StaticFiles::serve`] has to.
+    /// Answers a request for `rest`, the part of the path and its query that [`StaticFiles::find`]
+    /// returned. `None`: [`StaticFiles::serve`] has to.
     pub fn at_once(
         &self,
         location: &Location,
@@ -59,7 +59,7 @@ impl StaticFiles {
                 status: StatusCode::OK,
                 head: form.heads.whole(form),
                 body: match asked.with_body {
-                    // hyper writes the length of nothing in another place.
+                    // hyper writes the length of an empty body in another place.
                     true => form.bytes.clone().filter(|bytes| !bytes.is_empty())?,
                     false => Bytes::new(),
                 },
@@ -86,7 +86,7 @@ impl Heads {
     }
 }
 
-/// A head as hyper writes it, which a test compares.
+/// A head in hyper's format, which a test compares.
 fn rendered(response: &Response<()>) -> Bytes {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
@@ -100,7 +100,7 @@ fn rendered(response: &Response<()>) -> Bytes {
     head.into()
 }
 
-/// In title case, but for the one field of a file that nobody writes so.
+/// In title case, except for the one field of a file that is never written so.
 fn write_name(head: &mut Vec<u8>, name: &HeaderName) {
     if *name == header::ETAG {
         return head.extend_from_slice(b"ETag");

@@ -1,9 +1,9 @@
-//! What `Cache-Control` says about a file: how long a client may use it without asking.
+//! `Cache-Control` of a file: the time that a client may use it without revalidation.
 //!
-//! A name with a hash of the content in it always stands for the same content, so it may be
-//! kept for good. Such names are found in Django's `staticfiles.json`, and by their look where
-//! a build puts files; uploads have identifiers in their names that look the same. A maximum
-//! age that is set holds for every file.
+//! A name with a hash of the content in it always stands for the same content, so it may be cached
+//! without limit. Such names are found in Django's `staticfiles.json`, and by their form in the
+//! directories of build tools; uploads have identifiers in their names that look the same. A
+//! configured maximum age holds for every file.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,11 +20,11 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// Where Django writes it, below the location's directory.
+    /// The path of Django's manifest below the location's directory.
     pub(super) const NAME: &str = "staticfiles.json";
 
-    /// Reads it: `{"paths": {"css/base.css": "css/base.27e20196a850.css"}, …}`. What is
-    /// something else lists nothing.
+    /// Parses `{"paths": {"css/base.css": "css/base.27e20196a850.css"}, …}`. Any other content
+    /// lists nothing.
     pub(super) fn parse(text: &[u8]) -> Self {
         #[derive(serde::Deserialize)]
         struct Written {
@@ -41,8 +41,8 @@ impl Manifest {
     }
 }
 
-/// True if the file called `name` is promised never to change. No page is: it names the
-/// scripts of its release. No list of a stream's parts is either.
+/// True if the content of the file called `name` never changes. Pages do change: they name the
+/// scripts of their release. So do playlists.
 pub(super) fn is_immutable(
     name: &str,
     media_type: &MediaType,
@@ -58,12 +58,12 @@ pub(super) fn is_immutable(
         }
 }
 
-/// The value of `Cache-Control` where none is set.
+/// The default of `Cache-Control`.
 pub(super) fn by_itself(media_type: &MediaType, is_immutable: bool) -> HeaderValue {
     match is_immutable {
-        // RFC 8246. A year is what stands for good in caches.
+        // RFC 8246. Caches treat a year as unlimited.
         true => HeaderValue::from_static("public, max-age=31536000, immutable"),
-        // The old scripts of a page may be gone.
+        // The old scripts of a page may be deleted.
         false if media_type.is_html() => for_so_long(Duration::ZERO),
         false => for_so_long(DEFAULT_MAX_AGE),
     }
@@ -80,8 +80,8 @@ pub(super) fn for_so_long(max_age: Duration) -> HeaderValue {
 }
 
 /// True if the name looks as if a build tool had put a hash of the content into it:
-/// `base.27e20196a850.css` (Django), `main.0a1b2c3d.chunk.js` (Webpack),
-/// `index-BfX3k2aQ.js` (Vite), `0123456789abcdef0123.js`.
+/// `base.27e20196a850.css` (Django), `main.0a1b2c3d.chunk.js` (Webpack), `index-BfX3k2aQ.js`
+/// (Vite), `0123456789abcdef0123.js`.
 pub(super) fn has_hash(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     let Some((stem, extension)) = file.rsplit_once('.') else {
@@ -97,7 +97,7 @@ pub(super) fn has_hash(name: &str) -> bool {
     parts.any(|(at, part)| is_hex_hash(part, at == 0)) || has_base64_hash(stem)
 }
 
-/// True if there is a UUID in it (RFC 9562 §4), which names a thing, not its content.
+/// True if it contains a UUID (RFC 9562 §4), which identifies a thing, not its content.
 fn has_uuid(stem: &str) -> bool {
     stem.as_bytes().windows(36).any(|part| {
         part.iter().enumerate().all(|(at, byte)| match at {
@@ -107,7 +107,8 @@ fn has_uuid(stem: &str) -> bool {
     })
 }
 
-/// Some digits and some letters of lower-case hexadecimal: neither a date nor a word.
+/// True for digits and letters of lower-case hexadecimal, at least some of each: neither a date nor
+/// a word.
 fn is_hex_hash(part: &str, is_whole_name: bool) -> bool {
     let least = if is_whole_name { 16 } else { 8 };
     (least..=64).contains(&part.len())
@@ -118,8 +119,8 @@ fn is_hex_hash(part: &str, is_whole_name: bool) -> bool {
         && part.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
-/// Rollup's eight characters of base64url behind a dash. Only such as no person would
-/// write: with a digit, and a capital behind something else than a capital.
+/// True for Rollup's eight characters of base64url after a dash. Only those that no person would
+/// write: with a digit, and a capital after something else than a capital.
 fn has_base64_hash(stem: &str) -> bool {
     let stem = stem.as_bytes();
     let Some(at) = stem.len().checked_sub(HASH + 1).filter(|&at| at > 0) else {
@@ -139,8 +140,8 @@ fn has_base64_hash(stem: &str) -> bool {
 
 const HASH: usize = 8;
 
-/// Short enough that a new release is seen soon, long enough to spare a page its repeated
-/// questions; WhiteNoise's default.
+/// Short enough that a new release is seen soon, long enough to spare repeated requests;
+/// WhiteNoise's default.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

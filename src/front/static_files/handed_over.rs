@@ -1,8 +1,8 @@
-//! A file that the application opened and handed over (`wsgi.file_wrapper`): the conditions
-//! and ranges of the request, applied to the application's own response.
+//! A file that the application opened and handed over (`wsgi.file_wrapper`): the conditions and
+//! ranges of the request, applied to the application's own response.
 //!
-//! What the application says about the file holds. Where it says nothing, and hands over
-//! all of it, the file's own validators are added, so that a download can be continued.
+//! The application's headers about the file take precedence. Where they are missing, and the whole
+//! file is handed over, the file's own validators are added, so that a download can be resumed.
 
 use std::fs::{File, Metadata};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::front::body::file::FileBody;
 use crate::front::body::multipart::content_range;
 use crate::front::body::multipart::{Bodies, Multipart};
 
-/// Answers with the piece, or with what the request asks for of it; `said` is the response
-/// of the application without its body.
+/// Responds with the piece, or with the ranges of it that the request asks for; `said` is the
+/// response of the application without its body.
 ///
 /// # Errors
 /// [`StaticError`] for 412 and 416.
@@ -108,15 +108,15 @@ pub async fn handed_over(
     Ok(said.map(|()| Content::File(body)))
 }
 
-/// The application's validators, completed by the file's own, which are added to `said`.
-/// `None` if it hands over a part of a file and says nothing about it.
+/// The application's validators, completed by the file's own, which are added to `said`. `None` if
+/// it hands over a part of a file without validators.
 fn validators(said: &mut HeaderMap, metadata: &Metadata, piece: FilePiece) -> Option<Validators> {
     let is_whole = piece.offset == 0 && piece.length == metadata.len();
     let is_said = said.contains_key(ETAG) || said.contains_key(LAST_MODIFIED);
     if !is_whole && !is_said {
         return None;
     }
-    // The same from the first moment on, so that a download can always be continued.
+    // Valid from the first moment on, so that a download can always be resumed.
     let mut validators = Validators::of_state(metadata, true);
     let text = |name| {
         said.get(name)
@@ -154,7 +154,7 @@ fn selection(
     }
 }
 
-/// RFC 9110 §15.4.5: everything but what describes the body that is not sent.
+/// RFC 9110 §15.4.5: all fields except those that describe the body, which is not sent.
 fn not_modified(mut said: Response<()>) -> Response<Content> {
     set_status(&mut said, StatusCode::NOT_MODIFIED);
     for name in [CONTENT_LENGTH, CONTENT_TYPE] {
@@ -163,7 +163,7 @@ fn not_modified(mut said: Response<()>) -> Response<Content> {
     said.map(|()| Content::Empty)
 }
 
-/// The application's own reason was for the status that it chose.
+/// The application's reason phrase belonged to the status that it chose.
 fn set_status(said: &mut Response<()>, status: StatusCode) {
     *said.status_mut() = status;
     said.extensions_mut().remove::<ReasonPhrase>();

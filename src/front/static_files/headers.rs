@@ -1,7 +1,7 @@
-//! Step 6: what is said about a file.
+//! Step 6: the header fields of a file.
 //!
-//! Every response is made here, so the fields that a 304 repeats (RFC 9110 §15.4.5) are the
-//! ones that the 200 had. `Date` and `Server` are added to all responses further out.
+//! Every response is made here, so the fields that a 304 repeats (RFC 9110 §15.4.5) are those of
+//! the 200. `Date` and `Server` are added to all responses later.
 
 use std::ops::Range;
 
@@ -13,22 +13,22 @@ use super::conditional::Validators;
 use super::negotiate::Coding;
 use super::representation::Representation;
 
-/// The methods that a file answers, as an `Allow` field lists them.
+/// The methods allowed for a file, as the value of an `Allow` field.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// What the header fields of one form of a file say.
+/// The facts about one form of a file that its header fields state.
 pub(super) struct FileFacts<'a> {
     pub(super) content_type: HeaderValue,
     pub(super) cache_control: &'a HeaderValue,
     pub(super) validators: &'a Validators,
     pub(super) length: u64,
     pub(super) coding: Option<Coding>,
-    /// True if other forms are there, or may come.
+    /// True if other forms exist, or may be made.
     pub(super) is_negotiated: bool,
 }
 
 impl FileFacts<'_> {
-    /// The fields of a complete response, whether a body follows or not (HEAD).
+    /// The fields of a complete response, with or without a body (HEAD).
     pub(super) fn fields(self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(10);
         headers.insert(header::CONTENT_TYPE, self.content_type);
@@ -46,8 +46,8 @@ impl FileFacts<'_> {
         }
         match self.coding {
             Some(coding) => say(header::CONTENT_ENCODING, coding.name()),
-            // Of the identity alone: a client that plans its ranges by the length of an
-            // encoded form would cut the file short.
+            // Only of the identity: a client that plans its ranges by the length of an encoded form
+            // would cut the file short.
             None => say(header::ACCEPT_RANGES, "bytes"),
         }
         // A browser must not take an upload for a script because it looks like one.
@@ -74,7 +74,7 @@ pub(super) fn options() -> Response<()> {
     response(StatusCode::NO_CONTENT, headers)
 }
 
-/// The client's copy still stands.
+/// 304: the client's copy is still valid.
 pub(super) fn not_modified(form: &Representation) -> Response<()> {
     let mut headers = HeaderMap::with_capacity(5);
     for name in [
@@ -90,12 +90,12 @@ pub(super) fn not_modified(form: &Representation) -> Response<()> {
     response(StatusCode::NOT_MODIFIED, headers)
 }
 
-/// All of it.
+/// 200 with the whole file.
 pub(super) fn whole(form: &Representation) -> Response<()> {
     response(StatusCode::OK, form.headers.clone())
 }
 
-/// One range of it.
+/// 206 with one range.
 pub(super) fn part(form: &Representation, range: &Range<u64>) -> Response<()> {
     let mut headers = form.headers.clone();
     let length = HeaderValue::from(range.end - range.start);
@@ -104,15 +104,14 @@ pub(super) fn part(form: &Representation, range: &Range<u64>) -> Response<()> {
     response(StatusCode::PARTIAL_CONTENT, headers)
 }
 
-/// Several ranges of it, in a body of `length` bytes.
+/// 206 with several ranges, in a body of `length` bytes.
 pub(super) fn parts(form: &Representation, length: u64, boundary: &str) -> Response<()> {
     let mut headers = form.headers.clone();
     wrap_parts(&mut headers, length, boundary);
     response(StatusCode::PARTIAL_CONTENT, headers)
 }
 
-/// What the fields of the whole become when several ranges are sent, in a body of `length`
-/// bytes.
+/// Adapts the fields of the whole file to several ranges, in a body of `length` bytes.
 pub(super) fn wrap_parts(headers: &mut HeaderMap, length: u64, boundary: &str) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let content_type = format!("multipart/byteranges; boundary={boundary}");

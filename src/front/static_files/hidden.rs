@@ -1,15 +1,15 @@
-//! Names that are never served: the kinds of files that lie beside a website's own and hold
-//! what is not for the public. `src/docs/static-files.md` has the same list for users.
+//! Names that are never served: kinds of files that lie beside a website's own and are not for the
+//! public. `src/docs/static-files.md` has the same list for users.
 //!
-//! 1. Names that begin with a dot, but for `.well-known` (RFC 8615);
-//! 2. Python: sources, byte code, what is compiled from them;
-//! 3. databases of one file, and the files that SQLite keeps beside them;
+//! 1. Names that begin with a dot, except `.well-known` (RFC 8615);
+//! 2. Python: sources, byte code, compiled modules;
+//! 3. databases in a single file, and the files that SQLite keeps beside them;
 //! 4. backups and temporary files of editors, patches, merges and package managers;
-//! 5. any of these with an ending behind it that only says how it is kept: compressed,
-//!    numbered, dated.
+//! 5. any of these with another ending that only states how it is kept: compressed, numbered,
+//!    dated.
 //!
-//! Pure: names in, yes or no out. `os/files.rs` asks for each name that a link leads through,
-//! so that no visible link leads to a hidden name.
+//! Pure: names in, yes or no out. `os/files.rs` asks for each name that a link leads through, so
+//! that no visible link leads to a hidden name.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -20,8 +20,8 @@ pub(super) fn is_hidden(name: &[u8], is_last: bool) -> bool {
     is_dotted || name == b"__pycache__" || is_last && is_private(name)
 }
 
-/// True if a name that a link leads through, or to, is hidden. Like [`is_hidden`], but for the
-/// directories in which tools that work with links keep what a visible name stands for.
+/// True if a name that a link leads through, or to, is hidden. Like [`is_hidden`], except for the
+/// directories in which tools that work with links keep the targets of visible names.
 pub(super) fn is_hidden_target(name: &OsStr, is_last: bool) -> bool {
     let name = name.as_bytes();
     let is_storage = !is_last && (name == b".pnpm" || name.starts_with(b".."));
@@ -30,7 +30,7 @@ pub(super) fn is_hidden_target(name: &OsStr, is_last: bool) -> bool {
 
 /// Kinds 2 to 5.
 fn is_private(name: &[u8]) -> bool {
-    // On the stack: every request for a file comes here. No file has a longer name.
+    // On the stack: this runs for every request for a file. No file has a longer name.
     let mut lower = [0; NAME_MAX];
     let Some(lower) = lower.get_mut(..name.len()) else {
         return false;
@@ -89,13 +89,13 @@ fn has_private_ending(name: &[u8]) -> bool {
         || ending.ends_with(b"___jb_old___")
 }
 
-/// The parts in front of the last dot and behind it.
+/// Splits a name at its last dot.
 fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
     Some((&name[..dot], &name[dot + 1..]))
 }
 
-/// True if an ending is no kind of its own: of a packed copy, an older one, one of a date.
+/// True if an ending only states how a file is kept: compressed, old, or dated.
 fn says_how_it_is_kept(ending: &[u8]) -> bool {
     let is_number = ending.first().is_some_and(u8::is_ascii_digit)
         && ending
@@ -118,7 +118,7 @@ impl TrimDigits for [u8] {
     }
 }
 
-/// Bytes of the longest name that Linux knows (`limits.h`).
+/// Length of the longest file name in Linux (`limits.h`).
 const NAME_MAX: usize = 255;
 
 const PYTHON: &[&[u8]] = &[
@@ -146,7 +146,7 @@ const PACKED: &[&[u8]] = &[
     b"gz", b"br", b"zst", b"xz", b"bz2", b"lz4", b"lzma", b"z", b"zip", b"7z", b"tar", b"tgz",
 ];
 
-/// Endings of copies that people keep.
+/// Endings of copies.
 const KEPT: &[&[u8]] = &[
     b"copy",
     b"dev",
@@ -306,7 +306,7 @@ mod tests {
             assert!(!is_hidden(name.as_bytes(), true), "{name}");
         }
         assert!(!is_hidden(&[b'~'; 300], true), "a name that no file has");
-        // Of directories only names that begin with a dot, and Python's own.
+        // Of directories, only names that begin with a dot, and Python's own.
         for name in ["v1.bak", "site.py", "backup~", "media.db"] {
             assert!(!is_hidden(name.as_bytes(), false), "{name}");
         }
@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn directories_that_tools_keep_links_targets_in_are_passed_through() {
         let check = |name: &str, is_last| is_hidden_target(OsStr::new(name), is_last);
-        // Kubernetes mounts a ConfigMap as links through `..data`; pnpm's as through `.pnpm`.
+        // Kubernetes mounts a ConfigMap as links through `..data`; pnpm mounts packages through
+        // `.pnpm`.
         for name in ["..data", "..2026_01_01_00_00_00.123", ".pnpm"] {
             assert!(!check(name, false), "{name}");
             assert!(check(name, true), "{name}");

@@ -1,4 +1,4 @@
-//! Files of internal locations, which only applications can send.
+//! Files of internal locations, which only applications can send (`X-Accel-Redirect`).
 
 use super::StaticFiles;
 use crate::config::Release;

@@ -1,11 +1,10 @@
-//! What is kept of files between requests: bounded in bytes, and true for a while.
+//! Cache of files: bounded in bytes, each entry valid for a limited time.
 //!
-//! An entry counts as true for as long as the settings say; then one request looks at the
-//! disk again, and the others go on with the entry meanwhile, but never for longer than as
-//! much time again. When there is no room, what was not used since the last time round
-//! goes first (the clock algorithm). Absence is not remembered: where there is no file an
-//! application, a fallback page or another directory may answer, and any of them may make the
-//! file. Nothing here knows the disk.
+//! An entry is valid for as long as the settings say; then one request revalidates it on the disk,
+//! and the others use the entry meanwhile, but never for longer than as much time again. When there
+//! is no room, entries not used since the last round are evicted first (the clock algorithm).
+//! Absence is not cached: where there is no file an application, a fallback page or another
+//! directory may answer, and any of them may create the file. Nothing here accesses the disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::resource::Resource;
 
-/// The memory of all locations.
+/// The cache of all locations.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: u64,
-    /// How long an entry counts as true.
+    /// Time for which an entry is valid.
     valid: Duration,
     kept: RwLock<Kept>,
 }
@@ -27,10 +26,10 @@ pub(super) struct Memory {
 struct Kept {
     /// By location, then by name.
     entries: Vec<HashMap<Arc<str>, Entry>>,
-    /// All entries, the ones to be looked at first for eviction in front.
+    /// All entries, the next candidates for eviction first.
     clock: VecDeque<(usize, Arc<str>)>,
     bytes: u64,
-    /// Numbers of locations that are no more.
+    /// Free indices of closed locations.
     free: Vec<usize>,
 }
 
@@ -38,7 +37,7 @@ struct Kept {
 struct Entry {
     resource: Arc<Resource>,
     checked: Instant,
-    /// True if a request is on its way to look again.
+    /// True while a request revalidates it.
     is_being_checked: AtomicBool,
     was_used: AtomicBool,
     bytes: u64,
@@ -53,7 +52,7 @@ impl Memory {
         }
     }
 
-    /// Makes a place for another location, and gives its number.
+    /// Adds a location, and returns its index.
     pub(super) fn open(&self) -> usize {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         kept.free.pop().unwrap_or_else(|| {
@@ -62,15 +61,15 @@ impl Memory {
         })
     }
 
-    /// Forgets a location; its number is free for another.
+    /// Drops a location; its index is free for another.
     pub(super) fn close(&self, location: usize) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         kept.clear(location);
         kept.free.push(location);
     }
 
-    /// The file remembered as `name` in the location of this number. `None`: there is none, or
-    /// none that still counts, and the caller should look.
+    /// The file cached as `name` in the location of this index. `None`: there is none, or it is no
+    /// longer valid, and the caller should look it up.
     pub(super) fn recall(
         &self,
         location: usize,
@@ -88,8 +87,8 @@ impl Memory {
         is_true.then(|| Arc::clone(&entry.resource))
     }
 
-    /// The file that is remembered as `name`, if that counts as true without anybody looking
-    /// again. Unlike [`Memory::recall`], this does not make the caller the one who looks.
+    /// The entry for `name`, if it is valid without revalidation. Unlike [`Memory::recall`], this
+    /// does not make the caller revalidate it.
     pub(super) fn glance(
         &self,
         location: usize,
@@ -105,7 +104,7 @@ impl Memory {
         is_true.then(|| Arc::clone(&entry.resource))
     }
 
-    /// Remembers the file seen at `now` under a name, unless it is too large for the memory.
+    /// Caches the file seen at `now` under a name, unless it is too large.
     pub(super) fn keep(&self, location: usize, name: &str, resource: Arc<Resource>, now: Instant) {
         let bytes = cost(name, &resource);
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
@@ -117,29 +116,29 @@ impl Memory {
         kept.shrink(self.limit);
     }
 
-    /// What was last seen under a name, however long ago.
+    /// The entry for a name, however old.
     pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))
     }
 
-    /// True if this very resource is what is remembered under a name.
+    /// True if this very resource is cached under a name.
     pub(super) fn remembers(&self, location: usize, name: &str, resource: &Arc<Resource>) -> bool {
         self.latest(location, name)
             .is_some_and(|kept| Arc::ptr_eq(&kept, resource))
     }
 
-    /// Forgets a name.
+    /// Drops a name.
     pub(super) fn forget(&self, location: usize, name: &str) {
-        // Most names without a file were never remembered, and need not stop the readers.
+        // Most names without a file were never cached, and need not block the readers.
         if self.latest(location, name).is_some() {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             kept.remove(location, name);
         }
     }
 
-    /// Puts `new` in the place of `old`, if that is still what is remembered. What was
-    /// checked, and when, stays as it was.
+    /// Replaces `old` by `new`, if it is still cached. The state and time of its last check stay as
+    /// they were.
     pub(super) fn replace(
         &self,
         location: usize,
@@ -159,7 +158,7 @@ impl Memory {
         }
     }
 
-    /// Bytes that are in use.
+    /// Number of bytes in use.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         self.kept.read().unwrap().bytes
@@ -182,8 +181,8 @@ impl Kept {
             resource,
             checked,
             is_being_checked: AtomicBool::new(false),
-            // New ones have to prove themselves: a walk over many files, each asked for
-            // once, does not drive out those in use.
+            // A new entry starts unused: a walk over many files, each requested once, does not
+            // evict those in use.
             was_used: AtomicBool::new(false),
             bytes,
         };
@@ -213,7 +212,7 @@ impl Kept {
             return;
         };
         self.bytes -= entry.bytes;
-        // Rare (a file was deleted or grew), so a walk over all names is well spent.
+        // Rare (a file was deleted or grew), so a walk over all names is acceptable.
         self.clock
             .retain(|(other, kept)| *other != location || **kept != *name);
     }
@@ -226,7 +225,7 @@ impl Kept {
         self.clock.retain(|(other, _)| *other != location);
     }
 
-    /// Ends: every entry is passed over once at most.
+    /// Terminates: every entry is passed over once at most.
     fn shrink(&mut self, limit: u64) {
         while self.bytes > limit {
             let Some((location, name)) = self.clock.pop_front() else {
@@ -245,7 +244,7 @@ impl Kept {
     }
 }
 
-/// Bytes that an entry takes: what it holds, its name twice, and its structures.
+/// Bytes of an entry: its content, its name twice, and its structures.
 fn cost(name: &str, resource: &Resource) -> u64 {
     let forms: u64 = resource
         .forms()
@@ -254,12 +253,12 @@ fn cost(name: &str, resource: &Resource) -> u64 {
     forms + ENTRY + 2 * name.len() as u64
 }
 
-/// About what an entry takes with its places in map and clock.
+/// Approximate size of an entry with its places in map and clock.
 const ENTRY: u64 = 300;
 
-/// About what a form takes: 1.2 kB for the table of its header fields, 0.6 for them written
-/// out, the rest for their values and its own. 20,000 files of two bytes, asked for once and
-/// not over the express lane, were 0.6 kB less each and took 58 MB.
+/// Approximate size of a form: 1.2 kB for the table of its header fields, 0.6 for their rendered
+/// form, the rest for their values and its own. 20,000 files of two bytes, requested once and not
+/// over the fast path, were 0.6 kB less each and took 58 MB.
 const FORM: u64 = 3100;
 
 #[cfg(test)]
@@ -296,7 +295,7 @@ mod tests {
         })
     }
 
-    /// With a place for location 0.
+    /// With location 0.
     fn memory(limit: u64, valid: Duration) -> Memory {
         let memory = Memory::new(limit, valid);
         assert_eq!(memory.open(), 0);

@@ -1,20 +1,20 @@
 //! Serves files from declared directories, without asking Python.
 //!
-//! 1. `path`: which location, and which file in it, decoded once; `hidden`: which names no
-//!    file is served by;
-//! 2. `memory`: is it remembered? else `disk`: opened beneath the location's directory,
-//!    race-free; regular files only; its encoded neighbours; small ones read; where there is
-//!    none, `fallback`: is the request one for a page?
-//! 3. `negotiate`: which form of it the client accepts; for a range the identity;
-//! 4. `conditional`: does the client's copy still stand?
-//! 5. `range`: which bytes are asked for?
-//! 6. `headers`: type (`types`), validators, length, how long it may be used (`freshness`);
-//! 7. `body`: bytes at once if small, else sent as the client takes them; `multipart` for
-//!    several ranges.
+//! 1. `path`: selects the location and the file in it, decoded once; `hidden`: the names that are
+//!    never served;
+//! 2. `memory`: the cache; on a miss `disk`: opened beneath the location's directory, race-free;
+//!    regular files only; its encoded neighbours; small ones read; where there is none, `fallback`:
+//!    is the request one for a page?
+//! 3. `negotiate`: selects the form that the client accepts; for a range the identity;
+//! 4. `conditional`: is the client's copy still valid?
+//! 5. `range`: the bytes asked for;
+//! 6. `headers`: type (`types`), validators, length, time to live (`freshness`);
+//! 7. `body`: bytes at once if small, else sent as the client reads them; `multipart` for several
+//!    ranges.
 //!
-//! What is in memory is answered without leaving the thread. The disk is a job of the
-//! [`FilePool`], one for a small file. `compress` adds encoded forms to what is in memory,
-//! in the background. Which status and page a [`StaticError`] becomes is decided elsewhere.
+//! Cached files are served without leaving the thread. Access to the disk is a job of the
+//! [`FilePool`], one for a small file. `compress` adds encoded forms to the cache, in the
+//! background. `front/error.rs` maps a [`StaticError`] to a status and a page.
 
 mod compress;
 mod conditional;
@@ -67,43 +67,43 @@ pub use handed_over::handed_over;
 pub use headers::ALLOW;
 pub use path::{FilePath, Location, LocationError, Locations};
 
-/// Why there is no file to send. What the client sees is decided in `front/request`.
+/// Reasons why there is no file to send. `front/error.rs` maps them to responses.
 #[derive(Debug, thiserror::Error)]
 pub enum StaticError {
-    /// Nothing there, or nothing that may be served.
+    /// No file, or none that may be served.
     #[error("no such file")]
     NotFound,
-    /// Nothing to serve, in a location whose other paths are the application's.
+    /// No file, in a location whose other paths belong to the application.
     #[error("no such file; the path is the application's")]
     LeftToApp,
-    /// The file is there, but may not be read.
+    /// The file exists, but may not be read.
     #[error("permission denied")]
     Forbidden,
-    /// Neither GET nor HEAD nor OPTIONS; the answer names [`ALLOW`].
+    /// Neither GET nor HEAD nor OPTIONS; the response names [`ALLOW`].
     #[error("method not allowed for a file")]
     MethodNotAllowed,
-    /// The path cannot be decoded; what is wrong with it.
+    /// The path cannot be decoded, for this reason.
     #[error("bad path: {0}")]
     BadPath(&'static str),
     /// `If-Match` or `If-Unmodified-Since` does not hold.
     #[error("precondition failed")]
     PreconditionFailed,
-    /// None of the ranges that are asked for is in the file.
+    /// None of the requested ranges is in the file.
     #[error("no such range of {length} bytes")]
     RangeNotSatisfiable {
         /// The file's length in bytes.
         length: u64,
     },
-    /// A directory with an index, asked for without a slash at its end. The path and query
-    /// to go to, encoded as a `Location` field needs it.
+    /// A directory with an index, requested without a slash at its end. The path and query of the
+    /// redirect, encoded for a `Location` field.
     #[error("moved to {0}")]
     RedirectToDirectory(String),
-    /// The file system says no, and it is not the client's doing.
+    /// An error of the file system that the client did not cause.
     #[error("cannot read a static file: {0}")]
     Io(io::Error),
 }
 
-/// The static files of a server: where they are, and what is remembered of them.
+/// The static files of a server: their locations, and their part of the cache.
 #[derive(Debug)]
 pub struct StaticFiles {
     locations: Locations,
@@ -112,8 +112,8 @@ pub struct StaticFiles {
     shared: Arc<Shared>,
 }
 
-/// What all static files of a server have in common: what is remembered of them, within one
-/// limit, and the thread that compresses. Clones share it.
+/// State that all static files of a server share: the cache, within one limit, and the thread that
+/// compresses. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Cache(Arc<Common>);
 
@@ -124,7 +124,7 @@ struct Common {
 }
 
 impl Cache {
-    /// One of the size, and with the patience, that the settings name.
+    /// A cache with the size and validity of the settings.
     pub fn new(settings: &StaticSettings) -> Self {
         Self(Arc::new(Common {
             memory: Memory::new(settings.cache, settings.check),
@@ -133,22 +133,22 @@ impl Cache {
     }
 }
 
-/// What jobs on other threads need as well.
+/// State that jobs on other threads need too.
 #[derive(Debug)]
 struct Shared {
     disk: Disk,
     cache: Cache,
-    /// The locations' numbers in the memory.
+    /// The locations' indices in the cache.
     places: Vec<usize>,
 }
 
-/// What a request says about how it wants a file.
+/// The fields of a request that select a form of a file.
 #[derive(Clone)]
 struct FilePreferences {
     with_body: bool,
     conditions: Conditions,
     accepted: Accepted,
-    /// Of a GET alone (RFC 9110 §14.2).
+    /// Only of a GET (RFC 9110 §14.2).
     range: Option<HeaderValue>,
 }
 
@@ -173,7 +173,7 @@ impl StaticFiles {
         }
     }
 
-    /// The location that a request's path belongs to; see [`Locations::find`].
+    /// The location of a request's path; see [`Locations::find`].
     pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
         self.locations.find(raw_path)
     }
@@ -183,12 +183,12 @@ impl StaticFiles {
         self.locations.iter()
     }
 
-    /// Answers a request for `rest`, which [`StaticFiles::find`] left of the path and its
-    /// query.
+    /// Answers a request for `rest`, the part of the path and its query that [`StaticFiles::find`]
+    /// returned.
     ///
     /// # Errors
-    /// [`StaticError`] for everything but 200, 204 (to OPTIONS), 206 and 304. A method that
-    /// cannot be answered touches no file.
+    /// [`StaticError`] for everything except 200, 204 (to OPTIONS), 206 and 304. A request with
+    /// another method touches no file.
     pub async fn serve(
         &self,
         location: &Location,
@@ -263,8 +263,8 @@ impl StaticFiles {
         self.respond(wish.choose(&resource), file, wish)
     }
 
-    /// The file from memory, with its large form opened if it is needed. `None`: the disk
-    /// has to be asked.
+    /// The file from the cache, with its large form opened if needed. `None`: the disk has to be
+    /// asked.
     async fn recall(
         &self,
         location: &Location,
@@ -287,8 +287,8 @@ impl StaticFiles {
         file.map(|file| (resource, Some(file)))
     }
 
-    /// True if the location is known to have no such file, in a location where most paths may
-    /// be no files. It takes no job, because absence is not remembered.
+    /// True if the location is known to lack this file, in a location where most paths may not be
+    /// files. It needs no job, because absence is not cached.
     fn is_surely_absent(&self, location: &Location, name: &str) -> bool {
         let is_absent = *location.missing() != Missing::Refuse
             && files::is_surely_absent(location.dir(), Path::new(name));
@@ -300,7 +300,7 @@ impl StaticFiles {
         is_absent
     }
 
-    /// Looks at the disk, and remembers what is there.
+    /// Looks the file up on disk, and caches it.
     async fn look(
         &self,
         location: &Location,
@@ -354,7 +354,7 @@ impl StaticFiles {
         let bodies = match (&form.bytes, file) {
             (Some(bytes), _) => Bodies::Bytes(bytes.clone()),
             (None, Some(file)) => Bodies::File(file, 0, self.pool.clone()),
-            // It was needed a moment ago, when its form was chosen by the same rules.
+            // It was needed a moment ago, when its form was selected by the same rules.
             (None, None) => return Err(StaticError::NotFound),
         };
         match wish.select(form) {
@@ -383,8 +383,8 @@ impl StaticFiles {
 }
 
 impl FilePreferences {
-    /// The form to answer with. A part is one of the identity wherever the client accepts
-    /// that: an encoded form may be made, or lost, between the requests for two parts.
+    /// The form to respond with. A range is one of the identity wherever the client accepts that:
+    /// an encoded form may be made, or lost, between the requests for two ranges.
     fn choose<'a>(&self, resource: &'a Resource) -> &'a Arc<Representation> {
         match self.select(&resource.identity) {
             Selection::Whole => resource.choose(&self.accepted),
@@ -419,7 +419,7 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// The memory, and the number of the location in it.
+    /// The cache, and the index of the location in it.
     fn memory(&self, location: &Location) -> (&Memory, usize) {
         (&self.cache.0.memory, self.places[location.index()])
     }
@@ -432,7 +432,7 @@ impl Shared {
     ) -> Result<Found, StaticError> {
         let (memory, index) = self.memory(location);
         let name = path.file_name();
-        // Before the disk is asked: what changes afterwards is seen that much later at most.
+        // Before the disk is asked: a later change is seen that much later at most.
         let now = Instant::now();
         let known = memory.latest(index, &name);
         let found = self.disk.find(location, path, known, wish);
@@ -445,7 +445,7 @@ impl Shared {
         found
     }
 
-    /// Adds the encoded forms that are missing to what is remembered.
+    /// Adds the missing encoded forms to the cached file.
     fn compress(&self, location: &Location, name: &str, mut resource: Arc<Resource>) {
         let (memory, place) = self.memory(location);
         if !memory.remembers(place, name, &resource) {

@@ -1,8 +1,7 @@
-//! Step 1: which location a path belongs to, and which file in it is meant.
+//! Step 1: the location of a path, and the file in it.
 //!
-//! Everything is decided on the percent-decoded form, so no way of writing a path changes
-//! what it reaches. Decoding happens once: `%252e` is the name `%2e`. Whether the file
-//! exists is the next step's question.
+//! All decisions use the percent-decoded form, so no encoding of a path changes its target.
+//! Decoding happens once: `%252e` is the name `%2e`. The next step finds out if the file exists.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -17,7 +16,7 @@ use super::types::MediaType;
 use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
 use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
 
-/// The directories that are served, by the prefix of the paths that belong to them.
+/// The served directories, by the prefix of their paths.
 #[derive(Debug, Clone, Default)]
 pub struct Locations {
     /// Longest prefix first.
@@ -29,7 +28,7 @@ pub struct Locations {
 pub struct Location {
     prefix: Prefix,
     dir: PathBuf,
-    /// Its place among the others.
+    /// Its index among the locations.
     index: usize,
     missing: Missing,
     max_age: Option<Duration>,
@@ -39,7 +38,7 @@ pub struct Location {
     predefined: bool,
 }
 
-/// A location that cannot be served as asked.
+/// An invalid location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
     /// No path can have the prefix.
@@ -60,10 +59,10 @@ pub struct FilePath {
 }
 
 impl Locations {
-    /// Takes prefixes as the settings have them: literally, not percent-encoded.
+    /// Takes prefixes as in the settings: literal, not percent-encoded.
     ///
     /// # Errors
-    /// [`LocationError`] for a prefix that no path can have, or that is there twice.
+    /// [`LocationError`] for a prefix that no path can have, or that occurs twice.
     pub fn new(locations: impl IntoIterator<Item = StaticLocation>) -> Result<Self, LocationError> {
         let mut locations = locations
             .into_iter()
@@ -82,11 +81,11 @@ impl Locations {
         Ok(Self { locations })
     }
 
-    /// The location that `raw_path` belongs to, and the rest of the path behind its prefix.
+    /// The location of `raw_path`, and the rest of the path after its prefix.
     ///
-    /// `raw_path` is as the client sent it; a query behind it stays in the rest. `/static`
-    /// and `/static/…` belong to `/static`, `/staticfoo` and `/static../x` do not. The
-    /// longest prefix wins.
+    /// `raw_path` is as the client sent it; a query after it stays in the rest. `/static` and
+    /// `/static/…` belong to `/static`, `/staticfoo` and `/static../x` do not. The longest prefix
+    /// wins.
     pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
         self.locations
             .iter()
@@ -114,7 +113,7 @@ impl Location {
         })
     }
 
-    /// The decoded prefix, without a slash at its end; empty if every path belongs here.
+    /// The decoded prefix, without a slash at its end; empty for the whole site.
     pub fn prefix(&self) -> &str {
         self.prefix.as_str()
     }
@@ -124,32 +123,32 @@ impl Location {
         &self.dir
     }
 
-    /// True if it was there without being asked for.
+    /// True for a location that was not configured explicitly.
     pub fn is_predefined(&self) -> bool {
         self.predefined
     }
 
-    /// Its place among the locations.
+    /// Its index among the locations.
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
-    /// What answers where there is no file.
+    /// The setting for paths without a file.
     pub(super) fn missing(&self) -> &Missing {
         &self.missing
     }
 
-    /// How long clients may use a file without asking; `None` for what suits its type.
+    /// Time that clients may cache a file without revalidation; `None` for the default of its type.
     pub(super) fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
 
-    /// Rule for the names that clients may keep for a year.
+    /// Rule for the names that clients may cache for a year.
     pub(super) fn immutable(&self) -> Immutable {
         self.immutable
     }
 
-    /// True if `.br`, `.zst` and `.gz` files stand in for the file beside them.
+    /// True if `.br`, `.zst` and `.gz` files are used as encoded forms of the file beside them.
     pub(super) fn is_precompressed(&self) -> bool {
         self.precompressed
     }
@@ -159,7 +158,7 @@ impl Location {
         MediaType::of(self.prefix(), name, &self.types)
     }
 
-    /// Where a client finds the directory `relative`: path only, so it cannot name a host.
+    /// The URL of the directory `relative`: path only, so it cannot name a host.
     pub(super) fn directory_url(&self, relative: &str, query: Option<&str>) -> String {
         let mut url = utf8_percent_encode(self.prefix(), ESCAPED).to_string();
         if !relative.is_empty() {
@@ -176,11 +175,11 @@ impl Location {
 }
 
 impl FilePath {
-    /// Decodes what [`Locations::find`] left of the path, without a query.
-    /// `hidden` files, such as `.env` and `settings.py`, are found only on demand.
+    /// Decodes the rest of the path that [`Locations::find`] returned, without a query. `hidden`
+    /// files, such as `.env` and `settings.py`, are found only on demand.
     ///
     /// # Errors
-    /// [`StaticError`] for a path that is none, or that no file may have.
+    /// [`StaticError`] for an invalid path, or one that no file may have.
     pub fn decode(raw: &str, hidden: bool) -> Result<Self, StaticError> {
         let decoded = decode(raw)?;
         let is_directory = decoded.ends_with('/');
@@ -209,7 +208,7 @@ impl FilePath {
         })
     }
 
-    /// A file that the settings name.
+    /// The path of a file in the settings.
     pub(super) fn of_file(relative: &str) -> Self {
         Self {
             relative: relative.to_owned(),
@@ -217,7 +216,7 @@ impl FilePath {
         }
     }
 
-    /// The name of the file that is meant: of a directory, its index.
+    /// The name of the file; for a directory that of its index.
     pub(super) fn file_name(&self) -> Cow<'_, str> {
         match self.is_directory {
             true => Cow::Owned(self.index_name()),
@@ -234,7 +233,7 @@ impl FilePath {
     }
 }
 
-/// RFC 3986 §2.1, once. Bytes that are no UTF-8, overlong forms among them, name no file.
+/// RFC 3986 §2.1, once. Bytes that are not UTF-8, overlong forms included, name no file.
 fn decode(raw: &str) -> Result<String, StaticError> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
@@ -434,7 +433,7 @@ mod tests {
         assert_eq!(location.directory_url("evil.com", None), "/evil.com/");
     }
 
-    /// Paths as attackers write them, more often than random text has them.
+    /// Paths of attacks, more often than random text has them.
     fn nasty() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("/".to_owned()),

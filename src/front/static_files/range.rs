@@ -1,20 +1,19 @@
-//! Step 5: which bytes of it the client asks for (RFC 9110 §14).
+//! Step 5: the requested ranges (RFC 9110 §14).
 //!
-//! Pure: the value of a `Range` field and a length go in, a [`Selection`] comes out, which
-//! never asks for more than [`MAX_RANGES`] pieces nor for any byte twice. A field that we
-//! cannot read is ignored, as RFC 9110 §14.2 allows: the client then gets everything, which
-//! is what it has to expect anyway.
+//! Pure: the value of a `Range` field and a length go in, a [`Selection`] comes out, which never
+//! has more than [`MAX_RANGES`] pieces nor any byte twice. A malformed field is ignored, as RFC
+//! 9110 §14.2 allows: the client then gets the whole file, which it has to expect anyway.
 
 use std::ops::Range;
 
-/// What part of a representation is to be sent.
+/// The part of a representation to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Selection {
     /// Everything: 200.
     Whole,
     /// These bytes, none empty, none overlapping, all within the length: 206.
     Parts(Vec<Range<u64>>),
-    /// Nothing that is there: 416.
+    /// No byte of the file: 416.
     Unsatisfiable,
 }
 
@@ -31,8 +30,8 @@ pub(super) fn select(value: &[u8], length: u64) -> Selection {
         let Some(spec) = Spec::read(spec).filter(|_| count <= MAX_RANGES) else {
             return Selection::Whole;
         };
-        // RFC 9110 §14.1.2: a suffix of something is satisfiable even where there is
-        // nothing; no Content-Range could describe it, so the client gets all of nothing.
+        // RFC 9110 §14.1.2: a non-empty suffix is satisfiable even for an empty file; no
+        // Content-Range could describe it, so the client gets the whole empty file.
         is_whole |= length == 0 && matches!(spec, Spec::Suffix(1..));
         parts.extend(spec.within(length));
     }
@@ -43,7 +42,7 @@ pub(super) fn select(value: &[u8], length: u64) -> Selection {
     }
 }
 
-/// One range as it is written.
+/// One range of the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spec {
     From(u64),
@@ -52,7 +51,7 @@ enum Spec {
 }
 
 impl Spec {
-    /// RFC 9110 §14.1.1; a range whose end lies before its begin is invalid.
+    /// RFC 9110 §14.1.1; a range whose last position is before its first is invalid.
     fn read(text: &[u8]) -> Option<Self> {
         let dash = text.iter().position(|&byte| byte == b'-')?;
         match (&text[..dash], &text[dash + 1..]) {
@@ -65,7 +64,7 @@ impl Spec {
         }
     }
 
-    /// The bytes that are there of it; `None` if there are none.
+    /// The part of it within the file; `None` if it is empty.
     fn within(self, length: u64) -> Option<Range<u64>> {
         let range = match self {
             Self::From(first) => first..length,
@@ -76,7 +75,7 @@ impl Spec {
     }
 }
 
-/// The elements behind `bytes=`. `None`: another unit, or no ranges at all.
+/// The elements after `bytes=`. `None`: another unit, or no ranges at all.
 fn byte_ranges(value: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let equals = value.iter().position(|&byte| byte == b'=')?;
     let (unit, specs) = (&value[..equals], &value[equals + 1..]);
@@ -84,12 +83,12 @@ fn byte_ranges(value: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let specs = specs
         .split(|&byte| byte == b',')
         .map(<[u8]>::trim_ascii)
-        // RFC 9110 §5.6.1.2: empty elements of a list mean nothing.
+        // RFC 9110 §5.6.1.2: empty elements of a list are ignored.
         .filter(|spec| !spec.is_empty());
     unit.eq_ignore_ascii_case(b"bytes").then_some(specs)
 }
 
-/// Digits alone. A number that no file reaches stands for the largest one.
+/// Digits only. A number that no file reaches is replaced by the largest one.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -101,8 +100,8 @@ fn number(digits: &[u8]) -> Option<u64> {
     }))
 }
 
-/// Ranges that overlap become one, and then all are sorted; others stay in the order in
-/// which the client wants them (RFC 9110 §15.3.7.2).
+/// Overlapping ranges are merged, and then all are sorted; others keep the order of the request
+/// (RFC 9110 §15.3.7.2).
 fn without_overlaps(parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut sorted = parts.clone();
     sorted.sort_by_key(|part| part.start);
@@ -119,8 +118,8 @@ fn without_overlaps(parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
     }
 }
 
-/// Readers of PDF files ask for some ten ranges at once. Who asks for more gets everything,
-/// which costs less than a response made of small parts.
+/// Readers of PDF files request some ten ranges at once. For more than this the whole file is sent,
+/// which costs less than a response of many small parts.
 pub(super) const MAX_RANGES: usize = 32;
 
 #[cfg(test)]
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(select(same.as_bytes(), 1 << 20), Selection::Whole);
     }
 
-    /// Fields that are nearly right, more often than random bytes are.
+    /// Almost valid fields, more often than random bytes contain them.
     fn nearly_ranges() -> impl Strategy<Value = Vec<u8>> {
         let text = "[bB]ytes=[0-9, -]{0,40}|bytes=([0-9]{0,21}-[0-9]{0,21},?){0,40}";
         prop_oneof![

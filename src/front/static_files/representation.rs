@@ -1,4 +1,4 @@
-//! One form of a file as it was seen: its state, its header fields, its bytes if they are few.
+//! One form of a file: its state, its header fields, its bytes if they are few.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -11,30 +11,30 @@ use http::{HeaderMap, header};
 use super::conditional::Validators;
 use crate::front::body::negotiate::Accepted;
 
-/// One form of a file: what a response needs.
+/// One form of a file: the data of a response.
 #[derive(Debug)]
 pub(super) struct Representation {
     /// Its name below the location's directory.
     pub(super) name: String,
-    /// The state in which it was seen.
+    /// The state of the file when it was read.
     pub(super) stamp: Stamp,
-    /// What tells this form and state from others.
+    /// Identifies this form and state.
     pub(super) validators: Validators,
     /// The header fields of a complete response, `Content-Length` included.
     pub(super) headers: HeaderMap,
-    /// Bytes of the whole.
+    /// Length of the whole in bytes.
     pub(super) length: u64,
     /// The bytes themselves; `None` if they are read from the file each time.
     pub(super) bytes: Option<Bytes>,
-    /// The file, while somebody is being sent it.
+    /// The file, while it is being sent.
     pub(super) open: OpenFile,
-    /// What of `headers` was written out.
+    /// Variants of `headers`, ready to be sent.
     pub(super) heads: Heads,
 }
 
 impl Representation {
-    /// True if ranges may be cut out of it: out of the identity alone, and not for a client
-    /// that excludes it where encoded forms exist or are about to be made.
+    /// True if ranges of it may be served: of the identity only, and not to a client that excludes
+    /// it where encoded forms exist or are about to be made.
     pub(super) fn has_ranges_for(&self, accepted: &Accepted) -> bool {
         let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
         let is_negotiated = self.headers.contains_key(header::VARY);
@@ -49,8 +49,8 @@ pub(super) struct Heads {
     pub(super) not_modified: OnceLock<Bytes>,
 }
 
-/// An open file that all who are being sent it share, and that closes with the last of them:
-/// what was deleted takes no room on the disk for longer, and nobody has to count descriptors.
+/// An open file that all requests for it share, and that closes with the last of them: a deleted
+/// file takes no room on the disk for longer, and no descriptors have to be counted.
 #[derive(Debug, Default)]
 pub(super) struct OpenFile(Mutex<Weak<File>>);
 
@@ -60,7 +60,7 @@ impl OpenFile {
         self.lock().upgrade()
     }
 
-    /// Shares a file that was just opened; if somebody was quicker, his.
+    /// Shares a file that was just opened; another one if that was opened earlier.
     pub(super) fn keep(&self, file: File) -> Arc<File> {
         let mut kept = self.lock();
         kept.upgrade().unwrap_or_else(|| {
@@ -75,14 +75,14 @@ impl OpenFile {
     }
 }
 
-/// The error of the system call for a file that changes whenever the file does.
+/// Metadata that changes whenever the file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
     mtime: (i64, i64),
-    /// Changes with content, length, rights, and when another file takes the name; unlike
+    /// Changes with content, length and permissions, and when another file takes the name; unlike
     /// the modification time it cannot be set.
     ctime: (i64, i64),
 }
@@ -98,23 +98,24 @@ impl Stamp {
         }
     }
 
-    /// True if a change after `now` would show, however coarse the file system's clock is.
+    /// True if a change after `now` would be visible, even with the coarsest clock of a file
+    /// system.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = u64::try_from(self.ctime.0).unwrap_or(0);
         Duration::from_secs(changed) + COARSEST_CLOCK <= now
     }
 
-    /// True if its content was last written a while before `now`. What is still being
-    /// written, a live stream's list of parts for one, was not.
+    /// True if its content was last written a while before `now`. A file that is still being
+    /// written, like a live stream's playlist, was not.
     pub(super) fn was_written_before(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let written = u64::try_from(self.mtime.0).unwrap_or(0);
         Duration::from_secs(written) + COARSEST_CLOCK <= now
     }
 
-    /// True if a neighbour may stand for `original`: it is not older. Archives and image
-    /// layers cut times to whole seconds, which must not make it look older.
+    /// True if this neighbour may be used for `original`: it is not older. Archives and image
+    /// layers truncate times to whole seconds, which must not make it look older.
     pub(super) fn is_up_to_date_with(&self, original: &Self) -> bool {
         match self.mtime.1 {
             0 => self.mtime.0 >= original.mtime.0,

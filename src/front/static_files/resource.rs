@@ -1,5 +1,5 @@
-//! What is known about one file, ready to be sent many times: its state, its header fields,
-//! its bytes if they are few, and the encoded forms of it.
+//! One file, ready to be sent many times: its state, its header fields, its bytes if they are few,
+//! and the encoded forms of it.
 //!
 //! Values only; `disk` makes them, `memory` keeps them, `compress` adds to them.
 
@@ -14,14 +14,15 @@ use super::representation::{Heads, OpenFile, Representation};
 /// One file and its encoded forms.
 #[derive(Debug, Clone)]
 pub(super) struct Resource {
-    /// The file as it is.
+    /// The identity.
     pub(super) identity: Arc<Representation>,
     /// Its encoded forms, by [`Coding::index`].
     pub(super) encoded: [Option<Arc<Representation>>; 3],
-    /// True if every file was old enough when it was read to trust its [`Stamp`](super::representation::Stamp): what is
-    /// written within the same tick of the clock has the same times.
+    /// True if every file was old enough when it was read to trust its
+    /// [`Stamp`](super::representation::Stamp): a write within the same tick of the clock has the
+    /// same times.
     pub(super) is_settled: bool,
-    /// Which forms compression in the background may still add, by [`Coding::index`].
+    /// The forms that compression in the background may still add, by [`Coding::index`].
     pub(super) compressible: [bool; 3],
 }
 
@@ -35,7 +36,7 @@ impl Resource {
         encoded.unwrap_or(&self.identity)
     }
 
-    /// The same with one more form, made by compressing. `None`: it did not pay.
+    /// A copy with another form, made by compressing. `None`: it did not pay.
     pub(super) fn with_encoded(&self, coding: Coding, bytes: Option<Bytes>) -> Self {
         let mut resource = self.clone();
         resource.compressible[coding.index()] = false;

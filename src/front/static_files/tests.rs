@@ -20,7 +20,7 @@ struct Site {
 }
 
 impl Site {
-    /// Nothing is taken from memory without a look at the disk.
+    /// Every request looks at the disk.
     fn new() -> Self {
         let settings = StaticSettings {
             check: Duration::ZERO,
@@ -228,7 +228,7 @@ async fn a_change_within_one_second_and_of_equal_length_changes_the_etag() {
         write(b"BODY {}", 2);
         let second = site.etag(name).await;
         assert_ne!(second, first);
-        // With the very same times, which somebody set by hand.
+        // With identical times, set explicitly.
         write(b"Body {}", 2);
         assert_ne!(site.etag(name).await, second);
     }
@@ -255,7 +255,7 @@ async fn replicas_agree_about_the_etag() {
         validators(1_700_000_000, true)
     );
     assert_ne!(validators(1_700_000_000, true), validators(1, true));
-    // A time that stands for nothing tells no states apart: that of the change is added.
+    // A time without meaning distinguishes no states: that of the change is added.
     for (seconds, is_settled, parts) in [
         (1_700_000_000, true, 2),
         (1_700_000_000, false, 4),

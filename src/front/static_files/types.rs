@@ -1,8 +1,8 @@
 //! The media type of a file, by its name.
 //!
-//! Asked in this order: the settings; names of RFC 8615 below `/.well-known/`; nginx's
-//! `mime.types` and IANA's registry of media types; the `mime_guess` crate. What follows from
-//! a type (charset, compression) is decided here, too. The content of a file is never looked at.
+//! Sources in order of precedence: the settings; names of RFC 8615 below `/.well-known/`; nginx's
+//! `mime.types` and IANA's registry of media types; the `mime_guess` crate. The consequences of a
+//! type (charset, compression) are decided here, too. The content of a file is never examined.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use crate::config::FileTypes;
 pub(super) struct MediaType {
     /// The value of `Content-Type`.
     pub(super) value: HeaderValue,
-    /// The same without parameters, in lower case.
+    /// The type without parameters, in lower case.
     essence: Cow<'static, str>,
 }
 
 impl MediaType {
-    /// The type of the file called `name` in the location of this prefix, which is empty for
-    /// the whole site. `set` is what the settings say about types.
+    /// The type of the file called `name` in the location of this prefix, which is empty for the
+    /// whole site. `set` has the types of the settings.
     pub(super) fn of(prefix: &str, name: &str, set: &FileTypes) -> Self {
-        if let Some(told) = by_ending(name, |end| set.get(end))
-            && let Ok(value) = HeaderValue::from_str(told)
-            && let Some(essence) = told.split(';').next()
+        if let Some(declared) = by_ending(name, |end| set.get(end))
+            && let Ok(value) = HeaderValue::from_str(declared)
+            && let Some(essence) = declared.split(';').next()
         {
             let essence = essence.trim_end().to_ascii_lowercase();
-            let has_parameters = told.contains(';');
+            let has_parameters = declared.contains(';');
             return match has_parameters {
                 true => Self {
                     value,
@@ -42,7 +42,7 @@ impl MediaType {
         Self::plain(known(prefix, name).into())
     }
 
-    /// With the charset that text has nearly always.
+    /// A type with the charset that text nearly always has.
     fn plain(essence: Cow<'static, str>) -> Self {
         let value = match is_text(&essence) {
             true => HeaderValue::try_from(format!("{essence}; charset=utf-8")),
@@ -54,12 +54,12 @@ impl MediaType {
         }
     }
 
-    /// A page, which names the files of its release.
+    /// True for a page, which names the files of its release.
     pub(super) fn is_html(&self) -> bool {
         matches!(&*self.essence, "text/html" | "application/xhtml+xml")
     }
 
-    /// A list of the parts of a stream, written anew while the stream goes on.
+    /// True for a playlist: a list of the parts of a stream, rewritten while the stream continues.
     pub(super) fn is_playlist(&self) -> bool {
         matches!(
             &*self.essence,
@@ -67,7 +67,7 @@ impl MediaType {
         )
     }
 
-    /// True if compressing pays: text, and the binary types that are not packed by themselves.
+    /// True if compressing pays: text, and the binary types that are not compressed themselves.
     pub(super) fn is_compressible(&self) -> bool {
         is_text(&self.essence)
             || matches!(
@@ -99,7 +99,7 @@ impl MediaType {
             )
     }
 
-    /// True if the type is packed by itself, so that no encoded form stands beside a file.
+    /// True if the type is compressed itself, so that a file has no precompressed neighbours.
     pub(super) fn is_packed(&self) -> bool {
         let kind = self.essence.split('/').next().unwrap_or_default();
         match kind {
@@ -117,7 +117,7 @@ impl MediaType {
     }
 }
 
-/// Text under any name, in UTF-8 nearly always.
+/// True for text under any name, in UTF-8 nearly always.
 fn is_text(essence: &str) -> bool {
     essence.starts_with("text/")
         || essence.ends_with("+json")
@@ -142,7 +142,7 @@ fn is_text(essence: &str) -> bool {
 fn known(prefix: &str, name: &str) -> &'static str {
     let file = name.rsplit('/').next().unwrap_or(name);
     let well_known = well_known(prefix, name).and_then(|below| WELL_KNOWN.get(&*below).copied());
-    // Apple asks for it at the root of the site as well.
+    // Apple requests it at the root of the site too.
     if file == APPLE_APP_SITE_ASSOCIATION {
         return "application/json";
     }
@@ -161,7 +161,7 @@ fn known(prefix: &str, name: &str) -> &'static str {
     }
 }
 
-/// The part of a path behind `/.well-known/`, if it is one.
+/// The part of a path after `/.well-known/`, if it has one.
 fn well_known<'a>(prefix: &str, name: &'a str) -> Option<Cow<'a, str>> {
     const DIRECTORY: &str = "/.well-known";
     if let Some((_, below)) = prefix.split_once(DIRECTORY) {
@@ -175,7 +175,7 @@ fn well_known<'a>(prefix: &str, name: &'a str) -> Option<Cow<'a, str>> {
     (before.is_empty() || before.ends_with('/')).then(|| below.into())
 }
 
-/// The value set for the whole name, else for its longest ending behind a dot.
+/// The value set for the whole name, else for its longest ending after a dot.
 fn by_ending<'a, T>(name: &str, find: impl Fn(&str) -> Option<&'a T>) -> Option<&'a T>
 where
     T: ?Sized,
@@ -191,8 +191,8 @@ const UNKNOWN: &str = "application/octet-stream";
 
 const APPLE_APP_SITE_ASSOCIATION: &str = "apple-app-site-association";
 
-/// Names without a telling extension below `/.well-known/`, with the types that their
-/// specifications ask for.
+/// Names below `/.well-known/` without a known extension, with the types that their specifications
+/// require.
 static WELL_KNOWN: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     HashMap::from([
         ("apple-app-site-association", "application/json"),
@@ -341,7 +341,7 @@ const NGINX: &[(&str, &str)] = &[
     ("video/x-msvideo", "avi"),
 ];
 
-/// IANA's "Media Types", where `mime_guess` says something else or nothing.
+/// IANA's "Media Types", where `mime_guess` differs or has no entry.
 const IANA: &[(&str, &str)] = &[
     ("application/dash+xml", "mpd"),
     ("application/geo+json", "geojson"),
@@ -401,9 +401,9 @@ const IANA: &[(&str, &str)] = &[
     ("video/ogg", "ogv"),
 ];
 
-/// Not registered, or registered for what a website does not have.
+/// Not registered, or registered for something that a website does not have.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    // Node's name for scripts; RFC 9239 §6 knows one type for all of them.
+    // Node's name for scripts; RFC 9239 §6 has one type for all of them.
     ("text/javascript", "cjs"),
     // Source maps and other JSON of its own name.
     ("application/json", "map har topojson avsc jsonc"),
@@ -425,7 +425,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    fn told(name: &str, set: &[(&str, &str)]) -> MediaType {
+    fn type_of(name: &str, set: &[(&str, &str)]) -> MediaType {
         let set: BTreeMap<_, _> = set
             .iter()
             .map(|(end, kind)| ((*end).to_owned(), (*kind).to_owned()))
@@ -463,7 +463,7 @@ mod tests {
             ("id_ed25519.pub", "text/plain; charset=utf-8"),
             ("a.yaml", "application/yaml; charset=utf-8"),
         ] {
-            assert_eq!(told(name, &[]).value, expected, "{name}");
+            assert_eq!(type_of(name, &[]).value, expected, "{name}");
         }
     }
 
@@ -513,10 +513,10 @@ mod tests {
             ("a.bin2", "application/x.own"),
             ("ts", "text/x.typescript; charset=utf-8"),
         ] {
-            assert_eq!(told(name, &set).value, expected, "{name}");
+            assert_eq!(type_of(name, &set).value, expected, "{name}");
         }
-        assert!(told("a.ts", &set).is_compressible());
-        assert!(!told("a.ts", &[]).is_compressible());
+        assert!(type_of("a.ts", &set).is_compressible());
+        assert!(!type_of("a.ts", &[]).is_compressible());
     }
 
     #[test]
@@ -544,14 +544,14 @@ mod tests {
             "a.eot",
             "a.md",
         ] {
-            assert!(told(name, &[]).is_compressible(), "{name}");
-            assert!(!told(name, &[]).is_packed(), "{name}");
+            assert!(type_of(name, &[]).is_compressible(), "{name}");
+            assert!(!type_of(name, &[]).is_packed(), "{name}");
         }
         for name in [
             "a.woff", "a.woff2", "a.png", "a.jpg", "a.ts", "a.m4s", "a.mp4", "a.zip", "a.gz",
         ] {
-            assert!(!told(name, &[]).is_compressible(), "{name}");
-            assert!(told(name, &[]).is_packed(), "{name}");
+            assert!(!type_of(name, &[]).is_compressible(), "{name}");
+            assert!(type_of(name, &[]).is_packed(), "{name}");
         }
     }
 }

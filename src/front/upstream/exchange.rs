@@ -103,7 +103,7 @@ impl ExchangeContext {
     ) -> Result<Box<Response>, Failure> {
         let (answer, answered) = oneshot::channel();
         let abandoned = CancellationToken::new();
-        let broken_off = abandoned.clone().drop_guard();
+        let abandon_on_drop = abandoned.clone().drop_guard();
         let exchange = Exchange {
             ground: Arc::clone(self),
             reached,
@@ -114,11 +114,11 @@ impl ExchangeContext {
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
-        let response = answered
-            .await
-            .unwrap_or_else(|_not_told| Err(Failure::BadAnswer("it was not read".into())))?;
+        let response = answered.await.unwrap_or_else(|_dropped| {
+            Err(Failure::BadAnswer("the exchange was cancelled".into()))
+        })?;
         // From here on the body detects a disconnected client.
-        broken_off.disarm();
+        abandon_on_drop.disarm();
         Ok(response)
     }
 }
@@ -185,7 +185,7 @@ impl Exchange {
         let broken = match (result, writer) {
             (Ok(Done::Closed), _)
             | (Ok(Done::Open | Done::OpenIfQuiet), None)
-            | (Err(ExchangeError::NobodyWants), _) => {
+            | (Err(ExchangeError::Abandoned), _) => {
                 return;
             }
             (Ok(Done::Open), Some(writer)) => return receiving.keep(writer),
@@ -248,7 +248,7 @@ enum Done {
 /// The reason for a missing or truncated response.
 enum ExchangeError {
     /// The client has disconnected.
-    NobodyWants,
+    Abandoned,
     /// A timeout: the step, the setting and its value.
     TooLate(&'static str, &'static str, Duration),
     /// The server closed the connection without sending a byte.
@@ -266,7 +266,7 @@ enum ExchangeError {
 impl ExchangeError {
     fn into_failure(self, server: Arc<str>, dialect: Dialect, length: usize) -> Failure {
         match self {
-            Self::NobodyWants => Failure::BadAnswer("nobody wants it".into()),
+            Self::Abandoned => Failure::BadAnswer("the client has disconnected".into()),
             Self::TooLate(doing, setting, limit) => Failure::TooSlow {
                 server,
                 doing,

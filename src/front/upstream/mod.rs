@@ -53,8 +53,8 @@ pub struct Response {
     pub reason: Option<Bytes>,
     /// Header fields, duplicates in the order the application gave them.
     pub headers: HeaderMap,
-    /// Field names that are not in title case, as the application spelt them.
-    pub spellings: Vec<Bytes>,
+    /// Field names that are not in title case, as written by the application.
+    pub header_case: Vec<Bytes>,
     /// The body, unless it is a file.
     pub body: ResponseBody,
     /// The body as a range of a file.
@@ -110,17 +110,17 @@ pub enum Failure {
     /// The current code cannot be loaded (`--dev`; otherwise the old code keeps serving).
     #[error("the application cannot be loaded")]
     NotLoaded {
-        /// The reason: mostly a traceback.
+        /// The reason: usually a traceback.
         why: Arc<str>,
     },
     /// The request could not be sent to a worker.
-    #[error("cannot hand the request to a worker: {0}")]
+    #[error("cannot send the request to a worker: {0}")]
     Transport(#[from] std::io::Error),
     /// The client did not send its whole body while it was streamed upstream.
     #[error(transparent)]
     Body(crate::front::body::request_stream::RequestBodyError),
     /// The response was malformed.
-    #[error("the answer cannot be used: {0}")]
+    #[error("invalid response: {0}")]
     BadAnswer(String),
     /// An upstream server cannot be connected to.
     #[error("cannot connect to {server}: {why}")]
@@ -146,7 +146,7 @@ pub enum Failure {
         limit: Duration,
     },
     /// An upstream server closed the connection without a response.
-    #[error("{server} closed the connection without an answer: {}", why_closed(*.packet))]
+    #[error("{server} closed the connection without a response: {}", why_closed(*.packet))]
     ClosedEarly {
         /// Its address.
         server: Arc<str>,
@@ -161,7 +161,7 @@ pub enum Failure {
     },
     /// The request's variables do not fit into the uwsgi protocol.
     #[error(
-        "the request takes {total} bytes of variables (limit of the uwsgi protocol {limit}); the biggest is {biggest} with {length} bytes"
+        "the request takes {total} bytes of variables (limit of the uwsgi protocol {limit}); the largest is {biggest} with {length} bytes"
     )]
     BlockTooLarge {
         /// Bytes of all variables.

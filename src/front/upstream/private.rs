@@ -1,12 +1,12 @@
-//! Connections to servers that belong to one client's connection alone.
+//! Upstream connections that are reserved for one client connection.
 //!
 //! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 §6): the server takes
-//! every later request on it for one of the same user. So a connection on which either is
-//! seen never serves another client. It waits with its client's connection for that client's
-//! next request, which goes over it for as long as both live; nginx does the same with `ntlm`.
+//! every later request on it for one of the same user. So a connection on which either appears
+//! never serves another client. It is kept with the client's connection for that client's next
+//! request, as long as both live; nginx does the same with `ntlm`.
 //!
-//! Requests of HTTP/2 share their client's connection, so that there is no next request: such
-//! a connection to a server ends behind the answer.
+//! HTTP/2 requests share their client's connection, so that no next request is defined: such an
+//! upstream connection is closed after the response.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,22 +20,21 @@ use crate::front::socket::Socket;
 /// Schemes that authenticate connections.
 const SCHEMES: [&[u8]; 2] = [b"ntlm", b"negotiate"];
 
-/// The client of a request, as far as connections may belong to it.
+/// The client of a request, for the ownership of connections.
 pub struct Owner {
-    /// Connections to servers that are this client's alone; `None` where its requests share
-    /// a connection.
+    /// Upstream connections of this client alone; `None` where its requests share a connection.
     pub links: Option<Arc<PrivateLinks>>,
-    /// The request authenticates the connection over which it is sent.
+    /// True if the request authenticates the connection over which it is sent.
     pub authenticates: bool,
 }
 
-/// The connections that belong to one client's connection: at most one for each set of servers.
+/// The reserved connections of one client connection: at most one for each set of servers.
 #[derive(Debug, Default)]
 pub struct PrivateLinks(Mutex<Vec<(u64, Shared)>>);
 
 type Shared = Arc<tokio::sync::Mutex<Option<Link>>>;
 
-/// A connection that waits for its client's next request.
+/// A connection kept for its client's next request.
 #[derive(Debug)]
 pub struct Link {
     /// The connection.
@@ -44,12 +43,12 @@ pub struct Link {
     pub server: usize,
 }
 
-/// The place at which such a connection waits. It is held while a request is on its way, so that the next
-/// one finds the connection there.
+/// The lock on a reserved connection. It is held while a request is in flight, so that the next one
+/// finds the connection there.
 pub type PrivateLinkGuard = OwnedMutexGuard<Option<Link>>;
 
 impl PrivateLinks {
-    /// The place for these servers, where there is one, or one is needed.
+    /// The lock for these servers, if it exists or `is_needed`.
     async fn place(&self, servers: u64, is_needed: bool) -> Option<PrivateLinkGuard> {
         let shared = self.shared(servers, is_needed)?;
         Some(shared.lock_owned().await)
@@ -69,10 +68,10 @@ impl PrivateLinks {
     }
 }
 
-/// The owner of the connection behind one exchange.
+/// The owner of the connection during one exchange.
 #[derive(Debug)]
 pub struct Ownership {
-    /// The client's, unless its requests share a connection.
+    /// The client's connections, unless its requests share a connection.
     links: Option<Arc<PrivateLinks>>,
     servers: u64,
     is_private: bool,
@@ -80,7 +79,7 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// No client's: the protocol has one request for each connection.
+    /// No owner: the protocol has one request per connection.
     pub fn none() -> Self {
         Self {
             links: None,
@@ -90,8 +89,8 @@ impl Ownership {
         }
     }
 
-    /// For a request to these servers. Waits until the client's request before has given its
-    /// connection back.
+    /// The owner for a request to these servers. Waits until the client's previous request has
+    /// released its connection.
     pub async fn of(owner: &Owner, servers: u64) -> Self {
         let place = match &owner.links {
             Some(links) => links.place(servers, owner.authenticates).await,
@@ -110,14 +109,14 @@ impl Ownership {
         self.is_private
     }
 
-    /// The connection that waits for this request, if it is still open.
+    /// The connection reserved for this request, if it is still open.
     pub fn take(&mut self) -> Option<Link> {
         let link = self.place.as_mut()?.take()?;
         link.socket.is_quiet().then_some(link)
     }
 
-    /// An answer has come. From here on the connection is private if it asks for one of the
-    /// schemes. The client does not have the answer yet, so its next request has not begun.
+    /// Inspects a response: the connection becomes private if it asks for one of the schemes. The
+    /// client does not have the response yet, so its next request has not begun.
     pub fn answered(&mut self, said: &HeaderMap) {
         if !self.is_private && names_scheme(said, &WWW_AUTHENTICATE) {
             self.is_private = true;
@@ -127,8 +126,7 @@ impl Ownership {
         }
     }
 
-    /// Keeps the connection, which is of use for another request, if it is private; gives it
-    /// back if it is not.
+    /// Keeps the reusable connection if it is private; returns it if it is not.
     pub fn keep(mut self, link: Link) -> Option<Link> {
         if !self.is_private {
             return Some(link);

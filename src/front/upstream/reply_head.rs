@@ -1,8 +1,8 @@
-//! The head of what a uwsgi server answers: bytes in, status and fields out.
+//! Parses the response head of a uwsgi or HTTP server: bytes in, status and fields out.
 //!
-//! It is a head of HTTP/1 or, as CGI programs write it, fields alone with the status among
-//! them (nginx takes both). Lines end with CRLF or LF. Anything else is refused: what two
-//! readers could understand differently must not go further.
+//! It is an HTTP/1 head or, as CGI programs write it, fields alone with the status among them
+//! (nginx accepts both). Lines end with CRLF or LF. Anything else is refused: a head that two
+//! parsers could read differently must not be passed on.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING, UPGRADE};
@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::front::header_case::is_title_case;
 
-/// Longest head in bytes. nginx takes 4 or 8 KiB, and big cookies are the usual reason for
-/// its "upstream sent too big header"; twice the most that we take from clients.
+/// Longest head in bytes. nginx takes 4 or 8 KiB, and large cookies are the usual reason for its
+/// "upstream sent too big header"; twice the limit for client heads.
 pub const LONGEST: usize = 128 << 10;
 
-/// Most fields of a head: real ones have dozens.
+/// Most fields of a head; real ones have dozens.
 const MOST_FIELDS: usize = 1000;
 
-/// Fields for the next hop alone, and CGI's word to the server in front. What a `Connection`
-/// field lists goes as well. `X-Accel-*` is for `front/request/accel.rs`.
+/// Hop-by-hop headers, and CGI's instructions to the server. Fields listed in `Connection` are
+/// removed too. `X-Accel-*` is handled by `front/request/accel.rs`.
 const NOT_FOR_CLIENTS: [&str; 10] = [
     "connection",
     "keep-alive",
@@ -32,18 +32,18 @@ const NOT_FOR_CLIENTS: [&str; 10] = [
     "upgrade",
 ];
 
-/// A head.
+/// A parsed response head.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReplyHead {
     /// Status code.
     pub status: StatusCode,
-    /// Reason phrase, if it is not the usual one for the status.
+    /// Reason phrase, if it differs from the standard one for the status.
     pub reason: Option<Bytes>,
-    /// The fields that are for the client, in order.
+    /// The fields for the client, in order.
     pub headers: HeaderMap,
-    /// Field names that are not in title case, as they were spelt.
-    pub spellings: Vec<Bytes>,
-    /// Where the body ends.
+    /// Field names that are not in title case, as written by the server.
+    pub header_case: Vec<Bytes>,
+    /// Framing of the body.
     pub length: BodyLength,
     /// True if the connection may be used for another request afterwards (RFC 9112 §9.3).
     pub stays_open: bool,
@@ -51,41 +51,41 @@ pub struct ReplyHead {
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Where a body ends, if the request and the status allow one.
+/// Framing of a body, if the request and the status allow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
-    /// After so many bytes.
+    /// This number of bytes.
     Bytes(u64),
-    /// Where its chunks say.
+    /// Chunked coding.
     Chunked,
-    /// Where the connection does.
+    /// The body ends with the connection.
     UntilClosed,
 }
 
-/// Why a head cannot be used.
+/// The fault of a malformed head.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
     /// A line that is neither a status line nor a field.
     #[error("{0:?} is neither a status line nor a header field")]
     Line(String),
-    /// A field whose value cannot be sent on.
-    #[error("the value of the field {0} cannot be sent on")]
+    /// A field value that cannot be forwarded.
+    #[error("the value of the header field {0} cannot be forwarded")]
     Value(String),
-    /// No status from 100 to 999.
-    #[error("{0:?} is no status")]
+    /// The status is not a number from 100 to 999.
+    #[error("{0:?} is not a status code")]
     Status(String),
-    /// More fields than anybody needs.
+    /// Too many fields.
     #[error("too many header fields")]
     TooMany,
-    /// Lengths that differ or are no numbers.
+    /// Lengths that differ or are not numbers.
     #[error("its Content-Length is {0:?}")]
     Length(String),
-    /// A coding of the body that we do not undo.
+    /// An unsupported transfer coding.
     #[error("its Transfer-Encoding is {0:?}")]
     Coding(String),
 }
 
-/// Finds the end of a head that arrives in pieces, without looking at any byte twice.
+/// Finds the end of a head that arrives in pieces; reads each byte once.
 #[derive(Debug, Default)]
 pub struct HeadEnd {
     seen: usize,
@@ -93,8 +93,8 @@ pub struct HeadEnd {
 }
 
 impl HeadEnd {
-    /// Length of the head with its empty line, once that is in `bytes`, which must begin
-    /// with what was there the last time.
+    /// Length of the head with its empty line, once that is in `bytes`, which must begin with the
+    /// bytes of the previous call.
     pub fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(at) = bytes
             .get(self.seen..)?
@@ -113,11 +113,11 @@ impl HeadEnd {
     }
 }
 
-/// Reads a head that [`HeadEnd`] has found. In HTTP it begins with a status line (RFC 9112
-/// §4); unless `is_http` it may be a CGI program's.
+/// Parses a head that [`HeadEnd`] has found. In HTTP it begins with a status line (RFC 9112 §4);
+/// unless `is_http` it may be a CGI program's.
 ///
 /// # Errors
-/// [`BadHead`] if it is none, or says where its body ends in a way that is not sure.
+/// [`BadHead`] if it is malformed, or the framing of its body is ambiguous.
 pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
     let mut lines = head
         .split(|byte| *byte == b'\n')
@@ -130,19 +130,19 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
             lines.next();
             Some(status_line(first, is_http)?)
         }
-        // An empty head is none; a CGI program says at least its type.
+        // An empty head is invalid; a CGI program sends at least `Content-Type`.
         false if is_http || first.is_empty() => return Err(BadHead::Line(shown(first))),
         false => None,
     };
     let mut headers = HeaderMap::with_capacity(8);
-    let mut spellings = Vec::new();
+    let mut header_case = Vec::new();
     for (count, line) in lines.enumerate() {
         if count >= MOST_FIELDS {
             return Err(BadHead::TooMany);
         }
         let (name, parsed, value) = field(head, line)?;
         if !is_title_case(name) {
-            spellings.push(head.slice_ref(name));
+            header_case.push(head.slice_ref(name));
         }
         headers
             .try_append(parsed, value)
@@ -155,7 +155,7 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
     let length = body_length(&mut headers)?;
     let closes = listed(&headers).any(|name| name.eq_ignore_ascii_case(b"close"));
     // RFC 9112 §6.1: a 204 has no chunks, and RFC 9110 §15.3.6: a 205 no content. A server that
-    // announces some may send it.
+    // announces content may send it.
     let may_send_more = match status {
         StatusCode::NO_CONTENT => length == BodyLength::Chunked,
         StatusCode::RESET_CONTENT => length != BodyLength::Bytes(0),
@@ -169,7 +169,7 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
         reason: (reason != usual).then(|| Bytes::copy_from_slice(&reason)),
         status,
         headers,
-        spellings,
+        header_case,
         length,
         stays_open,
         upgrade,
@@ -179,8 +179,8 @@ pub fn read(head: &Bytes, is_http: bool) -> Result<ReplyHead, BadHead> {
 /// A status and its reason.
 type Status = (StatusCode, Vec<u8>);
 
-/// RFC 9112 §4, with the minor version in front. Some servers leave out the space before an
-/// empty reason.
+/// Parses a status line (RFC 9112 §4) into the minor version and the status. Some servers omit the
+/// space before an empty reason.
 fn status_line(line: &[u8], is_http: bool) -> Result<(u8, Status), BadHead> {
     let bad = || BadHead::Status(shown(line));
     let (version, rest) = split_at_space(line).ok_or_else(bad)?;
@@ -188,10 +188,9 @@ fn status_line(line: &[u8], is_http: bool) -> Result<(u8, Status), BadHead> {
     Ok((minor, status(rest).ok_or_else(bad)?))
 }
 
-/// The minor version of `HTTP/1.1`; `None` for what is no version, or another protocol than
-/// the one that was spoken. A server of uwsgi may repeat `SERVER_PROTOCOL`, as uWSGI does: its
-/// version is that of the client, and says nothing about the answer. RFC 9110 §2.5: a higher
-/// minor version than one's own is read like one's own.
+/// The minor version of `HTTP/1.1`; `None` for an invalid version or another protocol than the one
+/// in use. A uwsgi server may repeat `SERVER_PROTOCOL`, as uWSGI does: its version is the client's,
+/// and does not describe the response. RFC 9110 §2.5: a higher minor version is treated as our own.
 fn minor_version(word: &[u8], is_http: bool) -> Option<u8> {
     let (major, minor) = match word.strip_prefix(b"HTTP/")? {
         [major, b'.', minor] => (*major, *minor),
@@ -202,7 +201,7 @@ fn minor_version(word: &[u8], is_http: bool) -> Option<u8> {
     (is_version && (major == b'1' || !is_http)).then(|| minor - b'0')
 }
 
-/// RFC 3875 §6.3.3 and §6.2.3: the field `Status`, else 302 beside a `Location`, else 200.
+/// RFC 3875 §6.3.3 and §6.2.3: the field `Status`, else 302 with a `Location`, else 200.
 fn cgi_status(headers: &HeaderMap) -> Result<Status, BadHead> {
     match headers.get("status") {
         Some(value) => {
@@ -216,7 +215,7 @@ fn cgi_status(headers: &HeaderMap) -> Result<Status, BadHead> {
 fn status(text: &[u8]) -> Option<Status> {
     let (code, reason) = split_at_space(text).unwrap_or((text, b""));
     let status = StatusCode::from_bytes(code).ok()?;
-    // What may stand in a field may stand in a reason.
+    // A reason may contain the same bytes as a field value.
     HeaderValue::from_bytes(reason).ok()?;
     Some((status, reason.trim_ascii().to_vec()))
 }
@@ -226,8 +225,8 @@ fn split_at_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&text[..at], &text[at + 1..]))
 }
 
-/// RFC 9112 §5: no space before the colon, and no lines that continue others (both are no
-/// names for `HeaderName`).
+/// RFC 9112 §5: no space before the colon, and no obsolete line folding (`HeaderName` rejects
+/// both).
 fn field<'a>(head: &Bytes, line: &'a [u8]) -> Result<(&'a [u8], HeaderName, HeaderValue), BadHead> {
     let bad = || BadHead::Line(shown(line));
     let colon = line.iter().position(|byte| *byte == b':').ok_or_else(bad)?;
@@ -241,8 +240,8 @@ fn field<'a>(head: &Bytes, line: &'a [u8]) -> Result<(&'a [u8], HeaderName, Head
     }
 }
 
-/// Space and tab alone may stand around a value (RFC 9110 §5.6.3). A stray CR there, which
-/// `trim_ascii` takes as well, ends the line for some readers.
+/// Trims a value: only space and tab may surround it (RFC 9110 §5.6.3). `trim_ascii` also removes a
+/// stray CR, which ends the line for some parsers.
 fn without_blanks(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', inside @ ..] | [inside @ .., b' ' | b'\t'] = value {
         value = inside;
@@ -250,7 +249,7 @@ fn without_blanks(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// RFC 9112 §6.3. Chunks win over a length, which then goes.
+/// RFC 9112 §6.3. Chunked coding overrides `Content-Length`, which is removed.
 fn body_length(headers: &mut HeaderMap) -> Result<BodyLength, BadHead> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -279,12 +278,12 @@ fn body_length(headers: &mut HeaderMap) -> Result<BodyLength, BadHead> {
     }
 }
 
-/// What the `Connection` fields list.
+/// The elements of the `Connection` fields.
 pub fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     listed_in(headers, &CONNECTION)
 }
 
-/// The elements of all fields called `name` (RFC 9110 §5.6.1).
+/// The elements of all fields named `name` (RFC 9110 §5.6.1).
 pub fn listed_in<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -298,7 +297,7 @@ pub fn listed_in<'a>(
 fn remove_what_is_not_for_clients(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = listed(headers)
         .filter_map(|name| HeaderName::from_bytes(name).ok())
-        // It says where the body ends, whoever lists it.
+        // It frames the body, so it is kept even if it is listed.
         .filter(|name| *name != CONTENT_LENGTH)
         .collect();
     for name in listed {
@@ -309,7 +308,7 @@ fn remove_what_is_not_for_clients(headers: &mut HeaderMap) {
     }
 }
 
-/// The beginning of bytes from a server, for a message.
+/// The beginning of a server's bytes, for an error text.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned()
 }

@@ -1,11 +1,9 @@
-//! Several servers behind one name: which of them is connected to, what happens when one
-//! cannot be reached, and what the log says about it.
+//! A set of servers: picks one to connect to, handles unreachable ones, and logs their state.
 //!
-//! A request that no server has been sent yet goes to the next one, and so may one that failed
-//! there (`exchange.rs`). A listen queue that is
-//! full, and servers that have not come up yet, are waited for, up to the time that a
-//! connection may take. Names are looked up in the file pool, because the system's resolver
-//! blocks, and kept for a moment.
+//! A request that has not been sent yet goes to the next server, and so may one that failed
+//! (`exchange.rs`). For a full backlog, and for servers that have not started yet, the request
+//! waits, up to the connect timeout. Names are looked up in the file pool, because the system's
+//! resolver blocks, and cached briefly.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -29,29 +27,29 @@ use crate::observe::metrics::METRICS;
 use crate::observe::upstreams::{InFlight, UpstreamServer};
 use crate::os::descriptors::{are_exhausted, lacked_lately, room_for_client};
 
-/// For how long after our own start requests wait for servers that nobody has reached yet:
-/// containers and services start side by side.
+/// Time after the start of pyserve during which requests wait for servers that have never been
+/// reached: containers and services start side by side.
 const STARTING: Duration = Duration::from_secs(30);
-/// First and longest pause between two tries to reach a server.
+/// First and longest pause between two attempts to connect.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
-/// For how long the addresses of a name count as true. A container that is replaced has
-/// another address; nginx, which looks names up once, has to be reloaded then.
+/// Lifetime of a cached name lookup. A replaced container has another address; nginx, which looks
+/// names up once, has to be reloaded then.
 const NAME_IS_KNOWN: Duration = Duration::from_secs(10);
-/// Most idle connections kept to one server; nginx's manual keeps as many in its examples.
+/// Most idle connections kept per server; the value of the examples in nginx's manual.
 const MOST_IDLE: usize = 32;
-/// How long an idle connection is kept, if the server does not close it first.
+/// Longest time that an idle connection is kept, if the server does not close it first.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);
-/// Longest wait for the answer to the question whether a server speaks HTTP.
+/// Timeout of the probe for HTTP.
 const QUESTION: Duration = Duration::from_secs(2);
 
-/// Servers that answer the same requests.
+/// Servers that serve the same requests.
 #[derive(Debug)]
 pub struct Servers {
-    /// Number of this set of servers, unique in this process.
+    /// Id of this set of servers, unique in this process.
     pub id: u64,
     servers: Vec<Server>,
     balance: Arc<Balance>,
-    /// How long to wait for each.
+    /// The timeouts for these servers.
     pub timeouts: UpstreamTimeouts,
     files: FilePool,
     began: Instant,
@@ -60,28 +58,28 @@ pub struct Servers {
 #[derive(Debug)]
 struct Server {
     address: ServerAddress,
-    /// As logs and errors call it.
+    /// Name in logs and errors.
     name: Arc<str>,
-    /// Connections that have served a request and may serve another, the last used at the end.
+    /// Kept-alive connections, the most recently used at the end.
     idle: Mutex<Vec<(Socket, Instant)>>,
-    /// What a name stood for, and when it was looked up.
+    /// The cached addresses of the name, and the time of the lookup.
     known: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
-    /// The answer to [`Servers::speaks_http`], once it was asked.
+    /// The cached result of [`Servers::speaks_http`].
     speaks_http: OnceLock<bool>,
     counts: &'static UpstreamServer,
 }
 
-/// A connection to a server, with the request's place there.
+/// A connection to a server, with the request's slot there.
 pub struct Reached {
     /// The connection.
     pub link: Socket,
-    /// The place.
+    /// The slot.
     pub slot: Slot,
-    /// The server, as logs and errors call it.
+    /// The server's name in logs and errors.
     pub name: Arc<str>,
-    /// True if the connection has served another request before.
+    /// True if the connection has served an earlier request.
     pub is_reused: bool,
-    /// What the metrics say of it.
+    /// The metrics guard of the request in flight.
     pub in_flight: InFlight,
 }
 
@@ -99,11 +97,11 @@ impl Servers {
         }
     }
 
-    /// Connects to one of them that is not in `failed`, or takes a connection that is there
-    /// unless it is to be `fresh`. For `may_repeat` see [`Balance::pick`].
+    /// Connects to a server that is not in `failed`, or reuses an idle connection unless it is to
+    /// be `fresh`. For `may_repeat` see [`Balance::pick`].
     ///
     /// # Errors
-    /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the one that was tried last.
+    /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the server that was tried last.
     pub async fn connect(
         &self,
         fresh: bool,
@@ -129,7 +127,7 @@ impl Servers {
                         server.counts.connections.inc();
                         return Ok(server.reached(link, slot, false));
                     }
-                    // The listen queue of a Unix socket is full, and the kernel does not wait.
+                    // The backlog of a Unix socket is full, and the kernel does not wait.
                     Err(Unreached::Error(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                         server.counts.failures.up("queue_full");
                         is_full = true;
@@ -167,34 +165,34 @@ impl Servers {
         }
     }
 
-    /// A connection that a client has kept for itself.
+    /// A connection that is reserved for one client.
     pub fn again(&self, link: Link) -> Reached {
         let slot = self.balance.at(link.server);
         self.servers[link.server].reached(link.socket, slot, true)
     }
 
-    /// Waits until every server can be connected to, and says in the log which it waits for,
-    /// and why.
+    /// Waits until every server can be connected to, and logs the servers it waits for, with the
+    /// reason.
     pub async fn wait_until_there(&self) {
         for (number, server) in self.servers.iter().enumerate() {
             self.wait_for(number, server).await;
         }
     }
 
-    /// Has the log say that a server works again, if it did not.
+    /// Records a usable response, and logs if the server has recovered.
     pub fn succeeded(&self, slot: &Slot) {
         if slot.succeeded() {
             let server = &*self.servers[slot.server()].name;
-            tracing::info!(server, "a server that had failed answers again");
+            tracing::info!(server, "upstream server recovered");
         }
     }
 
-    /// Counts what a request to this server failed in.
+    /// Counts a failed request to this server in the metrics.
     pub fn count_failure(&self, slot: &Slot, reason: &'static str) {
         self.servers[slot.server()].counts.failures.up(reason);
     }
 
-    /// Keeps a connection for another request, unless others wait for descriptors.
+    /// Keeps a connection for a later request, unless other connections wait for descriptors.
     pub fn keep(&self, slot: &Slot, link: Socket) {
         if lacked_lately() {
             return;
@@ -206,7 +204,7 @@ impl Servers {
         }
     }
 
-    /// Counts a failure, and has the log say if the server is left alone from now on.
+    /// Records a failure, and logs if the server is skipped from now on.
     pub fn failed(&self, slot: &Slot) {
         if let (Some(back_off), true) = (slot.failed(Instant::now()), self.servers.len() > 1) {
             let server = &*self.servers[slot.server()].name;
@@ -215,7 +213,7 @@ impl Servers {
                 code = codes::BACK_OFF,
                 server,
                 seconds,
-                "a server failed: leaving it alone"
+                "upstream server failed repeatedly: skipping it"
             );
         }
     }
@@ -225,14 +223,14 @@ impl Servers {
         self.servers.len()
     }
 
-    /// Requests in flight at each server, by its name.
+    /// Requests in flight at each server, by server name.
     pub fn in_flight(&self) -> impl Iterator<Item = (Arc<str>, usize)> + '_ {
         let names = self.servers.iter().map(|server| Arc::clone(&server.name));
         names.zip(self.balance.in_flight())
     }
 
-    /// True if a server that has given no answer of use speaks HTTP. It is asked once: the
-    /// question takes time, which a request waits for.
+    /// True if a server that has sent no usable response speaks HTTP. Probed once: the request
+    /// waits for the probe.
     pub async fn speaks_http(&self, slot: &Slot) -> bool {
         let server = &self.servers[slot.server()];
         if let Some(known) = server.speaks_http.get() {
@@ -255,7 +253,7 @@ impl Servers {
 
     async fn wait_for(&self, number: usize, server: &Server) {
         let mut pause = PAUSES[0];
-        let mut has_told = false;
+        let mut has_logged = false;
         loop {
             let why = match self.link(server).await {
                 Ok(_link) => break,
@@ -268,25 +266,25 @@ impl Servers {
                     code = codes::UNREACHABLE,
                     server,
                     why,
-                    "a server is not there"
+                    "upstream server unreachable"
                 );
                 return;
             }
-            if !has_told {
+            if !has_logged {
                 tracing::warn!(
                     code = codes::UNREACHABLE,
                     server,
                     why,
-                    "waiting for a server"
+                    "waiting for an upstream server"
                 );
-                has_told = true;
+                has_logged = true;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);
         }
         self.balance.reached(number);
-        if has_told {
-            tracing::info!(server = &*server.name, "the server is there");
+        if has_logged {
+            tracing::info!(server = &*server.name, "upstream server reachable");
         }
     }
 
@@ -361,7 +359,7 @@ impl Server {
                         Err(error) => last = error,
                     }
                 }
-                // It may have moved.
+                // The server's address may have changed.
                 *self.known() = None;
                 Err(last)
             }
@@ -389,7 +387,7 @@ impl Server {
         Ok(addresses)
     }
 
-    /// A connection that was used and is still open.
+    /// Takes an idle connection that is still open.
     fn take_idle(&self) -> Option<Socket> {
         let mut idle = self.idle();
         while let Some((link, since)) = idle.pop() {
@@ -416,7 +414,7 @@ impl Server {
     }
 }
 
-/// What an error of connecting means, and what to do about it.
+/// The meaning of a connect error, and the remedy.
 fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
     use io::ErrorKind;
     match (address, error.kind()) {
@@ -432,10 +430,10 @@ fn why_unreachable(address: &ServerAddress, error: &io::Error) -> String {
             )
         }
         (ServerAddress::Unix(_), ErrorKind::ConnectionRefused) => {
-            "nobody listens there: the socket is left over from a server that has ended".into()
+            "connection refused: the socket file is left over from a server that has exited".into()
         }
         (ServerAddress::Tcp { .. }, ErrorKind::ConnectionRefused) => {
-            "nobody listens there (is the server running, and on that port?)".into()
+            "connection refused (is the server running, and on that port?)".into()
         }
         (_, ErrorKind::WouldBlock) => {
             "its listen queue is full (more processes, or a longer `listen`, would help)".into()

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::starting::Starting;
 use crate::config::Control;
-use crate::front::accept::spare_descriptor::Door;
+use crate::front::accept::spare_descriptor::SpareDescriptor;
 use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
@@ -102,7 +102,7 @@ impl ControlSocket {
         tasks: TaskTracker,
     ) {
         let places = Arc::new(Semaphore::new(CLIENTS));
-        let door = Door::default();
+        let spare = SpareDescriptor::default();
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -117,7 +117,7 @@ impl ControlSocket {
             match accepted {
                 Ok((mut stream, _unnamed)) => {
                     let (commands, ended) = (commands.clone(), ended.clone());
-                    let reserve = Arc::clone(&door.reserve);
+                    let reserve = Arc::clone(&spare.reserve);
                     tasks.spawn(async move {
                         let _place = place;
                         if let Err(error) = answer(&mut stream, &commands, &ended).await {
@@ -130,7 +130,7 @@ impl ControlSocket {
                 }
                 Err(error) => {
                     let place = format!("the control socket {}", self.path.display());
-                    door.get_past(&self.listener, &error, &place).await;
+                    spare.get_past(&self.listener, &error, &place).await;
                 }
             }
         }

@@ -1,24 +1,24 @@
-//! How much of responses may wait in memory: of each, and of all together.
+//! Memory limits of waiting responses: of each one, and of all together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use crate::front::client_limits::memory_budget::{Pool, Resource};
 
-/// Most bytes of one response that wait in memory: pages and JSON. nginx has 64 KiB.
+/// Most bytes of one response in memory: pages and JSON fit. nginx has 64 KiB.
 pub const PER_RESPONSE: usize = 256 << 10;
-/// What a response may hold while all together have used up half of [`ALL_RESPONSES`], and
-/// how much is collected for a write while the client is behind.
+/// Limit of a response while all together have used up half of [`ALL_RESPONSES`], and the number of
+/// bytes collected for a write while the client is behind.
 pub const WHEN_SHORT: usize = 64 << 10;
-/// Most bytes of all responses together, and never over a quarter of the memory budget: when there are so many, each waits for its client, or
-/// goes to its file, piece by piece.
+/// Most bytes of all responses together, and never over a quarter of the memory budget; at this
+/// limit each response waits for its client, or is written to its file, piece by piece.
 pub const ALL_RESPONSES: usize = 64 << 20;
 
-/// Bytes that responses hold in memory.
+/// Bytes of responses in memory.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
-    /// What they are a part of.
+    /// The pool that contains this budget.
     memory: &'static Pool,
 }
 
@@ -33,8 +33,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// That of all applications and servers behind us, whatever settings come and go: memory
-    /// is the process's.
+    /// The budget of all upstreams, independent of reloads: memory belongs to the process.
     pub fn of_process() -> Arc<Self> {
         static OF_PROCESS: LazyLock<Arc<Budget>> = LazyLock::new(|| {
             Arc::new(Budget {
@@ -45,7 +44,7 @@ impl Budget {
         Arc::clone(&OF_PROCESS)
     }
 
-    /// How many there are.
+    /// Number of bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -60,7 +59,7 @@ impl Budget {
         self.memory.take(bytes);
     }
 
-    /// How many of them one response may hold, whose client `is_behind` what is in its file.
+    /// Limit of one response; `is_behind`: its client has not yet read what is in its file.
     pub(crate) fn share(&self, is_behind: bool) -> usize {
         let limit = self.memory.limit();
         let (most, free) = (ALL_RESPONSES.min(limit / 4), self.memory.free());

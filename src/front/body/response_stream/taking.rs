@@ -1,4 +1,4 @@
-//! The client's end: what it is given, and how much at a time.
+//! The client's end: the order and the amount of the bytes it gets.
 
 use std::io;
 use std::pin::Pin;
@@ -55,7 +55,7 @@ impl Streamed {
             return Poll::Ready(Some(Ok(self.handed_out(chunk))));
         }
         match state.end {
-            // A body that fails takes with it what the connection has not sent.
+            // A body that fails would discard what the connection has not sent.
             Some(Err(_)) if state.writing == 0 && state.in_hand > 0 => {
                 state.reader = Some(context.waker().clone());
                 Poll::Pending
@@ -83,7 +83,8 @@ impl Streamed {
         self.handed_out(block)
     }
 
-    /// The same bytes; when the connection has sent them, it may have more.
+    /// Wraps the bytes so that their share of the budget is released when the connection has sent
+    /// them.
     fn handed_out(&self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(InHand {
             bytes,

@@ -1,4 +1,4 @@
-//! What both ends of a response body see of each other.
+//! Tests of both ends of a response body.
 
 use super::budget::{ALL_RESPONSES, PER_RESPONSE, WHEN_SHORT};
 use super::*;
@@ -85,7 +85,7 @@ fn numbered(block: usize) -> Bytes {
     Bytes::from((block as u64).to_le_bytes().repeat(8 << 10))
 }
 
-/// Feeds blocks until the feed has to wait for the client or all are in it; how many.
+/// Feeds blocks until the sender has to wait for the client or all are fed; returns their number.
 async fn feed_while_taken(feed: &BodySender, from: usize, to: usize) -> usize {
     for block in from..to {
         assert!(feed.push(numbered(block)));
@@ -98,7 +98,7 @@ async fn feed_while_taken(feed: &BodySender, from: usize, to: usize) -> usize {
     to
 }
 
-/// Takes all that comes, as a connection does: nothing is kept.
+/// Reads to the end without keeping frames, as a connection does.
 async fn rest(mut body: ResponseBody) -> (Vec<u8>, Option<String>) {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -169,7 +169,7 @@ async fn the_upstream_waits_where_the_disk_refuses_and_nothing_is_lost() {
     check_rest(body, fed).await;
 }
 
-/// Responses of two upstreams, which know nothing of each other.
+/// Responses of two independent upstreams.
 #[tokio::test]
 async fn all_responses_together_have_one_memory() {
     let budget = Arc::new(Budget::default());
@@ -186,8 +186,8 @@ async fn all_responses_together_have_one_memory() {
         held.push((feed, body));
         budget.used() - before
     };
-    // Each holds what it may until half is used up, then less, and in the end nothing but
-    // the piece that has come already.
+    // Each uses its full limit until half is used up, then less, and in the end nothing but the
+    // piece that has arrived already.
     let piece = 16 << 10;
     assert_eq!(held_by_next().await, PER_RESPONSE + piece);
     while budget.used() <= ALL_RESPONSES / 2 {
@@ -200,7 +200,7 @@ async fn all_responses_together_have_one_memory() {
     assert_eq!(held_by_next().await, piece);
     let (feed, mut body) = held.swap_remove(0);
     assert!(futures_now(std::pin::pin!(feed.room())).is_none());
-    // Clients that take something, or leave, make room for others.
+    // Clients that read, or disconnect, make room for others.
     body.frame().await.unwrap().unwrap();
     drop((feed, body, held));
     assert_eq!(budget.used(), 0);

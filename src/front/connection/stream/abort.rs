@@ -1,5 +1,5 @@
-//! The end of a connection that must not look like the end of a response: without a length
-//! and without chunks (HTTP/1.0) a client would take a part for the whole.
+//! Resets a connection whose end must not look like the end of a response: without a length and
+//! without chunks (HTTP/1.0) a client would take a part for the whole.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::front::socket::Socket;
 use crate::os::sockets;
 
-/// Pause between two looks at what the client has not acknowledged.
+/// Pause between two checks for unacknowledged bytes.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Most looks.
+/// Most checks.
 const PAUSES: usize = 200;
 
-/// Resets the connection when the client has what was sent, which a reset would destroy.
-/// A Unix socket knows no reset.
+/// Resets the connection once the client has received what was sent, which a reset would destroy. A
+/// Unix socket has no reset.
 pub fn abort(socket: Socket) {
     if !is_on_its_way(&socket) {
         return reset(&socket);
@@ -38,8 +38,8 @@ fn is_on_its_way(socket: &Socket) -> bool {
     sockets::unacknowledged(socket.as_fd()).is_ok_and(|bytes| bytes > 0)
 }
 
-/// Has the end of the socket be a reset.
+/// Makes closing the socket a reset.
 fn reset(socket: &Socket) {
-    // Fails where the connection is gone.
+    // Fails if the connection has ended.
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }

@@ -1,4 +1,4 @@
-//! Reads one request for hyper, and then watches for the end of its client.
+//! Reads one request for hyper, then waits for the client to disconnect.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
 use crate::front::error::Rejection;
-use crate::front::fast_path::Express;
+use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::BodyRemainder;
 use crate::front::protocol::framing::head;
 use crate::front::protocol::framing::head::ParsedHead;
@@ -23,43 +23,44 @@ use crate::front::protocol::http2::End;
 use crate::front::protocol::refused::NEXT;
 use crate::os::sockets::{self, PeerEnd};
 
-/// How much of a request's body hyper gets at a time. It makes its buffer twice as long after a
+/// Number of bytes of a request body that hyper gets at a time. hyper doubles its buffer after a
 /// read that fills what it expected, so that a slow upload would keep the buffer of its fastest
-/// moment; one byte less than a power of two, and it stays at 16 KiB, where it would be 32.
+/// moment; one byte less than a power of two keeps it at 16 KiB instead of 32.
 pub(crate) const READ_BODY: usize = (16 << 10) - 1;
 
-/// A FIN that comes within this time behind a request over TCP means that its client sends
-/// nothing more and waits for the response; one that comes later, that it has gone. TCP shows
-/// no difference. Clients that half-close do so at once (`nc`, probes of balancers).
+/// A FIN within this time after a request over TCP is a half-close: the client waits for the
+/// response. A later one means that the client has disconnected. TCP shows no difference. Clients
+/// that half-close do so at once (`nc`, probes of balancers).
 const HALF_CLOSE: Duration = Duration::from_millis(50);
 
-/// Between two looks at a client that has half-closed. A write that fails shows sooner that it
-/// has gone.
+/// Pause between two checks of a client that has half-closed. A failing write detects a disconnect
+/// sooner.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 const MALFORMED_CHUNKS: &str = "its chunks are malformed";
 
 impl Stream {
-    /// Gives hyper the head with which `bytes` begin, and returns its length; `None`: they are
-    /// the beginning of one.
+    /// Gives hyper the head at the beginning of `bytes`, and returns its length; `None`: the head
+    /// is incomplete.
     pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
-        let spells = self.express.as_ref().is_some_and(Express::spells);
-        match head::read(bytes, spells) {
+        let keeps_case = self.fast_path.as_ref().is_some_and(FastPath::keeps_case);
+        match head::read(bytes, keeps_case) {
             ParsedHead::Incomplete => {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
                 None
             }
             ParsedHead::Whole(whole) if whole.body.is_malformed(&bytes[whole.length..]) => {
-                // An answer that reads no body would not see this. nginx refuses it as well.
+                // A response that reads no body would not notice the error. nginx refuses the
+                // request too.
                 let rejection = Rejection::BodyBroken(MALFORMED_CHUNKS.to_owned());
                 let refused = RefusedHead::new(rejection, bytes, whole.length);
                 self.give_refused(refused, into);
                 Some(whole.length)
             }
             ParsedHead::Whole(whole) => {
-                if !whole.spellings.is_empty() {
-                    self.activity.note_spellings(whole.spellings);
+                if !whole.header_case.is_empty() {
+                    self.activity.note_header_case(whole.header_case);
                 }
                 self.begin(&whole.bytes, whole.body, whole.is_last, into);
                 Some(whole.length)
@@ -80,7 +81,7 @@ impl Stream {
         );
     }
 
-    /// Gives hyper a stand-in for a head that is not served. Nothing behind it is read.
+    /// Gives hyper a stand-in for a head that is refused. Nothing after it is read.
     fn give_refused(&mut self, refused: RefusedHead, into: &mut ReadBuf<'_>) {
         self.activity.refused.add(NEXT, refused.request);
         self.activity.linger();
@@ -99,7 +100,7 @@ impl Stream {
         self.activity.bytes_arrived();
     }
 
-    /// Gives hyper more of a head for which it had no room.
+    /// Gives hyper the next part of a head for which it had no room.
     pub(crate) fn give_rest_of_head(&mut self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let length = self.head.len().min(into.remaining());
         into.put_slice(&self.head.split_to(length));
@@ -109,7 +110,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper the next part of a request's body, and nothing behind its end.
+    /// Gives hyper the next part of a request's body, and nothing after its end.
     pub(crate) fn poll_body(
         &mut self,
         context: &mut Context<'_>,
@@ -128,7 +129,7 @@ impl Stream {
             }
             return Poll::Ready(Ok(()));
         }
-        // One byte more than is missing, so that the runtime sees that there is nothing more.
+        // One byte more than missing, so that the runtime notices that there is nothing more.
         let missing = usize::try_from(self.framing.missing()).unwrap_or(usize::MAX);
         let room = into
             .remaining()
@@ -144,8 +145,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper everything that comes: HTTP/2, as far as it keeps the rules, or what follows
-    /// a `101`.
+    /// Gives hyper all bytes: valid HTTP/2, or what follows a `101`.
     pub(crate) fn poll_raw(
         &mut self,
         context: &mut Context<'_>,
@@ -153,7 +153,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         let begun = into.filled().len();
         self.http2.give(into);
-        // All that has come may be held back.
+        // All bytes received may be held back.
         while into.filled().len() == begun {
             if self.early.is_empty() {
                 ready!(self.poll_memory(context));
@@ -175,7 +175,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until there is memory for more of the bodies of HTTP/2, or none is left unread.
+    /// Waits until there is memory for more of the bodies of HTTP/2, or all of them are read.
     fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.http2.is_there() {
             return Poll::Ready(());
@@ -195,14 +195,14 @@ impl Stream {
         }
     }
 
-    /// Charges what h2 holds of request bodies.
+    /// Charges the memory that h2 uses for request bodies.
     pub(super) fn count_flow(&mut self) {
         let activity = &self.activity;
         let flow = self.http2.take_flow();
         activity.unread.count(flow, &activity.account);
     }
 
-    /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
+    /// Leaves in `into`, after `begun`, the part of the received bytes that is for hyper.
     fn check_frames(&mut self, into: &mut ReadBuf<'_>, begun: usize) -> io::Result<()> {
         let activity = &self.activity;
         let passed = self.http2.received(
@@ -210,28 +210,28 @@ impl Stream {
             activity.ends.trusted,
             &activity.refused,
         );
-        let passed = passed.map_err(|end| self.break_off(end))?;
+        let passed = passed.map_err(|end| self.end_http2(end))?;
         self.count_flow();
         into.set_filled(begun + passed);
         self.http2.give(into);
         Ok(())
     }
 
-    /// Says to the client and to the log why a connection of HTTP/2 ends.
-    fn break_off(&mut self, end: End) -> io::Error {
+    /// Sends and logs the reason why a connection of HTTP/2 ends.
+    fn end_http2(&mut self, end: End) -> io::Error {
         http2::log_end(self.activity.ends.peer, &end);
-        if let Some(farewell) = self.http2.farewell(end) {
+        if let Some(goaway) = self.http2.goaway(end) {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &farewell, flags)?);
+            let send = |socket: BorrowedFd<'_>| Ok(rustix::net::send(socket, &goaway, flags)?);
             // A client that floods may not read either.
             let _sent = self.socket().try_write_with(send);
         }
         io::Error::other(end)
     }
 
-    /// Waits for the end of a client whose request is complete since `since`, and gives hyper
-    /// nothing of what comes behind it. Ends in the end of the stream, or an error, once the
-    /// client has gone.
+    /// Waits for the client of a request, complete since `since`, to disconnect, and gives hyper
+    /// none of the bytes after it. Returns the end of the stream, or an error, once the client has
+    /// disconnected.
     pub(crate) fn poll_end_of_client(
         &mut self,
         context: &mut Context<'_>,
@@ -243,7 +243,7 @@ impl Stream {
             match socket.peer_end()? {
                 PeerEnd::Open => self.has_unread = true,
                 PeerEnd::Gone => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                // The difference shows over Unix sockets.
+                // Unix sockets show the difference.
                 PeerEnd::Sent if socket.is_tcp() && since.elapsed() > HALF_CLOSE => {
                     return Poll::Ready(Ok(()));
                 }
@@ -253,8 +253,8 @@ impl Stream {
         self.poll_reset(context)
     }
 
-    /// Waits until a client that has half-closed goes as well. The runtime reports nothing
-    /// more behind a FIN, so it is asked for now and then.
+    /// Waits until a client that has half-closed disconnects. The runtime reports nothing after a
+    /// FIN, so the socket is polled now and then.
     fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let later = || Box::pin(tokio::time::sleep(LOOK_AGAIN));
         let timer = self.look_again.get_or_insert_with(later);
@@ -270,7 +270,7 @@ impl Stream {
         Poll::Pending
     }
 
-    /// hyper has written the response to a whole request.
+    /// Called when hyper has written the response to a whole request.
     pub(crate) fn settle(&mut self, context: &Context<'_>) {
         if self.activity.has_switched() {
             return self.framing.pass_all();
@@ -291,7 +291,7 @@ impl Stream {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.has_unread {
-            // The runtime was made to forget that there is something.
+            // The runtime's readiness was cleared although there is something.
             let room = into.initialize_unfilled();
             let most = room.len();
             let received = rustix::net::recv(self.socket(), room, RecvFlags::DONTWAIT);

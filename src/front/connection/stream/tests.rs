@@ -1,5 +1,5 @@
-//! hyper over a [`Stream`], and what its client receives: pins what hyper does with bytes
-//! that it must not look at.
+//! hyper over a [`Stream`], and the bytes that its client receives: pins hyper's treatment of
+//! stand-ins.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -23,8 +23,8 @@ use crate::front::error::Rejection;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::static_files::FileBody;
 
-/// All that a client receives which asks once and then closes its side, with the result of
-/// the connection.
+/// All that a client receives that sends one request and half-closes, with the result of the
+/// connection.
 async fn exchange<B>(wrap: impl Fn(FileBody) -> B, body: FileBody) -> (Vec<u8>, bool)
 where
     B: Body<Data = Bytes, Error = io::Error> + 'static,
@@ -36,7 +36,7 @@ where
     };
     let activity = Arc::new(Activity::new(Endpoints::default(), patience));
     let mut body = body;
-    body.send_by(&activity.outbox);
+    body.send_by(&activity.sendfile_queue);
     let body = std::cell::RefCell::new(Some(body));
     let stream = Stream::new(Socket::Unix(ours), Bytes::new(), activity);
     let service = service_fn(|_: Request<Incoming>| {
@@ -118,7 +118,7 @@ async fn whoever_touches_the_bytes_breaks_the_connection_before_one_leaves() {
     }
 }
 
-/// A stream, and the other end of its socket.
+/// A stream, and the peer's end of its socket.
 fn stream_of(early: &'static [u8]) -> (Stream, UnixStream, Arc<Activity>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let patience = Patience {
@@ -145,7 +145,7 @@ async fn read_once(stream: &mut Stream) -> Option<io::Result<Vec<u8>>> {
     .map(|read| read.map(|()| into.filled().to_vec()))
 }
 
-/// The same, once there is something.
+/// Reads once there is something.
 async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     loop {
         match read_once(stream).await {
@@ -169,7 +169,7 @@ async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
         .write_all(crate::front::protocol::framing::PREFACE)
         .await
         .unwrap();
-    // Frames of DATA, each as long as it may be.
+    // DATA frames of the maximum length.
     let frame = [0, 0x40, 0, 0, 0, 0, 0, 0, 1];
     let frame = [&frame[..], &[0; 0x4000]].concat();
     theirs.write_all(&frame.repeat(6)).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_client_that_has_gone_is_seen_behind_bytes_that_are_not_read() {
     }
 }
 
-/// How a stream ends.
+/// The end of a stream.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Cut,
@@ -291,7 +291,7 @@ enum End {
     Dropped,
 }
 
-/// True if a socket is left behind of which the client has sent these bytes.
+/// True if a socket is handed over for lingering when the client has sent these bytes.
 async fn is_left_behind(unread: &[u8], early: &'static [u8], end: End) -> bool {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let patience = Patience {
@@ -312,7 +312,7 @@ async fn is_left_behind(unread: &[u8], early: &'static [u8], end: End) -> bool {
     drop(stream);
     let is_left_behind = left_behind.try_recv();
     if is_left_behind.is_ok() && end != End::Cut {
-        // Our side is closed, and the client sees it.
+        // The write side is closed, and the client sees it.
         assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
     }
     is_left_behind.is_ok()
@@ -325,6 +325,6 @@ async fn only_a_connection_that_ends_well_is_left_behind_and_only_if_something_i
         assert!(is_left_behind(b"", b"GET", end).await);
         assert!(!is_left_behind(b"", b"", end).await);
     }
-    // Else the client would wait for the end of a response that was broken off.
+    // Otherwise the client would wait for the end of a truncated response.
     assert!(!is_left_behind(b"GET", b"GET", End::Cut).await);
 }

@@ -1,4 +1,4 @@
-//! Tests of [`super`]: what proxies say, and who the client is then.
+//! Tests of [`super`]: headers of proxies, and the client derived from them.
 
 use super::*;
 use proptest::prelude::*;
@@ -69,9 +69,9 @@ fn the_first_untrusted_address_from_the_right_is_the_client() {
         ("\"[2001:db8::1]:443\"", "2001:db8::1 443"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         (",, 203.0.113.9 ,, 10.1.1.1 ,", "203.0.113.9"),
-        // Everybody is trusted: the outermost is the client.
+        // All are trusted: the outermost is the client.
         ("10.3.3.3, 10.1.1.1", "10.3.3.3"),
-        // What is no address ends the walk at the proxy that wrote it.
+        // An element that is not an address ends the walk at the proxy that wrote it.
         ("203.0.113.9, unknown, 10.1.1.1", "10.1.1.1"),
         ("203.0.113.9, garbage", "10.0.0.1 4000"),
         ("unknown", "10.0.0.1 4000"),
@@ -127,8 +127,8 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         ("for=203.0.113.9, for=unknown, for=10.1.1.1", "10.1.1.1"),
         ("for=_gazonk", "10.0.0.1 4000"),
         ("for=203.0.113.9, proto=https", "10.0.0.1 4000"),
-        // A quote that a client leaves open hides nothing to its right from the walk: the
-        // line as a whole says nothing.
+        // A quote that a client leaves open hides nothing to its right from the walk: the whole
+        // line is ignored.
         ("for=\"6.6.6.6, for=203.0.113.9", "10.0.0.1 4000"),
         ("for=203.0.113.9;for=6.6.6.6", "10.0.0.1 4000"),
         ("nonsense", "10.0.0.1 4000"),
@@ -150,7 +150,7 @@ fn scheme_host_and_port_of_forwarded_stand_beside_the_client() {
     assert_eq!(client.scheme, Scheme::Https);
     assert_eq!(client.host, "shop.example:8443");
     assert_eq!(client.server_port, 8443);
-    // For those who read the other field alone.
+    // For applications that read the other field only.
     assert_eq!(headers[PROTO], "https");
 }
 
@@ -175,11 +175,11 @@ fn lists_are_read_at_the_clients_place() {
         let (client, _) = resolved(&[("x-forwarded-for", chain), ("x-forwarded-proto", list)]);
         assert_eq!(client.scheme, expected, "{chain:?} {list:?}");
     };
-    // What the client itself wrote stands to the left of what its proxy wrote.
+    // The client's own elements stand to the left of those of its proxy.
     check("6.6.6.6, 203.0.113.9", "https, http", Scheme::Http);
     check("203.0.113.9, 10.1.1.1", "https, http", Scheme::Https);
     check("203.0.113.9, 10.1.1.1", "http, https, http", Scheme::Https);
-    // The outermost proxy wrote it, and the inner ones let it be.
+    // The outermost proxy wrote it, and the inner ones kept it.
     check("203.0.113.9, 10.1.1.1, 10.1.1.1", "https", Scheme::Https);
     check("203.0.113.9", "HTTPS", Scheme::Https);
     check("203.0.113.9", "wss", Scheme::Https);
@@ -189,13 +189,13 @@ fn lists_are_read_at_the_clients_place() {
 
 #[test]
 fn host_port_and_prefix_are_taken_over_if_they_are_such() {
-    let told = |fields: &[(&str, &str)]| {
+    let declared = |fields: &[(&str, &str)]| {
         let (client, _) = resolved(fields);
         (client.host, client.server_port, client.prefix)
     };
     let expect = |host: &str, port, prefix: &str| (host.to_owned(), port, prefix.to_owned());
     assert_eq!(
-        told(&[
+        declared(&[
             ("x-forwarded-host", "shop.example"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-prefix", "/app/"),
@@ -203,25 +203,25 @@ fn host_port_and_prefix_are_taken_over_if_they_are_such() {
         expect("shop.example", 443, "/app")
     );
     assert_eq!(
-        told(&[("x-forwarded-host", "shop.example:8080")]),
+        declared(&[("x-forwarded-host", "shop.example:8080")]),
         expect("shop.example:8080", 8080, "")
     );
     assert_eq!(
-        told(&[
+        declared(&[
             ("x-forwarded-host", "[2001:db8::1]"),
             ("x-forwarded-port", "8443")
         ]),
         expect("[2001:db8::1]", 8443, "")
     );
     assert_eq!(
-        told(&[("x-forwarded-for", "203.0.113.9")]),
+        declared(&[("x-forwarded-for", "203.0.113.9")]),
         expect("", 8000, "")
     );
     for bad in ["a b", "a/b", "u@h", "h:x", "\u{e9}"] {
-        assert_eq!(told(&[("x-forwarded-host", bad)]).0, "", "{bad:?}");
+        assert_eq!(declared(&[("x-forwarded-host", bad)]).0, "", "{bad:?}");
     }
     for bad in ["0", "65536", "+80", "80x", "-1", "http"] {
-        assert_eq!(told(&[("x-forwarded-port", bad)]).1, 8000, "{bad:?}");
+        assert_eq!(declared(&[("x-forwarded-port", bad)]).1, 8000, "{bad:?}");
     }
     for bad in [
         "//evil.example",
@@ -240,7 +240,7 @@ fn host_port_and_prefix_are_taken_over_if_they_are_such() {
 }
 
 #[test]
-fn the_port_of_the_host_that_was_asked_counts_where_a_scheme_is_told_and_no_port() {
+fn the_port_of_the_host_that_was_asked_counts_where_a_scheme_is_declared_and_no_port() {
     let port = |fields: &[(&str, &str)], authority: Option<&str>| {
         let trust = trust(&["10.0.0.0/8"]);
         resolve(&mut headers(fields), authority, &ends(true), &trust).server_port
@@ -307,7 +307,7 @@ fn a_unix_peer_that_is_trusted_names_its_client() {
     assert_eq!(address_of(&client), "203.0.113.9");
 }
 
-/// Text that comes close to what is read.
+/// Random text that resembles valid headers.
 fn chains() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "203.0.113.9",
@@ -360,11 +360,11 @@ proptest! {
 
     #[test]
     fn what_a_client_writes_to_the_left_changes_nothing(forged in chains(), is_own_line: bool) {
-        let told = "203.0.113.9, 10.1.1.1";
-        let (honest, _) = resolved(&[("x-forwarded-for", told), ("x-forwarded-proto", "https, http")]);
-        let joined = format!("{forged}, {told}");
+        let declared = "203.0.113.9, 10.1.1.1";
+        let (honest, _) = resolved(&[("x-forwarded-for", declared), ("x-forwarded-proto", "https, http")]);
+        let joined = format!("{forged}, {declared}");
         let chain: &[(&str, &str)] = match is_own_line {
-            true => &[("x-forwarded-for", &forged), ("x-forwarded-for", told)],
+            true => &[("x-forwarded-for", &forged), ("x-forwarded-for", declared)],
             false => &[("x-forwarded-for", &joined)],
         };
         let list = format!("{forged}, https, http");
@@ -374,9 +374,9 @@ proptest! {
 
     #[test]
     fn a_client_can_hide_behind_its_proxy_but_name_nobody(forged in chains()) {
-        let told = "for=\"[2001:db8::9]:80\";by=\"[fd00::1]\";proto=https";
-        let (honest, _) = resolved(&[("forwarded", told)]);
-        let (client, _) = resolved(&[("forwarded", &format!("{forged}, {told}"))]);
+        let declared = "for=\"[2001:db8::9]:80\";by=\"[fd00::1]\";proto=https";
+        let (honest, _) = resolved(&[("forwarded", declared)]);
+        let (client, _) = resolved(&[("forwarded", &format!("{forged}, {declared}"))]);
         let hidden = client.address == Some("10.0.0.1".parse().unwrap());
         prop_assert!(client == honest || hidden && client.scheme == Scheme::Http, "{client:?}");
     }

@@ -1,33 +1,33 @@
-//! The end of a chunked body (RFC 9112 §7.1).
+//! Finds the end of a chunked body (RFC 9112 §7.1).
 //!
-//! Stricter than hyper's decoder (`proto/h1/decode.rs`), which reads the same bytes behind this.
-//! hyper takes a bare LF in the trailer section for a byte of a field: `0 CRLF LF` ends the body
-//! for peers that accept LF as a line end, while hyper reads the next request as trailers. Here
-//! every line ends with CRLF, white space may follow a size, extensions have no control
-//! characters, each trailer is a well-formed field, and all of it is bounded. So a body that
-//! ends here ends there, and its end is the one that every other reader of RFC 9112 finds.
-//! A property test and a fuzz target compare the three.
+//! Stricter than hyper's decoder (`proto/h1/decode.rs`), which reads the same bytes later. hyper
+//! takes a bare LF in the trailer section for a byte of a field: `0 CRLF LF` ends the body for
+//! peers that accept LF as a line end, while hyper reads the next request as trailers. Here every
+//! line ends with CRLF, white space may follow a size, extensions have no control characters, each
+//! trailer is a well-formed field, and all of it is bounded. So a body that ends here ends there,
+//! and every other reader of RFC 9112 finds the same end. A property test and a fuzz target compare
+//! the three.
 
 use super::head::is_token;
 
-/// Bytes of all chunk extensions of a body, and bytes of its trailer section, from which on
-/// hyper refuses it.
+/// Bytes of all chunk extensions of a body, and bytes of its trailer section, at which hyper
+/// refuses it.
 const MOST_EXTRA: u32 = 16 << 10;
 /// Trailer fields above which hyper refuses a body.
 const MOST_TRAILERS: u32 = 100;
-/// Digits, and white space behind them, of one chunk size. RFC 9112 §7.1 allows any number of
-/// leading zeros; without a limit a body of no length could go on for ever.
+/// Digits, and white space after them, of one chunk size. RFC 9112 §7.1 allows any number of
+/// leading zeros; without a limit an empty body could continue for ever.
 const LONGEST_SIZE: u32 = 1024;
 
 /// The state of a chunked body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Chunks {
     state: State,
-    /// The size of the present chunk, then what is missing of it.
+    /// The size of the current chunk, then the missing part of it.
     left: u64,
-    /// The sizes of all chunks so far, whose size lines are complete.
+    /// Total size of all chunks so far with complete size lines.
     announced: u64,
-    /// Bytes of the present chunk size.
+    /// Length of the current chunk size line.
     size: u32,
     /// Bytes of extensions, and of trailers.
     extensions: u32,
@@ -37,11 +37,11 @@ pub struct Chunks {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
-    /// In front of the first digit of a size.
+    /// Before the first digit of a size.
     #[default]
     Start,
     Size,
-    /// White space behind a size.
+    /// White space after a size.
     Space,
     Extension,
     SizeLf,
@@ -56,20 +56,20 @@ enum State {
     EndLf,
 }
 
-/// The result of reading on in a chunked body.
+/// The result of reading bytes of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The body goes on.
+    /// The body continues.
     More,
-    /// Its end.
+    /// The end of the body.
     End,
-    /// Something that is no chunked body.
+    /// Not a chunked body.
     Malformed,
 }
 
 impl Chunks {
-    /// Reads on. Returns how many bytes belong to the body, up to its end or to the byte that
-    /// makes it malformed.
+    /// Reads `bytes`. Returns the number of bytes that belong to the body, up to its end or to the
+    /// byte that makes it malformed.
     pub fn follow(&mut self, bytes: &[u8]) -> (usize, Step) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -93,13 +93,13 @@ impl Chunks {
         (at, Step::More)
     }
 
-    /// The least length of the body that its chunks have announced so far.
+    /// Lower bound of the body's length, from its chunk sizes so far.
     pub fn announced(&self) -> u64 {
         self.announced
     }
 
-    /// The state behind one byte outside of data; `Some(None)` at the end, `None` for a byte
-    /// that may not be there.
+    /// The state after one byte outside of data; `Some(None)` at the end, `None` for a byte that is
+    /// not allowed.
     fn next(&mut self, byte: u8) -> Option<Option<State>> {
         use State::{
             Data, DataCr, DataLf, EndLf, Extension, Line, Size, SizeLf, Space, Start, TrailerLf,
@@ -146,7 +146,7 @@ impl Chunks {
         }))
     }
 
-    /// The state behind one byte of the trailer section (RFC 9112 §7.1.2).
+    /// The state after one byte of the trailer section (RFC 9112 §7.1.2).
     fn trailer(&mut self, byte: u8) -> Option<State> {
         use State::{EndLf, Line, TrailerLf, TrailerName, TrailerValue};
         Some(match (self.state, byte) {
@@ -176,7 +176,7 @@ impl Chunks {
     }
 }
 
-/// A byte of a field's value, as hyper has it (RFC 9110 §5.5).
+/// True for a byte of a field's value, by hyper's rules (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }

@@ -1,9 +1,9 @@
 //! Reads the head of a request (RFC 9112 §3 to §6) before hyper does.
 //!
-//! Most heads pass as they are. What is rewritten is the request line alone: a target that is
-//! not in its normal form ([`target`]), and a minor version above 1, which is served as 1.1
-//! (RFC 9110 §2.5). What hyper would refuse is refused here, so that the client gets a page and
-//! the log its line: [`RefusedHead`].
+//! Most heads are passed on unchanged. Only the request line is ever rewritten: a target that is
+//! not in its normal form ([`target`]), and a minor version above 1, which is served as 1.1 (RFC
+//! 9110 §2.5). Heads that hyper would refuse are refused here, so that the client gets an error
+//! page and the log a line: [`RefusedHead`].
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -18,37 +18,37 @@ use crate::front::header_case::is_title_case;
 use crate::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET, PARSER_LIMIT};
 use crate::front::protocol::refused::name_shown;
 
-/// The head with which some bytes begin.
+/// The head at the beginning of some bytes.
 #[derive(Debug)]
 pub enum ParsedHead<'a> {
-    /// The beginning of a head.
+    /// An incomplete head.
     Incomplete,
-    /// A whole head.
+    /// A complete head.
     Whole(CompleteHead<'a>),
-    /// A head that is not served.
+    /// A refused head.
     Refused(Box<RefusedHead>),
 }
 
-/// A whole head.
+/// A complete head.
 #[derive(Debug)]
 pub struct CompleteHead<'a> {
-    /// Its bytes.
+    /// Its length in bytes.
     pub length: usize,
     /// The head as hyper gets it.
     pub bytes: Cow<'a, [u8]>,
-    /// The body behind it.
+    /// The framing of the body after it.
     pub body: BodyRemainder,
-    /// Nothing may be read behind this request: a Content-Length stood beside
-    /// Transfer-Encoding (RFC 9112 §6.1).
+    /// Nothing may be read after this request: it has both Content-Length and Transfer-Encoding
+    /// (RFC 9112 §6.1).
     pub is_last: bool,
-    /// Names that are not in title case, if they were asked for.
-    pub spellings: Vec<Bytes>,
+    /// Names that are not in title case, if requested.
+    pub header_case: Vec<Bytes>,
 }
 
 type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
 
-/// Reads a head. `spells`: the spelling of names matters.
-pub fn read(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
+/// Reads a head. `keeps_case`: the case of names is recorded.
+pub fn read(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
     let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut places) {
@@ -57,19 +57,19 @@ pub fn read(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
         Ok(httparse::Status::Complete(length)) => {
             let path = request.path.unwrap_or_default();
             if !path.starts_with('/') || !target::is_normal(path.as_bytes()) {
-                return read_line(bytes, spells);
+                return read_line(bytes, keeps_case);
             }
             let head = Cow::Borrowed(&bytes[..length]);
-            finish(bytes, length, head, &request, spells)
+            finish(bytes, length, head, &request, keeps_case)
         }
-        Err(_) => read_line(bytes, spells),
+        Err(_) => read_line(bytes, keeps_case),
     }
 }
 
 /// Reads a head whose request line is unusual or malformed.
-fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
+fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-        // Garbage is not waited for, nor a line without end.
+        // Neither garbage nor an endless line is waited for.
         let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
         // A CR is the beginning of a line end, so it is the last byte so far.
         let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -98,7 +98,7 @@ fn read_line(bytes: &[u8], spells: bool) -> ParsedHead<'_> {
         Ok(httparse::Status::Complete(length)) => {
             let whole = length - line_length + end + 1;
             let rewritten = Cow::Owned(head[..length].to_vec());
-            finish(bytes, whole, rewritten, &request, spells)
+            finish(bytes, whole, rewritten, &request, keeps_case)
         }
         Err(httparse::Error::TooManyHeaders) => {
             let rejection = Rejection::TooManyFields {
@@ -122,7 +122,7 @@ fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
     };
     let (version, rest) = (parts.next(), parts.next());
     if method.is_empty() || !method.iter().copied().all(is_token) {
-        return Err(Rejection::BadRequest("the method is no token"));
+        return Err(Rejection::BadRequest("the method is not a token"));
     }
     let Some(version) = version else {
         return Err(Rejection::BadRequest(
@@ -167,13 +167,13 @@ fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
     Ok(rewritten)
 }
 
-/// Finds the body behind a head whose syntax is good.
+/// Finds the framing of the body of a syntactically valid head.
 fn finish<'a>(
     bytes: &[u8],
     length: usize,
     head: Cow<'a, [u8]>,
     request: &httparse::Request<'_, '_>,
-    spells: bool,
+    keeps_case: bool,
 ) -> ParsedHead<'a> {
     let target_length = request.path.unwrap_or_default().len();
     if target_length > MAX_TARGET {
@@ -183,7 +183,7 @@ fn finish<'a>(
         };
         return refused(bytes, rejection, length);
     }
-    // hyper gives up a head that fills its buffer.
+    // hyper refuses a head that fills its buffer.
     if head.len() >= PARSER_LIMIT {
         return refused(bytes, too_large(&bytes[..length]), length);
     }
@@ -193,7 +193,7 @@ fn finish<'a>(
             bytes: head,
             body,
             is_last,
-            spellings: match spells {
+            header_case: match keeps_case {
                 true => unusual_names(request),
                 false => Vec::new(),
             },
@@ -209,7 +209,7 @@ fn framing(request: &httparse::Request<'_, '_>) -> Result<(BodyRemainder, bool),
         match field.name.len() {
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let value = number(field.value).filter(|value| {
-                    // Several that agree are one (RFC 9110 §8.6).
+                    // Several equal ones count as one (RFC 9110 §8.6).
                     length.is_none_or(|before| before == *value)
                 });
                 length =
@@ -236,8 +236,8 @@ fn framing(request: &httparse::Request<'_, '_>) -> Result<(BodyRemainder, bool),
     }
 }
 
-/// RFC 9112 §6.1, §7: a coding that we do not know in front of a final `chunked` is not
-/// implemented; any other list has no body whose end could be found.
+/// RFC 9112 §6.1, §7: an unknown coding before a final `chunked` is not implemented; with any other
+/// list the end of the body cannot be found.
 fn refused_coding(request: &httparse::Request<'_, '_>) -> Rejection {
     let lists = request.headers.iter();
     let lists = lists.filter(|field| field.name.eq_ignore_ascii_case("transfer-encoding"));
@@ -261,7 +261,7 @@ fn refused_coding(request: &httparse::Request<'_, '_>) -> Rejection {
     }
 }
 
-/// `1*DIGIT`, as hyper reads it; the largest numbers mean something else there.
+/// `1*DIGIT`, as hyper reads it; it uses the largest numbers for other purposes.
 fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -285,7 +285,7 @@ fn refused<'a>(bytes: &[u8], rejection: Rejection, length: usize) -> ParsedHead<
     ParsedHead::Refused(Box::new(RefusedHead::new(rejection, bytes, length)))
 }
 
-/// The request line, or a field, that makes a head too large.
+/// Names the request line, or the field, that makes a head too large.
 fn too_large(bytes: &[u8]) -> Rejection {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let line = lines.next().unwrap_or_default();
@@ -318,12 +318,12 @@ fn is_empty_line(line: &[u8]) -> bool {
     matches!(line, [] | [b'\r'])
 }
 
-/// Bytes up to the end of the head, or all of them.
+/// Length of the head, or of all bytes if it does not end.
 fn head_length(bytes: &[u8]) -> usize {
     end(bytes, 0).unwrap_or(bytes.len())
 }
 
-/// The length of a head that ends in `bytes`, where it does not end in the first `seen`.
+/// The length of a head that ends in `bytes` but not in the first `seen` of them.
 pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
     let mut rest = &bytes[seen.saturating_sub(3)..];
     while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {

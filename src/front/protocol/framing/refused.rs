@@ -1,4 +1,4 @@
-//! Heads of HTTP/1 that are refused, and the requests that hyper gets in their place
+//! Refused heads of HTTP/1, and the requests that hyper gets in their place
 //! ([`refused`](crate::front::protocol::refused)).
 
 use crate::front::error::Rejection;
@@ -11,12 +11,12 @@ pub struct RefusedHead {
     pub request: Refused,
     /// The head of a request without a body that is answered in its place.
     pub stand_in: Vec<u8>,
-    /// Bytes of the refused head, as far as they have come.
+    /// Length of the refused head, as far as received.
     pub length: usize,
 }
 
 impl RefusedHead {
-    /// The head with which `bytes` begin.
+    /// Refuses the head at the beginning of `bytes`.
     pub fn new(rejection: Rejection, bytes: &[u8], length: usize) -> Self {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let line = lines.next().unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The normal form of a request target.
 //!
-//! Browsers and clients in the field send bytes in a target that RFC 3986 does not allow there:
-//! `"`, `<`, `>`, `` ` ``, `{`, `}`, `|`, `\`, `^` and bytes above 0x7f. nginx accepts them. So
-//! do we, as if the client had percent-encoded them: locations, files, applications and servers
-//! behind us all see that one form. Control characters, spaces and DEL stay refused.
+//! Browsers and other clients send bytes in a target that RFC 3986 does not allow there: `"`, `<`,
+//! `>`, `` ` ``, `{`, `}`, `|`, `\`, `^` and bytes above 0x7f. nginx accepts them. They are
+//! accepted here too, as if the client had percent-encoded them: locations, files, applications and
+//! upstreams all see that one form. Control characters, spaces and DEL are refused.
 
 use std::borrow::Cow;
 
@@ -29,14 +29,14 @@ pub fn is_normal(target: &[u8]) -> bool {
     target.iter().all(|byte| PLAIN[usize::from(*byte)])
 }
 
-/// The number of bytes that are percent-encoded in the normal form of a path.
+/// Number of bytes that are percent-encoded in the normal form of a path.
 pub fn unusual(path: &[u8]) -> usize {
     let is_unusual = |byte: &&u8| !PLAIN[usize::from(**byte)];
     path.iter().filter(is_unusual).count()
 }
 
-/// The target with the bytes percent-encoded that may not stand in it, and a path. Those of an
-/// authority in front of the path are left alone: it is a host or the request is refused.
+/// Percent-encodes the bytes that are not allowed in a target, and adds a missing path. An
+/// authority before the path is left unchanged: it is a valid host or the request is refused.
 pub fn normal(target: &[u8]) -> Cow<'_, [u8]> {
     let (authority, path) = target.split_at(path_start(target));
     // RFC 9112 §3.2.1: an empty path is `/`.
@@ -74,7 +74,7 @@ fn encode(bytes: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-/// The index at which the path begins, behind the authority in absolute form (RFC 9112 §3.2.2).
+/// The index of the path, after the authority in absolute form (RFC 9112 §3.2.2).
 fn path_start(target: &[u8]) -> usize {
     if matches!(target.first(), Some(b'/' | b'*')) {
         return 0;

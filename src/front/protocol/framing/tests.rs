@@ -1,4 +1,4 @@
-//! The framing decisions, against those of hyper.
+//! The framing decisions compared with hyper's.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,7 @@ use crate::front::protocol::limits::PARSER_LIMIT;
 #[path = "../../../../tests/fuzz/targets/lenient_chunks.rs"]
 mod lenient_chunks;
 
-/// A request as hyper sees it: method, target, version, and the body where it is complete.
+/// A request as hyper sees it: method, target, version, and the body if it is complete.
 type Seen = (String, String, Version, Option<Vec<u8>>);
 
 /// The requests that hyper finds in these bytes.
@@ -37,7 +37,7 @@ fn seen_by_hyper(bytes: &[u8]) -> Vec<Seen> {
     let socket = TokioIo::new(tokio::io::join(bytes, tokio::io::sink()));
     let mut http = http1::Builder::new();
     http.header_read_timeout(None).max_buf_size(PARSER_LIMIT);
-    // The end of the bytes comes with them; it would end the connection too early.
+    // The bytes end with a FIN, which would end the connection too early.
     http.half_close(true);
     let connection = http.serve_connection(socket, service);
     let _how_it_ends = runtime.block_on(connection);
@@ -54,7 +54,7 @@ enum Ending {
     Broken,
 }
 
-/// Reads one request, of which `step` bytes come at a time.
+/// Reads one request that arrives `step` bytes at a time.
 fn ending(bytes: &[u8], step: usize) -> Ending {
     let mut framing = Framing::default();
     let mut heads = (0..=bytes.len()).filter(|length| *length == bytes.len() || length % step == 0);
@@ -87,8 +87,8 @@ fn ending(bytes: &[u8], step: usize) -> Ending {
 
 const NEXT: &[u8] = b"DELETE /next HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// A request ends here where hyper ends it, and where readers end it that take a bare LF or a
-/// bare CR for a line end, however its bytes arrive.
+/// A request ends here where hyper ends it, and where readers end it that accept a bare LF or a
+/// bare CR as a line end, regardless of how its bytes arrive.
 fn check(bytes: &[u8]) -> Ending {
     let whole = ending(bytes, usize::MAX);
     for step in [1, 2, 3, 5, 11] {
@@ -177,7 +177,7 @@ fn bodies_end_where_their_framing_says() {
             Ending::Incomplete => assert!(!is_whole, "{fields}{body}"),
             other => panic!("{other:?} for {fields}{body}"),
         }
-        // What stands behind a request is not its own.
+        // Bytes after a request do not belong to it.
         if is_whole {
             let behind = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
             let ending = check(&behind);
@@ -366,7 +366,7 @@ fn line_end() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    /// Whatever the bytes of a target are: it is refused, or hyper and the `http` crate take it.
+    /// For any bytes in a target: it is refused, or hyper and the `http` crate accept it.
     #[test]
     fn a_target_is_refused_or_taken_by_hyper(
         start in "(/|http://h|\\*|)",
@@ -384,7 +384,7 @@ proptest! {
         check(&request("PUT / HTTP/1.1", &format!("{fields}\r\n{body}")));
     }
 
-    /// A sound body in which some line ends are others, or stand twice, and a request behind it.
+    /// A valid body in which some line ends are replaced or doubled, and a request after it.
     #[test]
     fn chunks_end_where_every_reader_ends_them_or_are_malformed(
         chunks in prop::collection::vec("0{0,2}1 ?(;x)?", 0..3),

@@ -1,10 +1,10 @@
 //! Header blocks of a client: each is decoded and checked before h2 sees it.
 //!
-//! A block that keeps the rules passes on as it was sent. Others are replaced: a malformed
-//! request by one of ours ([`super::refused`]), malformed trailers by some for which
-//! h2 resets the stream, and a path with bytes that no URI contains by its percent-encoded
-//! form. From the first replaced block on, h2's dynamic table misses entries; so every block
-//! behind it is written again, without a reference to that table.
+//! A valid block is passed on as it was sent. Others are replaced: a malformed request by a
+//! substitute ([`super::refused`]), malformed trailers by some for which h2 resets the stream, and
+//! a path with bytes that no URI contains by its percent-encoded form. From the first replaced
+//! block on, h2's dynamic table lacks entries; so every later block is encoded again, without a
+//! reference to that table.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -23,12 +23,11 @@ use crate::front::protocol::limits::MAX_HEAD;
 use crate::front::protocol::refused::PendingRefusals;
 
 thread_local! {
-    /// The fields of the block at hand. Each thread has one, for no connection keeps anything
-    /// in it.
+    /// The fields of the current block. One per thread, because no connection keeps anything in it.
     static FIELDS: Cell<Fields> = Cell::default();
 }
 
-/// What a thread keeps for the fields of its next block.
+/// Capacity that a thread keeps for the fields of its next block.
 const KEPT: usize = 16 << 10;
 
 /// The header blocks of one connection.
@@ -36,11 +35,11 @@ const KEPT: usize = 16 << 10;
 pub struct Blocks {
     decoder: Decoder,
     last_stream: u32,
-    /// h2's table has missed a block.
+    /// h2's table lacks the entries of a block.
     is_rewriting: bool,
 }
 
-/// A whole block.
+/// A complete block.
 pub struct Block<'a> {
     /// The head of its first frame.
     pub head: FrameHeader,
@@ -58,10 +57,10 @@ impl Blocks {
         self.last_stream
     }
 
-    /// Checks a block, and appends the frames that take its place to `out`; `false`: none does.
+    /// Checks a block, and appends the frames that replace it to `out`; `false`: none does.
     ///
     /// # Errors
-    /// If the connection must end.
+    /// An error of the connection.
     pub fn check(
         &mut self,
         block: &Block<'_>,
@@ -119,8 +118,7 @@ impl Blocks {
         Ok(true)
     }
 
-    /// Appends a frame for which h2 resets a stream, whatever the state of the stream is. The
-    /// client gets `code`.
+    /// Appends a frame for which h2 resets a stream in any state. The client gets `code`.
     pub fn reset(&mut self, stream: u32, code: u8, open: &mut Open, out: &mut Vec<u8>) {
         open.resets(stream, code);
         self.is_rewriting = true;
@@ -130,16 +128,16 @@ impl Blocks {
     }
 }
 
-/// h2 knows this as malformed (RFC 9113 §8.2.2).
+/// h2 treats this as malformed (RFC 9113 §8.2.2).
 fn write_malformed(block: &mut Vec<u8>) {
     write_literal(block, b"connection", b"close");
 }
 
 #[derive(Debug)]
 enum Verdict {
-    /// It goes on, in this form.
+    /// The block is passed on, in this form.
     Passes(Form),
-    /// The request is answered by us.
+    /// The request is refused with an error page.
     Refused(Rejection),
     /// The stream is reset with this code.
     Reset(u8),
@@ -202,12 +200,12 @@ fn write_frames(stream: u32, flags: u8, block: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Where in the payload of a HEADERS frame the header block is (RFC 9113 §6.2), and whether h2
+/// Position of the header block in the payload of a HEADERS frame (RFC 9113 §6.2), and true if h2
 /// skips that block without decoding it: it does if the stream depends on itself, which RFC 9113
 /// §5.3.2 ignores, and its table is then out of step with the client's.
 ///
 /// # Errors
-/// If the frame is broken.
+/// If the frame is malformed.
 pub fn fragment(head: FrameHeader, payload: &[u8]) -> Result<(Range<usize>, bool), End> {
     let mut rest = payload;
     let mut padding = 0;

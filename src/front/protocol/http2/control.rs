@@ -1,5 +1,5 @@
-//! Payloads that are looked at although they are no header blocks: lengths that RFC 9113 fixes,
-//! and values for which h2 ends the connection with another error than RFC 9113 asks for.
+//! Payloads that are examined besides header blocks: lengths that RFC 9113 fixes, and values for
+//! which h2 ends the connection with another error than RFC 9113 asks for.
 
 use super::End;
 use super::frames::{
@@ -12,21 +12,21 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const MOST_WINDOW: u32 = (1 << 31) - 1;
 const SETTING: usize = 6;
 
-/// The use of a payload, unless it is held back with a header block.
+/// The treatment of a payload, unless it is held back with a header block.
 #[derive(Debug, Default)]
 pub enum Payload {
-    /// It passes on.
+    /// It is passed on.
     #[default]
     Passes,
-    /// It passes on, and is looked at.
+    /// It is passed on and examined.
     Settings(SettingsReader),
     /// h2 does not get the frame.
     LeftOut,
-    /// The frame is held back until its increment has come.
+    /// The frame is held back until its increment is complete.
     WindowUpdate {
-        /// As far as it has come.
+        /// The increment, as far as received.
         increment: [u8; 4],
-        /// So many bytes of it.
+        /// Number of its bytes received.
         filled: usize,
         /// The state of its stream.
         state: StreamState,
@@ -36,8 +36,8 @@ pub enum Payload {
 /// Checks the length of a frame's payload.
 ///
 /// # Errors
-/// [`End::Size`] where a wrong length is an error of the connection: in all frames that change
-/// its state (RFC 9113 §4.2).
+/// [`End::Size`] where a wrong length is an error of the connection: in all frames that change its
+/// state (RFC 9113 §4.2).
 pub fn check_length(head: FrameHeader) -> Result<(), End> {
     let length = head.length;
     let is_right = match head.kind {
@@ -53,7 +53,7 @@ pub fn check_length(head: FrameHeader) -> Result<(), End> {
     is_right.then_some(()).ok_or(End::Size)
 }
 
-/// Reads the settings of one frame, in any pieces.
+/// Reads the settings of one frame, which may arrive in pieces.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SettingsReader {
     setting: [u8; SETTING],
@@ -61,10 +61,10 @@ pub struct SettingsReader {
 }
 
 impl SettingsReader {
-    /// More of the payload.
+    /// Reads more of the payload.
     ///
     /// # Errors
-    /// RFC 9113 §6.5.2, at a window that is too large.
+    /// A window that is too large (RFC 9113 §6.5.2).
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), End> {
         for byte in bytes {
             self.setting[self.filled] = *byte;
@@ -82,7 +82,7 @@ impl SettingsReader {
     }
 }
 
-/// True for DATA without data.
+/// True for an empty DATA frame that ends nothing.
 pub fn is_meaningless(head: FrameHeader) -> bool {
     head.length == 0 && !head.has(END_STREAM)
 }

@@ -1,41 +1,41 @@
-//! What a client of HTTP/2 may do for nothing, as credit that it earns and uses up.
+//! Limits on cheap frames of HTTP/2, as credit that a client earns and uses up.
 //!
 //! - Frames that ask for nothing: PING, SETTINGS, WINDOW_UPDATE, PRIORITY and frames of unknown
-//!   types are free for who sends them and cost us work each; h2 limits none of them (RFC 9113
-//!   §10.5 leaves it to servers). What clients answer by such frames earns credit: the start
-//!   of a request, and every piece of a response that we send.
-//! - Streams that the client makes us reset (CVE-2025-8671): time alone earns credit. h2 counts
-//!   them over the life of a connection, which ends the connections of balancers.
+//!   types cost their sender nothing and the server some work each; h2 limits none of them (RFC
+//!   9113 §10.5 leaves it to servers). Whatever clients answer by such frames earns credit: the
+//!   start of a request, and every piece of a response that is sent.
+//! - Streams that the client makes the server reset (CVE-2025-8671): time alone earns credit. h2
+//!   counts them over the life of a connection, which ends the connections of balancers.
 
 use std::time::{Duration, Instant};
 
 use super::frames::{CONTINUATION, DATA, END_STREAM, FrameHeader, HEADERS, code};
 
-/// Frames that a client may have ahead. nginx gives 8 MiB of them, nghttp2 and Envoy 1,000
-/// answers that wait for the client.
+/// Most credit for frames. nginx allows 8 MiB of them, nghttp2 and Envoy 1,000 responses that wait
+/// for the client.
 const MOST_CREDIT: u32 = 1000;
-/// What a request, or a piece of a response, earns: with a piece may come back a
+/// Credit earned by a request, or by a piece of a response: a client may answer a piece with a
 /// WINDOW_UPDATE for the stream, one for the connection and a PING to measure. Envoy's number.
 const EARNED: u32 = 10;
-/// What time earns: clients look every ten seconds or so whether the connection is alive.
+/// Credit earned per second: clients check every ten seconds or so that the connection is alive.
 const EARNED_PER_SECOND: u32 = 10;
-/// Streams that a client may make us reset at once: as many as it may have at a time.
+/// Streams that a client may make the server reset at once: the number of concurrent streams.
 const MOST_RESETS: u32 = 128;
-/// What time earns of them. A client that is cut off at each of them cannot make us work for
-/// more than it could without them.
+/// Resets earned per second. A client that is disconnected at each of them causes no more work than
+/// it could without them.
 const RESETS_PER_SECOND: u32 = 10;
 
-/// What is left of both.
+/// The remaining credit of both kinds.
 #[derive(Debug)]
 pub struct Credit {
     frames: Account,
-    /// `None`: the peer is trusted, and brings the streams of many.
+    /// `None`: the peer is trusted, and carries the streams of many clients.
     resets: Option<Account>,
     is_overdrawn: bool,
 }
 
 impl Credit {
-    /// That of a new connection.
+    /// The credit of a new connection.
     pub fn new(is_trusted: bool, now: Instant) -> Self {
         Self {
             frames: Account::new(MOST_CREDIT, EARNED_PER_SECOND, now),
@@ -44,11 +44,11 @@ impl Credit {
         }
     }
 
-    /// A frame has come; `false`: it asks for nothing, and nothing is left.
+    /// Records a received frame; `false`: it costs credit, and none is left.
     pub fn received(&mut self, head: FrameHeader, now: impl FnOnce() -> Instant) -> bool {
         match head.kind {
             HEADERS => self.frames.earn(EARNED),
-            // A body goes on or ends; or a head does, whose frames are counted elsewhere.
+            // A body continues or ends; or a head does, whose frames are counted elsewhere.
             DATA if head.length > 0 || head.has(END_STREAM) => {}
             CONTINUATION => {}
             _ => return self.frames.spend(now),
@@ -56,12 +56,13 @@ impl Credit {
         true
     }
 
-    /// A frame is sent; with the error code of a reset.
+    /// Records a sent frame; with the error code of a reset.
     pub fn sent(&mut self, head: FrameHeader, error: Option<u32>, now: impl FnOnce() -> Instant) {
         if head.kind == DATA && head.length > 0 {
             self.frames.earn(EARNED);
         }
-        // The others are ours: an answer that comes before the end of the request, or fails.
+        // The others are the server's: a response before the end of the request, or one that
+        // failed.
         let is_of_the_client = matches!(
             error.and_then(|code| u8::try_from(code).ok()),
             Some(
@@ -77,7 +78,7 @@ impl Credit {
         }
     }
 
-    /// True if the client has made us reset too many streams.
+    /// True if the client has made the server reset too many streams.
     pub fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
@@ -105,7 +106,7 @@ impl Account {
         self.left = (self.left + count).min(self.most);
     }
 
-    /// The clock is looked at only when nothing else is left.
+    /// The clock is read only when no credit is left.
     fn spend(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if self.left == 0 {
             self.left = self.earned_by_time(now());
@@ -149,7 +150,7 @@ mod tests {
         }
     }
 
-    /// How many resets with `code` each `pause` are taken, up to 20,000.
+    /// Number of resets with `code` accepted, one each `pause`, up to 20,000.
     fn resets(is_trusted: bool, error: u32, pause: Duration) -> usize {
         let mut now = Instant::now();
         let mut credit = Credit::new(is_trusted, now);

@@ -1,8 +1,7 @@
-//! The rules for the fields of a request (RFC 9113 §8.1.1, §8.2, §8.3), and which of them a
-//! block breaks.
+//! The rules for the fields of a request (RFC 9113 §8.1.1, §8.2, §8.3).
 //!
-//! h2 knows most of these rules as well, but ends the connection, or resets the stream without a
-//! response, where one is broken. So this refuses everything that h2 or `http` would, and it
+//! h2 knows most of these rules too, but ends the connection, or resets the stream without a
+//! response, if a request violates one. So this refuses everything that h2 or `http` would, and it
 //! refuses fields by the rules of [`limits`](crate::front::protocol::limits) where these are the
 //! same.
 
@@ -13,13 +12,13 @@ use super::hpack::Fields;
 use crate::front::protocol::framing::target;
 use crate::front::protocol::limits::valid_host;
 
-/// A rule of HTTP that a request breaks.
+/// The rule of HTTP that a request violates.
 pub type MalformedReason = &'static str;
 
-/// How a request may go on.
+/// Continuation of a request after its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As it was sent.
+    /// Unchanged.
     Sent,
     /// With so many bytes of its path percent-encoded.
     Encoded(usize),
@@ -34,10 +33,10 @@ struct Pseudo<'a> {
     path: Option<&'a [u8]>,
 }
 
-/// Checks the fields of a request's head. `ends`: nothing comes behind them.
+/// Checks the fields of a request's head. `ends`: it has no body and no trailers.
 ///
 /// # Errors
-/// The first rule that they break.
+/// The first rule that they violate.
 pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReason> {
     let mut pseudo = Pseudo::default();
     let mut behind = false;
@@ -65,7 +64,7 @@ pub fn check_request(fields: &Fields, ends: bool) -> Result<Form, MalformedReaso
 /// Checks trailers (RFC 9113 §8.1).
 ///
 /// # Errors
-/// The first rule that they break.
+/// The first rule that they violate.
 pub fn check_trailers(fields: &Fields) -> Result<(), MalformedReason> {
     for (name, value) in fields.iter() {
         if name.starts_with(b":") {
@@ -145,8 +144,8 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), MalformedReason> {
             false => "the name of a field is not a token",
         });
     }
-    // §8.2.1 names NUL, CR and LF. RFC 9110 §5.5: other controls are invalid as well; HTTP/1
-    // refuses them here, too.
+    // §8.2.1 names NUL, CR and LF. RFC 9110 §5.5: other controls are invalid too; over HTTP/1 they
+    // are refused as well.
     if value
         .iter()
         .any(|byte| matches!(byte, 0..=8 | 10..=31 | 127))
@@ -222,7 +221,7 @@ mod tests {
         check_request(&fields(&pairs), false)
     }
 
-    /// What `http` refuses, h2 resets the stream for, without a word in any log.
+    /// For fields that `http` refuses, h2 resets the stream without logging anything.
     #[test]
     fn every_path_that_passes_is_one_to_http() {
         for byte in 0..=255_u8 {

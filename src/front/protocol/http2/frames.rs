@@ -1,6 +1,6 @@
-//! Heads of frames (RFC 9113 §4.1), and their places in bytes that arrive in any pieces.
+//! Frame headers (RFC 9113 §4.1), and their positions in a stream of bytes.
 
-/// Length of a frame's head.
+/// Length of a frame header.
 pub const HEAD: usize = 9;
 /// SETTINGS_MAX_FRAME_SIZE (RFC 9113 §6.5.2): hyper announces no other.
 pub const MOST: usize = 16_384;
@@ -33,21 +33,21 @@ pub mod code {
     pub const ENHANCE_YOUR_CALM: u8 = 11;
 }
 
-/// The head of a frame.
+/// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Of the payload.
+    /// Length of the payload.
     pub length: usize,
     /// The frame's type.
     pub kind: u8,
     /// Its flags.
     pub flags: u8,
-    /// Its stream; 0 is the connection.
+    /// Its stream; 0 for the connection.
     pub stream: u32,
 }
 
 impl FrameHeader {
-    /// Reads a head.
+    /// Parses a header.
     pub fn read(bytes: [u8; HEAD]) -> Self {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = bytes;
         Self {
@@ -58,7 +58,7 @@ impl FrameHeader {
         }
     }
 
-    /// Writes it.
+    /// Encodes the header.
     pub fn bytes(&self) -> [u8; HEAD] {
         let [_, l0, l1, l2] = (self.length as u32).to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
@@ -71,13 +71,13 @@ impl FrameHeader {
     }
 }
 
-/// Finds the heads of frames, the error codes of resets and the increments of windows.
+/// Finds frame headers, the error codes of resets and the increments of windows.
 #[derive(Debug, Default, Clone)]
 pub struct Heads {
-    /// What has come of a head, and of the number behind it.
+    /// The received part of a head, and of the number after it.
     bytes: [u8; HEAD + NUMBER],
     filled: usize,
-    /// What is missing of the payload behind the last one.
+    /// Number of missing bytes of the last payload.
     payload: usize,
 }
 
@@ -90,13 +90,13 @@ impl Heads {
         self.filled == 0 && self.payload == 0
     }
 
-    /// Calls `look` with each head that `bytes` complete; for RST_STREAM with its error code,
-    /// for WINDOW_UPDATE with its increment.
+    /// Calls `look` with each header that `bytes` complete; for RST_STREAM with its error code, for
+    /// WINDOW_UPDATE with its increment.
     pub fn each(&mut self, bytes: &[u8], mut look: impl FnMut(FrameHeader, Option<u32>)) {
         self.each_at(bytes, |head, code, _end| look(head, code));
     }
 
-    /// The same with the position in `bytes` behind the head, or behind the error code.
+    /// Like [`Heads::each`], with the position in `bytes` after the head, or after the error code.
     pub fn each_at(
         &mut self,
         mut bytes: &[u8],
@@ -129,7 +129,7 @@ impl Heads {
         }
     }
 
-    /// How much is to be collected.
+    /// Number of bytes to collect.
     fn wanted(&self) -> usize {
         let has_number =
             self.filled >= HEAD && matches!(self.bytes, [0, 0, 4, RST_STREAM | WINDOW_UPDATE, ..]);

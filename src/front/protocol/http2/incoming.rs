@@ -1,9 +1,9 @@
-//! What a client of HTTP/2 sends, frame by frame: header blocks go through [`Blocks`], all
-//! other bytes pass on as they came.
+//! Bytes of an HTTP/2 client, frame by frame: header blocks pass through [`Blocks`], all other
+//! bytes are passed on unchanged.
 //!
-//! Bytes stay where they were read as long as they pass on; only what is replaced, and what
-//! comes behind it in the same read, moves to a buffer of its own. A header block is held back
-//! until its last frame has come, which [`MOST_FRAMES`] bounds.
+//! Bytes stay where they were read as long as they are unchanged; only a replacement, and the bytes
+//! after it in the same read, move to a buffer of their own. A header block is held back until its
+//! last frame has arrived, which [`MOST_FRAMES`] bounds.
 
 use std::ops::Range;
 
@@ -17,21 +17,21 @@ use super::frames::{
 use super::open::{Open, StreamState};
 use crate::front::protocol::refused::PendingRefusals;
 
-/// Frames of one header block: what h2 takes, which is enough for MAX_HEAD in frames of the
-/// size that every server takes. Beyond it is a flood (CVE-2024-27316).
+/// Frames of one header block: h2's limit, which is enough for MAX_HEAD in frames of the size that
+/// every server accepts. More are a flood (CVE-2024-27316).
 const MOST_FRAMES: usize = 7;
 
 /// The frames of one client.
 #[derive(Debug, Default)]
 pub struct Incoming {
     blocks: Blocks,
-    /// The newest head, as far as it has come.
+    /// The newest frame header, as far as received.
     head: [u8; HEAD],
     filled: usize,
-    /// What is missing of the payload of a frame.
+    /// Number of missing bytes of a frame's payload.
     left: usize,
     payload: Payload,
-    /// A header block that has not come to its end.
+    /// An incomplete header block.
     held: Option<Held>,
 }
 
@@ -41,20 +41,20 @@ struct Held {
     first: FrameHeader,
     /// The newest frame.
     current: FrameHeader,
-    /// As they came.
+    /// The frames as received.
     frames: Vec<u8>,
-    /// The places of the block in complete ones.
+    /// The positions of the block's parts in complete frames.
     parts: Vec<Range<usize>>,
     is_skipped: bool,
     /// The state of the stream before it.
     state: StreamState,
 }
 
-/// Where bytes go that are not left where they are.
+/// Destination of the bytes that are not left in place.
 struct Bytes<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// How many stay; `None`: so far all.
+    /// Number of bytes left in place; `None`: all so far.
     stay: Option<usize>,
     out: &'a mut Vec<u8>,
 }
@@ -64,12 +64,12 @@ impl Bytes<'_> {
         &self.bytes[self.at..]
     }
 
-    /// From `at` on nothing stays.
+    /// From `at` on nothing stays in place.
     fn divert(&mut self, at: usize) {
         self.stay.get_or_insert(at);
     }
 
-    /// The next `length` pass on.
+    /// Passes on the next `length` bytes.
     fn pass(&mut self, length: usize) {
         let bytes = &self.bytes[self.at..self.at + length];
         if self.stay.is_some() {
@@ -85,11 +85,11 @@ impl Incoming {
         self.blocks.last_stream()
     }
 
-    /// `bytes` have come. Returns how many of them, from the first on, pass on as they are;
-    /// what passes on in place of the others is appended to `out`.
+    /// Processes received `bytes`. Returns the number of them, from the first on, that are passed
+    /// on in place; the bytes that replace the others are appended to `out`.
     ///
     /// # Errors
-    /// If the connection must end.
+    /// An error of the connection.
     pub fn take(
         &mut self,
         bytes: &[u8],
@@ -126,7 +126,7 @@ impl Incoming {
         Ok(bytes.stay.unwrap_or(bytes.at))
     }
 
-    /// The next head, if it is complete. It is not passed on yet.
+    /// The next frame header, if it is complete. It is not passed on yet.
     fn head(&mut self, bytes: &mut Bytes<'_>) -> Option<FrameHeader> {
         if self.filled == 0
             && let Some(&head) = bytes.rest().first_chunk::<HEAD>()
@@ -147,7 +147,7 @@ impl Incoming {
         Some(FrameHeader::read(self.head))
     }
 
-    /// A frame begins, whose head stood at `begins`.
+    /// Begins a frame whose header was at `begins`.
     fn frame(
         &mut self,
         head: FrameHeader,
@@ -162,7 +162,7 @@ impl Incoming {
             CONTINUATION if self.held.is_some() => self.continues(head)?,
             _ if self.held.is_some() => {
                 // RFC 9113 §6.10.
-                return Err(End::Protocol("a frame stands inside a header block"));
+                return Err(End::Protocol("a frame interrupts a header block"));
             }
             HEADERS if head.has(END_HEADERS) && bytes.rest().len() >= head.length => {
                 return self.whole(head, state, begins, bytes, open, refused);
@@ -182,7 +182,7 @@ impl Incoming {
         }
     }
 
-    /// A frame begins that is no part of a header block.
+    /// Begins a frame that is not part of a header block.
     fn other_frame(
         &mut self,
         head: FrameHeader,
@@ -193,7 +193,7 @@ impl Incoming {
     ) {
         match head.kind {
             PRIORITY_FRAME if head.stream != 0 => {
-                // RFC 9113 §6.3 for its length. It means nothing (§5.3.2); where a stream depends
+                // RFC 9113 §6.3 for its length. It has no effect (§5.3.2); where a stream depends
                 // on itself, h2 would send a reset even for one that was never opened.
                 bytes.divert(begins);
                 if head.length != 5 && state.is_active() {
@@ -217,7 +217,7 @@ impl Incoming {
                     };
                 }
             },
-            // RFC 9113 §5.1. h2 counts the bytes of the frame behind the reset.
+            // RFC 9113 §5.1. h2 counts the bytes of the frame after the reset.
             DATA if state == StreamState::HalfClosed => {
                 bytes.divert(begins);
                 self.blocks
@@ -226,7 +226,7 @@ impl Incoming {
                     bytes.out.extend(self.head);
                 }
             }
-            // It means nothing, and h2 takes 100 of them in the life of a connection.
+            // It has no effect, and h2 accepts 100 of them in the life of a connection.
             DATA if is_meaningless(head) => {
                 bytes.divert(begins);
             }
@@ -241,7 +241,7 @@ impl Incoming {
         }
     }
 
-    /// A header block whose only frame is all there.
+    /// A header block whose only frame is complete.
     fn whole(
         &mut self,
         head: FrameHeader,
@@ -277,7 +277,7 @@ impl Incoming {
             return Ok(());
         };
         if head.stream != held.first.stream {
-            return Err(End::Protocol("a frame stands inside a header block"));
+            return Err(End::Protocol("a frame interrupts a header block"));
         }
         let before = held.parts.len();
         if before == MOST_FRAMES || before + 1 == MOST_FRAMES && !head.has(END_HEADERS) {
@@ -323,7 +323,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// The next `length` bytes of a payload that is no part of a header block.
+    /// The next `length` bytes of a payload outside of header blocks.
     fn other_payload(
         &mut self,
         length: usize,
@@ -380,7 +380,7 @@ impl Held {
         }
     }
 
-    /// Takes the part of the block from a frame that is complete.
+    /// Takes the part of the block from a complete frame.
     fn frame_ends(&mut self) -> Result<(), End> {
         let ends = self.frames.len();
         let mut part = ends - self.current.length..ends;

@@ -1,15 +1,15 @@
-//! HTTP/2 below hyper: what h2 does not do as a server has to.
+//! HTTP/2 below hyper: duties of a server that h2 does not fulfil.
 //!
 //! - A malformed request costs a client its stream, not its connection, which others may share
-//!   ([`blocks`], by the rules in [`fields`]; [`refused`] is the way of such a request).
-//! - Floods of frames, and resets that the client provokes, end the connection ([`credit`]), and
-//!   so do streams of which a client does not want to see the end ([`open`]).
-//! - Errors that h2 finds have the reach and the code that RFC 9113 asks for ([`control`],
-//!   [`open`]): those of a stream end the stream alone.
-//! - Errors of the connection that are found here are named to the client, and to the log.
+//!   ([`blocks`], by the rules in [`fields`]; [`refused`] answers such a request).
+//! - Floods of frames, and resets that the client provokes, end the connection ([`credit`]), and so
+//!   do streams whose end a client does not read ([`open`]).
+//! - Errors that h2 finds have the scope and the code that RFC 9113 asks for ([`control`],
+//!   [`open`]): those of a stream end only the stream.
+//! - Errors of the connection that are found here are sent to the client and logged.
 //!
-//! Bytes in, bytes and a verdict out, from the preface on, which [`framing`](super::framing)
-//! finds. What h2 limits itself (streams at a time, resets by the client) is left to it.
+//! Bytes in, bytes and a verdict out, from the preface on, which [`framing`](super::framing) finds.
+//! The limits of h2 itself (concurrent streams, resets by the client) are left to it.
 
 mod blocks;
 mod control;
@@ -42,34 +42,34 @@ use crate::front::protocol::refused::PendingRefusals;
 use crate::observe::codes;
 use crate::observe::throttle::Throttle;
 
-/// How much is written at a time while error codes are corrected.
+/// Number of bytes written at a time while error codes are corrected.
 const MOST_CORRECTED: usize = 64 << 10;
 
-/// Why a connection of HTTP/2 ends.
+/// Reasons why a connection of HTTP/2 ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// The client has used up its credit for frames.
-    #[error("too many frames of HTTP/2 that ask for nothing")]
+    #[error("too many HTTP/2 control frames")]
     Idle,
     /// The client has used up its credit for resets.
-    #[error("too many streams of HTTP/2 that the client makes the server reset")]
+    #[error("too many HTTP/2 streams reset because of the client")]
     Resets,
-    /// The client does not read what ends its streams.
-    #[error("too many streams of HTTP/2 whose end the client does not read")]
+    /// The client does not read the frames that end its streams.
+    #[error("too many ended HTTP/2 streams that the client has not read")]
     Open,
-    /// A header block does not end.
-    #[error("too many CONTINUATION frames of HTTP/2")]
+    /// A header block has too many frames.
+    #[error("too many HTTP/2 CONTINUATION frames")]
     Continuations,
     /// A header block cannot be decoded.
     #[error("HTTP/2: {0}")]
     Undecodable(Undecodable),
-    /// A frame is longer than it may be, or too short for what it contains.
+    /// A frame is longer than allowed, or too short for its content.
     #[error("HTTP/2: a frame has a wrong length")]
     Size,
     /// A setting makes the windows of streams too large.
     #[error("HTTP/2: SETTINGS_INITIAL_WINDOW_SIZE is above 2147483647")]
     Window,
-    /// A frame stands where it must not.
+    /// A frame is not allowed in this place.
     #[error("HTTP/2: {0}")]
     Protocol(&'static str),
 }
@@ -91,7 +91,7 @@ impl End {
     }
 }
 
-/// Says, once in a while, that a connection has ended because of what its client sent.
+/// Logs, rate-limited, that a connection has ended because of its client's frames.
 pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     static ENDS: Throttle = Throttle::new();
     if let Some(before) = ENDS.is_due() {
@@ -105,13 +105,13 @@ pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     }
 }
 
-/// The frames of one connection, if it has any.
+/// The frames of one connection, if it uses HTTP/2.
 #[derive(Debug, Default)]
 pub enum Http2 {
-    /// It has none.
+    /// Another protocol.
     #[default]
     Absent,
-    /// So many bytes of the preface have come, and nothing else.
+    /// So many bytes of the preface have arrived, and nothing else.
     Preface(usize),
     /// Frames.
     Frames(Box<Session>),
@@ -126,7 +126,7 @@ pub struct Session {
     open: Open,
     /// Flow-controlled frames since [`Http2::take_flow`].
     flow: Flow,
-    /// What hyper gets next.
+    /// Bytes that hyper reads next.
     out: Vec<u8>,
     given: usize,
 }
@@ -154,16 +154,16 @@ impl Flow {
 }
 
 impl Http2 {
-    /// A connection of which nothing is looked at yet but that its preface comes next.
+    /// A connection of HTTP/2 whose preface is expected next.
     pub fn expected() -> Self {
         Self::Preface(0)
     }
 
-    /// The client has sent `bytes`. Returns how many of them hyper gets as they are;
+    /// Processes received `bytes`. Returns the number of them that hyper gets in place;
     /// [`Http2::give`] has the rest.
     ///
     /// # Errors
-    /// If the connection must end. Nothing more is to be read from it.
+    /// An error of the connection. Nothing more may be read from it.
     pub fn received(
         &mut self,
         bytes: &[u8],
@@ -186,7 +186,7 @@ impl Http2 {
         }
     }
 
-    /// Gives hyper what it has not been given of the bytes received, as far as there is room.
+    /// Gives hyper the rest of the bytes received, as far as there is room.
     pub fn give(&mut self, into: &mut ReadBuf<'_>) {
         if let Self::Frames(session) = self
             && !session.out.is_empty()
@@ -203,13 +203,13 @@ impl Http2 {
         }
     }
 
-    /// True if [`Http2::sent`] is to be told of what is sent.
+    /// True if [`Http2::sent`] has to be called with the bytes sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
     }
 
-    /// The first of the bytes of `parts`, with other error codes of resets than h2 gives them;
-    /// `None` if they may be sent as they are. The bytes keep their places.
+    /// The first of the bytes of `parts`, with corrected error codes of resets; `None` if they may
+    /// be sent unchanged. The bytes keep their positions.
     pub fn corrected(&self, parts: &[IoSlice<'_>]) -> Option<Vec<u8>> {
         match self {
             Self::Frames(session) if session.open.corrects() => Some(session.corrected(parts)),
@@ -217,7 +217,7 @@ impl Http2 {
         }
     }
 
-    /// We have sent the first `length` bytes of `parts`.
+    /// Records that the first `length` bytes of `parts` were sent.
     pub fn sent(&mut self, parts: &[IoSlice<'_>], mut length: usize, refused: &PendingRefusals) {
         if let Self::Frames(session) = self {
             for part in parts {
@@ -228,9 +228,9 @@ impl Http2 {
         }
     }
 
-    /// The frame that tells the client why its connection ends; `None` in the middle of
-    /// another frame.
-    pub fn farewell(&self, end: End) -> Option<[u8; HEAD + 8]> {
+    /// The GOAWAY frame with the reason why the connection ends; `None` in the middle of another
+    /// frame.
+    pub fn goaway(&self, end: End) -> Option<[u8; HEAD + 8]> {
         let Self::Frames(session) = self else {
             return None;
         };

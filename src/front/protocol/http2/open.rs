@@ -1,21 +1,20 @@
-//! Streams that a client has opened and that have not ended, as far as it can see.
+//! Streams that a client has opened and that have not ended, from the client's view.
 //!
-//! h2 forgets a stream that it resets or refuses, and keeps the frame that says so until the
-//! client reads. A client that does not read and makes the server reset its streams
-//! (CVE-2025-8671) would fill memory with such frames; their number is bounded here.
+//! h2 forgets a stream that it resets or refuses, and keeps the RST_STREAM frame until the client
+//! reads. A client that does not read and makes the server reset its streams (CVE-2025-8671) would
+//! fill memory with such frames; their number is bounded here.
 //!
 //! Where h2 would end the connection for an error of one stream, it is made to reset the stream
-//! instead ([`super::blocks`]). It does so with PROTOCOL_ERROR; the code that RFC 9113 asks for
-//! is kept here until the frame is sent.
+//! instead ([`super::blocks`]). It does so with PROTOCOL_ERROR; the code that RFC 9113 asks for is
+//! kept here until the frame is sent.
 
 use super::End;
 use super::frames::{DATA, END_STREAM, FrameHeader, HEADERS, RST_STREAM, code};
 
-/// Four times as many as h2 lets a client have at once: a client that does not know of that
-/// limit yet may open more, which are refused.
+/// Four times h2's limit on concurrent streams: a client that does not know that limit yet may open
+/// more, which are refused.
 const MOST: usize = 512;
-/// Ranges of numbers that a client has skipped, of which we know. Clients have a reason for one
-/// or two.
+/// Most ranges of skipped stream ids that are remembered. Clients have a reason for one or two.
 const MOST_SKIPPED: usize = 64;
 
 /// The streams of one connection.
@@ -24,9 +23,9 @@ pub struct Open {
     newest: u32,
     /// In ascending order, as clients open them (RFC 9113 §5.1.1).
     streams: Vec<OpenStream>,
-    /// First and last of numbers that were never used, in ascending order.
+    /// First and last of ids that were never used, in ascending order.
     skipped: Vec<(u32, u32)>,
-    /// Streams of which the reset gets another code.
+    /// Number of streams whose reset gets another code.
     corrections: usize,
 }
 
@@ -37,7 +36,7 @@ struct OpenStream {
     correction: Option<u8>,
 }
 
-/// The state of a stream in front of a frame (RFC 9113 §5.1).
+/// The state of a stream before a frame (RFC 9113 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamState {
     /// Not opened yet, or the connection.
@@ -55,19 +54,19 @@ pub enum StreamState {
 }
 
 impl StreamState {
-    /// True if the client has not seen the end of it, and no reason to expect one.
+    /// True if the client has neither seen its end nor a reason to expect one.
     pub fn is_active(self) -> bool {
         matches!(self, Self::Open | Self::HalfClosed)
     }
 }
 
 impl Open {
-    /// True without streams.
+    /// True if there are no streams.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
 
-    /// A frame has come. Returns the state of its stream before that.
+    /// Records a received frame. Returns the state of its stream before it.
     ///
     /// # Errors
     /// If too many streams wait for their end.
@@ -100,7 +99,7 @@ impl Open {
         }
     }
 
-    /// h2 is made to reset a stream; the client gets this code.
+    /// Records that h2 is made to reset a stream; the client gets this code.
     pub fn resets(&mut self, stream: u32, code: u8) {
         let correction = (code != code::PROTOCOL_ERROR).then_some(code);
         if let Some(open) = self.find(stream)
@@ -117,13 +116,13 @@ impl Open {
         self.corrections > 0
     }
 
-    /// The code with which the reset of a stream is sent, if h2 has another one.
+    /// The code with which the reset of a stream is sent, if it differs from h2's.
     pub fn correction(&self, stream: u32) -> Option<u8> {
         let at = self.position(stream).ok()?;
         self.streams[at].correction
     }
 
-    /// A frame is sent.
+    /// Records a sent frame.
     pub fn sent(&mut self, head: FrameHeader) {
         if head.kind == RST_STREAM || matches!(head.kind, HEADERS | DATA) && head.has(END_STREAM) {
             self.ended(head.stream);
@@ -144,7 +143,7 @@ impl Open {
         }
     }
 
-    /// Notes the numbers between the newest stream and `stream`.
+    /// Records the ids between the newest stream and `stream` as skipped.
     fn skips(&mut self, stream: u32) {
         let (first, last) = (self.newest + 1, stream - 1);
         if last > first {
@@ -185,7 +184,7 @@ mod tests {
         }
     }
 
-    /// How many of up to 5,000 streams are taken, if `end` says that each has ended.
+    /// Number of streams accepted, up to 5,000, if `end` reports the end of each.
     fn taken(end: impl Fn(&mut Open, u32)) -> usize {
         let mut open = Open::default();
         let mut streams = (0..5000).map(|number| 2 * number + 1);
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(taken(|open, id| open.sent(head(RST_STREAM, 0, id))), 5000);
         let reset = |open: &mut Open, id| assert!(open.received(head(RST_STREAM, 0, id)).is_ok());
         assert_eq!(taken(reset), 5000);
-        // Neither a response that goes on nor what is said of other streams ends one.
+        // Neither an unfinished response nor frames of other streams end a stream.
         assert_eq!(taken(|open, id| open.sent(head(HEADERS, 0, id))), 512);
         assert_eq!(
             taken(|open, id| open.sent(head(RST_STREAM, 0, id + 2))),

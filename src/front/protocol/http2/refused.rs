@@ -1,10 +1,10 @@
-//! Malformed requests of HTTP/2 (RFC 9113 §8.1.1), and the requests that hyper gets in their
-//! place ([`refused`](crate::front::protocol::refused)).
+//! Malformed requests of HTTP/2 (RFC 9113 §8.1.1), and the requests that hyper gets in their place
+//! ([`refused`](crate::front::protocol::refused)).
 //!
-//! hyper gets a request of our own on the same stream, so that streams, windows, limits, logs
-//! and metrics go their normal way. That request is `GET *`, which no client can send: it is
-//! malformed itself. It carries the number of its stream, under which the malformed one waits.
-//! Even if the number is unknown, the answer is 400.
+//! hyper gets a substitute on the same stream, so that streams, windows, limits, logs and metrics
+//! are handled as usual. That request is `GET *`, which no client can send: it is malformed itself.
+//! It carries the id of its stream, under which the malformed one waits. Even if the id is unknown,
+//! the response is 400.
 
 use super::hpack::{Fields, write_literal};
 use crate::front::error::Rejection;
@@ -31,7 +31,7 @@ pub fn too_large(fields: &Fields) -> Rejection {
     }
 }
 
-/// Appends the block of the request in place of that with these fields on `stream`.
+/// Appends the block of the substitute for a request with these fields on `stream`.
 pub fn write_stand_in(stream: u32, fields: &Fields, block: &mut Vec<u8>) {
     let number = stream.to_string();
     for (name, value) in [

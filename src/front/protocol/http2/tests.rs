@@ -1,4 +1,4 @@
-//! HTTP/2 below hyper as its socket sees it, against a reader of its own and against h2.
+//! HTTP/2 below hyper from the socket's view, compared with a reader of its own and with h2.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -41,7 +41,7 @@ fn http2() -> Http2 {
     frames
 }
 
-/// What hyper gets of `bytes`.
+/// The bytes that hyper receives of `bytes`.
 fn receive(frames: &mut Http2, bytes: &[u8]) -> Result<Vec<u8>, End> {
     let stay = frames.received(bytes, false, &PendingRefusals::default())?;
     let mut got = bytes[..stay].to_vec();
@@ -56,7 +56,7 @@ fn receive(frames: &mut Http2, bytes: &[u8]) -> Result<Vec<u8>, End> {
     }
 }
 
-/// How many of `frame` are taken, up to 100,000.
+/// Number of frames like `frame` that are accepted, up to 100,000.
 fn taken(frames: &mut Http2, frame: &[u8]) -> usize {
     let mut each = (0..20_000).take_while(|_| receive(frames, frame).is_ok());
     each.by_ref().count()
@@ -98,7 +98,7 @@ fn frames_that_ask_for_nothing_end_and_what_asks_or_brings_does_not() {
         request.clone(),
         frame(DATA, 0, 1, b"x"),
         frame(DATA, END_STREAM, 1, &[]),
-        // A request that is cancelled, as a browser does.
+        // A cancelled request, as browsers send it.
         [request, frame(RST_STREAM, 0, 1, &[0; 4])].concat(),
     ];
     for frame in useful {
@@ -116,7 +116,7 @@ fn answers_to_pieces_of_a_response_are_free() {
         send(&mut frames, &piece);
         assert!(receive(&mut frames, &answers).is_ok());
     }
-    // Our own answers earn nothing.
+    // The server's own responses earn nothing.
     let mut frames = http2();
     let ping = frame(PING, 0, 0, &[0; 8]);
     let pong = frame(PING, 1, 0, &[0; 8]);
@@ -194,10 +194,10 @@ fn the_farewell_names_the_last_request_and_stands_between_frames() {
     receive(&mut frames, &frame(HEADERS, END_HEADERS, 5, &head())).unwrap();
     let piece = frame(DATA, 0, 5, b"piece");
     send(&mut frames, &piece[..11]);
-    assert_eq!(frames.farewell(End::Idle), None);
+    assert_eq!(frames.goaway(End::Idle), None);
     send(&mut frames, &piece[11..]);
     let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 11]);
-    assert_eq!(frames.farewell(End::Idle).unwrap(), goaway[..]);
+    assert_eq!(frames.goaway(End::Idle).unwrap(), goaway[..]);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn frames_that_mean_nothing_to_h2_are_left_out() {
     );
 }
 
-/// The bytes of `sent` as a client gets them, if the socket takes `step` of them at a time.
+/// The bytes of `sent` as a client gets them, if the socket accepts `step` of them at a time.
 fn corrected(frames: &mut Http2, sent: &[u8], step: usize) -> Vec<u8> {
     let mut got = Vec::new();
     while got.len() < sent.len() {
@@ -256,7 +256,7 @@ fn corrected(frames: &mut Http2, sent: &[u8], step: usize) -> Vec<u8> {
 #[test]
 fn resets_are_sent_with_the_code_of_the_error() {
     let reset = |stream, code| frame(RST_STREAM, 0, stream, &[0, 0, 0, code]);
-    // Bytes that look like such a frame are none.
+    // Bytes that merely look like such a frame.
     let sent = [
         frame(DATA, 0, 3, &reset(1, 1)),
         reset(3, 1),
@@ -293,17 +293,17 @@ fn resets_are_sent_with_the_code_of_the_error() {
 /// Names and values.
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A block as a client may send it, and what hyper is to see.
+/// A block that a client may send, and the fields that hyper should see.
 #[derive(Debug, Clone)]
 struct Sent {
     path: Vec<u8>,
-    /// One more field, malformed or not.
+    /// An additional field, malformed or not.
     field: (Vec<u8>, Vec<u8>),
     is_indexed: bool,
     huffman: bool,
     padding: Option<u8>,
     priority: bool,
-    /// Where the block is cut into frames.
+    /// Positions at which the block is cut into frames.
     cuts: Vec<usize>,
     /// A body of so many frames, and of bytes that look like frames.
     data: Vec<Vec<u8>>,
@@ -420,7 +420,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         })
 }
 
-/// The requests and bodies in what hyper gets, read by a decoder that has seen nothing else.
+/// The requests and bodies in the bytes for hyper, read by a fresh decoder.
 fn read(bytes: &[u8]) -> Vec<(u32, Pairs, Vec<u8>)> {
     let mut decoder = Decoder::default();
     let mut requests = Vec::new();
@@ -456,7 +456,7 @@ fn read(bytes: &[u8]) -> Vec<(u32, Pairs, Vec<u8>)> {
     requests
 }
 
-/// The path and the fields of each request, as h2 itself reads them.
+/// The path and the fields of each request, as h2 reads them.
 async fn read_by_h2(bytes: &[u8]) -> Vec<(String, Pairs)> {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let settings = frame(SETTINGS, 0, 0, &[]);
@@ -548,6 +548,6 @@ proptest! {
         let mut frames = http2();
         let _verdict = receive(&mut frames, &bytes);
         send(&mut frames, &bytes);
-        let _farewell = frames.farewell(End::Idle);
+        let _goaway = frames.goaway(End::Idle);
     }
 }

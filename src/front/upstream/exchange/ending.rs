@@ -90,13 +90,13 @@ impl Receiving<'_> {
             // application's fault, and so is a pause in a stream of events.
             To::Body(feed) => {
                 let id = &identity.request_id;
-                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*server, reason = %failure, "a response broke off");
+                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*server, reason = %failure, "upstream response truncated");
                 feed.end(
-                    Err("the server behind broke off"),
+                    Err("the upstream server truncated the response"),
                     self.sent.began.elapsed(),
                 );
             }
-            To::Nobody => {}
+            To::Discarded => {}
         }
     }
 }

@@ -41,9 +41,9 @@ fn cut_short(left: u64, length: u64) -> ExchangeError {
     ))
 }
 
-/// Informational heads in front of one answer. A server that sends 102 to keep a long request
-/// alive (RFC 2518 §10.1) sends dozens; without a limit an answer could fail to come for ever,
-/// because each head restarts the read timeout.
+/// Informational heads before one response. A server that sends 102 to keep a long request alive
+/// (RFC 2518 §10.1) sends dozens; without a limit a response could be delayed for ever, because
+/// each head restarts the read timeout.
 #[derive(Default)]
 struct Interim {
     count: usize,
@@ -53,8 +53,8 @@ struct Interim {
 impl Interim {
     const MOST: usize = 100;
 
-    /// One more head. All of them have as many bytes as one may have (nginx bounds early hints
-    /// the same way).
+    /// Counts an informational head against the limits. The limit in bytes of one head holds for
+    /// all of them together (nginx bounds early hints the same way).
     fn count(&mut self, length: usize) -> Result<(), ExchangeError> {
         self.count += 1;
         self.bytes += length;
@@ -88,7 +88,7 @@ pub(super) struct Receiving<'a> {
 pub(super) enum To {
     Call(Answer),
     Body(BodySender),
-    Nobody,
+    Discarded,
 }
 
 pub(super) fn deliver(
@@ -109,7 +109,7 @@ pub(super) fn deliver(
             status: head.status,
             reason: head.reason,
             headers,
-            spellings: head.spellings,
+            header_case: head.header_case,
             body,
             file: None,
             switched,
@@ -217,11 +217,11 @@ impl Receiving<'_> {
         poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
     }
 
-    /// Bytes behind an answer belong to nothing that was asked. Some servers (waitress) answer
-    /// HEAD with a body, which RFC 9110 §9.3.2 forbids and which may still be on its way: the
-    /// next request on the connection would get it as its answer. So a connection that any
-    /// client may get is closed behind HEAD; one that a client has authenticated is kept if
-    /// nothing comes for a while, because that client's next request would be refused without it.
+    /// Bytes after a response do not belong to any request. Some servers (waitress) answer HEAD
+    /// with a body, which RFC 9110 §9.3.2 forbids and which may still be in transit: the next
+    /// request on the connection would get it as its response. So after HEAD a shared connection is
+    /// closed; one that a client has authenticated is kept if no bytes arrive for a while, because
+    /// that client's next request would be refused without it.
     fn done(&self, stays_open: bool) -> Done {
         match stays_open && self.buffer.is_empty() {
             true if !self.is_head => Done::Open,
@@ -297,7 +297,7 @@ impl Receiving<'_> {
     }
 
     fn deliver(&mut self, head: ReplyHead, body: ResponseBody) {
-        let to = std::mem::replace(&mut self.to, To::Nobody);
+        let to = std::mem::replace(&mut self.to, To::Discarded);
         deliver(to, head, body, None, self.sent);
     }
 
@@ -352,7 +352,7 @@ impl Receiving<'_> {
             return Ok(());
         };
         if !piece.is_empty() && !feed.push(piece) {
-            return Err(ExchangeError::NobodyWants);
+            return Err(ExchangeError::Abandoned);
         }
         feed.room().await;
         Ok(())

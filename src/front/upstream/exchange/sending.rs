@@ -145,7 +145,7 @@ pub(super) async fn send(
                 Ok(Ok(0) | Err(_)) => return Ok(None),
                 Err(_elapsed) => {
                     let setting = "upstream-send-timeout";
-                    return Err(ExchangeError::TooLate("take the request", setting, limit));
+                    return Err(ExchangeError::TooLate("read the request", setting, limit));
                 }
             }
         }

@@ -67,7 +67,7 @@ impl ExchangeContext {
                 return Err(failure);
             }
             let id = &errand.identity.request_id;
-            tracing::warn!(code = codes::NEXT_SERVER, request_id = %id, server = &*name, reason = %failure, "a server failed: the request goes to the next one");
+            tracing::warn!(code = codes::NEXT_SERVER, request_id = %id, server = &*name, reason = %failure, "upstream server failed: retrying the request on the next one");
         }
     }
 
@@ -106,7 +106,7 @@ impl ExchangeContext {
                         server: reached.name,
                         why: match taken {
                             Err(error) => error.to_string(),
-                            Ok(_) => "it takes nothing".to_owned(),
+                            Ok(_) => "it accepts no bytes".to_owned(),
                         },
                     }
                 }
@@ -114,7 +114,7 @@ impl ExchangeContext {
                     servers.count_failure(&reached.slot, "too_slow");
                     Failure::TooSlow {
                         server: reached.name,
-                        doing: "take the request",
+                        doing: "read the request",
                         setting: "upstream-send-timeout",
                         limit: servers.timeouts.send,
                     }

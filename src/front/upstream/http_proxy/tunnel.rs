@@ -33,7 +33,7 @@ impl Switched {
         let tasks = self.tasks.clone();
         tasks.spawn(async move {
             if let Err(error) = self.run(client).await {
-                tracing::debug!(%error, "a connection that had switched protocols broke off");
+                tracing::debug!(%error, "upgraded connection ended with an error");
             }
         });
     }

@@ -1,12 +1,12 @@
-//! A request as a uwsgi server takes it: four bytes of header, then the variables.
+//! A uwsgi request packet: four bytes of header, then the variables.
 //!
 //! ```text
 //! | modifier1 u8 | length of the variables u16le | modifier2 u8 | variables | body
 //! ```
 //!
 //! The variables are those of every request and nginx's `uwsgi_params`, with those of the
-//! settings. uWSGI believes `HTTP_X_FORWARDED_PROTO` and `HTTP_X_FORWARDED_SSL` whoever said
-//! them (`core/protocol.c`); `front/protocol/forwarded.rs` has made them true by now.
+//! settings. uWSGI trusts `HTTP_X_FORWARDED_PROTO` and `HTTP_X_FORWARDED_SSL` from any client
+//! (`core/protocol.c`); `front/protocol/forwarded.rs` has validated them by now.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;

@@ -1,8 +1,8 @@
-//! Looks for damage to the scoreboard: every worker can write to all of it, by mistake or with
-//! intent, and the front must neither believe what is left nor wait for it for ever.
+//! Detects damage to the scoreboard: every worker can write to all of it, by mistake or with
+//! intent, and the front must neither trust the result nor wait for it for ever.
 //!
-//! A damaged scoreboard has its header written again and its workers replaced. A request whose
-//! state cannot be known any more is answered when it would have been over its deadline.
+//! A damaged scoreboard has its header rewritten and its workers replaced. A request whose state is
+//! unknown is failed when it would have exceeded its deadline.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,41 +18,42 @@ use super::{Outcome, WorkerEvent};
 use crate::front::upstream::Failure;
 use crate::os::clock;
 
-/// Longest time between two looks, in nanoseconds.
+/// Longest time between two checks, in nanoseconds.
 const LONGEST_LOOK: u64 = 2_000_000_000;
-/// How long a request of unknown state may take where requests have no deadline.
+/// Longest time for a request of unknown state if requests have no deadline.
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 
-/// What earlier looks have seen.
+/// State from earlier checks.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    /// What each thread did last, and when that was seen first: no worker can postpone it.
+    /// The last activity of each thread, and the time when it was first observed: no worker can
+    /// postpone it.
     seen: Vec<((u64, Activity), u64)>,
-    /// Requests of unknown state, by number: when that was seen first.
+    /// Requests of unknown state, by number: the time when that was first observed.
     doubtful: HashMap<u64, u64>,
 }
 
 /// The state of a request according to the scoreboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// As the front and one worker would have left it.
+    /// A state that the front and one worker can produce.
     Plausible,
-    /// A thread that claims it says that it does something else.
+    /// A thread that claims it reports another activity.
     Denied(usize),
     /// Its claim was overwritten.
     Overwritten,
 }
 
 impl Audit {
-    /// The line with its time on the clock of `now` ([`clock::awake_ns`]), as it was when this
-    /// activity was seen first.
+    /// The line with its time on the clock of `now` ([`clock::awake_ns`]), taken when this activity
+    /// was first observed.
     pub(super) fn clip(&mut self, thread: usize, line: ThreadLine, now: u64) -> ThreadLine {
         if self.seen.len() <= thread {
             self.seen.resize(thread + 1, ((0, Activity::Absent), now));
         }
         let seen = &mut self.seen[thread];
         if seen.0 != (line.seq, line.activity) {
-            // No look is later than this after the one before.
+            // The interval between two checks is never longer.
             let age = clock::monotonic_ns().saturating_sub(line.since_ns);
             let since = now.saturating_sub(age.min(LONGEST_LOOK));
             *seen = ((line.seq, line.activity), since);
@@ -63,7 +64,7 @@ impl Audit {
         }
     }
 
-    /// Requests whose state has been in doubt for `patience_ns`; forgets those that are over.
+    /// Requests whose state has been in doubt for `patience_ns`; forgets those that have ended.
     fn given_up(&mut self, findings: &[(u64, Finding)], now: u64, patience_ns: u64) -> Vec<u64> {
         let is_in_doubt = |seq: &u64| {
             let mut doubtful = findings
@@ -84,7 +85,7 @@ impl Audit {
 }
 
 impl GenerationState {
-    /// One look; `patience` is how long a request may take, with the grace after that.
+    /// One check; `patience` is the longest time for a request, including the grace period.
     pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
         let board = self.scoreboard();
         if !board.is_intact() {
@@ -125,7 +126,7 @@ impl GenerationState {
             Claim::Withdrawn if request.withdrawn => Finding::Plausible,
             Claim::Taken(thread) if thread < board.threads() => {
                 let progress = &self.progress[thread];
-                // It may have run to its end long before the front reads its reply.
+                // It may have ended long before the front reads its reply.
                 match board.line(thread).seq == request.seq || progress.waits_for_client() {
                     true => Finding::Plausible,
                     false => Finding::Denied(thread),
@@ -168,7 +169,7 @@ mod tests {
         assert!(audit.given_up(&doubt, 100, 50).is_empty());
         assert!(audit.given_up(&doubt, 149, 50).is_empty());
         assert_eq!(audit.given_up(&doubt, 150, 50), [2]);
-        // Between two looks a thread may be about to write its line.
+        // Between two checks a thread may be about to write its line.
         assert!(
             audit
                 .given_up(&[(2, Finding::Plausible)], 160, 50)
@@ -194,7 +195,7 @@ mod tests {
         let now = 100 * LONGEST_LOOK;
         assert_eq!(audit.clip(3, line(7, u64::MAX), now).since_ns, now);
         assert_eq!(audit.clip(3, line(7, u64::MAX), now + 50).since_ns, now);
-        // Nor has it begun long before it was seen.
+        // Nor can it predate the first observation by long.
         let long_ago = audit.clip(3, line(8, 0), now).since_ns;
         assert_eq!(long_ago, now - LONGEST_LOOK);
     }

@@ -1,8 +1,8 @@
-//! Reads the replies of one worker thread and hands each to whoever waits for it.
+//! Reads the replies of one worker thread and delivers each to the call that waits for it.
 //!
-//! A response that is complete when its head is read (the usual case: worker threads send
-//! page and end in one write) is delivered whole; any other is delivered with its head and
-//! then fed piece by piece, see [`crate::front::body::response_stream`].
+//! A response that is complete when its head is read (the usual case: worker threads send page and
+//! end in one write) is delivered whole; any other is delivered with its head and then streamed
+//! piece by piece, see [`crate::front::body::response_stream`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,47 +26,47 @@ use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;
 
-/// Room for one read: a typical page with its frames, or the longest piece of a body.
+/// Size of a read: a typical page with its frames, or the longest piece of a body.
 const READ: usize = frames::BODY_PIECE + (4 << 10);
-/// From here on what was read is kept where it is instead of being copied out: a copy of
-/// less costs less than a new buffer.
+/// Bytes from which a read buffer is kept instead of being copied out: a copy of less costs less
+/// than a new buffer.
 const KEEP: usize = 32 << 10;
 
-/// One channel, and what is known about the reply that runs over it.
+/// One channel, and the state of the reply on it.
 pub(super) struct Channel {
     shared: Arc<GenerationState>,
     worker: u32,
     thread: usize,
-    /// Whether the worker has.
+    /// Cancelled when the worker has exited.
     exited: CancellationToken,
     socket: UnixStream,
     buffer: Vec<u8>,
-    /// How much of the buffer has been read into.
+    /// Number of filled bytes in the buffer.
     filled: usize,
-    /// Descriptors that have come and whose frames have not been read yet.
+    /// Descriptors received, whose frames have not been read yet.
     descriptors: Vec<OwnedFd>,
-    /// One has come for which there was no room.
+    /// A descriptor was lost for lack of room.
     lost_descriptor: bool,
-    /// The worker has said over this channel whether it serves.
+    /// The worker has reported its start, successful or not, on this channel.
     has_booted: bool,
     reply: Reply,
 }
 
-/// A worker sends what no worker sends that runs our host alone.
+/// A violation of the protocol, which our host never commits.
 #[derive(Debug, thiserror::Error)]
 enum Violation {
-    /// Bytes that are no frame.
+    /// Bytes that are not a frame.
     #[error(transparent)]
     Frame(#[from] pyserve_wire::Malformed),
-    /// Descriptors that belong to no frame.
+    /// Descriptors without a frame.
     #[error("descriptors without the frames of their files")]
     Descriptors,
-    /// The start of the worker is reported once.
+    /// The start of the worker was reported twice.
     #[error("a second report of the worker's start")]
     BootedTwice,
 }
 
-/// Reads what is there, with descriptors, which tokio's own read would drop.
+/// Reads the available bytes with their descriptors, which tokio's own read would drop.
 async fn receive(
     socket: &UnixStream,
     room: &mut [u8],
@@ -80,17 +80,17 @@ async fn receive(
         })
         .await?;
     *lost_descriptor |= received.lost_descriptor;
-    // A read ends behind bytes that bring a descriptor, whatever follows them.
+    // A read ends after bytes with a descriptor, whatever follows them.
     let may_be_more = descriptors.len() > before || received.lost_descriptor;
     if received.bytes < room.len() && !may_be_more {
-        // There is no more: say so, as tokio's read does, instead of asking the kernel.
+        // Nothing left: report it, as tokio's read does, without another system call.
         let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _cleared = socket.try_io(Interest::READABLE, nothing_left);
     }
     Ok(received.bytes)
 }
 
-/// A frame that has been cut off the buffer.
+/// A frame split off the buffer.
 struct Frame {
     kind: ReplyKind,
     seq: u64,
@@ -100,18 +100,18 @@ struct Frame {
 
 enum Reply {
     None,
-    /// The head is read, nobody has it yet.
+    /// The head is read but not delivered.
     Head {
         seq: u64,
         response: Box<Response>,
         chunks: Vec<Bytes>,
     },
-    /// The client has the head.
+    /// The head is delivered.
     Streaming {
         seq: u64,
         feed: BodySender,
     },
-    /// Nobody wants the rest.
+    /// The rest is not wanted.
     Discarding {
         seq: u64,
     },
@@ -143,8 +143,8 @@ impl Channel {
         })
     }
 
-    /// Reads until the thread has gone: the end of the stream, or that the worker has exited (a
-    /// child of the application may hold a copy of its end open) with nothing left to read.
+    /// Reads until the thread has gone: the end of the stream, or the exit of the worker (a child
+    /// of the application may hold a copy of its end open) with nothing left to read.
     pub(super) async fn run(mut self) {
         loop {
             let room = &mut self.buffer[self.filled..];
@@ -158,12 +158,12 @@ impl Channel {
                 biased;
                 // Cancel-safe: a read that does not complete has taken nothing.
                 read = receive => read,
-                // Cancel-safe: the token stays cancelled. The kernel is asked: that there is
-                // something to read may not have been heard of yet, and this read is the last.
+                // Cancel-safe: the token stays cancelled. Reads directly: tokio may not have seen
+                // the readiness yet, and this read is the last.
                 () = self.exited.cancelled() => self.receive_now(),
             };
-            // An error is the end as well: after the process has exited, that there is
-            // nothing left to read.
+            // An error is the end too: after the process has exited, it means that nothing is left
+            // to read.
             let Ok(read @ 1..) = read else { break };
             self.filled += read;
             if let Reply::Streaming { seq, .. } = &self.reply {
@@ -205,14 +205,14 @@ impl Channel {
             self.take_frame(frame).await?;
         }
         self.deliver_head();
-        // A descriptor comes with the frame of its file, and a thread sends one reply at a time.
+        // A descriptor arrives with the frame of its file, and a thread sends one reply at a time.
         match self.descriptors.len() {
             0 | 1 => Ok(()),
             _ => Err(Violation::Descriptors),
         }
     }
 
-    /// Takes the first bytes out of the buffer, and makes room for at least one more.
+    /// Splits the first bytes off the buffer, and makes room for at least one more.
     fn cut_off(&mut self, length: usize) -> Bytes {
         let rest = self.filled - length;
         let bytes = if length < KEEP {
@@ -228,7 +228,7 @@ impl Channel {
         };
         self.filled = rest;
         if self.filled == self.buffer.len() {
-            // A frame longer than the buffer; frames have a limit, and so has this.
+            // A frame longer than the buffer; frames have a limit, and so has the buffer.
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
         bytes
@@ -300,8 +300,8 @@ impl Channel {
         }
     }
 
-    /// The body is a file. The worker sends this in one write with the head, so nobody has
-    /// the head yet.
+    /// The body is a file. The worker sends this in one write with the head, so the head is not
+    /// delivered yet.
     fn take_file(&mut self, frame: &Frame) {
         let descriptor = (!self.descriptors.is_empty()).then(|| self.descriptors.remove(0));
         let piece = frames::read_file(&frame.payload);
@@ -315,7 +315,7 @@ impl Channel {
                     true => {
                         "it is a file, for which pyserve has no descriptor left: raise its limit (ulimit -n)"
                     }
-                    false => "a file without its descriptor or behind its head",
+                    false => "a file without its descriptor, or after its head",
                 };
                 let why = why.to_owned();
                 self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
@@ -337,7 +337,7 @@ impl Channel {
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
             Reply::Discarding { .. } => {}
-            // Who was answered already, with 504 for instance, does not hear of it.
+            // A client that already has a response, a 504 for instance, does not get another.
             _ => {
                 let why = "an end without a head".to_owned();
                 self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
@@ -349,11 +349,13 @@ impl Channel {
     fn take_abort(&mut self, frame: Frame) {
         match std::mem::replace(&mut self.reply, Reply::None) {
             Reply::Streaming { seq, feed } if seq == frame.seq => {
-                feed.end(Err("the application broke off"), frame.app_time);
+                feed.end(
+                    Err("the application truncated the response"),
+                    frame.app_time,
+                );
             }
             Reply::Discarding { seq } if seq == frame.seq => {}
-            // Before the head, or with a head that nobody has seen: the client still can
-            // be told.
+            // Before the head is delivered, so the client can still get an error response.
             _ => {
                 let traceback = String::from_utf8_lossy(&frame.payload).into_owned();
                 let failure = Failure::Application {
@@ -366,7 +368,7 @@ impl Channel {
         self.shared.release(frame.seq);
     }
 
-    /// Hands out a head whose end has not come with it.
+    /// Delivers a head whose end did not arrive with it.
     fn deliver_head(&mut self) {
         match std::mem::replace(&mut self.reply, Reply::None) {
             Reply::Head {
@@ -395,7 +397,7 @@ impl Channel {
         &self.shared.progress[self.thread]
     }
 
-    /// The thread has gone: what it worked on is lost.
+    /// The thread has gone: its request is lost.
     fn finish(&mut self) {
         if let Reply::Streaming { feed, .. } = &self.reply {
             feed.end(Err("the worker died"), Duration::ZERO);

@@ -1,21 +1,21 @@
-//! How long a request may keep a worker thread, and what happens to one that takes longer.
+//! Deadlines of requests, and the escalation for those that exceed them.
 //!
-//! 1. At the deadline its client gets the failure ([`Failure::TimedOut`]), the worker logs
-//!    where the thread is, and raises an exception in it.
-//! 2. If the request is still there after a grace, its worker takes no more requests, and its
+//! 1. At the deadline the client gets a failure ([`Failure::TimedOut`]); the worker logs the
+//!    thread's stack and raises an exception in the thread.
+//! 2. If the request has not ended after a grace period, its worker takes no more requests, and its
 //!    successor is started.
-//! 3. When the worker's other threads have finished, or after as long again, it is killed.
+//! 3. When the worker's other threads have finished, or after the timeout once more, it is killed.
 //!
-//! The deadline counts from when a thread took the request until its head; then it begins
-//! anew with every piece of the body, and stands still while the client is what the body
-//! waits for. An iterable's `close()` has a deadline of its own. [`DeadlineMonitor`] decides, from the
-//! scoreboard alone, so a request whose client has gone does not escape.
+//! The deadline runs from when a thread took the request until its head; it restarts with every
+//! piece of the body, and stops while the body waits for the client. An iterable's `close()` has a
+//! deadline of its own. [`DeadlineMonitor`] decides from the scoreboard alone, so a request whose
+//! client has disconnected does not escape.
 //!
-//! All times are those of a clock that stands still while the server does ([`clock::awake_ns`]):
-//! a container that is paused and goes on kills no worker.
+//! The clock stops while the server is suspended ([`clock::awake_ns`]): a container that is paused
+//! and resumed kills no worker.
 //!
-//! A request that a thread has received, but cannot take because another one keeps the
-//! interpreter to itself, is taken back after a moment: any other worker may be free.
+//! A request that a thread has received, but cannot take because another thread holds the GIL, is
+//! taken back after a moment: another worker may be free.
 
 use std::collections::HashMap;
 use std::sync::Weak;
@@ -32,29 +32,28 @@ use crate::front::upstream::Failure;
 use crate::observe::codes;
 use crate::os::clock;
 
-/// Longest time that a request has to end after its exception was raised: enough for a
-/// transaction to be rolled back.
+/// Longest grace period after the exception was raised: enough for a transaction to be rolled back.
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
-/// How long a worker that was told to take no more requests is left alone: a thread may be
-/// receiving one at that moment.
+/// Grace period for a worker that was ordered to take no more requests: a thread may be receiving
+/// one at that moment.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How long a request may lie with a thread that cannot begin it: many times what a thread
-/// waits for the interpreter where others give it up every 5 ms, as Python's own code does.
+/// Longest time for which a thread may hold a request without beginning it: many times the wait for
+/// the GIL where other threads release it every 5 ms, as Python's own code does.
 const UNBEGUN: Duration = Duration::from_secs(1);
-/// A deadline that never comes: a hundred years.
+/// No deadline: a hundred years.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// No look follows the one before sooner than this.
+/// Shortest time between two checks.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 
-/// What is to be done.
+/// A step of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// This request of this thread is over its deadline.
+    /// This request of this thread has exceeded its deadline.
     TimeOut {
         thread: usize,
         seq: u64,
     },
-    /// This request lies with a thread that does not begin it.
+    /// This thread holds a request and does not begin it.
     TakeBack {
         seq: u64,
     },
@@ -63,18 +62,18 @@ enum Step {
     Kill(u32),
 }
 
-/// Decides what is over its deadline: pure, `(state, scoreboard, now) -> steps`.
+/// Finds requests that exceed their deadline: pure, `(state, scoreboard, now) -> steps`.
 #[derive(Debug)]
 struct DeadlineMonitor {
     timeout_ns: u64,
     grace_ns: u64,
     threads: usize,
-    /// Requests that were timed out and are still there, by thread: which, and since when.
+    /// Requests that were timed out and have not ended, by thread: number and time.
     overdue: HashMap<usize, (u64, u64)>,
-    /// Requests that were taken back from threads that still have their messages.
+    /// Requests that were taken back from threads that still hold their messages.
     taken_back: HashMap<usize, u64>,
-    /// Workers that are to be killed, and since when.
-    condemned: HashMap<u32, u64>,
+    /// Workers whose kill is pending, and since when.
+    kill_pending: HashMap<u32, u64>,
 }
 
 impl DeadlineMonitor {
@@ -86,15 +85,15 @@ impl DeadlineMonitor {
             threads: threads as usize,
             overdue: HashMap::new(),
             taken_back: HashMap::new(),
-            condemned: HashMap::new(),
+            kill_pending: HashMap::new(),
         }
     }
 
-    /// What to do now, and when to look again. `lines`: every thread with the time since when
-    /// its deadline counts.
+    /// The steps to take now, and the time of the next check. `lines`: every thread with the start
+    /// of its deadline.
     fn judge(&mut self, lines: &[(ThreadLine, u64)], now: u64) -> (Vec<Step>, u64) {
         let mut steps = Vec::new();
-        // What begins after this look cannot be late before.
+        // A request that begins after this check cannot be late before then.
         let mut look_again = now + self.timeout_ns.min(UNBEGUN.as_nanos() as u64);
         self.take_back(lines, now, &mut steps, &mut look_again);
         for (worker, lines) in lines.chunks(self.threads).enumerate() {
@@ -128,10 +127,10 @@ impl DeadlineMonitor {
             }
             let number = worker as u32;
             if !is_stuck {
-                self.condemned.remove(&number);
+                self.kill_pending.remove(&number);
                 continue;
             }
-            let since = *self.condemned.entry(number).or_insert_with(|| {
+            let since = *self.kill_pending.entry(number).or_insert_with(|| {
                 steps.push(Step::Retire(number));
                 now
             });
@@ -139,9 +138,9 @@ impl DeadlineMonitor {
             let last = since + self.timeout_ns;
             if now >= last || (!runs && now >= settled) {
                 steps.push(Step::Kill(number));
-                // Should it survive that, it is killed again.
+                // If it survives, it is killed again.
             } else {
-                // The siblings' ends are not announced.
+                // The other threads' ends are not announced.
                 look_again = look_again
                     .min(last)
                     .min(settled.max(now + SETTLE.as_nanos() as u64));
@@ -175,7 +174,7 @@ impl DeadlineMonitor {
 }
 
 impl GenerationState {
-    /// Keeps the deadlines until the generation has gone.
+    /// Enforces the deadlines until the generation has gone.
     pub(super) async fn keep_deadlines(crew: Weak<Self>, timeout: Option<Duration>) {
         let with_grace = timeout.map(|timeout| timeout + LONGEST_GRACE + SETTLE);
         let timeout = timeout.unwrap_or(NEVER);
@@ -217,7 +216,7 @@ impl GenerationState {
             Step::TakeBack { seq } => {
                 tracing::debug!(
                     seq,
-                    "a thread that received it cannot begin it: it is handed out again"
+                    "request reassigned: the thread that received it did not begin it"
                 );
                 let mut state = self.pool.lock();
                 self.hand_out_again(&mut state, |untaken| untaken == seq);
@@ -226,11 +225,11 @@ impl GenerationState {
                 tracing::error!(
                     code = codes::REQUEST_STUCK,
                     worker,
-                    "the request does not end: the worker takes no more, and will be replaced"
+                    "the request does not end: its worker will be replaced"
                 );
                 self.mark_stuck(worker);
-                // If it cannot be told it is killed all the same.
-                let _told = self.retire(worker);
+                // If the order cannot be sent, the worker is killed all the same.
+                let _sent = self.retire(worker);
                 self.notify(WorkerEvent::Stuck { worker });
             }
             Step::Kill(worker) => self.notify(WorkerEvent::MustKill { worker }),
@@ -268,14 +267,14 @@ impl GenerationState {
                 seq,
                 patience_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
             };
-            // If it cannot be told it will be killed.
-            let _told = worker.order(order, &[]);
+            // If the order cannot be sent, the worker will be killed.
+            let _sent = worker.order(order, &[]);
         }
         drop(state);
         let (id, method, path) = (&identity.request_id, &identity.method, &identity.target);
         let limit_s = timeout.as_secs_f32();
         tracing::error!(code = codes::REQUEST_TIMEOUT, request_id = %id, %method, %path, worker, thread = number, limit_s,
-            "request over its deadline (--request-timeout)");
+            "request exceeded its deadline (--request-timeout)");
         if let Some(reply) = reply {
             let failure = Failure::TimedOut { worker, timeout };
             let _client_gone = reply.send(Outcome::Answer(Err(failure)));
@@ -359,7 +358,7 @@ mod tests {
         assert_eq!(judge.judge(&[stuck, sibling], at + SETTLED).0, []);
         let finished = judge.judge(&[stuck, idle()], at + SETTLED).0;
         assert_eq!(finished, [Step::Kill(0)]);
-        // One that streams on, so that its own deadline never comes.
+        // It streams, so that its own deadline never expires.
         let streams = (sibling.0, at + TIMEOUT);
         assert_eq!(
             judge.judge(&[stuck, streams], at + TIMEOUT).0,

@@ -1,6 +1,6 @@
-//! The place of a request among those that are handed out.
+//! The slot of a request among those that are handed out.
 
-/// A place among the requests that are handed out to a generation.
+/// A slot among the requests that are handed out to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DispatchSlot {
     /// Number of the generation.

@@ -1,8 +1,8 @@
-//! Which requests are handed out, and who waits for a place: pure bookkeeping under one lock.
+//! Decides which requests are handed out and which wait: pure bookkeeping under one lock.
 //!
-//! An *entry* is a place among the requests that may be handed out to a generation at a
-//! time; it is also the request's index in the claim table of that generation's scoreboard.
-//! The [`RequestQueue`] of those who wait is above the generations: the *current* one serves it.
+//! An *entry* is a slot among the requests that may be handed out to a generation at a time; it is
+//! also the request's index in the claim table of that generation's scoreboard. The
+//! [`RequestQueue`] of waiting requests is shared by the generations: the *current* one serves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ pub(super) struct Dispatcher {
     waiting: usize,
     next_ticket: u64,
     next_seq: u64,
-    /// Requests of several origins compete for workers that take long: few are handed out
-    /// ahead, because those cannot be passed.
+    /// True if requests of several origins compete for slow workers: few are handed out ahead,
+    /// because those cannot be overtaken.
     is_slow: bool,
-    /// Who the last requests were: what they logged may be read after they ended.
+    /// Labels of recent requests: their log records may be read after they ended.
     recent: VecDeque<(u64, Arc<RequestLabel>)>,
 }
 
-/// How many ended requests are remembered. A log record is read within a moment of being
+/// Number of ended requests that are remembered. A log record is read within a moment of being
 /// written, so this many can end in that moment without one losing its request's id.
 const RECENT: usize = 1024;
 
@@ -39,15 +39,15 @@ struct Entries {
     generation: u32,
     entries: Vec<Entry>,
     free: Vec<usize>,
-    /// Threads that serve.
+    /// Serving threads.
     threads: usize,
-    /// Requests that may be handed out ahead of them; 0 while nobody serves.
+    /// Requests that may be handed out ahead of them; 0 while no thread serves.
     ahead: usize,
 }
 
 enum Entry {
     Free,
-    /// Somebody owns the place and is between two attempts.
+    /// Owned by a call between two attempts.
     Reserved,
     InFlight(InFlight),
 }
@@ -58,40 +58,40 @@ pub(super) struct InFlight {
     pub(super) seq: u64,
     /// The client's address.
     pub(super) origin: QueueAddress,
-    /// Where the answer goes; `None` once it went, or if nobody wants it any more.
+    /// Sender of the response; `None` once it is sent, or if it is no longer wanted.
     pub(super) reply: Option<oneshot::Sender<Outcome>>,
-    /// What the log says about it.
+    /// Its label in the log.
     pub(super) identity: Arc<RequestLabel>,
-    /// The worker whose thread took it has exited; what it wrote may still be read.
+    /// The worker whose thread took it has exited; its output may still be read.
     pub(super) orphaned: bool,
     /// It was taken back; the entry is free again when its message has been skipped.
     pub(super) withdrawn: bool,
-    /// It was over its deadline, and its client knows.
+    /// It exceeded its deadline, and its client has the failure.
     pub(super) timed_out: bool,
-    /// It did not end in the grace after that either.
+    /// It did not end in the grace period either.
     pub(super) stuck: bool,
 }
 
-/// What somebody who wants an entry gets.
+/// The result of a request for an entry.
 pub(super) enum AdmissionOutcome {
-    /// An entry at once.
+    /// An entry, immediately.
     Entry(DispatchSlot),
-    /// A place in the line.
+    /// A position in the queue.
     Wait(oneshot::Receiver<Admission>),
     /// The queue is full.
     Full,
 }
 
-/// The position of a request among others that want an entry.
+/// The position of a request among others that wait for an entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueuePosition {
     origin: QueueAddress,
-    /// Given when it asks for the first time.
+    /// Assigned at the first request for an entry.
     ticket: Option<u64>,
 }
 
 impl QueuePosition {
-    /// A request that has not asked yet.
+    /// A position without a ticket.
     pub(super) fn new(origin: QueueAddress) -> Self {
         Self {
             origin,
@@ -133,7 +133,7 @@ impl Entries {
 }
 
 impl Dispatcher {
-    /// A table without generations: everybody waits.
+    /// A table without generations: all requests wait.
     pub(super) fn new() -> Self {
         Self {
             generations: Vec::new(),
@@ -147,8 +147,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes on a generation with room for `entries` requests, none of which may be handed
-    /// out yet.
+    /// Adds a generation with room for `entries` requests, none of which may be handed out yet.
     pub(super) fn add(&mut self, generation: u32, entries: usize) {
         self.generations.push(Entries {
             generation,
@@ -159,7 +158,7 @@ impl Dispatcher {
         });
     }
 
-    /// Forgets a generation that nothing runs in any more.
+    /// Removes a generation in which nothing runs any more.
     pub(super) fn remove(&mut self, generation: u32) {
         self.generations
             .retain(|entries| entries.generation != generation);
@@ -168,7 +167,7 @@ impl Dispatcher {
         }
     }
 
-    /// From now on requests go to this generation.
+    /// Makes this generation the current one.
     pub(super) fn switch(&mut self, generation: u32) {
         self.current = Some(generation);
         self.serve_waiters();
@@ -184,28 +183,28 @@ impl Dispatcher {
         self.current.is_some_and(|current| generation < current)
     }
 
-    /// How many requests are handed out, in all generations.
+    /// Number of requests handed out, in all generations.
     pub(super) fn handed_out(&self) -> usize {
         self.generations.iter().map(Entries::handed_out).sum()
     }
 
-    /// How many requests wait for an entry.
+    /// Number of requests that wait for an entry.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// True if as many wait as may.
+    /// True if the queue is full.
     pub(super) fn is_full(&mut self, limit: usize) -> bool {
         let (handed_out, threads) = self
             .current()
             .map_or((0, 0), |current| (current.handed_out(), current.threads));
-        // What is handed out ahead of the threads waits as well, only elsewhere.
+        // Requests handed out ahead of the threads count as waiting too.
         let ahead = handed_out.saturating_sub(threads);
         handed_out >= threads && self.waiting + ahead >= limit
     }
 
-    /// Asks for an entry. A request that had one, in a generation that gets no more or too
-    /// far ahead of others, is never refused, and comes before later ones of its address.
+    /// Requests an entry. A request that had one, in a generation that is no longer current or too
+    /// far ahead of others, is never refused, and precedes later ones of its address.
     pub(super) fn ask(&mut self, claimant: &mut QueuePosition, limit: usize) -> AdmissionOutcome {
         let is_new = claimant.ticket.is_none();
         if is_new && self.is_full(limit) && !self.line.displace(claimant.origin) {
@@ -220,41 +219,41 @@ impl Dispatcher {
         {
             return AdmissionOutcome::Entry(spot);
         }
-        // Waiters that left are passed over when their turn comes; without this, a long stall
-        // with many leaving clients would keep their places for its whole length.
+        // Waiters that left are skipped when their turn comes; without this, a long stall with many
+        // disconnecting clients would keep their positions for its whole length.
         if self.line.len() > 2 * self.waiting + 16 {
             self.line.prune();
         }
         self.waiting += 1;
         let receiver = self.line.join(claimant.origin, ticket);
-        // An entry may be free although others have not left the line yet.
+        // An entry may be free although others have not left the queue yet.
         self.serve_waiters();
         AdmissionOutcome::Wait(receiver)
     }
 
-    /// Hands out at most one request ahead of each thread, until the line is empty.
+    /// Hands out at most one request ahead of each thread, until the queue is empty.
     pub(super) fn set_slow(&mut self) {
         self.is_slow = true;
     }
 
-    /// Somebody stopped waiting, with or without an entry.
+    /// Records that a request stopped waiting, with or without an entry.
     pub(super) fn stopped_waiting(&mut self) {
         self.waiting -= 1;
     }
 
-    /// Nobody who waits gets an entry: their receivers are closed.
+    /// Refuses all waiting requests by closing their receivers.
     pub(super) fn turn_away(&mut self) {
         self.line.clear();
     }
 
-    /// Threads of a generation that serve.
+    /// Number of serving threads of a generation.
     pub(super) fn threads(&mut self, generation: u32) -> usize {
         self.entries(generation)
             .map_or(0, |entries| entries.threads)
     }
 
-    /// Changes how many threads of a generation serve, and how many requests may be handed
-    /// out ahead of them.
+    /// Sets the number of serving threads of a generation, and of requests that may be handed out
+    /// ahead of them.
     pub(super) fn set_capacity(&mut self, generation: u32, threads: usize, ahead: usize) {
         if let Some(entries) = self.entries(generation) {
             entries.threads = threads;
@@ -263,8 +262,8 @@ impl Dispatcher {
         self.serve_waiters();
     }
 
-    /// Hands the request in `spot` out under a new number. `None`: its generation gets no
-    /// more requests, and the entry has been given back.
+    /// Hands the request in `spot` out under a new number. `None`: its generation gets no more
+    /// requests, and the entry was released.
     pub(super) fn begin(
         &mut self,
         spot: DispatchSlot,
@@ -291,7 +290,7 @@ impl Dispatcher {
         Some((seq, receiver))
     }
 
-    /// The request with this number in this generation, and its place.
+    /// The request with this number in this generation, and its slot.
     pub(super) fn find(
         &mut self,
         generation: u32,
@@ -301,7 +300,7 @@ impl Dispatcher {
             .find(|(_, request)| request.seq == seq)
     }
 
-    /// Who the request with this number is or was.
+    /// The label of a current or recent request.
     pub(super) fn identity(&mut self, seq: u64) -> Option<Arc<RequestLabel>> {
         let mut running = self.generations.iter_mut().flat_map(Entries::in_flight);
         if let Some((_, request)) = running.find(|(_, request)| request.seq == seq) {
@@ -324,8 +323,8 @@ impl Dispatcher {
             .map(move |(entry, request)| (DispatchSlot { generation, entry }, request))
     }
 
-    /// The request is to be handed out once more: its entry stays reserved for whoever
-    /// waits for the answer. `None`: nobody does, and the entry is free.
+    /// Prepares a request for another attempt: its entry stays reserved for the call that waits.
+    /// `None`: no call waits, and the entry is free.
     pub(super) fn take_back(&mut self, spot: DispatchSlot) -> Option<oneshot::Sender<Outcome>> {
         let entry = self.entries(spot.generation)?.entries.get_mut(spot.entry)?;
         let Entry::InFlight(request) = entry else {
@@ -343,7 +342,7 @@ impl Dispatcher {
         }
     }
 
-    /// Gives an entry back, to the first who waits.
+    /// Releases an entry to the first waiting request.
     pub(super) fn release(&mut self, spot: DispatchSlot) {
         let Some(entries) = self.entries(spot.generation) else {
             return;

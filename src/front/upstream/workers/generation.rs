@@ -1,4 +1,4 @@
-//! One generation of workers, as the supervisor makes and changes it.
+//! One generation of workers: the interface for the supervisor.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,13 +17,13 @@ use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet};
 use super::{Pool, Size};
 use crate::os::memory::SharedWords;
 
-/// The workers that run one state of the application's code, seen from outside.
+/// The workers that run one state of the application's code.
 #[derive(Clone)]
 pub struct Generation(pub(super) Arc<GenerationState>);
 
 impl Pool {
-    /// Makes the queue and the scoreboard of another generation, which gets no requests
-    /// before [`Pool::switch`]. `request_timeout`: how long a request may keep a thread.
+    /// Creates the queue and the scoreboard of a new generation, which gets no requests before
+    /// [`Pool::switch`]. `request_timeout`: longest time for which a request may occupy a thread.
     ///
     /// # Errors
     /// The error of the system call for sockets and memory.
@@ -67,8 +67,8 @@ impl Generation {
         self.0.number
     }
 
-    /// Takes on a worker that was just forked; `channels` are our ends, one per thread, and
-    /// `orders` that of the socket for what is no request.
+    /// Adds a worker that was just forked; `channels` are the front's ends, one per thread, and
+    /// `orders` that of the socket for orders.
     ///
     /// # Errors
     /// The error of the system call for registering them.
@@ -103,7 +103,7 @@ impl Generation {
         Ok(())
     }
 
-    /// Requests that a worker has answered, from its very first one on.
+    /// Number of responses of a worker since its start.
     pub fn served(&self, worker: u32) -> u64 {
         let before = self.look(worker, |worker| worker.served_before);
         let first = self.first_thread(worker);
@@ -115,7 +115,7 @@ impl Generation {
         all.saturating_sub(before.unwrap_or(0))
     }
 
-    /// True if a worker has said that it serves, and has not ended.
+    /// True if a worker has reported ready and has not ended.
     pub fn is_ready(&self, worker: u32) -> bool {
         self.look(worker, |worker| worker.ready).unwrap_or(false)
     }
@@ -146,25 +146,25 @@ impl Generation {
         })
     }
 
-    /// Tells a worker that was just forked that it may begin.
+    /// Orders a worker that was just forked to begin.
     ///
     /// # Errors
-    /// `NotFound` if there is no such worker; else what the kernel says about telling it.
+    /// `NotFound` if there is no such worker; else the error of sending the order.
     pub fn begin(&self, worker: u32) -> io::Result<()> {
-        let told = self.look(worker, |worker| worker.order(ToWorker::Begin, &[]));
-        told.unwrap_or(Err(io::ErrorKind::NotFound.into()))
+        let ordered = self.look(worker, |worker| worker.order(ToWorker::Begin, &[]));
+        ordered.unwrap_or(Err(io::ErrorKind::NotFound.into()))
     }
 
-    /// Has a worker take no more requests, finish those it has, and leave with exit code 0.
+    /// Orders a worker to take no more requests, finish those in flight, and exit with code 0.
     ///
     /// # Errors
-    /// `NotFound` if there is no such worker; else what the kernel says about telling it.
+    /// `NotFound` if there is no such worker; else the error of sending the order.
     pub fn retire(&self, worker: u32) -> io::Result<()> {
         self.0.retire(worker)
     }
 
-    /// As [`Generation::retire`], but instead of leaving the worker becomes a template with
-    /// this end of a control socket.
+    /// Like [`Generation::retire`], but instead of exiting the worker becomes a template with this
+    /// end of a control socket.
     ///
     /// # Errors
     /// As [`Generation::retire`].
@@ -172,8 +172,8 @@ impl Generation {
         self.0.end_of_service(worker, ToWorker::Promote, &[control])
     }
 
-    /// A worker process has ended, or serves no more: what its threads had taken is lost, and what nobody had
-    /// taken is handed out again.
+    /// Handles a worker process that has ended, or no longer serves: requests taken by its threads
+    /// are lost, and untaken ones are handed out again.
     pub fn worker_exited(&self, worker: u32) {
         let first = self.first_thread(worker);
         let threads = first..first + self.0.size.threads as usize;
@@ -194,7 +194,7 @@ impl Generation {
         });
         if let Some((worker, queue)) = gone {
             worker.exited.cancel();
-            // Threads also leave because another worker has ended the queue for all of them.
+            // Threads also leave if another worker has shut the shared queue down.
             if worker.ready && queue.is_broken() {
                 self.0
                     .replace_queue(&mut state, &queue, "its queue is shut down");
@@ -205,7 +205,7 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Ends the queue: every worker thread that becomes idle leaves.
+    /// Ends the queue: every worker thread exits when it becomes idle.
     pub fn close(&self) {
         let mut state = self.0.pool.lock();
         if let Some(roster) = state.roster(self.0.number) {
@@ -215,7 +215,7 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Nothing of it runs any more, whatever became of workers that were asked for.
+    /// Closes the generation and drops all its workers, including those that never reported.
     pub fn forget(&self) {
         let mut state = self.0.pool.lock();
         if let Some(roster) = state.roster(self.0.number) {
@@ -227,11 +227,11 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Has `use_them` use the descriptors that a template needs: the workers' end of the queue
+    /// Passes the descriptors that a template needs to `use_them`: the workers' end of the queue
     /// and the scoreboard.
     pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 2]) -> T) -> T {
         let queue = self.0.queue();
-        // Only a template of a generation that is gone gets an end of no queue.
+        // Only a template of a generation that is gone gets the end of a closed queue.
         let queue = queue
             .as_ref()
             .map_or(self.0.board.file(), |queue| queue.receiver());
@@ -243,7 +243,7 @@ impl Generation {
         self.0.size.threads
     }
 
-    /// What there is to see of a worker; `None` if there is none of that number.
+    /// Reads the state of a worker; `None` if the number is unknown.
     fn look<T>(&self, worker: u32, at: impl FnOnce(&WorkerHandle) -> T) -> Option<T> {
         let mut state = self.0.pool.lock();
         let roster = state.roster(self.0.number)?;

@@ -1,5 +1,5 @@
-//! The head of what a worker answers: the payload of a frame in, a response without its body
-//! out. Pure; a worker that has gone mad may send anything.
+//! The head of a worker's response: the payload of a frame in, a response without its body out.
+//! Pure; a corrupted worker may send anything.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::front::upstream::Response;
 /// Reads the payload of a `Head` frame.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// The fault, as text.
 pub fn read(payload: &Bytes) -> Result<Response, String> {
     let head = frames::read_head(payload).map_err(|error| error.to_string())?;
     let status = StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
     if status.is_informational() {
-        return Err(format!("{status} is no final status"));
+        return Err(format!("{status} is not a final status code"));
     }
     let usual = status.canonical_reason().unwrap_or_default().as_bytes();
     let reason = (head.reason != usual).then(|| payload.slice_ref(head.reason));
     let mut headers = HeaderMap::with_capacity(8);
-    let mut spellings = Vec::new();
+    let mut header_case = Vec::new();
     for pair in vars::pairs(head.fields) {
         let (name, value) = pair.map_err(|error| error.to_string())?;
         let parsed = HeaderName::from_bytes(name)
@@ -33,7 +33,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
         let value = HeaderValue::from_maybe_shared(payload.slice_ref(value))
             .map_err(|_| format!("value of header {parsed}"))?;
         if !is_title_case(name) {
-            spellings.push(payload.slice_ref(name));
+            header_case.push(payload.slice_ref(name));
         }
         // `append` would panic: a frame has room for more fields than a map.
         headers
@@ -44,7 +44,7 @@ pub fn read(payload: &Bytes) -> Result<Response, String> {
         status,
         reason,
         headers,
-        spellings,
+        header_case,
         body: ResponseBody::whole(Bytes::new()),
         file: None,
         switched: None,

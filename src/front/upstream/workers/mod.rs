@@ -1,22 +1,22 @@
-//! The embedded Python as an upstream: how a request reaches a worker thread and its answer
-//! comes back. No other file knows the transport.
+//! The embedded Python as an upstream: passes requests to worker threads and receives their
+//! responses. No other file knows the transport.
 //!
 //! ```text
-//! call() -> table: an entry, or wait in line -> one SEQPACKET queue -> any idle thread
-//!    ^                                                                       |
-//!    +---- table: who waits for this number <- channel of that thread <------+
+//! call() -> dispatcher: an entry, or wait -> one SEQPACKET queue -> any idle thread
+//!    ^                                                                     |
+//!    +-- dispatcher: the call with this number <- channel of that thread <-+
 //! ```
 //!
 //! At most the ready threads plus a small prefetch are handed out; the rest wait here,
 //! where they can be counted, limited and dropped. The kernel's queue cannot be searched,
 //! so a request is taken back through its claim (`pyserve_wire::scoreboard`). When a worker
-//! dies, requests that its threads had taken are lost; those nobody had taken are handed
-//! out again under a new number, and a stale message is skipped by whoever receives it.
+//! dies, requests that its threads had taken are lost; untaken ones are handed out again
+//! under a new number, and the thread that receives a stale message skips it.
 //!
 //! A [`Pool`] belongs to an application and outlives its [`Generation`]s, each of which has
-//! a queue, a scoreboard and workers of its own. Another one takes over in one step: what
-//! nobody has taken is withdrawn from the one before and handed out to the new one, and the
-//! workers of the one before see the end of their queue when they have finished.
+//! its own queue, scoreboard and workers. A new generation takes over in one step: untaken
+//! requests are withdrawn from the old one and handed out to the new one, and the old
+//! workers see the end of their queue when they have finished.
 
 mod audit;
 mod channel;
@@ -52,29 +52,27 @@ use queue::Queue;
 use request_queue::{Admission, DisplacedError, QueueAddress};
 use worker_set::{GenerationState, WorkerSet};
 
-/// Longest time that a request waits behind others before those of another address make way.
-/// Far above what a message lies in the queue of workers that answer quickly.
+/// Longest time that a request waits behind others before those of another address make way. Far
+/// above the time for which a message stays in the queue of fast workers.
 const MAKE_WAY: Duration = Duration::from_millis(20);
 
-/// What happened to a request that was handed out.
+/// The outcome of a request that was handed out.
 enum Outcome {
     Answer(Result<Box<Response>, Failure>),
-    /// Nobody had taken it when a worker died, or when another generation took over: hand
-    /// it out again.
+    /// It was untaken when a worker died, or when another generation took over: hand it out again.
     Again,
-    /// Nobody had taken it, and requests of another address are to pass it: stand in line
-    /// again.
+    /// It was untaken, and requests of another address are to overtake it: queue again.
     Requeue,
 }
 
-/// What a pool tells the supervisor.
+/// An event that a pool reports to the supervisor.
 #[derive(Debug)]
 pub enum WorkerEvent {
     /// A worker serves.
     Ready {
         /// Number of the worker.
         worker: u32,
-        /// What it imported, if it imported for itself.
+        /// The imported application, if the worker imported it.
         loaded: Option<Loaded>,
     },
     /// A worker could not import the application.
@@ -84,43 +82,43 @@ pub enum WorkerEvent {
         /// Python's traceback.
         traceback: String,
     },
-    /// A worker sent what is no reply; it must be killed.
+    /// A worker violated the protocol; it must be killed.
     ProtocolError {
         /// Number of the worker.
         worker: u32,
     },
-    /// A request that is over its deadline does not end: its worker takes no more.
+    /// A request that exceeded its deadline does not end: its worker takes no more requests.
     Stuck {
         /// Number of the worker.
         worker: u32,
     },
-    /// What the workers share was damaged by one of them: none of them takes any more
-    /// requests, and the template must be started again.
+    /// A worker damaged memory or sockets shared by all: none of them takes any more requests, and
+    /// the template must be restarted.
     Damaged,
     /// A worker takes no requests, and runs none; it must be killed.
     Unresponsive {
         /// Number of the worker.
         worker: u32,
     },
-    /// Nothing else is left in a worker that is stuck; it must be killed.
+    /// Only stuck requests are left in a worker; it must be killed.
     MustKill {
         /// Number of the worker.
         worker: u32,
     },
 }
 
-/// An [`WorkerEvent`], and where it happened.
+/// A [`WorkerEvent`] and its origin.
 #[derive(Debug)]
 pub struct Report {
     /// Index of the application.
     pub app: usize,
     /// Number of the generation.
     pub generation: u32,
-    /// What happened.
+    /// The event.
     pub event: WorkerEvent,
 }
 
-/// How many requests may wait for a worker, and how long.
+/// Limits of the request queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Most requests that wait for a worker.
@@ -129,16 +127,16 @@ pub struct QueueLimits {
     pub queue_timeout: Duration,
 }
 
-/// How many workers a generation may have.
+/// Size of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Most worker processes at a time, those on their way out included.
+    /// Most worker processes at a time, including those that are retiring.
     pub slots: u32,
     /// Threads of each.
     pub threads: u32,
 }
 
-/// The workers of one application, and the line of requests that wait for them.
+/// The workers of one application, and the queue of requests that wait for them.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -152,15 +150,15 @@ struct Shared {
 
 struct State {
     limits: QueueLimits,
-    /// Why nobody is served.
+    /// The reason why requests are refused.
     unusable: Option<Arc<str>>,
     table: Dispatcher,
     rosters: Vec<WorkerSet>,
 }
 
 impl Pool {
-    /// The pool of application number `app`, without workers: whoever comes waits. Readers
-    /// of channels are spawned on `tasks`.
+    /// The pool of application number `app`, without workers: all requests wait. Readers of
+    /// channels are spawned on `tasks`.
     pub fn new(
         app: usize,
         limits: QueueLimits,
@@ -181,13 +179,13 @@ impl Pool {
         }))
     }
 
-    /// Has a worker thread answer the request of a client with the address `origin`.
+    /// Gets a response from a worker thread for the client with the address `origin`.
     ///
-    /// Dropping the future takes the request back if no thread has begun it, and tells the
-    /// thread otherwise.
+    /// Dropping the future takes the request back if no thread has begun it, and cancels it
+    /// otherwise.
     ///
     /// # Errors
-    /// [`Failure`] says why there is no answer.
+    /// The [`Failure`] if there is no response.
     pub async fn call(
         &self,
         mut request: Request,
@@ -238,8 +236,8 @@ impl Pool {
                         crew.replace_queue(&mut state, &queue, "its queue is shut down");
                         crew.hand_out_again(&mut state, |untaken| untaken == seq);
                     }
-                    // Another generation may have taken over before it was in the queue, or
-                    // another queue has just now.
+                    // Another generation may have taken over before the request was in the queue,
+                    // or the queue was just replaced.
                     match answer.try_recv() {
                         Ok(outcome) => outcome,
                         Err(_) => return Err(error.into()),
@@ -255,9 +253,8 @@ impl Pool {
         }
     }
 
-    /// Requests go to this generation from now on. What was handed out to the one before,
-    /// and no thread has taken, goes with them; the workers of the one before leave when
-    /// they have finished what they hold.
+    /// Sends requests to this generation from now on. Untaken requests of the old generation are
+    /// moved to it; the old workers exit when they have finished their requests.
     pub fn switch(&self, generation: &Generation) {
         let mut state = self.0.lock();
         state.table.switch(generation.number());
@@ -277,13 +274,13 @@ impl Pool {
         }
     }
 
-    /// Changes how many requests may wait, and how long; for those that come from now on.
+    /// Sets the queue limits for later requests.
     pub fn set_limits(&self, limits: QueueLimits) {
         self.0.lock().limits = limits;
     }
 
-    /// From now on whoever comes or waits gets [`Failure::NotLoaded`] with these words; `None`:
-    /// is served again.
+    /// Refuses later and waiting requests with [`Failure::NotLoaded`] and this text; `None`: serves
+    /// again.
     pub fn set_unusable(&self, why: Option<&str>) {
         let mut state = self.0.lock();
         state.unusable = why.map(Arc::from);
@@ -292,13 +289,13 @@ impl Pool {
         }
     }
 
-    /// How many requests are handed out, and how many wait.
+    /// Numbers of requests handed out and waiting.
     pub fn load(&self) -> (usize, usize) {
         let state = self.0.lock();
         (state.table.handed_out(), state.table.waiting())
     }
 
-    /// Who the request with this number is, for the log.
+    /// The label of a request, for the log.
     pub fn identity(&self, seq: u64) -> Option<Arc<RequestLabel>> {
         self.0.lock().table.identity(seq)
     }
@@ -309,7 +306,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An entry, as soon as there is one.
+    /// An entry, as soon as one is free.
     async fn spot(
         self: &Arc<Self>,
         asked: Instant,
@@ -365,8 +362,8 @@ impl Shared {
         }
     }
 
-    /// Hands the request out under a number of its own. `None`: another generation has
-    /// taken over, and the entry is given back.
+    /// Hands the request out under a number of its own. `None`: another generation has taken over,
+    /// and the entry was released.
     fn begin(
         &self,
         spot: DispatchSlot,
@@ -377,7 +374,7 @@ impl Shared {
         let (seq, answer) = state.table.begin(spot, Arc::clone(identity), origin)?;
         let roster = state.roster(spot.generation)?;
         let (crew, queue) = (Arc::clone(&roster.crew), Arc::clone(&roster.queue));
-        // Under the lock: whoever withdraws it must find it published.
+        // Under the lock: a withdrawal must find it published.
         crew.scoreboard().publish(spot.entry, seq);
         Some(Begun {
             crew,
@@ -387,8 +384,8 @@ impl Shared {
         })
     }
 
-    /// What becomes of a request that is in the queue. Until a thread has taken it, it still
-    /// waits, and may wait too long.
+    /// The outcome of a request that is in the queue. Until a thread has taken it, it counts as
+    /// waiting, and may time out.
     async fn outcome(
         &self,
         mut answer: oneshot::Receiver<Outcome>,
@@ -408,8 +405,8 @@ impl Shared {
                 break answer.await;
             }
             if deadline == last {
-                // Dropping the call takes it back; a thread that is quicker runs it for
-                // nobody, as for any client that leaves.
+                // Dropping the call takes it back; a thread that is faster runs it for nothing, as
+                // for any client that disconnects.
                 let waited = asked.elapsed();
                 return Err(Failure::QueueTimeout { waited });
             }
@@ -421,8 +418,8 @@ impl Shared {
 }
 
 impl State {
-    /// Requests of other addresses that lie in the queue of the workers, before the one with
-    /// the number `seq` if it is there already, stand in line again behind one of `origin`.
+    /// Returns requests of other addresses that are in the queue of the workers, before the one
+    /// with the number `seq` if it is there already, to the waiting queue after one of `origin`.
     fn make_way(&mut self, origin: QueueAddress, seq: Option<u64>) {
         let current = |roster: &&WorkerSet| self.table.is_current(roster.crew.number);
         if let Some(crew) = self
@@ -467,7 +464,7 @@ struct Begun {
     answer: oneshot::Receiver<Outcome>,
 }
 
-/// A place in line, given up when the client leaves.
+/// A position in the queue, released when the client disconnects.
 struct Waiting<'a> {
     shared: &'a Shared,
     receiver: Option<oneshot::Receiver<Admission>>,
@@ -477,7 +474,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.table.stopped_waiting();
-        // The entry may have been given to us in the moment we left.
+        // The entry may have been assigned just as the client left.
         if let Some(spot) = self
             .receiver
             .as_mut()
@@ -488,7 +485,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// An entry between two attempts, given back when the client leaves.
+/// An entry between two attempts, released when the client disconnects.
 struct Reserved<'a> {
     shared: &'a Shared,
     spot: Option<DispatchSlot>,
@@ -502,7 +499,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// A request that is handed out, taken back when the client leaves.
+/// A request that is handed out, taken back when the client disconnects.
 struct HandedOut<'a> {
     crew: &'a GenerationState,
     seq: u64,

@@ -1,4 +1,4 @@
-//! How a response proceeds: its deadline begins anew with every piece.
+//! Progress of a response: its deadline restarts with every piece.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use pyserve_wire::scoreboard::ThreadLine;
 
 use crate::os::clock::awake_ns;
 
-/// How a thread's response proceeds, as its channel sees it.
+/// Progress of a thread's response, as seen by its channel.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     seq: AtomicU64,
@@ -15,23 +15,23 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// The response of request `seq` went on just now.
+    /// Records progress of the response to request `seq`.
     pub(super) fn note(&self, seq: u64) {
         self.at_ns.store(awake_ns(), Ordering::Relaxed);
         self.seq.store(seq, Ordering::Release);
     }
 
-    /// Whether it is the client that the response waits for.
+    /// Records if the response waits for its client.
     pub(super) fn set_waits_for_client(&self, waits: bool) {
         self.waits_for_client.store(waits, Ordering::Relaxed);
     }
 
-    /// True if the response that the channel reads waits for its client.
+    /// True if the response on this channel waits for its client.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits_for_client.load(Ordering::Relaxed)
     }
 
-    /// Since when the deadline of the request counts.
+    /// Start of the request's deadline.
     pub(super) fn since_ns(&self, line: &ThreadLine, now: u64) -> u64 {
         if self.seq.load(Ordering::Acquire) != line.seq {
             return line.since_ns;

@@ -17,15 +17,15 @@ use crate::front::upstream::Request;
 use crate::os::inotify::watch;
 use crate::os::{memory, sockets};
 
-/// Send buffer asked for. Requests take up to about 130 KB each.
+/// Requested send buffer. Requests take up to about 130 KB each.
 const BUFFER: usize = 4 << 20;
 
 /// Both ends of a queue.
 pub(super) struct Queue {
     sender: AsyncFd<OwnedFd>,
-    /// The workers' end, kept to be handed to the next template.
+    /// The workers' end, kept for the next template.
     receiver: OwnedFd,
-    /// Longest message that the queue takes in one piece.
+    /// Longest message that the queue takes.
     longest_message: usize,
 }
 
@@ -51,14 +51,14 @@ impl Queue {
         self.receiver.as_fd()
     }
 
-    /// Ends the queue; what lies in it is still received.
+    /// Ends the queue; queued messages are still received.
     pub(super) fn end(&self) {
         let _already_ended =
             rustix::net::shutdown(self.sender.get_ref(), rustix::net::Shutdown::Write);
     }
 
-    /// True if the workers' end receives no more. Asks by a message that threads ignore: its
-    /// request has the number 0, which no request has.
+    /// True if the workers' end was shut down. Probes with a message that threads ignore: request
+    /// number 0, which is never assigned.
     pub(super) fn is_broken(&self) -> bool {
         let ignored = RequestHeader {
             seq: 0,
@@ -72,8 +72,8 @@ impl Queue {
         sent.is_err_and(|error| is_end(&error))
     }
 
-    /// Moves a body that the queue does not take in one piece into a memory file, and has one
-    /// that still arrives flow into a socket.
+    /// Moves a body that exceeds the longest message into a memory file, and streams one that is
+    /// still arriving into a socket.
     ///
     /// # Errors
     /// The error of the system call for either.
@@ -131,7 +131,7 @@ impl Queue {
     }
 }
 
-/// True if an error of [`Queue::send`] says that the other end receives no more.
+/// True if an error of [`Queue::send`] means that the other end was shut down.
 pub(super) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,9 +1,9 @@
-//! The line of requests that wait for a worker: round robin over client addresses, first come
-//! first served within one address. So a client with a thousand waiting requests delays
-//! another client by one of them.
+//! The queue of requests that wait for a worker: round robin over client addresses, first come
+//! first served within one address. So a client with a thousand waiting requests delays another
+//! client by one of them.
 //!
-//! Pure bookkeeping: it knows neither the requests nor the entries that they wait for. With
-//! one client it is a plain queue.
+//! Pure bookkeeping: it knows neither the requests nor the entries that they wait for. With one
+//! client it is a plain FIFO.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -39,7 +39,7 @@ struct Waiter {
 }
 
 impl RequestQueue {
-    /// Requests in the line, those of clients that have left included.
+    /// Requests in the queue, those of disconnected clients included.
     pub(super) fn len(&self) -> usize {
         self.length
     }
@@ -55,7 +55,7 @@ impl RequestQueue {
         if queue.is_empty() {
             self.turns.push_back(origin);
         }
-        // A new request has the highest ticket; one that comes back has its old ticket.
+        // A new request has the highest ticket; one that returns has its old ticket.
         let at = match queue.back() {
             Some(last) if last.ticket > ticket => {
                 queue.partition_point(|waiter| waiter.ticket < ticket)
@@ -76,7 +76,7 @@ impl RequestQueue {
             let before = queue.len();
             let mut served = false;
             while let Some(waiter) = queue.pop_front() {
-                // A client that has left is passed over.
+                // A client that has disconnected is skipped.
                 if waiter.sender.send(Ok(spot)).is_ok() {
                     served = true;
                     break;

@@ -1,9 +1,8 @@
-//! Finds workers that take no requests although they should: pure, `(lines, queue, now) ->
-//! workers`.
+//! Finds ready workers that take no requests: pure, `(lines, queue, now) -> workers`.
 //!
-//! A worker that is ready takes a request within [`LIMIT`]. One that does not is stopped, or a
-//! thread of its application holds the interpreter (the GIL) between requests. It is replaced.
-//! Workers that run a request are judged by [`super::deadlines`] instead.
+//! A ready worker takes a request within [`LIMIT`]. One that does not is stopped, or a thread of
+//! its application holds the GIL between requests. It is replaced. Workers that run a request are
+//! checked by [`super::deadlines`] instead.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,16 +12,16 @@ use pyserve_wire::scoreboard::{Activity, Claim, ThreadLine};
 use super::WorkerEvent;
 use super::worker_set::GenerationState;
 
-/// Longest time that a ready worker may leave a request untaken. Far above what loading code
-/// late or a garbage collection takes, and below what clients and probes wait for.
+/// Longest time that a ready worker may leave a request untaken. Far above the time for a late
+/// import or a garbage collection, and below the timeouts of clients and probes.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// What earlier looks have seen.
+/// State from earlier checks.
 #[derive(Debug, Default)]
 pub(super) struct Responsiveness {
-    /// Threads that wait: the line's state, and when it was seen first.
+    /// Waiting threads: the line's state, and when it was first observed.
     waiting: HashMap<usize, ((Activity, u64, u64), u64)>,
-    /// Requests in the queue that no thread has taken, and when each was seen first.
+    /// Untaken requests in the queue, and when each was first observed.
     untaken: HashMap<u64, u64>,
 }
 
@@ -60,7 +59,7 @@ impl Responsiveness {
                     *seen = (state, now);
                 }
                 let is_late = is_late(&seen.1);
-                // An idle thread is at fault only if there was something to take.
+                // An idle thread is at fault only if a request was waiting.
                 is_stuck |= is_late && (line.activity == Activity::Received || queue_is_late);
             }
             if is_stuck && !runs {
@@ -72,7 +71,7 @@ impl Responsiveness {
 }
 
 impl GenerationState {
-    /// Reports workers that take no requests, which get no more.
+    /// Reports workers that take no requests and retires them.
     pub(super) fn check_responsiveness(
         &self,
         responsiveness: &mut Responsiveness,
@@ -88,7 +87,7 @@ impl GenerationState {
             .filter(|(spot, request)| board.claim(spot.entry, request.seq) == Claim::Unclaimed)
             .map(|(_, request)| request.seq)
             .collect();
-        // A thread may be stopped between the end of a reply and its next look for a request.
+        // A thread may be stopped between the end of a reply and its next receive.
         let lines: Vec<_> = lines
             .iter()
             .map(|line| {
@@ -133,7 +132,7 @@ mod tests {
 
     const IDLE: (Activity, u64) = (Activity::Idle, 0);
 
-    /// Looks once a second, from 0 to 30 s; when workers are found first, and which.
+    /// Checks once a second, from 0 to 30 s; the time of the first finding, and its workers.
     fn first(
         threads: usize,
         at: impl Fn(u64) -> (Vec<(Activity, u64)>, Vec<u64>),
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(first(1, |_| (vec![IDLE, IDLE], vec![])), None);
         assert_eq!(first(1, |_| (vec![(Activity::Busy, 1)], vec![7])), None);
         assert_eq!(first(1, |second| (vec![IDLE], vec![second])), None);
-        // Its request has a deadline of its own.
+        // The request of the other thread has a deadline of its own.
         let beside = [(Activity::Busy, 1), (Activity::Received, 2)];
         assert_eq!(first(2, |_| (beside.to_vec(), vec![])), None);
     }

@@ -1,4 +1,4 @@
-//! What a pool is doing at one moment, for status and metrics.
+//! The state of a pool at one moment, for status and metrics.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use super::worker_set::{GenerationState, WorkerHandle};
 use super::{Pool, State};
 use crate::front::context::RequestLabel;
 
-/// A pool at one moment.
+/// The state of a pool.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Requests handed to the workers.
     pub handed_out: usize,
-    /// Requests that wait for their turn.
+    /// Requests that wait for a worker.
     pub waiting: usize,
-    /// Most that may wait.
+    /// Limit of waiting requests.
     pub limit: usize,
     /// The workers that are attached, by number.
     pub workers: Vec<WorkerSnapshot>,
 }
 
-/// A worker at one moment.
+/// The state of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerSnapshot {
     /// Its generation.
     pub generation: u32,
-    /// Its number in that.
+    /// Its number in that generation.
     pub number: u32,
     /// True if it has been ready to serve.
     pub ready: bool,
@@ -39,19 +39,19 @@ pub struct WorkerSnapshot {
     pub threads: Vec<ThreadSnapshot>,
 }
 
-/// A worker thread at one moment.
+/// The state of a worker thread.
 #[derive(Debug, Clone)]
 pub struct ThreadSnapshot {
-    /// What it does.
+    /// Its activity.
     pub activity: Activity,
-    /// Since when, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never said.
+    /// Start of the activity, in nanoseconds of `CLOCK_MONOTONIC`; 0 if unreported.
     pub since_ns: u64,
-    /// The request that it has.
+    /// Its request.
     pub request: Option<Arc<RequestLabel>>,
 }
 
 impl Pool {
-    /// What everybody does now, in all generations.
+    /// Takes a snapshot of all generations.
     pub fn snapshot(&self) -> Snapshot {
         let mut guard = self.0.lock();
         let State {
@@ -79,7 +79,7 @@ impl Pool {
         }
     }
 
-    /// Why new requests would not be served: no worker is ready, or the queue is full.
+    /// The reason why a new request would not be served: no worker is ready, or the queue is full.
     pub fn unready(&self) -> Option<&'static str> {
         let mut guard = self.0.lock();
         let State {

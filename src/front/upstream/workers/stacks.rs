@@ -1,7 +1,7 @@
-//! Where the Python threads of all workers are, asked of the workers themselves.
+//! Collects the Python stacks of all workers from the workers themselves.
 //!
-//! Each worker is given one end of a socket of its own for the answer, so a slow or silent
-//! one delays nobody, and what it sends cannot be mistaken for a response.
+//! Each worker gets a socket of its own for the reply, so a slow or silent one delays no other, and
+//! its bytes cannot be mistaken for a response.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use super::Pool;
 use crate::front::context::RequestLabel;
 use crate::os::sockets;
 
-/// Longest answer that is read; a worker has some tens of threads with some KB each.
+/// Longest reply that is read; a worker has some tens of threads with some KB each.
 const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// The threads of one worker.
@@ -25,34 +25,34 @@ const LONGEST_ANSWER: u64 = 4 << 20;
 pub struct WorkerStacks {
     /// Its generation.
     pub generation: u32,
-    /// Its number in that.
+    /// Its number in that generation.
     pub number: u32,
-    /// Its process id, as the scoreboard has it.
+    /// Its process id, from the scoreboard.
     pub pid: u32,
-    /// What it told, or why it did not.
+    /// The stacks, or the reason why there are none.
     pub threads: io::Result<Vec<ThreadStack>>,
 }
 
-/// One thread of Python.
+/// One Python thread.
 #[derive(Debug)]
 pub struct ThreadStack {
-    /// The name that Python knows it by. Empty: the text is about all threads of the process,
-    /// because some thread keeps the interpreter to itself.
+    /// Its name in Python. Empty: the text covers all threads of the process, because a thread
+    /// holds the GIL.
     pub name: String,
     /// The request that it runs.
     pub request: Option<Arc<RequestLabel>>,
-    /// The stack as Python prints it.
+    /// The stack as printed by Python.
     pub text: String,
 }
 
 impl Pool {
-    /// Asks all workers that serve, each of which may take `patience` to get hold of its
-    /// interpreter, and as long again to answer.
+    /// Asks all serving workers, each of which may take `patience` to acquire its GIL, and as long
+    /// again to reply.
     pub async fn stacks(&self, patience: Duration) -> Vec<WorkerStacks> {
         let asked = self.ask_for_stacks(patience);
         // All have been asked, so the waits run side by side.
         let deadline = tokio::time::Instant::now() + 2 * patience + Duration::from_secs(1);
-        let mut told = Vec::with_capacity(asked.len());
+        let mut stacks = Vec::with_capacity(asked.len());
         for (mut worker, answer) in asked {
             worker.threads = match answer {
                 Ok(answer) => match tokio::time::timeout_at(deadline, read(answer)).await {
@@ -62,9 +62,9 @@ impl Pool {
                 },
                 Err(error) => Err(error),
             };
-            told.push(worker);
+            stacks.push(worker);
         }
-        told
+        stacks
     }
 
     fn ask_for_stacks(&self, patience: Duration) -> Vec<(WorkerStacks, io::Result<OwnedFd>)> {
@@ -116,7 +116,7 @@ async fn read(answer: OwnedFd) -> io::Result<Vec<u8>> {
     let answer = UnixStream::from_std(answer)?;
     answer.take(LONGEST_ANSWER).read_to_end(&mut block).await?;
     if block.is_empty() {
-        // It has no thread without a stack: it went away.
+        // No thread without a stack is left: the worker exited.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(block)

@@ -1,4 +1,4 @@
-//! A pool with a worker that is played by the test.
+//! A pool with a worker that is simulated by the test.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use super::*;
 use crate::front::body::request::RequestBody;
 use crate::os::sockets;
 
-/// A pool of one worker of one thread that has not said anything yet.
+/// A pool with one worker of one thread that has not reported anything yet.
 struct Scene {
     pool: Pool,
     generation: Generation,
@@ -60,7 +60,7 @@ async fn a_worker_that_is_gone_when_it_is_heard_to_be_ready_is_not() {
     scene.generation.worker_exited(0);
     drop(scene.worker);
     let (generation, mut reports) = (scene.generation, scene.reports);
-    // Its channel is read to its end: then its reader, and with it the last sender, are gone.
+    // The channel is read to its end: then its reader, and with it the last sender, are gone.
     generation.close();
     drop((scene.pool, generation));
     assert!(reports.recv().await.is_none());
@@ -94,7 +94,7 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
     let board = scene.generation.0.scoreboard();
     assert!(board.take(header.entry as usize, header.seq, 0));
 
-    // From here on the runtime does not look for events before the worker is gone.
+    // From here on the runtime does not poll for events before the worker is gone.
     let mut head = Vec::new();
     frames::push_head(
         &mut head,

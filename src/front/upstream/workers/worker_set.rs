@@ -1,5 +1,5 @@
-//! One generation of workers, as the pool and its channels see it: its queue, its scoreboard, who
-//! belongs to it, and what becomes of their requests.
+//! One generation of workers, for the pool and its channels: its queue, its scoreboard, its
+//! members, and the outcome of their requests.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -24,48 +24,48 @@ use crate::observe::metrics::METRICS;
 use crate::os::memory::SharedWords;
 use crate::os::sockets;
 
-/// Requests handed out beyond the ready threads, so that a thread that finishes finds its
-/// next one in the kernel and neither side sleeps in between. They lie in one queue that
-/// every thread takes from, and each can be taken back, so they bind nobody. Measured with a
-/// hello application, 2 workers and 64 connections: 18 µs of CPU a request with 2 of them,
-/// 16.5 with 8, 15 with 32.
+/// Requests handed out beyond the ready threads, so that a thread that finishes finds its next one
+/// in the kernel and neither side sleeps in between. They are in one queue that every thread takes
+/// from, and each can be taken back, so they are not bound to a worker. Measured with a hello
+/// application, 2 workers and 64 connections: 18 µs of CPU a request with 2 of them, 16.5 with 8,
+/// 15 with 32.
 pub(super) const PREFETCH: usize = 32;
 
-/// What belongs to a generation for its whole life.
+/// The state of a generation for its whole life.
 pub(super) struct GenerationState {
     pub(super) pool: Arc<Shared>,
     pub(super) number: u32,
     pub(super) size: Size,
     pub(super) board: SharedWords,
     pub(super) budget: Arc<Budget>,
-    /// For each line of the scoreboard.
+    /// One for each line of the scoreboard.
     pub(super) progress: Vec<Progress>,
 }
 
-/// Who belongs to a generation at the moment.
+/// The current members of a generation.
 pub(super) struct WorkerSet {
     pub(super) crew: Arc<GenerationState>,
     pub(super) queue: Arc<Queue>,
     pub(super) workers: HashMap<u32, WorkerHandle>,
-    /// Channels that are still read.
+    /// Channels that are still being read.
     pub(super) channels: usize,
     /// It gets no more requests.
     pub(super) closed: bool,
 }
 
 pub(super) struct WorkerHandle {
-    /// What others have counted on its lines of the scoreboard.
+    /// Requests counted by earlier workers on its lines of the scoreboard.
     pub(super) served_before: u64,
     pub(super) ready: bool,
-    /// It takes no more requests, and leaves when it has answered those it has.
+    /// It takes no more requests, and exits when it has finished those it has.
     pub(super) retiring: bool,
     pub(super) exited: CancellationToken,
-    /// Where it is told what is no request.
+    /// The socket for orders.
     pub(super) orders: OwnedFd,
 }
 
 impl WorkerSet {
-    /// True if nothing can happen in it any more.
+    /// True if the generation is closed and has neither workers nor channels left.
     pub(super) fn is_over(&self) -> bool {
         self.closed && self.workers.is_empty() && self.channels == 0
     }
@@ -78,7 +78,7 @@ impl GenerationState {
         Scoreboard::over(self.board.words(), threads, threads + PREFETCH)
     }
 
-    /// The queue of this moment; `None` if the generation is forgotten.
+    /// The current queue; `None` if the generation is forgotten.
     pub(super) fn queue(&self) -> Option<Arc<Queue>> {
         let mut state = self.pool.lock();
         Some(Arc::clone(&state.roster(self.number)?.queue))
@@ -100,12 +100,12 @@ impl GenerationState {
             return Err(io::ErrorKind::NotFound.into());
         };
         leaving.retiring = true;
-        let told = leaving.order(order, descriptors);
+        let ordered = leaving.order(order, descriptors);
         self.adjust_capacity(&mut state);
-        told
+        ordered
     }
 
-    /// Tells the supervisor.
+    /// Reports an event to the supervisor.
     pub(super) fn notify(&self, event: WorkerEvent) {
         let report = Report {
             app: self.pool.app,
@@ -115,9 +115,9 @@ impl GenerationState {
         let _supervisor_gone = self.pool.reports.send(report);
     }
 
-    /// A worker has damaged what all workers of the generation share. Another queue takes the
-    /// place of `queue`, unless that has happened; what lies untaken in it is handed out again.
-    /// The workers end with their queue, and the supervisor starts a template with the other.
+    /// Replaces `queue` after a worker has damaged what all workers of the generation share, unless
+    /// it was replaced already; its untaken requests are handed out again. The workers exit at the
+    /// end of their queue, and the supervisor starts a template with the new one.
     pub(super) fn replace_queue(&self, state: &mut State, queue: &Arc<Queue>, damage: &str) {
         let Some(roster) = state.roster(self.number) else {
             return;
@@ -128,7 +128,7 @@ impl GenerationState {
         match Queue::new() {
             Ok(other) => roster.queue = Arc::new(other),
             Err(error) => {
-                tracing::error!(%error, "cannot make another queue for the workers");
+                tracing::error!(%error, "cannot create another queue for the workers");
                 return;
             }
         }
@@ -139,14 +139,14 @@ impl GenerationState {
         tracing::error!(
             code = codes::DAMAGED,
             damage,
-            "a worker corrupted memory shared by the workers: replacing all of them"
+            "a worker damaged shared memory or sockets: replacing all workers"
         );
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
         self.notify(WorkerEvent::Damaged);
     }
 
-    /// Gives the answer to whoever waits for it.
+    /// Delivers the response to the call that waits for it.
     pub(super) fn deliver(&self, seq: u64, answer: Result<Box<Response>, Failure>) {
         let reply = self
             .pool
@@ -155,13 +155,13 @@ impl GenerationState {
             .find(self.number, seq)
             .and_then(|(_, request)| request.reply.take());
         if let Some(reply) = reply {
-            // If the client left meanwhile, the answer is dropped here, and a streamed body
+            // If the client has disconnected, the response is dropped here, and a streamed body
             // cancels itself.
             let _client_gone = reply.send(Outcome::Answer(answer));
         }
     }
 
-    /// The request has run to its end; its entry is free.
+    /// Ends a request; its entry is free.
     pub(super) fn release(&self, seq: u64) {
         let mut state = self.pool.lock();
         if let Some((spot, request)) = state.table.find(self.number, seq) {
@@ -175,7 +175,7 @@ impl GenerationState {
         }
     }
 
-    /// Nobody wants the answer any more.
+    /// Cancels a request whose response is no longer wanted.
     pub(super) fn cancel(&self, seq: u64) {
         let mut state = self.pool.lock();
         if let Some((spot, request)) = state.table.find(self.number, seq) {
@@ -188,8 +188,8 @@ impl GenerationState {
         }
     }
 
-    /// The worker says that it serves, unless it has `exited` meanwhile: then another one may
-    /// have its number by now.
+    /// Handles a worker's ready report, unless it has `exited` meanwhile: then its number may have
+    /// been reused.
     pub(super) fn worker_ready(
         &self,
         worker: u32,
@@ -208,8 +208,8 @@ impl GenerationState {
         self.notify(WorkerEvent::Ready { worker, loaded });
     }
 
-    /// A thread's channel has ended: what it had taken is lost. If the worker has `exited`,
-    /// another one may have its number by now.
+    /// Handles the end of a thread's channel: the request that it had taken is lost. If the worker
+    /// has `exited`, its number may have been reused.
     pub(super) fn thread_gone(&self, worker: u32, thread: usize, exited: bool) {
         let mut state = self.pool.lock();
         let board = self.scoreboard();
@@ -238,7 +238,7 @@ impl GenerationState {
         if let Some(roster) = state.roster(self.number) {
             roster.channels -= 1;
             if let Some(gone) = roster.workers.get_mut(&worker).filter(|_| !exited) {
-                // It takes nothing any more, whenever its end is heard of.
+                // It takes no more requests, even if its exit is noticed later.
                 gone.retiring = true;
                 self.adjust_capacity(&mut state);
             }
@@ -246,8 +246,8 @@ impl GenerationState {
         state.remove_if_empty(self.number);
     }
 
-    /// Takes back what no thread has taken, of the requests whose numbers are `wanted`, for
-    /// whoever waits for the answers to hand it out again.
+    /// Takes untaken requests back whose numbers are `wanted`; the calls that wait hand them out
+    /// again.
     pub(super) fn hand_out_again(&self, state: &mut State, wanted: impl Fn(u64) -> bool) {
         let board = self.scoreboard();
         let untaken: Vec<_> = state
@@ -266,10 +266,9 @@ impl GenerationState {
         }
     }
 
-    /// Takes back what lies untaken in the queue for addresses other than `origin`, for their
-    /// calls to stand in line again; only what comes before the request with the number `seq`,
-    /// and only if that is more than one for each thread. From then on few requests are handed
-    /// out ahead, until the line is empty.
+    /// Returns untaken requests of addresses other than `origin` to the waiting queue; only those
+    /// before the request with the number `seq`, and only if that is more than one per thread. From
+    /// then on few requests are handed out ahead, until the waiting queue is empty.
     pub(super) fn requeue_before(&self, state: &mut State, origin: QueueAddress, seq: Option<u64>) {
         let board = self.scoreboard();
         let untaken = |spot: DispatchSlot, request: &InFlight| {

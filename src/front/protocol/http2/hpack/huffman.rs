@@ -1,13 +1,13 @@
 //! The Huffman code of HPACK strings (RFC 7541 §5.2 and appendix B), decoded four bits at a time.
 //!
-//! The code is canonical: codes of one length are consecutive, in the order of their symbols,
-//! and shorter codes come first. So the lengths are all that is written here, and the decoder's
-//! state machine is built from them at the first use.
+//! The code is canonical: codes of one length are consecutive, in the order of their symbols, and
+//! shorter codes come first. So only the lengths are listed here, and the decoder's state machine
+//! is built from them at the first use.
 
 use std::sync::LazyLock;
 
-/// A string that is no Huffman code: it contains EOS, or ends in other bits than the first
-/// ones of EOS, or in more than seven of them (RFC 7541 §5.2).
+/// A malformed string: it contains EOS, or ends in other bits than the first ones of EOS, or in
+/// more than seven of them (RFC 7541 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -35,7 +35,7 @@ pub fn decode(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> {
     }
 }
 
-/// What four bits do in one state. The shortest code has five bits: they complete one symbol
+/// The effect of four bits in one state. The shortest code has five bits: they complete one symbol
 /// at most.
 #[derive(Clone, Copy)]
 struct Step {

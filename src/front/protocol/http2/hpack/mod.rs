@@ -1,16 +1,15 @@
 //! HPACK (RFC 7541): header blocks decoded to fields, and fields written as literals.
 //!
-//! It follows a connection beside h2, so it takes no more than h2 takes: the table of the
-//! default size, and integers of five bytes. What a block unpacks to is bounded: beyond the
-//! limit the table is kept up to date, and fields are counted but not kept.
+//! It decodes a connection's blocks in parallel to h2, so it accepts no more than h2 does: the
+//! table of the default size, and integers of five bytes. The size of the decoded fields is
+//! bounded: beyond the limit the table is kept up to date, and fields are counted but not kept.
 
 pub mod huffman;
 pub mod table;
 
 use self::table::{OVERHEAD, Table};
 
-/// A block that cannot be decoded. The connection cannot go on: RFC 9113 §4.3,
-/// COMPRESSION_ERROR.
+/// A block that cannot be decoded. It ends the connection: RFC 9113 §4.3, COMPRESSION_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// The block ends inside a field.
@@ -19,23 +18,23 @@ pub enum Undecodable {
     /// An integer is longer than five bytes.
     #[error("a header block contains an integer that is too long")]
     Integer,
-    /// A string is no Huffman code.
+    /// A string is not valid Huffman code.
     #[error("a header block contains a malformed Huffman code")]
     Huffman,
     /// An index is in neither table.
     #[error("a header block refers to an entry that the tables do not have")]
     Index,
-    /// The size of the table is changed behind the first field, or beyond the setting.
+    /// The size of the table is changed after the first field, or beyond the setting.
     #[error("a header block changes the size of the dynamic table in a forbidden way")]
     Resize,
-    /// It unpacks to many times what is kept of it.
-    #[error("a header block unpacks to more than sixteen times the size announced")]
+    /// Its decoded size is many times the limit.
+    #[error("a header block decodes to more than sixteen times the size announced")]
     Bomb,
 }
 
-/// From so many times the limit on a block is not decoded any further: a byte may stand for a
-/// field of 4 KiB. h2 stops at four times; clients behind a proxy share a connection, so that
-/// one with many cookies is to cost no more than its stream.
+/// Decoding of a block stops at this multiple of its limit: a byte may stand for a field of 4 KiB.
+/// h2 stops at four times; clients of a proxy share a connection, so that one with many cookies
+/// should cost no more than its stream.
 const BOMB: usize = 16;
 
 /// The fields of one block, in order.
@@ -44,11 +43,12 @@ pub struct Fields {
     bytes: Vec<u8>,
     /// Ends of each name and value in `bytes`.
     ends: Vec<(u32, u32)>,
-    /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2), also those that are not kept.
+    /// Size as counted for SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2), including fields that
+    /// are not kept.
     pub size: usize,
     /// The size from which on fields are not kept.
     limit: usize,
-    /// Of those that are not kept the biggest, and the length of its value.
+    /// The largest of the fields that are not kept, and the length of its value.
     biggest: Option<(Box<[u8]>, usize)>,
 }
 
@@ -62,7 +62,7 @@ impl Fields {
         self.biggest = None;
     }
 
-    /// Gives back the memory of an unusually large block.
+    /// Frees the memory of an unusually large block.
     pub fn shrink(&mut self, bytes: usize) {
         self.bytes.clear();
         self.bytes.shrink_to(bytes);
@@ -70,12 +70,12 @@ impl Fields {
         self.ends.shrink_to(bytes / OVERHEAD);
     }
 
-    /// True if there are more than are kept.
+    /// True if some fields were not kept.
     pub fn is_too_large(&self) -> bool {
         self.size >= self.limit
     }
 
-    /// Name and value of each that is kept.
+    /// Name and value of each field that is kept.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, value)| *value as usize));
         begins.zip(&self.ends).map(|(begin, (name, value))| {
@@ -84,7 +84,7 @@ impl Fields {
         })
     }
 
-    /// Name of the biggest field, and length of its value.
+    /// Name of the largest field, and length of its value.
     pub fn biggest(&self) -> (&[u8], usize) {
         let kept = self.iter().map(|(name, value)| (name, value.len()));
         let others = self.biggest.iter().map(|(name, value)| (&**name, *value));
@@ -128,7 +128,7 @@ impl Decoder {
     /// Adds the fields of a whole block to `fields`.
     ///
     /// # Errors
-    /// If the block cannot be decoded. No block behind it can then.
+    /// If the block cannot be decoded. No later block can be decoded then.
     pub fn decode(&mut self, block: &[u8], fields: &mut Fields) -> Result<(), Undecodable> {
         let mut rest = block;
         let mut may_resize = true;
@@ -188,7 +188,7 @@ impl Decoder {
     }
 }
 
-/// What a connection keeps for the strings of its next field.
+/// Capacity that a connection keeps for the strings of its next field.
 const SCRATCH: usize = 512;
 
 /// RFC 7541 §5.1. Five bytes are what h2 takes.

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-/// What an entry counts beside its bytes (RFC 7541 §4.1).
+/// Size of an entry in addition to its bytes (RFC 7541 §4.1).
 pub const OVERHEAD: usize = 32;
 /// SETTINGS_HEADER_TABLE_SIZE (RFC 9113 §6.5.2): hyper announces no other.
 pub const MOST: usize = 4096;
 
-/// Both tables, with one space of indices.
+/// Both tables, with one index space.
 #[derive(Debug)]
 pub struct Table {
     /// The newest one first.
@@ -19,7 +19,7 @@ pub struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    /// The name, and the value behind it.
+    /// The name, followed by the value.
     bytes: Box<[u8]>,
     name: usize,
 }
@@ -51,8 +51,8 @@ impl Table {
         Some(entry.bytes.split_at(entry.name))
     }
 
-    /// Adds an entry, for which old ones leave; one that is larger than the table empties it
-    /// (RFC 7541 §4.4).
+    /// Adds an entry and evicts old ones; one that is larger than the table empties it (RFC 7541
+    /// §4.4).
     pub fn insert(&mut self, name: &[u8], value: &[u8]) {
         let entry = name.len() + value.len() + OVERHEAD;
         if entry > self.limit {
@@ -67,7 +67,7 @@ impl Table {
         });
     }
 
-    /// The encoder changes the size (RFC 7541 §6.3).
+    /// Applies a size update of the encoder (RFC 7541 §6.3).
     ///
     /// # Errors
     /// If it is beyond the setting.

@@ -1,4 +1,4 @@
-//! HPACK against the examples of RFC 7541, and against an encoder written for these tests.
+//! HPACK tested with the examples of RFC 7541, and with an encoder written for these tests.
 
 use std::collections::VecDeque;
 
@@ -72,17 +72,17 @@ fn the_requests_of_the_rfc_are_decoded() {
 #[test]
 fn blocks_that_cannot_be_decoded_are_errors() {
     for (block, error) in [
-        // RFC 7541 §6.1: index 0; and one behind an empty dynamic table.
+        // RFC 7541 §6.1: index 0; and one after an empty dynamic table.
         ("80", Undecodable::Index),
         ("be", Undecodable::Index),
         ("7e 01 61", Undecodable::Index),
-        // §4.2 and §6.3: beyond the setting, and behind a field.
+        // §4.2 and §6.3: beyond the setting, and after a field.
         ("3f e2 1f", Undecodable::Resize),
         ("82 20", Undecodable::Resize),
         ("00", Undecodable::Ends),
         ("00 01 61 02 62", Undecodable::Ends),
         ("ff 80", Undecodable::Ends),
-        // §5.1: an integer that an implementation does not take.
+        // §5.1: an integer that an implementation does not accept.
         ("ff 80 80 80 80 00", Undecodable::Integer),
         ("00 81 00 00", Undecodable::Huffman),
     ] {
@@ -118,13 +118,13 @@ fn a_block_that_unpacks_to_more_than_the_limit_keeps_the_table_and_no_more_field
 enum Way {
     /// By an index of one of the tables, if it is in one.
     Index,
-    /// As a literal that the table takes, or not.
+    /// As a literal, indexed or not.
     Literal { indexed: bool, huffman: bool },
-    /// Behind a change of the table's size.
+    /// After a size update.
     Resized(u16),
 }
 
-/// An encoder that keeps its table as RFC 7541 §4 says, written for this test alone.
+/// An encoder that keeps its table by RFC 7541 §4, for these tests only.
 #[derive(Default)]
 struct Encoder {
     entries: VecDeque<Pair>,

@@ -1,4 +1,4 @@
-//! Requests that the express lane takes, against hyper, which would read them otherwise.
+//! Requests that the fast path takes, against hyper, which would read them otherwise.
 //!
 //! The two must not differ about any byte: where one sees the end of a request, or a field,
 //! that the other does not, somebody's request is taken for a part of another's.
@@ -113,13 +113,13 @@ fn check_fields(plain: &Plain<'_>, headers: &HeaderMap, trusted: bool) {
     ] {
         assert!(!headers.contains_key(name), "{name}");
     }
-    let mut told = HeaderMap::new();
+    let mut kept = HeaderMap::new();
     for (name, value) in headers {
         if trusted && (is_noticed(name) || name == "x-request-id") {
-            told.append(name, value.clone());
+            kept.append(name, value.clone());
         }
     }
-    assert_eq!(fields.forwarded, told);
+    assert_eq!(fields.forwarded, kept);
 }
 
 /// The requests that hyper finds in these bytes, and whether each has no body.

@@ -1,4 +1,4 @@
-//! The express lane's reads and writes; see [`crate::front::fast_path`].
+//! Reads and writes of the fast path; see [`crate::front::fast_path`].
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -19,36 +19,36 @@ use crate::front::protocol::http2::Http2;
 use crate::front::protocol::limits::PARSER_LIMIT;
 use crate::front::protocol::plain::Recognised;
 
-/// What is read at a time: requests of browsers have one or two KiB.
+/// Number of bytes read at a time: requests of browsers have one or two KiB.
 const ROOM: usize = 8 << 10;
-/// Requests that one connection is answered before the others have their turn: as many as
-/// hyper does.
+/// Requests of one connection that are answered before others have their turn: as many as hyper
+/// does.
 const IN_A_ROW: usize = 16;
 
-/// Longest body that is copied behind its head, for which sending is cheaper in one piece: a
-/// page, of which the copy costs less than what the kernel does for a list of two pieces.
+/// Longest body that is copied after its head, so that both are sent in one piece: a page, whose
+/// copy costs less than a list of two pieces costs the kernel.
 const COPIED: usize = 4 << 10;
 
 thread_local! {
-    /// What is sent next. Each thread has one, for no connection keeps anything in it.
+    /// The output of the current pass. One per thread, because no connection keeps anything in it.
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// How far the requests in a buffer were answered.
-enum Went {
-    /// To this byte; behind it nothing is, or the beginning of a head.
+/// The position up to which the requests in a buffer were answered.
+enum Outcome {
+    /// To this byte; after it there is nothing, or the beginning of a head.
     Until(usize),
-    /// To this byte; others have their turn, or the client takes no more.
+    /// To this byte; others have their turn, or the client's socket is full.
     Pauses(usize),
-    /// To this byte; hyper has what came before it.
-    Gave(usize),
-    /// To this byte; it and all that follow are for hyper.
+    /// To this byte; hyper has the bytes before it.
+    Handed(usize),
+    /// To this byte; it and all later ones are for hyper.
     Raw(usize),
 }
 
 impl Stream {
-    /// Reads requests while hyper holds none: answers what can be answered without it, and
-    /// gives it the head of the first request that cannot.
+    /// Reads requests while hyper holds none: answers those that the fast path can answer, and
+    /// gives hyper the head of the first one that it cannot.
     pub(crate) fn poll_between(
         &mut self,
         context: &mut Context<'_>,
@@ -82,7 +82,7 @@ impl Stream {
         let mut turn = IN_A_ROW;
         loop {
             ready!(self.poll_unsent(context))?;
-            if self.activity.ends_behind_express() || self.framing.is_last() {
+            if self.activity.ends_after_fast_path() || self.framing.is_last() {
                 return Poll::Ready(Ok(()));
             }
             if turn == 0 {
@@ -99,11 +99,11 @@ impl Stream {
                     return Poll::Ready(Ok(()));
                 }
                 let went = self.answer_all(bytes, &mut turn, out, into)?;
-                // What is left is kept; mostly nothing is.
+                // Keeps the rest; mostly there is none.
                 early.extend_from_slice(&bytes[went.length()..]);
                 went.without_length()
             } else {
-                // A head in several pieces.
+                // A head that arrives in several pieces.
                 let mut buffer = ReadBuf::uninit(&mut room);
                 ready!(self.poll_receive(context, &mut buffer))?;
                 if buffer.filled().is_empty() {
@@ -111,7 +111,7 @@ impl Stream {
                 }
                 let room = early.len() + buffer.filled().len();
                 if room > SMALL && !self.early_memory.grow(room.next_power_of_two()) {
-                    // The head is not read to its end.
+                    // The rest of the head is not read.
                     self.refuse_head(early, into);
                     early.clear();
                     self.looked = 0;
@@ -122,9 +122,9 @@ impl Stream {
             };
             early.advance(went.length());
             match went {
-                Went::Until(_) => self.looked = early.len(),
-                Went::Pauses(_) => self.looked = 0,
-                Went::Gave(_) | Went::Raw(_) => {
+                Outcome::Until(_) => self.looked = early.len(),
+                Outcome::Pauses(_) => self.looked = 0,
+                Outcome::Handed(_) | Outcome::Raw(_) => {
                     self.looked = 0;
                     return Poll::Ready(Ok(()));
                 }
@@ -132,14 +132,14 @@ impl Stream {
         }
     }
 
-    /// Answers the requests in `bytes`, one after the other.
+    /// Answers the requests in `bytes` in order.
     fn answer_all(
         &mut self,
         bytes: &[u8],
         turn: &mut usize,
         out: &mut Vec<u8>,
         into: &mut ReadBuf<'_>,
-    ) -> io::Result<Went> {
+    ) -> io::Result<Outcome> {
         let mut at = 0;
         loop {
             let is_known = at == 0 && self.looked > 0;
@@ -147,34 +147,34 @@ impl Stream {
                 && framing::head::end(bytes, self.looked).is_none()
                 && bytes.len() < PARSER_LIMIT
             {
-                return Ok(Went::Until(0));
+                return Ok(Outcome::Until(0));
             }
             if self.framing.is_first() && at == 0 {
                 if bytes.starts_with(PREFACE) {
                     self.framing.pass_all();
                     self.http2 = Http2::expected();
                     self.early_memory.hold(HTTP2);
-                    return Ok(Went::Raw(0));
+                    return Ok(Outcome::Raw(0));
                 }
                 if PREFACE.starts_with(bytes) {
-                    return Ok(Went::Until(0));
+                    return Ok(Outcome::Until(0));
                 }
             }
-            // RFC 9112 §2.2: empty lines in front of a request mean nothing.
+            // RFC 9112 §2.2: empty lines before a request are ignored.
             at += empty_lines(&bytes[at..]);
             if matches!(bytes[at..], [] | [b'\r']) {
-                return Ok(Went::Until(at));
+                return Ok(Outcome::Until(at));
             }
             if *turn == 0
                 || self
-                    .express
+                    .fast_path
                     .as_ref()
                     .is_some_and(|lane| lane.unsent.is_some())
             {
-                return Ok(Went::Pauses(at));
+                return Ok(Outcome::Pauses(at));
             }
-            let heard = match &mut self.express {
-                Some(express) => express.answer(&self.activity, &bytes[at..], out),
+            let heard = match &mut self.fast_path {
+                Some(fast_path) => fast_path.answer(&self.activity, &bytes[at..], out),
                 None => Recognised::NotEligible,
             };
             if let Recognised::Plain(answer) = heard {
@@ -186,13 +186,13 @@ impl Stream {
                 continue;
             }
             return Ok(match self.give_head(&bytes[at..], into) {
-                Some(length) => Went::Gave(at + length),
-                None => Went::Until(at),
+                Some(length) => Outcome::Handed(at + length),
+                None => Outcome::Until(at),
             });
         }
     }
 
-    /// Sends a response as far as the client takes it at once.
+    /// Sends as much of a response as the socket accepts at once.
     fn send(&mut self, answer: AtOnce<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let (head, body) = (out.len(), &answer.body);
         let whole = head + body.len();
@@ -210,15 +210,15 @@ impl Stream {
                 return Ok(());
             }
         }
-        if let Some(express) = &mut self.express {
+        if let Some(fast_path) = &mut self.fast_path {
             let taken = *written.as_ref().unwrap_or(&0);
-            express.keep(&self.activity, &out[..head], answer, taken);
+            fast_path.keep(&self.activity, &out[..head], answer, taken);
         }
         written.map(|_| ())
     }
 
-    /// Sends two pieces, or what the socket takes of them. `writev`, with which others send,
-    /// is for files and takes 0.2 µs more.
+    /// Sends two pieces, or as much as the socket accepts. `writev`, the usual call, is for files
+    /// and takes 0.2 µs more.
     fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
         let socket = self.socket.as_ref().expect("taken only on drop");
         socket.try_write_with(|socket| {
@@ -233,13 +233,13 @@ impl Stream {
         })
     }
 
-    /// Sends the rest of a response that the client did not take at once.
+    /// Sends the rest of a response that did not fit into the socket.
     pub(crate) fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(express) = &self.express else {
+            let Some(fast_path) = &self.fast_path else {
                 return Poll::Ready(Ok(()));
             };
-            let Some(unsent) = &express.unsent else {
+            let Some(unsent) = &fast_path.unsent else {
                 return Poll::Ready(Ok(()));
             };
             let socket = self.socket.as_mut().expect("taken only on drop");
@@ -248,32 +248,32 @@ impl Stream {
             if bytes == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            if let Some(express) = &mut self.express {
-                express.took(&self.activity, bytes);
+            if let Some(fast_path) = &mut self.fast_path {
+                fast_path.took(&self.activity, bytes);
             }
         }
     }
 }
 
-impl Went {
+impl Outcome {
     fn length(&self) -> usize {
         match *self {
-            Self::Until(at) | Self::Pauses(at) | Self::Gave(at) | Self::Raw(at) => at,
+            Self::Until(at) | Self::Pauses(at) | Self::Handed(at) | Self::Raw(at) => at,
         }
     }
 
-    /// The same where the bytes are gone up to which it went.
+    /// The same state without its length: the bytes up to there are gone.
     fn without_length(self) -> Self {
         match self {
             Self::Until(_) => Self::Until(0),
             Self::Pauses(_) => Self::Pauses(0),
-            Self::Gave(_) => Self::Gave(0),
+            Self::Handed(_) => Self::Handed(0),
             Self::Raw(_) => Self::Raw(0),
         }
     }
 }
 
-/// Bytes of the empty lines with which `bytes` begin.
+/// Length of the empty lines at the beginning of `bytes`.
 fn empty_lines(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = rest {

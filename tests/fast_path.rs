@@ -1,5 +1,5 @@
-//! The express lane: files in memory that are answered below hyper. Whatever it answers must be
-//! what hyper would have answered, at the same place in the order.
+//! The fast path: files in memory that are answered below hyper. Each response must be the one of
+//! hyper, at the same position in the order.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,9 +11,9 @@ use crate::support::raw::{Connection, End, Response, latin1};
 use crate::support::server::{Pyserve, Server, get, post};
 use crate::support::{temp_dir, write_files};
 
-/// A field that changes no answer, and that the express lane leaves to hyper.
-const THE_LONG_WAY: &str = "Trailer: x\r\n";
-/// As large as what is kept in memory.
+/// A field that changes no response, and that the fast path leaves to hyper.
+const THROUGH_HYPER: &str = "Trailer: x\r\n";
+/// Largest file that is kept in memory.
 const LARGE: usize = 64 << 10;
 
 fn site() -> TempDir {
@@ -35,8 +35,7 @@ fn site() -> TempDir {
     dir
 }
 
-/// A server of `site`, beside the application `app`, that trusts its memory and has an admin
-/// listener.
+/// A server of `site` and the application `app`, with a long cache validity and an admin listener.
 fn server(app: &str, site: &TempDir, args: &[&str]) -> Server {
     let pyserve = Pyserve::app(app);
     let admin = format!("unix:{}", pyserve.path("admin").display());
@@ -48,16 +47,16 @@ fn server(app: &str, site: &TempDir, args: &[&str]) -> Server {
         .ready()
 }
 
-/// Has these paths read into memory.
+/// Loads these paths into the cache.
 fn warm(server: &Server, targets: &[&str]) {
     for target in targets {
-        // Twice: what changed a moment ago is not trusted to be settled.
+        // Twice: a file that changed a moment ago is not trusted to be settled.
         server.get(target);
         server.get(target);
     }
 }
 
-/// How many files were answered in this way.
+/// Number of files that were answered in this way.
 fn looked_up(server: &Server, from: &str) -> u64 {
     let page = Connection::unix(&server.probe.path("admin")).exchange(get("/-/metrics"));
     let name = format!("pyserve_static_lookups_total{{from=\"{from}\"}} ");
@@ -66,7 +65,7 @@ fn looked_up(server: &Server, from: &str) -> u64 {
     value.expect("the sample").parse().expect("a number")
 }
 
-/// A response without what differs from one to the next.
+/// A response without the parts that differ between responses.
 fn compared(response: &Response) -> (String, String) {
     let head = String::from_utf8(response.head.clone()).expect("ASCII");
     let masked = head.split_inclusive("\r\n").map(|line| {
@@ -77,7 +76,7 @@ fn compared(response: &Response) -> (String, String) {
         }
     });
     let id = response.header("X-Request-Id").expect("an id");
-    // Pages about errors name it.
+    // Error pages contain it.
     (masked.collect(), latin1(&response.body).replace(&id, "ID"))
 }
 
@@ -85,27 +84,28 @@ fn request(method: &str, target: &str, lines: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// Asks for the same on the express lane and on the long way. Whether the lane took it.
+/// Sends a request on the fast path and through hyper, and compares the responses. True if the fast
+/// path answered it.
 fn check_both(
     server: &Server,
-    lane: &mut Connection,
+    connection: &mut Connection,
     method: &str,
     target: &str,
     lines: &str,
 ) -> bool {
-    let before = looked_up(server, "express");
-    let express = lane.exchange(request(method, target, lines));
-    let took = looked_up(server, "express") - before;
-    let long = server.exchange(&request(method, target, &format!("{lines}{THE_LONG_WAY}")));
+    let before = looked_up(server, "fast_path");
+    let fast = connection.exchange(request(method, target, lines));
+    let took = looked_up(server, "fast_path") - before;
+    let long = server.exchange(&request(method, target, &format!("{lines}{THROUGH_HYPER}")));
     assert_eq!(
-        compared(&express),
+        compared(&fast),
         compared(&long),
         "{method} {target} {lines:?}"
     );
     assert_eq!(
-        looked_up(server, "express") - before,
+        looked_up(server, "fast_path") - before,
         took,
-        "the other way is no lane"
+        "the full pipeline is not the fast path"
     );
     took == 1
 }
@@ -121,7 +121,7 @@ const TARGETS: [&str; 7] = [
 ];
 
 #[test]
-fn every_answer_is_the_one_that_hyper_would_have_given() {
+fn each_response_is_the_one_of_hyper() {
     let site = site();
     let server = server("journal.py", &site, &["--static-compress", "no"]);
     warm(&server, &TARGETS);
@@ -147,25 +147,25 @@ fn every_answer_is_the_one_that_hyper_would_have_given() {
             .into(),
         "Referer: http://localhost/\r\nUser-Agent: a\r\nUser-Agent: b\r\nAccept: */*\r\n".into(),
     ];
-    let mut lane = server.connect();
-    lane.exchange(get("/static/a.txt"));
+    let mut connection = server.connect();
+    connection.exchange(get("/static/a.txt"));
     for target in TARGETS {
         for lines in &variants {
             for method in ["GET", "HEAD"] {
-                let took = check_both(&server, &mut lane, method, target, lines);
-                assert!(took, "{method} {target} {lines:?} is for the express lane");
+                let took = check_both(&server, &mut connection, method, target, lines);
+                assert!(took, "{method} {target} {lines:?} is for the fast path");
             }
         }
     }
 }
 
 #[test]
-fn what_is_not_plain_goes_the_long_way_to_the_same_answer() {
+fn other_requests_get_the_same_response_through_hyper() {
     let site = site();
     let server = server("journal.py", &site, &["--admin-on-main", "yes"]);
     warm(&server, &["/static/a.txt", "/static/empty.txt"]);
     let tag = server.get("/static/a.txt").header("ETag").unwrap();
-    let mut lane = server.connect();
+    let mut connection = server.connect();
     for (method, target, lines) in [
         ("GET", "/static/a.txt", "Range: bytes=1-2\r\n"),
         ("GET", "/static/a.txt", &format!("If-Match: {tag}\r\n")),
@@ -203,18 +203,18 @@ fn what_is_not_plain_goes_the_long_way_to_the_same_answer() {
         ("DELETE", "/static/a.txt", ""),
         ("GET", "/-/live", ""),
     ] {
-        let took = check_both(&server, &mut lane, method, target, lines);
+        let took = check_both(&server, &mut connection, method, target, lines);
         assert!(!took, "{method} {target} {lines:?} is not plain");
     }
 }
 
-/// Requests that are refused: no second opinion about who they are for and where they end.
+/// Refused requests: hyper alone decides on their host and their end.
 #[test]
-fn what_hyper_refuses_is_not_answered_below_it() {
+fn requests_that_hyper_refuses_are_not_answered_below_it() {
     let site = site();
     let server = server("journal.py", &site, &[]);
     warm(&server, &["/static/a.txt"]);
-    let before = looked_up(&server, "express");
+    let before = looked_up(&server, "fast_path");
     for (request, status) in [
         ("GET /static/a.txt HTTP/1.1\r\n\r\n", 400),
         (
@@ -244,14 +244,14 @@ fn what_hyper_refuses_is_not_answered_below_it() {
         ),
     ] {
         let mut connection = server.connect();
-        connection.exchange(self::request("GET", "/static/a.txt", THE_LONG_WAY));
+        connection.exchange(self::request("GET", "/static/a.txt", THROUGH_HYPER));
         let smuggled = get("/static/a.txt");
         let _ = connection.try_send(format!("{request}{smuggled}"));
         let (statuses, end) = connection.statuses_to_end();
         assert_eq!(statuses, [status], "{request:?}");
         assert_ne!(end, End::TimedOut, "{request:?}");
     }
-    assert_eq!(looked_up(&server, "express"), before);
+    assert_eq!(looked_up(&server, "fast_path"), before);
 }
 
 #[test]
@@ -260,13 +260,13 @@ fn a_connection_that_began_with_http1_does_not_become_http2() {
     let server = server("journal.py", &site, &[]);
     warm(&server, &["/static/a.txt"]);
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    for (lines, cut) in [(THE_LONG_WAY, 0), ("", 0), ("", 1), ("", 9)] {
+    for (lines, cut) in [(THROUGH_HYPER, 0), ("", 0), ("", 1), ("", 9)] {
         let mut connection = server.connect();
         let first = connection.exchange(request("GET", "/static/a.txt", lines));
         assert_eq!(first.text(), "text of a\n");
         let (one, two) = preface.split_at(cut);
         connection.send(one);
-        looked_up(&server, "express");
+        looked_up(&server, "fast_path");
         let _ = connection.try_send(format!("{two}\0\0\0\x04\0\0\0\0\0"));
         let (bytes, end) = connection.rest();
         let text = latin1(&bytes);
@@ -289,17 +289,17 @@ fn a_body_that_looks_like_a_request_is_a_body() {
     let plain = get("/static/a.txt");
     let mut connection = server.connect();
     connection.exchange(get("/static/a.txt"));
-    let before = looked_up(&server, "express");
+    let before = looked_up(&server, "fast_path");
     for cut in [0, 1, plain.len()] {
         let length = plain.len();
         let head =
             format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
         let (one, two) = plain.split_at(cut);
         connection.send(format!("{head}{one}"));
-        // The rest comes in a segment of its own, when hyper waits for it.
+        // The rest arrives in a segment of its own, while hyper waits for it.
         connection.send(two);
         assert_eq!(connection.response().text(), plain);
-        assert_eq!(looked_up(&server, "express"), before, "cut at {cut}");
+        assert_eq!(looked_up(&server, "fast_path"), before, "cut at {cut}");
     }
     assert_eq!(
         connection.exchange(&plain).status(),
@@ -307,9 +307,9 @@ fn a_body_that_looks_like_a_request_is_a_body() {
         "the connection is in step"
     );
     assert_eq!(
-        looked_up(&server, "express"),
+        looked_up(&server, "fast_path"),
         before + 1,
-        "and on the lane again"
+        "and on the fast path again"
     );
 }
 
@@ -319,15 +319,15 @@ fn a_request_may_be_cut_anywhere() {
     let server = server("journal.py", &site, &[]);
     warm(&server, &["/static/a.txt"]);
     let plain = get("/static/a.txt");
-    let long = request("GET", "/static/a.txt", THE_LONG_WAY);
+    let long = request("GET", "/static/a.txt", THROUGH_HYPER);
     let mut connection = server.connect();
     for text in [plain.clone(), long.clone(), format!("\r\n{plain}")] {
         for cut in 1..text.len() {
             let (one, two) = text.split_at(cut);
             connection.send(one);
-            // Not read by the server before this is answered, in nearly all cases.
+            // In nearly all cases not read by the server before this is answered.
             if cut % 8 == 0 {
-                looked_up(&server, "express");
+                looked_up(&server, "fast_path");
             }
             connection.send(two);
             assert_eq!(connection.response().text(), "text of a\n", "{one:?}");
@@ -336,7 +336,7 @@ fn a_request_may_be_cut_anywhere() {
 }
 
 #[test]
-fn answers_come_in_the_order_of_the_requests() {
+fn responses_come_in_the_order_of_the_requests() {
     let site = site();
     let server = server("journal.py", &site, &["--threads", "2"]);
     warm(
@@ -387,7 +387,7 @@ fn answers_come_in_the_order_of_the_requests() {
 }
 
 #[test]
-fn an_application_s_answer_is_never_overtaken() {
+fn an_application_s_response_is_never_overtaken() {
     let site = site();
     let server = server("held.py", &site, &[]);
     warm(&server, &["/static/a.txt"]);
@@ -396,7 +396,7 @@ fn an_application_s_answer_is_never_overtaken() {
     connection.send(get("/inside"));
     let held = server.probe.held("/inside");
     connection.send(get("/static/a.txt"));
-    let before = looked_up(&server, "express");
+    let before = looked_up(&server, "fast_path");
     held.release();
     assert_ne!(
         connection.response().text(),
@@ -404,19 +404,19 @@ fn an_application_s_answer_is_never_overtaken() {
         "the application first"
     );
     assert_eq!(connection.response().text(), "text of a\n");
-    assert_eq!(looked_up(&server, "express"), before + 1);
+    assert_eq!(looked_up(&server, "fast_path"), before + 1);
 }
 
 #[test]
-fn a_slow_client_gets_every_byte_and_what_it_asked_for_next() {
+fn a_slow_client_gets_every_byte_and_its_next_response() {
     let site = site();
     let server = server("journal.py", &site, &["--access-log", "json"]);
     warm(&server, &["/static/large.txt", "/static/a.txt"]);
-    let before = looked_up(&server, "express");
+    let before = looked_up(&server, "fast_path");
     let mut slow = Connection::tcp_that_takes_little(server.port());
     let rows = 100;
     let mut all = get("/static/large.txt").repeat(rows);
-    all += &request("GET", "/static/a.txt", THE_LONG_WAY);
+    all += &request("GET", "/static/a.txt", THROUGH_HYPER);
     slow.send(all);
     for row in 0..rows {
         let response = slow.response();
@@ -428,13 +428,13 @@ fn a_slow_client_gets_every_byte_and_what_it_asked_for_next() {
         assert!(response.body.starts_with(b"0123") && response.body.ends_with(b"cdef"));
     }
     assert_eq!(slow.response().text(), "text of a\n");
-    assert_eq!(looked_up(&server, "express") - before, rows as u64);
+    assert_eq!(looked_up(&server, "fast_path") - before, rows as u64);
     server.stdout.wait_for_nth("\"bytes\":65536", rows + 2);
     assert_eq!(server.stdout.count("\"status\":499"), 0);
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_is_logged_as_such() {
+fn a_client_that_disconnects_in_the_middle_is_logged_as_such() {
     let site = site();
     let server = server("journal.py", &site, &["--access-log", "json"]);
     warm(&server, &["/static/large.txt"]);
@@ -456,7 +456,7 @@ fn a_response_on_its_way_is_finished_when_the_server_stops() {
     warm(&server, &["/static/large.txt"]);
     // On a connection that hyper knows, and on one of which it has seen nothing.
     let mut known = Connection::tcp_that_takes_little(server.port());
-    known.exchange(request("GET", "/static/large.txt", THE_LONG_WAY));
+    known.exchange(request("GET", "/static/large.txt", THROUGH_HYPER));
     let mut unknown = Connection::tcp_that_takes_little(server.port());
     // More than is read at a time.
     let rows = 1000;
@@ -483,12 +483,12 @@ fn a_response_on_its_way_is_finished_when_the_server_stops() {
 }
 
 #[test]
-fn a_line_in_the_log_is_the_same_on_both_ways() {
+fn the_log_line_is_the_same_on_both_paths() {
     let site = site();
     for format in ["json", "combined"] {
         let server = server("journal.py", &site, &["--access-log", format]);
         warm(&server, &["/static/a.txt"]);
-        let mut lane = server.connect();
+        let mut connection = server.connect();
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         for (method, lines) in [
             ("GET", ""),
@@ -516,14 +516,14 @@ fn a_line_in_the_log_is_the_same_on_both_ways() {
                 }
                 masked(&line.replace(&mark, ""))
             };
-            let express = line("", &mut lane);
-            let long = line(THE_LONG_WAY, &mut server.connect());
-            assert_eq!(express, long, "{format} {method} {lines:?}");
+            let fast = line("", &mut connection);
+            let long = line(THROUGH_HYPER, &mut server.connect());
+            assert_eq!(fast, long, "{format} {method} {lines:?}");
         }
     }
 }
 
-/// A line without what differs from one request to the next.
+/// A line without the parts that differ between requests.
 fn masked(line: &str) -> String {
     match serde_json::from_str::<Value>(line) {
         Ok(mut json) => {
@@ -546,18 +546,18 @@ fn a_trusted_proxy_names_the_client_and_the_request() {
     let args = ["--access-log", "json", "--trust", "127.0.0.1"];
     let server = server("journal.py", &site, &args);
     warm(&server, &["/static/a.txt"]);
-    let before = looked_up(&server, "express");
+    let before = looked_up(&server, "fast_path");
     let lines = "X-Forwarded-For: 198.51.100.1, 192.0.2.7\r\nX-Request-ID: theirs-1\r\n";
     let response = server.exchange(&request("GET", "/static/a.txt", lines));
     assert_eq!(response.header("X-Request-Id").as_deref(), Some("theirs-1"));
     let line = server.stdout.wait_for("theirs-1");
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["remote_addr"], "192.0.2.7");
-    assert_eq!(looked_up(&server, "express"), before + 1);
+    assert_eq!(looked_up(&server, "fast_path"), before + 1);
 }
 
 #[test]
-fn requests_on_the_lane_count_towards_an_address_s_rate() {
+fn requests_on_the_fast_path_count_towards_an_address_s_rate() {
     let site = site();
     let args = ["--rate-limit", "4/h", "--rate-burst", "4"];
     let server = server("journal.py", &site, &args);
@@ -566,7 +566,7 @@ fn requests_on_the_lane_count_towards_an_address_s_rate() {
         .map(|_| connection.exchange(get("/static/a.txt")).status())
         .collect();
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
-    assert!(looked_up(&server, "express") >= 2);
+    assert!(looked_up(&server, "fast_path") >= 2);
 }
 
 #[test]
@@ -589,7 +589,7 @@ fn a_file_that_was_replaced_or_deleted_is_seen() {
 }
 
 #[test]
-fn an_upgraded_connection_is_nobody_s_but_the_upstream_s() {
+fn an_upgraded_connection_belongs_to_the_upstream_alone() {
     use crate::support::backend::Backend;
     let site = site();
     let plain = get("/static/a.txt");
