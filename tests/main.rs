@@ -53,6 +53,7 @@ mod manual;
 mod matrix;
 mod memory_budget;
 mod memory_limit;
+mod native_paths;
 mod no_content;
 mod process;
 mod process_limit;

@@ -122,11 +122,10 @@ impl Python {
         files: &HostFiles,
         log: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let settings = &self.settings;
         let (target, app_is_file) = match &settings.app.target {
-            AppTarget::Module(name) => (name.clone(), false),
-            AppTarget::File(path) => (text(path), true),
+            AppTarget::Module(name) => (name.into(), false),
+            AppTarget::File(path) => (path.clone(), true),
         };
         let boot = Boot {
             app: target,
@@ -134,8 +133,8 @@ impl Python {
             callable: settings.app.callable.clone().unwrap_or_default(),
             factory: settings.app.factory,
             find_factory: settings.app.found.is_some(),
-            chdir: text(&settings.chdir),
-            pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
+            chdir: settings.chdir.clone(),
+            pythonpath: settings.pythonpath.clone(),
             threads: settings.threads,
             workers: settings.workers.most,
             preload,

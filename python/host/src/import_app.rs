@@ -7,7 +7,7 @@
 //! What goes wrong is told in one sentence where the reference is at fault, and with the
 //! whole traceback where the application is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError};
@@ -45,9 +45,9 @@ pub struct Imported {
 /// # Errors
 /// What to tell the user.
 pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
-    if !boot.chdir.is_empty() {
+    if !boot.chdir.as_os_str().is_empty() {
         py.import("os")
-            .and_then(|os| os.call_method1("chdir", (&boot.chdir,)))
+            .and_then(|os| os.call_method1("chdir", (boot.chdir.as_os_str(),)))
             .map_err(|error| {
                 format!("cannot change to the directory of the application: {error}")
             })?;
@@ -72,9 +72,9 @@ fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let is_file = |file: &Bound<'_, PyAny>| path.call_method1("isfile", (file,))?.is_truthy();
     let mut main_file = sys.getattr("executable")?;
     if boot.app_is_file {
-        main_file = path.call_method1("abspath", (&boot.app,))?;
+        main_file = path.call_method1("abspath", (boot.app.as_os_str(),))?;
     } else {
-        let module = boot.app.replace('.', "/");
+        let module = boot.app.to_string_lossy().replace('.', "/");
         'found: for dir in sys.getattr("path")?.try_iter()? {
             let dir = dir?;
             for name in [format!("{module}.py"), format!("{module}/__init__.py")] {
@@ -99,7 +99,10 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     let mut front = vec![os.call_method0("getcwd")?];
     for dir in &boot.pythonpath {
-        front.push(os.getattr("path")?.call_method1("abspath", (dir,))?);
+        front.push(
+            os.getattr("path")?
+                .call_method1("abspath", (dir.as_os_str(),))?,
+        );
     }
     let path = PyList::empty(py);
     for dir in &front {
@@ -116,7 +119,7 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list itself is replaced in place: others may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
-    sys.setattr("argv", [&boot.app])
+    sys.setattr("argv", [boot.app.as_os_str()])
 }
 
 /// Makes standard output and standard error logs that never cost a request.
@@ -167,7 +170,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
                 Some(inside) => format!(
                     "; its attribute {inside:?} is a WSGI application: give it a name in the module \
                      (wsgi = {name}().{inside}), and say {}:wsgi",
-                    boot.app
+                    boot.app.display()
                 ),
                 None => String::new(),
             };
@@ -181,7 +184,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     refuse_asgi(&app, boot, &name)?;
     let parentheses = if is_factory { "()" } else { "" };
     let loaded = Loaded {
-        app: format!("{}:{name}{parentheses}", boot.app),
+        app: format!("{}:{name}{parentheses}", boot.app.display()),
         framework: framework(py, &app).unwrap_or_default(),
         import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         files: found_files(py, boot),
@@ -196,7 +199,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
 /// The files that the application wants served for it. Not knowing them is no reason not
 /// to serve the application.
 fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
-    type Row = (String, String, String);
+    type Row = (String, PathBuf, String);
     let ask = || -> PyResult<Vec<Row>> {
         let names = PyDict::new(py);
         names.set_item("__name__", "<pyserve>")?;
@@ -230,8 +233,9 @@ fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
 }
 
 fn import_module<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
-    py.import(&*boot.app).map_err(|error| {
-        if let Some(missing) = missing_part(py, &error, &boot.app) {
+    let name = &*boot.app.to_string_lossy();
+    py.import(name).map_err(|error| {
+        if let Some(missing) = missing_part(py, &error, name) {
             let path = python_path(py, boot);
             return format!(
                 "cannot import {:?}: there is no module {missing:?} in {path}, nor among the \
@@ -258,7 +262,7 @@ fn missing_part(py: Python<'_>, error: &PyErr, app: &str) -> Option<String> {
 }
 
 fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
-    let path = Path::new(&boot.app);
+    let path = &*boot.app;
     let source = std::fs::read(path)
         .map_err(|error| format!("cannot read {:?} in {:?}: {error}", boot.app, boot.chdir))?;
     execute(py, path, &source).map_err(|error| log::traceback(py, &error))
@@ -338,7 +342,10 @@ fn callable<'py>(
             (true, false) => Err(format!(
                 "{:?} in {:?} does not take environ and start_response, so it is no WSGI \
                  application; if it makes one, say {}:{}()",
-                boot.callable, boot.app, boot.app, boot.callable
+                boot.callable,
+                boot.app,
+                boot.app.display(),
+                boot.callable
             )),
             (false, _) => Err(not_callable(boot, &boot.callable, &found)),
         };
@@ -383,7 +390,7 @@ fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
     let inside = match wsgi_inside(found) {
         Some(inside) => format!(
             "; its attribute {inside:?} is a WSGI application (say {}:{name}.{inside})",
-            boot.app
+            boot.app.display()
         ),
         None => String::new(),
     };
@@ -438,7 +445,7 @@ fn missing_callable(boot: &Boot, module: &Bound<'_, PyModule>, wanted: &str) -> 
         several => text += &format!("; it has the factories {}", several.join(", ")),
     }
     match callables.first().or(factories.first()) {
-        Some(name) => text += &format!(" (for example {}:{name})", boot.app),
+        Some(name) => text += &format!(" (for example {}:{name})", boot.app.display()),
         None => text += ", nor anything else that could be an application",
     }
     text
@@ -575,10 +582,10 @@ fn python_path(py: Python<'_>, boot: &Boot) -> String {
         .import("os")
         .and_then(|os| os.call_method0("getcwd"))
         .map(|here| here.to_string())
-        .unwrap_or_else(|_| boot.chdir.clone());
-    std::iter::once(&here)
-        .chain(&boot.pythonpath)
-        .map(String::as_str)
+        .unwrap_or_else(|_| boot.chdir.display().to_string());
+    let others = boot.pythonpath.iter().map(|dir| dir.display().to_string());
+    std::iter::once(here)
+        .chain(others)
         .collect::<Vec<_>>()
         .join(", ")
 }
