@@ -13,6 +13,7 @@ mod support;
 
 mod accel;
 mod admin;
+mod breakpoints;
 mod broken_logs;
 mod companions;
 mod compression;

@@ -19,7 +19,7 @@ use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
-use crate::os::{child, descriptors, process, sockets};
+use crate::os::{child, descriptors, process, sockets, terminal};
 
 /// There is room for this many workers to be added by hand, however few there are at first.
 const ROOM: u32 = 16;
@@ -139,6 +139,11 @@ impl Python {
             workers: settings.workers.most,
             preload,
             dev: settings.dev,
+            terminal_group: if settings.dev {
+                terminal::own_group()
+            } else {
+                0
+            },
             mount: settings.mount.clone(),
             find_static: settings.django_static,
             find_media: settings.django_media,
@@ -396,7 +401,10 @@ impl Python {
 
     /// Kills template, workers, and what the application started in their groups.
     pub fn kill_all(&self) {
-        self.groups().for_each(child::kill_group);
+        for group in self.groups() {
+            child::kill_group(group);
+            terminal::take_back(group);
+        }
     }
 
     /// Process groups of template, workers, and what the application started.

@@ -106,6 +106,8 @@ pub struct Boot {
     pub preload: Preload,
     /// Report tracebacks to the front (`--dev`).
     pub dev: bool,
+    /// Process group of the supervisor if a person may debug on its terminal, else 0.
+    pub terminal_group: u32,
     /// A worker may become the template later.
     pub refork: bool,
     /// The process is no template but the worker of the one [`ToTemplate::Fork`] that follows.
@@ -196,6 +198,7 @@ impl ToTemplate {
                 out.number("workers", u64::from(boot.workers));
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
+                out.number("terminal_group", u64::from(boot.terminal_group));
                 out.flag("refork", boot.refork);
                 out.flag("apart", boot.apart);
                 for descriptor in &boot.inherited {
@@ -239,6 +242,7 @@ impl ToTemplate {
                     _ => Preload::No,
                 },
                 dev: fields.flag("dev"),
+                terminal_group: fields.number("terminal_group")? as u32,
                 refork: fields.flag("refork"),
                 apart: fields.flag("apart"),
                 inherited: fields
@@ -399,6 +403,7 @@ mod tests {
             workers: 4,
             preload: Preload::No,
             dev: true,
+            terminal_group: 7,
             mount: "/shop".into(),
             find_static: true,
             find_media: true,

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyType};
 use pyserve_wire::control::{Boot, FoundFiles, Interpreter, Loaded};
 
-use crate::log;
+use crate::{breakpoints, log};
 
 /// Looks for the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
@@ -57,6 +57,7 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
     }
     set_paths(py, boot)
         .and_then(|()| set_main(py, boot))
+        .and_then(|()| breakpoints::install(py, boot))
         .map_err(|error| log::traceback(py, &error))
 }
 
@@ -182,6 +183,9 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         }
     }
     refuse_asgi(&app, boot, &name)?;
+    if boot.dev {
+        breakpoints::end_session(py).map_err(|error| log::traceback(py, &error))?;
+    }
     let parentheses = if is_factory { "()" } else { "" };
     let loaded = Loaded {
         app: format!("{}:{name}{parentheses}", boot.app.display()),

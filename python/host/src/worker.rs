@@ -29,7 +29,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{fork, greenlets, log, package, promotion, stacks};
+use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -138,6 +138,11 @@ fn live(
         stacks::tell_no_more(py);
         ours.retain(|fd| *fd != pipe.as_raw_fd());
         fork::hold(ours);
+    }
+    if origin.boot.dev
+        && let Err(error) = breakpoints::show_waiting(py, origin.scoreboard, first_line)
+    {
+        log::exception(py, 0, "breakpoints have no prompt", &error);
     }
     let shared = Arc::new(WorkerShared {
         app,

@@ -10,7 +10,7 @@ use crate::front::upstream::workers::WorkerEvent;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
-use crate::os::child;
+use crate::os::{child, terminal};
 use crate::supervisor::generation::MessageSender;
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
@@ -188,7 +188,9 @@ impl App {
     pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
             let is = |template: &Template| template.pid == pid;
-            if let Some((worker, _)) = python.workers.remove(&pid) {
+            if let Some((worker, group)) = python.workers.remove(&pid) {
+                // It may have died at the prompt of a debugger.
+                terminal::take_back(group);
                 Some((*number, Role::Worker(worker)))
             } else if python.template.as_ref().is_some_and(is) {
                 Some((*number, Role::Template))
@@ -199,6 +201,7 @@ impl App {
                 is_former.then_some((*number, Role::Former))
             }
         });
+        terminal::take_back(pid);
         match owner {
             Some((number, Role::Worker(worker))) => self.worker_ended(number, worker, pid, status),
             Some((number, Role::Template)) => self.template_ended(number, pid, status),

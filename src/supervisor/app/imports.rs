@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::App;
 use crate::observe::codes;
-use crate::os::listening;
+use crate::os::{listening, process, terminal};
 use crate::supervisor::starting::Starting;
 use crate::supervisor::starting::stack::{Roots, Stack};
 
@@ -52,7 +52,12 @@ impl Imports {
 impl App {
     /// Asks the processes that have imported for long where they are, and logs it.
     pub(super) fn look_at_imports(&mut self) {
-        let due = self.imports.look(self.starting());
+        let mut starting = self.starting();
+        // A person debugs it.
+        if let Some(group) = terminal::foreground_group() {
+            starting.retain(|starting| !process::is_in_group(starting.pid, group));
+        }
+        let due = self.imports.look(starting);
         for (process, seconds) in due {
             let python = self.generations.get(&process.generation);
             let settings = python.map_or(&self.settings, |python| &python.settings);

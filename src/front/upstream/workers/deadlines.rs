@@ -8,7 +8,8 @@
 //!
 //! The deadline counts from when a thread took the request until its head; then it begins
 //! anew with every piece of the body, and stands still while the client is what the body
-//! waits for. An iterable's `close()` has a deadline of its own. [`DeadlineMonitor`] decides, from the
+//! waits for, or a person at the prompt of a debugger. An iterable's `close()` has a deadline of
+//! its own. [`DeadlineMonitor`] decides, from the
 //! scoreboard alone, so a request whose client has gone does not escape.
 //!
 //! All times are those of a clock that stands still while the server does ([`clock::awake_ns`]):
