@@ -62,7 +62,7 @@ impl Session {
 
     fn asks(&self, target: &str) -> raw::Connection {
         let mut connection = self.server.connect();
-        connection.send(&get(target));
+        connection.send(get(target));
         connection
     }
 
