@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use crate::support::server::Pyserve;
 use crate::support::{python, temp_dir, write_files};
 
-/// Answers the bytes of what it is told of paths.
+/// Answers the bytes of the paths that it has.
 const APP: &str = "\
 import os, sys
 import beside
 
 def application(environ, start_response):
+    if environ['PATH_INFO'] == '/raise':
+        raise ValueError(os.getcwd())
     start_response('200 OK', [('Content-Type', 'text/plain')])
-    told = [os.getcwd(), os.path.dirname(os.path.abspath(__file__)), sys.prefix]
-    return [b'|'.join(map(os.fsencode, told))]
+    paths = [os.getcwd(), os.path.dirname(os.path.abspath(__file__)), sys.prefix]
+    return [b'|'.join(map(os.fsencode, paths))]
 ";
 const SETTINGS: &str = "app = \"module\"\nstatic = \"/files=files\"\n";
 
@@ -131,4 +133,88 @@ fn a_message_shows_a_directory_that_is_no_utf8_with_replacements() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn commands_and_names_of_programs_keep_bytes_that_are_no_utf8() {
+    let site = Site::new();
+    let name = OsStr::from_bytes(b"pyth\xf6n");
+    std::os::unix::fs::symlink(python::default(), site.dir.join(name)).unwrap();
+    let made = OsStr::from_bytes(b"m\xe4de");
+    let mut line = OsString::from("touch ");
+    line.push(made);
+    let server = Pyserve::new()
+        .current_dir(&site.dir)
+        .without("PYSERVE_PYTHON")
+        .env("PATH", search_path(&site.dir))
+        .args(["--pythonpath", "library"])
+        .args([OsStr::new("--python"), name])
+        .args([OsString::from("--before-start"), line])
+        .ready();
+    assert_eq!(server.get("/").status(), 200);
+    assert!(site.dir.join(made).is_file());
+}
+
+fn search_path(first: &Path) -> OsString {
+    let present = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(first.to_owned()).chain(std::env::split_paths(&present));
+    std::env::join_paths(dirs).unwrap()
+}
+
+#[test]
+fn values_that_are_no_paths_are_refused_if_they_are_no_utf8() {
+    for (flag, value) in [
+        ("--static", &b"/caf\xe9=/tmp"[..]),
+        ("--static-missing", b"caf\xe9.html"),
+        ("--types", b"\xe9=text/plain"),
+        ("--app", b"module:caf\xe9"),
+    ] {
+        let site = Site::new();
+        let ended = Pyserve::new()
+            .current_dir(&site.dir)
+            .args([OsStr::new(flag), OsStr::from_bytes(value)])
+            .run();
+        assert_eq!(ended.code, 78, "{flag}");
+        // A character of our own for the byte would be none that a terminal shows.
+        assert!(!ended.stderr.contains('\u{10fee9}'), "{}", ended.stderr);
+        assert!(ended.stderr.contains('\u{fffd}'), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_traceback_escapes_bytes_that_are_no_utf8_as_python_does() {
+    let site = Site::new();
+    let server = Pyserve::new().current_dir(&site.dir);
+    let server = server.args(["--pythonpath", "library"]).ready();
+    assert_eq!(server.get("/raise").status(), 500);
+    // sys.stderr: `backslashreplace`.
+    let error = server.stderr.wait_for("ValueError: ");
+    assert!(error.contains("caf\\udce9"), "{error}");
+}
+
+#[test]
+fn a_verb_finds_the_server_of_a_directory_that_is_no_utf8() {
+    let site = Site::new();
+    let runtime = temp_dir();
+    let start = |dir: &Path| {
+        let server = Pyserve::new().current_dir(dir).args(["--app", "module"]);
+        let server = server.args([OsString::from("--pythonpath"), site.path("library")]);
+        server
+            .without("PYSERVE_CONTROL")
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .ready()
+    };
+    let elsewhere = Site::new();
+    let other = elsewhere.dir.with_file_name("other");
+    std::fs::rename(&elsewhere.dir, &other).unwrap();
+    let (mut here, there) = (start(&site.dir), start(&other));
+    let ended = Pyserve::new()
+        .args(["stop"])
+        .current_dir(&site.dir)
+        .without("PYSERVE_CONTROL")
+        .env("XDG_RUNTIME_DIR", runtime.path())
+        .run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(here.wait_exit(), 0);
+    assert_eq!(there.get("/").status(), 200);
 }

@@ -207,9 +207,10 @@ fn in_environment(dir: &Path) -> [PathBuf; 2] {
 
 /// Relative entries are left out: what they mean depends on where one stands.
 fn on_path(name: &str, path: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
+    let name = native::path(name);
     std::env::split_paths(path.unwrap_or_default())
         .filter(|dir| dir.is_absolute())
-        .map(move |dir| dir.join(name))
+        .map(|dir| dir.join(&name))
         .collect::<Vec<_>>()
         .into_iter()
 }

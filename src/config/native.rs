@@ -1,13 +1,16 @@
 //! Values that are not UTF-8: a path may be any bytes, and values of settings are text.
 //!
-//! [`text`] puts a private character into the place of each byte that is not UTF-8, [`path`] takes
-//! it back, and [`shown`] is for people. The characters are at the end of the last plane
-//! for private use, so text that means something has none of them.
+//! [`text`] puts a private character into the place of each byte that is not UTF-8, [`path`] and
+//! [`string`] take it back, [`shown`] is for people, and [`utf8_alone`] is for values that are text. The
+//! characters are at the end of the last plane for private use, so text that means something has
+//! none of them.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+
+use super::error::{Invalid, invalid};
 
 /// The character of byte 0; those from 0x80 on are used.
 const FIRST: u32 = 0x10_FE00;
@@ -25,6 +28,11 @@ pub fn text(value: &OsStr) -> String {
 
 /// The path that the text of [`text`] stands for.
 pub fn path(text: &str) -> PathBuf {
+    string(text).into()
+}
+
+/// The bytes that the text of [`text`] stands for.
+pub fn string(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     for char in text.chars() {
         match stray(char) {
@@ -32,7 +40,18 @@ pub fn path(text: &str) -> PathBuf {
             None => bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    OsString::from_vec(bytes).into()
+    OsString::from_vec(bytes)
+}
+
+/// Refuses a value with bytes that are not UTF-8, where it is not a path.
+///
+/// # Errors
+/// [`Invalid`] for such a value.
+pub fn utf8_alone(text: &str) -> Result<(), Invalid> {
+    match text.chars().any(|char| stray(char).is_some()) {
+        true => Err(invalid("not UTF-8", "write it in UTF-8")),
+        false => Ok(()),
+    }
 }
 
 /// The text for people: bytes that are not UTF-8 are replaced, as in a path that is displayed.

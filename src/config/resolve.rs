@@ -292,8 +292,9 @@ fn single<T>(
 fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
     ConfigError::Value {
         place: origin.spell(name, value),
-        problem: invalid.problem,
-        remedy: invalid.remedy,
+        // Both may quote the value.
+        problem: native::shown(&invalid.problem).into_owned(),
+        remedy: native::shown(&invalid.remedy).into_owned(),
     }
 }
 

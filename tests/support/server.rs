@@ -172,6 +172,9 @@ impl Pyserve {
                 None => setsid.env_remove(name),
             };
         }
+        if let Some(dir) = self.command.get_current_dir() {
+            setsid.current_dir(dir);
+        }
         self.command = setsid;
         self
     }

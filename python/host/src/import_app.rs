@@ -139,7 +139,8 @@ pub fn interpreter(py: Python<'_>) -> Interpreter {
     let text = |name: &str| -> String {
         py.import("sys")
             .and_then(|sys| sys.getattr(name))
-            .map(|value| value.to_string())
+            .and_then(|value| value.extract::<PathBuf>())
+            .map(|path| path.display().to_string())
             .unwrap_or_default()
     };
     let version = py.version_info();
@@ -585,11 +586,11 @@ fn python_path(py: Python<'_>, boot: &Boot) -> String {
     let here = py
         .import("os")
         .and_then(|os| os.call_method0("getcwd"))
-        .map(|here| here.to_string())
-        .unwrap_or_else(|_| boot.chdir.display().to_string());
-    let others = boot.pythonpath.iter().map(|dir| dir.display().to_string());
-    std::iter::once(here)
-        .chain(others)
+        .and_then(|here| here.extract())
+        .unwrap_or_else(|_| boot.chdir.clone());
+    std::iter::once(&here)
+        .chain(&boot.pythonpath)
+        .map(|dir| dir.display().to_string())
         .collect::<Vec<_>>()
         .join(", ")
 }
