@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetpgrp;
 
@@ -85,7 +86,7 @@ fn a_breakpoint_in_development_prompts_and_no_deadline_strikes() {
     for target in ["/break", "/pdb"] {
         let mut session = Session::ready(|server| server.args(["--request-timeout", "1"]));
         let mut asking = session.asks(target);
-        session.screen.wait_for("-> value += 1");
+        session.screen.wait_for("application()");
         assert!(!session.server_has_the_terminal(), "the prompt has it");
         session.types("p 'is', value", "('is', 41)");
         session.presses(CTRL_C);
@@ -100,7 +101,7 @@ fn a_breakpoint_in_development_prompts_and_no_deadline_strikes() {
         assert!(!so_far.contains("PS-30"), "{so_far}");
         // The session ends with its request, although it was stepped through.
         let mut asking = session.asks(target);
-        session.screen.wait_for_nth("-> value += 1", 2);
+        session.screen.wait_for_nth("application()", 2);
         session.presses(b"n\nn\nn\nn\nn\nn\nn\nn\nn\nn\n");
         assert_eq!(asking.response().text(), "value 42 []");
         assert_eq!(session.server.get("/").text(), "value 41 []");
@@ -115,7 +116,7 @@ fn a_breakpoint_in_development_prompts_and_no_deadline_strikes() {
 fn the_end_of_input_ends_the_request_and_not_the_worker() {
     let mut session = Session::ready(|server| server);
     let mut asking = session.asks("/break");
-    session.screen.wait_for("-> value += 1");
+    session.screen.wait_for("application()");
     session.presses(CTRL_D);
     assert_eq!(asking.response().status(), 500);
     assert_eq!(session.server.get("/").text(), "value 41 []");
@@ -126,7 +127,7 @@ fn the_end_of_input_ends_the_request_and_not_the_worker() {
 fn a_worker_that_dies_at_the_prompt_loses_the_terminal_to_the_server() {
     let mut session = Session::ready(|server| server);
     let mut asking = session.asks("/break");
-    session.screen.wait_for("-> value += 1");
+    session.screen.wait_for("application()");
     session.presses(b"!import os; os.kill(os.getpid(), 9)\n");
     assert_eq!(asking.response().status(), 502);
     session.gets_the_terminal_back();
@@ -134,9 +135,40 @@ fn a_worker_that_dies_at_the_prompt_loses_the_terminal_to_the_server() {
 }
 
 #[test]
+fn a_post_mortem_prompts_where_the_exception_was_raised() {
+    let mut session = Session::ready(|server| server);
+    let mut asking = session.asks("/post-mortem");
+    session.screen.wait_for("application()");
+    session.types("p 'is', value", "('is', 41)");
+    session.presses(b"c\n");
+    assert_eq!(asking.response().text(), "value 41 []");
+    session.gets_the_terminal_back();
+}
+
+#[test]
+fn a_reload_leaves_a_prompt_alone_and_the_next_prompt_waits() {
+    let timeout = ["--request-timeout", "1", "--graceful-timeout", "1"];
+    let mut session = Session::ready(|server| server.args(timeout));
+    let mut first = session.asks("/break");
+    session.screen.wait_for("application()");
+    session.server.signal(Signal::HUP);
+    session.server.stderr.wait_for("reloaded in ");
+    let mut second = session.asks("/break");
+    session.types("!__import__('time').sleep(3)", "sleep(3)");
+    session.types("value = 10;; p 'is', value", "('is', 10)");
+    session.presses(b"c\n");
+    assert_eq!(first.response().text(), "value 11 []");
+    session.screen.wait_for_nth("application()", 2);
+    session.types("value = 20;; p 'is', value", "('is', 20)");
+    session.presses(b"c\n");
+    assert_eq!(second.response().text(), "value 21 []");
+    session.gets_the_terminal_back();
+}
+
+#[test]
 fn a_breakpoint_at_import_prompts_as_well() {
     let mut session = Session::start(|server| server.env("AT_IMPORT", ""));
-    session.screen.wait_for("-> called.append(\"import\")");
+    session.screen.wait_for("<module>()");
     session.types("p 'is', called", "('is', [])");
     session.presses(b"c\n");
     assert_eq!(session.server.get("/").text(), "value 41 ['import']");

@@ -3,7 +3,7 @@
 With `--dev` in the foreground of a terminal the only thread of the only worker takes the
 terminal for as long as pdb waits for a command: its process group becomes the foreground one, so
 that Ctrl-C reaches the prompt and not the server. Between two commands the terminal is
-pyserve's again.
+pyserve's again. After a reload, a process of the new generation waits until the terminal is free.
 
 The host runs `install` before the import. A PYTHONBREAKPOINT that names something else keeps
 its meaning.
@@ -13,9 +13,12 @@ import os
 import signal
 import sys
 import threading
+import time
 
 TERMINAL = "/dev/tty"
 PDB = "pdb.set_trace"
+# Seconds between two looks at a terminal that another process has.
+LOOK = 0.1
 # Ctrl-Z would stop the worker while the shell waits for pyserve, which goes on; reading or
 # setting the terminal from the background fails instead of stopping the process.
 IGNORED = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -49,6 +52,25 @@ def install(is_dev, is_alone, group, pass_over_signals):
         import pdb
 
         pdb.set_trace = hook
+        pdb.post_mortem = post_mortem_with(pdb.post_mortem)
+
+
+def post_mortem_with(original):
+    """`pdb.post_mortem` with our debugger in place of the one that it makes."""
+    # From 3.13 on pdb walks along a chain of exceptions.
+    part = 1 if sys.version_info >= (3, 13) else 2
+
+    def post_mortem(t=None):
+        check("pdb.post_mortem()", sys._getframe(1))
+        subject = sys.exc_info()[part] if t is None else t
+        if subject is None:
+            # It raises an error.
+            return original()
+        debugger = current()
+        debugger.reset()
+        debugger.interaction(None, subject)
+
+    return post_mortem
 
 
 def hook(*arguments, **named):
@@ -56,18 +78,29 @@ def hook(*arguments, **named):
     if chosen and chosen != PDB:
         return sys.__breakpointhook__(*arguments, **named)
     frame = sys._getframe(1)
-    reason = why_not()
-    if reason:
-        raise RuntimeError(
-            "breakpoint() at %s:%d: %s (PYTHONBREAKPOINT=0 ignores breakpoints)"
-            % (frame.f_code.co_filename, frame.f_lineno, reason)
-        )
-    global debugger
-    if debugger is None or debugger.process != os.getpid():
-        debugger = make()
+    check("breakpoint()", frame)
+    debugger = current()
     if named.get("header") is not None:
         debugger.message(named["header"])
     return debugger.set_trace(frame)
+
+
+def current():
+    """The debugger of this process."""
+    global debugger
+    if debugger is None or debugger.process != os.getpid():
+        debugger = make()
+    return debugger
+
+
+def check(call, frame):
+    """Raises an error that names the line in `frame` if there can be no prompt."""
+    reason = why_not()
+    if reason:
+        raise RuntimeError(
+            "%s at %s:%d: %s (PYTHONBREAKPOINT=0 ignores breakpoints)"
+            % (call, frame.f_code.co_filename, frame.f_lineno, reason)
+        )
 
 
 def why_not():
@@ -87,12 +120,38 @@ def why_not():
     except OSError as error:
         return "cannot open the terminal: %s; run `pyserve --dev` in one" % error
     try:
-        if os.tcgetpgrp(terminal) != Settings.group:
+        if owner_at_end_of_other_prompts(terminal) != Settings.group:
             return "pyserve is not in the foreground of its terminal; bring it there with `fg`"
     except OSError as error:
         return "cannot use the terminal: %s; run `pyserve --dev` in one" % error
     finally:
         os.close(terminal)
+
+
+def owner_at_end_of_other_prompts(terminal):
+    """The foreground process group, once that is none of another process that pyserve started."""
+    owner = os.tcgetpgrp(terminal)
+    if owner == Settings.group or not is_sibling(owner):
+        return owner
+    with Waiting():
+        while owner != Settings.group and is_sibling(owner):
+            time.sleep(LOOK)
+            owner = os.tcgetpgrp(terminal)
+    return owner
+
+
+def is_sibling(group):
+    """The leaders of its process group and of ours, the templates, have the same parent."""
+    return group != os.getpgrp() and parent(group) == parent(os.getpgrp()) != None
+
+
+def parent(process):
+    try:
+        with open("/proc/%d/stat" % process, "rb") as stat:
+            # proc_pid_stat(5): the name, in parentheses, may contain anything.
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def make():
@@ -109,7 +168,7 @@ def make():
         def interaction(self, *arguments, **named):
             terminal = self.reader.fileno()
             try:
-                before = os.tcgetpgrp(terminal)
+                before = owner_at_end_of_other_prompts(terminal)
             except OSError:
                 before = None
             if before != Settings.group:
@@ -130,7 +189,19 @@ def make():
     return Debugger()
 
 
-class Foreground:
+class Waiting:
+    """The request waits for a person, and no deadline strikes."""
+
+    def __enter__(self):
+        if Settings.waiting is not None:
+            Settings.waiting(True)
+
+    def __exit__(self, *_):
+        if Settings.waiting is not None:
+            Settings.waiting(False)
+
+
+class Foreground(Waiting):
     """The terminal is this process's."""
 
     def __init__(self, terminal, before):
@@ -143,8 +214,7 @@ class Foreground:
             self.actions.append((number, signal.signal(number, signal.SIG_IGN)))
         self.actions.append((signal.SIGINT, signal.getsignal(signal.SIGINT)))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if Settings.waiting is not None:
-            Settings.waiting(True)
+        super().__enter__()
         os.tcsetpgrp(self.terminal, os.getpgrp())
 
     def __exit__(self, *_):
@@ -153,8 +223,7 @@ class Foreground:
         except OSError:
             # The terminal, or pyserve, has gone.
             pass
-        if Settings.waiting is not None:
-            Settings.waiting(False)
+        super().__exit__()
         for number, action in reversed(self.actions):
             # None: set by something that is not Python.
             if action is not None:

@@ -21,5 +21,10 @@ def application(environ, start_response):
     elif environ["PATH_INFO"] == "/pdb":
         pdb.set_trace()
         value += 1
+    elif environ["PATH_INFO"] == "/post-mortem":
+        try:
+            value /= 0
+        except ZeroDivisionError:
+            pdb.post_mortem()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [("value %d %s" % (value, called)).encode()]
