@@ -21,6 +21,8 @@ use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
 use crate::os::{child, descriptors, process, sockets, terminal};
 
+/// Why [`Python::close`] kills a worker.
+pub const NOT_READY: &str = "killed by pyserve: it was not ready when the server stopped";
 /// There is room for this many workers to be added by hand, however few there are at first.
 const ROOM: u32 = 16;
 
@@ -77,6 +79,8 @@ pub struct Python {
     stacks: Option<Arc<StackPipe>>,
     /// Its template has not said yet what became of the import.
     pub is_importing: bool,
+    /// The server stops: no further worker begins.
+    is_closed: bool,
     /// What is known about it.
     pub facts: StartupFacts,
 }
@@ -108,6 +112,7 @@ impl Python {
             killed: HashMap::new(),
             stacks: None,
             is_importing: false,
+            is_closed: false,
             facts,
         })
     }
@@ -202,6 +207,9 @@ impl Python {
     pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
         self.asked_for.remove(&worker);
         self.workers.insert(pid, (worker, template));
+        if self.is_closed {
+            return self.kill(worker, NOT_READY);
+        }
         // One that has gone already needs no order.
         let _gone = self.generation.begin(worker);
     }
@@ -381,11 +389,34 @@ impl Python {
         starting
     }
 
+    /// The template, to be asked where it is.
+    pub fn template_process(&self) -> Option<Starting> {
+        self.template.as_ref().map(|template| Starting {
+            generation: self.generation.number(),
+            worker: None,
+            pid: template.pid,
+            pipe: self.stacks.clone(),
+        })
+    }
+
     /// Kills a worker, and remembers why.
     pub fn kill(&mut self, worker: u32, why: &'static str) {
         if let Some(pid) = self.pid(worker) {
             self.killed.insert(pid, why);
             child::kill(pid);
+        }
+    }
+
+    /// Ends the queue because the server stops. Workers that are not ready hold no request, and their
+    /// import or hook may hang: they are killed.
+    pub fn close(&mut self) {
+        self.generation.close();
+        self.is_closed = true;
+        let numbers: Vec<_> = self.workers.values().map(|(worker, _)| *worker).collect();
+        for worker in numbers {
+            if !self.generation.is_ready(worker) {
+                self.kill(worker, NOT_READY);
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::os::{child, terminal};
-use crate::supervisor::generation::MessageSender;
+use crate::supervisor::generation::{MessageSender, NOT_READY};
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
@@ -214,11 +214,12 @@ impl App {
 
     fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
         METRICS.worker_exits.up(child::kind_of_end(status));
-        if child::exit_code(status) == Some(0) {
+        let python = self.generations.get_mut(&number);
+        let killed = python.and_then(|python| python.killed.remove(&pid));
+        if child::exit_code(status) == Some(0) || killed == Some(NOT_READY) {
             tracing::debug!(worker, pid, "worker left");
         } else {
-            let python = self.generations.get_mut(&number);
-            let reason = match python.and_then(|python| python.killed.remove(&pid)) {
+            let reason = match killed {
                 Some(why) => why.to_owned(),
                 None => {
                     if self.plan.current() == Some(number) {
