@@ -5,15 +5,13 @@ terminal for as long as pdb waits for a command: its process group becomes the f
 that Ctrl-C reaches the prompt and not the server. Between two commands the terminal is
 pyserve's again. After a reload, a process of the new generation waits until the terminal is free.
 
-The host runs `install` before the import. A PYTHONBREAKPOINT that names something else keeps
+The host runs `install` before the import, in every mode: nothing is imported here that a
+process without a prompt does not need. A PYTHONBREAKPOINT that names something else keeps
 its meaning.
 """
 
 import os
-import signal
 import sys
-import threading
-import time
 
 TERMINAL = "/dev/tty"
 PDB = "pdb.set_trace"
@@ -21,7 +19,7 @@ PDB = "pdb.set_trace"
 LOOK = 0.1
 # Ctrl-Z would stop the worker while the shell waits for pyserve, which goes on; reading or
 # setting the terminal from the background fails instead of stopping the process.
-IGNORED = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+IGNORED = ("SIGTSTP", "SIGTTIN", "SIGTTOU")
 
 
 class Settings:
@@ -111,6 +109,8 @@ def why_not():
         return "pyserve has no terminal on standard input; run it in one, without redirecting its input"
     if not Settings.is_alone:
         return "several workers or threads cannot share the terminal; use --workers 1 --threads 1"
+    import threading
+
     if threading.current_thread() is not threading.main_thread():
         return "only the main thread can use the terminal, and this is thread %s" % (
             threading.current_thread().name
@@ -133,6 +133,8 @@ def owner_at_end_of_other_prompts(terminal):
     owner = os.tcgetpgrp(terminal)
     if owner == Settings.group or not is_sibling(owner):
         return owner
+    import time
+
     with Waiting():
         while owner != Settings.group and is_sibling(owner):
             time.sleep(LOOK)
@@ -210,7 +212,10 @@ class Foreground(Waiting):
         self.actions = []
 
     def __enter__(self):
-        for number in IGNORED:
+        import signal
+
+        for name in IGNORED:
+            number = getattr(signal, name)
             self.actions.append((number, signal.signal(number, signal.SIG_IGN)))
         self.actions.append((signal.SIGINT, signal.getsignal(signal.SIGINT)))
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -224,6 +229,8 @@ class Foreground(Waiting):
             # The terminal, or pyserve, has gone.
             pass
         super().__exit__()
+        import signal
+
         for number, action in reversed(self.actions):
             # None: set by something that is not Python.
             if action is not None:
