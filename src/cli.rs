@@ -6,13 +6,14 @@
 
 use std::ffi::OsString;
 
-use clap::builder::{PossibleValuesParser, StyledStr};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, SettingOrigin};
+use crate::config::native;
 use crate::config::settings::{self, Setting};
 use crate::manual::{self, Page};
 use crate::verbs::ControlCommand;
@@ -372,7 +373,10 @@ fn argument(setting: &'static Setting) -> Arg {
     } else {
         ArgAction::Set
     };
-    argument.value_name(setting.value_name).action(action)
+    argument
+        .value_name(setting.value_name)
+        .value_parser(OsStringValueParser::new().map(|value| native::text(&value)))
+        .action(action)
 }
 
 fn flags(matches: &ArgMatches) -> Layer {

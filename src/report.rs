@@ -82,7 +82,7 @@ pub fn application(prefix: &str, preload: Preload, facts: &StartupFacts) -> io::
     )?;
     row("preloading", &startup::preload(preload, facts))?;
     for files in &loaded.files {
-        let (prefix, dir, source) = (&files.prefix, &files.dir, &files.source);
+        let (prefix, dir, source) = (&files.prefix, files.dir.display(), &files.source);
         row(
             "location",
             &format!("{prefix} -> files in {dir}, from Django's {source}"),

@@ -84,10 +84,9 @@ fn a_template_whose_hook_hangs_is_replaced_and_not_called_ready() {
     stuck.set("hang");
     kill_process(worker, Signal::KILL).unwrap();
     until("it is not ready without workers", || stuck.ready() == 503);
-    stuck
-        .server
-        .stderr
-        .wait_for("the template forks no worker for 10 s");
+    let stderr = &stuck.server.stderr;
+    let line = stderr.wait_for("the template forks no worker for 10 s; it is at ");
+    assert!(line.contains("liveness.py:19"), "{line}");
     until("the template is killed", || is_gone(template));
     stuck.clear("hang");
     assert_eq!(stuck.server.get("/").status(), 200);

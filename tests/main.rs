@@ -13,6 +13,7 @@ mod support;
 
 mod accel;
 mod admin;
+mod breakpoints;
 mod broken_logs;
 mod companions;
 mod compression;
@@ -53,6 +54,7 @@ mod manual;
 mod matrix;
 mod memory_budget;
 mod memory_limit;
+mod native_paths;
 mod no_content;
 mod process;
 mod process_limit;

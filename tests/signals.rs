@@ -1,9 +1,13 @@
 //! Signals that are meant for the server, in all processes of it.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::server::{Pyserve, Server};
-use crate::support::write_files;
+use crate::support::{DEADLINE, write_files};
+use crate::terminal::is_stopped;
 
 const APP: &str = "import os, signal, multiprocessing, subprocess, time, probe\n\
     def app(environ, start_response):\n\
@@ -251,4 +255,50 @@ fn pkill_finds_all_processes_and_exact_matches_the_server() {
         assert!(pids.contains(&own), "{pids:?}");
         assert!(python.clone().all(|pid| !pids.contains(&pid)), "{pids:?}");
     }
+}
+
+/// A server whose `before_start` runs until [`goes_on`].
+fn before_the_start() -> Server {
+    const WAITS: &str = r#"echo begun; until [ -e "$PROBE/go" ]; do sleep 0.02; done"#;
+    let server = Pyserve::app("hello.py").args(["--before-start", WAITS]);
+    let server = server.started();
+    server.stderr.wait_for("begun");
+    server
+}
+
+fn goes_on(server: &Server) {
+    std::fs::write(server.probe.path("go"), "").unwrap();
+    server.stderr.wait_for("ready in ");
+}
+
+#[test]
+fn signals_that_do_not_end_the_server_do_not_end_its_start() {
+    let server = before_the_start();
+    // HUP, USR1, USR2, ALRM, STKFLT, TTIN, TTOU, XFSZ, VTALRM, PROF, IO, PWR and real-time ones of
+    // signal(7).
+    for number in [1, 10, 12, 14, 16, 21, 22, 25, 26, 27, 29, 30, 34, 37, 64] {
+        let pid = server.pid().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{number}"), &pid])
+            .status();
+        assert!(sent.unwrap().success(), "signal {number}");
+    }
+    goes_on(&server);
+}
+
+#[test]
+fn ctrl_z_during_before_start_stops_the_command_with_the_server() {
+    let server = before_the_start();
+    let command = children(server.pid());
+    assert_eq!(command.len(), 1, "{command:?}");
+    server.signal(Signal::TSTP);
+    let all = [server.pid(), command[0]];
+    let began = Instant::now();
+    while !all.iter().all(is_stopped) {
+        assert!(began.elapsed() < DEADLINE, "{all:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.signal(Signal::CONT);
+    server.stderr.wait_for("continued after SIGTSTP");
+    goes_on(&server);
 }

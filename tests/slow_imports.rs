@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::support::server::{Ended, Pyserve, Server};
 use crate::support::{temp_dir, write_files};
 
@@ -144,4 +146,31 @@ fn the_signal_for_stacks_harms_neither_template_nor_worker_after_the_import() {
         server.status()["applications"][0]["template"]["pid"].to_string(),
         template
     );
+}
+
+#[test]
+fn term_while_imports_hang_ends_the_server_at_once() {
+    let cases = [
+        (WAITS, "yes"),
+        (WAITS, "no"),
+        (HOLDS_INTERPRETER, "no"),
+        (HOOK, "yes"),
+        (HOOK, "no"),
+    ];
+    for (source, preload) in cases {
+        let dir = temp_dir();
+        let source = source.replace(
+            "threading.Event().wait()",
+            "print('waits', flush=True); threading.Event().wait()",
+        );
+        let source = source.replace("while os", "print('waits', flush=True)\nwhile os");
+        // Longer than the test waits.
+        let args = ["--preload", preload, "--graceful-timeout", "600"];
+        let mut server = start(dir.path(), &source, &args);
+        server.stdout.wait_for("waits");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_exit(), 0, "{preload}: {source}");
+        let log = server.stderr.to_end();
+        assert!(!log.contains("WARN"), "{preload}: {log}");
+    }
 }

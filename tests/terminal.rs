@@ -168,7 +168,7 @@ fn descendants(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
-fn is_stopped(pid: &Pid) -> bool {
+pub fn is_stopped(pid: &Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, state)| state.starts_with('T'))

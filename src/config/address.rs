@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::error::{Invalid, invalid};
+use super::native;
 
 /// Longest path of a Unix socket in bytes: `sun_path` has 108 with its final zero (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -95,7 +96,7 @@ fn unix(path: &str, base: &Path) -> Result<ListenAddress, Invalid> {
     if path.is_empty() || path.ends_with('/') || path.contains('\0') {
         return Err(invalid("no path of a socket", "give `unix:/path/of.sock`"));
     }
-    let path = base.join(path);
+    let path = base.join(native::path(path));
     let length = path.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
         return Err(invalid(

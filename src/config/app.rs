@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Invalid, invalid};
-use super::suggest;
+use super::{native, suggest};
 
 /// The application to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl AppRef {
     /// [`Invalid`] if it is no reference, or names a file that is not there.
     pub fn parse(text: &str, chdir: &Path) -> Result<Self, Invalid> {
         // A file may have a colon in its name, so the whole text is tried first.
-        if !text.is_empty() && chdir.join(text).is_file() {
+        if !text.is_empty() && chdir.join(native::path(text)).is_file() {
             return Ok(Self::given(file(text, chdir), None, false));
         }
         let (target, callable) = match text.rsplit_once(':') {
@@ -105,7 +105,7 @@ fn callable_of(text: &str) -> Result<(String, bool), Invalid> {
 }
 
 fn target_of(text: &str, chdir: &Path) -> Result<AppTarget, Invalid> {
-    let path = chdir.join(text);
+    let path = chdir.join(native::path(text));
     if text.is_empty() {
         return Err(invalid(
             "no module or file",
@@ -131,7 +131,7 @@ fn target_of(text: &str, chdir: &Path) -> Result<AppTarget, Invalid> {
 }
 
 fn file(text: &str, chdir: &Path) -> AppTarget {
-    AppTarget::File(chdir.join(text).components().collect())
+    AppTarget::File(chdir.join(native::path(text)).components().collect())
 }
 
 fn missing_file(text: &str, path: &Path, chdir: &Path) -> Invalid {
@@ -143,7 +143,7 @@ fn missing_file(text: &str, path: &Path, chdir: &Path) -> Invalid {
             format!("give a file in it, or a module as in `{module}.wsgi`"),
         );
     }
-    if chdir.join(&with_suffix).is_file() {
+    if chdir.join(native::path(&with_suffix)).is_file() {
         return invalid("there is no such file", format!("give {with_suffix}"));
     }
     let problem = format!("there is no file {}", path.display());

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::native;
 use super::settings::{Default, Setting};
 
 /// A process beside the application.
@@ -43,7 +44,7 @@ impl fmt::Display for Companion {
 /// A program with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// A line for `/bin/sh`.
+    /// A line for `/bin/sh`, see [`native`].
     Shell(String),
     /// The program and its arguments; at least one word.
     Words(Vec<String>),
@@ -53,7 +54,7 @@ impl fmt::Display for Program {
     /// As one would type it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shell(line) => f.write_str(line),
+            Self::Shell(line) => f.write_str(&native::shown(line)),
             Self::Words(words) => f.write_str(&words.join(" ")),
         }
     }

@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::error::ConfigError;
 use super::foreign::counterpart;
 use super::layers::{Layer, SettingOrigin};
 use super::settings::{self, PREFIX};
-use super::suggest;
+use super::{native, suggest};
 
 /// The variables of a process, or of a test.
 #[derive(Debug, Clone, Default)]
@@ -44,21 +43,14 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
 }
 
 /// Reads the settings from the environment, with a warning for each unknown `PYSERVE_*` variable.
-///
-/// # Errors
-/// [`ConfigError::Value`] for a setting that is not UTF-8.
-pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigError> {
+pub fn layer(environment: &Environment) -> (Layer, Vec<String>) {
     let mut layer = Layer::default();
     for setting in settings::all() {
         let variable = setting.variable();
         let Some(value) = environment.variable(&variable) else {
             continue;
         };
-        let value = value.to_str().ok_or_else(|| ConfigError::Value {
-            place: variable.clone(),
-            problem: "not UTF-8".to_owned(),
-            remedy: "write it in UTF-8".to_owned(),
-        })?;
+        let value = native::text(value);
         let values: Vec<String> = if setting.repeatable {
             value
                 .split(|c: char| c == ',' || c.is_whitespace())
@@ -66,13 +58,13 @@ pub fn layer(environment: &Environment) -> Result<(Layer, Vec<String>), ConfigEr
                 .map(str::to_owned)
                 .collect()
         } else {
-            vec![value.to_owned()]
+            vec![value]
         };
         if !values.is_empty() {
             layer.insert(setting, values, SettingOrigin::Variable(variable));
         }
     }
-    Ok((layer, warnings(environment)))
+    (layer, warnings(environment))
 }
 
 fn warnings(environment: &Environment) -> Vec<String> {
@@ -127,7 +119,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     fn read(variables: &[(&str, &str)]) -> (Layer, Vec<String>) {
-        layer(&variables.iter().copied().collect()).unwrap()
+        layer(&variables.iter().copied().collect())
     }
 
     #[test]
@@ -187,12 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_utf8_is_refused() {
-        let variables = [("PYSERVE_APP", OsStr::from_bytes(b"\xff"))];
-        let error = layer(&variables.into_iter().collect()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "PYSERVE_APP: not UTF-8 (write it in UTF-8)"
-        );
+    fn a_variable_that_is_not_utf8_keeps_its_bytes() {
+        let name = OsStr::from_bytes(b"/srv/\xff");
+        let (layer, _) = layer(&[("PYSERVE_CHDIR", name)].into_iter().collect());
+        let value = &layer.entry("chdir").unwrap().values[0];
+        assert_eq!(native::path(value), name);
     }
 }

@@ -70,7 +70,7 @@ pub enum ConfigError {
         cause: std::io::Error,
     },
     /// The settings file is not UTF-8, as TOML has to be.
-    #[error("{}:{line}: not valid TOML: not UTF-8 (save the file as UTF-8)", path.display())]
+    #[error("{}:{line}: not valid TOML: not UTF-8 (save the file as UTF-8; a path that is not goes to a flag or variable)", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,

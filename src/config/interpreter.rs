@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
+use super::native;
 
 /// The interpreter that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +50,13 @@ impl PythonChoice {
     /// to look up on the path.
     pub fn python(name: &str, origin: &str, places: &Places<'_>) -> Self {
         let paths = if name.contains('/') {
-            vec![places.chdir.join(name)]
+            vec![places.chdir.join(native::path(name))]
         } else {
             on_path(name, places.path).collect()
         };
         let mut candidates = from(paths, origin);
         if candidates.is_empty() {
-            candidates = from([PathBuf::from(name)], origin);
+            candidates = from([native::path(name)], origin);
         }
         Self {
             candidates,
@@ -65,8 +66,9 @@ impl PythonChoice {
 
     /// The interpreter of the environment named by `origin`.
     pub fn venv(dir: &str, origin: &str, places: &Places<'_>) -> Self {
+        let dir = places.chdir.join(native::path(dir));
         Self {
-            candidates: from(in_environment(&places.chdir.join(dir)), origin),
+            candidates: from(in_environment(&dir), origin),
             remedy: "give the directory of an environment, made with `python3 -m venv DIR`"
                 .to_owned(),
         }
@@ -205,9 +207,10 @@ fn in_environment(dir: &Path) -> [PathBuf; 2] {
 
 /// Relative entries are left out: what they mean depends on where one stands.
 fn on_path(name: &str, path: Option<&OsStr>) -> impl Iterator<Item = PathBuf> {
+    let name = native::path(name);
     std::env::split_paths(path.unwrap_or_default())
         .filter(|dir| dir.is_absolute())
-        .map(move |dir| dir.join(name))
+        .map(|dir| dir.join(&name))
         .collect::<Vec<_>>()
         .into_iter()
 }

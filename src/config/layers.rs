@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::native;
 use super::settings::Setting;
 
 /// Everything that one source sets.
@@ -107,6 +108,7 @@ impl SettingsTable {
 impl SettingOrigin {
     /// `name` with `value` as one writes it at this place, for messages.
     pub fn spell(&self, name: &str, value: &str) -> String {
+        let value = &*native::shown(value);
         match self {
             Self::Flag(flag) => format!("--{flag} {}", quoted_if_needed(value)),
             Self::Variable(variable) => format!("{variable}={}", quoted_if_needed(value)),

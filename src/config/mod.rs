@@ -22,6 +22,7 @@ pub mod interpreter;
 pub mod layers;
 pub mod locations;
 mod module_names;
+pub mod native;
 pub mod reach;
 pub mod release;
 pub mod resolve;
@@ -478,7 +479,7 @@ struct Read {
 }
 
 fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
-    let (variables, warnings) = environment::layer(&surroundings.environment)?;
+    let (variables, warnings) = environment::layer(&surroundings.environment);
     let path = resolve::settings_file(&[&flags, &variables], surroundings)?;
     let (from_file, mistake) = match &path {
         None => (Layer::default(), None),

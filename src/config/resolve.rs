@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
-use super::{Config, HostFacts, Resolved, values};
+use super::{Config, HostFacts, Resolved, native, values};
 use crate::os::access::{AccessKind, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -81,9 +81,10 @@ pub fn settings_file(
         return Ok(path.is_file().then(|| PathBuf::from(SETTINGS_FILE)));
     };
     single("config", entry, |path| {
-        let absolute = surroundings.current_dir.join(path);
+        let path = native::path(path);
+        let absolute = surroundings.current_dir.join(&path);
         if absolute.is_file() {
-            Ok(Some(PathBuf::from(path)))
+            Ok(Some(path))
         } else {
             let problem = match obstacle(&absolute, AccessKind::Read) {
                 Some(obstacle) => format!("cannot read it: {obstacle}"),
@@ -245,6 +246,7 @@ impl Resolver<'_> {
     }
 
     fn show(&mut self, name: &'static str, value: String, origin: String) {
+        let value = native::shown(&value).into_owned();
         self.shown.insert(name, (value, origin));
     }
 
@@ -273,8 +275,9 @@ fn single<T>(
 fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
     ConfigError::Value {
         place: origin.spell(name, value),
-        problem: invalid.problem,
-        remedy: invalid.remedy,
+        // Both may quote the value.
+        problem: native::shown(&invalid.problem).into_owned(),
+        remedy: native::shown(&invalid.remedy).into_owned(),
     }
 }
 
@@ -288,7 +291,7 @@ fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {
         return Err(invalid("no directory", "give one, as in `.`"));
     }
     // Without `.`; `..` stays, because what it means depends on links.
-    let dir: PathBuf = base.join(text).components().collect();
+    let dir: PathBuf = base.join(native::path(text)).components().collect();
     if dir.is_dir() {
         return Ok(dir);
     }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here connects or looks a name up; the addresses are only read.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use super::address::ListenAddress;
 use super::error::{Invalid, invalid};
+use super::native;
 
 /// Servers that answer the same requests, one as good as the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub struct UwsgiSettings {
     /// Its last byte.
     pub modifier2: u8,
     /// Variables besides those of the request; one of the same name wins over the request's.
-    pub params: Vec<(String, String)>,
+    pub params: Vec<(String, OsString)>,
     /// The value of `DOCUMENT_ROOT`.
     pub document_root: PathBuf,
 }
@@ -196,7 +198,7 @@ impl ServerAddress {
 ///
 /// # Errors
 /// [`Invalid`] without a name, or for a name with anything but letters, digits and `_.-`.
-pub fn uwsgi_param(text: &str) -> Result<(String, String), Invalid> {
+pub fn uwsgi_param(text: &str) -> Result<(String, OsString), Invalid> {
     let remedy = "give NAME=VALUE, as in `SCRIPT_NAME=/shop`";
     let (name, value) = text
         .split_once('=')
@@ -208,7 +210,7 @@ pub fn uwsgi_param(text: &str) -> Result<(String, String), Invalid> {
     if value.contains('\0') {
         return Err(invalid("the value contains a NUL", remedy));
     }
-    Ok((name.to_owned(), value.to_owned()))
+    Ok((name.to_owned(), native::string(value)))
 }
 
 /// Letters, digits, dots, hyphens and underscores, which the names of Compose services have.
@@ -223,6 +225,9 @@ fn is_host_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use proptest::prelude::*;
 
     fn uwsgi(text: &str) -> Result<ServerAddress, Invalid> {
@@ -299,9 +304,12 @@ mod tests {
 
     #[test]
     fn params_are_names_and_values() {
-        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), OsString::from(value)));
         assert_eq!(uwsgi_param("SCRIPT_NAME=/a=b"), pair("SCRIPT_NAME", "/a=b"));
         assert_eq!(uwsgi_param("HTTP_X="), pair("HTTP_X", ""));
+        let bytes = OsStr::from_bytes(b"/caf\xe9");
+        let read = uwsgi_param(&format!("DIR={}", native::text(bytes)));
+        assert_eq!(read, Ok(("DIR".to_owned(), bytes.to_owned())));
         for wrong in ["NAME", "=x", "a b=c", "\0=c", "A=\0"] {
             assert!(uwsgi_param(wrong).is_err(), "{wrong:?}");
         }

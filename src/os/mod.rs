@@ -20,5 +20,6 @@ pub mod signals;
 pub mod sockets;
 pub mod standard;
 pub mod temporary;
+pub mod terminal;
 mod trusted_path;
 pub mod unix_listener;

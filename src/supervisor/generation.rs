@@ -19,8 +19,10 @@ use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
-use crate::os::{child, descriptors, process, sockets};
+use crate::os::{child, descriptors, process, sockets, terminal};
 
+/// The reason for which [`Python::close`] kills a worker.
+pub const NOT_READY: &str = "killed by pyserve: it was not ready when the server stopped";
 /// Slots for workers that are added by hand, even if the settings have few.
 const ROOM: u32 = 16;
 
@@ -78,7 +80,9 @@ pub struct Python {
     stacks: Option<Arc<StackPipe>>,
     /// True while the template has not reported the outcome of the import.
     pub is_importing: bool,
-    /// Facts about the generation.
+    /// The server stops: no further worker begins.
+    is_closed: bool,
+    /// What is known about it.
     pub facts: StartupFacts,
 }
 
@@ -109,6 +113,7 @@ impl Python {
             killed: HashMap::new(),
             stacks: None,
             is_importing: false,
+            is_closed: false,
             facts,
         })
     }
@@ -123,11 +128,10 @@ impl Python {
         files: &HostFiles,
         log: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let settings = &self.settings;
         let (target, app_is_file) = match &settings.app.target {
-            AppTarget::Module(name) => (name.clone(), false),
-            AppTarget::File(path) => (text(path), true),
+            AppTarget::Module(name) => (name.into(), false),
+            AppTarget::File(path) => (path.clone(), true),
         };
         let boot = Boot {
             app: target,
@@ -135,12 +139,17 @@ impl Python {
             callable: settings.app.callable.clone().unwrap_or_default(),
             factory: settings.app.factory,
             find_factory: settings.app.found.is_some(),
-            chdir: text(&settings.chdir),
-            pythonpath: settings.pythonpath.iter().map(|dir| text(dir)).collect(),
+            chdir: settings.chdir.clone(),
+            pythonpath: settings.pythonpath.clone(),
             threads: settings.threads,
             workers: settings.workers.most,
             preload,
             dev: settings.dev,
+            terminal_group: if settings.dev {
+                terminal::own_group()
+            } else {
+                0
+            },
             mount: settings.mount.clone(),
             find_static: settings.django_static,
             find_media: settings.django_media,
@@ -199,6 +208,9 @@ impl Python {
     pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
         self.asked_for.remove(&worker);
         self.workers.insert(pid, (worker, template));
+        if self.is_closed {
+            return self.kill(worker, NOT_READY);
+        }
         // A worker that has exited already needs no order.
         let _gone = self.generation.begin(worker);
     }
@@ -377,11 +389,34 @@ impl Python {
         starting
     }
 
+    /// The template, for a look at its stack.
+    pub fn template_process(&self) -> Option<Starting> {
+        self.template.as_ref().map(|template| Starting {
+            generation: self.generation.number(),
+            worker: None,
+            pid: template.pid,
+            pipe: self.stacks.clone(),
+        })
+    }
+
     /// Kills a worker, and keeps the reason.
     pub fn kill(&mut self, worker: u32, why: &'static str) {
         if let Some(pid) = self.pid(worker) {
             self.killed.insert(pid, why);
             child::kill(pid);
+        }
+    }
+
+    /// Ends the queue because the server stops. Workers that are not ready hold no request, and their
+    /// import or hook may hang: they are killed.
+    pub fn close(&mut self) {
+        self.generation.close();
+        self.is_closed = true;
+        let numbers: Vec<_> = self.workers.values().map(|(worker, _)| *worker).collect();
+        for worker in numbers {
+            if !self.generation.is_ready(worker) {
+                self.kill(worker, NOT_READY);
+            }
         }
     }
 
@@ -397,7 +432,10 @@ impl Python {
 
     /// Kills template, workers, and processes of the application in their groups.
     pub fn kill_all(&self) {
-        self.groups().for_each(child::kill_group);
+        for group in self.groups() {
+            child::kill_group(group);
+            terminal::take_back(group);
+        }
     }
 
     /// Process groups of template, workers, and processes of the application.

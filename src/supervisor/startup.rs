@@ -124,17 +124,16 @@ fn lines(
         .flat_map(|loaded| &loaded.files)
         .collect();
     for files in &found {
-        let count = count(Path::new(&files.dir));
-        let (prefix, dir, source) = (&files.prefix, &files.dir, &files.source);
+        let count = count(&files.dir);
+        let (prefix, dir, source) = (&files.prefix, files.dir.display(), &files.source);
         lines.push((
             "static",
             format!("{prefix}/ -> {dir} ({count}, from Django's {source})"),
         ));
     }
     for location in &config.static_locations {
-        let is_shown = |files: &&FoundFiles| {
-            files.prefix == location.prefix && Path::new(&files.dir) == location.dir
-        };
+        let is_shown =
+            |files: &&FoundFiles| files.prefix == location.prefix && files.dir == location.dir;
         if location.predefined && found.iter().any(is_shown) {
             continue;
         }

@@ -166,7 +166,7 @@ fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> ThreadStatus {
             Activity::Absent | Activity::Starting => ThreadActivity::Starting,
             Activity::Idle => ThreadActivity::Idle,
             Activity::Received => ThreadActivity::Received,
-            Activity::Busy => ThreadActivity::Busy,
+            Activity::Busy | Activity::Debugging => ThreadActivity::Busy,
             Activity::Closing => ThreadActivity::Closing,
         },
         since: since.as_secs_f64(),

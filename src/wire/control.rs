@@ -5,6 +5,8 @@
 
 mod fields;
 
+use std::path::PathBuf;
+
 use crate::{Malformed, malformed};
 use fields::{Fields, Writer};
 
@@ -82,7 +84,7 @@ pub enum FromTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Boot {
     /// The module to import: a dotted name, or a path ending in a file if `app_is_file`.
-    pub app: String,
+    pub app: PathBuf,
     /// True if `app` is a path.
     pub app_is_file: bool,
     /// Attribute to call; empty: `application`, then `app`.
@@ -93,9 +95,9 @@ pub struct Boot {
     /// setting names no attribute.
     pub find_factory: bool,
     /// Directory that becomes current and first on `sys.path`.
-    pub chdir: String,
+    pub chdir: PathBuf,
     /// Further directories for `sys.path`, in this order, behind `chdir`.
-    pub pythonpath: Vec<String>,
+    pub pythonpath: Vec<PathBuf>,
     /// Threads in each worker.
     pub threads: u32,
     /// Worker processes that serve at a time; for `wsgi.multiprocess` and information.
@@ -104,6 +106,8 @@ pub struct Boot {
     pub preload: Preload,
     /// Report tracebacks to the front (`--dev`).
     pub dev: bool,
+    /// Process group of the supervisor if a person may debug on its terminal, else 0.
+    pub terminal_group: u32,
     /// A worker may become the template later.
     pub refork: bool,
     /// The process is no template but the worker of the one [`ToTemplate::Fork`] that follows.
@@ -170,7 +174,7 @@ pub struct FoundFiles {
     /// Path of a URL, without a slash at its end.
     pub prefix: String,
     /// The directory; absolute.
-    pub dir: String,
+    pub dir: PathBuf,
     /// The setting that named it: `STATIC_ROOT`.
     pub source: String,
 }
@@ -181,19 +185,20 @@ impl ToTemplate {
         match self {
             Self::Boot(boot) => {
                 let mut out = Writer::new(1);
-                out.text("app", &boot.app);
+                out.path("app", &boot.app);
                 out.flag("app_is_file", boot.app_is_file);
                 out.text("callable", &boot.callable);
                 out.flag("factory", boot.factory);
                 out.flag("find_factory", boot.find_factory);
-                out.text("chdir", &boot.chdir);
+                out.path("chdir", &boot.chdir);
                 for dir in &boot.pythonpath {
-                    out.text("pythonpath", dir);
+                    out.path("pythonpath", dir);
                 }
                 out.number("threads", u64::from(boot.threads));
                 out.number("workers", u64::from(boot.workers));
                 out.number("preload", boot.preload as u64);
                 out.flag("dev", boot.dev);
+                out.number("terminal_group", u64::from(boot.terminal_group));
                 out.flag("refork", boot.refork);
                 out.flag("apart", boot.apart);
                 for descriptor in &boot.inherited {
@@ -222,13 +227,13 @@ impl ToTemplate {
         let (kind, fields) = Fields::read(bytes)?;
         match kind {
             1 => Ok(Self::Boot(Box::new(Boot {
-                app: fields.text("app"),
+                app: fields.path("app"),
                 app_is_file: fields.flag("app_is_file"),
                 callable: fields.text("callable"),
                 factory: fields.flag("factory"),
                 find_factory: fields.flag("find_factory"),
-                chdir: fields.text("chdir"),
-                pythonpath: fields.texts("pythonpath"),
+                chdir: fields.path("chdir"),
+                pythonpath: fields.paths("pythonpath"),
                 threads: fields.number("threads")? as u32,
                 workers: fields.number("workers")? as u32,
                 preload: match fields.number("preload")? {
@@ -237,6 +242,7 @@ impl ToTemplate {
                     _ => Preload::No,
                 },
                 dev: fields.flag("dev"),
+                terminal_group: fields.number("terminal_group")? as u32,
                 refork: fields.flag("refork"),
                 apart: fields.flag("apart"),
                 inherited: fields
@@ -378,6 +384,9 @@ const WHAT: &str = "control message";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use proptest::prelude::*;
 
     #[test]
@@ -388,12 +397,13 @@ mod tests {
             callable: "make".into(),
             factory: true,
             find_factory: true,
-            chdir: "/srv".into(),
-            pythonpath: vec!["/a".into(), "/b".into()],
+            chdir: OsStr::from_bytes(b"/caf\xe9").into(),
+            pythonpath: vec![OsStr::from_bytes(b"/\xff").into(), "/b".into()],
             threads: 2,
             workers: 4,
             preload: Preload::No,
             dev: true,
+            terminal_group: 7,
             mount: "/shop".into(),
             find_static: true,
             find_media: true,
@@ -424,7 +434,7 @@ mod tests {
             import_ms: 12,
             files: vec![FoundFiles {
                 prefix: "/static".into(),
-                dir: "/srv/static".into(),
+                dir: OsStr::from_bytes(b"/srv/\xff/static").into(),
                 source: "STATIC_ROOT".into(),
             }],
             shared: vec!["pipe (descriptor 5)".into()],

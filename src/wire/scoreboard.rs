@@ -49,6 +49,8 @@ pub enum Activity {
     Closing = 4,
     /// Has received a request that it cannot take before it has the interpreter.
     Received = 5,
+    /// A person debugs the request on the terminal, and the prompt waits for a command.
+    Debugging = 6,
 }
 
 /// One thread's line, read at one moment.
@@ -205,6 +207,7 @@ impl<'a> Scoreboard<'a> {
             3 => Activity::Busy,
             4 => Activity::Closing,
             5 => Activity::Received,
+            6 => Activity::Debugging,
             _ => Activity::Absent,
         };
         ThreadLine {

@@ -1,6 +1,7 @@
 //! Starts the real binary and makes sure that it ends.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -157,6 +158,24 @@ impl Pyserve {
             };
         }
         self.command = shell;
+        self
+    }
+
+    /// In a session of its own whose terminal this is.
+    pub fn with_terminal(mut self, terminal: File) -> Self {
+        let mut setsid = Command::new("setsid");
+        setsid.arg("--ctty").arg(self.command.get_program());
+        setsid.args(self.command.get_args()).stdin(terminal);
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => setsid.env(name, value),
+                None => setsid.env_remove(name),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            setsid.current_dir(dir);
+        }
+        self.command = setsid;
         self
     }
 

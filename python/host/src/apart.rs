@@ -5,6 +5,7 @@
 //! The template writes the two messages that it received, `Boot` and `Fork`, into a new control
 //! socket and starts the interpreter as pyserve does. [`crate::template::run`] reads them there.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -68,11 +69,11 @@ pub fn spawn(
     let inherited = [file.as_raw_fd(), host(), theirs.as_raw_fd()];
     let executable = py.import("sys")?.getattr("executable")?;
     let mut command = vec![
-        executable.extract::<String>()?,
-        "-c".to_owned(),
-        BOOT_LINE.trim_end().to_owned(),
+        executable.extract::<OsString>()?,
+        "-c".into(),
+        BOOT_LINE.trim_end().into(),
     ];
-    command.extend(inherited.map(|fd| fd.to_string()));
+    command.extend(inherited.map(|fd| fd.to_string().into()));
     let settings = PyDict::new(py);
     // Descriptors that pyserve inherited are passed to every process of the application.
     let passed_on = descriptors::inherited(&known.inherited).into_keys();

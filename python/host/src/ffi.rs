@@ -312,14 +312,32 @@ pub fn pass_over_signals() {
         if old.sa_sigaction != libc::SIG_DFL {
             continue;
         }
-        let mut new = old;
-        new.sa_sigaction = no_notice();
-        new.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
-        // SAFETY: a valid action; what its function does is async-signal-safe.
-        if unsafe { libc::sigaction(signal, &new, ptr::null_mut()) } == 0 {
+        if pass_over(signal, old) {
             replaced.push((signal, old));
         }
     }
+}
+
+/// Signals that a terminal sends. A debugger has handlers for them while it prompts.
+const FROM_TERMINAL: [c_int; 4] = [libc::SIGINT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
+/// Does [`pass_over_signals`] again for the signals of the terminal, after Python has set the
+/// default action.
+pub fn pass_over_terminal_signals() {
+    for signal in FROM_TERMINAL {
+        if let Some(now) = action(signal).filter(|now| now.sa_sigaction == libc::SIG_DFL) {
+            pass_over(signal, now);
+        }
+    }
+}
+
+/// Replaces the present action `now`; true if that is done.
+fn pass_over(signal: c_int, now: libc::sigaction) -> bool {
+    let mut new = now;
+    new.sa_sigaction = no_notice();
+    new.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+    // SAFETY: a valid action; what its function does is async-signal-safe.
+    unsafe { libc::sigaction(signal, &new, ptr::null_mut()) == 0 }
 }
 
 /// Undoes [`pass_over_signals`], except where the application has set a handler since.

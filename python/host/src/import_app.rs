@@ -7,7 +7,7 @@
 //! An error is one sentence if the reference is wrong, and the whole traceback if the application
 //! raises.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError};
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyType};
 use pyserve_wire::control::{Boot, FoundFiles, Interpreter, Loaded};
 
-use crate::log;
+use crate::{breakpoints, log};
 
 /// The script that finds the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
@@ -45,9 +45,9 @@ pub struct Imported {
 /// # Errors
 /// A text for the user.
 pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
-    if !boot.chdir.is_empty() {
+    if !boot.chdir.as_os_str().is_empty() {
         py.import("os")
-            .and_then(|os| os.call_method1("chdir", (&boot.chdir,)))
+            .and_then(|os| os.call_method1("chdir", (boot.chdir.as_os_str(),)))
             .map_err(|error| {
                 format!("cannot change to the directory of the application: {error}")
             })?;
@@ -62,6 +62,7 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
     }
     set_paths(py, boot)
         .and_then(|()| set_main(py, boot))
+        .and_then(|()| breakpoints::install(py, boot))
         .map_err(|error| log::traceback(py, &error))
 }
 
@@ -77,9 +78,9 @@ fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let is_file = |file: &Bound<'_, PyAny>| path.call_method1("isfile", (file,))?.is_truthy();
     let mut main_file = sys.getattr("executable")?;
     if boot.app_is_file {
-        main_file = path.call_method1("abspath", (&boot.app,))?;
+        main_file = path.call_method1("abspath", (boot.app.as_os_str(),))?;
     } else {
-        let module = boot.app.replace('.', "/");
+        let module = boot.app.to_string_lossy().replace('.', "/");
         'found: for dir in sys.getattr("path")?.try_iter()? {
             let dir = dir?;
             for name in [format!("{module}.py"), format!("{module}/__init__.py")] {
@@ -104,7 +105,10 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     let mut front = vec![os.call_method0("getcwd")?];
     for dir in &boot.pythonpath {
-        front.push(os.getattr("path")?.call_method1("abspath", (dir,))?);
+        front.push(
+            os.getattr("path")?
+                .call_method1("abspath", (dir.as_os_str(),))?,
+        );
     }
     let path = PyList::empty(py);
     for dir in &front {
@@ -121,7 +125,7 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     // The list is changed in place, because other code may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
-    sys.setattr("argv", [&boot.app])
+    sys.setattr("argv", [boot.app.as_os_str()])
 }
 
 /// Turns standard output and standard error into logs whose errors never fail a request.
@@ -140,7 +144,8 @@ pub fn interpreter(py: Python<'_>) -> Interpreter {
     let text = |name: &str| -> String {
         py.import("sys")
             .and_then(|sys| sys.getattr(name))
-            .map(|value| value.to_string())
+            .and_then(|value| value.extract::<PathBuf>())
+            .map(|path| path.display().to_string())
             .unwrap_or_default()
     };
     let version = py.version_info();
@@ -172,7 +177,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
                 Some(inside) => format!(
                     "; its attribute {inside:?} is a WSGI application: give it a name in the module \
                      (wsgi = {name}().{inside}), and say {}:wsgi",
-                    boot.app
+                    boot.app.display()
                 ),
                 None => String::new(),
             };
@@ -184,9 +189,12 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
         }
     }
     refuse_asgi(&app, boot, &name)?;
+    if boot.dev {
+        breakpoints::end_session(py).map_err(|error| log::traceback(py, &error))?;
+    }
     let parentheses = if is_factory { "()" } else { "" };
     let loaded = Loaded {
-        app: format!("{}:{name}{parentheses}", boot.app),
+        app: format!("{}:{name}{parentheses}", boot.app.display()),
         framework: framework(py, &app).unwrap_or_default(),
         import_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         files: found_files(py, boot),
@@ -201,7 +209,7 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
 /// The files that the application asks to be served. An error here does not prevent the application
 /// from being served.
 fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
-    type Row = (String, String, String);
+    type Row = (String, PathBuf, String);
     let ask = || -> PyResult<Vec<Row>> {
         let names = PyDict::new(py);
         names.set_item("__name__", "<pyserve>")?;
@@ -235,8 +243,9 @@ fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
 }
 
 fn import_module<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
-    py.import(&*boot.app).map_err(|error| {
-        if let Some(missing) = missing_part(py, &error, &boot.app) {
+    let name = &*boot.app.to_string_lossy();
+    py.import(name).map_err(|error| {
+        if let Some(missing) = missing_part(py, &error, name) {
             let path = python_path(py, boot);
             return format!(
                 "cannot import {:?}: there is no module {missing:?} in {path}, nor among the \
@@ -263,7 +272,7 @@ fn missing_part(py: Python<'_>, error: &PyErr, app: &str) -> Option<String> {
 }
 
 fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>, String> {
-    let path = Path::new(&boot.app);
+    let path = &*boot.app;
     let source = std::fs::read(path)
         .map_err(|error| format!("cannot read {:?} in {:?}: {error}", boot.app, boot.chdir))?;
     execute(py, path, &source).map_err(|error| log::traceback(py, &error))
@@ -343,7 +352,10 @@ fn callable<'py>(
             (true, false) => Err(format!(
                 "{:?} in {:?} does not take environ and start_response, so it is no WSGI \
                  application; if it makes one, say {}:{}()",
-                boot.callable, boot.app, boot.app, boot.callable
+                boot.callable,
+                boot.app,
+                boot.app.display(),
+                boot.callable
             )),
             (false, _) => Err(not_callable(boot, &boot.callable, &found)),
         };
@@ -388,7 +400,7 @@ fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
     let inside = match wsgi_inside(found) {
         Some(inside) => format!(
             "; its attribute {inside:?} is a WSGI application (use {}:{name}.{inside})",
-            boot.app
+            boot.app.display()
         ),
         None => String::new(),
     };
@@ -443,7 +455,7 @@ fn missing_callable(boot: &Boot, module: &Bound<'_, PyModule>, wanted: &str) -> 
         several => text += &format!("; it has the factories {}", several.join(", ")),
     }
     match callables.first().or(factories.first()) {
-        Some(name) => text += &format!(" (for example {}:{name})", boot.app),
+        Some(name) => text += &format!(" (for example {}:{name})", boot.app.display()),
         None => text += ", nor anything else that could be an application",
     }
     text
@@ -579,11 +591,11 @@ fn python_path(py: Python<'_>, boot: &Boot) -> String {
     let here = py
         .import("os")
         .and_then(|os| os.call_method0("getcwd"))
-        .map(|here| here.to_string())
+        .and_then(|here| here.extract())
         .unwrap_or_else(|_| boot.chdir.clone());
     std::iter::once(&here)
         .chain(&boot.pythonpath)
-        .map(String::as_str)
+        .map(|dir| dir.display().to_string())
         .collect::<Vec<_>>()
         .join(", ")
 }

@@ -18,6 +18,7 @@
 )]
 
 mod apart;
+mod breakpoints;
 mod ffi;
 mod fork;
 mod greenlets;

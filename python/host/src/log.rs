@@ -2,12 +2,14 @@
 //!
 //! One log per process, because `wsgi.errors` may be used from any thread at any time.
 
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use pyserve_wire::record::{Level, MAX_TEXT, Record, TEMPLATE};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -76,6 +78,19 @@ pub fn error_outside_python(seq: u64, text: &str) {
     }
 }
 
+/// A string of Python for a log. Surrogates, as of file names that are not UTF-8, are escaped as in
+/// what Python writes to standard error.
+pub fn text<'a>(string: &'a Bound<'_, PyString>) -> Cow<'a, str> {
+    string.to_cow().unwrap_or_else(|_| {
+        let escaped = string.call_method1("encode", ("utf-8", "backslashreplace"));
+        let escaped = escaped.and_then(|bytes| bytes.extract::<Vec<u8>>());
+        match escaped.map(String::from_utf8) {
+            Ok(Ok(escaped)) => Cow::Owned(escaped),
+            _ => string.to_string_lossy(),
+        }
+    })
+}
+
 /// Logs `doing` with the traceback of `error`.
 pub fn exception(py: Python<'_>, seq: u64, doing: &str, error: &PyErr) {
     let traceback = traceback(py, error);
@@ -93,11 +108,11 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
                 (error.get_type(py), value, error.traceback(py)),
             )
         })
-        .and_then(|lines| pyo3::types::PyString::new(py, "").call_method1("join", (lines,)));
+        .and_then(|lines| PyString::new(py, "").call_method1("join", (lines,)));
     match lines {
         Ok(lines) => lines
-            .cast::<pyo3::types::PyString>()
-            .map(|text| text.to_string_lossy().trim_end().to_owned())
+            .cast::<PyString>()
+            .map(|lines| text(lines).trim_end().to_owned())
             .unwrap_or_else(|_| error.to_string()),
         // An exception whose own `__str__` raises, or no memory left.
         Err(_) => error.to_string(),

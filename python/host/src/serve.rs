@@ -29,7 +29,7 @@ use crate::wsgi::errors::Errors;
 use crate::wsgi::input::Inputs;
 use crate::wsgi::response::Response;
 use crate::wsgi::start_response::StartResponse;
-use crate::{fork, log, sockets};
+use crate::{breakpoints, fork, log, sockets};
 
 /// Larger than any message that the front can send: a SEQPACKET message is limited by the send
 /// buffer, usually 212,992 bytes.
@@ -198,6 +198,9 @@ impl WorkerThread {
             || self.record(Activity::Closing, header.seq),
         );
         drop(running);
+        if self.shared.is_dev {
+            breakpoints::end_session(py)?;
+        }
         turn.reply = start.get().finish(py).map(|response| response.into_reply());
         errors.get().flush(py);
         if is_file {

@@ -10,8 +10,8 @@ use pyo3::types::{PyDict, PyString};
 use pyserve_wire::orders::ThreadStack;
 use rustix::fs::{MemfdFlags, SeekFrom};
 
-use crate::ffi;
 use crate::stage::ThreadStage;
+use crate::{ffi, log};
 
 /// Longest text that is read back from `faulthandler`.
 const LONGEST_DUMP: usize = 64 * 1024;
@@ -84,7 +84,7 @@ fn names(py: Python<'_>) -> PyResult<Vec<(u64, String)>> {
         let thread = thread?;
         let ident = thread.getattr("ident")?.extract().unwrap_or(0);
         let name = thread.getattr("name")?.str()?;
-        names.push((ident, name.to_string_lossy().into_owned()));
+        names.push((ident, log::text(&name).into_owned()));
     }
     Ok(names)
 }
@@ -95,8 +95,7 @@ fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {
         .import("traceback")?
         .call_method1("format_stack", (frame,))?;
     let joined = PyString::new(py, "").call_method1("join", (lines,))?;
-    let joined = joined.cast::<PyString>()?.to_string_lossy().into_owned();
-    Ok(joined.trim_end().to_owned())
+    Ok(log::text(joined.cast()?).trim_end().to_owned())
 }
 
 /// Makes `faulthandler` write all stacks of this process to the supervisor's pipe on its signal:

@@ -31,7 +31,7 @@ use crate::serve::{WorkerShared, WorkerThread};
 use crate::stage::ThreadStage;
 use crate::threads::Threads;
 use crate::wsgi::environ::ServerFacts;
-use crate::{fork, greenlets, log, package, promotion, stacks};
+use crate::{breakpoints, fork, greenlets, log, package, promotion, stacks};
 
 /// Exit status of a worker that could not start.
 const BOOT_FAILED: i32 = 1;
@@ -126,6 +126,11 @@ fn live(
     if let Some(pipe) = origin.stacks.take() {
         stacks::stop_dumping(py);
         fork::hold(ours.into_iter().filter(|fd| *fd != pipe.as_raw_fd()));
+    }
+    if origin.boot.dev
+        && let Err(error) = breakpoints::show_waiting(py, origin.scoreboard, first_line)
+    {
+        log::exception(py, 0, "breakpoints have no prompt", &error);
     }
     let shared = Arc::new(shared(origin, app, threads));
     let (main, others) = threads_of(py, origin, &shared, first_line, channel, channels)?;

@@ -10,7 +10,7 @@ use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::settings::{self, Default};
 use crate::config::{
-    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, values,
+    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, native, values,
 };
 
 impl Resolver<'_> {
@@ -353,6 +353,7 @@ fn file_type(text: &str) -> Result<(String, String), Invalid> {
             remedy,
         ));
     }
+    native::utf8_alone(end)?;
     let media_type = media_type.trim();
     let essence = media_type.split(';').next().unwrap_or_default().trim_end();
     // RFC 6838 §4.2.
@@ -378,6 +379,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
         "app" => return Ok(Missing::App),
         _ => {}
     }
+    native::utf8_alone(text)?;
     let file = text.trim_start_matches('/');
     let is_plain = file
         .split('/')

@@ -5,6 +5,7 @@ use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
+use crate::config::native;
 use crate::config::settings::Default;
 
 /// One table, while it is read.
@@ -223,6 +224,7 @@ pub(super) fn plain_prefix(prefix: &str) -> Result<String, Invalid> {
             "give one as in `/media`",
         ));
     }
+    native::utf8_alone(prefix)?;
     let prefix = prefix.trim_end_matches('/');
     let is_plain = prefix
         .split('/')

@@ -9,7 +9,7 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
-use crate::config::{Recycle, Workers, sizing, values};
+use crate::config::{Recycle, Workers, native, sizing, values};
 
 impl Resolver<'_> {
     /// Threads in each worker.
@@ -34,7 +34,7 @@ impl Resolver<'_> {
     pub(super) fn startup_log(&mut self, chdir: &Path) -> Result<Option<PathBuf>, ConfigError> {
         let file = self.optional("startup_log", |text| match text {
             "" => Err(invalid("no path", "give one, as in `startup.log`")),
-            text => Ok(chdir.join(text)),
+            text => Ok(chdir.join(native::path(text))),
         })?;
         if file.is_none() {
             self.show_default("startup_log", "none".to_owned());
@@ -46,7 +46,7 @@ impl Resolver<'_> {
         // It may be made later.
         let files = self.many("touch_reload", |text| match text {
             "" => Err(invalid("no path", "give one, as in `reload.txt`")),
-            text => Ok(chdir.join(text)),
+            text => Ok(chdir.join(native::path(text))),
         })?;
         Ok(files.unwrap_or_default())
     }

@@ -77,8 +77,8 @@ impl App {
                 }
             }
             Action::CloseQueues => {
-                for python in self.generations.values() {
-                    python.generation.close();
+                for python in self.generations.values_mut() {
+                    python.close();
                 }
             }
             Action::Announce => {

@@ -9,8 +9,8 @@ use crate::front::upstream::workers::WorkerEvent;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
-use crate::os::child;
-use crate::supervisor::generation::MessageSender;
+use crate::os::{child, terminal};
+use crate::supervisor::generation::{MessageSender, NOT_READY};
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
@@ -187,7 +187,9 @@ impl App {
     pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
             let is = |template: &Template| template.pid == pid;
-            if let Some((worker, _)) = python.workers.remove(&pid) {
+            if let Some((worker, group)) = python.workers.remove(&pid) {
+                // It may have died at the prompt of a debugger.
+                terminal::take_back(group);
                 Some((*number, Role::Worker(worker)))
             } else if python.template.as_ref().is_some_and(is) {
                 Some((*number, Role::Template))
@@ -198,6 +200,7 @@ impl App {
                 is_former.then_some((*number, Role::Former))
             }
         });
+        terminal::take_back(pid);
         match owner {
             Some((number, Role::Worker(worker))) => self.worker_ended(number, worker, pid, status),
             Some((number, Role::Template)) => self.template_ended(number, pid, status),
@@ -210,11 +213,12 @@ impl App {
 
     fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
         METRICS.worker_exits.up(child::kind_of_end(status));
-        if child::exit_code(status) == Some(0) {
+        let python = self.generations.get_mut(&number);
+        let killed = python.and_then(|python| python.killed.remove(&pid));
+        if child::exit_code(status) == Some(0) || killed == Some(NOT_READY) {
             tracing::debug!(worker, pid, "worker exited");
         } else {
-            let python = self.generations.get_mut(&number);
-            let reason = match python.and_then(|python| python.killed.remove(&pid)) {
+            let reason = match killed {
                 Some(why) => why.to_owned(),
                 None => {
                     if self.plan.current() == Some(number) {

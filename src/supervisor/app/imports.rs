@@ -9,8 +9,10 @@ use std::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::App;
+use super::liveness::FORK;
 use crate::observe::codes;
-use crate::os::listening;
+use crate::os::{listening, process, terminal};
+use crate::supervisor::generation::Python;
 use crate::supervisor::starting::Starting;
 use crate::supervisor::starting::stack::{Roots, Stack};
 
@@ -53,16 +55,38 @@ impl Imports {
 impl App {
     /// Reads the stacks of processes with a slow import, and logs the place.
     pub(super) fn look_at_imports(&mut self) {
-        let due = self.imports.look(self.starting());
+        let mut starting = self.starting();
+        // A person debugs it.
+        if let Some(group) = terminal::foreground_group() {
+            starting.retain(|starting| !process::is_in_group(starting.pid, group));
+        }
+        let due = self.imports.look(starting);
         for (process, seconds) in due {
-            let python = self.generations.get(&process.generation);
-            let settings = python.map_or(&self.settings, |python| &python.settings);
-            let directories = settings.pythonpath.iter().chain([&settings.chdir]);
-            let roots = Roots(directories.cloned().collect());
-            let name = self.name();
+            let (name, roots) = (self.name(), self.roots(process.generation));
             let ask = async move { report(&name, &process, seconds, &roots).await };
             self.imports.tasks.spawn(ask);
         }
+    }
+
+    /// Reads the stack of a template that forks no worker, and logs the place.
+    pub(super) fn ask_template(&self, pid: u32) {
+        let templates = self
+            .generations
+            .values()
+            .filter_map(Python::template_process);
+        for template in templates.filter(|template| template.pid == pid) {
+            let (name, roots) = (self.name(), self.roots(template.generation));
+            let ask = async move { report_template(&name, &template, &roots).await };
+            self.imports.tasks.spawn(ask);
+        }
+    }
+
+    /// Directories of the application's own source.
+    fn roots(&self, generation: u32) -> Roots {
+        let python = self.generations.get(&generation);
+        let settings = python.map_or(&self.settings, |python| &python.settings);
+        let directories = settings.pythonpath.iter().chain([&settings.chdir]);
+        Roots(directories.cloned().collect())
     }
 
     /// Checks the processes of an application that does not serve yet, if a check is due.
@@ -110,6 +134,26 @@ async fn report(app: &str, process: &Starting, seconds: u32, roots: &Roots) {
     let addresses = listening::of_process(pid);
     if let Some(sentence) = stack.own_server(roots, &addresses) {
         tracing::warn!(code = codes::OWN_SERVER, app, worker, pid, "{sentence}");
+    }
+}
+
+async fn report_template(app: &str, template: &Starting, roots: &Roots) {
+    let stack = Stack::parse(&template.stacks().await);
+    let pid = template.pid;
+    match stack.place(roots) {
+        Some(place) => tracing::error!(
+            code = codes::TEMPLATE_HANGS,
+            app,
+            pid,
+            "the template forks no worker for {FORK} s; it is at {place}, and is replaced:{}",
+            stack.text()
+        ),
+        None => tracing::error!(
+            code = codes::TEMPLATE_HANGS,
+            app,
+            pid,
+            "the template forks no worker for {FORK} s, and does not answer where it is: it is stopped, or code outside Python hangs; it is replaced"
+        ),
     }
 }
 

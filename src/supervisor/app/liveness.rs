@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::App;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
-use crate::os::{child, process};
+use crate::os::{child, process, terminal};
 use crate::supervisor::generation::Python;
 
 /// Interval of the checks.
@@ -17,7 +17,11 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// Checks at which a worker is missing before its exit is handled without the template.
 const GONE: u32 = 2;
 /// Checks during which a template may fork a worker: hooks before the fork run meanwhile.
-const FORK: u32 = 10;
+pub(super) const FORK: u32 = 10;
+/// Checks during which a template may report its stack: longer than [`Starting::stacks`] waits.
+///
+/// [`Starting::stacks`]: crate::supervisor::starting::Starting::stacks
+const ANSWER: u32 = 3;
 
 /// A fault of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +39,8 @@ enum Fault {
 pub(super) struct Liveness {
     next: Option<Instant>,
     seen: HashMap<Fault, u32>,
+    /// Templates that fork no worker, and how many looks ago they were asked where they are.
+    asked: HashMap<u32, u32>,
 }
 
 impl Liveness {
@@ -42,6 +48,8 @@ impl Liveness {
     fn look(&mut self, faults: Vec<Fault>, leave_within: Duration) -> Vec<Fault> {
         let leave = u32::try_from(leave_within.as_secs()).unwrap_or(u32::MAX);
         self.seen.retain(|fault, _| faults.contains(fault));
+        self.asked
+            .retain(|pid, _| faults.contains(&Fault::DoesNotFork(*pid)));
         faults.iter().for_each(|fault| {
             *self.seen.entry(*fault).or_default() += 1;
         });
@@ -73,13 +81,30 @@ impl App {
             .flat_map(|(number, python)| faults(python, current == Some(*number)))
             .collect();
         for fault in self.liveness.look(faults, self.leave_within) {
-            self.liveness.seen.remove(&fault);
             self.remedy(fault);
         }
         next
     }
 
+    /// Asks a template that forks no worker where it is, and kills it when it has had time to answer.
+    fn replace_template(&mut self, pid: u32) {
+        match self.liveness.asked.get_mut(&pid) {
+            Some(&mut ANSWER) => {
+                self.liveness.seen.remove(&Fault::DoesNotFork(pid));
+                child::kill(pid);
+            }
+            Some(looks) => *looks += 1,
+            None => {
+                self.liveness.asked.insert(pid, 1);
+                self.ask_template(pid);
+            }
+        }
+    }
+
     fn remedy(&mut self, fault: Fault) {
+        if !matches!(fault, Fault::DoesNotFork(_)) {
+            self.liveness.seen.remove(&fault);
+        }
         match fault {
             Fault::Gone(pid) => {
                 tracing::warn!(
@@ -90,12 +115,7 @@ impl App {
                 self.process_ended(pid, 0);
             }
             Fault::DoesNotFork(pid) => {
-                tracing::error!(
-                    code = codes::TEMPLATE_HANGS,
-                    pid,
-                    "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; replacing it"
-                );
-                child::kill(pid);
+                self.replace_template(pid);
             }
             Fault::DoesNotLeave(pid) => {
                 METRICS.replaced.up("did_not_leave");
@@ -134,6 +154,8 @@ fn faults(python: &Python, is_current: bool) -> Vec<Fault> {
     }
     if let Some(template) = &python.template
         && python.awaits_fork()
+        // Else a person debugs a hook.
+        && terminal::foreground_group() != Some(template.pid)
     {
         faults.push(Fault::DoesNotFork(template.pid));
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::config::companions::{Companion, Program, STOP_TIMEOUT};
-use crate::config::{AppSettings, Config};
+use crate::config::{AppSettings, Config, native};
 use crate::observe::codes;
 use crate::os::child;
 use backoff::Backoff;
@@ -412,7 +412,8 @@ pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result
         Program::Shell(line) => {
             let mut command = Command::new("/bin/sh");
             command.arg("-c");
-            command.arg(shell::replaced(line).as_deref().unwrap_or(line));
+            let replaced = shell::replaced(line);
+            command.arg(native::string(replaced.as_deref().unwrap_or(line)));
             command
         }
         Program::Words(words) => {

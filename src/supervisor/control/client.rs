@@ -188,7 +188,9 @@ fn status_of(path: &Path) -> Option<Status> {
 }
 
 fn only_one_in(chdir: &Path, statuses: &[Option<Status>]) -> Option<usize> {
-    let is_here = |status: &Status| Path::new(&status.chdir) == chdir;
+    // As the status has it, which is text.
+    let chdir = chdir.display().to_string();
+    let is_here = |status: &Status| status.chdir == chdir;
     let mut here = statuses
         .iter()
         .enumerate()

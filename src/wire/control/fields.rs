@@ -1,6 +1,10 @@
 //! Encoding of the fields of a control message: a variables block in which numbers are eight bytes
 //! and a list is one name several times.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use super::{FoundFiles, Interpreter, Loaded, MAX_MESSAGE, WHAT, cut_to_end};
 use crate::{Malformed, malformed, vars};
 
@@ -15,6 +19,14 @@ impl Writer {
     pub(super) fn text(&mut self, key: &str, value: &str) {
         let value = cut_to_end(value, MAX_MESSAGE);
         vars::push(&mut self.0, key.as_bytes(), value.as_bytes()).expect("cut to fit");
+    }
+
+    /// A path, whatever its bytes.
+    pub(super) fn path(&mut self, key: &str, path: &Path) {
+        // The kernel takes no path of this length.
+        let bytes = path.as_os_str().as_bytes();
+        let bytes = &bytes[..bytes.len().min(MAX_MESSAGE)];
+        vars::push(&mut self.0, key.as_bytes(), bytes).expect("cut to fit");
     }
 
     pub(super) fn number(&mut self, key: &str, value: u64) {
@@ -38,8 +50,9 @@ impl Writer {
         self.number("import_ms", loaded.import_ms);
         for files in &loaded.files {
             // Neither a path nor a URL contains a NUL.
-            let row = [&*files.prefix, &*files.dir, &*files.source].join("\0");
-            self.text("files", &row);
+            let dir = files.dir.as_os_str().as_bytes();
+            let row = [files.prefix.as_bytes(), dir, files.source.as_bytes()].join(&0);
+            self.path("files", &path(&row));
         }
         for reason in &loaded.shared {
             self.text("shared", reason);
@@ -72,6 +85,14 @@ impl<'a> Fields<'a> {
         self.all(key)
             .map(|value| String::from_utf8_lossy(value).into_owned())
             .collect()
+    }
+
+    pub(super) fn paths(&self, key: &str) -> Vec<PathBuf> {
+        self.all(key).map(path).collect()
+    }
+
+    pub(super) fn path(&self, key: &str) -> PathBuf {
+        self.paths(key).pop().unwrap_or_default()
     }
 
     pub(super) fn text(&self, key: &str) -> String {
@@ -107,22 +128,23 @@ impl<'a> Fields<'a> {
             app: self.text("app"),
             framework: self.text("framework"),
             import_ms: self.number("import_ms")?,
-            files: self
-                .texts("files")
-                .iter()
-                .map(|row| found_files(row))
-                .collect(),
+            files: self.all("files").map(found_files).collect(),
             shared: self.texts("shared"),
         })
     }
 }
 
-fn found_files(row: &str) -> FoundFiles {
-    let mut parts = row.split('\0').map(str::to_owned);
+fn found_files(row: &[u8]) -> FoundFiles {
+    let mut parts = row.split(|byte| *byte == 0);
     let mut next = || parts.next().unwrap_or_default();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     FoundFiles {
-        prefix: next(),
-        dir: next(),
-        source: next(),
+        prefix: text(next()),
+        dir: path(next()),
+        source: text(next()),
     }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    OsStr::from_bytes(bytes).into()
 }

@@ -34,7 +34,7 @@ impl Errors {
         })?;
         let complete = {
             let mut line = self.lock();
-            line.push_str(&text.to_string_lossy());
+            line.push_str(&log::text(text));
             take_lines(&mut line)
         };
         if let Some(complete) = complete {

@@ -392,7 +392,12 @@ proptest! {
         ends in prop::collection::vec(line_end(), 10),
     ) {
         let mut ends = ends.into_iter();
-        let mut end = || ends.next().expect("an end for each line");
+        let mut is_sound = true;
+        let mut end = || {
+            let end = ends.next().expect("an end for each line");
+            is_sound &= end == "\r\n";
+            end
+        };
         let mut body = String::new();
         for size in chunks {
             body += &format!("{size}{}a{}", end(), end());
@@ -406,7 +411,7 @@ proptest! {
         let bytes = request("PUT / HTTP/1.1", &format!("{fields}{body}"));
         check(&bytes);
         let ending = check(&[&bytes, NEXT].concat());
-        if !body.replace("\r\n", "").contains(['\r', '\n']) {
+        if is_sound {
             prop_assert!(matches!(ending, Ending::Whole(.., end) if end == bytes.len()));
         }
     }

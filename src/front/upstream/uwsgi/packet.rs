@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn settings(params: &[(&str, &str)]) -> UwsgiSettings {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).into());
         UwsgiSettings {
             modifier1: 30,
             modifier2: 2,

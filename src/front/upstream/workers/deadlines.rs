@@ -7,7 +7,7 @@
 //! 3. When the worker's other threads have finished, or after the timeout once more, it is killed.
 //!
 //! The deadline runs from when a thread took the request until its head; it restarts with every
-//! piece of the body, and stops while the body waits for the client. An iterable's `close()` has a
+//! piece of the body, and stops while the body waits for the client, or a debugger for a command. An iterable's `close()` has a
 //! deadline of its own. [`DeadlineMonitor`] decides from the scoreboard alone, so a request whose
 //! client has disconnected does not escape.
 //!

@@ -48,7 +48,10 @@ impl Responsiveness {
             let mut runs = false;
             for (index, line) in lines.iter().enumerate() {
                 let thread = worker * threads + index;
-                runs |= matches!(line.activity, Activity::Busy | Activity::Closing);
+                runs |= matches!(
+                    line.activity,
+                    Activity::Busy | Activity::Closing | Activity::Debugging
+                );
                 if !matches!(line.activity, Activity::Received | Activity::Idle) {
                     self.waiting.remove(&thread);
                     continue;

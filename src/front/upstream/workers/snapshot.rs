@@ -118,7 +118,7 @@ fn snapshot(
             served = served.wrapping_add(line.served);
             let has_one = matches!(
                 line.activity,
-                Activity::Received | Activity::Busy | Activity::Closing
+                Activity::Received | Activity::Busy | Activity::Closing | Activity::Debugging
             );
             ThreadSnapshot {
                 activity: line.activity,
