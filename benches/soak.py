@@ -122,7 +122,7 @@ def listen(lines, said):
 
 
 def count(line, said):
-    for part in ["reloaded in", "reload failed", "has had its time", "worker died", "template died", "request lost"]:
+    for part in ["reloaded in", "reload failed", "is due for recycling", "worker died", "template died", "request lost"]:
         if part in line:
             said[part] += 1
 

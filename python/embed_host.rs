@@ -1,7 +1,7 @@
-//! Builds the WSGI host, which the binary carries as bytes.
+//! Builds the WSGI host, which the binary contains as bytes.
 //!
-//! The host is a shared library for another program (the application's interpreter), so
-//! it cannot be linked in. A nested cargo run makes it, and the root crate says
+//! The host is a shared library for another program (the application's interpreter), so it cannot
+//! be linked in. A nested cargo run builds it, and the root crate contains it with
 //! `include_bytes!(concat!(env!("OUT_DIR"), "/host.so"))`. No Python is needed.
 
 #![allow(clippy::disallowed_macros, reason = "cargo reads standard output")]
@@ -46,13 +46,13 @@ fn nested_cargo(target: &str, target_dir: &Path) -> Command {
     cargo
         .current_dir(variable("CARGO_MANIFEST_DIR"))
         .args(["build", "--locked", "--package", "pyserve-host"])
-        // A profile of its own: with a shared build directory the same profile would wait
-        // for the lock that the outer cargo holds.
+        // A separate profile: with a shared build directory the same profile would wait for the
+        // lock of the outer cargo.
         .args(["--profile", "host", "--target", target, "--target-dir"])
         .arg(target_dir);
 
-    // What cargo tells this script is about the root package, and what clippy or the user
-    // set for the outer run would send the output elsewhere.
+    // Cargo's variables for this script are about the root package, and settings of clippy or the
+    // user for the outer run would redirect the output.
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let about_the_outer_run = [
@@ -77,7 +77,7 @@ fn nested_cargo(target: &str, target_dir: &Path) -> Command {
         cargo.env_remove(name);
     }
     cargo.env("CARGO_BUILD_BUILD_DIR", target_dir);
-    // The host runs in whatever interpreter it is given: none may shape it.
+    // The host runs in any interpreter, so none may influence its build.
     cargo.env("PYO3_NO_PYTHON", "1");
     // The user's RUSTFLAGS count here too (linker, target-cpu), except that a library
     // loaded into another program cannot bring its own libc.

@@ -1,8 +1,8 @@
-//! The command line: generated from the table of settings, read into a layer of them.
+//! The command line: generated from the table of settings, parsed into a layer of them.
 //!
-//! `pyserve [serve|check|status|..] [OPTIONS]`. What a value means is not known here, only that it is
-//! there; [`crate::config`] resolves it with the other sources. Help, version and slips of
-//! the fingers are answered by clap, with exit code 0 and 2.
+//! `pyserve [serve|check|status|..] [OPTIONS]`. The values are not interpreted here;
+//! [`crate::config`] resolves them with the other sources. clap prints help, version and usage
+//! errors, with exit codes 0 and 2.
 
 use std::ffi::OsString;
 
@@ -17,24 +17,24 @@ use crate::config::settings::{self, Setting};
 use crate::manual::{self, Page};
 use crate::verbs::ControlCommand;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// What to do.
+    /// The verb.
     pub verb: Verb,
     /// The settings given as flags.
     pub flags: Layer,
 }
 
-/// What to do.
+/// A verb of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Run the server.
     Serve,
     /// Show the settings with their origins, and import the application.
     Check,
-    /// Talk to a running server.
-    Steer(ControlCommand),
+    /// Control a running server.
+    Control(ControlCommand),
     /// Show a page of the manual.
     Help(Page),
     /// Print the man page.
@@ -43,11 +43,10 @@ pub enum Verb {
     Completions(Shell),
 }
 
-/// Reads the arguments; the first is the name of the program.
+/// Parses the arguments; the first is the name of the program.
 ///
 /// # Errors
-/// clap's error, which also stands for `--help` and `--version`; it knows how to print
-/// itself and which exit code it has.
+/// clap's error, also for `--help` and `--version`; it prints itself and has the exit code.
 pub fn parse<I, T>(arguments: I) -> Result<Invocation, clap::Error>
 where
     I: IntoIterator<Item = T>,
@@ -59,22 +58,22 @@ where
         command = shortened(command);
     }
     let matches = command.try_get_matches_from(arguments).map_err(with_hint)?;
-    // Flags are known to both levels: `pyserve --workers 2 check` is the same as
-    // `pyserve check --workers 2`, and the matches of the verb hold all of them.
+    // Both levels accept flags: `pyserve --workers 2 check` is the same as `pyserve check --workers
+    // 2`, and the matches of the verb contain all of them.
     let (verb, matches) = match matches.subcommand() {
         Some(("check", matches)) => (Verb::Check, matches),
         Some(("status", matches)) => {
             let json = matches.get_flag(JSON);
-            (Verb::Steer(ControlCommand::Status { json }), matches)
+            (Verb::Control(ControlCommand::Status { json }), matches)
         }
-        Some(("health", matches)) => (Verb::Steer(ControlCommand::Health), matches),
-        Some(("reload", matches)) => (Verb::Steer(ControlCommand::Reload), matches),
+        Some(("health", matches)) => (Verb::Control(ControlCommand::Health), matches),
+        Some(("reload", matches)) => (Verb::Control(ControlCommand::Reload), matches),
         Some(("scale", matches)) => {
             let workers = matches.get_one::<u32>(COUNT).copied().unwrap_or_default();
-            (Verb::Steer(ControlCommand::Scale(workers)), matches)
+            (Verb::Control(ControlCommand::Scale(workers)), matches)
         }
-        Some(("stacks", matches)) => (Verb::Steer(ControlCommand::Stacks), matches),
-        Some(("stop", matches)) => (Verb::Steer(ControlCommand::Stop), matches),
+        Some(("stacks", matches)) => (Verb::Control(ControlCommand::Stacks), matches),
+        Some(("stop", matches)) => (Verb::Control(ControlCommand::Stop), matches),
         Some(("man", _)) => (Verb::Man, &matches),
         Some(("completions", shell)) => {
             let name = shell.get_one::<String>(SHELL).map(String::as_str);
@@ -97,8 +96,8 @@ where
     })
 }
 
-/// Joins `--workers -1` to `--workers=-1`: no flag begins with a digit, and the setting says what
-/// is wrong with the value.
+/// Joins `--workers -1` to `--workers=-1`: no flag begins with a digit, and the setting reports the
+/// error in the value.
 fn with_negative_values(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut all: Vec<OsString> = Vec::new();
     for argument in arguments {
@@ -156,135 +155,144 @@ pub fn verbs() -> String {
     command().get_subcommands().map(line).collect()
 }
 
-/// The command line as clap knows it.
+/// The command line for clap.
 pub fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| {
-        Command::new(name).about(about).after_help(AFTER_HELP)
-    };
-    let steering = |name: &'static str, about: &'static str| {
-        // Where they are not hidden they come with those of the command above.
-        let used = |setting: &&Setting| {
-            REACH.contains(&setting.name) || (name == "health" && setting.name == "admin")
-        };
-        let hidden = settings::all().filter(|setting| !used(setting));
-        let codes = match name {
-            "health" => HEALTH_CODES,
-            _ => STEERING_CODES,
-        };
-        Command::new(name)
-            .about(about)
-            .args(hidden.map(|setting| argument(setting).hide(true)))
-            .after_help(format!("{STEERING_HELP}\n{codes}"))
-    };
-    let printing = |name: &'static str, about: &'static str| {
-        let hidden = settings::all().map(|setting| argument(setting).hide(true));
-        Command::new(name).about(about).args(hidden)
-    };
     Command::new("pyserve")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves Django, Flask and other WSGI applications, and files from disk, over HTTP")
         .override_usage("pyserve [serve] [OPTIONS]\n       pyserve VERB [OPTIONS]")
         .subcommand_help_heading("Verbs")
-        .subcommand(verb("serve", "Run the server; the default without a verb"))
-        .subcommand(verb(
-            "check",
-            "Show every setting with its origin, and import the application",
-        ))
-        .subcommand(
-            steering(
-                "status",
-                "Show the workers of a running server and their requests",
-            )
-            .arg(
-                Arg::new(JSON)
-                    .long(JSON)
-                    .help("As JSON, with all details")
-                    .action(ArgAction::SetTrue),
-            ),
-        )
-        .subcommand(steering(
-            "health",
-            "Exit with 0 if a running server serves requests, otherwise with 1",
-        ))
-        .subcommand(steering(
-            "reload",
-            "Load code and settings of a running server again, and wait for the outcome",
-        ))
-        .subcommand(
-            steering(
-                "scale",
-                "Set the number of workers of each application of a running server",
-            )
-            .arg(
-                Arg::new(COUNT)
-                    .value_name("N")
-                    .help("The number; a reload keeps it unless the setting has changed")
-                    .value_parser(clap::value_parser!(u32).range(1..))
-                    .required(true),
-            ),
-        )
-        .subcommand(steering(
-            "stacks",
-            "Show the Python stacks of all worker threads of a running server",
-        ))
-        .subcommand(steering(
-            "stop",
-            "Stop a running server gracefully, and wait for its end",
-        ))
-        .subcommand(
-            Command::new("help")
-                .about("Show a topic of the manual, an option, or a message code")
-                .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
-                .args(settings::all().map(|setting| argument(setting).hide(true)))
-                .arg(
-                    Arg::new(TOPIC)
-                        .value_name("TOPIC")
-                        .help(
-                            "One of the topics below, a verb, an option, or a code such as PS-101",
-                        )
-                        .allow_hyphen_values(true),
-                )
-                .after_help(format!("Topics:\n{}", manual::list())),
-        )
-        .subcommand(printing(
-            "man",
-            "Print the man page: pyserve man | man -l -",
-        ))
-        .subcommand(
-            printing("completions", "Print completions for a shell").arg(
-                Arg::new(SHELL)
-                    .value_name("bash|zsh|fish")
-                    .help("The shell: source <(pyserve completions bash)")
-                    .value_parser(PossibleValuesParser::new(Shell::NAMES))
-                    .hide_possible_values(true)
-                    .required(true),
-            ),
-        )
+        .subcommands(server_verbs())
+        .subcommands(control_verbs())
+        .subcommands(document_verbs())
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
         .max_term_width(100)
 }
 
-/// The name of `--json`.
+/// The verbs that follow all settings.
+fn server_verbs() -> [Command; 2] {
+    let verb = |name: &'static str, about: &'static str| {
+        Command::new(name).about(about).after_help(AFTER_HELP)
+    };
+    [
+        verb("serve", "Run the server; the default without a verb"),
+        verb(
+            "check",
+            "Show every setting with its origin, and import the application",
+        ),
+    ]
+}
+
+/// The verbs for a running server.
+fn control_verbs() -> [Command; 6] {
+    let control_verb = |name: &'static str, about: &'static str| {
+        // Those that are not hidden come with those of the command above.
+        let used = |setting: &&Setting| {
+            TARGET.contains(&setting.name) || (name == "health" && setting.name == "admin")
+        };
+        let hidden = settings::all().filter(|setting| !used(setting));
+        let codes = match name {
+            "health" => HEALTH_CODES,
+            _ => CONTROL_CODES,
+        };
+        Command::new(name)
+            .about(about)
+            .args(hidden.map(|setting| argument(setting).hide(true)))
+            .after_help(format!("{CONTROL_HELP}\n{codes}"))
+    };
+    [
+        control_verb(
+            "status",
+            "Show the workers of a running server and their requests",
+        )
+        .arg(
+            Arg::new(JSON)
+                .long(JSON)
+                .help("As JSON, with all details")
+                .action(ArgAction::SetTrue),
+        ),
+        control_verb(
+            "health",
+            "Exit with 0 if a running server serves requests, otherwise with 1",
+        ),
+        control_verb(
+            "reload",
+            "Load code and settings of a running server again, and wait for the outcome",
+        ),
+        control_verb(
+            "scale",
+            "Set the number of workers of each application of a running server",
+        )
+        .arg(
+            Arg::new(COUNT)
+                .value_name("N")
+                .help("The number; a reload keeps it unless the setting has changed")
+                .value_parser(clap::value_parser!(u32).range(1..))
+                .required(true),
+        ),
+        control_verb(
+            "stacks",
+            "Show the Python stacks of all worker threads of a running server",
+        ),
+        control_verb(
+            "stop",
+            "Stop a running server gracefully, and wait for its end",
+        ),
+    ]
+}
+
+/// The verbs that print the manual and what is made of it.
+fn document_verbs() -> [Command; 3] {
+    let printing = |name: &'static str, about: &'static str| {
+        let hidden = settings::all().map(|setting| argument(setting).hide(true));
+        Command::new(name).about(about).args(hidden)
+    };
+    [
+        printing(
+            "help",
+            "Show a topic of the manual, an option, or a message code",
+        )
+        .override_usage("pyserve help [VERB|TOPIC|OPTION|CODE]")
+        .arg(
+            Arg::new(TOPIC)
+                .value_name("TOPIC")
+                .help("One of the topics below, a verb, an option, or a code such as PS-101")
+                .allow_hyphen_values(true),
+        )
+        .after_help(format!("Topics:\n{}", manual::list())),
+        printing("man", "Print the man page: pyserve man | man -l -"),
+        printing("completions", "Print completions for a shell").arg(
+            Arg::new(SHELL)
+                .value_name("bash|zsh|fish")
+                .help("The shell: source <(pyserve completions bash)")
+                .value_parser(PossibleValuesParser::new(Shell::NAMES))
+                .hide_possible_values(true)
+                .required(true),
+        ),
+    ]
+}
+
+/// The id of `--json`.
 const JSON: &str = "json";
-/// The name of the shell of `pyserve completions`.
+/// The id of the shell of `pyserve completions`.
 const SHELL: &str = "shell";
-/// The name of the subject of `pyserve help`.
+/// The id of the subject of `pyserve help`.
 const TOPIC: &str = "topic";
-/// The name of the number of workers.
+/// The id of the number of workers.
 const COUNT: &str = "count";
 
-/// The settings that say where a running server is ([`crate::config::load_reach`]).
-const REACH: &[&str] = &["config", "chdir", "temp_dir", "control"];
+/// The settings that locate a running server ([`crate::config::load_reach`]).
+const TARGET: &[&str] = &["config", "chdir", "temp_dir", "control"];
 
-const STEERING_HELP: &str = "\
+const CONTROL_HELP: &str = "\
 The server is found by its settings, on the command line, in the environment and in
 pyserve.toml; in its own directory no option is needed. All other options of `pyserve serve`
 are accepted and ignored, so that the server's own command line finds it.
 ";
 
-const STEERING_CODES: &str = "\
+const CONTROL_CODES: &str = "\
 Exit codes:
   0  done
   1  the server refused or failed; the reason is on stderr
@@ -304,7 +312,7 @@ All options: pyserve --help. The manual: pyserve help.
 Each option is also a variable, PYSERVE_MAX_BODY=1G, and a line of pyserve.toml, max_body = \"1G\".";
 
 const AFTER_HELP: &str = "\
-Every option is a setting with three spellings: --max-body 1G on the command line,
+Every option can be set in three places: --max-body 1G on the command line,
 PYSERVE_MAX_BODY=1G in the environment, max_body = \"1G\" in pyserve.toml. The command line
 takes precedence over the environment, the environment over the file. A repeatable setting
 takes several values: in a variable with commas or spaces between them, in the file as an
@@ -329,8 +337,8 @@ Exit codes:
 status, reload, scale, stacks, stop: 1 the server refused or failed, 69 no server;
 health: 1 for both.";
 
-/// The command line with the help of `-h`: one screen, without headings. clap's own short help
-/// would make it write each option of `--help` on lines of its own.
+/// The command line for the help of `-h`: one screen, without headings. clap's own short help would
+/// print each option over several lines.
 fn shortened(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         match settings::named(argument.get_id().as_str()).map(Setting::short_help) {
@@ -352,7 +360,7 @@ fn argument(setting: &'static Setting) -> Arg {
         .help_heading(setting.heading)
         .global(true);
     if setting.is_switch() {
-        // `--dev=no` overrides a PYSERVE_DEV=yes.
+        // `--dev=no` overrides `PYSERVE_DEV=yes`.
         return argument
             .value_name("yes|no")
             .num_args(0..=1)
@@ -382,7 +390,7 @@ fn flags(matches: &ArgMatches) -> Layer {
     layer
 }
 
-/// `pyserve hello.wsgi`, `runserver`, `-w 4`: what many try first. Says how it is meant.
+/// Adds a hint for common guesses: `pyserve hello.wsgi`, `runserver`, `-w 4`.
 fn with_hint(mut error: clap::Error) -> clap::Error {
     let stray = match error.kind() {
         ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
@@ -436,7 +444,7 @@ pub enum Shell {
 }
 
 impl Shell {
-    /// The names on the command line.
+    /// Their names on the command line.
     pub const NAMES: [&str; 3] = ["bash", "zsh", "fish"];
 
     /// The shell of this name.
@@ -464,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_become_settings_whatever_side_of_the_verb_they_stand_on() {
+    fn flags_become_settings_on_either_side_of_the_verb() {
         let check = |arguments: &[&str], verb: Verb, name: &str, expected: &str| {
             let invocation = read(arguments).unwrap();
             assert_eq!(invocation.verb, verb, "{arguments:?}");
@@ -476,7 +484,7 @@ mod tests {
         check(&["serve", "--workers", "2"], Verb::Serve, "workers", "2");
         check(&["--workers", "2", "check"], Verb::Check, "workers", "2");
         check(&["--bind", "1", "--bind", "2"], Verb::Serve, "bind", "1|2");
-        // The setting says what is wrong with it.
+        // The setting reports the error.
         check(&["--workers", "-1"], Verb::Serve, "workers", "-1");
         check(
             &["check", "--max-body", "-5M"],
@@ -495,9 +503,9 @@ mod tests {
         check(&["--dev"], Verb::Serve, "dev", "yes");
         check(&["--dev=no"], Verb::Serve, "dev", "no");
         check(&["--dev", "check"], Verb::Check, "dev", "yes");
-        let status = Verb::Steer(ControlCommand::Status { json: true });
+        let status = Verb::Control(ControlCommand::Status { json: true });
         check(&["status", "--json", "--dev"], status, "dev", "yes");
-        let scale = Verb::Steer(ControlCommand::Scale(3));
+        let scale = Verb::Control(ControlCommand::Scale(3));
         check(&["scale", "3", "--dev"], scale, "dev", "yes");
         let nothing = read(&[]).unwrap();
         assert_eq!(
@@ -520,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_get_a_suggestion() {
+    fn usage_errors_get_a_suggestion() {
         let check = |arguments: &[&str], expected: &str| {
             let error = read(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
@@ -544,7 +552,7 @@ mod tests {
             (&["--log-file", "x"], "standard error"),
             (&["--reload"], "'--dev'"),
             (&["--harakiri", "3"], "'--request-timeout TIME'"),
-            (&["check", "--master"], "leave it away"),
+            (&["check", "--master"], "omit it"),
             (&["runserver"], "'serve'"),
             (&["0.0.0.0:8000"], "'--bind 0.0.0.0:8000'"),
             (&["8000"], "'--bind 8000'"),
@@ -559,12 +567,12 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_a_verb_shows_what_it_uses_and_the_rest_is_taken_nevertheless() {
+    fn the_help_of_a_verb_shows_its_options_and_all_others_are_accepted() {
         for verb in ["status", "health", "reload", "scale", "stacks", "stop"] {
             let help = read(&[verb, "--help"]).unwrap_err().to_string();
             let shown = |flag: &str| help.contains(&format!("--{flag} "));
             for setting in settings::all() {
-                let expected = REACH.contains(&setting.name);
+                let expected = TARGET.contains(&setting.name);
                 let expected = expected || (verb == "health" && setting.name == "admin");
                 assert_eq!(shown(&setting.flag()), expected, "{verb}: {}", setting.name);
             }

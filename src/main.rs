@@ -17,6 +17,7 @@ use pyserve::observe::codes;
 use pyserve::observe::diagnostics::{self, WriteOut, say};
 use pyserve::observe::logs;
 use pyserve::os::identity::{self, DropError};
+use pyserve::os::scheduling;
 use pyserve::os::standard::Standard;
 use pyserve::os::temporary;
 use pyserve::reference;
@@ -25,13 +26,13 @@ use pyserve::supervisor::reload::{Load, Loaded};
 use pyserve::supervisor::{self, Outcome};
 use pyserve::verbs::{self, ControlCommand, print};
 
-/// Header maps, buffers and tasks come and go with every request: measured with a hello
+/// Header maps, buffers and tasks are allocated for every request: measured with a hello
 /// application, glibc's allocator costs the front 7 % of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long jobs on the file system may take to end when the server has ended. Those of a
-/// network file system that hangs never do.
+/// Longest wait for file system jobs at the exit of the server. Those of a hung network file system
+/// never end.
 const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Err(error) => return answer(&error),
     };
     let ended = match invocation.verb {
-        Verb::Steer(verb) => return steer(verb, invocation.flags),
+        Verb::Control(verb) => return control(verb, invocation.flags),
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
@@ -54,8 +55,8 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(outcome) => {
-            if !outcome.last_words.is_empty() {
-                say(&outcome.coded_words());
+            if !outcome.last_error.is_empty() {
+                say(&outcome.coded_error());
             }
             ExitCode::from(&outcome)
         }
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help, version and wrong usage, which clap has put into words.
+/// Prints help, version or a usage error, as worded by clap.
 fn answer(error: &clap::Error) -> ExitCode {
     let (text, is_wrong) = (error.render(), error.use_stderr());
     let standard = match is_wrong {
@@ -100,8 +101,8 @@ fn print_bytes(text: &[u8]) -> std::io::Result<()> {
     print(String::from_utf8_lossy(text).trim_end())
 }
 
-/// Talks to a running server: no runtime, no log, and no application is needed for that.
-fn steer(verb: ControlCommand, flags: Layer) -> ExitCode {
+/// Controls a running server: that needs no runtime, no log, and no application.
+fn control(verb: ControlCommand, flags: Layer) -> ExitCode {
     let reach = config::load_reach(flags, &HostFacts::of_this_process());
     match reach {
         Ok(reach) => verbs::run(verb, &reach),
@@ -109,7 +110,7 @@ fn steer(verb: ControlCommand, flags: Layer) -> ExitCode {
     }
 }
 
-/// The code under which the manual explains the message.
+/// The code of the message, with which the manual explains it.
 fn message_code(error: &anyhow::Error) -> Option<&'static str> {
     match error {
         error if error.is::<BindError>() => Some(codes::BIND),
@@ -119,7 +120,7 @@ fn message_code(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// sysexits.h: 69 unavailable, 78 configuration; 1 for what the kernel refuses us.
+/// sysexits.h: 69 unavailable, 78 configuration; 1 for errors of system calls.
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
@@ -129,16 +130,16 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// What is bound before privileges are dropped.
+/// Sockets that are bound before privileges are dropped.
 #[derive(Default)]
 struct Bound {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
 }
 
-/// What is done first, as whoever starts us.
+/// The first step, as the user that starts the server.
 type First = fn(&Config) -> Result<Bound, BindError>;
-/// What is done with the settings then: serving, or checking them.
+/// The second step, with the settings: serving, or checking them.
 type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
 
 fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
@@ -160,7 +161,7 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
         tracing::warn!("{warning}");
     }
     let bound = first(&resolved.config)?;
-    // While this is the only thread: each has rights of its own.
+    // Done while this is the only thread: each thread has its own credentials.
     drop_privileges(&resolved.config)?;
     diagnostics::begin();
     let runtime =
@@ -171,16 +172,16 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
         Ok(loaded)
     };
     let ended = role(&runtime, (resolved, applications), Arc::new(reload), bound);
-    // Dropping the runtime would wait for all of them.
+    // Dropping the runtime would wait for all jobs.
     runtime.shutdown_timeout(LAST_FILE_JOBS);
     ended
 }
 
-/// How long a thread that may block stays without work: for good, so that a server that gets
-/// no further threads (`pids.max`, `ulimit -u`) has those that it had.
+/// Time after which an idle blocking thread ends: practically never, so that a server which cannot
+/// start threads any more (`pids.max`, `ulimit -u`) keeps those that it has.
 const KEEP_THREADS: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// One thread needs none of the synchronisation that several do.
+/// A single thread needs no synchronisation between threads.
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     use tokio::runtime::Builder;
     let mut builder = match threads {
@@ -192,7 +193,10 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(FilePool::THREADS + Encoders::THREADS)
         .thread_keep_alive(KEEP_THREADS)
         .thread_name("pyserve-front")
+        .on_thread_start(scheduling::never_preempt)
         .enable_all();
+    // A runtime of one thread runs in this one.
+    scheduling::never_preempt();
     let runtime = builder.build()?;
     FilePool::make_threads(&runtime)?;
     Ok(runtime)
@@ -223,7 +227,7 @@ fn drop_privileges(config: &Config) -> anyhow::Result<()> {
     if let Err(error) = temporary::unlinked_file(&config.temp_dir) {
         let (uid, gid) = identity::own();
         tracing::warn!(code = codes::TEMP_DIR, directory = %config.temp_dir.display(), uid, gid, %error,
-            "no file can be made for large bodies, which will be refused (make the directory writable for this user, or name another with --temp-dir)");
+            "cannot create temporary files: large bodies will be refused (make the directory writable for this user, or set another with --temp-dir)");
     }
     Ok(())
 }
@@ -264,6 +268,6 @@ fn check(
     }
     Ok(Outcome {
         code: 0,
-        last_words: String::new(),
+        last_error: String::new(),
     })
 }

@@ -1,5 +1,5 @@
-//! What `pyserve check` prints: first what differs from the defaults, then the defaults, the
-//! locations, and what was found out about each application.
+//! The output of `pyserve check`: settings that differ from the defaults, the defaults, the
+//! locations, and facts about each application.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::os::identity;
 use crate::supervisor::startup::{self, StartupFacts};
 use crate::verbs::print;
 
-/// Prints the settings, and what follows from them.
+/// Prints the settings and the locations that follow from them.
 ///
 /// # Errors
 /// The error of the system call for standard output.
@@ -31,7 +31,7 @@ pub fn settings(resolved: &Resolved) -> io::Result<()> {
             print(&format!("{name:<24} {value:<32} {origin}"))?;
         }
     }
-    print("\n# what answers, and what runs beside it")?;
+    print("\n# locations and companions")?;
     for line in resolved.config.location_lines() {
         row("location", &line)?;
     }
@@ -49,7 +49,7 @@ pub fn settings(resolved: &Resolved) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints what the import of the application at `prefix` has shown.
+/// Prints the facts about the application at `prefix` after its import.
 ///
 /// # Errors
 /// The error of the system call for standard output.
@@ -95,7 +95,7 @@ fn row(name: &str, text: &str) -> io::Result<()> {
     print(&format!("{name:<24} {text}"))
 }
 
-/// A value with its unit, and what a zero means.
+/// A value with its unit, or the meaning of a zero.
 fn for_people(setting: &Setting, value: &str) -> String {
     if let ("control", Some((before, ""))) = (setting.name, value.split_once("UID")) {
         return format!("{before}{}", identity::own().0);

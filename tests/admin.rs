@@ -369,7 +369,7 @@ fn recycled_workers_are_counted_by_reason() {
     for _ in 0..10 {
         assert_eq!(server.get("/").status(), 200);
     }
-    server.stderr.wait_for("worker has had its time");
+    server.stderr.wait_for("worker is due for recycling");
     let page = ask(&server, "/-/metrics").text();
     let recycled = r#"pyserve_workers_replaced_total{reason="requests"}"#;
     assert!(sample(&page, recycled) >= Some(1.0), "{page}");

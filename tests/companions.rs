@@ -101,7 +101,7 @@ fn a_companion_runs_in_the_site_and_is_started_again() {
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
     };
     kill(first);
-    server.stderr.wait_for("companion has ended");
+    server.stderr.wait_for("companion has exited");
     let second = pid_in(&server.stderr.wait_for_nth("tick", 2), "tick ");
     assert_ne!(first, second);
     server.signal(Signal::TERM);
@@ -143,7 +143,7 @@ fn a_companion_that_does_not_stop_is_killed_in_its_time() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
     assert!(!is_alive(pid));
-    assert!(server.stderr.to_end().contains("does not stop"));
+    assert!(server.stderr.to_end().contains("did not stop"));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn an_essential_companion_takes_the_server_along() {
     std::fs::write(&gate, "go\n").unwrap();
     assert_eq!(server.wait_exit(), 5);
     let log = server.stderr.to_end();
-    assert!(log.contains("an essential companion has ended"), "{log}");
+    assert!(log.contains("an essential companion has exited"), "{log}");
     assert!(log.contains("exit code 3"), "{log}");
 }
 
@@ -254,7 +254,7 @@ fn a_stop_lets_a_task_queue_finish_its_task_however_it_is_started() {
             "{command}: {notes}"
         );
         let log = server.stderr.to_end();
-        assert!(!log.contains("does not stop"), "{command}: {log}");
+        assert!(!log.contains("did not stop"), "{command}: {log}");
     }
 }
 
@@ -307,7 +307,7 @@ fn what_a_main_process_leaves_behind_is_killed_at_the_end_of_its_time() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_exit(), 0);
     wait_until_gone(pid);
-    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 1);
+    assert_eq!(server.stderr.to_end().matches("did not stop").count(), 1);
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn the_graceful_timeout_is_the_limit_of_all_companions_at_a_stop() {
     // Each may take 30 s by its own settings.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert_eq!(server.stderr.to_end().matches("does not stop").count(), 2);
+    assert_eq!(server.stderr.to_end().matches("did not stop").count(), 2);
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn a_stop_waits_for_a_companion_that_a_reload_has_asked_to_end() {
     server.probe.notes.wait_for("warm shutdown");
     server.stderr.wait_for("reloaded in");
     server.signal(Signal::TERM);
-    server.stderr.wait_for("the workers leave");
+    server.stderr.wait_for("asking the workers to exit");
     task.release();
     assert_eq!(server.wait_exit(), 0);
     server.probe.notes.wait_for("task finished");
@@ -409,7 +409,7 @@ fn a_stop_timeout_ends_an_old_companion_at_a_reload_too() {
     let (server, _task) = with_task_queue(&quoted(&queue_line()), "stop_timeout = '100ms'");
     let note = server.probe.notes.wait_for("at work");
     server.signal(Signal::HUP);
-    server.stderr.wait_for("does not stop");
+    server.stderr.wait_for("did not stop");
     server.stderr.wait_for_nth("companion started", 2);
     wait_until_gone(pid_in(&note, "has pid "));
 }
@@ -482,7 +482,7 @@ fn code_that_cannot_be_imported_leaves_companions_alone() {
     server.signal(Signal::HUP);
     server.stderr.wait_for("reload failed");
     assert!(is_alive(pid));
-    assert_eq!(server.stderr.count("asked to end"), 0);
+    assert_eq!(server.stderr.count("stopping the old companion"), 0);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn nonsense_is_refused_and_harms_nobody() {
     ] {
         let answer = order(&server, line);
         assert!(
-            answer.contains("does not know this order"),
+            answer.contains("does not support this order"),
             "{line:?}: {answer}"
         );
     }
@@ -312,7 +312,7 @@ fn reload_waits_for_the_outcome_and_a_failed_one_says_why() {
     crate::support::write_files(&dir, &[("site_app.py", broken)]);
     let ended = verb(&server, &["reload"]);
     assert_eq!(ended.code, 1, "{}", ended.stdout);
-    for part in ["goes on serving", "Traceback", "RuntimeError: the password"] {
+    for part in ["keep serving", "Traceback", "RuntimeError: the password"] {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     assert_eq!(server.get("/").text(), "new");

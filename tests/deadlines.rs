@@ -37,7 +37,7 @@ fn a_request_over_its_deadline_gets_504_in_time_and_its_worker_goes_on() {
         let line = server.stderr.wait_for("request exceeded its deadline");
         assert!(line.contains("GET") && line.contains(&path), "{line}");
         assert!(line.contains("worker"), "{line}");
-        server.stderr.wait_for("it is here:");
+        server.stderr.wait_for("its stack:");
         server.stderr.wait_for(&format!("in {kind}"));
     }
 }

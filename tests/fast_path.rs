@@ -465,7 +465,7 @@ fn a_response_on_its_way_is_finished_when_the_server_stops() {
         assert_eq!(connection.response().body.len(), LARGE);
     }
     server.signal(Signal::TERM);
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     for mut connection in [known, unknown] {
         let (bytes, end) = connection.rest();
         assert_eq!(end, End::Closed);

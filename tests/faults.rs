@@ -52,7 +52,7 @@ fn recycling_every_50_requests_for_5000_loses_nothing() {
     let load = Load::start(server.port(), 8, "/", Duration::from_millis(1), false);
     load.wait_for(5000);
     load.stop().check_nothing_lost(&ledger);
-    let recycled = server.stderr.count("worker has had its time");
+    let recycled = server.stderr.count("worker is due for recycling");
     assert!(recycled >= 5, "{recycled}");
 }
 
@@ -60,7 +60,7 @@ fn recycling_every_50_requests_for_5000_loses_nothing() {
 fn a_leaking_application_is_recycled_before_it_is_fat_and_loses_nothing() {
     let (server, ledger) = serving(&["--max-worker-memory", "100M"]);
     let load = Load::start(server.port(), 8, "/leak", PAUSE, false);
-    server.stderr.wait_for_nth("worker has had its time", 2);
+    server.stderr.wait_for_nth("worker is due for recycling", 2);
     load.wait_for(load.answered() + 100);
     load.stop().check_nothing_lost(&ledger);
 }

@@ -127,7 +127,7 @@ fn every_answer_is_right_with_what_the_import_opened_and_after_a_worker_has_left
             .ready();
         let check = || {
             check_own_answers(&server, 25);
-            server.stderr.wait_for("worker has had its time");
+            server.stderr.wait_for("worker is due for recycling");
             check_own_answers(&server, 5);
         };
         let is_wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err();
@@ -349,7 +349,7 @@ fn what_sitecustomize_started_counts_and_works_in_every_worker() {
             said.contains("thread \"agent\" (threading.Thread)"),
             "{said}"
         );
-        let is_named = line.contains("thread \"agent\" (threading.Thread), there before");
+        let is_named = line.contains("thread \"agent\" (threading.Thread), present before");
         assert_eq!(is_named, preload == "auto", "{line}");
         check_own_answers(&server, 10);
         // Only workers import: none of them did so in vain.

@@ -144,7 +144,7 @@ fn a_directory_that_the_user_cannot_write_is_named() {
     fs::set_permissions(dir.path().join("spool"), Permissions::from_mode(0o755)).unwrap();
     let uid = NOBODY.to_string();
     let server = server(dir.path(), &["--uid", &uid, "--gid", "0"]).ready();
-    let line = server.stderr.wait_for("no file can be made");
+    let line = server.stderr.wait_for("cannot create temporary files");
     assert!(line.contains(&uid) && line.contains("spool"), "{line}");
     assert!(line.contains("--temp-dir"), "{line}");
     assert_eq!(server.get("/").status(), 200);

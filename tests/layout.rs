@@ -1,11 +1,13 @@
 //! The source tree keeps its own rules: who may import whom, and where `unsafe` and
 //! Python may be named.
 
+mod functions;
 mod graph;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use self::functions::{Function, functions};
 use self::graph::Graph;
 
 use crate::support::source;
@@ -47,7 +49,9 @@ const FRONT: &[&str] = &[
 
 /// The same for `src/supervisor/`.
 const SUPERVISOR: &[&str] = &[
+    "events",
     "shutdown",
+    "interfaces",
     "check",
     "status",
     "control",
@@ -65,6 +69,12 @@ const SUPERVISOR: &[&str] = &[
     "companions",
     "signals",
 ];
+
+/// Lines of the longest function.
+const LONGEST_FUNCTION: usize = 80;
+
+/// Functions that may be longer, by file and name, with the reason.
+const LONGER_FUNCTIONS: &[(&str, &str, &str)] = &[];
 
 /// Files directly in `src/` stand above all folders.
 const TOP: &str = "";
@@ -222,6 +232,74 @@ fn no_files_import_each_other() {
             })
             .collect();
         assert!(circles.is_empty(), "in {root}:\n{}", circles.join("\n"));
+    }
+}
+
+#[test]
+fn functions_are_short() {
+    let (mut all, mut wrong, mut excepted) = (0, Vec::new(), BTreeSet::new());
+    for path in ["src", "python/host", "benches", "tests"]
+        .iter()
+        .flat_map(|folder| rust_files(&source(folder)))
+    {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let functions = functions(&text);
+        all += functions.len();
+        for Function { name, line, length } in functions {
+            let file = shown(&path);
+            if length <= LONGEST_FUNCTION {
+                continue;
+            }
+            let of = |(of, may_be, _): &(&str, &str, &str)| (*of, *may_be) == (&*file, name);
+            match LONGER_FUNCTIONS.iter().position(of) {
+                Some(number) => _ = excepted.insert(number),
+                None => wrong.push(format!("{file}:{line}: `{name}` has {length} lines")),
+            }
+        }
+    }
+    assert!(all > 3000, "only {all} functions were found");
+    let most = LONGEST_FUNCTION;
+    assert!(wrong.is_empty(), "over {most}:\n{}", wrong.join("\n"));
+    for (number, (file, name, _)) in LONGER_FUNCTIONS.iter().enumerate() {
+        assert!(
+            excepted.contains(&number),
+            "{file}: `{name}` needs no exception"
+        );
+    }
+}
+
+#[test]
+fn the_length_of_a_function_is_counted_from_its_fn_line_to_its_brace() {
+    let body = "    a;\n".repeat(3);
+    let json = "    let text = r#\"\n{\n}\n\"#;\n";
+    for (text, expected) in [
+        (format!("fn name() {{\n{body}}}\n\nfn"), Some(5)),
+        (
+            format!(
+                "pub(in crate::a) async fn name<T>(\n    a: T,\n) -> u8\nwhere\n    T: A,\n{{\n{body}}}\n"
+            ),
+            Some(10),
+        ),
+        (
+            format!("pub unsafe extern \"C\" fn name() {{\n{json}{body}}}\n"),
+            Some(9),
+        ),
+        ("const fn name() {}\n".to_owned(), Some(1)),
+        ("fn name(\n    a: u8,\n) -> u8;\nfn".to_owned(), None),
+        ("// fn name() {\n}\n".to_owned(), None),
+    ] {
+        let inside = text.lines().map(|line| format!("    {line}\n"));
+        for text in [
+            format!("\n{text}"),
+            format!("\n{}", inside.collect::<String>()),
+        ] {
+            let expected = expected.map(|length| Function {
+                name: "name",
+                line: 2,
+                length,
+            });
+            assert_eq!(functions(&text).pop(), expected, "{text}");
+        }
     }
 }
 

@@ -36,7 +36,7 @@ fn requests_that_nobody_reads_at_a_stop_do_not_reset_the_connection() {
     client.send(in_a_row(1, "/inside") + &in_a_row(199, "/"));
     let held = server.probe.held("/inside");
     server.signal(Signal::TERM);
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     held.release();
     assert_eq!(responses_to_close(&mut client), 1);
     // It cannot know yet, and goes on.
@@ -52,7 +52,7 @@ fn a_response_on_its_way_survives_the_stop() {
     client.send(in_a_row(200, "/"));
     server.probe.notes.wait_for("called");
     server.signal(Signal::TERM);
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     // From here on the kernel holds what the server has said, and what it has not read.
     let count = responses_to_close(&mut client);
     assert!(count < 200, "{count}");

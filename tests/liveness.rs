@@ -151,7 +151,7 @@ fn a_worker_with_a_thread_that_does_not_end_is_killed_after_the_graceful_time() 
     stuck
         .server
         .stderr
-        .wait_for("the worker does not leave although it runs no request");
+        .wait_for("the idle worker does not exit");
     until("it is killed", || is_gone(worker));
 }
 

@@ -363,25 +363,9 @@ fn the_death_of_one_applications_worker_is_nothing_to_another() {
     assert_eq!(server.get("/a/x").text(), "/a|/x");
 }
 
-#[test]
-fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
-    let Some(venv) = venv("every kind of location in one server") else {
-        return;
-    };
-    let uwsgi = Backend::unix(|mut call| {
-        let packet = call.packet();
-        let script_name = packet.vars.get("SCRIPT_NAME").cloned();
-        let path = &packet.vars["PATH_INFO"];
-        let said = format!("{}|{path}", script_name.unwrap_or_default());
-        call.send(page(&said));
-    });
-    let http = Backend::tcp(|mut call| {
-        while let Some(head) = call.http_head() {
-            let line = head.lines().next().unwrap_or_default().to_owned();
-            call.send(page(&line));
-        }
-    });
-    let toml = format!(
+/// Settings with a location of each kind.
+fn each_kind(uwsgi: &str, http: &str) -> String {
+    format!(
         r#"
         app = "shop.wsgi"
         chdir = "one"
@@ -413,9 +397,28 @@ fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
         static = "."
         missing = "index.html"
     "#,
-        uwsgi = uwsgi.address(),
-        http = http.address(),
-    );
+    )
+}
+
+#[test]
+fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
+    let Some(venv) = venv("every kind of location in one server") else {
+        return;
+    };
+    let uwsgi = Backend::unix(|mut call| {
+        let packet = call.packet();
+        let script_name = packet.vars.get("SCRIPT_NAME").cloned();
+        let path = &packet.vars["PATH_INFO"];
+        let said = format!("{}|{path}", script_name.unwrap_or_default());
+        call.send(page(&said));
+    });
+    let http = Backend::tcp(|mut call| {
+        while let Some(head) = call.http_head() {
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            call.send(page(&line));
+        }
+    });
+    let toml = each_kind(uwsgi.address(), http.address());
     let files = project("shop", "one");
     let files: Vec<_> = files
         .iter()
@@ -458,16 +461,8 @@ fn embedded_django_uwsgi_http_files_redirects_and_texts_stand_side_by_side() {
     );
 }
 
-/// A location protects its paths from every spelling that a server behind another location
-/// may resolve to one of them.
-#[test]
-fn no_spelling_of_a_path_goes_past_its_location() {
-    let http = Backend::tcp(|mut call| {
-        while let Some(head) = call.http_head() {
-            let line = head.lines().next().unwrap_or_default().to_owned();
-            call.send(page(&line));
-        }
-    });
+/// A server with locations inside others, some of which answer 403.
+fn protected(http: &Backend) -> (Server, tempfile::TempDir) {
     let toml = format!(
         r#"
         [[location]]
@@ -499,7 +494,20 @@ fn no_spelling_of_a_path_goes_past_its_location() {
         ("files/a.txt", "a file"),
         ("secret.txt", "SECRET"),
     ];
-    let (server, _dir) = server(&toml, &files, &[]);
+    server(&toml, &files, &[])
+}
+
+/// A location protects its paths from every spelling that a server behind another location
+/// may resolve to one of them.
+#[test]
+fn no_spelling_of_a_path_goes_past_its_location() {
+    let http = Backend::tcp(|mut call| {
+        while let Some(head) = call.http_head() {
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            call.send(page(&line));
+        }
+    });
+    let (server, _dir) = protected(&http);
     for target in [
         "/private/f",
         "/x/../private/f",

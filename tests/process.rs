@@ -223,6 +223,45 @@ fn hooks_around_the_fork_and_at_the_end_run_and_the_heap_is_frozen() {
     server.probe.notes.wait_for("atexit in");
 }
 
+/// The scheduling policies of the threads of a process: proc(5), stat, field 41.
+fn policies(pid: i32) -> HashSet<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads
+        .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap())
+        .map(|stat| {
+            let (_, behind_name) = stat.rsplit_once(')').unwrap();
+            behind_name.split_whitespace().nth(38).unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn the_front_preempts_no_worker_and_what_it_starts_is_scheduled_as_usual() {
+    const NORMAL: &str = "0";
+    const BATCH: &str = "3";
+    for threads in ["1", "2"] {
+        let server = Pyserve::app("hello.py")
+            .args(["--front-threads", threads])
+            .ready();
+        let pid = server.pid().as_raw_nonzero().get();
+        assert_eq!(
+            policies(pid),
+            HashSet::from([BATCH.to_owned()]),
+            "{threads}"
+        );
+        let mut started = String::new();
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let children = thread.unwrap().path().join("children");
+            started += &std::fs::read_to_string(children).unwrap();
+        }
+        let template = started.split_whitespace().next().expect("the template");
+        assert_eq!(
+            policies(template.parse().unwrap()),
+            HashSet::from([NORMAL.to_owned()])
+        );
+    }
+}
+
 #[test]
 fn every_worker_has_a_number_and_a_process_of_its_own() {
     let server = Pyserve::app("held.py").args(["--workers", "3"]).ready();

@@ -194,7 +194,15 @@ fn uvicorn() -> Option<Behind> {
 /// Servers repeat what they are sent, and decide by it: uWSGI writes the client's protocol into
 /// its status line. So each is asked by each kind of client.
 fn every_version_is_served_alike(server: &Server, is_uwsgi: bool, name: &str) {
-    let asked = |response: &Response| response.json()["environ"].clone();
+    http1_is_served(server, is_uwsgi, name);
+    http2_is_served(server, is_uwsgi, name);
+}
+
+fn asked(response: &Response) -> serde_json::Value {
+    response.json()["environ"].clone()
+}
+
+fn http1_is_served(server: &Server, is_uwsgi: bool, name: &str) {
     for (line, protocol) in [("HTTP/1.1", "HTTP/1.1"), ("HTTP/1.0", "HTTP/1.0")] {
         let response = server.exchange(&format!("GET /a?b=c {line}\r\nHost: example.org\r\n\r\n"));
         assert_eq!(
@@ -212,6 +220,9 @@ fn every_version_is_served_alike(server: &Server, is_uwsgi: bool, name: &str) {
             404
         );
     }
+}
+
+fn http2_is_served(server: &Server, is_uwsgi: bool, name: &str) {
     let ask = |target: &str, args: &[&str]| curl::http2(server, target, args);
     let Some(got) = ask(
         "/a?b=c",

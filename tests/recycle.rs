@@ -24,7 +24,7 @@ fn a_worker_is_replaced_after_its_requests_and_runs_its_exit_hooks() {
         .args(["--max-requests", "20"])
         .ready();
     let mut connection = server.connect();
-    while server.stderr.count("worker has had its time") == 0 {
+    while server.stderr.count("worker is due for recycling") == 0 {
         let response = connection.exchange(crate::support::server::get("/"));
         assert_eq!(response.status(), 200);
     }
@@ -44,7 +44,7 @@ fn a_worker_is_replaced_when_it_is_old() {
     let server = Pyserve::app("hello.py")
         .args(["--max-worker-lifetime", "1"])
         .ready();
-    server.stderr.wait_for("worker has had its time");
+    server.stderr.wait_for("worker is due for recycling");
     server.stderr.wait_for("s old");
     assert_eq!(server.get("/").status(), 200);
 }
@@ -90,7 +90,7 @@ fn a_range_of_workers_grows_while_requests_wait() {
         })
         .collect();
     let held = [server.probe.held("/first"), server.probe.held("/second")];
-    server.stderr.wait_for("follows the demand");
+    server.stderr.wait_for("adapted to the load");
     held.into_iter().for_each(|held| held.release());
     for connection in &mut inside {
         assert_eq!(connection.response().status(), 200);

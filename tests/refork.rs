@@ -9,7 +9,7 @@ use crate::support::load::Load;
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
 
-const ASKED: &str = "asked to become the template";
+const ASKED: &str = "asking a warm worker to become the template";
 /// A request that is none of the load's.
 const OURS: &str = "/?999999999";
 const ADOPTED: &str = "has become the template";
@@ -120,7 +120,7 @@ fn an_application_that_left_a_thread_is_replaced_and_not_asked_again() {
     server.get("/thread");
     let mut connection = server.connect();
     ask_until(&mut connection, || {
-        server.stderr.count("worker has had its time") > 0
+        server.stderr.count("worker is due for recycling") > 0
     });
     let said = server.stderr.wait_for("cannot become the template");
     assert!(said.contains("background"), "{said}");

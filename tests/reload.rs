@@ -232,7 +232,7 @@ fn code_that_never_comes_to_an_end_is_given_up_for_the_next_in_its_time() {
     let _held = server.probe.held("import");
     write(&dir, "new");
     server.signal(Signal::HUP);
-    server.stderr.wait_for("given up for the next one");
+    server.stderr.wait_for("in favour of the next one");
     server.stderr.wait_for("reloaded in");
     assert_eq!(server.get("/").text(), "new");
     assert_eq!(server.stderr.count("reload failed"), 0);
@@ -373,12 +373,12 @@ fn an_application_that_is_taken_away_answers_what_it_has_and_leaves() {
     hup(&server);
     server.stderr.wait_for("reloaded in");
     assert_eq!(server.get("/two/").status(), 404);
-    assert_eq!(server.stderr.count("was taken away leave"), 0);
+    assert_eq!(server.stderr.count("of the removed application to exit"), 0);
     held.release();
     assert_eq!(inside.response().status(), 200);
     server.probe.held("/waiting").release();
     assert_eq!(waiting.response().status(), 200);
-    server.stderr.wait_for("was taken away leave");
+    server.stderr.wait_for("of the removed application to exit");
     let last = || status(&server)["applications"].as_array().map(Vec::len);
     let began = std::time::Instant::now();
     while last() != Some(1) {

@@ -114,7 +114,7 @@ fn reaction(name: &str, number: i32, target: Target, moment: Moment) -> Reaction
         // credentials(7): nothing stops a process group that no shell could continue. With a
         // shell: `ctrl_z_stops_the_whole_job` in tests/signals.rs.
         ("TSTP", _) => Logged("continued after SIGTSTP"),
-        ("USR1", _) => Logged("nothing to open again"),
+        ("USR1", _) => Logged("no log files to reopen"),
         ("USR2", _) => Logged("ignored SIGUSR2"),
         ("ALRM", _) => Logged("ignored SIGALRM"),
         ("VTALRM", _) => Logged("ignored SIGVTALRM"),
@@ -180,7 +180,7 @@ impl Scene {
         let request = is_busy.then(|| server.hold("/inside"));
         if moment == Moment::Stopping {
             server.signal(Signal::TERM);
-            server.stderr.wait_for("finishing what is in flight");
+            server.stderr.wait_for("finishing in-flight requests");
         }
         let pid = match moment {
             Moment::Process1 => children(server.pid())[0],

@@ -22,7 +22,9 @@ fn during_the_drain_delay_requests_are_answered_and_connections_end_with_them() 
     inside.send(get("/inside"));
     let held = server.probe.held("/inside");
     server.signal(Signal::TERM);
-    server.stderr.wait_for("going on for the drain delay");
+    server
+        .stderr
+        .wait_for("still accepting connections for the drain delay");
 
     let response = before.exchange(get("/"));
     assert_eq!(response.status(), 200);
@@ -30,11 +32,11 @@ fn during_the_drain_delay_requests_are_answered_and_connections_end_with_them() 
     assert_eq!(before.rest().0, b"");
     assert_eq!(server.get("/").status(), 200, "a new connection");
 
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     held.release();
     assert_eq!(inside.response().status(), 200);
     assert_eq!(server.wait_exit(), 0);
-    for line in ["the workers leave", "stopped in"] {
+    for line in ["asking the workers to exit", "stopped in"] {
         server.stderr.wait_for(line);
     }
 }
@@ -53,7 +55,9 @@ fn a_server_that_drains_is_not_ready() {
     let ready = || Connection::tcp(port).exchange(get("/-/ready")).status();
     assert_eq!(ready(), 200);
     server.signal(Signal::TERM);
-    server.stderr.wait_for("going on for the drain delay");
+    server
+        .stderr
+        .wait_for("still accepting connections for the drain delay");
     assert_eq!(ready(), 503);
     assert_eq!(server.get("/").status(), 200);
 }
@@ -65,7 +69,9 @@ fn quit_and_a_second_term_stop_at_once_also_in_the_delay() {
             .args(["--drain-delay", "30"])
             .ready();
         server.signal(Signal::TERM);
-        server.stderr.wait_for("going on for the drain delay");
+        server
+            .stderr
+            .wait_for("still accepting connections for the drain delay");
         server.signal(signal);
         assert_eq!(server.wait_exit(), 128 + signal.as_raw());
     }
@@ -75,7 +81,7 @@ fn quit_and_a_second_term_stop_at_once_also_in_the_delay() {
 fn a_signal_to_reopen_logs_changes_nothing() {
     let server = Pyserve::app("hello.py").ready();
     server.signal(Signal::USR1);
-    server.stderr.wait_for("nothing to open again");
+    server.stderr.wait_for("no log files to reopen");
     assert_eq!(server.get("/").status(), 200);
 }
 
@@ -175,7 +181,7 @@ fn a_client_in_the_middle_of_its_handshake_is_answered() {
         };
         let stopped = Instant::now();
         server.signal(Signal::TERM);
-        server.stderr.wait_for("no more connections");
+        server.stderr.wait_for("listeners closed");
         handshake.finish(&get("/"));
         if stopped.elapsed() > Duration::from_millis(200) {
             continue;
@@ -201,7 +207,7 @@ fn a_request_whose_head_is_half_there_at_the_stop_is_answered() {
     // The parts have been read once a later request has been answered.
     assert_eq!(server.get("/").status(), 200);
     server.signal(Signal::TERM);
-    server.stderr.wait_for("no more connections");
+    server.stderr.wait_for("listeners closed");
     // Longer than an idle connection has for its last request.
     std::thread::sleep(Duration::from_millis(500));
     for mut client in clients {

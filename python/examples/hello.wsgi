@@ -1,7 +1,7 @@
 """A small site for any WSGI server: standard library only.
 
 ``/css``, ``/js``, ``/images`` and ``/static`` beside this file belong to the page; the server
-sends them without asking Python. Try it with
+sends them without Python. Try it with
 
     pyserve --chdir python/examples --app hello.wsgi
 """
@@ -24,7 +24,7 @@ BLOCK = 64 * 1024
 
 
 def application(environ, start_response):
-    """Picks the page by its path and checks the method."""
+    """Selects the page by its path and checks the method."""
     path = environ.get("PATH_INFO") or "/"
     if path not in PAGES:
         return send_text(start_response, "404 Not Found", "There is no such page.\n")
@@ -36,23 +36,23 @@ def application(environ, start_response):
 
 
 def landing(environ, start_response):
-    """The page itself; its script asks ``/api``, ``/stream`` and ``/echo``."""
+    """The page itself; its script requests ``/api``, ``/stream`` and ``/echo``."""
     facts = {name: html.escape(str(value)) for name, value in describe(environ).items()}
     body = PAGE.substitute(facts).encode("utf-8")
     return send(start_response, "200 OK", "text/html; charset=utf-8", body)
 
 
 def api(environ, start_response):
-    """Who answers, as JSON; ``?pause_ms=100`` keeps the worker for so long."""
+    """Facts about the worker, as JSON; ``?pause_ms=100`` delays the response."""
     time.sleep(bounded(parse_qs(environ.get("QUERY_STRING", "")), "pause_ms", 0, 2000) / 1000)
     body = json.dumps(describe(environ)).encode("utf-8")
     return send(start_response, "200 OK", "application/json", body, [("Cache-Control", "no-store")])
 
 
 def show_environ(environ, start_response):
-    """What the server told this application, one line each, without the process's environment."""
-    told = sorted(key for key in environ if key not in os.environ)
-    lines = ["%s = %r\n" % (key, environ[key]) for key in told]
+    """The environ of the request, one line per key, without the process's environment."""
+    keys = sorted(key for key in environ if key not in os.environ)
+    lines = ["%s = %r\n" % (key, environ[key]) for key in keys]
     return send_text(start_response, "200 OK", "".join(lines))
 
 
@@ -89,7 +89,7 @@ def copy(source, length):
 
 
 def describe(environ):
-    """What there is to say about the answering process."""
+    """Facts about the process that responds."""
     return {
         "server": environ.get("SERVER_SOFTWARE") or "a WSGI server",
         "worker": "–" if pyserve is None else pyserve.worker_id(),

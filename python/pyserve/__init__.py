@@ -1,4 +1,4 @@
-"""What an application can ask of the pyserve that runs it, and tell it.
+"""Hooks and facts that pyserve offers to the application.
 
     import pyserve
 
@@ -10,12 +10,11 @@
     def disconnect() -> None:
         ...
 
-Everything here is a convenience: an application needs none of it, and one that uses it
-still imports under any other server, where the decorators only remember and
-`worker_id()` is None.
+All of it is optional. An application that uses it can still be imported under any other server,
+where the hooks never run and `worker_id()` is None.
 
-Inside pyserve this module comes out of the server itself, ahead of anything installed under
-the same name, so that it always belongs to the server that runs.
+Inside pyserve this module is part of the server and takes precedence over an installed one, so
+that it always matches the running server.
 """
 
 from typing import Callable, List, Optional, TypeVar
@@ -27,11 +26,11 @@ __version__: str = "0"
 
 
 class RequestTimeout(BaseException):
-    """Raised inside a request that is over its deadline (`--request-timeout`).
+    """Raised inside a request that has exceeded `--request-timeout`.
 
-    Its client has been answered already. Like `KeyboardInterrupt` it is no `Exception`, so
-    that code which catches those does not swallow it; clean up with `finally` and let it
-    pass. A request that goes on nevertheless costs its worker.
+    Its client has got a response already. Like `KeyboardInterrupt` it is not an `Exception`, so
+    that `except Exception` does not catch it; clean up with `finally` and let it propagate. If
+    the request continues nevertheless, its worker is killed.
     """
 
     def __init__(self, *arguments: object) -> None:
@@ -48,8 +47,8 @@ _worker_id: Optional[int] = None
 def worker_id() -> Optional[int]:
     """The number of this worker process, from 0.
 
-    A worker that replaces another one gets its number. None while the application is
-    imported ahead of the first fork, and outside pyserve.
+    A worker that replaces another one may get its number. None during an import before the first
+    fork, and outside pyserve.
     """
     return _worker_id
 
@@ -57,16 +56,16 @@ def worker_id() -> Optional[int]:
 def after_fork(hook: _Hook) -> _Hook:
     """Runs `hook()` in every worker before its first request.
 
-    The application is imported by then, whether before the fork or after it, so this is
-    the place for what a fork must not share: connections, threads, random state. Hooks run
-    in the order of their registration. One that raises keeps the worker from starting.
+    The application has been imported by then, before the fork or after it, so this is the place
+    for resources that processes must not share: connections, threads, random state. Hooks run in
+    the order of their registration. One that raises prevents the start of the worker.
     """
     _after_fork.append(hook)
     return hook
 
 
 def before_exit(hook: _Hook) -> _Hook:
-    """Runs `hook()` in every worker that ends in good order, after its last request.
+    """Runs `hook()` in every worker that exits normally, after its last request.
 
     Hooks run in the reverse order of their registration, before those of `atexit`. One that
     raises is logged, and the others still run.

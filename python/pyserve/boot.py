@@ -1,9 +1,9 @@
 """Starts pyserve's host inside the application's interpreter.
 
 pyserve runs `python -c BOOT_LINE boot_fd host_fd control_fd`; the line (boot_line.txt)
-executes this source, which refuses interpreters that cannot load the host, loads it from
-its memory file and hands over. It must parse on every Python since 2.7, so that an old one
-gets a sentence instead of a syntax error. An interpreter that cannot serve exits with 99.
+executes this source, which rejects interpreters that cannot load the host, loads the host from
+its memory file and runs it. It must parse on every Python since 2.7, so that an old one reports
+a sentence instead of a syntax error. An interpreter that cannot serve exits with 99.
 """
 
 import os
@@ -27,7 +27,7 @@ def main():
         import fcntl
         import signal
 
-        # Ignored, or a handler of sitecustomize: that stays.
+        # An ignored signal or a handler of sitecustomize stays.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         fcntl.fcntl(control_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
@@ -40,7 +40,7 @@ def main():
 
 
 def unsuitable():
-    """Why this interpreter cannot run the host, or None."""
+    """The reason why this interpreter cannot run the host, or None."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     implementation = getattr(getattr(sys, "implementation", None), "name", "cpython")
     if implementation != "cpython" or hasattr(sys, "pypy_version_info"):
@@ -60,7 +60,7 @@ def is_musl():
 
 
 def out_of_the_way(fd):
-    """Moves the host's descriptor to a high number, closed in the application's children.
+    """Moves the host's descriptor to a high number, close-on-exec for the application's children.
 
     It stays open for the life of the process: the dynamic linker knows libraries by name,
     and another file under the same /proc/self/fd name would be taken for the host.
@@ -82,7 +82,7 @@ def load(host_fd):
     path = "/proc/self/fd/%d" % host_fd
     if os.path.exists(path):
         return load_from(path, "cannot load pyserve's host")
-    # No /proc: a file of our own, gone again as soon as it is mapped.
+    # No /proc: a temporary file, removed as soon as it is mapped.
     import tempfile
 
     path = None
@@ -119,7 +119,7 @@ def refuse(reason):
         )
         sys.stderr.flush()
     except Exception:
-        # Python exits with 120 where it cannot flush the stream at its end.
+        # Python exits with 120 if it cannot flush the stream at its exit.
         sys.stderr = None
     sys.exit(REFUSED)
 

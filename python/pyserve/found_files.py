@@ -1,7 +1,7 @@
-"""Asks a loaded Django project which files a web server is to serve for it.
+"""Finds the files of a loaded Django project that a web server should serve.
 
-The host runs `found_files` after the import. It looks only at what is loaded already; another framework
-costs one dictionary look-up.
+The host runs `found_files` after the import. It uses only loaded modules; with another framework it
+costs one dictionary lookup.
 """
 
 import os
@@ -9,10 +9,10 @@ import sys
 
 
 def found_files(static, media, dev, mount):
-    """Rows of URL prefix, directory, and what named it; of equal prefixes the first that has a file serves it.
+    """Rows of URL prefix, directory and source; of equal prefixes the first one that has a file serves it.
 
-    `static` and `media` say which of the two are wanted, `dev` that the sources come before what was collected,
-    `mount` what SCRIPT_NAME will be.
+    `static` and `media` select the kinds, `dev` puts the sources before the collected files, `mount` is the
+    SCRIPT_NAME of requests.
     """
     module = sys.modules.get("django.conf")
     settings = getattr(module, "settings", None)
@@ -28,8 +28,8 @@ def found_files(static, media, dev, mount):
 
 
 def _set_script_prefix(settings, mount):
-    """Has relative URLs of settings begin as they will in requests: Django makes each absolute once, when it is
-    first read, and keeps that."""
+    """Sets the script prefix of requests: Django makes each relative URL of the settings absolute at its first
+    read, and caches the result."""
     forced = getattr(settings, "FORCE_SCRIPT_NAME", None)
     name = mount if forced is None else forced
     if name:
@@ -42,7 +42,7 @@ def _static(settings, dev):
     collected = _row(settings, "STATIC_URL", "STATIC_ROOT")
     if collected and not dev:
         return collected
-    # Nothing is collected yet, or somebody works on the sources.
+    # Nothing is collected yet, or the sources are being edited.
     return _sources(settings) + collected
 
 
@@ -81,7 +81,7 @@ def _directories(finder):
 
 
 def _prefix(url):
-    """The path of a URL setting without its last slash; None for another host or the whole site."""
+    """The path of a URL setting without its trailing slash; None for another host or the whole site."""
     if not url or not url.startswith("/") or url.startswith("//"):
         return None
     return url.rstrip("/") or None

@@ -1,12 +1,11 @@
 """Interrupts a request that waits inside a hub of gevent or eventlet.
 
-The host runs this once greenlets are in use. A thread of a worker runs its requests in its first
+The host executes this file once greenlets are in use. A thread of a worker runs its requests in its first
 greenlet, the *root*. While a request waits, the thread runs the hub, or another greenlet; an exception
-raised in the thread would strike those. It is thrown into the root instead, by the hub, as both
-libraries do for their timeouts.
+raised in the thread would hit those. Instead the hub throws it into the root, as both libraries do for
+their timeouts.
 
-`take()` asks the host whether the request that is meant still runs, and may be true once; `error()`
-makes the exception.
+`take()` returns True, once, if the marked request still runs; `error()` creates the exception.
 """
 
 import sys
@@ -23,12 +22,12 @@ def root():
 
 
 def is_suspended(root):
-    """Whether the thread of `root` runs another greenlet at the moment."""
+    """True if the thread of `root` runs another greenlet."""
     return root.gr_frame is not None
 
 
 def in_handler(root, frame, take, error):
-    """In the handler of the signal, in the thread of `root`. True: the exception is to be raised here."""
+    """Runs in the signal handler, in the thread of `root`. True: raise the exception here."""
     current = greenlet.getcurrent()
     gevent_hub, eventlet_hub = _gevent_hub(), _eventlet_hub()
     above = _chain(current)
@@ -37,16 +36,16 @@ def in_handler(root, frame, take, error):
         return False
     if eventlet_hub is not None and eventlet_hub.greenlet in above:
         if current is eventlet_hub.greenlet and _polls(frame, eventlet_hub):
-            # It leaves the hub for the root, as KeyboardInterrupt does; the hub begins anew.
+            # It propagates from the hub to the root, as KeyboardInterrupt does; the hub starts again.
             return take()
         eventlet_hub.schedule_call_global(0, _throw, root, take, error)
         return False
-    # The root, or a greenlet that works for it.
+    # The root, or a greenlet below it.
     return take()
 
 
 def from_another_thread(root, ident, take, error):
-    """Has the hub of the thread throw. False: it runs no hub that another thread can wake."""
+    """Makes the hub of the thread throw. False: it has no hub that another thread can wake."""
     module = sys.modules.get("gevent.hub")
     run = getattr(getattr(getattr(module, "Hub", None), "run", None), "__code__", None)
     frame = sys._current_frames().get(ident)
@@ -60,12 +59,12 @@ def from_another_thread(root, ident, take, error):
 
 
 def has_hubs():
-    """Whether a library with hubs is loaded, so that a thread may run greenlets of anybody."""
+    """True if a library with hubs is loaded, so that a thread may run other greenlets."""
     return "gevent.hub" in sys.modules or "eventlet.hubs" in sys.modules
 
 
 def enter():
-    """The calling thread gets its hub, if threads are patched; what running requests imports is imported."""
+    """Creates the hub of the calling thread, if threads are patched; imports the modules for requests."""
     import contextvars  # noqa: F401
 
     monkey = sys.modules.get("gevent.monkey")
@@ -77,21 +76,21 @@ def enter():
 
 
 def breaks_processes():
-    """Whether gevent starts processes, which it can do only in the main thread: ``fork`` and
-    ``subprocess`` then need a watcher of children, and only the default loop has those."""
+    """True if gevent has patched ``fork`` or ``subprocess``: they then need a child watcher, which only the
+    default loop, in the main thread, has."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and any(map(monkey.is_module_patched, ("subprocess", "os")))
 
 
 def leave():
-    """The calling thread ends: so does its hub."""
+    """Destroys the hub of the calling thread, which ends."""
     hub = _gevent_hub()
     if hub is not None:
         hub.destroy(True)
 
 
 def _throw(root, take, error):
-    # Another request, or the end of this one, may have come first.
+    # This request may have ended meanwhile, and another may run.
     if is_suspended(root) and take():
         root.throw(error())
 
@@ -117,7 +116,7 @@ def _eventlet_hub():
 
 
 def _polls(frame, hub):
-    """Whether the hub waits for the kernel in this frame."""
+    """True if the hub waits in the kernel in this frame."""
     code = getattr(frame, "f_code", None)
     return (
         code is not None

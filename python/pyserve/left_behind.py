@@ -1,11 +1,11 @@
-"""Objects of the application that a fork would break, and those that it need not break.
+"""Finds objects of the application that are not fork-safe, and those that are.
 
 The template executes this file before it imports the application. The kernel lists threads,
-descriptors and child processes, and the host reads those by itself (`python/host/src/safety`).
+descriptors and child processes, and the host reads those itself (`python/host/src/safety`).
 This file adds what only the interpreter knows: the object behind a descriptor or a process,
 files that a worker's exit would remove for all workers, and random generators.
 
-Nothing here imports a module that the application has not imported: all looks go through
+Nothing here imports a module that the application has not imported: all lookups use
 `sys.modules`, and objects are compared by their type, so that no proxy is called. Executed behind
 `remembered.py`, in one namespace.
 """
@@ -15,7 +15,7 @@ import os
 import sys
 import weakref
 
-# Removing a file or a directory is the harm that a worker's exit does to the others.
+# Functions that remove files or directories: called at a worker's exit, they harm the others.
 REMOVERS = frozenset(("rmtree", "unlink", "rmdir", "removedirs"))
 # Clients that send datagrams and never read a reply, by package. Their sockets may be shared.
 ONE_WAY = frozenset(("statsd", "datadog", "ddtrace", "aws_xray_sdk", "jaeger_client", "pystatsd"))
@@ -44,7 +44,7 @@ class _Found:
 
 
 def look():
-    """What a fork would break, among the objects of this interpreter."""
+    """The objects of this interpreter that are not fork-safe."""
     found = _Found()
     _look_at_trackers(found)
     instances = _instances()
@@ -74,7 +74,7 @@ def look():
 
 
 def _try(examine, instance, found):
-    # An object that is half made or half closed has nothing that counts.
+    # A partly initialised or partly closed object does not count.
     try:
         examine(instance, found)
     except Exception:
@@ -91,7 +91,7 @@ def _fileno(file):
     return fd if isinstance(fd, int) and fd >= 0 else None
 
 
-# Module and name of each class that is looked for.
+# Module and name of each class that is searched.
 _CLASSES = (
     ("subprocess", "Popen"),
     ("concurrent.futures.process", "ProcessPoolExecutor"),
@@ -115,7 +115,7 @@ _CLASSES = (
 
 
 def _instances():
-    """Live objects by what is looked for: `module.Class`, `removes`, `one-way`."""
+    """Live objects by kind: `module.Class`, `removes`, `one-way`."""
     wanted = []
     for module, name in _CLASSES:
         cls = getattr(sys.modules.get(module), name, None)
@@ -134,7 +134,7 @@ def _instances():
     return found
 
 
-# Past the metaclass, which may answer something else.
+# Bypasses the metaclass, which may return another value.
 _MRO = type.__dict__["__mro__"].__get__
 
 
@@ -156,7 +156,7 @@ def _kind(cls, wanted):
 
 
 def _look_at_popen(popen, found):
-    # Its parent is this process, so the status that a poll collects is the right one.
+    # It is a child of this process, so `poll` collects its status correctly.
     if popen.poll() is None:
         args = popen.args
         if not isinstance(args, (str, bytes)):
@@ -186,7 +186,7 @@ def _look_at_pool(pool, found):
     if pids:
         found.add("multiprocessing.Pool of %d processes" % len(pids), ends, pids)
     elif pool._state == "TERMINATE":
-        # It is over, and nothing uses its pipes any more.
+        # It is shut down, and its pipes are unused.
         found.safe_fds.update(ends)
 
 
@@ -244,7 +244,7 @@ def _look_at_closer(closer, found):
 
 
 def _look_at_compressor(file, found):
-    # What the compressor holds back would be written by each worker.
+    # Every worker would write the data that the compressor buffers.
     if not file.closed and file.writable():
         fd = _fileno(file)
         if fd is not None:
@@ -287,7 +287,7 @@ def _look_at_processes(_, found):
         process = sys.modules.get(package + ".process")
         if process is None:
             continue
-        # This also joins those that have ended.
+        # This also joins those that have exited.
         for child in process.active_children():
             daemon = "daemon " if child.daemon else ""
             found.add(
@@ -298,7 +298,7 @@ def _look_at_processes(_, found):
 
 
 def _look_at_trackers(found):
-    # It only counts names, in writes that the kernel does not interleave.
+    # It only counts names, with atomic writes.
     module = sys.modules.get("multiprocessing.resource_tracker")
     tracker = getattr(module, "_resource_tracker", None)
     fd, pid = getattr(tracker, "_fd", None), getattr(tracker, "_pid", None)
@@ -317,7 +317,7 @@ def _look_at_logging(_, found):
 
 def _look_at_handler(handler, found):
     if handler is not None:
-        # Each worker would write once more what a handler holds back.
+        # Every worker would write the buffered records of a handler again.
         handler.flush()
         for name in ("sock", "socket"):
             _look_at_sender(getattr(handler, name, None), found)
@@ -374,7 +374,7 @@ def _look_at_timers(_, found):
 
 
 def _flush(stream, found):
-    # Each worker would write once more what waits in the buffer.
+    # Every worker would write the buffered data again.
     if not stream.closed and stream.writable() and _fileno(stream) not in (None, 0, 1, 2):
         if _fileno(stream) not in found.named_fds:
             stream.flush()
@@ -393,7 +393,7 @@ def _is_standard(package):
 
 
 def _removes(func, owner=None):
-    """Whether calling this removes files: by its name, or by those that its code uses."""
+    """True if calling this removes files, judged by its name or the names in its code."""
     func = getattr(func, "func", func)
     holder = owner or type(getattr(func, "__self__", None))
     func = getattr(func, "__func__", func)
@@ -406,13 +406,13 @@ def _removes(func, owner=None):
     if code is None or _is_standard(package):
         return False
     names = _names(code)
-    # Those of the same class that it calls count as well, one step down.
+    # Methods of the same class that it calls count too, one level deep.
     for name in list(names):
         method = getattr(holder, "__dict__", {}).get(name)
         inner = getattr(method, "__code__", None)
         if inner is not None:
             names |= _names(inner)
-    # A function that knows its process guards itself.
+    # A function that checks its process id is safe.
     if "getpid" in names:
         return False
     return bool(names & REMOVERS) or {"os", "remove"} <= names

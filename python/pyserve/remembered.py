@@ -1,8 +1,8 @@
-"""What has to be remembered while the application is imported, because nothing tells it later.
+"""Records facts during the import of the application that cannot be found out later.
 
 The template executes this file before it imports the application: functions registered with
-`atexit`, and random generators without a chosen seed, which each worker seeds anew. Also the end of
-all that an import has started, in a template that will not fork.
+`atexit`, and random generators without a chosen seed, which each worker seeds anew. It also stops
+everything that an import has started, in a template that will not fork.
 """
 
 import atexit
@@ -20,7 +20,7 @@ _restore = []
 
 
 def watch():
-    """From now on exit functions and unseeded random generators are remembered."""
+    """Records exit functions and unseeded random generators from now on."""
     if _restore:
         return
     register, unregister = atexit.register, atexit.unregister
@@ -55,7 +55,7 @@ def _replace(owner, name, replacement):
     original = getattr(owner, name)
 
     def restore():
-        # A replacement by somebody else stays.
+        # A replacement by other code stays.
         if owner.__dict__.get(name) is replacement:
             setattr(owner, name, original)
 
@@ -64,7 +64,7 @@ def _replace(owner, name, replacement):
 
 
 class _RandomFinder:
-    """Watches the module `random` as soon as it is imported, and does not import it itself."""
+    """Watches the module `random` once it is imported, without importing it."""
 
     def leave(self):
         if self in sys.meta_path:
@@ -99,7 +99,7 @@ def _watch_seeds(module):
         base = module.Random
         seed, setstate = base.seed, base.setstate
     except AttributeError:
-        # The application has a module of its own with this name.
+        # A module of the application with this name.
         return
 
     def remembering(self, a=None, *args, **kwargs):
@@ -107,7 +107,7 @@ def _watch_seeds(module):
         _remember(self, a is None)
 
     def copying(self, state):
-        # A copy of an unseeded generator draws the numbers of that one.
+        # A copy of an unseeded generator produces the same numbers.
         is_unseeded = any(state == other.getstate() for other in _live_unseeded(self))
         setstate(self, state)
         _remember(self, is_unseeded)
@@ -168,7 +168,7 @@ def reseed():
 
 
 def end():
-    """Ends what the application started as it ends when the interpreter exits."""
+    """Stops everything that the application started, as at the exit of the interpreter."""
     threading = sys.modules.get("threading")
     for function in reversed(list(getattr(threading, "_threading_atexits", ()))):
         try:
@@ -176,8 +176,8 @@ def end():
         except Exception:
             pass
     atexit._run_exitfuncs()
-    # The tracker of named semaphores and shared memory removes what is left, and ends, when all
-    # who can write to it have gone.
+    # The tracker of named semaphores and shared memory removes the remaining ones, and exits, when
+    # the last writer has closed its pipe.
     module = sys.modules.get("multiprocessing.resource_tracker")
     tracker = getattr(module, "_resource_tracker", None)
     fd = getattr(tracker, "_fd", None)

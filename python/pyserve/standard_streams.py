@@ -1,7 +1,7 @@
-"""Standard output and standard error that never cost the application a request.
+"""Standard output and standard error whose errors never fail a request.
 
-They are logs here. A full disk, a reader that has gone and one that has stalled lose text: a
-`print` neither raises for them nor waits for ever. The host runs `install` before the import.
+They are logs here. With a full disk, a closed pipe or a stalled reader, text is lost: a
+`print` neither raises nor blocks forever. The host runs `install` before the import.
 """
 
 import io
@@ -10,9 +10,9 @@ import select
 import stat
 import sys
 
-# pipe(7): so much fits where poll(2) reports room for anything.
+# pipe(7): this much fits if poll(2) reports a pipe as writable.
 PIECE = 4096
-# How long the first text waits for a reader that has stalled; the next ones do not.
+# Time that the first write waits for a stalled reader; the next ones do not wait.
 PATIENCE_MS = 1000
 
 # Libraries such as gevent replace or remove it.
@@ -53,7 +53,7 @@ class Stream(io.FileIO):
 def install():
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # Where something else has replaced the stream, its behaviour is its own.
+        # A stream that other code has replaced is left alone.
         if type(stream) is io.TextIOWrapper and stream is getattr(sys, "__%s__" % name):
             replacement = tolerant(stream)
             setattr(sys, name, replacement)
@@ -61,7 +61,7 @@ def install():
 
 
 def tolerant(stream):
-    """The same stream over a `Stream`; each line is passed on at once."""
+    """The text stream over a `Stream`; each line is written at once."""
     raw = Stream(stream.fileno(), stream.name)
     try:
         stream.flush()

@@ -1,8 +1,8 @@
 """Lets the package ``setproctitle`` work in processes whose title pyserve has set.
 
-It looks for the arguments of Python in memory when one of its functions is called first, and
-does nothing for good if it finds something else. So that happens at its import, while the
-arguments are there.
+It searches the arguments of Python in memory when one of its functions is first called, and stays
+without effect if it does not find them. So the search is run at its import, while the original
+arguments are restored.
 """
 
 import os
@@ -12,7 +12,7 @@ NAME = "setproctitle"
 
 
 def watch(lend, take_back):
-    """``lend`` puts the arguments back, ``take_back`` the title."""
+    """``lend`` restores the arguments, ``take_back`` the title."""
     finder = _Finder(lend, take_back)
     if NAME in sys.modules:
         finder.set_up(sys.modules[NAME])
@@ -21,7 +21,7 @@ def watch(lend, take_back):
 
 
 class _Finder:
-    """Sees the import of `setproctitle`, and leaves it to other finders."""
+    """Detects the import of `setproctitle`, and leaves it to other finders."""
 
     def __init__(self, lend, take_back):
         self.lend = lend
@@ -38,7 +38,7 @@ class _Finder:
 
         def exec_module(module):
             del loader.exec_module
-            # Up to setproctitle 1.1 the import looks for the arguments.
+            # Up to setproctitle 1.1 the import searches the arguments.
             self.lend()
             try:
                 execute(module)
@@ -65,9 +65,9 @@ class _Finder:
     def set_up(self, module):
         call = getattr(module, "getproctitle", None)
         if call is None:
-            # The application has a module of its own with this name.
+            # A module of the application with this name.
             return
-        # Else it clears the environment in /proc/PID/environ.
+        # Otherwise it clears the environment in /proc/PID/environ.
         spares = "SPT_NOENV" in os.environ
         if not spares:
             os.environ["SPT_NOENV"] = "1"

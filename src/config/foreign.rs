@@ -253,7 +253,7 @@ const TABLE: &[(&[&str], &str)] = &[
             "post-buffering",
             "offload-threads",
         ],
-        "it is always so here, or not needed: leave it away",
+        "always on, or not needed: omit it",
     ),
 ];
 

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
-use super::{Config, HostFacts, LocationSettings, Resolved, values};
+use super::{Config, HostFacts, Resolved, values};
 use crate::os::access::{AccessKind, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -119,13 +119,8 @@ impl Resolver<'_> {
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let release = self.release(&chdir, &tables);
-        let mut static_locations = self.static_locations(&tables, &chdir)?;
-        let mut internal_locations = self.internal_locations(&chdir)?;
-        let every_location =
-            self.each_location(&mut static_locations, &mut internal_locations, dev)?;
-        static_files::set_files(&tables, &mut static_locations)?;
-        self.warnings
-            .extend(static_files::missing_pages(&static_locations));
+        let (static_locations, internal_locations, every_location) =
+            self.file_locations(&tables, &chdir, dev)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
         let app = match upstream {
@@ -138,23 +133,11 @@ impl Resolver<'_> {
         let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
-        let settings = LocationSettings {
-            max_body: self.one("max_body", values::byte_limit)?,
-            body_timeout: self.one("body_timeout", values::positive_duration)?,
-            buffering: self.one("buffering", values::yes_or_no)?,
-            request_buffering: self.one("request_buffering", values::yes_or_no)?,
-            compression: self.compression()?,
-        };
+        let settings = self.location_settings()?;
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
         locations::refuse_endless(&tables, &locations, &static_locations)?;
-        for app in &apps {
-            for warning in &app.interpreter.passed_over {
-                if !self.warnings.contains(warning) {
-                    self.warnings.push(warning.clone());
-                }
-            }
-        }
+        self.warn_of_interpreters(&apps);
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         let mut config = Config {

@@ -3,20 +3,24 @@
 pub mod lingering_close;
 pub mod proxy_protocol;
 pub mod stream;
+pub mod timeouts;
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
+use http::{Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Deadlines, Overdue};
+use super::activity::{Activity, Deadlines};
 use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::memory_budget;
 use super::client_limits::memory_budget::Account;
@@ -31,12 +35,9 @@ use super::site::{CurrentSite, Site};
 use super::socket::Socket;
 use crate::front::connection::proxy_protocol::{ProxyHeader, Unreadable};
 use crate::front::connection::stream::Stream;
+use crate::front::connection::timeouts::{LAST_REQUEST, Step, Timeouts};
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
-
-/// Time in which an HTTP/1 connection may still send a request when the server stops: it may be in
-/// flight, or in the kernel already. Like nginx's `keepalive_min_timeout`.
-const LAST_REQUEST: Duration = Duration::from_millis(250);
 
 /// Concurrent requests on one HTTP/2 connection: nginx's default.
 const MOST_STREAMS: u32 = 128;
@@ -97,55 +98,30 @@ async fn converse(
     access_log: &AccessLog,
     stop: &Shutdown,
 ) {
-    let ends = activity.ends;
     let seen = Arc::clone(activity);
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
         let version = request.version();
-        let is_http1 = version <= http::Version::HTTP_11;
         // Boxed once: hyper and its layers move it several times.
         let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
         let asked = asked.clone();
         async move {
             let mut response = answer.await;
-            if is_http1 && asked.is_cancelled() && response.status() != 101 {
-                let close = http::HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            if version == http::Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
-                // Otherwise hyper adds `keep-alive` to `close` for a client that asked for it.
-                *response.version_mut() = version;
-            }
-            Ok::<_, std::convert::Infallible>(response)
+            set_persistence(&mut response, version, &asked);
+            Ok::<_, Infallible>(response)
         }
     });
-    let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
-    http.http1()
-        .header_read_timeout(None)
-        .max_buf_size(PARSER_LIMIT);
-    http.http2()
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_concurrent_streams(Some(MOST_STREAMS))
-        .max_send_buf_size(SEND_BUFFER)
-        .initial_connection_window_size(WINDOW)
-        .initial_stream_window_size(WINDOW)
-        .max_pending_accept_reset_streams(Some(match ends.trusted {
-            // A trusted proxy carries the streams of many clients.
-            true => usize::MAX,
-            false => MOST_RESETS,
-        }))
-        // h2 counts them over the life of a connection; `http2::credit` limits their rate.
-        .max_local_error_reset_streams(None);
+    let http = builder(activity.ends.trusted);
     let mut connection =
         pin!(http.serve_connection_with_upgrades(
             TokioIo::new(stream),
             TowerToHyperService::new(service)
         ));
+    let mut timeouts = Timeouts::new(activity, deadlines);
     let mut timer = pin!(tokio::time::sleep(deadlines.shortest()));
-    let (mut stopping, mut last_call) = (false, false);
-    let mut warned = false;
+    let mut stopping = false;
     loop {
-        tokio::select! {
+        let step = tokio::select! {
             // The connection first: bytes that have arrived are read before it is closed.
             biased;
             // Cancel-safe: polled in place, never dropped before it ends.
@@ -156,61 +132,63 @@ async fn converse(
                 return;
             }
             // Cancel-safe: a timer.
-            () = timer.as_mut() => match activity.overdue(deadlines) {
-                _ if activity.is_displaced() => return,
-                // hyper does not know that a head has begun, and would close.
-                Ok(_) if last_call && activity.awaits_rest_of_head() => {
-                    timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
-                }
-                _ if last_call => {
-                    if !activity.end_after_fast_path() {
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    last_call = false;
-                    timer.as_mut().reset(tokio::time::Instant::now() + deadlines.shortest());
-                }
-                Ok(left) => timer.as_mut().reset(tokio::time::Instant::now() + left),
-                Err(Overdue::Head) => {
-                    tracing::debug!(peer = ends.peer.map(display), "connection closed: the head did not arrive in time");
-                    return;
-                }
-                Err(overdue @ (Overdue::Send | Overdue::Idle)) if warned => {
-                    tracing::debug!(peer = ends.peer.map(display), ?overdue, "connection closed: the client timed out");
-                    return;
-                }
-                Err(overdue @ (Overdue::Send | Overdue::Idle)) => {
-                    // HTTP/2 clients get a GOAWAY, and their other streams continue for a while; an
-                    // idle HTTP/1 connection ends by this.
-                    if !activity.end_after_fast_path() {
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    warned = true;
-                    let left = match overdue {
-                        Overdue::Send => deadlines.send.grace,
-                        _ => deadlines.keepalive,
-                    };
-                    timer.as_mut().reset(tokio::time::Instant::now() + left);
-                }
-            },
+            () = timer.as_mut() => timeouts.fired(),
             // Cancel-safe: the token stays cancelled.
             () = stop.drain.cancelled(), if !stopping => {
                 stopping = true;
-                if activity.is_displaced() {
-                    tracing::debug!(peer = ends.peer.map(display), "connection closed to make room: its head is incomplete");
-                    return;
-                }
-                if activity.is_http2() {
-                    // The GOAWAY names the last request that was accepted.
-                    connection.as_mut().graceful_shutdown();
-                } else {
-                    // hyper would close without reading. A response ends the connection.
-                    last_call = true;
-                    timer.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
-                }
+                timeouts.drained()
             }
             // Cancel-safe: the token stays cancelled.
             () = stop.cut.cancelled() => return,
+        };
+        let wait = match step {
+            Step::Close => return,
+            Step::Wait(time) => Some(time),
+            Step::Finish(time) => {
+                if !activity.end_after_fast_path() {
+                    connection.as_mut().graceful_shutdown();
+                }
+                time
+            }
+        };
+        if let Some(time) = wait {
+            timer.as_mut().reset(tokio::time::Instant::now() + time);
         }
+    }
+}
+
+/// hyper with the limits of a connection.
+fn builder(is_trusted: bool) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
+    http.http1()
+        .header_read_timeout(None)
+        .max_buf_size(PARSER_LIMIT);
+    http.http2()
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_concurrent_streams(Some(MOST_STREAMS))
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_pending_accept_reset_streams(Some(match is_trusted {
+            // A trusted proxy carries the streams of many clients.
+            true => usize::MAX,
+            false => MOST_RESETS,
+        }))
+        // h2 counts them over the life of a connection; `http2::credit` limits their rate.
+        .max_local_error_reset_streams(None);
+    http
+}
+
+/// Announces the end of an HTTP/1 connection when the server stops, and keeps hyper from
+/// contradicting our own announcement.
+fn set_persistence<B>(response: &mut Response<B>, version: Version, asked: &CancellationToken) {
+    if version <= Version::HTTP_11 && asked.is_cancelled() && response.status() != 101 {
+        let close = http::HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
+        // Else hyper adds `keep-alive` to our `close` for a client that asked for it.
+        *response.version_mut() = version;
     }
 }
 

@@ -55,7 +55,7 @@ pub fn section(setting: &Setting) -> String {
 const HEAD: &str = "\
 # Options
 
-Every option is a setting with three spellings: `--max-body 1G` on the command line,
+Every option can be set in three places: `--max-body 1G` on the command line,
 `PYSERVE_MAX_BODY=1G` in the environment, `max_body = \"1G\"` in `pyserve.toml`, before the first
 `[[location]]` or `[[companion]]`. The command line takes precedence over the environment, the
 environment over the file. `pyserve check` shows every setting with its origin, first those that

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pyserve_wire::control::STACKS_SIGNAL;
 
 use super::process::restore_descriptor_limit;
+use super::scheduling::restore_policy;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
@@ -30,11 +31,12 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
             let fd = unsafe { BorrowedFd::borrow_raw(*number) };
             fcntl_setfd(fd, FdFlags::empty())?;
         }
+        restore_policy();
         restore_descriptor_limit()
     };
     command.process_group(0);
-    // SAFETY: between fork and exec the closure only calls fcntl and setrlimit, which are
-    // async-signal-safe, and allocates nothing.
+    // SAFETY: between fork and exec the closure only calls fcntl, sched_setscheduler and
+    // setrlimit, which are async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(keep_open) };
     Ok(command.spawn()?.id())
 }

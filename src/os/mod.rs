@@ -14,6 +14,7 @@ pub mod listening;
 pub mod memory;
 pub mod memory_group;
 pub mod process;
+pub mod scheduling;
 pub mod sendfile;
 pub mod signals;
 pub mod sockets;

@@ -1,7 +1,8 @@
-//! One application: its plan, its generations of Python, and the pool above them.
+//! One application: its plan, its generations of Python processes, and the pool that queues for
+//! them.
 //!
-//! Feeds the plan with what happens (`hearing`) and carries out what it says (`acting`); what
-//! concerns the whole server comes out as [`AppEvent`].
+//! Feeds the plan with events (`events`) and carries out its actions (`actions`). Events that
+//! concern the whole server leave as [`AppEvent`].
 
 mod actions;
 mod events;
@@ -39,66 +40,66 @@ use crate::config::AppSettings;
 use crate::front::upstream::workers::{Pool, QueueLimits, Report};
 use crate::observe::throttle::Throttle;
 
-/// What the rest of the server has to know.
+/// Events of an application that concern the whole server.
 #[derive(Debug)]
 pub enum AppEvent {
-    /// Every worker serves for the first time.
+    /// Every worker is ready for the first time.
     Announce,
-    /// The application wants these files served from now on.
+    /// The application asks for these files to be served from now on.
     Files(Vec<FoundFiles>),
-    /// The code that is on its way can take over.
+    /// The new generation is ready to take over.
     Prepared,
-    /// It never will, in these words.
+    /// The new generation failed, for this reason.
     ReloadFailed(String),
-    /// Call [`App::happened`] with [`PlanEvent::Timer`] at this time.
+    /// Call [`App::handle`] with [`PlanEvent::Timer`] at this time.
     WakeAt(Instant),
-    /// The server cannot be of use.
+    /// The application cannot be run.
     GiveUp(Ending),
     /// All workers have left.
     Gone,
 }
 
-/// A message of a template, or its end.
+/// A message of a template, or the end of its socket.
 #[derive(Debug)]
 pub struct TemplateMessage {
     generation: u32,
-    speaker: MessageSender,
+    sender: MessageSender,
     message: Option<FromTemplate>,
 }
 
 /// One application.
 pub struct App {
     id: usize,
-    /// How it is run.
+    /// Settings of the serving generation.
     settings: Arc<AppSettings>,
-    /// How the generation is run that is on its way.
+    /// Settings of the generation that a reload is starting.
     coming: Option<Arc<AppSettings>>,
     plan: Plan,
-    /// Where its requests go.
+    /// Queues requests and dispatches them to workers.
     pub pool: Pool,
     files: HostFiles,
     log: Arc<AsyncFd<OwnedFd>>,
     _follows_log: AbortOnDrop,
     log_sender: OwnedFd,
     generations: BTreeMap<u32, Python>,
-    /// What Python said last about not being able to run it.
-    pub last_words: String,
+    /// The last error text of Python that explains why the application cannot run.
+    pub last_error: String,
     reforks: Reforks,
     /// True if every worker has been ready once.
     pub is_announced: bool,
-    /// True if all of its workers have left, as they were told.
+    /// True if all workers have exited after a request to leave.
     pub is_gone: bool,
-    news: Vec<AppEvent>,
+    events: Vec<AppEvent>,
     no_fork: Throttle,
     care: Maintenance,
     liveness: Liveness,
     imports: Imports,
-    /// How long a worker without requests may take to leave.
+    /// Longest time that an idle worker may take to exit.
     pub leave_within: Duration,
 }
 
 impl App {
-    /// Application number `id`; no process yet.
+    /// Creates application number `id`, without a process.
     ///
     /// # Errors
     /// The error of the system call for files and sockets.
@@ -114,7 +115,7 @@ impl App {
         let (log, log_sender) = log::pair()?;
         let log = Arc::new(log);
         let (followed, known) = (Arc::clone(&log), pool.clone());
-        // What comes last is drained by `App::drain_log`.
+        // Records that arrive last are read by `App::drain_log`.
         let follows_log =
             channel_readers.spawn(async move { log::follow(&followed, &known).await });
         let settings = Arc::new(settings);
@@ -130,11 +131,11 @@ impl App {
             _follows_log: AbortOnDrop(follows_log),
             log_sender,
             generations: BTreeMap::from([(0, first)]),
-            last_words: String::new(),
+            last_error: String::new(),
             reforks: Reforks::default(),
             is_announced: false,
             is_gone: false,
-            news: Vec::new(),
+            events: Vec::new(),
             no_fork: Throttle::default(),
             care: Maintenance::new(),
             liveness: Liveness::default(),
@@ -143,17 +144,17 @@ impl App {
         })
     }
 
-    /// Its number.
+    /// The number of the application.
     pub fn id(&self) -> usize {
         self.id
     }
 
-    /// What is to be told since the last call.
-    pub fn take_news(&mut self) -> Vec<AppEvent> {
-        std::mem::take(&mut self.news)
+    /// Takes the events since the last call.
+    pub fn take_events(&mut self) -> Vec<AppEvent> {
+        std::mem::take(&mut self.events)
     }
 
-    /// The settings and facts of what serves, for the start-up block.
+    /// The settings and facts of the serving generation, for the start-up block.
     pub fn facts(&self) -> (Arc<AppSettings>, StartupFacts) {
         let current = self.current();
         let settings = current.map_or(&self.settings, |current| &current.settings);
@@ -161,13 +162,13 @@ impl App {
         (Arc::clone(settings), facts.unwrap_or_default())
     }
 
-    /// The next message of any of its templates.
+    /// The next message of any template of this application.
     pub fn poll_message(&self, context: &mut Context<'_>) -> Poll<TemplateMessage> {
         for (number, python) in &self.generations {
-            if let Poll::Ready((speaker, message)) = python.poll_message(context) {
+            if let Poll::Ready((sender, message)) = python.poll_message(context) {
                 return Poll::Ready(TemplateMessage {
                     generation: *number,
-                    speaker,
+                    sender,
                     message,
                 });
             }
@@ -175,51 +176,51 @@ impl App {
         Poll::Pending
     }
 
-    /// Asks the plan what to do, and does it.
-    pub fn happened(&mut self, happened: PlanEvent) {
-        tracing::debug!(?happened);
-        for action in self.plan.decide(happened, Instant::now()) {
+    /// Passes an event to the plan and carries out the actions.
+    pub fn handle(&mut self, event: PlanEvent) {
+        tracing::debug!(event = ?event);
+        for action in self.plan.decide(event, Instant::now()) {
             self.act(action);
         }
     }
 
-    /// Brings the code that is there now up beside that which serves, run like this;
-    /// [`AppEvent::Prepared`] or [`AppEvent::ReloadFailed`] tells how that went.
+    /// Starts a new generation with these settings beside the serving one. The outcome is
+    /// [`AppEvent::Prepared`] or [`AppEvent::ReloadFailed`].
     pub fn reload(&mut self, settings: AppSettings) {
         let mut recipe = generation::recipe(&settings);
         if settings.workers.count == self.settings.workers.count {
-            // As many as there are by now.
+            // Keeps the current number of workers.
             recipe.workers = self.plan.size().min(recipe.slots);
         }
-        self.last_words.clear();
+        self.last_error.clear();
         self.coming = Some(Arc::new(settings));
-        self.happened(PlanEvent::Reload(recipe));
+        self.handle(PlanEvent::Reload(recipe));
     }
 
-    /// How it is run.
+    /// Settings of the serving generation.
     pub(super) fn settings(&self) -> Arc<AppSettings> {
         Arc::clone(&self.settings)
     }
 
-    pub(super) fn emit(&mut self, news: AppEvent) {
-        self.news.push(news);
+    pub(super) fn emit(&mut self, event: AppEvent) {
+        self.events.push(event);
     }
 
-    /// Workers that are to serve.
+    /// Target number of workers.
     pub fn size(&self) -> u32 {
         self.plan.size()
     }
 
-    /// The generation that serves, and how its workers are.
+    /// Number of the serving generation, and the state of its workers.
     pub(super) fn serving_workers(&self, with_memory: bool) -> Option<(u32, Vec<Seen>)> {
         let number = self.plan.current()?;
         Some((number, self.generations.get(&number)?.seen(with_memory)))
     }
 
-    /// Has so many workers serve from now on.
+    /// Sets the target number of workers.
     ///
     /// # Errors
-    /// In words, if there is no room for so many.
+    /// A sentence, if there are not enough slots.
     pub fn scale(&mut self, workers: u32) -> Result<(), String> {
         let most = generation::recipe(&self.settings).slots / 2;
         if !(1..=most).contains(&workers) {
@@ -233,11 +234,11 @@ impl App {
             to = workers,
             "number of workers changed"
         );
-        self.happened(PlanEvent::Scale(workers));
+        self.handle(PlanEvent::Scale(workers));
         Ok(())
     }
 
-    /// The files that the application wants served.
+    /// The files that the application asks to be served.
     pub fn found_files(&self) -> Vec<FoundFiles> {
         let loaded = self.loaded();
         loaded
@@ -245,7 +246,7 @@ impl App {
             .unwrap_or_default()
     }
 
-    /// How long the code that serves took to be imported.
+    /// Time that the import of the serving code took.
     pub fn import_time(&self) -> Duration {
         let loaded = self.loaded();
         Duration::from_millis(loaded.map_or(0, |loaded| loaded.import_ms))
@@ -261,8 +262,8 @@ impl App {
         self.generations.get(&generation)?.pid(worker)
     }
 
-    /// Number of the generation that serves; its template's process, and whether that was a
-    /// worker.
+    /// Number of the serving generation; the process id of its template, and true if that was a
+    /// worker before.
     pub fn serving(&self) -> (u32, Option<(u32, bool)>) {
         let template = self
             .current()
@@ -270,13 +271,13 @@ impl App {
         (self.plan.current().unwrap_or_default(), template)
     }
 
-    /// Its processes that are on their way to serve.
+    /// Processes that are still starting.
     pub(super) fn starting(&self) -> Vec<Starting> {
         let generations = self.generations.values();
         generations.flat_map(Python::starting).collect()
     }
 
-    /// As the settings name it, below the chdir.
+    /// The name of the application in the settings, relative to `chdir`.
     pub fn name(&self) -> String {
         self.settings.name()
     }
@@ -290,7 +291,7 @@ impl App {
         self.generations.get(&number)
     }
 
-    /// Ends it at once: it never ran a request.
+    /// Kills its processes at once: it never ran a request.
     pub fn discard(&mut self) {
         self.kill_all();
         for python in std::mem::take(&mut self.generations).into_values() {
@@ -301,17 +302,17 @@ impl App {
         self.is_gone = true;
     }
 
-    /// Process groups of everything that belongs to it.
+    /// Process groups of all its processes.
     pub fn groups(&self) -> impl Iterator<Item = u32> {
         self.generations.values().flat_map(Python::groups)
     }
 
-    /// Kills everything that belongs to it.
+    /// Kills all its processes.
     pub fn kill_all(&self) {
         self.generations.values().for_each(Python::kill_all);
     }
 
-    /// Logs what Python said last.
+    /// Logs the records that are left in the log socket.
     pub fn drain_log(&self) {
         log::drain(&self.log, &self.pool);
     }

@@ -1,12 +1,12 @@
-//! The applications of the server: those that serve, in the order of the settings, those that
-//! a reload brings up beside them, and those that one took away and that still have requests.
+//! The applications of the server: those that serve, in the order of the settings; those that a
+//! reload starts beside them; and those that a reload removed and that still have requests.
 //!
 //! ```text
 //! joining -> serving -> leaving -> gone        one whose reload fails is discarded
 //! ```
 //!
-//! An application is the one at its prefix: code that changes there is another generation of
-//! it, in the same pool. Each has a number of its own, which is never used again.
+//! An application is identified by its prefix. Changed code at the same prefix is another
+//! generation of it, in the same pool. Each application has a number, which is never reused.
 
 use std::io;
 use std::sync::Weak;
@@ -20,14 +20,14 @@ use crate::config::AppSettings;
 use crate::front::site::Site;
 use crate::front::upstream::workers::{Pool, Report};
 
-/// How often to look whether requests can still come to an application that was taken away.
+/// Interval at which a removed application is checked for requests that may still reach it.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// All of them.
+/// All applications.
 pub(super) struct Apps {
     /// In the order of the settings.
     serving: Vec<App>,
-    /// They have no requests before [`Apps::follow`].
+    /// These get no requests before [`Apps::follow`].
     joining: Vec<App>,
     leaving: Vec<Leaving>,
     next: usize,
@@ -36,13 +36,13 @@ pub(super) struct Apps {
 
 struct Leaving {
     app: App,
-    /// What may still send it requests: each is gone when its last request has its answer.
+    /// Sites that may still send it requests; a site is dropped with its last response.
     sites: Vec<Weak<Site>>,
-    is_told: bool,
+    is_asked: bool,
 }
 
 impl Apps {
-    /// None yet. `reports`: where their pools tell what happens.
+    /// Creates an empty list. The pools send their events to `reports`.
     pub(super) fn new(reports: mpsc::UnboundedSender<Report>) -> Self {
         Self {
             serving: Vec::new(),
@@ -53,7 +53,7 @@ impl Apps {
         }
     }
 
-    /// One more that serves from the start on; no process yet.
+    /// Adds an application that serves from the start, without a process.
     ///
     /// # Errors
     /// The error of the system call for files and sockets.
@@ -63,14 +63,14 @@ impl Apps {
         Ok(())
     }
 
-    /// One more that starts beside those that serve; its number.
+    /// Adds an application that starts beside the serving ones; returns its number.
     ///
     /// # Errors
     /// The error of the system call for files and sockets.
     pub(super) fn join(&mut self, settings: AppSettings) -> io::Result<usize> {
         let mut app = self.create(settings)?;
         let id = app.id();
-        app.happened(PlanEvent::Start);
+        app.handle(PlanEvent::Start);
         self.joining.push(app);
         Ok(id)
     }
@@ -81,7 +81,7 @@ impl Apps {
         Ok(app)
     }
 
-    /// Those that serve, in the order of the settings.
+    /// Serving applications, in the order of the settings.
     pub(super) fn serving(&self) -> &[App] {
         &self.serving
     }
@@ -91,45 +91,45 @@ impl Apps {
         self.serving.iter().map(App::id).collect()
     }
 
-    /// The same, to be changed.
+    /// Serving applications, mutable.
     pub(super) fn serving_mut(&mut self) -> &mut [App] {
         &mut self.serving
     }
 
-    /// Those that were taken away, and still have requests.
+    /// Applications that were removed and still have requests.
     pub(super) fn leaving(&self) -> impl Iterator<Item = &App> {
         self.leaving.iter().map(|leaving| &leaving.app)
     }
 
-    /// True if this one serves.
+    /// True if this application serves.
     pub(super) fn serves(&self, id: usize) -> bool {
         self.serving.iter().any(|app| app.id() == id)
     }
 
-    /// Those that are brought up.
+    /// Applications that are starting.
     pub(super) fn joining_mut(&mut self) -> impl Iterator<Item = &mut App> {
         self.joining.iter_mut()
     }
 
-    /// Every one that has processes.
+    /// All applications that have processes.
     pub(super) fn all(&self) -> impl Iterator<Item = &App> {
         let leaving = self.leaving.iter().map(|leaving| &leaving.app);
         self.serving.iter().chain(&self.joining).chain(leaving)
     }
 
-    /// The same, to be changed.
+    /// All applications that have processes, mutable.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut App> {
         let leaving = self.leaving.iter_mut().map(|leaving| &mut leaving.app);
         let others = self.joining.iter_mut().chain(leaving);
         self.serving.iter_mut().chain(others)
     }
 
-    /// The one with this number.
+    /// The application with this number.
     pub(super) fn get_mut(&mut self, id: usize) -> Option<&mut App> {
         self.all_mut().find(|app| app.id() == id)
     }
 
-    /// The pools of those with these numbers, in this order.
+    /// The pools of the applications with these numbers, in this order.
     pub(super) fn pools(&self, members: &[usize]) -> Vec<Pool> {
         let pool = |id: &usize| {
             let app = self.all().find(|app| app.id() == *id)?;
@@ -138,12 +138,12 @@ impl Apps {
         members.iter().filter_map(pool).collect()
     }
 
-    /// From now on those with these numbers serve, in this order, with the code that was
-    /// brought up; `sites` may still send requests to the others.
+    /// Switches to the applications with these numbers, in this order, and to their new
+    /// generations. `sites` may still send requests to the others.
     pub(super) fn follow(&mut self, members: &[usize], sites: Vec<Weak<Site>>) {
         let mut before = std::mem::take(&mut self.serving);
         for app in &mut before {
-            app.happened(PlanEvent::TakeOver);
+            app.handle(PlanEvent::TakeOver);
         }
         before.append(&mut self.joining);
         for id in members {
@@ -155,31 +155,32 @@ impl Apps {
         self.leaving.extend(before.into_iter().map(|app| Leaving {
             app,
             sites: sites.clone(),
-            is_told: false,
+            is_asked: false,
         }));
     }
 
-    /// What was brought up is not wanted.
-    pub(super) fn stay_as_it_is(&mut self) {
+    /// Discards the new generations and applications.
+    pub(super) fn discard_new(&mut self) {
         for app in &mut self.serving {
-            app.happened(PlanEvent::StayAsItIs);
+            app.handle(PlanEvent::DiscardNew);
         }
         for mut app in self.joining.drain(..) {
             app.discard();
         }
     }
 
-    /// Tells those to leave that get no more requests. When to come back, if some still may.
-    pub(super) fn let_go(&mut self, now: Instant) -> Option<Instant> {
+    /// Asks removed applications to leave when no site sends them requests. Returns the time of the
+    /// next check, if one is needed.
+    pub(super) fn retire_removed(&mut self, now: Instant) -> Option<Instant> {
         let mut look_again = None;
-        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_told) {
+        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_asked) {
             if leaving.sites.iter().all(|site| site.strong_count() == 0) {
-                leaving.is_told = true;
+                leaving.is_asked = true;
                 tracing::info!(
                     app = leaving.app.name(),
-                    "the workers of the application that was taken away leave"
+                    "asking the workers of the removed application to exit"
                 );
-                leaving.app.happened(PlanEvent::Leave);
+                leaving.app.handle(PlanEvent::Leave);
             } else {
                 look_again = Some(now + LOOK);
             }
@@ -187,7 +188,7 @@ impl Apps {
         look_again
     }
 
-    /// All workers of this one have left, as they were told. `true`: there are no others.
+    /// Handles the exit of all workers of an application. `true`: no application is left.
     pub(super) fn gone(&mut self, id: usize) -> bool {
         if let Some(at) = self
             .leaving

@@ -1,7 +1,8 @@
-//! What runs once before the server serves: migrations, a script that prepares the image.
+//! Runs the `before_start` command once before the server serves: migrations, a script that
+//! prepares the image.
 //!
-//! The addresses are bound already, so clients wait instead of being refused. A stop that is
-//! asked for meanwhile is the command's as well.
+//! The addresses are bound already, so connections wait in the backlog instead of being refused. A
+//! stop signal that arrives meanwhile stops the command too.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use super::{Outcome, Signals, sleep_until};
 use crate::config::companions::Program;
 use crate::os::child;
 
-/// Runs it to its end. `None`: it went well; else how the server ends. Stopped, it may take
-/// `graceful_timeout` to end.
+/// Runs the command to its end. `None` if it succeeded, else the exit of the server. A stopped
+/// command may take `graceful_timeout` to exit.
 pub(super) async fn run(
     program: &Program,
     surroundings: &ProcessEnvironment,
@@ -22,7 +23,7 @@ pub(super) async fn run(
     let failed = |what: String| {
         Some(Outcome {
             code: FAILED,
-            last_words: format!("pyserve: before_start failed: {what} (the command: {program})"),
+            last_error: format!("pyserve: before_start failed: {what} (the command: {program})"),
         })
     };
     let (pid, output) = match companions::start(program, surroundings) {
@@ -34,7 +35,8 @@ pub(super) async fn run(
     let mut stopped: Option<(u8, Leaving)> = None;
     let status = loop {
         let deadline = stopped.as_ref().and_then(|(_, leaving)| leaving.deadline());
-        // Every branch is cancel-safe: signals keep what is not taken, and the timer is made anew.
+        // Every branch is cancel-safe: signals keep what is not received, and the timer is made
+        // anew.
         let signal = tokio::select! {
             _ = signals.child.recv() => {
                 match ended(pid, stopped.as_mut().map(|(_, leaving)| leaving)) {
@@ -50,7 +52,7 @@ pub(super) async fn run(
                 continue;
             }
             () = sleep_until(deadline.map(Into::into)), if deadline.is_some() => {
-                tracing::warn!(pid, "before_start does not stop: killed");
+                tracing::warn!(pid, "before_start did not stop in time: killed");
                 break child::KILLED;
             }
         };
@@ -67,20 +69,20 @@ pub(super) async fn run(
     if stopped.is_some() {
         child::kill_group(pid);
     }
-    // What it left running in the background may hold the pipe open.
-    let _left_behind = tokio::time::timeout(LAST_WORDS, log).await;
+    // A background process of the command may keep the pipe open.
+    let _left_behind = tokio::time::timeout(LAST_OUTPUT, log).await;
     match stopped {
         Some((signal, _)) => Some(Outcome {
             code: 128 + signal,
-            last_words: String::new(),
+            last_error: String::new(),
         }),
         None if child::exit_code(status) == Some(0) => None,
         None => failed(child::describe_status(status)),
     }
 }
 
-/// Takes all ended children off the kernel's table; the status of this one, once nothing is left that
-/// was asked to end.
+/// Reaps all exited children. Returns the status of this one when nothing is left that was asked to
+/// exit.
 fn ended(pid: u32, mut leaving: Option<&mut Leaving>) -> Option<i32> {
     let mut own = None;
     while let Some((other, status)) = child::reap() {
@@ -95,7 +97,7 @@ fn ended(pid: u32, mut leaving: Option<&mut Leaving>) -> Option<i32> {
     own
 }
 
-/// Exit code if it fails, or if an essential companion ends.
+/// Exit code if the command fails, or if an essential companion ends.
 pub(super) const FAILED: u8 = 5;
-/// How long we wait for the end of what it wrote.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Time to wait for the rest of its output.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);

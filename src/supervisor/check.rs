@@ -13,7 +13,7 @@ use super::startup::StartupFacts;
 use crate::config::AppSettings;
 use crate::os::child;
 
-/// Imports the application, and says what was found or what is wrong.
+/// Imports the application; reports the facts found, or the error.
 ///
 /// # Errors
 /// The error of the system call for starting the interpreter.
@@ -24,7 +24,7 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
     app.start_template(0, Preload::Yes)?;
     let python = app.first().ok_or(io::ErrorKind::NotFound)?;
     let answer = answer(python).await;
-    let outcome = |code, last_words| Outcome { code, last_words };
+    let outcome = |code, last_error| Outcome { code, last_error };
     let outcome = match answer {
         Some(FromTemplate::Imported(mut loaded)) => {
             if python.settings.preload == Preload::Auto {
@@ -43,9 +43,9 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
                 outcome(78, python.why_unusable(status))
             } else {
                 let how = child::describe_status(status);
-                let words =
+                let text =
                     format!("the interpreter ended while it imported the application: {how}");
-                outcome(4, words)
+                outcome(4, text)
             }
         }
     };
@@ -55,7 +55,7 @@ pub async fn check(settings: AppSettings) -> io::Result<(StartupFacts, Outcome)>
     Ok((facts, outcome))
 }
 
-/// The template's first message about the application; `None` if it ended without one.
+/// The template's first message about the application; `None` if it exited without one.
 async fn answer(python: &mut Python) -> Option<FromTemplate> {
     loop {
         match python.template.as_ref()?.receive().await? {

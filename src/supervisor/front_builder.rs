@@ -1,4 +1,4 @@
-//! Puts the front together from the settings, and starts its listeners.
+//! Builds the front from the settings, and starts its listeners.
 
 use std::io;
 use std::path::Path;
@@ -39,25 +39,25 @@ use crate::front::upstream::workers::Pool;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
-/// The front: listeners and connections.
+/// The listeners and connections.
 pub struct Front {
-    /// Asks connections to end.
+    /// Stops the connections.
     pub stop: Shutdown,
-    /// Listeners and connections.
+    /// The tasks of listeners and connections.
     pub connections: TaskTracker,
-    /// Where it listens, as people write it.
+    /// The listen addresses as they are printed.
     pub addresses: Vec<ListenAddress>,
-    /// Where requests are logged.
+    /// The access log.
     pub access_log: Arc<AccessLog>,
     kept: Kept,
     site: Arc<CurrentSite>,
     past: Vec<Weak<Site>>,
 }
 
-/// What every site has in common with the one before.
+/// State that a new site takes over from the previous one.
 struct Kept {
     files: FilePool,
-    /// The memory of static files, with its size and patience.
+    /// The cache of static files, with its size and revalidation interval.
     cache: Mutex<Option<((u64, Duration), Cache)>>,
     found_files: Arc<FoundFiles>,
     access_log: Arc<AccessLog>,
@@ -70,9 +70,9 @@ struct Kept {
     encoders: Encoders,
 }
 
-/// Descriptors that the front holds for the workers of all applications: for each worker its
-/// orders and a channel of each thread, for each application its control socket, queue,
-/// scoreboard and log.
+/// Descriptors that the front holds for the workers of all applications: for each worker its order
+/// socket and a channel of each thread, for each application its control socket, queue, scoreboard
+/// and log.
 fn workers_descriptors(config: &Config) -> u64 {
     const EACH_APP: u64 = 4;
     let of =
@@ -81,7 +81,7 @@ fn workers_descriptors(config: &Config) -> u64 {
 }
 
 impl Front {
-    /// Starts to accept; `pools` are those of the applications, by their number.
+    /// Starts to accept connections; `pools` are those of the applications, by number.
     ///
     /// # Errors
     /// Locations that contradict each other.
@@ -134,12 +134,12 @@ impl Front {
         Ok(front)
     }
 
-    /// True while the kernel gives no descriptors or no memory for new connections.
+    /// True while the kernel has no descriptors or memory for new connections.
     pub fn refuses_connections(&self) -> bool {
         self.kept.connections.refuses()
     }
 
-    /// What answers as these settings say, for [`Front::change`]; `pools` are those of the
+    /// Builds the site of these settings, for [`Front::change`]; `pools` are those of the
     /// applications, in the order of the settings.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Front {
         self.kept.site(config, pools, Some(&self.site.get()))
     }
 
-    /// Has requests answered by this one from now on.
+    /// Sends new requests to this site.
     pub fn change(&mut self, site: Site) {
         let before = self.site.set(site);
         self.past.retain(|site| site.strong_count() > 0);
@@ -156,17 +156,17 @@ impl Front {
         self.look_for_upstreams();
     }
 
-    /// What answers the requests that came before the last [`Front::change`].
+    /// Sites that still answer requests of the time before the last [`Front::change`].
     pub fn past(&self) -> Vec<Weak<Site>> {
         self.past.clone()
     }
 
-    /// Says when those behind us are there that are not yet.
+    /// Resolves and logs upstreams that were not reachable at the start.
     fn look_for_upstreams(&self) {
         for upstream in self.site.get().router.upstreams() {
             let (upstream, stopping) = (upstream.clone(), self.stop.drain.clone());
             self.connections.spawn(async move {
-                // Both are cancel-safe: nothing that is begun matters after a stop.
+                // Both are cancel-safe: after a stop an unfinished check does not matter.
                 tokio::select! {
                     () = upstream.servers().wait_until_there() => {}
                     () = stopping.cancelled() => {}
@@ -175,16 +175,16 @@ impl Front {
         }
     }
 
-    /// Serves the files that application number `app` named.
+    /// Serves the files that application number `app` has reported.
     pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
             let dir = config.release.settle(Path::new(&*found.dir));
             let location = StaticLocation::new(&*found.prefix, dir);
             let location = match &*found.source {
-                // Only collectstatic writes there.
+                // Only `collectstatic` writes there.
                 "STATIC_ROOT" => location.of_a_build(),
-                // A staticfiles.json there may be an upload.
+                // A `staticfiles.json` there may be an upload.
                 "MEDIA_ROOT" => StaticLocation {
                     immutable: Immutable::No,
                     ..location
@@ -204,7 +204,7 @@ impl Front {
 }
 
 impl Kept {
-    /// What static files have in common; another one if the settings want it otherwise.
+    /// The cache of static files; a new one if the settings have changed it.
     fn cache(&self, config: &Config) -> Cache {
         let settings = &config.static_files;
         let wanted = (settings.cache, settings.check);
@@ -219,14 +219,14 @@ impl Kept {
         }
     }
 
-    /// What answers requests, by these settings, in place of the one `before`.
+    /// Builds the site of these settings, as the successor of `before`.
     fn site(&self, config: &Config, pools: &[Pool], before: Option<&Site>) -> io::Result<Site> {
         let (files, cache) = (&self.files, self.cache(config));
         let locations =
             Locations::new(config.static_locations.clone()).map_err(io::Error::other)?;
         let internal =
             Locations::new(config.internal_locations.clone()).map_err(io::Error::other)?;
-        // The application names each file: nothing needs to be hidden from it.
+        // The application names each file, so no name is hidden from it.
         let everything = StaticSettings {
             hidden: true,
             ..config.static_files.clone()
@@ -289,7 +289,7 @@ impl Kept {
     }
 }
 
-/// The locations that are not files.
+/// The locations other than static files.
 fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
     let route = |location: &Location| {
         Ok(Route {

@@ -1,6 +1,6 @@
 //! The Python side of one generation: its queue, its template, its workers.
 //!
-//! Carries out; what is to be done is decided in `plan`.
+//! Carries out the decisions of `plan`.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,13 +21,13 @@ use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
 use crate::os::{child, descriptors, process, sockets};
 
-/// There is room for this many workers to be added by hand, however few there are at first.
+/// Slots for workers that are added by hand, even if the settings have few.
 const ROOM: u32 = 16;
 
-/// What the plan has to know of the settings.
+/// The settings that the plan needs.
 pub fn recipe(settings: &AppSettings) -> GenerationSpec {
     let workers = settings.workers.count;
-    // As many again for successors that come before the others leave.
+    // The same number again, for successors that start before the others leave.
     let slots = 2 * settings.workers.most.max(ROOM);
     GenerationSpec {
         workers,
@@ -38,14 +38,14 @@ pub fn recipe(settings: &AppSettings) -> GenerationSpec {
     }
 }
 
-/// Who sends a message.
+/// The sender of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageSender {
     /// The template.
     Template,
     /// The worker that was asked to become the template, by its number.
     Candidate(u32),
-    /// The process that was the template once.
+    /// A process that was the template before.
     Former(u32),
 }
 
@@ -53,36 +53,37 @@ pub enum MessageSender {
 pub struct Python {
     /// Its queue and its scoreboard.
     pub generation: Generation,
-    /// How it is run.
+    /// Settings of the generation.
     pub settings: Arc<AppSettings>,
-    /// The process that forks, while there is one.
+    /// The process that forks, if there is one.
     pub template: Option<Template>,
-    /// The template that must not be forked, until its process has gone: what the import has
-    /// started ends with it.
+    /// The template that must not fork, until its process has exited: processes that the import has
+    /// started end with it.
     pub refused: Option<Template>,
-    /// True if the template was a worker.
+    /// True if the template was a worker before.
     pub was_worker: bool,
     /// The worker that is asked to become the template, by its number.
     pub candidate: Option<(u32, Template)>,
-    /// Templates of before that have not ended yet.
+    /// Former templates that have not exited yet.
     pub former: Vec<Template>,
-    /// Workers by process id: their number, and the process group they belong to, which is
-    /// that of the template that forked them.
+    /// Workers by process id: their number and their process group, which is that of the template
+    /// that forked them.
     pub workers: HashMap<u32, (u32, u32)>,
-    /// Workers that the template was asked for, and of which it has not told yet.
+    /// Workers whose fork was requested and is not reported yet.
     asked_for: HashSet<u32>,
-    /// Workers by process id that were killed, and why.
+    /// Killed workers by process id, with the reason.
     pub killed: HashMap<u32, &'static str>,
-    /// Where the template, and workers that it forked, write their stacks while they start.
+    /// The pipe to which the template, and workers that it forked, write their stacks while they
+    /// start.
     stacks: Option<Arc<StackPipe>>,
-    /// Its template has not said yet what became of the import.
+    /// True while the template has not reported the outcome of the import.
     pub is_importing: bool,
-    /// What is known about it.
+    /// Facts about the generation.
     pub facts: StartupFacts,
 }
 
 impl Python {
-    /// Makes queue and scoreboard of generation `number`; no process yet.
+    /// Creates the queue and scoreboard of generation `number`, without a process.
     ///
     /// # Errors
     /// The error of the system call for sockets and memory.
@@ -112,7 +113,7 @@ impl Python {
         })
     }
 
-    /// Starts a template that logs to `log`; the one before, if any, leaves.
+    /// Starts a template that logs to `log`; the previous one, if any, exits.
     ///
     /// # Errors
     /// The error of the system call for executing the interpreter.
@@ -164,12 +165,12 @@ impl Python {
                 &[queue, board, log, theirs.as_fd()],
             )
         });
-        // The one before, if any, sees its socket close.
+        // The previous one, if any, reads the end of its socket.
         self.template = Some(template?);
         Ok(())
     }
 
-    /// Has the template fork a worker.
+    /// Requests the fork of a worker.
     ///
     /// # Errors
     /// The error of the system call; a template that has gone is `BrokenPipe`.
@@ -186,7 +187,7 @@ impl Python {
         Ok(())
     }
 
-    /// Ends the template, which must not be forked, and what is left in its process group.
+    /// Stops the template, which must not fork, and the processes left in its group.
     pub fn refuse(&mut self) {
         self.refused = self.template.take();
         if let Some(template) = &self.refused {
@@ -194,33 +195,33 @@ impl Python {
         }
     }
 
-    /// The template with this process id has forked a worker, which may begin now.
+    /// Handles the fork of a worker by the template with this process id; the worker may begin.
     pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
         self.asked_for.remove(&worker);
         self.workers.insert(pid, (worker, template));
-        // One that has gone already needs no order.
+        // A worker that has exited already needs no order.
         let _gone = self.generation.begin(worker);
     }
 
-    /// True if the template was asked for a worker that it has not forked yet.
+    /// True if the fork of a worker was requested and is not reported yet.
     pub fn awaits_fork(&self) -> bool {
         !self.asked_for.is_empty()
     }
 
-    /// The template could not fork a worker.
+    /// Handles a failed fork.
     pub fn not_forked(&mut self, worker: u32) {
         self.asked_for.remove(&worker);
         self.generation.worker_exited(worker);
     }
 
-    /// The template has ended, and its last message was taken: workers of which it did not
-    /// tell leave before they begin. Process ids of those whose end it did not tell.
+    /// Handles the exit of the template, after its last message: workers whose fork it did not
+    /// report leave before they begin. Returns process ids of workers whose exit it did not report.
     pub fn template_ended(&mut self, template: u32) -> Vec<u32> {
         for worker in std::mem::take(&mut self.asked_for) {
             self.generation.worker_exited(worker);
         }
         let workers = self.workers.iter();
-        // What it has left behind, ended or not, is our child by now.
+        // Its children, exited or not, are reparented to us by now.
         workers
             .filter(|(pid, (_, group))| *group == template && !child::is_ours(**pid))
             .map(|(pid, _)| *pid)
@@ -245,9 +246,9 @@ impl Python {
                     .iter()
                     .map(|former| (MessageSender::Former(former.pid), former)),
             );
-        for (speaker, template) in all.filter(|(_, template)| !template.closed) {
+        for (sender, template) in all.filter(|(_, template)| !template.closed) {
             if let Poll::Ready(message) = template.poll_receive(context) {
-                return Poll::Ready((speaker, message));
+                return Poll::Ready((sender, message));
             }
         }
         Poll::Pending
@@ -256,7 +257,7 @@ impl Python {
     /// Asks a worker to become the template; it answers as [`MessageSender::Candidate`].
     ///
     /// # Errors
-    /// The error of the system call; a worker that has gone is `NotFound`.
+    /// The error of the system call; a worker that has exited is `NotFound`.
     pub fn promote(&mut self, worker: u32) -> io::Result<()> {
         let pid = self.pid(worker).ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = sockets::pair(SocketType::SEQPACKET)?;
@@ -266,7 +267,7 @@ impl Python {
         Ok(())
     }
 
-    /// Has the candidate follow the template, which ends. `false`: there is none any more.
+    /// Replaces the template, which exits, by the candidate. `false`: there is no candidate.
     pub fn adopt(&mut self) -> bool {
         let Some((worker, template)) = self.candidate.take() else {
             return false;
@@ -282,12 +283,12 @@ impl Python {
         tracing::info!(
             worker,
             pid,
-            "the worker has become the template: all others are replaced by what it forks"
+            "the worker has become the template: replacing all other workers by forks of it"
         );
         true
     }
 
-    /// How its workers are, for the recycler; `memory`: look at that as well.
+    /// The state of its workers, for the recycler; with `memory`, their resident set sizes too.
     pub fn seen(&self, memory: bool) -> Vec<Seen> {
         self.workers
             .iter()
@@ -309,25 +310,25 @@ impl Python {
             .map(|(pid, _)| *pid)
     }
 
-    /// True if a template that ended with this status never got as far as running our host.
+    /// True if a template with this exit status never ran our host.
     pub fn is_unusable(&self, status: i32) -> bool {
         self.facts.interpreter.is_none() && child::exit_code(status).is_some()
     }
 
-    /// What is to be said about such an interpreter; nothing if it has said so itself.
+    /// The error text for such an interpreter; empty if it has reported the error itself.
     pub fn why_unusable(&self, status: i32) -> String {
         if child::exit_code(status) == Some(UNUSABLE_INTERPRETER) {
             return String::new();
         }
         format!(
-            "pyserve: {} (from {}) ended with {} before it ran anything: is it a CPython? (choose another with --python or --venv)",
+            "pyserve: {} (from {}) exited with {} before it ran any code: is it CPython? (choose another with --python or --venv)",
             self.settings.interpreter.path.display(),
             self.settings.interpreter.origin,
             child::describe_status(status)
         )
     }
 
-    /// An error of the import, with the interpreter that it may come of behind it.
+    /// The text of an import error, followed by the interpreter that may be its cause.
     pub fn why_not_imported(&self, traceback: &str) -> String {
         let python = self.facts.interpreter.as_ref();
         let version = python.map(|python| match python.is_venv {
@@ -344,8 +345,7 @@ impl Python {
         )
     }
 
-    /// Its processes that are on their way to serve: a template that imports, workers that are not
-    /// ready.
+    /// Processes that are still starting: a template that imports, workers that are not ready.
     pub fn starting(&self) -> Vec<Starting> {
         let number = self.generation.number();
         let template = self.template.as_ref().filter(|_| self.is_importing);
@@ -353,7 +353,7 @@ impl Python {
             generation: number,
             worker: None,
             pid: template.pid,
-            // Before that it may still run `sitecustomize`, which the signal would end.
+            // Earlier it may still run `sitecustomize`, which the signal would kill.
             pipe: self
                 .stacks
                 .clone()
@@ -362,7 +362,7 @@ impl Python {
         let workers = self.workers.iter();
         let workers = workers.filter(|(_, (worker, _))| !self.generation.is_ready(*worker));
         let workers = workers.map(|(pid, (worker, group))| {
-            // The process that the template has just reaped may be another one by now.
+            // The template may have reaped this process, and its id may be in use again.
             let can_tell =
                 self.generation.has_begun(*worker, *pid) && process::is_in_group(*pid, *group);
             Starting {
@@ -377,7 +377,7 @@ impl Python {
         starting
     }
 
-    /// Kills a worker, and remembers why.
+    /// Kills a worker, and keeps the reason.
     pub fn kill(&mut self, worker: u32, why: &'static str) {
         if let Some(pid) = self.pid(worker) {
             self.killed.insert(pid, why);
@@ -385,8 +385,8 @@ impl Python {
         }
     }
 
-    /// Ends the template of a generation that has no workers any more. One that still imports the
-    /// application does not look at its socket, and what it has started belongs to it.
+    /// Stops the template of a generation without workers. One that still imports the application
+    /// does not read its socket, and the processes that it has started belong to it.
     pub fn end_template(&self) {
         match &self.template {
             Some(template) if self.is_importing => child::kill_group(template.pid),
@@ -395,12 +395,12 @@ impl Python {
         }
     }
 
-    /// Kills template, workers, and what the application started in their groups.
+    /// Kills template, workers, and processes of the application in their groups.
     pub fn kill_all(&self) {
         self.groups().for_each(child::kill_group);
     }
 
-    /// Process groups of template, workers, and what the application started.
+    /// Process groups of template, workers, and processes of the application.
     pub fn groups(&self) -> impl Iterator<Item = u32> {
         let template = self.template.as_ref().map(|template| template.pid);
         self.workers

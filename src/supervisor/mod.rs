@@ -1,8 +1,8 @@
 //! Starts, watches, replaces and stops the Python processes, and runs the front beside them.
 //!
 //! [`app`] is one application and [`plan`] decides about it; [`shutdown`] decides how the server
-//! ends. This file has what they share: signals, dead children, the front.
-//! Starting a process and reading a directory may block here, which the front never does.
+//! stops. This file has their common parts: signals, exited children, the front. Starting a process
+//! and reading a directory may block here, never in the front.
 
 pub mod app;
 mod apps;
@@ -10,8 +10,10 @@ mod before_start;
 pub mod check;
 pub mod companions;
 pub mod control;
+mod events;
 mod front_builder;
 pub mod generation;
+mod interfaces;
 pub mod plan;
 pub mod policy;
 pub mod reload;
@@ -27,15 +29,12 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::config::Resolved;
-use crate::front::accept::admin_server;
+use crate::config::{Config, Resolved};
 use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
@@ -43,8 +42,10 @@ use crate::os::child;
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
-use control::{Asked, Command, ControlSocket};
+use control::{Asked, Command};
+use events::Events;
 use front_builder::Front;
+use interfaces::Interfaces;
 use plan::Ending;
 use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
@@ -53,22 +54,19 @@ use signals::Signals;
 
 /// Orders and questions that may wait for the supervisor.
 const COMMANDS: usize = 16;
-/// How long the last answers on the control socket may take.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
-
-/// How the server ended.
+/// The exit of the server.
 #[derive(Debug)]
 pub struct Outcome {
     /// The exit code, see `troubleshooting.md` in the manual.
     pub code: u8,
-    /// What is to be the last thing on stderr, such as the traceback of an import.
-    pub last_words: String,
+    /// The last text on stderr, such as the traceback of an import.
+    pub last_error: String,
 }
 
 impl Outcome {
-    /// The last words with the code of the message.
-    pub fn coded_words(&self) -> String {
-        codes::with_code(&self.last_words, codes::of_exit(self.code))
+    /// The last text with the code of the message.
+    pub fn coded_error(&self) -> String {
+        codes::with_code(&self.last_error, codes::of_exit(self.code))
     }
 }
 
@@ -78,7 +76,7 @@ impl From<&Outcome> for ExitCode {
     }
 }
 
-/// Serves until told to stop.
+/// Serves until a stop is requested.
 ///
 /// # Errors
 /// The error of the system call for the sockets and memory that a server needs at its start.
@@ -91,27 +89,18 @@ pub async fn serve(
     let began = Instant::now();
     child::become_subreaper()?;
     let mut signals = Signals::new()?;
-    let (reports, mut pool_reports) = mpsc::unbounded_channel();
+    let (reports, pool_reports) = mpsc::unbounded_channel();
     let resolved: Arc<Resolved> = Arc::new(resolved);
     let config = &resolved.config;
     let surroundings = ProcessEnvironment::of(config, &applications);
-    if let Some(program) = &config.before_start
-        && let Some(outcome) = before_start::run(
-            program,
-            &surroundings,
-            config.graceful_timeout,
-            &mut signals,
-        )
-        .await
-    {
-        startup::log::note_failure(config, outcome.code, &outcome.last_words);
+    if let Some(outcome) = run_before_start(config, &surroundings, &mut signals).await {
         return Ok(outcome);
     }
     let mut apps = Apps::new(reports);
     applications
         .into_iter()
         .try_for_each(|settings| apps.add(settings))?;
-    let (asker, mut questions) = mpsc::channel(COMMANDS);
+    let (asker, questions) = mpsc::channel(COMMANDS);
     let probes = Probes::new(asker);
     let front = Front::start(
         config,
@@ -119,30 +108,27 @@ pub async fn serve(
         listeners,
         probes.clone(),
     )?;
-    let (drained_sender, mut drained) = mpsc::unbounded_channel();
-    let (commander, mut commands) = mpsc::channel(COMMANDS);
-    let (ended, steering) = (CancellationToken::new(), TaskTracker::new());
-    if let Some(socket) = ControlSocket::open(&config.control) {
-        steering.spawn(socket.serve(commander.clone(), ended.clone(), steering.clone()));
-    }
-    if let Some(admin) = admin {
-        tracing::info!(address = %admin.address, "probes, metrics and status on {}", admin.address);
-        let serve = admin_server::serve(admin, probes, ended.clone(), steering.clone());
-        steering.spawn(async {
-            if let Err(error) = serve.await {
-                tracing::error!(%error, "cannot accept on the admin listener");
-            }
-        });
-    }
-    let (loaded_sender, mut loaded) = mpsc::unbounded_channel();
-    let (change_sender, mut changes) = mpsc::unbounded_channel();
+    let (drained_sender, drained) = mpsc::unbounded_channel();
+    let (commander, commands) = mpsc::channel(COMMANDS);
+    let interfaces = Interfaces::open(config, commander, admin, probes);
+    let (loaded_sender, loaded) = mpsc::unbounded_channel();
+    let (change_sender, changes) = mpsc::unbounded_channel();
+    let mut events = Events {
+        signals,
+        pool_reports,
+        questions,
+        drained,
+        commands,
+        loaded,
+        changes,
+    };
     let mut supervisor = Supervisor {
         began,
         stop: ShutdownPlan::new(config.drain_delay, config.graceful_timeout),
         reloads: Reloads::new(load, loaded_sender),
         changed: change_sender,
         watcher: None,
-        is_heard_of: false,
+        is_listening_logged: false,
         is_announced: false,
         apps,
         companions: Companions::new(&config.companions, surroundings),
@@ -153,47 +139,31 @@ pub async fn serve(
         stop_asked: None,
         code: None,
         companion_failed: false,
-        last_words: String::new(),
+        last_error: String::new(),
         resolved,
     };
     supervisor.start();
     while supervisor.code.is_none() {
-        let wake_at = supervisor.wake_at.map(tokio::time::Instant::from_std);
-        // Every branch is cancel-safe: channels, signals and sockets keep what is not
-        // taken, and the timer is made anew from `wake_at`.
-        tokio::select! {
-            biased;
-            (id, heard) = supervisor.template_message() => supervisor.with(id, |app| app.hear(heard)),
-            Some(report) = pool_reports.recv() => {
-                supervisor.with(report.app, |app| app.take_event(report.generation, report.event));
-            }
-            _ = signals.child.recv() => supervisor.reap(),
-            _ = signals.terminate.recv() => supervisor.stop_signal(15),
-            _ = signals.interrupt.recv() => supervisor.stop_signal(2),
-            _ = signals.quit.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Now(128 + 3)),
-            _ = signals.more.recv() => supervisor.resize(1),
-            _ = signals.fewer.recv() => supervisor.resize(-1),
-            _ = signals.reopen.recv() => {
-                tracing::info!("nothing to open again: logs go to standard output and standard error");
-            }
-            name = signals.meaningless.recv() => tracing::warn!("ignored {name}: it has no meaning for the server"),
-            _ = signals.suspend.recv() => signals::suspend::with(&supervisor.groups()),
-            _ = signals.hangup.recv() => supervisor.reload(None),
-            Some(()) = changes.recv() => supervisor.reload(None),
-            Some(loaded) = loaded.recv() => supervisor.loaded(loaded),
-            Some(command) = commands.recv() => supervisor.obey(command),
-            Some(question) = questions.recv() => supervisor.answer(question),
-            Some(()) = drained.recv() => supervisor.stopping(shutdown::steps::ShutdownEvent::Drained),
-            () = sleep_until(wake_at), if wake_at.is_some() => supervisor.timer(),
-        }
-        supervisor.take_news();
+        supervisor.next_event(&mut events).await;
+        supervisor.take_events();
     }
-    let outcome = supervisor.end(signals).await;
-    // Whoever asked for the stop learns last that it is done.
-    ended.cancel();
-    steering.close();
-    let _late = tokio::time::timeout(LAST_ANSWERS, steering.wait()).await;
+    let outcome = supervisor.end(events.signals).await;
+    interfaces.close().await;
     Ok(outcome)
+}
+
+/// Runs the program that the settings want before the start; then there is an outcome if the server
+/// must not start.
+async fn run_before_start(
+    config: &Config,
+    surroundings: &ProcessEnvironment,
+    signals: &mut Signals,
+) -> Option<Outcome> {
+    let program = config.before_start.as_ref()?;
+    let within = config.graceful_timeout;
+    let outcome = before_start::run(program, surroundings, within, signals).await?;
+    startup::log::note_failure(config, outcome.code, &outcome.last_error);
+    Some(outcome)
 }
 
 struct Supervisor {
@@ -201,13 +171,13 @@ struct Supervisor {
     began: Instant,
     stop: ShutdownPlan,
     reloads: Reloads,
-    /// Where changes of watched files are told.
+    /// Receives a message at each change of a watched file.
     changed: mpsc::UnboundedSender<()>,
     watcher: Option<(Watched, AbortOnDrop)>,
     apps: Apps,
-    /// True if it was said where the server listens.
-    is_heard_of: bool,
-    /// True if it was said that the server is ready.
+    /// True if the listen addresses were logged.
+    is_listening_logged: bool,
+    /// True if readiness was logged.
     is_announced: bool,
     companions: Companions,
     front: Front,
@@ -219,7 +189,7 @@ struct Supervisor {
     code: Option<u8>,
     /// An essential companion has ended.
     companion_failed: bool,
-    last_words: String,
+    last_error: String,
 }
 
 impl Supervisor {
@@ -228,15 +198,15 @@ impl Supervisor {
         let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
             app.leave_within = leave_within;
-            app.happened(plan::PlanEvent::Start);
+            app.handle(plan::PlanEvent::Start);
             app.look_after(Instant::now());
         }
         self.watch();
         self.look_after_companions();
-        self.take_news();
+        self.take_events();
     }
 
-    /// Does something with the application of this number, unless that has gone.
+    /// Calls `change` with the application of this number, if it still exists.
     fn with(&mut self, id: usize, change: impl FnOnce(&mut App)) {
         if let Some(app) = self.apps.get_mut(id) {
             change(app);
@@ -247,8 +217,8 @@ impl Supervisor {
     async fn template_message(&self) -> (usize, TemplateMessage) {
         poll_fn(|context| {
             for app in self.apps.all() {
-                if let Poll::Ready(heard) = app.poll_message(context) {
-                    return Poll::Ready((app.id(), heard));
+                if let Poll::Ready(message) = app.poll_message(context) {
+                    return Poll::Ready((app.id(), message));
                 }
             }
             Poll::Pending
@@ -275,7 +245,7 @@ impl Supervisor {
                     self.companion_failed = true;
                     self.ask_to_stop();
                 }
-                None => tracing::trace!(pid, "reaped a process that is not ours"),
+                None => tracing::trace!(pid, "reaped an unknown process"),
             }
         }
     }
@@ -291,7 +261,7 @@ impl Supervisor {
         self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
-            app.happened(plan::PlanEvent::Timer);
+            app.handle(plan::PlanEvent::Timer);
         }
         for app in self.apps.serving_mut() {
             app.look_after(Instant::now());
@@ -299,43 +269,43 @@ impl Supervisor {
         for app in self.apps.joining_mut() {
             app.check_start(Instant::now());
         }
-        self.let_go();
+        self.retire_removed();
         self.overtake();
     }
 
-    /// Applications that were taken away leave as soon as nothing comes to them any more.
-    fn let_go(&mut self) {
-        if let Some(time) = self.apps.let_go(Instant::now()) {
+    /// Removed applications leave when no site sends them requests.
+    fn retire_removed(&mut self) {
+        if let Some(time) = self.apps.retire_removed(Instant::now()) {
             self.wake_at(time);
         }
     }
 
-    /// Until there are none: what is done about some may make others.
-    fn take_news(&mut self) {
+    /// Repeated until there are no events: handling one may cause others.
+    fn take_events(&mut self) {
         loop {
-            let news = self.apps.all_mut();
-            let news: Vec<_> = news
+            let apps = self.apps.all_mut();
+            let events: Vec<_> = apps
                 .flat_map(|app| {
                     let id = app.id();
-                    app.take_news().into_iter().map(move |news| (id, news))
+                    app.take_events().into_iter().map(move |event| (id, event))
                 })
                 .collect();
-            if news.is_empty() {
+            if events.is_empty() {
                 return;
             }
-            for (id, news) in news {
-                self.take(id, news);
+            for (id, event) in events {
+                self.take(id, event);
             }
         }
     }
 
-    fn take(&mut self, id: usize, news: AppEvent) {
+    fn take(&mut self, id: usize, event: AppEvent) {
         let serves = self.apps.serves(id);
-        match news {
+        match event {
             AppEvent::Announce if serves => self.announce(),
             AppEvent::Announce | AppEvent::Prepared => self.app_prepared(id),
-            AppEvent::ReloadFailed(words) => self.app_failed(id, &words),
-            // What joins is asked when it serves.
+            AppEvent::ReloadFailed(text) => self.app_failed(id, &text),
+            // A joining application is asked when it serves.
             AppEvent::Files(files) if serves => {
                 self.front.serve_found(&self.resolved.config, id, &files);
             }
@@ -347,19 +317,19 @@ impl Supervisor {
                 }
             }
             AppEvent::GiveUp(ending) => {
-                let words = self
+                let text = self
                     .apps
                     .get_mut(id)
-                    .map(|app| std::mem::take(&mut app.last_words));
-                let words = words.unwrap_or_default();
+                    .map(|app| std::mem::take(&mut app.last_error));
+                let text = text.unwrap_or_default();
                 if !serves {
-                    return self.app_failed(id, &words);
+                    return self.app_failed(id, &text);
                 }
                 let is_repairable = ending != Ending::InterpreterUnusable;
-                if is_repairable && self.waits_for_repair(id, &words) {
+                if is_repairable && self.waits_for_repair(id, &text) {
                     return;
                 }
-                self.last_words = words;
+                self.last_error = text;
                 let code = match ending {
                     Ending::NeverReady => 3,
                     Ending::ImportFailed => 4,
@@ -381,7 +351,7 @@ impl Supervisor {
                     pool: app.pool.clone(),
                     starting: app.starting(),
                 });
-                // Who asked may have gone meanwhile.
+                // The client may have disconnected meanwhile.
                 let _gone = reply.send(pools.collect());
             }
             Command::Stop => self.ask_to_stop(),
@@ -389,14 +359,14 @@ impl Supervisor {
     }
 
     fn answer(&self, question: SupervisorQuery) {
-        // Who asked may have gone meanwhile.
+        // The client may have disconnected meanwhile.
         match question {
             SupervisorQuery::Status(reply) => drop(reply.send(self.status())),
             SupervisorQuery::Ready(reply) => drop(reply.send(self.health())),
         }
     }
 
-    /// Has every application run so many workers.
+    /// Sets the number of workers of every application.
     fn scale(&mut self, workers: u32) -> Result<(), String> {
         let mut apps = self.apps.serving_mut().iter_mut();
         apps.try_for_each(|app| app.scale(workers))
@@ -417,10 +387,10 @@ impl Supervisor {
         self.stop.has_begun()
     }
 
-    /// Looks from now on at the files that the settings name.
+    /// Watches the files of the settings from now on.
     fn watch(&mut self) {
         let watched = Watched::new(&self.resolved.config);
-        // Nothing that changes meanwhile is to be missed.
+        // Keeps the watcher if the files are the same, so that no change is missed.
         if self.watcher.as_ref().map(|(watched, _)| watched) != watched.as_ref() {
             self.watcher = watched.map(|watched| {
                 let task = tokio::spawn(watched.clone().watch(self.changed.clone()));
@@ -433,36 +403,36 @@ impl Supervisor {
         self.wake_at = Some(self.wake_at.map_or(time, |earlier| earlier.min(time)));
     }
 
-    /// Says where requests are answered, once, as soon as they are.
-    fn say_listening(&mut self) {
-        if !std::mem::replace(&mut self.is_heard_of, true) {
+    /// Logs the listen addresses, once, as soon as requests are answered.
+    fn log_listening(&mut self) {
+        if !std::mem::replace(&mut self.is_listening_logged, true) {
             startup::listening(self.resolved.config.log_format, &self.front.addresses);
         }
     }
 
-    /// Says that the server is ready, once, as soon as it is.
+    /// Logs that the server is ready, once.
     fn announce(&mut self) {
         let mut apps = self.apps.serving().iter();
         if self.is_announced || !apps.all(|app| app.is_announced) {
             return;
         }
         self.is_announced = true;
-        self.say_listening();
+        self.log_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
-        // It counts the files of the static locations, on a thread of its own: those of the
-        // front may all be held by a file system that hangs.
+        // Counting the files of the static locations needs its own thread: a hung file system may
+        // hold all threads of the front.
         let announce = move || startup::ready(&resolved.config, &addresses, &facts, took);
         let thread = std::thread::Builder::new().name("pyserve-ready".into());
         if thread.spawn(announce.clone()).is_err() {
-            // Without a thread nothing is counted, so this is done at once.
+            // Without a thread nothing is counted, so this does not block.
             announce();
         }
     }
 }
 
-/// A task that ends with this.
+/// A task that is aborted when this is dropped.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

@@ -4,17 +4,17 @@
 //! ```text
 //! generation: Coming -> Current -> Leaving -> forgotten      a coming one that fails is discarded
 //! template:   Starting -> Loaded            a dead one is started again, with back-off;
-//!                ^  \-> (unsafe: again, without preloading)       its workers go on serving
+//!                ^  \-> (unsafe: again, without preloading)       its workers keep serving
 //! worker:     Empty -> Forking -> Starting -> Ready -> (Retiring) -> Empty
 //! ```
 //!
-//! A worker that has warmed up may become the template (`refork`).
+//! A warm worker may become the template (`refork`).
 //!
-//! A generation says when all of its workers are ready, and takes over when it is told to (other
-//! applications may not be so far); the one before then leaves. A worker that has had its time
-//! (*worn*) is asked to leave when its successor is ready, one at a time. What
-//! ends the whole server is in `stop`; sockets, clocks and processes are the business of `app`
-//! and of `mod.rs`, which feed events in and carry actions out.
+//! A generation reports when all of its workers are ready, and takes over on request (other
+//! applications may not be ready yet); the previous one then leaves. A worker that is due for
+//! recycling (*worn*) is asked to leave when its successor is ready, one at a time. `shutdown`
+//! decides about the whole server; sockets, clocks and processes belong to `app` and `mod.rs`,
+//! which feed events in and carry actions out.
 
 mod generation;
 mod promotion;
@@ -27,26 +27,25 @@ use pyserve_wire::control::Preload;
 use generation::{Generation, Role, TemplatePhase, WorkerPhase, is_ready};
 use promotion::Promotion;
 
-/// Generations that may be on their way out at a time: each keeps its memory.
+/// Generations that may be leaving at a time: each keeps its memory.
 pub(super) const MOST_LEAVING: usize = 4;
-/// How long the next one waits while there are as many; then the oldest is cut off for it.
+/// Time that the next generation waits at this limit; then the oldest is killed for it.
 pub(super) const LEAVING_ALONE: Duration = Duration::from_secs(30);
 
-/// Something that happened. The first number is that of a generation, the second that of a
-/// worker in it.
+/// An event. The first number is that of a generation, the second that of a worker in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanEvent {
-    /// The supervisor begins.
+    /// The supervisor starts.
     Start,
     /// The template can fork workers.
     TemplateLoaded(u32),
-    /// The template must not be forked; another one has to be started without preloading.
+    /// The template must not fork; another one must be started without preloading.
     TemplateUnsafe(u32),
     /// The application cannot be imported.
     ImportFailed(u32),
-    /// The interpreter cannot run our host, and has said why.
+    /// The interpreter cannot run our host, and has reported the reason.
     InterpreterUnusable(u32),
-    /// The template's process has gone.
+    /// The template's process has exited.
     TemplateExited(u32),
     /// A worker could not be forked.
     ForkFailed(u32, u32),
@@ -54,77 +53,77 @@ pub enum PlanEvent {
     Forked(u32, u32),
     /// A worker serves.
     WorkerReady(u32, u32),
-    /// A worker has had its time.
+    /// A worker is due for recycling.
     WornOut(u32, u32),
     /// A worker has answered enough requests to become the template.
     Warm(u32, u32),
-    /// The worker that was to become the template is one.
+    /// The worker that was asked to become the template agrees.
     Promoted(u32, u32),
-    /// It cannot become one, and exits.
+    /// It cannot become the template, and exits.
     Refused(u32, u32),
-    /// A request of a worker does not end: it takes no more, and will be killed.
+    /// A request of a worker does not end: the worker takes no more, and will be killed.
     Stuck(u32, u32),
-    /// A worker's process has gone.
+    /// A worker's process has exited.
     WorkerExited(u32, u32),
-    /// Run the code that is there now, in so many workers. Not while that is being done.
+    /// Start a generation like this. Not while another one is starting.
     Reload(GenerationSpec),
-    /// The code that is on its way is to serve: after [`Action::Prepared`].
+    /// The new generation is to take over: after [`Action::Prepared`].
     TakeOver,
-    /// The code that is on its way is not wanted any more.
-    StayAsItIs,
-    /// Run so many workers.
+    /// The new generation is to be discarded.
+    DiscardNew,
+    /// Set the number of workers.
     Scale(u32),
-    /// Every worker is to leave when it has finished.
+    /// Every worker is to leave when its requests are finished.
     Leave,
-    /// The time asked for by [`Action::WakeAt`] has come.
+    /// The time requested by [`Action::WakeAt`] has come.
     Timer,
 }
 
-/// Something to do.
+/// An action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start a template that imports like this, in a generation that may be new.
+    /// Start a template with this kind of import, in a generation that may be new.
     StartTemplate(u32, Preload),
-    /// Have the template fork this worker.
+    /// Request the fork of this worker from the template.
     Fork(u32, u32),
     /// Ask this worker to leave.
     Retire(u32, u32),
     /// Ask this worker to become the template.
     Promote(u32, u32),
-    /// The worker that has become a template is that of its generation; the one before ends.
+    /// The worker that has agreed becomes the template of its generation; the previous one exits.
     Adopt(u32),
     /// The worker that was asked to become the template is to exit instead.
-    LetGo(u32),
-    /// Requests go to this generation from now on, and all others leave.
+    DismissCandidate(u32),
+    /// Send requests to this generation from now on; all others leave.
     Switch(u32),
-    /// Kill what belongs to this generation.
+    /// Kill the processes of this generation.
     Discard(u32),
-    /// Nothing belongs to this generation any more.
+    /// The generation has no processes any more.
     Forget(u32),
-    /// Every worker serves for the first time.
+    /// Every worker is ready for the first time.
     Announce,
-    /// The generation that comes is not begun yet: too many are still on their way out.
+    /// The new generation is not started yet: too many are still leaving.
     Wait,
-    /// The generation that comes can take over.
+    /// The new generation can take over.
     Prepared,
-    /// The generation that came serves.
+    /// The new generation serves.
     Reloaded,
-    /// The generation that came is given up.
+    /// The new generation has failed.
     ReloadFailed,
-    /// Tell all workers to leave when they are idle.
+    /// Ask all workers to leave when they are idle.
     CloseQueues,
     /// Come back with [`PlanEvent::Timer`] at this time.
     WakeAt(Instant),
-    /// The server cannot be of use.
+    /// The application cannot be run.
     GiveUp(Ending),
     /// After [`PlanEvent::Leave`]: no worker is left.
     Gone,
 }
 
-/// Why an application cannot be run.
+/// The reason why an application cannot be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// No worker ever got ready.
+    /// No worker was ever ready.
     NeverReady,
     /// The application cannot be imported.
     ImportFailed,
@@ -132,14 +131,14 @@ pub enum Ending {
     InterpreterUnusable,
 }
 
-/// How a generation is made.
+/// The parameters of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationSpec {
-    /// Workers that serve.
+    /// Target number of workers.
     pub workers: u32,
-    /// Workers that may exist at a time, those on their way out included.
+    /// Most workers at a time, leaving ones included.
     pub slots: u32,
-    /// Whether the template imports the application.
+    /// The template's kind of import.
     pub preload: Preload,
 }
 
@@ -148,7 +147,7 @@ pub struct GenerationSpec {
 pub struct Plan {
     phase: Phase,
     recipe: GenerationSpec,
-    /// The oldest first; at most one is current, at most one comes.
+    /// The oldest first; at most one is current, at most one is coming.
     generations: Vec<Generation>,
     next: u32,
     announced: bool,
@@ -162,7 +161,7 @@ enum Phase {
 }
 
 impl Plan {
-    /// A plan for an application that is to be run like this.
+    /// A plan for an application with these parameters.
     pub fn new(recipe: GenerationSpec) -> Self {
         Self {
             phase: Phase::Serving,
@@ -173,12 +172,12 @@ impl Plan {
         }
     }
 
-    /// Workers that are to serve.
+    /// Target number of workers.
     pub fn size(&self) -> u32 {
         self.recipe.workers
     }
 
-    /// Number of the generation that gets the requests, or is the first to.
+    /// Number of the generation that gets the requests, or will get the first ones.
     pub fn current(&self) -> Option<u32> {
         self.in_role(Role::Current).map(|current| current.number)
     }
@@ -189,27 +188,27 @@ impl Plan {
             .is_some_and(Generation::may_refork)
     }
 
-    /// True if another generation is on its way.
+    /// True if another generation is starting.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
     }
 
-    /// Takes an event in, and says what to do.
-    pub fn decide(&mut self, happened: PlanEvent, now: Instant) -> Vec<Action> {
+    /// Takes an event; returns the actions.
+    pub fn decide(&mut self, event: PlanEvent, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.phase == Phase::Over {
             return actions;
         }
-        match happened {
+        match event {
             PlanEvent::Start => {
                 self.add(Role::Current, self.recipe);
-                // Who comes before its workers are ready waits for them.
+                // Requests that arrive before its workers are ready wait in the queue.
                 actions.push(Action::Switch(0));
             }
             PlanEvent::Timer => {}
             PlanEvent::Reload(recipe) => self.reload(recipe),
             PlanEvent::TakeOver => self.take_over(now, &mut actions),
-            PlanEvent::StayAsItIs => self.cancel_reload(&mut actions),
+            PlanEvent::DiscardNew => self.cancel_reload(&mut actions),
             PlanEvent::Scale(workers) => self.scale(workers),
             PlanEvent::Leave => self.leave(&mut actions),
             PlanEvent::TemplateLoaded(number) => {
@@ -219,7 +218,7 @@ impl Plan {
             }
             PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
                 generation.recipe.preload = Preload::No;
-                // It stays where it is, unused, until it ends because its socket is closed.
+                // It stays unused until it exits because its socket is closed.
                 generation.template = TemplatePhase::Absent;
                 generation.no_template();
             }),
@@ -229,37 +228,14 @@ impl Plan {
             PlanEvent::InterpreterUnusable(number) => {
                 self.failed(number, Ending::InterpreterUnusable, &mut actions);
             }
-            PlanEvent::TemplateExited(number) => {
-                let give_up = self.generation(number).is_some_and(|generation| {
-                    // One that dies while it forks does so again.
-                    let is_quick = generation.template == TemplatePhase::Starting
-                        || generation.count(|worker| worker == WorkerPhase::Forking) > 0;
-                    let give_up = is_quick
-                        && (generation.died_quickly(now) || generation.role == Role::Coming);
-                    generation.template = TemplatePhase::Absent;
-                    generation.no_template();
-                    generation.forget_forks();
-                    give_up
-                });
-                if give_up {
-                    self.failed(number, Ending::NeverReady, &mut actions);
-                }
-            }
+            PlanEvent::TemplateExited(number) => self.template_exited(number, now, &mut actions),
             PlanEvent::Forked(number, worker) => self.with(number, |generation| {
                 if generation.worker(worker) == WorkerPhase::Forking {
                     generation.set(worker, WorkerPhase::Starting);
                 }
             }),
             PlanEvent::ForkFailed(number, worker) => {
-                let give_up = self.generation(number).is_some_and(|generation| {
-                    generation.set(worker, WorkerPhase::Empty);
-                    let give_up = generation.role == Role::Coming && generation.died_quickly(now);
-                    generation.pause(now);
-                    give_up
-                });
-                if give_up {
-                    self.failed(number, Ending::NeverReady, &mut actions);
-                }
+                self.fork_failed(number, worker, now, &mut actions);
             }
             PlanEvent::WorkerReady(number, worker) => self.ready(number, worker, now, &mut actions),
             PlanEvent::WornOut(number, worker) => self.with(number, |generation| {
@@ -277,7 +253,7 @@ impl Plan {
                 self.with(number, |generation| generation.no_candidate(worker));
             }
             PlanEvent::Stuck(number, worker) => self.with(number, |generation| {
-                // Its successor need not wait for its end.
+                // Its successor need not wait for its exit.
                 if is_ready(generation.worker(worker)) {
                     generation.set(worker, WorkerPhase::Retiring { since: now });
                 }
@@ -293,6 +269,35 @@ impl Plan {
         }
         self.go_on(now, &mut actions);
         actions
+    }
+
+    fn template_exited(&mut self, number: u32, now: Instant, actions: &mut Vec<Action>) {
+        let give_up = self.generation(number).is_some_and(|generation| {
+            // One that dies while it forks does so again.
+            let is_quick = generation.template == TemplatePhase::Starting
+                || generation.count(|worker| worker == WorkerPhase::Forking) > 0;
+            let give_up =
+                is_quick && (generation.died_quickly(now) || generation.role == Role::Coming);
+            generation.template = TemplatePhase::Absent;
+            generation.no_template();
+            generation.forget_forks();
+            give_up
+        });
+        if give_up {
+            self.failed(number, Ending::NeverReady, actions);
+        }
+    }
+
+    fn fork_failed(&mut self, number: u32, worker: u32, now: Instant, actions: &mut Vec<Action>) {
+        let give_up = self.generation(number).is_some_and(|generation| {
+            generation.set(worker, WorkerPhase::Empty);
+            let give_up = generation.role == Role::Coming && generation.died_quickly(now);
+            generation.pause(now);
+            give_up
+        });
+        if give_up {
+            self.failed(number, Ending::NeverReady, actions);
+        }
     }
 
     fn reload(&mut self, recipe: GenerationSpec) {
@@ -322,7 +327,7 @@ impl Plan {
             return;
         };
         match generation.worker(worker) {
-            // It has ended before we heard of it: nobody would ever say so again.
+            // It has exited before this event: no other event about it would follow.
             WorkerPhase::Empty => return,
             WorkerPhase::Retiring { .. } => {}
             WorkerPhase::Forking | WorkerPhase::Starting | WorkerPhase::Ready { .. } => {
@@ -338,7 +343,7 @@ impl Plan {
         }
     }
 
-    /// The generation that comes becomes the current one.
+    /// The coming generation becomes the current one.
     fn take_over(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(number) = self.in_role(Role::Coming).map(|coming| coming.number) else {
             return;
@@ -363,8 +368,8 @@ impl Plan {
         }
     }
 
-    /// A generation is of no use. For the current one that is the end of the server, unless
-    /// it has served: a worker that cannot import is then only a worker that dies.
+    /// A generation has failed. For the current one that stops the server, unless it has served:
+    /// then a worker that cannot import is an ordinary crash.
     fn failed(&mut self, number: u32, ending: Ending, actions: &mut Vec<Action>) {
         let is_serving = self.phase == Phase::Serving;
         let Some(generation) = self.generation(number) else {
@@ -389,12 +394,12 @@ impl Plan {
         }
     }
 
-    /// Starts what is missing, asks to leave what is too much, forgets what has left.
+    /// Starts missing workers, asks surplus ones to leave, forgets generations that have left.
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.phase == Phase::Over {
             return;
         }
-        let nobody_before = self.nobody_comes_before(now);
+        let nobody_before = self.earliest_start(now);
         for generation in &mut self.generations {
             if self.phase == Phase::Serving && generation.role != Role::Leaving {
                 if let Some(time) = nobody_before.filter(|_| generation.is_untouched()) {
@@ -406,7 +411,7 @@ impl Plan {
                     actions.push(Action::Prepared);
                 }
             } else {
-                generation.let_go(actions);
+                generation.dismiss_candidate(actions);
             }
         }
         let everybody_leaves = self.phase == Phase::Leaving;
@@ -424,8 +429,8 @@ impl Plan {
         }
     }
 
-    /// Until when no generation may be begun, because as many as may be are on their way out.
-    fn nobody_comes_before(&self, now: Instant) -> Option<Instant> {
+    /// Time until which no generation may be started, because the most are leaving.
+    fn earliest_start(&self, now: Instant) -> Option<Instant> {
         let mut leaving = self
             .generations
             .iter()

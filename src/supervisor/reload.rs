@@ -1,14 +1,14 @@
-//! Reloading: the settings are read again, and each application brings its code up anew
-//! beside the old, which goes on serving if anything is wrong.
+//! Reloads: reads the settings again, and starts the new code of each application beside the old,
+//! which keeps serving if the reload fails.
 //!
-//! 1. The settings are read. Wrong ones end the reload.
-//! 2. Every application brings its code up, new ones among them ([`super::apps`]).
-//! 3. When all are prepared, everything takes over together: code, settings, locations. Where
-//!    one is not, nothing changes.
+//! 1. The settings are read. An error ends the reload.
+//! 2. Every application starts its new code, new applications too ([`super::apps`]).
+//! 3. When all are prepared, everything takes over together: code, settings, locations. If one
+//!    fails, nothing changes.
 //!
-//! One at a time. Whoever asks while one is under way gets the next one, which begins
-//! afterwards and so sees what was changed before it was asked for; or in the place of that
-//! one, where it does not come to an end, and in development at once.
+//! One reload runs at a time. A request that arrives meanwhile starts the next one afterwards, so
+//! that it includes all earlier changes. It replaces the reload under way if that one does not end,
+//! and in development at once.
 
 pub mod changes;
 pub mod triggers;
@@ -29,7 +29,7 @@ use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
 use crate::supervisor::reload::changes::{differences, needs_site};
 
-/// Settings that are only looked at when the server starts.
+/// Settings that are read only when the server starts.
 const AT_START: &[&str] = &[
     "bind",
     "bind_mode",
@@ -45,28 +45,27 @@ const AT_START: &[&str] = &[
     "before_start",
 ];
 
-/// How long a reload without an end keeps the next one waiting, with twice the time that
-/// importing took.
+/// Time that a reload without an end delays the next one, beside twice the time of the import.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Answer to a reload that was asked for when the server had begun to stop.
+/// Response to a reload that was requested after the stop had begun.
 const STOPPING: &str = "no reload: the server is stopping";
 
 /// Reads the settings, and finds the interpreters of the applications.
 pub type Load = Arc<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
-/// Settings, and how each application is run.
+/// The settings, and those of each application.
 pub type Loaded = (Resolved, Vec<AppSettings>);
-/// Where the outcome of a reload goes; in words if it failed.
+/// Receives the outcome of a reload; a text if it failed.
 pub type ReloadReply = oneshot::Sender<Result<Reloaded, String>>;
 
 /// A reload that succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reloaded {
-    /// Settings that are others now.
+    /// Settings that have changed.
     pub changed: Vec<String>,
-    /// Settings that will be others only after a restart.
+    /// Settings that change only after a restart.
     pub at_restart: Vec<String>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub took: f64,
 }
 
@@ -78,17 +77,17 @@ impl fmt::Display for Reloaded {
         }
         if !self.at_restart.is_empty() {
             let settings = self.at_restart.join(", ");
-            write!(f, "\nsettings that changed, but need a restart: {settings}")?;
+            write!(f, "\nchanged settings that need a restart: {settings}")?;
         }
         Ok(())
     }
 }
 
-/// Reloads that were asked for, and the one under way.
+/// Requested reloads, and the one under way.
 pub(super) struct Reloads {
     load: Load,
     loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
-    /// Another one was asked for.
+    /// True if another one was requested.
     asked: bool,
     waiting: Vec<ReloadReply>,
     under_way: Option<UnderWay>,
@@ -97,17 +96,17 @@ pub(super) struct Reloads {
 struct UnderWay {
     began: Instant,
     replies: Vec<ReloadReply>,
-    /// What was read; `None` while it is read.
+    /// The settings; `None` while they are read.
     resolved: Option<Resolved>,
-    /// The applications in the order of the settings, by their numbers.
+    /// Numbers of the applications in the order of the settings.
     members: Vec<usize>,
-    /// Those that have not said yet how it went.
+    /// Applications whose outcome is not known yet.
     awaited: HashSet<usize>,
     failures: Vec<String>,
 }
 
 impl Reloads {
-    /// None was asked for. What `load` reads comes through `loaded`.
+    /// No reload is requested. The results of `load` arrive through `loaded`.
     pub(super) fn new(
         load: Load,
         loaded: mpsc::UnboundedSender<Result<Loaded, ConfigError>>,
@@ -123,7 +122,7 @@ impl Reloads {
 }
 
 impl Supervisor {
-    /// Runs the code and follows the settings that are there now, without losing a request.
+    /// Switches to the current code and settings without losing a request.
     pub(super) fn reload(&mut self, reply: Option<ReloadReply>) {
         if self.is_stopping() {
             if let Some(reply) = reply {
@@ -136,7 +135,7 @@ impl Supervisor {
         self.overtake();
     }
 
-    /// Begins what was asked for, in the place of a reload that has had its time.
+    /// Starts the requested reload in place of one that takes too long.
     pub(super) fn overtake(&mut self) {
         if self.reloads.asked
             && let Some(under_way) = &self.reloads.under_way
@@ -155,19 +154,17 @@ impl Supervisor {
     fn give_up(&mut self) {
         if let Some(under_way) = self.reloads.under_way.take() {
             let took = under_way.began.elapsed().as_secs_f64();
-            tracing::info!(
-                "the reload under way has not come to an end in {took:.1} s, and is given up for the next one"
-            );
-            // They hear how that goes.
+            tracing::info!("reload abandoned after {took:.1} s in favour of the next one");
+            // They get the outcome of the next one.
             self.reloads.waiting.extend(under_way.replies);
-            self.apps.stay_as_it_is();
+            self.apps.discard_new();
         }
     }
 
-    /// How long a reload is waited for by those who have asked for another. Code may never come
-    /// to an end: in development, where it is saved in the middle of a thought, the next does not
-    /// wait at all. Elsewhere much longer than the application took to be imported the last
-    /// time, or somebody who reloads more often than that would never see an end.
+    /// Time that a requested reload waits for the one under way. New code may never finish its
+    /// import. In development, where a file is saved in the middle of an edit, the next reload does
+    /// not wait at all. Elsewhere it waits much longer than the last import took, or reloads at
+    /// short intervals would never finish.
     fn patience(&self) -> Duration {
         if self.resolved.config.dev {
             return Duration::ZERO;
@@ -196,7 +193,7 @@ impl Supervisor {
         });
     }
 
-    /// The settings have been read.
+    /// Handles the settings that were read.
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, ConfigError>) {
         let Some(under_way) = &mut self.reloads.under_way else {
             return;
@@ -225,8 +222,8 @@ impl Supervisor {
                 None => match self.apps.join(settings) {
                     Ok(id) => id,
                     Err(error) => {
-                        let words = format!("cannot start the application at {prefix}: {error}");
-                        under_way.failures.push(words);
+                        let text = format!("cannot start the application at {prefix}: {error}");
+                        under_way.failures.push(text);
                         continue;
                     }
                 },
@@ -246,19 +243,19 @@ impl Supervisor {
     }
 
     /// The new code of an application cannot be run.
-    pub(super) fn app_failed(&mut self, id: usize, words: &str) {
+    pub(super) fn app_failed(&mut self, id: usize, text: &str) {
         let name = self.apps.get_mut(id).map(|app| app.name());
         let Some(under_way) = &mut self.reloads.under_way else {
             return;
         };
-        // Else it was told to stay as it is, and that is the answer.
+        // Else the application was discarded, and this is the response.
         if under_way.resolved.is_some() {
-            let words = match words {
+            let text = match text {
                 "" => "its workers end before they are ready (see the log)",
-                words => words.trim_end(),
+                text => text.trim_end(),
             };
             let name = name.unwrap_or_default();
-            under_way.failures.push(format!("{name}: {words}"));
+            under_way.failures.push(format!("{name}: {text}"));
             self.app_has_said(id);
         }
     }
@@ -274,7 +271,7 @@ impl Supervisor {
         }
     }
 
-    /// The server stops: the code that is on its way is not wanted any more.
+    /// The server stops: the new code is discarded.
     pub(super) fn cancel_reload(&mut self) {
         self.reloads.asked = false;
         for reply in self.reloads.waiting.drain(..) {
@@ -320,7 +317,7 @@ impl Supervisor {
             }
         }
         if !failures.is_empty() {
-            self.apps.stay_as_it_is();
+            self.apps.discard_new();
         }
         self.show_in_development(&failures);
         reloaded.took = began.elapsed().as_secs_f64();
@@ -337,22 +334,22 @@ impl Supervisor {
                 tracing::warn!(
                     code = codes::NEEDS_RESTART,
                     settings,
-                    "settings that have changed, but need a restart"
+                    "changed settings that need a restart"
                 );
             }
             Ok(reloaded)
         } else {
-            let (words, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
+            let (text, mut meanwhile) = (failures.join("\n"), self.meanwhile().to_owned());
             let stale = self.resolved.config.release.stale();
             if !stale.is_empty() {
                 meanwhile = format!("{meanwhile} ({})", stale.join(", "));
             }
             tracing::error!(
                 code = codes::RELOAD_FAILED,
-                "reload failed, {meanwhile}:\n{words}"
+                "reload failed, {meanwhile}:\n{text}"
             );
-            remember_error(&format!("reload failed: {words}"));
-            Err(format!("the reload failed, {meanwhile}:\n{words}"))
+            remember_error(&format!("reload failed: {text}"));
+            Err(format!("the reload failed, {meanwhile}:\n{text}"))
         };
         for reply in replies {
             let _gone = reply.send(outcome.clone());
@@ -360,22 +357,22 @@ impl Supervisor {
         self.begin_reload();
     }
 
-    /// The answers of the server after a reload that failed.
+    /// The state of the server after a failed reload.
     fn meanwhile(&self) -> &'static str {
         match self.shows_errors() && !self.apps.serving().is_empty() {
             true => "requests for the application get this error until a file is saved (--dev)",
-            false => "what was there before goes on serving",
+            false => "the old code and settings keep serving",
         }
     }
 
-    /// True if a reload that fails is shown to clients. Requests that are in flight at a stop still get
-    /// their own answers.
+    /// True if a failed reload is shown to clients. Requests in flight at a stop still get their
+    /// own responses.
     fn shows_errors(&self) -> bool {
         self.resolved.config.dev && self.stop_asked.is_none()
     }
 
-    /// Who develops wants to see why the code that was just saved does not run, and not what the
-    /// code before it answers.
+    /// In development the error page shows why the saved code does not run, instead of responses of
+    /// the old code.
     fn show_in_development(&self, failures: &[String]) {
         let why = (self.shows_errors() && !failures.is_empty()).then(|| failures.join("\n"));
         for app in self.apps.serving() {
@@ -383,8 +380,8 @@ impl Supervisor {
         }
     }
 
-    /// An application cannot be run from the start on. `false`: so the server cannot, either.
-    pub(super) fn waits_for_repair(&mut self, id: usize, words: &str) -> bool {
+    /// An application cannot be run from the start on. `false`: neither can the server.
+    pub(super) fn waits_for_repair(&mut self, id: usize, text: &str) -> bool {
         if !self.resolved.config.dev || self.is_stopping() {
             return false;
         }
@@ -393,22 +390,22 @@ impl Supervisor {
         };
         let name = app.name();
         app.discard();
-        app.pool.set_unusable(Some(words));
-        // With the page that says why.
-        self.say_listening();
+        app.pool.set_unusable(Some(text));
+        // Clients get the page with the error.
+        self.log_listening();
         tracing::error!(
             code = codes::IMPORT,
             app = name,
-            "the application cannot be loaded; it is tried again when a file is saved (--dev):\n{words}"
+            "the application cannot be loaded; retrying when a file is saved (--dev):\n{text}"
         );
-        remember_error(&format!("{name}: {words}"));
+        remember_error(&format!("{name}: {text}"));
         true
     }
 
-    /// Everything does as these settings say, with these applications.
+    /// Switches everything to these settings and applications.
     fn follow(&mut self, resolved: Resolved, members: &[usize]) -> std::io::Result<()> {
         let before = self.apps.serving_ids();
-        // All that may fail comes first.
+        // Everything that may fail comes first.
         let is_same = before == members && !needs_site(&self.resolved, &resolved);
         let site = match is_same {
             true => None,
@@ -439,8 +436,8 @@ impl Supervisor {
         for id in before.iter().filter(|id| !members.contains(id)) {
             self.front.serve_found(&self.resolved.config, *id, &[]);
         }
-        self.let_go();
-        // One that was waited for may have been taken away.
+        self.retire_removed();
+        // An application that was awaited may have been removed.
         self.announce();
         self.watch();
         Ok(())
@@ -448,7 +445,7 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Companions run the code and follow the settings that the workers have switched to.
+    /// Companions follow the code and settings that the workers have switched to.
     fn companions_follow(&mut self) {
         let serving = self.apps.serving().iter();
         let applications: Vec<_> = serving
@@ -462,7 +459,7 @@ impl Supervisor {
     }
 }
 
-/// An error with what caused it.
+/// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -1,4 +1,5 @@
-//! How the server ends: what [`crate::supervisor::shutdown::steps`] says is done, and what comes after the last request.
+//! Stops the server: carries out the actions of [`crate::supervisor::shutdown::steps`], and the
+//! steps after the last request.
 
 pub mod steps;
 
@@ -11,12 +12,12 @@ use super::{Outcome, Supervisor, before_start, plan};
 use crate::observe::codes;
 use crate::os::child;
 
-/// How long the killed may take to vanish before we end and leave them to init.
-/// How long requests that are cut off may take to end: tasks of hung file systems do not end.
+/// Longest wait for cancelled requests to end: tasks on hung file systems do not end.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
+/// Longest wait for the exit of killed processes before they are left to init.
 const LAST_REAP: Duration = Duration::from_millis(200);
 
-/// How long we wait for the end of a child whose signal may have been missed.
+/// Longest wait for the exit of a child whose signal may have been missed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Supervisor {
@@ -36,14 +37,14 @@ impl Supervisor {
         if !self.is_stopping() {
             self.stop_asked = Some(Instant::now());
             if delay.is_zero() {
-                tracing::info!(running, waiting, "stopping: not ready any more");
+                tracing::info!(running, waiting, "stopping gracefully");
             } else {
                 let delay_s = delay.as_secs_f32();
                 tracing::info!(
                     running,
                     waiting,
                     delay_s,
-                    "stopping: not ready any more, going on for the drain delay"
+                    "stopping gracefully: still accepting connections for the drain delay"
                 );
             }
         }
@@ -52,24 +53,24 @@ impl Supervisor {
         self.stopping(steps::ShutdownEvent::Asked);
     }
 
-    pub(super) fn stopping(&mut self, happened: steps::ShutdownEvent) {
-        for action in self.stop.decide(happened, Instant::now()) {
+    pub(super) fn stopping(&mut self, event: steps::ShutdownEvent) {
+        for action in self.stop.decide(event, Instant::now()) {
             match action {
                 steps::Action::Drain => {
-                    tracing::info!("stopping: no more connections, finishing what is in flight");
+                    tracing::info!("stopping: listeners closed, finishing in-flight requests");
                     self.drain();
                 }
                 steps::Action::CutConnections => {
                     tracing::warn!(
                         code = codes::GRACEFUL_TIMEOUT,
-                        "the graceful timeout is over: breaking off what still runs"
+                        "graceful timeout expired: closing the connections that are left"
                     );
                     self.front.stop.cut.cancel();
                 }
                 steps::Action::Leave => {
-                    tracing::info!("stopping: the workers leave");
+                    tracing::info!("stopping: asking the workers to exit");
                     for app in self.apps.all_mut() {
-                        app.happened(plan::PlanEvent::Leave);
+                        app.handle(plan::PlanEvent::Leave);
                     }
                     if self.apps.are_gone() {
                         self.stopping(steps::ShutdownEvent::Gone);
@@ -94,7 +95,7 @@ impl Supervisor {
         });
     }
 
-    /// Nobody who was told twice, or to hurry, waits for them.
+    /// Not awaited after a second signal, or after a signal to stop at once.
     async fn stop_companions(&mut self, signals: Signals) {
         let Signals {
             mut child,
@@ -112,7 +113,7 @@ impl Supervisor {
                 let _at_the_latest = tokio::time::timeout(LOOK_AGAIN, child.recv()).await;
                 std::iter::from_fn(child::reap).collect()
             };
-            // Every branch is cancel-safe: what was not stopped is killed below.
+            // Every branch is cancel-safe: companions that were not stopped are killed below.
             tokio::select! {
                 () = self.companions.stop(latest, reap) => {}
                 _ = terminate.recv() => {}
@@ -126,29 +127,29 @@ impl Supervisor {
     pub(super) async fn end(mut self, signals: Signals) -> Outcome {
         self.stop_companions(signals).await;
         self.apps.all().for_each(App::drain_log);
-        // Requests that still wait are over, and have their line in the log.
+        // Requests that still wait are cancelled, and have their line in the log.
         self.front.stop.cut.cancel();
         self.front.stop.drain.cancel();
         self.front.connections.close();
         let _hung = tokio::time::timeout(LAST_REQUESTS, self.front.connections.wait()).await;
-        // Both end soon, and there is nothing left that they could hold up. The threads for
-        // files may all be held by a file system that hangs.
+        // Both end soon, and have nothing left to delay. A hung file system may hold all threads
+        // for files.
         self.front.access_log.close();
         child::reap_the_killed(LAST_REAP);
         let code = match self.code.unwrap_or(0) {
             0 if self.companion_failed => before_start::FAILED,
             code => code,
         };
-        let last_words = match code {
-            3 if self.last_words.is_empty() => {
+        let last_error = match code {
+            3 if self.last_error.is_empty() => {
                 "pyserve: the workers keep dying before they are ready (see the log above)"
                     .to_owned()
             }
             0 => String::new(),
-            _ => self.last_words,
+            _ => self.last_error,
         };
         if !self.is_announced && code != 0 {
-            startup::log::note_failure(&self.resolved.config, code, &last_words);
+            startup::log::note_failure(&self.resolved.config, code, &last_error);
         }
         if code == 0 {
             let took = self
@@ -156,6 +157,6 @@ impl Supervisor {
                 .map_or(Duration::ZERO, |asked| asked.elapsed());
             tracing::info!("stopped in {:.2} s", took.as_secs_f64());
         }
-        Outcome { code, last_words }
+        Outcome { code, last_error }
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that the server obeys.
+//! The signals that the server handles.
 
 pub mod suspend;
 
@@ -10,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::os::signals;
 
-/// Signals whose default action would end the server, and which are more likely sent by mistake.
-/// The real-time signals are others.
+/// Signals whose default action would kill the server, and which are more likely sent by mistake.
+/// The real-time signals are added to these.
 const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGUSR2", Number::USR2),
     ("SIGALRM", Number::ALARM),
@@ -22,15 +22,15 @@ const MEANINGLESS: [(&str, Number); 7] = [
     ("SIGSTKFLT", Number::STKFLT),
 ];
 
-/// Has the server survive, from before it reads its settings until it serves, the signals that do
-/// not end it later. There is nothing to reload yet.
+/// Ignores, from before the settings are read until the server serves, the signals that do not stop
+/// it later. There is nothing to reload yet.
 ///
 /// # Errors
 /// The error of the system call for a signal.
 pub fn survive_start() -> io::Result<()> {
     let obeyed = [Number::HUP, Number::USR1, Number::TTIN, Number::TTOU];
     let meaningless = MEANINGLESS.map(|(_, number)| number);
-    // XFSZ is sent for a file that is as long as `ulimit -f` allows; then the write fails as well.
+    // XFSZ is sent for a file that has reached `ulimit -f`; the write fails too.
     let named = obeyed.into_iter().chain(meaningless).chain([Number::XFSZ]);
     named
         .map(Number::as_raw)
@@ -86,7 +86,7 @@ impl Meaningless {
         Ok(Self(all))
     }
 
-    /// The name of the next one. Cancel-safe.
+    /// The name of the next one received. Cancel-safe.
     pub(super) async fn recv(&mut self) -> &str {
         let at = std::future::poll_fn(|context| {
             let mut all = self.0.iter_mut();

@@ -1,5 +1,5 @@
-//! What a starting server says: that it starts, at once; where it listens and one short block
-//! when it serves. On a pretty log it is plain text on stderr; on a JSON log, records.
+//! Messages of a starting server: the start itself at once, then the listen addresses and one short
+//! block when it is ready. Plain text on stderr for a pretty log, records for a JSON log.
 
 pub mod detached;
 pub mod log;
@@ -15,9 +15,9 @@ use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
 use crate::observe::diagnostics::say;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Files counted in a static location before we say "more than".
+/// Files counted in a static location; above, the message is "more than".
 const COUNT_LIMIT: usize = 100_000;
-/// How long counting may hold up the news that the server is ready.
+/// Longest time by which counting may delay the message that the server is ready.
 const COUNT_TIME: Duration = Duration::from_secs(2);
 
 /// Facts that become known while the server starts.
@@ -25,15 +25,15 @@ const COUNT_TIME: Duration = Duration::from_secs(2);
 pub struct StartupFacts {
     /// The interpreter that runs.
     pub interpreter: Option<Interpreter>,
-    /// How the interpreter was found.
+    /// The source that named the interpreter.
     pub found: String,
     /// The application that was imported.
     pub loaded: Option<Loaded>,
-    /// Why each worker imports for itself, where that was not asked for.
+    /// Reasons why each worker imports for itself although the settings allow preloading.
     pub unsafe_to_fork: Vec<String>,
 }
 
-/// Says that an address is bound: connections to it wait for the application.
+/// Reports that an address is bound: connections to it wait for the application.
 pub fn bound(format: LogFormat, address: &ListenAddress) {
     match format {
         LogFormat::Pretty => say(&format!("pyserve {VERSION} starting on {address}")),
@@ -41,7 +41,7 @@ pub fn bound(format: LogFormat, address: &ListenAddress) {
     }
 }
 
-/// Says where requests are answered.
+/// Reports the listen addresses.
 pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
     for address in addresses {
         match format {
@@ -51,20 +51,20 @@ pub fn listening(format: LogFormat, addresses: &[ListenAddress]) {
     }
 }
 
-/// Addresses of every interface, and how to have fewer: Django's `runserver 8000` is the
-/// loopback interface, our `--bind 8000` is not.
+/// A note for an address of every interface: Django's `runserver 8000` is the loopback interface,
+/// our `--bind 8000` is not.
 fn reach(address: &ListenAddress) -> Option<(&'static str, String)> {
     let ListenAddress::Tcp(tcp) = address else {
         return None;
     };
     let port = tcp.port();
     let text = format!(
-        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for this one alone)"
+        "{address} is every interface: other machines may connect (--bind 127.0.0.1:{port} for local connections only)"
     );
     tcp.ip().is_unspecified().then_some(("bind", text))
 }
 
-/// Says that every worker serves. May read directories: not for the front's threads.
+/// Reports that every worker is ready. May read directories: not for the front's threads.
 pub fn ready(
     config: &Config,
     addresses: &[ListenAddress],
@@ -139,14 +139,14 @@ fn lines(
             continue;
         }
         let count = count(&location.dir);
-        // That of the whole site is the slash alone.
+        // The prefix of the whole site is a single slash.
         let prefix = location.prefix.trim_end_matches('/');
         lines.push((
             "static",
             format!("{prefix}/ -> {} ({count})", location.dir.display()),
         ));
     }
-    // Applications have said more already.
+    // Applications have lines of their own.
     let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));
     let others = config.locations.iter().filter(|location| !is_app(location));
     lines.extend(others.map(|location| ("location", location.to_string())));
@@ -202,7 +202,7 @@ fn app_lines(
     lines
 }
 
-/// Whether the application is imported once, and if not why.
+/// The line about preloading: used or not, and the reason.
 pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
     let took = facts.loaded.as_ref().map_or(0, |loaded| loaded.import_ms);
     match preload {
@@ -227,8 +227,8 @@ pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
 
 fn memory(budget: usize) -> String {
     match budget >> 20 {
-        mib if mib >= 1 << 40 => "no limit for what clients make the front hold".to_owned(),
-        mib => format!("{mib} MiB for what clients make the front hold"),
+        mib if mib >= 1 << 40 => "no limit for buffers of clients".to_owned(),
+        mib => format!("{mib} MiB for buffers of clients"),
     }
 }
 

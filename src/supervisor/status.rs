@@ -1,4 +1,4 @@
-//! What the supervisor says about itself and its applications.
+//! The status of the supervisor and its applications.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::observe::status::{
 use crate::os::{clock, process};
 
 impl Supervisor {
-    /// How everything is. Reads a line of `/proc` for each process.
+    /// The whole status. Reads a line of `/proc` for each process.
     pub(super) fn status(&self) -> Status {
         let applications = self.applications();
         let pid = std::process::id();
@@ -69,7 +69,7 @@ impl Supervisor {
         serving.chain(leaving).collect()
     }
 
-    /// Whether requests would be served, and if not, why.
+    /// `Ok` if requests would be served, else the reason.
     pub(super) fn health(&self) -> Result<(), String> {
         if self.is_stopping() {
             return Err("stopping".to_owned());
@@ -135,7 +135,7 @@ fn application(app: &App, name: String, prefix: String) -> Application {
 }
 
 fn worker_status(worker: WorkerSnapshot, pid: u32, now_ns: u64) -> WorkerStatus {
-    // The threads of a leaving worker end before it does.
+    // The threads of a leaving worker end before its process.
     let has_ended =
         |thread: &ThreadSnapshot| worker.retiring && thread.activity == Activity::Absent;
     let threads = worker.threads.iter().filter(|thread| !has_ended(thread));
@@ -174,7 +174,7 @@ fn thread_status(thread: &ThreadSnapshot, now_ns: u64) -> ThreadStatus {
     }
 }
 
-/// Without the query, in which people put tokens.
+/// Without the query, which may contain tokens.
 fn request(identity: &Arc<RequestLabel>) -> RequestStatus {
     RequestStatus {
         id: identity.request_id.clone(),

@@ -1,4 +1,4 @@
-//! The template as a process: starting it, and the control socket to it.
+//! The template process: its start, and the control socket to it.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -15,17 +15,17 @@ use crate::os::access::{AccessKind, obstacle};
 use crate::os::inotify::watch;
 use crate::os::{child, memory, sockets, temporary};
 
-/// Exit status with which the bootstrap says that it does not know this interpreter.
+/// Exit status of the bootstrap for an interpreter that it does not support.
 pub const UNUSABLE_INTERPRETER: i32 = 99;
 
-/// The WSGI host, made by the build script.
+/// The WSGI host, built by the build script.
 static HOST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/host.so"));
-/// What `python -c` gets; it runs the boot file.
+/// The argument of `python -c`; it runs the boot file.
 const BOOT_LINE: &str = include_str!("../../python/pyserve/boot_line.txt");
-/// What loads the host.
+/// The script that loads the host.
 const BOOT_FILE: &str = include_str!("../../python/pyserve/boot.py");
 
-/// The files that every template loads, made once.
+/// The files that every template loads, created once.
 #[derive(Debug)]
 pub struct HostFiles {
     boot: OwnedFd,
@@ -33,8 +33,8 @@ pub struct HostFiles {
 }
 
 impl HostFiles {
-    /// Puts the host where a child can load it: a memory file, or an unlinked file in
-    /// `fallback` where memory files are forbidden.
+    /// Puts the host where a child can load it: a memory file, or an unlinked file in `fallback`
+    /// where memory files are forbidden.
     ///
     /// # Errors
     /// The error of the system call for the fallback.
@@ -57,7 +57,7 @@ fn file(name: &str, bytes: &[u8], fallback: &Path) -> io::Result<OwnedFd> {
 /// A running template.
 #[derive(Debug)]
 pub struct Template {
-    /// Its process, and the leader of its process group.
+    /// Its process id, which is also the id of its process group.
     pub pid: u32,
     /// True if it has closed its end of the control socket.
     pub closed: bool,
@@ -65,9 +65,9 @@ pub struct Template {
 }
 
 impl Template {
-    /// Executes the interpreter in `directory`, with `env` added to our environment, and sends it its settings.
-    /// `descriptors`: the queue, the
-    /// scoreboard, the log and the pipe for stacks, as [`ToTemplate::Boot`] wants them.
+    /// Executes the interpreter in `directory`, with `env` added to our environment, and sends it
+    /// its settings. `descriptors`: the queue, the scoreboard, the log and the pipe for stacks, in
+    /// the order of [`ToTemplate::Boot`].
     ///
     /// # Errors
     /// The error of the system call for the interpreter or the socket.
@@ -87,7 +87,7 @@ impl Template {
             .arg(BOOT_LINE.trim_end())
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
-        // Where it has gone, ours is as good: the interpreter says what it misses.
+        // If the directory is missing, ours will do: the interpreter reports what it cannot find.
         if obstacle(directory, AccessKind::Search).is_none() && directory.is_dir() {
             command.current_dir(directory);
         }
@@ -103,8 +103,7 @@ impl Template {
         Ok(template)
     }
 
-    /// A worker that is asked to become a template; the answer comes on the other end of
-    /// `control`.
+    /// A worker that is asked to become a template; it answers on the other end of `control`.
     ///
     /// # Errors
     /// The error of the system call for registering the socket.
@@ -117,15 +116,15 @@ impl Template {
         })
     }
 
-    /// Has the template end when it has done what it was asked for. What it says until then
-    /// can still be received.
+    /// Asks the template to exit when its pending forks are done. Its messages until then can still
+    /// be received.
     pub fn dismiss(&self) {
         let control = self.control.get_ref();
         let _already_ended = rustix::net::shutdown(control, rustix::net::Shutdown::Write);
     }
 
-    /// Has the template fork a worker; `channels` are the threads' ends, and behind them the
-    /// worker's end of its socket for orders.
+    /// Requests the fork of a worker; `channels` are the threads' ends, followed by the worker's
+    /// end of its socket for orders.
     ///
     /// # Errors
     /// The error of the system call; a template that has gone is `BrokenPipe`.
@@ -139,7 +138,7 @@ impl Template {
         poll_fn(|context| self.poll_receive(context)).await
     }
 
-    /// The next message, if it is there. Only one task may wait for it.
+    /// The next message, if it has arrived. Only one task may wait for it.
     pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Option<FromTemplate>> {
         loop {
             let Ok(mut readable) = ready!(self.control.poll_read_ready(context)) else {
@@ -151,15 +150,15 @@ impl Template {
         }
     }
 
-    /// The next of the messages that it left when it ended.
-    pub fn unheard(&self) -> Option<FromTemplate> {
+    /// The next of the messages that are left after its exit.
+    pub fn unread(&self) -> Option<FromTemplate> {
         self.try_receive().ok().flatten()
     }
 
-    /// A message that is there already; `Ok(None)` at the end.
+    /// A message that has arrived already; `Ok(None)` at the end.
     ///
     /// # Errors
-    /// `WouldBlock` where there is none; `InvalidData` for one that makes no sense.
+    /// `WouldBlock` if there is none; `InvalidData` for a malformed one.
     fn try_receive(&self) -> io::Result<Option<FromTemplate>> {
         let mut buffer = vec![0; 2 * MAX_MESSAGE];
         match sockets::receive(self.control.get_ref(), &mut buffer)? {

@@ -209,20 +209,25 @@ impl Http2Client {
                 break;
             }
         }
-        let is_bodiless =
-            sent.method == "HEAD" || matches!(received.outcome, Outcome::Response(204 | 304));
-        received.framing = Some(match is_bodiless && received.body.is_empty() {
-            true => Framing::NoBody,
-            false => Framing::EndStream,
-        });
-        // RFC 9113 §8.1.1: a response is malformed if its length is not that of its DATA.
-        let length = received.field("content-length");
-        match length.map(str::parse::<usize>) {
-            Some(Ok(length)) if !is_bodiless && length != received.body.len() => Err(format!(
-                "content-length {length} and {} bytes",
-                received.body.len()
-            )),
-            _ => Ok(true),
-        }
+        framed(sent, received)
+    }
+}
+
+/// Derives the framing of a response that has ended, and checks its length.
+fn framed(sent: &Sent, received: &mut Received) -> Result<bool, String> {
+    let is_bodiless =
+        sent.method == "HEAD" || matches!(received.outcome, Outcome::Response(204 | 304));
+    received.framing = Some(match is_bodiless && received.body.is_empty() {
+        true => Framing::NoBody,
+        false => Framing::EndStream,
+    });
+    // RFC 9113 §8.1.1: a response is malformed if its length is not that of its DATA.
+    let length = received.field("content-length");
+    match length.map(str::parse::<usize>) {
+        Some(Ok(length)) if !is_bodiless && length != received.body.len() => Err(format!(
+            "content-length {length} and {} bytes",
+            received.body.len()
+        )),
+        _ => Ok(true),
     }
 }

@@ -55,7 +55,7 @@ def api_post():
 
 @app.post("/documents")
 def upload():
-    """Stores one file under a key of ours and says what arrived."""
+    """Stores one file under a generated key and returns its facts."""
     file = request.files.get("file")
     if file is None or not file.filename:
         abort(400, "there is no file in the form")

@@ -1,4 +1,4 @@
-// The hello example's script: a clock, and three small talks with the application.
+// The hello example's script: a clock, and three requests to the application.
 "use strict";
 
 const at = (id) => document.getElementById(id);
@@ -38,7 +38,7 @@ async function echo(event) {
   at("answer").textContent = await answer.text();
 }
 
-// What the page says when the server cannot be reached; the next click tries again.
+// Shows that the server cannot be reached; the next click tries again.
 function guarded(talk, place) {
   return (event) => talk(event).catch((error) => { at(place).textContent = String(error); });
 }

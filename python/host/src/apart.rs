@@ -1,8 +1,8 @@
-//! Starts a worker in an interpreter of its own, where the template must not be forked although
-//! it has not imported the application: `sitecustomize`, or a `.pth` file, has started a thread
-//! or opened what a fork would share. The new interpreter runs them again, for this worker alone.
+//! Starts a worker in a new interpreter, for a template that must not fork although it has not
+//! imported the application: `sitecustomize`, or a `.pth` file, has started a thread or opened
+//! something that is not fork-safe. The new interpreter runs them again, for this worker alone.
 //!
-//! The template writes the two messages that it got itself, `Boot` and `Fork`, into a new control
+//! The template writes the two messages that it received, `Boot` and `Fork`, into a new control
 //! socket and starts the interpreter as pyserve does. [`crate::template::run`] reads them there.
 
 use std::io::Write;
@@ -19,29 +19,30 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::safety::descriptors;
 use crate::sockets;
 
-/// What `python -c` gets; it runs the boot file.
+/// The argument of `python -c`; it runs the boot file.
 const BOOT_LINE: &str = include_str!("../../pyserve/boot_line.txt");
-/// What loads the host.
+/// The script that loads the host.
 const BOOT_FILE: &str = include_str!("../../pyserve/boot.py");
 
-/// The file that this host was loaded from.
+/// Descriptor of the file from which this host was loaded.
 static HOST: AtomicI32 = AtomicI32::new(-1);
 
-/// Remembers the descriptor of the file that this host was loaded from.
+/// Remembers the descriptor of the file from which this host was loaded.
 pub fn remember_host(fd: RawFd) {
     HOST.store(fd, Ordering::Relaxed);
 }
 
-/// The descriptor of the file that this host was loaded from.
+/// The descriptor of the file from which this host was loaded.
 pub fn host() -> RawFd {
     HOST.load(Ordering::Relaxed)
 }
 
-/// Starts worker number `worker`; its process id. `shared`: the queue, the scoreboard memory,
-/// the log and the pipe for stacks. `channels`: those of the threads, and behind them the socket for orders.
+/// Starts worker number `worker`; returns its process id. `shared`: the queue, the scoreboard
+/// memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
+/// socket for orders.
 ///
 /// # Errors
-/// What the kernel or `subprocess` says.
+/// The error of the system call or of `subprocess`.
 pub fn spawn(
     py: Python<'_>,
     known: &Boot,
@@ -73,14 +74,14 @@ pub fn spawn(
     ];
     command.extend(inherited.map(|fd| fd.to_string()));
     let settings = PyDict::new(py);
-    // Those that pyserve was started with reach every process of the application.
+    // Descriptors that pyserve inherited are passed to every process of the application.
     let passed_on = descriptors::inherited(&known.inherited).into_keys();
     let passed_on: Vec<_> = passed_on.chain(inherited).collect();
     settings.set_item("pass_fds", passed_on)?;
     let process = py
         .import("subprocess")?
         .call_method("Popen", (command,), Some(&settings))?;
-    // Its status is collected by the template, not by the module `subprocess`.
+    // The template collects its status, not the module `subprocess`.
     process.setattr("returncode", 0)?;
     process.getattr("pid")?.extract()
 }

@@ -1,5 +1,5 @@
-//! The only unsafe code of the host: raw descriptors, shared memory, and the C functions
-//! of Python that PyO3 has no safe name for.
+//! The only unsafe code of the host: raw descriptors, shared memory, and C functions of Python
+//! without a safe wrapper in PyO3.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_long, c_ulong};
@@ -15,16 +15,16 @@ use pyo3::types::{PyBytes, PyString};
 use pyserve_wire::control::STACKS_SIGNAL;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
-/// Takes over a descriptor that this process got for itself, such as the control socket.
+/// Takes ownership of a descriptor of this process, such as the control socket.
 pub fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: pyserve opened the descriptor for the host, and `run` is called once.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Looks at a descriptor that belongs to somebody else in this process, for one call.
+/// Inspects a descriptor that belongs to other code of this process, for one call.
 ///
-/// If it was closed meanwhile the system calls made with it answer `EBADF`, or tell about
-/// its successor; both are harmless for looking.
+/// If it was closed meanwhile, system calls on it return `EBADF` or describe its successor; both
+/// are harmless for an inspection.
 pub fn look_at<T>(fd: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
     if fd < 0 {
         return None;
@@ -33,22 +33,22 @@ pub fn look_at<T>(fd: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T
     Some(look(unsafe { BorrowedFd::borrow_raw(fd) }))
 }
 
-/// Puts `stand_in` under the number `fd`, closing what was there. The number stays valid,
-/// so that the owner's drop still closes something of ours.
+/// Puts `stand_in` under the number `fd`, and closes the descriptor that was there. The number
+/// stays valid, so that the owner's drop still closes a descriptor of the host.
 pub fn replace(fd: RawFd, stand_in: &OwnedFd) -> rustix::io::Result<()> {
     // SAFETY: the caller owns the number; `ManuallyDrop` leaves the closing to the owner.
     let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) });
     rustix::io::dup3(stand_in, &mut place, rustix::io::DupFlags::CLOEXEC)
 }
 
-/// Closes the number `fd`, whatever is there. For descriptors that a forked child may not keep
-/// and cannot [`replace`]: a lowered `RLIMIT_NOFILE` forbids `dup3` to a number above it.
+/// Closes the number `fd`. For descriptors that a forked child may not keep and cannot [`replace`]:
+/// a lowered `RLIMIT_NOFILE` forbids `dup3` to a number above it.
 pub fn close(fd: RawFd) {
     // SAFETY: a number. Its owner does not use it any more, as `fork::refuse_copy` sees to.
     let _already_closed = unsafe { libc::close(fd) };
 }
 
-/// Whether `descriptor` is the null device, as it was opened.
+/// True if `descriptor` is the null device.
 pub fn is_null_device(descriptor: impl AsFd) -> bool {
     let Ok(stat) = rustix::fs::fstat(descriptor) else {
         return false;
@@ -61,8 +61,8 @@ pub fn is_null_device(descriptor: impl AsFd) -> bool {
         ) == (1, 3)
 }
 
-/// Has `hook` run in every child that this process forks by the C library, also where Python
-/// does not know of it. It must do only what is possible between `fork` and `exec`.
+/// Runs `hook` in every child that this process forks through the C library, also without Python's
+/// knowledge. The hook may do only what is allowed between `fork` and `exec`.
 pub fn run_in_children(hook: extern "C" fn()) {
     unsafe extern "C" {
         fn pthread_atfork(
@@ -75,8 +75,8 @@ pub fn run_in_children(hook: extern "C" fn()) {
     let _no_memory = unsafe { pthread_atfork(None, None, Some(hook)) };
 }
 
-/// Memory that is zero in every copy of this process, however it was forked. `None` where the
-/// kernel has no such memory (Linux before 4.14, some emulators).
+/// Memory that is zero in every forked copy of this process. `None` if the kernel has no such
+/// memory (Linux before 4.14, some emulators).
 pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
     let size = rustix::param::page_size();
     // SAFETY: a fresh private mapping chosen by the kernel; nothing else is unmapped.
@@ -89,7 +89,7 @@ pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
         )
     }
     .ok()?;
-    // SAFETY: exactly the mapping above, which nothing uses yet.
+    // SAFETY: exactly the mapping above, which is not used yet.
     if unsafe { libc::madvise(start, size, libc::MADV_WIPEONFORK) } != 0 {
         return None;
     }
@@ -97,7 +97,7 @@ pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
     Some(unsafe { &*start.cast::<AtomicU64>() })
 }
 
-/// Maps the scoreboard for the rest of the life of this process.
+/// Maps the scoreboard for the lifetime of this process.
 pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> {
     let size = usize::try_from(rustix::fs::fstat(&memory)?.st_size)
         .map_err(|_| rustix::io::Errno::INVAL)?;
@@ -121,8 +121,8 @@ pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> 
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) })
 }
 
-/// The memory in which the kernel finds the arguments of this process, for `ps` and
-/// `/proc/PID/cmdline`. `None` where `/proc` does not show it.
+/// The memory with the arguments of this process, which the kernel reads for `ps` and
+/// `/proc/PID/cmdline`. `None` if `/proc` does not show it.
 pub fn arguments() -> Option<&'static [AtomicU8]> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // proc(5), stat: the third field follows the name in parentheses; arg_start is field 48.
@@ -131,7 +131,7 @@ pub fn arguments() -> Option<&'static [AtomicU8]> {
     let mut address = || fields.next()?.parse::<usize>().ok();
     let (start, end) = (address()?, address()?);
     let length = end.checked_sub(start)?;
-    // Emulators leave the addresses out, or give those of another address space.
+    // Emulators omit the addresses, or give those of another address space.
     let shown = std::fs::read("/proc/self/cmdline").ok()?;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     if start == 0 || length == 0 || shown.len() != length || !is_on_stack(&maps, start, end) {
@@ -160,7 +160,7 @@ fn is_on_stack(maps: &str, start: usize, end: usize) -> bool {
     })
 }
 
-/// Bytes of a header or path as the `str` that PEP 3333 wants: one character per byte.
+/// Bytes of a header or path as a `str` of PEP 3333: one character per byte.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: pointer and length belong together; a slice is never over `isize::MAX`.
     let text = unsafe {
@@ -173,7 +173,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     }
 }
 
-/// The other way. The error is Python's `UnicodeEncodeError`, a `ValueError`.
+/// The reverse of [`latin1`]. The error is Python's `UnicodeEncodeError`, a `ValueError`.
 pub fn to_latin1<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
     // SAFETY: `text` is a `str`; the result is a new reference to `bytes`, or null with an
     // exception set.
@@ -184,12 +184,12 @@ pub fn to_latin1<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyByte
     }
 }
 
-/// The kernel's number of the calling thread.
+/// The kernel's id of the calling thread.
 pub fn thread_number() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Python's number of the calling thread, whatever `threading` has been patched to say.
+/// Python's id of the calling thread, even if `threading` is patched.
 pub fn thread_ident() -> u64 {
     unsafe extern "C" {
         // Part of the stable ABI; PyO3 does not declare it.
@@ -201,14 +201,14 @@ pub fn thread_ident() -> u64 {
     ident as u64
 }
 
-/// Sends a signal to one thread of this process. One that has gone gets nothing.
+/// Sends a signal to one thread of this process; nothing happens if it has ended.
 pub fn signal_thread(number: i32, signal: c_int) {
     let process = rustix::process::getpid().as_raw_nonzero().get();
-    // SAFETY: three numbers, no memory. The process is our own, so nobody else is hit.
+    // SAFETY: three numbers, no memory. The signal stays within our own process.
     let _gone = unsafe { libc::syscall(libc::SYS_tgkill, process, number, signal) };
 }
 
-/// Has the calling thread take no signal but `signal`: all others are for Python's threads.
+/// Blocks all signals but `signal` in the calling thread: the others are for Python's threads.
 pub fn take_only(signal: c_int) {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: fills the set, which is large enough by its type.
@@ -227,14 +227,14 @@ pub fn exit_now(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The two signals that the host uses among its own threads: the first interrupts a thread,
-/// the second has `faulthandler` write where all threads are.
+/// The two signals that the host uses among its own threads: the first interrupts a thread, the
+/// second makes `faulthandler` write the stacks of all threads.
 pub fn signals() -> (c_int, c_int) {
     (libc::SIGRTMAX() - 1, STACKS_SIGNAL)
 }
 
-/// The signals by which people, service managers and terminals command the server. They reach
-/// its Python processes, too, where they are sent to a whole cgroup or to all processes of one name.
+/// Signals with which people, service managers and terminals control the server. They also reach
+/// its Python processes when they are sent to a whole cgroup or to all processes of a name.
 const COMMANDS: [c_int; 9] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -246,8 +246,8 @@ const COMMANDS: [c_int; 9] = [
     libc::SIGTTIN,
     libc::SIGTTOU,
 ];
-/// Further signals that end a process by default. The kernel sends them for what the process
-/// has asked for (`signal.alarm`, `O_ASYNC`); then they keep their action.
+/// Other signals that end a process by default. The kernel sends them on request of the process
+/// (`signal.alarm`, `O_ASYNC`); then they keep their action.
 const NOTICES: [c_int; 6] = [
     libc::SIGALRM,
     libc::SIGVTALRM,
@@ -260,11 +260,11 @@ const NOTICES: [c_int; 6] = [
 static REPLACED: Mutex<Vec<(c_int, libc::sigaction)>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The mask of a thread that is about to fork.
+    /// The signal mask of a thread that is about to fork.
     static HELD_BACK: std::cell::Cell<Option<libc::sigset_t>> = const { std::cell::Cell::new(None) };
 }
 
-/// All signals of which Python processes take no notice. Real-time signals are among them.
+/// All signals that Python processes ignore. Real-time signals are among them.
 fn passed_over() -> impl Iterator<Item = c_int> {
     let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
     COMMANDS.into_iter().chain(NOTICES).chain(real_time)
@@ -282,9 +282,9 @@ extern "C" fn take_no_notice(
         return;
     }
     if [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
-        // A process in the background uses its terminal. The call is restarted, and again
-        // sends the signal, until that is ignored; then it writes, or reads nothing.
-        // SAFETY: a valid action; `signal` is async-signal-safe.
+        // A background process uses its terminal. The call is restarted and sends the signal again
+        // until it is ignored; then it writes, or reads nothing. SAFETY: a valid action; `signal`
+        // is async-signal-safe.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     } else if !COMMANDS.contains(&signal) {
         // SAFETY: a valid action; `signal` is async-signal-safe.
@@ -294,16 +294,16 @@ extern "C" fn take_no_notice(
     }
 }
 
-/// The address of [`take_no_notice`], as `sigaction` knows it.
+/// The address of [`take_no_notice`] for `sigaction`.
 fn no_notice() -> usize {
     take_no_notice as extern "C" fn(c_int, *mut libc::siginfo_t, *mut std::ffi::c_void) as usize
 }
 
-/// Has this process take no notice of signals that other processes send it, until the application
-/// sets handlers of its own. `signal.getsignal` answers as before.
+/// Ignores signals that other processes send to this one, until the application sets handlers of
+/// its own. `signal.getsignal` returns the same values as before.
 ///
-/// The handler does nothing, because `exec` resets handlers to the default, whereas a signal
-/// that is ignored stays ignored in every program that the application starts.
+/// The handler does nothing: `exec` resets handlers to the default, whereas an ignored signal stays
+/// ignored in every program that the application starts.
 pub fn pass_over_signals() {
     let mut replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
     for signal in passed_over() {
@@ -336,8 +336,8 @@ pub fn obey_signals() {
     }
 }
 
-/// Has this thread take none of the signals meant for the server before [`release_signals`]:
-/// one sent to a child that was just forked must find its final action.
+/// Blocks the signals meant for the server in this thread until [`release_signals`]: one that is
+/// sent to a child right after the fork must find its final action.
 pub fn hold_signals() {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: fills in the set that it is given.
@@ -357,10 +357,10 @@ pub fn hold_signals() {
     }
 }
 
-/// Undoes [`hold_signals`] in the thread that called it, or its copy in a child.
+/// Undoes [`hold_signals`] in the thread that called it, or in its copy in a child.
 pub fn release_signals() {
     if let Some(before) = HELD_BACK.take() {
-        // SAFETY: the mask that this thread had before; the present one is not asked for.
+        // SAFETY: the previous mask of this thread; the current one is not requested.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
     }
 }
@@ -373,8 +373,8 @@ fn action(signal: c_int) -> Option<libc::sigaction> {
     (result == 0).then(|| unsafe { action.assume_init() })
 }
 
-/// Has Python raise `exception` in the thread that it calls `ident`, at that thread's next
-/// step. `None` takes back what was not raised yet.
+/// Makes Python raise `exception` in the thread with id `ident`, at its next bytecode. `None`
+/// withdraws an exception that was not raised yet.
 pub fn raise_in_thread(_py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
     let exception = exception.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: we are attached (`_py`); the exception is borrowed for the call, which takes a

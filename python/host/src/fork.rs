@@ -1,15 +1,15 @@
-//! The one door through which this process forks, and what a fork by anybody else means.
+//! The one function that forks this process, and the handling of forks by the application.
 //!
-//! Forking goes through CPython's `os.fork`, so that the interpreter, and everyone who
-//! called `os.register_at_fork`, takes part (Python C API, "Cautions about fork()").
+//! Forking uses CPython's `os.fork`, so that the interpreter and all hooks of `os.register_at_fork`
+//! take part (Python C API, "Cautions about fork()").
 //!
-//! A child that the *application* forks must neither hold our sockets open nor ever take or
-//! answer a request. It is recognised in three ways:
+//! A child that the *application* forks must neither hold our sockets open nor ever take or answer
+//! a request. It is recognised in three ways:
 //!
 //! 1. Python's hook for the child (`os.fork`, `os.forkpty`, `multiprocessing`).
 //! 2. The C library's hook (`pthread_atfork`), for libraries in C.
-//! 3. Memory that the kernel clears in a copy of the process, for a raw system call; it is
-//!    looked at before each request and each reply, which costs one load.
+//! 3. Memory that the kernel clears in a copy of the process, for a raw system call; it is checked
+//!    before each request and each reply, at the cost of one load.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -21,22 +21,22 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use rustix::fs::{Mode, OFlags};
 
-/// Set around a fork of our own.
+/// Set during a fork by the host.
 static OURS: AtomicBool = AtomicBool::new(false);
 /// Set in a child that the application forked.
 static FOREIGN: AtomicBool = AtomicBool::new(false);
 /// Set in such a child if Python's hooks have run there.
 static IS_KNOWN_TO_PYTHON: AtomicBool = AtomicBool::new(false);
-/// Not zero in this process, zero in its copies. `None` without a kernel that clears memory.
+/// Not zero in this process, zero in its copies. `None` if the kernel does not clear memory.
 static MARK: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-/// The process that the application runs in, to compare where there is no [`MARK`].
+/// Id of the process in which the application runs, to compare if there is no [`MARK`].
 static PROCESS: AtomicI32 = AtomicI32::new(0);
-/// What such a child must let go of. Written only while there is one thread.
+/// Descriptors that such a child must close. Written only while there is one thread.
 static HELD: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 /// The null device, opened before the application can use up all descriptors.
 static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Which side of the fork this is.
+/// The side of the fork.
 pub enum Side {
     /// The process that forked, with the child's process id.
     Parent(u32),
@@ -47,7 +47,7 @@ pub enum Side {
 /// Forks.
 ///
 /// # Errors
-/// What `os.fork` raises.
+/// The exception of `os.fork`.
 pub fn fork(py: Python<'_>) -> PyResult<Side> {
     OURS.store(true, Ordering::Relaxed);
     let pid = py
@@ -63,19 +63,19 @@ pub fn fork(py: Python<'_>) -> PyResult<Side> {
     }
 }
 
-/// Moves all that exists out of the garbage collector's sight, so that it does not write
-/// to (and copy) memory that all workers share.
+/// Excludes all existing objects from garbage collection, so that it does not write to (and copy)
+/// memory that all workers share.
 ///
 /// # Errors
-/// What `gc.freeze` raises.
+/// The exception of `gc.freeze`.
 pub fn freeze(py: Python<'_>) -> PyResult<()> {
     py.import("gc")?.call_method0("freeze").map(|_| ())
 }
 
-/// Has children that the application forks let go of our descriptors.
+/// Makes children that the application forks close our descriptors.
 ///
 /// # Errors
-/// What `os.register_at_fork` raises.
+/// The exception of `os.register_at_fork`.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
     MARK.get_or_init(crate::ffi::memory_lost_in_copies);
     mark();
@@ -83,13 +83,13 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
         // A second one is not needed.
         let _ = NOTHING.set(nothing);
     }
-    crate::ffi::run_in_children(let_go_in_c);
+    crate::ffi::run_in_children(close_held_in_c);
     let arguments = PyDict::new(py);
-    // A signal that reaches the child before its hooks have run waits for them.
+    // A signal that reaches the child before its hooks have run is delivered after them.
     let hooks: [(_, fn()); 3] = [
         ("before", crate::ffi::hold_signals),
         ("after_in_parent", crate::ffi::release_signals),
-        ("after_in_child", let_go),
+        ("after_in_child", close_held),
     ];
     for (moment, hook) in hooks {
         let hook = PyCFunction::new_closure(
@@ -105,27 +105,27 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
         .map(|_| ())
 }
 
-/// Names the descriptors of this process that no child of the application may keep.
+/// Sets the descriptors of this process that no child of the application may keep.
 pub fn hold(descriptors: impl IntoIterator<Item = RawFd>) {
     let mut held = HELD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     *held = descriptors.into_iter().collect();
 }
 
-/// Names one more.
+/// Adds a descriptor to them.
 pub fn hold_also(descriptor: RawFd) {
     let mut held = HELD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     held.push(descriptor);
 }
 
-/// True if this is a child that the application forked, and that came back into our code.
+/// True in a child that the application forked and that has returned into our code.
 pub fn is_foreign() -> bool {
     FOREIGN.load(Ordering::Relaxed) || !is_marked()
 }
 
 /// Keeps a child that the application forked from taking or answering a request.
 ///
-/// A child that Python does not know of ends here: its interpreter cannot be finalised, because
-/// it would wait for threads that exist in the parent only.
+/// A child that Python does not know exits here: its interpreter cannot be finalised, because that
+/// would wait for threads which exist in the parent only.
 ///
 /// # Errors
 /// `NotConnected` in such a child.
@@ -139,7 +139,7 @@ pub fn refuse_copy() -> io::Result<()> {
     Err(io::ErrorKind::NotConnected.into())
 }
 
-/// This process is the one that the application runs in.
+/// Marks this process as the one in which the application runs.
 fn mark() {
     if let Some(Some(mark)) = MARK.get() {
         mark.store(1, Ordering::Relaxed);
@@ -151,7 +151,7 @@ fn is_marked() -> bool {
     match MARK.get() {
         Some(Some(mark)) => mark.load(Ordering::Relaxed) != 0,
         Some(None) => PROCESS.load(Ordering::Relaxed) == own_number(),
-        // `watch` comes before any Python code of the application.
+        // `watch` runs before any Python code of the application.
         None => true,
     }
 }
@@ -160,15 +160,15 @@ fn own_number() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// The hook of Python, behind that of the C library.
-fn let_go() {
+/// The hook of Python, which runs after that of the C library.
+fn close_held() {
     if OURS.load(Ordering::Relaxed) {
         mark();
         return crate::ffi::release_signals();
     }
     IS_KNOWN_TO_PYTHON.store(true, Ordering::Relaxed);
     if !FOREIGN.load(Ordering::Relaxed) {
-        let_go_in_c();
+        close_held_in_c();
     }
     crate::title::show_child();
     // `Process.terminate()` of multiprocessing must end such a child.
@@ -176,8 +176,8 @@ fn let_go() {
     crate::ffi::release_signals();
 }
 
-/// The hook of the C library. There may be no memory to allocate, and no Python.
-extern "C" fn let_go_in_c() {
+/// The hook of the C library. It may neither allocate memory nor use Python.
+extern "C" fn close_held_in_c() {
     if OURS.load(Ordering::Relaxed) {
         return;
     }
@@ -190,8 +190,8 @@ extern "C" fn let_go_in_c() {
     let fresh = kept.is_none().then(|| null_device().ok()).flatten();
     let nothing = kept.or(fresh.as_ref());
     for fd in held.iter() {
-        // The number stays taken where that is possible: the child might open a file under it,
-        // which the owner of the number would close.
+        // The number stays in use if possible: the child might open a file under it, which the
+        // owner of the number would close.
         let is_replaced = nothing.is_some_and(|it| crate::ffi::replace(*fd, it).is_ok());
         if !is_replaced {
             crate::ffi::close(*fd);

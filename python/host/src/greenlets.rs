@@ -1,9 +1,9 @@
-//! Greenlets: what gevent and eventlet make of the threads of a worker.
+//! Support for gevent and eventlet, which run greenlets in the threads of a worker.
 //!
-//! `monkey.patch_all()` replaces `threading`'s identities, and `threading.Thread` then makes a
-//! greenlet of the calling thread. The host therefore asks CPython itself which thread this is
-//! ([`crate::ffi::thread_ident`]), and starts its threads without `threading` where that is patched.
-//! How a request is interrupted that waits in a hub is written in Python (`greenlets.py`).
+//! `monkey.patch_all()` replaces `threading`'s identities, and `threading.Thread` then creates a
+//! greenlet of the calling thread. The host therefore asks CPython itself for the thread
+//! ([`crate::ffi::thread_ident`]), and starts its threads without `threading` where that is
+//! patched. `greenlets.py` interrupts a request that waits in a hub.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,11 +17,11 @@ use crate::{ffi, log};
 /// Interrupts requests in greenlets.
 const SOURCE: &str = include_str!("../../pyserve/greenlets.py");
 
-/// `sys.modules`; nobody replaces it.
+/// `sys.modules`; it is never replaced.
 static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// True if greenlets can exist. Asked with every request.
+/// True if greenlets can exist. Checked for every request.
 pub fn are_loaded(py: Python<'_>) -> bool {
     let modules = MODULES.get_or_try_init(py, || -> PyResult<_> {
         let modules = py.import("sys")?.getattr("modules")?;
@@ -34,7 +34,7 @@ pub fn are_loaded(py: Python<'_>) -> bool {
 /// Calls a function of `greenlets.py`.
 ///
 /// # Errors
-/// What it raises.
+/// The exception of that function.
 pub fn call<'py>(
     py: Python<'py>,
     function: &str,
@@ -50,22 +50,22 @@ pub fn call<'py>(
     module.bind(py).getattr(function)?.call1(arguments)
 }
 
-/// Makes the hub of the calling thread, if `threading` is patched; one thread at a time. gevent imports
-/// modules for that, under locks which are its own by then and which a thread without a hub cannot wait for:
-/// two threads that do it at once never come to an end.
+/// Creates the hub of the calling thread, if `threading` is patched; one thread at a time. gevent
+/// imports modules for that, under locks of its own, for which a thread without a hub cannot wait:
+/// two threads that do it at once deadlock.
 pub fn make_hub(py: Python<'_>) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     if are_loaded(py) {
-        // Waits detached. A panic leaves nothing half done.
+        // Waits detached. A panic leaves no partial change.
         let _guard = ONE_AT_A_TIME.lock_py_attached(py);
         if let Err(error) = call(py, "enter", ()) {
-            log::exception(py, 0, "cannot make the hub of a thread", &error);
+            log::exception(py, 0, "cannot create the hub of a thread", &error);
         }
     }
 }
 
 /// Warns, once, that requests in several threads cannot start processes where gevent has patched
-/// `subprocess` or `os`. What the template has warned of, its workers do not.
+/// `subprocess` or `os`. Workers do not repeat a warning of the template.
 pub fn warn_of_processes(py: Python<'_>, threads: u32) {
     static HAS_WARNED: AtomicBool = AtomicBool::new(false);
     if threads < 2 || !are_loaded(py) || HAS_WARNED.load(Relaxed) {
@@ -83,14 +83,14 @@ pub fn warn_of_processes(py: Python<'_>, threads: u32) {
     }
 }
 
-/// Whether `threading` has been made to deal in greenlets instead of threads.
+/// True if `threading` has been patched to create greenlets instead of threads.
 ///
 /// # Errors
-/// What `threading` raises.
+/// The exception of `threading`.
 pub fn has_patched_threads(py: Python<'_>) -> PyResult<bool> {
     let threading = py.import("threading")?;
     let ident: u64 = threading.call_method0("get_ident")?.extract()?;
-    // CPython 3.13 starts threads by another function than those before.
+    // CPython 3.13 starts threads by another function than earlier versions.
     let mut starters = ["_start_joinable_thread", "_start_new_thread"]
         .into_iter()
         .filter_map(|name| threading.getattr(name).ok());

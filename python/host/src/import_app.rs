@@ -1,11 +1,11 @@
-//! From an application reference to a callable: `MODULE[:CALLABLE]` or `FILE[:CALLABLE]`.
+//! Resolves an application reference to a callable: `MODULE[:CALLABLE]` or `FILE[:CALLABLE]`.
 //!
 //! 1. [`prepare`]: current directory, `sys.path`, `sys.argv`.
 //! 2. Import the module, or execute the file as one.
 //! 3. Find the callable in it; call it if it is a factory.
 //!
-//! What goes wrong is told in one sentence where the reference is at fault, and with the
-//! whole traceback where the application is.
+//! An error is one sentence if the reference is wrong, and the whole traceback if the application
+//! raises.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,33 +17,33 @@ use pyserve_wire::control::{Boot, FoundFiles, Interpreter, Loaded};
 
 use crate::log;
 
-/// Looks for the files of a Django project.
+/// The script that finds the files of a Django project.
 const FOUND_FILES: &str = include_str!("../../pyserve/found_files.py");
-/// Makes logs of the standard streams.
+/// The script that turns the standard streams into logs.
 const STANDARD_STREAMS: &str = include_str!("../../pyserve/standard_streams.py");
-/// Names that are tried where none is given: PEP 3333's own, then Flask's.
+/// Names that are tried if the reference has none: PEP 3333's own, then Flask's.
 const USUAL: [&str; 2] = ["application", "app"];
-/// Functions that make one, tried behind those where nobody named anything.
+/// Factory functions, tried after those if nothing is named.
 const FACTORIES: [&str; 2] = ["create_app", "make_app"];
-/// `*args`, in the flags of a code object.
+/// The flag of `*args` in a code object.
 const CO_VARARGS: u32 = 0x04;
-/// `async def`, in the flags of a code object.
+/// The flag of `async def` in a code object.
 const CO_COROUTINE: u32 = 0x80;
 
 /// An application, ready to be called.
 pub struct Imported {
     /// The callable.
     pub app: Py<PyAny>,
-    /// What is told about it.
+    /// Facts about it for the supervisor.
     pub loaded: Loaded,
 }
 
-/// Sets up the process as the application expects it: current directory, `sys.path` with
-/// `chdir` and the `pythonpath` ahead of the interpreter's own, `sys.argv`, and standard
-/// streams that are logs: they pass on each line at once, and never fail.
+/// Sets up the process for the application: current directory, `sys.path` with `chdir` and the
+/// `pythonpath` ahead of the interpreter's own, `sys.argv`, and standard streams that act as logs:
+/// they forward each line at once, and never fail.
 ///
 /// # Errors
-/// What to tell the user.
+/// A text for the user.
 pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
     if !boot.chdir.is_empty() {
         py.import("os")
@@ -53,19 +53,24 @@ pub fn prepare(py: Python<'_>, boot: &Boot) -> Result<(), String> {
             })?;
     }
     if let Err(error) = tolerate_streams(py) {
-        log::exception(py, 0, "standard output and error stay as they are", &error);
+        log::exception(
+            py,
+            0,
+            "cannot set up standard output and standard error",
+            &error,
+        );
     }
     set_paths(py, boot)
         .and_then(|()| set_main(py, boot))
         .map_err(|error| log::traceback(py, &error))
 }
 
-/// Gives `__main__` the file of the application, as it would have under `python FILE`. Without one,
-/// python-dotenv and others take the process for an interactive one, and look for their files in the
-/// current directory instead of beside the module that asks.
+/// Gives `__main__` the file of the application, as under `python FILE`. Without one, python-dotenv
+/// and others take the process for an interactive one, and look for their files in the current
+/// directory instead of beside the calling module.
 ///
-/// Children that `multiprocessing` spawns would run that file again as their own `__main__`; a spec of the
-/// name `__main__` keeps them from that (`_fixup_main_from_name` in `multiprocessing/spawn.py`).
+/// Children that `multiprocessing` spawns would run that file again as their own `__main__`; a spec
+/// with the name `__main__` prevents that (`_fixup_main_from_name` in `multiprocessing/spawn.py`).
 fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let sys = py.import("sys")?;
     let path = py.import("os")?.getattr("path")?;
@@ -78,7 +83,7 @@ fn set_main(py: Python<'_>, boot: &Boot) -> PyResult<()> {
         'found: for dir in sys.getattr("path")?.try_iter()? {
             let dir = dir?;
             for name in [format!("{module}.py"), format!("{module}/__init__.py")] {
-                // What is no directory, such as a zip file, has no such file.
+                // Entries that are not directories, such as zip files, have no such file.
                 if let Ok(file) = path.call_method1("join", (&dir, name))
                     && is_file(&file)?
                 {
@@ -113,13 +118,13 @@ fn set_paths(py: Python<'_>, boot: &Boot) -> PyResult<()> {
             path.append(dir)?;
         }
     }
-    // The list itself is replaced in place: others may hold it.
+    // The list is changed in place, because other code may hold it.
     sys.getattr("path")?
         .set_item(pyo3::types::PySlice::full(py), path)?;
     sys.setattr("argv", [&boot.app])
 }
 
-/// Makes standard output and standard error logs that never cost a request.
+/// Turns standard output and standard error into logs whose errors never fail a request.
 fn tolerate_streams(py: Python<'_>) -> PyResult<()> {
     let names = PyDict::new(py);
     names.set_item("__name__", "<pyserve standard streams>")?;
@@ -130,7 +135,7 @@ fn tolerate_streams(py: Python<'_>) -> PyResult<()> {
     names.as_any().get_item("install")?.call0().map(drop)
 }
 
-/// What this interpreter is.
+/// Facts about this interpreter.
 pub fn interpreter(py: Python<'_>) -> Interpreter {
     let text = |name: &str| -> String {
         py.import("sys")
@@ -151,7 +156,7 @@ pub fn interpreter(py: Python<'_>) -> Interpreter {
 /// Imports the application.
 ///
 /// # Errors
-/// What to tell the user: a sentence or a traceback.
+/// A text for the user: a sentence or a traceback.
 pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     let began = Instant::now();
     let module = if boot.app_is_file {
@@ -193,8 +198,8 @@ pub fn import(py: Python<'_>, boot: &Boot) -> Result<Imported, String> {
     })
 }
 
-/// The files that the application wants served for it. Not knowing them is no reason not
-/// to serve the application.
+/// The files that the application asks to be served. An error here does not prevent the application
+/// from being served.
 fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
     type Row = (String, String, String);
     let ask = || -> PyResult<Vec<Row>> {
@@ -221,7 +226,7 @@ fn found_files(py: Python<'_>, boot: &Boot) -> Vec<FoundFiles> {
             log::exception(
                 py,
                 0,
-                "cannot find out the application's static files",
+                "cannot determine the application's static files",
                 &error,
             );
             Vec::new()
@@ -244,15 +249,15 @@ fn import_module<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModul
     })
 }
 
-/// The name that was not found, if it is the reference itself or a package above it, and
-/// not something that the application imports.
+/// The name that was not found, if it is the reference itself or a package above it, and not a
+/// module that the application imports.
 fn missing_part(py: Python<'_>, error: &PyErr, app: &str) -> Option<String> {
     if !error.is_instance_of::<PyModuleNotFoundError>(py) {
         return None;
     }
     let missing: String = error.value(py).getattr("name").ok()?.extract().ok()?;
     let is_ours = app == missing || app.strip_prefix(&*missing)?.starts_with('.');
-    // Raised from inside some module: that one imports itself under a name that is wrong.
+    // Raised inside another module, which imports itself under a wrong name.
     let is_inner = error.traceback(py).is_some();
     (is_ours && !is_inner).then_some(missing)
 }
@@ -264,8 +269,8 @@ fn import_file<'py>(py: Python<'py>, boot: &Boot) -> Result<Bound<'py, PyModule>
     execute(py, path, &source).map_err(|error| log::traceback(py, &error))
 }
 
-/// Executes a file as a module of its own, which `sys.modules` knows, so that classes in it
-/// can be pickled and frameworks find their files beside it.
+/// Executes a file as a separate module, which `sys.modules` contains, so that classes in it can be
+/// pickled and frameworks find their files beside it.
 fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'py, PyModule>> {
     let absolute = std::path::absolute(path)?;
     // As a `str`: a `Path` would become a `pathlib.Path`.
@@ -300,8 +305,8 @@ fn execute<'py>(py: Python<'py>, path: &Path, source: &[u8]) -> PyResult<Bound<'
     Ok(module.cast_into::<PyModule>()?)
 }
 
-/// `index.py` is `index`, so that `import index` elsewhere finds the same module; what is
-/// no module name, or taken (`types.py`), gets one that cannot be mistaken.
+/// `index.py` becomes `index`, so that `import index` elsewhere finds the same module; a name that
+/// is invalid, or in use (`types.py`), is replaced by a unique one.
 fn module_name(path: &Path, is_taken: impl Fn(&str) -> bool) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let is_name = !stem.starts_with(|first: char| first.is_ascii_digit())
@@ -318,7 +323,7 @@ fn module_name(path: &Path, is_taken: impl Fn(&str) -> bool) -> String {
     )
 }
 
-/// Finds the callable, with the name it was found under, and whether it is a factory.
+/// Finds the callable; returns it with its name, and true if it is a factory.
 fn callable<'py>(
     py: Python<'py>,
     boot: &Boot,
@@ -382,7 +387,7 @@ fn callable<'py>(
 fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
     let inside = match wsgi_inside(found) {
         Some(inside) => format!(
-            "; its attribute {inside:?} is a WSGI application (say {}:{name}.{inside})",
+            "; its attribute {inside:?} is a WSGI application (use {}:{name}.{inside})",
             boot.app
         ),
         None => String::new(),
@@ -394,7 +399,7 @@ fn not_callable(boot: &Boot, name: &str, found: &Bound<'_, PyAny>) -> String {
     )
 }
 
-/// The attribute of an object of a framework, such as Dash, that is the WSGI application to serve.
+/// The attribute that holds the WSGI application in an object of a framework such as Dash.
 fn wsgi_inside(object: &Bound<'_, PyAny>) -> Option<&'static str> {
     const NAMES: [&str; 6] = [
         "server",
@@ -405,7 +410,7 @@ fn wsgi_inside(object: &Bound<'_, PyAny>) -> Option<&'static str> {
         "flask_app",
     ];
     let is_wsgi = |name: &str| {
-        // Computed attributes may raise whatever they like: then it is none.
+        // Computed attributes may raise any exception: then there is none.
         let found = object.getattr(name).ok()?;
         let is_wsgi = found.is_callable()
             && !found.is_instance_of::<PyType>()
@@ -444,7 +449,7 @@ fn missing_callable(boot: &Boot, module: &Bound<'_, PyModule>, wanted: &str) -> 
     text
 }
 
-/// Names in the module that could be applications, and functions that could make one.
+/// Names in the module that could be applications, and functions that could be factories.
 fn candidates(module: &Bound<'_, PyModule>) -> (Vec<String>, Vec<String>) {
     let own_name = module
         .name()
@@ -502,7 +507,7 @@ fn required_arguments(function: &Bound<'_, PyAny>) -> Option<usize> {
     Some(count.saturating_sub(defaults.len().unwrap_or(0)))
 }
 
-/// An ASGI application would be called, and answer nothing that makes sense.
+/// An ASGI application would be called, and return nothing useful.
 fn refuse_asgi(app: &Bound<'_, PyAny>, boot: &Boot, name: &str) -> Result<(), String> {
     match is_asgi(app) {
         true => Err(format!(
@@ -538,7 +543,7 @@ fn framework(py: Python<'_>, app: &Bound<'_, PyAny>) -> Option<String> {
     let modules = py.import("sys").ok()?.getattr("modules").ok()?;
     let of_type = app.get_type().getattr("__module__").ok()?.to_string();
     let package = of_type.split('.').next().unwrap_or_default();
-    // The type tells for sure; behind middleware, the first framework that was imported.
+    // The type is certain; behind middleware, the first framework that was imported.
     let (package, name) = KNOWN
         .iter()
         .find(|(known, _)| *known == package)
@@ -569,7 +574,7 @@ fn describe(object: &Bound<'_, PyAny>) -> String {
     format!("of type {}", crate::wsgi::head::type_name(object))
 }
 
-/// The directories that a reference is looked up in.
+/// The directories in which a reference is searched.
 fn python_path(py: Python<'_>, boot: &Boot) -> String {
     let here = py
         .import("os")

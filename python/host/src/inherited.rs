@@ -1,4 +1,4 @@
-//! The things that a worker inherits from its template.
+//! The resources that a worker inherits from its template.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyserve_wire::control::Boot;
 use pyserve_wire::scoreboard::Scoreboard;
 
-/// All that a worker inherits from its template.
+/// All resources that a worker inherits from its template.
 pub struct Inherited {
     /// The settings.
     pub boot: Boot,
@@ -15,7 +15,7 @@ pub struct Inherited {
     pub queue: Arc<OwnedFd>,
     /// The scoreboard of the pool.
     pub scoreboard: Scoreboard<'static>,
-    /// The pipe for stacks of processes that start; none in a worker that has started.
+    /// The pipe for stacks of starting processes; `None` in a worker that has started.
     pub stacks: Option<OwnedFd>,
     /// The application, if the template imported it.
     pub app: Option<Py<PyAny>>,

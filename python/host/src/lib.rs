@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! boot.py -> run -> template (imports the application, forks, reports)
-//!                     \-> worker -> serve (one loop per thread) -> wsgi (one request)
-//!                              \-> orders (a thread without Python: retire, interrupt, stacks)
-//!                              \-> promotion -> template (`--refork`)
-//!                  \-> safety (may this process fork?), apart (a worker without a fork)
+//! \-> worker -> serve (one loop per thread) -> wsgi (one request)
+//! \-> orders (a thread without Python: retire, interrupt, stacks)
+//! \-> promotion -> template (`--refork`)
+//! \-> safety (may this process fork?), apart (a worker without a fork)
 //! ```
 //!
-//! The host talks to the rest of pyserve in the formats of `pyserve-wire` only. It blocks
-//! freely, but never while it is attached to the interpreter: whatever may wait is done
-//! between `detach` and its end. The one file with unsafe code is `ffi.rs`.
+//! The host communicates with the rest of pyserve only in the formats of `pyserve-wire`. It blocks
+//! freely, but never while attached to the interpreter: whatever may wait runs detached. The one
+//! file with unsafe code is `ffi.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -44,8 +44,8 @@ mod wsgi;
 mod _pyserve_host {
     use pyo3::prelude::*;
 
-    /// Runs the template, and in the processes that it forks the workers. Returns when the
-    /// process may end in good order.
+    /// Runs the template, and the workers in the processes that it forks. Returns when the process
+    /// may exit normally.
     #[pyfunction]
     fn run(py: Python<'_>, control_fd: i32, host_fd: i32) -> PyResult<()> {
         crate::log::report_panics();

@@ -1,4 +1,4 @@
-//! Log records of this process: datagrams to the front, or standard error if that is gone.
+//! Log records of this process: datagrams to the front, or standard error if the front has exited.
 //!
 //! One log per process, because `wsgi.errors` may be used from any thread at any time.
 
@@ -14,45 +14,45 @@ use rustix::net::SendFlags;
 
 use crate::sockets;
 
-/// How long a record may wait for the front before it goes to standard error instead. The
-/// kernel queues only few datagrams (`net.unix.max_dgram_qlen`, often 10), so a burst of
-/// records has to wait for the reader.
+/// Longest wait of a record for the front; after it the record goes to standard error. The kernel
+/// queues only few datagrams (`net.unix.max_dgram_qlen`, often 10), so a burst of records has to
+/// wait for the reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static SOCKET: OnceLock<OwnedFd> = OnceLock::new();
 static WORKER: AtomicU32 = AtomicU32::new(TEMPLATE);
 static PID: AtomicU32 = AtomicU32::new(0);
 
-/// From now on records go to this socket.
+/// Sends records to this socket from now on.
 pub fn open(socket: OwnedFd) {
-    // A second boot message does not exist; were there one, the first socket stays.
+    // There is no second boot message; if there were one, the first socket would stay.
     let _ = SOCKET.set(socket);
     set_worker(TEMPLATE);
 }
 
-/// Says who writes the records of this process from now on.
+/// Sets the worker number of the records from now on.
 pub fn set_worker(worker: u32) {
     WORKER.store(worker, Ordering::Relaxed);
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     PID.store(pid.unsigned_abs(), Ordering::Relaxed);
 }
 
-/// The descriptor of the log, for those who close what is ours.
+/// The descriptor of the log, which forked children must close.
 pub fn descriptor() -> Option<RawFd> {
     SOCKET.get().map(OwnedFd::as_raw_fd)
 }
 
-/// What the application wrote to `wsgi.errors` in request `seq`.
+/// Logs the text that the application wrote to `wsgi.errors` in request `seq`.
 pub fn application(py: Python<'_>, seq: u64, text: &str) {
     write(py, Level::Application, seq, text);
 }
 
-/// Needs a look.
+/// Logs a warning.
 pub fn warn(py: Python<'_>, seq: u64, text: &str) {
     write(py, Level::Warn, seq, text);
 }
 
-/// A request failed, or something else did that nobody else will report.
+/// Logs an error: a request failed, or another event that is not reported elsewhere.
 pub fn error(py: Python<'_>, seq: u64, text: &str) {
     write(py, Level::Error, seq, text);
 }
@@ -104,8 +104,8 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
     }
 }
 
-/// A Rust panic goes to the log, not as a stray line to standard error. PyO3 turns it into
-/// an exception, which costs the request that it happened in.
+/// Logs Rust panics, instead of a stray line on standard error. PyO3 turns a panic into an
+/// exception, which fails the request.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let text = format!("panic in pyserve's host: {panic}");
@@ -160,7 +160,7 @@ fn try_send(level: Level, seq: u64, text: &str) -> Result<(), Errno> {
 
 fn to_standard_error(text: &str) {
     use std::io::Write;
-    // Nobody is left to tell if this does not work either.
+    // There is no other way to report it.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

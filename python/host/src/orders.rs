@@ -1,8 +1,9 @@
-//! What the front orders beside requests: to retire, to be promoted, to interrupt a request, to tell stacks.
+//! Orders of the front beside requests: to retire, to be promoted, to interrupt a request, to
+//! report stacks.
 //!
-//! A thread that never touches Python waits for orders, so one is heard whatever the
-//! application does. Whatever needs the interpreter is done by a helper thread made for it;
-//! if that does not get the interpreter in time, `faulthandler` has to do.
+//! A thread that never touches Python waits for orders, so one is received whatever the application
+//! does. A helper thread is started for work that needs the interpreter; if it cannot acquire the
+//! interpreter in time, `faulthandler` reports the stacks.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,15 +23,15 @@ use crate::stacks::{self, Fallback};
 use crate::stage::ThreadStage;
 use crate::{ffi, greenlets, log, package, sockets};
 
-/// A signal that came just before its thread began to wait in the kernel did not end the
-/// waiting, and a greenlet may not be reached at once: this long after, it is tried again.
+/// Pause before another attempt: a signal that arrived just before its thread began to wait in the
+/// kernel did not interrupt the wait, and a greenlet may not be reached at once.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a worker may go on when the front has gone: as long as Docker gives a container
-/// to stop.
+/// Time for which a worker may continue after the front has exited: the time that Docker gives a
+/// container to stop.
 const WITHOUT_FRONT: Duration = Duration::from_secs(10);
 
-/// Waits for [`ToWorker::Begin`]. `false`: it will not come. Detached.
+/// Waits for [`ToWorker::Begin`]. `false`: it will not arrive. Detached.
 pub fn may_begin(socket: &OwnedFd) -> bool {
     let mut buffer = [0; ORDER];
     loop {
@@ -44,25 +45,26 @@ pub fn may_begin(socket: &OwnedFd) -> bool {
     }
 }
 
-/// What the threads that carry out orders share.
+/// State shared by the threads that carry out orders.
 pub struct Orders {
     socket: OwnedFd,
     shared: Arc<WorkerShared>,
     fallback: Option<Fallback>,
     /// The class of the exception that interrupts.
     exception: Py<PyAny>,
-    /// Whether the interpreter is about to end. Held for reading by whoever attaches or
-    /// sends signals; both would be fatal afterwards.
+    /// True if the interpreter is about to exit. Locked for reading by threads that attach or send
+    /// signals; both would be fatal afterwards.
     is_closed: RwLock<bool>,
-    /// The end of the socket is our own: this worker becomes a template.
+    /// True if we closed the socket ourselves: this worker becomes a template.
     is_left: AtomicBool,
 }
 
 impl Orders {
-    /// Waits for orders from now on, in the thread that is returned. The calling thread is Python's main thread.
+    /// Starts the thread that waits for orders, and returns it. The calling thread is Python's main
+    /// thread.
     ///
     /// # Errors
-    /// What installing a signal handler or starting a thread says.
+    /// The error of installing a signal handler or starting a thread.
     pub fn follow(
         py: Python<'_>,
         shared: Arc<WorkerShared>,
@@ -88,7 +90,7 @@ impl Orders {
         Ok((orders, thread))
     }
 
-    /// Carries out no more orders: the interpreter ends.
+    /// Carries out no more orders: the interpreter exits.
     pub fn close(&self, py: Python<'_>) {
         py.detach(|| {
             *self
@@ -101,10 +103,10 @@ impl Orders {
     /// After [`Orders::close`]: ends the thread that waits for orders, too.
     pub fn leave(&self, py: Python<'_>, following: JoinHandle<()>) {
         py.detach(|| {
-            // The thread receives the end of the socket.
+            // The thread reads the end of the socket.
             self.is_left.store(true, Ordering::SeqCst);
             let _already_ended = rustix::net::shutdown(&self.socket, Shutdown::Read);
-            // It has nothing to say, not even if it panicked.
+            // It has no result, even after a panic.
             let _ = following.join();
         });
     }
@@ -115,8 +117,8 @@ impl Orders {
         let mut descriptors = Vec::new();
         loop {
             match sockets::receive_request(&self.socket, &mut buffer, &mut descriptors) {
-                // Also while the interpreter ends: a thread or an exit hook of the application
-                // may keep it from that, and nothing else would end this process.
+                // Also while the interpreter exits: a thread or an exit hook of the application may
+                // block that, and nothing else would end this process.
                 Ok(0) => {
                     if !self.is_left.load(Ordering::SeqCst) {
                         end_without_front();
@@ -125,7 +127,7 @@ impl Orders {
                 }
                 Ok(length) => {
                     let descriptor = descriptors.pop();
-                    // The front is of the same version; what cannot be read is not for us.
+                    // The front has the same version; an unreadable message is ignored.
                     if let Ok(order) = ToWorker::from_bytes(&buffer[..length]) {
                         self.carry_out(order, descriptor);
                     }
@@ -138,7 +140,7 @@ impl Orders {
 
     fn carry_out(self: &Arc<Self>, order: ToWorker, descriptor: Option<OwnedFd>) {
         match order {
-            // It was waited for before this began.
+            // Received already by `may_begin`.
             ToWorker::Begin => {}
             ToWorker::Retire => self.retire(),
             ToWorker::Promote => {
@@ -162,11 +164,11 @@ impl Orders {
         }
     }
 
-    /// Has every thread leave that waits for a request, and all others once they would.
+    /// Ends every thread that waits for a request; the others end before their next request.
     fn retire(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // A thread says that it waits before it looks at `stopping`: either it saw it, or it
-        // is found here.
+        // A thread sets its waiting flag before it reads `stopping`: either it sees the new value,
+        // or it is found here.
         while self.unless_closed(|| {
             let waiting = self.shared.stages.iter().filter(|stage| stage.is_waiting());
             waiting.map(|stage| stage.signal()).count() > 0
@@ -178,18 +180,18 @@ impl Orders {
 
     fn interrupt(self: &Arc<Self>, thread: usize, seq: u64, patience: Duration) {
         let until = Instant::now() + patience;
-        let is_told = Arc::new(AtomicBool::new(false));
-        let (this, told) = (Arc::clone(self), Arc::clone(&is_told));
+        let is_logged = Arc::new(AtomicBool::new(false));
+        let (this, logged) = (Arc::clone(self), Arc::clone(&is_logged));
         let done = self.with_interpreter(patience / 2, move |py| {
-            this.interrupt_attached(py, thread, seq, until, &told);
+            this.interrupt_attached(py, thread, seq, until, &logged);
         });
-        if !done && !is_told.swap(true, Ordering::Relaxed) {
+        if !done && !is_logged.swap(true, Ordering::Relaxed) {
             let stacks = self
                 .fallback
                 .as_ref()
                 .map_or_else(String::new, Fallback::dump);
             let text = format!(
-                "the request is over its deadline, and something keeps the interpreter to itself:\n{stacks}"
+                "the request is over its deadline, and a thread holds the interpreter:\n{stacks}"
             );
             log::error_outside_python(seq, &text);
         }
@@ -201,7 +203,7 @@ impl Orders {
         thread: usize,
         seq: u64,
         until: Instant,
-        is_told: &AtomicBool,
+        is_logged: &AtomicBool,
     ) {
         let Some(stage) = self.shared.stages.get(thread) else {
             return;
@@ -213,15 +215,15 @@ impl Orders {
             Ok(stack) => stack.unwrap_or_default(),
             Err(error) => log::traceback(py, &error),
         };
-        // The interpreter may have been given away meanwhile; this looks again.
+        // The thread may have detached meanwhile, so the request is checked again.
         if !stage.mark(py, seq) {
             return;
         }
-        if !is_told.swap(true, Ordering::Relaxed) {
-            let text = format!("the request is over its deadline; it is here:\n{stack}");
+        if !is_logged.swap(true, Ordering::Relaxed) {
+            let text = format!("the request is over its deadline; its stack:\n{stack}");
             log::error(py, seq, &text);
         }
-        // Logging gives the interpreter away, too.
+        // Logging detaches, too.
         while stage.awaits_interrupt(seq) && Instant::now() < until {
             if self.try_to_interrupt(py, stage, thread) {
                 return;
@@ -230,7 +232,7 @@ impl Orders {
         }
     }
 
-    /// Interrupts the request that is marked. `false`: it is to be tried again.
+    /// Interrupts the marked request. `false`: try again.
     fn try_to_interrupt(&self, py: Python<'_>, stage: &ThreadStage, thread: usize) -> bool {
         let is_main = thread == 0;
         if let Some(root) = stage.suspended_root(py) {
@@ -271,14 +273,14 @@ impl Orders {
                     ..ThreadStack::default()
                 }]
             });
-            // Nobody waits for it any more if this took too long.
+            // The receiver is gone if this took too long.
             let _ = sender.send(stacks);
         });
-        let told = match is_attached {
+        let reported = match is_attached {
             true => receiver.recv_timeout(patience).ok(),
             false => None,
         };
-        let stacks = told.unwrap_or_else(|| {
+        let stacks = reported.unwrap_or_else(|| {
             let text = self
                 .fallback
                 .as_ref()
@@ -292,12 +294,12 @@ impl Orders {
         for stack in &stacks {
             push_stack(&mut block, stack);
         }
-        // A thread of its own, because who asked may be slow to read.
+        // In a separate thread, because the client may read slowly.
         let _ = thread::Builder::new().spawn(move || sockets::send_all(&answer, &block, &[]));
     }
 
-    /// Runs `work` with the interpreter, in a thread of its own. `false`: it was not done in
-    /// time; it will be as soon as the interpreter is to be had.
+    /// Runs `work` attached to the interpreter, in a separate thread. `false`: it was not done in
+    /// time; it will run as soon as the interpreter is free.
     fn with_interpreter(
         self: &Arc<Self>,
         patience: Duration,
@@ -310,7 +312,7 @@ impl Orders {
             .spawn(move || {
                 this.unless_closed(|| {
                     Python::try_attach(|py| {
-                        // Got it: what follows may take its time.
+                        // Attached: the work itself has no time limit.
                         let _ = done.send(());
                         work(py);
                     });
@@ -328,15 +330,15 @@ impl Orders {
     }
 }
 
-/// The front has gone, and nobody will end a request that hangs: it has a while to end by
-/// itself, as all others have, and then the process goes.
+/// The front has exited, so a hanging request would never be interrupted: requests have some time
+/// to finish, then the process exits.
 fn end_without_front() {
     thread::sleep(WITHOUT_FRONT);
     let own = rustix::process::getpid();
     let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
 }
 
-/// Installs the handler that interrupts the main thread's request, and none but the one meant.
+/// Installs the handler that interrupts the main thread's request, and only the marked one.
 fn handle_interrupts(py: Python<'_>, shared: Arc<WorkerShared>) -> PyResult<()> {
     let handler = PyCFunction::new_closure(
         py,
@@ -366,8 +368,8 @@ fn handle_interrupts(py: Python<'_>, shared: Arc<WorkerShared>) -> PyResult<()> 
         .map(|_| ())
 }
 
-/// The two callables that `greenlets.py` wants: whether the marked request of this thread still runs, and
-/// the exception for it.
+/// The two callables for `greenlets.py`: the first returns true if the marked request of this
+/// thread still runs, the second returns its exception.
 fn take_and_error<'py>(
     py: Python<'py>,
     shared: &Arc<WorkerShared>,

@@ -1,4 +1,4 @@
-//! The `pyserve` module that the application may import, and the hooks it collects.
+//! The `pyserve` module that the application may import, and the hooks that it collects.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule};
@@ -8,11 +8,11 @@ use crate::log;
 const NAME: &str = "pyserve";
 const SOURCE: &str = include_str!("../../pyserve/__init__.py");
 
-/// Puts the module into `sys.modules`, ahead of an installed one: its functions must be
-/// those of the server that runs.
+/// Puts the module into `sys.modules`, ahead of an installed one: its functions must be those of
+/// the running server.
 ///
 /// # Errors
-/// What executing the module raises.
+/// The exception of executing the module.
 pub fn install(py: Python<'_>, version: &str) -> PyResult<()> {
     let module = PyModule::new(py, NAME)?;
     // No loader: there is no file to load it from again.
@@ -27,7 +27,7 @@ pub fn install(py: Python<'_>, version: &str) -> PyResult<()> {
     py.import("sys")?.getattr("modules")?.set_item(NAME, module)
 }
 
-/// From now on `worker_id()` is this.
+/// Sets the result of `worker_id()`.
 ///
 /// # Errors
 /// If the application damaged the module.
@@ -35,7 +35,7 @@ pub fn set_worker(py: Python<'_>, worker: u32) -> PyResult<()> {
     py.import(NAME)?.setattr("_worker_id", worker)
 }
 
-/// The class of the exception that ends a request which is over its deadline.
+/// The class of the exception that interrupts a request after its timeout.
 ///
 /// # Errors
 /// If the application damaged the module.
@@ -43,7 +43,7 @@ pub fn request_timeout(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import(NAME)?.getattr("RequestTimeout")
 }
 
-/// Runs what was registered with `after_fork`, up to the first exception.
+/// Runs the hooks of `after_fork`, up to the first exception.
 ///
 /// # Errors
 /// That exception.
@@ -54,15 +54,15 @@ pub fn run_after_fork(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Runs what was registered with `before_exit`, the last one first. Exceptions are logged.
+/// Runs the hooks of `before_exit`, the last one first. Exceptions are logged.
 pub fn run_before_exit(py: Python<'_>) {
     let hooks = match hooks(py, "_before_exit") {
         Ok(hooks) => hooks,
-        Err(error) => return log::exception(py, 0, "cannot run the hooks before exit", &error),
+        Err(error) => return log::exception(py, 0, "cannot run the before_exit hooks", &error),
     };
     for hook in hooks.iter().rev() {
         if let Err(error) = hook.call0() {
-            log::exception(py, 0, "a hook before exit raised", &error);
+            log::exception(py, 0, "a before_exit hook raised", &error);
         }
     }
 }

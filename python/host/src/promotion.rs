@@ -1,9 +1,8 @@
-//! How a worker that has warmed up becomes the template of others (`--refork`).
+//! Turns a warm worker into the template of others (`--refork`).
 //!
-//! It serves no more, its threads have ended, its hooks for before the exit have run. What is
-//! left to do is to see whether the application left what a fork would lose or share
-//! ([`crate::safety`]), and to take on what distinguishes a template. A worker that may
-//! not become one says why, and exits like any other.
+//! It serves no more requests, its threads have ended, its `before_exit` hooks have run. This file
+//! checks for resources of the application that are not fork-safe ([`crate::safety`]), and sets up
+//! what distinguishes a template. A worker that may not become one reports the reasons, and exits.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -14,8 +13,8 @@ use pyserve_wire::control::FromTemplate;
 use crate::inherited::Inherited;
 use crate::{apart, log, safety, sockets};
 
-/// Makes a template of this process, unless that is not safe, and reports which to the
-/// supervisor. `inherited`: descriptors that do not count.
+/// Makes this process a template, unless that is unsafe, and reports the outcome to the supervisor.
+/// `inherited`: descriptors that do not count.
 pub fn succeeds(
     py: Python<'_>,
     control: &OwnedFd,
@@ -34,16 +33,16 @@ pub fn succeeds(
         false => FromTemplate::UnsafeToFork(reasons),
     };
     let bytes = answer.to_bytes();
-    // If the supervisor has changed its mind, the template sees the end of the socket.
+    // If the supervisor has changed its mind, the template reads the end of the socket.
     let _ = py.detach(|| sockets::send_message(control, &bytes));
     is_safe
 }
 
 fn become_template(py: Python<'_>) {
-    // Workers that it forks are ended with it, not with those of the template before.
+    // Workers that it forks are killed with it, not with those of the previous template.
     let _ = rustix::process::setpgid(None, None);
     log::set_worker(pyserve_wire::record::TEMPLATE);
-    // What is garbage now would be kept for good by the freeze before the first fork.
+    // Garbage that exists now would be kept forever by the freeze before the first fork.
     let collected = py.import("gc").and_then(|gc| gc.call_method0("collect"));
     if let Err(error) = collected {
         log::exception(py, 0, "cannot collect garbage", &error);

@@ -1,7 +1,7 @@
 //! The reply frames of one request, on the channel of its thread.
 //!
-//! Frames collect in a buffer that lives as long as the thread; one `send` carries as many
-//! as are there. Large pieces of a body are not copied but sent beside the buffer.
+//! Frames collect in a buffer of the thread; one `send` carries all of them. Large pieces of a body
+//! are not copied but sent beside the buffer.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -15,13 +15,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::ffi;
 
-/// Up to here a copy into the buffer is cheaper than another entry in the vector of a send
+/// Up to this size, a copy into the buffer is cheaper than another entry in the vector of a send
 /// and keeping the bytes alive.
 pub const COPIED: usize = 64 * 1024;
-/// A buffer that grew over this is given back after the request.
+/// A larger buffer is freed after the request.
 const KEPT: usize = 512 * 1024;
 
-/// Sends the frames of one request after the other.
+/// Sends the frames of one request after another.
 pub struct ReplyWriter {
     channel: Arc<OwnedFd>,
     scoreboard: Scoreboard<'static>,
@@ -32,7 +32,7 @@ pub struct ReplyWriter {
 }
 
 impl ReplyWriter {
-    /// For the thread that owns `channel`.
+    /// Creates the writer of the thread that owns `channel`.
     pub fn new(channel: Arc<OwnedFd>, scoreboard: Scoreboard<'static>) -> Self {
         Self {
             channel,
@@ -44,25 +44,25 @@ impl ReplyWriter {
         }
     }
 
-    /// The frames from now on belong to this request.
+    /// The next frames belong to this request.
     pub fn begin(&mut self, seq: u64, entry: usize, claimed_ns: u64) {
         self.seq = seq;
         self.entry = entry;
         self.claimed_ns = claimed_ns;
     }
 
-    /// The request that is being answered.
+    /// Number of the request that is being answered.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// True if nobody waits for this answer any more.
+    /// True if the front no longer waits for this response.
     pub fn is_cancelled(&self) -> bool {
         self.scoreboard.is_cancelled(self.entry, self.seq)
     }
 
-    /// Appends a frame; it goes out with the next flush. The payload is cut to what a frame
-    /// may carry.
+    /// Appends a frame; it is sent with the next flush. The payload is truncated to the limit of a
+    /// frame.
     pub fn push(&mut self, kind: ReplyKind, payload: &[u8]) {
         let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
         let elapsed = self.elapsed_us();
@@ -76,10 +76,10 @@ impl ReplyWriter {
         }
     }
 
-    /// Sends what is pending, then `piece`, then the end if this was all. Blocks.
+    /// Sends the pending frames, then `piece`, then the end frame if this was all. Blocks.
     ///
     /// # Errors
-    /// Whatever the channel says: the front has gone.
+    /// The error of the channel: the front has exited.
     pub fn send_body(&mut self, piece: &[u8], is_last: bool) -> io::Result<()> {
         crate::fork::refuse_copy()?;
         if piece.len() <= COPIED {
@@ -104,11 +104,11 @@ impl ReplyWriter {
         self.flush()
     }
 
-    /// Sends what is pending, which is the head, with a piece of the file behind `fd` and
-    /// the end: all in one write, so that the front reads them together. Blocks.
+    /// Sends the pending frames, which is the head, with a piece of the file behind `fd` and the
+    /// end: all in one write, so that the front reads them together. Blocks.
     ///
     /// # Errors
-    /// Whatever the channel says: the front has gone.
+    /// The error of the channel: the front has exited.
     pub fn send_file(&mut self, fd: RawFd, piece: FilePiece) -> io::Result<()> {
         crate::fork::refuse_copy()?;
         let mut payload = Vec::with_capacity(16);
@@ -122,10 +122,10 @@ impl ReplyWriter {
         sent.unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))
     }
 
-    /// Sends what is pending. Blocks.
+    /// Sends the pending frames. Blocks.
     ///
     /// # Errors
-    /// Whatever the channel says: the front has gone.
+    /// The error of the channel: the front has exited.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());

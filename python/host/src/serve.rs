@@ -1,11 +1,11 @@
-//! The loop of one worker thread: receive a request, claim it, run it, reply, again.
+//! The loop of one worker thread: receive a request, claim it, run it, reply, repeat.
 //!
-//! A thread is attached to the interpreter for its life and detaches around what may wait.
-//! Where there is no `close()` to call, sending a reply and receiving the next request
-//! happen in one detached section. The request is claimed behind that, with the interpreter
-//! in hand: should another thread keep the interpreter to itself until this worker is killed,
-//! nothing was begun, and the front has the request run elsewhere. Each request runs in a copy
-//! of the thread's context, so that no context variable outlives it.
+//! A thread is attached to the interpreter for its life and detaches around operations that may
+//! wait. If there is no `close()` to call, sending a reply and receiving the next request happen in
+//! one detached section. The request is claimed afterwards, while attached: if another thread holds
+//! the interpreter until this worker is killed, the request was not begun, and the front sends it
+//! to another worker. Each request runs in a copy of the thread's context, so that no context
+//! variable outlives it.
 
 use std::any::Any;
 use std::io;
@@ -31,26 +31,26 @@ use crate::wsgi::response::Response;
 use crate::wsgi::start_response::StartResponse;
 use crate::{fork, log, sockets};
 
-/// Larger than any message that the front can send: a SEQPACKET message is bounded by the
-/// send buffer, usually 212,992 bytes.
+/// Larger than any message that the front can send: a SEQPACKET message is limited by the send
+/// buffer, usually 212,992 bytes.
 const LONGEST_MESSAGE: usize = 256 * 1024;
 
-/// What the threads of a worker share.
+/// State shared by the threads of a worker.
 pub struct WorkerShared {
     /// The application.
     pub app: Py<PyAny>,
-    /// Where requests come from. Receiving gives up after a while, so that a thread without
-    /// work sees `stopping`, and the main thread sees signals that another thread caught.
+    /// The request queue. A receive times out after a while, so that an idle thread sees
+    /// `stopping`, and the main thread handles signals that another thread caught.
     pub queue: Arc<OwnedFd>,
     /// Claims and activities.
     pub scoreboard: Scoreboard<'static>,
-    /// Tracebacks go to the front.
+    /// True if tracebacks are sent to the front.
     pub is_dev: bool,
-    /// No thread takes another request.
+    /// True if no thread may take another request.
     pub stopping: AtomicBool,
-    /// The control socket with which this worker is to go on as a template.
+    /// The control socket with which this worker continues as a template.
     pub promotion: Mutex<Option<OwnedFd>>,
-    /// What each thread does, thread 0 first.
+    /// The state of each thread, thread 0 first.
     pub stages: Vec<ThreadStage>,
 }
 
@@ -59,19 +59,19 @@ pub struct WorkerShared {
 pub struct WorkerThread {
     shared: Arc<WorkerShared>,
     channel: Arc<OwnedFd>,
-    /// Line in the scoreboard.
+    /// Index of its line in the scoreboard.
     line: usize,
     /// Number in the worker; 0 is Python's main thread, where signal handlers run.
     number: usize,
-    /// Only this thread ever locks it.
+    /// Locked only by this thread.
     turn: Mutex<RequestScope>,
 }
 
-/// What belongs to the request under way, and what is kept from one to the next.
+/// State of the current request, and buffers that are kept between requests.
 struct RequestScope {
     buffer: Vec<u8>,
     length: usize,
-    /// Of the message that was received last.
+    /// The header of the last message received.
     header: Result<RequestHeader, Malformed>,
     files: Vec<OwnedFd>,
     claimed_ns: u64,
@@ -81,22 +81,22 @@ struct RequestScope {
     inputs: Inputs,
 }
 
-/// What is to be sent before the next wait.
+/// Frames to send before the next wait.
 enum Pending {
     Nothing,
-    /// The end of an answer.
+    /// The end of a response.
     Answer,
-    /// That a request was skipped.
+    /// The notice that a request was skipped.
     Skipped,
 }
 
-/// Why a detached wait ended.
+/// The reason why a detached wait ended.
 enum Wake {
-    /// There is a request.
+    /// A request was received.
     Received,
     /// Signal handlers may have to run.
     Look,
-    /// Something to log.
+    /// A message for the log.
     Complaint(String),
     /// No more requests for this thread.
     Over,
@@ -108,7 +108,7 @@ impl WorkerThread {
     fn __call__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        // A kernel that refuses costs speed and nothing else.
+        // An error of the kernel only costs speed.
         let _ = let_others_go_first(py);
         if let Some(stage) = this.stage() {
             stage.enter();
@@ -141,14 +141,14 @@ impl WorkerThread {
         Ok(())
     }
 
-    /// Runs the request that was claimed.
+    /// Runs the claimed request.
     ///
-    /// A panic ends here: as Python's exception it would go on in whatever calls this from
-    /// Rust (PyO3 resumes it there), and cost the thread and not the request.
+    /// Panics are caught here: as a Python exception a panic would propagate into the Rust code
+    /// that calls this (PyO3 resumes it there), and end the thread instead of the request.
     fn request(&self, py: Python<'_>) -> PyResult<()> {
         match catch_unwind(AssertUnwindSafe(|| self.run(py))) {
             Ok(done) => done,
-            Err(panic) => Err(PyRuntimeError::new_err(words(&*panic))),
+            Err(panic) => Err(PyRuntimeError::new_err(panic_message(&*panic))),
         }
     }
 }
@@ -201,8 +201,8 @@ impl WorkerThread {
         turn.reply = start.get().finish(py).map(|response| response.into_reply());
         errors.get().flush(py);
         if is_file {
-            // The disk space is wanted back now, whatever the application keeps. If it has
-            // detached the buffer, the file goes with what it took.
+            // Frees the disk space now, even if the application keeps the object. If it has
+            // detached the buffer, the file is closed with the buffer.
             let _ = input.call_method0(pyo3::intern!(py, "close"));
         }
         if effect.wants_exit {
@@ -214,7 +214,7 @@ impl WorkerThread {
     /// The thread with scoreboard line `line`.
     ///
     /// # Errors
-    /// What looking things up in Python raises.
+    /// The exception of a lookup in Python.
     pub fn new(
         py: Python<'_>,
         shared: Arc<WorkerShared>,
@@ -242,7 +242,7 @@ impl WorkerThread {
         })
     }
 
-    /// Sends what is pending, then waits for a request. Detached.
+    /// Sends the pending frames, then waits for a request. Detached.
     fn wait(&self) -> Wake {
         let mut guard = self.lock();
         let turn = &mut *guard;
@@ -267,7 +267,7 @@ impl WorkerThread {
                     turn.header =
                         read_request(&turn.buffer[..length]).map(|request| request.header);
                     match &turn.header {
-                        // The front asks whether the queue is whole; no request has this number.
+                        // A health check of the queue by the front; no request has this number.
                         Ok(header) if header.seq == 0 => continue,
                         Ok(header) => self.record(Activity::Received, header.seq),
                         Err(_) => {}
@@ -277,8 +277,8 @@ impl WorkerThread {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
                         if error.kind() == io::ErrorKind::WouldBlock {
-                            // The time is up; or the application, in any worker, has made the
-                            // queue non-blocking for all of them.
+                            // A timeout; or the application, in any worker, has made the queue
+                            // non-blocking for all of them.
                             let _ = sockets::set_waiting(&self.shared.queue);
                         }
                         if self.number == 0 {
@@ -292,12 +292,12 @@ impl WorkerThread {
         }
     }
 
-    /// The next message from the queue; 0 bytes if there is to be none for this thread.
+    /// The next message from the queue; 0 bytes if this thread gets no more.
     fn receive(&self, turn: &mut RequestScope) -> io::Result<usize> {
         fork::refuse_copy()?;
         let set_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
         set_waiting(true);
-        // Behind the line above: whoever sets it looks for those who wait, and wakes them.
+        // After the line above: the thread that sets it looks for waiting threads, and wakes them.
         let received = match self.shared.stopping.load(Ordering::SeqCst) {
             true => Ok(0),
             false => {
@@ -308,7 +308,7 @@ impl WorkerThread {
         received
     }
 
-    /// Takes the request that was received, unless the front took it back meanwhile.
+    /// Claims the received request, unless the front withdrew it meanwhile.
     fn claim(&self, _py: Python<'_>) -> Claimed {
         let mut guard = self.lock();
         let turn = &mut *guard;
@@ -335,7 +335,7 @@ impl WorkerThread {
         Claimed::TooLate
     }
 
-    /// The host itself went wrong in a request: out of memory, or a panic.
+    /// Handles a failure of the host in a request: out of memory, or a panic.
     fn give_up(&self, py: Python<'_>, error: &PyErr) {
         let mut guard = self.lock();
         let turn = &mut *guard;
@@ -375,20 +375,20 @@ impl WorkerThread {
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestScope> {
-        // A panic in a request poisons it; `give_up` and the next request replace what it
-        // may have left half done.
+        // A panic in a request poisons it; `give_up` and the next request replace any partial
+        // state.
         self.turn
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// Has this thread, when it wakes up, wait until whoever runs there has done its turn.
+/// Sets SCHED_BATCH for this thread, so that it does not preempt the running thread at a wake-up.
 ///
-/// The front wakes a worker with every request that it hands out. Without this the worker
-/// interrupts the front each time, which then hands out one request at a time; measured
-/// with a hello application on two CPUs: 24 µs of CPU a request instead of 18. The share of
-/// the CPU stays the same. What the application starts is not affected.
+/// The front wakes a worker with every request that it dispatches. Otherwise the worker preempts
+/// the front each time, which then dispatches one request at a time; measured with a hello
+/// application on two CPUs: 24 µs of CPU per request instead of 18. The share of the CPU stays the
+/// same. Processes of the application are not affected.
 fn let_others_go_first(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;
     let batch: i32 = os.getattr("SCHED_BATCH")?.extract()?;
@@ -398,18 +398,18 @@ fn let_others_go_first(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("a panic: {}", said.unwrap_or("without words"))
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", message.unwrap_or("without a message"))
 }
 
-/// What became of a message from the queue.
+/// The result of a message from the queue.
 enum Claimed {
     Yes,
-    /// The front took the request back.
+    /// The front withdrew the request.
     TooLate,
-    /// It is no request.
+    /// Not a valid request.
     Damaged(String),
 }

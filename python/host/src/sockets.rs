@@ -1,6 +1,6 @@
 //! Receiving and sending on the sockets that pyserve gave to this process.
 //!
-//! Nothing here knows Python: whoever calls what may wait is detached.
+//! Nothing here uses Python: callers detach before operations that may wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -47,7 +47,7 @@ pub fn receive_request(
 /// Longest wait for a request on the queue.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Has receiving from the queue wait, for [`IDLE_WAIT`] at most.
+/// Makes the queue blocking, with a receive timeout of [`IDLE_WAIT`].
 ///
 /// # Errors
 /// The error of the system call.
@@ -109,7 +109,7 @@ pub fn send_all(socket: impl AsFd, mut first: &[u8], mut second: &[u8]) -> io::R
     Ok(())
 }
 
-/// Writes all of `bytes` to a stream socket; `descriptor` goes with the first of them.
+/// Writes all of `bytes` to a stream socket; `descriptor` is attached to the first byte.
 ///
 /// # Errors
 /// The error of `sendmsg`.
@@ -154,7 +154,7 @@ pub fn send_message_with(
     Ok(())
 }
 
-/// Sends one message and no descriptors.
+/// Sends one message without descriptors.
 ///
 /// # Errors
 /// The error of `send`.
@@ -167,7 +167,7 @@ pub fn send_message(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Waits until the socket takes more, or the time is up.
+/// Waits until the socket is writable, or the limit has passed.
 ///
 /// # Errors
 /// The error of `poll`.
@@ -179,14 +179,14 @@ pub fn wait_writable(socket: impl AsFd, limit: Option<Duration>) -> io::Result<(
     }
 }
 
-/// True if the other end is closed; what it sent before may still be there.
+/// True if the other end is closed; data that it sent before may still be unread.
 pub fn has_hung_up(socket: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&socket, PollFlags::empty())];
     let at_once = Timespec::default();
     poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
-/// Waits until there is something to read, or the end of the stream. `false`: the time is up.
+/// Waits until there is data to read, or the end of the stream. `false`: the limit has passed.
 ///
 /// # Errors
 /// The error of `poll`.

@@ -1,7 +1,7 @@
-//! Where the threads of this worker are, in words.
+//! The stacks of the threads of this worker, as text.
 //!
-//! Usually Python tells. If some thread keeps the interpreter to itself, `faulthandler` tells
-//! without it: its signal handler writes all stacks to a memory file of ours.
+//! Usually Python reports them. If a thread holds the interpreter, `faulthandler` does without it:
+//! its signal handler writes all stacks to a memory file of the host.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -16,11 +16,11 @@ use crate::stage::ThreadStage;
 /// Longest text that is read back from `faulthandler`.
 const LONGEST_DUMP: usize = 64 * 1024;
 
-/// The stack of the request that a thread runs, the most recent call last. `None`: Python has no such
-/// thread.
+/// The stack of the request that a thread runs, the most recent call last. `None`: Python has no
+/// such thread.
 ///
 /// # Errors
-/// What `traceback` raises.
+/// The exception of `traceback`.
 pub fn of_request(py: Python<'_>, stage: &ThreadStage) -> PyResult<Option<String>> {
     if let Some(root) = stage.suspended_root(py) {
         return text(&root.getattr("gr_frame")?).map(Some);
@@ -30,11 +30,11 @@ pub fn of_request(py: Python<'_>, stage: &ThreadStage) -> PyResult<Option<String
     frame.map(|frame| text(&frame)).transpose()
 }
 
-/// All threads that Python knows: ours, in order, then the application's. The kernel's threads, also
-/// where `threading` has been patched to list greenlets.
+/// All threads that Python knows: those of the host, in order, then the application's. Threads of
+/// the kernel, even if `threading` has been patched to list greenlets.
 ///
 /// # Errors
-/// What `threading` or `traceback` raise.
+/// The exception of `threading` or `traceback`.
 pub fn of_all_threads(py: Python<'_>, stages: &[ThreadStage]) -> PyResult<Vec<ThreadStack>> {
     let frames = py.import("sys")?.call_method0("_current_frames")?;
     let names = names(py)?;
@@ -66,7 +66,7 @@ pub fn of_all_threads(py: Python<'_>, stages: &[ThreadStage]) -> PyResult<Vec<Th
         if !stacks.iter().any(|(known, _)| *known == number) {
             let idle = ThreadStack {
                 name: format!("pyserve-{number}"),
-                text: "waits for a request".to_owned(),
+                text: "waiting for a request".to_owned(),
                 ..ThreadStack::default()
             };
             stacks.push((number, idle));
@@ -99,17 +99,17 @@ fn text(frame: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(joined.trim_end().to_owned())
 }
 
-/// Has `faulthandler` write all stacks of this process to the pipe of the supervisor whenever that sends the
-/// signal for it: the import may hang, and may hold the interpreter meanwhile. Forked workers inherit
-/// this, for their own imports and hooks.
+/// Makes `faulthandler` write all stacks of this process to the supervisor's pipe on its signal:
+/// the import may hang, and may hold the interpreter meanwhile. Forked workers inherit this for
+/// their own imports and hooks.
 ///
-/// Without `faulthandler` the supervisor learns nothing, and the signal does nothing.
-pub fn tell_supervisor(py: Python<'_>, pipe: &OwnedFd) {
+/// Without `faulthandler` there are no stacks, and the signal does nothing.
+pub fn dump_on_signal(py: Python<'_>, pipe: &OwnedFd) {
     let _nothing_told = register(py, pipe.as_raw_fd());
 }
 
-/// Undoes [`tell_supervisor`].
-pub fn tell_no_more(py: Python<'_>) {
+/// Undoes [`dump_on_signal`].
+pub fn stop_dumping(py: Python<'_>) {
     let _not_registered = py
         .import("faulthandler")
         .and_then(|module| module.call_method1("unregister", (ffi::signals().1,)));
@@ -125,27 +125,27 @@ fn register(py: Python<'_>, fd: RawFd) -> PyResult<()> {
         .map(drop)
 }
 
-/// `faulthandler`, ready to tell.
+/// A registered `faulthandler`.
 pub struct Fallback {
     file: OwnedFd,
 }
 
 impl Fallback {
-    /// Registers the signal. `None` where memory files are forbidden or `faulthandler` does
-    /// not work: then there are no stacks of a worker whose interpreter is taken.
+    /// Registers the signal. `None` where memory files are forbidden or `faulthandler` does not
+    /// work: then there are no stacks of a worker while a thread holds its interpreter.
     pub fn prepare(py: Python<'_>) -> Option<Self> {
         let file = rustix::fs::memfd_create("pyserve-stacks", MemfdFlags::CLOEXEC).ok()?;
         register(py, file.as_raw_fd()).ok()?;
         Some(Self { file })
     }
 
-    /// The descriptor, for those who close what is ours.
+    /// The descriptor, which forked children must close.
     pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// All stacks, the most recent call first. Needs no interpreter; the signal is handled in
-    /// the calling thread, before this goes on.
+    /// All stacks, the most recent call first. Needs no interpreter; the signal is handled in the
+    /// calling thread before this continues.
     pub fn dump(&self) -> String {
         let emptied = rustix::fs::ftruncate(&self.file, 0)
             .and_then(|()| rustix::fs::seek(&self.file, SeekFrom::Start(0)));

@@ -1,15 +1,15 @@
-//! What the rest of a worker may know about each of its threads, and how a thread is
-//! interrupted in one request and never in the next.
+//! The state of each thread that is visible to the rest of a worker, and the interruption of a
+//! thread in one request and never in the next.
 //!
-//! Only the thread itself writes `seq`, and only while attached. Whoever interrupts is
-//! attached too, so a thread cannot come to another request between the look and the deed.
+//! Only the thread itself writes `seq`, and only while attached. The interrupting thread is
+//! attached too, so the request cannot change between check and interruption.
 //!
-//! - Python's main thread gets a signal, which also ends most waiting in the kernel. Its
-//!   handler runs in that thread and raises only if the request is still the one meant.
-//! - While greenlets are in use, the thread may run another one than that of the request, which then
-//!   waits in a hub: see [`crate::greenlets`].
-//! - Other threads get an asynchronous exception, which Python raises at their next step;
-//!   dropping [`Running`] takes it back if there was none.
+//! - Python's main thread gets a signal, which also ends most waits in the kernel. Its handler runs
+//!   in that thread and raises only if the marked request still runs.
+//! - While greenlets are in use, the thread may run another one than that of the request, which
+//!   then waits in a hub: see [`crate::greenlets`].
+//! - Other threads get an asynchronous exception, which Python raises at their next bytecode;
+//!   dropping [`Running`] withdraws it if it was not raised.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
@@ -20,21 +20,21 @@ use crate::{ffi, greenlets, log};
 
 /// One thread.
 pub struct ThreadStage {
-    /// The kernel's number of the thread; 0 before it runs.
+    /// The kernel's id of the thread; 0 before it runs.
     number: AtomicI32,
-    /// Python's number of the thread.
+    /// Python's id of the thread.
     ident: AtomicU64,
     /// The request that it runs; 0 for none.
     seq: AtomicU64,
     /// The request that is to be interrupted; 0 for none.
     interrupted: AtomicU64,
-    /// It waits for a request, or is about to.
+    /// True if it waits for a request, or is about to.
     is_waiting: AtomicBool,
     /// The greenlet that runs its requests, once greenlets are in use.
     root: PyOnceLock<Py<PyAny>>,
 }
 
-/// A request that runs; over when dropped.
+/// A running request; it ends when this is dropped.
 pub struct Running<'a, 'py> {
     py: Python<'py>,
     stage: &'a ThreadStage,
@@ -54,13 +54,13 @@ impl Default for ThreadStage {
 }
 
 impl ThreadStage {
-    /// The calling thread is this one.
+    /// Registers the calling thread as this one.
     pub fn enter(&self) {
         self.ident.store(ffi::thread_ident(), Ordering::Relaxed);
         self.number.store(ffi::thread_number(), Ordering::Release);
     }
 
-    /// Python's number of the thread.
+    /// Python's id of the thread.
     pub fn ident(&self) -> u64 {
         self.ident.load(Ordering::Relaxed)
     }
@@ -79,7 +79,7 @@ impl ThreadStage {
         Running { py, stage: self }
     }
 
-    /// Greenlets are in use from now on, in this thread for the first time.
+    /// Records the first use of greenlets in this thread.
     fn meet_greenlets(&self, py: Python<'_>) {
         greenlets::make_hub(py);
         match greenlets::call(py, "root", ()) {
@@ -104,7 +104,7 @@ impl ThreadStage {
         self.root.get(py).map(|root| root.bind(py).clone())
     }
 
-    /// Notes that request `seq` is to be interrupted. `false`: the thread runs another one, or none.
+    /// Marks request `seq` for interruption. `false`: the thread runs another one, or none.
     pub fn mark(&self, _py: Python<'_>, seq: u64) -> bool {
         let is_meant = seq != 0 && self.seq() == seq;
         if is_meant {
@@ -113,13 +113,13 @@ impl ThreadStage {
         is_meant
     }
 
-    /// Has the request that [`ThreadStage::mark`] noted interrupted at the next step of the thread, which is
-    /// not Python's main thread and runs the request's own greenlet.
+    /// Interrupts the request that [`ThreadStage::mark`] marked at the next bytecode of the thread,
+    /// which is not Python's main thread and runs the request's own greenlet.
     pub fn raise(&self, py: Python<'_>, exception: &Bound<'_, PyAny>) {
         ffi::raise_in_thread(py, self.ident(), Some(exception));
     }
 
-    /// In the thread itself: whether its request is the one meant. Says so once.
+    /// In the thread itself: true, once, if its request is the marked one.
     pub fn takes_interrupt(&self, _py: Python<'_>) -> bool {
         let seq = self.seq();
         seq != 0
@@ -129,7 +129,7 @@ impl ThreadStage {
                 .is_ok()
     }
 
-    /// True if the signal for request `seq` has not been handled yet: it may have come just
+    /// True if the signal for request `seq` has not been handled yet: it may have arrived just
     /// before the thread began to wait in the kernel.
     pub fn awaits_interrupt(&self, seq: u64) -> bool {
         self.seq() == seq && self.interrupted.load(Ordering::Relaxed) == seq
@@ -149,8 +149,8 @@ impl ThreadStage {
         }
     }
 
-    /// The thread waits for a request, or has ended doing so. The order of this write and the
-    /// thread's look at whether to go on matters, so it is a sequentially consistent one.
+    /// Records that the thread waits for a request, or no longer does. The order of this write and
+    /// the thread's check of `stopping` matters, so the write is sequentially consistent.
     pub fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }

@@ -1,8 +1,8 @@
 //! The template: imports the application once, never serves, forks workers.
 //!
-//! One thread, one loop: it waits for the supervisor's messages and for the ends of its
-//! children. It waits for exactly the children that it forked, never for others that the
-//! application may have started.
+//! One thread, one loop: it waits for the supervisor's messages and for the exit of its children.
+//! It waits for exactly the children that it forked, never for others that the application may have
+//! started.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::safety::{self, descriptors, ending, objects};
 use crate::worker::{self, AfterServing, ForkedWorker};
 use crate::{apart, ffi, greenlets, log, orders, package, sockets, stacks, title};
 
-/// Exit status if the supervisor's messages make no sense.
+/// Exit status after a malformed message of the supervisor.
 const BAD_CONTROL: i32 = 70;
-/// How often to look after children where the kernel has no process descriptors (before
-/// Linux 5.3).
+/// Interval at which children are checked if the kernel has no process descriptors (before Linux
+/// 5.3).
 const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
 
 struct Template {
     control: OwnedFd,
     origin: Inherited,
-    /// The scoreboard, for workers in interpreters of their own.
+    /// The scoreboard, for workers in new interpreters.
     memory: Option<OwnedFd>,
     children: Vec<Child>,
     is_frozen: bool,
-    /// It must not be forked, and each worker gets an interpreter of its own.
+    /// True if it must not fork, and each worker gets a new interpreter.
     is_apart: bool,
 }
 
@@ -45,21 +45,21 @@ struct Child {
     descriptor: Option<OwnedFd>,
 }
 
-/// What woke the template.
+/// The event that woke the template.
 enum Event {
-    /// A message, or the end of them.
+    /// A message, or the end of the socket.
     Control,
-    /// Some child may have ended.
+    /// A child may have exited.
     Children,
     /// A signal.
     Signal,
 }
 
-/// Runs the template on its control socket. Returns only in workers, at their end; one of
-/// those may become the template of others before.
+/// Runs the template on its control socket. Returns only in workers, at their exit; one of them may
+/// become a template first.
 ///
 /// # Errors
-/// `SystemExit` with the status that the process ends with.
+/// `SystemExit` with the exit status of the process.
 pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     ffi::pass_over_signals();
     let Some((boot, descriptors)) = receive_boot(py, &control) else {
@@ -72,7 +72,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     title::prepare(py, &origin.boot.name);
     let mut template = Template::new(control, origin, Some(memory));
     if let Some(pipe) = &template.origin.stacks {
-        stacks::tell_supervisor(py, pipe);
+        stacks::dump_on_signal(py, pipe);
     }
     fork::watch(py)?;
     package::install(py, &template.origin.boot.version)?;
@@ -86,7 +86,7 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     let started = FromTemplate::Started(import_app::interpreter(py));
     template.send(py, &started);
     let report = template.import(py);
-    // A child that the import forked came back here: it is no template.
+    // A child that the import forked has returned here: it is not a template.
     if fork::refuse_copy().is_err() {
         return leave(py, 0).map(|_| ());
     }
@@ -107,13 +107,13 @@ pub fn run(py: Python<'_>, control: OwnedFd) -> PyResult<()> {
     }
 }
 
-/// Has the template end with the supervisor. The end of its socket is seen when the import is
-/// over; that may be never.
+/// Ends the template with the supervisor. The end of its socket is read only after the import,
+/// which may never finish.
 ///
 /// # Errors
-/// `SystemExit` if the supervisor has gone already.
+/// `SystemExit` if the supervisor has exited already.
 fn end_with_the_supervisor(control: &OwnedFd) -> PyResult<()> {
-    // The supervisor starts templates from its main thread, with which it ends.
+    // The supervisor starts templates from its main thread, whose end is the signal.
     let killed = rustix::process::Signal::KILL;
     let _unsupported = rustix::process::set_parent_process_death_signal(Some(killed));
     match sockets::has_hung_up(control) {
@@ -153,7 +153,7 @@ impl Template {
         template
     }
 
-    /// Descriptors that are none of the application's.
+    /// Descriptors of the host.
     fn ours(&self) -> Vec<RawFd> {
         let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
         let stacks = self.origin.stacks.iter().map(AsRawFd::as_raw_fd);
@@ -178,7 +178,8 @@ impl Template {
                 return FromTemplate::Clean;
             }
             if !before.is_empty() {
-                let early = |reason| format!("{reason}, there before the application is imported");
+                let early =
+                    |reason| format!("{reason}, present before the import of the application");
                 return FromTemplate::UnsafeToFork(before.into_iter().map(early).collect());
             }
         }
@@ -189,7 +190,7 @@ impl Template {
                 self.origin.app = Some(app);
                 greenlets::warn_of_processes(py, self.origin.boot.threads);
                 let reasons = self.reasons_not_to_fork(py);
-                // A worker that becomes a template is looked at again.
+                // A worker that becomes a template is checked again.
                 if !self.origin.boot.refork {
                     objects::unwatch(py);
                 }
@@ -209,12 +210,12 @@ impl Template {
         safety::reasons_not_to_fork(py, &ours, &inherited, safety::SHORT)
     }
 
-    /// The template is to be forked, unless there is a reason not to.
+    /// Marks the template as unable to fork, if there are reasons.
     fn keep_apart(&mut self, py: Python<'_>, reasons: &[String]) {
         self.is_apart = !reasons.is_empty();
         if self.is_apart {
             let text = format!(
-                "each worker gets an interpreter of its own, because of what was started before \
+                "each worker gets an interpreter of its own, because of resources opened before \
                  the application (sitecustomize, a .pth file): {}",
                 reasons.join("; ")
             );
@@ -222,8 +223,9 @@ impl Template {
         }
     }
 
-    /// Before the process ends: workers that import for themselves must find ports, locks and
-    /// directories free. What takes too long is killed, and then the report is sent from here.
+    /// Before the process exits: workers that import for themselves must find ports, locks and
+    /// directories free. Processes that take too long are killed, and then the report is sent from
+    /// here.
     fn end_what_was_started(&self, py: Python<'_>, report: &FromTemplate, status: i32) {
         objects::unwatch(py);
         let Ok(control) = self.control.try_clone() else {
@@ -231,13 +233,13 @@ impl Template {
         };
         let bytes = report.to_bytes();
         ending::end_all(py, move || {
-            // If the supervisor has gone, there is nothing to report.
+            // If the supervisor has exited, there is nothing to report.
             let _ = sockets::send_message(&control, &bytes);
             ffi::exit_now(status);
         });
     }
 
-    /// Is no template but one worker, whose messages wait on the control socket.
+    /// Turns this process into one worker, whose messages wait on the control socket.
     fn serve(self, py: Python<'_>) -> PyResult<Option<ForkedWorker>> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         let mut channels = Vec::new();
@@ -269,7 +271,7 @@ impl Template {
             ..
         } = self;
         title::show_worker(worker);
-        // Before it waits: the supervisor hears the end of the template by its control socket.
+        // Before it waits: the supervisor learns of the template's exit by its control socket.
         drop((control, memory, children));
         if !py.detach(|| orders::may_begin(&orders)) {
             return leave(py, 0);
@@ -282,12 +284,13 @@ impl Template {
         }))
     }
 
-    /// Does as the supervisor says until it has gone. Returns in the workers that it forks.
+    /// Carries out the supervisor's messages until the socket closes. Returns in the workers that
+    /// it forks.
     fn obey(mut self, py: Python<'_>) -> PyResult<Option<ForkedWorker>> {
         let mut buffer = vec![0; MAX_MESSAGE * 2];
         loop {
-            // Signal handlers of the application run here too. One that wants the process
-            // to exit gets its way, without what is meant for the end of a worker.
+            // Signal handlers of the application run here too. One that wants the process to exit
+            // succeeds, without the steps of a worker's exit.
             if let Err(error) = py.check_signals() {
                 if error.is_instance_of::<PySystemExit>(py) {
                     return leave(py, 0);
@@ -349,7 +352,7 @@ impl Template {
             ));
         }
         let raised = |error: PyErr| error.to_string();
-        // What stands in a buffer would be written by every worker again.
+        // Buffered text would be written by every worker again.
         flush_streams(py);
         let side = match self.is_apart {
             true => self.spawn(py, worker, channels, orders).map_err(raised)?,
@@ -397,7 +400,7 @@ impl Template {
         apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
     }
 
-    /// Waits for something to do. Detached.
+    /// Waits for an event. Detached.
     fn wait(&self) -> rustix::io::Result<Event> {
         let mut sources = vec![PollFd::new(&self.control, PollFlags::IN)];
         for child in &self.children {
@@ -412,7 +415,7 @@ impl Template {
             Err(rustix::io::Errno::INTR) => Event::Signal,
             Err(error) => return Err(error),
             Ok(0) => Event::Children,
-            // Deaths first: the supervisor learns them before what it asks for next.
+            // Exits first: the supervisor learns of them before the results of its next message.
             Ok(_)
                 if sources[1..]
                     .iter()
@@ -430,8 +433,8 @@ impl Template {
             let status = match waitpid(Some(child.pid), WaitOptions::NOHANG) {
                 Ok(None) | Err(rustix::io::Errno::INTR) => return true,
                 Ok(Some((_, status))) => status.as_raw(),
-                // Somebody else waited for it, or the application ignores SIGCHLD: how it
-                // ended is lost, that it ended is not.
+                // Other code waited for it, or the application ignores SIGCHLD: the exit status is
+                // lost.
                 Err(_) => 0,
             };
             dead.push(FromTemplate::Exited {
@@ -448,7 +451,7 @@ impl Template {
 
     fn send(&self, py: Python<'_>, message: &FromTemplate) {
         let bytes = message.to_bytes();
-        // If the supervisor has gone, the next receive says so.
+        // If the supervisor has exited, the next receive reports it.
         let _ = py.detach(|| sockets::send_message(&self.control, &bytes));
     }
 }
@@ -470,7 +473,8 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens queue, scoreboard, log and the pipe for stacks, in this order; the file of the scoreboard stays open.
+/// Opens queue, scoreboard, log and the pipe for stacks, in this order; the file of the scoreboard
+/// stays open.
 fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
     let [queue, memory, log_socket, stacks] = <[OwnedFd; 4]>::try_from(descriptors).ok()?;
     log::open(log_socket);
@@ -486,8 +490,8 @@ fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
     Some((origin, memory))
 }
 
-/// Ends the template at once: what the application registered with `atexit` belongs to the
-/// workers, which may be still at work.
+/// Exits the template at once: `atexit` functions of the application belong to the workers, which
+/// may still be running.
 fn leave(py: Python<'_>, status: i32) -> PyResult<Option<ForkedWorker>> {
     flush_streams(py);
     py.import("os")?.call_method1("_exit", (status,))?;

@@ -1,8 +1,8 @@
-//! The threads of a worker beside Python's main thread.
+//! The threads of a worker other than Python's main thread.
 //!
-//! They are `threading.Thread`s, so that applications find them where they look. Where gevent or eventlet
-//! have patched `threading`, those would be greenlets of the main thread, which never get to run while it
-//! waits for a request: there the host starts threads of its own.
+//! They are instances of `threading.Thread`, so that applications can list them. Where gevent or
+//! eventlet have patched `threading`, those would be greenlets of the main thread, which never run
+//! while it waits for a request: there the host starts native threads.
 
 use std::thread::{self, JoinHandle};
 
@@ -13,8 +13,8 @@ use pyo3::types::PyDict;
 use crate::serve::WorkerThread;
 use crate::{greenlets, log};
 
-/// Stack of a thread of our own, unless `threading.stack_size()` says otherwise: what glibc gives Python's
-/// threads where `ulimit -s` is the usual 8 MiB.
+/// Stack of a native thread, unless `threading.stack_size()` is set: the size that glibc gives
+/// Python's threads with the usual `ulimit -s` of 8 MiB.
 const STACK: usize = 8 << 20;
 
 /// All of them, the first is thread 1.
@@ -26,10 +26,10 @@ pub struct Threads<'py> {
 }
 
 impl<'py> Threads<'py> {
-    /// None of them runs yet.
+    /// Creates the threads; none of them runs yet.
     ///
     /// # Errors
-    /// What `threading` raises.
+    /// The exception of `threading`.
     pub fn new(py: Python<'py>, bodies: Vec<Bound<'py, WorkerThread>>) -> PyResult<Self> {
         let mut threads = Self {
             py,
@@ -53,7 +53,7 @@ impl<'py> Threads<'py> {
     /// Starts them.
     ///
     /// # Errors
-    /// What the kernel or `threading` say.
+    /// The error of the system call or of `threading`.
     pub fn start(&mut self) -> PyResult<()> {
         for thread in &self.by_threading {
             thread.call_method0("start")?;
@@ -77,10 +77,10 @@ impl<'py> Threads<'py> {
         Ok(())
     }
 
-    /// Waits for their ends.
+    /// Waits until they have ended.
     ///
     /// # Errors
-    /// What `threading` raises.
+    /// The exception of `threading`.
     pub fn join(self) -> PyResult<()> {
         for thread in &self.by_threading {
             thread.call_method0("join")?;
@@ -112,7 +112,7 @@ fn stack_size(py: Python<'_>) -> usize {
 
 fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize) {
     greenlets::make_hub(py);
-    // Nothing but what applications may show depends on the name.
+    // The name matters only to applications that show it.
     let _ = py
         .import("threading")
         .and_then(|threading| threading.call_method0("current_thread"))
@@ -123,6 +123,6 @@ fn run(py: Python<'_>, body: &Py<WorkerThread>, number: usize) {
     if greenlets::are_loaded(py)
         && let Err(error) = greenlets::call(py, "leave", ())
     {
-        log::exception(py, 0, "cannot end the hub of a thread", &error);
+        log::exception(py, 0, "cannot destroy the hub of a thread", &error);
     }
 }

@@ -1,12 +1,12 @@
 //! The titles of Python processes: `pyserve: worker 3 mysite.wsgi` in `ps`.
 //!
-//! The kernel shows the memory that held the arguments of the process, so a title is written
-//! there, as nginx and the package `setproctitle` do. The environment behind it is not touched:
-//! a title that is too long is cut. A title that the application has set stays.
+//! The kernel shows the memory that held the arguments of the process, so a title is written there,
+//! as nginx and the package `setproctitle` do. The environment after it is not touched: a title
+//! that is too long is truncated. A title that the application has set stays.
 //!
-//! The name of the process, which `pgrep`, `pkill` and `killall` look for, begins with
-//! `pyserve-`: `pkill -HUP pyserve` reaches all processes, of which the server alone reacts,
-//! and exact matches (`pidof`, `pgrep -x`, `killall`) find the server.
+//! The name of the process, which `pgrep`, `pkill` and `killall` match, begins with `pyserve-`:
+//! `pkill -HUP pyserve` reaches all processes, of which only the server reacts, and exact matches
+//! (`pidof`, `pgrep -x`, `killall`) find the server.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -18,7 +18,7 @@ use rustix::thread::{name as process_name, set_name as set_process_name};
 
 use crate::log;
 
-/// Lets `setproctitle` find what it looks for.
+/// The script that makes `setproctitle` work.
 const SOURCE: &str = include_str!("../../pyserve/title.py");
 
 /// The longest name of a process in bytes; prctl(2), PR_SET_NAME.
@@ -27,11 +27,11 @@ const LONGEST_NAME: usize = 15;
 static TITLE: Mutex<Option<Title>> = Mutex::new(None);
 
 struct Title {
-    /// Where the kernel looks; empty where that is not known.
+    /// The memory that the kernel shows; empty if unknown.
     memory: &'static [AtomicU8],
-    /// What was there when Python started.
+    /// Its content when Python started.
     original: Vec<u8>,
-    /// What was written there last.
+    /// The last text written there.
     shown: Vec<u8>,
     /// Name of the process when Python started.
     name: CString,
@@ -42,7 +42,7 @@ struct Title {
     lender: CString,
 }
 
-/// Names the application. Titles follow by [`show`].
+/// Sets the name of the application. [`show`] sets titles afterwards.
 pub fn prepare(py: Python<'_>, app: &str) {
     let memory = crate::ffi::arguments().unwrap_or_default();
     let original: Vec<_> = memory.iter().map(|byte| byte.load(Relaxed)).collect();
@@ -58,16 +58,16 @@ pub fn prepare(py: Python<'_>, app: &str) {
     if !memory.is_empty()
         && let Err(error) = watch(py)
     {
-        log::exception(py, 0, "setproctitle will set no title", &error);
+        log::exception(py, 0, "setproctitle will have no effect", &error);
     }
 }
 
-/// Shows that this process is the template.
+/// Sets the title of the template.
 pub fn show_template() {
     show("template", c"pyserve-tmpl");
 }
 
-/// Shows that this process is a worker.
+/// Sets the title of a worker.
 pub fn show_worker(worker: u32) {
     let mut name = format!("pyserve-w{worker}");
     name.truncate(LONGEST_NAME);
@@ -75,8 +75,8 @@ pub fn show_worker(worker: u32) {
     show(&format!("worker {worker}"), &name);
 }
 
-/// Shows that the application has forked this process: `pkill pyserve` passes over it, and it
-/// does not count as a worker.
+/// Sets the title of a process that the application has forked: `pkill pyserve` does not match it,
+/// and it does not count as a worker.
 pub fn show_child() {
     // Another thread may have held the lock when the process was forked.
     let Ok(mut title) = TITLE.try_lock() else {
@@ -107,7 +107,7 @@ impl Title {
         self.write(&self.shown);
     }
 
-    /// True if the application has left the title alone.
+    /// True if the application has not changed the title.
     fn is_ours(&self) -> bool {
         let now = self.memory.iter().map(|byte| byte.load(Relaxed));
         now.eq(self.shown.iter().copied())
@@ -119,7 +119,7 @@ impl Title {
         }
     }
 
-    /// Puts back what was there when Python started.
+    /// Restores the content from the start of Python.
     fn lend(&mut self) {
         self.lender = process_name().unwrap_or_default();
         self.write(&self.original);
@@ -146,13 +146,13 @@ fn to_fit(text: &str, length: usize) -> Vec<u8> {
     }
     let mut bytes = text.as_bytes()[..end].to_vec();
     bytes.resize(length, 0);
-    // The kernel (fs/proc/base.c, get_mm_cmdline) takes a last byte that is not zero as a sign
-    // of a title, and shows nothing behind its end.
+    // The kernel (fs/proc/base.c, get_mm_cmdline) takes a last byte that is not zero as a sign of a
+    // title, and shows nothing after its end.
     bytes[length - 1] = b'.';
     bytes
 }
 
-/// Lets `setproctitle` find the arguments of Python, which it looks for once.
+/// Lets `setproctitle` find the arguments of Python, which it searches once.
 fn watch(py: Python<'_>) -> PyResult<()> {
     let module = PyModule::new(py, "<pyserve title>")?;
     let builtins = py.import("builtins")?;
@@ -180,7 +180,7 @@ fn watch(py: Python<'_>) -> PyResult<()> {
         .map(|_| ())
 }
 
-/// A panic cannot happen in the middle of a change.
+/// A panic cannot happen during a change.
 fn lock() -> MutexGuard<'static, Option<Title>> {
     TITLE.lock().unwrap_or_else(PoisonError::into_inner)
 }

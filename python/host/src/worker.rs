@@ -1,16 +1,18 @@
-//! The life of a worker process, from right after the fork to its end.
+//! The life of a worker process, from the fork to its exit.
 //!
 //! 1. Become this worker: log, scoreboard lines (its title is set before).
 //! 2. Import the application, if the template did not.
-//! 3. Run the hooks for after the fork, say `Ready`.
-//! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others are in [`crate::threads`].
-//! 5. Run the hooks for before the exit.
-//! 6. Go on as the template of others ([`crate::promotion`]), if that was the order and is safe.
-//!    Else returning from here ends the interpreter in good order: `threading` waits for the
-//!    application's threads, and `atexit` runs.
+//! 3. Run the `after_fork` hooks, send `Ready`.
+//! 4. Follow orders ([`crate::orders`]), and serve: thread 0 is Python's main thread, the others
+//!    are in [`crate::threads`].
+//! 5. Run the `before_exit` hooks.
+//! 6. Continue as the template of others ([`crate::promotion`]), if ordered and safe. Else
+//!    returning from here exits the interpreter normally: `threading` waits for the application's
+//!    threads, and `atexit` runs.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +20,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyserve_wire::control::{Loaded, Preload, cut_to_end};
 use pyserve_wire::frames::{MAX_PAYLOAD, ReplyKind};
-use pyserve_wire::scoreboard::Activity;
+use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
 use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
@@ -36,28 +38,28 @@ const BOOT_FAILED: i32 = 1;
 
 /// A worker that was just forked.
 pub struct ForkedWorker {
-    /// What it has from its template.
+    /// Resources that it inherits from its template.
     pub origin: Inherited,
     /// Its number.
     pub worker: u32,
-    /// One for each thread.
+    /// One channel for each thread.
     pub channels: Vec<OwnedFd>,
     /// The socket for orders.
     pub orders: OwnedFd,
 }
 
-/// What the process is to do when it is no worker any more.
+/// The role of the process after serving.
 pub enum AfterServing {
-    /// End.
+    /// Exit.
     Exit,
-    /// Fork workers, as this control socket says.
+    /// Fork workers, controlled by this socket.
     Template(Box<Inherited>, OwnedFd),
 }
 
-/// Runs the worker to its end.
+/// Runs the worker until it stops serving.
 ///
 /// # Errors
-/// `SystemExit` with the status that the process ends with.
+/// `SystemExit` with the exit status of the process.
 pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
     let ForkedWorker {
         mut origin,
@@ -65,7 +67,7 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
         channels,
         orders,
     } = newborn;
-    // With `--preload yes` what the import has left open is shared already.
+    // With `--preload yes`, resources that the import has left open are shared already.
     let inherited = match (origin.boot.refork, origin.boot.preload) {
         (false, _) => BTreeMap::new(),
         (true, Preload::Yes) => descriptors::open(),
@@ -80,7 +82,8 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
     })
 }
 
-/// Serves to the end; then there is a control socket if it was ordered to become a template.
+/// Serves until it is asked to leave; returns a control socket if it was ordered to become a
+/// template.
 fn live(
     py: Python<'_>,
     origin: &mut Inherited,
@@ -89,25 +92,11 @@ fn live(
     orders: OwnedFd,
 ) -> PyResult<Option<OwnedFd>> {
     log::set_worker(worker);
-    let channel_numbers = channels.iter().map(AsRawFd::as_raw_fd);
-    let mut ours: Vec<_> = channel_numbers
-        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
-        .chain(log::descriptor())
-        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
-        .collect();
+    let ours = descriptors_of(origin, &channels, &orders);
     fork::hold(ours.iter().copied());
     let threads = channels.len();
     let first_line = worker as usize * threads;
-    let pid = rustix::process::getpid()
-        .as_raw_nonzero()
-        .get()
-        .unsigned_abs();
-    for line in first_line..first_line + threads {
-        origin.scoreboard.set_pid(line, pid);
-        origin
-            .scoreboard
-            .record(line, Activity::Starting, 0, now_ns());
-    }
+    record_start(&origin.scoreboard, first_line..first_line + threads);
     let mut channels = channels.into_iter();
     let Some(channel) = channels.next() else {
         return Err(PySystemExit::new_err(BOOT_FAILED));
@@ -117,7 +106,7 @@ fn live(
     reply.begin(0, 0, now_ns());
 
     let started = start(py, origin, worker);
-    // A child that the import forked came back here: it is no worker.
+    // A child that the import forked has returned here: it is not a worker.
     if fork::refuse_copy().is_err() {
         return Ok(None);
     }
@@ -126,7 +115,7 @@ fn live(
         Err(text) => {
             let text = cut_to_end(&text, MAX_PAYLOAD);
             reply.push(ReplyKind::BootFailed, text.as_bytes());
-            // If the front has gone too, nobody wants to know.
+            // If the front has exited too, the error is irrelevant.
             let _ = py.detach(|| reply.flush());
             return Err(PySystemExit::new_err(BOOT_FAILED));
         }
@@ -135,43 +124,20 @@ fn live(
         greenlets::warn_of_processes(py, origin.boot.threads);
     }
     if let Some(pipe) = origin.stacks.take() {
-        stacks::tell_no_more(py);
-        ours.retain(|fd| *fd != pipe.as_raw_fd());
-        fork::hold(ours);
+        stacks::stop_dumping(py);
+        fork::hold(ours.into_iter().filter(|fd| *fd != pipe.as_raw_fd()));
     }
-    let shared = Arc::new(WorkerShared {
-        app,
-        queue: Arc::clone(&origin.queue),
-        scoreboard: origin.scoreboard,
-        is_dev: origin.boot.dev,
-        stopping: AtomicBool::new(false),
-        promotion: Mutex::new(None),
-        stages: (0..threads).map(|_| ThreadStage::default()).collect(),
-    });
-    let facts = ServerFacts {
-        is_multithread: origin.boot.threads > 1,
-        is_multiprocess: origin.boot.workers > 1,
-        version: &origin.boot.version,
-    };
-    let thread = |channel, number| -> PyResult<Bound<'_, WorkerThread>> {
-        let (shared, line) = (Arc::clone(&shared), first_line + number);
-        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
-        Bound::new(py, thread)
-    };
-    let main = thread(channel, 0)?;
-    let others = channels
-        .zip(1..)
-        .map(|(channel, number)| thread(Arc::new(channel), number));
-    let others = Threads::new(py, others.collect::<PyResult<_>>()?)?;
+    let shared = Arc::new(shared(origin, app, threads));
+    let (main, others) = threads_of(py, origin, &shared, first_line, channel, channels)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
     let served = match py.detach(|| reply.flush()) {
         Ok(()) => serve(py, &main, others),
-        // The front has gone.
+        // The front has exited.
         Err(_) => Ok(()),
     };
-    // In a child that the application forked there is nobody who could carry out orders.
+    // A child that the application forked has no thread that could carry out orders.
     if fork::is_foreign() {
         return served.map(|()| None);
     }
@@ -185,11 +151,72 @@ fn live(
     Ok(control)
 }
 
-/// Runs all threads until they have left, then the hooks.
+/// The descriptors that the worker holds.
+fn descriptors_of(origin: &Inherited, channels: &[OwnedFd], orders: &OwnedFd) -> Vec<RawFd> {
+    let channels = channels.iter().map(AsRawFd::as_raw_fd);
+    channels
+        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
+        .chain(log::descriptor())
+        .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
+        .collect()
+}
+
+/// Records this process in its lines of the scoreboard.
+fn record_start(scoreboard: &Scoreboard, lines: Range<usize>) {
+    let pid = rustix::process::getpid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs();
+    for line in lines {
+        scoreboard.set_pid(line, pid);
+        scoreboard.record(line, Activity::Starting, 0, now_ns());
+    }
+}
+
+/// The state that the threads of the worker share.
+fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
+    WorkerShared {
+        app,
+        queue: Arc::clone(&origin.queue),
+        scoreboard: origin.scoreboard,
+        is_dev: origin.boot.dev,
+        stopping: AtomicBool::new(false),
+        promotion: Mutex::new(None),
+        stages: (0..threads).map(|_| ThreadStage::default()).collect(),
+    }
+}
+
+/// The thread on Python's main thread, and the others, each with its channel.
+fn threads_of<'py>(
+    py: Python<'py>,
+    origin: &Inherited,
+    shared: &Arc<WorkerShared>,
+    first_line: usize,
+    main: Arc<OwnedFd>,
+    others: impl Iterator<Item = OwnedFd>,
+) -> PyResult<(Bound<'py, WorkerThread>, Threads<'py>)> {
+    let facts = ServerFacts {
+        is_multithread: origin.boot.threads > 1,
+        is_multiprocess: origin.boot.workers > 1,
+        version: &origin.boot.version,
+    };
+    let thread = |channel, number| -> PyResult<Bound<'py, WorkerThread>> {
+        let (shared, line) = (Arc::clone(shared), first_line + number);
+        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
+        Bound::new(py, thread)
+    };
+    let main = thread(main, 0)?;
+    let others = others
+        .zip(1..)
+        .map(|(channel, number)| thread(Arc::new(channel), number));
+    Ok((main, Threads::new(py, others.collect::<PyResult<_>>()?)?))
+}
+
+/// Runs all threads until they have ended, then the hooks.
 fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>) -> PyResult<()> {
     others.start()?;
     main.call0()?;
-    // A child that the application forked came back here: it is not a worker.
+    // A child that the application forked has returned here: it is not a worker.
     if fork::is_foreign() {
         return Ok(());
     }
@@ -198,7 +225,7 @@ fn serve(py: Python<'_>, main: &Bound<'_, WorkerThread>, mut others: Threads<'_>
     Ok(())
 }
 
-/// Everything between the fork and being ready that the application can break.
+/// The steps between the fork and readiness in which the application may fail.
 fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, String> {
     let raised = |error: PyErr| log::traceback(py, &error);
     package::set_worker(py, worker).map_err(raised)?;
@@ -222,7 +249,7 @@ fn start(py: Python<'_>, origin: &Inherited, worker: u32) -> Result<Started, Str
     Ok(started)
 }
 
-/// The application, and what is to be told about it if this worker imported it.
+/// The application, and the facts to report if this worker imported it.
 struct Started {
     app: Py<PyAny>,
     loaded: Option<Loaded>,

@@ -40,6 +40,17 @@ pub(super) struct Common {
 }
 
 impl Resolver<'_> {
+    /// Warns once of each interpreter that was passed over.
+    pub(super) fn warn_of_interpreters(&mut self, apps: &[AppSettings]) {
+        for app in apps {
+            for warning in &app.interpreter.passed_over {
+                if !self.warnings.contains(warning) {
+                    self.warnings.push(warning.clone());
+                }
+            }
+        }
+    }
+
     /// Settings shared by so many applications; with `needs_python` its interpreter has to exist.
     pub(super) fn common(
         &mut self,

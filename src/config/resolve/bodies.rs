@@ -2,9 +2,20 @@
 
 use super::{Resolver, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::{CompressTypes, Compression, SpoolLimits, values};
+use crate::config::{CompressTypes, Compression, LocationSettings, SpoolLimits, values};
 
 impl Resolver<'_> {
+    /// The settings of every location that has none of its own.
+    pub(super) fn location_settings(&mut self) -> Result<LocationSettings, ConfigError> {
+        Ok(LocationSettings {
+            max_body: self.one("max_body", values::byte_limit)?,
+            body_timeout: self.one("body_timeout", values::positive_duration)?,
+            buffering: self.one("buffering", values::yes_or_no)?,
+            request_buffering: self.one("request_buffering", values::yes_or_no)?,
+            compression: self.compression()?,
+        })
+    }
+
     pub(super) fn compression(&mut self) -> Result<Compression, ConfigError> {
         let given = self.many("compress", codings)?;
         if given.is_none() {

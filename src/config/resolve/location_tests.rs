@@ -371,6 +371,10 @@ fn mistakes_are_refused_with_place_and_remedy() {
         "refork = 100\n[[location]]\nprefix = '/a'\napp = 'hello.wsgi'\npreload = 'no'",
         "pyserve.toml:2: [[location]] refork = \"100\": with `preload = no` workers share no template (leave one of both away)",
     );
+}
+
+#[test]
+fn values_that_a_location_cannot_have_are_refused() {
     for (setting, problem) in [
         ("redirect = 'new'", "neither a path nor a URL"),
         ("redirect = '//evil.example'", "neither a path nor a URL"),

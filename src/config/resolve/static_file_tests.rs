@@ -107,8 +107,10 @@ fn a_location_says_what_answers_for_missing_files_and_how_long_others_last() {
     check("--static-max-age", "/js", "not a duration");
 }
 
-#[test]
-fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
+const BASE: [&str; 4] = ["--static", "/media=media", "--internal", "/inside=media"];
+
+/// A project with a static location of each kind: of a flag, of the settings file, found.
+fn each_kind() -> Setup {
     let toml = r#"
         [[location]]
         prefix = "/opted"
@@ -117,15 +119,19 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
         precompressed = true
         types = { TS = "text/x-own", ".usdz" = "model/x-own" }
     "#;
-    let setup = Setup::new(&[
+    Setup::new(&[
         HELLO,
         ("static/a", ""),
         ("media/a", ""),
         ("pyserve.toml", toml),
-    ]);
-    let base = ["--static", "/media=media", "--internal", "/inside=media"];
+    ])
+}
+
+#[test]
+fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
+    let setup = each_kind();
     let shown = |flags: &[&str]| {
-        let config = setup.config(&[&APP[..], &base, flags].concat());
+        let config = setup.config(&[&APP[..], &BASE, flags].concat());
         let mut all: Vec<String> = config
             .static_locations
             .iter()
@@ -168,8 +174,24 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
         "/inside=Manifest,true /media=Auto,true /opted=Auto,true /static=Auto,true \
          Some(Auto) Some(true)"
     );
+    for (name, value, expected) in [
+        ("--static-immutable", "always", "auto, manifest, no"),
+        (
+            "--static-precompressed",
+            "/none=yes",
+            "no static location /none",
+        ),
+    ] {
+        let error = setup.error(&[&APP[..], &[name, value]].concat());
+        assert!(error.contains(expected), "{value}: {error}");
+    }
+}
+
+#[test]
+fn types_of_a_location_take_precedence_over_those_of_all() {
+    let setup = each_kind();
     let types = |flags: &[&str]| {
-        let config = setup.config(&[&APP[..], &base, flags].concat());
+        let config = setup.config(&[&APP[..], &BASE, flags].concat());
         config
             .static_locations
             .iter()
@@ -204,17 +226,6 @@ fn only_the_directories_of_a_build_are_trusted_without_a_setting() {
     ] {
         let error = setup.error(&[&APP[..], &["--types", wrong]].concat());
         assert!(error.contains("ts=video/mp2t"), "{wrong}: {error}");
-    }
-    for (name, value, expected) in [
-        ("--static-immutable", "always", "auto, manifest, no"),
-        (
-            "--static-precompressed",
-            "/none=yes",
-            "no static location /none",
-        ),
-    ] {
-        let error = setup.error(&[&APP[..], &[name, value]].concat());
-        assert!(error.contains(expected), "{value}: {error}");
     }
 }
 

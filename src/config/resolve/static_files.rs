@@ -14,7 +14,23 @@ use crate::config::{
 };
 
 impl Resolver<'_> {
-    pub(super) fn static_locations(
+    /// The static and internal locations, and the settings of all of them.
+    pub(super) fn file_locations(
+        &mut self,
+        tables: &[Given<'_>],
+        chdir: &Path,
+        dev: bool,
+    ) -> Result<(Vec<StaticLocation>, Vec<StaticLocation>, EveryLocation), ConfigError> {
+        let mut static_locations = self.static_locations(tables, chdir)?;
+        let mut internal_locations = self.internal_locations(chdir)?;
+        let every_location =
+            self.each_location(&mut static_locations, &mut internal_locations, dev)?;
+        set_files(tables, &mut static_locations)?;
+        self.warnings.extend(missing_pages(&static_locations));
+        Ok((static_locations, internal_locations, every_location))
+    }
+
+    fn static_locations(
         &mut self,
         tables: &[Given<'_>],
         chdir: &Path,
@@ -42,10 +58,7 @@ impl Resolver<'_> {
         Ok(locations)
     }
 
-    pub(super) fn internal_locations(
-        &mut self,
-        chdir: &Path,
-    ) -> Result<Vec<StaticLocation>, ConfigError> {
+    fn internal_locations(&mut self, chdir: &Path) -> Result<Vec<StaticLocation>, ConfigError> {
         let locations = self.locations("internal", chdir)?;
         self.show_locations("internal", &locations);
         Ok(locations)
@@ -88,7 +101,7 @@ impl Resolver<'_> {
 
     /// Reads the settings of single locations, `[PREFIX=]VALUE`. What they say about every
     /// location is returned.
-    pub(super) fn each_location(
+    fn each_location(
         &mut self,
         locations: &mut [StaticLocation],
         internal: &mut [StaticLocation],
@@ -234,10 +247,7 @@ fn add_files(
 }
 
 /// Applies the settings of tables to their own files; they take precedence over those for all.
-pub(super) fn set_files(
-    tables: &[Given<'_>],
-    locations: &mut [StaticLocation],
-) -> Result<(), ConfigError> {
+fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
         let is_same = |other: &&mut StaticLocation| other.prefix == given.prefix;
         let Some(location) = locations.iter_mut().find(is_same) else {
@@ -261,7 +271,7 @@ pub(super) fn set_files(
 
 /// Warnings of pages for missing files that are missing themselves. A page that is named for all
 /// locations has to be in one of them.
-pub(super) fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
+fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
     let page = |location: &StaticLocation| match &location.missing {
         Missing::Page(page) => Some((page.clone(), location.dir.join(page).is_file())),
         Missing::Refuse | Missing::App => None,

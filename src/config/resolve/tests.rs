@@ -349,6 +349,10 @@ fn errors_name_setting_value_origin_and_remedy() {
         &["--python", "/nonexistent"],
         "no usable Python: looked at /nonexistent (--python) (give the path of an executable interpreter, as in /usr/bin/python3)",
     );
+}
+
+#[test]
+fn errors_name_the_line_of_the_settings_file() {
     let setup = Setup::new(&[
         HELLO,
         ("pyserve.toml", "app = 'hello.wsgi'\nworkers = true\n"),
@@ -534,6 +538,11 @@ fn companions_have_names_and_commands() {
         read.before_start.map(|line| line.to_string()).as_deref(),
         Some("true")
     );
+}
+
+#[test]
+fn mistakes_in_companions_are_refused_with_place_and_remedy() {
+    let config = |text| Setup::new(&[("pyserve.toml", text), ("static/x", "")]);
     for (text, expected) in [
         (
             "[[companion]]\nname = 'x'",

@@ -252,8 +252,15 @@ fn applications(page: &mut Page, status: &Status) {
             page.sample(name, &labels, value(application));
         }
     }
+    workers(page, &all);
+    outcomes(page);
+    refork(page, &all);
+}
+
+/// Worker processes and their threads, and the memory of each worker.
+fn workers(page: &mut Page, applications: &[&Application]) {
     page.family("pyserve_workers", "gauge", "Worker processes by state");
-    for application in &all {
+    for application in applications {
         for (state, word) in [
             (WorkerState::Starting, "starting"),
             (WorkerState::Ready, "ready"),
@@ -266,7 +273,7 @@ fn applications(page: &mut Page, status: &Status) {
         }
     }
     page.family("pyserve_worker_threads", "gauge", "Worker threads by state");
-    for application in &all {
+    for application in applications {
         for doing in [
             ThreadActivity::Starting,
             ThreadActivity::Idle,
@@ -291,7 +298,7 @@ fn applications(page: &mut Page, status: &Status) {
         "gauge",
         "Resident set size of each worker, including memory shared with other workers",
     );
-    for application in &all {
+    for application in applications {
         // During a reload two generations have a worker of each number.
         let mut memory = BTreeMap::<u32, u64>::new();
         for worker in &application.workers {
@@ -303,6 +310,10 @@ fn applications(page: &mut Page, status: &Status) {
             page.sample("pyserve_worker_memory_bytes", &labels, bytes);
         }
     }
+}
+
+/// Reloads, the ends of workers, and requests over their deadline.
+fn outcomes(page: &mut Page) {
     page.family("pyserve_reloads", "counter", "Reloads by outcome");
     for (outcome, count) in METRICS.reloads.all() {
         page.sample("pyserve_reloads_total", &[("outcome", outcome)], count);
@@ -333,7 +344,6 @@ fn applications(page: &mut Page, status: &Status) {
     for (end, count) in METRICS.timeouts.all() {
         page.sample("pyserve_request_timeouts_total", &[("end", end)], count);
     }
-    refork(page, &all);
 }
 
 /// Metrics of `--refork`, where a worker may become the template.

@@ -93,6 +93,16 @@ pub enum SpoolError {
     },
 }
 
+/// The part of a body that has arrived.
+struct Arrived {
+    /// Collected for the next write. Not `BytesMut`, which would start again with all the room that
+    /// it has had.
+    memory: Vec<u8>,
+    /// The part that is written.
+    file: Option<File>,
+    share: SpoolShare,
+}
+
 impl Spool {
     /// Reads `body` to its end. The share has to be kept as long as the body.
     ///
@@ -113,11 +123,12 @@ impl Spool {
         }
         let is_long = body.size_hint().lower() > IN_MEMORY as u64;
         let _reading = Reading::of(&self.room);
-        // Not `BytesMut`, which would start again with its whole former capacity.
-        let mut memory = Vec::new();
-        let mut file = None;
+        let mut arrived = Arrived {
+            memory: Vec::new(),
+            file: None,
+            share: SpoolShare::none_of(&self.room, account),
+        };
         let mut length = 0;
-        let mut share = SpoolShare::none_of(&self.room, account);
         let mut pace = MinRate::new(Patience {
             grace: settings.body_timeout,
             rate: self.min_rate,
@@ -130,17 +141,8 @@ impl Spool {
                     chunk
                 }
                 Poll::Pending => {
-                    // A client that pauses uses little memory, for any length of time.
-                    if file.is_some() && memory.len() >= WORTH_WRITING {
-                        let collected = std::mem::take(&mut memory);
-                        let (now, _used) = self.write(file, collected, &mut share).await?;
-                        file = Some(now);
-                        share.memory.shrink(share.reading);
-                    }
-                    if memory.is_empty() {
-                        memory = Vec::new();
-                    }
-                    share.waits()?;
+                    self.give_back(&mut arrived).await?;
+                    arrived.share.waits()?;
                     self.chunk(&mut body, &mut pace).await?
                 }
             };
@@ -149,36 +151,25 @@ impl Spool {
             if length > settings.max_body {
                 return Err(too_large());
             }
-            if memory.is_empty()
-                && file.is_none()
+            if arrived.memory.is_empty()
+                && arrived.file.is_none()
                 && body.is_end_stream()
                 && chunk.len() <= IN_MEMORY
-                && share.may_keep(chunk.len())
+                && arrived.share.may_keep(chunk.len())
             {
-                return Ok((RequestBody::Memory(chunk), share));
+                return Ok((RequestBody::Memory(chunk), arrived.share));
             }
-            let limit = match file.is_some() || is_long {
+            let limit = match arrived.file.is_some() || is_long {
                 true => self.room.write(),
                 false => IN_MEMORY,
             };
-            let collected = memory.len() + chunk.len();
-            if collected <= limit && share.may_keep(room_for(&memory, collected, limit)) {
-                collect(&mut memory, &chunk, limit);
-                continue;
-            }
-            if !memory.is_empty() {
-                let collected = std::mem::take(&mut memory);
-                let (now, used) = self.write(file, collected, &mut share).await?;
-                (file, memory) = (Some(now), used);
-                memory.clear();
-            }
-            // Large chunks, and those with no room in memory, are passed on without a copy.
-            if chunk.len() >= IN_MEMORY || !share.may_keep(chunk.len()) {
-                file = Some(self.write(file, chunk, &mut share).await?.0);
-            } else {
-                collect(&mut memory, &chunk, limit);
-            }
+            self.add(&mut arrived, chunk, limit).await?;
         }
+        let Arrived {
+            memory,
+            file,
+            mut share,
+        } = arrived;
         share.has_ended(memory.len());
         match file {
             None => Ok((RequestBody::Memory(memory.into()), share)),
@@ -187,6 +178,57 @@ impl Spool {
                 Ok((RequestBody::File { file, length }, share))
             }
         }
+    }
+
+    /// Keeps the memory of a client that pauses small, for any length of time.
+    async fn give_back(&self, arrived: &mut Arrived) -> Result<(), SpoolError> {
+        let Arrived {
+            memory,
+            file,
+            share,
+        } = arrived;
+        if file.is_some() && memory.len() >= WORTH_WRITING {
+            let collected = std::mem::take(memory);
+            let (now, _used) = self.write(file.take(), collected, share).await?;
+            *file = Some(now);
+            share.memory.shrink(share.reading);
+        }
+        if memory.is_empty() {
+            *memory = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Adds a piece: to memory as far as `limit` and the budget allow, otherwise to the file.
+    async fn add(
+        &self,
+        arrived: &mut Arrived,
+        chunk: Bytes,
+        limit: usize,
+    ) -> Result<(), SpoolError> {
+        let Arrived {
+            memory,
+            file,
+            share,
+        } = arrived;
+        let collected = memory.len() + chunk.len();
+        if collected <= limit && share.may_keep(room_for(memory, collected, limit)) {
+            collect(memory, &chunk, limit);
+            return Ok(());
+        }
+        if !memory.is_empty() {
+            let collected = std::mem::take(memory);
+            let (now, used) = self.write(file.take(), collected, share).await?;
+            (*file, *memory) = (Some(now), used);
+            memory.clear();
+        }
+        // Large chunks, and those with no room in memory, are passed on without a copy.
+        if chunk.len() >= IN_MEMORY || !share.may_keep(chunk.len()) {
+            *file = Some(self.write(file.take(), chunk, share).await?.0);
+        } else {
+            collect(memory, &chunk, limit);
+        }
+        Ok(())
     }
 
     /// Forwards `body` while it arrives.

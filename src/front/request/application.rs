@@ -61,6 +61,13 @@ impl Answerer<'_> {
     fn may_stream(&self, body: &Received) -> bool {
         !matches!(self, Self::Servers(Upstream::Uwsgi(_))) || body.size_hint().exact().is_some()
     }
+
+    fn handled_by(&self) -> HandledBy {
+        match self {
+            Self::Workers(_) => HandledBy::App,
+            Self::Servers(_) => HandledBy::Upstream,
+        }
+    }
 }
 
 /// Reads the body, calls the application, and makes its reply a response.
@@ -98,6 +105,48 @@ pub async fn answer(
             (body, Some(share))
         }
     };
+    let mut response = call(answerer, asked, head, body, has_body, record).await?;
+    if let Some(switched) = response.switched.take() {
+        // The client's end of the tunnel is ready after our response.
+        let client = head.extensions.get::<OnUpgrade>().cloned();
+        switched.join(client.ok_or(Rejection::BadRequest("this connection cannot be upgraded"))?);
+    }
+    let may_ask_for_files =
+        site.internal_files.is_some() || answerer.handled_by() == HandledBy::Upstream;
+    // Without internal locations, `X-Accel-*` fields beside a file are meant for a proxy in front
+    // of us.
+    let is_told = Accel::is_in(&response.headers)
+        && (may_ask_for_files || !internal::is_asked_for(&response.headers));
+    let accel = match is_told {
+        true => Accel::take(&mut response.headers),
+        false => Accel::default(),
+    };
+    if may_ask_for_files && let Some(wanted) = internal::InternalTarget::take(&mut response.headers)
+    {
+        // The worker's own body, usually empty, is dropped.
+        let said = std::mem::take(&mut response.headers);
+        let internal = site.internal_files.as_ref();
+        let mut file = Box::pin(internal::answer(internal, &wanted, head, said)).await?;
+        // The file's own entity tag replaces the application's.
+        let header_case = with_etag(&response.header_case);
+        site.header_case.apply(&header_case, file.extensions_mut());
+        return Ok(accel.apply(file));
+    }
+    let buffering = accel.buffering.unwrap_or(settings.buffering);
+    let account = &asked.activity.account;
+    let response = from_upstream(site, settings, buffering, head, response, account).await?;
+    Ok(accel.apply(response))
+}
+
+/// Passes the request on and waits for its response.
+async fn call(
+    answerer: Answerer<'_>,
+    asked: &Asked<'_>,
+    head: &request::Parts,
+    body: RequestBody,
+    has_body: bool,
+    record: &mut Record,
+) -> Result<Box<upstream::Response>, Rejection> {
     let facts = RequestFacts {
         ends: &asked.activity.ends,
         client: asked.client,
@@ -108,15 +157,12 @@ pub async fn answer(
     };
     let handed_over = Instant::now();
     let identity = Arc::clone(asked.identity);
-    let by = match answerer {
-        Answerer::Workers(_) => HandledBy::App,
-        Answerer::Servers(_) => HandledBy::Upstream,
-    };
+    let by = answerer.handled_by();
     record.answered(Answer {
         by,
         ..Answer::default()
     });
-    let mut response = match answerer {
+    let response = match answerer {
         Answerer::Workers(pool) => {
             let message = environ::build(head, &facts)?;
             let origin = asked.client.address.map(Network::from);
@@ -141,35 +187,7 @@ pub async fn answer(
         queue: Some(handed_over.elapsed().saturating_sub(app)),
         app: Some(app),
     });
-    if let Some(switched) = response.switched.take() {
-        // The client's end of the tunnel is ready after our response.
-        let client = head.extensions.get::<OnUpgrade>().cloned();
-        switched.join(client.ok_or(Rejection::BadRequest("this connection cannot be upgraded"))?);
-    }
-    let may_ask_for_files = site.internal_files.is_some() || by == HandledBy::Upstream;
-    // Without internal locations, `X-Accel-*` fields beside a file are meant for a proxy in front
-    // of us.
-    let is_told = Accel::is_in(&response.headers)
-        && (may_ask_for_files || !internal::is_asked_for(&response.headers));
-    let accel = match is_told {
-        true => Accel::take(&mut response.headers),
-        false => Accel::default(),
-    };
-    if may_ask_for_files && let Some(wanted) = internal::InternalTarget::take(&mut response.headers)
-    {
-        // The worker's own body, usually empty, is dropped.
-        let said = std::mem::take(&mut response.headers);
-        let internal = site.internal_files.as_ref();
-        let mut file = Box::pin(internal::answer(internal, &wanted, head, said)).await?;
-        // The file's own entity tag replaces the application's.
-        let header_case = with_etag(&response.header_case);
-        site.header_case.apply(&header_case, file.extensions_mut());
-        return Ok(accel.apply(file));
-    }
-    let buffering = accel.buffering.unwrap_or(settings.buffering);
-    let account = &asked.activity.account;
-    let response = from_upstream(site, settings, buffering, head, response, account).await?;
-    Ok(accel.apply(response))
+    Ok(response)
 }
 
 async fn from_upstream(

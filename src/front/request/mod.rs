@@ -55,6 +55,7 @@ use super::client_limits::memory_budget::STREAM;
 use super::context::{self, Client, RequestLabel, Target};
 use super::error::Rejection;
 use super::header_case::HeaderNames;
+use super::protocol::refused::Refused;
 use super::protocol::{forwarded, limits};
 use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
@@ -80,13 +81,7 @@ pub async fn answer(
     join_cookies(&mut head.headers);
     let header_case = activity.take_header_case();
     let refused = activity.refused.take(&head);
-    let identity = Arc::new(RequestLabel {
-        request_id: context::request_id(&head.headers, ends.trusted),
-        ..match &refused {
-            None => asked_identity(&head),
-            Some(refused) => refused.identity(),
-        }
-    });
+    let identity = Arc::new(label(&head, refused.as_ref(), ends.trusted));
     if !header_case.is_empty() {
         head.extensions.insert(HeaderNames(header_case));
     }
@@ -123,21 +118,8 @@ pub async fn answer(
         without_panic(routed).await
     };
     let mut response = answered.unwrap_or_else(|rejection| {
-        // A refused head counts towards the rate limit like any other request.
-        let is_of_the_head = was_refused || rejection.is_of_the_head();
-        let is_bounded = is_of_the_head || rejection.is_of_the_body();
-        let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
-        if is_of_the_head && !is_logged {
-            record.leave_unlogged();
-        }
-        rejection.into_response(&identity, is_logged)
+        refusal(rejection, was_refused, &identity, &client, &mut record)
     });
-    if was_refused {
-        // The end of a refused head is not known. Over HTTP/2 it is, and `finish` removes this
-        // field.
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
     without_content(&mut response);
     finish(&site, &head, &identity, &mut response);
     if unread && head.version < Version::HTTP_2 {
@@ -148,17 +130,53 @@ pub async fn answer(
     }
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
+    follow(response, &activity, head.version, record, in_use)
+}
+
+/// Has the body recorded while hyper sends it.
+fn follow(
+    response: Response<Body>,
+    activity: &Activity,
+    version: Version,
+    record: Record,
+    in_use: InUse,
+) -> Response<RecordedBody> {
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();
     }
-    if head.version != Version::HTTP_2 {
+    if version != Version::HTTP_2 {
         // Last, when nothing reads the body's bytes any more: from here on they are placeholders.
         // HTTP/2 cuts bodies into frames, for which it needs the bytes.
         body.send_by(&activity.sendfile_queue);
     }
     let body = record.follow(&parts, body, in_use);
     Response::from_parts(parts, body)
+}
+
+/// The page for a rejected request.
+fn refusal(
+    rejection: Rejection,
+    was_refused: bool,
+    identity: &RequestLabel,
+    client: &Client,
+    record: &mut Record,
+) -> Response<Body> {
+    // A refused head counts towards the rate limit like any other request.
+    let is_of_the_head = was_refused || rejection.is_of_the_head();
+    let is_bounded = is_of_the_head || rejection.is_of_the_body();
+    let is_logged = !is_bounded || refusals::refused(client.address) == Logged::Line;
+    if is_of_the_head && !is_logged {
+        record.leave_unlogged();
+    }
+    let mut response = rejection.into_response(identity, is_logged);
+    if was_refused {
+        // The end of a refused head is not known. Over HTTP/2 it is, and `finish` removes this
+        // field.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 async fn route(
@@ -232,6 +250,16 @@ fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
             .admit(address)
             .map_err(|wait| Rejection::TooManyRequests { wait }),
         _ => Ok(()),
+    }
+}
+
+fn label(head: &request::Parts, refused: Option<&Refused>, trusted: bool) -> RequestLabel {
+    RequestLabel {
+        request_id: context::request_id(&head.headers, trusted),
+        ..match refused {
+            None => asked_identity(head),
+            Some(refused) => refused.identity(),
+        }
     }
 }
 

@@ -222,7 +222,14 @@ mod tests {
             "app.conf.rpmsave",
             "app.ucf-dist",
             "a.js___jb_tmp___",
-            // Several at once.
+        ] {
+            assert!(is_hidden(name.as_bytes(), true), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_several_kinds_are_hidden() {
+        for name in [
             "settings.py.gz",
             "settings.py.br",
             "settings.py.zst",

@@ -13,36 +13,36 @@
 //! HTTP uses the same code as uwsgi: heads, chunks and timeouts are the same, and hyper's client
 //! does not promise to read a response when the body cannot be sent any more.
 
+mod ending;
 mod receiving;
 mod sending;
 mod tries;
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderValue, Method};
+use tokio::io::WriteHalf;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::receiving::{READ, Receiving, To, deliver};
+use self::receiving::{READ, Receiving, To};
 pub use self::sending::Outgoing;
 use self::sending::send;
-use super::http_proxy::tunnel::Switched;
-use super::private::{Link, Owner, Ownership};
+use super::private::{Owner, Ownership};
 use super::progress::Progress;
 use super::reply_head::ReplyHead;
 use super::servers::{Reached, Servers};
 use super::{Failure, Response};
 use crate::front::body::request_stream;
-use crate::front::body::response_stream::ResponseBody;
 use crate::front::body::response_stream::budget::Budget;
 use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
-use crate::observe::codes;
+use crate::front::socket::Socket;
 
 /// Servers with their file pool: one for each upstream.
 pub struct ExchangeContext {
@@ -174,116 +174,64 @@ impl Exchange {
             is_head: identity.method == Method::HEAD,
             to: To::Call(answer),
         };
-        let mut writer_back = None;
-        let result = {
-            let mut receive = pin!(receiving.run());
-            let mut sending = pin!(send(writer, outgoing, &sent, timeouts.send, &ground.files));
-            let mut is_sending = true;
-            loop {
-                // Each branch resumes where it was: both futures live outside the loop, and the
-                // token stays cancelled.
-                tokio::select! {
-                    biased;
-                    () = abandoned.cancelled() => return,
-                    result = &mut sending, if is_sending => match result {
-                        Ok(writer) => (is_sending, writer_back) = (false, writer),
-                        Err(broken) => break Err(broken),
-                    },
-                    result = &mut receive => break result,
-                }
-            }
+        let ended = {
+            // Pinned here: an argument that is awaited inside would take its room twice.
+            let sending = pin!(send(writer, outgoing, &sent, timeouts.send, &ground.files));
+            send_and_receive(sending, &mut receiving).await
         };
-        let Receiving {
-            reader,
-            buffer,
-            to,
-            ownership,
-            ..
-        } = receiving;
-        let failure = match (result, writer_back) {
+        let Some((result, writer)) = ended else {
+            return;
+        };
+        let broken = match (result, writer) {
             (Ok(Done::Closed), _)
             | (Ok(Done::Open | Done::OpenIfQuiet), None)
             | (Err(ExchangeError::Abandoned), _) => {
                 return;
             }
-            (Ok(done @ (Done::Open | Done::OpenIfQuiet)), Some(writer)) => {
-                let link = Link {
-                    socket: reader.unsplit(writer),
-                    server: slot.server(),
-                };
-                // The client has its response; its next request waits for this connection.
-                if matches!(done, Done::OpenIfQuiet) && !link.socket.stays_quiet(STRAY).await {
-                    return;
-                }
-                if let Some(link) = ownership.keep(link) {
-                    ground.servers.keep(&slot, link.socket);
-                }
-                return;
+            (Ok(Done::Open), Some(writer)) => return receiving.keep(writer),
+            (Ok(Done::OpenIfQuiet), Some(writer)) => {
+                // Boxed: these connections are few.
+                return Box::pin(receiving.keep_if_quiet(writer)).await;
             }
-            (Ok(Done::Switched(head)), Some(writer)) => {
-                let switched = Switched {
-                    link: reader.unsplit(writer),
-                    early: buffer.freeze(),
-                    limit: timeouts.read,
-                    tasks: ground.tasks.clone(),
-                };
-                return deliver(
-                    to,
-                    *head,
-                    ResponseBody::whole(Bytes::new()),
-                    Some(switched),
-                    &sent,
-                );
-            }
+            (Ok(Done::Switched(head)), Some(writer)) => return receiving.hand_over(*head, writer),
             (Ok(Done::Switched(_)), None) => {
-                Failure::BadAnswer("it switches protocols inside the request".into())
+                ExchangeError::Unusable("it switches protocols inside the request".into())
             }
-            (Err(broken), _) => broken.into_failure(Arc::clone(&name), dialect, length),
+            (Err(broken), _) => broken,
         };
-        // A server may close an idle connection at any time.
-        let is_its_right = is_reused && matches!(failure, Failure::ClosedEarly { .. });
-        if let Some(reason) = failure.of_server()
-            && !is_its_right
-        {
-            ground.servers.count_failure(&slot, reason);
-        }
-        match to {
-            To::Call(answer) => {
-                if failure.is_illness() && !is_its_right {
-                    ground.servers.failed(&slot);
-                }
-                let is_suspicious = matches!(
-                    failure,
-                    Failure::TooSlow { .. } | Failure::ClosedEarly { .. }
-                );
-                let speaks_http = dialect == Dialect::Uwsgi
-                    && is_suspicious
-                    && !slot.has_worked()
-                    && ground.servers.speaks_http(&slot).await;
-                // The next attempt waits for this slot.
-                drop(ownership);
-                let _client_gone = answer.send(Err(match speaks_http {
-                    true => Failure::SpeaksHttp { server: name },
-                    false => failure,
-                }));
-            }
-            // A server that has begun a response is healthy. A truncated response is the
-            // application's fault, and so is a pause in a stream of events.
-            To::Body(feed) => {
-                let id = &identity.request_id;
-                tracing::warn!(code = codes::TRUNCATED, request_id = %id, server = &*name, reason = %failure, "upstream response truncated");
-                feed.end(
-                    Err("the upstream server truncated the response"),
-                    sent.began.elapsed(),
-                );
-            }
-            To::Discarded => {}
-        }
+        let failure = broken.into_failure(Arc::clone(&name), dialect, length);
+        // Boxed: failures are few.
+        Box::pin(receiving.fail(failure, name, is_reused, &identity)).await;
     }
 }
 
-/// The body of a server's invalid response to HEAD follows its head at once.
-const STRAY: Duration = Duration::from_millis(50);
+/// The result of both directions of an exchange: that of the response, with the write half if the
+/// whole request was sent.
+type Ended = (Result<Done, ExchangeError>, Option<WriteHalf<Socket>>);
+
+/// Sends and receives until the response ends. `None`: the response is no longer wanted.
+async fn send_and_receive(
+    mut sending: Pin<&mut impl Future<Output = Result<Option<WriteHalf<Socket>>, ExchangeError>>>,
+    receiving: &mut Receiving<'_>,
+) -> Option<Ended> {
+    let abandoned = receiving.abandoned;
+    let mut receive = pin!(receiving.run());
+    let mut writer_back = None;
+    let mut is_sending = true;
+    loop {
+        // Each branch resumes where it was: both futures live outside the loop, and the
+        // token stays cancelled.
+        tokio::select! {
+            biased;
+            () = abandoned.cancelled() => return None,
+            result = &mut sending, if is_sending => match result {
+                Ok(writer) => (is_sending, writer_back) = (false, writer),
+                Err(broken) => return Some((Err(broken), writer_back)),
+            },
+            result = &mut receive => return Some((result, writer_back)),
+        }
+    }
+}
 
 /// The state of the connection after a complete response.
 enum Done {

@@ -1,4 +1,4 @@
-//! What the plan says is done.
+//! Carries out the actions of the plan.
 
 use std::collections::btree_map::Entry;
 use std::io;
@@ -41,7 +41,7 @@ impl App {
             }
             Action::Promote(number, worker) => self.promote(number, worker),
             Action::Adopt(number) => self.adopt(number),
-            Action::LetGo(number) => {
+            Action::DismissCandidate(number) => {
                 if let Some(python) = self.generations.get_mut(&number) {
                     python.candidate = None;
                 }
@@ -54,14 +54,14 @@ impl App {
                 }
             }
             Action::Wait => tracing::info!(
-                "the reload waits: the {MOST_LEAVING} generations before have requests still, and the oldest has {} s for them",
+                "the reload waits: {MOST_LEAVING} old generations still have requests; the oldest is killed after {} s",
                 LEAVING_ALONE.as_secs()
             ),
-            Action::Prepared => self.news.push(AppEvent::Prepared),
+            Action::Prepared => self.events.push(AppEvent::Prepared),
             Action::ReloadFailed => {
                 self.coming = None;
-                let words = std::mem::take(&mut self.last_words);
-                self.news.push(AppEvent::ReloadFailed(words));
+                let text = std::mem::take(&mut self.last_error);
+                self.events.push(AppEvent::ReloadFailed(text));
             }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
@@ -83,15 +83,15 @@ impl App {
             }
             Action::Announce => {
                 self.is_announced = true;
-                self.news.push(AppEvent::Announce);
+                self.events.push(AppEvent::Announce);
             }
-            Action::WakeAt(time) => self.news.push(AppEvent::WakeAt(time)),
-            Action::GiveUp(ending) => self.news.push(AppEvent::GiveUp(ending)),
-            Action::Gone => self.news.push(AppEvent::Gone),
+            Action::WakeAt(time) => self.events.push(AppEvent::WakeAt(time)),
+            Action::GiveUp(ending) => self.events.push(AppEvent::GiveUp(ending)),
+            Action::Gone => self.events.push(AppEvent::Gone),
         }
     }
 
-    /// What is wrong with the interpreter itself does not change by trying again.
+    /// A retry does not help if the interpreter itself is unusable.
     fn not_started(&mut self, number: u32, error: &io::Error) {
         let settings = self.coming.as_ref().unwrap_or(&self.settings);
         let interpreter = &settings.interpreter;
@@ -99,10 +99,10 @@ impl App {
         let mut error_text = descriptors::explain(error);
         if error.kind() == io::ErrorKind::NotFound && interpreter.path.exists() {
             error_text.push_str(
-                ": it is there, but not what its first line names, or its dynamic linker",
+                ": the file exists, but the interpreter of its #! line or its dynamic linker does not",
             );
         }
-        self.last_words = format!(
+        self.last_error = format!(
             "pyserve: cannot start {path} (from {origin}): {error_text} (choose another with --python or --venv)"
         );
         let is_its_own = matches!(
@@ -113,17 +113,17 @@ impl App {
                 | io::ErrorKind::IsADirectory
         ) || error.raw_os_error()
             == Some(rustix::io::Errno::NOEXEC.raw_os_error());
-        let (is_known, words) = (self.is_announced, self.last_words.clone());
+        let (is_known, text) = (self.is_announced, self.last_error.clone());
         if is_its_own && !is_known {
-            self.happened(PlanEvent::InterpreterUnusable(number));
+            self.handle(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::error!(code = codes::INTERPRETER, interpreter = %path, error = error_text, "cannot start the interpreter");
         }
-        self.last_words = words;
-        self.happened(PlanEvent::TemplateExited(number));
+        self.last_error = text;
+        self.handle(PlanEvent::TemplateExited(number));
     }
 
-    /// The plan tries again in a moment, for a reload a few times.
+    /// The plan tries again after a pause; a reload tries a few times only.
     pub(super) fn fork_failed(&mut self, number: u32, worker: u32, why: &str) {
         if let Some(before) = self.no_fork.is_due() {
             tracing::error!(
@@ -134,14 +134,14 @@ impl App {
                 "cannot fork a worker"
             );
         }
-        self.last_words = format!("cannot fork a worker: {why}");
+        self.last_error = format!("cannot fork a worker: {why}");
         if let Some(python) = self.generations.get_mut(&number) {
             python.not_forked(worker);
         }
-        self.happened(PlanEvent::ForkFailed(number, worker));
+        self.handle(PlanEvent::ForkFailed(number, worker));
     }
 
-    /// Starts a template; in a generation that is new if there is none of that number.
+    /// Starts a template, and creates generation `number` if it does not exist.
     ///
     /// # Errors
     /// The error of the system call for sockets, memory and the interpreter.
@@ -162,7 +162,7 @@ impl App {
         };
         self.pool.switch(&python.generation);
         if let Some(loaded) = &python.facts.loaded {
-            self.news.push(AppEvent::Files(loaded.files.clone()));
+            self.events.push(AppEvent::Files(loaded.files.clone()));
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What an application is told by its templates, by the pool and by the kernel, and what
-//! that is to its plan.
+//! Turns messages of templates, events of the pool and exits of processes into events of the plan.
 
 use std::time::Instant;
 
@@ -15,35 +14,35 @@ use crate::supervisor::generation::MessageSender;
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
-/// What a process was.
+/// The role of a process.
 enum Role {
     Worker(u32),
     Template,
-    /// A template that must not be forked.
+    /// A template that must not fork.
     Refused,
-    /// The template once, until a worker became it.
+    /// A template that a worker has replaced.
     Former,
 }
 
 impl App {
-    /// Takes a message of a template.
-    pub fn hear(&mut self, heard: TemplateMessage) {
-        let (number, message) = (heard.generation, heard.message);
-        match heard.speaker {
+    /// Handles a message of a template.
+    pub fn handle_message(&mut self, sent: TemplateMessage) {
+        let (number, message) = (sent.generation, sent.message);
+        match sent.sender {
             MessageSender::Template => self.take_message(number, message),
             MessageSender::Candidate(worker) => self.take_answer(number, worker, message),
-            MessageSender::Former(pid) => self.take_last_words(number, pid, message),
+            MessageSender::Former(pid) => self.handle_former_message(number, pid, message),
         }
     }
 
-    /// Takes a message of the template of this generation; `None` when that says no more.
+    /// Handles a message of this generation's template; `None` at the end of its socket.
     pub(super) fn take_message(&mut self, number: u32, message: Option<FromTemplate>) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         let Some(message) = message else {
-            // It ends, or is of no use any more. How it ended is known when it is reaped.
+            // The template exits or is unusable. Its exit status is known when it is reaped.
             if let Some(template) = &mut python.template {
                 template.closed = true;
                 child::kill(template.pid);
@@ -51,24 +50,24 @@ impl App {
             return;
         };
         python.is_importing &= matches!(message, FromTemplate::Started(_));
-        let happened = match message {
+        let event = match message {
             FromTemplate::Started(interpreter) => {
                 python.facts.interpreter = Some(interpreter);
                 return;
             }
             FromTemplate::Clean => PlanEvent::TemplateLoaded(number),
-            // Said once, before it was the template.
+            // Sent once, by the worker before it became the template.
             FromTemplate::Promoted => return,
             FromTemplate::Imported(loaded) => {
                 if !loaded.shared.is_empty() {
                     tracing::warn!(
                         code = codes::FORKED_UNSAFELY,
                         reasons = loaded.shared.join("; "),
-                        "the workers share what a fork breaks, because of --preload yes"
+                        "the workers share resources that are not fork-safe, because of --preload yes"
                     );
                 }
                 if is_current {
-                    self.news.push(AppEvent::Files(loaded.files.clone()));
+                    self.events.push(AppEvent::Files(loaded.files.clone()));
                 }
                 python.facts.loaded = Some(loaded);
                 PlanEvent::TemplateLoaded(number)
@@ -77,24 +76,24 @@ impl App {
                 tracing::warn!(
                     code = codes::UNSAFE_TO_FORK,
                     reasons = reasons.join("; "),
-                    "the import left what a fork breaks, so each worker imports for itself; to import once, open or start it in a function with @pyserve.after_fork, or when it is first used (--preload yes forks nevertheless, --preload no does not look)"
+                    "the import left resources that are not fork-safe, so each worker imports for itself; to import once, open or start them in a function with @pyserve.after_fork, or at first use (--preload yes forks nevertheless, --preload no skips this check)"
                 );
                 python.facts.unsafe_to_fork = reasons;
-                // The next one is started when the process has gone, see `refused_ended`.
+                // `refused_ended` starts the next one when this process has exited.
                 python.refuse();
                 return;
             }
             FromTemplate::ImportFailed { traceback } => {
                 let traceback = python.why_not_imported(&traceback);
-                // Once: it is tried again and again.
-                if python.facts.loaded.is_some() && self.last_words != traceback {
+                // Logged once, because the import is tried again and again.
+                if python.facts.loaded.is_some() && self.last_error != traceback {
                     tracing::error!(
                         code = codes::IMPORT,
-                        "the code that is there now cannot be imported, so no worker can be started until it can; those that run go on:\n{traceback}"
+                        "the current code cannot be imported, so no worker can be started; running workers keep serving:\n{traceback}"
                     );
                     remember_error("a new template cannot import the application (see the log)");
                 }
-                self.last_words = traceback;
+                self.last_error = traceback;
                 PlanEvent::ImportFailed(number)
             }
             FromTemplate::Forked { worker, pid } => {
@@ -110,27 +109,27 @@ impl App {
                 return;
             }
         };
-        self.happened(happened);
+        self.handle(event);
     }
 
-    /// Takes what the pool tells about a worker of this generation.
-    pub fn take_event(&mut self, number: u32, event: WorkerEvent) {
+    /// Handles an event of a worker of this generation.
+    pub fn handle_worker_event(&mut self, number: u32, event: WorkerEvent) {
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         match event {
-            // It has ended since.
+            // The worker has exited since.
             WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             WorkerEvent::Ready { worker, loaded } => {
                 tracing::debug!(worker, generation = number, "worker ready");
                 if let Some(loaded) = loaded {
                     if is_current {
-                        self.news.push(AppEvent::Files(loaded.files.clone()));
+                        self.events.push(AppEvent::Files(loaded.files.clone()));
                     }
                     python.facts.loaded = Some(loaded);
                 }
-                self.happened(PlanEvent::WorkerReady(number, worker));
+                self.handle(PlanEvent::WorkerReady(number, worker));
             }
             WorkerEvent::BootFailed { worker, traceback } => {
                 let traceback = python.why_not_imported(&traceback);
@@ -141,39 +140,39 @@ impl App {
                         "a worker cannot import the application:\n{traceback}"
                     );
                 }
-                self.last_words = traceback;
-                self.happened(PlanEvent::ImportFailed(number));
+                self.last_error = traceback;
+                self.handle(PlanEvent::ImportFailed(number));
             }
             WorkerEvent::Stuck { worker } => {
                 METRICS.replaced.up("request_timeout");
-                self.happened(PlanEvent::Stuck(number, worker));
+                self.handle(PlanEvent::Stuck(number, worker));
             }
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
-                remember_error("a worker damaged shared memory or sockets (see the log)");
-                // It forks workers for the queue of before. Another one is started.
+                remember_error("a worker corrupted memory shared by the workers (see the log)");
+                // This template forks workers for the previous queue, so it is replaced.
                 if let Some(template) = &python.template {
                     child::kill(template.pid);
                 }
                 let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
                 for worker in workers {
-                    // Their successors need not wait for their ends.
-                    self.happened(PlanEvent::Stuck(number, worker));
+                    // Their successors need not wait for their exit.
+                    self.handle(PlanEvent::Stuck(number, worker));
                 }
             }
             WorkerEvent::ProtocolError { worker } => {
                 METRICS.replaced.up("died");
-                python.kill(worker, "killed by pyserve: it sent what is no reply");
+                python.kill(worker, "killed by pyserve: it sent a malformed reply");
             }
             WorkerEvent::Unresponsive { worker } => {
                 METRICS.replaced.up("unresponsive");
                 tracing::error!(
                     code = codes::UNRESPONSIVE,
                     worker,
-                    "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; it is replaced"
+                    "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; replacing it"
                 );
                 python.kill(worker, "killed by pyserve: it took no requests for 10 s");
-                self.happened(PlanEvent::Stuck(number, worker));
+                self.handle(PlanEvent::Stuck(number, worker));
             }
             WorkerEvent::MustKill { worker } => {
                 python.kill(
@@ -184,7 +183,7 @@ impl App {
         }
     }
 
-    /// A process has ended. `false`: it is none of this application's.
+    /// Handles the exit of a process. `false`: the process is not of this application.
     pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
             let is = |template: &Template| template.pid == pid;
@@ -212,7 +211,7 @@ impl App {
     fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
         METRICS.worker_exits.up(child::kind_of_end(status));
         if child::exit_code(status) == Some(0) {
-            tracing::debug!(worker, pid, "worker left");
+            tracing::debug!(worker, pid, "worker exited");
         } else {
             let python = self.generations.get_mut(&number);
             let reason = match python.and_then(|python| python.killed.remove(&pid)) {
@@ -236,7 +235,7 @@ impl App {
         if let Some(python) = self.generations.get(&number) {
             python.generation.worker_exited(worker);
         }
-        self.happened(PlanEvent::WorkerExited(number, worker));
+        self.handle(PlanEvent::WorkerExited(number, worker));
     }
 
     /// Ports and locks that the import took are free again.
@@ -244,16 +243,16 @@ impl App {
         if let Some(python) = self.generations.get_mut(&number) {
             python.refused = None;
         }
-        self.happened(PlanEvent::TemplateUnsafe(number));
+        self.handle(PlanEvent::TemplateUnsafe(number));
     }
 
     fn former_ended(&mut self, number: u32, pid: u32) {
-        let unheard = |app: &Self| {
+        let unread = |app: &Self| {
             let mut former = app.generations.get(&number)?.former.iter();
-            former.find(|former| former.pid == pid)?.unheard()
+            former.find(|former| former.pid == pid)?.unread()
         };
-        while let Some(message) = unheard(self) {
-            self.take_last_words(number, pid, Some(message));
+        while let Some(message) = unread(self) {
+            self.handle_former_message(number, pid, Some(message));
         }
         if let Some(python) = self.generations.get_mut(&number) {
             python.former.retain(|former| former.pid != pid);
@@ -261,20 +260,20 @@ impl App {
         self.clear_up_after(number, pid);
     }
 
-    /// Workers may have ended without a word of the template that has ended itself.
+    /// Workers may have exited unreported if their template has exited too.
     fn clear_up_after(&mut self, number: u32, template: u32) {
         let python = self.generations.get_mut(&number);
-        let unheard = python.map_or(Vec::new(), |python| python.template_ended(template));
-        for pid in unheard {
-            // How it ended is lost, that it ended is not.
+        let unread = python.map_or(Vec::new(), |python| python.template_ended(template));
+        for pid in unread {
+            // The exit status is lost.
             self.process_ended(pid, 0);
         }
     }
 
     fn template_ended(&mut self, number: u32, pid: u32, status: i32) {
-        // What it said before it ended comes first.
-        let unheard = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unheard();
-        while let Some(message) = unheard(self) {
+        // Messages that the template sent before its exit come first.
+        let unread = |app: &Self| app.generations.get(&number)?.template.as_ref()?.unread();
+        while let Some(message) = unread(self) {
             self.take_message(number, Some(message));
         }
         let Some(python) = self.generations.get_mut(&number) else {
@@ -285,8 +284,8 @@ impl App {
         }
         python.template = None;
         if python.is_unusable(status) {
-            self.last_words = python.why_unusable(status);
-            self.happened(PlanEvent::InterpreterUnusable(number));
+            self.last_error = python.why_unusable(status);
+            self.handle(PlanEvent::InterpreterUnusable(number));
         } else {
             tracing::warn!(
                 code = codes::TEMPLATE_DIED,
@@ -297,7 +296,7 @@ impl App {
             let reason = child::describe_status(status);
             remember_error(&format!("template {pid} died: {reason}"));
         }
-        self.happened(PlanEvent::TemplateExited(number));
+        self.handle(PlanEvent::TemplateExited(number));
         self.clear_up_after(number, pid);
         // A worker may become the template again.
         self.look_after(Instant::now());

@@ -1,6 +1,7 @@
-//! Imports that take long: where they hang, and whether the module starts a server of its own.
+//! Reports slow imports: the place where the import hangs, and a server that the module starts by
+//! itself.
 //!
-//! Looks are counted instead of seconds, as in [`super::liveness`].
+//! Counts checks instead of seconds, as [`super::liveness`] does.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -13,17 +14,17 @@ use crate::os::listening;
 use crate::supervisor::starting::Starting;
 use crate::supervisor::starting::stack::{Roots, Stack};
 
-/// Looks after which a process is reported first; then after twice as many, and so on.
+/// Checks after which a process is reported first; then after twice as many, and so on.
 const FIRST: u32 = 5;
 
-/// For how many looks in a row each process has been on its way.
+/// Number of checks in a row at which each process was still starting.
 pub(super) struct Imports {
     seen: HashMap<u32, u32>,
     tasks: TaskTracker,
 }
 
 impl Imports {
-    /// `tasks`: where the questions run.
+    /// `tasks` tracks the tasks that read stacks.
     pub(super) fn new(tasks: TaskTracker) -> Self {
         Self {
             seen: HashMap::new(),
@@ -31,7 +32,7 @@ impl Imports {
         }
     }
 
-    /// Takes in the processes of a look; those to be reported, with their number of looks.
+    /// Takes the processes of one check; returns those to report, with their number of checks.
     fn look(&mut self, starting: Vec<Starting>) -> Vec<(Starting, u32)> {
         self.seen
             .retain(|pid, _| starting.iter().any(|process| process.pid == *pid));
@@ -39,7 +40,7 @@ impl Imports {
         for process in starting {
             let seen = self.seen.entry(process.pid).or_default();
             *seen += 1;
-            // The first look finds a process that has just begun.
+            // The first check finds a process that has just started.
             let looks = *seen - 1;
             if looks.is_multiple_of(FIRST) && (looks / FIRST).is_power_of_two() {
                 due.push((process, looks));
@@ -50,7 +51,7 @@ impl Imports {
 }
 
 impl App {
-    /// Asks the processes that have imported for long where they are, and logs it.
+    /// Reads the stacks of processes with a slow import, and logs the place.
     pub(super) fn look_at_imports(&mut self) {
         let due = self.imports.look(self.starting());
         for (process, seconds) in due {
@@ -64,7 +65,7 @@ impl App {
         }
     }
 
-    /// Looks at the processes of an application that does not serve yet, if it is time to.
+    /// Checks the processes of an application that does not serve yet, if a check is due.
     pub fn check_start(&mut self, now: Instant) {
         let next = self.check_processes(now);
         self.emit(super::AppEvent::WakeAt(next));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_import_is_reported_after_5_10_20_and_40_looks() {
+    fn a_long_import_is_reported_after_5_10_20_and_40_checks() {
         let mut imports = Imports::new(TaskTracker::new());
         let due = (0..50).flat_map(|_| imports.look(vec![process(7)]));
         let looks: Vec<_> = due.map(|(_, looks)| looks).collect();

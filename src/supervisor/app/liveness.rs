@@ -1,8 +1,7 @@
-//! Finds processes that do not do their part, once a second: workers whose end the template
-//! does not report, templates that do not fork, workers that do not leave.
+//! Finds faulty processes, once a second: workers whose exit the template does not report,
+//! templates that do not fork, workers that do not leave.
 //!
-//! Looks are counted instead of seconds, so a container that is paused and goes on kills
-//! nothing.
+//! Counts checks instead of seconds, so that nothing is killed when a paused container resumes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,14 +12,14 @@ use crate::observe::metrics::METRICS;
 use crate::os::{child, process};
 use crate::supervisor::generation::Python;
 
-/// How often to look.
+/// Interval of the checks.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
-/// Looks at which a worker has gone before its end is taken note of without the template.
+/// Checks at which a worker is missing before its exit is handled without the template.
 const GONE: u32 = 2;
-/// Looks for which a template may take to fork a worker: hooks before the fork run meanwhile.
+/// Checks during which a template may fork a worker: hooks before the fork run meanwhile.
 const FORK: u32 = 10;
 
-/// Something that is wrong with a process.
+/// A fault of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Fault {
     /// The worker with this process id has ended, and the template does not report it.
@@ -31,7 +30,7 @@ enum Fault {
     DoesNotLeave(u32),
 }
 
-/// Faults of the last look, and at how many in a row each was seen.
+/// Faults of the last check, and the number of checks in a row that found each.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     next: Option<Instant>,
@@ -39,7 +38,7 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    /// Takes in the faults of a look; those that have lasted as long as they may.
+    /// Takes the faults of one check; returns those that have exceeded their limit.
     fn look(&mut self, faults: Vec<Fault>, leave_within: Duration) -> Vec<Fault> {
         let leave = u32::try_from(leave_within.as_secs()).unwrap_or(u32::MAX);
         self.seen.retain(|fault, _| faults.contains(fault));
@@ -59,7 +58,7 @@ impl Liveness {
 }
 
 impl App {
-    /// Looks, if it is time to; when to look again.
+    /// Checks the processes if a check is due; returns the time of the next one.
     pub(super) fn check_processes(&mut self, now: Instant) -> Instant {
         if let Some(next) = self.liveness.next.filter(|next| now < *next) {
             return next;
@@ -85,16 +84,16 @@ impl App {
             Fault::Gone(pid) => {
                 tracing::warn!(
                     pid,
-                    "a worker has ended, and its template does not report it"
+                    "a worker has exited, and its template does not report it"
                 );
-                // How it ended is lost.
+                // The exit status is lost.
                 self.process_ended(pid, 0);
             }
             Fault::DoesNotFork(pid) => {
                 tracing::error!(
                     code = codes::TEMPLATE_HANGS,
                     pid,
-                    "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; it is replaced"
+                    "the template forks no worker for {FORK} s: it is stopped, or a hook before the fork hangs; replacing it"
                 );
                 child::kill(pid);
             }
@@ -110,11 +109,11 @@ impl App {
                         code = codes::DOES_NOT_EXIT,
                         worker,
                         pid,
-                        "the worker does not leave although it runs no request: a thread or an exit hook does not end (--graceful-timeout)"
+                        "the idle worker does not exit: a thread or an exit hook does not end (--graceful-timeout)"
                     );
                     python.kill(
                         worker,
-                        "killed by pyserve: it did not leave (--graceful-timeout)",
+                        "killed by pyserve: it did not exit (--graceful-timeout)",
                     );
                 }
             }
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_is_over_begins_anew() {
+    fn a_fault_that_has_ended_is_counted_from_zero_again() {
         let mut liveness = Liveness::default();
         let fault = Fault::DoesNotFork(7);
         for _ in 0..FORK {

@@ -1,4 +1,4 @@
-//! Brings what the Python side logs into our log, with the request that it belongs to.
+//! Copies log records of the Python processes into our log, with the request that they belong to.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use crate::os::sockets;
 /// worker threads wait.
 const BUFFER: usize = 1 << 20;
 
-/// Makes the pair; the second end is for the Python side.
+/// Creates the socket pair; the second end is for the Python processes.
 ///
 /// # Errors
 /// The error of the system call.
@@ -26,7 +26,7 @@ pub fn pair() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     Ok((watch(ours)?, theirs))
 }
 
-/// Logs records as they come.
+/// Logs records as they arrive.
 pub async fn follow(log: &AsyncFd<OwnedFd>, pool: &Pool) {
     let mut buffer = vec![0; 2 * MAX_TEXT];
     loop {
@@ -41,7 +41,7 @@ pub async fn follow(log: &AsyncFd<OwnedFd>, pool: &Pool) {
     }
 }
 
-/// Logs what is there already, for the moment before the process ends.
+/// Logs the records that have arrived already; called before the process exits.
 pub fn drain(log: &AsyncFd<OwnedFd>, pool: &Pool) {
     let mut buffer = vec![0; 2 * MAX_TEXT];
     while let Ok(length @ 1..) = sockets::receive(log.get_ref(), &mut buffer) {
@@ -53,7 +53,7 @@ fn write(bytes: &[u8], pool: &Pool) {
     let record = match record::read(bytes) {
         Ok(record) => record,
         Err(error) => {
-            tracing::warn!(%error, "the Python side logged what cannot be read");
+            tracing::warn!(%error, "malformed log record of a Python process");
             return;
         }
     };

@@ -1,6 +1,5 @@
-//! Looking after the workers of an application: who has had its time, and how many there
-//! are to be. What is seen goes to [`crate::supervisor::policy::recycle`] and
-//! [`crate::supervisor::policy::size`], which decide.
+//! Recycles workers and adapts their number. [`crate::supervisor::policy::recycle`] and
+//! [`crate::supervisor::policy::size`] decide; this file measures.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +15,12 @@ use crate::supervisor::policy::recycle::{Reason, Recycler};
 use crate::supervisor::policy::size;
 use crate::supervisor::policy::size::{QueueDemand, Sizer};
 
-/// How often to look where requests are counted: workers answer thousands a second.
+/// Interval where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);
-/// Of the control group's memory limit: with more in use no worker is added.
+/// Share of the control group's memory limit; above it no worker is added.
 const ROOMY: f64 = 0.85;
 
-/// What is known from one look to the next.
+/// State between two checks.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
     recycler: Recycler,
@@ -40,7 +39,7 @@ impl Maintenance {
         }
     }
 
-    /// How often to look.
+    /// Interval of the checks.
     fn every(&self, settings: &AppSettings, refork: Option<u64>) -> Option<Duration> {
         if settings.recycle.requests.or(refork).is_some() {
             Some(COUNTING)
@@ -56,7 +55,7 @@ impl Maintenance {
 }
 
 impl App {
-    /// Looks after the workers, if it is time to.
+    /// Checks the workers if a check is due.
     pub fn look_after(&mut self, now: Instant) {
         let next = self.check_processes(now);
         self.emit(AppEvent::WakeAt(next));
@@ -80,7 +79,7 @@ impl App {
         let with_memory = care.next_memory.is_none_or(|next| now >= next);
         if with_memory {
             if let Some(group) = &care.group {
-                // What cannot be read is no reason to end anybody.
+                // An unreadable value must not cause a worker to be replaced.
                 let used = group.used().unwrap_or(0);
                 care.pressure.look(used, group.limit, now);
             }
@@ -98,13 +97,13 @@ impl App {
             .refork()
             .and_then(|requests| self.care.recycler.warm(&seen, requests));
         if let Some(worker) = warm {
-            self.happened(PlanEvent::Warm(number, worker));
+            self.handle(PlanEvent::Warm(number, worker));
         }
         for (worker, reason) in worn {
-            METRICS.replaced.up(reason.in_a_word());
+            METRICS.replaced.up(reason.label());
             let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
-            tracing::info!(code, worker, %reason, "worker has had its time: its successor is started");
-            self.happened(PlanEvent::WornOut(number, worker));
+            tracing::info!(code, worker, %reason, "worker is due for recycling: starting its successor");
+            self.handle(PlanEvent::WornOut(number, worker));
         }
     }
 
@@ -126,9 +125,9 @@ impl App {
             tracing::info!(
                 from = workers,
                 to = wanted,
-                "number of workers follows the demand"
+                "number of workers adapted to the load"
             );
-            self.happened(PlanEvent::Scale(wanted));
+            self.handle(PlanEvent::Scale(wanted));
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Making a worker that has warmed up the template of the others (`--refork`): asking it, hearing
-//! its answer, and what is told about that. When, and whom, is decided in
-//! [`crate::supervisor::plan`].
+//! Promotes a warm worker to template (`--refork`): sends the request, handles the response and
+//! logs the outcome. [`crate::supervisor::plan`] decides when, and which worker.
 
 use pyserve_wire::control::FromTemplate;
 
@@ -11,7 +10,7 @@ use crate::observe::status::Refork;
 use crate::supervisor::generation::Python;
 use crate::supervisor::plan::PlanEvent;
 
-/// How it went so far.
+/// The state of the promotion.
 #[derive(Debug, Default)]
 pub(super) struct Reforks {
     promoted: u64,
@@ -19,12 +18,12 @@ pub(super) struct Reforks {
 }
 
 impl App {
-    /// After how many requests of one worker that is to become the template, if one may.
+    /// Number of requests after which a worker may become the template; `None` if refork is off.
     pub(in crate::supervisor) fn refork(&self) -> Option<u64> {
         self.settings.refork.filter(|_| self.plan.may_refork())
     }
 
-    /// How it goes with making a worker the template.
+    /// The state of the promotion for the status page.
     pub fn refork_status(&self) -> Option<Refork> {
         Some(Refork {
             after: self.settings.refork?,
@@ -38,23 +37,20 @@ impl App {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
-        tracing::info!(
-            worker,
-            "worker has warmed up: it is asked to become the template"
-        );
+        tracing::info!(worker, "asking a warm worker to become the template");
         METRICS.replaced.up("refork");
         if let Err(error) = python.promote(worker) {
-            tracing::error!(worker, %error, "cannot make a worker the template: it is replaced instead");
+            tracing::error!(worker, %error, "cannot make a worker the template: replacing it instead");
             let _gone_already = python.generation.retire(worker);
             self.refork_failed("failed", error.to_string());
-            self.happened(PlanEvent::Refused(number, worker));
+            self.handle(PlanEvent::Refused(number, worker));
         }
     }
 
-    /// What a worker says that was asked to become the template.
+    /// Handles a message of the worker that was asked to become the template.
     pub(super) fn take_answer(&mut self, number: u32, worker: u32, message: Option<FromTemplate>) {
         if message == Some(FromTemplate::Promoted) {
-            return self.happened(PlanEvent::Promoted(number, worker));
+            return self.handle(PlanEvent::Promoted(number, worker));
         }
         let (outcome, why) = match message {
             Some(FromTemplate::UnsafeToFork(reasons)) => ("refused", Some(reasons.join("; "))),
@@ -65,21 +61,21 @@ impl App {
                 code = codes::REFORK_REFUSED,
                 worker,
                 reasons,
-                "the application has left what a fork breaks while it served, so a worker cannot become the template (--refork): it is replaced, and this is not tried again before the next reload"
+                "the application holds resources that are not fork-safe, so a worker cannot become the template (--refork): it is replaced, and no other worker is tried before the next reload"
             );
         }
         if let Some(python) = self.generations.get_mut(&number) {
             python.candidate = None;
         }
         self.refork_failed(outcome, why.unwrap_or_else(|| "it ended".to_owned()));
-        self.happened(PlanEvent::Refused(number, worker));
+        self.handle(PlanEvent::Refused(number, worker));
     }
 
-    /// The worker that is willing follows the template.
+    /// The worker that has agreed replaces the template.
     pub(super) fn adopt(&mut self, number: u32) {
         match self.generations.get_mut(&number).map(Python::adopt) {
             Some(true) => {}
-            Some(false) => return self.happened(PlanEvent::TemplateExited(number)),
+            Some(false) => return self.handle(PlanEvent::TemplateExited(number)),
             None => return,
         }
         self.reforks.promoted += 1;
@@ -95,8 +91,13 @@ impl App {
         self.reforks.last_failure = Some(why);
     }
 
-    /// What a template says that has been followed by another: of the workers that it forked.
-    pub(super) fn take_last_words(&mut self, number: u32, pid: u32, message: Option<FromTemplate>) {
+    /// Handles a message of a former template about the workers that it forked.
+    pub(super) fn handle_former_message(
+        &mut self,
+        number: u32,
+        pid: u32,
+        message: Option<FromTemplate>,
+    ) {
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
@@ -107,9 +108,9 @@ impl App {
             Some(FromTemplate::Exited { pid, status, .. }) => {
                 self.process_ended(pid, status);
             }
-            // It was told to end before it was loaded.
+            // It was asked to exit before it was loaded.
             Some(_) => {}
-            // More is known when it is reaped.
+            // Its exit status is known when it is reaped.
             None => {
                 let mut former = python.former.iter_mut();
                 if let Some(former) = former.find(|former| former.pid == pid) {

@@ -1,4 +1,4 @@
-//! How long to wait before a program that has ended is started again: pure.
+//! Back-off before a companion is started again: pure.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before the next start of a program that has run for so long.
+    /// The pause before the next start of a program that ran for this time.
     pub fn pause_after(&mut self, lived: Duration) -> Duration {
         if lived >= LONG_LIFE {
             self.quick_ends = 0;
@@ -20,11 +20,11 @@ impl Backoff {
     }
 }
 
-/// A program that ran for so long did start; its end has nothing to do with the one before.
+/// A program that ran this long did start; its exit is unrelated to the previous one.
 const LONG_LIFE: Duration = Duration::from_secs(10);
-/// Short enough that nobody misses a scheduler, long enough that it never spins.
+/// Short enough for a scheduler, long enough to avoid a busy loop.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Whoever repairs what is missing does not wait long for it to be noticed.
+/// A repaired program is started again within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_while_ends_are_quick_and_not_for_ever() {
+    fn pauses_grow_up_to_a_limit_while_exits_follow_quickly() {
         let mut backoff = Backoff::default();
         let mut pauses = (0..20).map(|_| backoff.pause_after(Duration::ZERO));
         let first: Vec<_> = pauses

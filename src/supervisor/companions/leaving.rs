@@ -1,33 +1,33 @@
-//! A program that was asked to end: SIGTERM to its main process, SIGKILL to its process group.
+//! Stops a program: SIGTERM to its main process, SIGKILL to its process group.
 //!
-//! The main process alone gets SIGTERM, as under systemd with `KillMode=mixed`: Celery, gunicorn and
-//! the like finish what they hold and end their own children, which die of a SIGTERM at once. It is
+//! Only the main process gets SIGTERM, as under systemd with `KillMode=mixed`: Celery, gunicorn and
+//! the like finish their work and stop their own children, which die of a SIGTERM at once. It is
 //! sent once, because a second one makes Celery drop its tasks.
 //!
-//! A script, and a line that the shell has to run ([`super::shell`]), have other main processes: the
-//! shell dies of SIGTERM at once, its children become ours (we are a subreaper), and they get SIGTERM
-//! in turn. The same goes for what any other main process leaves behind when it has ended. Those
-//! behind a `|` see the end of their input, so they are asked only when nothing else is left.
+//! A script, and a line that needs the shell ([`super::shell`]), are different: the shell dies of
+//! SIGTERM at once, its children are reparented to us (we are a subreaper), and they get SIGTERM in
+//! turn. The same applies to children left by any other main process. Processes behind a `|` see
+//! end of file, so they are asked only when nothing else is left.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::os::{child, process};
 
-/// A program on its way out.
+/// A program that is stopping.
 #[derive(Debug)]
 pub struct Leaving {
-    /// The process that was started, and the number of its process group.
+    /// The process that was started; its id is also the id of its process group.
     pid: u32,
     is_shell: bool,
-    /// Processes that got SIGTERM and have not ended.
+    /// Processes that got SIGTERM and have not exited.
     asked: HashSet<u32>,
-    /// When the group gets SIGKILL; `None`: it may take as long as it needs.
+    /// Time of SIGKILL to the group; `None`: never.
     deadline: Option<Instant>,
 }
 
 impl Leaving {
-    /// Sends SIGTERM. `is_shell`: the process is a shell of ours that runs the program.
+    /// Sends SIGTERM. `is_shell`: the process is a shell that we started to run the program.
     pub fn begin(pid: u32, is_shell: bool, deadline: Option<Instant>) -> Self {
         child::terminate(pid);
         Self {
@@ -43,7 +43,7 @@ impl Leaving {
         self.pid
     }
 
-    /// When the group gets SIGKILL.
+    /// Time of SIGKILL to the group.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -56,10 +56,10 @@ impl Leaving {
         );
     }
 
-    /// A child of ours has ended. `true`: nothing is left that may still finish its work.
+    /// Handles the exit of a child. `true`: no process is left that may still finish its work.
     pub fn ended(&mut self, pid: u32) -> bool {
         self.asked.remove(&pid);
-        // As long as the main process lives, the others of its group are its own affair.
+        // While the main process lives, it manages the other processes of its group.
         if self.is_shell || !self.asked.contains(&self.pid) {
             self.ask_orphans();
         }
@@ -69,19 +69,19 @@ impl Leaving {
         self.asked.is_empty()
     }
 
-    /// True if its time is up.
+    /// True if the deadline has passed.
     pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Ends everything in the group at once.
+    /// Kills the process group.
     pub fn kill(&mut self) {
         child::kill_group(self.pid);
         self.deadline = None;
     }
 
     fn ask_orphans(&mut self) {
-        // The shell itself is asked already.
+        // The shell itself has got SIGTERM already.
         let orphans = process::children_in_group(self.pid).into_iter();
         let orphans = orphans.filter(|pid| !self.asked.contains(pid));
         let (behind_pipes, mut others): (Vec<_>, Vec<_>) =
@@ -96,7 +96,7 @@ impl Leaving {
     }
 }
 
-/// When a program that is asked to end now gets SIGKILL: after its own time, but not later than `latest`.
+/// Time of SIGKILL for a program that is stopped now: its own timeout, but not later than `latest`.
 pub fn deadline(
     now: Instant,
     stop_timeout: Option<Duration>,

@@ -1,14 +1,14 @@
 //! Processes beside the application: a queue's workers, a scheduler, an SSH server.
 //!
-//! Each runs in a process group of its own. One that ends is started again, after a pause
-//! that grows ([`backoff`]); one that is essential ends the server. What they write goes to
-//! our log, with their name ([`output`]). How one is ended is in [`leaving`].
+//! Each runs in a process group of its own. One that exits is started again, after a pause that
+//! grows ([`backoff`]); the exit of an essential one stops the server. Their output goes to our
+//! log, with their name ([`output`]). [`leaving`] stops them.
 //!
-//! - A reload that succeeded ([`Companions::follow`]) ends those that no setting names any more, and
-//!   those whose code or settings may have changed. A successor starts when its predecessor has
-//!   ended, unless its settings allow both at a time.
-//! - When the server stops ([`Companions::stop`]) they leave in the reverse order of their start,
-//!   one after the other, when the workers have gone.
+//! - A reload that succeeded ([`Companions::follow`]) stops those that the settings no longer
+//!   contain, and those whose code or settings may have changed. A successor starts when its
+//!   predecessor has exited, unless its settings allow both at a time.
+//! - When the server stops ([`Companions::stop`]), they stop after the workers, one by one, in the
+//!   reverse order of their start.
 
 mod backoff;
 mod leaving;
@@ -35,24 +35,24 @@ use output::Output;
 pub struct Companions {
     /// In the order of the settings.
     list: Vec<Process>,
-    /// Those that a reload has asked to end.
+    /// Companions that a reload has asked to exit.
     former: Vec<RetiringCompanion>,
     surroundings: ProcessEnvironment,
     readers: TaskTracker,
 }
 
-/// What programs that we start find around them.
+/// Environment of the programs that we start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProcessEnvironment {
     /// Their working directory.
     directory: PathBuf,
-    /// Where they find programs, if not where we do.
+    /// Their `PATH`, if it differs from ours.
     path: Option<OsString>,
 }
 
 impl ProcessEnvironment {
-    /// The directory of the site, and the programs of the application's virtual environment
-    /// before all others, as if it were activated.
+    /// The directory of the site; the programs of the application's virtual environment come first
+    /// in `PATH`, as if it were activated.
     pub fn of(config: &Config, applications: &[AppSettings]) -> Self {
         let programs = applications.iter().find_map(|app| {
             let programs = app.interpreter.path.parent()?;
@@ -71,12 +71,12 @@ impl ProcessEnvironment {
     }
 }
 
-/// What the end of a companion means.
+/// The consequence of a companion's exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It, or its successor, may be due: [`Companions::look`] says when.
+    /// It, or its successor, may be due: [`Companions::look`] returns the time.
     Restart,
-    /// The server cannot go on without it.
+    /// The server must stop.
     Fatal,
 }
 
@@ -95,19 +95,19 @@ enum CompanionState {
     Waiting {
         until: Instant,
     },
-    /// It starts when its predecessor has ended.
+    /// Starts when its predecessor has exited.
     Succeeding,
     Gone,
 }
 
-/// A process that a reload has asked to end.
+/// A process that a reload has asked to exit.
 struct RetiringCompanion {
     settings: Companion,
     leaving: Leaving,
 }
 
 impl Companions {
-    /// None of them runs yet.
+    /// Creates the list; none of them runs yet.
     pub fn new(settings: &[Companion], surroundings: ProcessEnvironment) -> Self {
         Self {
             list: settings.iter().cloned().map(Process::new).collect(),
@@ -117,8 +117,8 @@ impl Companions {
         }
     }
 
-    /// Starts those whose time has come, successors only if they `may_succeed`, and kills those whose
-    /// time is up. Returns when to look again.
+    /// Starts those that are due, successors only if they `may_succeed`, and kills those whose
+    /// deadline has passed. Returns the time of the next check.
     pub fn look(&mut self, now: Instant, may_succeed: bool) -> Option<Instant> {
         for former in &mut self.former {
             if former.leaving.is_late(now) {
@@ -152,7 +152,7 @@ impl Companions {
         next
     }
 
-    /// Runs these from now on, with the code that is there now.
+    /// Follows these settings from now on, with the current code.
     pub fn follow(
         &mut self,
         settings: &[Companion],
@@ -187,7 +187,7 @@ impl Companions {
     fn leave(&mut self, process: Process, stop_timeout: Option<Duration>, now: Instant) {
         if let Some(pid) = process.pid() {
             let companion = &*process.settings.name;
-            tracing::info!(companion, pid, "reload: the old companion is asked to end");
+            tracing::info!(companion, pid, "reload: stopping the old companion");
             let deadline = leaving::deadline(now, stop_timeout, None);
             self.former.push(RetiringCompanion {
                 leaving: Leaving::begin(pid, process.settings.program.stays_in_shell(), deadline),
@@ -196,7 +196,7 @@ impl Companions {
         }
     }
 
-    /// A process has ended. `None`: it was none of ours.
+    /// Handles the exit of a process. `None`: it is not a companion.
     pub fn ended(&mut self, pid: u32, status: i32, now: Instant) -> Option<Ended> {
         let running = self
             .list
@@ -209,7 +209,7 @@ impl Companions {
             return None;
         };
         let (companion, reason) = (&*process.settings.name, child::describe_status(status));
-        // What it started and left behind goes too, or two of them would run after a restart.
+        // Kills its background processes too, or two of them would run after a restart.
         child::kill_group(pid);
         if process.settings.is_essential {
             process.state = CompanionState::Gone;
@@ -218,32 +218,32 @@ impl Companions {
                 companion,
                 pid,
                 reason,
-                "an essential companion has ended"
+                "an essential companion has exited"
             );
             return Some(Ended::Fatal);
         }
         let pause = process.backoff.pause_after(now.duration_since(since));
         process.state = CompanionState::Waiting { until: now + pause };
-        tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has ended");
+        tracing::warn!(code = codes::COMPANION_ENDED, companion, pid, reason, again_in = ?pause, "companion has exited");
         Some(Ended::Restart)
     }
 
-    /// `true`: one that a reload has asked to end has done so.
+    /// `true`: the process was one that a reload has asked to exit.
     fn former_ended(&mut self, pid: u32) -> bool {
         let before = self.former.len();
         self.former.retain_mut(|former| {
             let is_over = former.leaving.ended(pid);
             if is_over {
                 let (companion, pid) = (&*former.settings.name, former.leaving.pid());
-                tracing::info!(companion, pid, "companion ended after SIGTERM");
+                tracing::info!(companion, pid, "companion exited after SIGTERM");
             }
             !is_over
         });
         self.former.len() < before
     }
 
-    /// Has them leave, the last one first; each may take as long as its settings say, all together
-    /// until `latest`. `reap` waits for the end of any child.
+    /// Stops them, the last one first. Each may take the time of its settings, all together until
+    /// `latest`. `reap` waits for the exit of any child.
     pub async fn stop(&mut self, latest: Instant, mut reap: impl AsyncFnMut() -> Vec<(u32, i32)>) {
         let latest = latest.max(Instant::now() + AT_LEAST);
         for former in &mut self.former {
@@ -263,15 +263,15 @@ impl Companions {
             });
             self.until_ended(Some(pid), &mut reap).await;
         }
-        // Those that a reload had asked before.
+        // Companions that a reload had asked to exit.
         self.until_ended(None, &mut reap).await;
-        // What they said last. Somebody they left behind may hold the pipe open.
+        // Their last output. A background process may keep the pipe open.
         self.readers.close();
-        let _left_behind = tokio::time::timeout(LAST_WORDS, self.readers.wait()).await;
+        let _left_behind = tokio::time::timeout(LAST_OUTPUT, self.readers.wait()).await;
     }
 
-    /// Waits until the companion with this main process has ended, or all of them; kills those that
-    /// are late.
+    /// Waits for the exit of the companion with this main process, or of all; kills those whose
+    /// deadline has passed.
     async fn until_ended(
         &mut self,
         pid: Option<u32>,
@@ -312,7 +312,7 @@ impl Companions {
         self.list.iter().filter_map(Process::pid).chain(former)
     }
 
-    /// Ends all of them at once.
+    /// Kills all of them.
     pub fn kill(&mut self) {
         for mut former in self.former.drain(..) {
             former.leaving.kill();
@@ -327,7 +327,7 @@ impl Companions {
 
 /// True if a companion with these settings may start beside those that have not ended.
 fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
-    // One that has only changed its name is still the same program.
+    // A renamed companion is still the same program.
     let predecessors = former.iter().filter(|former| {
         former.settings.name == settings.name || former.settings.program == settings.program
     });
@@ -340,7 +340,7 @@ fn has_room(settings: &Companion, former: &[RetiringCompanion]) -> bool {
 impl RetiringCompanion {
     fn kill(&mut self) {
         let (companion, pid) = (&*self.settings.name, self.leaving.pid());
-        tracing::warn!(companion, pid, "companion does not stop: killed");
+        tracing::warn!(companion, pid, "companion did not stop in time: killed");
         self.leaving.kill();
     }
 }
@@ -363,7 +363,7 @@ impl Process {
         }
     }
 
-    /// True if a reload with these settings ends it.
+    /// True if a reload with these settings restarts it.
     fn must_restart(&self, settings: &Companion, is_elsewhere: bool) -> bool {
         settings.restart_on_reload || is_elsewhere || self.settings.program != settings.program
     }
@@ -397,13 +397,13 @@ impl Process {
 }
 
 impl Program {
-    /// True if a shell stays between us and the program that it runs.
+    /// True if a shell stays between us and the program.
     pub fn stays_in_shell(&self) -> bool {
         matches!(self, Self::Shell(line) if shell::replaced(line).is_none())
     }
 }
 
-/// Starts a program with its output in our hands.
+/// Starts a program with its output piped to us.
 ///
 /// # Errors
 /// The error of the system call for the program or the pipe.
@@ -430,7 +430,7 @@ pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result
         .stdout(writer)
         .stderr(again);
     if let Some(path) = &surroundings.path {
-        // Also where `Command` looks for the program itself.
+        // `Command` searches this path for the program too.
         command.env("PATH", path);
     }
     child::end_with_us(&mut command);
@@ -438,9 +438,10 @@ pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result
     Ok((pid, output))
 }
 
-/// What companions get together at least when the server stops and its graceful timeout is used up.
+/// Least time for all companions when the server stops and its graceful timeout is used up.
 const AT_LEAST: Duration = Duration::from_secs(1);
-/// Most old processes of one companion beside a new one: each keeps its memory, as generations of workers do.
+/// Most old processes of one companion beside a new one: each keeps its memory, as generations of
+/// workers do.
 const MOST_AT_A_TIME: usize = 4;
-/// How long we wait for the end of what companions wrote, once they have gone.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Time to wait for the rest of the companions' output after their exit.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);

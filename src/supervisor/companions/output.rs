@@ -1,4 +1,4 @@
-//! What a program that we started writes, line by line into our log, under its name.
+//! Logs the output of a program that we started, line by line, under its name.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,11 +9,11 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::os::sockets;
 
-/// Our end of a program's output.
+/// The read end of a program's output.
 pub struct Output(Receiver);
 
 impl Output {
-    /// A pipe, with the end to write to.
+    /// A pipe; returns both ends.
     ///
     /// # Errors
     /// The error of the system call.
@@ -23,7 +23,7 @@ impl Output {
         Ok((Self(Receiver::from_owned_fd(reader)?), writer))
     }
 
-    /// Logs what comes until the last writer has gone.
+    /// Logs lines until the last writer has closed the pipe.
     pub async fn log(self, companion: String) {
         let mut reader = BufReader::new(self.0);
         let mut line = Vec::new();
@@ -45,5 +45,5 @@ impl Output {
     }
 }
 
-/// Longer lines are cut into several, so that nobody fills our memory with one.
+/// Longer lines are split, so that one cannot exhaust our memory.
 const LONGEST_LINE: u64 = 16 << 10;

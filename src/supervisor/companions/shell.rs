@@ -1,13 +1,14 @@
-//! Lines for `/bin/sh` that the shell can be replaced for by `exec`: pure.
+//! Lines for `/bin/sh` in which `exec` can replace the shell by its program: pure.
 //!
-//! `sh -c LINE` may stay between us and the program: it dies of SIGTERM at once, and nothing tells the
-//! program to end. A simple command is therefore given an `exec`. Anything else (`a && b`, a pipe, a
-//! builtin) is left as it is, because `exec` would change what it does; [`super::leaving`] ends such
-//! lines without the help of the shell. In doubt a line is left alone.
+//! `sh -c LINE` may stay between us and the program: it dies of SIGTERM at once and does not
+//! forward it. A simple command therefore gets an `exec`. Anything else (`a && b`, a pipe, a
+//! builtin) is left unchanged, because `exec` would change its meaning; [`super::leaving`] stops
+//! such lines without the help of the shell. In doubt a line is left unchanged.
 //!
-//! The grammar is that of POSIX, XCU section 2: quoting (2.2), tokens (2.3), simple commands (2.9.1).
+//! The grammar is that of POSIX, XCU section 2: quoting (2.2), tokens (2.3), simple commands
+//! (2.9.1).
 
-/// The line with the shell replaced by its program; `None` if that is not possible.
+/// The line with `exec` before its program; `None` if that is not possible.
 pub fn replaced(line: &str) -> Option<String> {
     let line = line.trim();
     let command = command_word(line)?;
@@ -22,7 +23,8 @@ pub fn replaced(line: &str) -> Option<String> {
     Some(format!("{before}exec {behind}"))
 }
 
-/// Reserved words (POSIX XCU 2.4), special builtins (2.14) and builtins that no program need exist for.
+/// Reserved words (POSIX XCU 2.4), special builtins (2.14), and builtins for which no program need
+/// exist.
 const BUILTIN: &[&str] = &[
     "!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if",
     "in", "select", "then", "time", "until", "while", "[[", ".", ":", "break", "continue", "eval",
@@ -32,7 +34,7 @@ const BUILTIN: &[&str] = &[
     "ulimit", "umask", "unalias", "wait",
 ];
 
-/// Place of the word that names the program, if the line is one simple command.
+/// Position of the word that names the program, if the line is one simple command.
 fn command_word(line: &str) -> Option<std::ops::Range<usize>> {
     let mut at = 0;
     let mut command = None;
@@ -44,10 +46,10 @@ fn command_word(line: &str) -> Option<std::ops::Range<usize>> {
             return command;
         };
         match first {
-            // A comment is the end, if nothing stands on a line behind it.
+            // A comment ends the command, if no line follows it.
             '#' if !rest.contains('\n') => return command,
             ';' | '&' | '|' | '(' | ')' | '\n' | '#' => return None,
-            // A here-document needs lines of its own.
+            // A here-document needs its own lines.
             '<' | '>' if rest.starts_with("<<") => return None,
             '<' | '>' => {
                 let operators = [">>", ">|", ">&", "<&", "<>", ">", "<"];
@@ -87,7 +89,7 @@ fn skip_blanks(line: &str, mut at: usize) -> usize {
     }
 }
 
-/// Length of the word at the beginning of `text`; `None` where a quote or a parenthesis stays open.
+/// Length of the word at the start of `text`; `None` for an unclosed quote or parenthesis.
 fn word(text: &str) -> Option<usize> {
     let mut at = 0;
     while let Some(next) = text[at..].chars().next() {
@@ -99,7 +101,7 @@ fn word(text: &str) -> Option<usize> {
     Some(at)
 }
 
-/// Length of one character, or of what is quoted or substituted at the beginning of `text`.
+/// Length of one character, or of a quotation or substitution, at the start of `text`.
 fn piece(text: &str) -> Option<usize> {
     let first = text.chars().next()?;
     match first {
@@ -113,7 +115,7 @@ fn piece(text: &str) -> Option<usize> {
     }
 }
 
-/// Length up to and with `closing`, from `at` on, past what is quoted in between.
+/// Length up to and including `closing`, from `at` on; quotations in between are skipped.
 fn up_to(text: &str, mut at: usize, closing: char) -> Option<usize> {
     loop {
         let next = text[at..].chars().next()?;
@@ -121,9 +123,9 @@ fn up_to(text: &str, mut at: usize, closing: char) -> Option<usize> {
             return Some(at + next.len_utf8());
         }
         at += match next {
-            // A parenthesis of a subshell inside of `$( )`.
+            // A parenthesis of a subshell inside `$( )`.
             '(' if closing == ')' => up_to(&text[at..], 1, ')')?,
-            // Between double quotes an apostrophe is one.
+            // Between double quotes an apostrophe is literal.
             '\'' if closing == '"' => 1,
             _ => piece(&text[at..])?,
         };

@@ -1,4 +1,4 @@
-//! The verbs' end of the control socket: finds the server, gives it an order. Blocks.
+//! The command line's end of the control socket: finds the server and sends it an order. Blocks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -11,42 +11,42 @@ use super::protocol::{ControlReply, Order};
 use crate::config::{Control, ControlTarget};
 use crate::observe::status::Status;
 
-/// How long a server may take for an answer that it has at hand.
+/// Longest time for a response that needs no work of the server.
 pub const AT_HAND: Duration = Duration::from_secs(10);
-/// Longest answer: stacks of a few hundred threads, status of a few thousand workers.
+/// Longest response: stacks of a few hundred threads, status of a few thousand workers.
 const LONGEST_ANSWER: u64 = 64 << 20;
 
-/// Why an order did not reach a server.
+/// The reason why an order did not reach a server.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
-    /// The settings say that there is no control socket.
+    /// The settings turn the control socket off.
     #[error("the control socket is off (--control)")]
     Off,
-    /// Nobody listens.
+    /// No server listens.
     #[error(
-        "no server runs here: nobody answers {looked_at} (start it, or say with --control where its socket is)"
+        "no server runs here: nothing listens {looked_at} (start it, or give the path of its socket with --control)"
     )]
     Nobody {
-        /// Where that was looked for.
+        /// The paths that were tried.
         looked_at: String,
     },
-    /// More than one server would do.
+    /// More than one server listens.
     #[error("several servers run (choose one with --control):\n{list}")]
     Several {
-        /// One line for each.
+        /// One line for each server.
         list: String,
     },
-    /// The server is there, and does not answer.
+    /// The server does not answer.
     #[error("the server at {} does not answer: {error}", path.display())]
     Broken {
-        /// Its socket.
+        /// Path of its socket.
         path: PathBuf,
-        /// What happened.
+        /// The error of the connection.
         error: io::Error,
     },
 }
 
-/// A connection to the server that is meant.
+/// A connection to the selected server.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
@@ -54,11 +54,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Finds the server: the one at the path that the settings name; else the only one that
-    /// listens in the usual places; else the only one of them that works in this directory.
+    /// Finds the server: the one at the path in the settings; else the only one that listens in the
+    /// usual directories; else the only one of them whose `chdir` is this directory.
     ///
     /// # Errors
-    /// [`Unreachable`], with what to do about it.
+    /// [`Unreachable`], with the remedy.
     pub fn find(reach: &ControlTarget) -> Result<Self, Unreachable> {
         if reach.control == Control::Off {
             return Err(Unreachable::Off);
@@ -102,7 +102,7 @@ impl Client {
         })
     }
 
-    /// Gives an order. `within`: how long the answer may take; `None`: as long as it takes.
+    /// Sends an order. `within` limits the time for the response; `None`: no limit.
     ///
     /// # Errors
     /// [`Unreachable::Broken`].
@@ -131,7 +131,7 @@ impl Client {
         if line.last() != Some(&b'\n') {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "its answer has no end",
+                "the response is truncated",
             ));
         }
         let mut answer = serde_json::from_slice(&line)?;
@@ -139,17 +139,17 @@ impl Client {
         Ok(serde_json::from_value(answer)?)
     }
 
-    /// Waits until the server has closed the connection, which it does when it ends.
+    /// Waits until the server has closed the connection, which it does at its exit.
     pub fn wait_for_the_end(&mut self) {
         let mut rest = Vec::new();
-        // A server that is killed resets the connection: that is its end as well.
+        // A killed server resets the connection, which is the end too.
         let _ended = self.stream.get_ref().set_read_timeout(None);
         let _ended = self.stream.read_to_end(&mut rest);
     }
 }
 
-/// Whether the server belongs to this user, to root, or, for root, to the owner of its socket:
-/// another user's server answers what it likes, and must not be taken for ours.
+/// Checks that the server belongs to this user, to root, or, for root, to the owner of its socket:
+/// the responses of another user's server cannot be trusted.
 fn check_peer(stream: &UnixStream, path: &Path) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?.uid;
     let own = rustix::process::geteuid();
@@ -157,11 +157,11 @@ fn check_peer(stream: &UnixStream, path: &Path) -> io::Result<()> {
     if peer == own || peer.is_root() || own.is_root() && is_owner() {
         return Ok(());
     }
-    let words = format!("it belongs to user {}", peer.as_raw());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+    let text = format!("it belongs to user {}", peer.as_raw());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// Replaces control characters in all texts, but for line ends and tabs: what the server says is
+/// Replaces control characters in all texts, except line ends and tabs, because the response is
 /// printed on a terminal.
 fn escape(answer: &mut serde_json::Value) {
     use serde_json::Value;
@@ -181,7 +181,7 @@ fn escape(answer: &mut serde_json::Value) {
     }
 }
 
-/// What the server at this path says, on a connection of its own.
+/// The status of the server at this path, over a separate connection.
 fn status_of(path: &Path) -> Option<Status> {
     let mut client = Client::connect(path).ok()?;
     client.ask(&Order::Status, Some(AT_HAND)).ok()?.status
@@ -231,14 +231,14 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// What a client makes of a server that answers like this.
+    /// The client's result for a server that sends this response.
     fn asked(answer: Vec<u8>) -> Result<ControlReply, Unreachable> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // Until the client has enough.
+            // Until the client has read enough.
             while stream.write_all(&answer).is_ok() && !answer.ends_with(b"\n") {}
         });
         let mut client = Client::connect(&path).unwrap();
@@ -249,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_end_is_given_up() {
+    fn a_truncated_or_endless_response_is_an_error() {
         let error = asked(vec![b'x'; 1 << 20]).unwrap_err().to_string();
-        assert!(error.contains("no end"), "{error}");
+        assert!(error.contains("truncated"), "{error}");
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_replaced() {
+    fn control_characters_in_a_response_are_replaced() {
         let mut value = serde_json::json!({
             "words": "a\u{1b}[2J\r\n\tb\u{9b}1m\u{7f}",
             "more": [["\u{0}"], 7, null],

@@ -1,10 +1,9 @@
-//! The control socket: how a running server takes orders from its user and from root.
+//! The control socket, over which a running server takes orders of its user and of root.
 //!
-//! A Unix socket of mode 0600 in a directory of mode 0700; whoever connects is asked of the
-//! kernel (`SO_PEERCRED`) as well. No listener leads here. Orders become [`Command`]s in
-//! the supervisor's loop; what they do is not known here. [`protocol`] says what goes over
-//! the socket, [`place`] where it is, [`client`] is the other end;
-//! [`probe`] asks the admin listener instead.
+//! A Unix socket of mode 0600 in a directory of mode 0700; the kernel's peer credentials
+//! (`SO_PEERCRED`) are checked too. No listener leads here. Orders become [`Command`]s in the
+//! supervisor's loop, which carries them out. [`protocol`] defines the messages, [`place`] the
+//! paths, [`client`] is the other end; [`probe`] asks the admin listener instead.
 
 pub mod client;
 pub mod place;
@@ -32,40 +31,38 @@ use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
 use protocol::{ControlReply, LONGEST_ORDER, Order};
 
-/// Clients at a time; more wait to be accepted. People and probes are few.
+/// Clients at a time; more wait in the backlog. People and probes are few.
 const CLIENTS: usize = 16;
-/// How long a client may take for its line, or to take our answer.
+/// Longest time for a client to send its line, or to read the response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long each worker may take to get hold of its interpreter before it tells its stacks
-/// without.
+/// Longest time for a worker to acquire the interpreter; then it reports its stacks without.
 const STACKS: Duration = Duration::from_secs(2);
 
-/// An order on its way to the supervisor, with the place where its answer is awaited.
+/// An order for the supervisor, with the channel for its response.
 pub enum Command {
-    /// Say something.
+    /// Answer a question.
     Answer(SupervisorQuery),
-    /// Bring code and settings up anew, as SIGHUP does.
+    /// Reload code and settings, as SIGHUP does.
     Reload(super::reload::ReloadReply),
-    /// Say which applications there are, and who runs their requests.
+    /// List the applications and their pools.
     Pools(oneshot::Sender<Vec<Asked>>),
-    /// Run so many workers.
+    /// Set the number of workers.
     Scale(u32, oneshot::Sender<Result<(), String>>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }
 
-/// An application that is asked for its stacks.
+/// An application whose stacks are requested.
 pub struct Asked {
     /// Its name.
     pub name: String,
-    /// Who runs its requests.
+    /// Its pool.
     pub pool: Pool,
-    /// Its processes that do not serve yet.
+    /// Its processes that are still starting.
     pub starting: Vec<Starting>,
 }
 
-/// The server's end of the control socket. Dropping it takes no more orders, and removes
-/// the socket.
+/// The server's end of the control socket. Dropping it closes and removes the socket.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
@@ -74,9 +71,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the socket where the settings want it. `None` where they want none, or where
-    /// there is no directory for it, which is worth a warning: a server on a read-only root
-    /// goes on without.
+    /// Opens the socket at the path of the settings. `None` if it is off, or if no directory is
+    /// usable, which causes a warning: a server on a read-only root file system starts without it.
     pub fn open(control: &Control) -> Option<Self> {
         let mut refusals = Vec::new();
         for candidate in place::candidates(control) {
@@ -98,7 +94,7 @@ impl ControlSocket {
         None
     }
 
-    /// Takes orders until `ended`.
+    /// Accepts orders until `ended`.
     pub async fn serve(
         self,
         commands: mpsc::Sender<Command>,
@@ -113,7 +109,7 @@ impl ControlSocket {
                 (place, self.listener.accept().await)
             };
             let (place, accepted) = tokio::select! {
-                // Cancel-safe: dropped only when nothing more is wanted.
+                // Cancel-safe: dropped only when no more orders are accepted.
                 next = next => next,
                 // Cancel-safe: the token stays cancelled.
                 () = ended.cancelled() => return,
@@ -125,7 +121,7 @@ impl ControlSocket {
                     tasks.spawn(async move {
                         let _place = place;
                         if let Err(error) = answer(&mut stream, &commands, &ended).await {
-                            tracing::debug!(%error, "a client of the control socket left");
+                            tracing::debug!(%error, "a client of the control socket disconnected");
                         }
                         if let Ok(stream) = stream.into_std() {
                             reserve.refill_from(stream.into());
@@ -142,7 +138,7 @@ impl ControlSocket {
 }
 
 fn bind(path: &Path) -> io::Result<ControlSocket> {
-    // For this user alone from the first moment.
+    // Mode 0600 from the moment of its creation.
     let bound = unix_listener::bind(path, Some(0o600), Resolve::Path)?;
     let listener = bound.listener;
     listener.set_nonblocking(true)?;
@@ -158,19 +154,19 @@ async fn answer(
     commands: &mpsc::Sender<Command>,
     ended: &CancellationToken,
 ) -> io::Result<()> {
-    // The mode keeps others out; this also holds if somebody changes it.
+    // The mode excludes other users; this check holds even if the mode is changed.
     let peer = stream.peer_cred()?.uid();
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     let mut limited = (&mut stream).take(LONGEST_ORDER as u64);
     let read = limited.read_until(b'\n', &mut line);
     let in_time = tokio::time::timeout(PATIENCE, read).await;
-    // Who connects only to see whether somebody listens says nothing.
+    // A client that only tests the connection sends nothing.
     if in_time.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
         return Ok(());
     }
     if peer != 0 && peer != rustix::process::geteuid().as_raw() {
-        tracing::warn!(uid = peer, "an order of another user was refused");
+        tracing::warn!(uid = peer, "refused an order of another user");
         let refused = ControlReply::refused("only the server's user and root may give orders");
         return write(&mut stream, &refused).await;
     }
@@ -178,26 +174,26 @@ async fn answer(
         Ok(order) => order,
         Err(error) => {
             let version = env!("CARGO_PKG_VERSION");
-            let text = format!("pyserve {version} does not know this order: {error}");
+            let text = format!("pyserve {version} does not support this order: {error}");
             return write(&mut stream, &ControlReply::refused(text)).await;
         }
     };
     let reply = tokio::select! {
-        // Cancel-safe: nobody waits for what is dropped here.
+        // Cancel-safe: no one awaits the result that is dropped here.
         reply = obey(&order, commands) => reply,
         // Cancel-safe: the token stays cancelled.
         () = ended.cancelled() => None,
     };
-    let reply = reply.unwrap_or_else(|| ControlReply::refused("the server is ending"));
+    let reply = reply.unwrap_or_else(|| ControlReply::refused("the server is stopping"));
     write(&mut stream, &reply).await?;
     if order == Order::Stop && reply.done {
-        // The client sees the end of the server by the end of the connection.
+        // The client learns of the server's exit by the end of the connection.
         ended.cancelled().await;
     }
     Ok(())
 }
 
-/// `None`: the supervisor has gone.
+/// `None`: the supervisor has stopped.
 async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<ControlReply> {
     match order {
         Order::Status => {

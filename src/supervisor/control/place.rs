@@ -1,8 +1,8 @@
-//! Where control sockets are: where a server opens its own, and where a verb looks.
+//! Paths of control sockets: for a server that opens one and for a client that looks for one.
 //!
-//! Each server has a name of its own, its process id, so that several may share a
-//! directory. The directory belongs to the user alone; one that somebody else has made
-//! under our name is not used.
+//! The file name is the server's process id, so that several servers may share a directory. The
+//! directory is accessible to its user alone; one of that name that another user has made is not
+//! used.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use crate::config::Control;
 use crate::os::sockets;
 
-/// What the directories in shared places are called, with the user's id behind it.
+/// Prefix of the directories in shared places; the user id follows.
 const PREFIX: &str = "pyserve-";
 
-/// Where a server may open its socket, best first: a path in a directory that is there and
-/// ours, or why it is not. Makes the directories, and removes what killed servers left.
+/// Paths at which a server may open its socket, best first: a path in a directory of this user, or
+/// the reason why it is unusable. Creates the directories, and removes sockets of killed servers.
 pub fn candidates(control: &Control) -> Vec<Result<PathBuf, String>> {
     if let Control::At(path) = control {
         return vec![Ok(path.clone())];
@@ -33,7 +33,7 @@ pub fn candidates(control: &Control) -> Vec<Result<PathBuf, String>> {
         .collect()
 }
 
-/// Every socket that a server may have open, for whoever looks for one.
+/// Every socket path that a running server may have.
 pub fn existing(control: &Control) -> Vec<PathBuf> {
     let temp_dir = match control {
         Control::Off => return Vec::new(),
@@ -41,10 +41,10 @@ pub fn existing(control: &Control) -> Vec<PathBuf> {
         Control::Usual { temp_dir, .. } => temp_dir,
     };
     let mut places = usual(control);
-    // Another user may have made a directory under our name, with a server of theirs in it.
+    // Another user may have made a directory of this name, with their server in it.
     places.retain(|directory| check(directory).is_ok());
     if rustix::process::geteuid().is_root() {
-        // Root may steer everybody's servers.
+        // Root may control the servers of all users.
         let others = entries(temp_dir).into_iter();
         places.extend(others.filter(|path| is_what_its_name_says(path)));
     }
@@ -73,7 +73,7 @@ pub fn usual(control: &Control) -> Vec<PathBuf> {
     directories
 }
 
-/// Makes a directory that is ours alone, or finds that it is.
+/// Creates a directory for this user alone, or checks an existing one.
 fn own(directory: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -82,15 +82,15 @@ fn own(directory: &Path) -> io::Result<()> {
     check(directory)
 }
 
-/// Whether a directory is there, and this user's alone.
+/// Checks that a directory exists and that only this user has access.
 fn check(directory: &Path) -> io::Result<()> {
-    // Not followed: a link would be somebody else's choice.
+    // Links are not followed: another user may have made one.
     let meta = std::fs::symlink_metadata(directory)?;
     let is_ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
     if !is_ours || meta.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it is no directory of this user alone",
+            "not a directory that only this user can access",
         ));
     }
     Ok(())
@@ -111,7 +111,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// True if `pyserve-1000` is a directory of user 1000 alone.
+/// True if `pyserve-1000` is a directory for user 1000 alone.
 fn is_what_its_name_says(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(uid) = name
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_under_our_name_is_not_looked_into() {
+    fn a_directory_of_our_name_that_another_user_made_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let uid = rustix::process::geteuid().as_raw();
         let control = Control::Usual {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_socket_is_looked_for_where_there_is_to_be_none() {
+    fn with_control_off_no_socket_is_searched() {
         assert!(candidates(&Control::Off).is_empty());
         assert!(existing(&Control::Off).is_empty());
     }

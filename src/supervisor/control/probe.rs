@@ -1,5 +1,4 @@
-//! Asks an admin listener whether its server is ready, as a probe of a container would.
-//! Blocks.
+//! Asks an admin listener whether its server is ready, as a container's probe does. Blocks.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,10 +8,10 @@ use std::time::Duration;
 use super::protocol::ControlReply;
 use crate::config::ListenAddress;
 
-/// Most bytes of an answer that are read: a status line and a sentence.
+/// Most bytes that are read of a response: a status line and a sentence.
 const LONGEST_ANSWER: u64 = 16 << 10;
 
-/// What `/-/ready` says at this address; a listener that does not answer is not ready.
+/// The response of `/-/ready` at this address; a listener that does not answer is not ready.
 pub fn ready(admin: &ListenAddress, within: Duration) -> ControlReply {
     let answer = match admin {
         ListenAddress::Tcp(address) => over_tcp(reachable(*address), within),
@@ -35,7 +34,7 @@ fn over_tcp(address: SocketAddr, within: Duration) -> io::Result<String> {
     exchange(stream)
 }
 
-/// One on which a server listens everywhere is reached here.
+/// The loopback address for a server that listens on every interface.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn every_interface_is_reached_at_this_machine() {
+    fn every_interface_is_reached_over_loopback() {
         for (text, expected) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),

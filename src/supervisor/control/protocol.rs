@@ -1,11 +1,11 @@
-//! What goes over the control socket: one line of JSON each way.
+//! Messages of the control socket: one line of JSON each way.
 //!
 //! ```text
 //! {"order":"status"}
 //! {"done":true,"text":"","status":{..}}
 //! ```
 //!
-//! A client that asks for a stop finds the connection open until the server has ended.
+//! After an order to stop, the connection stays open until the server has exited.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,33 +14,33 @@ use crate::observe::status::Status;
 /// Most bytes of an order.
 pub const LONGEST_ORDER: usize = 4096;
 
-/// What a client wants.
+/// An order of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "lowercase")]
 pub enum Order {
-    /// Say how you are.
+    /// Report the status.
     Status,
-    /// Say whether you can take requests.
+    /// Report readiness.
     Health,
-    /// Bring code and settings up anew.
+    /// Reload code and settings.
     Reload,
-    /// Run so many workers for each application.
+    /// Set the number of workers of each application.
     Scale {
-        /// How many.
+        /// Number of workers.
         workers: u32,
     },
-    /// Say where the Python threads of all workers are.
+    /// Report the stacks of the Python threads of all workers.
     Stacks,
-    /// Finish what is in flight, and end.
+    /// Stop gracefully.
     Stop,
 }
 
-/// What the server says to that.
+/// The server's response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlReply {
-    /// True if it did as it was told; for [`Order::Health`], whether it is ready.
+    /// True if the order was carried out; for [`Order::Health`], true if the server is ready.
     pub done: bool,
-    /// What there is to say about it, for people.
+    /// A text for people.
     pub text: String,
     /// The answer to [`Order::Status`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct ControlReply {
 }
 
 impl ControlReply {
-    /// It is done.
+    /// The response to an order that was carried out.
     pub fn done(text: impl Into<String>) -> Self {
         Self {
             done: true,
@@ -57,7 +57,7 @@ impl ControlReply {
         }
     }
 
-    /// It is not.
+    /// The response to an order that was not carried out.
     pub fn refused(text: impl Into<String>) -> Self {
         Self {
             done: false,

@@ -7,9 +7,9 @@ use super::Asked;
 use crate::front::upstream::workers::stacks::{ThreadStack, WorkerStacks};
 use crate::supervisor::starting::Starting;
 
-/// Where the threads of all workers of these applications are. Each worker may take
-/// `patience` to get hold of its interpreter; the applications are asked one by one. Templates and
-/// workers that still import the application are asked as well.
+/// Stacks of the threads of all workers of these applications. Each worker has `patience` to
+/// acquire the interpreter; the applications are asked in turn. Templates and workers that still
+/// import the application are included.
 pub(super) async fn of(applications: &[Asked], patience: Duration) -> String {
     let mut text = String::new();
     for Asked {
@@ -69,16 +69,13 @@ fn push(text: &mut String, application: &str, worker: &WorkerStacks) -> std::fmt
         Ok(threads) => threads
             .iter()
             .try_for_each(|thread| push_thread(text, thread)),
-        Err(error) => writeln!(text, "  does not tell: {error}"),
+        Err(error) => writeln!(text, "  no stacks: {error}"),
     }
 }
 
 fn push_thread(text: &mut String, thread: &ThreadStack) -> std::fmt::Result {
     match &*thread.name {
-        "" => write!(
-            text,
-            "  all threads, while one keeps the interpreter to itself"
-        )?,
+        "" => write!(text, "  all threads; one of them holds the interpreter")?,
         name => write!(text, "  thread {name}")?,
     }
     if let Some(request) = &thread.request {

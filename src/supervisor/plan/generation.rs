@@ -1,4 +1,5 @@
-//! What the plan knows of one generation: its template, its workers, and what they lack.
+//! The plan's state of one generation: its template and its workers, and the actions that they
+//! need.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +8,15 @@ use super::{Action, GenerationSpec};
 
 /// A worker that lives this long is not part of a crash loop.
 const LONG_LIFE: Duration = Duration::from_secs(1);
-/// Deaths in quick succession that are answered at once; from then on there is a pause.
+/// Deaths in quick succession without a pause; the next ones cause one.
 const FREE_DEATHS: u32 = 3;
 /// The first pause between restarts; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Workers that may die before any of their generation was ever ready; then it is given up.
+/// Workers that may die before the first of their generation is ready; then the generation fails.
 const BOOT_ATTEMPTS: u32 = 3;
-/// How long a worker that was asked to leave keeps others from being replaced.
+/// Time for which a worker that was asked to leave delays the replacement of others.
 pub(super) const RETIRING_ALONE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -26,14 +27,14 @@ pub(super) struct Generation {
     pub(super) recipe: GenerationSpec,
     pub(super) workers: Vec<WorkerPhase>,
     pub(super) refork: Promotion,
-    /// Deaths in quick succession, of workers and templates alike.
+    /// Deaths in quick succession, of workers and templates.
     pub(super) quick_deaths: u32,
     pub(super) ever_ready: bool,
-    /// It has said that it can take over.
+    /// True if it has reported that it can take over.
     pub(super) is_prepared: bool,
-    /// It was not begun when it was asked for.
+    /// True if its start was delayed.
     pub(super) has_waited: bool,
-    /// When another one took over.
+    /// Time at which another one took over.
     pub(super) leaves_since: Option<Instant>,
     pub(super) no_fork_before: Option<Instant>,
 }
@@ -62,12 +63,12 @@ pub(super) enum WorkerPhase {
 }
 
 impl Generation {
-    /// True if it comes, and its template is to be started.
+    /// True if it is coming and its template is to be started.
     pub(super) fn is_untouched(&self) -> bool {
         self.role == Role::Coming && self.template == TemplatePhase::Absent
     }
 
-    /// Others have to leave first, until `time` at the latest.
+    /// Others must leave first, until `time` at the latest.
     pub(super) fn wait(&mut self, time: Instant, actions: &mut Vec<Action>) {
         if !self.has_waited {
             self.has_waited = true;
@@ -101,7 +102,7 @@ impl Generation {
             .count(|worker| !matches!(worker, WorkerPhase::Empty | WorkerPhase::Retiring { .. }));
         let mut missing = self.recipe.workers.saturating_sub(live);
         if live == self.recipe.workers && self.count(is_due_for_recycling) > 0 {
-            // Its successor comes first, but only one at a time.
+            // Its successor starts first, but only one at a time.
             match self.wait_for_the_retiring(now) {
                 Some(until) => actions.push(Action::WakeAt(until)),
                 None => missing = 1,
@@ -117,7 +118,7 @@ impl Generation {
         }
     }
 
-    /// Until when nobody else may be replaced.
+    /// Time until which no other worker may be replaced.
     fn wait_for_the_retiring(&self, now: Instant) -> Option<Instant> {
         let mut until = self.workers.iter().filter_map(|worker| match worker {
             WorkerPhase::Retiring { since } => Some(*since + RETIRING_ALONE),
@@ -126,7 +127,7 @@ impl Generation {
         until.find(|until| *until > now)
     }
 
-    /// Asks workers to leave if more are ready than are wanted: first those that are worn.
+    /// Asks workers to leave if more are ready than the target: first those due for recycling.
     fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.count(is_ready) > self.recipe.workers {
             let worn = self
@@ -140,7 +141,7 @@ impl Generation {
         }
     }
 
-    /// `true`: none of them ever was ready, and it has been tried often enough.
+    /// `true`: none of them was ever ready, and the attempts are used up.
     pub(super) fn worker_died(&mut self, worker: u32, now: Instant) -> bool {
         let was = self.worker(worker);
         self.set(worker, WorkerPhase::Empty);
@@ -170,7 +171,7 @@ impl Generation {
         self.no_fork_before = Some(now + pause);
     }
 
-    /// Forks that were asked of a template that has gone will not happen.
+    /// Forks that were requested from a template that has exited will not happen.
     pub(super) fn forget_forks(&mut self) {
         for worker in &mut self.workers {
             if *worker == WorkerPhase::Forking {
@@ -183,7 +184,7 @@ impl Generation {
         self.count(is_ready) >= self.recipe.workers
     }
 
-    /// True if it comes, and could take over as of now.
+    /// True if it is coming and has just become able to take over.
     pub(super) fn gets_prepared(&mut self) -> bool {
         let is_news = self.role == Role::Coming && !self.is_prepared && self.is_complete();
         self.is_prepared |= is_news;

@@ -4,7 +4,7 @@
 #[derive(Debug, Default)]
 pub(super) struct Promotion {
     pub(super) stage: Stage,
-    /// Workers forked by the template of before that were not ready when it ended.
+    /// Workers of the previous template that were not ready when it exited.
     pub(super) stale: Vec<u32>,
 }
 
@@ -21,7 +21,7 @@ pub(super) enum Stage {
 }
 
 impl Promotion {
-    /// A fork of this worker is asked of the template of now.
+    /// The fork of this worker was requested from the current template.
     pub(super) fn born(&mut self, worker: u32) {
         self.stale.retain(|stale| *stale != worker);
     }

@@ -1,14 +1,14 @@
-//! Which worker becomes the template of its generation: part of the plan, and pure.
+//! Selects the worker that becomes the template of its generation: part of the plan, and pure.
 //!
 //! ```text
 //! Possible -> Chosen -> Asked -> Willing -> Done     once; a template that dies: Possible again
 //!                         \---------\-----> Refused  for good
 //! ```
 //!
-//! The chosen worker counts as worn: its successor comes first, from the template of before.
-//! Then it is asked; when it is willing, and no fork is under way in the template of before,
-//! it takes that one's place. All workers that were forked earlier are then stale, and
-//! replaced as worn ones are.
+//! The chosen worker counts as due for recycling: its successor comes first, from the previous
+//! template. Then it is asked. When it agrees, and the previous template has no fork under way, it
+//! takes over. All workers that were forked earlier are then stale, and replaced like those due for
+//! recycling.
 
 use super::Action;
 use super::generation::{Generation, Role, TemplatePhase, WorkerPhase};
@@ -31,7 +31,7 @@ impl Generation {
         }
     }
 
-    /// How a worker is asked to serve no more.
+    /// The action that makes a worker leave.
     pub(super) fn dismiss(&mut self, worker: u32) -> Action {
         if self.refork.stage == Stage::Chosen(worker) {
             self.refork.stage = Stage::Asked(worker);
@@ -46,8 +46,8 @@ impl Generation {
         }
     }
 
-    /// This worker has gone, or does not want to. One that goes before it was asked leaves the
-    /// choice to others.
+    /// This worker has exited, or refuses. One that exits before it was asked leaves the choice
+    /// open.
     pub(super) fn no_candidate(&mut self, worker: u32) {
         match self.refork.stage {
             Stage::Chosen(chosen) if chosen == worker => self.refork.stage = Stage::Possible,
@@ -58,21 +58,21 @@ impl Generation {
         }
     }
 
-    /// The template has gone. If it was a worker once, another may follow it some day.
+    /// The template has exited. If it was a worker before, another may become the template later.
     pub(super) fn no_template(&mut self) {
         if self.refork.stage == Stage::Done {
             self.refork.stage = Stage::Possible;
         }
     }
 
-    /// Gives the template's place to the worker that is willing, as soon as no fork is under
-    /// way in the one before. `true`: there is one, so there must be no more forks.
+    /// Makes the worker that has agreed the template when the previous one has no fork under way.
+    /// `true`: a worker has agreed, so there must be no more forks.
     pub(super) fn awaits_adoption(&mut self, actions: &mut Vec<Action>) -> bool {
         let Stage::Willing(worker) = self.refork.stage else {
             return false;
         };
         if self.recipe.preload == Preload::No {
-            self.let_go(actions);
+            self.dismiss_candidate(actions);
             return false;
         }
         if self.count(|worker| worker == WorkerPhase::Forking) > 0 {
@@ -92,16 +92,16 @@ impl Generation {
         false
     }
 
-    /// True if a worker that gets ready is to be replaced again.
+    /// True if a worker that becomes ready is to be replaced again.
     pub(super) fn is_stale(&self, worker: u32) -> bool {
         self.refork.stale.contains(&worker)
     }
 
-    /// No template is wanted any more.
-    pub(super) fn let_go(&mut self, actions: &mut Vec<Action>) {
+    /// No new template is needed any more.
+    pub(super) fn dismiss_candidate(&mut self, actions: &mut Vec<Action>) {
         if let Stage::Asked(_) | Stage::Willing(_) = self.refork.stage {
             self.refork.stage = Stage::Refused;
-            actions.push(Action::LetGo(self.number));
+            actions.push(Action::DismissCandidate(self.number));
         }
     }
 }

@@ -79,12 +79,12 @@ impl Story {
     }
 
     #[track_caller]
-    fn check(&mut self, ms: u64, happened: PlanEvent, expected: &[Action]) {
+    fn check(&mut self, ms: u64, event: PlanEvent, expected: &[Action]) {
         let now = self.at(ms);
-        assert_eq!(self.plan.decide(happened, now), expected);
+        assert_eq!(self.plan.decide(event, now), expected);
     }
 
-    /// The generation gets its workers ready at once.
+    /// Starts the workers of the generation; all are ready at once.
     fn bring_up(&mut self, ms: u64, generation: u32, workers: u32) -> Vec<Action> {
         let now = self.at(ms);
         self.plan.decide(PlanEvent::TemplateLoaded(generation), now);
@@ -148,7 +148,7 @@ fn a_dead_worker_is_replaced_at_once() {
 }
 
 #[test]
-fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
+fn a_crash_loop_of_a_server_that_has_served_backs_off_and_continues() {
     let mut story = Story::serving(1);
     let died = PlanEvent::WorkerExited(0, 0);
     for _ in 0..3 {
@@ -165,7 +165,7 @@ fn a_crash_loop_of_a_server_that_has_served_backs_off_and_goes_on() {
 }
 
 #[test]
-fn a_worker_that_has_ended_is_not_ready_whenever_that_is_heard() {
+fn a_ready_event_after_the_exit_of_its_worker_is_ignored() {
     let mut story = Story::serving(1);
     let restart = [Action::StartTemplate(0, Preload::Auto)];
     story.check(10, PlanEvent::TemplateExited(0), &restart);
@@ -201,7 +201,7 @@ fn an_import_error_ends_a_server_that_never_served() {
 }
 
 #[test]
-fn a_template_that_dies_is_replaced_while_its_workers_go_on() {
+fn a_template_that_dies_is_replaced_while_its_workers_keep_serving() {
     let mut story = Story::serving(2);
     story.check(
         5,
@@ -225,7 +225,7 @@ fn forks_asked_of_a_dead_template_are_asked_of_the_next() {
 }
 
 #[test]
-fn the_workers_leave_and_then_it_is_gone() {
+fn the_application_is_gone_after_its_workers() {
     let mut story = Story::serving(2);
     story.check(0, PlanEvent::Leave, &[Action::CloseQueues]);
     story.check(1, PlanEvent::Leave, &[]);
@@ -238,7 +238,7 @@ fn the_workers_leave_and_then_it_is_gone() {
 }
 
 #[test]
-fn a_reload_takes_over_when_it_is_told_to_with_all_of_its_workers_ready() {
+fn a_reload_takes_over_on_request_with_all_of_its_workers_ready() {
     let mut story = Story::serving(2);
     story.check(
         0,
@@ -253,7 +253,7 @@ fn a_reload_takes_over_when_it_is_told_to_with_all_of_its_workers_ready() {
     story.check(2, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
     story.check(3, PlanEvent::WorkerReady(1, 0), &[Action::Prepared]);
-    // Others are not so far yet: it stays so, whatever becomes of a worker.
+    // Other applications are not ready yet: it stays prepared, even if a worker exits.
     story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
     story.check(3, PlanEvent::WorkerReady(1, 1), &[]);
     assert_eq!(story.plan.current(), Some(0));
@@ -285,11 +285,11 @@ fn a_reload_that_cannot_be_imported_changes_nothing() {
 }
 
 #[test]
-fn a_reload_whose_workers_keep_dying_is_given_up() {
+fn a_reload_whose_workers_keep_dying_fails() {
     let mut story = Story::serving(2);
     story.plan.decide(PlanEvent::Reload(recipe(2)), story.start);
     story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
-    // One gets ready, the other never does.
+    // One becomes ready, the other never does.
     story.check(1, PlanEvent::WorkerReady(1, 0), &[]);
     story.check(2, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
     story.check(3, PlanEvent::WorkerExited(1, 1), &[Action::Fork(1, 1)]);
@@ -302,7 +302,7 @@ fn a_reload_whose_workers_keep_dying_is_given_up() {
 }
 
 #[test]
-fn a_reload_whose_workers_cannot_be_forked_is_given_up_and_a_server_is_not() {
+fn failed_forks_fail_a_reload_and_not_a_server() {
     let mut story = Story::serving(1);
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     story.plan.decide(PlanEvent::TemplateLoaded(1), story.start);
@@ -326,13 +326,13 @@ fn a_reload_whose_workers_cannot_be_forked_is_given_up_and_a_server_is_not() {
 }
 
 #[test]
-fn a_reload_that_is_not_wanted_any_more_is_dropped() {
+fn a_reload_can_be_discarded() {
     let mut story = Story::serving(1);
     story.plan.decide(PlanEvent::Reload(recipe(3)), story.start);
     story.check(1, PlanEvent::Reload(recipe(1)), &[]);
     story.check(
         2,
-        PlanEvent::StayAsItIs,
+        PlanEvent::DiscardNew,
         &[Action::Discard(1), Action::ReloadFailed, Action::Forget(1)],
     );
     assert_eq!(story.plan.size(), 1);
@@ -360,7 +360,7 @@ fn a_stop_during_a_reload_ends_both_generations() {
 }
 
 #[test]
-fn generations_that_do_not_leave_are_cut_off_some_day() {
+fn generations_that_do_not_leave_are_killed_in_the_end() {
     let mut story = with_four_leaving();
     let until = story.start + LEAVING_ALONE;
     let waits = [Action::Wait, Action::WakeAt(until)];
@@ -387,7 +387,7 @@ fn with_four_leaving() -> Story {
 }
 
 #[test]
-fn a_reload_that_waits_begins_when_one_has_left_and_can_be_called_off() {
+fn a_waiting_reload_starts_when_a_generation_has_left_and_can_be_discarded() {
     let mut story = with_four_leaving();
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     assert!(story.plan.is_reloading());
@@ -397,7 +397,7 @@ fn a_reload_that_waits_begins_when_one_has_left_and_can_be_called_off() {
     let mut story = with_four_leaving();
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     let off = [Action::Discard(5), Action::ReloadFailed, Action::Forget(5)];
-    story.check(2, PlanEvent::StayAsItIs, &off);
+    story.check(2, PlanEvent::DiscardNew, &off);
     story.check(3, PlanEvent::WorkerExited(2, 0), &[Action::Forget(2)]);
 }
 
@@ -457,7 +457,7 @@ fn a_change_of_size_forks_or_retires() {
     assert_eq!(story.plan.size(), 1);
 }
 
-/// One worker of two has warmed up, and is asked to become the template.
+/// One worker of two is warm, and is asked to become the template.
 fn asked() -> Story {
     let mut story = Story::serving(2);
     assert!(story.plan.may_refork());
@@ -508,7 +508,7 @@ fn a_worker_that_is_unwilling_is_replaced_and_no_other_is_asked() {
 }
 
 #[test]
-fn a_warm_worker_that_dies_before_it_is_asked_leaves_it_to_others() {
+fn a_warm_worker_that_dies_before_it_is_asked_leaves_the_promotion_open() {
     let mut story = Story::serving(2);
     story.check(0, PlanEvent::Warm(0, 1), &[Action::Fork(0, 2)]);
     story.check(2000, PlanEvent::WorkerExited(0, 1), &[]);
@@ -529,7 +529,7 @@ fn a_template_is_followed_when_its_forks_are_done_and_they_are_replaced_too() {
         PlanEvent::Forked(0, 0),
         &[Action::Adopt(0), Action::Fork(0, 1)],
     );
-    // The fork of the template of before; then one of the new template, which stays.
+    // The fork of the previous template; then one of the new template, which stays.
     let until = story.at(2004) + RETIRING_ALONE;
     story.check(2004, PlanEvent::WorkerReady(0, 0), &[Action::Fork(0, 2)]);
     story.check(2004, PlanEvent::WorkerReady(0, 1), &[]);
@@ -542,7 +542,7 @@ fn a_promoted_template_that_dies_is_followed_by_a_fresh_one() {
     let mut story = Story::serving(1);
     story.check(0, PlanEvent::Warm(0, 0), &[Action::Fork(0, 1)]);
     story.check(1, PlanEvent::WorkerReady(0, 1), &[Action::Promote(0, 0)]);
-    // The template of before dies first: the worker is there already.
+    // The previous template dies first: the worker has agreed already.
     story.check(
         2,
         PlanEvent::TemplateExited(0),
@@ -569,7 +569,7 @@ fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
     story.check(
         5,
         PlanEvent::Leave,
-        &[Action::CloseQueues, Action::LetGo(0)],
+        &[Action::CloseQueues, Action::DismissCandidate(0)],
     );
     story.check(6, PlanEvent::Promoted(0, 1), &[]);
     for worker in 0..2 {
@@ -584,7 +584,11 @@ fn a_worker_that_was_asked_exits_when_its_generation_leaves() {
     let mut story = asked();
     story.plan.decide(PlanEvent::Reload(recipe(1)), story.start);
     assert_eq!(story.bring_up(6, 1, 1).last(), Some(&Action::Prepared));
-    let taken_over = [Action::Switch(1), Action::Reloaded, Action::LetGo(0)];
+    let taken_over = [
+        Action::Switch(1),
+        Action::Reloaded,
+        Action::DismissCandidate(0),
+    ];
     story.check(6, PlanEvent::TakeOver, &taken_over);
     assert!(story.plan.may_refork(), "a reload starts afresh");
 }

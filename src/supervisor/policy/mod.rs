@@ -1,4 +1,5 @@
-//! Decisions about the workers of an application, all pure: how many there are, which are recycled, when memory runs out.
+//! Policies for the workers of an application, all pure: their number, which are recycled, when
+//! memory runs out.
 
 pub mod pressure;
 pub mod recycle;

@@ -1,43 +1,44 @@
-//! When the control group's memory will run out: pure, `(bytes in use, now) -> how near`.
+//! Predicts when the control group's memory runs out: pure, `(bytes in use, now) -> expected
+//! share`.
 //!
-//! At a fixed share of the limit alone, an application that leaks fast under load would get
-//! there between two looks. So near the limit we look more often, and what it grew since the
-//! last look counts as well.
+//! A fixed share of the limit alone is not enough: an application that leaks fast under load would
+//! reach it between two checks. So near the limit the checks are more frequent, and growth since
+//! the last check counts too.
 
 use std::time::{Duration, Instant};
 
-/// Of the limit: with more in use, the kernel may end somebody soon.
+/// Share of the limit; above it the kernel may soon kill a process.
 const NEARLY_ALL: f64 = 0.95;
-/// Of the limit: from here on growth counts. With 0.8, a leak of 60 MB/s in a group of 256 MiB
+/// Share of the limit; above it growth counts. With 0.8, a leak of 60 MB/s in a group of 256 MiB
 /// was faster than us; with less, every start would look like a leak.
 const MUCH: f64 = 0.6;
-/// With that growth the limit must be this far away: in that time a successor is forked and
-/// the one that it replaces ends its request, on a machine that is busy.
+/// Least time until that growth reaches the limit: within it a successor is forked and its
+/// predecessor finishes its request, on a busy machine.
 const AHEAD: Duration = Duration::from_secs(2);
-/// How often to look while there is room.
+/// Interval of checks far from the limit.
 const SELDOM: Duration = Duration::from_secs(1);
-/// How often to look else. It costs some ten microseconds.
+/// Interval of checks near the limit. A check costs some ten microseconds.
 const OFTEN: Duration = Duration::from_millis(200);
 
-/// What is known from one look to the next.
+/// State between two checks.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
     last: Option<(Instant, u64)>,
-    /// Bytes a second, of the last looks.
+    /// Growth in bytes per second at the last checks.
     growth: f64,
     in_use: f64,
-    /// Share of the limit that will be in use some time ahead.
+    /// Expected share of the limit in use [`AHEAD`] from now.
     expected: f64,
 }
 
 impl Pressure {
-    /// Takes in how many bytes of so many are in use.
+    /// Records that `used` of `limit` bytes are in use.
     pub(crate) fn look(&mut self, used: u64, limit: u64, now: Instant) {
         let limit = limit.max(1) as f64;
         if let Some((before, was)) = self.last.replace((now, used)) {
             let passed = now.duration_since(before).max(OFTEN / 2).as_secs_f64();
             let growth = (used as f64 - was as f64) / passed;
-            // What is freed is freed at once; what is taken at once need not go on.
+            // A decrease counts at once; a sudden increase need not continue.
             self.growth = growth.min((self.growth.max(0.0) + growth) / 2.0);
         }
         self.in_use = used as f64 / limit;
@@ -49,12 +50,12 @@ impl Pressure {
         self.in_use
     }
 
-    /// True if somebody has to give memory back now.
+    /// True if a worker must give memory back now.
     pub(crate) fn runs_out(&self) -> bool {
         self.in_use >= NEARLY_ALL || (self.in_use >= MUCH && self.expected >= 1.0)
     }
 
-    /// How long until the next look.
+    /// Time until the next check.
     pub(crate) fn pause(&self) -> Duration {
         match self.in_use >= MUCH || self.expected >= MUCH {
             true => OFTEN,
@@ -67,7 +68,7 @@ impl Pressure {
 mod tests {
     use super::*;
 
-    /// Looks at so many of 1000 bytes at milliseconds, and says at which memory runs out.
+    /// Checks so many of 1000 bytes at milliseconds, and returns those at which memory runs out.
     #[track_caller]
     fn check(looks: &[(u64, u64)], expected: &[u64]) {
         let start = Instant::now();
@@ -83,20 +84,20 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_out_at_nearly_all_or_earlier_where_it_grows_fast() {
+    fn memory_runs_out_near_the_limit_or_earlier_with_fast_growth() {
         check(&[(0, 949), (1000, 949), (2000, 950)], &[2000]);
         // A start takes much at once, and then no more.
         check(&[(0, 100), (1000, 599), (2000, 620), (2200, 620)], &[]);
-        // Slowly: there is time until 95 %.
+        // Slow growth: there is time until 95 %.
         check(&[(0, 800), (200, 802), (400, 804), (600, 806)], &[]);
         check(&[(0, 800), (200, 830), (400, 860), (600, 890)], &[400, 600]);
-        // It grew, and then somebody left.
+        // It grew, and then a process exited.
         check(&[(0, 820), (200, 900), (400, 810), (600, 812)], &[200]);
         check(&[(0, 2000)], &[0]);
     }
 
     #[test]
-    fn near_the_limit_it_is_looked_at_often() {
+    fn near_the_limit_checks_are_frequent() {
         let now = Instant::now();
         let mut pressure = Pressure::default();
         assert_eq!(pressure.pause(), SELDOM);

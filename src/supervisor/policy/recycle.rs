@@ -1,8 +1,8 @@
-//! Which workers have had their time: pure, `(what is seen, now) -> who is worn`.
+//! Decides which workers are due for recycling: pure, `(state of workers, now) -> worn workers`.
 //!
-//! By requests, by age, by memory; and before the kernel would end the fattest worker in
-//! the middle of its requests, because the control group is at its memory limit. Limits are
-//! stretched by up to a tenth, by chance, so that workers which started together do not go
+//! By requests, by age, by memory; and at the memory limit of the control group, before the kernel
+//! would kill the worker with the largest RSS in the middle of its requests. Limits are stretched
+//! by a random part of up to a tenth, so that workers which started together are not replaced
 //! together.
 
 use std::collections::HashMap;
@@ -12,29 +12,29 @@ use std::time::{Duration, Instant};
 
 use crate::config::Recycle;
 
-/// A worker must have grown by this much since it started to be worth replacing when memory
-/// runs out: its successor begins where it began.
+/// Least growth of a worker since its start that makes it worth replacing when memory runs out: its
+/// successor starts at the initial size.
 const WORTH_IT: u64 = 8 << 20;
-/// How long memory is given to recover after a worker was replaced for it: with a fast leak in
-/// many workers, one of them does not gain much time.
+/// Pause after a replacement for memory: with a fast leak in many workers, replacing one does not
+/// gain much time.
 const RECOVERY: Duration = Duration::from_secs(1);
 
-/// Why a worker is replaced.
+/// The reason why a worker is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It has answered as many requests as it may.
+    /// It has reached its limit of requests.
     Requests(u64),
-    /// It is as old as it may be.
+    /// It has reached its age limit.
     Age(Duration),
-    /// It takes more memory than it may, in bytes.
+    /// It exceeds its memory limit, in bytes.
     Memory(u64),
     /// It has the largest resident set size, and the control group's memory is nearly exhausted.
     NoMemoryLeft(u64),
 }
 
 impl Reason {
-    /// For a label.
-    pub fn in_a_word(&self) -> &'static str {
+    /// The reason as the value of a label.
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Requests(_) => "requests",
             Self::Age(_) => "age",
@@ -59,7 +59,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A worker as it is now.
+/// The current state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Its number.
@@ -68,11 +68,11 @@ pub struct Seen {
     pub pid: u32,
     /// Requests that it has answered.
     pub served: u64,
-    /// Its resident memory; `None` if nobody looked.
+    /// Its resident set size; `None` if not measured.
     pub memory: Option<u64>,
 }
 
-/// What is remembered of the workers of one generation.
+/// State of the recycler for one generation.
 #[derive(Debug, Default)]
 pub struct Recycler {
     known: HashMap<u32, Known>,
@@ -84,13 +84,13 @@ pub struct Recycler {
 struct Known {
     born: Instant,
     memory_at_first: Option<u64>,
-    /// From 1 to 1.1.
+    /// Between 1 and 1.1.
     stretch: f64,
     is_worn: bool,
 }
 
 impl Recycler {
-    /// Looks at all ready workers; the outcome names those that are worn since the last look.
+    /// Checks all ready workers; returns those that have become due since the last check.
     pub fn look(
         &mut self,
         seen: &[Seen],
@@ -118,12 +118,12 @@ impl Recycler {
             }
         }
         if no_memory_left && worn.is_empty() {
-            worn.extend(self.fattest(seen, now));
+            worn.extend(self.largest(seen, now));
         }
         worn
     }
 
-    /// Of those that were looked at, a worker that has answered so many requests.
+    /// A worker of `seen` that has answered so many requests.
     pub fn warm(&self, seen: &[Seen], requests: u64) -> Option<u32> {
         let served = |worker: &Seen| {
             self.known.get(&worker.pid)?;
@@ -136,7 +136,7 @@ impl Recycler {
         (most >= requests).then_some(worker)
     }
 
-    fn fattest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
+    fn largest(&mut self, seen: &[Seen], now: Instant) -> Option<(u32, Reason)> {
         if self
             .no_memory_since
             .is_some_and(|since| now < since + RECOVERY)
@@ -148,11 +148,11 @@ impl Recycler {
             let (first, memory) = (known.memory_at_first?, worker.memory?);
             (!known.is_worn && memory >= first + WORTH_IT).then_some(memory)
         };
-        let fattest = seen
+        let largest = seen
             .iter()
             .filter_map(|worker| Some((grown(&worker)?, worker)))
             .max_by_key(|(memory, _)| *memory);
-        let (memory, worker) = fattest?;
+        let (memory, worker) = largest?;
         self.no_memory_since = Some(now);
         self.known
             .entry(worker.pid)
@@ -176,7 +176,7 @@ impl Known {
         {
             return Some(Reason::Age(age));
         }
-        // Memory is not stretched: what is given as a limit may be one.
+        // Memory is not stretched: the setting may be a hard limit.
         let (limit, memory) = (limits.memory?, worker.memory?);
         (memory >= limit).then_some(Reason::Memory(memory))
     }
@@ -202,7 +202,7 @@ mod tests {
     };
 
     #[test]
-    fn each_limit_wears_a_worker_out_once() {
+    fn each_limit_makes_a_worker_due_once() {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut recycler = Recycler::default();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_nobody_is_ever_worn() {
+    fn without_limits_no_worker_is_ever_due() {
         let mut recycler = Recycler::default();
         let start = Instant::now();
         for hours in 0..100 {
@@ -238,14 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn when_memory_runs_out_the_fattest_that_has_grown_goes_and_then_it_is_given_time() {
+    fn when_memory_runs_out_the_largest_worker_that_has_grown_is_replaced_and_then_memory_may_recover()
+     {
         let start = Instant::now();
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut recycler = Recycler::default();
         let none = Recycle::default();
         let begin = [seen(0, 0, 300), seen(1, 0, 50), seen(2, 0, 50)];
         assert_eq!(recycler.look(&begin, &none, true, start), []);
-        // The fattest of all was born fat.
+        // The worker with the largest RSS started with it.
         let grown = [seen(0, 0, 301), seen(1, 0, 90), seen(2, 0, 120)];
         assert_eq!(
             recycler.look(&grown, &none, true, later(1)),

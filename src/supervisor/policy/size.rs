@@ -1,27 +1,27 @@
-//! How many workers a range such as `--workers 2..8` comes to: pure.
+//! Adapts the number of workers within a range such as `--workers 2..8`: pure.
 //!
-//! One more when requests have waited at every look for a second; one less when for half a
-//! minute fewer workers would have done.
+//! One more when requests have waited at every check for a second; one less when fewer workers
+//! would have been enough for half a minute.
 
 use std::time::{Duration, Instant};
 
-/// How often to look.
+/// Interval of the checks.
 pub const LOOK: Duration = Duration::from_millis(250);
-/// How long requests must wait for another worker.
+/// Time that requests must wait before a worker is added.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a worker must have been superfluous.
+/// Time that a worker must be superfluous before it is removed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What was seen.
+/// The measured demand.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueDemand {
     /// Requests that run or wait.
     pub requests: u64,
-    /// Workers that there are to be at the moment.
+    /// Current target number of workers.
     pub workers: u32,
-    /// Threads of each.
+    /// Threads of each worker.
     pub threads: u32,
-    /// True if there is memory for another one.
+    /// True if there is memory for another worker.
     pub is_room: bool,
 }
 
@@ -29,12 +29,12 @@ pub struct QueueDemand {
 #[derive(Debug, Default)]
 pub struct Sizer {
     waits_since: Option<Instant>,
-    /// Since when one worker less would have done.
+    /// Time since which one worker less would be enough.
     idle_since: Option<Instant>,
 }
 
 impl Sizer {
-    /// How many there should be, from `least` to `most`.
+    /// The target number of workers, from `least` to `most`.
     pub fn look(&mut self, demand: QueueDemand, least: u32, most: u32, now: Instant) -> u32 {
         let QueueDemand {
             requests,
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_workers_follows_those_who_wait() {
+    fn the_number_of_workers_follows_the_waiting_requests() {
         let start = Instant::now();
         let mut sizer = Sizer::default();
         let mut workers = 2;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_there_are_no_more() {
+    fn without_memory_no_worker_is_added() {
         let start = Instant::now();
         let mut sizer = Sizer::default();
         for second in 0..10 {

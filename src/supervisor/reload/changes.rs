@@ -1,8 +1,8 @@
-//! What differs between the settings before and after a reload.
+//! Differences between the settings before and after a reload.
 
 use crate::config::{Config, Resolved, StaticLocation};
 
-/// Name of the tables that name what runs beside the application.
+/// Name of the companions' tables.
 const COMPANION: &str = "companion";
 /// Name of the setting whose directory another release has taken.
 const CHDIR: &str = "chdir";
@@ -26,7 +26,7 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     }
     let are_same = before.locations == after.locations
         && named(before) == named(after)
-        // What else changes in them has a name of its own.
+        // Other changes have a name of their own.
         && (before.apps == after.apps || !changed.is_empty());
     if !are_same {
         changed.push("location".to_owned());
@@ -37,7 +37,7 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     changed
 }
 
-/// The static locations by the names that the settings have for their directories.
+/// The static locations by the names of their directories in the settings.
 fn named(config: &Config) -> Vec<StaticLocation> {
     let mut locations = config.static_locations.clone();
     for location in &mut locations {
@@ -46,8 +46,8 @@ fn named(config: &Config) -> Vec<StaticLocation> {
     locations
 }
 
-/// True if requests are to be answered otherwise. What is remembered of files in a directory that was
-/// another one must not be used.
+/// True if requests are to be answered differently. Cached facts about files of a directory that
+/// was replaced must not be used.
 pub(crate) fn needs_site(before: &Resolved, after: &Resolved) -> bool {
     let is_elsewhere = before.config.physical_dirs != after.config.physical_dirs
         || before.config.static_locations != after.config.static_locations

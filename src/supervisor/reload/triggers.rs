@@ -1,8 +1,8 @@
-//! Files whose change is a reason to reload: those of `touch_reload`, and with `--dev` the
-//! application's source.
+//! Files whose change causes a reload: those of `touch_reload`, and with `--dev` the application's
+//! source.
 //!
-//! They are looked at again and again: that works on every file system, in containers and
-//! over the network, where notifications do not.
+//! They are polled: that works on every file system, in containers and over the network, where
+//! notifications do not.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -13,16 +13,16 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 
-/// How often files are looked at that were named.
+/// Interval of polls of named files.
 const NAMED: Duration = Duration::from_secs(1);
-/// How often source is looked at.
+/// Interval of polls of source files.
 const SOURCE: Duration = Duration::from_millis(400);
-/// Most entries that are looked at each time.
+/// Most entries of one poll.
 const MOST_ENTRIES: usize = 50_000;
-/// Directories in which nobody edits source.
+/// Directories without source that people edit.
 const NOT_SOURCE: &[&str] = &["__pycache__", "node_modules", "site-packages"];
 
-/// What is looked at.
+/// The files to poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     files: Vec<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What these settings want looked at; `None` for nothing.
+    /// The files to poll by these settings; `None` if there are none.
     pub fn new(config: &Config) -> Option<Self> {
         let mut watched = Self {
             files: config.touch_reload.clone(),
@@ -49,7 +49,7 @@ impl Watched {
         is_any.then_some(watched)
     }
 
-    /// Says each time that something has changed.
+    /// Sends a message at each change.
     pub async fn watch(self, changed: mpsc::UnboundedSender<()>) {
         let look = |watched: Self| tokio::task::spawn_blocking(move || watched.look());
         let Ok(mut before) = look(self.clone()).await else {
@@ -67,10 +67,10 @@ impl Watched {
         }
     }
 
-    /// Something that differs after a change.
+    /// A checksum that differs after a change.
     fn look(&self) -> u64 {
         let mut state = DefaultHasher::new();
-        // With where links lead: another release may have the same times and sizes.
+        // Includes the targets of links: another release may have the same times and sizes.
         for path in self.files.iter().chain(&self.trees) {
             std::fs::canonicalize(path).ok().hash(&mut state);
         }
@@ -79,7 +79,7 @@ impl Watched {
         }
         let mut left = MOST_ENTRIES;
         let mut open = self.trees.clone();
-        // The order in which a directory lists its entries means nothing.
+        // The order in which a directory lists its entries does not matter.
         let mut sum = 0_u64;
         while let Some(dir) = open.pop() {
             let Ok(entries) = std::fs::read_dir(dir) else {

@@ -1,50 +1,49 @@
-//! Decides how the server ends: pure, `(state, event, now) -> actions`.
+//! Decides how the server stops: pure, `(state, event, now) -> actions`.
 //!
 //! ```text
 //! Serving -> (Delaying) -> Draining -> Leaving -> Over
 //! ```
 //!
-//! *Delaying*: everything goes on, but whoever asks learns that the server is not ready, and
-//! connections end with their next response. *Draining*: no new connection is accepted, those
-//! there are finish. *Leaving*: the workers run their exit hooks. Each has its time.
+//! *Delaying*: the server still serves, but readiness probes fail, and connections close after
+//! their next response. *Draining*: no new connection is accepted; existing ones finish. *Leaving*:
+//! the workers run their exit hooks. Each stage has a time limit.
 
 use std::time::{Duration, Instant};
 
-/// What workers get at least to run their exit hooks, even when the graceful timeout is
-/// used up.
+/// Least time of the workers for their exit hooks, even if the graceful timeout is used up.
 const LEAVE_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownEvent {
-    /// Finish what is in flight and leave.
+    /// Stop gracefully.
     Asked,
-    /// Leave now, with this exit code.
+    /// Stop now, with this exit code.
     Now(u8),
     /// No connection and no request is left.
     Drained,
     /// No worker is left.
     Gone,
-    /// The time asked for by [`Action::WakeAt`] has come.
+    /// The time requested by [`Action::WakeAt`] has come.
     Timer,
 }
 
-/// Something to do.
+/// An action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Stop accepting connections, finish the requests of those there are.
+    /// Stop accepting connections; finish the requests of existing ones.
     Drain,
-    /// Cut the connections that are left.
+    /// Close the connections that are left.
     CutConnections,
-    /// Have the workers of every application leave.
+    /// Ask the workers of every application to leave.
     Leave,
     /// Come back with [`ShutdownEvent::Timer`] at this time.
     WakeAt(Instant),
-    /// Kill what is left of the applications, and end with this exit code.
+    /// Kill the processes that are left, and exit with this code.
     Exit(u8),
 }
 
-/// The way to the end.
+/// The state of the stop.
 #[derive(Debug)]
 pub struct ShutdownPlan {
     phase: Phase,
@@ -62,7 +61,7 @@ enum Phase {
 }
 
 impl ShutdownPlan {
-    /// Nothing has been asked yet.
+    /// No stop is requested yet.
     pub fn new(drain_delay: Duration, graceful_timeout: Duration) -> Self {
         Self {
             phase: Phase::Serving,
@@ -71,20 +70,20 @@ impl ShutdownPlan {
         }
     }
 
-    /// Changes how long it takes, for a stop that has not begun.
+    /// Changes the time limits of a stop that has not begun.
     pub fn set_times(&mut self, drain_delay: Duration, graceful_timeout: Duration) {
         self.drain_delay = drain_delay;
         self.graceful_timeout = graceful_timeout;
     }
 
-    /// True if the end has begun.
+    /// True if the stop has begun.
     pub fn has_begun(&self) -> bool {
         self.phase != Phase::Serving
     }
 
-    /// Takes an event in, and says what to do.
-    pub fn decide(&mut self, happened: ShutdownEvent, now: Instant) -> Vec<Action> {
-        match (happened, self.phase) {
+    /// Takes an event; returns the actions.
+    pub fn decide(&mut self, event: ShutdownEvent, now: Instant) -> Vec<Action> {
+        match (event, self.phase) {
             (_, Phase::Over) => Vec::new(),
             (ShutdownEvent::Now(code), _) => self.exit(code),
             (ShutdownEvent::Asked, Phase::Serving) if self.drain_delay.is_zero() => self.drain(now),
@@ -137,14 +136,14 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(30);
 
-    /// Feeds events at milliseconds and compares what is said to each; times in what is
-    /// said are milliseconds as well.
+    /// Feeds events at milliseconds and compares the actions of each; times in actions are
+    /// milliseconds too.
     #[track_caller]
     fn check(delay: Duration, story: &[(u64, ShutdownEvent, &[Expected])]) {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut stop = ShutdownPlan::new(delay, GRACE);
-        for (ms, happened, expected) in story {
+        for (ms, event, expected) in story {
             let expected: Vec<_> = expected
                 .iter()
                 .map(|expected| match expected {
@@ -152,11 +151,7 @@ mod tests {
                     Expected::WakeAt(ms) => Action::WakeAt(at(*ms)),
                 })
                 .collect();
-            assert_eq!(
-                stop.decide(*happened, at(*ms)),
-                expected,
-                "{ms}: {happened:?}"
-            );
+            assert_eq!(stop.decide(*event, at(*ms)), expected, "{ms}: {event:?}");
         }
     }
 
@@ -184,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_that_takes_too_long_is_cut() {
+    fn a_stop_that_takes_too_long_closes_the_connections() {
         check(
             Duration::ZERO,
             &[
@@ -213,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_delay_everything_goes_on_for_that_time() {
+    fn with_a_delay_the_server_still_serves_for_that_time() {
         let delay = Duration::from_secs(5);
         check(
             delay,

@@ -1,8 +1,8 @@
-//! Asks processes that import the application where they are.
+//! Reads the stacks of processes that import the application.
 //!
-//! Such a process may hang with the interpreter in hand, in C code. So it is asked by a signal,
-//! whose handler (`faulthandler`) writes all stacks to a pipe, without the interpreter. The text
-//! is not trusted: [`stack`] reads it.
+//! Such a process may hang in C code while it holds the interpreter. So it gets a signal whose
+//! handler (`faulthandler`) writes all stacks to a pipe, without the interpreter. The text is not
+//! trusted: [`stack`] parses it.
 
 pub mod stack;
 
@@ -17,24 +17,26 @@ use tokio::sync::Mutex;
 
 use crate::os::child;
 
-/// Longest text that is read: a full pipe. `faulthandler` writes 100 frames for each of 100 threads at most.
+/// Longest text that is read: a full pipe. `faulthandler` writes 100 frames for each of at most 100
+/// threads.
 const LONGEST: usize = 64 * 1024;
-/// How long a process may take for its first line.
+/// Longest time for the first line of a process.
 const FIRST: Duration = Duration::from_secs(2);
-/// The pipe is known to be empty after so long.
+/// The pipe counts as empty after this time without data.
 const STALE: Duration = Duration::from_millis(20);
-/// A process that writes nothing for so long has written all of it.
+/// A process that writes nothing for this time has finished.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Our end of the pipe to which a template, and the workers that it forks, write their stacks.
+/// The read end of the pipe to which a template, and the workers that it forks, write their stacks.
 #[derive(Debug)]
 pub struct StackPipe(Mutex<Receiver>);
 
 impl StackPipe {
-    /// A pipe, and the end for the template. A write to a full one fails instead of waiting.
+    /// A pipe, and the write end for the template. A write to a full pipe fails instead of
+    /// blocking.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of the system call.
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok((Self(Mutex::new(Receiver::from_owned_fd(ours)?)), theirs))
@@ -44,7 +46,7 @@ impl StackPipe {
     /// writes nothing.
     pub async fn ask(&self, pid: u32) -> String {
         let mut pipe = self.0.lock().await;
-        // Left by one that answered too late.
+        // Data of a process that answered too late.
         let _stale = read(&mut pipe, STALE, STALE).await;
         child::ask_for_stacks(pid);
         let text = read(&mut pipe, FIRST, QUIET).await;
@@ -52,7 +54,7 @@ impl StackPipe {
     }
 }
 
-/// Reads until nothing more comes.
+/// Reads until no more data arrives.
 async fn read(pipe: &mut Receiver, first: Duration, quiet: Duration) -> Vec<u8> {
     let mut text = vec![0; LONGEST];
     let mut length = 0;
@@ -62,7 +64,7 @@ async fn read(pipe: &mut Receiver, first: Duration, quiet: Duration) -> Vec<u8> 
             Ok(0) => break,
             Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Readiness was taken back by the attempt to read.
+                // The failed read has cleared the readiness.
                 if tokio::time::timeout(patience, pipe.readable())
                     .await
                     .is_err()
@@ -77,7 +79,7 @@ async fn read(pipe: &mut Receiver, first: Duration, quiet: Duration) -> Vec<u8> 
     text
 }
 
-/// A process on its way to serve.
+/// A process that is starting.
 #[derive(Debug, Clone)]
 pub struct Starting {
     /// Its generation.
@@ -86,7 +88,7 @@ pub struct Starting {
     pub worker: Option<u32>,
     /// Its process id.
     pub pid: u32,
-    /// Where it answers; none while it does not handle the signal yet.
+    /// Its pipe for stacks; `None` while it does not handle the signal yet.
     pub pipe: Option<Arc<StackPipe>>,
 }
 

@@ -1,5 +1,5 @@
-//! Reads the stacks that `faulthandler` writes, and finds in them where an import hangs and
-//! whether the module runs a server of its own. Pure: text in, text out.
+//! Parses the stacks that `faulthandler` writes: finds the place where an import hangs, and a
+//! server that the module runs by itself. Pure: text in, text out.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ const MOST_CHARS: usize = 200;
 /// Most addresses that are shown.
 const MOST_ADDRESSES: usize = 4;
 
-/// Files of servers: those whose frames are there while a server runs.
+/// Files of servers whose frames are on the stack while a server runs.
 const SERVERS: [&str; 28] = [
     "/werkzeug/serving.py",
     "/werkzeug/_reloader.py",
@@ -57,7 +57,7 @@ const LOOPS: [&str; 6] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     file: String,
-    /// Zero if it is not known.
+    /// Zero if unknown.
     line: u32,
     function: String,
 }
@@ -67,8 +67,8 @@ pub struct Frame {
 pub struct Stack(Vec<Frame>);
 
 impl Stack {
-    /// Reads what `faulthandler` wrote of all threads. The thread that handled the signal is the
-    /// main one, which imports; else that is the last one in the text.
+    /// Parses the output of `faulthandler` for all threads. The thread that handled the signal is
+    /// the main one, which imports; else the last one in the text.
     pub fn parse(text: &str) -> Self {
         let mut threads: Vec<(bool, Vec<Frame>)> = Vec::new();
         for line in text.lines() {
@@ -83,8 +83,8 @@ impl Stack {
         Self(importing.map_or(Vec::new(), |at| threads.swap_remove(at).1))
     }
 
-    /// Where the application is, and what it does there: `app.py:12 (in connect() of socket.py)`.
-    /// `None` without a frame.
+    /// The application's position, and the call that it waits for: `app.py:12 (in connect() of
+    /// socket.py)`. `None` without a frame.
     pub fn place(&self, roots: &Roots) -> Option<String> {
         let at = self.innermost(roots)?;
         let inner = &self.0[0];
@@ -98,8 +98,8 @@ impl Stack {
         Some(place)
     }
 
-    /// The sentence about a server that the module runs, if it does, or may: `listening` has the
-    /// addresses on which the process listens.
+    /// The sentence about a server that the module runs, or may run: `listening` has the addresses
+    /// on which the process listens.
     pub fn own_server(&self, roots: &Roots, listening: &[SocketAddr]) -> Option<String> {
         const ADVICE: &str = "put it under `if __name__ == \"__main__\":`";
         let at = self.innermost(roots);
@@ -155,8 +155,8 @@ impl Stack {
         text
     }
 
-    /// The innermost frame of the application: below its directories if there is one, else in no
-    /// library, else the innermost of all.
+    /// The innermost frame of the application: below its directories if there is one, else outside
+    /// of libraries, else the innermost of all.
     fn innermost(&self, roots: &Roots) -> Option<usize> {
         let find = |is_own: &dyn Fn(&Frame) -> bool| {
             let mut frames = self.0.iter();
@@ -173,7 +173,7 @@ impl Frame {
         files.iter().any(|file| self.file.ends_with(file))
     }
 
-    /// As it is written in an application.
+    /// The call as an application writes it.
     fn call(&self) -> String {
         match &*self.function {
             "run" if self.file.ends_with("/flask/app.py") => "app.run()".to_owned(),
@@ -204,7 +204,7 @@ impl Roots {
         self.0.iter().find_map(|root| file.strip_prefix(root).ok())
     }
 
-    /// `FILE:LINE`, the file below the directory that holds it.
+    /// `FILE:LINE`, with the file relative to the directory that contains it.
     fn name(&self, frame: &Frame) -> String {
         let file = Path::new(&frame.file);
         let file = self.below(frame).unwrap_or(file).to_string_lossy();

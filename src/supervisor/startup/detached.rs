@@ -1,12 +1,12 @@
-//! Work on files that the server may have to go on without: on a network file system that
-//! hangs, or a FIFO without a reader, it never ends.
+//! File operations that may never end, on a hung network file system or a FIFO without a reader;
+//! the server then continues without them.
 
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Runs `job` on a thread of its own and waits for its result, `limit` at most. `None`: there
-/// is none yet, and the job goes on by itself; or there was no thread to be had. Blocks.
+/// Runs `job` on its own thread and waits for its result, for `limit` at most. `None`: the job is
+/// still running and continues, or no thread could be started. Blocks.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     job: impl FnOnce() -> T + Send + 'static,
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_does_not_end_is_not_waited_for() {
+    fn a_job_that_does_not_end_is_left_behind() {
         let (_never, wait) = mpsc::channel::<()>();
         assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
         let late = within(Duration::from_millis(1), move || wait.recv());

@@ -1,6 +1,6 @@
-//! `--startup-log`: how the start went, appended to a file.
+//! `--startup-log`: the outcome of the start, appended to a file.
 //!
-//! The start and the end of the server wait for that file only for a moment, whatever it is.
+//! The start and the stop of the server wait for that file only for a moment.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -15,18 +15,18 @@ use crate::config::Config;
 use crate::observe::codes;
 use crate::observe::timestamp::Timestamp;
 
-/// Appends that the server has ended before it was ready. Blocks for a moment.
-pub fn note_failure(config: &Config, code: u8, last_words: &str) {
+/// Appends that the server exited before it was ready. Blocks for a moment.
+pub fn note_failure(config: &Config, code: u8, last_error: &str) {
     note(
         config,
         &format!(
             "not started, exit code {code}\n{}",
-            codes::with_code(last_words, codes::of_exit(code))
+            codes::with_code(last_error, codes::of_exit(code))
         ),
     );
 }
 
-/// Appends a text, if there is such a file. Blocks for a moment.
+/// Appends a text, if the file is configured. Blocks for a moment.
 pub fn note(config: &Config, text: &str) {
     let Some(path) = &config.startup_log else {
         return;
@@ -39,11 +39,13 @@ pub fn note(config: &Config, text: &str) {
     match written {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%path, %error, "cannot write the start-up log"),
-        None => tracing::warn!(%path, "the start-up log takes too long to write: going on"),
+        None => {
+            tracing::warn!(%path, "writing the start-up log takes too long: continuing without it")
+        }
     }
 }
 
-/// A FIFO is an error, not a wait, where it has no reader or no room.
+/// A FIFO without a reader or without room is an error, not a wait.
 fn append(path: &Path, entry: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .create(true)
@@ -53,5 +55,5 @@ fn append(path: &Path, entry: &str) -> io::Result<()> {
     file.write_all(entry.as_bytes())
 }
 
-/// How long the file may take.
+/// Longest time for writing the file.
 const PATIENCE: Duration = Duration::from_secs(1);

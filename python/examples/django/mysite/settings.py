@@ -62,16 +62,16 @@ DATABASES = {
         "NAME": os.environ.get("EXAMPLE_DATABASE", BASE_DIR / "db.sqlite3"),
         # Seconds that a worker keeps its connection for the next request.
         "CONN_MAX_AGE": 60,
-        # Seconds that it waits for another one's write.
+        # Seconds that it waits for the write of another worker.
         "OPTIONS": {"timeout": 20},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The server sends /static from here, without asking Python.
+# The server sends /static from here, without Python.
 STATIC_URL = "/static/"
 STATIC_ROOT = os.environ.get("EXAMPLE_STATIC", BASE_DIR / "static")
-# Uploads come back through a view only, never from a public directory.
+# Uploads are served by a view only, never from a public directory.
 MEDIA_ROOT = os.environ.get("EXAMPLE_MEDIA", BASE_DIR / "media")
 
 LANGUAGE_CODE = "en-gb"
@@ -79,7 +79,7 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# With DEBUG off Django mails errors; here they belong to the server's log.
+# With DEBUG off Django mails errors; here they go to the server's log.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""All addresses of the example, the admin's included."""
+"""All URLs of the example, including the admin."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""What the server imports: ``--app mysite.wsgi``."""
+"""The WSGI application: ``--app mysite.wsgi``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How the admin lists notes and documents."""
+"""The admin pages of notes and documents."""
 
 from django.contrib import admin
 
@@ -13,7 +13,7 @@ class NoteAdmin(admin.ModelAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(admin.ModelAdmin):
-    """Documents come in through the page, which measures them; here they can be read and removed."""
+    """Documents are uploaded through the page, which computes their size and hash; the admin shows and removes them."""
 
     list_display = ["name", "size", "sha256", "uploaded"]
     readonly_fields = ["file", "name", "size", "sha256"]

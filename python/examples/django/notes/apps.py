@@ -1,4 +1,4 @@
-"""Tells Django about this application."""
+"""Registers this application with Django."""
 
 from django.apps import AppConfig
 

@@ -1,4 +1,4 @@
-"""A note somebody wrote, and a document somebody uploaded."""
+"""The models of a note and of an uploaded document."""
 
 from django.db import models
 

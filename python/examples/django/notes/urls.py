@@ -1,4 +1,4 @@
-"""Addresses of the page and of what it does."""
+"""URLs of the page and its actions."""
 
 from django.urls import path
 

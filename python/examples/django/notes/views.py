@@ -33,7 +33,7 @@ def add_note(request):
 
 @require_POST
 def upload(request):
-    """Stores one file; answers with a redirect, or with JSON where ``Accept`` asks for it."""
+    """Stores one file; responds with a redirect, or with JSON if ``Accept`` asks for it."""
     form = DocumentForm(request.POST, request.FILES)
     wants_json = request.headers.get("Accept") == "application/json"
     if not form.is_valid():
@@ -62,7 +62,7 @@ def download(request, number):
 
 @require_safe
 def visits(request):
-    """Counts in the session how often this browser was here."""
+    """Counts the visits of this browser in its session."""
     count = request.session.get("visits", 0) + 1
     request.session["visits"] = count
     return JsonResponse({"visits": count})

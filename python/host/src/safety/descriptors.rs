@@ -1,6 +1,6 @@
-//! Open descriptors: which of them two processes cannot use at the same time.
+//! Finds open descriptors that two processes cannot use at the same time.
 //!
-//! A fork does not copy what lies behind a descriptor. Offsets of files, bytes in pipes and
+//! A fork does not copy the open file behind a descriptor. Offsets of files, bytes in pipes and
 //! connections, events of an epoll instance and locks would be shared by all workers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,11 +24,11 @@ const STATELESS: [(u32, u32); 7] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 
 /// Sockets of SSSD, whose client in the C library opens a new one after a fork.
 const SSSD: &str = "/var/lib/sss/pipes/";
 
-/// What standard input, output and error were when the process started. A copy of one of them,
-/// which some libraries make, is no more shared than they are.
+/// The kernel's names of standard input, output and error at the start of the process. A copy of
+/// one of them, which some libraries make, is equally safe.
 static STANDARD: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Remembers what standard input, output and error are.
+/// Remembers the files of standard input, output and error.
 pub fn remember_standard() {
     let name = |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).ok();
     let names = (0..3).filter_map(name);
@@ -36,9 +36,9 @@ pub fn remember_standard() {
     let _ = STANDARD.set(names.collect());
 }
 
-/// The descriptors of this process with what the kernel calls them, except the first three.
+/// The descriptors of this process with the kernel's name of each, except the first three.
 pub fn open() -> BTreeMap<RawFd, String> {
-    // Without /proc nothing can be found out, and nothing is claimed.
+    // Without /proc nothing is found, and nothing is reported.
     let entries = fs::read_dir("/proc/self/fd").into_iter().flatten();
     let named = entries.flatten().filter_map(|entry| {
         let fd = entry.file_name().to_str()?.parse().ok()?;
@@ -48,8 +48,8 @@ pub fn open() -> BTreeMap<RawFd, String> {
     named.filter(|(fd, _)| *fd > 2).collect()
 }
 
-/// Of these descriptors, which pyserve had when it started, those that are still open and
-/// that an `exec` has passed on.
+/// The descriptors of this list, with which pyserve was started, that are still open and that an
+/// `exec` has passed on.
 pub fn inherited(listed: &[u32]) -> BTreeMap<RawFd, String> {
     let passed_on = |fd: BorrowedFd<'_>| fcntl_getfd(fd).ok();
     let is_passed_on = |fd: &RawFd| {
@@ -64,18 +64,18 @@ pub fn inherited(listed: &[u32]) -> BTreeMap<RawFd, String> {
     open
 }
 
-/// What is known before a look at the descriptors.
+/// Facts known before the descriptors are checked.
 pub struct Descriptors<'a> {
-    /// Those of pyserve.
+    /// Descriptors of pyserve.
     pub ours: &'a [RawFd],
-    /// Those that do not count.
+    /// Descriptors that do not count.
     pub inherited: &'a BTreeMap<RawFd, String>,
     /// The objects behind some of them.
     pub objects: &'a Objects,
 }
 
 impl Descriptors<'_> {
-    /// Names those that a fork would share wrongly.
+    /// Names the descriptors that are not fork-safe.
     pub fn reasons(&self) -> Vec<String> {
         let mut open = open();
         open.retain(|fd, name| {
@@ -92,7 +92,7 @@ impl Descriptors<'_> {
         let mapped: BTreeSet<_> = mappings.collect();
         let of = |(fd, name): (&RawFd, &String)| {
             let describe = |open: BorrowedFd<'_>| self.describe(*fd, open, name, &mapped);
-            // The list itself was read through a descriptor that is closed by now.
+            // The descriptor through which the list itself was read is closed by now.
             let what = ffi::look_at(*fd, describe).flatten()?;
             Some(format!("{what} (descriptor {fd})"))
         };
@@ -150,7 +150,7 @@ fn is_memfd(name: &str) -> bool {
     name.starts_with("/memfd:")
 }
 
-/// A pipe whose other end is closed, and that is empty: all that it ever says is its end.
+/// An empty pipe whose other end is closed: every read returns end of file.
 fn is_over(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let at_once = Timespec::default();
@@ -187,8 +187,8 @@ fn anonymous(name: &str) -> String {
     }
 }
 
-/// A socket, unless it only sends whole messages: a Unix socket without an address of its own
-/// cannot receive a reply.
+/// A socket, unless it only sends datagrams: a Unix socket without an address cannot receive a
+/// reply.
 fn socket(fd: BorrowedFd<'_>) -> Option<String> {
     let family = socket_domain(fd).ok()?;
     let kind = socket_type(fd).ok()?;

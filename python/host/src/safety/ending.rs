@@ -1,10 +1,10 @@
-//! Ends what the import has started, in a template that will not fork: workers that import for
-//! themselves must find ports, locks and directories free.
+//! Stops everything that the import has started, in a template that will not fork: workers that
+//! import for themselves must find ports, locks and directories free.
 //!
-//! 1. Exit functions run, as they would at the end of the interpreter.
-//! 2. Child processes, and theirs, are asked to end (SIGTERM), then killed.
+//! 1. Exit functions run, as at the exit of the interpreter.
+//! 2. Child processes and their descendants get SIGTERM, then SIGKILL.
 //!
-//! A thread bounds both: it kills the children and calls back if they take too long.
+//! A thread limits both: it kills the children and calls back if they take too long.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -15,15 +15,15 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::{objects, processes};
 
-/// For exit functions and the ends of all processes together.
+/// Limit for exit functions and the exit of all processes together.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long processes may take to end after SIGTERM.
+/// Time for processes to exit after SIGTERM.
 const GRACE: Duration = Duration::from_millis(500);
-/// How often to look meanwhile.
+/// Interval of the checks meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Ends what was started. `give_up` is called in another thread, and must not return, if that
-/// takes too long.
+/// Stops everything that was started. `give_up` is called in another thread, and must not return,
+/// if that takes too long.
 pub fn end_all(py: Python<'_>, give_up: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel::<()>();
     let bound = thread::Builder::new().spawn(move || {
@@ -32,7 +32,7 @@ pub fn end_all(py: Python<'_>, give_up: impl FnOnce() + Send + 'static) {
             give_up();
         }
     });
-    // Without a thread nothing bounds what may never end.
+    // Without a thread there is no limit.
     let Ok(bound) = bound else {
         return signal_all(Signal::KILL);
     };
@@ -40,7 +40,7 @@ pub fn end_all(py: Python<'_>, give_up: impl FnOnce() + Send + 'static) {
     py.detach(|| {
         end_processes();
         drop(done);
-        // It ends now, or it has begun to give up and ends the process.
+        // It returns now, or it has begun to give up and ends the process.
         let _ = bound.join();
     });
 }
@@ -60,7 +60,7 @@ fn end_processes() {
 fn signal_all(signal: Signal) {
     for pid in descendants() {
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            // One that has ended since needs no signal.
+            // One that has exited since needs no signal.
             let _ = kill_process(pid, signal);
         }
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 pub struct Mapping {
     /// Its addresses.
     pub addresses: Range<u64>,
-    /// True if code in it can run.
+    /// True if it is executable.
     pub is_code: bool,
     /// The file, or empty.
     pub path: String,

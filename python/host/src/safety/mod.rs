@@ -1,13 +1,14 @@
-//! Decides whether this process may fork: finds what a fork would share or duplicate wrongly.
+//! Decides whether this process may fork: finds resources that a fork would share or duplicate
+//! wrongly.
 //!
 //! 1. [`threads`]: a thread does not exist in the child, but the locks that it holds do.
-//! 2. [`objects`]: what the interpreter knows (`python/pyserve/left_behind.py`): pools, event
+//! 2. [`objects`]: objects of the interpreter (`python/pyserve/left_behind.py`): pools, event
 //!    loops, files that an exit removes, random generators.
 //! 3. [`descriptors`]: offsets, pipes, connections and wait lists that two processes would share.
 //! 4. [`processes`]: a child of this process is not a child of the workers.
 //!
-//! All of it counts except what pyserve itself opened: agents that were started before the
-//! application, by `sitecustomize` or a `.pth` file, as well. [`ending`] ends what was found.
+//! Everything counts except resources of pyserve itself, including agents that `sitecustomize` or a
+//! `.pth` file starts before the application. [`ending`] stops what was found.
 
 pub mod descriptors;
 pub mod ending;
@@ -25,31 +26,31 @@ use pyo3::prelude::*;
 
 use descriptors::Descriptors;
 
-/// How long to wait for threads that may end.
+/// Times to wait for threads that may end.
 pub struct Patience {
-    /// Threads that Python does not know.
+    /// For threads that Python does not know.
     native: Duration,
-    /// Threads that `threading` knows.
+    /// For threads that `threading` knows.
     python: Duration,
 }
 
-/// After the import: a thread that was joined is listed for a moment longer, and the threads of
-/// OpenBLAS spin for some 30 ms before they sleep.
+/// After the import: a joined thread is listed for a moment longer, and the threads of OpenBLAS
+/// spin for some 30 ms before they sleep.
 pub const SHORT: Patience = Patience {
     native: Duration::from_millis(300),
     python: Duration::ZERO,
 };
-/// In a worker, whose hooks before the exit have just asked threads to end.
+/// In a worker, whose `before_exit` hooks have just asked threads to end.
 pub const LONG: Patience = Patience {
     native: Duration::from_secs(1),
     python: Duration::from_secs(1),
 };
-/// How often to look meanwhile.
+/// Interval of the checks meanwhile.
 const LOOK: Duration = Duration::from_millis(1);
-/// Most reasons that are named; an application may hold thousands of files.
+/// Most reasons that are reported; an application may have thousands of open files.
 const MOST_REASONS: usize = 20;
 
-/// Names what makes a fork unsafe. `ours`: descriptors of pyserve; `inherited`: those that do
+/// The reasons that make a fork unsafe. `ours`: descriptors of pyserve; `inherited`: those that do
 /// not count, with the kernel's name of each. Waits up to `patience` for threads that end.
 pub fn reasons_not_to_fork(
     py: Python<'_>,
@@ -61,7 +62,7 @@ pub fn reasons_not_to_fork(
     let objects = match objects::look(py) {
         Ok(objects) => objects,
         Err(error) => {
-            crate::log::exception(py, 0, "cannot look at the application's objects", &error);
+            crate::log::exception(py, 0, "cannot check the application's objects", &error);
             objects::Objects::default()
         }
     };

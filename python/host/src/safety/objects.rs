@@ -1,5 +1,5 @@
-//! What the interpreter knows of the application's objects: the host's side of
-//! `python/pyserve/remembered.py` and `left_behind.py`.
+//! Checks the application's objects: the host's side of `python/pyserve/remembered.py` and
+//! `left_behind.py`.
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -7,16 +7,16 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// Executed one after the other, in one namespace.
+/// Executed in this order, in one namespace.
 const SOURCES: [&str; 2] = [
     include_str!("../../../pyserve/remembered.py"),
     include_str!("../../../pyserve/left_behind.py"),
 ];
 
-/// What was found.
+/// The result of the check.
 #[derive(Default)]
 pub struct Objects {
-    /// What a fork would break.
+    /// Objects that are not fork-safe.
     pub reasons: Vec<String>,
     /// Descriptors that the reasons name.
     pub named_fds: BTreeSet<RawFd>,
@@ -24,9 +24,9 @@ pub struct Objects {
     pub named_pids: BTreeSet<u32>,
     /// Descriptors that processes may share.
     pub safe_fds: BTreeSet<RawFd>,
-    /// Processes that are of no concern.
+    /// Processes that are no reason.
     pub safe_pids: BTreeSet<u32>,
-    /// Descriptors of log files, which are only appended to however they were opened.
+    /// Descriptors of log files, which are only appended to in any mode.
     pub appended_fds: BTreeSet<RawFd>,
 }
 
@@ -39,10 +39,10 @@ type Row = (
     Vec<RawFd>,
 );
 
-/// Looks at all objects of the interpreter.
+/// Checks all objects of the interpreter.
 ///
 /// # Errors
-/// What the file raises.
+/// The exception of the script.
 pub fn look(py: Python<'_>) -> PyResult<Objects> {
     let row: Row = module(py)?.call_method0("look")?.extract()?;
     let (reasons, named_fds, named_pids, safe_fds, safe_pids, appended_fds) = row;
@@ -56,7 +56,7 @@ pub fn look(py: Python<'_>) -> PyResult<Objects> {
     })
 }
 
-/// From now on exit functions, and random generators without a chosen seed, are remembered.
+/// Records exit functions, and random generators without a chosen seed, from now on.
 pub fn watch(py: Python<'_>) {
     call(py, "watch");
 }
@@ -66,12 +66,12 @@ pub fn unwatch(py: Python<'_>) {
     call(py, "unwatch");
 }
 
-/// In a new worker: random generators go on differently than in the others.
+/// In a new worker: makes random generators differ from those of other workers.
 pub fn reseed(py: Python<'_>) {
     call(py, "reseed");
 }
 
-/// Ends pools, temporary directories and the like as the end of the interpreter would.
+/// Stops pools, temporary directories and the like as the exit of the interpreter would.
 pub fn end(py: Python<'_>) {
     call(py, "end");
 }
@@ -81,7 +81,7 @@ fn call(py: Python<'_>, name: &str) {
         crate::log::exception(
             py,
             0,
-            "pyserve's search for what a fork breaks raised",
+            "pyserve's search for resources that are not fork-safe raised",
             &error,
         );
     }

@@ -16,7 +16,7 @@ pub fn reasons(objects: &Objects) -> Vec<String> {
         .collect()
 }
 
-/// The children of process `parent` that have not ended.
+/// The children of process `parent` that have not exited.
 pub fn children(parent: u32) -> Vec<u32> {
     let own = "/proc/self/task";
     let other = format!("/proc/{parent}/task");
@@ -50,7 +50,7 @@ fn all() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// State and parent, from the fields behind the name, which may contain anything.
+/// State and parent, from the fields after the name, which may contain any character.
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();

@@ -1,9 +1,9 @@
-//! Threads beside the calling one.
+//! Threads other than the calling one.
 //!
-//! Threads of libraries that prepare for a fork by themselves do not count: OpenBLAS ends its
-//! threads before the fork and starts them when they are needed, in parent and child; jemalloc,
-//! and the OpenMP of LLVM and Intel, start over in the child. They bear the name of the thread
-//! that loaded them, so they are known by the library that they were started in.
+//! Threads of libraries that handle a fork by themselves do not count: OpenBLAS stops its threads
+//! before the fork and starts them when they are needed, in parent and child; jemalloc, and the
+//! OpenMP of LLVM and Intel, start over in the child. They have the name of the thread that loaded
+//! them, so they are recognised by the library of their start routine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,23 +14,23 @@ use pyo3::prelude::*;
 use super::maps::{self, Mapping};
 use crate::wsgi::head::type_name;
 
-/// Parts of the file names of those libraries. GNU's libgomp is none of them: a child that
-/// uses it after its parent has waits for ever.
+/// Parts of the file names of those libraries. GNU's libgomp is not among them: a child that uses
+/// it after its parent blocks forever.
 const FORK_AWARE: [&str; 5] = ["openblas", "jemalloc", "libiomp5", "libomp", "libmkl_"];
-/// The name that jemalloc gives its threads, also where it is a part of another library.
+/// The name that jemalloc gives its threads, even if it is a part of another library.
 const JEMALLOC: &str = "jemalloc_bg_thd";
-/// How much of a waiting thread's stack is read. Its end, where glibc keeps what it knows of
-/// the thread, is a few KiB away.
+/// Bytes of a waiting thread's stack that are read. Its end, where glibc keeps the thread's record,
+/// is a few KiB away.
 const STACK: u64 = 128 << 10;
-/// Distance from the thread's number to its start routine in glibc's record of a thread
-/// (`struct pthread`): 0x370 bytes on x86-64.
+/// Distance from the thread's id to its start routine in glibc's record of a thread (`struct
+/// pthread`): 0x370 bytes on x86-64.
 const RECORD: usize = 4096;
 
 /// A thread that a fork would lose.
 pub struct Thread {
-    /// What it is.
+    /// Its description.
     pub reason: String,
-    /// `threading` knows it. Another may be about to end, or not at rest yet.
+    /// True if `threading` knows it. Another may be about to end, or not idle yet.
     pub is_python: bool,
 }
 
@@ -81,7 +81,7 @@ fn python_threads(py: Python<'_>) -> PyResult<Vec<(i32, String)>> {
     Ok(threads)
 }
 
-/// A thread that Python does not know, unless its library prepares for a fork.
+/// A thread that Python does not know, unless its library handles a fork.
 fn native(id: i32, mappings: &[Mapping]) -> Option<Thread> {
     let name = fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?;
     let name = name.trim_end();
@@ -104,9 +104,9 @@ fn native(id: i32, mappings: &[Mapping]) -> Option<Thread> {
 
 /// The library that has the start routine of a thread.
 ///
-/// glibc writes the routine's address into its record of the thread, above the thread's stack.
-/// The record is found by the thread's number, which it holds as well. That takes a thread
-/// that waits in the kernel: only then the kernel says where its stack is.
+/// glibc writes the routine's address into its record of the thread, above the thread's stack. The
+/// record is found by the thread's id, which it contains too. The thread must be waiting in the
+/// kernel: only then the kernel reports its stack pointer.
 fn started_in(id: i32, mappings: &[Mapping]) -> Option<String> {
     let call = fs::read_to_string(format!("/proc/self/task/{id}/syscall")).ok()?;
     // Number, arguments, stack pointer, instruction pointer; or `running`.

@@ -1,8 +1,8 @@
-//! A request body that is read while it arrives: the raw stream below an
-//! `io.BufferedReader`, which makes of it what PEP 3333 asks for.
+//! A request body that is read while it arrives: the raw stream below an `io.BufferedReader`, which
+//! provides the methods of PEP 3333.
 //!
-//! A body that breaks off raises `OSError`, now and at every further read: nobody can take
-//! what has come for the whole. How slow a client may be is the front's to say.
+//! A truncated body raises `OSError`, now and at every further read, so that the received part is
+//! never taken for the whole. The front decides how slow a client may be.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,9 +17,9 @@ use rustix::io::Errno;
 
 use crate::sockets;
 
-/// How long a thread waits before it looks whether its client is still there.
+/// Interval at which a waiting thread checks that its client is still connected.
 const LOOK: Duration = Duration::from_millis(500);
-/// How much is read at a time where all is wanted.
+/// Block size of a read of the whole body.
 const BLOCK: usize = 64 << 10;
 /// Longest reason that is read.
 const LONGEST_REASON: usize = 1024;
@@ -28,7 +28,7 @@ const LONGEST_REASON: usize = 1024;
 #[pyclass(frozen, name = "body_stream", module = "pyserve")]
 pub struct BodyStream {
     is_abandoned: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Only held for a moment, never while waiting.
+    /// Locked only for a moment, never while waiting.
     state: Mutex<State>,
 }
 
@@ -42,14 +42,15 @@ struct State {
 
 #[derive(Clone)]
 enum Over {
-    /// The body is whole.
+    /// The body is complete.
     Whole,
-    /// It broke off, for this reason.
+    /// The body is truncated, for this reason.
     Broken(String),
 }
 
 impl BodyStream {
-    /// Reads from `socket`; `is_abandoned` says whether nobody waits for the answer any more.
+    /// Reads from `socket`; `is_abandoned` returns true if the front no longer waits for the
+    /// response.
     pub fn new(socket: OwnedFd, is_abandoned: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
             is_abandoned: Box::new(is_abandoned),
@@ -129,13 +130,13 @@ impl BodyStream {
             match sockets::wait_readable(socket, LOOK) {
                 Ok(true) => {}
                 Ok(false) if (self.is_abandoned)() => {
-                    return Err("nobody waits for the answer any more".to_owned());
+                    return Err("the client has disconnected".to_owned());
                 }
                 Ok(false) => continue,
                 Err(error) => return Err(error.to_string()),
             }
             match rustix::io::read(socket, &mut *room) {
-                Ok(0) => return Err("the request body broke off".to_owned()),
+                Ok(0) => return Err("the request body is truncated".to_owned()),
                 Ok(read) => return Ok(read),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(io::Error::from(error).to_string()),
@@ -146,7 +147,7 @@ impl BodyStream {
 
 #[pymethods]
 impl BodyStream {
-    /// Fills `buffer` with what there is, at least one byte; 0 at the end.
+    /// Fills `buffer` with the available bytes, at least one; 0 at the end.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let Some(socket) = self.open_socket()? else {
             return Ok(0);
@@ -159,7 +160,7 @@ impl BodyStream {
         Ok(read)
     }
 
-    /// All that comes up to the end.
+    /// All bytes up to the end.
     fn readall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let Some(socket) = self.open_socket()? else {
             return Ok(PyBytes::new(py, b""));
@@ -180,7 +181,7 @@ impl BodyStream {
         Ok(PyBytes::new(py, &all))
     }
 
-    /// The rest of the body is not wanted: the front stops to read it from the client.
+    /// The rest of the body is not needed: the front stops reading it from the client.
     fn close(&self) {
         let socket = self.lock().socket.take();
         drop(socket);
@@ -206,6 +207,6 @@ impl BodyStream {
     fn flush(&self) {}
 
     fn tell(&self) -> PyResult<u64> {
-        Err(PyRuntimeError::new_err("a request body has no position"))
+        Err(PyRuntimeError::new_err("a request body is not seekable"))
     }
 }

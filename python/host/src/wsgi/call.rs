@@ -1,7 +1,7 @@
-//! Calls the application for one request, walks over what it returns, and closes it.
+//! Calls the application for one request, iterates over its result, and closes it.
 //!
-//! PEP 3333, "Specification Details". Every exception ends here: it is logged once with
-//! its traceback, and the client gets a 500 or a broken transfer.
+//! PEP 3333, "Specification Details". Every exception is caught here: it is logged once with its
+//! traceback, and the client gets a 500 or a truncated response.
 
 use pyo3::exceptions::{PyConnectionResetError, PySystemExit, PyTypeError};
 use pyo3::prelude::*;
@@ -16,17 +16,17 @@ use super::start_response::StartResponse;
 use crate::reply::COPIED;
 use crate::{log, package};
 
-/// What a request means for the worker.
+/// The consequences of a request for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Effect {
-    /// The application raised `SystemExit`: the worker ends after its other requests.
+    /// The application raised `SystemExit`: the worker exits after its other requests.
     pub wants_exit: bool,
-    /// The front has gone.
+    /// The front has exited.
     pub is_cut_off: bool,
 }
 
-/// Runs one request to its end, `close()` included. What is left pending in the response
-/// goes out with its next flush. `closing` is called before a `close()` runs.
+/// Runs one request to its end, `close()` included. Pending frames of the response are sent with
+/// its next flush. `closing` is called before a `close()` runs.
 pub fn call(
     app: &Bound<'_, PyAny>,
     environ: Bound<'_, PyDict>,
@@ -71,13 +71,13 @@ pub fn call(
     effect
 }
 
-/// Why a response ends early.
+/// The reason why a response ends early.
 enum Failure {
     /// The application raised.
     Raised(PyErr),
-    /// It did something else that is wrong.
+    /// It violated PEP 3333 in another way.
     Faulty(String),
-    /// Nobody listens.
+    /// The response is not wanted any more.
     Stopped(BodyEnd),
 }
 
@@ -109,10 +109,10 @@ fn end_badly(
     let mut page = String::new();
     match failure {
         Failure::Stopped(stop) => effect.is_cut_off |= stop == BodyEnd::FrontGone,
-        // Our own exception, raised by write() because the client has gone.
+        // The host's own exception, raised by `write()` because the client has disconnected.
         Failure::Raised(error)
             if error.is_instance_of::<PyConnectionResetError>(py) && response.is_abandoned() => {}
-        // Our own as well; where it struck is in the log.
+        // The host's own exception; its place is in the log.
         Failure::Raised(error) if is_request_timeout(&error, py) => {
             page = log::traceback(py, &error);
         }
@@ -121,7 +121,7 @@ fn end_badly(
             effect.wants_exit |= wants_exit;
             let text = log::traceback(py, &error);
             let doing = if wants_exit {
-                "the application wants to exit; the worker will be replaced"
+                "the application raised SystemExit; the worker will be replaced"
             } else {
                 "exception in the application"
             };
@@ -186,7 +186,7 @@ fn send_whole(pieces: &Bound<'_, PyTuple>, start: &StartResponse) -> Result<(), 
 fn send_file(wrapper: &Bound<'_, FileWrapper>, start: &StartResponse) -> Result<(), Failure> {
     let py = wrapper.py();
     let real = wrapper.get().real_file(py);
-    // Shorter ones are sent sooner than handed over.
+    // Shorter ones are sent faster than handed over.
     if let Some(file) = real.filter(|file| file.left > COPIED as u64) {
         let Some(mut response) = start.take(py) else {
             return Ok(());
@@ -200,7 +200,7 @@ fn send_file(wrapper: &Bound<'_, FileWrapper>, start: &StartResponse) -> Result<
     if let Some(file) = real
         && let Some(mut response) = start.take(py)
     {
-        response.tell_length(file.left);
+        response.announce_length(file.left);
         start.put_back(response);
     }
     let block_size = match real {
@@ -241,14 +241,14 @@ fn as_bytes<'a>(piece: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
         })
 }
 
-/// A string is iterable, but never what was meant: its items are characters or numbers.
+/// A string is iterable, but never intended: its items are characters or numbers.
 fn refuse_strings(result: &Bound<'_, PyAny>) -> PyResult<()> {
     if result.is_instance_of::<PyBytes>()
         || result.is_instance_of::<PyString>()
         || result.is_instance_of::<PyByteArray>()
     {
         return Err(PyTypeError::new_err(format!(
-            "the application returned {} where WSGI wants an iterable of bytes; \
+            "the application returned {} where WSGI requires an iterable of bytes; \
              return [body] instead",
             type_name(result)
         )));
@@ -261,7 +261,7 @@ fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
         && !result.hasattr("__iter__").unwrap_or(true)
     {
         return PyTypeError::new_err(format!(
-            "the application returned {} where WSGI wants an iterable of bytes",
+            "the application returned {} where WSGI requires an iterable of bytes",
             type_name(result)
         ));
     }

@@ -1,8 +1,8 @@
 //! The environ of a request.
 //!
-//! PEP 3333, "environ Variables". A template holds what never changes, and a place for all
-//! that the front always sends, so that a copy of it has its final size; each request gets
-//! a copy and fills it in. Keys are made once and kept.
+//! PEP 3333, "environ Variables". A template holds the constant entries, and placeholders for those
+//! that the front always sends, so that a copy of it has its final size; each request gets a copy
+//! and fills it in. Keys are created once and cached.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,10 +14,11 @@ use pyserve_wire::vars;
 use super::file_wrapper::FileWrapper;
 use crate::ffi;
 
-/// Keys beyond this many are made anew each time: clients choose the names of headers.
+/// Most cached keys; more are created for each request, because clients choose the names of
+/// headers.
 const KEPT_KEYS: usize = 512;
 
-/// What the front sends with every request, with the value that stands in for it.
+/// Variables that the front sends with every request, with their placeholders.
 const ALWAYS: [(&str, &str); 12] = [
     ("REQUEST_METHOD", "GET"),
     ("SCRIPT_NAME", ""),
@@ -33,13 +34,13 @@ const ALWAYS: [(&str, &str); 12] = [
     ("REQUEST_SCHEME", "http"),
 ];
 
-/// What `wsgi.*` keys say about this server.
+/// Facts about the server for the `wsgi.*` keys.
 pub struct ServerFacts<'a> {
-    /// Several threads in this process.
+    /// True with several threads in this process.
     pub is_multithread: bool,
-    /// Several processes.
+    /// True with several processes.
     pub is_multiprocess: bool,
-    /// Of pyserve.
+    /// Version of pyserve.
     pub version: &'a str,
 }
 
@@ -54,16 +55,16 @@ pub struct Environs {
     errors: Py<PyString>,
 }
 
-/// An environ, and what the server itself wants to know about the request.
+/// An environ, and the facts about the request that the server itself needs.
 pub struct Environ<'py> {
-    /// For the application.
+    /// The dictionary for the application.
     pub dict: Bound<'py, PyDict>,
-    /// The method is HEAD.
+    /// True if the method is HEAD.
     pub is_head: bool,
 }
 
 impl Environs {
-    /// Makes the template.
+    /// Creates the template.
     ///
     /// # Errors
     /// `MemoryError`.
@@ -136,7 +137,7 @@ impl Environs {
         if let Some(known) = self.keys.get(key) {
             return Ok(known.bind(py).clone());
         }
-        // What is not kept is not interned either: interned strings may live for ever.
+        // Keys that are not cached are not interned either: interned strings may never be freed.
         let text = std::str::from_utf8(key).ok().filter(|text| text.is_ascii());
         let Some(text) = text.filter(|_| self.keys.len() < KEPT_KEYS) else {
             return ffi::latin1(py, key);
@@ -147,8 +148,8 @@ impl Environs {
     }
 }
 
-/// A multiply-and-rotate hash: the keys are short and their number is bounded, so a table
-/// that somebody fills with collisions costs little.
+/// A multiply-and-rotate hash: the keys are short and their number is bounded, so a table that a
+/// client fills with collisions costs little.
 #[derive(Default)]
 struct KeyHasher(u64);
 
@@ -163,7 +164,7 @@ impl Hasher for KeyHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The table looks at the top and the bottom bits.
+        // The table uses the top and the bottom bits.
         self.0 ^ (self.0 >> 32)
     }
 }

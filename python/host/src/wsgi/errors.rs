@@ -1,7 +1,7 @@
-//! `wsgi.errors`: text to the log, under the request whose environ it is in.
+//! `wsgi.errors`: text for the log, under the request of its environ.
 //!
-//! May be used from any thread and also after its request. Text waits for the end of its
-//! line; what one `write` completes goes out as one record, so a traceback stays together.
+//! May be used from any thread and also after its request. Text is buffered up to the end of its
+//! line; the lines that one `write` completes are one record, so a traceback stays together.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,10 +12,10 @@ use pyo3::types::PyString;
 use super::head::type_name;
 use crate::log;
 
-/// An unfinished line is passed on when it gets this long (one log record).
+/// An unfinished line is logged when it reaches this length (one log record).
 const LONGEST_LINE: usize = pyserve_wire::record::MAX_TEXT;
 
-/// A text stream that can only be written to.
+/// A write-only text stream.
 #[pyclass(frozen, name = "errors", module = "pyserve")]
 pub struct Errors {
     seq: u64,
@@ -24,7 +24,7 @@ pub struct Errors {
 
 #[pymethods]
 impl Errors {
-    /// Takes text; returns its length, as text files do.
+    /// Writes text; returns its length, as text files do.
     fn write(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<usize> {
         let text = text.cast::<PyString>().map_err(|_| {
             PyTypeError::new_err(format!(
@@ -43,7 +43,7 @@ impl Errors {
         text.len()
     }
 
-    /// Takes an iterable of text.
+    /// Writes an iterable of text.
     fn writelines(&self, py: Python<'_>, lines: &Bound<'_, PyAny>) -> PyResult<()> {
         for line in lines.try_iter()? {
             self.write(py, &line?)?;
@@ -51,7 +51,7 @@ impl Errors {
         Ok(())
     }
 
-    /// Passes on what is there of an unfinished line.
+    /// Logs the unfinished line.
     pub fn flush(&self, py: Python<'_>) {
         let rest = std::mem::take(&mut *self.lock());
         if !rest.is_empty() {
@@ -59,7 +59,7 @@ impl Errors {
         }
     }
 
-    /// For `print` and `logging`, which ask.
+    /// For `print` and `logging`, which read it.
     #[getter]
     fn encoding(&self) -> &'static str {
         "utf-8"
@@ -75,7 +75,7 @@ impl Errors {
 }
 
 impl Errors {
-    /// For the environ of request `seq`.
+    /// The stream of request `seq`.
     pub fn new(seq: u64) -> Self {
         Self {
             seq,
@@ -83,7 +83,7 @@ impl Errors {
         }
     }
 
-    /// Held for a few string operations only, never while anything waits.
+    /// Locked for a few string operations only, never while waiting.
     fn lock(&self) -> MutexGuard<'_, String> {
         self.line
             .lock()
@@ -91,7 +91,7 @@ impl Errors {
     }
 }
 
-/// Cuts the finished lines off, without the last line end.
+/// Removes and returns the finished lines, without the last line end.
 fn take_lines(line: &mut String) -> Option<String> {
     if let Some(end) = line.rfind('\n') {
         let rest = line.split_off(end + 1);

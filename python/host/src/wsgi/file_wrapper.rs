@@ -1,13 +1,12 @@
 //! `wsgi.file_wrapper`: a file-like object as an iterable of blocks.
 //!
-//! PEP 3333, "Optional Platform-Specific File Handling". Only an instance that is itself
-//! the result of the application is treated specially; inside middleware it is an ordinary
-//! iterator.
+//! PEP 3333, "Optional Platform-Specific File Handling". Only an instance that is itself the result
+//! of the application is treated specially; inside middleware it is an ordinary iterator.
 //!
-//! A file on disk is handed to the front as a descriptor. Having a `fileno()` is no proof
-//! that the object reads just that file (`gzip.GzipFile` gives that of the packed one), so
-//! it is asked whose method its `read` is: that of one of Python's own file objects, with
-//! nothing in between, or the object's `read` is used.
+//! A file on disk is handed to the front as a descriptor. A `fileno()` does not prove that the
+//! object reads exactly that file (`gzip.GzipFile` gives that of the compressed one), so the class
+//! of its `read` method is checked: that of one of Python's own file objects, with nothing in
+//! between, or the object's `read` is used.
 
 use std::os::fd::RawFd;
 
@@ -16,7 +15,7 @@ use pyo3::prelude::*;
 
 use crate::ffi;
 
-/// What `environ["wsgi.file_wrapper"]` makes.
+/// The object that `environ["wsgi.file_wrapper"]` creates.
 #[pyclass(frozen, name = "FileWrapper", module = "pyserve")]
 pub struct FileWrapper {
     file: Py<PyAny>,
@@ -61,10 +60,10 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// Reads the next block from where the file stands.
+    /// Reads the next block from the current position.
     ///
     /// # Errors
-    /// What the object's `read` raises.
+    /// The exception of the object's `read`.
     pub fn read<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyAny>> {
         self.file
             .bind(py)
@@ -111,18 +110,18 @@ impl FileWrapper {
         })
     }
 
-    /// How much to read at a time where the object is asked for it.
+    /// Block size for reads of the object.
     pub fn block_size(&self) -> usize {
         self.block_size
     }
 }
 
-/// A file on disk, as far as it is still to be read.
+/// The unread part of a file on disk.
 #[derive(Debug, Clone, Copy)]
 pub struct RealFile {
     /// Its descriptor, which belongs to the application.
     pub fd: RawFd,
-    /// Where it stands.
+    /// The current position.
     pub position: u64,
     /// Bytes from there to its end.
     pub left: u64,

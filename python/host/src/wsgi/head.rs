@@ -1,7 +1,7 @@
-//! Status and header fields of a response, checked as they come from the application.
+//! Status and header fields of a response, checked when the application sets them.
 //!
-//! What is wrong raises in the application, from `start_response`: nothing unchecked can
-//! reach the wire (PEP 3333, "The start_response() Callable"; RFC 9110 §5.5 and §5.6.2).
+//! An invalid value raises in the application, from `start_response`: nothing unchecked can reach
+//! the wire (PEP 3333, "The start_response() Callable"; RFC 9110 §5.5 and §5.6.2).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,8 +13,8 @@ use pyserve_wire::vars;
 
 use crate::{ffi, log};
 
-/// Fields about a connection, which is the server's (RFC 9110 §7.6.1; PEP 3333, "Other HTTP
-/// Features"). We drop them and say so, as most servers do; PEP 3333 calls them an error.
+/// Hop-by-hop fields, which belong to the server (RFC 9110 §7.6.1; PEP 3333, "Other HTTP
+/// Features"). They are dropped with a log line, as most servers do; PEP 3333 calls them an error.
 const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
@@ -28,10 +28,10 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
-/// One bit per name of [`HOP_BY_HOP`] that was reported: once per worker is enough.
+/// One bit per name of [`HOP_BY_HOP`] that was logged: once per worker is enough.
 static REPORTED: AtomicU32 = AtomicU32::new(0);
 
-/// The head of a response, in the bytes that go out.
+/// The head of a response, as the bytes that are sent.
 pub struct ResponseHead {
     /// Payload of the head frame.
     payload: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Checks what was given to `start_response`. `seq` is for the log.
+    /// Checks the arguments of `start_response`. `seq` is for the log.
     ///
     /// # Errors
     /// `TypeError` and `ValueError`, for the application.
@@ -70,7 +70,7 @@ impl ResponseHead {
         matches!(self.status, 204 | 304)
     }
 
-    /// Adds the length that the server found out.
+    /// Adds the length that the server has determined.
     pub fn add_length(&mut self, length: u64) {
         self.length = Some(length);
         // Two short strings always fit.
@@ -81,7 +81,7 @@ impl ResponseHead {
         );
     }
 
-    /// What goes into the head frame.
+    /// The payload of the head frame.
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
@@ -169,7 +169,7 @@ impl ResponseHead {
         })
     }
 
-    /// Notes the application's length. `false`: the field must not go out.
+    /// Records the application's length. `false`: the field must not be sent.
     fn note_length(&mut self, value: &[u8]) -> PyResult<bool> {
         // RFC 9110 §8.6: digits only; no length with 1xx and 204.
         let length = std::str::from_utf8(value)
@@ -200,8 +200,8 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
         .unwrap_or_else(|_| "an object".to_owned())
 }
 
-/// `200 OK` into 200 and `OK`; the reason may be empty. Behind an interim response, 1xx, a
-/// final one would have to come, for which WSGI has no way.
+/// `200 OK` as 200 and `OK`; the reason may be empty. An interim response, 1xx, would need a final
+/// one after it, which WSGI cannot express.
 fn parse_status(status: &[u8]) -> Option<(u16, &[u8])> {
     let (code, rest) = status.split_first_chunk::<3>()?;
     if !code.iter().all(u8::is_ascii_digit) || matches!(code[0], b'0' | b'1') {
@@ -222,7 +222,7 @@ fn parse_status(status: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 fn hop_by_hop(name: &[u8]) -> Option<usize> {
-    // Most names differ in their first letter from all of these.
+    // Most names differ from all of these in their first letter.
     if !matches!(name[0] | 0x20, b'c' | b'k' | b'p' | b't' | b'u') {
         return None;
     }

@@ -1,11 +1,10 @@
-//! `wsgi.input`: the body of a request, which the front has read completely, but for
+//! `wsgi.input`: the body of a request, which the front has read completely, except for
 //! [`super::body_stream`].
 //!
-//! PEP 3333, "Input and Error Streams". A body is either in the message or in a file, so
-//! nothing can block and nothing can be read past its end: Python's own `io.BytesIO` and
-//! `io.BufferedReader` have exactly the semantics that are asked for (`read`, `readline`
-//! with a size, `readlines` with a hint, iteration, `b""` at the end for ever), at the speed
-//! of C.
+//! PEP 3333, "Input and Error Streams". A body is either in the message or in a file, so a read can
+//! neither block nor pass its end: Python's own `io.BytesIO` and `io.BufferedReader` have exactly
+//! the required semantics (`read`, `readline` with a size, `readlines` with a hint, iteration,
+//! `b""` at the end forever), at the speed of C.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
 
@@ -19,7 +18,7 @@ use super::body_stream::BodyStream;
 /// Read-ahead over a body in a file.
 const BUFFER: usize = 64 * 1024;
 
-/// Makes the streams.
+/// Creates the streams.
 pub struct Inputs {
     bytes_io: Py<PyAny>,
     buffered_reader: Py<PyAny>,
@@ -27,10 +26,10 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Looks up what is needed, once per thread.
+    /// Looks up the Python classes, once per thread.
     ///
     /// # Errors
-    /// What importing `io` raises.
+    /// The exception of importing `io`.
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         let io = py.import("io")?;
         Ok(Self {
@@ -40,7 +39,7 @@ impl Inputs {
         })
     }
 
-    /// Over a body in memory.
+    /// A stream over a body in memory.
     ///
     /// # Errors
     /// `MemoryError`.
@@ -53,10 +52,10 @@ impl Inputs {
         }
     }
 
-    /// Over a body in a file. The stream owns the descriptor.
+    /// A stream over a body in a file. It owns the descriptor.
     ///
     /// # Errors
-    /// `OSError` if the file is not the body that was announced.
+    /// `OSError` if the file is not the announced body.
     pub fn file<'py>(
         &self,
         py: Python<'py>,
@@ -76,7 +75,7 @@ impl Inputs {
         self.open.bind(py).call1((fd, "rb", BUFFER))
     }
 
-    /// Over a body that still arrives.
+    /// A stream over a body that still arrives.
     ///
     /// # Errors
     /// `MemoryError`.

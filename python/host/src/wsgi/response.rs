@@ -1,7 +1,7 @@
-//! The response of one request: which bytes may go out, and when.
+//! The response of one request: decides which bytes are sent, and when.
 //!
-//! Knows the rules about heads and lengths (PEP 3333, "Handling the Content-Length Header"
-//! and "Buffering and Streaming"; RFC 9110 §6.4), not where the bytes come from. The front
+//! Implements the rules about heads and lengths (PEP 3333, "Handling the Content-Length Header" and
+//! "Buffering and Streaming"; RFC 9110 §6.4), independent of the source of the bytes. The front
 //! chooses the framing on the wire.
 
 use std::io;
@@ -14,34 +14,34 @@ use super::head::ResponseHead;
 use crate::log;
 use crate::reply::{COPIED, ReplyWriter};
 
-/// A response under way.
+/// A response in progress.
 pub struct Response {
     reply: ReplyWriter,
-    /// The request was a HEAD.
+    /// True if the request was a HEAD.
     is_head_request: bool,
     head: Option<ResponseHead>,
     is_head_out: bool,
     sent: u64,
-    /// The end is on its way; nothing may follow.
+    /// True if the end frame is queued; nothing may follow.
     is_complete: bool,
     was_cut: bool,
 }
 
-/// Whether the application should be asked for more of the body.
+/// The decision whether to ask the application for more of the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Yes.
+    /// Continue.
     More,
-    /// No: there is no body, or it is full and more was cut.
+    /// Stop: there is no body, or it is complete and more was cut.
     Enough,
 }
 
-/// Why the body cannot go on.
+/// The reason why the body cannot continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// The client has gone; the request is to be ended quietly.
+    /// The client has disconnected; the request ends without an error.
     ClientGone,
-    /// The channel is broken: the front has gone, and this thread may go too.
+    /// The channel is broken: the front has exited, and this thread may end too.
     FrontGone,
     /// There is a body, but `start_response` was not called.
     NoHead,
@@ -54,7 +54,7 @@ impl From<io::Error> for BodyEnd {
 }
 
 impl Response {
-    /// For the request that `reply` was begun with.
+    /// Creates the response of the request that `reply` was begun with.
     pub fn new(reply: ReplyWriter, is_head_request: bool) -> Self {
         Self {
             reply,
@@ -67,12 +67,12 @@ impl Response {
         }
     }
 
-    /// Gives the reply back for the next request.
+    /// Returns the reply writer for the next request.
     pub fn into_reply(self) -> ReplyWriter {
         self.reply
     }
 
-    /// The request.
+    /// Number of the request.
     pub fn seq(&self) -> u64 {
         self.reply.seq()
     }
@@ -87,17 +87,17 @@ impl Response {
         self.is_head_out
     }
 
-    /// True if more came than `Content-Length` allows.
+    /// True if the body exceeded `Content-Length`.
     pub fn was_cut(&self) -> bool {
         self.was_cut
     }
 
-    /// True if the end of the response is on its way.
+    /// True if the end frame is queued.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// True if the client has gone.
+    /// True if the client has disconnected.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_cancelled()
     }
@@ -107,8 +107,8 @@ impl Response {
         self.head = Some(head);
     }
 
-    /// The whole body is in hand: a list or tuple of known size. The length is added if the
-    /// application gave none. Small ones stay pending, to go out with the next flush.
+    /// Sends a whole body: a list or tuple of known size. The length is added if the application
+    /// set none. Small ones stay pending until the next flush.
     ///
     /// # Errors
     /// [`BodyEnd`] if nothing can be sent any more.
@@ -118,10 +118,10 @@ impl Response {
             return Err(BodyEnd::NoHead);
         };
         let has_no_body = head.is_bodiless() || self.is_head_request;
-        // The length for a HEAD is that of the GET, which nothing tells if the
-        // application left the body away.
-        let tells_length = !head.is_bodiless() && (total > 0 || !self.is_head_request);
-        if head.length.is_none() && !self.is_head_out && tells_length {
+        // The length for a HEAD is that of the GET, which is unknown if the application omitted the
+        // body.
+        let is_known = !head.is_bodiless() && (total > 0 || !self.is_head_request);
+        if head.length.is_none() && !self.is_head_out && is_known {
             head.add_length(total as u64);
         }
         let fits = head.length.is_none_or(|length| length == total as u64) && self.sent == 0;
@@ -136,7 +136,7 @@ impl Response {
             self.end();
             return Ok(());
         }
-        // Too short, and nothing is out: `finish` says so, and the client gets a clean 500.
+        // Too short, and nothing is sent: `finish` reports it, and the client gets a clean 500.
         if !self.is_head_out && head.length.is_some_and(|length| length > total as u64) {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Response {
         Ok(())
     }
 
-    /// One piece of the body, which goes out before this returns.
+    /// Sends one piece of the body before it returns.
     ///
     /// # Errors
     /// [`BodyEnd`] if nothing can be sent any more.
@@ -192,8 +192,8 @@ impl Response {
         Ok(if is_over { Flow::Enough } else { Flow::More })
     }
 
-    /// Adds the length of a HEAD's body to its response, as to that of the GET.
-    pub fn tell_length(&mut self, length: u64) {
+    /// Adds the length of a HEAD's body to its response, as for the GET.
+    pub fn announce_length(&mut self, length: u64) {
         if let Some(head) = &mut self.head
             && self.is_head_request
             && head.length.is_none()
@@ -204,17 +204,16 @@ impl Response {
         }
     }
 
-    /// True if the body may still be handed over as a file: nothing is out, and the head
-    /// is short enough to travel with the descriptor in one write.
+    /// True if the body may still be handed over as a file: nothing is sent, and the head is short
+    /// enough to go with the descriptor in one write.
     pub fn takes_file(&self) -> bool {
         let is_short = |head: &ResponseHead| head.payload().len() < COPIED / 2;
         !self.is_head_out && self.head.as_ref().is_some_and(is_short)
     }
 
-    /// The body is a file on disk: its descriptor goes to the front, which sends it without
-    /// this thread. What is missing from the application's `Content-Length` is for `finish`
-    /// to find. For a HEAD the front needs the file as well: its validators and conditions are
-    /// those of the GET.
+    /// Sends a file on disk as the body: its descriptor goes to the front, which sends it without
+    /// this thread. `finish` finds a difference to the application's `Content-Length`. For a HEAD
+    /// the front needs the file too: its validators and conditions are those of the GET.
     ///
     /// # Errors
     /// [`BodyEnd`] if nothing can be sent any more.
@@ -240,8 +239,8 @@ impl Response {
         Ok(py.detach(|| reply.send_file(file.fd, piece))?)
     }
 
-    /// The body is over. `Err` says what the application did wrong; the transfer is broken
-    /// then. Nothing is flushed.
+    /// Ends the body. `Err` describes a violation by the application; the response is then
+    /// truncated. Nothing is flushed.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -255,7 +254,7 @@ impl Response {
         let has_no_body = head.is_bodiless() || self.is_head_request;
         match head.length {
             Some(length) if length != self.sent && !has_no_body => Err(format!(
-                "the application sent {} of the {length} bytes that its Content-Length says",
+                "the application sent {} of the {length} bytes of its Content-Length",
                 self.sent
             )),
             _ => {
@@ -266,7 +265,7 @@ impl Response {
         }
     }
 
-    /// Breaks the response off. Nothing is flushed. `page` is for `--dev`.
+    /// Truncates the response. Nothing is flushed. `page` is for `--dev`.
     pub fn abort(&mut self, page: &str) {
         if !self.is_complete {
             self.is_complete = true;
@@ -274,7 +273,7 @@ impl Response {
         }
     }
 
-    /// Sends what is pending.
+    /// Sends the pending frames.
     ///
     /// # Errors
     /// [`BodyEnd::FrontGone`].

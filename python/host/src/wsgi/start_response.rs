@@ -1,8 +1,8 @@
-//! The `start_response` that an application is given, and the `write` that it returns.
+//! The `start_response` that an application gets, and the `write` that it returns.
 //!
-//! PEP 3333, "The start_response() Callable" and "The write() Callable". The response
-//! under way lives in here while the request runs. Whoever sends takes it out first, so
-//! that no lock is ever held over something that waits.
+//! PEP 3333, "The start_response() Callable" and "The write() Callable". The response in progress
+//! is stored in here while the request runs. A thread that sends takes it out first, so that no
+//! lock is held over an operation that may wait.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use pyo3::types::{PyBytes, PyTuple};
 use super::head::{ResponseHead, type_name};
 use super::response::{BodyEnd, Response};
 
-/// How often a second thread looks whether the first one is done sending.
+/// Interval at which a second thread checks that the first one has finished sending.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// What the application is called with.
+/// The callable that the application gets.
 #[pyclass(frozen, name = "start_response", module = "pyserve")]
 pub struct StartResponse {
     state: Mutex<State>,
@@ -25,7 +25,7 @@ pub struct StartResponse {
 
 enum State {
     Here(Box<Response>),
-    /// Some thread sends.
+    /// A thread is sending.
     Away,
     /// The request is over.
     Over,
@@ -49,7 +49,7 @@ impl StartResponse {
         slf.getattr(pyo3::intern!(py, "write"))
     }
 
-    /// Sends bytes of the body at once, ahead of what the iterable gives.
+    /// Sends bytes of the body at once, ahead of those of the iterable.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data = data.cast::<PyBytes>().map_err(|_| {
             PyTypeError::new_err(format!("write() takes bytes, not {}", type_name(data)))
@@ -70,15 +70,15 @@ impl StartResponse {
 }
 
 impl StartResponse {
-    /// For the request that `response` answers.
+    /// Creates the callable for the request that `response` answers.
     pub fn new(response: Box<Response>) -> Self {
         Self {
             state: Mutex::new(State::Here(response)),
         }
     }
 
-    /// Takes the response out; `None` after the end of the request. Waits, detached, while
-    /// another thread of the application sends.
+    /// Takes the response out; `None` after the end of the request. Waits, detached, while another
+    /// thread of the application sends.
     pub fn take(&self, py: Python<'_>) -> Option<Box<Response>> {
         loop {
             {
@@ -109,7 +109,7 @@ impl StartResponse {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Every critical section is a move; it cannot panic half-way.
+        // Every critical section is a move; it cannot panic in the middle.
         self.state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -136,7 +136,7 @@ fn start(
     Ok(())
 }
 
-/// The exception of `exc_info` with the traceback that came with it.
+/// The exception of `exc_info` with its traceback.
 fn raise_again(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let parts = exc_info
         .cast::<PyTuple>()
@@ -156,9 +156,7 @@ impl From<BodyEnd> for PyErr {
     fn from(stop: BodyEnd) -> Self {
         match stop {
             BodyEnd::ClientGone | BodyEnd::FrontGone => {
-                pyo3::exceptions::PyConnectionResetError::new_err(
-                    "nobody waits for this response any more",
-                )
+                pyo3::exceptions::PyConnectionResetError::new_err("the client has disconnected")
             }
             BodyEnd::NoHead => PyAssertionError::new_err("write() before start_response()"),
         }
