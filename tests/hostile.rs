@@ -67,7 +67,7 @@ fn an_overwritten_scoreboard_ends_neither_the_server_nor_another_application() {
         do_damage(&server, damage);
         server
             .stderr
-            .wait_for("a worker corrupted memory shared by the workers");
+            .wait_for("a worker damaged shared memory or sockets");
         heals(&server, damage);
     }
 }

@@ -1,21 +1,16 @@
 //! Trusted proxies: the peers that may name the client, and those that speak the PROXY protocol.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::error::{Invalid, invalid};
 
 /// Trusted peers. By default none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
-    networks: Vec<Network>,
+    networks: Vec<IpNet>,
     unix: bool,
-}
-
-/// Addresses that share their first `length` bits with `address`; IPv4 as mapped IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    address: u128,
-    mask: u128,
 }
 
 impl Trust {
@@ -24,8 +19,9 @@ impl Trust {
         match peer {
             None => self.unix,
             Some(peer) => {
-                let peer = mapped(peer);
-                self.networks.iter().any(|network| network.contains(peer))
+                // IPv4 peers of a dual-stack socket appear as `::ffff:a.b.c.d`.
+                let peer = peer.to_canonical();
+                self.networks.iter().any(|network| network.contains(&peer))
             }
         }
     }
@@ -55,13 +51,12 @@ impl Trust {
         let address: IpAddr = address
             .parse()
             .map_err(|_| invalid("not a network or address", remedy))?;
-        let most: u32 = if address.is_ipv4() { 32 } else { 128 };
+        let most: u8 = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => most,
             Some(length) => length
-                .parse::<u8>()
+                .parse()
                 .ok()
-                .map(u32::from)
                 .filter(|bits| *bits <= most && !length.starts_with('+'))
                 .ok_or_else(|| {
                     invalid(
@@ -70,35 +65,16 @@ impl Trust {
                     )
                 })?,
         };
-        let mask = u128::MAX.checked_shl(most - length).unwrap_or(0);
-        // An IPv4 network lies in ::ffff:0:0/96, whose bits are included.
-        let mask = if most == 32 {
-            mask | !u128::from(u32::MAX)
-        } else {
-            mask
+        // An IPv4 network may be given as a part of ::ffff:0:0/96 (RFC 4291, section 2.5.5.2).
+        let (address, length) = match address.to_canonical() {
+            canonical @ IpAddr::V4(_) if address.is_ipv6() && length >= 96 => {
+                (canonical, length - 96)
+            }
+            _ => (address, length),
         };
-        self.networks.push(Network {
-            address: mapped(address).to_bits() & mask,
-            mask,
-        });
+        let network = IpNet::new(address, length).map_err(|_| invalid("not a network", remedy))?;
+        self.networks.push(network.trunc());
         Ok(())
-    }
-}
-
-impl Network {
-    fn contains(self, peer: Ipv6Addr) -> bool {
-        // An IPv6 network wide enough to hold all of IPv4, as `::/0`, still means IPv6.
-        let reaches_ipv4 = self.mask >> 32 == u128::MAX >> 32;
-        peer.to_bits() & self.mask == self.address
-            && (reaches_ipv4 || peer.to_ipv4_mapped().is_none())
-    }
-}
-
-/// The address on a dual-stack socket: IPv4 peers appear there as `::ffff:a.b.c.d`.
-fn mapped(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
     }
 }
 

@@ -95,8 +95,8 @@ pub enum SpoolError {
 
 /// The part of a body that has arrived.
 struct Arrived {
-    /// Collected for the next write. Not `BytesMut`, which would start again with all the room that
-    /// it has had.
+    /// Collected for the next write. Not `BytesMut`, which would start again with its
+    /// whole former capacity.
     memory: Vec<u8>,
     /// The part that is written.
     file: Option<File>,
@@ -180,7 +180,7 @@ impl Spool {
         }
     }
 
-    /// Keeps the memory of a client that pauses small, for any length of time.
+    /// Writes what a client that pauses has sent: it uses little memory, for any length of time.
     async fn give_back(&self, arrived: &mut Arrived) -> Result<(), SpoolError> {
         let Arrived {
             memory,

@@ -149,7 +149,7 @@ impl App {
             }
             WorkerEvent::Damaged => {
                 METRICS.replaced.up("damaged");
-                remember_error("a worker corrupted memory shared by the workers (see the log)");
+                remember_error("a worker damaged shared memory or sockets (see the log)");
                 // This template forks workers for the previous queue, so it is replaced.
                 if let Some(template) = &python.template {
                     child::kill(template.pid);

@@ -139,7 +139,7 @@ impl GenerationState {
         tracing::error!(
             code = codes::DAMAGED,
             damage,
-            "a worker corrupted memory shared by the workers: replacing all of them"
+            "a worker damaged shared memory or sockets: replacing all workers"
         );
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
