@@ -1,11 +1,11 @@
-//! Decides when a connection ends that its client does not end: at a timeout, at the server's
-//! shutdown, or to make room for others.
+//! Decides when the server closes a connection: at a timeout, at shutdown, or to make room for
+//! others.
 
 use std::time::Duration;
 
 use crate::front::activity::{Activity, Deadlines, Overdue};
 
-/// Time in which an HTTP/1 connection may still bring a request when the server stops: it may be in
+/// Time in which an HTTP/1 connection may still send a request when the server stops: it may be in
 /// flight, or in the kernel already. Like nginx's `keepalive_min_timeout`.
 pub const LAST_REQUEST: Duration = Duration::from_millis(250);
 
@@ -14,9 +14,9 @@ pub const LAST_REQUEST: Duration = Duration::from_millis(250);
 pub enum Step {
     /// Close at once.
     Close,
-    /// Look again after this time.
+    /// Check again after this time.
     Wait(Duration),
-    /// End behind the responses in progress; look again after this time, if it has one.
+    /// End after the responses in progress; check again after this time, if there is one.
     Finish(Option<Duration>),
 }
 
@@ -24,14 +24,14 @@ pub enum Step {
 pub struct Timeouts<'a> {
     activity: &'a Activity,
     deadlines: &'a Deadlines,
-    /// The server stops: the connection may bring one more request.
+    /// The server stops: the connection may send one more request.
     last_call: bool,
-    /// A timeout has passed: the connection ends behind its responses.
+    /// A timeout has passed: the connection ends after its responses.
     warned: bool,
 }
 
 impl<'a> Timeouts<'a> {
-    /// Those of a new connection.
+    /// The state of a new connection.
     pub fn new(activity: &'a Activity, deadlines: &'a Deadlines) -> Self {
         Self {
             activity,
@@ -41,7 +41,7 @@ impl<'a> Timeouts<'a> {
         }
     }
 
-    /// The time has passed for which the connection was to wait.
+    /// Called when the time of [`Step::Wait`] has passed.
     pub fn fired(&mut self) -> Step {
         if self.activity.is_displaced() {
             return Step::Close;
@@ -88,7 +88,7 @@ impl<'a> Timeouts<'a> {
         Step::Finish(Some(left))
     }
 
-    /// The connection is to be drained.
+    /// Called when the connection is to be drained.
     pub fn drained(&mut self) -> Step {
         if self.activity.is_displaced() {
             tracing::debug!(

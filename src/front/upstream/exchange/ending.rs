@@ -19,7 +19,7 @@ use crate::front::upstream::private::{Link, Ownership};
 use crate::front::upstream::reply_head::ReplyHead;
 use crate::observe::codes;
 
-/// A body that a server sends to HEAD follows its head at once.
+/// The body of a server's invalid response to HEAD follows its head at once.
 const STRAY: Duration = Duration::from_millis(50);
 
 impl Receiving<'_> {
@@ -32,7 +32,7 @@ impl Receiving<'_> {
     /// Keeps the connection if no stray bytes follow the response.
     pub(super) async fn keep_if_quiet(self, writer: WriteHalf<Socket>) {
         let socket = self.reader.unsplit(writer);
-        // The client has its answer; its next request waits for this connection.
+        // The client has its response; its next request waits for this connection.
         if socket.stays_quiet(STRAY).await {
             keep(self.ground, self.slot, self.ownership, socket);
         }
