@@ -53,7 +53,7 @@ fn a_file_that_is_not_utf_8_is_one_error_with_its_line() {
     assert_eq!(ended.code, 78);
     assert_eq!(
         ended.stderr.trim_end(),
-        "pyserve: pyserve.toml:2: not valid TOML: not UTF-8 (save the file as UTF-8) [PS-103]"
+        "pyserve: pyserve.toml:2: not valid TOML: not UTF-8 (save the file as UTF-8; a path that is not goes to a flag or variable) [PS-103]"
     );
     // The cause of any error stands there once.
     std::fs::remove_file(&file).unwrap();
