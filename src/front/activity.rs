@@ -23,6 +23,10 @@ use super::sendfile::queue::SendfileQueue;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
 
+/// Error pages for want of memory that one HTTP/2 connection may have before the client has taken
+/// them: a page says more to people than a reset, and few are in use at a time.
+pub const MOST_PAGES: usize = 4;
+
 /// Time limits for a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
@@ -50,6 +54,8 @@ pub struct Activity {
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
     in_hand: Arc<AtomicUsize>,
+    /// Error pages for want of memory that HTTP/2 streams hold.
+    pages: AtomicUsize,
     /// Files still to be sent.
     pub outbox: Arc<SendfileQueue>,
     /// The minimum rate at which the client must take responses.
@@ -114,6 +120,7 @@ impl Activity {
             ends,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
+            pages: AtomicUsize::new(0),
             outbox: Arc::default(),
             patience,
             refused: PendingRefusals::default(),
@@ -385,6 +392,8 @@ pub struct InUse {
     taken: Option<Arc<Taken>>,
     /// Memory of the request: of its head, then what its response still needs.
     held: Option<Reservation>,
+    /// True for one of [`Activity::pages`].
+    is_page: bool,
 }
 
 impl Displaceable for Activity {
@@ -420,7 +429,18 @@ impl InUse {
             activity: Arc::clone(activity),
             taken: None,
             held: None,
+            is_page: false,
         }
+    }
+
+    /// Counts an error page for want of memory. Returns false if the connection has
+    /// [`MOST_PAGES`] already.
+    pub fn add_page(&mut self) -> bool {
+        let more = |pages| (pages < MOST_PAGES).then_some(pages + 1);
+        let pages = &self.activity.pages;
+        let added = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.is_page |= added.is_ok();
+        added.is_ok()
     }
 
     /// Reserves memory for the request. Returns false if there is none.
@@ -495,6 +515,9 @@ impl Drop for InUse {
         if let Some(taken) = &self.taken {
             let mut streams = self.activity.streams();
             streams.retain(|stream| !Arc::ptr_eq(stream, taken));
+        }
+        if self.is_page {
+            self.activity.pages.fetch_sub(1, Ordering::Relaxed);
         }
         self.activity.changed();
         if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -103,11 +103,14 @@ async fn converse(
     let service = tower::service_fn(move |request: http::Request<_>| {
         let version = request.version();
         let is_http1 = version <= http::Version::HTTP_11;
+        let site = sites.get();
+        let admitted = request::admission::admit(&site, &seen, request);
         // Boxed once: hyper and its layers move it several times.
-        let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
+        let answer =
+            admitted.map(|admitted| Box::pin(request::answer(site, Arc::clone(&seen), admitted)));
         let asked = asked.clone();
         async move {
-            let mut response = answer.await;
+            let mut response = answer?.await;
             if is_http1 && asked.is_cancelled() && response.status() != 101 {
                 let close = http::HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
@@ -116,7 +119,8 @@ async fn converse(
                 // Else hyper adds `keep-alive` to our `close` for a client that asked for it.
                 *response.version_mut() = version;
             }
-            Ok::<_, std::convert::Infallible>(response)
+            // hyper resets a stream with the code of an error of h2.
+            Ok::<_, h2::Error>(response)
         }
     });
     let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);

@@ -324,9 +324,11 @@ impl Session {
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
         let look = |head: FrameHeader, number: Option<u32>| {
             flow.sent(head, number);
-            let code = number.filter(|_| head.kind == RST_STREAM);
+            let mut code = number.filter(|_| head.kind == RST_STREAM);
             if code == Some(u32::from(code::REFUSED_STREAM)) {
                 refused.forget(head.stream);
+                // The client has done nothing wrong if there is no memory.
+                code = code.filter(|_| !refused.reset_is_sent());
             }
             credit.sent(head, code, &now);
             open.sent(head);
