@@ -78,10 +78,12 @@ impl Body {
         }
     }
 
-    /// Sets how many bytes of a file are read at a time.
+    /// Sets how many bytes of a file or of an upstream's response are given at a time.
     pub fn read_in_parts_of(&mut self, most: usize) {
-        if let Self::File(body) = self {
-            body.read_in_parts_of(most);
+        match self {
+            Self::File(body) => body.read_in_parts_of(most),
+            Self::Upstream(body) => body.read_in_parts_of(most),
+            _ => {}
         }
     }
 

@@ -155,11 +155,12 @@ impl Stream {
                     None => Pin::new(self.socket()).poll_write_vectored(context, parts),
                     Some(bytes) => Pin::new(self.socket()).poll_write(context, &bytes),
                 };
-                if let Poll::Ready(Ok(written)) = written
-                    && self.http2.is_there()
-                {
-                    self.http2.sent(parts, written, &self.activity.refused);
-                    self.count_flow();
+                if self.http2.is_there() {
+                    if let Poll::Ready(Ok(written)) = written {
+                        self.http2.sent(parts, written, &self.activity.refused);
+                    }
+                    // Where nothing is sent, resets may have been queued.
+                    self.count_http2();
                 }
                 self.in_time(context, written)
             }

@@ -108,6 +108,7 @@ pub async fn answer(
     };
     let handed_over = Instant::now();
     let identity = Arc::clone(asked.identity);
+    let account = &asked.activity.account;
     let by = match answerer {
         Answerer::Workers(_) => HandledBy::App,
         Answerer::Servers(_) => HandledBy::Upstream,
@@ -126,11 +127,11 @@ pub async fn answer(
         // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
-            Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
+            Box::pin(uwsgi.call(upstream::Request { message, body }, identity, account)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
             let links = asked.activity.private_links();
-            Box::pin(http.call(head, &facts, body, links, identity)).await?
+            Box::pin(http.call(head, &facts, body, links, identity, account)).await?
         }
     };
     let app = response.app_time;
@@ -167,7 +168,6 @@ pub async fn answer(
         return Ok(accel.apply(file));
     }
     let buffering = accel.buffering.unwrap_or(settings.buffering);
-    let account = &asked.activity.account;
     let response = from_upstream(site, settings, buffering, head, response, account).await?;
     Ok(accel.apply(response))
 }

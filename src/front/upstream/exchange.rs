@@ -13,6 +13,7 @@
 //! HTTP uses the same code as uwsgi: heads, chunks and timeouts are the same, and hyper's client
 //! does not promise to read a response when the body cannot be sent any more.
 
+mod read_buffer;
 mod receiving;
 mod sending;
 mod tries;
@@ -22,13 +23,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Method};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::receiving::{READ, Receiving, To, deliver};
+use self::read_buffer::ReadBuffer;
+use self::receiving::{Receiving, To, deliver};
 pub use self::sending::Outgoing;
 use self::sending::send;
 use super::http_proxy::tunnel::Switched;
@@ -40,6 +42,7 @@ use super::{Failure, Response};
 use crate::front::body::request_stream;
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::body::response_stream::budget::Budget;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::observe::codes;
@@ -76,6 +79,8 @@ pub struct ExchangeRequest {
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
+    /// The account that the memory of the exchange is charged to.
+    pub account: Arc<Account>,
 }
 
 impl ExchangeContext {
@@ -111,6 +116,7 @@ impl ExchangeContext {
             dialect: errand.dialect,
             protocols: errand.protocols.clone(),
             identity: Arc::clone(&errand.identity),
+            account: Arc::clone(&errand.account),
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
@@ -131,6 +137,7 @@ struct Exchange {
     dialect: Dialect,
     protocols: Option<HeaderValue>,
     identity: Arc<RequestLabel>,
+    account: Arc<Account>,
     /// Cancelled when the response is no longer wanted.
     abandoned: CancellationToken,
 }
@@ -154,6 +161,7 @@ impl Exchange {
             dialect,
             protocols,
             identity,
+            account,
             abandoned,
         } = self;
         let (reader, writer) = tokio::io::split(link);
@@ -162,7 +170,7 @@ impl Exchange {
         let sent = Progress::new();
         let mut receiving = Receiving {
             reader,
-            buffer: BytesMut::with_capacity(READ),
+            buffer: ReadBuffer::new(account),
             sent: &sent,
             limit: timeouts.read,
             slot: &slot,
@@ -223,7 +231,7 @@ impl Exchange {
             (Ok(Done::Switched(head)), Some(writer)) => {
                 let switched = Switched {
                     link: reader.unsplit(writer),
-                    early: buffer.freeze(),
+                    early: buffer.into_rest(),
                     limit: timeouts.read,
                     tasks: ground.tasks.clone(),
                 };

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
+use crate::front::client_limits::memory_budget::{HTTP2, OPEN_STREAM};
 use crate::front::error::Rejection;
 use crate::front::fast_path::Express;
 use crate::front::protocol::framing::BodyRemainder;
@@ -195,11 +196,20 @@ impl Stream {
         }
     }
 
-    /// Charges what h2 holds of request bodies.
-    pub(super) fn count_flow(&mut self) {
+    /// Charges what h2 holds: request bodies, and the state of streams until their last frame is
+    /// sent, whose requests may have ended before.
+    pub(super) fn count_http2(&mut self) {
         let activity = &self.activity;
         let flow = self.http2.take_flow();
         activity.unread.count(flow, &activity.account);
+        // A reset takes little.
+        let open = self.http2.open_streams();
+        let open = open.saturating_sub(activity.refused.unsent_resets());
+        let memory = HTTP2 + open * OPEN_STREAM;
+        if memory != self.early_memory.amount() {
+            self.early_memory.shrink(memory);
+            self.early_memory.hold(memory);
+        }
     }
 
     /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
@@ -211,7 +221,7 @@ impl Stream {
             &activity.refused,
         );
         let passed = passed.map_err(|end| self.break_off(end))?;
-        self.count_flow();
+        self.count_http2();
         into.set_filled(begun + passed);
         self.http2.give(into);
         Ok(())

@@ -203,6 +203,14 @@ impl Http2 {
         }
     }
 
+    /// The number of streams that have not ended, as far as the client can see.
+    pub fn open_streams(&self) -> usize {
+        match self {
+            Self::Frames(session) => session.open.count(),
+            _ => 0,
+        }
+    }
+
     /// True if [`Http2::sent`] is to be told of what is sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))

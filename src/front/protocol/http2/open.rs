@@ -67,6 +67,11 @@ impl Open {
         self.streams.is_empty()
     }
 
+    /// The number of streams.
+    pub fn count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// A frame has come. Returns the state of its stream before that.
     ///
     /// # Errors
