@@ -17,15 +17,12 @@ use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};
+use super::client_limits::unsent_streams::UnsentStreams;
 use super::context::Endpoints;
 use super::protocol::refused::PendingRefusals;
 use super::sendfile::queue::SendfileQueue;
 use super::upstream::private::PrivateLinks;
 use crate::observe::metrics::METRICS;
-
-/// Error pages for want of memory that one HTTP/2 connection may have before the client has taken
-/// them: a page says more to people than a reset, and few are in use at a time.
-pub const MOST_PAGES: usize = 4;
 
 /// Time limits for a client.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +51,8 @@ pub struct Activity {
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
     in_hand: Arc<AtomicUsize>,
-    /// Error pages for want of memory that HTTP/2 streams hold.
-    pages: AtomicUsize,
+    /// HTTP/2 responses that only h2 has.
+    unsent: UnsentStreams,
     /// Files still to be sent.
     pub outbox: Arc<SendfileQueue>,
     /// The minimum rate at which the client must take responses.
@@ -120,7 +117,7 @@ impl Activity {
             ends,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
-            pages: AtomicUsize::new(0),
+            unsent: UnsentStreams::default(),
             outbox: Arc::default(),
             patience,
             refused: PendingRefusals::default(),
@@ -287,6 +284,12 @@ impl Activity {
         self.linger.load(Ordering::Relaxed)
     }
 
+    /// So many HTTP/2 streams are `open`, as the client sees it.
+    pub fn limit_unsent(&self, open: usize) {
+        let others = self.requests.load(Ordering::Relaxed) + self.refused.unsent_resets();
+        self.unsent.limit(open.saturating_sub(others));
+    }
+
     /// True if a request has come over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
@@ -392,7 +395,7 @@ pub struct InUse {
     taken: Option<Arc<Taken>>,
     /// Memory of the request: of its head, then what its response still needs.
     held: Option<Reservation>,
-    /// True for one of [`Activity::pages`].
+    /// True for an error page that [`InUse::add_page`] has counted.
     is_page: bool,
 }
 
@@ -433,14 +436,11 @@ impl InUse {
         }
     }
 
-    /// Counts an error page for want of memory. Returns false if the connection has
-    /// [`MOST_PAGES`] already.
+    /// Counts an error page for want of memory over HTTP/2. Returns false if the client has left
+    /// too many responses.
     pub fn add_page(&mut self) -> bool {
-        let more = |pages| (pages < MOST_PAGES).then_some(pages + 1);
-        let pages = &self.activity.pages;
-        let added = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        self.is_page |= added.is_ok();
-        added.is_ok()
+        self.is_page = self.activity.unsent.add_page();
+        self.is_page
     }
 
     /// Reserves memory for the request. Returns false if there is none.
@@ -516,8 +516,13 @@ impl Drop for InUse {
             let mut streams = self.activity.streams();
             streams.retain(|stream| !Arc::ptr_eq(stream, taken));
         }
+        let unsent = &self.activity.unsent;
+        // A stream that is refused has neither.
+        if self.is_page || self.held.is_some() && self.activity.is_http2() {
+            unsent.add(&self.activity.account);
+        }
         if self.is_page {
-            self.activity.pages.fetch_sub(1, Ordering::Relaxed);
+            unsent.page_ended();
         }
         self.activity.changed();
         if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -23,12 +23,12 @@ pub const CONNECTION: usize = 16 << 10;
 /// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
 /// tables, and an incomplete head.
 pub const HTTP2: usize = 32 << 10;
-/// Bytes of one HTTP/2 request beside large fields, its body and [`OPEN_STREAM`]. Task and head take
-/// a quarter; measured with 920 unread responses whose bodies are in files, for which the allocator
+/// Bytes of one HTTP/2 request beside large fields and its body. Task, head and state in h2 take a
+/// quarter; measured with 920 unread responses whose bodies are in files, for which the allocator
 /// keeps the buffers of many threads.
-pub const STREAM: usize = 34 << 10;
-/// Bytes of an open HTTP/2 stream until its last frame is sent: its state in h2, the head of its
-/// response, and a body of up to [`SMALL`].
+pub const STREAM: usize = 40 << 10;
+/// Bytes of an HTTP/2 stream whose request has ended here, until its last frame is sent: its state
+/// in h2, the head of its response, and a body of up to [`SMALL`].
 pub const OPEN_STREAM: usize = 6 << 10;
 /// Heads, bodies and buffers up to this size are part of [`CONNECTION`] and [`STREAM`].
 pub const SMALL: usize = 4 << 10;

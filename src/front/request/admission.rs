@@ -2,8 +2,8 @@
 //!
 //! A request without room in the memory budget gets a 503. A client of HTTP/2 can leave such pages
 //! unread on all of its streams, where each takes as much memory as a small response. So a
-//! connection has [`MOST_PAGES`](crate::front::activity::MOST_PAGES) of them; its further streams
-//! are reset with REFUSED_STREAM. RFC 9113 §8.7: no processing has occurred, and the client may
+//! connection has few of them ([`unsent_streams`](crate::front::client_limits::unsent_streams)); its
+//! further streams are reset with REFUSED_STREAM. RFC 9113 §8.7: no processing has occurred, and the client may
 //! retry any of these requests.
 //!
 //! Malformed requests, whose stand-ins come here too, take memory for their page alone.

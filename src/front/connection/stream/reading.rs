@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
-use crate::front::client_limits::memory_budget::{HTTP2, OPEN_STREAM};
 use crate::front::error::Rejection;
 use crate::front::fast_path::Express;
 use crate::front::protocol::framing::BodyRemainder;
@@ -196,20 +195,13 @@ impl Stream {
         }
     }
 
-    /// Charges what h2 holds: request bodies, and the state of streams until their last frame is
-    /// sent, whose requests may have ended before.
+    /// Charges what h2 holds: request bodies, and the streams whose request has ended here before
+    /// their last frame is sent.
     pub(super) fn count_http2(&mut self) {
         let activity = &self.activity;
         let flow = self.http2.take_flow();
         activity.unread.count(flow, &activity.account);
-        // A reset takes little.
-        let open = self.http2.open_streams();
-        let open = open.saturating_sub(activity.refused.unsent_resets());
-        let memory = HTTP2 + open * OPEN_STREAM;
-        if memory != self.early_memory.amount() {
-            self.early_memory.shrink(memory);
-            self.early_memory.hold(memory);
-        }
+        activity.limit_unsent(self.http2.open_streams());
     }
 
     /// Leaves in `into`, behind `begun`, what hyper gets of the bytes that have come.
