@@ -20,6 +20,9 @@ use bytes::Bytes;
 /// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB while
 /// it is idle, up to 30 KB while the head of its first request is incomplete.
 pub const CONNECTION: usize = 16 << 10;
+/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] once hyper has had a request: it keeps
+/// buffers for reading (12 KB, when it has read twice) and for heads (8 KB) until the end.
+pub const HYPER: usize = 12 << 10;
 /// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
 /// tables, and an incomplete head.
 pub const HTTP2: usize = 32 << 10;
@@ -293,8 +296,10 @@ impl Reservation {
     /// Grows to `amount` in all, even where there is no room.
     pub fn hold(&mut self, amount: usize) {
         let more = amount.saturating_sub(self.amount);
-        self.account.add(self.resource, more);
-        self.amount += more;
+        if more > 0 {
+            self.account.add(self.resource, more);
+            self.amount += more;
+        }
     }
 
     /// Returns all but `amount`.

@@ -53,6 +53,8 @@ pub struct Stream {
     looked: usize,
     /// Memory of `early`, where a head is long; over HTTP/2 that of the connection.
     early_memory: Reservation,
+    /// Memory of hyper's buffers, once it has had a head.
+    hyper_memory: Reservation,
     /// The end of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
@@ -105,6 +107,7 @@ impl Stream {
             early: early.into(),
             looked: 0,
             early_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
+            hyper_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
+use crate::front::client_limits::memory_budget::HYPER;
 use crate::front::error::Rejection;
 use crate::front::fast_path::Express;
 use crate::front::protocol::framing::BodyRemainder;
@@ -88,6 +89,7 @@ impl Stream {
     }
 
     fn begin(&mut self, head: &[u8], body: BodyRemainder, is_last: bool, into: &mut ReadBuf<'_>) {
+        self.hyper_memory.hold(HYPER);
         self.activity.body_begins();
         self.activity.has_part_of_head(false);
         self.framing.begin(body, is_last);
