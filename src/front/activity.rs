@@ -447,7 +447,10 @@ impl InUse {
     pub fn reserve(&mut self, bytes: usize) -> bool {
         if bytes > 0 {
             let account = &self.activity.account;
-            self.held = account.try_reserve(Resource::Memory, bytes);
+            self.held = match self.activity.requests.load(Ordering::Relaxed) {
+                1 => account.try_reserve_for_first(Resource::Memory, bytes),
+                _ => account.try_reserve(Resource::Memory, bytes),
+            };
         }
         bytes == 0 || self.held.is_some()
     }

@@ -170,6 +170,21 @@ impl Account {
         reservation.grow(amount).then_some(reservation)
     }
 
+    /// The same for the only request of a connection, which gets the part of its address. So a new
+    /// client is served as long as there is a little memory.
+    pub fn try_reserve_for_first(
+        self: &Arc<Self>,
+        resource: Resource,
+        amount: usize,
+    ) -> Option<Reservation> {
+        let mut reservation = Reservation::none(Arc::clone(self), resource);
+        if self.may_have(resource, amount, 1) {
+            reservation.hold(amount);
+            return Some(reservation);
+        }
+        None
+    }
+
     /// Reserves memory even where there is none: for what exists already.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Reservation {
         let mut reservation = Reservation::none(Arc::clone(self), Resource::Memory);
@@ -224,15 +239,16 @@ impl Account {
         }
     }
 
-    fn may_have(&self, resource: Resource, amount: usize) -> bool {
+    fn may_have(&self, resource: Resource, amount: usize, part: usize) -> bool {
         let Some(free) = resource.pool().free().checked_sub(amount) else {
             return false;
         };
-        let within = |account: &Self| {
+        let within = |account: &Self, part: usize| {
             let held = account.held(resource).load(Ordering::Relaxed);
-            held.saturating_add(amount).saturating_mul(account.part) <= free
+            held.saturating_add(amount).saturating_mul(part) <= free
         };
-        within(self) && self.address.as_deref().is_none_or(within)
+        let address = self.address.as_deref();
+        within(self, part) && address.is_none_or(|address| within(address, address.part))
     }
 
     fn add(&self, resource: Resource, amount: usize) {
@@ -284,7 +300,8 @@ impl Reservation {
     pub fn grow(&mut self, amount: usize) -> bool {
         let more = amount.saturating_sub(self.amount);
         if more > 0 {
-            if !self.account.may_have(self.resource, more) {
+            let account = &self.account;
+            if !account.may_have(self.resource, more, account.part) {
                 return false;
             }
             self.account.add(self.resource, more);
@@ -398,6 +415,22 @@ mod tests {
         assert_eq!(used.load(Ordering::Relaxed), 0);
         assert_eq!(fill(&connections[1]), 500);
         assert!(connections[0].try_spool(Spooled::Requests, 500, None, (&AtomicU64::new(0), 1000)));
+    }
+
+    #[test]
+    fn the_first_request_of_a_connection_has_the_part_of_its_address() {
+        let address = Arc::new(Account::of_address());
+        let connection = Arc::new(Account::of_connection(Arc::clone(&address)));
+        let limit = Resource::Memory.pool().limit();
+        let third = limit / 3;
+        assert!(connection.try_reserve(Resource::Memory, third).is_none());
+        let first = connection.try_reserve_for_first(Resource::Memory, third);
+        assert!(first.is_some());
+        assert!(
+            connection
+                .try_reserve_for_first(Resource::Memory, third)
+                .is_none()
+        );
     }
 
     #[test]
