@@ -448,7 +448,7 @@ impl InUse {
         if bytes > 0 {
             let account = &self.activity.account;
             self.held = match self.activity.requests.load(Ordering::Relaxed) {
-                1 => account.try_reserve_for_first(Resource::Memory, bytes),
+                1 => account.try_reserve_for_first(bytes),
                 _ => account.try_reserve(Resource::Memory, bytes),
             };
         }

@@ -42,6 +42,10 @@ pub const USUAL: usize = 256 << 20;
 /// budget at most.
 const CONNECTION_PART: usize = 4;
 
+/// The fraction of the memory that only the first requests of connections get. Clients that come
+/// one after the other, each with its share of what is free, would leave next to nothing.
+const FOR_FIRST: usize = 8;
+
 /// Memory in bytes.
 static MEMORY: Pool = Pool::new(USUAL);
 /// Open files of request bodies and responses.
@@ -170,19 +174,12 @@ impl Account {
         reservation.grow(amount).then_some(reservation)
     }
 
-    /// The same for the only request of a connection, which gets the part of its address. So a new
-    /// client is served as long as there is a little memory.
-    pub fn try_reserve_for_first(
-        self: &Arc<Self>,
-        resource: Resource,
-        amount: usize,
-    ) -> Option<Reservation> {
-        let mut reservation = Reservation::none(Arc::clone(self), resource);
-        if self.may_have(resource, amount, 1) {
-            reservation.hold(amount);
-            return Some(reservation);
-        }
-        None
+    /// Reserves `amount` of memory for the only request of a connection. It has the part of its
+    /// address, and what [`FOR_FIRST`] keeps.
+    pub fn try_reserve_for_first(self: &Arc<Self>, amount: usize) -> Option<Reservation> {
+        let free = Resource::Memory.pool().free();
+        let may_have = self.is_within(Resource::Memory, amount, free, 1);
+        may_have.then(|| self.hold(amount))
     }
 
     /// Reserves memory even where there is none: for what exists already.
@@ -239,8 +236,18 @@ impl Account {
         }
     }
 
-    fn may_have(&self, resource: Resource, amount: usize, part: usize) -> bool {
-        let Some(free) = resource.pool().free().checked_sub(amount) else {
+    fn may_have(&self, resource: Resource, amount: usize) -> bool {
+        let pool = resource.pool();
+        let kept = match resource {
+            Resource::Memory => pool.limit() / FOR_FIRST,
+            _ => 0,
+        };
+        let free = pool.free().saturating_sub(kept);
+        self.is_within(resource, amount, free, self.part)
+    }
+
+    fn is_within(&self, resource: Resource, amount: usize, free: usize, part: usize) -> bool {
+        let Some(free) = free.checked_sub(amount) else {
             return false;
         };
         let within = |account: &Self, part: usize| {
@@ -300,8 +307,7 @@ impl Reservation {
     pub fn grow(&mut self, amount: usize) -> bool {
         let more = amount.saturating_sub(self.amount);
         if more > 0 {
-            let account = &self.account;
-            if !account.may_have(self.resource, more, account.part) {
+            if !self.account.may_have(self.resource, more) {
                 return false;
             }
             self.account.add(self.resource, more);
@@ -418,19 +424,23 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_of_a_connection_has_the_part_of_its_address() {
-        let address = Arc::new(Account::of_address());
-        let connection = Arc::new(Account::of_connection(Arc::clone(&address)));
-        let limit = Resource::Memory.pool().limit();
-        let third = limit / 3;
-        assert!(connection.try_reserve(Resource::Memory, third).is_none());
-        let first = connection.try_reserve_for_first(Resource::Memory, third);
+    fn the_first_request_of_a_connection_finds_memory_behind_many_others() {
+        // Others use the pool as well, but little.
+        let amount = Resource::Memory.pool().limit() / 50;
+        let accounts: Vec<_> = (0..100)
+            .map(|_| Arc::new(Account::of_connection(Arc::new(Account::of_address()))))
+            .collect();
+        let fill = |account: &Arc<Account>| {
+            let one = || account.try_reserve(Resource::Memory, amount / 10);
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let _held: Vec<_> = accounts.iter().map(fill).collect();
+        let new = Arc::new(Account::of_connection(Arc::new(Account::of_address())));
+        assert!(new.try_reserve(Resource::Memory, amount).is_none());
+        let first = new.try_reserve_for_first(amount);
         assert!(first.is_some());
-        assert!(
-            connection
-                .try_reserve_for_first(Resource::Memory, third)
-                .is_none()
-        );
+        let third = Resource::Memory.pool().limit() / 3;
+        assert!(new.try_reserve_for_first(third).is_none());
     }
 
     #[test]
