@@ -286,6 +286,7 @@ impl Activity {
 
     /// So many HTTP/2 streams are `open`, as the client sees it.
     pub fn limit_unsent(&self, open: usize) {
+        self.refused.limit_resets(open);
         let others = self.requests.load(Ordering::Relaxed) + self.refused.unsent_resets();
         self.unsent.limit(open.saturating_sub(others));
     }

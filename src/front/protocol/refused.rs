@@ -188,6 +188,14 @@ impl PendingRefusals {
         self.resets.load(Ordering::Relaxed)
     }
 
+    /// So many streams are open, as the client sees it. h2 sends no reset for one that the client has
+    /// reset meanwhile.
+    pub fn limit_resets(&self, open: usize) {
+        if self.unsent_resets() > open {
+            self.resets.fetch_min(open, Ordering::Relaxed);
+        }
+    }
+
     /// A reset with REFUSED_STREAM is sent. Returns true if it may be for want of memory, false if
     /// h2 has refused a stream beyond its limit.
     pub fn reset_is_sent(&self) -> bool {

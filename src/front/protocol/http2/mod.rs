@@ -105,6 +105,10 @@ pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     }
 }
 
+/// Streams refused for want of memory whose resets the client does not read: as many as it may have
+/// open at a time. h2 keeps each until it is sent.
+const MOST_UNSENT_RESETS: usize = 128;
+
 /// The frames of one connection, if it has any.
 #[derive(Debug, Default)]
 pub enum Http2 {
@@ -280,6 +284,9 @@ impl Session {
     ) -> Result<usize, End> {
         if self.credit.is_overdrawn() {
             return Err(End::Resets);
+        }
+        if refused.unsent_resets() > MOST_UNSENT_RESETS {
+            return Err(End::Open);
         }
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
         let mut is_idle = open.is_empty();
