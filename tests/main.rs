@@ -83,6 +83,7 @@ mod targets;
 mod terminal;
 mod titles;
 mod truncated;
+mod unread_responses;
 mod upstream_health;
 mod upstream_metrics;
 mod upstream_private;

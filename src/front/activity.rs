@@ -17,6 +17,7 @@ use super::client_limits::displacement::{Displaceable, WithoutRequest};
 use super::client_limits::in_hand::InHand;
 use super::client_limits::memory_budget::{Account, Reservation, Resource};
 use super::client_limits::min_rate::{MinRate, Patience};
+use super::client_limits::unsent_streams::UnsentStreams;
 use super::context::Endpoints;
 use super::protocol::refused::PendingRefusals;
 use super::sendfile::queue::SendfileQueue;
@@ -50,6 +51,8 @@ pub struct Activity {
     pub account: Arc<Account>,
     /// Bytes of responses that hyper holds and has not sent.
     in_hand: Arc<AtomicUsize>,
+    /// HTTP/2 responses that only h2 has.
+    unsent: UnsentStreams,
     /// Files still to be sent.
     pub sendfile_queue: Arc<SendfileQueue>,
     /// The minimum rate at which the client must take responses.
@@ -114,6 +117,7 @@ impl Activity {
             ends,
             account: Arc::new(Account::of_address()),
             in_hand: Arc::default(),
+            unsent: UnsentStreams::default(),
             sendfile_queue: Arc::default(),
             patience,
             refused: PendingRefusals::default(),
@@ -280,6 +284,13 @@ impl Activity {
         self.linger.load(Ordering::Relaxed)
     }
 
+    /// So many HTTP/2 streams are `open`, as the client sees it.
+    pub fn limit_unsent(&self, open: usize) {
+        self.refused.limit_resets(open);
+        let others = self.requests.load(Ordering::Relaxed) + self.refused.unsent_resets();
+        self.unsent.limit(open.saturating_sub(others));
+    }
+
     /// True if a request has come over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
@@ -385,6 +396,8 @@ pub struct InUse {
     taken: Option<Arc<Taken>>,
     /// Memory of the request: of its head, then what its response still needs.
     held: Option<Reservation>,
+    /// True for an error page that [`InUse::add_page`] has counted.
+    is_page: bool,
 }
 
 impl Displaceable for Activity {
@@ -420,14 +433,25 @@ impl InUse {
             activity: Arc::clone(activity),
             taken: None,
             held: None,
+            is_page: false,
         }
+    }
+
+    /// Counts an error page for want of memory over HTTP/2. Returns false if the client has left
+    /// too many responses.
+    pub fn add_page(&mut self) -> bool {
+        self.is_page = self.activity.unsent.add_page();
+        self.is_page
     }
 
     /// Reserves memory for the request. Returns false if there is none.
     pub fn reserve(&mut self, bytes: usize) -> bool {
         if bytes > 0 {
             let account = &self.activity.account;
-            self.held = account.try_reserve(Resource::Memory, bytes);
+            self.held = match self.activity.requests.load(Ordering::Relaxed) {
+                1 => account.try_reserve_for_first(bytes),
+                _ => account.try_reserve(Resource::Memory, bytes),
+            };
         }
         bytes == 0 || self.held.is_some()
     }
@@ -495,6 +519,14 @@ impl Drop for InUse {
         if let Some(taken) = &self.taken {
             let mut streams = self.activity.streams();
             streams.retain(|stream| !Arc::ptr_eq(stream, taken));
+        }
+        let unsent = &self.activity.unsent;
+        // A stream that is refused has neither.
+        if self.is_page || self.held.is_some() && self.activity.is_http2() {
+            unsent.add(&self.activity.account);
+        }
+        if self.is_page {
+            unsent.page_ended();
         }
         self.activity.changed();
         if self.activity.requests.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -78,10 +78,12 @@ impl Body {
         }
     }
 
-    /// Sets the number of bytes of a file that are read at a time.
+    /// Sets the number of bytes of a file or an upstream response that are read at a time.
     pub fn read_in_parts_of(&mut self, most: usize) {
-        if let Self::File(body) = self {
-            body.read_in_parts_of(most);
+        match self {
+            Self::File(body) => body.read_in_parts_of(most),
+            Self::Upstream(body) => body.read_in_parts_of(most),
+            _ => {}
         }
     }
 

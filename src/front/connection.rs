@@ -5,7 +5,6 @@ pub mod proxy_protocol;
 pub mod stream;
 pub mod timeouts;
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,13 +101,17 @@ async fn converse(
     let asked = stop.asked.clone();
     let service = tower::service_fn(move |request: http::Request<_>| {
         let version = request.version();
+        let site = sites.get();
+        let admitted = request::admission::admit(&site, &seen, request);
         // Boxed once: hyper and its layers move it several times.
-        let answer = Box::pin(request::answer(sites.get(), Arc::clone(&seen), request));
+        let answer =
+            admitted.map(|admitted| Box::pin(request::answer(site, Arc::clone(&seen), admitted)));
         let asked = asked.clone();
         async move {
-            let mut response = answer.await;
+            let mut response = answer?.await;
             set_persistence(&mut response, version, &asked);
-            Ok::<_, Infallible>(response)
+            // hyper resets a stream with the code of an error of h2.
+            Ok::<_, h2::Error>(response)
         }
     });
     let http = builder(activity.ends.trusted);

@@ -215,12 +215,7 @@ impl Rejection {
             return Self::NoDescriptors.into_response(identity, is_logged);
         }
         let verdict = self.verdict();
-        if is_logged {
-            self.log(verdict.status, identity);
-        }
-        if let Some(reason) = self.counted_as() {
-            METRICS.rejections.up(reason);
-        }
+        self.note(verdict.status, identity, is_logged);
         let mut response = Response::new(Body::Full(self.page(&verdict, identity)));
         *response.status_mut() = verdict.status;
         let headers = response.headers_mut();
@@ -236,6 +231,16 @@ impl Rejection {
             headers.insert(name, value);
         }
         response
+    }
+
+    /// Counts the rejection, and writes its log line if `is_logged`.
+    pub fn note(&self, status: StatusCode, identity: &RequestLabel, is_logged: bool) {
+        if is_logged {
+            self.log(status, identity);
+        }
+        if let Some(reason) = self.counted_as() {
+            METRICS.rejections.up(reason);
+        }
     }
 
     fn verdict(&self) -> Verdict {

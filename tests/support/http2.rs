@@ -194,14 +194,14 @@ impl Http2 {
         }
     }
 
-    /// Reads until `count` responses have begun.
+    /// Reads until `count` responses have begun or streams were reset.
     pub fn heads(&mut self, count: usize) {
         let mut begun = 0;
         while begun < count {
             let head = self.connection.exactly(9);
             let length = number(&[0, head[0], head[1], head[2]]) as usize;
             let _payload = self.connection.exactly(length);
-            begun += usize::from(head[3] == HEADERS);
+            begun += usize::from(matches!(head[3], HEADERS | RST_STREAM));
         }
     }
 

@@ -65,11 +65,18 @@ impl Connection {
 
     /// Connects to a port with a receive buffer of a few kilobytes.
     pub fn tcp_that_takes_little(port: u16) -> Self {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+        Self::tcp_that_takes_little_from([127, 0, 0, 1], port)
+    }
+
+    /// The same from another address of the loopback network.
+    pub fn tcp_that_takes_little_from(source: [u8; 4], port: u16) -> Self {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType};
+        use rustix::net::{bind, connect, socket_with, sockopt};
         // Not to be left to what other tests start meanwhile.
         let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
         let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
         sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+        bind(&socket, &SocketAddr::from((source, 0))).expect("an address of loopback");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         connect(&socket, &address).expect("the server accepts");
         let stream = TcpStream::from(socket);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::config::SpoolLimits;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, Spooled};
 use crate::front::sendfile::file_pool::FilePool;
-use crate::front::sendfile::file_source::read_block;
+use crate::front::sendfile::file_source::read_into;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::os::descriptors::for_client;
@@ -181,7 +181,12 @@ impl SpoolFile {
         let file = Arc::clone(self.file.as_ref()?);
         let length = usize::try_from(self.unread()).map_or(longest, |unread| unread.min(longest));
         let (pool, offset) = (self.spool.files.clone(), self.read);
-        let read = async move { pool.run(move || read_block(&file, offset, length)).await };
+        let read = async move {
+            // By the thread that frees it: allocators keep what threads of a pool allocate.
+            let block = Vec::with_capacity(length);
+            pool.run(move || read_into(block, &file, offset, length))
+                .await
+        };
         (length > 0).then_some(read)
     }
 

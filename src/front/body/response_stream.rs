@@ -72,7 +72,8 @@ struct State {
     /// Their total length.
     buffered: usize,
     spooled: Option<SpoolFile>,
-    /// Bytes on their way to the file: after its content, before the chunks.
+    /// Bytes on their way to the file: after its content, before the chunks. They count until
+    /// they are written.
     writing: usize,
     /// Bytes that the connection holds and has not sent.
     in_hand: usize,
@@ -144,6 +145,7 @@ impl ResponseBody {
             shared: Arc::clone(&shared),
             abandon: Some(Box::new(abandon)),
             reading: None,
+            part: BLOCK,
         };
         (BodySender(shared), Self(Inner::Streamed(Box::new(body))))
     }
@@ -164,6 +166,13 @@ impl ResponseBody {
         match &self.0 {
             Inner::Whole(bytes) => bytes.as_ref(),
             Inner::Streamed(_) => None,
+        }
+    }
+
+    /// Sets the number of bytes of a piece, [`BLOCK`] at most.
+    pub fn read_in_parts_of(&mut self, most: usize) {
+        if let Inner::Streamed(streamed) = &mut self.0 {
+            streamed.part = most.clamp(1, BLOCK);
         }
     }
 
@@ -254,10 +263,14 @@ impl BodySender {
         let mut state = self.0.lock();
         state.writing = 0;
         if state.client_gone {
+            self.0.budget.take(length);
             return;
         }
         match (result, &mut state.spooled) {
-            (Ok(file), Some(spooled)) => spooled.wrote(file, length),
+            (Ok(file), Some(spooled)) => {
+                spooled.wrote(file, length);
+                self.0.budget.take(length);
+            }
             _ => {
                 // The pieces return to memory; the file is not used again for this response.
                 state.buffering = Waiting::InMemory;
@@ -265,7 +278,6 @@ impl BodySender {
                     state.chunks.push_front(piece);
                 }
                 state.buffered += length;
-                self.0.budget.add(length);
             }
         }
         wake(state.reader.take());
@@ -309,7 +321,6 @@ impl Shared {
             .map(|spooled| spooled.write(pieces.into(), length));
         state.buffered = 0;
         state.writing = length;
-        self.budget.take(length);
         write.map_or(Step::Wait, Step::Spool)
     }
 }

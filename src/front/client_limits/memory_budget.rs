@@ -20,6 +20,9 @@ use bytes::Bytes;
 /// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB while
 /// it is idle, up to 30 KB while the head of its first request is incomplete.
 pub const CONNECTION: usize = 16 << 10;
+/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] once hyper has had a request: it keeps
+/// buffers for reading (12 KB, when it has read twice) and for heads (8 KB) until the end.
+pub const HYPER: usize = 12 << 10;
 /// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
 /// tables, and an incomplete head.
 pub const HTTP2: usize = 32 << 10;
@@ -27,6 +30,9 @@ pub const HTTP2: usize = 32 << 10;
 /// quarter; measured with 920 unread responses whose bodies are in files, for which the allocator
 /// keeps the buffers of many threads.
 pub const STREAM: usize = 40 << 10;
+/// Bytes of an HTTP/2 stream whose request has ended here, until its last frame is sent: its state
+/// in h2, the head of its response, and a body of up to [`SMALL`].
+pub const OPEN_STREAM: usize = 6 << 10;
 /// Heads, bodies and buffers up to this size are part of [`CONNECTION`] and [`STREAM`].
 pub const SMALL: usize = 4 << 10;
 /// The budget without a memory limit.
@@ -35,6 +41,10 @@ pub const USUAL: usize = 256 << 20;
 /// The fraction of the free memory that one connection may hold: a quarter, so a fifth of an unused
 /// budget at most.
 const CONNECTION_PART: usize = 4;
+
+/// The fraction of the memory that only the first requests of connections get. Clients that come
+/// one after the other, each with its share of what is free, would leave next to nothing.
+const FOR_FIRST: usize = 8;
 
 /// Memory in bytes.
 static MEMORY: Pool = Pool::new(USUAL);
@@ -164,6 +174,14 @@ impl Account {
         reservation.grow(amount).then_some(reservation)
     }
 
+    /// Reserves `amount` of memory for the only request of a connection. It has the part of its
+    /// address, and what [`FOR_FIRST`] keeps.
+    pub fn try_reserve_for_first(self: &Arc<Self>, amount: usize) -> Option<Reservation> {
+        let free = Resource::Memory.pool().free();
+        let may_have = self.is_within(Resource::Memory, amount, free, 1);
+        may_have.then(|| self.hold(amount))
+    }
+
     /// Reserves memory even where there is none: for what exists already.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Reservation {
         let mut reservation = Reservation::none(Arc::clone(self), Resource::Memory);
@@ -219,14 +237,25 @@ impl Account {
     }
 
     fn may_have(&self, resource: Resource, amount: usize) -> bool {
-        let Some(free) = resource.pool().free().checked_sub(amount) else {
+        let pool = resource.pool();
+        let kept = match resource {
+            Resource::Memory => pool.limit() / FOR_FIRST,
+            _ => 0,
+        };
+        let free = pool.free().saturating_sub(kept);
+        self.is_within(resource, amount, free, self.part)
+    }
+
+    fn is_within(&self, resource: Resource, amount: usize, free: usize, part: usize) -> bool {
+        let Some(free) = free.checked_sub(amount) else {
             return false;
         };
-        let within = |account: &Self| {
+        let within = |account: &Self, part: usize| {
             let held = account.held(resource).load(Ordering::Relaxed);
-            held.saturating_add(amount).saturating_mul(account.part) <= free
+            held.saturating_add(amount).saturating_mul(part) <= free
         };
-        within(self) && self.address.as_deref().is_none_or(within)
+        let address = self.address.as_deref();
+        within(self, part) && address.is_none_or(|address| within(address, address.part))
     }
 
     fn add(&self, resource: Resource, amount: usize) {
@@ -290,8 +319,10 @@ impl Reservation {
     /// Grows to `amount` in all, even where there is no room.
     pub fn hold(&mut self, amount: usize) {
         let more = amount.saturating_sub(self.amount);
-        self.account.add(self.resource, more);
-        self.amount += more;
+        if more > 0 {
+            self.account.add(self.resource, more);
+            self.amount += more;
+        }
     }
 
     /// Returns all but `amount`.
@@ -390,6 +421,26 @@ mod tests {
         assert_eq!(used.load(Ordering::Relaxed), 0);
         assert_eq!(fill(&connections[1]), 500);
         assert!(connections[0].try_spool(Spooled::Requests, 500, None, (&AtomicU64::new(0), 1000)));
+    }
+
+    #[test]
+    fn the_first_request_of_a_connection_finds_memory_behind_many_others() {
+        // Others use the pool as well, but little.
+        let amount = Resource::Memory.pool().limit() / 50;
+        let accounts: Vec<_> = (0..100)
+            .map(|_| Arc::new(Account::of_connection(Arc::new(Account::of_address()))))
+            .collect();
+        let fill = |account: &Arc<Account>| {
+            let one = || account.try_reserve(Resource::Memory, amount / 10);
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let _held: Vec<_> = accounts.iter().map(fill).collect();
+        let new = Arc::new(Account::of_connection(Arc::new(Account::of_address())));
+        assert!(new.try_reserve(Resource::Memory, amount).is_none());
+        let first = new.try_reserve_for_first(amount);
+        assert!(first.is_some());
+        let third = Resource::Memory.pool().limit() / 3;
+        assert!(new.try_reserve_for_first(third).is_none());
     }
 
     #[test]

@@ -7,3 +7,4 @@ pub mod memory_budget;
 pub mod min_rate;
 pub mod network;
 pub mod rate_limit;
+pub mod unsent_streams;

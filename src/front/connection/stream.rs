@@ -52,6 +52,8 @@ pub struct Stream {
     looked: usize,
     /// Memory of `early` for a long head; over HTTP/2 that of the connection.
     early_memory: Reservation,
+    /// Memory of hyper's buffers, once it has read a head.
+    hyper_memory: Reservation,
     /// The rest of a head for which hyper had no room.
     head: Bytes,
     framing: Framing,
@@ -104,6 +106,7 @@ impl Stream {
             early: early.into(),
             looked: 0,
             early_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
+            hyper_memory: Reservation::none(Arc::clone(&activity.account), Resource::Memory),
             head: Bytes::new(),
             framing: Framing::default(),
             has_unread: false,
@@ -154,11 +157,12 @@ impl Stream {
                     None => Pin::new(self.socket()).poll_write_vectored(context, parts),
                     Some(bytes) => Pin::new(self.socket()).poll_write(context, &bytes),
                 };
-                if let Poll::Ready(Ok(written)) = written
-                    && self.http2.is_there()
-                {
-                    self.http2.sent(parts, written, &self.activity.refused);
-                    self.count_flow();
+                if self.http2.is_there() {
+                    if let Poll::Ready(Ok(written)) = written {
+                        self.http2.sent(parts, written, &self.activity.refused);
+                    }
+                    // Where nothing is sent, resets may have been queued.
+                    self.count_http2();
                 }
                 self.in_time(context, written)
             }

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Method, Version, request};
@@ -132,6 +132,8 @@ pub fn name_shown(name: &[u8]) -> String {
 pub struct PendingRefusals {
     any: AtomicBool,
     by_stream: Mutex<HashMap<u32, Refused>>,
+    /// Streams that are refused for want of memory and whose reset has not been sent.
+    resets: AtomicUsize,
 }
 
 impl PendingRefusals {
@@ -174,6 +176,33 @@ impl PendingRefusals {
             waiting.remove(&stream);
             self.any.store(!waiting.is_empty(), Ordering::Relaxed);
         }
+    }
+
+    /// A stream is refused for want of memory: h2 is about to send its reset.
+    pub fn resets_stream(&self) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of such streams whose reset has not been sent.
+    pub fn unsent_resets(&self) -> usize {
+        self.resets.load(Ordering::Relaxed)
+    }
+
+    /// So many streams are open, as the client sees it. h2 sends no reset for one that the client has
+    /// reset meanwhile.
+    pub fn limit_resets(&self, open: usize) {
+        if self.unsent_resets() > open {
+            self.resets.fetch_min(open, Ordering::Relaxed);
+        }
+    }
+
+    /// A reset with REFUSED_STREAM is sent. Returns true if it may be for want of memory, false if
+    /// h2 has refused a stream beyond its limit.
+    pub fn reset_is_sent(&self) -> bool {
+        let one_less = |resets: usize| resets.checked_sub(1);
+        let resets = &self.resets;
+        let counted = resets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        counted.is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Refused>> {

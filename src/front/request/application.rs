@@ -157,6 +157,7 @@ async fn call(
     };
     let handed_over = Instant::now();
     let identity = Arc::clone(asked.identity);
+    let account = &asked.activity.account;
     let by = answerer.handled_by();
     record.answered(Answer {
         by,
@@ -172,11 +173,11 @@ async fn call(
         // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
-            Box::pin(uwsgi.call(upstream::Request { message, body }, identity)).await?
+            Box::pin(uwsgi.call(upstream::Request { message, body }, identity, account)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
             let links = asked.activity.private_links();
-            Box::pin(http.call(head, &facts, body, links, identity)).await?
+            Box::pin(http.call(head, &facts, body, links, identity, account)).await?
         }
     };
     let app = response.app_time;

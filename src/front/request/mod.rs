@@ -1,7 +1,8 @@
 //! The steps of every request, in order:
 //!
-//! 1. [`refused`](super::protocol::refused): finds a head that was refused below hyper;
-//!    [`context`]: gives the request an id; [`forwarded`]: removes forwarding headers that the
+//! 1. [`admission`] finds a head that was refused below hyper
+//!    ([`refused`](super::protocol::refused)), and reserves the request's memory;
+//!    [`context`](super::context): gives the request an id; [`forwarded`]: removes forwarding headers that the
 //!    client may not set, and takes the client's address from trusted proxies; [`record`] begins
 //!    the line in the access log, which [`ended`] writes;
 //! 2. [`rate_limit`](super::client_limits::rate_limit), [`limits`]: reject an address that sends
@@ -18,6 +19,7 @@
 //! steps.
 
 pub mod accel;
+pub mod admission;
 pub mod application;
 pub mod common_fields;
 pub mod compression;
@@ -36,12 +38,10 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
+use self::admission::Admitted;
 use self::application::{Answerer, Asked};
 use self::common_fields::common_fields;
 use self::ended::Answer;
@@ -52,10 +52,9 @@ use super::admin::Probes;
 use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
-use super::context::{self, Client, RequestLabel, Target};
+use super::context::{Client, RequestLabel};
 use super::error::Rejection;
 use super::header_case::HeaderNames;
-use super::protocol::refused::Refused;
 use super::protocol::{forwarded, limits};
 use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
@@ -68,11 +67,16 @@ use crate::observe::refusals::{self, Logged};
 pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
-    request: Request<Incoming>,
+    admitted: Admitted,
 ) -> Response<RecordedBody> {
-    let mut in_use = InUse::begin(&activity, request.version());
+    let Admitted {
+        mut head,
+        body,
+        refused,
+        mut in_use,
+        has_memory,
+    } = admitted;
     let ends = activity.ends;
-    let (mut head, body) = request.into_parts();
     let body = match head.version {
         Version::HTTP_2 => Received::over_http2(body, &activity.unread),
         _ => Received::over_http1(body),
@@ -80,8 +84,7 @@ pub async fn answer(
     activity.hyper_began();
     join_cookies(&mut head.headers);
     let header_case = activity.take_header_case();
-    let refused = activity.refused.take(&head);
-    let identity = Arc::new(label(&head, refused.as_ref(), ends.trusted));
+    let identity = Arc::new(admission::label(&head, refused.as_ref(), ends.trusted));
     if !header_case.is_empty() {
         head.extensions.insert(HeaderNames(header_case));
     }
@@ -102,7 +105,7 @@ pub async fn answer(
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
         admit(&site, &client).and(Err(refused.rejection))
-    } else if !in_use.reserve(limits::memory(&head)) {
+    } else if !has_memory {
         Err(Rejection::NoMemory)
     } else {
         // Pinned here: an argument that is awaited inside would take its room twice.
@@ -250,27 +253,6 @@ fn admit(site: &Site, client: &Client) -> Result<(), Rejection> {
             .admit(address)
             .map_err(|wait| Rejection::TooManyRequests { wait }),
         _ => Ok(()),
-    }
-}
-
-fn label(head: &request::Parts, refused: Option<&Refused>, trusted: bool) -> RequestLabel {
-    RequestLabel {
-        request_id: context::request_id(&head.headers, trusted),
-        ..match refused {
-            None => asked_identity(head),
-            Some(refused) => refused.identity(),
-        }
-    }
-}
-
-/// The label, without an id, of a request as hyper has parsed it.
-fn asked_identity(head: &request::Parts) -> RequestLabel {
-    let target = head.uri.path_and_query();
-    let target = target.map_or("*", |target| target.as_str());
-    RequestLabel {
-        method: head.method.clone(),
-        target: Target(target.to_owned()),
-        ..RequestLabel::default()
     }
 }
 

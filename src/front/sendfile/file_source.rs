@@ -116,7 +116,11 @@ pub fn read_block(file: &File, offset: u64, length: usize) -> io::Result<Bytes> 
     read_into(Vec::with_capacity(length), file, offset, length)
 }
 
-fn read_into(mut block: Vec<u8>, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+/// Reads exactly `length` bytes into the empty `block`.
+///
+/// # Errors
+/// As [`read_block`].
+pub fn read_into(mut block: Vec<u8>, file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     while block.len() < length {
         let at = offset + block.len() as u64;
         match rustix::io::pread(file, spare_capacity(&mut block), at) {

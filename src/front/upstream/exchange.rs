@@ -14,6 +14,7 @@
 //! does not promise to read a response when the body cannot be sent any more.
 
 mod ending;
+mod read_buffer;
 mod receiving;
 mod sending;
 mod tries;
@@ -23,14 +24,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::{HeaderValue, Method};
 use tokio::io::WriteHalf;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::receiving::{READ, Receiving, To};
+use self::read_buffer::ReadBuffer;
+use self::receiving::{Receiving, To};
 pub use self::sending::Outgoing;
 use self::sending::send;
 use super::private::{Owner, Ownership};
@@ -40,6 +41,7 @@ use super::servers::{Reached, Servers};
 use super::{Failure, Response};
 use crate::front::body::request_stream;
 use crate::front::body::response_stream::budget::Budget;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
@@ -76,6 +78,8 @@ pub struct ExchangeRequest {
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
+    /// The account that the memory of the exchange is charged to.
+    pub account: Arc<Account>,
 }
 
 impl ExchangeContext {
@@ -111,6 +115,7 @@ impl ExchangeContext {
             dialect: errand.dialect,
             protocols: errand.protocols.clone(),
             identity: Arc::clone(&errand.identity),
+            account: Arc::clone(&errand.account),
             abandoned,
         };
         self.tasks.spawn(exchange.run(outgoing, answer));
@@ -131,6 +136,7 @@ struct Exchange {
     dialect: Dialect,
     protocols: Option<HeaderValue>,
     identity: Arc<RequestLabel>,
+    account: Arc<Account>,
     /// Cancelled when the response is no longer wanted.
     abandoned: CancellationToken,
 }
@@ -154,6 +160,7 @@ impl Exchange {
             dialect,
             protocols,
             identity,
+            account,
             abandoned,
         } = self;
         let (reader, writer) = tokio::io::split(link);
@@ -162,7 +169,7 @@ impl Exchange {
         let sent = Progress::new();
         let mut receiving = Receiving {
             reader,
-            buffer: BytesMut::with_capacity(READ),
+            buffer: ReadBuffer::new(account),
             sent: &sent,
             limit: timeouts.read,
             slot: &slot,

@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::{BLOCK, IN_HAND, IN_HAND_DIRECT, Shared, Waiting, wake};
+use super::{IN_HAND, IN_HAND_DIRECT, Shared, Waiting, wake};
 
 pub(crate) struct Streamed {
     pub(crate) shared: Arc<Shared>,
     pub(crate) abandon: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// Most bytes that are given at a time.
+    pub(crate) part: usize,
     /// The block that is being read from the file.
     pub(crate) reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>>,
 }
@@ -38,15 +40,19 @@ impl Streamed {
         let block = state
             .spooled
             .as_ref()
-            .and_then(|spooled| spooled.next_block(BLOCK));
+            .and_then(|spooled| spooled.next_block(self.part));
         if let Some(block) = block {
             drop(state);
             self.reading = Some(Box::pin(block));
             return self.poll(context);
         }
         if state.writing == 0
-            && let Some(chunk) = state.chunks.pop_front()
+            && let Some(mut chunk) = state.chunks.pop_front()
         {
+            if chunk.len() > self.part {
+                let rest = chunk.split_off(self.part);
+                state.chunks.push_front(rest);
+            }
             state.buffered -= chunk.len();
             state.in_hand += chunk.len();
             drop(state);

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
+use crate::front::client_limits::memory_budget::HYPER;
 use crate::front::error::Rejection;
 use crate::front::fast_path::FastPath;
 use crate::front::protocol::framing::BodyRemainder;
@@ -89,6 +90,7 @@ impl Stream {
     }
 
     fn begin(&mut self, head: &[u8], body: BodyRemainder, is_last: bool, into: &mut ReadBuf<'_>) {
+        self.hyper_memory.hold(HYPER);
         self.activity.body_begins();
         self.activity.has_part_of_head(false);
         self.framing.begin(body, is_last);
@@ -195,11 +197,13 @@ impl Stream {
         }
     }
 
-    /// Charges the memory that h2 uses for request bodies.
-    pub(super) fn count_flow(&mut self) {
+    /// Charges the memory of h2: request bodies, and the streams whose request has ended here before
+    /// their last frame is sent.
+    pub(super) fn count_http2(&mut self) {
         let activity = &self.activity;
         let flow = self.http2.take_flow();
         activity.unread.count(flow, &activity.account);
+        activity.limit_unsent(self.http2.open_streams());
     }
 
     /// Leaves in `into`, after `begun`, the part of the received bytes that is for hyper.
@@ -211,7 +215,7 @@ impl Stream {
             &activity.refused,
         );
         let passed = passed.map_err(|end| self.end_http2(end))?;
-        self.count_flow();
+        self.count_http2();
         into.set_filled(begun + passed);
         self.http2.give(into);
         Ok(())

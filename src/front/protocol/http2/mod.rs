@@ -105,6 +105,10 @@ pub fn log_end(peer: Option<SocketAddr>, why: &dyn fmt::Display) {
     }
 }
 
+/// Streams refused for want of memory whose resets the client does not read: as many as it may have
+/// open at a time. h2 keeps each until it is sent.
+const MOST_UNSENT_RESETS: usize = 128;
+
 /// The frames of one connection, if it uses HTTP/2.
 #[derive(Debug, Default)]
 pub enum Http2 {
@@ -203,6 +207,14 @@ impl Http2 {
         }
     }
 
+    /// The number of streams that have not ended, as far as the client can see.
+    pub fn open_streams(&self) -> usize {
+        match self {
+            Self::Frames(session) => session.open.count(),
+            _ => 0,
+        }
+    }
+
     /// True if [`Http2::sent`] has to be called with the bytes sent.
     pub fn is_there(&self) -> bool {
         matches!(self, Self::Frames(_))
@@ -273,6 +285,9 @@ impl Session {
         if self.credit.is_overdrawn() {
             return Err(End::Resets);
         }
+        if refused.unsent_resets() > MOST_UNSENT_RESETS {
+            return Err(End::Open);
+        }
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
         let mut is_idle = open.is_empty();
         let look = |head: FrameHeader| {
@@ -324,9 +339,11 @@ impl Session {
         let (credit, open, flow) = (&mut self.credit, &mut self.open, &mut self.flow);
         let look = |head: FrameHeader, number: Option<u32>| {
             flow.sent(head, number);
-            let code = number.filter(|_| head.kind == RST_STREAM);
+            let mut code = number.filter(|_| head.kind == RST_STREAM);
             if code == Some(u32::from(code::REFUSED_STREAM)) {
                 refused.forget(head.stream);
+                // The client has done nothing wrong if there is no memory.
+                code = code.filter(|_| !refused.reset_is_sent());
             }
             credit.sent(head, code, &now);
             open.sent(head);

@@ -66,6 +66,11 @@ impl Open {
         self.streams.is_empty()
     }
 
+    /// The number of streams.
+    pub fn count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Records a received frame. Returns the state of its stream before it.
     ///
     /// # Errors

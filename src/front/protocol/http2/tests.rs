@@ -155,6 +155,24 @@ fn a_malformed_request_whose_stream_is_refused_is_forgotten() {
 }
 
 #[test]
+fn resets_for_want_of_memory_are_no_fault_of_a_client_that_reads_them() {
+    let (mut frames, waiting) = (http2(), PendingRefusals::default());
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    let reset = frame(RST_STREAM, 0, 1, &[0, 0, 0, code::REFUSED_STREAM]);
+    for _ in 0..1000 {
+        waiting.resets_stream();
+        frames.sent(&[IoSlice::new(&reset)], reset.len(), &waiting);
+        assert!(frames.received(&ping[..0], false, &waiting).is_ok());
+    }
+    for _ in 0..128 {
+        waiting.resets_stream();
+    }
+    assert!(frames.received(&ping, false, &waiting).is_ok());
+    waiting.resets_stream();
+    assert_eq!(frames.received(&ping, false, &waiting), Err(End::Open));
+}
+
+#[test]
 fn resets_that_the_client_provokes_end_the_connection_at_its_next_frame() {
     let mut frames = http2();
     let reset = frame(RST_STREAM, 0, 1, &[0, 0, 0, code::FLOW_CONTROL_ERROR]);

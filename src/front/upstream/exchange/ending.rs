@@ -42,7 +42,7 @@ impl Receiving<'_> {
     pub(super) fn hand_over(self, head: ReplyHead, writer: WriteHalf<Socket>) {
         let switched = Switched {
             link: self.reader.unsplit(writer),
-            early: self.buffer.freeze(),
+            early: self.buffer.into_rest(),
             limit: self.limit,
             tasks: self.ground.tasks.clone(),
         };

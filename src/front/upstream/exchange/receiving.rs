@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
+use super::read_buffer::{READ, READ_BODY, ReadBuffer};
 use super::{Answer, Dialect, Done, ExchangeContext, ExchangeError};
 use crate::front::body::response_stream::{BodySender, ResponseBody};
 use crate::front::socket::Socket;
@@ -24,11 +25,6 @@ use crate::front::upstream::http_proxy::tunnel::Switched;
 use crate::front::upstream::private::Ownership;
 use crate::front::upstream::progress::Progress;
 use crate::front::upstream::reply_head::{self, BodyLength, HeadEnd, ReplyHead};
-
-/// Size of the first read: a usual head with a small page.
-pub(super) const READ: usize = 16 << 10;
-/// Size of a read for longer bodies.
-const READ_BODY: usize = 64 << 10;
 
 /// Most bytes of a body that are read before its head is passed on, if they have already arrived.
 const MOST_AHEAD: u64 = READ_BODY as u64;
@@ -71,7 +67,7 @@ impl Interim {
 /// The receiving half of an exchange.
 pub(super) struct Receiving<'a> {
     pub(super) reader: ReadHalf<Socket>,
-    pub(super) buffer: BytesMut,
+    pub(super) buffer: ReadBuffer,
     pub(super) sent: &'a Progress,
     pub(super) limit: Duration,
     pub(super) slot: &'a Slot,
@@ -173,7 +169,13 @@ impl Receiving<'_> {
             BodyLength::Chunked | BodyLength::UntilClosed => u64::MAX,
         };
         let mut end = None;
-        while (self.buffer.len() as u64) < wanted.min(MOST_AHEAD) && end.is_none() {
+        let ahead = wanted.min(MOST_AHEAD) as usize;
+        while self.buffer.len() < ahead && end.is_none() {
+            let missing = ahead - self.buffer.len();
+            // Without memory nothing is read ahead.
+            if !self.buffer.make_room(missing) {
+                break;
+            }
             match self.read_at_once().await {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => end = Some(Ok(())),
@@ -183,14 +185,16 @@ impl Receiving<'_> {
         }
         match (length, end) {
             (BodyLength::Bytes(length), _) if self.buffer.len() as u64 >= length => {
-                Ok(Some(self.buffer.split_to(length as usize).freeze()))
+                Ok(Some(self.buffer.take(length as usize)))
             }
             (_, None) => Ok(None),
             (BodyLength::Bytes(length), Some(_)) => {
                 Err(cut_short(length - self.buffer.len() as u64, length))
             }
             (BodyLength::Chunked, Some(_)) => self.all_chunks().map(Some),
-            (BodyLength::UntilClosed, Some(Ok(()))) => Ok(Some(self.buffer.split().freeze())),
+            (BodyLength::UntilClosed, Some(Ok(()))) => {
+                Ok(Some(self.buffer.take(self.buffer.len())))
+            }
             (BodyLength::UntilClosed, Some(Err(error))) => {
                 Err(ExchangeError::Unusable(error.to_string()))
             }
@@ -201,7 +205,7 @@ impl Receiving<'_> {
     fn all_chunks(&mut self) -> Result<Bytes, ExchangeError> {
         let (mut chunks, mut body) = (Chunks::default(), BytesMut::new());
         loop {
-            let chunk = chunks.next(&mut self.buffer);
+            let chunk = chunks.next(self.buffer.for_read());
             match chunk.map_err(|bad| ExchangeError::Unusable(bad.to_string()))? {
                 Chunk::Data(piece) => body.extend_from_slice(&piece),
                 Chunk::Over => return Ok(body.freeze()),
@@ -212,9 +216,12 @@ impl Receiving<'_> {
 
     /// Reads the bytes that have arrived, without waiting for more.
     async fn read_at_once(&mut self) -> Poll<io::Result<usize>> {
-        self.buffer.reserve(READ_BODY);
-        let mut read = pin!(self.reader.read_buf(&mut self.buffer));
-        poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
+        let read = {
+            let mut read = pin!(self.reader.read_buf(self.buffer.for_read()));
+            poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
+        };
+        self.buffer.was_read();
+        read
     }
 
     /// Bytes after a response do not belong to any request. Some servers (waitress) answer HEAD
@@ -243,7 +250,7 @@ impl Receiving<'_> {
             }
             if let Some(length) = found {
                 let is_http = self.dialect != Dialect::Uwsgi;
-                let head = reply_head::read(&self.buffer.split_to(length).freeze(), is_http)
+                let head = reply_head::read(&self.buffer.take(length), is_http)
                     .map_err(|bad| ExchangeError::Unusable(bad.to_string()))?;
                 end = HeadEnd::default();
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -306,7 +313,7 @@ impl Receiving<'_> {
         loop {
             let piece = left.min(self.buffer.len() as u64);
             left -= piece;
-            let piece = self.buffer.split_to(piece as usize).freeze();
+            let piece = self.buffer.take(piece as usize);
             self.feed(piece).await?;
             // Bytes after the length are not part of the response (RFC 9112 §6.3).
             if left == 0 {
@@ -321,9 +328,9 @@ impl Receiving<'_> {
     async fn chunks(&mut self) -> Result<(), ExchangeError> {
         let mut chunks = Chunks::default();
         loop {
-            let chunk = chunks.next(&mut self.buffer);
+            let chunk = chunks.next(self.buffer.for_read());
             match chunk.map_err(|bad| ExchangeError::Unusable(bad.to_string()))? {
-                Chunk::Data(piece) => self.feed(piece).await?,
+                Chunk::Data(piece) => self.feed(self.buffer.compact(piece)).await?,
                 Chunk::Over => return Ok(()),
                 Chunk::NeedMore => {
                     if !self.read(READ_BODY).await? {
@@ -336,7 +343,7 @@ impl Receiving<'_> {
 
     async fn until_closed(&mut self) -> Result<(), ExchangeError> {
         loop {
-            let piece = self.buffer.split().freeze();
+            let piece = self.buffer.take(self.buffer.len());
             self.feed(piece).await?;
             match self.read_or_end(READ_BODY).await? {
                 Ok(1..) => {}
@@ -354,7 +361,14 @@ impl Receiving<'_> {
         if !piece.is_empty() && !feed.push(piece) {
             return Err(ExchangeError::Abandoned);
         }
-        feed.room().await;
+        let mut room = pin!(feed.room());
+        if poll_fn(|context| Poll::Ready(room.as_mut().poll(context)))
+            .await
+            .is_pending()
+        {
+            self.buffer.release();
+            room.await;
+        }
         Ok(())
     }
 
@@ -366,18 +380,20 @@ impl Receiving<'_> {
 
     /// Number of bytes read; 0 at the end of the connection.
     async fn read_or_end(&mut self, room: usize) -> Result<io::Result<usize>, ExchangeError> {
-        self.buffer.reserve(room);
+        self.buffer.make_room(room);
         let mut since = Instant::now();
-        let mut read = pin!(self.reader.read_buf(&mut self.buffer));
-        loop {
+        let mut read = pin!(self.reader.read_buf(self.buffer.for_read()));
+        let end = loop {
             match timeout_at((since + self.limit).into(), &mut read).await {
-                Ok(end) => return Ok(end),
+                Ok(end) => break end,
                 Err(_elapsed) if self.sent.last() > since => since = self.sent.last(),
                 Err(_elapsed) => {
                     let setting = "upstream-read-timeout";
                     return Err(ExchangeError::TooLate("answer", setting, self.limit));
                 }
             }
-        }
+        };
+        self.buffer.was_read();
+        Ok(end)
     }
 }

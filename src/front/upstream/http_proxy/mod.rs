@@ -24,6 +24,7 @@ use super::private::{self, PrivateLinks};
 use super::servers::Servers;
 use super::{Failure, Response};
 use crate::front::body::request::RequestBody;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::context::{RequestFacts, RequestLabel};
 use crate::front::sendfile::file_pool::FilePool;
 
@@ -53,6 +54,7 @@ impl HttpProxy {
         body: RequestBody,
         links: &Arc<PrivateLinks>,
         identity: Arc<RequestLabel>,
+        account: &Arc<Account>,
     ) -> Result<Box<Response>, Failure> {
         let protocols = head::wanted_protocols(asked);
         let in_chunks = body.length().is_none();
@@ -69,6 +71,7 @@ impl HttpProxy {
                 links: (asked.version <= Version::HTTP_11).then(|| Arc::clone(links)),
                 authenticates: private::authenticates(&asked.headers),
             }),
+            account: Arc::clone(account),
         };
         self.0.answer(errand).await
     }

@@ -16,6 +16,7 @@ use super::exchange::{Dialect, ExchangeContext, ExchangeRequest, Outgoing};
 use super::servers::Servers;
 use super::{Failure, Request, Response};
 use crate::config::upstream::UwsgiSettings;
+use crate::front::client_limits::memory_budget::Account;
 use crate::front::context::RequestLabel;
 use crate::front::sendfile::file_pool::FilePool;
 
@@ -48,6 +49,7 @@ impl Uwsgi {
         &self,
         request: Request,
         identity: Arc<RequestLabel>,
+        account: &Arc<Account>,
     ) -> Result<Box<Response>, Failure> {
         let packet = packet::build(&request.message, &self.settings)?;
         let errand = ExchangeRequest {
@@ -57,6 +59,7 @@ impl Uwsgi {
             identity,
             fresh: true,
             owner: None,
+            account: Arc::clone(account),
         };
         self.ground.answer(errand).await
     }
