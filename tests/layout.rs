@@ -270,7 +270,7 @@ fn functions_are_short() {
 
 #[test]
 fn the_length_of_a_function_is_counted_from_its_fn_line_to_its_brace() {
-    let body = "    a;\n".repeat(3);
+    let body = "    b\"\\r\";\n".repeat(3);
     let json = "    let text = r#\"\n{\n}\n\"#;\n";
     for (text, expected) in [
         (format!("fn name() {{\n{body}}}\n\nfn"), Some(5)),

@@ -36,15 +36,12 @@ fn outside_of_raw_strings(text: &str) -> Vec<&str> {
             }
             return "";
         }
-        for (begin, mark) in [("r##\"", "\"##"), ("r#\"", "\"#"), ("r\"", "\"")] {
-            let Some((before, rest)) = line.split_once(begin) else {
-                continue;
-            };
-            let is_prefix = !before.ends_with(|char: char| char.is_alphanumeric() || char == '"');
-            if is_prefix && !rest.contains(mark) {
-                end = Some(mark);
+        for (begin, mark) in [("r##\"", "\"##"), ("r#\"", "\"#")] {
+            if let Some((before, rest)) = line.split_once(begin) {
+                let is_escape = before.ends_with('\\');
+                end = (!is_escape && !rest.contains(mark)).then_some(mark);
+                break;
             }
-            break;
         }
         line
     });
