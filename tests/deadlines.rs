@@ -130,10 +130,14 @@ fn what_a_sibling_had_received_while_the_interpreter_was_taken_is_run_elsewhere_
 #[test]
 fn no_request_waits_for_an_interpreter_that_is_taken_while_another_worker_is_free() {
     let server = Pyserve::app("hung.py")
+        .watched()
         .env("PYSERVE_WORKERS", "2")
         .args(["--request-timeout", "0", "--threads", "2"])
         .args(["--log-level", "debug"])
         .ready();
+    // A thread that has not begun to wait would never get the interpreter.
+    let idle = r#"pyserve_worker_threads{application="hung.py",state="idle"}"#;
+    server.wait_for_metric(idle, 4.0);
     let mut hung = server.connect();
     hung.send(get("/holds"));
     server.probe.notes.wait_for("called /holds");
