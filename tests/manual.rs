@@ -33,6 +33,38 @@ const WORST: &[(&str, &str)] = &[
     ("be had back", "be regained"),
 ];
 
+/// Paths of the source tree in a document, in backquotes; patterns and parts of paths are left out.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|quoted| {
+        let is_path = quoted.starts_with("src/")
+            || quoted.starts_with("python/")
+            || quoted.starts_with("tests/")
+            || quoted.starts_with("benches/")
+            || quoted.starts_with("docker/");
+        is_path && !quoted.contains(['*', '{', ' ', '<'])
+    })
+}
+
+#[test]
+fn every_path_that_the_documents_name_exists() {
+    let mut documents = manual();
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md"];
+    documents.extend(others.map(str::to_owned));
+    documents.push("src/ARCHITECTURE.md".to_owned());
+    documents.push("benches/README.md".to_owned());
+    let mut missing = Vec::new();
+    for document in documents {
+        let text = text(&document);
+        missing.extend(
+            paths_in(&text)
+                .filter(|path| !source(path).exists())
+                .map(|path| format!("{document}: {path}")),
+        );
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn no_sentence_of_the_documents_has_the_worst_words() {
     let mut documents = manual();

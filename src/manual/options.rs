@@ -61,7 +61,8 @@ Every option can be set in three places: `--max-body 1G` on the command line,
 environment over the file. `pyserve check` shows every setting with its origin, first those that
 differ from the defaults; `pyserve help OPTION` prints one entry of this list.
 
-A repeatable option takes several values: in a variable with commas or spaces between them, in the
+In the file, `yes` and `no` may be written as `true` and `false`. A repeatable option takes several
+values: in a variable with commas or spaces between them, in the
 file as an array. BYTES are `512`, `64K`, `100M`, `1.5G`. TIME is in seconds, or `500ms`, `30s`, `2m`,
 `1h`. Relative paths are relative to the `chdir`.
 

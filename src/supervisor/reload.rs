@@ -34,6 +34,8 @@ const AT_START: &[&str] = &[
     "bind",
     "bind_mode",
     "bind_owner",
+    "uid",
+    "gid",
     "front_threads",
     "access_log",
     "log_format",

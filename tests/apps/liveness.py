@@ -1,7 +1,7 @@
 """Gets stuck where the test wants it to: in a hook, a thread, an exit.
 
 The files ``hang`` and ``die`` in the directory ``STUCK`` say whether the hook before a fork
-hangs or ends the process.
+hangs or ends the process; ``hold`` lets a thread take the interpreter.
 """
 
 import ctypes
@@ -24,8 +24,10 @@ def before_fork():
 os.register_at_fork(before=before_fork)
 
 
-def hold_the_interpreter(begin):
-    begin.wait()
+def hold_the_interpreter():
+    """The test begins it when it has the whole response."""
+    while not os.path.exists(os.path.join(DIRECTORY, "hold")):
+        time.sleep(0.01)
     # Functions of a PyDLL run without giving the interpreter away.
     ctypes.PyDLL(None).sleep(1000)
 
@@ -38,16 +40,8 @@ def stay_for_ever():
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/hold-interpreter":
-        begin = threading.Event()
-        threading.Thread(target=hold_the_interpreter, args=[begin], daemon=True).start()
-
-        def body():
-            yield str(os.getpid()).encode()
-            begin.set()
-
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return body()
-    if path == "/stay":
+        threading.Thread(target=hold_the_interpreter, daemon=True).start()
+    elif path == "/stay":
         threading.Thread(target=stay_for_ever).start()
     elif path == "/held":
         probe.wait(path)
