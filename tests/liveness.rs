@@ -123,9 +123,11 @@ fn a_worker_whose_interpreter_is_held_between_requests_is_replaced() {
     let stuck = Stuck::start(&[]);
     let worker = pid(&stuck.server.get("/hold-interpreter").text());
     stuck.set("hold");
-    let answer = stuck.server.get("/");
-    assert_eq!(answer.status(), 200);
-    assert_ne!(pid(&answer.text()), worker);
+    until("another worker answers", || {
+        let answer = stuck.server.get("/");
+        assert_eq!(answer.status(), 200);
+        pid(&answer.text()) != worker
+    });
     stuck
         .server
         .stderr
