@@ -6,7 +6,6 @@
 //! breaks the transfer: the client must never take a part for the whole.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::front::sendfile::file_pool::FilePool;
-use crate::front::sendfile::file_source::{BLOCK, Source};
+use crate::front::sendfile::file_source::{BLOCK, SharedFile, Source};
 use crate::front::sendfile::queue::{PIECE, Piece, SendfileQueue};
 
 /// A part of a file, or the whole.
@@ -40,7 +39,7 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 impl FileBody {
     /// `length` bytes of `file` from `offset` on.
-    pub fn new(file: impl Into<Arc<File>>, offset: u64, length: u64, pool: FilePool) -> Self {
+    pub fn new(file: impl Into<SharedFile>, offset: u64, length: u64, pool: FilePool) -> Self {
         Self {
             source: Arc::new(Source::new(file, offset + length, pool)),
             offset,

@@ -4,7 +4,6 @@
 //! sent is in memory.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
@@ -19,6 +18,7 @@ use http_body::{Frame, SizeHint};
 
 use super::file::FileBody;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::front::sendfile::file_source::SharedFile;
 use crate::front::sendfile::queue::SendfileQueue;
 
 /// Where the bytes of the parts come from.
@@ -27,7 +27,7 @@ pub(crate) enum Bodies {
     /// Memory.
     Bytes(Bytes),
     /// The file, in which the whole begins at this offset.
-    File(Arc<File>, u64, FilePool),
+    File(SharedFile, u64, FilePool),
 }
 
 /// The body of a response with several ranges.
@@ -115,7 +115,7 @@ impl Multipart {
                 Some(bytes.slice(start..end))
             }
             Bodies::File(file, offset, pool) => {
-                let (file, length) = (Arc::clone(file), range.end - range.start);
+                let (file, length) = (file.clone(), range.end - range.start);
                 let mut body = FileBody::new(file, offset + range.start, length, pool.clone());
                 if let Some(outbox) = &self.outbox {
                     body.send_by(outbox);
