@@ -224,15 +224,27 @@ pub fn is_surely_absent(directory: &Path, relative: &Path) -> bool {
     matches!(find(root.as_fd(), relative, resolve), Err(Errno::NOENT))
 }
 
-/// Opens a regular path for reading if the kernel can resolve it from memory (`RESOLVE_CACHED`, Linux
-/// 5.12), so that the lookup never waits for a disk. The path has to be free of links and of `..`;
-/// then it leads to the file that [`Root::open_file`] opens, with the same flags. `None`: that
-/// function has to be asked.
+/// Opens `relative` below `directory` for reading if the kernel can resolve the path from memory
+/// (`RESOLVE_CACHED`, Linux 5.12), so that the lookup never waits for a disk. Links are followed in
+/// `directory` alone; so the file is the one that [`Root::open_file`] opens, with the same flags.
+/// `None`: that function has to be asked.
 ///
-/// Opening waits only for file systems that ask a server ([`opens_locally`]).
-pub fn open_cached(path: &Path) -> Option<File> {
+/// Opening waits only on file systems that ask a server ([`opens_locally`]). `relative` has no `..`.
+pub fn open_cached(directory: &Path, relative: &Path) -> Option<File> {
     let resolve = ResolveFlags::CACHED | ResolveFlags::NO_SYMLINKS;
-    let opened = rustix::fs::openat2(CWD, path, READ_FLAGS, Mode::empty(), resolve);
+    let open = |at: BorrowedFd<'_>, path: &Path, beneath| {
+        rustix::fs::openat2(at, path, READ_FLAGS, Mode::empty(), resolve | beneath)
+    };
+    // One call where there are no links, which is usual.
+    let opened = match open(CWD, &directory.join(relative), ResolveFlags::empty()) {
+        Err(Errno::LOOP) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let cached = ResolveFlags::CACHED;
+            let root = rustix::fs::openat2(CWD, directory, flags, Mode::empty(), cached).ok()?;
+            open(root.as_fd(), relative, ResolveFlags::BENEATH)
+        }
+        opened => opened,
+    };
     opened.ok().map(File::from)
 }
 

@@ -140,7 +140,7 @@ impl Disk {
         if !form.open.is_local() {
             return None;
         }
-        let file = files::open_cached(&location.dir().join(&form.name))?;
+        let file = files::open_cached(location.dir(), Path::new(&form.name))?;
         let opened = Opened::of(file).ok()?;
         (opened.stamp == form.stamp).then(|| form.open.keep(opened.file))
     }
