@@ -75,7 +75,7 @@ impl http_body::Body for FileBody {
         let this = &mut *self;
         let block = match &mut this.way {
             Way::Send(outbox) => {
-                let length = piece_of(this.remaining);
+                let length = usize::try_from(this.remaining).map_or(PIECE, |all| all.min(PIECE));
                 Ok(outbox.note(Piece {
                     source: Arc::clone(&this.source),
                     offset: this.offset,
@@ -128,17 +128,3 @@ impl fmt::Debug for FileBody {
             .finish_non_exhaustive()
     }
 }
-
-/// How much of what remains is handed over next. A short piece comes last, because with the
-/// last one the request counts as answered: hyper takes it when the one before has been sent.
-fn piece_of(remaining: u64) -> usize {
-    let before_last = remaining.saturating_sub(LAST as u64);
-    match usize::try_from(before_last) {
-        Ok(0) => remaining as usize,
-        Ok(length) => length.min(PIECE),
-        Err(_) => PIECE,
-    }
-}
-
-/// Length of the last piece that the connection sends: what hyper would buffer anyway.
-const LAST: usize = 256 * 1024;
