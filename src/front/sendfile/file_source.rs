@@ -87,12 +87,12 @@ impl Source {
         .await
     }
 
-    /// Reads exactly `length` bytes from `offset` on, if all of them are in memory.
+    /// Reads up to `length` bytes from `offset` on, at least one, if they are in memory.
     pub fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
         let mut block = Vec::with_capacity(length);
         match sendfile::read_cached(&self.file, &mut block, offset) {
-            Ok(read) if read == length => Some(Bytes::from(block)),
-            // [`Source::read`] reports errors and an early end.
+            Ok(1..) => Some(Bytes::from(block)),
+            // [`Source::read`] reports errors and the end.
             _ => None,
         }
     }
