@@ -1,14 +1,12 @@
-//! A file's bytes to a socket through the kernel, or into memory, without waiting for a disk.
+//! A file's bytes to a socket through the kernel, and whether that would wait for a disk.
 //!
 //! `sendfile` on a socket that does not block still waits for pages that are not in memory
 //! (`sendfile(2)`; `SPLICE_F_NONBLOCK` is about pipes only). So a caller that must not wait
 //! asks [`is_cached`] first, and has [`fetch`] run elsewhere if the answer is no.
 
-#![allow(unsafe_code)]
-
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -39,28 +37,6 @@ pub fn is_cached(file: &File, offset: u64, length: u64) -> bool {
         // 0 is the end of a file that was truncated; the read that follows reports it.
         rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT).is_ok()
     })
-}
-
-/// Reads from `offset` on into the spare capacity of `block`, without waiting for a disk: it stops
-/// where the next byte is not in memory. Returns the number of bytes; 0 is the end of the file.
-///
-/// # Errors
-/// `EAGAIN` if the first byte is not in memory, `EOPNOTSUPP` where the file system gives no answer,
-/// and those of the system call.
-pub fn read_cached(file: &File, block: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
-    let room = block.spare_capacity_mut();
-    let into = libc::iovec {
-        iov_base: room.as_mut_ptr().cast(),
-        iov_len: room.len(),
-    };
-    let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
-    // SAFETY: `into` names memory that `block` owns and that nothing else uses; the kernel writes
-    // there and nowhere else.
-    let read = unsafe { libc::preadv2(file.as_raw_fd(), &into, 1, offset, libc::RWF_NOWAIT) };
-    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: the kernel has written so many bytes behind the first `len`, within the capacity.
-    unsafe { block.set_len(block.len() + read) };
-    Ok(read)
 }
 
 /// Brings these bytes into memory and waits for them; those behind them, as many again but
@@ -142,27 +118,6 @@ mod tests {
         let memory = File::open("/proc/self/mem").unwrap();
         let error = send(&ours, &memory, 0, 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-    }
-
-    #[test]
-    fn what_is_in_memory_is_read_behind_what_the_block_holds() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"0123456789").unwrap();
-        let mut block = Vec::with_capacity(6);
-        block.extend_from_slice(b"ab");
-        match read_cached(&file, &mut block, 3) {
-            Ok(read) => assert_eq!((read, &*block), (4, &b"ab3456"[..])),
-            // overlay and the like.
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP)),
-        }
-        let mut block = Vec::with_capacity(6);
-        assert_eq!(
-            read_cached(&file, &mut block, 10).unwrap_or(0),
-            0,
-            "the end"
-        );
-        assert!(read_cached(&file, &mut block, u64::MAX).is_err());
-        assert!(block.is_empty());
     }
 
     #[test]

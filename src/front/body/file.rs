@@ -29,8 +29,7 @@ pub struct FileBody {
 }
 
 enum Way {
-    /// Read a block at a time; the block that is being read through the [`FilePool`], because it
-    /// is not in memory.
+    /// Read through the [`FilePool`], a block at a time; the block that is being read.
     Read(Option<Reading>),
     /// Noted for the socket to send.
     Send(Arc<SendfileQueue>),
@@ -84,23 +83,15 @@ impl http_body::Body for FileBody {
                 }))
             }
             Way::Read(reading) => {
-                let length =
-                    usize::try_from(this.remaining).map_or(this.part, |all| all.min(this.part));
-                let cached = match reading {
-                    None => this.source.read_cached(this.offset, length),
-                    Some(_) => None,
-                };
-                match cached {
-                    Some(block) => Ok(block),
-                    None => {
-                        let job = reading.get_or_insert_with(|| {
-                            Box::pin(Arc::clone(&this.source).read(this.offset, length))
-                        });
-                        let block = ready!(job.as_mut().poll(context));
-                        *reading = None;
-                        block
-                    }
-                }
+                let job = reading.get_or_insert_with(|| {
+                    let (source, offset) = (Arc::clone(&this.source), this.offset);
+                    let length =
+                        usize::try_from(this.remaining).map_or(this.part, |all| all.min(this.part));
+                    Box::pin(source.read(offset, length))
+                });
+                let block = ready!(job.as_mut().poll(context));
+                *reading = None;
+                block
             }
         };
         match block {

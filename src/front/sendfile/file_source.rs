@@ -87,16 +87,6 @@ impl Source {
         .await
     }
 
-    /// Reads up to `length` bytes from `offset` on, at least one, if they are in memory.
-    pub fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
-        let mut block = Vec::with_capacity(length);
-        match sendfile::read_cached(&self.file, &mut block, offset) {
-            Ok(1..) => Some(Bytes::from(block)),
-            // [`Source::read`] reports errors and the end.
-            _ => None,
-        }
-    }
-
     /// Reads exactly `length` bytes from `offset` on, on a thread that may wait.
     ///
     /// # Errors
