@@ -4,6 +4,7 @@
     cargo build --release && python3 benches/large_files.py
 
 Whole files and ranges by wrk, and many slow readers of one file while a small file is asked for.
+With ``--overlay`` the files are where those of a container image are.
 What counts is CPU seconds for a GB delivered, and memory with the slow readers there. Figures of
 different runs or machines do not compare: the ratios of one run do.
 """
@@ -14,6 +15,7 @@ import os
 import resource
 import selectors
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,8 +26,6 @@ import static_files
 from static_files import Work
 
 MIB = 1 << 20
-# Of one server, for each kind of work.
-CONNECTIONS = 4
 SLOW_BYTES = 256 << 10
 SLOW_PAUSE_S = 0.1
 SERVERS = {"nginx": static_files.nginx("open_file_cache max=100;"), "pyserve": static_files.pyserve}
@@ -48,13 +48,12 @@ WORK = {
 def main():
     parser = static_files.parser(__doc__, WORK)
     parser.add_argument("--readers", type=int, default=200, help="slow readers; default %(default)s")
+    parser.add_argument("--connections", type=int, default=4, help="default %(default)s")
+    parser.add_argument("--overlay", action="store_true", help="files on overlay, as in a container image; needs root")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    with tempfile.TemporaryDirectory(prefix="large_files-") as root:
-        static = Path(root) / "static"
-        static.mkdir()
-        for name, length in (("large.bin", 100 * MIB), ("middle.bin", MIB), ("small.txt", 1024)):
-            (static / name).write_bytes(os.urandom(length))
+    with tempfile.TemporaryDirectory(prefix="large_files-") as root, contextlib.ExitStack() as mounted:
+        plant(Path(root) / "static", mounted, options.overlay)
         with static_files.running(SERVERS, Path(root), options, Work("/static/small.txt", 1024)) as up:
             print(
                 f"# Large files\n\n{measure.machine()}; wrk on the same CPUs; "
@@ -62,12 +61,28 @@ def main():
                 flush=True,
             )
             failed = sum(
-                static_files.compare(kind, WORK[kind], up, CONNECTIONS, COLUMNS, options)
+                static_files.compare(kind, WORK[kind], up, options.connections, COLUMNS, options)
                 for kind in options.only or WORK
             )
             if not options.only:
                 slow_readers(up, options)
     return 1 if failed else 0
+
+
+def plant(static, mounted, overlay):
+    """The files that are asked for; on overlay they are in its lower layer."""
+    static.mkdir()
+    place = static
+    if overlay:
+        place, upper, work = (static.with_name(name) for name in ("lower", "upper", "work"))
+        for directory in (place, upper, work):
+            directory.mkdir()
+    for name, length in (("large.bin", 100 * MIB), ("middle.bin", MIB), ("small.txt", 1024)):
+        (place / name).write_bytes(os.urandom(length))
+    if overlay:
+        options = f"lowerdir={place},upperdir={upper},workdir={work}"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, static], check=True)
+        mounted.callback(subprocess.run, ["umount", "-l", static], check=True)
 
 
 def slow_readers(up, options):

@@ -44,6 +44,7 @@ mod http_upstream;
 mod identity;
 mod internal;
 mod large_files;
+mod large_files_change;
 mod layout;
 mod limits;
 mod lingering;

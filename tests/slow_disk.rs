@@ -1,12 +1,15 @@
 //! A disk that stands still holds up those who read from it, and nobody else: a real file
 //! system, `tests/support/slow_disk.py`, whose reads wait until the test lets them go on.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IoSliceMut, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use rustix::io::ReadWriteFlags;
 use tempfile::TempDir;
 
 use crate::support::lines::Lines;
+use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, get};
 use crate::support::{python, skipped, source, temp_dir};
 
@@ -107,4 +110,57 @@ fn a_disk_that_stands_still_holds_up_nobody_who_does_not_need_it() {
     for client in &mut stuck {
         assert!(client.response().body == content(3));
     }
+}
+
+/// More requests than there are threads for files wait for the disk. What is in memory needs none of
+/// these threads.
+#[test]
+fn a_large_file_in_memory_is_sent_while_all_threads_for_files_wait() {
+    let Some(mut disk) = SlowDisk::mount() else {
+        return;
+    };
+    let site = temp_dir();
+    std::fs::create_dir(site.path().join("static")).unwrap();
+    let path = site.path().join("static/large.bin");
+    std::fs::write(&path, vec![b'x'; 900 * KIB]).unwrap();
+    if !says_what_is_in_memory(&path) {
+        return skipped(
+            "large files beside a slow disk",
+            "the file system of the temporary directory does not say what is in memory",
+        );
+    }
+    let socket = site.path().join("socket");
+    let _server = Pyserve::new()
+        .without("PYSERVE_BIND")
+        .args([format!("--bind=unix:{}", socket.display())])
+        .args(["--front-threads", "1", "--static-check", "1h", "--root"])
+        .args([site.path()])
+        .args([format!("--static=/slow={}", disk.dir.path().display())])
+        .listening();
+    let mut client = Connection::unix(&socket);
+    let first = client.exchange(get("/static/large.bin"));
+    assert_eq!((first.status(), first.body.len()), (200, 900 * KIB));
+    let mut stuck: Vec<_> = (0..40).map(|_| Connection::unix(&socket)).collect();
+    for client in &mut stuck {
+        client.send(get("/slow/stuck.bin"));
+        // The front sends a head right before it asks for the file's bytes.
+        client.response_to_head();
+    }
+    disk.said.wait_for("held");
+    client.send(get("/static/large.bin"));
+    let head = client.try_head();
+    // A failure leaves no server behind that cannot end.
+    disk.go_on();
+    assert_eq!(head.map(|head| head.status()).ok(), Some(200));
+    assert!(client.exactly(900 * KIB).iter().all(|byte| *byte == b'x'));
+    for client in &mut stuck {
+        assert!(client.exactly(SIZE) == content(3));
+    }
+}
+
+fn says_what_is_in_memory(path: &Path) -> bool {
+    let file = std::fs::File::open(path).unwrap();
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    rustix::io::preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT).is_ok()
 }

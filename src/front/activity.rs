@@ -322,6 +322,21 @@ impl Activity {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The socket has taken bytes of a file. With the last of them the connection becomes idle.
+    pub fn sent_of_file(&self, bytes: usize) {
+        self.sendfile_queue.sent(bytes);
+        if self.sendfile_queue.unsent().bytes == 0 {
+            self.changed();
+        }
+    }
+
+    /// True while a request is in progress, or the end of a file that hyper counts as sent is still
+    /// to be sent. A client that takes it too slowly is the business of
+    /// [`SendRate`](super::client_limits::min_rate::SendRate).
+    fn serves(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0 || self.sendfile_queue.unsent().bytes > 0
+    }
+
     fn changed(&self) {
         self.since_ms.store(self.now_ms(), Ordering::Relaxed);
     }
@@ -346,7 +361,7 @@ impl Activity {
         if !self.ends.trusted && self.streams().iter().any(|stream| stream.is_overdue()) {
             return Err(Overdue::Send);
         }
-        if self.requests.load(Ordering::Relaxed) > 0 {
+        if self.serves() {
             return Ok(shortest);
         }
         let (limit, overdue) = match self.in_head.load(Ordering::Relaxed) {
@@ -402,9 +417,8 @@ pub struct InUse {
 
 impl Displaceable for Activity {
     fn without_request(&self) -> Option<WithoutRequest> {
-        let serves = self.requests.load(Ordering::Relaxed) > 0
-            || self.fast_path_sending.load(Ordering::Relaxed)
-            || self.has_switched();
+        let serves =
+            self.serves() || self.fast_path_sending.load(Ordering::Relaxed) || self.has_switched();
         let state = match self.in_head.load(Ordering::Relaxed) {
             true => WithoutRequest::Head,
             false => WithoutRequest::Idle,
@@ -538,6 +552,9 @@ impl Drop for InUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::sendfile::file_pool::FilePool;
+    use crate::front::sendfile::file_source::Source;
+    use crate::front::sendfile::queue::Piece;
 
     const DEADLINES: Deadlines = Deadlines {
         header: Duration::from_secs(3600),
@@ -563,6 +580,28 @@ mod tests {
         assert_eq!(state(&activity), Err(Overdue::Idle));
         activity.bytes_arrived();
         assert_eq!(state(&activity), Ok(()), "the next head has begun");
+    }
+
+    #[test]
+    fn a_connection_is_not_idle_while_the_end_of_a_file_is_sent() {
+        let file = tempfile::tempfile().unwrap();
+        let source = Source::new(file, 10, FilePool::new(1));
+        let activity = Arc::new(Activity::new(Endpoints::default(), PATIENCE));
+        let request = InUse::begin(&activity, Version::HTTP_11);
+        let _stand_in = activity.sendfile_queue.note(Piece {
+            source: Arc::new(source),
+            offset: 0,
+            length: 10,
+        });
+        // hyper has all of the response.
+        drop(request);
+        for _ in 0..2 {
+            assert_eq!(state(&activity), Ok(()));
+            assert!(activity.without_request().is_none(), "nor displaced");
+            activity.sent_of_file(5);
+        }
+        assert_eq!(state(&activity), Err(Overdue::Idle));
+        assert!(activity.without_request().is_some());
     }
 
     #[test]

@@ -224,6 +224,51 @@ pub fn is_surely_absent(directory: &Path, relative: &Path) -> bool {
     matches!(find(root.as_fd(), relative, resolve), Err(Errno::NOENT))
 }
 
+/// Opens `relative` below `directory` for reading if the kernel can resolve the path from memory
+/// (`RESOLVE_CACHED`, Linux 5.12), so that the lookup never waits for a disk. Links are followed in
+/// `directory` alone; so the file is the one that [`Root::open_file`] opens, with the same flags.
+/// `None`: that function has to be asked.
+///
+/// Opening waits only on file systems that ask a server ([`opens_locally`]). `relative` has no `..`.
+pub fn open_cached(directory: &Path, relative: &Path) -> Option<File> {
+    let resolve = ResolveFlags::CACHED | ResolveFlags::NO_SYMLINKS;
+    let open = |at: BorrowedFd<'_>, path: &Path, beneath| {
+        rustix::fs::openat2(at, path, READ_FLAGS, Mode::empty(), resolve | beneath)
+    };
+    // One call where there are no links, which is usual.
+    let opened = match open(CWD, &directory.join(relative), ResolveFlags::empty()) {
+        Err(Errno::LOOP) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let cached = ResolveFlags::CACHED;
+            let root = rustix::fs::openat2(CWD, directory, flags, Mode::empty(), cached).ok()?;
+            open(root.as_fd(), relative, ResolveFlags::BENEATH)
+        }
+        opened => opened,
+    };
+    opened.ok().map(File::from)
+}
+
+/// True if the file system of `file` is known to open files without asking a server: neither a
+/// network file system nor FUSE.
+pub fn opens_locally(file: &File) -> bool {
+    // By number (linux/magic.h, statfs(2)): ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, overlay, ZFS,
+    // bcachefs, SquashFS, EROFS.
+    const LOCAL: [u32; 10] = [
+        0xEF53,
+        0x5846_5342,
+        0x9123_683E,
+        0xF2F5_2010,
+        0x0102_1994,
+        0x794C_7630,
+        0x2FC1_2FC1,
+        0xCA45_1A4E,
+        0x7371_7368,
+        0xE0F5_E1E2,
+    ];
+    let kind = rustix::fs::fstatfs(file).map(|status| status.f_type as u32);
+    kind.is_ok_and(|kind| LOCAL.contains(&kind))
+}
+
 /// `base` and `names` as one path whose dots have been applied, as written.
 fn without_dots(base: &Path, names: VecDeque<OsString>) -> PathBuf {
     let mut path = base.to_owned();

@@ -6,7 +6,6 @@
 //! the client must never take a part for the whole.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::front::sendfile::file_pool::FilePool;
-use crate::front::sendfile::file_source::{BLOCK, Source};
+use crate::front::sendfile::file_source::{BLOCK, SharedFile, Source};
 use crate::front::sendfile::queue::{PIECE, Piece, SendfileQueue};
 
 /// A part of a file, or the whole.
@@ -40,7 +39,7 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 impl FileBody {
     /// `length` bytes of `file` from `offset` on.
-    pub fn new(file: impl Into<Arc<File>>, offset: u64, length: u64, pool: FilePool) -> Self {
+    pub fn new(file: impl Into<SharedFile>, offset: u64, length: u64, pool: FilePool) -> Self {
         Self {
             source: Arc::new(Source::new(file, offset + length, pool)),
             offset,
@@ -76,7 +75,7 @@ impl http_body::Body for FileBody {
         let this = &mut *self;
         let block = match &mut this.way {
             Way::Send(sendfile_queue) => {
-                let length = piece_of(this.remaining);
+                let length = usize::try_from(this.remaining).map_or(PIECE, |all| all.min(PIECE));
                 Ok(sendfile_queue.note(Piece {
                     source: Arc::clone(&this.source),
                     offset: this.offset,
@@ -129,17 +128,3 @@ impl fmt::Debug for FileBody {
             .finish_non_exhaustive()
     }
 }
-
-/// Length of the next piece. The last one is short, because with the last piece the request counts
-/// as served: hyper takes it when the piece before has been sent.
-fn piece_of(remaining: u64) -> usize {
-    let before_last = remaining.saturating_sub(LAST as u64);
-    match usize::try_from(before_last) {
-        Ok(0) => remaining as usize,
-        Ok(length) => length.min(PIECE),
-        Err(_) => PIECE,
-    }
-}
-
-/// Length of the last piece that the connection sends: what hyper would buffer anyway.
-const LAST: usize = 256 * 1024;

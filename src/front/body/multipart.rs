@@ -3,7 +3,6 @@
 //! Its length is known before the first byte, and only the block being sent is in memory.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
@@ -18,6 +17,7 @@ use http_body::{Frame, SizeHint};
 
 use super::file::FileBody;
 use crate::front::sendfile::file_pool::FilePool;
+use crate::front::sendfile::file_source::SharedFile;
 use crate::front::sendfile::queue::SendfileQueue;
 
 /// The source of the bytes of the parts.
@@ -26,7 +26,7 @@ pub(crate) enum Bodies {
     /// Bytes in memory.
     Bytes(Bytes),
     /// The file, and the offset of the representation in it.
-    File(Arc<File>, u64, FilePool),
+    File(SharedFile, u64, FilePool),
 }
 
 /// The body of a response with several ranges.
@@ -114,7 +114,7 @@ impl Multipart {
                 Some(bytes.slice(start..end))
             }
             Bodies::File(file, offset, pool) => {
-                let (file, length) = (Arc::clone(file), range.end - range.start);
+                let (file, length) = (file.clone(), range.end - range.start);
                 let mut body = FileBody::new(file, offset + range.start, length, pool.clone());
                 if let Some(sendfile_queue) = &self.sendfile_queue {
                     body.send_by(sendfile_queue);

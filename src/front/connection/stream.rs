@@ -211,7 +211,7 @@ impl Stream {
         match &polled {
             Poll::Ready(Ok(sent)) => {
                 self.in_a_row += sent;
-                self.activity.sendfile_queue.sent(*sent);
+                self.activity.sent_of_file(*sent);
                 sending.piece.offset += *sent as u64;
                 sending.piece.length -= sent;
                 if sending.piece.length > 0 {

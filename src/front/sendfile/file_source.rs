@@ -1,18 +1,37 @@
-//! A large file that is sent a part at a time: its parts in the page cache, and reads of further
-//! parts that do not block the connection threads.
+//! A large file that is sent a part at a time: its parts in the page cache ([`Residency`]), and reads
+//! of further parts that do not block the connection threads.
 
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::file_pool::FilePool;
+use super::residency::Residency;
 use crate::observe::codes;
 use crate::os::{files, sendfile};
+
+/// An open file, with what is known of its place in memory; clones share both.
+#[derive(Debug, Clone)]
+pub struct SharedFile {
+    /// The file.
+    pub file: Arc<File>,
+    /// The ranges of it that are in memory, as far as is known.
+    pub resident: Arc<Residency>,
+}
+
+impl From<File> for SharedFile {
+    fn from(file: File) -> Self {
+        Self {
+            file: Arc::new(file),
+            resident: Arc::default(),
+        }
+    }
+}
 
 /// A file that is being sent; shared by the pieces of one response.
 #[derive(Debug)]
@@ -22,42 +41,33 @@ pub struct Source {
     /// The end of the response in the file.
     end: u64,
     pool: FilePool,
-    fetched: Mutex<Option<Fetched>>,
-}
-
-/// Position up to which the file was seen in the page cache, and the time.
-#[derive(Debug, Clone, Copy)]
-struct Fetched {
-    to: u64,
-    at: Instant,
+    resident: Arc<Residency>,
 }
 
 impl Source {
     /// The file of a response that ends at offset `end`.
-    pub fn new(file: impl Into<Arc<File>>, end: u64, pool: FilePool) -> Self {
+    pub fn new(file: impl Into<SharedFile>, end: u64, pool: FilePool) -> Self {
+        let SharedFile { file, resident } = file.into();
         Self {
-            file: file.into(),
+            file,
             end,
             pool,
-            fetched: Mutex::default(),
+            resident,
         }
     }
 
     /// Number of bytes, out of `length` from `offset` on, that are known to be in the page cache.
     /// 0: unknown, [`Source::fetch`] them first.
     pub fn in_memory(&self, offset: u64, length: usize) -> usize {
-        let fetched = *self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fetched) = fetched
-            && fetched.to > offset
-            && fetched.at.elapsed() < TRUSTED
-        {
-            let known = usize::try_from(fetched.to - offset).unwrap_or(usize::MAX);
+        let now = Instant::now();
+        if let Some(to) = self.resident.known_to(offset, now) {
+            let known = usize::try_from(to - offset).unwrap_or(usize::MAX);
             return length.min(known);
         }
         if !sendfile::is_cached(&self.file, offset, length as u64) {
             return 0;
         }
-        self.remember(offset + length as u64);
+        self.resident.remember(offset..offset + length as u64, now);
         length
     }
 
@@ -69,8 +79,9 @@ impl Source {
         let pool = self.pool.clone();
         let length = FETCH.min(self.end.saturating_sub(offset));
         pool.run(move || {
+            let began = Instant::now();
             sendfile::fetch(&self.file, offset, length, self.end)?;
-            self.remember(offset + length);
+            self.resident.remember(offset..offset + length, began);
             Ok(())
         })
         .await
@@ -100,11 +111,6 @@ impl Source {
             %error,
             "response truncated: its file could not be sent completely"
         );
-    }
-
-    fn remember(&self, to: u64) {
-        let at = Instant::now();
-        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Fetched { to, at });
     }
 }
 
@@ -151,10 +157,6 @@ pub const BLOCK: usize = 128 * 1024;
 /// Bytes read into the page cache at a time: enough that the way to a thread and back (some 15 µs)
 /// does not matter, few enough that many slow readers do not evict each other's pages.
 const FETCH: u64 = 4 << 20;
-
-/// Time for which pages seen in the page cache are assumed to stay. The kernel reclaims pages only
-/// under pressure, and then the least recently used.
-const TRUSTED: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

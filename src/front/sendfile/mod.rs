@@ -3,3 +3,4 @@
 pub mod file_pool;
 pub mod file_source;
 pub mod queue;
+pub mod residency;

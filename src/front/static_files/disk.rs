@@ -25,8 +25,9 @@ use super::resource::Resource;
 use super::types::MediaType;
 use super::{FilePreferences, StaticError};
 use crate::config::{Immutable, StaticSettings};
-use crate::front::sendfile::file_source::read_block;
+use crate::front::sendfile::file_source::{SharedFile, read_block};
 use crate::os::descriptors::for_client;
+use crate::os::files;
 use crate::os::files::{Hides, Root};
 
 /// Settings and caches that all locations share for access to the disk.
@@ -45,7 +46,7 @@ type ReadManifest = (Stamp, Arc<Manifest>);
 /// The result of a lookup.
 pub(super) enum Found {
     /// A file, and the form of it that the client gets, opened if its bytes are not in memory.
-    File(Arc<Resource>, Option<Arc<File>>),
+    File(Arc<Resource>, Option<SharedFile>),
     /// A directory with an index, requested without the slash that makes relative links in the
     /// index right.
     Directory,
@@ -117,16 +118,30 @@ impl Disk {
             None => {
                 let opened = neighbours.into_iter().flatten().chain([original]);
                 let mut opened = opened.filter(|opened| opened.stamp == form.stamp);
-                opened.next().map(|opened| form.open.keep(opened.file))
+                opened.next().map(|opened| {
+                    form.open.locate(&opened.file);
+                    form.open.keep(opened.file)
+                })
             }
         };
         Ok(Found::File(resource, file))
     }
 
     /// Opens a file whose state is known. `None`: it has changed, or was deleted.
-    pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<Arc<File>> {
+    pub(super) fn reopen(&self, location: &Location, form: &Representation) -> Option<SharedFile> {
         let root = self.root(location).ok()?;
         let opened = open(&root, &form.name).ok()?;
+        (opened.stamp == form.stamp).then(|| form.open.keep(opened.file))
+    }
+
+    /// As [`Disk::reopen`], but on a thread that must not block: for a path in the kernel's cache,
+    /// on a local file system. `None` also if that is unknown.
+    pub(super) fn reopen_at_once(location: &Location, form: &Representation) -> Option<SharedFile> {
+        if !form.open.is_local() {
+            return None;
+        }
+        let file = files::open_cached(location.dir(), Path::new(&form.name))?;
+        let opened = Opened::of(file).ok()?;
         (opened.stamp == form.stamp).then(|| form.open.keep(opened.file))
     }
 
@@ -136,8 +151,8 @@ impl Disk {
             return Some(bytes.clone());
         }
         let file = self.reopen(location, form)?;
-        let bytes = read_block(&file, 0, usize::try_from(form.length).ok()?).ok()?;
-        (Stamp::of(&file.metadata().ok()?) == form.stamp).then_some(bytes)
+        let bytes = read_block(&file.file, 0, usize::try_from(form.length).ok()?).ok()?;
+        (Stamp::of(&file.file.metadata().ok()?) == form.stamp).then_some(bytes)
     }
 
     fn root<'a>(&'a self, location: &'a Location) -> Result<Root<'a>, StaticError> {
@@ -254,6 +269,20 @@ impl Disk {
 }
 
 impl Opened {
+    fn of(file: File) -> Result<Self, StaticError> {
+        let file = for_client(file).map_err(StaticError::Io)?;
+        let metadata = file.metadata().map_err(StaticError::Io)?;
+        // FIFOs, devices, sockets and directories have nothing that could be sent.
+        if !metadata.is_file() {
+            return Err(StaticError::NotFound);
+        }
+        Ok(Self {
+            stamp: Stamp::of(&metadata),
+            file,
+            metadata,
+        })
+    }
+
     /// The bytes of a small file, if they are those of one state.
     fn read_if_small(&self) -> io::Result<Option<Bytes>> {
         let Some(length) = usize::try_from(self.metadata.len())
@@ -290,18 +319,7 @@ fn still_stands(
 }
 
 fn open(root: &Root<'_>, name: &str) -> Result<Opened, StaticError> {
-    let file = root.open_file(Path::new(name)).map_err(refusal)?;
-    let file = for_client(file).map_err(StaticError::Io)?;
-    let metadata = file.metadata().map_err(StaticError::Io)?;
-    // FIFOs, devices, sockets and directories have no content to send.
-    if !metadata.is_file() {
-        return Err(StaticError::NotFound);
-    }
-    Ok(Opened {
-        stamp: Stamp::of(&metadata),
-        file,
-        metadata,
-    })
+    Opened::of(root.open_file(Path::new(name)).map_err(refusal)?)
 }
 
 fn is_directory(root: &Root<'_>, path: &FilePath) -> bool {

@@ -5,7 +5,6 @@
 //! file is handed over, the file's own validators are added, so that a download can be resumed.
 
 use std::fs::{File, Metadata};
-use std::sync::Arc;
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
@@ -89,7 +88,7 @@ pub async fn handed_over(
             }
             Selection::Parts(parts) => {
                 let content_type = said.headers().get(CONTENT_TYPE);
-                let bodies = Bodies::File(Arc::new(file), offset, pool.clone());
+                let bodies = Bodies::File(file.into(), offset, pool.clone());
                 let (body, boundary) = Multipart::new(content_type, length, &parts, bodies);
                 headers::wrap_parts(said.headers_mut(), body.length(), &boundary);
                 set_status(&mut said, StatusCode::PARTIAL_CONTENT);

@@ -34,7 +34,6 @@ mod representation;
 mod resource;
 mod types;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +46,7 @@ use super::body::negotiate;
 use super::body::negotiate::Accepted;
 use super::descriptors::Tries;
 use super::sendfile::file_pool::FilePool;
+use super::sendfile::file_source::SharedFile;
 use crate::config::{Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
 use crate::observe::metrics::METRICS;
@@ -270,14 +270,15 @@ impl StaticFiles {
         location: &Location,
         name: &str,
         wish: &FilePreferences,
-    ) -> Option<(Arc<Resource>, Option<Arc<File>>)> {
+    ) -> Option<(Arc<Resource>, Option<SharedFile>)> {
         let (memory, place) = self.shared.memory(location);
         let resource = memory.recall(place, name, Instant::now())?;
         let form = wish.choose(&resource);
         if form.bytes.is_some() || !wish.needs_bytes(form) {
             return Some((resource, None));
         }
-        if let Some(file) = form.open.get() {
+        let open = form.open.get();
+        if let Some(file) = open.or_else(|| Disk::reopen_at_once(location, form)) {
             return Some((resource, Some(file)));
         }
         let (shared, location) = (Arc::clone(&self.shared), location.clone());
@@ -338,7 +339,7 @@ impl StaticFiles {
     fn respond(
         &self,
         form: &Representation,
-        file: Option<Arc<File>>,
+        file: Option<SharedFile>,
         wish: &FilePreferences,
     ) -> Result<Response<Content>, StaticError> {
         match wish.conditions.evaluate(&form.validators) {

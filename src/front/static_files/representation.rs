@@ -10,6 +10,9 @@ use http::{HeaderMap, header};
 
 use super::conditional::Validators;
 use crate::front::body::negotiate::Accepted;
+use crate::front::sendfile::file_source::SharedFile;
+use crate::front::sendfile::residency::Residency;
+use crate::os::files;
 
 /// One form of a file: the data of a response.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub(super) struct Representation {
     pub(super) length: u64,
     /// The bytes themselves; `None` if they are read from the file each time.
     pub(super) bytes: Option<Bytes>,
-    /// The file, while it is being sent.
+    /// The file, while a response sends it.
     pub(super) open: OpenFile,
     /// Variants of `headers`, ready to be sent.
     pub(super) heads: Heads,
@@ -49,29 +52,52 @@ pub(super) struct Heads {
     pub(super) not_modified: OnceLock<Bytes>,
 }
 
-/// An open file that all requests for it share, and that closes with the last of them: a deleted
-/// file takes no room on the disk for longer, and no descriptors have to be counted.
+/// An open file that all responses which send it share, and that closes with the last of them:
+/// a deleted file takes no room on the disk for longer, a file system can be unmounted, and no
+/// descriptors have to be counted. What is known of its place in memory stays.
 #[derive(Debug, Default)]
-pub(super) struct OpenFile(Mutex<Weak<File>>);
+pub(super) struct OpenFile {
+    file: Mutex<Weak<File>>,
+    resident: Arc<Residency>,
+    /// True if opening it again asks no server.
+    is_local: OnceLock<bool>,
+}
 
 impl OpenFile {
     /// The file, if it is open.
-    pub(super) fn get(&self) -> Option<Arc<File>> {
-        self.lock().upgrade()
+    pub(super) fn get(&self) -> Option<SharedFile> {
+        self.lock().upgrade().map(|file| self.shared(file))
     }
 
-    /// Shares a file that was just opened; another one if that was opened earlier.
-    pub(super) fn keep(&self, file: File) -> Arc<File> {
+    /// Shares a file that was just opened, or the one that was opened before it and is in use.
+    pub(super) fn keep(&self, file: File) -> SharedFile {
         let mut kept = self.lock();
-        kept.upgrade().unwrap_or_else(|| {
+        let file = kept.upgrade().unwrap_or_else(|| {
             let file = Arc::new(file);
             *kept = Arc::downgrade(&file);
             file
-        })
+        });
+        self.shared(file)
+    }
+
+    /// True if [`OpenFile::keep`] got a file before that can be opened again without waiting for a
+    /// server.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local.get() == Some(&true)
+    }
+
+    /// Notes on which kind of file system `file` is.
+    pub(super) fn locate(&self, file: &File) {
+        self.is_local.get_or_init(|| files::opens_locally(file));
+    }
+
+    fn shared(&self, file: Arc<File>) -> SharedFile {
+        let resident = Arc::clone(&self.resident);
+        SharedFile { file, resident }
     }
 
     fn lock(&self) -> MutexGuard<'_, Weak<File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
