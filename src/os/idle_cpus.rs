@@ -30,6 +30,13 @@ pub struct CpuReading {
     used: Vec<Option<Duration>>,
 }
 
+impl CpuReading {
+    /// True if this was read longer than `time` before `other`.
+    pub fn is_older_than(&self, time: Duration, other: &Self) -> bool {
+        other.at.saturating_duration_since(self.at) > time
+    }
+}
+
 impl CpuMeter {
     /// The meter for this process, with the quotas of this moment.
     pub fn of_this_process() -> Self {

@@ -146,6 +146,11 @@ pub fn raise_descriptor_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// The limit to which [`raise_descriptor_limit`] may raise that on descriptors; `None` without one.
+pub fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// Gives this process its former limit back; for a child before it executes its program.
 /// Makes system calls only.
 ///

@@ -4,6 +4,7 @@
 //! concerns the whole server comes out as [`AppEvent`].
 
 mod actions;
+mod elastic;
 mod events;
 mod imports;
 mod liveness;
@@ -187,9 +188,13 @@ impl App {
     /// [`AppEvent::Prepared`] or [`AppEvent::ReloadFailed`] tells how that went.
     pub fn reload(&mut self, settings: AppSettings) {
         let mut recipe = generation::recipe(&settings);
-        if settings.workers.count == self.settings.workers.count {
+        let (workers, before) = (&settings.workers, &self.settings.workers);
+        if (workers.count, workers.most) == (before.count, before.most) {
             // As many as there are by now.
-            recipe.workers = self.plan.size().min(recipe.slots);
+            recipe.workers = match workers.most > workers.count {
+                true => self.size_of_next(&settings),
+                false => self.plan.size().min(recipe.slots),
+            };
         }
         self.last_words.clear();
         self.coming = Some(Arc::new(settings));
@@ -233,6 +238,7 @@ impl App {
             to = workers,
             "number of workers changed"
         );
+        self.hold_size();
         self.happened(PlanEvent::Scale(workers));
         Ok(())
     }

@@ -141,6 +141,8 @@ pub struct GenerationSpec {
     pub slots: u32,
     /// Whether the template imports the application.
     pub preload: Preload,
+    /// Most workers that serve where each of them imports for itself.
+    pub without_copies: u32,
 }
 
 /// The state of one application.
@@ -189,6 +191,13 @@ impl Plan {
             .is_some_and(Generation::may_refork)
     }
 
+    /// True if the workers of the current generation are copies of a template that has imported
+    /// the application.
+    pub fn makes_copies(&self) -> bool {
+        self.in_role(Role::Current)
+            .is_some_and(|current| current.recipe.preload != Preload::No)
+    }
+
     /// True if another generation is on its way.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
@@ -218,7 +227,9 @@ impl Plan {
                 });
             }
             PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
-                generation.recipe.preload = Preload::No;
+                let recipe = &mut generation.recipe;
+                recipe.preload = Preload::No;
+                recipe.workers = recipe.workers.min(recipe.without_copies);
                 // It stays where it is, unused, until it ends because its socket is closed.
                 generation.template = TemplatePhase::Absent;
                 generation.no_template();

@@ -115,11 +115,15 @@ impl App {
 
     /// Takes what the pool tells about a worker of this generation.
     pub fn take_event(&mut self, number: u32, event: WorkerEvent) {
+        if matches!(event, WorkerEvent::RequestsWait) {
+            return self.requests_wait(Instant::now());
+        }
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         match event {
+            WorkerEvent::RequestsWait => {}
             // It has ended since.
             WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             WorkerEvent::Ready { worker, loaded } => {
@@ -233,10 +237,15 @@ impl App {
             );
             remember_error(&format!("worker {worker} died: {reason}"));
         }
+        let mut has_served = true;
         if let Some(python) = self.generations.get(&number) {
+            has_served = python.generation.is_ready(worker);
             python.generation.worker_exited(worker);
         }
         self.happened(PlanEvent::WorkerExited(number, worker));
+        if !has_served && status != 0 {
+            self.growth_failed(number);
+        }
     }
 
     /// Ports and locks that the import took are free again.
