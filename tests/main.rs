@@ -21,6 +21,7 @@ mod cookies;
 mod copies;
 mod deadlines;
 mod django_files;
+mod elastic;
 mod exhaustion;
 mod express;
 mod fairness;

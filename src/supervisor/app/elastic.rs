@@ -22,7 +22,7 @@ use crate::supervisor::policy::size::{Demand, LOOK, LOOK_CLOSELY, SizeLimits, Si
 /// How long to look closely after requests have waited.
 const ATTENTION: Duration = Duration::from_secs(2);
 /// CPUs are measured over this time at most.
-const MEASURED: Duration = Duration::from_millis(350);
+const MEASURED: Duration = Duration::from_millis(300);
 /// With less idle CPUs it is looked which processes want one.
 const SCARCE: f64 = 0.2;
 /// Of the control group's memory limit: with more in use no worker is added.
@@ -248,6 +248,11 @@ impl App {
         let memory_runs_out = self.care.memory_runs_out();
         let group = self.care.group();
         let elastic = &mut self.care.elastic;
+        let ready = seen.len() as u32;
+        if ready < workers {
+            // What was idle before there were as many says nothing.
+            elastic.readings.clear();
+        }
         let (idle, cpus) = elastic.idle_cpus();
         let is_scarce = idle.is_none_or(|idle| idle < SCARCE);
         let is_asked = workers > limits.least || (!limits.is_auto && queue.waiting > 0);
@@ -268,7 +273,7 @@ impl App {
             waiting: queue.waiting,
             running: queue.running,
             workers,
-            ready: seen.len() as u32,
+            ready,
             threads: settings.threads,
             idle,
             cpus,

@@ -1,7 +1,7 @@
 //! The number of workers where it follows the demand: pure, `(what was seen, now) -> grow, shrink, keep`.
 //!
 //! ```text
-//! grow    requests wait for a thread at every look, and CPUs are idle        twice as many at most
+//! grow    requests wait for a thread at every look, and CPUs are idle        as far as CPUs suffice
 //! shrink  the last half minute needed fewer                                  half of the surplus
 //!         more workers want a CPU than there are CPUs                        the crowd
 //!         memory runs out                                                    a quarter of the surplus
@@ -14,14 +14,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How often to look while requests wait.
-pub const LOOK_CLOSELY: Duration = Duration::from_millis(100);
+pub const LOOK_CLOSELY: Duration = Duration::from_millis(50);
 /// How often to look while there are more workers than at the start.
 pub const LOOK: Duration = Duration::from_millis(250);
 /// A request that waits for less finds a thread by itself: the queue of 32 that lies ready for
 /// workers of a fast application is shorter.
 const MOMENT: Duration = Duration::from_millis(5);
 /// Requests must wait at all looks of this time.
-const PERSISTS: Duration = Duration::from_millis(200);
+const PERSISTS: Duration = Duration::from_millis(100);
 /// The same for another worker of a range that was set, while CPUs are busy elsewhere.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Share of the CPUs that must be idle for more workers to help.
@@ -169,8 +169,7 @@ impl fmt::Display for SizeReason {
 #[derive(Debug, Default)]
 pub struct Sizer {
     waits: Option<Waits>,
-    /// Since when the CPUs are crowded, and how many workers wanted one at the quietest look.
-    crowd: Option<(Instant, f64)>,
+    crowd: Option<Crowd>,
     /// Since when no worker was added, and requests at the busiest look.
     quiet: Option<(Instant, u64)>,
     /// No worker leaves for want of memory before.
@@ -185,6 +184,15 @@ struct Waits {
     since: Instant,
     /// How many at the look with the fewest.
     fewest: u64,
+}
+
+/// More workers have wanted a CPU than there are since some time.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    since: Instant,
+    looks: u32,
+    /// How many at all looks together.
+    sum: f64,
 }
 
 impl Sizer {
@@ -220,7 +228,9 @@ impl Sizer {
     }
 
     fn remember(&mut self, seen: &Demand, now: Instant) {
-        self.waits = (seen.waiting > 0 && seen.waited >= MOMENT).then(|| {
+        // Those that were added last have not helped yet.
+        let all_serve = seen.ready >= seen.workers;
+        self.waits = (all_serve && seen.waiting > 0 && seen.waited >= MOMENT).then(|| {
             let before = self.waits.unwrap_or(Waits {
                 since: now,
                 fewest: seen.waiting,
@@ -235,8 +245,16 @@ impl Sizer {
             .runnable
             .filter(|runnable| is_busy && *runnable > seen.cpus * CROWD);
         self.crowd = crowd.map(|runnable| {
-            let (since, least) = self.crowd.unwrap_or((now, runnable));
-            (since, least.min(runnable))
+            let before = self.crowd.unwrap_or(Crowd {
+                since: now,
+                looks: 0,
+                sum: 0.0,
+            });
+            Crowd {
+                looks: before.looks + 1,
+                sum: before.sum + runnable,
+                ..before
+            }
         });
         let requests = seen.running + seen.waiting;
         let (since, most) = self.quiet.unwrap_or((now, 0));
@@ -254,10 +272,11 @@ impl Sizer {
             }
             return (workers, SizeReason::MemoryRanOut);
         }
-        if let Some((since, runnable)) = self.crowd
-            && lasts(since, CROWDED)
+        if let Some(crowd) = self.crowd
+            && lasts(crowd.since, CROWDED)
             && surplus > 0
         {
+            let runnable = crowd.sum / f64::from(crowd.looks);
             let crowd = (runnable - seen.cpus * CROWD).ceil().max(1.0) as u32;
             return (workers - crowd.min(surplus), SizeReason::Crowded(runnable));
         }
@@ -294,18 +313,17 @@ impl Sizer {
         if self.pauses_until.is_some_and(|until| now < until) {
             return keep(SizeReason::NotStarted);
         }
-        if seen.ready < workers {
-            // Those that were added last have not helped yet.
-            return keep(SizeReason::Enough);
-        }
         if seen.room == 0 {
             return keep(SizeReason::NoRoom);
         }
         let why = SizeReason::RequestsWaited(seen.waited, seen.idle);
-        if seen.idle.is_some_and(|idle| idle >= IDLE) {
+        if let Some(idle) = seen.idle.filter(|idle| *idle >= IDLE) {
             let waiting = waits.fewest.div_ceil(u64::from(seen.threads.max(1)));
-            let more = u32::try_from(waiting).unwrap_or(u32::MAX);
-            let more = more.min(workers).min(seen.room);
+            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+            // If those that there are take the rest of the CPUs, so many more take what is idle.
+            // The cast saturates, also where nothing is taken at all.
+            let affordable = (f64::from(workers) * (idle - BUSY) / (1.0 - idle)) as u32;
+            let more = waiting.min(affordable.max(1)).min(seen.room);
             return (workers.saturating_add(more).min(limits.most), why);
         }
         let wants_cpus = |runnable: f64| runnable > seen.cpus * (1.0 - IDLE);

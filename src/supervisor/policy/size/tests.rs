@@ -64,26 +64,32 @@ fn check(limits: SizeLimits, start: u32, story: &[(u64, Demand, u32, &str)]) {
 }
 
 #[test]
-fn it_doubles_while_requests_wait_and_cpus_are_idle() {
+fn it_grows_by_those_that_wait_as_far_as_the_idle_cpus_suffice() {
+    let seen = |workers, requests, idle| Demand {
+        idle: Some(idle),
+        ..waiting(workers, requests)
+    };
     check(
         AUTO,
         2,
         &[
-            (0, waiting(2, 30), 2, "enough"),
-            (100, waiting(2, 30), 2, "enough"),
-            (200, waiting(2, 30), 4, "requests_waited"),
-            (300, waiting(4, 28), 4, "enough"),
-            (500, waiting(4, 28), 8, "requests_waited"),
-            (600, waiting(8, 24), 8, "enough"),
-            (800, waiting(8, 24), 16, "requests_waited"),
+            // Two workers keep half of the CPUs busy: four would leave nothing.
+            (0, seen(2, 30, 0.5), 2, "enough"),
+            (50, seen(2, 30, 0.5), 2, "enough"),
+            (100, seen(2, 30, 0.5), 3, "requests_waited"),
+            (150, seen(3, 29, 0.75), 3, "enough"),
+            (250, seen(3, 29, 0.75), 10, "requests_waited"),
             // The fewest that waited at a time count.
-            (900, waiting(16, 16), 16, "enough"),
-            (1000, waiting(16, 5), 16, "enough"),
-            (1100, waiting(16, 16), 21, "requests_waited"),
-            (1200, waiting(21, 90), 21, "enough"),
-            (1400, waiting(21, 90), 32, "requests_waited"),
-            (1500, waiting(32, 90), 32, "enough"),
-            (1700, waiting(32, 90), 32, "maximum"),
+            (300, seen(10, 22, 0.9), 10, "enough"),
+            (350, seen(10, 5, 0.9), 10, "enough"),
+            (400, seen(10, 22, 0.9), 15, "requests_waited"),
+            // One at least.
+            (450, seen(15, 90, 0.2), 15, "enough"),
+            (550, seen(15, 90, 0.2), 16, "requests_waited"),
+            (600, seen(16, 90, 1.0), 16, "enough"),
+            (700, seen(16, 90, 1.0), 32, "requests_waited"),
+            (800, seen(32, 90, 1.0), 32, "enough"),
+            (900, seen(32, 90, 1.0), 32, "maximum"),
         ],
     );
 }
@@ -100,12 +106,12 @@ fn a_moment_of_waiting_is_no_reason() {
         &[
             (0, short, 2, "enough"),
             (200, short, 2, "enough"),
-            (300, waiting(2, 30), 2, "enough"),
+            (250, waiting(2, 3), 2, "enough"),
             // In between a thread was free.
-            (400, CALM, 2, "enough"),
-            (500, waiting(2, 30), 2, "enough"),
-            (600, waiting(2, 30), 2, "enough"),
-            (700, waiting(2, 30), 4, "requests_waited"),
+            (300, CALM, 2, "enough"),
+            (350, waiting(2, 3), 2, "enough"),
+            (400, waiting(2, 3), 2, "enough"),
+            (450, waiting(2, 3), 5, "requests_waited"),
         ],
     );
 }
@@ -115,7 +121,7 @@ fn busy_cpus_get_no_more_workers() {
     for (idle, expected, reason) in [
         (Some(0.0), 2, "cpus_busy"),
         (Some(0.19), 2, "cpus_busy"),
-        (Some(0.2), 4, "requests_waited"),
+        (Some(0.2), 3, "requests_waited"),
         (None, 2, "cpus_busy"),
     ] {
         // Neither those of us nor those of others.
@@ -161,7 +167,7 @@ fn a_range_that_was_set_grows_slowly_unless_its_workers_keep_the_cpus_busy() {
     check(
         RANGE,
         1,
-        &[(0, seen, 1, "enough"), (200, seen, 2, "requests_waited")],
+        &[(0, seen, 1, "enough"), (200, seen, 4, "requests_waited")],
     );
 }
 
@@ -239,9 +245,12 @@ fn those_that_start_are_waited_for() {
         let (workers, _) = sizer.look(&seen, AUTO, now + Duration::from_millis(ms));
         assert_eq!(workers, 4);
     }
+    // From then on requests have to wait again.
     let seen = Demand { ready: 4, ..seen };
-    let (workers, _) = sizer.look(&seen, AUTO, now + Duration::from_millis(500));
-    assert_eq!(workers, 8);
+    for (ms, expected) in [(500, 4), (550, 4), (600, 32)] {
+        let (workers, _) = sizer.look(&seen, AUTO, now + Duration::from_millis(ms));
+        assert_eq!(workers, expected, "{ms}");
+    }
 }
 
 #[test]
@@ -253,7 +262,7 @@ fn after_one_that_could_not_be_started_there_is_a_pause() {
         (0, 2, "enough"),
         (30_000, 2, "not_started"),
         (59_999, 2, "not_started"),
-        (60_000, 4, "requests_waited"),
+        (60_000, 18, "requests_waited"),
     ] {
         let at = now + Duration::from_millis(ms);
         let (workers, why) = sizer.look(&waiting(2, 30), AUTO, at);
@@ -274,9 +283,9 @@ fn a_crowd_before_busy_cpus_leaves() {
         &[
             (0, crowd(Some(31.5)), 32, "enough"),
             (500, crowd(Some(30.0)), 32, "maximum"),
-            (1000, crowd(Some(31.0)), 4, "cpus_busy"),
-            (1100, crowd(Some(3.9)), 4, "enough"),
-            (2100, crowd(Some(3.9)), 2, "cpus_busy"),
+            (1000, crowd(Some(31.0)), 3, "cpus_busy"),
+            (1100, crowd(Some(2.9)), 3, "enough"),
+            (2100, crowd(Some(2.9)), 2, "cpus_busy"),
             (2200, crowd(Some(2.0)), 2, "enough"),
         ],
     );
