@@ -121,8 +121,8 @@ fn multiprocess_is_true_from_the_start_only_where_workers_may_be_added() {
     for (arguments, expected) in [
         (&[][..], " True"),
         (&["--workers", "auto"], " True"),
-        (&["--workers-max", "2"], " True"),
-        (&["--workers-max", "1"], " False"),
+        (&["--max-workers", "2"], " True"),
+        (&["--max-workers", "1"], " False"),
         (&["--workers", "1"], " False"),
         (&["--workers", "1..2"], " True"),
         (&["--dev"], " False"),
@@ -163,7 +163,7 @@ fn busy_cpus_get_no_more_workers_and_the_status_says_so() {
 #[test]
 fn no_more_workers_are_added_than_may_be() {
     let Some(idle) = idle_cpus(90) else { return };
-    let server = elastic(&idle).args(["--workers-max", "2"]).ready();
+    let server = elastic(&idle).args(["--max-workers", "2"]).ready();
     let paths = paths("wait", 4);
     let asked = ask(&server, &paths);
     let (first, second) = (server.probe.held(&paths[0]), server.probe.held(&paths[1]));

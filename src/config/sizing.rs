@@ -288,14 +288,14 @@ mod tests {
         let bounds = |most| Bounds {
             threads: 1,
             apps: 1,
-            most: Some((most, "--workers-max".to_owned())),
+            most: Some((most, "--max-workers".to_owned())),
             ..Bounds::default()
         };
         let start = "2 = min(affinity 2)";
-        let text = format!("{start}; up to 100 (set by --workers-max)");
+        let text = format!("{start}; up to 100 (set by --max-workers)");
         check(MACHINE, bounds(100), 2, 100, &text);
         check(MACHINE, bounds(2), 2, 2, start);
-        let text = format!("1 (set by --workers-max) instead of {start}");
+        let text = format!("1 (set by --max-workers) instead of {start}");
         check(MACHINE, bounds(1), 1, 1, &text);
     }
 

@@ -189,8 +189,8 @@ fn own_workers(
             choice.most = None;
         }
     }
-    if let Some(most) = given.optional("workers_max", most_workers)? {
-        choice.most = Some((most, given.origin("workers_max").clone()));
+    if let Some(most) = given.optional("max_workers", most_workers)? {
+        choice.most = Some((most, given.origin("max_workers").clone()));
     }
     (settings.workers, _) = choice.workers(settings.threads, settings.preload, spelled)?;
     Ok(())

@@ -295,15 +295,15 @@ fn workers_follow_the_demand_unless_their_number_is_set() {
     );
     check(
         &setup,
-        &["--workers-max", "5"],
+        &["--max-workers", "5"],
         (2, 5, true),
-        &format!("{start}; up to 5 (set by --workers-max) from default"),
+        &format!("{start}; up to 5 (set by --max-workers) from default"),
     );
     check(
         &setup,
-        &["--workers-max", "1"],
+        &["--max-workers", "1"],
         (1, 1, true),
-        &format!("1 (set by --workers-max) instead of {start} from default"),
+        &format!("1 (set by --max-workers) instead of {start} from default"),
     );
     check(
         &setup,
@@ -315,7 +315,7 @@ fn workers_follow_the_demand_unless_their_number_is_set() {
     );
     for dev in [
         &["--dev", "yes"][..],
-        &["--dev", "yes", "--workers-max", "9"],
+        &["--dev", "yes", "--max-workers", "9"],
     ] {
         check(&setup, dev, (1, 1, true), "1, for development from default");
     }
@@ -332,23 +332,23 @@ fn workers_follow_the_demand_unless_their_number_is_set() {
         (2, 8, false),
         "2..8 from --workers",
     );
-    let fixed = ["--workers", "3", "--workers-max", "5"];
+    let fixed = ["--workers", "3", "--max-workers", "5"];
     check(&setup, &fixed, (3, 3, false), "3 from --workers");
     let platform = Setup::new(&[HELLO]).set("WEB_CONCURRENCY", "7");
     check(&platform, &[], (7, 7, false), "7 from WEB_CONCURRENCY");
-    let at_most = ["--workers-max", "5"];
+    let at_most = ["--max-workers", "5"];
     check(&platform, &at_most, (5, 5, false), "5 from WEB_CONCURRENCY");
     let auto_again = ["--workers", "auto"];
     check(&platform, &auto_again, (2, 32, true), &auto("--workers"));
 
-    assert_eq!(setup.shown(&APP, "workers_max"), "32 from default");
-    let flags = [&APP[..], &["--workers", "4", "--workers-max", "3"]].concat();
+    assert_eq!(setup.shown(&APP, "max_workers"), "32 from default");
+    let flags = [&APP[..], &["--workers", "4", "--max-workers", "3"]].concat();
     assert_eq!(
         setup.error(&flags),
-        "--workers-max 3: fewer than the workers, 4 by --workers (give a larger one, or lower workers)"
+        "--max-workers 3: fewer than the workers, 4 by --workers (give a larger one, or lower workers)"
     );
-    let flags = [&APP[..], &["--workers-max", "0"]].concat();
-    assert!(setup.error(&flags).starts_with("--workers-max 0: too few"));
+    let flags = [&APP[..], &["--max-workers", "0"]].concat();
+    assert!(setup.error(&flags).starts_with("--max-workers 0: too few"));
 }
 
 #[test]

@@ -81,9 +81,9 @@ impl Resolver<'_> {
     ) -> Result<WorkerChoice, ConfigError> {
         let parse = worker_numbers;
         let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
-        let most = match self.entry("workers_max") {
+        let most = match self.entry("max_workers") {
             Some(entry) => Some((
-                single("workers_max", entry, most_workers)?,
+                single("max_workers", entry, most_workers)?,
                 entry.origin.clone(),
             )),
             None => None,
@@ -124,7 +124,7 @@ impl Resolver<'_> {
             Some((most, origin)) => (*most, origin.to_string()),
             None => (workers.most, SettingOrigin::Default.to_string()),
         };
-        self.show("workers_max", most.to_string(), origin);
+        self.show("max_workers", most.to_string(), origin);
         Ok(workers)
     }
 }
@@ -133,7 +133,7 @@ impl Resolver<'_> {
 #[derive(Debug, Clone)]
 pub(super) struct WorkerChoice {
     pub(super) numbers: (WorkerNumbers, SettingOrigin),
-    /// `workers_max`.
+    /// `max_workers`.
     pub(super) most: Option<(u32, SettingOrigin)>,
     dev: bool,
     apps: u32,
@@ -206,7 +206,7 @@ impl WorkerChoice {
         if let Some((bound, at)) = self.most.as_ref().filter(|(bound, _)| *bound < most) {
             let problem = format!("fewer than the workers, {shown} by {origin}");
             let remedy = "give a larger one, or lower workers";
-            let name = spelled("workers_max");
+            let name = spelled("max_workers");
             return Err(wrong(
                 &name,
                 &bound.to_string(),

@@ -16,7 +16,7 @@ pub(super) static WORKERS: &[Setting] = &[
         default: Default::Computed("auto; $WEB_CONCURRENCY where set; 1 with --dev"),
     },
     Setting {
-        name: "workers_max",
+        name: "max_workers",
         value_name: "N",
         heading: HEADING,
         help: "Most worker processes of each application with `--workers auto`: each may have \
