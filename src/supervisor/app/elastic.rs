@@ -31,10 +31,12 @@ const ROOMY: f64 = 0.85;
 const MACHINE_ROOMY: f64 = 0.95;
 /// Workers whose memory is looked at: those that have answered the most requests.
 const SAMPLE: usize = 4;
-/// How long what they take is remembered: to look costs a millisecond each.
-const REMEMBERED: Duration = Duration::from_secs(1);
-/// Least memory that a worker is reckoned with: one that was just forked has touched little.
+/// How often what they take is looked at: it costs up to a millisecond each.
+const REMEMBERED: Duration = Duration::from_millis(250);
+/// Least memory that a worker is reckoned with, and least part of its resident set: one that was
+/// just forked has touched little, and unshares more with each request.
 const LEAST_MEMORY: u64 = 4 << 20;
+const LEAST_PART: u64 = 2;
 /// After this time a worker is as large as others.
 const GROWN_UP: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,7 @@ pub(super) struct Elastic {
     readings: VecDeque<CpuReading>,
     /// For how long workers wanted a CPU until the last look.
     runnable: Option<(Instant, HashMap<u32, Duration>)>,
-    /// Memory that one worker takes for itself, and when that was seen.
+    /// Most memory that one worker took for itself, and when that was looked at.
     private: Option<(Instant, u64)>,
     /// When workers were added, and how many.
     added: VecDeque<(Instant, u32)>,
@@ -254,17 +256,17 @@ impl App {
             elastic.readings.clear();
         }
         let (idle, cpus) = elastic.idle_cpus();
-        let is_scarce = idle.is_none_or(|idle| idle < SCARCE);
-        let is_asked = workers > limits.least || (!limits.is_auto && queue.waiting > 0);
-        let runnable = match is_scarce && is_asked {
+        let may_grow = queue.waiting > 0 && workers < limits.most;
+        let may_shrink = workers > limits.least && idle.is_some_and(|idle| idle < SCARCE);
+        let runnable = match may_grow || may_shrink {
             true => elastic.runnable(seen, settings.threads > 1, now),
             false => {
                 elastic.runnable = None;
                 None
             }
         };
-        // It costs something to know, and matters only where a worker may be added.
-        let room = match queue.waiting > 0 && workers < limits.most {
+        // It costs something to know, as what is runnable does.
+        let room = match may_grow {
             true => elastic.room(group.as_ref(), seen, now),
             false => 0,
         };
@@ -331,9 +333,9 @@ impl Elastic {
     /// Workers for which there is memory besides those that serve.
     fn room(&mut self, group: Option<&MemoryGroup>, seen: &[Seen], now: Instant) -> u32 {
         let known = self.private.filter(|(at, _)| now < *at + REMEMBERED);
-        let (_, each) = *self
-            .private
-            .insert(known.unwrap_or_else(|| (now, largest(seen))));
+        let before = self.private.map_or(0, |(_, each)| each);
+        let known = known.unwrap_or_else(|| (now, largest(seen).max(before)));
+        let (_, each) = *self.private.insert(known);
         while self
             .added
             .front()
@@ -366,8 +368,9 @@ fn largest(seen: &[Seen]) -> u64 {
     let mut seen: Vec<&Seen> = seen.iter().collect();
     seen.sort_unstable_by_key(|worker| std::cmp::Reverse(worker.served));
     let sizes = seen.iter().take(SAMPLE).filter_map(|worker| {
-        let private = process::private_memory(worker.pid);
-        private.or_else(|| process::resident_memory(worker.pid))
+        let resident = process::resident_memory(worker.pid)?;
+        let private = process::private_memory(worker.pid).unwrap_or(resident);
+        Some(private.max(resident / LEAST_PART))
     });
     sizes.max().unwrap_or_default().max(LEAST_MEMORY)
 }

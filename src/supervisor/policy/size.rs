@@ -26,20 +26,24 @@ const PERSISTS: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Share of the CPUs that must be idle for more workers to help.
 const IDLE: f64 = 0.2;
-/// With a smaller share of idle CPUs they are busy. Between both nothing changes.
-const BUSY: f64 = 0.1;
+/// Share of the CPUs that stays idle where more workers are added.
+const MARGIN: f64 = 0.1;
+/// With a smaller share of idle CPUs they are busy.
+const BUSY: f64 = 0.05;
 /// Workers that want a CPU, for each CPU: with more they are a crowd. One in four waits for a disk
 /// or another service in the next moment.
 const CROWD: f64 = 1.25;
 /// How long they must be.
 const CROWDED: Duration = Duration::from_secs(1);
+/// Part of the workers that want a CPU where they compute: then others would do the same.
+const COMPUTE: f64 = 0.75;
 /// How long fewer workers must have been enough.
 const QUIET: Duration = Duration::from_secs(30);
 /// Threads for each request that ran or waited at the busiest look of that time.
 const SPARE: f64 = 1.25;
 /// How long memory is given to recover after workers have left for it.
 const RECOVERY: Duration = Duration::from_millis(500);
-/// How long no worker is added after one could not be started.
+/// How long no worker is added after one could not be started, or memory ran out.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The limits of the number of workers.
@@ -102,6 +106,8 @@ pub enum SizeReason {
     NoRoom,
     /// Requests wait, and the CPUs are busy: share that is idle, if known.
     CpusBusy(Option<f64>),
+    /// Requests wait, and the workers that there are want the CPUs: how many.
+    WorkersBusy(f64),
 }
 
 impl SizeReason {
@@ -116,7 +122,7 @@ impl SizeReason {
             Self::NotStarted => "not_started",
             Self::AtMaximum => "maximum",
             Self::NoRoom => "no_memory",
-            Self::CpusBusy(_) => "cpus_busy",
+            Self::CpusBusy(_) | Self::WorkersBusy(_) => "cpus_busy",
         }
     }
 }
@@ -158,6 +164,12 @@ impl fmt::Display for SizeReason {
                 "requests wait, and only {} % of the CPUs are idle",
                 percent(idle)
             ),
+            Self::WorkersBusy(runnable) => {
+                write!(
+                    f,
+                    "requests wait, and {runnable:.1} workers want a CPU already"
+                )
+            }
             Self::CpusBusy(None) => {
                 write!(f, "requests wait, and idle CPUs cannot be measured")
             }
@@ -174,8 +186,8 @@ pub struct Sizer {
     quiet: Option<(Instant, u64)>,
     /// No worker leaves for want of memory before.
     recovers_until: Option<Instant>,
-    /// No worker is added before.
-    pauses_until: Option<Instant>,
+    /// No worker is added before, and why.
+    pause: Option<(Instant, SizeReason)>,
 }
 
 /// Requests have waited at every look since some time.
@@ -210,14 +222,14 @@ impl Sizer {
     /// A worker that was added could not be started: the system has no process for it, or the
     /// application no connection.
     pub fn not_started(&mut self, now: Instant) {
-        self.pauses_until = Some(now + PAUSE);
+        self.pause = Some((now + PAUSE, SizeReason::NotStarted));
     }
 
     /// Nothing is seen for a while: what was seen last says nothing about what comes.
     pub fn forget(&mut self) {
         *self = Self {
             recovers_until: self.recovers_until,
-            pauses_until: self.pauses_until,
+            pause: self.pause,
             ..Self::default()
         };
     }
@@ -268,6 +280,7 @@ impl Sizer {
         if seen.memory_runs_out && surplus > 0 {
             if self.recovers_until.is_none_or(|until| now >= until) {
                 self.recovers_until = Some(now + RECOVERY);
+                self.pause = Some((now + PAUSE, SizeReason::NoRoom));
                 return (workers - surplus.div_ceil(4), SizeReason::MemoryRanOut);
             }
             return (workers, SizeReason::MemoryRanOut);
@@ -277,8 +290,11 @@ impl Sizer {
             && surplus > 0
         {
             let runnable = crowd.sum / f64::from(crowd.looks);
-            let crowd = (runnable - seen.cpus * CROWD).ceil().max(1.0) as u32;
-            return (workers - crowd.min(surplus), SizeReason::Crowded(runnable));
+            // All of them where all compute; fewer where the others wait for something else, and
+            // want a CPU afterwards.
+            let crowd = (runnable - seen.cpus * CROWD) * runnable / f64::from(workers);
+            let crowd = (crowd.ceil().max(1.0) as u32).min(surplus);
+            return (workers - crowd, SizeReason::Crowded(runnable));
         }
         if let Some(waits) = self.waits.filter(|waits| lasts(waits.since, PERSISTS)) {
             return self.grow(waits, seen, limits, now);
@@ -310,11 +326,18 @@ impl Sizer {
         if workers >= limits.most {
             return keep(SizeReason::AtMaximum);
         }
-        if self.pauses_until.is_some_and(|until| now < until) {
-            return keep(SizeReason::NotStarted);
+        if let Some((_, why)) = self.pause.filter(|(until, _)| now < *until) {
+            return keep(why);
         }
         if seen.room == 0 {
             return keep(SizeReason::NoRoom);
+        }
+        // They compute, or wait for a CPU that others have, whatever the CPUs look like.
+        if let Some(runnable) = seen.runnable
+            && runnable > seen.cpus * (1.0 - IDLE)
+            && runnable > f64::from(workers) * COMPUTE
+        {
+            return keep(SizeReason::WorkersBusy(runnable));
         }
         let why = SizeReason::RequestsWaited(seen.waited, seen.idle);
         if let Some(idle) = seen.idle.filter(|idle| *idle >= IDLE) {
@@ -322,15 +345,11 @@ impl Sizer {
             let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
             // If those that there are take the rest of the CPUs, so many more take what is idle.
             // The cast saturates, also where nothing is taken at all.
-            let affordable = (f64::from(workers) * (idle - BUSY) / (1.0 - idle)) as u32;
+            let affordable = (f64::from(workers) * (idle - MARGIN) / (1.0 - idle)) as u32;
             let more = waiting.min(affordable.max(1)).min(seen.room);
             return (workers.saturating_add(more).min(limits.most), why);
         }
-        let wants_cpus = |runnable: f64| runnable > seen.cpus * (1.0 - IDLE);
-        if !limits.is_auto
-            && now >= waits.since + PATIENCE
-            && !seen.runnable.is_some_and(wants_cpus)
-        {
+        if !limits.is_auto && now >= waits.since + PATIENCE {
             return (workers + 1, why);
         }
         keep(SizeReason::CpusBusy(seen.idle))

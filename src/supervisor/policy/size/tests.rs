@@ -124,8 +124,7 @@ fn busy_cpus_get_no_more_workers() {
         (Some(0.2), 3, "requests_waited"),
         (None, 2, "cpus_busy"),
     ] {
-        // Neither those of us nor those of others.
-        for runnable in [None, Some(0.0), Some(2.0)] {
+        for runnable in [None, Some(0.0), Some(1.6)] {
             let seen = Demand {
                 idle,
                 runnable,
@@ -138,17 +137,40 @@ fn busy_cpus_get_no_more_workers() {
 }
 
 #[test]
+fn workers_that_want_the_cpus_get_no_more_whatever_the_cpus_look_like() {
+    // A group that others leave less than its quota, for example.
+    for (workers, cpus, runnable, expected, reason) in [
+        (2, 2.0, 1.7, 2, "cpus_busy"),
+        (2, 2.0, 1.6, 18, "requests_waited"),
+        (2, 0.5, 1.6, 2, "cpus_busy"),
+        (2, 0.5, 1.4, 18, "requests_waited"),
+        // A quarter of the workers and more wait for something else.
+        (10, 2.0, 7.6, 10, "cpus_busy"),
+        (10, 2.0, 7.4, 32, "requests_waited"),
+    ] {
+        let seen = Demand {
+            cpus,
+            runnable: Some(runnable),
+            ..waiting(workers, 30)
+        };
+        let first = (0, seen, workers, "enough");
+        check(AUTO, workers, &[first, (500, seen, expected, reason)]);
+    }
+}
+
+#[test]
 fn a_range_that_was_set_grows_slowly_unless_its_workers_keep_the_cpus_busy() {
     for (runnable, expected, reason) in [
         (Some(0.0), 2, "requests_waited"),
         (None, 2, "requests_waited"),
-        (Some(1.6), 2, "requests_waited"),
-        (Some(1.7), 1, "cpus_busy"),
+        (Some(0.7), 2, "requests_waited"),
+        (Some(1.0), 1, "cpus_busy"),
     ] {
         for idle in [Some(0.1), None] {
             let seen = Demand {
                 idle,
                 runnable,
+                cpus: 1.0,
                 ..waiting(1, 30)
             };
             check(
@@ -229,6 +251,9 @@ fn when_memory_runs_out_workers_beyond_the_minimum_leave() {
             (2000, short, 3, "memory"),
             (2500, short, 2, "memory"),
             (3000, short, 2, "enough"),
+            // They would be as large as those that have left.
+            (60_000, short, 2, "no_memory"),
+            (62_500, waiting(2, 3), 5, "requests_waited"),
         ],
     );
 }
@@ -283,9 +308,9 @@ fn a_crowd_before_busy_cpus_leaves() {
         &[
             (0, crowd(Some(31.5)), 32, "enough"),
             (500, crowd(Some(30.0)), 32, "maximum"),
-            (1000, crowd(Some(31.0)), 3, "cpus_busy"),
-            (1100, crowd(Some(2.9)), 3, "enough"),
-            (2100, crowd(Some(2.9)), 2, "cpus_busy"),
+            (1000, crowd(Some(31.0)), 4, "cpus_busy"),
+            (1100, crowd(Some(3.9)), 4, "enough"),
+            (2100, crowd(Some(3.9)), 2, "cpus_busy"),
             (2200, crowd(Some(2.0)), 2, "enough"),
         ],
     );
@@ -300,7 +325,7 @@ fn a_crowd_before_busy_cpus_leaves() {
     }
     // Workers at a CPU of which a part is idle work in turns with what they wait for.
     let idle = Demand {
-        idle: Some(0.1),
+        idle: Some(0.05),
         ..crowd(Some(9.0))
     };
     check(
