@@ -255,7 +255,7 @@ fn applications(page: &mut Page, status: &Status) {
             |application| u64::from(application.scaling.minimum),
         ),
         (
-            "pyserve_max_workersimum",
+            "pyserve_workers_maximum",
             "Largest number of workers",
             |application| u64::from(application.scaling.maximum),
         ),
