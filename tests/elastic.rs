@@ -40,6 +40,14 @@ fn ask(server: &Server, paths: &[String]) -> Vec<Connection> {
     connections.collect()
 }
 
+/// Sends a request for each path, the first one before the others; it is inside the application.
+fn ask_first(server: &Server, paths: &[String]) -> (Vec<Connection>, Held) {
+    let mut asked = ask(server, &paths[..1]);
+    let first = server.probe.held(&paths[0]);
+    asked.extend(ask(server, &paths[1..]));
+    (asked, first)
+}
+
 fn paths(name: &str, number: usize) -> Vec<String> {
     (0..number).map(|at| format!("/{name}{at}")).collect()
 }
@@ -147,8 +155,7 @@ fn busy_cpus_get_no_more_workers_and_the_status_says_so() {
     let Some(idle) = idle_cpus(0) else { return };
     let server = elastic(&idle).ready();
     let paths = paths("wait", 3);
-    let mut asked = ask(&server, &paths);
-    let first = server.probe.held(&paths[0]);
+    let (mut asked, first) = ask_first(&server, &paths);
     let why = "requests wait, and only 0 % of the CPUs are idle";
     let seen = wait_for_reason(&server, why);
     assert_eq!(seen["workers"], 1);
@@ -165,11 +172,12 @@ fn no_more_workers_are_added_than_may_be() {
     let Some(idle) = idle_cpus(90) else { return };
     let server = elastic(&idle).args(["--max-workers", "2"]).ready();
     let paths = paths("wait", 4);
-    let asked = ask(&server, &paths);
-    let (first, second) = (server.probe.held(&paths[0]), server.probe.held(&paths[1]));
+    let mut asked = ask(&server, &paths[..2]);
+    let held = all_held(&server, &paths[..2]);
+    asked.extend(ask(&server, &paths[2..]));
     let seen = wait_for_reason(&server, "as many workers as may be");
     assert_eq!((&seen["workers"], &seen["maximum"]), (&2.into(), &2.into()));
-    [first, second].into_iter().for_each(Held::release);
+    held.into_iter().for_each(Held::release);
     all_held(&server, &paths[2..])
         .into_iter()
         .for_each(Held::release);
@@ -260,8 +268,7 @@ fn a_worker_that_cannot_be_started_costs_nothing_but_itself() {
     let Some(idle) = idle_cpus(90) else { return };
     let server = elastic(&idle).env("MOST_WORKERS", "1").ready();
     let paths = paths("wait", 2);
-    let mut asked = ask(&server, &paths);
-    let first = server.probe.held(&paths[0]);
+    let (mut asked, first) = ask_first(&server, &paths);
     let seen = wait_for_reason(&server, "another worker could not be started");
     assert_eq!(seen["workers"], 1);
     first.release();
