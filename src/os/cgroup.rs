@@ -148,11 +148,20 @@ fn cpu_groups_from(read: impl Fn(&Path) -> Option<String>) -> Vec<CpuGroup> {
         for (level, (quota, usage)) in quotas.into_iter().zip(usages).enumerate() {
             let limits = controller.limits(|file| read(&quota.join(file)));
             let usage = usage.join(file);
-            if limits.cpus.is_some() || (level == 0 && read(&usage).is_some()) {
+            let unified = controller == Controller::Unified;
+            // The group's own use counts beside the quota, which may be wider than the affinity.
+            if level == 0 && read(&usage).is_some() {
+                found.push(CpuGroup {
+                    quota: None,
+                    usage: usage.clone(),
+                    unified,
+                });
+            }
+            if limits.cpus.is_some() {
                 found.push(CpuGroup {
                     quota: limits.cpus,
                     usage,
-                    unified: controller == Controller::Unified,
+                    unified,
                 });
             }
         }

@@ -1,11 +1,12 @@
 //! The share of our CPUs that is idle, measured between two moments.
 //!
-//! 1. Idle time of the CPUs that this process may run on, from `/proc/stat` (proc_stat(5)).
-//! 2. For each control group with a quota, the part of the quota that its processes leave unused.
+//! 1. The CPUs that this process may run on, less the CPU time that its control group uses. What
+//!    other groups take of a shared machine does not count.
+//! 2. Idle time of these CPUs by `/proc/stat` (proc_stat(5)), if that is more (other processes of
+//!    the group may run on other CPUs), or if there is no group.
+//! 3. For each group with a quota, at most the part of it that its processes leave unused.
 //!
-//! The smaller of both counts: neither a quota that is used up nor CPUs that other processes keep
-//! busy leave time for another worker. Without `/proc/stat` the CPU time of our own group takes
-//! its place. What cannot be read counts as not measured, never as idle.
+//! What cannot be read counts as not measured, never as idle.
 
 use std::time::{Duration, Instant};
 
@@ -75,17 +76,26 @@ impl CpuMeter {
         };
         let all = self.numbers.len().max(1) as f64;
         let mut idle = rate(before.idle, after.idle);
+        let mut unused = None;
         let used = before.used.iter().zip(&after.used);
         for (group, (before, after)) in self.groups.iter().zip(used) {
-            let unused = match (group.quota, idle) {
-                // Its processes may run on other CPUs as well, so this is the last resort.
-                (None, Some(_)) => continue,
-                (quota, _) => quota.unwrap_or(all) - rate(*before, *after)?,
-            };
-            idle = Some(idle.map_or(unused, |idle| idle.min(unused)));
+            let used = rate(*before, *after);
+            match (group.quota, used) {
+                (None, used) => {
+                    let left = used.map(|used| all - used);
+                    idle = idle.into_iter().chain(left).reduce(f64::max);
+                }
+                (Some(quota), used) => {
+                    let left = quota - used?;
+                    unused = Some(unused.map_or(left, |unused: f64| unused.min(left)));
+                }
+            }
         }
-        let cpus = self.cpus();
-        Some((idle? / cpus).clamp(0.0, 1.0))
+        let idle = match (idle, unused) {
+            (Some(idle), Some(unused)) => idle.min(unused),
+            (idle, unused) => idle.or(unused)?,
+        };
+        Some((idle / self.cpus()).clamp(0.0, 1.0))
     }
 }
 
@@ -194,9 +204,18 @@ mod tests {
             &[(Some(2.0), Some(1000)), (Some(1.0), Some(1800))],
             Some(10),
         );
-        // A group without a quota counts only where the machine shows nothing.
+        // Without a quota: other groups keep the CPUs busy, or other CPUs are those of the group.
+        check(2, Some(0), &[(None, Some(1000))], Some(75));
         check(2, Some(4000), &[(None, Some(3000))], Some(100));
         check(2, None, &[(None, Some(3000))], Some(25));
+        // The group's own processes keep them busy.
+        check(2, Some(0), &[(None, Some(4000))], Some(0));
+        check(
+            2,
+            Some(0),
+            &[(None, Some(100)), (Some(1.0), Some(1500))],
+            Some(25),
+        );
         // Nothing can be read, or not the quota's use.
         check(2, None, &[], None);
         check(2, None, &[(None, None)], None);

@@ -257,7 +257,9 @@ impl App {
         }
         let (idle, cpus) = elastic.idle_cpus();
         let may_grow = queue.waiting > 0 && workers < limits.most;
-        let may_shrink = workers > limits.least && idle.is_some_and(|idle| idle < SCARCE);
+        let are_busy = queue.running >= u64::from(workers);
+        let is_scarce = idle.is_some_and(|idle| idle < SCARCE);
+        let may_shrink = workers > limits.least && (is_scarce || are_busy);
         let runnable = match may_grow || may_shrink {
             true => elastic.runnable(seen, settings.threads > 1, now),
             false => {

@@ -252,7 +252,10 @@ impl Sizer {
                 ..before
             }
         });
-        let is_busy = seen.idle.is_some_and(|idle| idle < BUSY);
+        let compute = |runnable: f64| runnable > f64::from(seen.workers) * COMPUTE;
+        // Where nearly all compute, the CPUs are busy, if only with what others do.
+        let is_busy =
+            seen.idle.is_some_and(|idle| idle < BUSY) || seen.runnable.is_some_and(compute);
         let crowd = seen
             .runnable
             .filter(|runnable| is_busy && *runnable > seen.cpus * CROWD);

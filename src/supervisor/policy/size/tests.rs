@@ -333,6 +333,16 @@ fn a_crowd_before_busy_cpus_leaves() {
         32,
         &[(0, idle, 32, "enough"), (5000, idle, 32, "maximum")],
     );
+    // Nearly all of them compute, on CPUs that another group keeps busy.
+    let starved = Demand {
+        idle: Some(0.5),
+        ..crowd(Some(31.5))
+    };
+    check(
+        AUTO,
+        32,
+        &[(0, starved, 32, "enough"), (1000, starved, 3, "cpus_busy")],
+    );
     // The minimum stays, also with half a CPU.
     let least = Demand {
         cpus: 0.5,
