@@ -214,6 +214,12 @@ fn write_application(out: &mut String, application: &Application) -> std::fmt::R
             refork.after, refork.promoted
         )?;
     }
+    let scaling = &application.scaling;
+    writeln!(
+        out,
+        "  {} of {} to {} workers: {}",
+        scaling.workers, scaling.minimum, scaling.maximum, scaling.reason
+    )?;
     writeln!(
         out,
         "  {:>6} {:>8} {:>10} {:<8} {:>10} {:>9}  does",
@@ -288,7 +294,7 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::observe::status::{
-        ConnectionCounts, Queue, Refork, RequestStatus, ServerState, TemplateStatus,
+        ConnectionCounts, Queue, Refork, RequestStatus, Scaling, ServerState, TemplateStatus,
     };
 
     #[test]
@@ -350,6 +356,12 @@ mod tests {
                     waiting: 0,
                     limit: 9,
                 },
+                scaling: Scaling {
+                    workers: 4,
+                    minimum: 2,
+                    maximum: 32,
+                    reason: "requests waited 50 ms".into(),
+                },
                 workers: vec![worker(all)],
             }],
             last_errors: Vec::new(),
@@ -358,6 +370,7 @@ mod tests {
         for part in [
             "serving for 3 min, 3.0 MiB on http://127.0.0.1:80",
             "app:app at /shop  generation 2, template 7 (was a worker) with 2.0 MiB",
+            "4 of 2 to 32 workers: requests waited 50 ms",
             "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
         ] {

@@ -22,6 +22,7 @@ mod cookies;
 mod copies;
 mod deadlines;
 mod django_files;
+mod elastic;
 mod exhaustion;
 mod fairness;
 mod fast_path;

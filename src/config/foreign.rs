@@ -24,7 +24,7 @@ const TABLE: &[(&[&str], &str)] = &[
     (&["processes"], "the number of workers is '--workers N'"),
     (
         &["cheaper", "cheaper-initial", "min-worker", "max-worker"],
-        "workers that follow the demand are '--workers 2..8'",
+        "workers follow the demand unasked, up to '--max-workers N'; a range is '--workers 2..8'",
     ),
     (
         &[

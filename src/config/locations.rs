@@ -136,6 +136,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "venv",
             "pythonpath",
             "workers",
+            "max_workers",
             "threads",
             "max_requests",
             "max_worker_lifetime",

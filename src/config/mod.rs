@@ -60,8 +60,8 @@ pub use values::Rate;
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::logs::LogFormat;
 
-use crate::os::cgroup;
 use crate::os::standard::Standard;
+use crate::os::{cgroup, process};
 use layers::Layer;
 use sizing::Machine;
 
@@ -335,6 +335,9 @@ pub struct Workers {
     pub count: u32,
     /// Largest number where it follows the demand.
     pub most: u32,
+    /// True if both follow from the machine: workers are added only as copies of the template, and
+    /// only while CPUs are idle.
+    pub is_auto: bool,
     /// The arithmetic or the origin, in one line.
     pub reason: String,
 }
@@ -382,6 +385,7 @@ impl HostFacts {
                 cpu_quota: limits.cpus,
                 affinity: cgroup::affinity(),
                 memory: Some(limits.memory.map_or(memory, |limit| limit.min(memory))),
+                descriptors: process::descriptor_limit(),
             },
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),

@@ -31,6 +31,7 @@ pub static METRICS: Metrics = Metrics {
     upstreams: Upstreams::new(),
     reloads: ReasonCounter::new(),
     replaced: ReasonCounter::new(),
+    scaled: ReasonCounter::new(),
     reforks: ReasonCounter::new(),
     timeouts: ReasonCounter::new(),
     worker_exits: ReasonCounter::new(),
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub reloads: ReasonCounter,
     /// Workers for which others were started, by reason.
     pub replaced: ReasonCounter,
+    /// Changes of the number of workers on demand, by reason.
+    pub scaled: ReasonCounter,
     /// Workers that were asked to become the template, by what came of it.
     pub reforks: ReasonCounter,
     /// Requests that were over their deadline, by how they ended.

@@ -85,6 +85,8 @@ pub struct Application {
     pub refork: Option<Refork>,
     /// Its requests.
     pub queue: Queue,
+    /// The number of its workers.
+    pub scaling: Scaling,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
 }
@@ -120,6 +122,19 @@ pub struct Queue {
     pub waiting: usize,
     /// Most that may wait.
     pub limit: usize,
+}
+
+/// The number of workers of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// Workers that there are to be now.
+    pub workers: u32,
+    /// Smallest number.
+    pub minimum: u32,
+    /// Largest number.
+    pub maximum: u32,
+    /// Why there are as many.
+    pub reason: String,
 }
 
 /// One worker process.

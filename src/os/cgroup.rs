@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cpu_group::CpuGroup;
 use super::memory_group::MemoryGroup;
 
 /// Limits of our control group.
@@ -33,6 +34,29 @@ pub fn affinity() -> usize {
         // More CPUs than the set holds.
         Err(_) => std::thread::available_parallelism().map_or(1, |cpus| cpus.get()),
     }
+}
+
+/// Numbers of the CPUs that this process may run on.
+pub fn affinity_numbers() -> Vec<usize> {
+    use rustix::thread::CpuSet;
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(cpus) => (0..CpuSet::MAX_CPU)
+            .filter(|cpu| cpus.is_set(*cpu))
+            .collect(),
+        Err(_) => (0..affinity()).collect(),
+    }
+}
+
+/// Bytes of memory that the machine has, and those of them that are free or can be made so at once.
+pub fn machine_memory() -> Option<(u64, u64)> {
+    // proc_meminfo(5), in KiB.
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let bytes = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(kib << 10)
+    };
+    Some((bytes("MemTotal:")?, bytes("MemAvailable:")?))
 }
 
 /// Bytes of memory that the machine has.
@@ -89,6 +113,62 @@ pub fn memory_group() -> Option<MemoryGroup> {
         .min_by_key(|group| group.limit)
 }
 
+/// The groups with a CPU quota, ours and those above, and ours even without one.
+pub fn cpu_groups() -> Vec<CpuGroup> {
+    cpu_groups_from(|path| std::fs::read_to_string(path).ok())
+}
+
+/// The same by the files that `read` gives.
+fn cpu_groups_from(read: impl Fn(&Path) -> Option<String>) -> Vec<CpuGroup> {
+    let (Some(groups), Some(mounts)) = (
+        read(Path::new("/proc/self/cgroup")),
+        read(Path::new("/proc/self/mountinfo")),
+    ) else {
+        return Vec::new();
+    };
+    let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+    let group = |controller: Controller| {
+        let mut lines = groups.lines();
+        lines.find_map(|line| controller.group(line))
+    };
+    let mut found = Vec::new();
+    // The quota is the business of one controller of version 1, the time used that of another.
+    for (controller, accounting, file) in [
+        (Controller::Unified, Controller::Unified, "cpu.stat"),
+        (Controller::Cpu, Controller::CpuAccounting, "cpuacct.usage"),
+    ] {
+        let (Some(ours), Some(accounted)) = (group(controller), group(accounting)) else {
+            continue;
+        };
+        if ours != accounted {
+            continue;
+        }
+        let quotas = directories(&mounts, controller, ours);
+        let usages = directories(&mounts, accounting, accounted);
+        for (level, (quota, usage)) in quotas.into_iter().zip(usages).enumerate() {
+            let limits = controller.limits(|file| read(&quota.join(file)));
+            let usage = usage.join(file);
+            let unified = controller == Controller::Unified;
+            // The group's own use counts beside the quota, which may be wider than the affinity.
+            if level == 0 && read(&usage).is_some() {
+                found.push(CpuGroup {
+                    quota: None,
+                    usage: usage.clone(),
+                    unified,
+                });
+            }
+            if limits.cpus.is_some() {
+                found.push(CpuGroup {
+                    quota: limits.cpus,
+                    usage,
+                    unified,
+                });
+            }
+        }
+    }
+    found
+}
+
 /// A memory limit from here on is none: without one, version 1 shows the largest number of
 /// pages, 2^63 less a page.
 const NO_LIMIT: u64 = 1 << 60;
@@ -102,6 +182,8 @@ enum Controller {
     Unified,
     /// `cpu` of version 1.
     Cpu,
+    /// `cpuacct` of version 1.
+    CpuAccounting,
     /// `memory` of version 1.
     Memory,
 }
@@ -122,6 +204,7 @@ impl Controller {
         match self {
             Self::Unified => None,
             Self::Cpu => Some("cpu"),
+            Self::CpuAccounting => Some("cpuacct"),
             Self::Memory => Some("memory"),
         }
     }
@@ -155,6 +238,7 @@ impl Controller {
                     .and_then(|(quota, period)| cpus(quota, period)),
                 memory: None,
             },
+            Self::CpuAccounting => CgroupLimits::default(),
             Self::Memory => CgroupLimits {
                 cpus: None,
                 memory: memory("memory.limit_in_bytes"),
@@ -426,9 +510,63 @@ mod tests {
         );
     }
 
+    /// Quotas of the groups on the way up, with the files that show their use.
+    fn check_cpu(files: &[(&str, &str)], expected: &[(Option<f64>, &str, bool)]) {
+        let read = |path: &Path| {
+            let mut files = files.iter();
+            let file = files.find(|(name, _)| Path::new(name) == path);
+            file.map(|(_, text)| (*text).to_owned())
+        };
+        let expected = expected.iter().map(|(quota, usage, unified)| CpuGroup {
+            quota: *quota,
+            usage: PathBuf::from(usage),
+            unified: *unified,
+        });
+        assert_eq!(cpu_groups_from(read), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn groups_with_a_quota_and_our_own_are_measured() {
+        check_cpu(
+            &[
+                ("/proc/self/cgroup", "0::/a/b/c\n"),
+                V2_MOUNT,
+                ("/sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n"),
+                ("/sys/fs/cgroup/a/b/c/cpu.stat", "usage_usec 7\n"),
+                ("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
+                ("/sys/fs/cgroup/a/b/cpu.stat", "usage_usec 7\n"),
+                ("/sys/fs/cgroup/a/cpu.max", "50000 100000\n"),
+            ],
+            &[
+                (None, "/sys/fs/cgroup/a/b/c/cpu.stat", true),
+                (Some(0.5), "/sys/fs/cgroup/a/cpu.stat", true),
+            ],
+        );
+        let version_1 = |accounted: &str| format!("3:cpuacct:{accounted}\n1:cpu:/a\n");
+        let mounts = "32 31 0:29 / /cg/cpu rw - cgroup cgroup rw,cpu\n\
+                      33 31 0:30 / /cg/acct rw - cgroup cgroup rw,cpuacct\n";
+        let files = |groups: &'static str| {
+            [
+                ("/proc/self/cgroup", groups),
+                ("/proc/self/mountinfo", mounts),
+                ("/cg/cpu/a/cpu.cfs_quota_us", "150000\n"),
+                ("/cg/cpu/a/cpu.cfs_period_us", "100000\n"),
+            ]
+        };
+        check_cpu(
+            &files(version_1("/a").leak()),
+            &[(Some(1.5), "/cg/acct/a/cpuacct.usage", false)],
+        );
+        // The time of another group says nothing about the quota of ours.
+        check_cpu(&files(version_1("/other").leak()), &[]);
+        check_cpu(&[], &[]);
+    }
+
     #[test]
     fn this_machine_has_a_cpu_and_memory() {
         assert!(affinity() >= 1);
+        assert_eq!(affinity_numbers().len(), affinity());
+        assert!(machine_memory().is_some_and(|(all, free)| free > 0 && free <= all));
         assert!(physical_memory() > 1 << 20);
         let _ = limits();
     }

@@ -14,6 +14,56 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// Memory of a process that no other process shares, in bytes: what its end would free, and what
+/// another one like it would take. `None` if the kernel does not show it.
+pub fn private_memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    private_bytes(&text)
+}
+
+/// proc_pid_smaps(5), in KiB.
+fn private_bytes(smaps: &str) -> Option<u64> {
+    let mut found = None;
+    for line in smaps.lines() {
+        if let Some(rest) = line.strip_prefix("Private_")
+            && let Some((_, size)) = rest.split_once(':')
+        {
+            let kib: u64 = size.split_ascii_whitespace().next()?.parse().ok()?;
+            *found.get_or_insert(0) += kib << 10;
+        }
+    }
+    found
+}
+
+/// Time for which the threads of a process have run or waited for a CPU: their demand of CPU time,
+/// whatever they got of it. With `all_threads` that of each, otherwise of the first one alone.
+/// `None` if the kernel does not show it.
+pub fn runnable_time(pid: u32, all_threads: bool) -> Option<Duration> {
+    if !all_threads {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+        return runnable(&text);
+    }
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut sum = Duration::ZERO;
+    for thread in threads.flatten() {
+        // One that has ended meanwhile counts no more.
+        let text = std::fs::read_to_string(thread.path().join("schedstat"));
+        sum += text
+            .ok()
+            .and_then(|text| runnable(&text))
+            .unwrap_or_default();
+    }
+    Some(sum)
+}
+
+/// Kernel, "Scheduler Statistics", `/proc/<pid>/schedstat`: time on the CPU and time on a run queue,
+/// in nanoseconds.
+fn runnable(schedstat: &str) -> Option<Duration> {
+    let mut fields = schedstat.split_ascii_whitespace();
+    let mut next = || fields.next()?.parse().ok().map(Duration::from_nanos);
+    Some(next()? + next()?)
+}
+
 /// True if a process has gone, or is a zombie that its parent has not reaped.
 pub fn has_ended(pid: u32) -> bool {
     // proc(5), stat: the state comes behind the name, which is in parentheses.
@@ -96,6 +146,11 @@ pub fn raise_descriptor_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// The limit to which [`raise_descriptor_limit`] may raise that on descriptors; `None` without one.
+pub fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// Gives this process its former limit back; for a child before it executes its program.
 /// Makes system calls only.
 ///
@@ -126,6 +181,23 @@ mod tests {
         assert!(!is_child_in_group(line, 4, 6));
         assert!(!is_child_in_group("7 (a) Z 5 6 6 0", 5, 6), "it has ended");
         assert!(!is_child_in_group("", 5, 6));
+    }
+
+    #[test]
+    fn private_memory_is_what_is_in_no_other_process() {
+        let smaps = "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss: 500 kB\n\
+                     Shared_Clean: 300 kB\nShared_Dirty: 100 kB\nPrivate_Clean: 40 kB\n\
+                     Private_Dirty: 460 kB\nPrivate_Hugetlb: 4 kB\n";
+        assert_eq!(private_bytes(smaps), Some(504 << 10));
+        assert_eq!(private_bytes("Rss: 900 kB\n"), None);
+        assert_eq!(private_bytes("Private_Dirty: x kB\n"), None);
+    }
+
+    #[test]
+    fn demand_of_cpu_time_is_what_was_run_and_waited_for() {
+        assert_eq!(runnable("300 40 7\n"), Some(Duration::from_nanos(340)));
+        assert_eq!(runnable("300\n"), None);
+        assert_eq!(runnable(""), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! concern the whole server leave as [`AppEvent`].
 
 mod actions;
+mod elastic;
 mod events;
 mod imports;
 mod liveness;
@@ -188,9 +189,13 @@ impl App {
     /// [`AppEvent::Prepared`] or [`AppEvent::ReloadFailed`].
     pub fn reload(&mut self, settings: AppSettings) {
         let mut recipe = generation::recipe(&settings);
-        if settings.workers.count == self.settings.workers.count {
+        let (workers, before) = (&settings.workers, &self.settings.workers);
+        if (workers.count, workers.most) == (before.count, before.most) {
             // Keeps the current number of workers.
-            recipe.workers = self.plan.size().min(recipe.slots);
+            recipe.workers = match workers.most > workers.count {
+                true => self.size_of_next(&settings),
+                false => self.plan.size().min(recipe.slots),
+            };
         }
         self.last_error.clear();
         self.coming = Some(Arc::new(settings));
@@ -234,6 +239,7 @@ impl App {
             to = workers,
             "number of workers changed"
         );
+        self.hold_size();
         self.handle(PlanEvent::Scale(workers));
         Ok(())
     }

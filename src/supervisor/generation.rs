@@ -37,6 +37,10 @@ pub fn recipe(settings: &AppSettings) -> GenerationSpec {
             .min(MAX_THREADS as u32 / settings.threads.max(1))
             .max(settings.workers.most),
         preload: settings.preload,
+        without_copies: match settings.workers.is_auto {
+            true => workers,
+            false => u32::MAX,
+        },
     }
 }
 

@@ -140,6 +140,8 @@ pub struct GenerationSpec {
     pub slots: u32,
     /// The template's kind of import.
     pub preload: Preload,
+    /// Most workers that serve where each of them imports for itself.
+    pub without_copies: u32,
 }
 
 /// The state of one application.
@@ -188,6 +190,13 @@ impl Plan {
             .is_some_and(Generation::may_refork)
     }
 
+    /// True if the workers of the current generation are copies of a template that has imported
+    /// the application.
+    pub fn makes_copies(&self) -> bool {
+        self.in_role(Role::Current)
+            .is_some_and(|current| current.recipe.preload != Preload::No)
+    }
+
     /// True if another generation is starting.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()
@@ -217,7 +226,9 @@ impl Plan {
                 });
             }
             PlanEvent::TemplateUnsafe(number) => self.with(number, |generation| {
-                generation.recipe.preload = Preload::No;
+                let recipe = &mut generation.recipe;
+                recipe.preload = Preload::No;
+                recipe.workers = recipe.workers.min(recipe.without_copies);
                 // It stays unused until it exits because its socket is closed.
                 generation.template = TemplatePhase::Absent;
                 generation.no_template();

@@ -187,13 +187,23 @@ fn app_lines(
                 python.version, python.executable
             ),
         ));
-        let (count, threads) = (settings.workers.count, settings.threads);
+        let (workers, threads) = (&settings.workers, settings.threads);
+        let count = match workers.most > workers.count {
+            true => format!("{} to {}", workers.count, workers.most),
+            false => workers.count.to_string(),
+        };
+        let though = match workers.is_auto && !facts.unsafe_to_fork.is_empty() {
+            true if workers.most > workers.count => {
+                "; none is added, because each imports for itself"
+            }
+            _ => "",
+        };
         lines.push((
             "workers",
             format!(
-                "{count} × {threads} {} ({})",
+                "{count} × {threads} {} ({}{though})",
                 plural("thread", threads),
-                settings.workers.reason
+                workers.reason
             ),
         ));
         lines.push(("preload", preload(settings.preload, facts)));

@@ -123,6 +123,7 @@ fn application(app: &App, name: String, prefix: String) -> Application {
             waiting: snapshot.waiting,
             limit: snapshot.limit,
         },
+        scaling: app.scaling(),
         workers: snapshot
             .workers
             .into_iter()

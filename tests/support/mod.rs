@@ -13,6 +13,7 @@ pub mod curl;
 pub mod handshake;
 pub mod hpack;
 pub mod http2;
+pub mod idle_cpus;
 pub mod lines;
 pub mod load;
 pub mod memory_group;

@@ -8,8 +8,8 @@ use pyserve_wire::control::Preload;
 use super::application::named_python;
 use super::tables::{Given, spelled};
 use super::workers::{
-    check_product, check_refork, given_workers, longest_life, most_memory, most_requests, preload,
-    thread_count, worker_numbers,
+    WorkerChoice, WorkerNumbers, check_refork, longest_life, most_memory, most_requests,
+    most_workers, preload, thread_count, worker_numbers,
 };
 use super::{LONGEST_QUEUE, Resolver, existing_directory, wrong};
 use crate::config::app::AppRef;
@@ -27,6 +27,7 @@ pub(super) struct Common {
     pythonpath: Vec<PathBuf>,
     django_static: bool,
     django_media: bool,
+    worker_choice: WorkerChoice,
     workers: Workers,
     recycle: Recycle,
     refork: Option<u64>,
@@ -65,6 +66,7 @@ impl Resolver<'_> {
         let recycle = self.recycle()?;
         let preload = self.one("preload", preload)?;
         let refork = self.refork(&recycle, preload)?;
+        let worker_choice = self.worker_choice(dev, apps)?;
         Ok(Common {
             python,
             python_is_named,
@@ -73,7 +75,8 @@ impl Resolver<'_> {
             pythonpath: self.pythonpath(chdir)?,
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
-            workers: self.workers(threads, dev, apps)?,
+            workers: self.workers(&worker_choice, threads, preload)?,
+            worker_choice,
             recycle,
             refork,
             threads,
@@ -119,7 +122,7 @@ impl Resolver<'_> {
         given.set("django_static", &mut settings.django_static, is_served)?;
         given.set("django_media", &mut settings.django_media, is_served)?;
         own_queue(given, &mut settings)?;
-        own_workers(given, &mut settings)?;
+        own_workers(given, &common.worker_choice, &mut settings)?;
         Ok(settings)
     }
 }
@@ -172,7 +175,11 @@ fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), Config
 }
 
 /// Reads the settings of a table that concern its processes, and checks them against those for all.
-fn own_workers(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), ConfigError> {
+fn own_workers(
+    given: &Given<'_>,
+    common: &WorkerChoice,
+    settings: &mut AppSettings,
+) -> Result<(), ConfigError> {
     given.set("threads", &mut settings.threads, thread_count)?;
     given.set("preload", &mut settings.preload, preload)?;
     let recycle = &mut settings.recycle;
@@ -185,14 +192,19 @@ fn own_workers(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), Conf
         let origin = given.origin("refork");
         wrong(&spelled("refork"), &requests, origin, invalid)
     })?;
+    let mut choice = common.clone();
     if let Some(numbers) = given.optional("workers", worker_numbers)? {
-        (settings.workers, _) = given_workers(numbers, given.origin("workers"));
+        choice.numbers = (numbers, given.origin("workers").clone());
+        if numbers != WorkerNumbers::Auto {
+            // That for all is for those that follow the machine.
+            choice.most = None;
+        }
     }
-    let most = settings.workers.most;
-    check_product(most, settings.threads).map_err(|invalid| {
-        let origin = given.origin("threads");
-        wrong(&spelled("workers"), &most.to_string(), origin, invalid)
-    })
+    if let Some(most) = given.optional("max_workers", most_workers)? {
+        choice.most = Some((most, given.origin("max_workers").clone()));
+    }
+    (settings.workers, _) = choice.workers(settings.threads, settings.preload, spelled)?;
+    Ok(())
 }
 
 fn queue_limit(text: &str) -> Result<usize, Invalid> {

@@ -230,7 +230,8 @@ fn applications_have_settings_of_their_own() {
     );
     assert_eq!(blog.chdir, config.chdir);
     // Two CPUs for two applications that do not say how many workers they want.
-    assert_eq!(blog.workers.count, 1);
+    assert_eq!((blog.workers.count, blog.workers.most), (1, 16));
+    assert_eq!((shop.workers.count, shop.workers.most), (2, 2));
     assert_eq!(config.prefix_of(1), "/blog");
 }
 
@@ -332,7 +333,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "[[location]]\nbind = '/a'",
-        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, immutable, precompressed, status, keep_path, content_type, app, chdir, upstream, uwsgi_param, uwsgi_modifier1, uwsgi_modifier2, upstream_connect_timeout, upstream_send_timeout, upstream_read_timeout, python, venv, pythonpath, django_static, django_media, types, workers, threads, preload, max_requests, max_worker_lifetime, max_worker_memory, refork, queue_limit, queue_timeout, request_timeout, max_body, body_timeout, buffering, request_buffering, compress, compress_min, compress_private)",
+        "pyserve.toml:2: unknown setting \"bind\" (a location has prefix, static, redirect, respond, strip_prefix, env, missing, max_age, immutable, precompressed, status, keep_path, content_type, app, chdir, upstream, uwsgi_param, uwsgi_modifier1, uwsgi_modifier2, upstream_connect_timeout, upstream_send_timeout, upstream_read_timeout, python, venv, pythonpath, django_static, django_media, types, workers, max_workers, threads, preload, max_requests, max_worker_lifetime, max_worker_memory, refork, queue_limit, queue_timeout, request_timeout, max_body, body_timeout, buffering, request_buffering, compress, compress_min, compress_private)",
     );
     check_error(
         "[[locations]]\nprefix = '/a'",
@@ -426,4 +427,38 @@ fn values_that_a_location_cannot_have_are_refused() {
         let error = setup(&text).error(&[]);
         assert!(error.contains(problem), "{setting}: {error}");
     }
+}
+
+#[test]
+fn each_application_may_have_a_largest_number_of_workers() {
+    let text = "
+        max_workers = 9
+
+        [[location]]
+        prefix = '/a'
+        app = 'hello.wsgi'
+        max_workers = 5
+
+        [[location]]
+        prefix = '/b'
+        app = 'hello.wsgi'
+
+        [[location]]
+        prefix = '/c'
+        app = 'hello.wsgi'
+        workers = 12
+
+        [[location]]
+        prefix = '/d'
+        app = 'hello.wsgi'
+        preload = 'no'
+        ";
+    let setup = Setup::new(&[("hello/wsgi.py", ""), ("pyserve.toml", text)]);
+    let config = setup.config(&[]);
+    let numbers = config.apps.iter().map(|app| {
+        let workers = &app.workers;
+        (workers.count, workers.most)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    assert_eq!(numbers, [(1, 5), (1, 9), (12, 12), (1, 1)]);
 }

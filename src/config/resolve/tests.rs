@@ -85,6 +85,7 @@ impl Setup {
                 cpu_quota: Some(2.0),
                 affinity: 4,
                 memory: Some(512 << 20),
+                descriptors: None,
             },
             is_terminal: false,
             is_output_terminal: false,
@@ -271,6 +272,83 @@ fn development_has_one_worker_unless_told_otherwise() {
             .count,
         3
     );
+}
+
+#[test]
+fn workers_follow_the_demand_unless_their_number_is_set() {
+    let setup = Setup::new(&[HELLO]);
+    let check = |setup: &Setup, flags: &[&str], expected: (u32, u32, bool), shown: &str| {
+        let flags = [&APP, flags].concat();
+        let workers = &setup.config(&flags).apps[0].workers;
+        let numbers = (workers.count, workers.most, workers.is_auto);
+        assert_eq!(numbers, expected, "{flags:?}");
+        assert_eq!(setup.shown(&flags, "workers"), shown, "{flags:?}");
+    };
+    let start = "2 = min(CPU quota 2.0 -> 2, affinity 4, memory 512 MiB / 128 MiB -> 4)";
+    let auto = |origin: &str| format!("{start}; up to 32 (16 per CPU) from {origin}");
+    check(&setup, &[], (2, 32, true), &auto("default"));
+    check(
+        &setup,
+        &["--workers", "auto"],
+        (2, 32, true),
+        &auto("--workers"),
+    );
+    check(
+        &setup,
+        &["--max-workers", "5"],
+        (2, 5, true),
+        &format!("{start}; up to 5 (set by --max-workers) from default"),
+    );
+    check(
+        &setup,
+        &["--max-workers", "1"],
+        (1, 1, true),
+        &format!("1 (set by --max-workers) instead of {start} from default"),
+    );
+    check(
+        &setup,
+        &["--preload", "no"],
+        (2, 2, true),
+        &format!(
+            "{start}; no more, because with `preload = no` each imports for itself from default"
+        ),
+    );
+    for dev in [
+        &["--dev", "yes"][..],
+        &["--dev", "yes", "--max-workers", "9"],
+    ] {
+        check(&setup, dev, (1, 1, true), "1, for development from default");
+    }
+    // What is set is as it is set.
+    check(
+        &setup,
+        &["--workers", "3"],
+        (3, 3, false),
+        "3 from --workers",
+    );
+    check(
+        &setup,
+        &["--workers", "2..8"],
+        (2, 8, false),
+        "2..8 from --workers",
+    );
+    let fixed = ["--workers", "3", "--max-workers", "5"];
+    check(&setup, &fixed, (3, 3, false), "3 from --workers");
+    let platform = Setup::new(&[HELLO]).set("WEB_CONCURRENCY", "7");
+    check(&platform, &[], (7, 7, false), "7 from WEB_CONCURRENCY");
+    let at_most = ["--max-workers", "5"];
+    check(&platform, &at_most, (5, 5, false), "5 from WEB_CONCURRENCY");
+    let auto_again = ["--workers", "auto"];
+    check(&platform, &auto_again, (2, 32, true), &auto("--workers"));
+
+    assert_eq!(setup.shown(&APP, "max_workers"), "32 from default");
+    let flags = [&APP[..], &["--workers", "4", "--max-workers", "3"]].concat();
+    assert_eq!(
+        setup.error(&flags),
+        "--max-workers 3: fewer than the workers, 4 by --workers (give a larger one, or lower workers)"
+    );
+    let flags = [&APP[..], &["--max-workers", "0"]].concat();
+    assert!(setup.error(&flags).starts_with("--max-workers 0: too few"));
 }
 
 #[test]

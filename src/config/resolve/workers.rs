@@ -9,6 +9,7 @@ use pyserve_wire::scoreboard::MAX_THREADS;
 use super::{Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
+use crate::config::sizing::{Bounds, Machine};
 use crate::config::{Recycle, Workers, native, sizing, values};
 
 impl Resolver<'_> {
@@ -72,85 +73,174 @@ impl Resolver<'_> {
         })
     }
 
-    /// Worker processes of each of so many applications.
-    pub(super) fn workers(
+    /// What the settings for all of so many applications say about the number of workers.
+    pub(super) fn worker_choice(
         &mut self,
-        threads: u32,
         dev: bool,
         apps: usize,
-    ) -> Result<Workers, ConfigError> {
-        let (workers, shown, origin) = self.workers_and_origin(dev, apps)?;
-        check_product(workers.most, threads)
-            .map_err(|invalid| wrong("workers", &shown, &origin, invalid))?;
-        self.show("workers", shown, origin.to_string());
-        Ok(workers)
-    }
-
-    fn workers_and_origin(
-        &self,
-        dev: bool,
-        apps: usize,
-    ) -> Result<(Workers, String, SettingOrigin), ConfigError> {
+    ) -> Result<WorkerChoice, ConfigError> {
         let parse = worker_numbers;
         let from_platform = self.surroundings.environment.variable("WEB_CONCURRENCY");
-        let given = match (self.entry("workers"), from_platform) {
-            (Some(entry), _) => Some((single("workers", entry, parse)?, entry.origin.clone())),
+        let most = match self.entry("max_workers") {
+            Some(entry) => Some((
+                single("max_workers", entry, most_workers)?,
+                entry.origin.clone(),
+            )),
+            None => None,
+        };
+        let numbers = match (self.entry("workers"), from_platform) {
+            (Some(entry), _) => (single("workers", entry, parse)?, entry.origin.clone()),
             (None, Some(text)) => {
                 let origin = SettingOrigin::Variable("WEB_CONCURRENCY".to_owned());
                 let text = text.to_string_lossy();
-                let count =
+                let numbers =
                     parse(&text).map_err(|invalid| wrong("workers", &text, &origin, invalid))?;
-                Some((count, origin))
+                (
+                    numbers.at_most(most.as_ref().map(|(most, _)| *most)),
+                    origin,
+                )
             }
-            (None, None) => None,
+            (None, None) => (WorkerNumbers::Auto, SettingOrigin::Default),
         };
-        Ok(match given {
-            Some((numbers, origin)) => {
-                let (workers, shown) = given_workers(numbers, &origin);
-                (workers, shown, origin)
-            }
-            None => {
-                let workers = if dev {
-                    Workers {
-                        count: 1,
-                        most: 1,
-                        reason: "1, for development".to_owned(),
-                    }
-                } else {
-                    shared(sizing::workers(&self.surroundings.machine), apps)
-                };
-                let shown = workers.reason.clone();
-                (workers, shown, SettingOrigin::Default)
-            }
+        Ok(WorkerChoice {
+            numbers,
+            most,
+            dev,
+            apps: u32::try_from(apps).unwrap_or(u32::MAX),
+            machine: self.surroundings.machine,
         })
+    }
+
+    /// Worker processes of each application without numbers of its own.
+    pub(super) fn workers(
+        &mut self,
+        choice: &WorkerChoice,
+        threads: u32,
+        preload: Preload,
+    ) -> Result<Workers, ConfigError> {
+        let (workers, shown) = choice.workers(threads, preload, str::to_owned)?;
+        self.show("workers", shown, choice.numbers.1.to_string());
+        let (most, origin) = match &choice.most {
+            Some((most, origin)) => (*most, origin.to_string()),
+            None => (workers.most, SettingOrigin::Default.to_string()),
+        };
+        self.show("max_workers", most.to_string(), origin);
+        Ok(workers)
     }
 }
 
-/// A number of workers, or the range `2..8`.
-pub(super) fn worker_numbers(text: &str) -> Result<(u32, u32), Invalid> {
-    let Some((least, most)) = text.split_once("..") else {
-        return values::count(text, 1, MOST_WORKERS).map(|count| (count, count));
-    };
-    let least = values::count(least.trim(), 1, MOST_WORKERS)?;
-    Ok((least, values::count(most.trim(), least, MOST_WORKERS)?))
+/// What the settings say about the number of workers.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerChoice {
+    pub(super) numbers: (WorkerNumbers, SettingOrigin),
+    /// `max_workers`.
+    pub(super) most: Option<(u32, SettingOrigin)>,
+    dev: bool,
+    apps: u32,
+    machine: Machine,
 }
 
-/// A number of workers set at `origin`, and how it is shown.
-pub(super) fn given_workers(
-    (count, most): (u32, u32),
-    origin: &SettingOrigin,
-) -> (Workers, String) {
-    let shown = match count == most {
-        true => count.to_string(),
-        false => format!("{count}..{most}"),
+/// A value of `workers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkerNumbers {
+    /// What the machine can carry.
+    Auto,
+    /// From one number to another, which may be the same.
+    Range(u32, u32),
+}
+
+impl WorkerNumbers {
+    /// The same up to `most`: a platform does not know what was set.
+    fn at_most(self, most: Option<u32>) -> Self {
+        match (self, most) {
+            (Self::Range(from, to), Some(most)) => Self::Range(from.min(most), to.min(most)),
+            _ => self,
+        }
+    }
+}
+
+impl WorkerChoice {
+    /// The number of workers with so many threads, and how it is shown. `spelled` gives the
+    /// names of settings as they stand at their origin.
+    pub(super) fn workers(
+        &self,
+        threads: u32,
+        preload: Preload,
+        spelled: impl Fn(&str) -> String,
+    ) -> Result<(Workers, String), ConfigError> {
+        let (numbers, origin) = &self.numbers;
+        let (count, most) = match numbers {
+            WorkerNumbers::Auto if self.dev => {
+                let workers = Workers {
+                    count: 1,
+                    most: 1,
+                    is_auto: true,
+                    reason: "1, for development".to_owned(),
+                };
+                let shown = workers.reason.clone();
+                return Ok((workers, shown));
+            }
+            WorkerNumbers::Auto => {
+                let bounds = Bounds {
+                    threads,
+                    apps: self.apps,
+                    most: self
+                        .most
+                        .as_ref()
+                        .map(|(most, origin)| (*most, origin.to_string())),
+                    fixed: (preload == Preload::No)
+                        .then_some("because with `preload = no` each imports for itself"),
+                };
+                let workers = sizing::workers(&self.machine, &bounds);
+                let shown = workers.reason.clone();
+                return Ok((workers, shown));
+            }
+            WorkerNumbers::Range(count, most) => (*count, *most),
+        };
+        let shown = match count == most {
+            true => count.to_string(),
+            false => format!("{count}..{most}"),
+        };
+        check_product(most, threads)
+            .map_err(|invalid| wrong(&spelled("workers"), &shown, origin, invalid))?;
+        if let Some((bound, at)) = self.most.as_ref().filter(|(bound, _)| *bound < most) {
+            let problem = format!("fewer than the workers, {shown} by {origin}");
+            let remedy = "give a larger one, or lower workers";
+            let name = spelled("max_workers");
+            return Err(wrong(
+                &name,
+                &bound.to_string(),
+                at,
+                invalid(problem, remedy),
+            ));
+        }
+        let workers = Workers {
+            count,
+            most,
+            is_auto: false,
+            reason: format!("{shown}, set by {origin}"),
+        };
+        Ok((workers, shown))
+    }
+}
+
+/// `auto`, a number of workers, or the range `2..8`.
+pub(super) fn worker_numbers(text: &str) -> Result<WorkerNumbers, Invalid> {
+    if text == "auto" {
+        return Ok(WorkerNumbers::Auto);
+    }
+    let Some((least, most)) = text.split_once("..") else {
+        let count = values::count(text, 1, MOST_WORKERS)?;
+        return Ok(WorkerNumbers::Range(count, count));
     };
-    let reason = format!("{shown}, set by {origin}");
-    let workers = Workers {
-        count,
-        most,
-        reason,
-    };
-    (workers, shown)
+    let least = values::count(least.trim(), 1, MOST_WORKERS)?;
+    let most = values::count(most.trim(), least, MOST_WORKERS)?;
+    Ok(WorkerNumbers::Range(least, most))
+}
+
+/// The largest number of workers.
+pub(super) fn most_workers(text: &str) -> Result<u32, Invalid> {
+    values::count(text, 1, MOST_WORKERS)
 }
 
 /// Requests after which a worker is replaced; none for zero.
@@ -176,7 +266,7 @@ pub(super) fn thread_count(text: &str) -> Result<u32, Invalid> {
 }
 
 /// Refuses more threads than a scoreboard can name.
-pub(super) fn check_product(workers: u32, threads: u32) -> Result<(), Invalid> {
+fn check_product(workers: u32, threads: u32) -> Result<(), Invalid> {
     if workers as usize * threads as usize <= MAX_THREADS {
         return Ok(());
     }
@@ -204,20 +294,6 @@ pub(super) fn check_refork(
             "give a smaller number, or a larger max_requests",
         )),
         _ => Ok(()),
-    }
-}
-
-/// The workers that the machine can carry, divided among applications.
-fn shared(workers: Workers, apps: usize) -> Workers {
-    if apps < 2 {
-        return workers;
-    }
-    let count = (workers.count / u32::try_from(apps).unwrap_or(u32::MAX)).max(1);
-    let reason = format!("{count} of {}, for {apps} applications", workers.reason);
-    Workers {
-        count,
-        most: count,
-        reason,
     }
 }
 

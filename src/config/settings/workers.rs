@@ -8,13 +8,21 @@ const HEADING: &str = "Workers";
 pub(super) static WORKERS: &[Setting] = &[
     Setting {
         name: "workers",
-        value_name: "N|N..M",
+        value_name: "auto|N|N..M",
         heading: HEADING,
-        help: "Worker processes; `2..8` starts with two, and adds workers while requests wait",
+        help: "Worker processes. `auto` starts with one for each CPU, and adds copies while requests \
+               wait and CPUs are idle; `2..8` starts with two; a single number is fixed",
         repeatable: false,
-        default: Default::Computed(
-            "from CPU quota, affinity and memory; $WEB_CONCURRENCY where set; 1 with --dev",
-        ),
+        default: Default::Computed("auto; $WEB_CONCURRENCY where set; 1 with --dev"),
+    },
+    Setting {
+        name: "max_workers",
+        value_name: "N",
+        heading: HEADING,
+        help: "Most worker processes of each application with `--workers auto`: each may have \
+               database connections of its own",
+        repeatable: false,
+        default: Default::Computed("16 for each CPU, as memory and descriptors allow"),
     },
     Setting {
         name: "threads",

@@ -223,7 +223,7 @@ fn applications(page: &mut Page, status: &Status) {
     let all = status.applications.iter();
     let all: Vec<_> = all.filter(|application| !application.leaving).collect();
     type Value = fn(&Application) -> u64;
-    let values: [(&str, &str, Value); 4] = [
+    let values: [(&str, &str, Value); 7] = [
         (
             "pyserve_generation",
             "Number of the application's generation; grows with each reload",
@@ -243,6 +243,21 @@ fn applications(page: &mut Page, status: &Status) {
             "pyserve_queue_limit",
             "Limit of requests waiting in the queue",
             |application| application.queue.limit as u64,
+        ),
+        (
+            "pyserve_workers_target",
+            "Number of workers that there are to be",
+            |application| u64::from(application.scaling.workers),
+        ),
+        (
+            "pyserve_workers_minimum",
+            "Smallest number of workers",
+            |application| u64::from(application.scaling.minimum),
+        ),
+        (
+            "pyserve_workers_maximum",
+            "Largest number of workers",
+            |application| u64::from(application.scaling.maximum),
         ),
     ];
     for (name, help, value) in values {
@@ -323,6 +338,11 @@ fn outcomes(page: &mut Page) {
             "pyserve_workers_replaced",
             "Workers replaced, by reason",
             &METRICS.replaced,
+        ),
+        (
+            "pyserve_workers_scaled",
+            "Changes of the number of workers on demand, by reason",
+            &METRICS.scaled,
         ),
         (
             "pyserve_worker_exits",

@@ -50,6 +50,7 @@ impl App {
                 if let Some(settings) = self.coming.take() {
                     self.pool.set_limits(limits(&settings));
                     self.settings = settings;
+                    self.release_size(Instant::now());
                     self.look_after(Instant::now());
                 }
             }
@@ -139,6 +140,7 @@ impl App {
             python.not_forked(worker);
         }
         self.handle(PlanEvent::ForkFailed(number, worker));
+        self.growth_failed(number);
     }
 
     /// Starts a template, and creates generation `number` if it does not exist.

@@ -114,11 +114,15 @@ impl App {
 
     /// Handles an event of a worker of this generation.
     pub fn handle_worker_event(&mut self, number: u32, event: WorkerEvent) {
+        if matches!(event, WorkerEvent::RequestsWait) {
+            return self.requests_wait(Instant::now());
+        }
         let is_current = self.plan.current() == Some(number);
         let Some(python) = self.generations.get_mut(&number) else {
             return;
         };
         match event {
+            WorkerEvent::RequestsWait => {}
             // The worker has exited since.
             WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             WorkerEvent::Ready { worker, loaded } => {
@@ -236,10 +240,15 @@ impl App {
             );
             remember_error(&format!("worker {worker} died: {reason}"));
         }
+        let mut has_served = true;
         if let Some(python) = self.generations.get(&number) {
+            has_served = python.generation.is_ready(worker);
             python.generation.worker_exited(worker);
         }
         self.handle(PlanEvent::WorkerExited(number, worker));
+        if !has_served && status != 0 {
+            self.growth_failed(number);
+        }
     }
 
     /// Ports and locks that the import took are free again.

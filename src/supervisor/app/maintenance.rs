@@ -1,8 +1,9 @@
-//! Recycles workers and adapts their number. [`crate::supervisor::policy::recycle`] and
-//! [`crate::supervisor::policy::size`] decide; this file measures.
+//! Recycles workers. [`crate::supervisor::policy::recycle`] decides; this file measures. `elastic`
+//! adapts their number.
 
 use std::time::{Duration, Instant};
 
+use super::elastic::Elastic;
 use super::{App, AppEvent};
 use crate::config::AppSettings;
 use crate::observe::codes;
@@ -12,19 +13,15 @@ use crate::os::memory_group::MemoryGroup;
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::policy::pressure::Pressure;
 use crate::supervisor::policy::recycle::{Reason, Recycler};
-use crate::supervisor::policy::size;
-use crate::supervisor::policy::size::{QueueDemand, Sizer};
 
 /// Interval where requests are counted: workers answer thousands a second.
 const COUNTING: Duration = Duration::from_millis(50);
-/// Share of the control group's memory limit; above it no worker is added.
-const ROOMY: f64 = 0.85;
 
 /// State between two checks.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
     recycler: Recycler,
-    sizer: Sizer,
+    pub(super) elastic: Elastic,
     group: Option<MemoryGroup>,
     pressure: Pressure,
     next: Option<Instant>,
@@ -39,12 +36,20 @@ impl Maintenance {
         }
     }
 
+    /// The control group whose memory limit is the narrowest.
+    pub(super) fn group(&self) -> Option<MemoryGroup> {
+        self.group.clone()
+    }
+
+    /// True if the kernel may kill a process of the control group for want of memory soon.
+    pub(super) fn memory_runs_out(&self) -> bool {
+        self.pressure.runs_out()
+    }
+
     /// Interval of the checks.
     fn every(&self, settings: &AppSettings, refork: Option<u64>) -> Option<Duration> {
         if settings.recycle.requests.or(refork).is_some() {
             Some(COUNTING)
-        } else if settings.workers.most > settings.workers.count {
-            Some(size::LOOK)
         } else {
             let is_any = settings.recycle.lifetime.is_some()
                 || settings.recycle.memory.is_some()
@@ -60,13 +65,15 @@ impl App {
         let next = self.check_processes(now);
         self.emit(AppEvent::WakeAt(next));
         let settings = self.settings();
+        if let Some(next) = self.follow_demand(now) {
+            self.emit(AppEvent::WakeAt(next));
+        }
         let Some(every) = self.care.every(&settings, self.refork()) else {
             return;
         };
         if self.care.next.is_none_or(|next| now >= next) {
             self.care.next = Some(now + every);
             self.recycle(&settings, now);
-            self.follow_demand(&settings, now);
         }
         if let Some(next) = self.care.next.map(|next| next.min(now + every)) {
             self.care.next = Some(next);
@@ -85,7 +92,9 @@ impl App {
             }
             care.next_memory = Some(now + care.pressure.pause());
         }
-        let no_memory_left = with_memory && care.pressure.runs_out();
+        // Workers that are not needed leave before others are replaced.
+        let no_memory_left =
+            with_memory && self.care.memory_runs_out() && !self.has_surplus(settings);
         let Some((number, seen)) = self.serving_workers(with_memory) else {
             return;
         };
@@ -104,30 +113,6 @@ impl App {
             let code = matches!(reason, Reason::NoMemoryLeft(_)).then_some(codes::MEMORY_PRESSURE);
             tracing::info!(code, worker, %reason, "worker is due for recycling: starting its successor");
             self.handle(PlanEvent::WornOut(number, worker));
-        }
-    }
-
-    fn follow_demand(&mut self, settings: &AppSettings, now: Instant) {
-        let (least, most) = (settings.workers.count, settings.workers.most);
-        if least == most {
-            return;
-        }
-        let (running, waiting) = self.pool.load();
-        let workers = self.size();
-        let demand = QueueDemand {
-            requests: (running + waiting) as u64,
-            workers,
-            threads: settings.threads,
-            is_room: self.care.pressure.in_use() < ROOMY,
-        };
-        let wanted = self.care.sizer.look(demand, least, most, now);
-        if wanted != workers {
-            tracing::info!(
-                from = workers,
-                to = wanted,
-                "number of workers adapted to the load"
-            );
-            self.handle(PlanEvent::Scale(wanted));
         }
     }
 }

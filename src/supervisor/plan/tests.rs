@@ -10,6 +10,7 @@ fn recipe(workers: u32) -> GenerationSpec {
         workers,
         slots: 2 * workers,
         preload: Preload::Auto,
+        without_copies: workers,
     }
 }
 

@@ -45,11 +45,6 @@ impl Pressure {
         self.expected = self.in_use + self.growth.max(0.0) * AHEAD.as_secs_f64() / limit;
     }
 
-    /// The share of the limit that is in use.
-    pub(crate) fn in_use(&self) -> f64 {
-        self.in_use
-    }
-
     /// True if a worker must give memory back now.
     pub(crate) fn runs_out(&self) -> bool {
         self.in_use >= NEARLY_ALL || (self.in_use >= MUCH && self.expected >= 1.0)

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -58,6 +59,8 @@ pub(super) struct InFlight {
     pub(super) seq: u64,
     /// The client's address.
     pub(super) origin: QueueAddress,
+    /// The time at which it began to wait for a thread.
+    pub(super) asked: Instant,
     /// Sender of the response; `None` once it is sent, or if it is no longer wanted.
     pub(super) reply: Option<oneshot::Sender<Outcome>>,
     /// Its label in the log.
@@ -269,6 +272,7 @@ impl Dispatcher {
         spot: DispatchSlot,
         identity: Arc<RequestLabel>,
         origin: QueueAddress,
+        asked: Instant,
     ) -> Option<(u64, oneshot::Receiver<Outcome>)> {
         if !self.is_current(spot.generation) {
             self.release(spot);
@@ -280,6 +284,7 @@ impl Dispatcher {
         self.entries(spot.generation)?.entries[spot.entry] = Entry::InFlight(InFlight {
             seq,
             origin,
+            asked,
             reply: Some(reply),
             identity,
             orphaned: false,
@@ -476,7 +481,9 @@ mod tests {
         let mut table = table(2);
         table.set_capacity(0, 2, 0);
         let place = spot(ask(&mut table, 1)).unwrap();
-        let (seq, answer) = table.begin(place, Arc::default(), None).unwrap();
+        let (seq, answer) = table
+            .begin(place, Arc::default(), None, Instant::now())
+            .unwrap();
         assert_eq!(table.find(0, seq).map(|(spot, _)| spot), Some(place));
         drop(answer);
         assert!(
@@ -504,7 +511,9 @@ mod tests {
         table.switch(1);
         assert_eq!(waiting.try_recv().unwrap().unwrap().generation, 1);
         assert!(
-            table.begin(held, Arc::default(), None).is_none(),
+            table
+                .begin(held, Arc::default(), None, Instant::now())
+                .is_none(),
             "an entry of the one before is of no use any more"
         );
         table.stopped_waiting();

@@ -21,6 +21,7 @@
 mod audit;
 mod channel;
 mod deadlines;
+pub mod demand;
 mod dispatch_slot;
 mod dispatcher;
 mod generation;
@@ -33,6 +34,7 @@ pub mod snapshot;
 pub mod stacks;
 mod worker_set;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,9 @@ pub enum WorkerEvent {
         /// Number of the worker.
         worker: u32,
     },
+    /// A request has waited for longer than 20 ms for a thread; reported once until
+    /// [`Pool::demand`] is asked for. It concerns no generation.
+    RequestsWait,
     /// A worker damaged memory or sockets shared by all: none of them takes any more requests, and
     /// the template must be restarted.
     Damaged,
@@ -146,6 +151,8 @@ struct Shared {
     state: Mutex<State>,
     tasks: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
+    /// It was reported that requests wait.
+    is_waited_for: AtomicBool,
 }
 
 struct State {
@@ -176,6 +183,7 @@ impl Pool {
             }),
             tasks,
             reports,
+            is_waited_for: AtomicBool::new(false),
         }))
     }
 
@@ -203,7 +211,7 @@ impl Pool {
                 place.spot = Some(self.0.spot(asked, &mut claimant).await?);
                 continue;
             };
-            let Some(begun) = self.0.begin(spot, &identity, origin) else {
+            let Some(begun) = self.0.begin(spot, &identity, origin, asked) else {
                 continue;
             };
             let Begun {
@@ -350,6 +358,7 @@ impl Shared {
                     return Err(self.lock().not_loaded().unwrap_or(Failure::Stopping));
                 }
                 Err(_elapsed) if deadline < last => {
+                    self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
                 }
@@ -369,9 +378,12 @@ impl Shared {
         spot: DispatchSlot,
         identity: &Arc<RequestLabel>,
         origin: QueueAddress,
+        asked: Instant,
     ) -> Option<Begun> {
         let mut state = self.lock();
-        let (seq, answer) = state.table.begin(spot, Arc::clone(identity), origin)?;
+        let (seq, answer) = state
+            .table
+            .begin(spot, Arc::clone(identity), origin, asked)?;
         let roster = state.roster(spot.generation)?;
         let (crew, queue) = (Arc::clone(&roster.crew), Arc::clone(&roster.queue));
         // Under the lock: a withdrawal must find it published.
@@ -410,6 +422,7 @@ impl Shared {
                 let waited = asked.elapsed();
                 return Err(Failure::QueueTimeout { waited });
             }
+            self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
         };
