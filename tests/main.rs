@@ -15,6 +15,7 @@ mod accel;
 mod admin;
 mod broken_logs;
 mod companions;
+mod comparison;
 mod compression;
 mod control;
 mod cookies;

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Large files: pyserve beside nginx (sendfile on), in one interleaved run.
+"""Many slow readers of one large file: pyserve beside nginx (sendfile on).
 
-    cargo build --release && python3 benches/large_files.py
+    cargo build --release && python3 benches/slow_readers.py
 
-Whole files and ranges by wrk, and many slow readers of one file while a small file is asked for.
-What counts is CPU seconds for a GB delivered, and memory with the slow readers there. Figures of
+CPU seconds for a GB delivered, memory, and the latency of a small file beside the readers. Figures of
 different runs or machines do not compare: the ratios of one run do.
 """
 
+import argparse
 import contextlib
 import http.client
 import os
@@ -20,60 +20,40 @@ import time
 from pathlib import Path
 
 import measure
-import static_files
-from static_files import Work
+import servers
+import works
 
-MIB = 1 << 20
-# Of one server, for each kind of work.
-CONNECTIONS = 4
 SLOW_BYTES = 256 << 10
 SLOW_PAUSE_S = 0.1
-SERVERS = {"nginx": static_files.nginx("open_file_cache max=100;"), "pyserve": static_files.pyserve}
-COLUMNS = [("CPU s/GB", "cpu_s_per_gb", ".3f"), ("GB/s", "gb_per_s", ".2f")]
-
-
-def part(first, length):
-    """A range out of the large file."""
-    return Work("/static/large.bin", length, 206, {"Range": f"bytes={first}-{first + length - 1}"})
-
-
-WORK = {
-    "100 MiB": Work("/static/large.bin", 100 * MIB),
-    "1 MiB": Work("/static/middle.bin", MIB),
-    "10 MiB out of 100 MiB": part(33 * MIB + 7, 10 * MIB),
-    "256 KiB out of 100 MiB": part(50 * MIB + 1, 256 << 10),
-}
+LARGE, SMALL = "/static/large.bin", "/static/small.txt"
 
 
 def main():
-    parser = static_files.parser(__doc__, WORK)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", type=int, default=200, help="slow readers; default %(default)s")
+    parser.add_argument("--seconds", type=int, default=4, help="each of three parts; default %(default)s")
+    parser.add_argument("--pyserve", type=Path, default=servers.TARGET / "release/pyserve", help="default %(default)s")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    with tempfile.TemporaryDirectory(prefix="large_files-") as root:
-        static = Path(root) / "static"
-        static.mkdir()
-        for name, length in (("large.bin", 100 * MIB), ("middle.bin", MIB), ("small.txt", 1024)):
-            (static / name).write_bytes(os.urandom(length))
-        with static_files.running(SERVERS, Path(root), options, Work("/static/small.txt", 1024)) as up:
-            print(
-                f"# Large files\n\n{measure.machine()}; wrk on the same CPUs; "
-                f"medians of {options.rounds} rounds of {options.seconds} s.",
-                flush=True,
-            )
-            failed = sum(
-                static_files.compare(kind, WORK[kind], up, CONNECTIONS, COLUMNS, options)
-                for kind in options.only or WORK
-            )
-            if not options.only:
-                slow_readers(up, options)
-    return 1 if failed else 0
+    names = ["pyserve"] + (["nginx"] if servers.path_of("nginx") else [])
+    with tempfile.TemporaryDirectory(prefix="slow_readers-") as root, contextlib.ExitStack() as stack:
+        static = Path(root) / "files/static"
+        static.mkdir(parents=True)
+        for path, length in ((LARGE, 100 * works.MIB), (SMALL, works.KIB)):
+            (static / Path(path).name).write_bytes(os.urandom(length))
+        up = {}
+        for name in names:
+            work = Path(tempfile.mkdtemp(dir=root))
+            site = servers.Site("", "", static.parent, Path(), options.pyserve.resolve(), work, servers.free_port())
+            up[name] = stack.enter_context(servers.Running(servers.SERVERS[name], site))
+            up[name].wait_ready(works.Work("small file", "files", {SMALL: 1}, works.KIB).verify)
+        compare(up, options)
 
 
-def slow_readers(up, options):
-    """Readers of 2.5 MiB/s each, and how long a small file takes beside them."""
+def compare(up, options):
+    """Readers of 2.5 MiB/s each, and the latency of a small file beside them."""
     print(
-        f"\n## {options.readers} slow readers of 100 MiB\n\n"
+        f"{measure.machine()}; {options.readers} slow readers of 100 MiB\n\n"
         "| server | memory MiB before | with them | CPU s/GB | 1 KiB beside them: p50 ms | p99 ms |\n"
         "|---|--:|--:|--:|--:|--:|"
     )
@@ -89,9 +69,9 @@ def slow_readers(up, options):
 
 
 def read_slowly(server, options):
-    """CPU seconds for a GB, the server's memory, and the times of the small file."""
+    """CPU seconds for a GB, the server's memory, and the latencies of the small file."""
     port = int(server.url.rpartition(":")[2])
-    request = b"GET /static/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    request = b"GET " + LARGE.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     small = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     waits = []
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
@@ -118,14 +98,14 @@ def read_slowly(server, options):
 
         def ask():
             began = time.monotonic()
-            small.request("GET", "/static/small.txt")
+            small.request("GET", SMALL)
             small.getresponse().read()
             waits.append(time.monotonic() - began)
 
         turns(lambda: None)
-        ticks = sum(measure.cpu_ticks(server.pids()).values())
+        ticks = measure.cpu_ticks(server.pids())
         read = turns(lambda: None)
-        spent = (sum(measure.cpu_ticks(server.pids()).values()) - ticks) * measure.TICK_US / 1e6
+        spent = (measure.cpu_ticks(server.pids()) - ticks) * measure.TICK_US / 1e6
         memory = measure.memory_mib(server.pids())
         turns(ask)
     return spent / (read / measure.GB), memory, waits
