@@ -23,6 +23,9 @@ use crate::supervisor::policy::size::{Demand, LOOK, LOOK_CLOSELY, SizeLimits, Si
 const ATTENTION: Duration = Duration::from_secs(2);
 /// CPUs are measured over this time at most.
 const MEASURED: Duration = Duration::from_millis(300);
+/// What workers want of the CPUs is measured over this time at most. The kernel counts a wait when
+/// it ends: among many workers, a few long ones at a time.
+const RUNNABLE: Duration = Duration::from_secs(1);
 /// With less idle CPUs it is looked which processes want one.
 const SCARCE: f64 = 0.2;
 /// Of the control group's memory limit: with more in use no worker is added.
@@ -46,8 +49,8 @@ pub(super) struct Elastic {
     sizer: Sizer,
     meter: Option<CpuMeter>,
     readings: VecDeque<CpuReading>,
-    /// For how long workers wanted a CPU until the last look.
-    runnable: Option<(Instant, HashMap<u32, Duration>)>,
+    /// For how long each worker has wanted a CPU until the last looks.
+    runnable: VecDeque<(Instant, HashMap<u32, Duration>)>,
     /// Most memory that one worker took for itself, and when that was looked at.
     private: Option<(Instant, u64)>,
     /// When workers were added, and how many.
@@ -211,6 +214,7 @@ impl App {
             return;
         };
         let demand = self.measure(queue, &seen, settings, limits, now);
+        tracing::trace!(?demand, "demand for workers");
         let elastic = &mut self.care.elastic;
         let (wanted, why) = elastic.sizer.look(&demand, limits, now);
         if elastic.sizer.is_waited_for() {
@@ -254,16 +258,18 @@ impl App {
         if ready < workers {
             // What was idle before there were as many says nothing.
             elastic.readings.clear();
+            elastic.runnable.clear();
         }
         let (idle, cpus) = elastic.idle_cpus();
         let may_grow = queue.waiting > 0 && workers < limits.most;
-        let are_busy = queue.running >= u64::from(workers);
+        // As many as may be a crowd that computes.
+        let are_busy = queue.running * 2 >= u64::from(workers);
         let is_scarce = idle.is_some_and(|idle| idle < SCARCE);
         let may_shrink = workers > limits.least && (is_scarce || are_busy);
         let runnable = match may_grow || may_shrink {
             true => elastic.runnable(seen, settings.threads > 1, now),
             false => {
-                elastic.runnable = None;
+                elastic.runnable.clear();
                 None
             }
         };
@@ -292,7 +298,7 @@ impl Elastic {
     fn forget_measures(&mut self) {
         self.meter = None;
         self.readings.clear();
-        self.runnable = None;
+        self.runnable.clear();
         self.sizer.forget();
     }
 
@@ -309,7 +315,7 @@ impl Elastic {
         (idle, meter.cpus())
     }
 
-    /// The mean number of workers that ran or waited for a CPU since the last look.
+    /// The mean number of workers that ran or waited for a CPU lately.
     fn runnable(&mut self, seen: &[Seen], all_threads: bool, now: Instant) -> Option<f64> {
         let times: HashMap<u32, Duration> = seen
             .iter()
@@ -318,18 +324,19 @@ impl Elastic {
                 Some((worker.pid, time))
             })
             .collect();
-        if times.is_empty() {
-            return None;
+        while self.runnable.len() > 1 && now >= self.runnable[0].0 + RUNNABLE {
+            self.runnable.pop_front();
         }
-        let before = self.runnable.replace((now, times));
-        let (since, before) = before?;
-        let (_, times) = self.runnable.as_ref()?;
-        let passed = now.duration_since(since).as_secs_f64();
-        let wanted = times.iter().filter_map(|(pid, time)| {
-            let before = before.get(pid)?;
-            Some(time.saturating_sub(*before).as_secs_f64())
+        let mean = self.runnable.front().and_then(|(since, before)| {
+            let passed = now.duration_since(*since).as_secs_f64();
+            let wanted = times.iter().filter_map(|(pid, time)| {
+                let before = before.get(pid)?;
+                Some(time.saturating_sub(*before).as_secs_f64())
+            });
+            (passed > 0.0 && !times.is_empty()).then(|| wanted.sum::<f64>() / passed)
         });
-        (passed > 0.0).then(|| wanted.sum::<f64>() / passed)
+        self.runnable.push_back((now, times));
+        mean
     }
 
     /// Workers for which there is memory besides those that serve.

@@ -36,7 +36,7 @@ const CROWD: f64 = 1.25;
 /// How long they must be.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Part of the workers that want a CPU where they compute: then others would do the same.
-const COMPUTE: f64 = 0.75;
+const COMPUTE: f64 = 0.6;
 /// How long fewer workers must have been enough.
 const QUIET: Duration = Duration::from_secs(30);
 /// Threads for each request that ran or waited at the busiest look of that time.
