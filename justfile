@@ -37,7 +37,7 @@ fuzz TARGET:
 # Compare with other servers
 bench *ARGS:
     cargo build --release --locked
-    python3 benches/side_by_side.py {{ARGS}}
+    python3 benches/compare.py {{ARGS}}
 
 # Check licences, duplicates, origins and advisories of the crates
 deny:

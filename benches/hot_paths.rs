@@ -1,6 +1,6 @@
 //! The pieces of the front that every request pays for, alone and in memory.
 //!
-//! `cargo bench --bench hot_paths`; side by side with other servers: `side_by_side.py`.
+//! `cargo bench --bench hot_paths`; whole requests: `whole_request.rs`; beside other servers: `compare.py`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark may block")]
 

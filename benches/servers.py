@@ -1,7 +1,8 @@
 """How pyserve and its peers are started: two worker processes of one thread each, no access log.
 
 Each server is a function from a ``Site`` to the command lines that make it up. They are set as
-their own documents recommend for production, and to their advantage where there is a choice.
+their own documents recommend for production, and to their advantage where there is a choice. With
+``Site.defaults`` the numbers of processes and threads are those of each server's documents instead.
 """
 
 import functools
@@ -35,6 +36,9 @@ class Site:
     work: Path
     port: int
     env: dict = field(default_factory=dict)
+    defaults: bool = False
+    # Where its processes may run; empty for all CPUs.
+    cpus: frozenset = frozenset()
 
     @property
     def app(self):
@@ -45,47 +49,77 @@ class Site:
 
 
 def pyserve(site):
-    return [[
-        str(site.pyserve), "--app", site.app, "--chdir", str(site.chdir), "--venv", str(site.venv),
-        "--bind", f"127.0.0.1:{site.port}", "--workers", str(WORKERS), "--threads", "1", "--access-log", "off",
-    ]]  # fmt: skip
+    command = [str(site.pyserve), "--bind", f"127.0.0.1:{site.port}", "--access-log", "off", "--chdir", str(site.chdir)]
+    if site.module:
+        command += ["--app", site.app, "--venv", str(site.venv)]
+        command += [] if site.defaults else ["--workers", str(WORKERS), "--threads", "1"]
+    else:
+        command += ["--root", str(site.chdir)]
+    return [command]
 
 
 def nginx_uwsgi(site):
-    """uWSGI behind nginx over a Unix socket, without the interpreter's lock: one thread needs none."""
+    """uWSGI behind nginx over a Unix socket, without the interpreter's lock where one thread needs none.
+
+    Its quick start has four processes of two threads.
+    """
+    processes, threads = (4, "threads = 2") if site.defaults else (WORKERS, "")
     ini = site.work / "uwsgi.ini"
-    ini.write_text(UWSGI_INI.format(site=site, socket=site.work / "uwsgi.sock", workers=WORKERS, backlog=backlog()))
+    ini.write_text(
+        UWSGI_INI.format(
+            site=site, socket=site.work / "uwsgi.sock", processes=processes, threads=threads, backlog=backlog()
+        )
+    )
     http = f"upstream app {{ server unix:{site.work}/uwsgi.sock; }}"
-    return [[site.tool("uwsgi"), "--ini", str(ini)], nginx(site, http, UWSGI_PASS)]
+    return [[site.tool("uwsgi"), "--ini", str(ini)], nginx_command(site, http, UWSGI_PASS)]
 
 
-def nginx(site, http, server, workers=WORKERS):
-    """Its command line alone, with these directives in its ``http`` and in its only ``server``."""
+def nginx(site):
+    """Serves the files of ``site.chdir``, and remembers open ones."""
+    return [nginx_command(site, NGINX_FILES, f"root {site.chdir};\nif_modified_since before;")]
+
+
+def nginx_command(site, http, server):
+    """Its command line, with these directives in its ``http`` and in its only ``server``."""
     conf = site.work / "nginx.conf"
     user = "user root;" if os.getuid() == 0 else ""
     conf.write_text(
-        NGINX_CONF.format(user=user, workers=workers, work=site.work, http=http, port=site.port, server=server)
+        NGINX_CONF.format(user=user, workers=WORKERS, work=site.work, http=http, port=site.port, server=server)
     )
-    return [nginx_path(), "-p", str(site.work), "-c", str(conf), "-e", "stderr"]
+    return [path_of("nginx"), "-p", str(site.work), "-c", str(conf), "-e", "stderr"]
+
+
+def h2o(site):
+    """Serves the files of ``site.chdir``; by itself it remembers open ones only for a moment."""
+    conf = site.work / "h2o.conf"
+    user = "user: root" if os.getuid() == 0 else ""
+    conf.write_text(H2O_CONF.format(user=user, workers=WORKERS, work=site.work, port=site.port, root=site.chdir))
+    return [[path_of("h2o"), "--conf", str(conf)]]
 
 
 def granian(site):
+    """A worker per CPU; by itself it takes as many threads as its backlog needs."""
+    threads = [] if site.defaults else ["--blocking-threads", "1"]
     return [[
         site.tool("granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(site.port),
-        "--workers", str(WORKERS), "--blocking-threads", "1", "--no-access-log", "--log-level", "warning", site.app,
+        "--workers", str(WORKERS), *threads, "--no-access-log", "--log-level", "warning", site.app,
     ]]  # fmt: skip
 
 
 def gunicorn(site):
-    """With the thread pool: its default worker closes each connection after one answer."""
+    """With the thread pool: its default worker closes each connection after one answer.
+
+    Its documents recommend 2 × CPUs + 1 workers, and 2 to 4 × CPUs threads.
+    """
+    workers, threads = (2 * WORKERS + 1, 2 * WORKERS) if site.defaults else (WORKERS, 4)
     return [[
-        site.tool("gunicorn"), "--bind", f"127.0.0.1:{site.port}", "--workers", str(WORKERS), "--log-level", "warning",
-        "--worker-class", "gthread", "--threads", "4", "--keep-alive", "75", "--preload", site.app,
+        site.tool("gunicorn"), "--bind", f"127.0.0.1:{site.port}", "--workers", str(workers), "--log-level", "warning",
+        "--worker-class", "gthread", "--threads", str(threads), "--keep-alive", "75", "--preload", site.app,
     ]]  # fmt: skip
 
 
 def bjoern(site):
-    """Two processes on one port, each its own server: no supervisor, no isolation, no front."""
+    """Two processes on one port, each its own server: no supervisor, no isolation, no front, no threads."""
     program = (
         f"import os, sys; sys.path.insert(0, os.getcwd()); import bjoern; "
         f"from {site.module} import {site.callable} as app; "
@@ -98,9 +132,11 @@ def bjoern(site):
 SERVERS = {
     "pyserve": pyserve,
     "nginx+uWSGI": nginx_uwsgi,
-    "Granian": granian,
     "gunicorn": gunicorn,
+    "Granian": granian,
     "bjoern": bjoern,
+    "nginx": nginx,
+    "h2o": h2o,
 }
 
 
@@ -115,14 +151,16 @@ class Running:
     """
 
     def __init__(self, start, site):
-        self.url = f"http://127.0.0.1:{site.port}"
+        self.address = f"127.0.0.1:{site.port}"
+        self.url = f"http://{self.address}"
+        pin = functools.partial(os.sched_setaffinity, 0, site.cpus) if site.cpus else None
         self.log = site.work / "log"
         self.processes = []
         with open(self.log, "wb") as log:
             for command in start(site):
                 self.processes.append(subprocess.Popen(
                     command, cwd=site.chdir, env={**os.environ, **site.env}, stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, start_new_session=True,
+                    stdout=log, stderr=log, start_new_session=True, preexec_fn=pin,
                 ))  # fmt: skip
 
     def wait_ready(self, verify):
@@ -137,9 +175,15 @@ class Running:
                     raise self.failed(error) from error
                 time.sleep(0.05)
 
-    def load(self, path, connections, seconds, fields=None, script=None):
+    def load(self, path, connections, seconds, **more):
+        return self.measured(measure.load, self.url + path, self.pids(), connections, seconds, **more)
+
+    def paced(self, *arguments, **more):
+        return self.measured(measure.paced, self.address, *arguments, **more)
+
+    def measured(self, what, *arguments, **more):
         try:
-            return measure.load(self.url + path, self.pids(), connections, seconds, fields, script)
+            return what(*arguments, **more)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             raise self.failed(error) from error
 
@@ -189,14 +233,14 @@ def free_port():
 
 
 @functools.cache
-def nginx_path():
-    """The machine's nginx, or one made for this project; ``None`` where none can be had."""
-    directory = TARGET / "provision/nginx"
-    return str(directory / "nginx") if provision("nginx", str(directory)) == 0 else None
+def path_of(name):
+    """The machine's nginx or h2o, or one unpacked for this project; ``None`` where neither is possible."""
+    directory = TARGET / "provision" / name
+    return str(directory / name) if provision(name, str(directory)) == 0 else None
 
 
 def provision(*arguments):
-    """Has what the machine lacks made; the exit code, 3 for what it cannot have."""
+    """Installs what the machine lacks; the exit code, 3 for what it cannot have."""
     return subprocess.run([PROVISION, *arguments], stdin=subprocess.DEVNULL, timeout=1800).returncode
 
 
@@ -213,7 +257,8 @@ socket = {socket}
 chmod-socket = 660
 listen = {backlog}
 master = true
-processes = {workers}
+processes = {processes}
+{threads}
 need-app = true
 single-interpreter = true
 thunder-lock = true
@@ -227,6 +272,7 @@ buffer-size = 32768
 UWSGI_PASS = """\
         server_name _;
         client_max_body_size 100m;
+        client_body_buffer_size 128k;
         location / {
             uwsgi_pass app;
             uwsgi_param QUERY_STRING $query_string;
@@ -269,4 +315,29 @@ http {{
         {server}
     }}
 }}
+"""
+
+NGINX_FILES = """\
+gzip_static on;
+    types { text/plain txt; text/css css; }
+    open_file_cache max=10000 inactive=60s;
+    open_file_cache_valid 1s;
+"""
+
+H2O_CONF = """\
+{user}
+num-threads: {workers}
+max-connections: 4096
+error-log: /dev/stderr
+http1-request-timeout: 75
+limit-request-body: 104857600
+hosts:
+  default:
+    listen:
+      host: 127.0.0.1
+      port: {port}
+    paths:
+      /:
+        file.dir: {root}
+        file.send-gzip: ON
 """

@@ -16,6 +16,7 @@ mod admin;
 mod breakpoints;
 mod broken_logs;
 mod companions;
+mod comparison;
 mod compression;
 mod control;
 mod cookies;

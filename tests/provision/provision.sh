@@ -7,6 +7,7 @@
 #   provision.sh uwsgi  PYTHON DIR      the same with uWSGI, compiled for PYTHON
 #   provision.sh bjoern PYTHON DIR      the same with bjoern, compiled for PYTHON
 #   provision.sh nginx  DIR             DIR/nginx: the machine's, or one for this project alone
+#   provision.sh h2o    DIR             DIR/h2o: likewise
 #   provision.sh debian PACKAGE...      packages of the system
 #
 # May run any number of times at once: a lock lets one work and the others wait, and what is
@@ -26,9 +27,9 @@ main() {
         [ $# -eq 3 ] || usage
         require "$@"
         ;;
-    nginx)
+    nginx | h2o)
         [ $# -eq 2 ] || usage
-        require_nginx "$2"
+        require_server "$1" "$2"
         ;;
     debian)
         [ $# -ge 2 ] || usage
@@ -40,7 +41,7 @@ main() {
 }
 
 usage() {
-    sed -n '3,9s/^# *//p' "$0" >&2
+    sed -n '3,10s/^# *//p' "$0" >&2
     exit 2
 }
 
@@ -140,56 +141,60 @@ pip_install() {
         "$venv/bin/python" -m pip install --quiet "$@" </dev/null
 }
 
-# Makes `$1/nginx`. Where the machine has none, the packages of one are unpacked and not
+# Makes `$2/$1`, where `$1` is nginx or h2o. Where the machine has none, the packages of one are unpacked and not
 # installed: that takes no rights, and no service of the system is set up or started.
-require_nginx() {
-    dir=$1
-    found=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v nginx) || found=
-    nginx_is_there && return
+require_server() {
+    name=$1 dir=$2
+    case $name in
+    nginx) package=nginx-light version=-v ;;
+    h2o) package=h2o version=--version ;;
+    esac
+    found=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$name") || found=
+    server_is_there && return
     lock "$dir"
-    nginx_is_there && return
+    server_is_there && return
     if [ -n "$found" ]; then
         mkdir -p "$dir"
-        ln -sfn "$found" "$dir/nginx"
+        ln -sfn "$found" "$dir/$name"
     else
-        unpack_nginx
+        unpack_server
     fi
 }
 
-nginx_is_there() {
+server_is_there() {
     if [ -n "$found" ]; then
-        [ "$dir/nginx" -ef "$found" ]
+        [ "$dir/$name" -ef "$found" ]
     else
-        "$dir/nginx" -v 2>/dev/null
+        "$dir/$name" "$version" >/dev/null 2>&1
     fi
 }
 
-unpack_nginx() {
-    command -v apt-get >/dev/null || skip nginx "there is none, and this is no Debian system"
+unpack_server() {
+    command -v apt-get >/dev/null || skip "$name" "there is none, and this is no Debian system"
     rm -rf "$dir"
     mkdir -p "$dir/root" "$dir/cache/archives/partial" "$dir/lists/partial"
     log=$dir.log
     # With the lists of packages that the machine has, else with new ones of our own.
     set -- -o "Dir::Cache=$dir/cache" -o Debug::NoLocking=1
-    download_nginx "$@" >"$log" 2>&1 || {
+    download_server "$@" >"$log" 2>&1 || {
         set -- "$@" -o "Dir::State::lists=$dir/lists"
-        { apt "$@" update && download_nginx "$@"; } >>"$log" 2>&1
-    } || skip nginx "there is none, and $(complaint "$log")"
+        { apt "$@" update && download_server "$@"; } >>"$log" 2>&1
+    } || skip "$name" "there is none, and $(complaint "$log")"
     for archive in "$dir"/cache/archives/*.deb; do
         logged dpkg-deb --extract "$archive" "$dir/root"
     done
+    program=$(find "$dir/root" -type f -path "*bin/$name")
     libraries=$(find "$dir/root" -type d -name '*-linux-gnu*' | paste -s -d :)
-    printf "#!/bin/sh\nLD_LIBRARY_PATH='%s' exec '%s' \"\$@\"\n" \
-        "$libraries" "$dir/root/usr/sbin/nginx" >"$dir/nginx"
-    chmod +x "$dir/nginx"
+    printf "#!/bin/sh\nLD_LIBRARY_PATH='%s' exec '%s' \"\$@\"\n" "$libraries" "$program" >"$dir/$name"
+    chmod +x "$dir/$name"
     rm -rf "$dir/cache" "$dir/lists"
-    "$dir/nginx" -v 2>>"$log" || skip nginx "what was unpacked does not run: $(tail -n 1 "$log")"
+    "$dir/$name" "$version" >/dev/null 2>>"$log" || skip "$name" "what was unpacked does not run: $(tail -n 1 "$log")"
     rm -f "$log"
 }
 
-# What the machine lacks of nginx and of the libraries that it needs.
-download_nginx() {
-    apt "$@" install --yes --no-install-recommends --download-only nginx-light
+# What the machine lacks of the server and of the libraries that it needs.
+download_server() {
+    apt "$@" install --yes --no-install-recommends --download-only "$package"
 }
 
 # Packages of a Debian system, without a question.
