@@ -4,8 +4,9 @@
 //! and the time for a head have different limits, so both are kept in [`Activity`]: the wrapper
 //! around the socket reports when bytes arrive, [`InUse`] when a request runs.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -220,8 +221,7 @@ impl Activity {
     }
 
     fn lock_header_case(&self) -> MutexGuard<'_, Vec<Bytes>> {
-        let locked = self.header_case.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
+        self.header_case.lock()
     }
 
     /// hyper has written everything that it had.
@@ -319,7 +319,7 @@ impl Activity {
     }
 
     fn streams(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 
     /// The socket has taken bytes of a file. With the last of them the connection becomes idle.
@@ -394,7 +394,7 @@ struct Taken(Mutex<(MinRate, Option<Instant>)>);
 
 impl Taken {
     fn lock(&self) -> MutexGuard<'_, (MinRate, Option<Instant>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn is_overdue(&self) -> bool {

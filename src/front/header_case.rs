@@ -8,11 +8,12 @@
 //! once, from a request made up here, and the extension it attaches is kept and copied into
 //! responses.
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -116,7 +117,7 @@ impl HeaderCase {
         if names.is_empty() {
             return;
         }
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.read();
         if let Some(case) = known.get(names) {
             extensions.extend(case.clone());
             return;
@@ -130,10 +131,7 @@ impl HeaderCase {
                 .iter()
                 .map(|name| Bytes::copy_from_slice(name))
                 .collect();
-            self.0
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(names, case);
+            self.0.write().insert(names, case);
         }
     }
 }
@@ -166,8 +164,7 @@ fn learn(names: &[Bytes]) -> Option<Extensions> {
     let seen = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&seen);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        *keep.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(std::mem::take(request.extensions_mut()));
+        *keep.lock() = Some(std::mem::take(request.extensions_mut()));
         std::future::ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
     });
     let mut parser = http1::Builder::new();
@@ -175,7 +172,7 @@ fn learn(names: &[Bytes]) -> Option<Extensions> {
     let connection = parser.serve_connection(Memory { head, read: 0 }, service);
     // Everything is in memory, so one poll is enough.
     let _done = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
-    seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+    seen.lock().take()
 }
 
 /// A connection that returns the bytes of a head and discards the response.
@@ -231,7 +228,7 @@ mod tests {
             );
             assert!(!extensions.is_empty(), "hyper's parser attached its case");
         }
-        assert_eq!(header_case.0.read().unwrap().len(), 1);
+        assert_eq!(header_case.0.read().len(), 1);
     }
 
     #[test]

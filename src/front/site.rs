@@ -1,6 +1,7 @@
 //! The site: the locations, application, limits and logs that answer requests.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 use super::activity::Deadlines;
 use super::admin::Probes;
@@ -69,12 +70,12 @@ impl CurrentSite {
 
     /// Replaces the site; returns the one before.
     pub fn set(&self, site: Site) -> Arc<Site> {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.write();
         std::mem::replace(&mut current, Arc::new(site))
     }
 
     /// The current site.
     pub fn get(&self) -> Arc<Site> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 }

@@ -6,10 +6,11 @@
 //! those whose write fails, are dropped and counted. The loss is logged: once a second where
 //! that goes to another output, else when this one takes lines again.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -155,11 +156,7 @@ impl LineWriter {
         while state.thread == Thread::Running && began.elapsed() < CLOSE_WAIT {
             let limit = patience.min(CLOSE_WAIT);
             let is_running = |state: &mut State| state.thread == Thread::Running;
-            state = shared
-                .ended
-                .wait_timeout_while(state, limit, is_running)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            shared.ended.wait_while_for(&mut state, is_running, limit);
             let now = shared.writes.load(Ordering::Relaxed);
             if now == writes {
                 break;
@@ -202,23 +199,17 @@ impl Shared {
     /// The thread: waits for a first line, lets more gather, writes them all.
     fn run(&self) {
         crate::os::signals::write_from_background();
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = self.out.lock();
         let mut batch = Vec::new();
         let mut is_torn = false;
         loop {
             let mut state = self.lock();
             while state.waiting.is_empty() && !state.is_closing {
-                state = self
-                    .wake
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait(&mut state);
             }
-            let (mut state, _) = self
-                .wake
-                .wait_timeout_while(state, self.log.gather, |state| {
-                    state.waiting.len() < BATCH && !state.is_closing
-                })
-                .unwrap_or_else(PoisonError::into_inner);
+            let gathers = |state: &mut State| state.waiting.len() < BATCH && !state.is_closing;
+            self.wake
+                .wait_while_for(&mut state, gathers, self.log.gather);
             std::mem::swap(&mut state.waiting, &mut batch);
             if batch.is_empty() && state.is_closing {
                 state.thread = Thread::Ended;
@@ -249,7 +240,7 @@ impl Shared {
     fn write_here(&self, state: &mut State) {
         crate::os::signals::write_from_background();
         let batch = std::mem::take(&mut state.waiting);
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = self.out.lock();
         let unwritten = write_all(&mut **out, &batch, &mut false, &self.writes);
         self.drop_lines(state, unwritten);
     }
@@ -266,9 +257,8 @@ impl Shared {
         }
     }
 
-    /// A panic cannot happen in the middle of a change, so a poisoned state is still good.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -509,7 +499,7 @@ mod tests {
 
     impl Write for Failing {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.0.lock().unwrap();
+            let mut state = self.0.lock();
             if state.0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -590,6 +580,6 @@ mod tests {
         assert_eq!(DROPPED.get(), 3);
         writer.write(b"late\n");
         assert_eq!(DROPPED.get(), 4);
-        assert_eq!(state.lock().unwrap().1, b"");
+        assert_eq!(state.lock().1, b"");
     }
 }

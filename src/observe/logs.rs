@@ -247,16 +247,17 @@ impl Colours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use proptest::prelude::*;
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
 
     impl io::Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -270,7 +271,7 @@ mod tests {
         let filter = filter(level).unwrap();
         let subscriber = subscriber(format, filter, terminal, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
-        String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(captured.0.lock().clone()).unwrap()
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! [`PERIOD`], in either log; then one line that says so, and later one with their number.
 
 use super::codes;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// As for other floods ([`super::throttle`]).
@@ -100,7 +101,7 @@ impl Refusals {
     /// A request of `address` is refused: what is logged of it, and what was held back in
     /// periods that are over.
     pub fn refused(&self, address: Option<IpAddr>, now: Instant) -> (Logged, Vec<HeldBack>) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         let over = counts.over(now);
         let known = counts.by_address.len();
         let mut key = address.map(network);
@@ -203,7 +204,7 @@ mod tests {
             .filter(|logged| *logged == Logged::Line)
             .count();
         assert!(crowd <= MOST_ADDRESSES + 50, "{crowd}");
-        let counts = refusals.counts.lock().unwrap();
+        let counts = refusals.counts.lock();
         assert!(counts.by_address.len() <= MOST_ADDRESSES + 1);
     }
 }

@@ -4,8 +4,8 @@
 //! It holds no secrets: of a request only method, path and ID, never its query, header fields or
 //! body; of an error only its first line.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -240,7 +240,7 @@ static LAST_ERRORS: Mutex<VecDeque<LastError>> = Mutex::new(VecDeque::new());
 pub fn remember_error(what: &str) {
     let what = in_one_line(what);
     let time = Timestamp::from(SystemTime::now()).rfc_3339();
-    let mut errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut errors = LAST_ERRORS.lock();
     if errors.len() == REMEMBERED {
         errors.pop_front();
     }
@@ -272,7 +272,7 @@ fn in_one_line(what: &str) -> String {
 
 /// The last errors passed to [`remember_error`].
 pub fn last_errors() -> Vec<LastError> {
-    let errors = LAST_ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
+    let errors = LAST_ERRORS.lock();
     errors.iter().cloned().collect()
 }
 

@@ -1,9 +1,10 @@
 //! Running out of descriptors (EMFILE, ENFILE): reports it, and keeps one spare descriptor.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{DupFlags, Errno, dup3};
@@ -133,7 +134,7 @@ impl Reserve {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Builds the front from the settings, and starts its listeners.
 
+use parking_lot::Mutex;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pyserve_wire::control;
@@ -208,7 +209,7 @@ impl Kept {
     fn cache(&self, config: &Config) -> Cache {
         let settings = &config.static_files;
         let wanted = (settings.cache, settings.check);
-        let mut kept = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.cache.lock();
         match &*kept {
             Some((made_for, cache)) if *made_for == wanted => cache.clone(),
             _ => {

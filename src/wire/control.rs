@@ -1,14 +1,16 @@
 //! Messages between supervisor and template.
 //!
-//! One SEQPACKET message each: a kind byte, then a variables block. Descriptors that belong to a
-//! message travel beside it, in the order named at the variant.
+//! One SEQPACKET message each, encoded by postcard: both ends are of one build, so the encoding needs
+//! no names and no versions. Descriptors that belong to a message travel beside it, in the order
+//! named at the variant.
 
-mod fields;
+mod native;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::{Malformed, malformed};
-use fields::{Fields, Writer};
 
 /// Longest control message in bytes; tracebacks are cut to fit.
 pub const MAX_MESSAGE: usize = 60_000;
@@ -20,7 +22,7 @@ pub const MAX_MESSAGE: usize = 60_000;
 pub const STACKS_SIGNAL: i32 = 62;
 
 /// From the supervisor to the template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToTemplate {
     /// The first message. Descriptors: receiving end of the request queue, scoreboard
     /// memory, sending end of the log, writing end of the pipe for stacks.
@@ -35,7 +37,7 @@ pub enum ToTemplate {
 }
 
 /// From the template to the supervisor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromTemplate {
     /// The interpreter runs our host. The first message.
     Started(Interpreter),
@@ -53,6 +55,7 @@ pub enum FromTemplate {
     /// The application cannot be imported.
     ImportFailed {
         /// The traceback that Python printed, or a sentence of the host.
+        #[serde(serialize_with = "cut")]
         traceback: String,
     },
     /// A worker was forked.
@@ -66,7 +69,8 @@ pub enum FromTemplate {
     ForkFailed {
         /// Number of the worker.
         worker: u32,
-        /// Why, in words.
+        /// The error.
+        #[serde(serialize_with = "cut")]
         why: String,
     },
     /// A worker ended.
@@ -81,9 +85,10 @@ pub enum FromTemplate {
 }
 
 /// All that a template needs before it starts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Boot {
     /// The module to import: a dotted name, or a path ending in a file if `app_is_file`.
+    #[serde(with = "native")]
     pub app: PathBuf,
     /// True if `app` is a path.
     pub app_is_file: bool,
@@ -95,8 +100,10 @@ pub struct Boot {
     /// setting names no attribute.
     pub find_factory: bool,
     /// Directory that becomes current and first on `sys.path`.
+    #[serde(with = "native")]
     pub chdir: PathBuf,
     /// Further directories for `sys.path`, in this order, behind `chdir`.
+    #[serde(with = "native::list")]
     pub pythonpath: Vec<PathBuf>,
     /// Threads in each worker.
     pub threads: u32,
@@ -127,7 +134,7 @@ pub struct Boot {
 }
 
 /// The setting `preload`: import the application before the fork, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Preload {
     /// Import, then look whether forking is safe.
     #[default]
@@ -139,7 +146,7 @@ pub enum Preload {
 }
 
 /// The interpreter that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Interpreter {
     /// `3.11.2`.
     pub version: String,
@@ -152,7 +159,7 @@ pub struct Interpreter {
 }
 
 /// The application that was imported.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Loaded {
     /// Module and callable, `hello.wsgi:application`.
     pub app: String,
@@ -169,11 +176,12 @@ pub struct Loaded {
 }
 
 /// A directory of files that the application named.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FoundFiles {
     /// Path of a URL, without a slash at its end.
     pub prefix: String,
     /// The directory; absolute.
+    #[serde(with = "native")]
     pub dir: PathBuf,
     /// The setting that named it: `STATIC_ROOT`.
     pub source: String,
@@ -182,41 +190,7 @@ pub struct FoundFiles {
 impl ToTemplate {
     /// The message as it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Boot(boot) => {
-                let mut out = Writer::new(1);
-                out.path("app", &boot.app);
-                out.flag("app_is_file", boot.app_is_file);
-                out.text("callable", &boot.callable);
-                out.flag("factory", boot.factory);
-                out.flag("find_factory", boot.find_factory);
-                out.path("chdir", &boot.chdir);
-                for dir in &boot.pythonpath {
-                    out.path("pythonpath", dir);
-                }
-                out.number("threads", u64::from(boot.threads));
-                out.number("workers", u64::from(boot.workers));
-                out.number("preload", boot.preload as u64);
-                out.flag("dev", boot.dev);
-                out.number("terminal_group", u64::from(boot.terminal_group));
-                out.flag("refork", boot.refork);
-                out.flag("apart", boot.apart);
-                for descriptor in &boot.inherited {
-                    out.text("inherited", &descriptor.to_string());
-                }
-                out.text("mount", &boot.mount);
-                out.flag("find_static", boot.find_static);
-                out.flag("find_media", boot.find_media);
-                out.text("name", &boot.name);
-                out.text("version", &boot.version);
-                out.done()
-            }
-            Self::Fork { worker } => {
-                let mut out = Writer::new(2);
-                out.number("worker", u64::from(*worker));
-                out.done()
-            }
-        }
+        encode(self)
     }
 
     /// Reads a message.
@@ -224,98 +198,14 @@ impl ToTemplate {
     /// # Errors
     /// [`Malformed`] for anything that [`ToTemplate::to_bytes`] does not write.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (kind, fields) = Fields::read(bytes)?;
-        match kind {
-            1 => Ok(Self::Boot(Box::new(Boot {
-                app: fields.path("app"),
-                app_is_file: fields.flag("app_is_file"),
-                callable: fields.text("callable"),
-                factory: fields.flag("factory"),
-                find_factory: fields.flag("find_factory"),
-                chdir: fields.path("chdir"),
-                pythonpath: fields.paths("pythonpath"),
-                threads: fields.number("threads")? as u32,
-                workers: fields.number("workers")? as u32,
-                preload: match fields.number("preload")? {
-                    0 => Preload::Auto,
-                    1 => Preload::Yes,
-                    _ => Preload::No,
-                },
-                dev: fields.flag("dev"),
-                terminal_group: fields.number("terminal_group")? as u32,
-                refork: fields.flag("refork"),
-                apart: fields.flag("apart"),
-                inherited: fields
-                    .texts("inherited")
-                    .iter()
-                    .filter_map(|number| number.parse().ok())
-                    .collect(),
-                mount: fields.text("mount"),
-                find_static: fields.flag("find_static"),
-                find_media: fields.flag("find_media"),
-                name: fields.text("name"),
-                version: fields.text("version"),
-            }))),
-            2 => Ok(Self::Fork {
-                worker: fields.number("worker")? as u32,
-            }),
-            _ => Err(malformed(WHAT, "unknown kind")),
-        }
+        decode(bytes)
     }
 }
 
 impl FromTemplate {
     /// The message as it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Started(interpreter) => {
-                let mut out = Writer::new(1);
-                out.interpreter(interpreter);
-                out.done()
-            }
-            Self::Clean => Writer::new(8).done(),
-            Self::Promoted => Writer::new(9).done(),
-            Self::Imported(loaded) => {
-                let mut out = Writer::new(2);
-                out.loaded(loaded);
-                out.done()
-            }
-            Self::UnsafeToFork(reasons) => {
-                let mut out = Writer::new(3);
-                for reason in reasons {
-                    out.text("reason", reason);
-                }
-                out.done()
-            }
-            Self::ImportFailed { traceback } => {
-                let mut out = Writer::new(4);
-                out.text("traceback", traceback);
-                out.done()
-            }
-            Self::Forked { worker, pid } => {
-                let mut out = Writer::new(5);
-                out.number("worker", u64::from(*worker));
-                out.number("pid", u64::from(*pid));
-                out.done()
-            }
-            Self::ForkFailed { worker, why } => {
-                let mut out = Writer::new(6);
-                out.number("worker", u64::from(*worker));
-                out.text("why", why);
-                out.done()
-            }
-            Self::Exited {
-                worker,
-                pid,
-                status,
-            } => {
-                let mut out = Writer::new(7);
-                out.number("worker", u64::from(*worker));
-                out.number("pid", u64::from(*pid));
-                out.number("status", u64::from(*status as u32));
-                out.done()
-            }
-        }
+        encode(self)
     }
 
     /// Reads a message.
@@ -323,51 +213,36 @@ impl FromTemplate {
     /// # Errors
     /// [`Malformed`] for anything that [`FromTemplate::to_bytes`] does not write.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (kind, fields) = Fields::read(bytes)?;
-        let worker = |fields: &Fields<'_>| fields.number("worker").map(|number| number as u32);
-        let pid = |fields: &Fields<'_>| fields.number("pid").map(|number| number as u32);
-        match kind {
-            1 => Ok(Self::Started(fields.interpreter())),
-            2 => Ok(Self::Imported(fields.loaded()?)),
-            3 => Ok(Self::UnsafeToFork(fields.texts("reason"))),
-            4 => Ok(Self::ImportFailed {
-                traceback: fields.text("traceback"),
-            }),
-            5 => Ok(Self::Forked {
-                worker: worker(&fields)?,
-                pid: pid(&fields)?,
-            }),
-            6 => Ok(Self::ForkFailed {
-                worker: worker(&fields)?,
-                why: fields.text("why"),
-            }),
-            7 => Ok(Self::Exited {
-                worker: worker(&fields)?,
-                pid: pid(&fields)?,
-                status: fields.number("status")? as u32 as i32,
-            }),
-            8 => Ok(Self::Clean),
-            9 => Ok(Self::Promoted),
-            _ => Err(malformed(WHAT, "unknown kind")),
-        }
+        decode(bytes)
     }
 }
 
 impl Loaded {
-    /// The block that a worker sends with `Ready` when it imported for itself.
+    /// The block of a [`Ready`](crate::frames::ReplyKind::Ready) frame.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::new(0);
-        out.loaded(self);
-        out.done()
+        encode(self)
     }
 
-    /// Reads that block.
+    /// Reads a block.
     ///
     /// # Errors
     /// [`Malformed`] for anything that [`Loaded::to_bytes`] does not write.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        Fields::read(bytes)?.1.loaded()
+        decode(bytes)
     }
+}
+
+fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_allocvec(message).expect("these types have an encoding")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    postcard::from_bytes(bytes).map_err(|_| malformed(WHAT, "not encoded by this build"))
+}
+
+/// Cuts a text so that its message fits.
+fn cut<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cut_to_end(text, MAX_MESSAGE))
 }
 
 /// Cuts a traceback to what fits into a message, keeping its end, where the cause is.

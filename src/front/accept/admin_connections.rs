@@ -1,7 +1,8 @@
 //! The connections of the admin listener: few at a time. A new one closes the one that has been
 //! idle longest, so that connections left open do not keep probes out.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -91,7 +92,7 @@ impl AdminConnections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Present>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.present.lock()
     }
 }
 

@@ -4,10 +4,10 @@
 //! written: the client would get nothing of a response whose first part was ready. So a body
 //! reports its error only when the rest is written.
 
+use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Flushed {
         if !self.is_awaited.load(Ordering::Relaxed) {
             return;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         self.is_awaited.store(false, Ordering::Relaxed);
         waiting.flushes += 1;
         for body in waiting.bodies.drain(..) {
@@ -47,7 +47,7 @@ impl Flushed {
 
     /// Waits for the first flush after the first call, which sets `since`.
     pub fn poll(&self, context: &mut Context<'_>, since: &mut Option<u64>) -> Poll<()> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if *since.get_or_insert(waiting.flushes) < waiting.flushes {
             return Poll::Ready(());
         }

@@ -8,8 +8,9 @@
 //! The count is an upper bound: the unread rest of a body that is dropped early is unknown.
 //! WINDOW_UPDATE frames of the connection correct it, and a connection without streams has none.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -188,7 +189,7 @@ impl Unread {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -6,10 +6,11 @@
 //! them (nginx: `ngx_drain_connections`): first those of an address that has many of them
 //! incomplete heads, silent connections included; then those that have been idle longest.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::{Duration, Instant};
 
@@ -154,12 +155,12 @@ impl Connections {
     /// Notes an accept that failed for want of descriptors or memory. It is tried again at once, so
     /// the next one shows if there are some.
     pub fn cannot_accept(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.failed.lock() = Some(Instant::now());
     }
 
     /// True while accepts fail.
     pub fn refuses(&self) -> bool {
-        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = *self.failed.lock();
         failed.is_some_and(|at| at.elapsed() < 4 * ACCEPT_PAUSE)
     }
 
@@ -211,7 +212,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Network, (u32, Arc<Account>)>> {
-        self.each.lock().unwrap_or_else(PoisonError::into_inner)
+        self.each.lock()
     }
 }
 

@@ -5,9 +5,10 @@
 //! replaces the one that is full the soonest, which forgets the least. So an attacker with very
 //! many addresses can have buckets forgotten, which lets requests through, but none is refused.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{ClientLimits, Rate};
@@ -117,7 +118,7 @@ impl Buckets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<[[Bucket; ROW]]>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Converts the buckets to a limit under which a request takes `after` out of a bucket instead

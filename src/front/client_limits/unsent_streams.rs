@@ -6,8 +6,9 @@
 //! all of them, with the error pages that hyper still has, limit the further error pages of the
 //! connection.
 
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory_budget::{Account, OPEN_STREAM, Reservation, Resource};
 
@@ -63,7 +64,7 @@ impl UnsentStreams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Reservation>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 }
 
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     fn memory(unsent: &UnsentStreams) -> usize {
-        let memory = unsent.memory.lock().unwrap();
+        let memory = unsent.memory.lock();
         memory.as_ref().map_or(0, Reservation::amount)
     }
 

@@ -6,10 +6,10 @@
 //! [`Refused`] one until [`answer`](crate::front::request::answer) has that stand-in: the refused
 //! request is then handled like every request, with limits, metrics, an error page and log lines.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Method, Version, request};
 
@@ -206,8 +206,7 @@ impl PendingRefusals {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Refused>> {
-        let locked = self.by_stream.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
+        self.by_stream.lock()
     }
 }
 

@@ -18,11 +18,12 @@
 //! hyper considers a response sent when it has the last stand-in. So the access log asks this queue
 //! for the bytes that the socket has not taken ([`SendfileQueue::when_sent`]).
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
@@ -100,14 +101,14 @@ impl SendfileQueue {
         debug_assert!(piece.length <= PIECE);
         let stand_in = Bytes::from_static(&STAND_IN[..piece.length]);
         self.owed.fetch_add(piece.length, Ordering::Relaxed);
-        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = self.pieces.lock();
         pieces.push_back(piece);
         stand_in
     }
 
     /// The oldest piece.
     pub fn next(&self) -> Option<Piece> {
-        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = self.pieces.lock();
         pieces.pop_front()
     }
 
@@ -139,7 +140,7 @@ impl SendfileQueue {
 
     /// Runs `then` when everything in the queue has been sent, or never will be.
     pub fn when_sent(&self, then: impl FnOnce(Unsent) + Send + 'static) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if last.is_over || self.unsent().bytes == 0 {
             drop(last);
             return then(self.unsent());
@@ -149,7 +150,7 @@ impl SendfileQueue {
     }
 
     fn finish(&self, is_over: bool) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         last.is_over |= is_over;
         self.is_awaited.store(false, Ordering::Relaxed);
         let then = last.then.take();

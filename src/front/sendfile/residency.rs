@@ -6,8 +6,8 @@
 //! ranges are kept, because clients that continue downloads or seek in a video read the same file
 //! in several places. Pure: ranges and times in, ranges out.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Ranges of one file that were seen in memory.
@@ -53,7 +53,7 @@ impl Residency {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

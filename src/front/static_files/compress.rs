@@ -7,10 +7,11 @@
 //! At most [`WAITING`] files wait; further ones are dropped, and requested again at the next lookup
 //! of the file. The thread starts with the first file.
 
+use parking_lot::Mutex;
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use brotli::CompressorWriter;
 use brotli::enc::BrotliEncoderParams;
@@ -54,7 +55,7 @@ fn work(jobs: &Receiver<Job>) {
     for job in jobs {
         // After a change of settings a new thread starts, while the previous one may still run.
         static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = ONE.lock();
         if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a static file stays uncompressed: the encoder panicked");
         }

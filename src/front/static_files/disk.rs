@@ -4,10 +4,11 @@
 //! is opened anew each time, so a replaced one (a deployment that switches a symbolic link) takes
 //! effect at once. Files outside of it and of the declared directories do not exist.
 
+use parking_lot::Mutex;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -246,7 +247,7 @@ impl Disk {
         let (Some(opened), Some(kept)) = (opened, self.manifests.get(location.index())) else {
             return Arc::default();
         };
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = kept.lock();
         match &*kept {
             Some((stamp, manifest)) if *stamp == opened.stamp => Arc::clone(manifest),
             _ => {

@@ -3,7 +3,8 @@
 //! They are found while the server runs, so they can be exchanged; a request keeps those that it
 //! started with.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 use super::StaticFiles;
 
@@ -17,7 +18,7 @@ pub struct FoundFiles(RwLock<Arc<Directories>>);
 impl FoundFiles {
     /// Sets the directories of application number `app`.
     pub fn set(&self, app: usize, files: Vec<StaticFiles>) {
-        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.0.write();
         let others = place.iter().filter(|(owner, _)| *owner != app).cloned();
         let mut all: Vec<_> = others.collect();
         all.extend(files.into_iter().map(|files| (app, Arc::new(files))));
@@ -28,6 +29,6 @@ impl FoundFiles {
 
     /// The current directories.
     pub fn current(&self) -> Arc<Directories> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 }

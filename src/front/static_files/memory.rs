@@ -6,9 +6,10 @@
 //! Absence is not cached: where there is no file an application, a fallback page or another
 //! directory may answer, and any of them may create the file. Nothing here accesses the disk.
 
+use parking_lot::RwLock;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::resource::Resource;
@@ -54,7 +55,7 @@ impl Memory {
 
     /// Adds a location, and returns its index.
     pub(super) fn open(&self) -> usize {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write();
         kept.free.pop().unwrap_or_else(|| {
             kept.entries.push(HashMap::new());
             kept.entries.len() - 1
@@ -63,7 +64,7 @@ impl Memory {
 
     /// Drops a location; its index is free for another.
     pub(super) fn close(&self, location: usize) {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write();
         kept.clear(location);
         kept.free.push(location);
     }
@@ -76,7 +77,7 @@ impl Memory {
         name: &str,
         now: Instant,
     ) -> Option<Arc<Resource>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read();
         let entry = kept.entries.get(location)?.get(name)?;
         if !entry.was_used.load(Ordering::Relaxed) {
             entry.was_used.store(true, Ordering::Relaxed);
@@ -95,7 +96,7 @@ impl Memory {
         name: &str,
         now: Instant,
     ) -> Option<Arc<Resource>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read();
         let entry = kept.entries.get(location)?.get(name)?;
         let age = now.saturating_duration_since(entry.checked);
         let is_true = age < self.valid
@@ -107,7 +108,7 @@ impl Memory {
     /// Caches the file seen at `now` under a name, unless it is too large.
     pub(super) fn keep(&self, location: usize, name: &str, resource: Arc<Resource>, now: Instant) {
         let bytes = cost(name, &resource);
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write();
         if bytes > self.limit {
             kept.remove(location, name);
             return;
@@ -118,7 +119,7 @@ impl Memory {
 
     /// The entry for a name, however old.
     pub(super) fn latest(&self, location: usize, name: &str) -> Option<Arc<Resource>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read();
         Some(Arc::clone(&kept.entries.get(location)?.get(name)?.resource))
     }
 
@@ -132,7 +133,7 @@ impl Memory {
     pub(super) fn forget(&self, location: usize, name: &str) {
         // Most names without a file were never cached, and need not block the readers.
         if self.latest(location, name).is_some() {
-            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.write();
             kept.remove(location, name);
         }
     }
@@ -147,7 +148,7 @@ impl Memory {
         new: Arc<Resource>,
     ) {
         let bytes = cost(name, &new);
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.write();
         let entry = kept.entries.get(location).and_then(|all| all.get(name));
         let Some(entry) = entry else { return };
         let is_same = Arc::ptr_eq(&entry.resource, old);
@@ -161,7 +162,7 @@ impl Memory {
     /// Number of bytes in use.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
-        self.kept.read().unwrap().bytes
+        self.kept.read().bytes
     }
 }
 
@@ -403,7 +404,7 @@ mod tests {
                     2 => memory.keep(0, &name, resource(0), now),
                     _ => memory.keep(0, &name, resource(length), now),
                 }
-                let kept = memory.kept.read().unwrap();
+                let kept = memory.kept.read();
                 let sum: u64 = kept.entries[0].values().map(|entry| entry.bytes).sum();
                 prop_assert_eq!(kept.bytes, sum);
                 prop_assert_eq!(kept.clock.len(), kept.entries[0].len());

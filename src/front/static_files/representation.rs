@@ -1,8 +1,9 @@
 //! One form of a file: its state, its header fields, its bytes if they are few.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -97,7 +98,7 @@ impl OpenFile {
     }
 
     fn lock(&self) -> MutexGuard<'_, Weak<File>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.lock()
     }
 }
 

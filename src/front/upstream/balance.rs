@@ -5,7 +5,8 @@
 //! connected to, and when no usable response head arrives; a status is no failure. Times are passed
 //! in; nothing here waits or connects.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Consecutive failures after which a server is skipped. nginx's default is one, which one full
@@ -154,7 +155,7 @@ impl Balance {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

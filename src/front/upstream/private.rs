@@ -8,7 +8,8 @@
 //! HTTP/2 requests share their client's connection, so that no next request is defined: such an
 //! upstream connection is closed after the response.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
@@ -55,7 +56,7 @@ impl PrivateLinks {
     }
 
     fn shared(&self, servers: u64, is_needed: bool) -> Option<Shared> {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.0.lock();
         let found = places.iter().find(|(of, _)| *of == servers);
         if let Some((_, shared)) = found {
             return Some(Arc::clone(shared));

@@ -5,10 +5,11 @@
 //! waits, up to the connect timeout. Names are looked up in the file pool, because the system's
 //! resolver blocks, and cached briefly.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -399,11 +400,11 @@ impl Server {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Socket, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 
     fn known(&self) -> MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     fn unreachable(&self, error: &io::Error) -> Failure {
