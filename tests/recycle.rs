@@ -90,7 +90,7 @@ fn a_range_of_workers_grows_while_requests_wait() {
         })
         .collect();
     let held = [server.probe.held("/first"), server.probe.held("/second")];
-    server.stderr.wait_for("adapted to the load");
+    server.stderr.wait_for("follows the demand");
     held.into_iter().for_each(|held| held.release());
     for connection in &mut inside {
         assert_eq!(connection.response().status(), 200);
