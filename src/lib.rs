@@ -5,25 +5,38 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may block"))]
 
-pub mod cli;
+mod cli;
+mod command;
 #[allow(
     clippy::disallowed_methods,
     reason = "settings are read at the start and at a reload, by the supervisor"
 )]
-pub mod config;
-pub mod front;
-pub mod manual;
-pub mod observe;
+mod config;
+mod front;
+mod manual;
+mod observe;
 #[allow(
     clippy::disallowed_methods,
     reason = "is where files and sockets are opened; its callers keep blocking calls off the front"
 )]
-pub mod os;
-pub mod reference;
-pub mod report;
+mod os;
+mod reference;
+mod report;
 #[allow(
     clippy::disallowed_methods,
     reason = "reads small local files; requests do not wait for it"
 )]
-pub mod supervisor;
-pub mod verbs;
+mod supervisor;
+mod verbs;
+
+pub use command::main;
+
+/// The modules that benchmarks and fuzz targets call. Nothing else but [`main`] leaves the crate,
+/// so the compiler finds unused code.
+#[cfg(feature = "internals")]
+pub mod internals {
+    pub use crate::config::{StaticLocation, StaticSettings, Trust};
+    pub use crate::front::{
+        connection, context, protocol, request, sendfile, static_files, upstream,
+    };
+}

@@ -47,7 +47,7 @@ pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use interpreter::{Interpreter, PythonChoice};
+pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
 pub use release::Release;
 pub use static_locations::{

@@ -75,6 +75,7 @@ impl Setting {
     }
 
     /// True if few sites need it: the manual has it under "Advanced options".
+    #[cfg(test)]
     pub fn is_advanced(&self) -> bool {
         ADVANCED.contains(&self.name)
     }
@@ -123,6 +124,7 @@ const COMMON: &[(&str, &str)] = &[
 ];
 
 /// Options that few sites need.
+#[cfg(test)]
 const ADVANCED: &[&str] = &[
     "admin_on_main",
     "compress_min",

@@ -5,9 +5,12 @@
 
 use std::fmt::Write as _;
 
-use crate::config::settings::{self, Default, Setting};
+#[cfg(test)]
+use crate::config::settings;
+use crate::config::settings::{Default, Setting};
 
 /// The whole file.
+#[cfg(test)]
 pub fn markdown() -> String {
     let mut out = HEAD.to_owned();
     for advanced in [false, true] {
@@ -52,6 +55,7 @@ pub fn section(setting: &Setting) -> String {
     out
 }
 
+#[cfg(test)]
 const HEAD: &str = "\
 # Options
 
@@ -72,6 +76,7 @@ file as an array. BYTES are `512`, `64K`, `100M`, `1.5G`. TIME is in seconds, or
 This file is generated from the table of settings.
 ";
 
+#[cfg(test)]
 const ADVANCED: &str = "
 # Advanced options
 

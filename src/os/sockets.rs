@@ -17,9 +17,6 @@ use rustix::net::{
 };
 use socket2::{SockFilter, SockRef};
 
-/// Most descriptors that one message may carry (`SCM_MAX_FD` of Linux).
-pub const MAX_DESCRIPTORS: usize = 253;
-
 /// A connected pair of Unix sockets, close-on-exec.
 ///
 /// # Errors

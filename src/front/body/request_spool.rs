@@ -382,6 +382,7 @@ impl SpoolSpace {
     }
 
     /// Number of bytes in use.
+    #[cfg(test)]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

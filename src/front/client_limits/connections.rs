@@ -165,6 +165,7 @@ impl Connections {
     }
 
     /// Number of open connections.
+    #[cfg(test)]
     pub fn open(&self) -> usize {
         self.most - self.free.available_permits().min(self.most)
     }

@@ -1,7 +1,7 @@
 //! The PROXY protocol (HAProxy, "The PROXY protocol", versions 1 and 2): a header in front of the
 //! first request, with which a balancer that does not speak HTTP declares its client.
 //!
-//! [`parse`] is pure; [`read`] waits for the bytes. The listener decides which peers send the
+//! [`parse`] is pure; [`read_into`] waits for the bytes. The listener decides which peers send the
 //! header; from those it is mandatory: with detection, a client could send one too (section 2).
 
 use std::io;
@@ -70,17 +70,8 @@ pub fn buffer() -> BytesMut {
     BytesMut::with_capacity(FIXED + LONGEST_BODY)
 }
 
-/// Reads a header from a new connection; returns it with the bytes received after it.
-///
-/// # Errors
-/// As [`read_into`].
-pub async fn read(
-    socket: &mut (impl AsyncRead + Unpin),
-) -> Result<(ProxyHeader, Bytes), Unreadable> {
-    read_into(&mut buffer(), socket).await
-}
-
-/// Like [`read`], but leaves what has arrived in `bytes`, even if the caller stops waiting.
+/// Reads a header from a new connection; returns it with the bytes received after it. The received
+/// bytes stay in `bytes` if the caller stops waiting.
 ///
 /// # Errors
 /// [`Unreadable`]: nothing on this connection can be understood.
@@ -439,12 +430,12 @@ mod tests {
     #[tokio::test]
     async fn bytes_behind_the_header_are_kept() {
         let line = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\nGET";
-        let (origin, behind) = read(&mut &line[..]).await.unwrap();
+        let (origin, behind) = read_into(&mut buffer(), &mut &line[..]).await.unwrap();
         assert_eq!(origin, client("203.0.113.9:4711", "192.0.2.1:443", false));
         assert_eq!(behind, "GET");
-        let cut = read(&mut &line[..20]).await;
+        let cut = read_into(&mut buffer(), &mut &line[..20]).await;
         assert!(matches!(cut, Err(Unreadable::Ended)), "{cut:?}");
-        let nothing = read(&mut &b""[..]).await;
+        let nothing = read_into(&mut buffer(), &mut &b""[..]).await;
         assert!(matches!(nothing, Err(Unreadable::Nothing)), "{nothing:?}");
     }
 }

@@ -113,11 +113,6 @@ impl Record {
         }
     }
 
-    /// The time when the request's head was complete.
-    pub fn began(&self) -> Instant {
-        self.began
-    }
-
     /// Sets the location of the request; until then it is the whole site.
     pub fn located(&mut self, prefix: &str) {
         self.place = METRICS.requests.at(prefix);

@@ -145,6 +145,7 @@ impl Balance {
     }
 
     /// Requests in flight at each server.
+    #[cfg(test)]
     pub fn in_flight(&self) -> Vec<usize> {
         let state = self.lock();
         state

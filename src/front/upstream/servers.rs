@@ -224,12 +224,6 @@ impl Servers {
         self.servers.len()
     }
 
-    /// Requests in flight at each server, by server name.
-    pub fn in_flight(&self) -> impl Iterator<Item = (Arc<str>, usize)> + '_ {
-        let names = self.servers.iter().map(|server| Arc::clone(&server.name));
-        names.zip(self.balance.in_flight())
-    }
-
     /// True if a server that has sent no usable response speaks HTTP. Probed once: the request
     /// waits for the probe.
     pub async fn speaks_http(&self, slot: &Slot) -> bool {

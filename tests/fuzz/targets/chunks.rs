@@ -1,7 +1,7 @@
 //! The chunked coding, against httparse's reader of chunk sizes.
 
 use bytes::BytesMut;
-use pyserve::front::upstream::chunks::{Chunk, Chunks};
+use pyserve::internals::upstream::chunks::{Chunk, Chunks};
 
 use super::cuts;
 

@@ -12,9 +12,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pyserve::front::protocol::forwarded::is_noticed;
-use pyserve::front::protocol::limits::{PARSER_LIMIT, check, valid_host};
-use pyserve::front::protocol::plain::{Plain, Recognised, read, target};
+use pyserve::internals::protocol::forwarded::is_noticed;
+use pyserve::internals::protocol::limits::{PARSER_LIMIT, check, valid_host};
+use pyserve::internals::protocol::plain::{Plain, Recognised, read, target};
 use tokio::runtime::Runtime;
 
 /// What the lane has room for.

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pyserve::config::Trust;
-use pyserve::front::context::{Client, Endpoints, Scheme};
-use pyserve::front::protocol::forwarded::resolve;
-use pyserve::front::protocol::limits::valid_host;
+use pyserve::internals::Trust;
+use pyserve::internals::context::{Client, Endpoints, Scheme};
+use pyserve::internals::protocol::forwarded::resolve;
+use pyserve::internals::protocol::limits::valid_host;
 
 const PEER: &str = "10.0.0.1";
 const MOST_HOPS: usize = 50;

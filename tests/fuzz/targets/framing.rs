@@ -12,9 +12,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pyserve::front::protocol::framing::head::{ParsedHead, read};
-use pyserve::front::protocol::framing::{BodyRemainder, Framing, FramingPhase};
-use pyserve::front::protocol::limits::PARSER_LIMIT;
+use pyserve::internals::protocol::framing::head::{ParsedHead, read};
+use pyserve::internals::protocol::framing::{BodyRemainder, Framing, FramingPhase};
+use pyserve::internals::protocol::limits::PARSER_LIMIT;
 use tokio::runtime::Runtime;
 
 use super::lenient_chunks;

@@ -1,9 +1,9 @@
 //! HTTP/2 below hyper: what hyper gets does not depend on how the bytes arrive, and would pass
 //! a second time as it is.
 
-use pyserve::front::protocol::framing::PREFACE;
-use pyserve::front::protocol::http2::{End, Http2};
-use pyserve::front::protocol::refused::PendingRefusals;
+use pyserve::internals::protocol::framing::PREFACE;
+use pyserve::internals::protocol::http2::{End, Http2};
+use pyserve::internals::protocol::refused::PendingRefusals;
 use tokio::io::ReadBuf;
 
 use super::cuts;

@@ -6,7 +6,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use pyserve::front::connection::proxy_protocol::{ProxyHeader, Unreadable, parse, read};
+use pyserve::internals::connection::proxy_protocol::{
+    ProxyHeader, Unreadable, buffer, parse, read_into,
+};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::cuts;
@@ -119,7 +121,8 @@ impl AsyncRead for Socket<'_> {
 
 fn received(socket: &mut Socket<'_>) -> Result<(ProxyHeader, Bytes), Unreadable> {
     let mut context = Context::from_waker(Waker::noop());
-    match pin!(read(socket)).poll(&mut context) {
+    let mut bytes = buffer();
+    match pin!(read_into(&mut bytes, socket)).poll(&mut context) {
         Poll::Ready(read) => read,
         Poll::Pending => panic!("the socket never waits"),
     }

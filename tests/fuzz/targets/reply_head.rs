@@ -1,7 +1,7 @@
 //! Heads of responses, against httparse.
 
 use bytes::Bytes;
-use pyserve::front::upstream::reply_head::{BodyLength, HeadEnd, ReplyHead, read};
+use pyserve::internals::upstream::reply_head::{BodyLength, HeadEnd, ReplyHead, read};
 
 use super::cuts;
 

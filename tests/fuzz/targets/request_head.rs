@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Version, request};
-use pyserve::front::context::{Client, Endpoints, RequestFacts};
-use pyserve::front::protocol::forwarded::{is_noticed, resolve};
-use pyserve::front::protocol::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
-use pyserve::front::request::environ::build;
+use pyserve::internals::context::{Client, Endpoints, RequestFacts};
+use pyserve::internals::protocol::forwarded::{is_noticed, resolve};
+use pyserve::internals::protocol::limits::{MAX_FIELDS, MAX_HEAD, check, valid_host};
+use pyserve::internals::request::environ::build;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 

@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path};
 
-use pyserve::config::StaticLocation;
-use pyserve::front::static_files::{FilePath, Locations};
+use pyserve::internals::StaticLocation;
+use pyserve::internals::static_files::{FilePath, Locations};
 
 /// No path leaves its location, and no way of writing one changes what it reaches.
 pub fn run(input: &[u8]) {

@@ -2,7 +2,7 @@
 //! heads of responses, messages of templates, log records. Nothing of it may panic the front.
 
 use bytes::Bytes;
-use pyserve::front::upstream::workers::head;
+use pyserve::internals::upstream::workers::head;
 use pyserve_wire::control::{FromTemplate, Loaded};
 use pyserve_wire::frames::{self, MAX_PAYLOAD, REPLY_HEADER, ReplyKind, read_file, read_reply};
 use pyserve_wire::{orders, record, vars};

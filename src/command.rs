@@ -1,0 +1,269 @@
+//! The `pyserve` command: parse, resolve, run, map the result to an exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::{self, Verb};
+use crate::config::layers::Layer;
+use crate::config::reach::{self, Unreachable};
+use crate::config::{self, Config, ConfigError, HostFacts};
+use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
+use crate::front::body::encoder::Encoders;
+use crate::front::sendfile::file_pool::FilePool;
+use crate::manual;
+use crate::observe::codes;
+use crate::observe::diagnostics::{self, WriteOut, say};
+use crate::observe::logs;
+use crate::os::identity::{self, DropError};
+use crate::os::scheduling;
+use crate::os::standard::Standard;
+use crate::os::temporary;
+use crate::reference;
+use crate::report;
+use crate::supervisor::reload::{Load, Loaded};
+use crate::supervisor::{self, Outcome};
+use crate::verbs::{self, ControlCommand, print};
+use anyhow::Context;
+
+/// Longest wait for file system jobs at the exit of the server. Those of a hung network file system
+/// never end.
+const LAST_FILE_JOBS: Duration = Duration::from_millis(200);
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    diagnostics::report_panics();
+    // Dropped last, also by a panic.
+    let _write_out = WriteOut;
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => return answer(&error),
+    };
+    let ended = match invocation.verb {
+        Verb::Control(verb) => return control(verb, invocation.flags),
+        Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
+        Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
+        Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
+        Verb::Serve => supervisor::signals::survive_start()
+            .context("cannot handle signals")
+            .and_then(|()| run(invocation.flags, bind, serve)),
+        Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
+    };
+    match ended {
+        Ok(outcome) => {
+            if !outcome.last_error.is_empty() {
+                say(&outcome.coded_error());
+            }
+            ExitCode::from(&outcome)
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+/// Prints help, version or a usage error, as worded by clap.
+fn answer(error: &clap::Error) -> ExitCode {
+    let (text, is_wrong) = (error.render(), error.use_stderr());
+    let standard = match is_wrong {
+        true => Standard::Error,
+        false => Standard::Output,
+    };
+    let text = match standard.has_colours() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    if is_wrong {
+        say(&text);
+    } else if let Err(error) = print(text.trim_end()) {
+        return complain(&error.into());
+    }
+    ExitCode::from(error.exit_code() as u8)
+}
+
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let text = format!("pyserve: {error:#}");
+    say(&codes::with_code(&text, message_code(error)));
+    ExitCode::from(exit_code(error))
+}
+
+/// The exit code of a verb that only prints.
+fn printed(outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.into()),
+    }
+}
+
+fn print_bytes(text: &[u8]) -> std::io::Result<()> {
+    print(String::from_utf8_lossy(text).trim_end())
+}
+
+/// Controls a running server: that needs no runtime, no log, and no application.
+fn control(verb: ControlCommand, flags: Layer) -> ExitCode {
+    let reach = config::load_reach(flags, &HostFacts::of_this_process());
+    match reach {
+        Ok(reach) => verbs::run(verb, &reach),
+        Err(error) => complain(&error.into()),
+    }
+}
+
+/// The code of the message, with which the manual explains it.
+fn message_code(error: &anyhow::Error) -> Option<&'static str> {
+    match error {
+        error if error.is::<BindError>() => Some(codes::BIND),
+        error if error.is::<DropError>() => Some(codes::DROP_PRIVILEGES),
+        error if error.is::<Unreachable>() => Some(codes::NO_PERMISSION),
+        error => error.downcast_ref::<ConfigError>().map(ConfigError::code),
+    }
+}
+
+/// sysexits.h: 69 unavailable, 78 configuration; 1 for errors of system calls.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error {
+        error if error.is::<ConfigError>() || error.is::<DropError>() => 78,
+        error if error.is::<Unreachable>() => 78,
+        error if error.is::<BindError>() => 69,
+        _ => 1,
+    }
+}
+
+/// Sockets that are bound before privileges are dropped.
+#[derive(Default)]
+struct Bound {
+    listeners: Vec<Listener>,
+    admin: Option<Listener>,
+}
+
+/// The first step, as the user that starts the server.
+type First = fn(&Config) -> Result<Bound, BindError>;
+/// The second step, with the settings: serving, or checking them.
+type Role = fn(&tokio::runtime::Runtime, Loaded, Load, Bound) -> anyhow::Result<Outcome>;
+
+fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
+    let load = move || -> Result<Loaded, ConfigError> {
+        let surroundings = HostFacts::of_this_process();
+        let resolved = config::load(flags.clone(), &surroundings)?;
+        let applications = resolved.config.apps.clone();
+        Ok((resolved, applications))
+    };
+    let (resolved, applications) = load()?;
+    config::enter_current_directory(&resolved.config);
+    logs::init(
+        resolved.config.log_format,
+        &resolved.config.log_level,
+        Standard::Error.has_colours(),
+    )
+    .map_err(anyhow::Error::msg)?;
+    for warning in &resolved.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let bound = first(&resolved.config)?;
+    // Done while this is the only thread: each thread has its own credentials.
+    drop_privileges(&resolved.config)?;
+    diagnostics::begin();
+    let runtime =
+        runtime(resolved.config.front_threads).context("cannot start the threads of the front")?;
+    let reload = move || -> Result<Loaded, ConfigError> {
+        let loaded = load()?;
+        loaded.1.iter().try_for_each(reach::check)?;
+        Ok(loaded)
+    };
+    let ended = role(&runtime, (resolved, applications), Arc::new(reload), bound);
+    // Dropping the runtime would wait for all jobs.
+    runtime.shutdown_timeout(LAST_FILE_JOBS);
+    ended
+}
+
+/// Time after which an idle blocking thread ends: practically never, so that a server which cannot
+/// start threads any more (`pids.max`, `ulimit -u`) keeps those that it has.
+const KEEP_THREADS: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A single thread needs no synchronisation between threads.
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    let mut builder = match threads {
+        0 | 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(threads.max(1))
+        .max_blocking_threads(FilePool::THREADS + Encoders::THREADS)
+        .thread_keep_alive(KEEP_THREADS)
+        .thread_name("pyserve-front")
+        .on_thread_start(scheduling::never_preempt)
+        .enable_all();
+    // A runtime of one thread runs in this one.
+    scheduling::never_preempt();
+    let runtime = builder.build()?;
+    FilePool::make_threads(&runtime)?;
+    Ok(runtime)
+}
+
+fn bind(config: &Config) -> Result<Bound, BindError> {
+    let run_as = config.run_as.as_ref();
+    let file = SocketFileSettings {
+        mode: config.socket_files.mode,
+        owner: config.socket_files.owner,
+        becomes: run_as
+            .filter(|run_as| identity::own().0 == 0 && run_as.uid != 0)
+            .map(|run_as| (run_as.uid, run_as.gid)),
+    };
+    let bind = |address| Listener::bind(address, &file);
+    let listeners = config.bind.iter().map(bind);
+    Ok(Bound {
+        listeners: listeners.collect::<Result<_, _>>()?,
+        admin: config.admin.as_ref().map(bind).transpose()?,
+    })
+}
+
+fn drop_privileges(config: &Config) -> anyhow::Result<()> {
+    if let Some(run_as) = &config.run_as {
+        let (uid, gid) = (run_as.uid, run_as.gid);
+        identity::become_for_good(uid, gid, run_as.name.as_deref(), &run_as.home)?;
+    }
+    if let Err(error) = temporary::unlinked_file(&config.temp_dir) {
+        let (uid, gid) = identity::own();
+        tracing::warn!(code = codes::TEMP_DIR, directory = %config.temp_dir.display(), uid, gid, %error,
+            "cannot create temporary files: large bodies will be refused (make the directory writable for this user, or set another with --temp-dir)");
+    }
+    Ok(())
+}
+
+fn serve(
+    runtime: &tokio::runtime::Runtime,
+    loaded: Loaded,
+    load: Load,
+    bound: Bound,
+) -> anyhow::Result<Outcome> {
+    loaded.1.iter().try_for_each(reach::check)?;
+    let Bound { listeners, admin } = bound;
+    runtime
+        .block_on(supervisor::serve(loaded, load, listeners, admin))
+        .context("cannot start")
+}
+
+fn check(
+    runtime: &tokio::runtime::Runtime,
+    (resolved, applications): Loaded,
+    _load: Load,
+    _bound: Bound,
+) -> anyhow::Result<Outcome> {
+    report::settings(&resolved)?;
+    if applications.is_empty() {
+        print("\nno application")?;
+    }
+    for (index, settings) in applications.into_iter().enumerate() {
+        reach::check(&settings)?;
+        let preload = settings.preload;
+        let (facts, outcome) = runtime
+            .block_on(supervisor::check::check(settings))
+            .context("cannot check")?;
+        report::application(resolved.config.prefix_of(index), preload, &facts)?;
+        if outcome.code != 0 {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome {
+        code: 0,
+        last_error: String::new(),
+    })
+}
