@@ -78,6 +78,25 @@ impl RequestHeader {
         bytes[24..28].copy_from_slice(&self.vars_len.to_le_bytes());
         bytes
     }
+
+    /// Reads the fixed part.
+    ///
+    /// # Errors
+    /// [`Malformed`] for an unknown kind of body.
+    pub fn from_bytes(fixed: &[u8; REQUEST_HEADER]) -> Result<Self, Malformed> {
+        Ok(Self {
+            seq: u64_at(fixed, 0),
+            entry: u32_at(fixed, 8),
+            body: match u32_at(fixed, 12) {
+                0 => BodyKind::Inline,
+                1 => BodyKind::File,
+                2 => BodyKind::Stream,
+                _ => return Err(malformed("request header", "unknown kind of body")),
+            },
+            body_len: u64_at(fixed, 16),
+            vars_len: u32_at(fixed, 24),
+        })
+    }
 }
 
 /// Takes a request message apart.
@@ -89,18 +108,7 @@ pub fn read_request(message: &[u8]) -> Result<RequestMessage<'_>, Malformed> {
     let (fixed, rest) = message
         .split_first_chunk::<REQUEST_HEADER>()
         .ok_or(malformed(WHAT, "shorter than its header"))?;
-    let header = RequestHeader {
-        seq: u64_at(fixed, 0),
-        entry: u32_at(fixed, 8),
-        body: match u32_at(fixed, 12) {
-            0 => BodyKind::Inline,
-            1 => BodyKind::File,
-            2 => BodyKind::Stream,
-            _ => return Err(malformed(WHAT, "unknown kind of body")),
-        },
-        body_len: u64_at(fixed, 16),
-        vars_len: u32_at(fixed, 24),
-    };
+    let header = RequestHeader::from_bytes(fixed)?;
     let (vars, body) = rest
         .split_at_checked(header.vars_len as usize)
         .ok_or(malformed(WHAT, "variables longer than the message"))?;

@@ -6,6 +6,7 @@
 //! - [`vars`]: key/value blocks, the encoding of the uwsgi protocol;
 //! - [`frames`]: a request on its way to a worker thread, and the frames of its reply;
 //! - [`control`]: supervisor and template;
+//! - [`request_ring`]: the layout of the shared memory through which requests travel;
 //! - [`orders`]: messages from the front to a worker beside the queue;
 //! - [`record`]: log records of the Python side;
 //! - [`scoreboard`]: the layout of the shared memory with the state of all worker threads.
@@ -15,6 +16,7 @@ pub mod frames;
 pub mod orders;
 pub mod pieces;
 pub mod record;
+pub mod request_ring;
 pub mod scoreboard;
 pub mod vars;
 
