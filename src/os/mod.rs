@@ -8,6 +8,7 @@ pub mod child;
 pub mod clock;
 pub mod descriptors;
 pub mod files;
+pub mod futex;
 pub mod identity;
 pub mod inotify;
 pub mod listening;

@@ -155,14 +155,14 @@ impl Python {
         self.is_importing = true;
         let (ours, theirs) = StackPipe::new()?;
         self.stacks = Some(Arc::new(ours));
-        let template = self.generation.with_descriptors(|[queue, board]| {
+        let template = self.generation.with_descriptors(|[queue, ring, board]| {
             Template::start(
                 &settings.interpreter.path,
                 &settings.start_dir,
                 &settings.env,
                 files,
                 boot,
-                &[queue, board, log, theirs.as_fd()],
+                &[queue, ring, board, log, theirs.as_fd()],
             )
         });
         // The previous one, if any, reads the end of its socket.

@@ -126,12 +126,14 @@ impl<'a> RequestRing<'a> {
         })
     }
 
-    /// True if the header says what [`RequestRing::create`] wrote, and the end what the front wrote.
-    pub fn is_intact(&self, has_ended: bool) -> bool {
+    /// True if the header says what [`RequestRing::create`] wrote, and tail and end what the front
+    /// wrote.
+    pub fn is_intact(&self, tail: u64, has_ended: bool) -> bool {
         let expected = [
             (0, MAGIC),
             (1, self.threads as u64),
             (2, self.claims as u64),
+            (TAIL, tail),
             (END, u64::from(has_ended)),
         ];
         expected
@@ -144,13 +146,18 @@ impl<'a> RequestRing<'a> {
         self.claims
     }
 
+    /// Most words in the ring.
+    pub fn capacity(&self) -> usize {
+        capacity(self.claims)
+    }
+
     /// Front: pushes a word behind `tail` others, and returns the new tail. One thread at a time.
     /// Afterwards one thread is to be woken, see [`RequestRing::choose_waiting`].
     ///
     /// # Errors
     /// [`PushError`]; nothing was pushed.
     pub fn push(&self, tail: u64, handed: Handed) -> Result<u64, PushError> {
-        let capacity = capacity(self.claims) as u64;
+        let capacity = self.capacity() as u64;
         let popped = self.words[HEAD].load(Ordering::Acquire);
         match tail.checked_sub(popped) {
             Some(pending) if pending < capacity => {}
@@ -182,7 +189,7 @@ impl<'a> RequestRing<'a> {
         loop {
             let pushed = self.words[TAIL].load(Ordering::Acquire);
             let pending = pushed.checked_sub(head).unwrap_or_default();
-            if pending == 0 || pending > capacity(self.claims) as u64 {
+            if pending == 0 || pending > self.capacity() as u64 {
                 return None;
             }
             let word = self.ring_word(head).load(Ordering::Relaxed);
@@ -318,7 +325,7 @@ impl<'a> RequestRing<'a> {
     }
 
     fn ring_word(&self, index: u64) -> &'a AtomicU64 {
-        let within = index as usize % capacity(self.claims);
+        let within = index as usize % self.capacity();
         &self.words[first_ring_word(self.threads) + within]
     }
 
@@ -613,11 +620,12 @@ mod tests {
         assert!(RequestRing::open(&words).is_none() && RequestRing::open(&[]).is_none());
         let ring = RequestRing::create(&words, 1, 2);
         assert!(RequestRing::open(&words[..2000]).is_none(), "cut short");
-        assert!(ring.is_intact(false));
+        let tail = ring.push(0, handed(1, 0)).unwrap();
+        assert!(ring.is_intact(tail, false) && !ring.is_intact(0, false));
         ring.end();
-        assert!(ring.is_intact(true) && !ring.is_intact(false));
+        assert!(ring.is_intact(tail, true) && !ring.is_intact(tail, false));
         words[2].store(u64::MAX, Ordering::Relaxed);
-        assert!(RequestRing::open(&words).is_none() && !ring.is_intact(true));
+        assert!(RequestRing::open(&words).is_none() && !ring.is_intact(tail, true));
     }
 
     proptest! {

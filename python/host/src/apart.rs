@@ -37,8 +37,8 @@ pub fn host() -> RawFd {
     HOST.load(Ordering::Relaxed)
 }
 
-/// Starts worker number `worker`; returns its process id. `shared`: the queue, the scoreboard
-/// memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
+/// Starts worker number `worker`; returns its process id. `shared`: the socket and the
+/// memory of the queue, the scoreboard memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
 /// socket for orders.
 ///
 /// # Errors

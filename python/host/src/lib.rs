@@ -36,6 +36,7 @@ mod stage;
 mod template;
 mod threads;
 mod title;
+mod wait;
 mod worker;
 mod wsgi;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, Preload, ToTemplate};
+use pyserve_wire::request_ring::RequestRing;
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
@@ -31,8 +32,8 @@ const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
 struct Template {
     control: OwnedFd,
     origin: Inherited,
-    /// The scoreboard, for workers in new interpreters.
-    memory: Option<OwnedFd>,
+    /// The memory of the queue and of the scoreboard, for workers in new interpreters.
+    memory: Option<[OwnedFd; 2]>,
     children: Vec<Child>,
     is_frozen: bool,
     /// True if it must not fork, and each worker gets a new interpreter.
@@ -137,7 +138,7 @@ fn live(py: Python<'_>, mut newborn: ForkedWorker) -> PyResult<()> {
 }
 
 impl Template {
-    fn new(control: OwnedFd, origin: Inherited, memory: Option<OwnedFd>) -> Self {
+    fn new(control: OwnedFd, origin: Inherited, memory: Option<[OwnedFd; 2]>) -> Self {
         if !origin.boot.apart {
             title::show_template();
         }
@@ -155,7 +156,7 @@ impl Template {
 
     /// Descriptors of the host.
     fn ours(&self) -> Vec<RawFd> {
-        let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
+        let memory = self.memory.iter().flatten().map(AsRawFd::as_raw_fd);
         let stacks = self.origin.stacks.iter().map(AsRawFd::as_raw_fd);
         [self.control.as_raw_fd(), self.origin.queue.as_raw_fd()]
             .into_iter()
@@ -344,7 +345,14 @@ impl Template {
         let count = channels.len();
         let threads = self.origin.boot.threads as usize;
         let last_line = (worker as usize + 1) * threads;
-        if count != threads || last_line > self.origin.scoreboard.threads() {
+        if count != threads
+            || last_line
+                > self
+                    .origin
+                    .scoreboard
+                    .threads()
+                    .min(self.origin.ring.threads())
+        {
             return Err(format!(
                 "worker {worker} with {count} channels does not fit {threads} threads per \
                  worker and {} lines",
@@ -384,14 +392,15 @@ impl Template {
     ) -> PyResult<Side> {
         let log =
             log::descriptor().and_then(|fd| ffi::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
-        let (Some(memory), Some(Some(log)), Some(stacks)) =
+        let (Some([ring, scoreboard]), Some(Some(log)), Some(stacks)) =
             (&self.memory, log, &self.origin.stacks)
         else {
             return Err(PySystemExit::new_err(BAD_CONTROL));
         };
         let shared = [
             self.origin.queue.as_fd(),
-            memory.as_fd(),
+            ring.as_fd(),
+            scoreboard.as_fd(),
             log.as_fd(),
             stacks.as_fd(),
         ];
@@ -473,16 +482,19 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens queue, scoreboard, log and the pipe for stacks, in this order; the file of the scoreboard
-/// stays open.
-fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
-    let [queue, memory, log_socket, stacks] = <[OwnedFd; 4]>::try_from(descriptors).ok()?;
+/// Opens the socket of the queue, its memory, the scoreboard, the log and the pipe for stacks, in
+/// this order; the files of both memories stay open.
+fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, [OwnedFd; 2])> {
+    let descriptors = <[OwnedFd; 5]>::try_from(descriptors).ok()?;
+    let [queue, ring_memory, board_memory, log_socket, stacks] = descriptors;
     log::open(log_socket);
-    sockets::set_waiting(&queue).ok()?;
-    let scoreboard = Scoreboard::open(ffi::map_words(&memory).ok()?)?;
+    let ring = RequestRing::open(ffi::map_words(&ring_memory).ok()?)?;
+    let scoreboard = Scoreboard::open(ffi::map_words(&board_memory).ok()?)?;
+    let memory = [ring_memory, board_memory];
     let origin = Inherited {
         boot,
         queue: Arc::new(queue),
+        ring,
         scoreboard,
         stacks: Some(stacks),
         app: None,

@@ -178,6 +178,7 @@ fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
     WorkerShared {
         app,
         queue: Arc::clone(&origin.queue),
+        ring: origin.ring,
         scoreboard: origin.scoreboard,
         is_dev: origin.boot.dev,
         stopping: AtomicBool::new(false),

@@ -257,7 +257,7 @@ impl Channel {
             ReplyKind::End => self.take_end(frame),
             ReplyKind::Abort => self.take_abort(frame),
             ReplyKind::File => self.take_file(&frame),
-            ReplyKind::Skipped => self.shared.release(frame.seq),
+            ReplyKind::Skipped => self.shared.skipped(frame.seq),
         }
         Ok(())
     }

@@ -33,9 +33,9 @@ impl Pool {
         size: Size,
         request_timeout: Option<Duration>,
     ) -> io::Result<Generation> {
-        let queue = Arc::new(Queue::new()?);
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
+        let queue = Arc::new(Queue::new(threads, entries)?);
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);
         let crew = Arc::new(GenerationState {
@@ -194,14 +194,14 @@ impl Generation {
         });
         if let Some((worker, queue)) = gone {
             worker.exited.cancel();
+            queue.forget(threads);
             // Threads also leave if another worker has shut the shared queue down.
-            if worker.ready && queue.is_broken() {
-                self.0
-                    .replace_queue(&mut state, &queue, "its queue is shut down");
+            if let Some(damage) = queue.damage().filter(|_| worker.ready) {
+                self.0.replace_queue(&mut state, &queue, damage);
             }
         }
         self.0.adjust_capacity(&mut state);
-        self.0.hand_out_again(&mut state, |_| true);
+        self.0.hand_out_all_again(&mut state);
         state.remove_if_empty(self.0.number);
     }
 
@@ -227,15 +227,15 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Passes the descriptors that a template needs to `use_them`: the workers' end of the queue
-    /// and the scoreboard.
-    pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 2]) -> T) -> T {
-        let queue = self.0.queue();
-        // Only a template of a generation that is gone gets the end of a closed queue.
-        let queue = queue
-            .as_ref()
-            .map_or(self.0.board.file(), |queue| queue.receiver());
-        use_them([queue, self.0.board.file()])
+    /// Passes the descriptors that a template needs to `use_them`: the workers' end of the socket
+    /// beside the queue, the memory of the queue, and the scoreboard.
+    pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 3]) -> T) -> T {
+        let board = self.0.board.file();
+        match self.0.queue() {
+            Some(queue) => use_them([queue.receiver(), queue.memory(), board]),
+            // The generation is gone: its template finds no queue, and exits.
+            None => use_them([board, board, board]),
+        }
     }
 
     /// Threads of each worker.

@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
+use pyserve_wire::request_ring::Handed;
 use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -48,7 +49,7 @@ use crate::front::upstream::{Failure, Request, Response};
 use dispatch_slot::DispatchSlot;
 use dispatcher::{AdmissionOutcome, Dispatcher, QueuePosition};
 pub use generation::Generation;
-use queue::Queue;
+use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
 use worker_set::{GenerationState, WorkerSet};
 
@@ -223,7 +224,12 @@ impl Pool {
                     return Err(error.into());
                 }
             }
-            let outcome = match queue.send(&mut request, spot.entry, seq).await {
+            let is_live = |handed: Handed| {
+                let board = crew.scoreboard();
+                handed.entry < board.claims()
+                    && board.claim(handed.entry, handed.seq) == Claim::Unclaimed
+            };
+            let outcome = match queue.send(&request, spot.entry, seq, is_live).await {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
@@ -231,16 +237,16 @@ impl Pool {
                         .await?
                 }
                 Err(error) => {
-                    if queue::is_end(&error) {
+                    if let SendError::Broken(damage) = error {
                         let mut state = self.0.lock();
-                        crew.replace_queue(&mut state, &queue, "its queue is shut down");
+                        crew.replace_queue(&mut state, &queue, damage);
                         crew.hand_out_again(&mut state, |untaken| untaken == seq);
                     }
                     // Another generation may have taken over before the request was in the queue,
                     // or the queue was just replaced.
                     match answer.try_recv() {
                         Ok(outcome) => outcome,
-                        Err(_) => return Err(error.into()),
+                        Err(_) => return Err(Failure::Transport(error.into())),
                     }
                 }
             };

@@ -82,17 +82,17 @@ async fn an_answer_that_nobody_has_heard_of_when_its_worker_is_gone_is_no_loss()
             .call(request, Arc::new(RequestLabel::default()), None)
             .await
     });
-    let mut message = [0; 4096];
     let queue = scene.generation.0.queue().unwrap();
-    let length = loop {
+    let handed = loop {
         tokio::task::yield_now().await;
-        if let Ok(length) = sockets::receive(queue.receiver(), &mut message) {
-            break length;
+        if let Some(handed) = queue.ring().pop() {
+            break handed;
         }
     };
-    let header = frames::read_request(&message[..length]).unwrap().header;
     let board = scene.generation.0.scoreboard();
-    assert!(board.take(header.entry as usize, header.seq, 0));
+    assert!(board.take(handed.entry, handed.seq, 0));
+    let header = queue.ring().header(handed.entry).unwrap();
+    assert_eq!(header.seq, handed.seq);
 
     // From here on the runtime does not poll for events before the worker is gone.
     let mut head = Vec::new();

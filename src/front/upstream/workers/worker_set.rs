@@ -125,7 +125,7 @@ impl GenerationState {
         if roster.closed || !Arc::ptr_eq(&roster.queue, queue) {
             return;
         }
-        match Queue::new() {
+        match self.new_queue() {
             Ok(other) => roster.queue = Arc::new(other),
             Err(error) => {
                 tracing::error!(%error, "cannot create another queue for the workers");
@@ -144,6 +144,11 @@ impl GenerationState {
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
         self.notify(WorkerEvent::Damaged);
+    }
+
+    fn new_queue(&self) -> io::Result<Queue> {
+        let threads = self.progress.len();
+        Queue::new(threads, threads + PREFETCH)
     }
 
     /// Delivers the response to the call that waits for it.
@@ -171,6 +176,18 @@ impl GenerationState {
                     false => "interrupted",
                 });
             }
+            state.table.release(spot);
+        }
+    }
+
+    /// Frees the entry of a withdrawn request whose message a thread has skipped.
+    pub(super) fn skipped(&self, seq: u64) {
+        let mut state = self.pool.lock();
+        // A thread also skips the message of a request that another one runs, if a worker has set
+        // the queue back.
+        if let Some((spot, request)) = state.table.find(self.number, seq)
+            && request.withdrawn
+        {
             state.table.release(spot);
         }
     }
@@ -244,6 +261,15 @@ impl GenerationState {
             }
         }
         state.remove_if_empty(self.number);
+    }
+
+    /// Takes all untaken requests back after a worker has gone; the calls that wait hand them out
+    /// again. Their words leave the queue, which no thread may read for long.
+    pub(super) fn hand_out_all_again(&self, state: &mut State) {
+        if let Some(queue) = state.roster(self.number).map(|it| Arc::clone(&it.queue)) {
+            queue.clear();
+        }
+        self.hand_out_again(state, |_| true);
     }
 
     /// Takes untaken requests back whose numbers are `wanted`; the calls that wait hand them out
