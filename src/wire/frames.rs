@@ -1,11 +1,13 @@
 //! A request on its way to a worker thread, and the frames of its reply.
 //!
 //! ```text
-//! request  one SEQPACKET message on the shared queue, at most one descriptor with it
+//! request  in a slot of the request ring; with a descriptor, its fixed part is a message on the
+//!          socket beside the ring as well
 //!          | seq u64 | entry u32 | kind u32 | body_len u64 | vars_len u32 | 0 u32 |
-//!          | vars (CGI names and values) | body, if inline |
-//! reply    a byte stream of frames on the thread's own channel
-//!          | payload_len u32 | kind u8 | 0 u8 x3 | seq u64 | elapsed_us u32 | payload |
+//!          | vars (CGI names and values), padded to words | body, if inline |
+//! reply    a byte stream of frames in the thread's own ring
+//!          | payload_len u32 | kind u8 | 0 u8 x3 | seq u64 | elapsed_us u32 | 0 u32 |
+//!          | payload, padded to words |
 //! ```
 //!
 //! All numbers are little-endian. `seq` names a request for the life of a pool and starts
@@ -16,7 +18,7 @@ use crate::{Malformed, malformed, vars};
 /// Bytes of the fixed part of a request message.
 pub const REQUEST_HEADER: usize = 32;
 /// Bytes of the fixed part of a reply frame.
-pub const REPLY_HEADER: usize = 20;
+pub const REPLY_HEADER: usize = 24;
 /// Longest payload of one reply frame. A worker splits longer chunks; the reader refuses
 /// more, because nothing but a damaged stream can ask for it.
 pub const MAX_PAYLOAD: usize = 1 << 20;
@@ -143,8 +145,8 @@ pub enum ReplyKind {
     Abort = 6,
     /// The request was withdrawn before this thread could claim it; nothing ran.
     Skipped = 7,
-    /// The body, or the rest of it, is a piece of a file. Its descriptor comes with the
-    /// first bytes of the write that carries this frame; see [`push_file`].
+    /// The body, or the rest of it, is a piece of a file. Its descriptor came over the thread's
+    /// channel before this frame was written; see [`push_file`].
     File = 8,
 }
 
@@ -177,7 +179,8 @@ pub struct ReplyFrame<'a> {
     pub payload: &'a [u8],
 }
 
-/// Appends the header of a reply frame whose payload of `payload_len` bytes follows.
+/// Appends the header of a reply frame whose payload of `payload_len` bytes follows, with its
+/// [`padding`].
 ///
 /// # Panics
 /// If `payload_len` is over [`MAX_PAYLOAD`]; the sender splits before it comes here.
@@ -193,6 +196,12 @@ pub fn push_reply_header(
     out.extend_from_slice(&[kind as u8, 0, 0, 0]);
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(&elapsed_us.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+}
+
+/// The bytes behind a payload of this length: frames end at whole words.
+pub fn padding(payload_len: usize) -> &'static [u8] {
+    &[0; 8][..payload_len.next_multiple_of(8) - payload_len]
 }
 
 /// Appends a whole reply frame.
@@ -202,6 +211,7 @@ pub fn push_reply_header(
 pub fn push_reply(out: &mut Vec<u8>, kind: ReplyKind, seq: u64, elapsed_us: u32, payload: &[u8]) {
     push_reply_header(out, kind, seq, elapsed_us, payload.len());
     out.extend_from_slice(payload);
+    out.extend_from_slice(padding(payload.len()));
 }
 
 /// Reads the first frame of `bytes`; `None` while it is incomplete. The number is how
@@ -220,7 +230,8 @@ pub fn read_reply(bytes: &[u8]) -> Result<Option<(ReplyFrame<'_>, usize)>, Malfo
         return Err(malformed(WHAT, "payload over the limit"));
     }
     let kind = ReplyKind::from_byte(fixed[4]).ok_or(malformed(WHAT, "unknown kind"))?;
-    let Some(payload) = rest.get(..payload_len) else {
+    let padded = payload_len.next_multiple_of(8);
+    let Some(payload) = rest.get(..padded).map(|padded| &padded[..payload_len]) else {
         return Ok(None);
     };
     let reply = ReplyFrame {
@@ -229,7 +240,7 @@ pub fn read_reply(bytes: &[u8]) -> Result<Option<(ReplyFrame<'_>, usize)>, Malfo
         elapsed_us: u32_at(fixed, 16),
         payload,
     };
-    Ok(Some((reply, REPLY_HEADER + payload_len)))
+    Ok(Some((reply, REPLY_HEADER + padded)))
 }
 
 /// The payload of a [`ReplyKind::Head`] frame, taken apart.

@@ -27,10 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
 use crate::scoreboard::MAX_THREADS;
+use crate::shared_bytes::{WORD, copy_in, copy_out};
 use crate::{Malformed, malformed};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pysring\x01");
-const WORD: usize = size_of::<u64>();
 /// Words of a cache line: what different sides write lies in different lines.
 const LINE: usize = 8;
 const TAIL: usize = LINE;
@@ -373,31 +373,6 @@ fn first_ring_word(threads: usize) -> usize {
 
 fn first_slot(threads: usize, claims: usize) -> usize {
     (first_ring_word(threads) + capacity(claims)).next_multiple_of(PAGE)
-}
-
-/// Writes bytes into words; those of the last word that are beyond them become zero.
-fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<WORD>();
-    for (word, chunk) in words.iter().zip(whole) {
-        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; WORD];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_le_bytes(last), Ordering::Relaxed);
-    }
-}
-
-/// Reads bytes from words, which another process may change meanwhile.
-fn copy_out(words: &[AtomicU64], bytes: &mut [u8]) {
-    let (whole, rest) = bytes.as_chunks_mut::<WORD>();
-    for (word, chunk) in words.iter().zip(whole.iter_mut()) {
-        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if !rest.is_empty() {
-        let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
 }
 
 #[cfg(test)]
