@@ -112,6 +112,13 @@ fn a_worker_that_takes_or_repeats_the_requests_of_others_costs_those_requests() 
         "forget_waiting",
         "claim_waiting",
         "overwrite_slots",
+        "fill_replies",
+        "skip_all",
+        "ring_for_ever",
+        "fill_doorbell",
+        "empty_doorbell",
+        "let_front_sleep",
+        "refuse_room",
     ] {
         let dir = temp_dir();
         let server = server(&dir);
@@ -172,7 +179,14 @@ fn bodies_in_files_arrive_whatever_a_worker_does_to_the_socket_for_their_descrip
 
 #[test]
 fn a_worker_that_violates_the_reply_protocol_is_killed() {
-    for damage in ["send_descriptors", "send_nonsense", "report_ready_for_ever"] {
+    for damage in [
+        "send_descriptors",
+        "send_nonsense",
+        "report_ready_for_ever",
+        "write_beyond",
+        "write_back",
+        "write_half_a_word",
+    ] {
         let dir = temp_dir();
         let server = server(&dir);
         do_damage(&server, damage);

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod descriptors;
+pub mod doorbell;
 pub mod files;
 pub mod futex;
 pub mod identity;

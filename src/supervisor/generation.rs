@@ -18,7 +18,7 @@ use super::starting::{StackPipe, Starting};
 use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
-use crate::front::upstream::workers::{Generation, Pool, Size};
+use crate::front::upstream::workers::{Generation, Pool, ReplyMemory, Size};
 use crate::os::{child, descriptors, process, sockets};
 
 /// Slots for workers that are added by hand, even if the settings have few.
@@ -181,7 +181,12 @@ impl Python {
             pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let (orders, obeyed) = sockets::pair(SocketType::SEQPACKET)?;
         theirs.push(obeyed);
-        self.generation.attach(worker, ours, orders)?;
+        let replies = Arc::new(ReplyMemory::new(ours.len())?);
+        self.generation.attach(worker, ours, &replies, orders)?;
+        let theirs = theirs.iter().map(AsFd::as_fd);
+        let theirs: Vec<_> = theirs
+            .chain([replies.file(), self.generation.doorbell()])
+            .collect();
         template.fork(worker, &theirs)?;
         self.asked_for.insert(worker);
         Ok(())

@@ -25,7 +25,8 @@ pub enum ToTemplate {
     /// of the pipe for stacks.
     Boot(Box<Boot>),
     /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
-    /// the socket for orders ([`crate::orders`]).
+    /// the socket for orders ([`crate::orders`]), the memory for replies ([`crate::reply_ring`]),
+    /// and the eventfd that wakes the front.
     Fork {
         /// Number of the worker; its threads have the scoreboard lines
         /// `worker * threads ..`.

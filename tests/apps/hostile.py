@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import time
 
 import probe
 
@@ -74,7 +75,31 @@ def send(pieces, descriptor=None):
 
 
 def frame(kind, payload=b"", length=None):
-    return struct.pack("<IBxxxQI", length or len(payload), kind, 0, 0) + payload
+    padding = bytes(-len(payload) % 8)
+    return struct.pack("<IBxxxQIxxxx", length or len(payload), kind, 0, 0) + payload + padding
+
+
+def reply_word(index):
+    """A word of the reply memory of this worker: src/wire/reply_ring.rs has its layout."""
+    start, _ = mapping("pyserve-replies")
+    return ctypes.c_uint64.from_address(start + 8 * index)
+
+
+WRITTEN, READ, WAITS = 512, 520, 528
+RING, DATA = 256 << 10, 8 * 1024
+
+
+def write_replies(pieces):
+    """Writes into the ring of the only thread, which the front empties meanwhile."""
+    start, _ = mapping("pyserve-replies")
+    for piece in pieces:
+        written = reply_word(WRITTEN).value
+        while written + len(piece) - reply_word(READ).value > RING:
+            time.sleep(0.001)
+        for at in range(0, len(piece), 8):
+            place = start + DATA + (written + at) % RING
+            ctypes.memmove(place, piece[at:at + 8], 8)
+        reply_word(WRITTEN).value = written + len(piece)
 
 
 def overwrite_start():
@@ -179,18 +204,85 @@ def overwrite_slots():
 
 
 def send_descriptors():
-    # The beginning of a long frame, and a descriptor with each further byte.
-    send([frame(3, length=1 << 20)])
     with open("/dev/null") as file:
         send([b"x"] * 3000, file.fileno())
 
 
 def send_nonsense():
-    send([b"\xff" * 64])
+    write_replies([b"\xff" * 64])
 
 
 def report_ready_for_ever():
-    send([frame(1)] * 100_000)
+    write_replies([frame(1)] * 100_000)
+
+
+def write_beyond():
+    reply_word(WRITTEN).value += RING + 8
+
+
+def write_back():
+    reply_word(WRITTEN).value = 0
+
+
+def write_half_a_word():
+    reply_word(WRITTEN).value += 3
+
+
+def fill_replies():
+    start, length = mapping("pyserve-replies")
+    for _ in range(20):
+        ctypes.memset(start, 0xFF, length)
+
+
+def skip_all():
+    """Says of all requests that they were skipped."""
+    write_replies([struct.pack("<IBxxxQIxxxx", 0, 7, seq, 0) for seq in range(5000)])
+
+
+def doorbells():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "eventfd" in os.readlink("/proc/self/fd/" + name):
+                found.append(int(name))
+        except OSError:
+            pass
+    return found
+
+
+def ring_for_ever():
+    for _ in range(50_000):
+        for fd in doorbells()[:1]:
+            os.write(fd, struct.pack("<Q", 1))
+
+
+def fill_doorbell():
+    for fd in doorbells():
+        os.set_blocking(fd, False)
+        os.write(fd, struct.pack("<Q", (1 << 64) - 2))
+
+
+def empty_doorbell():
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        for fd in doorbells():
+            try:
+                os.read(fd, 8)
+            except OSError:
+                pass
+
+
+def let_front_sleep():
+    """Denies that the front sleeps, so that nothing wakes it."""
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        reply_word(8).value = 0
+
+
+def refuse_room():
+    for _ in range(100_000):
+        reply_word(WAITS).value = 1
+        reply_word(READ).value = 0
 
 
 def application(environ, start_response):

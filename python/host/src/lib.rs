@@ -25,6 +25,7 @@ mod import_app;
 mod inherited;
 mod log;
 mod orders;
+mod outbox;
 mod package;
 mod promotion;
 mod reply;

@@ -20,6 +20,7 @@ use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, ReplyKind, RequestHeader};
 use pyserve_wire::request_ring::{Handed, RequestRing};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
+use crate::outbox::Outbox;
 use crate::reply::{ReplyWriter, now_ns};
 use crate::stage::ThreadStage;
 use crate::wait::{self, Woken};
@@ -59,7 +60,7 @@ pub struct WorkerShared {
 #[pyclass(frozen, name = "worker_thread", module = "pyserve")]
 pub struct WorkerThread {
     shared: Arc<WorkerShared>,
-    channel: Arc<OwnedFd>,
+    outbox: Arc<Outbox>,
     /// Index of its line in the scoreboard.
     line: usize,
     /// Number in the worker; 0 is Python's main thread, where signal handlers run.
@@ -236,7 +237,7 @@ impl WorkerThread {
     pub fn new(
         py: Python<'_>,
         shared: Arc<WorkerShared>,
-        channel: Arc<OwnedFd>,
+        outbox: Arc<Outbox>,
         line: usize,
         number: usize,
         facts: &ServerFacts<'_>,
@@ -253,12 +254,12 @@ impl WorkerThread {
                 looks_at_socket: false,
                 claimed_ns: 0,
                 pending: Pending::Nothing,
-                reply: Some(ReplyWriter::new(Arc::clone(&channel), shared.scoreboard)),
+                reply: Some(ReplyWriter::new(Arc::clone(&outbox), shared.scoreboard)),
                 environs: Environs::new(py, facts)?,
                 inputs: Inputs::new(py)?,
             }),
             shared,
-            channel,
+            outbox,
             line,
             number,
         })
@@ -409,7 +410,7 @@ impl WorkerThread {
     }
 
     fn new_reply(&self) -> ReplyWriter {
-        ReplyWriter::new(Arc::clone(&self.channel), self.shared.scoreboard)
+        ReplyWriter::new(Arc::clone(&self.outbox), self.shared.scoreboard)
     }
 
     fn record(&self, activity: Activity, seq: u64) {

@@ -246,14 +246,14 @@ impl Template {
         let mut channels = Vec::new();
         let received = py.detach(|| sockets::receive(&self.control, &mut buffer, &mut channels));
         let message = ToTemplate::from_bytes(&buffer[..received.unwrap_or(0)]);
-        let (Ok(ToTemplate::Fork { worker }), Some(orders)) = (message, channels.pop()) else {
+        let Ok(ToTemplate::Fork { worker }) = message else {
             return leave(py, BAD_CONTROL);
         };
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             log::error(py, 0, &traceback);
             return leave(py, 1);
         }
-        self.be_born(py, worker, channels, orders)
+        self.be_born(py, worker, channels)
     }
 
     /// In the process of a worker: waits until the supervisor knows it.
@@ -261,8 +261,7 @@ impl Template {
         self,
         py: Python<'_>,
         worker: u32,
-        channels: Vec<OwnedFd>,
-        orders: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> PyResult<Option<ForkedWorker>> {
         let Self {
             control,
@@ -274,15 +273,13 @@ impl Template {
         title::show_worker(worker);
         // Before it waits: the supervisor learns of the template's exit by its control socket.
         drop((control, memory, children));
-        if !py.detach(|| orders::may_begin(&orders)) {
+        let Some(newborn) = ForkedWorker::new(origin, worker, descriptors) else {
+            return leave(py, BAD_CONTROL);
+        };
+        if !py.detach(|| orders::may_begin(&newborn.orders)) {
             return leave(py, 0);
         }
-        Ok(Some(ForkedWorker {
-            origin,
-            worker,
-            channels,
-            orders,
-        }))
+        Ok(Some(newborn))
     }
 
     /// Carries out the supervisor's messages until the socket closes. Returns in the workers that
@@ -318,16 +315,13 @@ impl Template {
                     else {
                         return leave(py, BAD_CONTROL);
                     };
-                    let Some(orders) = channels.pop() else {
-                        return leave(py, BAD_CONTROL);
-                    };
-                    match self.fork(py, worker, &channels, &orders) {
+                    match self.fork(py, worker, &channels) {
                         // The parent's copies of the channels close here.
                         Ok(Side::Parent(pid)) => {
-                            drop((channels, orders));
+                            drop(channels);
                             self.send(py, &FromTemplate::Forked { worker, pid });
                         }
-                        Ok(Side::Child) => return self.be_born(py, worker, channels, orders),
+                        Ok(Side::Child) => return self.be_born(py, worker, channels),
                         Err(why) => self.send(py, &FromTemplate::ForkFailed { worker, why }),
                     }
                 }
@@ -339,10 +333,10 @@ impl Template {
         &mut self,
         py: Python<'_>,
         worker: u32,
-        channels: &[OwnedFd],
-        orders: &OwnedFd,
+        descriptors: &[OwnedFd],
     ) -> Result<Side, String> {
-        let count = channels.len();
+        // Behind the channels come the three for the whole worker.
+        let count = descriptors.len().saturating_sub(3);
         let threads = self.origin.boot.threads as usize;
         let last_line = (worker as usize + 1) * threads;
         if count != threads
@@ -363,7 +357,7 @@ impl Template {
         // Buffered text would be written by every worker again.
         flush_streams(py);
         let side = match self.is_apart {
-            true => self.spawn(py, worker, channels, orders).map_err(raised)?,
+            true => self.spawn(py, worker, descriptors).map_err(raised)?,
             false => {
                 if !self.is_frozen {
                     fork::freeze(py).map_err(raised)?;
@@ -383,13 +377,7 @@ impl Template {
         Ok(side)
     }
 
-    fn spawn(
-        &self,
-        py: Python<'_>,
-        worker: u32,
-        channels: &[OwnedFd],
-        orders: &OwnedFd,
-    ) -> PyResult<Side> {
+    fn spawn(&self, py: Python<'_>, worker: u32, descriptors: &[OwnedFd]) -> PyResult<Side> {
         let log =
             log::descriptor().and_then(|fd| ffi::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
         let (Some([ring, scoreboard]), Some(Some(log)), Some(stacks)) =
@@ -404,8 +392,7 @@ impl Template {
             log.as_fd(),
             stacks.as_fd(),
         ];
-        let mut theirs = apart::borrow(channels);
-        theirs.push(orders.as_fd());
+        let theirs = apart::borrow(descriptors);
         apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
     }
 

@@ -101,6 +101,7 @@ impl Audit {
 impl GenerationState {
     /// One check; `patience` is the longest time for a request, including the grace period.
     pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
+        self.doorbell.look();
         let board = self.scoreboard();
         if !board.is_intact() {
             board.write_header();
@@ -228,9 +229,9 @@ mod tests {
     #[test]
     fn a_request_is_lost_when_it_has_been_missing_for_long() {
         let mut audit = Audit::default();
-        assert_eq!(audit.lost(&[1, 2], 100), []);
+        assert!(audit.lost(&[1, 2], 100).is_empty());
         assert_eq!(audit.lost(&[2, 3], 100 + LONGEST_MISSING), [2]);
-        assert_eq!(audit.lost(&[1], 101 + LONGEST_MISSING), []);
+        assert!(audit.lost(&[1], 101 + LONGEST_MISSING).is_empty());
         assert_eq!(audit.lost(&[1], 101 + 2 * LONGEST_MISSING), [1]);
     }
 

@@ -11,6 +11,7 @@ use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
+use super::doorbell::{Doorbell, ReplyMemory};
 use super::progress::Progress;
 use super::queue::Queue;
 use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet};
@@ -43,11 +44,13 @@ impl Pool {
             number,
             size,
             board,
+            doorbell: Arc::new(Doorbell::new()?),
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
         });
         let kept = GenerationState::keep_deadlines(Arc::downgrade(&crew), request_timeout);
         self.0.tasks.spawn(kept);
+        self.0.tasks.spawn(Arc::clone(&crew.doorbell).run());
         let mut state = self.0.lock();
         state.table.add(number, entries);
         state.rosters.push(WorkerSet {
@@ -67,12 +70,18 @@ impl Generation {
         self.0.number
     }
 
-    /// Adds a worker that was just forked; `channels` are the front's ends, one per thread, and
-    /// `orders` that of the socket for orders.
+    /// Adds a worker that was just forked; `channels` are the front's ends, one per thread, `replies`
+    /// is the memory for what it sends, and `orders` that of the socket for orders.
     ///
     /// # Errors
     /// The error of the system call for registering them.
-    pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>, orders: OwnedFd) -> io::Result<()> {
+    pub fn attach(
+        &self,
+        worker: u32,
+        channels: Vec<OwnedFd>,
+        replies: &Arc<ReplyMemory>,
+        orders: OwnedFd,
+    ) -> io::Result<()> {
         let exited = CancellationToken::new();
         let first = self.first_thread(worker);
         let mut readers = Vec::new();
@@ -80,7 +89,9 @@ impl Generation {
             let thread = first + index;
             self.0.scoreboard().record(thread, Activity::Starting, 0, 0);
             let crew = Arc::clone(&self.0);
-            readers.push(Channel::new(crew, worker, thread, socket, exited.clone())?);
+            let inbox = self.0.doorbell.add(Arc::clone(replies), index);
+            let ends = (socket, inbox);
+            readers.push(Channel::new(crew, worker, thread, ends, exited.clone())?);
         }
         let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
         let served_before = lines.fold(0, |sum: u64, line| sum.wrapping_add(line.served));
@@ -236,6 +247,11 @@ impl Generation {
             // The generation is gone: its template finds no queue, and exits.
             None => use_them([board, board, board]),
         }
+    }
+
+    /// The eventfd that workers ring when they have written replies.
+    pub fn doorbell(&self) -> BorrowedFd<'_> {
+        self.0.doorbell.bell()
     }
 
     /// Threads of each worker.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch_slot::DispatchSlot;
 use super::dispatcher::InFlight;
+use super::doorbell::Doorbell;
 use super::progress::Progress;
 use super::queue::Queue;
 use super::request_queue::QueueAddress;
@@ -37,6 +38,7 @@ pub(super) struct GenerationState {
     pub(super) number: u32,
     pub(super) size: Size,
     pub(super) board: SharedWords,
+    pub(super) doorbell: Arc<Doorbell>,
     pub(super) budget: Arc<Budget>,
     /// One for each line of the scoreboard.
     pub(super) progress: Vec<Progress>,
@@ -68,6 +70,12 @@ impl WorkerSet {
     /// True if the generation is closed and has neither workers nor channels left.
     pub(super) fn is_over(&self) -> bool {
         self.closed && self.workers.is_empty() && self.channels == 0
+    }
+}
+
+impl Drop for GenerationState {
+    fn drop(&mut self) {
+        self.doorbell.close();
     }
 }
 
