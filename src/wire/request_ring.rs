@@ -242,6 +242,25 @@ impl<'a> RequestRing<'a> {
         word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
 
+    /// True if this thread waits, or is about to.
+    pub fn is_waiting(&self, thread: usize) -> bool {
+        let (word, bit) = self.waiting_bit(thread);
+        word.load(Ordering::SeqCst) & bit != 0
+    }
+
+    /// True if a thread waits, or is about to.
+    pub fn has_waiting(&self) -> bool {
+        let bits = &self.words[WAITING..WAITING + self.threads.div_ceil(64)];
+        bits.iter().any(|bits| bits.load(Ordering::SeqCst) != 0)
+    }
+
+    /// Front: number of words that have not been popped, of `tail` pushed ones.
+    pub fn pending(&self, tail: u64) -> usize {
+        let popped = self.words[HEAD].load(Ordering::Acquire);
+        let pending = tail.saturating_sub(popped) as usize;
+        pending.min(self.capacity())
+    }
+
     /// Chooses a waiting thread, the first from `from` on, which is then to be woken at its
     /// [`RequestRing::futex`]. `None`: no thread waits.
     pub fn choose_waiting(&self, from: usize) -> Option<usize> {

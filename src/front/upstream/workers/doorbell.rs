@@ -1,4 +1,5 @@
-//! Finds out which worker threads have written replies, and wakes the tasks that read them.
+//! The turns of the front: finds out which worker threads have written replies, wakes the tasks that
+//! read them, and has the queue wake the threads for which there are requests.
 //!
 //! While the front is busy, one task of the generation looks at the rings of all threads once in
 //! each turn of the runtime, and no worker makes a system call. Only before the front sleeps does
@@ -10,7 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyserve_wire::Malformed;
 use pyserve_wire::reply_ring::{Replies, ReplyRing};
@@ -18,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::queue::Queue;
 use crate::os::inotify::watch;
 use crate::os::memory::SharedWords;
 use crate::os::{doorbell, futex};
@@ -26,6 +28,10 @@ use crate::os::{doorbell, futex};
 pub(super) struct Doorbell {
     bell: AsyncFd<OwnedFd>,
     inboxes: Mutex<Vec<Arc<Inbox>>>,
+    /// The queue of the generation.
+    queue: Mutex<Weak<Queue>>,
+    /// The queue is to wake threads at the end of this turn.
+    later: Arc<Notify>,
     closed: CancellationToken,
 }
 
@@ -108,8 +114,25 @@ impl Doorbell {
         Ok(Self {
             bell: watch(doorbell::create()?)?,
             inboxes: Mutex::default(),
+            queue: Mutex::default(),
+            later: Arc::default(),
             closed: CancellationToken::new(),
         })
+    }
+
+    /// Notified when the queue has something to do at the end of a turn.
+    pub(super) fn later(&self) -> Arc<Notify> {
+        Arc::clone(&self.later)
+    }
+
+    /// The queue whose threads are woken from now on.
+    pub(super) fn serve(&self, queue: &Arc<Queue>) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(queue);
+    }
+
+    fn end_turn(&self) -> bool {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.upgrade().is_some_and(|queue| queue.end_turn())
     }
 
     /// The eventfd, to be handed to the workers.
@@ -154,12 +177,13 @@ impl Doorbell {
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             // Behind everything that can run now, and behind a look at the sockets.
-            while self.look() {
+            while self.look() | self.end_turn() {
                 tokio::task::yield_now().await;
             }
             self.set_sleeps(true);
             // The workers look at the mark after they have written.
             fence(Ordering::SeqCst);
+            let mut is_turn_open = false;
             if !self.look() {
                 tokio::select! {
                     // Cancel-safe: readiness stays until it is cleared.
@@ -170,11 +194,16 @@ impl Doorbell {
                         }
                         Err(_) => return,
                     },
+                    // Cancel-safe: a notice that was not taken stays.
+                    () = self.later.notified() => is_turn_open = true,
                     // Cancel-safe: the token stays cancelled.
                     () = self.closed.cancelled() => return,
                 }
             }
             self.set_sleeps(false);
+            if is_turn_open {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

@@ -36,7 +36,9 @@ impl Pool {
     ) -> io::Result<Generation> {
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
-        let queue = Arc::new(Queue::new(threads, entries)?);
+        let doorbell = Arc::new(Doorbell::new()?);
+        let queue = Arc::new(Queue::new(threads, entries, doorbell.later())?);
+        doorbell.serve(&queue);
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);
         let crew = Arc::new(GenerationState {
@@ -44,7 +46,7 @@ impl Pool {
             number,
             size,
             board,
-            doorbell: Arc::new(Doorbell::new()?),
+            doorbell,
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
         });

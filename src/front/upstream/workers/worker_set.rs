@@ -134,7 +134,10 @@ impl GenerationState {
             return;
         }
         match self.new_queue() {
-            Ok(other) => roster.queue = Arc::new(other),
+            Ok(other) => {
+                roster.queue = Arc::new(other);
+                self.doorbell.serve(&roster.queue);
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot create another queue for the workers");
                 return;
@@ -156,7 +159,7 @@ impl GenerationState {
 
     fn new_queue(&self) -> io::Result<Queue> {
         let threads = self.progress.len();
-        Queue::new(threads, threads + PREFETCH)
+        Queue::new(threads, threads + PREFETCH, self.doorbell.later())
     }
 
     /// Delivers the response to the call that waits for it.
