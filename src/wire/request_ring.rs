@@ -188,7 +188,7 @@ impl<'a> RequestRing<'a> {
         let mut head = self.words[HEAD].load(Ordering::Acquire);
         loop {
             let pushed = self.words[TAIL].load(Ordering::Acquire);
-            let pending = pushed.checked_sub(head).unwrap_or_default();
+            let pending = pushed.saturating_sub(head);
             if pending == 0 || pending > self.capacity() as u64 {
                 return None;
             }

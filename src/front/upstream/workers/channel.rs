@@ -32,7 +32,7 @@ const READ: usize = frames::BODY_PIECE + (4 << 10);
 /// than a new buffer.
 const KEEP: usize = 32 << 10;
 
-/// One channel, and the state of the reply on it.
+/// The ring and the channel of one thread, and the state of the reply on it.
 pub(super) struct Channel {
     shared: Arc<GenerationState>,
     worker: u32,

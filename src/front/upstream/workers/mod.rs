@@ -2,16 +2,22 @@
 //! responses. No other file knows the transport.
 //!
 //! ```text
-//! call() -> dispatcher: an entry, or wait -> one SEQPACKET queue -> any idle thread
-//!    ^                                                                     |
-//!    +-- dispatcher: the call with this number <- channel of that thread <-+
+//! call() -> dispatcher: an entry, or wait -> queue: slot and ring -> any idle thread
+//!    ^                                                                    |
+//!    +-- dispatcher: the call with this number <- ring of that thread <---+
+//!                                                 (doorbell.rs, channel.rs)
 //! ```
 //!
+//! Requests and replies travel through shared memory (`pyserve_wire::request_ring` and
+//! `reply_ring`), with system calls only where a side sleeps; descriptors travel over sockets
+//! beside it. Workers can write to all of it: the front keeps its own account of what it has pushed
+//! and read, and copies before it parses.
+//!
 //! At most the ready threads plus a small prefetch are handed out; the rest wait here,
-//! where they can be counted, limited and dropped. The kernel's queue cannot be searched,
-//! so a request is taken back through its claim (`pyserve_wire::scoreboard`). When a worker
-//! dies, requests that its threads had taken are lost; untaken ones are handed out again
-//! under a new number, and the thread that receives a stale message skips it.
+//! where they can be counted, limited and dropped. A request is taken back through its claim
+//! (`pyserve_wire::scoreboard`), wherever its word in the ring is. When a worker dies, requests
+//! that its threads had taken are lost; untaken ones are handed out again under a new number, and
+//! the thread that pops a stale word skips it.
 //!
 //! A [`Pool`] belongs to an application and outlives its [`Generation`]s, each of which has
 //! its own queue, scoreboard and workers. A new generation takes over in one step: untaken

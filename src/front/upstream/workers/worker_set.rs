@@ -26,7 +26,7 @@ use crate::os::memory::SharedWords;
 use crate::os::sockets;
 
 /// Requests handed out beyond the ready threads, so that a thread that finishes finds its next one
-/// in the kernel and neither side sleeps in between. They are in one queue that every thread takes
+/// in the ring and neither side sleeps in between. They are in one queue that every thread takes
 /// from, and each can be taken back, so they are not bound to a worker. Measured with a hello
 /// application, 2 workers and 64 connections: 18 µs of CPU a request with 2 of them, 16.5 with 8,
 /// 15 with 32.
