@@ -84,20 +84,109 @@ fn a_queue_that_is_shut_down_is_replaced() {
 }
 
 #[test]
-fn a_queue_made_non_blocking_blocks_again() {
-    let dir = temp_dir();
-    let server = server(&dir);
-    do_damage(&server, "make_queue_nonblocking");
-    let began = Instant::now();
-    while server.get("/blocks").text() != "True" {
-        assert!(began.elapsed() < DEADLINE);
+fn an_overwritten_queue_is_replaced() {
+    for damage in [
+        "overwrite_header",
+        "overwrite_queue",
+        "clear_queue",
+        "end_queue",
+        "set_head_beyond",
+    ] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        do_damage(&server, damage);
+        heals(&server, damage);
+        server.stderr.wait_for("its queue is overwritten");
     }
-    heals(&server, "make_queue_nonblocking");
+}
+
+/// None of it leaves the front with a state that it can tell from the usual one, so nothing is
+/// logged; each request is served once, or fails.
+#[test]
+fn a_worker_that_takes_or_repeats_the_requests_of_others_costs_those_requests() {
+    for damage in [
+        "set_head_forward",
+        "set_head_back",
+        "set_tail_forward",
+        "set_tail_back",
+        "forget_waiting",
+        "claim_waiting",
+        "overwrite_slots",
+        "fill_replies",
+        "skip_all",
+        "ring_for_ever",
+        "fill_doorbell",
+        "empty_doorbell",
+        "let_front_sleep",
+        "refuse_room",
+    ] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        let ends = std::thread::scope(|scope| {
+            let others: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut connection = server.connect();
+                        let statuses = (0..50).map(|_| connection.exchange(get("/")).status());
+                        statuses.collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            do_damage(&server, damage);
+            let ends = others.into_iter().map(|other| other.join().unwrap());
+            ends.flatten().collect::<Vec<_>>()
+        });
+        let others = |status: &&u16| !matches!(status, 200 | 500 | 502 | 503 | 504);
+        assert_eq!(ends.iter().find(others), None, "{damage}");
+        heals(&server, damage);
+    }
+}
+
+#[test]
+fn bodies_in_files_arrive_whatever_a_worker_does_to_the_socket_for_their_descriptors() {
+    for damage in [
+        "make_queue_nonblocking",
+        "make_queue_blocking",
+        "take_descriptors",
+    ] {
+        let dir = temp_dir();
+        let server = server(&dir);
+        let body = "x".repeat(300_000);
+        let upload = format!(
+            "POST /length HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let statuses = std::thread::scope(|scope| {
+            let uploading = scope.spawn(|| {
+                let mut connection = server.connect();
+                let statuses = (0..20).map(|_| connection.exchange(&upload).status());
+                statuses.collect::<Vec<_>>()
+            });
+            do_damage(&server, damage);
+            uploading.join().unwrap()
+        });
+        assert!(
+            statuses
+                .iter()
+                .all(|status| [200, 502, 504].contains(status)),
+            "{damage}: {statuses:?}"
+        );
+        heals(&server, damage);
+        let mut connection = server.connect();
+        assert_eq!(connection.exchange(&upload).text(), "300000", "{damage}");
+    }
 }
 
 #[test]
 fn a_worker_that_violates_the_reply_protocol_is_killed() {
-    for damage in ["send_descriptors", "send_nonsense", "report_ready_for_ever"] {
+    for damage in [
+        "send_descriptors",
+        "send_nonsense",
+        "report_ready_for_ever",
+        "write_beyond",
+        "write_back",
+        "write_half_a_word",
+    ] {
         let dir = temp_dir();
         let server = server(&dir);
         do_damage(&server, damage);

@@ -18,7 +18,7 @@ use super::starting::{StackPipe, Starting};
 use super::startup::StartupFacts;
 use super::template::{HostFiles, Template, UNUSABLE_INTERPRETER};
 use crate::config::{AppSettings, AppTarget};
-use crate::front::upstream::workers::{Generation, Pool, Size};
+use crate::front::upstream::workers::{Generation, Pool, ReplyMemory, Size};
 use crate::os::{child, descriptors, process, sockets, terminal};
 
 /// The reason for which [`Python::close`] kills a worker.
@@ -168,14 +168,14 @@ impl Python {
         self.is_importing = true;
         let (ours, theirs) = StackPipe::new()?;
         self.stacks = Some(Arc::new(ours));
-        let template = self.generation.with_descriptors(|[queue, board]| {
+        let template = self.generation.with_descriptors(|[queue, ring, board]| {
             Template::start(
                 &settings.interpreter.path,
                 &settings.start_dir,
                 &settings.env,
                 files,
                 boot,
-                &[queue, board, log, theirs.as_fd()],
+                &[queue, ring, board, log, theirs.as_fd()],
             )
         });
         // The previous one, if any, reads the end of its socket.
@@ -194,7 +194,12 @@ impl Python {
             pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let (orders, obeyed) = sockets::pair(SocketType::SEQPACKET)?;
         theirs.push(obeyed);
-        self.generation.attach(worker, ours, orders)?;
+        let replies = Arc::new(ReplyMemory::new(ours.len())?);
+        self.generation.attach(worker, ours, &replies, orders)?;
+        let theirs = theirs.iter().map(AsFd::as_fd);
+        let theirs: Vec<_> = theirs
+            .chain([replies.file(), self.generation.doorbell()])
+            .collect();
         template.fork(worker, &theirs)?;
         self.asked_for.insert(worker);
         Ok(())

@@ -128,9 +128,8 @@ impl Template {
     ///
     /// # Errors
     /// The error of the system call; a template that has gone is `BrokenPipe`.
-    pub fn fork(&self, worker: u32, channels: &[OwnedFd]) -> io::Result<()> {
-        let channels: Vec<_> = channels.iter().map(AsFd::as_fd).collect();
-        self.send(&ToTemplate::Fork { worker }, &channels)
+    pub fn fork(&self, worker: u32, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send(&ToTemplate::Fork { worker }, descriptors)
     }
 
     /// The next message; `None` when the template has closed its end.

@@ -24,11 +24,13 @@ pub const STACKS_SIGNAL: i32 = 62;
 /// From the supervisor to the template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToTemplate {
-    /// The first message. Descriptors: receiving end of the request queue, scoreboard
-    /// memory, sending end of the log, writing end of the pipe for stacks.
+    /// The first message. Descriptors: receiving end of the socket beside the request queue,
+    /// memory of the request queue, memory of the scoreboard, sending end of the log, writing end
+    /// of the pipe for stacks.
     Boot(Box<Boot>),
     /// Fork worker number `worker` (from 0). Descriptors: one channel for each thread, then
-    /// the socket for orders ([`crate::orders`]).
+    /// the socket for orders ([`crate::orders`]), the memory for replies ([`crate::reply_ring`]),
+    /// and the eventfd that wakes the front.
     Fork {
         /// Number of the worker; its threads have the scoreboard lines
         /// `worker * threads ..`.

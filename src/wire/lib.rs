@@ -6,6 +6,8 @@
 //! - [`vars`]: key/value blocks, the encoding of the uwsgi protocol;
 //! - [`frames`]: a request on its way to a worker thread, and the frames of its reply;
 //! - [`control`]: supervisor and template;
+//! - [`request_ring`], [`reply_ring`]: the layout of the shared memory through which requests and
+//!   replies travel;
 //! - [`orders`]: messages from the front to a worker beside the queue;
 //! - [`record`]: log records of the Python side;
 //! - [`scoreboard`]: the layout of the shared memory with the state of all worker threads.
@@ -15,7 +17,10 @@ pub mod frames;
 pub mod orders;
 pub mod pieces;
 pub mod record;
+pub mod reply_ring;
+pub mod request_ring;
 pub mod scoreboard;
+mod shared_bytes;
 pub mod vars;
 
 /// Bytes that do not follow the format of this crate.

@@ -6,24 +6,40 @@ import os
 import re
 import socket
 import struct
+import time
 
 import probe
 
 
-def scoreboard():
-    """Address and length of the scoreboard in this process."""
+def mapping(name):
+    """Address and length of this shared memory in this process."""
     with open("/proc/self/maps") as maps:
         for line in maps:
-            if "pyserve-scoreboard" in line:
+            if name in line:
                 start, end = re.match(r"(\w+)-(\w+)", line).groups()
                 return int(start, 16), int(end, 16) - int(start, 16)
-    raise RuntimeError("no scoreboard")
+    raise RuntimeError("no " + name)
+
+
+def scoreboard():
+    return mapping("pyserve-scoreboard")
+
+
+def set_word(index, value):
+    """Overwrites a word of the queue: src/wire/request_ring.rs has its layout."""
+    start, _ = mapping("pyserve-queue")
+    ctypes.c_uint64.from_address(start + 8 * index).value = value % (1 << 64)
+
+
+def word(index):
+    start, _ = mapping("pyserve-queue")
+    return ctypes.c_uint64.from_address(start + 8 * index).value
 
 
 def sockets(kind):
     """Descriptors of the Unix sockets of this kind that the worker has."""
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
         try:
             if not os.readlink("/proc/self/fd/" + name).startswith("socket:"):
                 continue
@@ -32,19 +48,18 @@ def sockets(kind):
             continue
         with twin:
             if twin.family == socket.AF_UNIX and twin.type == kind:
-                waits = twin.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
-                found.append((int(name), any(waits)))
+                found.append(int(name))
     return found
 
 
 def queue():
-    """The queue of requests: the only one that receives for a limited time."""
-    return [fd for fd, waits in sockets(socket.SOCK_SEQPACKET) if waits][0]
+    """The socket beside the queue of requests, which is older than that for orders."""
+    return sockets(socket.SOCK_SEQPACKET)[0]
 
 
 def channel():
     """The channel of the only thread."""
-    return [fd for fd, _ in sockets(socket.SOCK_STREAM)][0]
+    return sockets(socket.SOCK_STREAM)[0]
 
 
 def send(pieces, descriptor=None):
@@ -60,7 +75,31 @@ def send(pieces, descriptor=None):
 
 
 def frame(kind, payload=b"", length=None):
-    return struct.pack("<IBxxxQI", length or len(payload), kind, 0, 0) + payload
+    padding = bytes(-len(payload) % 8)
+    return struct.pack("<IBxxxQIxxxx", length or len(payload), kind, 0, 0) + payload + padding
+
+
+def reply_word(index):
+    """A word of the reply memory of this worker: src/wire/reply_ring.rs has its layout."""
+    start, _ = mapping("pyserve-replies")
+    return ctypes.c_uint64.from_address(start + 8 * index)
+
+
+WRITTEN, READ, WAITS = 512, 520, 528
+RING, DATA = 256 << 10, 8 * 1024
+
+
+def write_replies(pieces):
+    """Writes into the ring of the only thread, which the front empties meanwhile."""
+    start, _ = mapping("pyserve-replies")
+    for piece in pieces:
+        written = reply_word(WRITTEN).value
+        while written + len(piece) - reply_word(READ).value > RING:
+            time.sleep(0.001)
+        for at in range(0, len(piece), 8):
+            place = start + DATA + (written + at) % RING
+            ctypes.memmove(place, piece[at:at + 8], 8)
+        reply_word(WRITTEN).value = written + len(piece)
 
 
 def overwrite_start():
@@ -90,26 +129,167 @@ def make_queue_nonblocking():
     os.set_blocking(queue(), False)
 
 
+def make_queue_blocking():
+    os.set_blocking(queue(), True)
+
+
+def take_descriptors():
+    """Takes the messages of others with their descriptors, for a while."""
+    with socket.socket(fileno=os.dup(queue())) as twin:
+        twin.settimeout(0.5)
+        try:
+            while True:
+                twin.recvmsg(64, 64)
+        except OSError:
+            pass
+    os.set_blocking(queue(), True)
+
+
+TAIL, HEAD, END, WAITING = 8, 16, 24, 32
+
+
+def overwrite_header():
+    set_word(0, -1)
+
+
+def overwrite_queue():
+    start, length = mapping("pyserve-queue")
+    ctypes.memset(start, 0xFF, length)
+
+
+def clear_queue():
+    ctypes.memset(mapping("pyserve-queue")[0], 0, 4096)
+
+
+def end_queue():
+    set_word(END, 1)
+
+
+def set_head_forward():
+    for _ in range(200_000):
+        set_word(HEAD, word(TAIL))
+
+
+def set_head_beyond():
+    set_word(HEAD, word(TAIL) + 1)
+
+
+def set_head_back():
+    for _ in range(20_000):
+        set_word(HEAD, word(TAIL) - 5)
+
+
+def set_tail_forward():
+    set_word(TAIL, word(TAIL) + 3)
+
+
+def set_tail_back():
+    set_word(TAIL, word(TAIL) - 1)
+
+
+def forget_waiting():
+    for _ in range(200_000):
+        set_word(WAITING, 0)
+
+
+def claim_waiting():
+    for _ in range(200_000):
+        set_word(WAITING, -1)
+
+
+def overwrite_slots():
+    start, length = mapping("pyserve-queue")
+    for _ in range(50):
+        ctypes.memset(start + 4096 * 2, 0xA5, min(length - 8192, 4 << 20))
+
+
 def send_descriptors():
-    # The beginning of a long frame, and a descriptor with each further byte.
-    send([frame(3, length=1 << 20)])
     with open("/dev/null") as file:
         send([b"x"] * 3000, file.fileno())
 
 
 def send_nonsense():
-    send([b"\xff" * 64])
+    write_replies([b"\xff" * 64])
 
 
 def report_ready_for_ever():
-    send([frame(1)] * 100_000)
+    write_replies([frame(1)] * 100_000)
+
+
+def write_beyond():
+    reply_word(WRITTEN).value += RING + 8
+
+
+def write_back():
+    reply_word(WRITTEN).value = 0
+
+
+def write_half_a_word():
+    reply_word(WRITTEN).value += 3
+
+
+def fill_replies():
+    start, length = mapping("pyserve-replies")
+    for _ in range(20):
+        ctypes.memset(start, 0xFF, length)
+
+
+def skip_all():
+    """Says of all requests that they were skipped."""
+    write_replies([struct.pack("<IBxxxQIxxxx", 0, 7, seq, 0) for seq in range(5000)])
+
+
+def doorbells():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "eventfd" in os.readlink("/proc/self/fd/" + name):
+                found.append(int(name))
+        except OSError:
+            pass
+    return found
+
+
+def ring_for_ever():
+    for _ in range(50_000):
+        for fd in doorbells()[:1]:
+            os.write(fd, struct.pack("<Q", 1))
+
+
+def fill_doorbell():
+    for fd in doorbells():
+        os.set_blocking(fd, False)
+        os.write(fd, struct.pack("<Q", (1 << 64) - 2))
+
+
+def empty_doorbell():
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        for fd in doorbells():
+            try:
+                os.read(fd, 8)
+            except OSError:
+                pass
+
+
+def let_front_sleep():
+    """Denies that the front sleeps, so that nothing wakes it."""
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        reply_word(8).value = 0
+
+
+def refuse_room():
+    for _ in range(100_000):
+        reply_word(WAITS).value = 1
+        reply_word(READ).value = 0
 
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/":
         return probe.plain(start_response, str(os.getpid()))
-    if path == "/blocks":
-        return probe.plain(start_response, str(os.get_blocking(queue())))
+    if path == "/length":
+        return probe.plain(start_response, str(len(environ["wsgi.input"].read())))
     globals()[path[1:]]()
     return probe.plain(start_response, "done")

@@ -38,9 +38,9 @@ pub fn host() -> RawFd {
     HOST.load(Ordering::Relaxed)
 }
 
-/// Starts worker number `worker`; returns its process id. `shared`: the queue, the scoreboard
-/// memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
-/// socket for orders.
+/// Starts worker number `worker`; returns its process id. `shared`: the socket and the
+/// memory of the queue, the scoreboard memory, the log and the pipe for stacks. `channels`: those of the threads, followed by the
+/// other descriptors of the worker.
 ///
 /// # Errors
 /// The error of the system call or of `subprocess`.

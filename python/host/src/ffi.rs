@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
@@ -97,7 +97,13 @@ pub fn memory_lost_in_copies() -> Option<&'static AtomicU64> {
     Some(unsafe { &*start.cast::<AtomicU64>() })
 }
 
-/// Maps the scoreboard for the lifetime of this process.
+/// The first four bytes of a word, as a futex; all processes access them only as such.
+pub fn futex(word: &AtomicU64) -> &AtomicU32 {
+    // SAFETY: within the word, whose alignment is larger; the reference lives as long as the word.
+    unsafe { AtomicU32::from_ptr(ptr::from_ref(word).cast_mut().cast()) }
+}
+
+/// Maps shared words for the lifetime of this process.
 pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> {
     let size = usize::try_from(rustix::fs::fstat(&memory)?.st_size)
         .map_err(|_| rustix::io::Errno::INVAL)?;

@@ -26,6 +26,7 @@ mod import_app;
 mod inherited;
 mod log;
 mod orders;
+mod outbox;
 mod package;
 mod promotion;
 mod reply;
@@ -37,6 +38,7 @@ mod stage;
 mod template;
 mod threads;
 mod title;
+mod wait;
 mod worker;
 mod wsgi;
 

@@ -121,6 +121,7 @@ impl Orders {
                 // block that, and nothing else would end this process.
                 Ok(0) => {
                     if !self.is_left.load(Ordering::SeqCst) {
+                        self.retire();
                         end_without_front();
                     }
                     return;

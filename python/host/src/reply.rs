@@ -1,29 +1,31 @@
-//! The reply frames of one request, on the channel of its thread.
+//! The reply frames of one request, in the ring of its thread.
 //!
-//! Frames collect in a buffer of the thread; one `send` carries all of them. Large pieces of a body
-//! are not copied but sent beside the buffer.
+//! Frames collect in a buffer of the thread; one write carries all of them. Large pieces of a body
+//! are not copied into that buffer but written behind it.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use pyserve_wire::frames::{
-    BODY_PIECE, FilePiece, MAX_PAYLOAD, ReplyKind, push_file, push_reply, push_reply_header,
+    BODY_PIECE, FilePiece, MAX_PAYLOAD, ReplyKind, padding, push_file, push_reply,
+    push_reply_header,
 };
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ffi;
+use crate::outbox::Outbox;
 
-/// Up to this size, a copy into the buffer is cheaper than another entry in the vector of a send
-/// and keeping the bytes alive.
+/// Up to this size, a body is written together with its head and its end, so that the front finds
+/// all of them at once.
 pub const COPIED: usize = 64 * 1024;
 /// A larger buffer is freed after the request.
 const KEPT: usize = 512 * 1024;
 
 /// Sends the frames of one request after another.
 pub struct ReplyWriter {
-    channel: Arc<OwnedFd>,
+    outbox: Arc<Outbox>,
     scoreboard: Scoreboard<'static>,
     pending: Vec<u8>,
     seq: u64,
@@ -32,10 +34,10 @@ pub struct ReplyWriter {
 }
 
 impl ReplyWriter {
-    /// Creates the writer of the thread that owns `channel`.
-    pub fn new(channel: Arc<OwnedFd>, scoreboard: Scoreboard<'static>) -> Self {
+    /// Creates the writer of the thread that owns `outbox`.
+    pub fn new(outbox: Arc<Outbox>, scoreboard: Scoreboard<'static>) -> Self {
         Self {
-            channel,
+            outbox,
             scoreboard,
             pending: Vec::with_capacity(4096),
             seq: 0,
@@ -79,7 +81,7 @@ impl ReplyWriter {
     /// Sends the pending frames, then `piece`, then the end frame if this was all. Blocks.
     ///
     /// # Errors
-    /// The error of the channel: the front has exited.
+    /// The error of the outbox: the front has exited.
     pub fn send_body(&mut self, piece: &[u8], is_last: bool) -> io::Result<()> {
         crate::fork::refuse_copy()?;
         if piece.len() <= COPIED {
@@ -94,8 +96,13 @@ impl ReplyWriter {
                     elapsed,
                     part.len(),
                 );
-                crate::sockets::send_all(&self.channel, &self.pending, part)?;
+                self.outbox.write(&self.pending)?;
                 self.pending.clear();
+                let (words, rest) = part.split_at(part.len() / 8 * 8);
+                self.outbox.write(words)?;
+                // Before the next frame.
+                self.pending.extend_from_slice(rest);
+                self.pending.extend_from_slice(padding(part.len()));
             }
         }
         if is_last {
@@ -104,34 +111,32 @@ impl ReplyWriter {
         self.flush()
     }
 
-    /// Sends the pending frames, which is the head, with a piece of the file behind `fd` and the
-    /// end: all in one write, so that the front reads them together. Blocks.
+    /// Sends the descriptor `fd`, and the pending frames, which is the head, with a piece of that
+    /// file and the end: all in one write, so that the front reads them together. Blocks.
     ///
     /// # Errors
-    /// The error of the channel: the front has exited.
+    /// The error of the outbox: the front has exited.
     pub fn send_file(&mut self, fd: RawFd, piece: FilePiece) -> io::Result<()> {
         crate::fork::refuse_copy()?;
+        let sent = ffi::look_at(fd, |file| self.outbox.send_descriptor(file));
+        sent.unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))?;
         let mut payload = Vec::with_capacity(16);
         push_file(&mut payload, piece);
         self.push(ReplyKind::File, &payload);
         self.push(ReplyKind::End, &[]);
-        let pending = std::mem::take(&mut self.pending);
-        let sent = ffi::look_at(fd, |file| {
-            crate::sockets::send_with_descriptor(&self.channel, &pending, file)
-        });
-        sent.unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))
+        self.flush()
     }
 
     /// Sends the pending frames. Blocks.
     ///
     /// # Errors
-    /// The error of the channel: the front has exited.
+    /// The error of the outbox: the front has exited.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
         crate::fork::refuse_copy()?;
-        let result = crate::sockets::send_all(&self.channel, &self.pending, &[]);
+        let result = self.outbox.write(&self.pending);
         self.pending.clear();
         self.pending.shrink_to(KEPT);
         result

@@ -14,14 +14,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
-use pyserve_wire::Malformed;
-use pyserve_wire::frames::{BodyKind, ReplyKind, RequestHeader, read_request};
+use pyserve_wire::frames::{BodyKind, REQUEST_HEADER, ReplyKind, RequestHeader};
+use pyserve_wire::request_ring::{Handed, RequestRing};
 use pyserve_wire::scoreboard::{Activity, Scoreboard};
 
+use crate::outbox::Outbox;
 use crate::reply::{ReplyWriter, now_ns};
 use crate::stage::ThreadStage;
+use crate::wait::{self, Woken};
 use crate::wsgi::body_stream::BodyStream;
 use crate::wsgi::call::call;
 use crate::wsgi::environ::{Environs, ServerFacts};
@@ -31,16 +33,16 @@ use crate::wsgi::response::Response;
 use crate::wsgi::start_response::StartResponse;
 use crate::{breakpoints, fork, log, sockets};
 
-/// Larger than any message that the front can send: a SEQPACKET message is limited by the send
-/// buffer, usually 212,992 bytes.
-const LONGEST_MESSAGE: usize = 256 * 1024;
+/// A larger buffer is freed after the request.
+const KEPT: usize = 64 * 1024;
 
 /// State shared by the threads of a worker.
 pub struct WorkerShared {
     /// The application.
     pub app: Py<PyAny>,
-    /// The request queue. A receive times out after a while, so that an idle thread sees
-    /// `stopping`, and the main thread handles signals that another thread caught.
+    /// The request queue.
+    pub ring: RequestRing<'static>,
+    /// The socket beside it, for requests with a descriptor.
     pub queue: Arc<OwnedFd>,
     /// Claims and activities.
     pub scoreboard: Scoreboard<'static>,
@@ -58,7 +60,7 @@ pub struct WorkerShared {
 #[pyclass(frozen, name = "worker_thread", module = "pyserve")]
 pub struct WorkerThread {
     shared: Arc<WorkerShared>,
-    channel: Arc<OwnedFd>,
+    outbox: Arc<Outbox>,
     /// Index of its line in the scoreboard.
     line: usize,
     /// Number in the worker; 0 is Python's main thread, where signal handlers run.
@@ -69,11 +71,14 @@ pub struct WorkerThread {
 
 /// State of the current request, and buffers that are kept between requests.
 struct RequestScope {
+    /// The variables.
     buffer: Vec<u8>,
-    length: usize,
-    /// The header of the last message received.
-    header: Result<RequestHeader, Malformed>,
+    /// The last request received.
+    handed: Handed,
+    /// Descriptors that came with it.
     files: Vec<OwnedFd>,
+    /// There may be requests in the socket beside the queue.
+    looks_at_socket: bool,
     claimed_ns: u64,
     pending: Pending,
     reply: Option<ReplyWriter>,
@@ -130,7 +135,10 @@ impl WorkerThread {
                         }
                     }
                     Claimed::TooLate => {}
-                    Claimed::Damaged(text) => log::error(py, 0, &text),
+                    Claimed::NoSuch(entry) => {
+                        let text = format!("no claim number {entry} in the scoreboard");
+                        log::error(py, 0, &text);
+                    }
                 },
                 Wake::Look => this.run_signal_handlers(py),
                 Wake::Complaint(text) => log::error(py, 0, &text),
@@ -157,45 +165,46 @@ impl WorkerThread {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        let request = read_request(&turn.buffer[..turn.length])
-            .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
-        let header = request.header;
+        let (seq, entry) = (turn.handed.seq, turn.handed.entry);
+        let header = self.read_header(turn.handed)?;
+        let ring = &self.shared.ring;
+        ring.read_vars(entry, &header, &mut turn.buffer);
 
-        let errors = Bound::new(py, Errors::new(header.seq))?;
-        let body_file = match header.body {
-            BodyKind::Inline => None,
-            BodyKind::File | BodyKind::Stream => turn.files.pop(),
-        };
-        let is_file = body_file.is_some();
-        let input = match body_file {
-            Some(socket) if header.body == BodyKind::Stream => {
+        let errors = Bound::new(py, Errors::new(seq))?;
+        let is_file = header.body != BodyKind::Inline;
+        let input = match (header.body, turn.files.pop()) {
+            (BodyKind::Inline, _) => turn.inputs.inline(py, header.inline_len(), |body| {
+                ring.read_body(entry, &header, body);
+            })?,
+            (BodyKind::Stream, Some(socket)) => {
                 let board = self.shared.scoreboard;
-                let (entry, seq) = (header.entry as usize, header.seq);
                 let is_abandoned = move || board.is_cancelled(entry, seq);
                 turn.inputs
                     .stream(py, BodyStream::new(socket, is_abandoned))?
             }
-            Some(file) => turn.inputs.file(py, file, header.body_len)?,
-            None => turn.inputs.inline(py, request.body)?,
+            (BodyKind::File, Some(file)) => turn.inputs.file(py, file, header.body_len)?,
+            (_, None) => return Err(PyValueError::new_err("a request without its descriptor")),
         };
         let environ = turn
             .environs
-            .build(py, request.vars, &input, errors.as_any())?;
+            .build(py, &turn.buffer, &input, errors.as_any())?;
+        turn.buffer.clear();
+        turn.buffer.shrink_to(KEPT);
         let mut reply = match turn.reply.take() {
             Some(reply) => reply,
             None => self.new_reply(),
         };
-        reply.begin(header.seq, header.entry as usize, turn.claimed_ns);
+        reply.begin(seq, entry, turn.claimed_ns);
         let response = Box::new(Response::new(reply, environ.is_head));
         let start = Bound::new(py, StartResponse::new(response))?;
 
-        let running = self.stage().map(|stage| stage.begin(py, header.seq));
+        let running = self.stage().map(|stage| stage.begin(py, seq));
         let effect = call(
             self.shared.app.bind(py),
             environ.dict,
             &start,
             self.shared.is_dev,
-            || self.record(Activity::Closing, header.seq),
+            || self.record(Activity::Closing, seq),
         );
         drop(running);
         if self.shared.is_dev {
@@ -214,6 +223,16 @@ impl WorkerThread {
         Ok(())
     }
 
+    /// The fixed part of the claimed request.
+    fn read_header(&self, handed: Handed) -> PyResult<RequestHeader> {
+        let header = self.shared.ring.header(handed.entry);
+        let header = header.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        match header.seq == handed.seq {
+            true => Ok(header),
+            false => Err(PyValueError::new_err("another request in the slot")),
+        }
+    }
+
     /// The thread with scoreboard line `line`.
     ///
     /// # Errors
@@ -221,25 +240,29 @@ impl WorkerThread {
     pub fn new(
         py: Python<'_>,
         shared: Arc<WorkerShared>,
-        channel: Arc<OwnedFd>,
+        outbox: Arc<Outbox>,
         line: usize,
         number: usize,
         facts: &ServerFacts<'_>,
     ) -> PyResult<Self> {
         Ok(Self {
             turn: Mutex::new(RequestScope {
-                buffer: vec![0; LONGEST_MESSAGE],
-                length: 0,
-                header: read_request(&[]).map(|request| request.header),
+                buffer: Vec::new(),
+                handed: Handed {
+                    seq: 0,
+                    entry: 0,
+                    has_descriptor: false,
+                },
                 files: Vec::new(),
+                looks_at_socket: false,
                 claimed_ns: 0,
                 pending: Pending::Nothing,
-                reply: Some(ReplyWriter::new(Arc::clone(&channel), shared.scoreboard)),
+                reply: Some(ReplyWriter::new(Arc::clone(&outbox), shared.scoreboard)),
                 environs: Environs::new(py, facts)?,
                 inputs: Inputs::new(py)?,
             }),
             shared,
-            channel,
+            outbox,
             line,
             number,
         })
@@ -261,77 +284,102 @@ impl WorkerThread {
             }
         }
         self.record(Activity::Idle, 0);
+        let is_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
         loop {
-            turn.files.clear();
-            match self.receive(turn) {
-                Ok(0) => return Wake::Over,
-                Ok(length) => {
-                    turn.length = length;
-                    turn.header =
-                        read_request(&turn.buffer[..length]).map(|request| request.header);
-                    match &turn.header {
-                        // A health check of the queue by the front; no request has this number.
-                        Ok(header) if header.seq == 0 => continue,
-                        Ok(header) => self.record(Activity::Received, header.seq),
-                        Err(_) => {}
-                    }
-                    return Wake::Received;
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
-                        if error.kind() == io::ErrorKind::WouldBlock {
-                            // A timeout; or the application, in any worker, has made the queue
-                            // non-blocking for all of them.
-                            let _ = sockets::set_waiting(&self.shared.queue);
-                        }
-                        if self.number == 0 {
-                            return Wake::Look;
-                        }
-                    }
-                    io::ErrorKind::InvalidData => return Wake::Complaint(error.to_string()),
-                    _ => return Wake::Over,
-                },
+            // Before a look at `stopping`: the thread that sets it looks for waiting threads, and
+            // wakes them.
+            is_waiting(true);
+            let wake = self.receive(turn);
+            is_waiting(false);
+            match wake {
+                Some(Wake::Received) => self.record(Activity::Received, turn.handed.seq),
+                // Another thread takes the request for which this one may have been woken.
+                Some(_) if !fork::is_foreign() => wait::pass_on(&self.shared.ring, self.line),
+                Some(_) => {}
+                None => continue,
+            }
+            if let Some(wake) = wake {
+                return wake;
             }
         }
     }
 
-    /// The next message from the queue; 0 bytes if this thread gets no more.
-    fn receive(&self, turn: &mut RequestScope) -> io::Result<usize> {
-        fork::refuse_copy()?;
-        let set_waiting = |is_waiting| self.stage().map(|stage| stage.set_waiting(is_waiting));
-        set_waiting(true);
-        // After the line above: the thread that sets it looks for waiting threads, and wakes them.
-        let received = match self.shared.stopping.load(Ordering::SeqCst) {
-            true => Ok(0),
-            false => {
-                sockets::receive_request(&self.shared.queue, &mut turn.buffer, &mut turn.files)
+    /// The next request, or the reason to look at something else; `None`: look again.
+    fn receive(&self, turn: &mut RequestScope) -> Option<Wake> {
+        let shared = &self.shared;
+        turn.files.clear();
+        if fork::refuse_copy().is_err() || shared.stopping.load(Ordering::SeqCst) {
+            return Some(Wake::Over);
+        }
+        if turn.looks_at_socket {
+            return self.receive_from_socket(turn);
+        }
+        if let Some(handed) = shared.ring.pop() {
+            turn.handed = handed;
+            turn.looks_at_socket = handed.has_descriptor;
+            return (!handed.has_descriptor).then_some(Wake::Received);
+        }
+        if shared.ring.has_ended() {
+            return Some(Wake::Over);
+        }
+        let is_stopping = || shared.stopping.load(Ordering::SeqCst);
+        match wait::wait(&shared.ring, self.line, is_stopping) {
+            Woken::Look => None,
+            // The front has exited, or another worker has cut the queue off.
+            Woken::Timeout if sockets::has_ended(&shared.queue) => Some(Wake::Over),
+            // The main thread handles signals, also those that another thread caught.
+            Woken::Timeout | Woken::Signal => {
+                (self.number == 0 && shared.ring.is_empty()).then_some(Wake::Look)
             }
-        };
-        set_waiting(false);
-        received
+        }
+    }
+
+    /// A request with a descriptor. Another thread may have received the one that was popped; then
+    /// the request of that thread is here, or none.
+    fn receive_from_socket(&self, turn: &mut RequestScope) -> Option<Wake> {
+        let mut bytes = [0; REQUEST_HEADER];
+        match sockets::receive_request_now(&self.shared.queue, &mut bytes, &mut turn.files) {
+            Ok(REQUEST_HEADER) => match RequestHeader::from_bytes(&bytes) {
+                Ok(header) => {
+                    turn.handed = Handed {
+                        seq: header.seq,
+                        entry: header.entry as usize,
+                        has_descriptor: true,
+                    };
+                    Some(Wake::Received)
+                }
+                Err(error) => Some(Wake::Complaint(error.to_string())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Some(Wake::Complaint(error.to_string()))
+            }
+            // Empty, or at its end, which the ring has as well.
+            Ok(_) | Err(_) => {
+                turn.looks_at_socket = false;
+                None
+            }
+        }
     }
 
     /// Claims the received request, unless the front withdrew it meanwhile.
     fn claim(&self, _py: Python<'_>) -> Claimed {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        let header = match &turn.header {
-            Ok(header) => *header,
-            Err(error) => return Claimed::Damaged(error.to_string()),
-        };
-        let entry = header.entry as usize;
+        let Handed { seq, entry, .. } = turn.handed;
         if entry >= self.shared.scoreboard.claims() {
-            return Claimed::Damaged(format!("no claim number {entry} in the scoreboard"));
+            return Claimed::NoSuch(entry);
         }
         turn.claimed_ns = now_ns();
-        if self.shared.scoreboard.take(entry, header.seq, self.line) {
+        if self.shared.scoreboard.take(entry, seq, self.line) {
             let board = &self.shared.scoreboard;
-            board.record(self.line, Activity::Busy, header.seq, turn.claimed_ns);
+            board.record(self.line, Activity::Busy, seq, turn.claimed_ns);
+            turn.looks_at_socket = false;
             turn.pending = Pending::Answer;
             return Claimed::Yes;
         }
         let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
-        reply.begin(header.seq, entry, turn.claimed_ns);
+        reply.begin(seq, entry, turn.claimed_ns);
         reply.push(ReplyKind::Skipped, &[]);
         turn.reply = Some(reply);
         turn.pending = Pending::Skipped;
@@ -342,12 +390,10 @@ impl WorkerThread {
     fn give_up(&self, py: Python<'_>, error: &PyErr) {
         let mut guard = self.lock();
         let turn = &mut *guard;
-        let Ok(header) = turn.header.as_ref().copied() else {
-            return;
-        };
-        log::exception(py, header.seq, "pyserve could not run the request", error);
+        let Handed { seq, entry, .. } = turn.handed;
+        log::exception(py, seq, "pyserve could not run the request", error);
         let mut reply = turn.reply.take().unwrap_or_else(|| self.new_reply());
-        reply.begin(header.seq, header.entry as usize, turn.claimed_ns);
+        reply.begin(seq, entry, turn.claimed_ns);
         reply.push(ReplyKind::Abort, &[]);
         turn.reply = Some(reply);
     }
@@ -367,7 +413,7 @@ impl WorkerThread {
     }
 
     fn new_reply(&self) -> ReplyWriter {
-        ReplyWriter::new(Arc::clone(&self.channel), self.shared.scoreboard)
+        ReplyWriter::new(Arc::clone(&self.outbox), self.shared.scoreboard)
     }
 
     fn record(&self, activity: Activity, seq: u64) {
@@ -408,11 +454,11 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("a panic: {}", message.unwrap_or("without a message"))
 }
 
-/// The result of a message from the queue.
+/// The result of a request from the queue.
 enum Claimed {
     Yes,
     /// The front withdrew the request.
     TooLate,
-    /// Not a valid request.
-    Damaged(String),
+    /// Not a valid entry.
+    NoSuch(usize),
 }

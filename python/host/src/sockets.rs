@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -28,10 +27,10 @@ pub fn receive(
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    receive_into(socket, buffer, descriptors, &mut space)
+    receive_into(socket, buffer, descriptors, &mut space, RecvFlags::empty())
 }
 
-/// [`receive`] for messages with at most one descriptor, which is every request.
+/// [`receive`] for messages with at most one descriptor, which is every order.
 ///
 /// # Errors
 /// As [`receive`].
@@ -41,19 +40,27 @@ pub fn receive_request(
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    receive_into(socket, buffer, descriptors, &mut space)
+    receive_into(socket, buffer, descriptors, &mut space, RecvFlags::empty())
 }
 
-/// Longest wait for a request on the queue.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
-
-/// Makes the queue blocking, with a receive timeout of [`IDLE_WAIT`].
+/// [`receive_request`] without waiting.
 ///
 /// # Errors
-/// The error of the system call.
-pub fn set_waiting(queue: impl AsFd) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(&queue, false)?;
-    Ok(set_socket_timeout(queue, Timeout::Recv, Some(IDLE_WAIT))?)
+/// As [`receive`], and `WouldBlock` if there is no message.
+pub fn receive_request_now(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    receive_into(socket, buffer, descriptors, &mut space, RecvFlags::DONTWAIT)
+}
+
+/// True if nothing more comes from the other end, after what may still be unread.
+pub fn has_ended(socket: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let at_once = Timespec::default();
+    poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
 fn receive_into(
@@ -61,13 +68,14 @@ fn receive_into(
     buffer: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
     space: &mut [MaybeUninit<u8>],
+    flags: RecvFlags,
 ) -> io::Result<usize> {
     let mut control = RecvAncillaryBuffer::new(space);
     let received = recvmsg(
         socket,
         &mut [IoSliceMut::new(buffer)],
         &mut control,
-        RecvFlags::CMSG_CLOEXEC,
+        RecvFlags::CMSG_CLOEXEC | flags,
     )?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(files) = message {

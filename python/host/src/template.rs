@@ -11,6 +11,7 @@ use std::time::Duration;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, Preload, ToTemplate};
+use pyserve_wire::request_ring::RequestRing;
 use pyserve_wire::scoreboard::Scoreboard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
@@ -31,8 +32,8 @@ const LOOK_AFTER_CHILDREN: Duration = Duration::from_millis(100);
 struct Template {
     control: OwnedFd,
     origin: Inherited,
-    /// The scoreboard, for workers in new interpreters.
-    memory: Option<OwnedFd>,
+    /// The memory of the queue and of the scoreboard, for workers in new interpreters.
+    memory: Option<[OwnedFd; 2]>,
     children: Vec<Child>,
     is_frozen: bool,
     /// True if it must not fork, and each worker gets a new interpreter.
@@ -137,7 +138,7 @@ fn live(py: Python<'_>, mut newborn: ForkedWorker) -> PyResult<()> {
 }
 
 impl Template {
-    fn new(control: OwnedFd, origin: Inherited, memory: Option<OwnedFd>) -> Self {
+    fn new(control: OwnedFd, origin: Inherited, memory: Option<[OwnedFd; 2]>) -> Self {
         if !origin.boot.apart {
             title::show_template();
         }
@@ -155,7 +156,7 @@ impl Template {
 
     /// Descriptors of the host.
     fn ours(&self) -> Vec<RawFd> {
-        let memory = self.memory.iter().map(AsRawFd::as_raw_fd);
+        let memory = self.memory.iter().flatten().map(AsRawFd::as_raw_fd);
         let stacks = self.origin.stacks.iter().map(AsRawFd::as_raw_fd);
         [self.control.as_raw_fd(), self.origin.queue.as_raw_fd()]
             .into_iter()
@@ -245,14 +246,14 @@ impl Template {
         let mut channels = Vec::new();
         let received = py.detach(|| sockets::receive(&self.control, &mut buffer, &mut channels));
         let message = ToTemplate::from_bytes(&buffer[..received.unwrap_or(0)]);
-        let (Ok(ToTemplate::Fork { worker }), Some(orders)) = (message, channels.pop()) else {
+        let Ok(ToTemplate::Fork { worker }) = message else {
             return leave(py, BAD_CONTROL);
         };
         if let Err(traceback) = import_app::prepare(py, &self.origin.boot) {
             log::error(py, 0, &traceback);
             return leave(py, 1);
         }
-        self.be_born(py, worker, channels, orders)
+        self.be_born(py, worker, channels)
     }
 
     /// In the process of a worker: waits until the supervisor knows it.
@@ -260,8 +261,7 @@ impl Template {
         self,
         py: Python<'_>,
         worker: u32,
-        channels: Vec<OwnedFd>,
-        orders: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> PyResult<Option<ForkedWorker>> {
         let Self {
             control,
@@ -273,15 +273,13 @@ impl Template {
         title::show_worker(worker);
         // Before it waits: the supervisor learns of the template's exit by its control socket.
         drop((control, memory, children));
-        if !py.detach(|| orders::may_begin(&orders)) {
+        let Some(newborn) = ForkedWorker::new(origin, worker, descriptors) else {
+            return leave(py, BAD_CONTROL);
+        };
+        if !py.detach(|| orders::may_begin(&newborn.orders)) {
             return leave(py, 0);
         }
-        Ok(Some(ForkedWorker {
-            origin,
-            worker,
-            channels,
-            orders,
-        }))
+        Ok(Some(newborn))
     }
 
     /// Carries out the supervisor's messages until the socket closes. Returns in the workers that
@@ -317,16 +315,13 @@ impl Template {
                     else {
                         return leave(py, BAD_CONTROL);
                     };
-                    let Some(orders) = channels.pop() else {
-                        return leave(py, BAD_CONTROL);
-                    };
-                    match self.fork(py, worker, &channels, &orders) {
+                    match self.fork(py, worker, &channels) {
                         // The parent's copies of the channels close here.
                         Ok(Side::Parent(pid)) => {
-                            drop((channels, orders));
+                            drop(channels);
                             self.send(py, &FromTemplate::Forked { worker, pid });
                         }
-                        Ok(Side::Child) => return self.be_born(py, worker, channels, orders),
+                        Ok(Side::Child) => return self.be_born(py, worker, channels),
                         Err(why) => self.send(py, &FromTemplate::ForkFailed { worker, why }),
                     }
                 }
@@ -338,13 +333,20 @@ impl Template {
         &mut self,
         py: Python<'_>,
         worker: u32,
-        channels: &[OwnedFd],
-        orders: &OwnedFd,
+        descriptors: &[OwnedFd],
     ) -> Result<Side, String> {
-        let count = channels.len();
+        // Behind the channels come the three for the whole worker.
+        let count = descriptors.len().saturating_sub(3);
         let threads = self.origin.boot.threads as usize;
         let last_line = (worker as usize + 1) * threads;
-        if count != threads || last_line > self.origin.scoreboard.threads() {
+        if count != threads
+            || last_line
+                > self
+                    .origin
+                    .scoreboard
+                    .threads()
+                    .min(self.origin.ring.threads())
+        {
             return Err(format!(
                 "worker {worker} with {count} channels does not fit {threads} threads per \
                  worker and {} lines",
@@ -355,7 +357,7 @@ impl Template {
         // Buffered text would be written by every worker again.
         flush_streams(py);
         let side = match self.is_apart {
-            true => self.spawn(py, worker, channels, orders).map_err(raised)?,
+            true => self.spawn(py, worker, descriptors).map_err(raised)?,
             false => {
                 if !self.is_frozen {
                     fork::freeze(py).map_err(raised)?;
@@ -375,28 +377,22 @@ impl Template {
         Ok(side)
     }
 
-    fn spawn(
-        &self,
-        py: Python<'_>,
-        worker: u32,
-        channels: &[OwnedFd],
-        orders: &OwnedFd,
-    ) -> PyResult<Side> {
+    fn spawn(&self, py: Python<'_>, worker: u32, descriptors: &[OwnedFd]) -> PyResult<Side> {
         let log =
             log::descriptor().and_then(|fd| ffi::look_at(fd, |fd| fd.try_clone_to_owned().ok()));
-        let (Some(memory), Some(Some(log)), Some(stacks)) =
+        let (Some([ring, scoreboard]), Some(Some(log)), Some(stacks)) =
             (&self.memory, log, &self.origin.stacks)
         else {
             return Err(PySystemExit::new_err(BAD_CONTROL));
         };
         let shared = [
             self.origin.queue.as_fd(),
-            memory.as_fd(),
+            ring.as_fd(),
+            scoreboard.as_fd(),
             log.as_fd(),
             stacks.as_fd(),
         ];
-        let mut theirs = apart::borrow(channels);
-        theirs.push(orders.as_fd());
+        let theirs = apart::borrow(descriptors);
         apart::spawn(py, &self.origin.boot, &shared, worker, &theirs).map(Side::Parent)
     }
 
@@ -473,16 +469,19 @@ fn receive_boot(py: Python<'_>, control: &OwnedFd) -> Option<(Boot, Vec<OwnedFd>
     }
 }
 
-/// Opens queue, scoreboard, log and the pipe for stacks, in this order; the file of the scoreboard
-/// stays open.
-fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, OwnedFd)> {
-    let [queue, memory, log_socket, stacks] = <[OwnedFd; 4]>::try_from(descriptors).ok()?;
+/// Opens the socket of the queue, its memory, the scoreboard, the log and the pipe for stacks, in
+/// this order; the files of both memories stay open.
+fn open(boot: Boot, descriptors: Vec<OwnedFd>) -> Option<(Inherited, [OwnedFd; 2])> {
+    let descriptors = <[OwnedFd; 5]>::try_from(descriptors).ok()?;
+    let [queue, ring_memory, board_memory, log_socket, stacks] = descriptors;
     log::open(log_socket);
-    sockets::set_waiting(&queue).ok()?;
-    let scoreboard = Scoreboard::open(ffi::map_words(&memory).ok()?)?;
+    let ring = RequestRing::open(ffi::map_words(&ring_memory).ok()?)?;
+    let scoreboard = Scoreboard::open(ffi::map_words(&board_memory).ok()?)?;
+    let memory = [ring_memory, board_memory];
     let origin = Inherited {
         boot,
         queue: Arc::new(queue),
+        ring,
         scoreboard,
         stacks: Some(stacks),
         app: None,

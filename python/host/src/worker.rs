@@ -25,6 +25,7 @@ use pyserve_wire::scoreboard::{Activity, Scoreboard};
 use crate::import_app::{self, Imported};
 use crate::inherited::Inherited;
 use crate::orders::Orders;
+use crate::outbox::{Doorbell, Outbox};
 use crate::reply::{ReplyWriter, now_ns};
 use crate::safety::{descriptors, objects};
 use crate::serve::{WorkerShared, WorkerThread};
@@ -46,6 +47,25 @@ pub struct ForkedWorker {
     pub channels: Vec<OwnedFd>,
     /// The socket for orders.
     pub orders: OwnedFd,
+    /// The memory for replies.
+    pub replies: OwnedFd,
+    /// The eventfd that wakes the front.
+    pub doorbell: OwnedFd,
+}
+
+impl ForkedWorker {
+    /// The worker with the descriptors that came with its number, in their order.
+    pub fn new(origin: Inherited, worker: u32, mut descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let [doorbell, replies, orders] = [(); 3].map(|()| descriptors.pop());
+        Some(Self {
+            origin,
+            worker,
+            channels: descriptors,
+            orders: orders?,
+            replies: replies?,
+            doorbell: doorbell?,
+        })
+    }
 }
 
 /// The role of the process after serving.
@@ -61,19 +81,31 @@ pub enum AfterServing {
 /// # Errors
 /// `SystemExit` with the exit status of the process.
 pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
+    let boot = &newborn.origin.boot;
+    // With `--preload yes`, resources that the import has left open are shared already.
+    let inherited = match (boot.refork, boot.preload) {
+        (false, _) => BTreeMap::new(),
+        (true, Preload::Yes) => descriptors::open(),
+        (true, _) => descriptors::inherited(&boot.inherited),
+    };
     let ForkedWorker {
         mut origin,
         worker,
         channels,
         orders,
+        replies,
+        doorbell,
     } = newborn;
-    // With `--preload yes`, resources that the import has left open are shared already.
-    let inherited = match (origin.boot.refork, origin.boot.preload) {
-        (false, _) => BTreeMap::new(),
-        (true, Preload::Yes) => descriptors::open(),
-        (true, _) => descriptors::inherited(&origin.boot.inherited),
+    let Some(doorbell) = Doorbell::open(&replies, doorbell) else {
+        return Err(PySystemExit::new_err(BOOT_FAILED));
     };
-    let control = live(py, &mut origin, worker, channels, orders)?;
+    drop(replies);
+    let ends = Ends {
+        channels,
+        orders,
+        doorbell: Arc::new(doorbell),
+    };
+    let control = live(py, &mut origin, worker, ends)?;
     Ok(match control {
         Some(control) if promotion::succeeds(py, &control, &origin, &inherited) => {
             AfterServing::Template(Box::new(origin), control)
@@ -82,27 +114,39 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
     })
 }
 
+/// What a worker holds beside what it inherits.
+struct Ends {
+    channels: Vec<OwnedFd>,
+    orders: OwnedFd,
+    doorbell: Arc<Doorbell>,
+}
+
 /// Serves until it is asked to leave; returns a control socket if it was ordered to become a
 /// template.
 fn live(
     py: Python<'_>,
     origin: &mut Inherited,
     worker: u32,
-    channels: Vec<OwnedFd>,
-    orders: OwnedFd,
+    ends: Ends,
 ) -> PyResult<Option<OwnedFd>> {
     log::set_worker(worker);
-    let ours = descriptors_of(origin, &channels, &orders);
+    let ours = descriptors_of(origin, &ends);
+    let Ends {
+        channels,
+        orders,
+        doorbell,
+    } = ends;
     fork::hold(ours.iter().copied());
     let threads = channels.len();
     let first_line = worker as usize * threads;
     record_start(&origin.scoreboard, first_line..first_line + threads);
-    let mut channels = channels.into_iter();
-    let Some(channel) = channels.next() else {
+    let channels = channels.into_iter().enumerate();
+    let outbox = |(thread, channel)| Outbox::new(&doorbell, thread, channel).map(Arc::new);
+    let mut outboxes = channels.map_while(outbox).collect::<Vec<_>>().into_iter();
+    let Some(outbox) = outboxes.next() else {
         return Err(PySystemExit::new_err(BOOT_FAILED));
     };
-    let channel = Arc::new(channel);
-    let mut reply = ReplyWriter::new(Arc::clone(&channel), origin.scoreboard);
+    let mut reply = ReplyWriter::new(Arc::clone(&outbox), origin.scoreboard);
     reply.begin(0, 0, now_ns());
 
     let started = start(py, origin, worker);
@@ -133,7 +177,7 @@ fn live(
         log::exception(py, 0, "breakpoints have no prompt", &error);
     }
     let shared = Arc::new(shared(origin, app, threads));
-    let (main, others) = threads_of(py, origin, &shared, first_line, channel, channels)?;
+    let (main, others) = threads_of(py, origin, &shared, first_line, outbox, outboxes)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
@@ -157,10 +201,11 @@ fn live(
 }
 
 /// The descriptors that the worker holds.
-fn descriptors_of(origin: &Inherited, channels: &[OwnedFd], orders: &OwnedFd) -> Vec<RawFd> {
-    let channels = channels.iter().map(AsRawFd::as_raw_fd);
+fn descriptors_of(origin: &Inherited, ends: &Ends) -> Vec<RawFd> {
+    let channels = ends.channels.iter().map(AsRawFd::as_raw_fd);
     channels
-        .chain([origin.queue.as_raw_fd(), orders.as_raw_fd()])
+        .chain([origin.queue.as_raw_fd(), ends.orders.as_raw_fd()])
+        .chain([ends.doorbell.descriptor()])
         .chain(log::descriptor())
         .chain(origin.stacks.iter().map(AsRawFd::as_raw_fd))
         .collect()
@@ -183,6 +228,7 @@ fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
     WorkerShared {
         app,
         queue: Arc::clone(&origin.queue),
+        ring: origin.ring,
         scoreboard: origin.scoreboard,
         is_dev: origin.boot.dev,
         stopping: AtomicBool::new(false),
@@ -191,29 +237,29 @@ fn shared(origin: &Inherited, app: Py<PyAny>, threads: usize) -> WorkerShared {
     }
 }
 
-/// The thread on Python's main thread, and the others, each with its channel.
+/// The thread on Python's main thread, and the others, each with its outbox.
 fn threads_of<'py>(
     py: Python<'py>,
     origin: &Inherited,
     shared: &Arc<WorkerShared>,
     first_line: usize,
-    main: Arc<OwnedFd>,
-    others: impl Iterator<Item = OwnedFd>,
+    main: Arc<Outbox>,
+    others: impl Iterator<Item = Arc<Outbox>>,
 ) -> PyResult<(Bound<'py, WorkerThread>, Threads<'py>)> {
     let facts = ServerFacts {
         is_multithread: origin.boot.threads > 1,
         is_multiprocess: origin.boot.workers > 1,
         version: &origin.boot.version,
     };
-    let thread = |channel, number| -> PyResult<Bound<'py, WorkerThread>> {
+    let thread = |outbox, number| -> PyResult<Bound<'py, WorkerThread>> {
         let (shared, line) = (Arc::clone(shared), first_line + number);
-        let thread = WorkerThread::new(py, shared, channel, line, number, &facts)?;
+        let thread = WorkerThread::new(py, shared, outbox, line, number, &facts)?;
         Bound::new(py, thread)
     };
     let main = thread(main, 0)?;
     let others = others
         .zip(1..)
-        .map(|(channel, number)| thread(Arc::new(channel), number));
+        .map(|(outbox, number)| thread(outbox, number));
     Ok((main, Threads::new(py, others.collect::<PyResult<_>>()?)?))
 }
 

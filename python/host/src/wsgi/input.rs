@@ -39,17 +39,25 @@ impl Inputs {
         })
     }
 
-    /// A stream over a body in memory.
+    /// A stream over a body in memory: `fill` writes its bytes to where Python keeps them.
     ///
     /// # Errors
     /// `MemoryError`.
-    pub fn inline<'py>(&self, py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    pub fn inline<'py>(
+        &self,
+        py: Python<'py>,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> PyResult<Bound<'py, PyAny>> {
         let bytes_io = self.bytes_io.bind(py);
-        if body.is_empty() {
-            bytes_io.call0()
-        } else {
-            bytes_io.call1((PyBytes::new(py, body),))
+        if length == 0 {
+            return bytes_io.call0();
         }
+        let body = PyBytes::new_with(py, length, |body| {
+            fill(body);
+            Ok(())
+        })?;
+        bytes_io.call1((body,))
     }
 
     /// A stream over a body in a file. It owns the descriptor.

@@ -20,6 +20,8 @@ use crate::os::clock;
 
 /// Longest time between two checks, in nanoseconds.
 const LONGEST_LOOK: u64 = 2_000_000_000;
+/// Longest time between the moments in which a thread pops a request and says so, in nanoseconds.
+const LONGEST_MISSING: u64 = 1_000_000_000;
 /// Longest time for a request of unknown state if requests have no deadline.
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,8 @@ pub(super) struct Audit {
     seen: Vec<((u64, Activity), u64)>,
     /// Requests of unknown state, by number: the time when that was first observed.
     doubtful: HashMap<u64, u64>,
+    /// Requests that no thread has and that are not in the queue, likewise.
+    missing: HashMap<u64, u64>,
 }
 
 /// The state of a request according to the scoreboard.
@@ -64,6 +68,16 @@ impl Audit {
         }
     }
 
+    /// Requests that have been missing for [`LONGEST_MISSING`]; forgets those that are not.
+    fn lost(&mut self, missing: &[u64], now: u64) -> Vec<u64> {
+        self.missing.retain(|seq, _| missing.contains(seq));
+        let is_lost = |seq: &u64| {
+            let since = *self.missing.entry(*seq).or_insert(now);
+            now.saturating_sub(since) >= LONGEST_MISSING
+        };
+        missing.iter().copied().filter(is_lost).collect()
+    }
+
     /// Requests whose state has been in doubt for `patience_ns`; forgets those that have ended.
     fn given_up(&mut self, findings: &[(u64, Finding)], now: u64, patience_ns: u64) -> Vec<u64> {
         let is_in_doubt = |seq: &u64| {
@@ -87,10 +101,14 @@ impl Audit {
 impl GenerationState {
     /// One check; `patience` is the longest time for a request, including the grace period.
     pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
+        self.doorbell.look();
         let board = self.scoreboard();
         if !board.is_intact() {
             board.write_header();
             self.damaged("the scoreboard is overwritten");
+        }
+        if let Some(damage) = self.queue().and_then(|queue| queue.damage()) {
+            self.damaged(damage);
         }
         let mut state = self.pool.lock();
         let in_flight = state.table.in_flight(self.number);
@@ -98,6 +116,7 @@ impl GenerationState {
             .map(|(spot, request)| (request.seq, self.finding(spot, request)))
             .collect();
         drop(state);
+        self.find_missing(audit, now);
         let is_news = |(seq, finding): &(u64, Finding)| {
             *finding == Finding::Overwritten && !audit.doubtful.contains_key(seq)
         };
@@ -116,6 +135,31 @@ impl GenerationState {
                 self.notify(WorkerEvent::ProtocolError { worker });
             }
             self.give_up(seq);
+        }
+    }
+
+    /// Hands requests out again that are neither in the queue nor with a thread: a worker has moved
+    /// the head of the queue.
+    fn find_missing(&self, audit: &mut Audit, now: u64) {
+        let board = self.scoreboard();
+        let has_request = |seq| (0..board.threads()).any(|thread| board.line(thread).seq == seq);
+        let mut state = self.pool.lock();
+        let queue = state.roster(self.number).map(|it| Arc::clone(&it.queue));
+        let missing = match queue.is_some_and(|queue| queue.is_drained()) {
+            true => state.table.in_flight(self.number),
+            false => return audit.missing.clear(),
+        };
+        let missing: Vec<_> = missing
+            .filter(|(spot, request)| {
+                !request.withdrawn
+                    && board.claim(spot.entry, request.seq) == Claim::Unclaimed
+                    && !has_request(request.seq)
+            })
+            .map(|(_, request)| request.seq)
+            .collect();
+        let lost = audit.lost(&missing, now);
+        if !lost.is_empty() {
+            self.hand_out_again(&mut state, |seq| lost.contains(&seq));
         }
     }
 
@@ -180,6 +224,15 @@ mod tests {
                 .given_up(&[(2, Finding::Denied(0))], 200, 50)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_request_is_lost_when_it_has_been_missing_for_long() {
+        let mut audit = Audit::default();
+        assert!(audit.lost(&[1, 2], 100).is_empty());
+        assert_eq!(audit.lost(&[2, 3], 100 + LONGEST_MISSING), [2]);
+        assert!(audit.lost(&[1], 101 + LONGEST_MISSING).is_empty());
+        assert_eq!(audit.lost(&[1], 101 + 2 * LONGEST_MISSING), [1]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! end in one write) is delivered whole; any other is delivered with its head and then streamed
 //! piece by piece, see [`crate::front::body::response_stream`].
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerEvent;
+use super::doorbell::Inbox;
 use super::head;
 use super::progress::Progress;
 use super::worker_set::GenerationState;
@@ -32,14 +32,21 @@ const READ: usize = frames::BODY_PIECE + (4 << 10);
 /// than a new buffer.
 const KEEP: usize = 32 << 10;
 
-/// One channel, and the state of the reply on it.
+/// The ring and the channel of one thread, and the state of the reply on it.
 pub(super) struct Channel {
     shared: Arc<GenerationState>,
     worker: u32,
     thread: usize,
     /// Cancelled when the worker has exited.
     exited: CancellationToken,
+    /// The ring of the thread.
+    inbox: Arc<Inbox>,
+    /// Bytes read from it.
+    read: u64,
+    /// Brings the descriptors of files, and the end of the thread.
     socket: UnixStream,
+    /// Nothing more will be written.
+    is_over: bool,
     buffer: Vec<u8>,
     /// Number of filled bytes in the buffer.
     filled: usize,
@@ -66,28 +73,16 @@ enum Violation {
     BootedTwice,
 }
 
-/// Reads the available bytes with their descriptors, which tokio's own read would drop.
-async fn receive(
-    socket: &UnixStream,
-    room: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-    lost_descriptor: &mut bool,
-) -> io::Result<usize> {
-    let before = descriptors.len();
+/// Receives one descriptor, which tokio's own read would drop. `None`: the end of the socket.
+async fn receive(socket: &UnixStream) -> Option<(Option<OwnedFd>, bool)> {
+    let mut descriptors = Vec::new();
     let received = socket
         .async_io(Interest::READABLE, || {
-            sockets::receive_with_descriptors(socket, room, descriptors)
+            sockets::receive_with_descriptors(socket, &mut [0], &mut descriptors)
         })
-        .await?;
-    *lost_descriptor |= received.lost_descriptor;
-    // A read ends after bytes with a descriptor, whatever follows them.
-    let may_be_more = descriptors.len() > before || received.lost_descriptor;
-    if received.bytes < room.len() && !may_be_more {
-        // Nothing left: report it, as tokio's read does, without another system call.
-        let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        let _cleared = socket.try_io(Interest::READABLE, nothing_left);
-    }
-    Ok(received.bytes)
+        .await;
+    let received = received.ok().filter(|received| received.bytes > 0)?;
+    Some((descriptors.pop(), received.lost_descriptor))
 }
 
 /// A frame split off the buffer.
@@ -122,9 +117,9 @@ impl Channel {
         shared: Arc<GenerationState>,
         worker: u32,
         thread: usize,
-        channel: OwnedFd,
+        (channel, inbox): (OwnedFd, Arc<Inbox>),
         exited: CancellationToken,
-    ) -> io::Result<Self> {
+    ) -> std::io::Result<Self> {
         let socket = StdUnixStream::from(channel);
         socket.set_nonblocking(true)?;
         let socket = UnixStream::from_std(socket)?;
@@ -133,7 +128,10 @@ impl Channel {
             worker,
             thread,
             exited,
+            inbox,
+            read: 0,
             socket,
+            is_over: false,
             buffer: vec![0; READ],
             filled: 0,
             descriptors: Vec::new(),
@@ -143,49 +141,73 @@ impl Channel {
         })
     }
 
-    /// Reads until the thread has gone: the end of the stream, or the exit of the worker (a child
+    /// Reads until the thread has gone: the end of its socket, or the exit of the worker (a child
     /// of the application may hold a copy of its end open) with nothing left to read.
     pub(super) async fn run(mut self) {
-        loop {
-            let room = &mut self.buffer[self.filled..];
-            let receive = receive(
-                &self.socket,
-                room,
-                &mut self.descriptors,
-                &mut self.lost_descriptor,
-            );
-            let read = tokio::select! {
-                biased;
-                // Cancel-safe: a read that does not complete has taken nothing.
-                read = receive => read,
-                // Cancel-safe: the token stays cancelled. Reads directly: tokio may not have seen
-                // the readiness yet, and this read is the last.
-                () = self.exited.cancelled() => self.receive_now(),
-            };
-            // An error is the end too: after the process has exited, it means that nothing is left
-            // to read.
-            let Ok(read @ 1..) = read else { break };
-            self.filled += read;
-            if let Reply::Streaming { seq, .. } = &self.reply {
-                self.progress().note(*seq);
-            }
-            if let Err(error) = self.take_frames().await {
-                tracing::error!(code = codes::DAMAGED, worker = self.worker, %error, "worker violated the reply protocol");
-                self.shared.notify(WorkerEvent::ProtocolError {
-                    worker: self.worker,
-                });
-                break;
-            }
+        if let Err(error) = self.read_all().await {
+            tracing::error!(code = codes::DAMAGED, worker = self.worker, %error, "worker violated the reply protocol");
+            self.shared.notify(WorkerEvent::ProtocolError {
+                worker: self.worker,
+            });
         }
         self.finish();
     }
 
-    fn receive_now(&mut self) -> io::Result<usize> {
-        let room = &mut self.buffer[self.filled..];
-        let received =
-            sockets::receive_with_descriptors(&self.socket, room, &mut self.descriptors)?;
-        self.lost_descriptor |= received.lost_descriptor;
-        Ok(received.bytes)
+    async fn read_all(&mut self) -> Result<(), Violation> {
+        loop {
+            let read = self
+                .inbox
+                .read(self.read, &mut self.buffer[self.filled..])?;
+            if read == 0 {
+                if self.is_over {
+                    return Ok(());
+                }
+                self.wait().await?;
+                continue;
+            }
+            self.read += read as u64;
+            self.filled += read;
+            if let Reply::Streaming { seq, .. } = &self.reply {
+                self.progress().note(*seq);
+            }
+            self.take_frames().await?;
+        }
+    }
+
+    /// Waits until there is something to read, or nothing will come any more. What was written
+    /// before the end is read after it.
+    async fn wait(&mut self) -> Result<(), Violation> {
+        tokio::select! {
+            biased;
+            // Cancel-safe, as it says.
+            () = self.inbox.news() => {}
+            // Cancel-safe: the token stays cancelled.
+            () = self.exited.cancelled() => self.is_over = true,
+            // Cancel-safe: a read that does not complete has taken nothing.
+            received = receive(&self.socket) => match received {
+                Some((descriptor, is_lost)) => {
+                    self.descriptors.extend(descriptor);
+                    self.lost_descriptor |= is_lost;
+                    // A descriptor comes before the frame of its file, and a thread sends one
+                    // reply at a time.
+                    if self.descriptors.len() > 1 {
+                        return Err(Violation::Descriptors);
+                    }
+                }
+                None => self.is_over = true,
+            },
+        }
+        Ok(())
+    }
+
+    /// The descriptor for a frame that was read. It was sent before.
+    fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        if self.descriptors.is_empty() {
+            let received =
+                sockets::receive_with_descriptors(&self.socket, &mut [0], &mut self.descriptors);
+            self.lost_descriptor |= received.is_ok_and(|received| received.lost_descriptor);
+        }
+        self.descriptors.pop()
     }
 
     async fn take_frames(&mut self) -> Result<(), Violation> {
@@ -205,14 +227,10 @@ impl Channel {
             self.take_frame(frame).await?;
         }
         self.deliver_head();
-        // A descriptor arrives with the frame of its file, and a thread sends one reply at a time.
-        match self.descriptors.len() {
-            0 | 1 => Ok(()),
-            _ => Err(Violation::Descriptors),
-        }
+        Ok(())
     }
 
-    /// Splits the first bytes off the buffer, and makes room for at least one more.
+    /// Splits the first bytes off the buffer, and makes room for at least one more word.
     fn cut_off(&mut self, length: usize) -> Bytes {
         let rest = self.filled - length;
         let bytes = if length < KEEP {
@@ -220,7 +238,7 @@ impl Channel {
             self.buffer.copy_within(length..self.filled, 0);
             bytes
         } else {
-            let mut fresh = vec![0; READ.max(rest + 1)];
+            let mut fresh = vec![0; READ.max(rest + 8)];
             fresh[..rest].copy_from_slice(&self.buffer[length..self.filled]);
             let mut full = std::mem::replace(&mut self.buffer, fresh);
             full.truncate(length);
@@ -257,7 +275,7 @@ impl Channel {
             ReplyKind::End => self.take_end(frame),
             ReplyKind::Abort => self.take_abort(frame),
             ReplyKind::File => self.take_file(&frame),
-            ReplyKind::Skipped => self.shared.release(frame.seq),
+            ReplyKind::Skipped => self.shared.skipped(frame.seq),
         }
         Ok(())
     }
@@ -300,10 +318,10 @@ impl Channel {
         }
     }
 
-    /// The body is a file. The worker sends this in one write with the head, so the head is not
+    /// The body is a file. The worker writes this together with the head, so the head is not
     /// delivered yet.
     fn take_file(&mut self, frame: &Frame) {
-        let descriptor = (!self.descriptors.is_empty()).then(|| self.descriptors.remove(0));
+        let descriptor = self.take_descriptor();
         let piece = frames::read_file(&frame.payload);
         match (&mut self.reply, descriptor, piece) {
             (Reply::Head { response, .. }, Some(file), Ok(piece)) => {
@@ -402,6 +420,7 @@ impl Channel {
         if let Reply::Streaming { feed, .. } = &self.reply {
             feed.end(Err("the worker died"), Duration::ZERO);
         }
+        self.shared.doorbell.remove(&self.inbox);
         let exited = self.exited.is_cancelled();
         self.shared.thread_gone(self.worker, self.thread, exited);
     }

@@ -11,6 +11,7 @@ use pyserve_wire::scoreboard::{Activity, Claim, Scoreboard};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
+use super::doorbell::{Doorbell, ReplyMemory};
 use super::progress::Progress;
 use super::queue::Queue;
 use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet};
@@ -33,9 +34,11 @@ impl Pool {
         size: Size,
         request_timeout: Option<Duration>,
     ) -> io::Result<Generation> {
-        let queue = Arc::new(Queue::new()?);
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
+        let doorbell = Arc::new(Doorbell::new()?);
+        let queue = Arc::new(Queue::new(threads, entries, doorbell.later())?);
+        doorbell.serve(&queue);
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);
         let crew = Arc::new(GenerationState {
@@ -43,11 +46,13 @@ impl Pool {
             number,
             size,
             board,
+            doorbell,
             budget: Arc::clone(&self.0.budget),
             progress: (0..threads).map(|_| Progress::default()).collect(),
         });
         let kept = GenerationState::keep_deadlines(Arc::downgrade(&crew), request_timeout);
         self.0.tasks.spawn(kept);
+        self.0.tasks.spawn(Arc::clone(&crew.doorbell).run());
         let mut state = self.0.lock();
         state.table.add(number, entries);
         state.rosters.push(WorkerSet {
@@ -67,12 +72,18 @@ impl Generation {
         self.0.number
     }
 
-    /// Adds a worker that was just forked; `channels` are the front's ends, one per thread, and
-    /// `orders` that of the socket for orders.
+    /// Adds a worker that was just forked; `channels` are the front's ends, one per thread, `replies`
+    /// is the memory for what it sends, and `orders` that of the socket for orders.
     ///
     /// # Errors
     /// The error of the system call for registering them.
-    pub fn attach(&self, worker: u32, channels: Vec<OwnedFd>, orders: OwnedFd) -> io::Result<()> {
+    pub fn attach(
+        &self,
+        worker: u32,
+        channels: Vec<OwnedFd>,
+        replies: &Arc<ReplyMemory>,
+        orders: OwnedFd,
+    ) -> io::Result<()> {
         let exited = CancellationToken::new();
         let first = self.first_thread(worker);
         let mut readers = Vec::new();
@@ -80,7 +91,9 @@ impl Generation {
             let thread = first + index;
             self.0.scoreboard().record(thread, Activity::Starting, 0, 0);
             let crew = Arc::clone(&self.0);
-            readers.push(Channel::new(crew, worker, thread, socket, exited.clone())?);
+            let inbox = self.0.doorbell.add(Arc::clone(replies), index);
+            let ends = (socket, inbox);
+            readers.push(Channel::new(crew, worker, thread, ends, exited.clone())?);
         }
         let lines = (first..first + readers.len()).map(|at| self.0.scoreboard().line(at));
         let served_before = lines.fold(0, |sum: u64, line| sum.wrapping_add(line.served));
@@ -194,14 +207,14 @@ impl Generation {
         });
         if let Some((worker, queue)) = gone {
             worker.exited.cancel();
+            queue.forget(threads);
             // Threads also leave if another worker has shut the shared queue down.
-            if worker.ready && queue.is_broken() {
-                self.0
-                    .replace_queue(&mut state, &queue, "its queue is shut down");
+            if let Some(damage) = queue.damage().filter(|_| worker.ready) {
+                self.0.replace_queue(&mut state, &queue, damage);
             }
         }
         self.0.adjust_capacity(&mut state);
-        self.0.hand_out_again(&mut state, |_| true);
+        self.0.hand_out_all_again(&mut state);
         state.remove_if_empty(self.0.number);
     }
 
@@ -227,15 +240,20 @@ impl Generation {
         state.remove_if_empty(self.0.number);
     }
 
-    /// Passes the descriptors that a template needs to `use_them`: the workers' end of the queue
-    /// and the scoreboard.
-    pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 2]) -> T) -> T {
-        let queue = self.0.queue();
-        // Only a template of a generation that is gone gets the end of a closed queue.
-        let queue = queue
-            .as_ref()
-            .map_or(self.0.board.file(), |queue| queue.receiver());
-        use_them([queue, self.0.board.file()])
+    /// Passes the descriptors that a template needs to `use_them`: the workers' end of the socket
+    /// beside the queue, the memory of the queue, and the scoreboard.
+    pub fn with_descriptors<T>(&self, use_them: impl FnOnce([BorrowedFd<'_>; 3]) -> T) -> T {
+        let board = self.0.board.file();
+        match self.0.queue() {
+            Some(queue) => use_them([queue.receiver(), queue.memory(), board]),
+            // The generation is gone: its template finds no queue, and exits.
+            None => use_them([board, board, board]),
+        }
+    }
+
+    /// The eventfd that workers ring when they have written replies.
+    pub fn doorbell(&self) -> BorrowedFd<'_> {
+        self.0.doorbell.bell()
     }
 
     /// Threads of each worker.

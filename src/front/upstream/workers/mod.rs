@@ -2,16 +2,22 @@
 //! responses. No other file knows the transport.
 //!
 //! ```text
-//! call() -> dispatcher: an entry, or wait -> one SEQPACKET queue -> any idle thread
-//!    ^                                                                     |
-//!    +-- dispatcher: the call with this number <- channel of that thread <-+
+//! call() -> dispatcher: an entry, or wait -> queue: slot and ring -> any idle thread
+//!    ^                                                                    |
+//!    +-- dispatcher: the call with this number <- ring of that thread <---+
+//!                                                 (doorbell.rs, channel.rs)
 //! ```
 //!
+//! Requests and replies travel through shared memory (`pyserve_wire::request_ring` and
+//! `reply_ring`), with system calls only where a side sleeps; descriptors travel over sockets
+//! beside it. Workers can write to all of it: the front keeps its own account of what it has pushed
+//! and read, and copies before it parses.
+//!
 //! At most the ready threads plus a small prefetch are handed out; the rest wait here,
-//! where they can be counted, limited and dropped. The kernel's queue cannot be searched,
-//! so a request is taken back through its claim (`pyserve_wire::scoreboard`). When a worker
-//! dies, requests that its threads had taken are lost; untaken ones are handed out again
-//! under a new number, and the thread that receives a stale message skips it.
+//! where they can be counted, limited and dropped. A request is taken back through its claim
+//! (`pyserve_wire::scoreboard`), wherever its word in the ring is. When a worker dies, requests
+//! that its threads had taken are lost; untaken ones are handed out again under a new number, and
+//! the thread that pops a stale word skips it.
 //!
 //! A [`Pool`] belongs to an application and outlives its [`Generation`]s, each of which has
 //! its own queue, scoreboard and workers. A new generation takes over in one step: untaken
@@ -24,6 +30,7 @@ mod deadlines;
 pub mod demand;
 mod dispatch_slot;
 mod dispatcher;
+mod doorbell;
 mod generation;
 pub mod head;
 mod progress;
@@ -40,6 +47,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
+use pyserve_wire::request_ring::Handed;
 use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -50,8 +58,9 @@ use crate::front::descriptors::Tries;
 use crate::front::upstream::{Failure, Request, Response};
 use dispatch_slot::DispatchSlot;
 use dispatcher::{AdmissionOutcome, Dispatcher, QueuePosition};
+pub use doorbell::ReplyMemory;
 pub use generation::Generation;
-use queue::Queue;
+use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
 use worker_set::{GenerationState, WorkerSet};
 
@@ -232,7 +241,12 @@ impl Pool {
                     return Err(error.into());
                 }
             }
-            let outcome = match queue.send(&mut request, spot.entry, seq).await {
+            let is_live = |handed: Handed| {
+                let board = crew.scoreboard();
+                handed.entry < board.claims()
+                    && board.claim(handed.entry, handed.seq) == Claim::Unclaimed
+            };
+            let outcome = match queue.send(&request, spot.entry, seq, is_live).await {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
@@ -240,16 +254,16 @@ impl Pool {
                         .await?
                 }
                 Err(error) => {
-                    if queue::is_end(&error) {
+                    if let SendError::Broken(damage) = error {
                         let mut state = self.0.lock();
-                        crew.replace_queue(&mut state, &queue, "its queue is shut down");
+                        crew.replace_queue(&mut state, &queue, damage);
                         crew.hand_out_again(&mut state, |untaken| untaken == seq);
                     }
                     // Another generation may have taken over before the request was in the queue,
                     // or the queue was just replaced.
                     match answer.try_recv() {
                         Ok(outcome) => outcome,
-                        Err(_) => return Err(error.into()),
+                        Err(_) => return Err(Failure::Transport(error.into())),
                     }
                 }
             };

@@ -1,0 +1,644 @@
+//! The layout of the shared memory through which requests reach the threads of a generation.
+//!
+//! ```text
+//! word 0          magic and version
+//! word 1          threads    word 2  claims
+//! word 8          tail: words that the front has pushed
+//! word 16         head: words that have been popped
+//! word 24         end: no more requests follow those in the ring
+//! from word 32    one bit per thread: it waits, or is about to
+//! behind them     one line of 8 words per thread; the first is its futex
+//! behind them     the ring: one word per request
+//! page-aligned    one slot per claim: the request itself
+//! ```
+//!
+//! The front writes a request into the slot of its claim, publishes the claim, and pushes
+//! `seq << 16 | entry`. Any thread pops the word, and reads the slot after it has taken the claim
+//! ([`crate::scoreboard`]). So a word that is lost, stale or pushed twice runs nothing, and
+//! nothing writes to a slot that is being read.
+//!
+//! A thread that finds the ring empty sets its bit, looks again, and waits on its futex. The front
+//! clears the bit of one waiting thread for each word, and wakes that thread.
+//!
+//! Both sides can write to all of it. Indices are bounded before they are used, the front keeps
+//! its own tail, and bytes are copied out before they are parsed.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
+use crate::scoreboard::MAX_THREADS;
+use crate::shared_bytes::{WORD, copy_in, copy_out};
+use crate::{Malformed, malformed};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"pysring\x01");
+/// Words of a cache line: what different sides write lies in different lines.
+const LINE: usize = 8;
+const TAIL: usize = LINE;
+const HEAD: usize = 2 * LINE;
+const END: usize = 3 * LINE;
+const WAITING: usize = 4 * LINE;
+const PAGE: usize = 4096 / WORD;
+
+/// Bytes of a slot. Only pages that a request needs are ever touched.
+pub const SLOT: usize = 256 << 10;
+/// Set in a word whose request has a descriptor, which waits in the socket beside the ring.
+const WITH_DESCRIPTOR: u64 = 1 << 63;
+
+/// One request in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handed {
+    /// Number of the request.
+    pub seq: u64,
+    /// Its claim, and its slot.
+    pub entry: usize,
+    /// True if its header and descriptor are a message in the socket beside the ring.
+    pub has_descriptor: bool,
+}
+
+/// The reason why a word cannot be pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// As many words as fit are in the ring.
+    #[error("the request ring is full")]
+    Full,
+    /// More words seem to have been popped than were pushed.
+    #[error("the request ring is overwritten")]
+    Damaged,
+}
+
+/// Accessors over the mapped words.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestRing<'a> {
+    words: &'a [AtomicU64],
+    threads: usize,
+    claims: usize,
+}
+
+impl<'a> RequestRing<'a> {
+    /// Bytes that a ring for so many threads and requests takes.
+    pub fn size(threads: usize, claims: usize) -> usize {
+        first_slot(threads, claims) * WORD + claims * SLOT
+    }
+
+    /// Lays out fresh, zeroed memory.
+    ///
+    /// # Panics
+    /// If `words` is smaller than [`RequestRing::size`], or there are over [`MAX_THREADS`] threads.
+    pub fn create(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
+        assert!(threads <= MAX_THREADS, "too many threads for a ring");
+        let ring = Self::over(words, threads, claims);
+        words[1].store(threads as u64, Ordering::Relaxed);
+        words[2].store(claims as u64, Ordering::Relaxed);
+        words[0].store(MAGIC, Ordering::Release);
+        ring
+    }
+
+    /// The same memory again, by the side that laid it out.
+    ///
+    /// # Panics
+    /// If `words` is smaller than [`RequestRing::size`].
+    pub fn over(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
+        assert!(
+            size_of_val(words) >= Self::size(threads, claims),
+            "ring memory too small"
+        );
+        Self {
+            words,
+            threads,
+            claims,
+        }
+    }
+
+    /// Opens memory that the other side laid out. `None` if it is not a ring.
+    pub fn open(words: &'a [AtomicU64]) -> Option<Self> {
+        if words.len() < WAITING || words[0].load(Ordering::Acquire) != MAGIC {
+            return None;
+        }
+        let threads = usize::try_from(words[1].load(Ordering::Relaxed)).ok()?;
+        let claims = usize::try_from(words[2].load(Ordering::Relaxed)).ok()?;
+        (threads <= MAX_THREADS
+            && claims <= words.len()
+            && size_of_val(words) >= Self::size(threads, claims))
+        .then_some(Self {
+            words,
+            threads,
+            claims,
+        })
+    }
+
+    /// True if the header says what [`RequestRing::create`] wrote, and tail and end what the front
+    /// wrote.
+    pub fn is_intact(&self, tail: u64, has_ended: bool) -> bool {
+        let expected = [
+            (0, MAGIC),
+            (1, self.threads as u64),
+            (2, self.claims as u64),
+            (TAIL, tail),
+            (END, u64::from(has_ended)),
+        ];
+        expected
+            .iter()
+            .all(|(at, word)| self.words[*at].load(Ordering::Relaxed) == *word)
+    }
+
+    /// Number of slots.
+    pub fn claims(&self) -> usize {
+        self.claims
+    }
+
+    /// Most words in the ring.
+    pub fn capacity(&self) -> usize {
+        capacity(self.claims)
+    }
+
+    /// Front: pushes a word behind `tail` others, and returns the new tail. One thread at a time.
+    /// Afterwards one thread is to be woken, see [`RequestRing::choose_waiting`].
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing was pushed.
+    pub fn push(&self, tail: u64, handed: Handed) -> Result<u64, PushError> {
+        let capacity = self.capacity() as u64;
+        let popped = self.words[HEAD].load(Ordering::Acquire);
+        match tail.checked_sub(popped) {
+            Some(pending) if pending < capacity => {}
+            Some(pending) if pending == capacity => return Err(PushError::Full),
+            _ => return Err(PushError::Damaged),
+        }
+        let flag = if handed.has_descriptor {
+            WITH_DESCRIPTOR
+        } else {
+            0
+        };
+        let word = flag | handed.seq << 16 | handed.entry as u64;
+        self.ring_word(tail).store(word, Ordering::Relaxed);
+        // The word, the claim and the slot are seen by whoever sees the new tail.
+        self.words[TAIL].store(tail + 1, Ordering::Release);
+        // Before a look at the waiting threads; they set their bit before they look at the tail.
+        fence(Ordering::SeqCst);
+        Ok(tail + 1)
+    }
+
+    /// True if all words up to `tail`, of which the front keeps account, have been popped.
+    pub fn is_drained(&self, tail: u64) -> bool {
+        self.words[HEAD].load(Ordering::Acquire) == tail
+    }
+
+    /// Pops a word. `None`: the ring is empty.
+    pub fn pop(&self) -> Option<Handed> {
+        let mut head = self.words[HEAD].load(Ordering::Acquire);
+        loop {
+            let pushed = self.words[TAIL].load(Ordering::Acquire);
+            let pending = pushed.saturating_sub(head);
+            if pending == 0 || pending > self.capacity() as u64 {
+                return None;
+            }
+            let word = self.ring_word(head).load(Ordering::Relaxed);
+            let popped = self.words[HEAD].compare_exchange(
+                head,
+                head + 1,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            match popped {
+                Ok(_) => {
+                    return Some(Handed {
+                        seq: (word & !WITH_DESCRIPTOR) >> 16,
+                        entry: (word & 0xFFFF) as usize,
+                        has_descriptor: word & WITH_DESCRIPTOR != 0,
+                    });
+                }
+                Err(moved) => head = moved,
+            }
+        }
+    }
+
+    /// True if nothing is to be popped.
+    pub fn is_empty(&self) -> bool {
+        let head = self.words[HEAD].load(Ordering::Acquire);
+        self.words[TAIL].load(Ordering::Acquire) == head
+    }
+
+    /// Front: no more words follow. All threads are to be woken.
+    pub fn end(&self) {
+        self.words[END].store(1, Ordering::SeqCst);
+    }
+
+    /// True if no more words follow.
+    pub fn has_ended(&self) -> bool {
+        self.words[END].load(Ordering::SeqCst) != 0
+    }
+
+    /// Thread: announces that it is about to wait. It looks at the ring once more before it does.
+    pub fn announce_wait(&self, thread: usize) {
+        let (word, bit) = self.waiting_bit(thread);
+        word.fetch_or(bit, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The thread does not wait any more. `false`: it was chosen for a word, which it pops itself or
+    /// leaves to another thread that it wakes.
+    pub fn withdraw_wait(&self, thread: usize) -> bool {
+        let (word, bit) = self.waiting_bit(thread);
+        word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    /// True if this thread waits, or is about to.
+    pub fn is_waiting(&self, thread: usize) -> bool {
+        let (word, bit) = self.waiting_bit(thread);
+        word.load(Ordering::SeqCst) & bit != 0
+    }
+
+    /// True if a thread waits, or is about to.
+    pub fn has_waiting(&self) -> bool {
+        let bits = &self.words[WAITING..WAITING + self.threads.div_ceil(64)];
+        bits.iter().any(|bits| bits.load(Ordering::SeqCst) != 0)
+    }
+
+    /// Front: number of words that have not been popped, of `tail` pushed ones.
+    pub fn pending(&self, tail: u64) -> usize {
+        let popped = self.words[HEAD].load(Ordering::Acquire);
+        let pending = tail.saturating_sub(popped) as usize;
+        pending.min(self.capacity())
+    }
+
+    /// Chooses a waiting thread, the first from `from` on, which is then to be woken at its
+    /// [`RequestRing::futex`]. `None`: no thread waits.
+    pub fn choose_waiting(&self, from: usize) -> Option<usize> {
+        let words = self.threads.div_ceil(64);
+        let first = (from % self.threads.max(1)) / 64;
+        // The first word is looked at twice: for its threads from `from` on, and for the others.
+        for step in 0..=words {
+            let at = (first + step) % words.max(1);
+            let word = &self.words[WAITING + at];
+            loop {
+                let bits = word.load(Ordering::SeqCst);
+                let later = bits & (u64::MAX << (from % 64));
+                let candidates = if step == 0 { later } else { bits };
+                if candidates == 0 {
+                    break;
+                }
+                let number = candidates.trailing_zeros() as usize;
+                let thread = at * 64 + number;
+                let is_ours = word.fetch_and(!(1 << number), Ordering::SeqCst) & (1 << number) != 0;
+                if is_ours && thread < self.threads {
+                    return Some(thread);
+                }
+            }
+        }
+        None
+    }
+
+    /// The futex of a thread: its first four bytes, which are only accessed as such.
+    pub fn futex(&self, thread: usize) -> &'a AtomicU64 {
+        assert!(thread < self.threads, "no such thread in the ring");
+        &self.words[first_futex(self.threads) + thread * LINE]
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Front: writes a request into the slot of its entry. `body` is empty where it comes with a
+    /// descriptor.
+    ///
+    /// # Panics
+    /// If the request does not fit; see [`fits`].
+    pub fn write(&self, entry: usize, header: RequestHeader, vars: &[u8], body: &[u8]) {
+        assert!(fits(vars.len(), body.len()), "request longer than a slot");
+        let (fixed, rest) = self.slot(entry).split_at(REQUEST_HEADER / WORD);
+        copy_in(fixed, &header.to_bytes());
+        let (block, rest) = rest.split_at(vars.len().div_ceil(WORD));
+        copy_in(block, vars);
+        copy_in(rest, body);
+    }
+
+    /// Thread: the fixed part of the request in a slot, whose claim it has taken.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no request that fits into a slot.
+    pub fn header(&self, entry: usize) -> Result<RequestHeader, Malformed> {
+        const WHAT: &str = "request in its slot";
+        if entry >= self.claims {
+            return Err(malformed(WHAT, "no such slot"));
+        }
+        let mut bytes = [0; REQUEST_HEADER];
+        copy_out(self.slot(entry), &mut bytes);
+        let header = RequestHeader::from_bytes(&bytes)?;
+        match fits(header.vars_len as usize, header.inline_len()) {
+            true => Ok(header),
+            false => Err(malformed(WHAT, "longer than a slot")),
+        }
+    }
+
+    /// Thread: copies the variables of a request.
+    pub fn read_vars(&self, entry: usize, header: &RequestHeader, vars: &mut Vec<u8>) {
+        vars.resize(header.vars_len as usize, 0);
+        copy_out(&self.slot(entry)[REQUEST_HEADER / WORD..], vars);
+    }
+
+    /// Thread: copies the body of a request, which is as long as `body`.
+    pub fn read_body(&self, entry: usize, header: &RequestHeader, body: &mut [u8]) {
+        let start = REQUEST_HEADER / WORD + (header.vars_len as usize).div_ceil(WORD);
+        copy_out(&self.slot(entry)[start..], body);
+    }
+
+    fn ring_word(&self, index: u64) -> &'a AtomicU64 {
+        let within = index as usize % self.capacity();
+        &self.words[first_ring_word(self.threads) + within]
+    }
+
+    fn waiting_bit(&self, thread: usize) -> (&'a AtomicU64, u64) {
+        assert!(thread < self.threads, "no such thread in the ring");
+        (&self.words[WAITING + thread / 64], 1 << (thread % 64))
+    }
+
+    fn slot(&self, entry: usize) -> &'a [AtomicU64] {
+        assert!(entry < self.claims, "no such slot in the ring");
+        let start = first_slot(self.threads, self.claims) + entry * (SLOT / WORD);
+        &self.words[start..start + SLOT / WORD]
+    }
+}
+
+impl RequestHeader {
+    /// Length of the body behind the variables.
+    pub fn inline_len(&self) -> usize {
+        match self.body {
+            BodyKind::Inline => usize::try_from(self.body_len).unwrap_or(usize::MAX),
+            BodyKind::File | BodyKind::Stream => 0,
+        }
+    }
+}
+
+/// True if a request with so many bytes of variables and body fits into a slot.
+pub fn fits(vars: usize, body: usize) -> bool {
+    let room = SLOT - REQUEST_HEADER - WORD;
+    vars <= room && body <= room - vars
+}
+
+/// Words that the ring has room for: a power of two, and several times the requests that may be
+/// handed out, because stale words stay until a thread pops them.
+fn capacity(claims: usize) -> usize {
+    (4 * claims).next_power_of_two()
+}
+
+fn first_futex(threads: usize) -> usize {
+    WAITING + threads.div_ceil(64).next_multiple_of(LINE)
+}
+
+fn first_ring_word(threads: usize) -> usize {
+    first_futex(threads) + threads * LINE
+}
+
+fn first_slot(threads: usize, claims: usize) -> usize {
+    (first_ring_word(threads) + capacity(claims)).next_multiple_of(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn memory(threads: usize, claims: usize) -> Vec<AtomicU64> {
+        (0..RequestRing::size(threads, claims) / WORD)
+            .map(|_| AtomicU64::new(0))
+            .collect()
+    }
+
+    fn handed(seq: u64, entry: usize) -> Handed {
+        Handed {
+            seq,
+            entry,
+            has_descriptor: seq.is_multiple_of(2),
+        }
+    }
+
+    fn header(vars: usize, body: usize) -> RequestHeader {
+        RequestHeader {
+            seq: 7,
+            entry: 1,
+            body: BodyKind::Inline,
+            body_len: body as u64,
+            vars_len: vars as u32,
+        }
+    }
+
+    #[test]
+    fn words_are_popped_in_the_order_in_which_they_were_pushed() {
+        let words = memory(2, 3);
+        let front = RequestRing::create(&words, 2, 3);
+        let worker = RequestRing::open(&words).unwrap();
+        assert!(worker.is_empty() && worker.pop().is_none());
+        let mut tail = 0;
+        for seq in 1..1000 {
+            tail = front.push(tail, handed(seq, seq as usize % 3)).unwrap();
+            assert!(!worker.is_empty() && !front.is_drained(tail));
+            assert_eq!(worker.pop(), Some(handed(seq, seq as usize % 3)));
+            assert!(front.is_drained(tail));
+        }
+        assert_eq!(worker.pop(), None);
+        let highest = Handed {
+            seq: (1 << 47) - 1,
+            entry: 0xFFFF,
+            has_descriptor: true,
+        };
+        front.push(tail, highest).unwrap();
+        assert_eq!(worker.pop(), Some(highest));
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_more_and_a_damaged_one_is_noticed() {
+        let words = memory(1, 3);
+        let ring = RequestRing::create(&words, 1, 3);
+        let mut tail = 0;
+        for seq in 1..=16 {
+            tail = ring.push(tail, handed(seq, 0)).unwrap();
+        }
+        assert_eq!(ring.push(tail, handed(17, 0)), Err(PushError::Full));
+        for head in [tail + 1, u64::MAX] {
+            words[HEAD].store(head, Ordering::Relaxed);
+            assert_eq!(ring.push(tail, handed(17, 0)), Err(PushError::Damaged));
+        }
+        words[HEAD].store(0, Ordering::Relaxed);
+        assert_eq!(
+            ring.push(40, handed(17, 0)),
+            Err(PushError::Damaged),
+            "set back"
+        );
+        // A thread survives it too.
+        for (head, tail) in [(5, 0), (0, u64::MAX), (u64::MAX, 3), (u64::MAX - 2, 3)] {
+            words[HEAD].store(head, Ordering::Relaxed);
+            words[TAIL].store(tail, Ordering::Relaxed);
+            assert_eq!(ring.pop(), None);
+        }
+    }
+
+    #[test]
+    fn each_word_is_popped_by_one_thread_only() {
+        const WORDS: u64 = 20_000;
+        let words = memory(4, 8);
+        let front = RequestRing::create(&words, 4, 8);
+        let seen: Vec<_> = (0..=WORDS).map(|_| AtomicUsize::new(0)).collect();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let ring = RequestRing::open(&words).unwrap();
+                    loop {
+                        match ring.pop() {
+                            Some(word) => {
+                                assert_eq!(word.entry, word.seq as usize % 8);
+                                seen[word.seq as usize].fetch_add(1, Ordering::Relaxed);
+                            }
+                            None if ring.has_ended() && ring.is_empty() => return,
+                            None => thread::yield_now(),
+                        }
+                    }
+                });
+            }
+            let mut tail = 0;
+            for seq in 1..=WORDS {
+                let word = handed(seq, seq as usize % 8);
+                tail = loop {
+                    match front.push(tail, word) {
+                        Ok(tail) => break tail,
+                        Err(PushError::Full) => thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                };
+            }
+            front.end();
+        });
+        let counts = seen[1..].iter().map(|count| count.load(Ordering::Relaxed));
+        assert!(counts.into_iter().all(|count| count == 1));
+    }
+
+    #[test]
+    fn no_thread_waits_while_a_word_is_in_the_ring() {
+        // Where a thread would wait on its futex, it spins on its bit.
+        const WORDS: u64 = 20_000;
+        let words = memory(3, 8);
+        let front = RequestRing::create(&words, 3, 8);
+        let popped = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for number in 0..3 {
+                let (popped, words) = (&popped, &words);
+                scope.spawn(move || {
+                    let ring = RequestRing::open(words).unwrap();
+                    let (bits, bit) = ring.waiting_bit(number);
+                    loop {
+                        while ring.pop().is_some() {
+                            popped.fetch_add(1, Ordering::Relaxed);
+                        }
+                        ring.announce_wait(number);
+                        if ring.is_empty() && !ring.has_ended() {
+                            while bits.load(Ordering::SeqCst) & bit != 0 && !ring.has_ended() {
+                                thread::yield_now();
+                            }
+                        }
+                        ring.withdraw_wait(number);
+                        if ring.has_ended() && ring.is_empty() {
+                            return;
+                        }
+                    }
+                });
+            }
+            let mut tail = 0;
+            for seq in 1..=WORDS {
+                tail = loop {
+                    match front.push(tail, handed(seq, 0)) {
+                        Ok(tail) => break tail,
+                        Err(_) => thread::yield_now(),
+                    }
+                };
+                front.choose_waiting(seq as usize);
+                if seq % 16 == 0 {
+                    // Without a lost wake-up each word is popped before the next comes.
+                    while !front.is_drained(tail) {
+                        thread::yield_now();
+                    }
+                }
+            }
+            front.end();
+        });
+        assert_eq!(popped.load(Ordering::Relaxed) as u64, WORDS);
+    }
+
+    #[test]
+    fn waiting_threads_are_chosen_in_turn_and_once() {
+        let words = memory(130, 1);
+        let ring = RequestRing::create(&words, 130, 1);
+        assert_eq!(ring.choose_waiting(5), None);
+        for thread in [3, 64, 129] {
+            ring.announce_wait(thread);
+        }
+        assert_eq!(ring.choose_waiting(4), Some(64));
+        ring.announce_wait(64);
+        assert_eq!(ring.choose_waiting(65), Some(129));
+        assert_eq!(ring.choose_waiting(130), Some(3));
+        assert!(ring.withdraw_wait(64), "it was not chosen");
+        assert!(!ring.withdraw_wait(3), "it was");
+        assert_eq!(ring.choose_waiting(0), None);
+        // Bits of threads that do not exist.
+        words[WAITING + 2].store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(ring.choose_waiting(128), Some(128));
+        assert_eq!(ring.choose_waiting(0), Some(129));
+        assert_eq!(ring.choose_waiting(0), None);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_slot_is_refused() {
+        let words = memory(1, 2);
+        let ring = RequestRing::create(&words, 1, 2);
+        let most = SLOT - REQUEST_HEADER - WORD;
+        assert!(fits(most, 0) && fits(0, most) && fits(1, most - 1));
+        assert!(!fits(most, 1) && !fits(1, most) && !fits(usize::MAX, usize::MAX));
+        for (vars_len, body_len) in [(u32::MAX, 0), (0, u64::MAX), (9, most as u64)] {
+            let header = RequestHeader {
+                vars_len,
+                body_len,
+                ..header(0, 0)
+            };
+            copy_in(ring.slot(0), &header.to_bytes());
+            assert!(ring.header(0).is_err());
+        }
+        assert!(ring.header(2).is_err(), "no such slot");
+    }
+
+    #[test]
+    fn foreign_memory_is_not_a_ring() {
+        let words = memory(1, 2);
+        assert!(RequestRing::open(&words).is_none() && RequestRing::open(&[]).is_none());
+        let ring = RequestRing::create(&words, 1, 2);
+        assert!(RequestRing::open(&words[..2000]).is_none(), "cut short");
+        let tail = ring.push(0, handed(1, 0)).unwrap();
+        assert!(ring.is_intact(tail, false) && !ring.is_intact(0, false));
+        ring.end();
+        assert!(ring.is_intact(tail, true) && !ring.is_intact(tail, false));
+        words[2].store(u64::MAX, Ordering::Relaxed);
+        assert!(RequestRing::open(&words).is_none() && !ring.is_intact(tail, true));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_request_reads_back_as_written(
+            vars in prop::collection::vec(any::<u8>(), 0..300),
+            body in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let words = memory(1, 2);
+            let ring = RequestRing::create(&words, 1, 2);
+            let written = header(vars.len(), body.len());
+            ring.write(1, written, &vars, &body);
+            let read = ring.header(1).unwrap();
+            prop_assert_eq!(read, written);
+            let (mut block, mut bytes) = (vec![9; 7], vec![9; body.len()]);
+            ring.read_vars(1, &read, &mut block);
+            ring.read_body(1, &read, &mut bytes);
+            prop_assert_eq!((block, bytes), (vars, body));
+        }
+    }
+}
