@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get};
-use crate::support::{self, is_root, python, skipped};
+use crate::support::{self, copy_program, is_root, python, skipped};
 
 /// A user and a group that no system has an entry for.
 const NOBODY: u32 = 64_321;
@@ -158,7 +158,7 @@ fn who_is_not_root_is_told_so() {
     // As an image does that sets its user itself.
     let dir = directory();
     let binary = dir.path().join("pyserve");
-    fs::copy(env!("CARGO_BIN_EXE_pyserve"), &binary).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_pyserve"), &binary);
     fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
     let started_as_nobody = |uid: u32| {
         let mut command = std::process::Command::new("setpriv");
@@ -365,7 +365,7 @@ fn what_the_user_cannot_reach_is_one_error_that_names_it() {
     // The interpreter, behind a link of an environment.
     let (dir, inside) = private();
     let (python, link) = (inside.join("python3"), dir.path().join("python"));
-    fs::copy("/bin/true", &python).unwrap();
+    copy_program("/bin/true", &python);
     std::os::unix::fs::symlink(&python, &link).unwrap();
     close(&inside);
     let site = directory();

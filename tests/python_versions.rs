@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::python::{self, Interpreter};
 use crate::support::server::{Pyserve, Server, get, post};
-use crate::support::{apps, skipped, temp_dir, write_files};
+use crate::support::{apps, copy_program, skipped, temp_dir, write_files};
 
 /// The small behaviours that differ between versions of the interpreter, if any do.
 fn check_serves_wsgi(server: &Server, name: &str) {
@@ -384,7 +384,7 @@ fn the_application_sees_a_sane_sys_path_and_argv() {
 fn the_bare_binary_runs_from_anywhere() {
     let dir = temp_dir();
     let copy = dir.path().join("pyserve-copied");
-    std::fs::copy(env!("CARGO_BIN_EXE_pyserve"), &copy).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_pyserve"), &copy);
     let server = Pyserve::binary(&copy)
         .quick()
         .args(["--app", "every.py", "--chdir"])

@@ -43,6 +43,16 @@ pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Copies a program, in a process of its own: a copy that this process writes cannot be executed
+/// (`ETXTBSY`) while a child that another test has just forked holds the descriptor.
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = std::process::Command::new("cp")
+        .arg(from.as_ref())
+        .arg(to.as_ref())
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp failed");
+}
+
 /// A fresh directory that goes away with the returned value.
 pub fn temp_dir() -> tempfile::TempDir {
     tempfile::Builder::new()
