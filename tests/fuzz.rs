@@ -58,6 +58,11 @@ fn replies_of_workers_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
+fn queue_and_replies_hold_what_they_must_for_any_words() {
+    check("shared_rings");
+}
+
+#[test]
 fn the_scoreboard_holds_what_it_must_for_any_words() {
     check("scoreboard");
 }

@@ -13,6 +13,7 @@ mod proxy_protocol;
 mod reply_head;
 mod request_head;
 mod scoreboard;
+mod shared_rings;
 mod static_path;
 mod worker_reply;
 
@@ -20,7 +21,7 @@ mod worker_reply;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("chunks", chunks::run),
     ("fast_path", fast_path::run),
     ("forwarded", forwarded::run),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("reply_head", reply_head::run),
     ("request_head", request_head::run),
     ("scoreboard", scoreboard::run),
+    ("shared_rings", shared_rings::run),
     ("static_path", static_path::run),
     ("worker_reply", worker_reply::run),
 ];
