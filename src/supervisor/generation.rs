@@ -2,6 +2,8 @@
 //!
 //! Carries out the decisions of `plan`.
 
+mod ending;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,6 +14,8 @@ use pyserve_wire::control::{Boot, FromTemplate, Preload};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
+pub use ending::KillReason;
+
 use super::plan::GenerationSpec;
 use super::policy::recycle::Seen;
 use super::starting::{StackPipe, Starting};
@@ -21,8 +25,6 @@ use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, Size};
 use crate::os::{child, descriptors, process, sockets, terminal};
 
-/// The reason for which [`Python::close`] kills a worker.
-pub const NOT_READY: &str = "killed by pyserve: it was not ready when the server stopped";
 /// Slots for workers that are added by hand, even if the settings have few.
 const ROOM: u32 = 16;
 
@@ -77,8 +79,8 @@ pub struct Python {
     pub workers: HashMap<u32, (u32, u32)>,
     /// Workers whose fork was requested and is not reported yet.
     asked_for: HashSet<u32>,
-    /// Killed workers by process id, with the reason.
-    pub killed: HashMap<u32, &'static str>,
+    /// Killed workers and templates by process id, with the reason.
+    pub killed: HashMap<u32, KillReason>,
     /// The pipe to which the template, and workers that it forked, write their stacks while they
     /// start.
     stacks: Option<Arc<StackPipe>>,
@@ -86,6 +88,8 @@ pub struct Python {
     pub is_importing: bool,
     /// The server stops: no further worker begins.
     is_closed: bool,
+    /// True if a worker was ready once.
+    pub has_served: bool,
     /// What is known about it.
     pub facts: StartupFacts,
 }
@@ -118,6 +122,7 @@ impl Python {
             stacks: None,
             is_importing: false,
             is_closed: false,
+            has_served: false,
             facts,
         })
     }
@@ -200,20 +205,12 @@ impl Python {
         Ok(())
     }
 
-    /// Stops the template, which must not fork, and the processes left in its group.
-    pub fn refuse(&mut self) {
-        self.refused = self.template.take();
-        if let Some(template) = &self.refused {
-            child::kill_group(template.pid);
-        }
-    }
-
     /// Handles the fork of a worker by the template with this process id; the worker may begin.
     pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
         self.asked_for.remove(&worker);
         self.workers.insert(pid, (worker, template));
         if self.is_closed {
-            return self.kill(worker, NOT_READY);
+            return self.kill_starting();
         }
         // A worker that has exited already needs no order.
         let _gone = self.generation.begin(worker);
@@ -401,45 +398,6 @@ impl Python {
             pid: template.pid,
             pipe: self.stacks.clone(),
         })
-    }
-
-    /// Kills a worker, and keeps the reason.
-    pub fn kill(&mut self, worker: u32, why: &'static str) {
-        if let Some(pid) = self.pid(worker) {
-            self.killed.insert(pid, why);
-            child::kill(pid);
-        }
-    }
-
-    /// Ends the queue because the server stops. Workers that are not ready hold no request, and their
-    /// import or hook may hang: they are killed.
-    pub fn close(&mut self) {
-        self.generation.close();
-        self.is_closed = true;
-        let numbers: Vec<_> = self.workers.values().map(|(worker, _)| *worker).collect();
-        for worker in numbers {
-            if !self.generation.is_ready(worker) {
-                self.kill(worker, NOT_READY);
-            }
-        }
-    }
-
-    /// Stops the template of a generation without workers. One that still imports the application
-    /// does not read its socket, and the processes that it has started belong to it.
-    pub fn end_template(&self) {
-        match &self.template {
-            Some(template) if self.is_importing => child::kill_group(template.pid),
-            Some(template) => child::kill(template.pid),
-            None => {}
-        }
-    }
-
-    /// Kills template, workers, and processes of the application in their groups.
-    pub fn kill_all(&self) {
-        for group in self.groups() {
-            child::kill_group(group);
-            terminal::take_back(group);
-        }
     }
 
     /// Process groups of template, workers, and processes of the application.
