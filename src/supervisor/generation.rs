@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pyserve_wire::control::{Boot, FromTemplate, Preload};
+use pyserve_wire::control::{Boot, FromTemplate, Preload, STACKS_SIGNAL};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
 
@@ -362,28 +362,27 @@ impl Python {
     pub fn starting(&self) -> Vec<Starting> {
         let number = self.generation.number();
         let template = self.template.as_ref().filter(|_| self.is_importing);
+        // Without its handler the signal would kill the process.
+        let pipe = |pid| {
+            let pipe = self.stacks.clone();
+            pipe.filter(|_| process::handles(pid, STACKS_SIGNAL))
+        };
         let template = template.map(|template| Starting {
             generation: number,
             worker: None,
             pid: template.pid,
-            // Earlier it may still run `sitecustomize`, which the signal would kill.
-            pipe: self
-                .stacks
-                .clone()
-                .filter(|_| self.facts.interpreter.is_some()),
+            has_begun: self.facts.interpreter.is_some(),
+            pipe: pipe(template.pid),
         });
         let workers = self.workers.iter();
         let workers = workers.filter(|(_, (worker, _))| !self.generation.is_ready(*worker));
-        let workers = workers.map(|(pid, (worker, group))| {
+        let workers = workers.map(|(pid, (worker, group))| Starting {
+            generation: number,
+            worker: Some(*worker),
+            pid: *pid,
+            has_begun: self.generation.has_begun(*worker, *pid),
             // The template may have reaped this process, and its id may be in use again.
-            let can_tell =
-                self.generation.has_begun(*worker, *pid) && process::is_in_group(*pid, *group);
-            Starting {
-                generation: number,
-                worker: Some(*worker),
-                pid: *pid,
-                pipe: self.stacks.clone().filter(|_| can_tell),
-            }
+            pipe: pipe(*pid).filter(|_| process::is_in_group(*pid, *group)),
         });
         let mut starting: Vec<_> = template.into_iter().chain(workers).collect();
         starting.sort_by_key(|process| process.worker);
@@ -396,6 +395,7 @@ impl Python {
             generation: self.generation.number(),
             worker: None,
             pid: template.pid,
+            has_begun: true,
             pipe: self.stacks.clone(),
         })
     }
