@@ -49,7 +49,7 @@ impl FilePool {
         let tried = (0..Self::AT_START + others).try_for_each(|number| {
             let (release, released) = channel::<()>();
             let name = format!("pyserve-try-{number}");
-            let wait = move || drop(released.recv());
+            let wait = move || _ = released.recv();
             let thread = std::thread::Builder::new().name(name).spawn(wait);
             held.push((release, thread.map_err(|error| no_thread(&error))?));
             Ok(())
