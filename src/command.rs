@@ -191,6 +191,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .thread_name("pyserve-front")
         .on_thread_start(scheduling::never_preempt)
         .enable_all();
+    FilePool::try_threads(if threads > 1 { threads } else { 0 })?;
     // A runtime of one thread runs in this one.
     scheduling::never_preempt();
     let runtime = builder.build()?;

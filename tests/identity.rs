@@ -417,3 +417,29 @@ fn one_error(ended: support::server::Ended, paths: &[&Path], what: &str) {
         "{stderr}"
     );
 }
+
+#[test]
+fn another_user_in_the_settings_is_named_at_a_reload_and_needs_a_restart() {
+    if !is_root("running as another user") {
+        return;
+    }
+    // Started as root and staying so; started as root and running as another user.
+    for before in ["", "uid = 64321\ngid = 64322\n"] {
+        let dir = directory();
+        let write = |identity: &str| {
+            let file = dir.path().join("pyserve.toml");
+            fs::write(&file, identity).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        };
+        write(before);
+        let server = server(dir.path(), &[]).current_dir(dir.path()).ready();
+        let users = server.get("/").json()["uids"].clone();
+        write("uid = 64323\ngid = 64324\n");
+        server.signal(Signal::HUP);
+        let line = server.stderr.wait_for("need a restart");
+        for part in ["uid", "gid", "[PS-115]"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert_eq!(server.get("/").json()["uids"], users);
+    }
+}

@@ -88,6 +88,9 @@ fn a_template_whose_hook_hangs_is_replaced_and_not_called_ready() {
     let line = stderr.wait_for("the template forks no worker for 10 s; it is at ");
     assert!(line.contains("liveness.py:19"), "{line}");
     until("the template is killed", || is_gone(template));
+    let line = stderr.wait_for("template died");
+    let reason = "killed by pyserve: it forked no worker for 10 s";
+    assert!(line.contains(reason), "{line}");
     stuck.clear("hang");
     assert_eq!(stuck.server.get("/").status(), 200);
     assert_eq!(stuck.ready(), 200);

@@ -79,3 +79,36 @@ fn a_server_that_gets_no_more_threads_serves_and_reloads_later() {
     server.stderr.wait_for("reloaded in");
     assert_eq!(server.exchange(&post("/", "abcd")).text(), "4");
 }
+
+#[test]
+fn a_limit_that_is_too_low_for_the_start_is_an_error() {
+    if !is_root("running as another user") {
+        return;
+    }
+    // One user for each case: processes of a case that has just ended may still be counted.
+    let mut user = USER + 1;
+    for front_threads in ["1", "2"] {
+        for limit in 1..=4 {
+            let dir = temp_dir();
+            write_files(dir.path(), &[("app.py", ECHO)]);
+            open_to_all(dir.path());
+            let number = user.to_string();
+            user += 1;
+            let ended = Pyserve::new()
+                .without("PYSERVE_CONTROL")
+                .env("PYSERVE_FRONT_THREADS", front_threads)
+                .env("TMPDIR", dir.path())
+                .current_dir(dir.path())
+                .args(["--uid", &number, "--gid", &number, "--app", "app.py"])
+                .with_processes(limit)
+                .run();
+            assert_ne!(ended.code, 0, "{limit}");
+            let log = ended.stderr;
+            assert!(!log.contains("panicked"), "{limit}: {log}");
+            assert!(
+                log.contains("Resource temporarily unavailable"),
+                "{limit}: {log}"
+            );
+        }
+    }
+}

@@ -47,6 +47,20 @@ def application(environ, start_response):
     pass
 ";
 
+/// Hangs in the child before the worker begins.
+const HOOK_OF_FORK: &str = "\
+import os
+import threading
+
+def connect():
+    threading.Event().wait()
+
+os.register_at_fork(after_in_child=connect)
+
+def application(environ, start_response):
+    pass
+";
+
 fn start(dir: &Path, source: &str, args: &[&str]) -> Server {
     write_files(dir, &[("module.py", source)]);
     let server = Pyserve::new().args(["--app", "module", "--chdir"]);
@@ -66,6 +80,11 @@ fn an_import_that_hangs_is_logged_with_its_place_and_shown_by_stacks() {
         (WAITS, "auto", "module.py:3 (in wait() of threading.py)"),
         (HOLDS_INTERPRETER, "no", "module.py:4 (in match() of "),
         (HOOK, "yes", "module.py:6 (in wait() of threading.py)"),
+        (
+            HOOK_OF_FORK,
+            "yes",
+            "module.py:5 (in wait() of threading.py)",
+        ),
     ];
     let dirs = cases.map(|_| temp_dir());
     let servers: Vec<_> = cases
@@ -156,6 +175,7 @@ fn term_while_imports_hang_ends_the_server_at_once() {
         (HOLDS_INTERPRETER, "no"),
         (HOOK, "yes"),
         (HOOK, "no"),
+        (HOOK_OF_FORK, "yes"),
     ];
     for (source, preload) in cases {
         let dir = temp_dir();

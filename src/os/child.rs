@@ -104,6 +104,13 @@ pub fn kill(pid: u32) {
     }
 }
 
+/// Stops a process until a SIGCONT or a SIGKILL; one that has gone already is no error.
+pub fn stop(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, Signal::STOP);
+    }
+}
+
 /// Asks a process to end; one that has gone already is no error.
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -18,6 +18,7 @@ pub mod listening;
 pub mod memory;
 pub mod memory_group;
 pub mod process;
+pub mod process_tree;
 pub mod scheduling;
 pub mod sendfile;
 pub mod signals;

@@ -76,6 +76,34 @@ pub fn has_ended(pid: u32) -> bool {
     }
 }
 
+/// True if a process is ending by itself or by a signal, or has ended.
+pub fn is_ending(pid: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    // proc(5), stat: `flags` is the seventh field behind the name; PF_EXITING in linux/sched.h.
+    let flags = behind_name.split_ascii_whitespace().nth(6);
+    let flags = flags.and_then(|flags| flags.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & 0x4 != 0)
+}
+
+/// True if a process has a handler of its own for a signal.
+pub fn handles(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    is_caught(&status, signal)
+}
+
+/// proc(5), status: `SigCgt` is a mask in hexadecimal, whose lowest bit is signal 1.
+fn is_caught(status: &str, signal: i32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1)
+        .ok()
+        .and_then(|bit| 1_u64.checked_shl(bit));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
 /// Living children of this process in the process group of `leader`. Reads all of `/proc`: not for
 /// frequent calls.
 pub fn children_in_group(leader: u32) -> Vec<u32> {
@@ -172,6 +200,16 @@ pub fn cpu_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_of_signals_starts_at_signal_1() {
+        let status = "SigIgn:\t0000000000000001\nSigCgt:\t2000000000000002\n";
+        let caught: Vec<_> = (0..=65)
+            .filter(|number| is_caught(status, *number))
+            .collect();
+        assert_eq!(caught, [2, 62]);
+        assert!(!is_caught("", 2));
+    }
 
     #[test]
     fn a_stat_line_tells_parent_and_group_whatever_the_name() {

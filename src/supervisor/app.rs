@@ -31,7 +31,7 @@ use self::maintenance::Maintenance;
 use self::refork::Reforks;
 use super::AbortOnDrop;
 use super::generation;
-use super::generation::{MessageSender, Python};
+use super::generation::{KillReason, MessageSender, Python};
 use super::plan::{Ending, Plan, PlanEvent};
 use super::policy::recycle::Seen;
 use super::starting::Starting;
@@ -314,8 +314,10 @@ impl App {
     }
 
     /// Kills all its processes.
-    pub fn kill_all(&self) {
-        self.generations.values().for_each(Python::kill_all);
+    pub fn kill_all(&mut self) {
+        for python in self.generations.values_mut() {
+            python.kill_all(KillReason::Unneeded("killed by pyserve: the server ends"));
+        }
     }
 
     /// Logs the records that are left in the log socket.

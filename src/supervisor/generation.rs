@@ -2,15 +2,19 @@
 //!
 //! Carries out the decisions of `plan`.
 
+mod ending;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pyserve_wire::control::{Boot, FromTemplate, Preload};
+use pyserve_wire::control::{Boot, FromTemplate, Preload, STACKS_SIGNAL};
 use pyserve_wire::scoreboard::MAX_THREADS;
 use rustix::net::SocketType;
+
+pub use ending::KillReason;
 
 use super::plan::GenerationSpec;
 use super::policy::recycle::Seen;
@@ -21,8 +25,6 @@ use crate::config::{AppSettings, AppTarget};
 use crate::front::upstream::workers::{Generation, Pool, ReplyMemory, Size};
 use crate::os::{child, descriptors, process, sockets, terminal};
 
-/// The reason for which [`Python::close`] kills a worker.
-pub const NOT_READY: &str = "killed by pyserve: it was not ready when the server stopped";
 /// Slots for workers that are added by hand, even if the settings have few.
 const ROOM: u32 = 16;
 
@@ -77,8 +79,8 @@ pub struct Python {
     pub workers: HashMap<u32, (u32, u32)>,
     /// Workers whose fork was requested and is not reported yet.
     asked_for: HashSet<u32>,
-    /// Killed workers by process id, with the reason.
-    pub killed: HashMap<u32, &'static str>,
+    /// Killed workers and templates by process id, with the reason.
+    pub killed: HashMap<u32, KillReason>,
     /// The pipe to which the template, and workers that it forked, write their stacks while they
     /// start.
     stacks: Option<Arc<StackPipe>>,
@@ -86,6 +88,8 @@ pub struct Python {
     pub is_importing: bool,
     /// The server stops: no further worker begins.
     is_closed: bool,
+    /// True if a worker was ready once.
+    pub has_served: bool,
     /// What is known about it.
     pub facts: StartupFacts,
 }
@@ -118,6 +122,7 @@ impl Python {
             stacks: None,
             is_importing: false,
             is_closed: false,
+            has_served: false,
             facts,
         })
     }
@@ -205,20 +210,12 @@ impl Python {
         Ok(())
     }
 
-    /// Stops the template, which must not fork, and the processes left in its group.
-    pub fn refuse(&mut self) {
-        self.refused = self.template.take();
-        if let Some(template) = &self.refused {
-            child::kill_group(template.pid);
-        }
-    }
-
     /// Handles the fork of a worker by the template with this process id; the worker may begin.
     pub fn forked(&mut self, worker: u32, pid: u32, template: u32) {
         self.asked_for.remove(&worker);
         self.workers.insert(pid, (worker, template));
         if self.is_closed {
-            return self.kill(worker, NOT_READY);
+            return self.kill_starting();
         }
         // A worker that has exited already needs no order.
         let _gone = self.generation.begin(worker);
@@ -370,28 +367,27 @@ impl Python {
     pub fn starting(&self) -> Vec<Starting> {
         let number = self.generation.number();
         let template = self.template.as_ref().filter(|_| self.is_importing);
+        // Without its handler the signal would kill the process.
+        let pipe = |pid| {
+            let pipe = self.stacks.clone();
+            pipe.filter(|_| process::handles(pid, STACKS_SIGNAL))
+        };
         let template = template.map(|template| Starting {
             generation: number,
             worker: None,
             pid: template.pid,
-            // Earlier it may still run `sitecustomize`, which the signal would kill.
-            pipe: self
-                .stacks
-                .clone()
-                .filter(|_| self.facts.interpreter.is_some()),
+            has_begun: self.facts.interpreter.is_some(),
+            pipe: pipe(template.pid),
         });
         let workers = self.workers.iter();
         let workers = workers.filter(|(_, (worker, _))| !self.generation.is_ready(*worker));
-        let workers = workers.map(|(pid, (worker, group))| {
+        let workers = workers.map(|(pid, (worker, group))| Starting {
+            generation: number,
+            worker: Some(*worker),
+            pid: *pid,
+            has_begun: self.generation.has_begun(*worker, *pid),
             // The template may have reaped this process, and its id may be in use again.
-            let can_tell =
-                self.generation.has_begun(*worker, *pid) && process::is_in_group(*pid, *group);
-            Starting {
-                generation: number,
-                worker: Some(*worker),
-                pid: *pid,
-                pipe: self.stacks.clone().filter(|_| can_tell),
-            }
+            pipe: pipe(*pid).filter(|_| process::is_in_group(*pid, *group)),
         });
         let mut starting: Vec<_> = template.into_iter().chain(workers).collect();
         starting.sort_by_key(|process| process.worker);
@@ -404,47 +400,9 @@ impl Python {
             generation: self.generation.number(),
             worker: None,
             pid: template.pid,
+            has_begun: true,
             pipe: self.stacks.clone(),
         })
-    }
-
-    /// Kills a worker, and keeps the reason.
-    pub fn kill(&mut self, worker: u32, why: &'static str) {
-        if let Some(pid) = self.pid(worker) {
-            self.killed.insert(pid, why);
-            child::kill(pid);
-        }
-    }
-
-    /// Ends the queue because the server stops. Workers that are not ready hold no request, and their
-    /// import or hook may hang: they are killed.
-    pub fn close(&mut self) {
-        self.generation.close();
-        self.is_closed = true;
-        let numbers: Vec<_> = self.workers.values().map(|(worker, _)| *worker).collect();
-        for worker in numbers {
-            if !self.generation.is_ready(worker) {
-                self.kill(worker, NOT_READY);
-            }
-        }
-    }
-
-    /// Stops the template of a generation without workers. One that still imports the application
-    /// does not read its socket, and the processes that it has started belong to it.
-    pub fn end_template(&self) {
-        match &self.template {
-            Some(template) if self.is_importing => child::kill_group(template.pid),
-            Some(template) => child::kill(template.pid),
-            None => {}
-        }
-    }
-
-    /// Kills template, workers, and processes of the application in their groups.
-    pub fn kill_all(&self) {
-        for group in self.groups() {
-            child::kill_group(group);
-            terminal::take_back(group);
-        }
     }
 
     /// Process groups of template, workers, and processes of the application.

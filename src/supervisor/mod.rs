@@ -235,7 +235,7 @@ impl Supervisor {
     fn reap(&mut self) {
         while let Some((pid, status)) = child::reap() {
             let mut apps = self.apps.all_mut();
-            if apps.any(|app| app.process_ended(pid, status)) {
+            if apps.any(|app| app.process_ended(pid, Some(status))) {
                 continue;
             }
             drop(apps);

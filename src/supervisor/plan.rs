@@ -197,6 +197,14 @@ impl Plan {
             .is_some_and(|current| current.recipe.preload != Preload::No)
     }
 
+    /// True if workers of a generation are to become ready, or to go on serving.
+    pub fn awaits_workers(&self, number: u32) -> bool {
+        let mut all = self.generations.iter();
+        let generation = all.find(|generation| generation.number == number);
+        self.phase == Phase::Serving
+            && generation.is_some_and(|generation| generation.role != Role::Leaving)
+    }
+
     /// True if another generation is starting.
     pub fn is_reloading(&self) -> bool {
         self.in_role(Role::Coming).is_some()

@@ -78,7 +78,7 @@ impl Supervisor {
                 }
                 steps::Action::WakeAt(time) => self.wake_at(time),
                 steps::Action::Exit(code) => {
-                    self.apps.all().for_each(App::kill_all);
+                    self.apps.all_mut().for_each(App::kill_all);
                     self.code = Some(code);
                 }
             }

@@ -146,9 +146,19 @@ impl Pyserve {
     }
 
     /// With a limit of so many descriptors (`ulimit -n`).
-    pub fn with_descriptors(mut self, most: u32) -> Self {
-        let mut shell = Command::new("sh");
-        let script = format!(r#"ulimit -n {most} && exec "$0" "$@""#);
+    pub fn with_descriptors(self, most: u32) -> Self {
+        self.with_limit(&format!("-n {most}"))
+    }
+
+    /// With a limit of so many processes and threads of its user (`ulimit -u`).
+    pub fn with_processes(self, most: u32) -> Self {
+        self.with_limit(&format!("-u {most}"))
+    }
+
+    fn with_limit(mut self, limit: &str) -> Self {
+        // The shell of Debian has no `ulimit -u`.
+        let mut shell = Command::new("bash");
+        let script = format!(r#"ulimit {limit} && exec "$0" "$@""#);
         shell.arg("-c").arg(script).arg(self.command.get_program());
         shell.args(self.command.get_args()).stdin(Stdio::null());
         for (name, value) in self.command.get_envs() {
@@ -156,6 +166,9 @@ impl Pyserve {
                 Some(value) => shell.env(name, value),
                 None => shell.env_remove(name),
             };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            shell.current_dir(dir);
         }
         self.command = shell;
         self

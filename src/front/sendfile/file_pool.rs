@@ -8,8 +8,12 @@
 #![allow(clippy::disallowed_methods, reason = "is the pool for blocking calls")]
 
 use std::io;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 /// Runs blocking file-system work. Clones share the same bound.
@@ -17,6 +21,10 @@ use tokio::sync::Semaphore;
 pub struct FilePool {
     permits: Arc<Semaphore>,
 }
+
+/// Longest wait for threads that the system has promised. tokio queues a job without an error if
+/// it cannot create a further thread.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl FilePool {
     /// The size of nginx's default thread pool: enough to keep a disk's queue filled, few enough
@@ -30,27 +38,50 @@ impl FilePool {
     /// one.)
     const AT_START: usize = 4;
 
-    /// Creates the threads of a runtime that exist from the start.
+    /// Asks the system for the threads of [`FilePool::make_threads`] and `others`, all at the same
+    /// time, and ends them: tokio panics if it cannot create one of the first.
+    ///
+    /// # Errors
+    /// The system creates fewer threads.
+    pub fn try_threads(others: usize) -> io::Result<()> {
+        let before = own_threads();
+        let mut held = Vec::new();
+        let tried = (0..Self::AT_START + others).try_for_each(|number| {
+            let (release, released) = channel::<()>();
+            let name = format!("pyserve-try-{number}");
+            let wait = move || _ = released.recv();
+            let thread = std::thread::Builder::new().name(name).spawn(wait);
+            held.push((release, thread.map_err(|error| no_thread(&error))?));
+            Ok(())
+        });
+        for (release, thread) in held {
+            drop(release);
+            let _it_does_nothing = thread.join();
+        }
+        // The kernel counts a thread for some microseconds after its end.
+        let deadline = Instant::now() + PATIENCE;
+        while own_threads() > before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        tried
+    }
+
+    /// Creates the threads of a runtime that exist from the start, after
+    /// [`FilePool::try_threads`].
     ///
     /// # Errors
     /// The system creates no threads.
     pub fn make_threads(runtime: &tokio::runtime::Runtime) -> io::Result<()> {
-        // tokio panics if it cannot create a thread, so the system is asked before.
-        let all_there = Arc::new(Barrier::new(Self::AT_START));
-        for number in 0..Self::AT_START {
-            let name = format!("pyserve-try-{number}");
-            let tried = std::thread::Builder::new().name(name).spawn(|| ())?;
-            let _it_does_nothing = tried.join();
-        }
+        let all_there = Arc::new(Rendezvous::default());
         let jobs = (0..Self::AT_START).map(|_| {
             let all_there = Arc::clone(&all_there);
             // Each occupies its thread until all have one.
-            runtime.spawn_blocking(move || {
-                all_there.wait();
-            })
+            runtime.spawn_blocking(move || all_there.wait_for(Self::AT_START))
         });
         for job in jobs.collect::<Vec<_>>() {
-            runtime.block_on(job).map_err(io::Error::other)?;
+            if !runtime.block_on(job).map_err(io::Error::other)? {
+                return Err(no_thread(&Errno::AGAIN.into()));
+            }
         }
         Ok(())
     }
@@ -103,6 +134,40 @@ impl FilePool {
 impl Default for FilePool {
     fn default() -> Self {
         Self::new(Self::THREADS)
+    }
+}
+
+/// Number of threads of this process, those that are ending included.
+fn own_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+fn no_thread(error: &io::Error) -> io::Error {
+    let text =
+        format!("the system creates no further thread: {error} (check `ulimit -u` and pids.max)");
+    io::Error::new(error.kind(), text)
+}
+
+/// A barrier with a time limit.
+#[derive(Default)]
+struct Rendezvous {
+    arrived: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Rendezvous {
+    /// Waits until `count` threads are here, at most [`PATIENCE`]; `false`: some did not come.
+    fn wait_for(&self, count: usize) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut arrived = self.arrived.lock();
+        *arrived += 1;
+        self.changed.notify_all();
+        while *arrived < count {
+            if self.changed.wait_until(&mut arrived, deadline).timed_out() {
+                return *arrived >= count;
+            }
+        }
+        true
     }
 }
 

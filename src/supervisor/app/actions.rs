@@ -10,8 +10,15 @@ use pyserve_wire::control::Preload;
 use super::{App, AppEvent, limits};
 use crate::observe::codes;
 use crate::os::descriptors;
-use crate::supervisor::generation::Python;
+use crate::supervisor::generation::{KillReason, Python};
 use crate::supervisor::plan::{Action, LEAVING_ALONE, MOST_LEAVING, PlanEvent};
+
+/// The reload that started the generation failed or was cancelled.
+const DISCARDED: KillReason = KillReason::Unneeded("killed by pyserve: the reload is given up");
+/// The generation is the oldest of too many.
+const LEAVES_TOO_LATE: KillReason = KillReason::Fault(
+    "killed by pyserve: it still had requests, and too many old generations are leaving",
+);
 
 impl App {
     pub(super) fn act(&mut self, action: Action) {
@@ -66,9 +73,10 @@ impl App {
             }
             Action::Switch(number) => self.switch(number),
             Action::Discard(number) => {
-                if let Some(python) = self.generations.get(&number) {
+                let is_new = self.plan.current() < Some(number);
+                if let Some(python) = self.generations.get_mut(&number) {
                     python.generation.close();
-                    python.kill_all();
+                    python.kill_all(if is_new { DISCARDED } else { LEAVES_TOO_LATE });
                 }
             }
             Action::Forget(number) => {

@@ -9,8 +9,8 @@ use crate::front::upstream::workers::WorkerEvent;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
 use crate::observe::status::remember_error;
-use crate::os::{child, terminal};
-use crate::supervisor::generation::{MessageSender, NOT_READY};
+use crate::os::{child, process, terminal};
+use crate::supervisor::generation::{KillReason, MessageSender};
 use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::template::Template;
 
@@ -43,9 +43,14 @@ impl App {
         };
         let Some(message) = message else {
             // The template exits or is unusable. Its exit status is known when it is reaped.
-            if let Some(template) = &mut python.template {
-                template.closed = true;
-                child::kill(template.pid);
+            let Some(template) = &mut python.template else {
+                return;
+            };
+            template.closed = true;
+            if !process::is_ending(template.pid) {
+                python.kill_template(KillReason::Fault(
+                    "killed by pyserve: it had closed its control socket",
+                ));
             }
             return;
         };
@@ -105,7 +110,7 @@ impl App {
                 return self.fork_failed(number, worker, &why);
             }
             FromTemplate::Exited { pid, status, .. } => {
-                self.process_ended(pid, status);
+                self.process_ended(pid, Some(status));
                 return;
             }
         };
@@ -127,6 +132,7 @@ impl App {
             WorkerEvent::Ready { worker, .. } if !python.generation.is_ready(worker) => {}
             WorkerEvent::Ready { worker, loaded } => {
                 tracing::debug!(worker, generation = number, "worker ready");
+                python.has_served = true;
                 if let Some(loaded) = loaded {
                     if is_current {
                         self.events.push(AppEvent::Files(loaded.files.clone()));
@@ -151,22 +157,13 @@ impl App {
                 METRICS.replaced.up("request_timeout");
                 self.handle(PlanEvent::Stuck(number, worker));
             }
-            WorkerEvent::Damaged => {
-                METRICS.replaced.up("damaged");
-                remember_error("a worker damaged shared memory or sockets (see the log)");
-                // This template forks workers for the previous queue, so it is replaced.
-                if let Some(template) = &python.template {
-                    child::kill(template.pid);
-                }
-                let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
-                for worker in workers {
-                    // Their successors need not wait for their exit.
-                    self.handle(PlanEvent::Stuck(number, worker));
-                }
-            }
+            WorkerEvent::Damaged => self.replace_damaged(number),
             WorkerEvent::ProtocolError { worker } => {
                 METRICS.replaced.up("died");
-                python.kill(worker, "killed by pyserve: it sent a malformed reply");
+                python.kill(
+                    worker,
+                    KillReason::Fault("killed by pyserve: it sent a malformed reply"),
+                );
             }
             WorkerEvent::Unresponsive { worker } => {
                 METRICS.replaced.up("unresponsive");
@@ -175,20 +172,43 @@ impl App {
                     worker,
                     "worker takes no requests for 10 s: it is stopped, or a thread holds the interpreter between requests; replacing it"
                 );
-                python.kill(worker, "killed by pyserve: it took no requests for 10 s");
+                python.kill(
+                    worker,
+                    KillReason::Fault("killed by pyserve: it took no requests for 10 s"),
+                );
                 self.handle(PlanEvent::Stuck(number, worker));
             }
             WorkerEvent::MustKill { worker } => {
                 python.kill(
                     worker,
-                    "killed by pyserve: its request did not end (--request-timeout)",
+                    KillReason::Fault(
+                        "killed by pyserve: its request did not end (--request-timeout)",
+                    ),
                 );
             }
         }
     }
 
-    /// Handles the exit of a process. `false`: the process is not of this application.
-    pub fn process_ended(&mut self, pid: u32, status: i32) -> bool {
+    /// Replaces the template and all workers of a generation whose shared memory or sockets are damaged.
+    fn replace_damaged(&mut self, number: u32) {
+        let Some(python) = self.generations.get_mut(&number) else {
+            return;
+        };
+        METRICS.replaced.up("damaged");
+        remember_error("a worker damaged shared memory or sockets (see the log)");
+        // This template forks workers for the previous queue.
+        python.kill_template(KillReason::Fault(
+            "killed by pyserve: its workers had damaged shared memory or sockets",
+        ));
+        let workers: Vec<_> = python.workers.values().map(|(worker, _)| *worker).collect();
+        for worker in workers {
+            // Their successors need not wait for their exit.
+            self.handle(PlanEvent::Stuck(number, worker));
+        }
+    }
+
+    /// Handles the exit of a process with this status, if it is known. `false`: the process is not of this application.
+    pub fn process_ended(&mut self, pid: u32, status: Option<i32>) -> bool {
         let owner = self.generations.iter_mut().find_map(|(number, python)| {
             let is = |template: &Template| template.pid == pid;
             if let Some((worker, group)) = python.workers.remove(&pid) {
@@ -207,7 +227,9 @@ impl App {
         terminal::take_back(pid);
         match owner {
             Some((number, Role::Worker(worker))) => self.worker_ended(number, worker, pid, status),
-            Some((number, Role::Template)) => self.template_ended(number, pid, status),
+            Some((number, Role::Template)) => {
+                self.template_ended(number, pid, status.unwrap_or_default())
+            }
             Some((number, Role::Refused)) => self.refused_ended(number),
             Some((number, Role::Former)) => self.former_ended(number, pid),
             None => return false,
@@ -215,22 +237,21 @@ impl App {
         true
     }
 
-    fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: i32) {
-        METRICS.worker_exits.up(child::kind_of_end(status));
+    fn worker_ended(&mut self, number: u32, worker: u32, pid: u32, status: Option<i32>) {
+        METRICS
+            .worker_exits
+            .up(child::kind_of_end(status.unwrap_or_default()));
         let python = self.generations.get_mut(&number);
         let killed = python.and_then(|python| python.killed.remove(&pid));
-        if child::exit_code(status) == Some(0) || killed == Some(NOT_READY) {
-            tracing::debug!(worker, pid, "worker exited");
-        } else {
-            let reason = match killed {
-                Some(why) => why.to_owned(),
-                None => {
-                    if self.plan.current() == Some(number) {
-                        METRICS.replaced.up("died");
-                    }
-                    child::describe_status(status)
-                }
-            };
+        let python = self.generations.get(&number);
+        let was_ready = python.is_none_or(|python| python.generation.is_ready(worker));
+        let reason = match killed {
+            Some(KillReason::Unneeded(_)) => None,
+            Some(KillReason::Fault(why)) => Some(why.to_owned()),
+            None => self.why_ended(number, was_ready, status),
+        };
+        let has_failed = reason.is_some() && !was_ready;
+        if let Some(reason) = reason {
             tracing::warn!(
                 code = codes::WORKER_DIED,
                 worker,
@@ -239,16 +260,33 @@ impl App {
                 "worker died"
             );
             remember_error(&format!("worker {worker} died: {reason}"));
+        } else {
+            tracing::debug!(worker, pid, killed = ?killed, "worker exited");
         }
-        let mut has_served = true;
         if let Some(python) = self.generations.get(&number) {
-            has_served = python.generation.is_ready(worker);
             python.generation.worker_exited(worker);
         }
         self.handle(PlanEvent::WorkerExited(number, worker));
-        if !has_served && status != 0 {
+        if has_failed {
             self.growth_failed(number);
         }
+    }
+
+    /// The reason why a worker ended that was not killed; `None` if it was to end.
+    fn why_ended(&self, number: u32, was_ready: bool, status: Option<i32>) -> Option<String> {
+        let is_clean = status.is_none_or(|status| child::exit_code(status) == Some(0));
+        if is_clean && (was_ready || !self.plan.awaits_workers(number)) {
+            return None;
+        }
+        if self.plan.current() == Some(number) {
+            METRICS.replaced.up("died");
+        }
+        let how = status.map(child::describe_status);
+        let how = how.unwrap_or_else(|| "unknown exit status".to_owned());
+        Some(match was_ready {
+            true => how,
+            false => format!("{how}, before it was ready"),
+        })
     }
 
     /// Ports and locks that the import took are free again.
@@ -278,8 +316,7 @@ impl App {
         let python = self.generations.get_mut(&number);
         let unread = python.map_or(Vec::new(), |python| python.template_ended(template));
         for pid in unread {
-            // The exit status is lost.
-            self.process_ended(pid, 0);
+            self.process_ended(pid, None);
         }
     }
 
@@ -296,18 +333,22 @@ impl App {
             return self.refused_ended(number);
         }
         python.template = None;
-        if python.is_unusable(status) {
-            self.last_error = python.why_unusable(status);
-            self.handle(PlanEvent::InterpreterUnusable(number));
-        } else {
-            tracing::warn!(
-                code = codes::TEMPLATE_DIED,
-                pid,
-                reason = child::describe_status(status),
-                "template died"
-            );
-            let reason = child::describe_status(status);
-            remember_error(&format!("template {pid} died: {reason}"));
+        let killed = python.killed.remove(&pid);
+        let reason = match killed.filter(|_| status == child::KILLED) {
+            Some(KillReason::Unneeded(_)) => None,
+            Some(KillReason::Fault(why)) => Some(why.to_owned()),
+            None => Some(child::describe_status(status)),
+        };
+        match reason {
+            None => tracing::debug!(pid, killed = ?killed, "template exited"),
+            Some(_) if python.is_unusable(status) => {
+                self.last_error = python.why_unusable(status);
+                self.handle(PlanEvent::InterpreterUnusable(number));
+            }
+            Some(reason) => {
+                tracing::warn!(code = codes::TEMPLATE_DIED, pid, reason, "template died");
+                remember_error(&format!("template {pid} died: {reason}"));
+            }
         }
         self.handle(PlanEvent::TemplateExited(number));
         self.clear_up_after(number, pid);

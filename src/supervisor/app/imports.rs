@@ -98,7 +98,7 @@ impl App {
 
 async fn report(app: &str, process: &Starting, seconds: u32, roots: &Roots) {
     let Starting { worker, pid, .. } = *process;
-    if process.pipe.is_none() {
+    if process.pipe.is_none() && !process.has_begun {
         tracing::warn!(
             code = codes::IMPORT_HANGS,
             app,
@@ -166,6 +166,7 @@ mod tests {
             generation: 0,
             worker: None,
             pid,
+            has_begun: false,
             pipe: None,
         }
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::App;
 use crate::observe::codes;
 use crate::observe::metrics::METRICS;
-use crate::os::{child, process, terminal};
-use crate::supervisor::generation::Python;
+use crate::os::{process, terminal};
+use crate::supervisor::generation::{KillReason, Python};
 
 /// Interval of the checks.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -91,7 +91,16 @@ impl App {
         match self.liveness.asked.get_mut(&pid) {
             Some(&mut ANSWER) => {
                 self.liveness.seen.remove(&Fault::DoesNotFork(pid));
-                child::kill(pid);
+                let mut all = self.generations.values_mut();
+                let is = |python: &&mut Python| {
+                    let template = python.template.as_ref();
+                    template.is_some_and(|template| template.pid == pid)
+                };
+                if let Some(python) = all.find(is) {
+                    python.kill_template(KillReason::Fault(
+                        "killed by pyserve: it forked no worker for 10 s",
+                    ));
+                }
             }
             Some(looks) => *looks += 1,
             None => {
@@ -111,8 +120,7 @@ impl App {
                     pid,
                     "a worker has exited, and its template does not report it"
                 );
-                // The exit status is lost.
-                self.process_ended(pid, 0);
+                self.process_ended(pid, None);
             }
             Fault::DoesNotFork(pid) => {
                 self.replace_template(pid);
@@ -133,7 +141,9 @@ impl App {
                     );
                     python.kill(
                         worker,
-                        "killed by pyserve: it did not exit (--graceful-timeout)",
+                        KillReason::Fault(
+                            "killed by pyserve: it did not exit (--graceful-timeout)",
+                        ),
                     );
                 }
             }

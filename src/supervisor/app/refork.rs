@@ -106,7 +106,7 @@ impl App {
                 python.forked(worker, child, pid);
             }
             Some(FromTemplate::Exited { pid, status, .. }) => {
-                self.process_ended(pid, status);
+                self.process_ended(pid, Some(status));
             }
             // It was asked to exit before it was loaded.
             Some(_) => {}

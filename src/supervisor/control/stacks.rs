@@ -49,9 +49,9 @@ fn push_starting(
         None => writeln!(text, "template (pid {pid}), imports the application")?,
     }
     match (&process.pipe, stacks) {
-        (None, _) => writeln!(text, "  the interpreter is still starting"),
-        (Some(_), "") => writeln!(text, "  does not answer"),
-        (Some(_), stacks) => stacks.lines().try_for_each(|line| match line {
+        (None, _) if !process.has_begun => writeln!(text, "  the interpreter is still starting"),
+        (_, "") => writeln!(text, "  does not answer"),
+        (_, stacks) => stacks.lines().try_for_each(|line| match line {
             "" => Ok(()),
             line => writeln!(text, "  {line}"),
         }),

@@ -88,6 +88,8 @@ pub struct Starting {
     pub worker: Option<u32>,
     /// Its process id.
     pub pid: u32,
+    /// True if it runs the host as what it is to be: a worker begins after the hooks of the fork.
+    pub has_begun: bool,
     /// Its pipe for stacks; `None` while it does not handle the signal yet.
     pub pipe: Option<Arc<StackPipe>>,
 }
