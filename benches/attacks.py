@@ -497,9 +497,9 @@ def malformed():
     return 5000, b"".join(frame(HEADERS, flags, 2 * at + 1, block) for at, block in enumerate(blocks))
 
 
-def unread(connections, path, per_connection=0, window=1):
-    """So many connections, each from an address of its own, that read nothing: over HTTP/2 with so many requests, each with
-    this window; else over HTTP/1."""
+def unread(connections, path, per_connection=0, window=1, receive=4096):
+    """So many connections from up to 600 addresses that read nothing: over HTTP/2 with so many requests, each with this
+    window; else over HTTP/1."""
     fields = block((b":method", b"GET"), (b":scheme", b"http"), (b":path", path), (b":authority", b"h"))
     start = PREFACE[:24] + frame(SETTINGS, 0, 0, b"\0\4" + window.to_bytes(4, "big")) + frame(WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
     start += b"".join(frame(HEADERS, END_HEADERS | END_STREAM, 2 * at + 1, fields) for at in range(per_connection))
@@ -509,8 +509,8 @@ def unread(connections, path, per_connection=0, window=1):
         began, opened = time.monotonic(), []
         for at in range(part, connections, parts):
             connection = socket.socket()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.bind((f"127.0.{1 + at // 200}.{1 + at % 200}", 0))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+            connection.bind((f"127.0.{1 + at // 200 % 3}.{1 + at % 200}", 0))
             connection.connect(("127.0.0.1", port))
             with contextlib.suppress(OSError):
                 connection.sendall(request)
@@ -533,6 +533,8 @@ def unread_responses():
     }
     for source, (long, short, may_call) in sources.items():
         yield f"{source}: 300 unread over HTTP/1", Attack(unread(300, long), 1, may_call, limits=MEMORY)
+        attack = Attack(unread(1200, long, receive=2048), 1, may_call, limits=MEMORY)
+        yield f"{source}: 1,200 unread over HTTP/1", attack
         for window in (0, 1, 2**31 - 1):
             attack = Attack(unread(100, long, 100, window), 1, may_call, limits=MEMORY)
             yield f"{source}: 100 × 100 unread, window of {window:,}", attack

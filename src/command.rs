@@ -16,6 +16,7 @@ use crate::observe::codes;
 use crate::observe::diagnostics::{self, WriteOut, say};
 use crate::observe::logs;
 use crate::os::identity::{self, DropError};
+use crate::os::memory;
 use crate::os::scheduling;
 use crate::os::standard::Standard;
 use crate::os::temporary;
@@ -192,6 +193,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
         .on_thread_start(scheduling::never_preempt)
         .enable_all();
     FilePool::try_threads(if threads > 1 { threads } else { 0 })?;
+    memory::use_small_pages();
     // A runtime of one thread runs in this one.
     scheduling::never_preempt();
     let runtime = builder.build()?;

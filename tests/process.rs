@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::raw::Connection;
 use crate::support::server::{Pyserve, Server, get, post};
-use crate::support::{python, source};
+use crate::support::{python, skipped, source};
 
 /// Pid of the worker that serves `/` of an application that tells it.
 fn worker_of(connection: &mut Connection) -> Pid {
@@ -462,4 +462,27 @@ fn many_kills_under_load_fail_only_what_was_inside_and_run_nothing_twice() {
     let said = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{said}");
     assert!(said.contains(" kills: "), "{said}");
+}
+
+/// proc(5), `THP_enabled`: 0 after `PR_SET_THP_DISABLE`, which children inherit.
+fn has_huge_pages(process: &str) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix("THP_enabled:"))?;
+    Some(value.trim() == "1")
+}
+
+#[test]
+fn the_server_has_no_huge_pages_and_its_workers_have_what_it_was_started_with() {
+    let Some(inherited) = has_huge_pages("self") else {
+        return skipped(
+            "huge pages",
+            "this kernel shows no THP_enabled (before 5.0)",
+        );
+    };
+    let server = Pyserve::app("dying.py").ready();
+    let worker = worker_of(&mut server.connect());
+    assert_eq!(has_huge_pages(&server.pid().to_string()), Some(false));
+    assert_eq!(has_huge_pages(&worker.to_string()), Some(inherited));
 }

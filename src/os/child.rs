@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pyserve_wire::control::STACKS_SIGNAL;
 
+use super::memory::restore_huge_pages;
 use super::process::restore_descriptor_limit;
 use super::scheduling::restore_policy;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -32,11 +33,12 @@ pub fn spawn(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -> io::Resul
             fcntl_setfd(fd, FdFlags::empty())?;
         }
         restore_policy();
+        restore_huge_pages();
         restore_descriptor_limit()
     };
     command.process_group(0);
-    // SAFETY: between fork and exec the closure only calls fcntl, sched_setscheduler and
-    // setrlimit, which are async-signal-safe, and allocates nothing.
+    // SAFETY: between fork and exec the closure only calls fcntl, sched_setscheduler, prctl
+    // and setrlimit, which are async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(keep_open) };
     Ok(command.spawn()?.id())
 }

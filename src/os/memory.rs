@@ -1,14 +1,15 @@
-//! Memory files: sealed bytes for a child to load, and words shared with it; and memory that
-//! this process does not need any more.
+//! Memory files: sealed bytes for a child to load, and words shared with it; memory that this
+//! process does not need any more, and the size of its pages.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
 
 /// Gives the kernel back what the calling thread has freed. The allocator keeps it otherwise,
 /// and a thread that seldom works keeps its largest moment for ever.
@@ -23,6 +24,30 @@ pub fn give_back() {
 // SAFETY: declared as in mimalloc.h.
 unsafe extern "C" {
     fn mi_collect(force: bool);
+}
+
+/// True if [`use_small_pages`] has changed the setting of this process.
+static HAS_SMALL_PAGES: AtomicBool = AtomicBool::new(false);
+
+/// Turns transparent huge pages off for this process (prctl(2), `PR_SET_THP_DISABLE`). A huge page
+/// is resident as a whole, also where the allocator uses a few of its bytes. Where a system call
+/// filter refuses, nothing changes.
+///
+/// Measured with a budget of 32 MiB and 1000 clients: 42 MiB more resident while they are idle
+/// instead of 26, and 22 MiB before them instead of 13. Requests take the same time.
+pub fn use_small_pages() {
+    if transparent_huge_pages_are_disabled() == Ok(false)
+        && disable_transparent_huge_pages(true).is_ok()
+    {
+        HAS_SMALL_PAGES.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Undoes [`use_small_pages`] in a child, which inherits the setting. Async-signal-safe.
+pub(super) fn restore_huge_pages() {
+    if HAS_SMALL_PAGES.load(Ordering::Relaxed) {
+        let _refused = disable_transparent_huge_pages(false);
+    }
 }
 
 /// Creates a sealed memory file with these bytes (memfd_create(2)), close-on-exec.
@@ -117,7 +142,6 @@ fn memory_file(name: &str) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
 
     #[test]
     fn a_sealed_file_holds_its_bytes_and_takes_no_more() {

@@ -1,5 +1,6 @@
 //! The client's end: the order and the amount of the bytes it gets.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,8 +51,7 @@ impl Streamed {
             && let Some(mut chunk) = state.chunks.pop_front()
         {
             if chunk.len() > self.part {
-                let rest = chunk.split_off(self.part);
-                state.chunks.push_front(rest);
+                chunk = cut(&chunk, self.part, &mut state.chunks);
             }
             state.buffered -= chunk.len();
             state.in_hand += chunk.len();
@@ -97,6 +97,17 @@ impl Streamed {
             shared: Arc::clone(&self.shared),
         })
     }
+}
+
+/// Cuts `chunk` into pieces of `part` bytes, all but the first of which go to the front of `queue`.
+/// The pieces are copies: memory is short, and a slice would keep all of the chunk until the client
+/// takes it.
+fn cut(chunk: &[u8], part: usize, queue: &mut VecDeque<Bytes>) -> Bytes {
+    let (first, rest) = chunk.split_at(part);
+    for piece in rest.chunks(part).rev() {
+        queue.push_front(Bytes::copy_from_slice(piece));
+    }
+    Bytes::copy_from_slice(first)
 }
 
 struct InHand {

@@ -243,3 +243,22 @@ fn futures_now<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         Poll::Pending => None,
     }
 }
+
+#[tokio::test]
+async fn a_piece_for_want_of_memory_keeps_no_part_of_a_longer_one() {
+    let (feed, mut body, _) = streamed();
+    let long: Vec<u8> = (0..BLOCK).map(|at| (at % 251) as u8).collect();
+    let chunk = Bytes::from(long.clone());
+    let memory = chunk.as_ptr_range();
+    feed.push(chunk);
+    feed.end(Ok(()), Duration::ZERO);
+    body.read_in_parts_of(1000);
+    let mut sent = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let piece = frame.unwrap().into_data().unwrap();
+        assert!(piece.len() <= 1000 && !memory.contains(&piece.as_ptr()));
+        sent.extend_from_slice(&piece);
+    }
+    assert!(sent == long);
+    assert_eq!(feed.0.budget.used(), 0);
+}

@@ -22,6 +22,7 @@ use super::head;
 use super::progress::Progress;
 use super::worker_set::GenerationState;
 use crate::front::body::response_stream::{BodySender, ResponseBody};
+use crate::front::client_limits::memory_budget::SMALL;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;
@@ -50,6 +51,8 @@ pub(super) struct Channel {
     buffer: Vec<u8>,
     /// Number of filled bytes in the buffer.
     filled: usize,
+    /// Length of the allocation that holds the frames being taken.
+    burst: usize,
     /// Descriptors received, whose frames have not been read yet.
     descriptors: Vec<OwnedFd>,
     /// A descriptor was lost for lack of room.
@@ -83,6 +86,16 @@ async fn receive(socket: &UnixStream) -> Option<(Option<OwnedFd>, bool)> {
         .await;
     let received = received.ok().filter(|received| received.bytes > 0)?;
     Some((descriptors.pop(), received.lost_descriptor))
+}
+
+/// The same bytes, copied if they would keep an allocation of `allocated` bytes that is twice as
+/// long as they are: they may wait long for a client, and count only their own length. Allocations
+/// of less than `least` are kept.
+fn detached(bytes: Bytes, allocated: usize, least: usize) -> Bytes {
+    match allocated >= least && bytes.len() < allocated / 2 {
+        true => Bytes::copy_from_slice(&bytes),
+        false => bytes,
+    }
 }
 
 /// A frame split off the buffer.
@@ -134,6 +147,7 @@ impl Channel {
             is_over: false,
             buffer: vec![0; READ],
             filled: 0,
+            burst: 0,
             descriptors: Vec::new(),
             lost_descriptor: false,
             has_booted: false,
@@ -236,11 +250,13 @@ impl Channel {
         let bytes = if length < KEEP {
             let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
             self.buffer.copy_within(length..self.filled, 0);
+            self.burst = length;
             bytes
         } else {
             let mut fresh = vec![0; READ.max(rest + 8)];
             fresh[..rest].copy_from_slice(&self.buffer[length..self.filled]);
             let mut full = std::mem::replace(&mut self.buffer, fresh);
+            self.burst = full.capacity();
             full.truncate(length);
             Bytes::from(full)
         };
@@ -281,7 +297,9 @@ impl Channel {
     }
 
     fn take_head(&mut self, frame: Frame) {
-        match head::read(&frame.payload) {
+        // An HTTP/2 client can keep the head waiting; its values are slices of the frame.
+        let payload = detached(frame.payload, self.burst, KEEP);
+        match head::read(&payload) {
             Ok(mut response) => {
                 response.worker = Some(self.worker);
                 response.app_time = frame.app_time;
@@ -304,7 +322,7 @@ impl Channel {
         match &mut self.reply {
             Reply::Head { seq, chunks, .. } if *seq == frame.seq => chunks.push(frame.payload),
             Reply::Streaming { seq, feed } if *seq == frame.seq => {
-                if feed.push(frame.payload) {
+                if feed.push(detached(frame.payload, self.burst, SMALL)) {
                     let progress = &self.shared.progress[self.thread];
                     progress.set_waits_for_client(true);
                     feed.room().await;
@@ -349,7 +367,7 @@ impl Channel {
                 mut response,
                 chunks,
             } if seq == frame.seq => {
-                response.body = ResponseBody::whole(joined(chunks));
+                response.body = ResponseBody::whole(joined(chunks, self.burst));
                 response.app_time = frame.app_time;
                 self.shared.deliver(seq, Ok(response));
             }
@@ -400,7 +418,7 @@ impl Channel {
                         shared.cancel(seq)
                     });
                 for chunk in chunks {
-                    feed.push(chunk);
+                    feed.push(detached(chunk, self.burst, SMALL));
                 }
                 response.body = body;
                 self.shared.deliver(seq, Ok(response));
@@ -426,13 +444,34 @@ impl Channel {
     }
 }
 
-fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+fn joined(mut chunks: Vec<Bytes>, allocated: usize) -> Bytes {
     if chunks.len() <= 1 {
-        return chunks.pop().unwrap_or_default();
+        return detached(chunks.pop().unwrap_or_default(), allocated, KEEP);
     }
     let mut whole = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
     for chunk in chunks {
         whole.extend_from_slice(&chunk);
     }
     whole.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_pieces_of_a_long_read_keep_no_part_of_its_buffer() {
+        let buffer = Bytes::from(vec![0; READ]);
+        let is_kept = |piece: &Bytes| {
+            let piece = detached(piece.clone(), READ, SMALL);
+            buffer.as_ptr_range().contains(&piece.as_ptr())
+        };
+        assert!(!is_kept(&buffer.slice(..1000)));
+        assert!(!is_kept(&buffer.slice(1000..READ / 2)));
+        assert!(is_kept(&buffer.slice(..READ / 2)));
+        assert!(is_kept(&buffer));
+        let few = Bytes::from(vec![0; 100]);
+        let piece = detached(few.slice(..10), few.len(), SMALL);
+        assert_eq!(piece.as_ptr(), few.as_ptr(), "a page is not copied");
+    }
 }
