@@ -4,7 +4,7 @@
 
 mod ending;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -77,8 +77,8 @@ pub struct Python {
     /// Workers by process id: their number and their process group, which is that of the template
     /// that forked them.
     pub workers: HashMap<u32, (u32, u32)>,
-    /// Workers whose fork was requested and is not reported yet.
-    asked_for: HashSet<u32>,
+    /// Workers whose fork was requested and is not reported yet, with the template that was asked.
+    asked_for: HashMap<u32, u32>,
     /// Killed workers and templates by process id, with the reason.
     pub killed: HashMap<u32, KillReason>,
     /// The pipe to which the template, and workers that it forked, write their stacks while they
@@ -117,7 +117,7 @@ impl Python {
             candidate: None,
             former: Vec::new(),
             workers: HashMap::new(),
-            asked_for: HashSet::new(),
+            asked_for: HashMap::new(),
             killed: HashMap::new(),
             stacks: None,
             is_importing: false,
@@ -206,7 +206,7 @@ impl Python {
             .chain([replies.file(), self.generation.doorbell()])
             .collect();
         template.fork(worker, &theirs)?;
-        self.asked_for.insert(worker);
+        self.asked_for.insert(worker, template.pid);
         Ok(())
     }
 
@@ -221,9 +221,9 @@ impl Python {
         let _gone = self.generation.begin(worker);
     }
 
-    /// True if the fork of a worker was requested and is not reported yet.
-    pub fn awaits_fork(&self) -> bool {
-        !self.asked_for.is_empty()
+    /// True if the fork of a worker was requested from this template and is not reported yet.
+    pub fn awaits_fork(&self, template: u32) -> bool {
+        self.asked_for.values().any(|asked| *asked == template)
     }
 
     /// Handles a failed fork.
@@ -235,7 +235,11 @@ impl Python {
     /// Handles the exit of the template, after its last message: workers whose fork it did not
     /// report leave before they begin. Returns process ids of workers whose exit it did not report.
     pub fn template_ended(&mut self, template: u32) -> Vec<u32> {
-        for worker in std::mem::take(&mut self.asked_for) {
+        let unreported = self
+            .asked_for
+            .extract_if(|_, asked| *asked == template)
+            .map(|(worker, _)| worker);
+        for worker in unreported {
             self.generation.worker_exited(worker);
         }
         let workers = self.workers.iter();

@@ -163,7 +163,7 @@ fn faults(python: &Python, is_current: bool) -> Vec<Fault> {
         }
     }
     if let Some(template) = &python.template
-        && python.awaits_fork()
+        && python.awaits_fork(template.pid)
         // Else a person debugs a hook.
         && terminal::foreground_group() != Some(template.pid)
     {

@@ -48,9 +48,11 @@ impl Python {
         let mut roots: Vec<_> = starting.into_iter().map(|(pid, _)| pid).collect();
         self.killed
             .extend(roots.iter().map(|pid| (*pid, NOT_READY)));
-        if let Some(template) = self.template.as_ref().filter(|_| self.awaits_fork()) {
-            self.killed.insert(template.pid, NO_MORE_WORKERS);
-            roots.push(template.pid);
+        for template in self.template.iter().chain(&self.former) {
+            if self.awaits_fork(template.pid) {
+                self.killed.insert(template.pid, NO_MORE_WORKERS);
+                roots.push(template.pid);
+            }
         }
         if roots.is_empty() {
             return;
