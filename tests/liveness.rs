@@ -174,7 +174,8 @@ fn importing() -> (Server, Pid, tempfile::TempDir) {
         let children = children(server.pid());
         let is_python = |child: &Pid| {
             std::fs::read_to_string(format!("/proc/{child}/cmdline"))
-                .is_ok_and(|line| line.contains("python"))
+                // Its title replaces its command line.
+                .is_ok_and(|line| line.contains("python") || line.contains("template"))
         };
         if let Some(child) = children.into_iter().find(is_python) {
             break child;

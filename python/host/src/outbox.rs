@@ -58,6 +58,16 @@ impl Outbox {
         })
     }
 
+    /// Checks that the application has not closed the channel, for example to become a daemon: the
+    /// front would take the worker for one that has exited, and the ring would not show it.
+    ///
+    /// # Errors
+    /// The channel is closed.
+    pub fn check(&self) -> io::Result<()> {
+        rustix::io::fcntl_getfd(&self.channel)?;
+        Ok(())
+    }
+
     /// Writes bytes, whose length is one of whole words, and waits until there is room for them.
     ///
     /// # Errors

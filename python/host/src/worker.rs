@@ -177,13 +177,14 @@ fn live(
         log::exception(py, 0, "breakpoints have no prompt", &error);
     }
     let shared = Arc::new(shared(origin, app, threads));
+    let own_outbox = Arc::clone(&outbox);
     let (main, others) = threads_of(py, origin, &shared, first_line, outbox, outboxes)?;
 
     let (orders, following) = Orders::follow(py, Arc::clone(&shared), orders)?;
     reply.push(ReplyKind::Ready, block.as_deref().unwrap_or_default());
-    let served = match py.detach(|| reply.flush()) {
+    let served = match py.detach(|| own_outbox.check().and_then(|()| reply.flush())) {
         Ok(()) => serve(py, &main, others),
-        // The front has exited.
+        // The front has exited, or the application has closed our descriptors.
         Err(_) => Ok(()),
     };
     // A child that the application forked has no thread that could carry out orders.
