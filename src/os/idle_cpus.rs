@@ -6,7 +6,7 @@
 //!    the group may run on other CPUs), or if there is no group.
 //! 3. For each group with a quota, at most the part of it that its processes leave unused.
 //!
-//! What cannot be read counts as not measured, never as idle.
+//! Values that cannot be read count as not measured, never as idle.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct CpuMeter {
     groups: Vec<CpuGroup>,
 }
 
-/// What was read at one moment.
+/// The values read at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CpuReading {
     at: Instant,

@@ -18,6 +18,7 @@ pub mod listening;
 pub mod memory;
 pub mod memory_group;
 pub mod process;
+mod process_stat;
 pub mod process_tree;
 pub mod scheduling;
 pub mod sendfile;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::process_stat::{ProcessStat, all_processes};
+
 /// Resident set of a process in bytes; `None` if it has gone. Memory that it shares with
 /// others counts whole.
 pub fn resident_memory(pid: u32) -> Option<u64> {
@@ -66,24 +68,17 @@ fn runnable(schedstat: &str) -> Option<Duration> {
 
 /// True if a process has gone, or is a zombie that its parent has not reaped.
 pub fn has_ended(pid: u32) -> bool {
-    // proc(5), stat: the state comes behind the name, which is in parentheses.
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(text) => {
-            let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-            matches!(behind_name.trim_start().chars().next(), Some('Z' | 'X'))
-        }
+    match ProcessStat::of(pid) {
+        Ok(stat) => !stat.is_alive(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 
 /// True if a process is ending by itself or by a signal, or has ended.
 pub fn is_ending(pid: u32) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    // proc(5), stat: `flags` is the seventh field behind the name; PF_EXITING in linux/sched.h.
-    let flags = behind_name.split_ascii_whitespace().nth(6);
-    let flags = flags.and_then(|flags| flags.parse::<u32>().ok());
-    flags.is_none_or(|flags| flags & 0x4 != 0)
+    const PF_EXITING: u32 = 0x4;
+    let flags = ProcessStat::of(pid).ok().and_then(|stat| stat.flags);
+    flags.is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
 /// True if a process has a handler of its own for a signal.
@@ -108,37 +103,18 @@ fn is_caught(status: &str, signal: i32) -> bool {
 /// frequent calls.
 pub fn children_in_group(leader: u32) -> Vec<u32> {
     let own = std::process::id();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|pid| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        is_child_in_group(&text, own, leader)
-    })
-    .collect()
+    let is_child =
+        |pid: &u32| ProcessStat::of(*pid).is_ok_and(|stat| is_child_in_group(&stat, own, leader));
+    all_processes().filter(is_child).collect()
 }
 
-/// proc(5), stat: behind the name in parentheses, which may hold any character, the state, the parent
-/// and the process group.
-fn is_child_in_group(stat: &str, parent: u32, group: u32) -> bool {
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = behind_name.split_ascii_whitespace();
-    let is_alive = fields
-        .next()
-        .is_some_and(|state| !matches!(state, "Z" | "X"));
-    let mut is_next =
-        |wanted: u32| fields.next().and_then(|number| number.parse().ok()) == Some(wanted);
-    is_alive && is_next(parent) && is_next(group)
+fn is_child_in_group(stat: &ProcessStat, parent: u32, group: u32) -> bool {
+    stat.is_alive() && stat.parent == parent && stat.group == group
 }
 
 /// True if a living process belongs to the process group of `leader`.
 pub fn is_in_group(pid: u32, leader: u32) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = behind_name.split_ascii_whitespace();
-    let is_alive = fields
-        .next()
-        .is_some_and(|state| !matches!(state, "Z" | "X"));
-    is_alive && fields.nth(1).and_then(|group| group.parse().ok()) == Some(leader)
+    ProcessStat::of(pid).is_ok_and(|stat| stat.is_alive() && stat.group == leader)
 }
 
 /// True if the standard input of a process is a pipe, as it is behind a `|` of the shell.
@@ -213,6 +189,10 @@ mod tests {
 
     #[test]
     fn a_stat_line_tells_parent_and_group_whatever_the_name() {
+        let is_child_in_group = |line, parent, group| {
+            let stat = ProcessStat::parse(line);
+            stat.is_some_and(|stat| is_child_in_group(&stat, parent, group))
+        };
         let line = "7 (a) b) S 5 6 6 0 -1 4194560";
         assert!(is_child_in_group(line, 5, 6));
         assert!(!is_child_in_group(line, 5, 7));

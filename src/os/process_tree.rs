@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::child;
+use super::process_stat::{ProcessStat, all_processes};
 
 /// Kills `roots` and their descendants, except `kept` and the descendants of those. The processes are
 /// stopped first, so that none forks another one meanwhile. Reads all of `/proc`: not for frequent
@@ -34,22 +35,13 @@ fn descendants(known: &HashSet<u32>, kept: &HashSet<u32>, parents: &HashMap<u32,
 
 /// The parent of each living process.
 fn parents() -> HashMap<u32, u32> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter_map(|pid: u32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some((pid, parent(&text)?))
-    })
-    .collect()
-}
-
-/// proc(5), stat: behind the name in parentheses, which may hold any character, the state and the
-/// parent. `None` for a zombie.
-fn parent(stat: &str) -> Option<u32> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_ascii_whitespace();
-    let is_alive = !matches!(fields.next()?, "Z" | "X");
-    fields.next()?.parse().ok().filter(|_| is_alive)
+    let living = |pid: u32| {
+        ProcessStat::of(pid)
+            .ok()
+            .filter(ProcessStat::is_alive)
+            .map(|stat| (pid, stat.parent))
+    };
+    all_processes().filter_map(living).collect()
 }
 
 #[cfg(test)]
@@ -67,6 +59,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_hides_no_parent() {
+        let parent = |text| {
+            let stat = ProcessStat::parse(text).filter(ProcessStat::is_alive);
+            stat.map(|stat| stat.parent)
+        };
         assert_eq!(parent("7 (a) S 1 (b) S 42 7 7"), Some(42));
         assert_eq!(parent("7 (gone) Z 42 7 7"), None);
     }
