@@ -21,6 +21,7 @@ pub mod reply_ring;
 pub mod request_ring;
 pub mod scoreboard;
 mod shared_bytes;
+mod shared_header;
 pub mod vars;
 
 /// Bytes that do not follow the format of this crate.

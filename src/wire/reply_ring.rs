@@ -20,7 +20,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::shared_bytes::{WORD, copy_in, copy_out};
-use crate::{Malformed, malformed};
+use crate::{Malformed, malformed, shared_header};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pysrepl\x01");
 const LINE: usize = 8;
@@ -61,8 +61,7 @@ impl<'a> Replies<'a> {
     /// If `words` is smaller than [`Replies::size`].
     pub fn create(words: &'a [AtomicU64], threads: usize) -> Self {
         let replies = Self::over(words, threads);
-        words[1].store(threads as u64, Ordering::Relaxed);
-        words[0].store(MAGIC, Ordering::Release);
+        shared_header::write(words, MAGIC, [threads]);
         replies
     }
 
@@ -80,12 +79,8 @@ impl<'a> Replies<'a> {
 
     /// Opens memory that the other side laid out. `None` if it is not for replies.
     pub fn open(words: &'a [AtomicU64]) -> Option<Self> {
-        if words.len() < PAGE || words[0].load(Ordering::Acquire) != MAGIC {
-            return None;
-        }
-        let threads = usize::try_from(words[1].load(Ordering::Relaxed)).ok()?;
-        (threads <= words.len() && size_of_val(words) >= Self::size(threads))
-            .then_some(Self { words, threads })
+        let [threads] = shared_header::read(words, MAGIC)?;
+        (size_of_val(words) >= Self::size(threads)).then_some(Self { words, threads })
     }
 
     /// Number of rings.
@@ -133,7 +128,7 @@ impl<'a> ReplyRing<'a> {
         let (first, second) = bytes[..length].split_at(length.min(CAPACITY - start * WORD));
         copy_in(&data[start..], first);
         copy_in(data, second);
-        // The bytes are seen by whoever sees the new number.
+        // A reader of the new number sees the bytes.
         self.words[0].store(written + length as u64, Ordering::Release);
         length
     }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::frames::{BodyKind, REQUEST_HEADER, RequestHeader};
 use crate::scoreboard::MAX_THREADS;
 use crate::shared_bytes::{WORD, copy_in, copy_out};
-use crate::{Malformed, malformed};
+use crate::{Malformed, malformed, shared_header};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pysring\x01");
 /// Words of a cache line: what different sides write lies in different lines.
@@ -87,9 +87,7 @@ impl<'a> RequestRing<'a> {
     pub fn create(words: &'a [AtomicU64], threads: usize, claims: usize) -> Self {
         assert!(threads <= MAX_THREADS, "too many threads for a ring");
         let ring = Self::over(words, threads, claims);
-        words[1].store(threads as u64, Ordering::Relaxed);
-        words[2].store(claims as u64, Ordering::Relaxed);
-        words[0].store(MAGIC, Ordering::Release);
+        shared_header::write(words, MAGIC, [threads, claims]);
         ring
     }
 
@@ -111,19 +109,14 @@ impl<'a> RequestRing<'a> {
 
     /// Opens memory that the other side laid out. `None` if it is not a ring.
     pub fn open(words: &'a [AtomicU64]) -> Option<Self> {
-        if words.len() < WAITING || words[0].load(Ordering::Acquire) != MAGIC {
-            return None;
-        }
-        let threads = usize::try_from(words[1].load(Ordering::Relaxed)).ok()?;
-        let claims = usize::try_from(words[2].load(Ordering::Relaxed)).ok()?;
-        (threads <= MAX_THREADS
-            && claims <= words.len()
-            && size_of_val(words) >= Self::size(threads, claims))
-        .then_some(Self {
-            words,
-            threads,
-            claims,
-        })
+        let [threads, claims] = shared_header::read(words, MAGIC)?;
+        (threads <= MAX_THREADS && size_of_val(words) >= Self::size(threads, claims)).then_some(
+            Self {
+                words,
+                threads,
+                claims,
+            },
+        )
     }
 
     /// True if the header says what [`RequestRing::create`] wrote, and tail and end what the front
@@ -171,7 +164,7 @@ impl<'a> RequestRing<'a> {
         };
         let word = flag | handed.seq << 16 | handed.entry as u64;
         self.ring_word(tail).store(word, Ordering::Relaxed);
-        // The word, the claim and the slot are seen by whoever sees the new tail.
+        // A reader of the new tail sees the word, the claim and the slot.
         self.words[TAIL].store(tail + 1, Ordering::Release);
         // Before a look at the waiting threads; they set their bit before they look at the tail.
         fence(Ordering::SeqCst);
@@ -395,250 +388,4 @@ fn first_slot(threads: usize, claims: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::thread;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn memory(threads: usize, claims: usize) -> Vec<AtomicU64> {
-        (0..RequestRing::size(threads, claims) / WORD)
-            .map(|_| AtomicU64::new(0))
-            .collect()
-    }
-
-    fn handed(seq: u64, entry: usize) -> Handed {
-        Handed {
-            seq,
-            entry,
-            has_descriptor: seq.is_multiple_of(2),
-        }
-    }
-
-    fn header(vars: usize, body: usize) -> RequestHeader {
-        RequestHeader {
-            seq: 7,
-            entry: 1,
-            body: BodyKind::Inline,
-            body_len: body as u64,
-            vars_len: vars as u32,
-        }
-    }
-
-    #[test]
-    fn words_are_popped_in_the_order_in_which_they_were_pushed() {
-        let words = memory(2, 3);
-        let front = RequestRing::create(&words, 2, 3);
-        let worker = RequestRing::open(&words).unwrap();
-        assert!(worker.is_empty() && worker.pop().is_none());
-        let mut tail = 0;
-        for seq in 1..1000 {
-            tail = front.push(tail, handed(seq, seq as usize % 3)).unwrap();
-            assert!(!worker.is_empty() && !front.is_drained(tail));
-            assert_eq!(worker.pop(), Some(handed(seq, seq as usize % 3)));
-            assert!(front.is_drained(tail));
-        }
-        assert_eq!(worker.pop(), None);
-        let highest = Handed {
-            seq: (1 << 47) - 1,
-            entry: 0xFFFF,
-            has_descriptor: true,
-        };
-        front.push(tail, highest).unwrap();
-        assert_eq!(worker.pop(), Some(highest));
-    }
-
-    #[test]
-    fn a_full_ring_takes_no_more_and_a_damaged_one_is_noticed() {
-        let words = memory(1, 3);
-        let ring = RequestRing::create(&words, 1, 3);
-        let mut tail = 0;
-        for seq in 1..=16 {
-            tail = ring.push(tail, handed(seq, 0)).unwrap();
-        }
-        assert_eq!(ring.push(tail, handed(17, 0)), Err(PushError::Full));
-        for head in [tail + 1, u64::MAX] {
-            words[HEAD].store(head, Ordering::Relaxed);
-            assert_eq!(ring.push(tail, handed(17, 0)), Err(PushError::Damaged));
-        }
-        words[HEAD].store(0, Ordering::Relaxed);
-        assert_eq!(
-            ring.push(40, handed(17, 0)),
-            Err(PushError::Damaged),
-            "set back"
-        );
-        // A thread survives it too.
-        for (head, tail) in [(5, 0), (0, u64::MAX), (u64::MAX, 3), (u64::MAX - 2, 3)] {
-            words[HEAD].store(head, Ordering::Relaxed);
-            words[TAIL].store(tail, Ordering::Relaxed);
-            assert_eq!(ring.pop(), None);
-        }
-    }
-
-    #[test]
-    fn each_word_is_popped_by_one_thread_only() {
-        const WORDS: u64 = 20_000;
-        let words = memory(4, 8);
-        let front = RequestRing::create(&words, 4, 8);
-        let seen: Vec<_> = (0..=WORDS).map(|_| AtomicUsize::new(0)).collect();
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let ring = RequestRing::open(&words).unwrap();
-                    loop {
-                        match ring.pop() {
-                            Some(word) => {
-                                assert_eq!(word.entry, word.seq as usize % 8);
-                                seen[word.seq as usize].fetch_add(1, Ordering::Relaxed);
-                            }
-                            None if ring.has_ended() && ring.is_empty() => return,
-                            None => thread::yield_now(),
-                        }
-                    }
-                });
-            }
-            let mut tail = 0;
-            for seq in 1..=WORDS {
-                let word = handed(seq, seq as usize % 8);
-                tail = loop {
-                    match front.push(tail, word) {
-                        Ok(tail) => break tail,
-                        Err(PushError::Full) => thread::yield_now(),
-                        Err(error) => panic!("{error}"),
-                    }
-                };
-            }
-            front.end();
-        });
-        let counts = seen[1..].iter().map(|count| count.load(Ordering::Relaxed));
-        assert!(counts.into_iter().all(|count| count == 1));
-    }
-
-    #[test]
-    fn no_thread_waits_while_a_word_is_in_the_ring() {
-        // Where a thread would wait on its futex, it spins on its bit.
-        const WORDS: u64 = 20_000;
-        let words = memory(3, 8);
-        let front = RequestRing::create(&words, 3, 8);
-        let popped = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            for number in 0..3 {
-                let (popped, words) = (&popped, &words);
-                scope.spawn(move || {
-                    let ring = RequestRing::open(words).unwrap();
-                    let (bits, bit) = ring.waiting_bit(number);
-                    loop {
-                        while ring.pop().is_some() {
-                            popped.fetch_add(1, Ordering::Relaxed);
-                        }
-                        ring.announce_wait(number);
-                        if ring.is_empty() && !ring.has_ended() {
-                            while bits.load(Ordering::SeqCst) & bit != 0 && !ring.has_ended() {
-                                thread::yield_now();
-                            }
-                        }
-                        ring.withdraw_wait(number);
-                        if ring.has_ended() && ring.is_empty() {
-                            return;
-                        }
-                    }
-                });
-            }
-            let mut tail = 0;
-            for seq in 1..=WORDS {
-                tail = loop {
-                    match front.push(tail, handed(seq, 0)) {
-                        Ok(tail) => break tail,
-                        Err(_) => thread::yield_now(),
-                    }
-                };
-                front.choose_waiting(seq as usize);
-                if seq % 16 == 0 {
-                    // Without a lost wake-up each word is popped before the next comes.
-                    while !front.is_drained(tail) {
-                        thread::yield_now();
-                    }
-                }
-            }
-            front.end();
-        });
-        assert_eq!(popped.load(Ordering::Relaxed) as u64, WORDS);
-    }
-
-    #[test]
-    fn waiting_threads_are_chosen_in_turn_and_once() {
-        let words = memory(130, 1);
-        let ring = RequestRing::create(&words, 130, 1);
-        assert_eq!(ring.choose_waiting(5), None);
-        for thread in [3, 64, 129] {
-            ring.announce_wait(thread);
-        }
-        assert_eq!(ring.choose_waiting(4), Some(64));
-        ring.announce_wait(64);
-        assert_eq!(ring.choose_waiting(65), Some(129));
-        assert_eq!(ring.choose_waiting(130), Some(3));
-        assert!(ring.withdraw_wait(64), "it was not chosen");
-        assert!(!ring.withdraw_wait(3), "it was");
-        assert_eq!(ring.choose_waiting(0), None);
-        // Bits of threads that do not exist.
-        words[WAITING + 2].store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(ring.choose_waiting(128), Some(128));
-        assert_eq!(ring.choose_waiting(0), Some(129));
-        assert_eq!(ring.choose_waiting(0), None);
-    }
-
-    #[test]
-    fn what_is_too_long_for_a_slot_is_refused() {
-        let words = memory(1, 2);
-        let ring = RequestRing::create(&words, 1, 2);
-        let most = SLOT - REQUEST_HEADER - WORD;
-        assert!(fits(most, 0) && fits(0, most) && fits(1, most - 1));
-        assert!(!fits(most, 1) && !fits(1, most) && !fits(usize::MAX, usize::MAX));
-        for (vars_len, body_len) in [(u32::MAX, 0), (0, u64::MAX), (9, most as u64)] {
-            let header = RequestHeader {
-                vars_len,
-                body_len,
-                ..header(0, 0)
-            };
-            copy_in(ring.slot(0), &header.to_bytes());
-            assert!(ring.header(0).is_err());
-        }
-        assert!(ring.header(2).is_err(), "no such slot");
-    }
-
-    #[test]
-    fn foreign_memory_is_not_a_ring() {
-        let words = memory(1, 2);
-        assert!(RequestRing::open(&words).is_none() && RequestRing::open(&[]).is_none());
-        let ring = RequestRing::create(&words, 1, 2);
-        assert!(RequestRing::open(&words[..2000]).is_none(), "cut short");
-        let tail = ring.push(0, handed(1, 0)).unwrap();
-        assert!(ring.is_intact(tail, false) && !ring.is_intact(0, false));
-        ring.end();
-        assert!(ring.is_intact(tail, true) && !ring.is_intact(tail, false));
-        words[2].store(u64::MAX, Ordering::Relaxed);
-        assert!(RequestRing::open(&words).is_none() && !ring.is_intact(tail, true));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn a_request_reads_back_as_written(
-            vars in prop::collection::vec(any::<u8>(), 0..300),
-            body in prop::collection::vec(any::<u8>(), 0..300),
-        ) {
-            let words = memory(1, 2);
-            let ring = RequestRing::create(&words, 1, 2);
-            let written = header(vars.len(), body.len());
-            ring.write(1, written, &vars, &body);
-            let read = ring.header(1).unwrap();
-            prop_assert_eq!(read, written);
-            let (mut block, mut bytes) = (vec![9; 7], vec![9; body.len()]);
-            ring.read_vars(1, &read, &mut block);
-            ring.read_body(1, &read, &mut bytes);
-            prop_assert_eq!((block, bytes), (vars, body));
-        }
-    }
-}
+mod tests;

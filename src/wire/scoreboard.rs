@@ -20,6 +20,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::shared_header;
+
 const MAGIC: u64 = u64::from_le_bytes(*b"pyserve\x01");
 const HEADER_WORDS: usize = 8;
 const LINE_WORDS: usize = 8;
@@ -108,9 +110,7 @@ impl<'a> Scoreboard<'a> {
 
     /// Writes the header, once more if it was damaged.
     pub fn write_header(&self) {
-        self.words[1].store(self.threads as u64, Ordering::Relaxed);
-        self.words[2].store(self.claims as u64, Ordering::Relaxed);
-        self.words[0].store(MAGIC, Ordering::Release);
+        shared_header::write(self.words, MAGIC, [self.threads, self.claims]);
     }
 
     /// The same memory again, by the side that laid it out: sizes come from there and not from
@@ -140,19 +140,14 @@ impl<'a> Scoreboard<'a> {
 
     /// Opens memory that the other side laid out. `None` if it is not a scoreboard.
     pub fn open(words: &'a [AtomicU64]) -> Option<Self> {
-        if words.len() < HEADER_WORDS || words[0].load(Ordering::Acquire) != MAGIC {
-            return None;
-        }
-        let threads = usize::try_from(words[1].load(Ordering::Relaxed)).ok()?;
-        let claims = usize::try_from(words[2].load(Ordering::Relaxed)).ok()?;
-        (threads <= MAX_THREADS
-            && claims <= words.len()
-            && size_of_val(words) >= Self::size(threads, claims))
-        .then_some(Self {
-            words,
-            threads,
-            claims,
-        })
+        let [threads, claims] = shared_header::read(words, MAGIC)?;
+        (threads <= MAX_THREADS && size_of_val(words) >= Self::size(threads, claims)).then_some(
+            Self {
+                words,
+                threads,
+                claims,
+            },
+        )
     }
 
     /// Number of thread lines.
