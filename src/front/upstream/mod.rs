@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod chunks;
+mod compact;
 pub mod exchange;
 pub mod http_proxy;
 pub mod private;

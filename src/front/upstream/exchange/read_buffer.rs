@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, SMALL};
+use crate::front::upstream::compact::{compact, is_short};
 
 /// Size of the first read: a usual head with a small page.
 pub const READ: usize = 16 << 10;
@@ -80,7 +81,7 @@ impl ReadBuffer {
 
     /// Takes the first `length` bytes.
     pub fn take(&mut self, length: usize) -> Bytes {
-        if self.is_short(length) {
+        if is_short(length, self.allocated) {
             let bytes = Bytes::copy_from_slice(&self.bytes[..length]);
             self.bytes.advance(length);
             bytes
@@ -91,10 +92,7 @@ impl ReadBuffer {
 
     /// The same bytes, which were taken by [`ReadBuffer::for_read`].
     pub fn compact(&self, bytes: Bytes) -> Bytes {
-        match self.is_short(bytes.len()) {
-            true => Bytes::copy_from_slice(&bytes),
-            false => bytes,
-        }
+        compact(bytes, self.allocated)
     }
 
     /// Returns the memory of a buffer that holds nothing: the client is waited for.
@@ -109,10 +107,6 @@ impl ReadBuffer {
     /// The bytes that were not taken.
     pub fn into_rest(self) -> Bytes {
         self.bytes.freeze()
-    }
-
-    fn is_short(&self, length: usize) -> bool {
-        length < self.allocated / 2
     }
 }
 

@@ -23,6 +23,7 @@ use super::progress::Progress;
 use super::worker_set::GenerationState;
 use crate::front::body::response_stream::{BodySender, ResponseBody};
 use crate::front::client_limits::memory_budget::SMALL;
+use crate::front::upstream::compact::compact;
 use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;
@@ -88,12 +89,11 @@ async fn receive(socket: &UnixStream) -> Option<(Option<OwnedFd>, bool)> {
     Some((descriptors.pop(), received.lost_descriptor))
 }
 
-/// The same bytes, copied if they would keep an allocation of `allocated` bytes that is twice as
-/// long as they are: they may wait long for a client, and count only their own length. Allocations
-/// of less than `least` are kept.
+/// The same bytes, which count only their own length; see [`compact`]. Allocations of less than
+/// `least` are kept.
 fn detached(bytes: Bytes, allocated: usize, least: usize) -> Bytes {
-    match allocated >= least && bytes.len() < allocated / 2 {
-        true => Bytes::copy_from_slice(&bytes),
+    match allocated >= least {
+        true => compact(bytes, allocated),
         false => bytes,
     }
 }

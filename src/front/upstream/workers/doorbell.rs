@@ -107,7 +107,7 @@ impl Inbox {
 }
 
 impl Doorbell {
-    /// A doorbell that nobody rings yet.
+    /// A doorbell without threads.
     ///
     /// # Errors
     /// The error of the system call.
