@@ -51,16 +51,7 @@ impl Connection {
 
     /// Connects to a port of 127.0.0.1 from another address of the loopback network.
     pub fn tcp_from(source: [u8; 4], port: u16) -> Self {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
-        let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
-        bind(&socket, &SocketAddr::from((source, 0))).expect("an address of loopback");
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        connect(&socket, &address).expect("the server accepts");
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self::over(Socket::Tcp(stream))
+        Self::tcp_with(source, port, None)
     }
 
     /// Connects to a port with a receive buffer of a few kilobytes.
@@ -70,12 +61,18 @@ impl Connection {
 
     /// The same from another address of the loopback network.
     pub fn tcp_that_takes_little_from(source: [u8; 4], port: u16) -> Self {
+        Self::tcp_with(source, port, Some(4096))
+    }
+
+    fn tcp_with(source: [u8; 4], port: u16, receive_buffer: Option<usize>) -> Self {
         use rustix::net::{AddressFamily, SocketFlags, SocketType};
         use rustix::net::{bind, connect, socket_with, sockopt};
         // Not to be left to what other tests start meanwhile.
         let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
         let socket = socket_with(family, SocketType::STREAM, flags, None).expect("a socket");
-        sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+        if let Some(bytes) = receive_buffer {
+            sockopt::set_socket_recv_buffer_size(&socket, bytes).unwrap();
+        }
         bind(&socket, &SocketAddr::from((source, 0))).expect("an address of loopback");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         connect(&socket, &address).expect("the server accepts");
