@@ -18,7 +18,7 @@ pub struct Machine {
     pub descriptors: Option<u64>,
 }
 
-/// What else bounds the number of workers that are started on demand.
+/// Further limits of the number of workers that are started on demand.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
     /// Threads of each worker.

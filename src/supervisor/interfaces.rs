@@ -13,7 +13,7 @@ use crate::front::accept::admin_server;
 use crate::front::accept::listener::Listener;
 use crate::front::admin::Probes;
 
-/// How long the last answers on the control socket may take.
+/// Longest time for the last responses on the control socket.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// The control socket and the admin listener, in tasks of their own.

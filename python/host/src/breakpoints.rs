@@ -24,7 +24,7 @@ static NAMES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 /// Has `breakpoint()` prompt on the terminal, or raise what says why it cannot.
 ///
 /// # Errors
-/// What running the Python file raises.
+/// The exception of the Python file.
 pub fn install(py: Python<'_>, boot: &Boot) -> PyResult<()> {
     let names = PyDict::new(py);
     names.set_item("__name__", FILE)?;
@@ -46,7 +46,7 @@ pub fn install(py: Python<'_>, boot: &Boot) -> PyResult<()> {
 /// From now on the scoreboard line of the main thread says when the prompt waits.
 ///
 /// # Errors
-/// What Python raises for want of memory.
+/// `MemoryError`.
 pub fn show_waiting(py: Python<'_>, board: Scoreboard<'static>, line: usize) -> PyResult<()> {
     let Some(names) = NAMES.get(py) else {
         return Ok(());
@@ -78,7 +78,7 @@ pub fn show_waiting(py: Python<'_>, board: Scoreboard<'static>, line: usize) -> 
 /// the middle of it. No Python code runs here, because pdb would stop in that.
 ///
 /// # Errors
-/// What `sys` raises.
+/// The exception of `sys`.
 pub fn end_session(py: Python<'_>) -> PyResult<()> {
     let debugger = match NAMES.get(py) {
         Some(names) => names.bind(py).get_item("debugger")?,

@@ -28,7 +28,7 @@ pub enum Woken {
 /// Waits until there may be a request for this thread, unless `is_off` says no.
 pub fn wait(ring: &RequestRing<'_>, thread: usize, is_off: impl Fn() -> bool) -> Woken {
     let futex = ffi::futex(ring.futex(thread));
-    // Before the announcement: whoever chooses this thread changes it.
+    // Before the announcement: the side that chooses this thread changes it.
     let seen = futex.load(Ordering::SeqCst);
     ring.announce_wait(thread);
     let mut woken = Woken::Look;

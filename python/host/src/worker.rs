@@ -114,7 +114,7 @@ pub fn run(py: Python<'_>, newborn: ForkedWorker) -> PyResult<AfterServing> {
     })
 }
 
-/// What a worker holds beside what it inherits.
+/// The resources of a worker beside the inherited ones.
 struct Ends {
     channels: Vec<OwnedFd>,
     orders: OwnedFd,

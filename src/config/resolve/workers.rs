@@ -73,7 +73,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// What the settings for all of so many applications say about the number of workers.
+    /// The number of workers in the settings for all of so many applications.
     pub(super) fn worker_choice(
         &mut self,
         dev: bool,
@@ -129,7 +129,7 @@ impl Resolver<'_> {
     }
 }
 
-/// What the settings say about the number of workers.
+/// The number of workers in the settings.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerChoice {
     pub(super) numbers: (WorkerNumbers, SettingOrigin),
@@ -143,7 +143,7 @@ pub(super) struct WorkerChoice {
 /// A value of `workers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WorkerNumbers {
-    /// What the machine can carry.
+    /// The capacity of the machine.
     Auto,
     /// From one number to another, which may be the same.
     Range(u32, u32),

@@ -1,4 +1,4 @@
-//! The networks by which clients are told apart.
+//! The networks by which clients are distinguished.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -35,7 +35,7 @@ impl UnsentStreams {
         memory.get_or_insert_with(none).hold(count * OPEN_STREAM);
     }
 
-    /// There are at most so many. Streams that end are not told apart from those whose request goes
+    /// There are at most so many. Streams that end are not distinguished from those whose request goes
     /// on, so this is asked for after each write.
     pub fn limit(&self, most: usize) {
         if self.count.load(Ordering::Relaxed) > most {

@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// How long what was seen in memory is taken to be there. The kernel takes pages back only
+/// Time for which a range seen in memory is assumed to stay there. The kernel takes pages back only
 /// under pressure, and then those last used a long time ago.
 const TRUSTED: Duration = Duration::from_secs(1);
 

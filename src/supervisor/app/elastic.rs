@@ -19,11 +19,11 @@ use crate::supervisor::plan::PlanEvent;
 use crate::supervisor::policy::recycle::Seen;
 use crate::supervisor::policy::size::{Demand, LOOK, LOOK_CLOSELY, SizeLimits, SizeReason, Sizer};
 
-/// How long to look closely after requests have waited.
+/// Time of close checks after requests have waited.
 const ATTENTION: Duration = Duration::from_secs(2);
 /// CPUs are measured over this time at most.
 const MEASURED: Duration = Duration::from_millis(300);
-/// What workers want of the CPUs is measured over this time at most. The kernel counts a wait when
+/// Longest time over which the CPU demand of workers is measured. The kernel counts a wait when
 /// it ends: among many workers, a few long ones at a time.
 const RUNNABLE: Duration = Duration::from_secs(1);
 /// With less idle CPUs it is looked which processes want one.
@@ -34,7 +34,7 @@ const ROOMY: f64 = 0.85;
 const MACHINE_ROOMY: f64 = 0.95;
 /// Workers whose memory is looked at: those that have answered the most requests.
 const SAMPLE: usize = 4;
-/// How often what they take is looked at: it costs up to a millisecond each.
+/// Interval of checks of their memory: each costs up to a millisecond each.
 const REMEMBERED: Duration = Duration::from_millis(250);
 /// Least memory that a worker is reckoned with, and least part of its resident set: one that was
 /// just forked has touched little, and unshares more with each request.
@@ -43,7 +43,7 @@ const LEAST_PART: u64 = 2;
 /// After this time a worker is as large as others.
 const GROWN_UP: Duration = Duration::from_secs(10);
 
-/// What is known from one look to the next.
+/// State between two checks.
 #[derive(Debug, Default)]
 pub(super) struct Elastic {
     sizer: Sizer,
@@ -106,7 +106,7 @@ impl App {
         }
     }
 
-    /// Nobody else sets the number of workers until the next reload.
+    /// The number of workers stays as it was set by hand until the next reload.
     pub(super) fn hold_size(&mut self) {
         self.care.elastic.is_held = true;
         self.care.elastic.reason = None;

@@ -13,9 +13,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How often to look while requests wait.
+/// Interval of the checks while requests wait.
 pub const LOOK_CLOSELY: Duration = Duration::from_millis(50);
-/// How often to look while there are more workers than at the start.
+/// Interval of the checks while there are more workers than at the start.
 pub const LOOK: Duration = Duration::from_millis(250);
 /// A request that waits for less finds a thread by itself: the queue of 32 that lies ready for
 /// workers of a fast application is shorter.
@@ -33,17 +33,17 @@ const BUSY: f64 = 0.05;
 /// Workers that want a CPU, for each CPU: with more they are a crowd. One in four waits for a disk
 /// or another service in the next moment.
 const CROWD: f64 = 1.25;
-/// How long they must be.
+/// Time for which they must be.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Part of the workers that want a CPU where they compute: then others would do the same.
 const COMPUTE: f64 = 0.6;
-/// How long fewer workers must have been enough.
+/// Time for which fewer workers must have been enough.
 const QUIET: Duration = Duration::from_secs(30);
 /// Threads for each request that ran or waited at the busiest look of that time.
 const SPARE: f64 = 1.25;
-/// How long memory is given to recover after workers have left for it.
+/// Time for memory to recover after workers have been removed for it.
 const RECOVERY: Duration = Duration::from_millis(500);
-/// How long no worker is added after one could not be started, or memory ran out.
+/// Time without new workers after one could not be started, or memory ran out.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The limits of the number of workers.
@@ -194,7 +194,7 @@ pub struct Sizer {
 #[derive(Debug, Clone, Copy)]
 struct Waits {
     since: Instant,
-    /// How many at the look with the fewest.
+    /// Number at the check with the fewest.
     fewest: u64,
 }
 
@@ -203,7 +203,7 @@ struct Waits {
 struct Crowd {
     since: Instant,
     looks: u32,
-    /// How many at all looks together.
+    /// Sum over all checks.
     sum: f64,
 }
 

@@ -314,7 +314,7 @@ fn a_crowd_before_busy_cpus_leaves() {
             (2200, crowd(Some(2.0)), 2, "enough"),
         ],
     );
-    // Others keep the CPUs busy, or nobody knows who.
+    // Others keep the CPUs busy, or the cause is unknown.
     for runnable in [Some(2.5), None] {
         let busy = crowd(runnable);
         check(
