@@ -1,3 +1,5 @@
+//! Unit tests of the request ring.
+
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
