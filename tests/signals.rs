@@ -259,7 +259,9 @@ fn pkill_finds_all_processes_and_exact_matches_the_server() {
 
 /// A server whose `before_start` runs until [`goes_on`].
 fn before_the_start() -> Server {
-    const WAITS: &str = r#"echo begun; until [ -e "$PROBE/go" ]; do sleep 0.02; done"#;
+    // No commands in the loop: a shell that is stopped while it starts one by vfork waits in the
+    // kernel for the child, which is stopped as well, and never shows that it is stopped.
+    const WAITS: &str = r#"echo begun; until [ -e "$PROBE/go" ]; do :; done"#;
     let server = Pyserve::app("hello.py").args(["--before-start", WAITS]);
     let server = server.started();
     server.stderr.wait_for("begun");
