@@ -45,6 +45,7 @@ mod http2_floods;
 mod http2_malformed;
 mod http_upstream;
 mod identity;
+mod idle_connections;
 mod internal;
 mod large_files;
 mod large_files_change;

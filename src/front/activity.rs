@@ -172,6 +172,15 @@ impl Activity {
         self.hyper_began.store(false, Ordering::Relaxed);
     }
 
+    /// True if hyper has held nothing of the connection for `time`, and no head has begun.
+    pub fn hyper_is_idle_for(&self, time: Duration) -> bool {
+        let holds = self.hyper_began.load(Ordering::Relaxed)
+            || self.serves()
+            || self.in_head.load(Ordering::Relaxed)
+            || self.has_switched();
+        !holds && self.unchanged_for() >= time
+    }
+
     /// The connection switches protocols.
     pub fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);

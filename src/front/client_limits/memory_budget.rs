@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB while
-/// it is idle, up to 30 KB while the head of its first request is incomplete.
+/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 6 KB while
+/// it is idle (`benches/connections.py`).
 pub const CONNECTION: usize = 16 << 10;
-/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] once hyper has had a request: it keeps
-/// buffers for reading (12 KB, when it has read twice) and for heads (8 KB) until the end.
+/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] while hyper serves it: buffers for
+/// reading (12 KB, when it has read twice) and for heads (8 KB).
 pub const HYPER: usize = 12 << 10;
 /// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
 /// tables, and an incomplete head.

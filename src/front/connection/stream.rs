@@ -137,6 +137,11 @@ impl Stream {
         self
     }
 
+    /// Returns the memory of hyper's buffers.
+    pub(crate) fn hyper_is_gone(&mut self) {
+        self.hyper_memory.shrink(0);
+    }
+
     fn socket(&mut self) -> &mut Socket {
         self.socket.as_mut().expect("taken only on drop")
     }
@@ -430,6 +435,8 @@ impl Drop for Stream {
         }
     }
 }
+
+pub use fast_path::Next;
 
 mod abort;
 mod fast_path;

@@ -46,10 +46,44 @@ enum Outcome {
     Raw(usize),
 }
 
+/// What a connection without hyper needs next.
+pub enum Next {
+    /// hyper for HTTP/1, for a head that the stream has.
+    Http1,
+    /// hyper for HTTP/2.
+    Http2,
+    /// The end: nothing more is read.
+    End,
+}
+
 impl Stream {
+    /// Answers requests without hyper, and waits for bytes that need it.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        // No room: the stream keeps the head.
+        ready!(self.poll_heads(context, &mut ReadBuf::new(&mut [])))?;
+        Poll::Ready(Ok(match self.framing.phase() {
+            FramingPhase::Raw => Next::Http2,
+            FramingPhase::Between => Next::End,
+            _ => Next::Http1,
+        }))
+    }
+
     /// Reads requests while hyper holds none: answers those that the fast path can answer, and
     /// gives hyper the head of the first one that it cannot.
     pub(crate) fn poll_between(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.poll_heads(context, into) {
+            Poll::Ready(Ok(())) if self.framing.phase() == FramingPhase::Raw => {
+                self.poll_raw(context, into)
+            }
+            polled => polled,
+        }
+    }
+
+    fn poll_heads(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
@@ -63,12 +97,7 @@ impl Stream {
             self.early_memory.shrink(0);
         }
         OUT.set(out);
-        match polled {
-            Poll::Ready(Ok(())) if self.framing.phase() == FramingPhase::Raw => {
-                self.poll_raw(context, into)
-            }
-            polled => polled,
-        }
+        polled
     }
 
     fn poll_with(
