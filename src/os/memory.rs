@@ -3,11 +3,14 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
 
@@ -108,6 +111,16 @@ impl SharedWords {
         // SAFETY: the mapping lives as long as `self`, is page-aligned, zeroed by the
         // kernel, and only ever accessed atomically by both sides.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// Frees whole pages (fallocate(2), `FALLOC_FL_PUNCH_HOLE`): they are zero afterwards.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn discard(&self, bytes: Range<usize>) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (start, length) = (bytes.start as u64, bytes.len() as u64);
+        Ok(fallocate(&self.file, flags, start, length)?)
     }
 
     /// The file behind the mapping, to be handed to a child.

@@ -346,9 +346,14 @@ impl<'a> RequestRing<'a> {
         (&self.words[WAITING + thread / 64], 1 << (thread % 64))
     }
 
+    /// Offset of a slot in the memory, in bytes. Slots begin with a page.
+    pub fn slot_offset(&self, entry: usize) -> usize {
+        (first_slot(self.threads, self.claims) + entry * (SLOT / WORD)) * WORD
+    }
+
     fn slot(&self, entry: usize) -> &'a [AtomicU64] {
         assert!(entry < self.claims, "no such slot in the ring");
-        let start = first_slot(self.threads, self.claims) + entry * (SLOT / WORD);
+        let start = self.slot_offset(entry) / WORD;
         &self.words[start..start + SLOT / WORD]
     }
 }

@@ -39,10 +39,9 @@ const WRITE: usize = 64 << 10;
 /// Bytes collected by all bodies together, where that leaves each [`LEAST_WRITE`]: beyond 256
 /// uploads at once, a smaller write costs less than memory that grows with every attacker.
 const TOGETHER: usize = 16 << 20;
-/// Memory of a body that is waited for, in addition to the collected bytes: most of it hyper's
-/// buffer and its task. Measured with 1,000 stalled bodies of 60 KB: with 44 KiB the resident memory
-/// was 1.32 times the counted one.
-const READING: usize = 56 << 10;
+/// Memory of a body that arrives in several pieces, in addition to the collected bytes: two more
+/// buffers of hyper, one with the head and one with the piece that is being written.
+const READING: usize = 32 << 10;
 /// Memory of a body that is forwarded while it arrives.
 const STREAMED: usize = 128 << 10;
 /// Number of bytes read at a time ([`crate::front::connection::stream`]).
@@ -129,6 +128,10 @@ impl Spool {
             file: None,
             share: SpoolShare::none_of(&self.room, account),
         };
+        if body.size_hint().lower() > LEAST_WRITE as u64 {
+            // Before the pieces of many bodies have been read.
+            arrived.share.waits()?;
+        }
         let mut length = 0;
         let mut pace = MinRate::new(Patience {
             grace: settings.body_timeout,
@@ -434,7 +437,7 @@ impl SpoolShare {
         bytes <= SMALL || self.memory.grow(self.reading + bytes)
     }
 
-    /// The client pauses: from now on the connection keeps buffers for the body.
+    /// The body arrives in several pieces: from now on the connection keeps buffers for them.
     fn waits(&mut self) -> Result<(), SpoolError> {
         if self.reading == 0 {
             if !self.memory.grow(self.memory.amount() + READING) {

@@ -161,6 +161,13 @@ impl Dispatcher {
         });
     }
 
+    /// Entries of a generation that no request has.
+    pub(super) fn free(&self, generation: u32) -> &[usize] {
+        let entries = self.generations.iter();
+        let mut entries = entries.filter(|entries| entries.generation == generation);
+        entries.next().map_or(&[], |entries| &entries.free)
+    }
+
     /// Removes a generation in which nothing runs any more.
     pub(super) fn remove(&mut self, generation: u32) {
         self.generations

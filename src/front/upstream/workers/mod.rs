@@ -37,6 +37,7 @@ mod progress;
 mod queue;
 mod request_queue;
 mod responsiveness;
+mod slot_memory;
 pub mod snapshot;
 pub mod stacks;
 mod worker_set;
@@ -47,6 +48,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
+use pyserve_wire::reply_ring;
 use pyserve_wire::request_ring::Handed;
 use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
@@ -62,7 +64,7 @@ pub use doorbell::ReplyMemory;
 pub use generation::Generation;
 use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
-use worker_set::{GenerationState, WorkerSet};
+use worker_set::{GenerationState, PREFETCH, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way. Far
 /// above the time for which a message stays in the queue of fast workers.
@@ -171,6 +173,13 @@ struct State {
     unusable: Option<Arc<str>>,
     table: Dispatcher,
     rosters: Vec<WorkerSet>,
+}
+
+/// Most bytes of memory through which the requests and replies of so many threads travel, if no
+/// request has more than 4 KiB of header fields.
+pub fn most_memory(threads: usize) -> usize {
+    const REQUEST: usize = (64 + 8) << 10;
+    (threads + PREFETCH) * REQUEST + threads * reply_ring::CAPACITY
 }
 
 impl Pool {

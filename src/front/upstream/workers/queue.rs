@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::slot_memory::SlotMemory;
 use crate::front::body::request::RequestBody;
 use crate::front::upstream::Request;
 use crate::os::inotify::watch;
@@ -29,6 +30,7 @@ use crate::os::{futex, memory, sockets};
 /// The ring, and both ends of the socket beside it.
 pub(super) struct Queue {
     memory: SharedWords,
+    slots: SlotMemory,
     threads: usize,
     claims: usize,
     producer: Mutex<Producer>,
@@ -85,6 +87,7 @@ impl Queue {
         sockets::set_nonblocking(sender.as_fd())?;
         Ok(Self {
             memory,
+            slots: SlotMemory::new(claims),
             threads,
             claims,
             producer: Mutex::default(),
@@ -157,6 +160,16 @@ impl Queue {
             .count();
     }
 
+    /// Gives the kernel the pages of these slots that have not been used for a while. No request may
+    /// be sent to them during the call.
+    pub(super) fn give_back(&self, free: &[usize]) {
+        self.slots.give_back(free, |slot, bytes| {
+            let start = self.ring().slot_offset(slot);
+            let pages = start + bytes.start..start + bytes.end;
+            self.memory.discard(pages).is_ok()
+        });
+    }
+
     /// Forgets that threads wait whose process has exited.
     pub(super) fn forget(&self, threads: Range<usize>) {
         let ring = self.ring();
@@ -215,6 +228,8 @@ impl Queue {
             vars_len: vars.len() as u32,
         };
         self.ring().write(entry, header, vars, inline);
+        self.slots
+            .wrote(entry, REQUEST_HEADER + vars.len() + inline.len());
         if let Some(descriptor) = descriptor {
             self.send_descriptor(&header.to_bytes(), descriptor).await?;
         }
