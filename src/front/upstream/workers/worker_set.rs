@@ -159,7 +159,8 @@ impl GenerationState {
 
     fn new_queue(&self) -> io::Result<Queue> {
         let threads = self.progress.len();
-        Queue::new(threads, threads + PREFETCH, self.doorbell.later())
+        let queue = Queue::new(threads, threads + PREFETCH, self.doorbell.later())?;
+        Ok(queue.for_workers_of(self.size.threads as usize))
     }
 
     /// Delivers the response to the call that waits for it.
