@@ -354,6 +354,7 @@ mod tests {
                 queue: Queue {
                     handed_out: 1,
                     waiting: 0,
+                    overtakes: 0,
                     limit: 9,
                 },
                 scaling: Scaling {

@@ -72,6 +72,7 @@ mod refork;
 mod release;
 mod reload;
 mod settings;
+mod short_first;
 mod signal_table;
 mod signals;
 mod slow_clients;

@@ -145,6 +145,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "preload",
             "queue_limit",
             "queue_timeout",
+            "short_first",
             "request_timeout",
             "django_static",
             "django_media",

@@ -262,6 +262,8 @@ pub struct AppSettings {
     pub queue_limit: usize,
     /// Longest time that a request may wait for a worker.
     pub queue_timeout: Duration,
+    /// True if short requests overtake long ones in the queue.
+    pub short_first: bool,
     /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
     pub request_timeout: Option<Duration>,
     /// True if tracebacks may be shown to clients.

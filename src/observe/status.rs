@@ -122,6 +122,8 @@ pub struct Queue {
     pub waiting: usize,
     /// Most that may wait.
     pub limit: usize,
+    /// Requests so far that have overtaken longer ones.
+    pub overtakes: u64,
 }
 
 /// The number of workers of an application.

@@ -122,6 +122,7 @@ fn application(app: &App, name: String, prefix: String) -> Application {
             handed_out: snapshot.handed_out,
             waiting: snapshot.waiting,
             limit: snapshot.limit,
+            overtakes: snapshot.overtaken,
         },
         scaling: app.scaling(),
         workers: snapshot

@@ -254,31 +254,46 @@ impl<'a> RequestRing<'a> {
         pending.min(self.capacity())
     }
 
-    /// Chooses a waiting thread, the first from `from` on, which is then to be woken at its
-    /// [`RequestRing::futex`]. `None`: no thread waits.
-    pub fn choose_waiting(&self, from: usize) -> Option<usize> {
-        let words = self.threads.div_ceil(64);
-        let first = (from % self.threads.max(1)) / 64;
-        // The first word is looked at twice: for its threads from `from` on, and for the others.
-        for step in 0..=words {
-            let at = (first + step) % words.max(1);
-            let word = &self.words[WAITING + at];
-            loop {
-                let bits = word.load(Ordering::SeqCst);
-                let later = bits & (u64::MAX << (from % 64));
-                let candidates = if step == 0 { later } else { bits };
-                if candidates == 0 {
+    /// Chooses a waiting thread, which is then to be woken at its [`RequestRing::futex`]: the first
+    /// threads of all workers before the second ones, where each worker has `each` of them. `None`:
+    /// no thread waits.
+    ///
+    /// The same few threads are chosen while they suffice. Their caches are warm, the others sleep
+    /// undisturbed, and those of one worker share its interpreter only if all workers are busy.
+    pub fn choose_waiting(&self, each: usize) -> Option<usize> {
+        // Bounded: a worker can set bits again and again.
+        for _ in 0..=self.threads {
+            let thread = self.first_waiting(each.max(1))?;
+            let (word, bit) = (&self.words[WAITING + thread / 64], 1 << (thread % 64));
+            // Otherwise the thread has withdrawn meanwhile.
+            if word.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+                return Some(thread);
+            }
+        }
+        None
+    }
+
+    fn first_waiting(&self, each: usize) -> Option<usize> {
+        let mut first = None;
+        for at in 0..self.threads.div_ceil(64) {
+            let mut bits = self.words[WAITING + at].load(Ordering::SeqCst);
+            while bits != 0 {
+                let thread = at * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                // A worker can set bits of threads that do not exist.
+                if thread >= self.threads {
                     break;
                 }
-                let number = candidates.trailing_zeros() as usize;
-                let thread = at * 64 + number;
-                let is_ours = word.fetch_and(!(1 << number), Ordering::SeqCst) & (1 << number) != 0;
-                if is_ours && thread < self.threads {
+                let rank = thread % each;
+                if first.is_none_or(|(least, _)| rank < least) {
+                    first = Some((rank, thread));
+                }
+                if rank == 0 {
                     return Some(thread);
                 }
             }
         }
-        None
+        first.map(|(_, thread)| thread)
     }
 
     /// The futex of a thread: its first four bytes, which are only accessed as such.

@@ -35,6 +35,7 @@ pub(super) struct Common {
     preload: Preload,
     queue_limit: usize,
     queue_timeout: Duration,
+    short_first: bool,
     request_timeout: Option<Duration>,
     dev: bool,
     temp_dir: PathBuf,
@@ -83,6 +84,7 @@ impl Resolver<'_> {
             preload,
             queue_limit: self.one("queue_limit", queue_limit)?,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
+            short_first: self.one("short_first", values::yes_or_no)?,
             request_timeout: self.request_timeout(dev)?,
             dev,
             temp_dir: temp_dir.to_owned(),
@@ -156,6 +158,7 @@ impl Common {
             preload: self.preload,
             queue_limit: self.queue_limit,
             queue_timeout: self.queue_timeout,
+            short_first: self.short_first,
             request_timeout: self.request_timeout,
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
@@ -168,6 +171,7 @@ fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), Config
     given.set("queue_limit", &mut settings.queue_limit, queue_limit)?;
     let timeout = &mut settings.queue_timeout;
     given.set("queue_timeout", timeout, values::positive_duration)?;
+    given.set("short_first", &mut settings.short_first, values::yes_or_no)?;
     if let Some(timeout) = given.optional("request_timeout", values::duration)? {
         settings.request_timeout = (!timeout.is_zero()).then_some(timeout);
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! hyper keeps buffers of 16 to 24 KiB for an HTTP/1 connection, and holds nothing in them between two
-//! requests ([`framing`](crate::front::protocol::framing)). A busy connection keeps it all the same,
-//! because making it anew takes a microsecond. HTTP/2 has state between requests: h2 stays until the end.
+//! requests ([`framing`](crate::front::protocol::framing)). A busy connection keeps it all the same, to
+//! save the allocations. HTTP/2 has state between requests: h2 stays until the end.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -379,7 +379,7 @@ impl Channel {
                 self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
             }
         }
-        self.shared.release(frame.seq);
+        self.shared.finish(frame.seq, frame.app_time);
     }
 
     fn take_abort(&mut self, frame: Frame) {
@@ -401,7 +401,7 @@ impl Channel {
                 self.shared.deliver(frame.seq, Err(failure));
             }
         }
-        self.shared.release(frame.seq);
+        self.shared.finish(frame.seq, frame.app_time);
     }
 
     /// Delivers a head whose end did not arrive with it.

@@ -37,7 +37,8 @@ impl Pool {
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
         let doorbell = Arc::new(Doorbell::new()?);
-        let queue = Arc::new(Queue::new(threads, entries, doorbell.later())?);
+        let queue = Queue::new(threads, entries, doorbell.later())?;
+        let queue = Arc::new(queue.for_workers_of(size.threads as usize));
         doorbell.serve(&queue);
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);

@@ -37,6 +37,7 @@ mod progress;
 mod queue;
 mod request_queue;
 mod responsiveness;
+mod route_costs;
 mod slot_memory;
 pub mod snapshot;
 pub mod stacks;
@@ -44,7 +45,7 @@ mod worker_set;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
@@ -64,6 +65,7 @@ pub use doorbell::ReplyMemory;
 pub use generation::Generation;
 use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
+use route_costs::Route;
 use worker_set::{GenerationState, PREFETCH, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way. Far
@@ -142,6 +144,8 @@ pub struct QueueLimits {
     pub queue: usize,
     /// Longest time that a request waits.
     pub queue_timeout: Duration,
+    /// True if requests that are expected to be short overtake long ones of the same address.
+    pub short_first: bool,
 }
 
 /// Size of a generation.
@@ -165,6 +169,8 @@ struct Shared {
     reports: mpsc::UnboundedSender<Report>,
     /// It was reported that requests wait.
     is_waited_for: AtomicBool,
+    /// See [`QueueLimits::short_first`].
+    is_short_first: AtomicBool,
 }
 
 struct State {
@@ -203,6 +209,7 @@ impl Pool {
             tasks,
             reports,
             is_waited_for: AtomicBool::new(false),
+            is_short_first: AtomicBool::new(limits.short_first),
         }))
     }
 
@@ -220,7 +227,9 @@ impl Pool {
         origin: QueueAddress,
     ) -> Result<Box<Response>, Failure> {
         let asked = Instant::now();
-        let mut claimant = QueuePosition::new(origin);
+        let is_short_first = self.0.is_short_first.load(Ordering::Relaxed);
+        let route = is_short_first.then(|| Route::of(&identity));
+        let mut claimant = QueuePosition::new(origin).on(route);
         let mut place = Reserved {
             shared: &self.0,
             spot: None,
@@ -230,7 +239,7 @@ impl Pool {
                 place.spot = Some(self.0.spot(asked, &mut claimant).await?);
                 continue;
             };
-            let Some(begun) = self.0.begin(spot, &identity, origin, asked) else {
+            let Some(begun) = self.0.begin(spot, &identity, claimant, asked) else {
                 continue;
             };
             let Begun {
@@ -308,6 +317,9 @@ impl Pool {
 
     /// Sets the queue limits for later requests.
     pub fn set_limits(&self, limits: QueueLimits) {
+        self.0
+            .is_short_first
+            .store(limits.short_first, Ordering::Relaxed);
         self.0.lock().limits = limits;
     }
 
@@ -401,13 +413,13 @@ impl Shared {
         &self,
         spot: DispatchSlot,
         identity: &Arc<RequestLabel>,
-        origin: QueueAddress,
+        position: QueuePosition,
         asked: Instant,
     ) -> Option<Begun> {
         let mut state = self.lock();
         let (seq, answer) = state
             .table
-            .begin(spot, Arc::clone(identity), origin, asked)?;
+            .begin(spot, Arc::clone(identity), position, asked)?;
         let roster = state.roster(spot.generation)?;
         let (crew, queue) = (Arc::clone(&roster.crew), Arc::clone(&roster.queue));
         // Under the lock: a withdrawal must find it published.

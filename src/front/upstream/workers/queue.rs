@@ -32,6 +32,8 @@ pub(super) struct Queue {
     memory: SharedWords,
     slots: SlotMemory,
     threads: usize,
+    /// Threads of each worker.
+    each: usize,
     claims: usize,
     producer: Mutex<Producer>,
     sender: AsyncFd<OwnedFd>,
@@ -46,8 +48,6 @@ pub(super) struct Queue {
 struct Producer {
     /// Words pushed.
     tail: u64,
-    /// The thread that was woken last. Threads that wait take turns.
-    woken: usize,
     /// A thread was woken in this turn of the runtime: it finds what is pushed in the rest of it.
     has_woken: bool,
     /// Another thread is to be woken at the end of the turn.
@@ -89,12 +89,18 @@ impl Queue {
             memory,
             slots: SlotMemory::new(claims),
             threads,
+            each: 1,
             claims,
             producer: Mutex::default(),
             sender: watch(sender)?,
             receiver,
             later,
         })
+    }
+
+    /// The same for workers of so many threads; otherwise of one.
+    pub(super) fn for_workers_of(self, each: usize) -> Self {
+        Self { each, ..self }
     }
 
     /// The workers' end of the socket.
@@ -283,7 +289,7 @@ impl Queue {
         };
         producer.tail = pushed.map_err(|_full_or_damaged| SendError::Broken(OVERWRITTEN))?;
         if !producer.has_woken {
-            producer.has_woken = producer.wake(ring);
+            producer.has_woken = self.wake(ring);
         } else if !producer.wakes_later && ring.has_waiting() {
             producer.wakes_later = true;
             self.later.notify_one();
@@ -306,11 +312,20 @@ impl Queue {
         }
         let ring = self.ring();
         for _ in 0..ring.pending(producer.tail) {
-            if !producer.wake(ring) {
+            if !self.wake(ring) {
                 break;
             }
         }
         true
+    }
+
+    /// Wakes a thread. `false`: none waits.
+    fn wake(&self, ring: RequestRing<'_>) -> bool {
+        let chosen = ring.choose_waiting(self.each);
+        if let Some(thread) = chosen {
+            futex::wake(ring.futex(thread));
+        }
+        chosen.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Producer> {
@@ -319,16 +334,6 @@ impl Queue {
 }
 
 impl Producer {
-    /// Wakes a thread. `false`: none waits.
-    fn wake(&mut self, ring: RequestRing<'_>) -> bool {
-        let Some(thread) = ring.choose_waiting(self.woken + 1) else {
-            return false;
-        };
-        self.woken = thread;
-        futex::wake(ring.futex(thread));
-        true
-    }
-
     /// Removes words whose requests were withdrawn; the others stay in their order.
     fn drop_stale(
         &mut self,

@@ -1,15 +1,21 @@
-//! The queue of requests that wait for a worker: round robin over client addresses, first come
-//! first served within one address. So a client with a thousand waiting requests delays another
-//! client by one of them.
+//! The queue of requests that wait for a worker: round robin over client addresses. So a client with a
+//! thousand waiting requests delays another client by one of them.
+//!
+//! Within one address first come, first served, but a short request may overtake long ones: those
+//! whose expected cost is at least four times as high ([`APART`]). The requests that overtake one
+//! cost no more than itself together ([`Waiter::allows`]), so that long requests get half of the
+//! workers' time at least while they wait. A request of unknown cost neither overtakes nor is
+//! overtaken.
 //!
 //! Pure bookkeeping: it knows neither the requests nor the entries that they wait for. With one
-//! client it is a plain FIFO.
+//! client, and requests of one kind, it is a plain FIFO.
 
 use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
 use super::dispatch_slot::DispatchSlot;
+use super::route_costs::{APART, CLASSES, Cost};
 use crate::front::client_limits::network::Network;
 
 /// The address by which requests are kept apart; `None` for peers without one (a Unix socket).
@@ -22,19 +28,36 @@ pub(super) type Admission = Result<DispatchSlot, DisplacedError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DisplacedError;
 
+/// Most requests that overtake one: each counts as this part of its cost at least.
+const MOST_OVERTAKING: u64 = 64;
+/// The lane of requests of unknown cost.
+const UNKNOWN: usize = CLASSES;
+
 /// All waiting requests.
 #[derive(Default)]
 pub(super) struct RequestQueue {
-    queues: HashMap<QueueAddress, VecDeque<Waiter>>,
+    queues: HashMap<QueueAddress, OfAddress>,
     /// Origins with waiting requests, in the order in which they are served.
     turns: VecDeque<QueueAddress>,
     /// Requests in all queues, those of clients that have left included.
+    length: usize,
+    /// Requests that have overtaken others.
+    overtaken: u64,
+}
+
+/// The waiting requests of one address: a lane for each class of costs, in the order of tickets.
+#[derive(Default)]
+struct OfAddress {
+    lanes: [VecDeque<Waiter>; CLASSES + 1],
     length: usize,
 }
 
 struct Waiter {
     /// Lower for a request that came earlier.
     ticket: u64,
+    cost: Option<Cost>,
+    /// Microseconds of the requests that have overtaken it.
+    overtaken_us: u64,
     sender: oneshot::Sender<Admission>,
 }
 
@@ -44,66 +67,99 @@ impl RequestQueue {
         self.length
     }
 
-    /// Adds a request, in the order of tickets among those of its origin.
+    /// Requests that have overtaken others so far.
+    pub(super) fn overtaken(&self) -> u64 {
+        self.overtaken
+    }
+
+    /// Adds a request, in the order of tickets among those of its origin and cost.
     pub(super) fn join(
         &mut self,
         origin: QueueAddress,
         ticket: u64,
+        cost: Option<Cost>,
     ) -> oneshot::Receiver<Admission> {
         let (sender, receiver) = oneshot::channel();
         let queue = self.queues.entry(origin).or_default();
-        if queue.is_empty() {
+        if queue.length == 0 {
             self.turns.push_back(origin);
         }
+        let lane = &mut queue.lanes[cost.map_or(UNKNOWN, Cost::class)];
         // A new request has the highest ticket; one that returns has its old ticket.
-        let at = match queue.back() {
+        let at = match lane.back() {
             Some(last) if last.ticket > ticket => {
-                queue.partition_point(|waiter| waiter.ticket < ticket)
+                lane.partition_point(|waiter| waiter.ticket < ticket)
             }
-            _ => queue.len(),
+            _ => lane.len(),
         };
-        queue.insert(at, Waiter { ticket, sender });
+        let waiter = Waiter {
+            ticket,
+            cost,
+            overtaken_us: 0,
+            sender,
+        };
+        lane.insert(at, waiter);
+        queue.length += 1;
         self.length += 1;
         receiver
     }
 
+    /// The expected cost of the next request; `None`: no request waits. Forgets requests in front
+    /// of it whose clients have left.
+    pub(super) fn next_cost(&mut self) -> Option<Option<Cost>> {
+        let (origin, lane) = self.next()?;
+        let head = self.queues[&origin].lanes[lane].front();
+        head.map(|waiter| waiter.cost)
+    }
+
     /// Gives the entry to the next request. False: no request waits.
     pub(super) fn serve(&mut self, spot: DispatchSlot) -> bool {
-        while let Some(origin) = self.turns.pop_front() {
+        while let Some((origin, lane)) = self.next() {
             let Some(queue) = self.queues.get_mut(&origin) else {
-                continue;
+                return false;
             };
-            let before = queue.len();
-            let mut served = false;
-            while let Some(waiter) = queue.pop_front() {
-                // A client that has disconnected is skipped.
-                if waiter.sender.send(Ok(spot)).is_ok() {
-                    served = true;
-                    break;
-                }
-            }
-            self.length -= before - queue.len();
-            if queue.is_empty() {
-                self.queues.remove(&origin);
-            } else {
-                self.turns.push_back(origin);
-            }
+            let Some((served, overtakes)) = queue.serve(lane, spot) else {
+                return false;
+            };
+            self.length -= 1;
             if served {
+                self.overtaken += u64::from(overtakes);
+                self.turns.pop_front();
+                match queue.length {
+                    0 => drop(self.queues.remove(&origin)),
+                    _ => self.turns.push_back(origin),
+                }
                 return true;
             }
         }
         false
     }
 
+    /// The origin whose turn it is, and the lane of its next request.
+    fn next(&mut self) -> Option<(QueueAddress, usize)> {
+        while let Some(origin) = self.turns.front().copied() {
+            if let Some(queue) = self.queues.get_mut(&origin) {
+                self.length -= queue.forget_closed_heads();
+                if let Some(lane) = queue.next() {
+                    return Some((origin, lane));
+                }
+            }
+            // A client that has disconnected costs no turn.
+            self.queues.remove(&origin);
+            self.turns.pop_front();
+        }
+        None
+    }
+
     /// Refuses the newest request of the origin with the most waiting requests, for a new
     /// request of `origin`. False: no origin has at least two more than `origin`.
     pub(super) fn displace(&mut self, origin: QueueAddress) -> bool {
-        let own = self.queues.get(&origin).map_or(0, VecDeque::len);
-        let longest = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len());
-        let Some((_, queue)) = longest.filter(|(_, queue)| queue.len() > own + 1) else {
+        let own = self.queues.get(&origin).map_or(0, |queue| queue.length);
+        let longest = self.queues.iter_mut().max_by_key(|(_, queue)| queue.length);
+        let Some((_, queue)) = longest.filter(|(_, queue)| queue.length > own + 1) else {
             return false;
         };
-        while let Some(waiter) = queue.pop_back() {
+        while let Some(waiter) = queue.pop_newest() {
             self.length -= 1;
             if waiter.sender.send(Err(DisplacedError)).is_ok() {
                 break;
@@ -115,16 +171,90 @@ impl RequestQueue {
     /// Forgets requests of clients that have left.
     pub(super) fn prune(&mut self) {
         self.queues.retain(|_, queue| {
-            queue.retain(|waiter| !waiter.sender.is_closed());
-            !queue.is_empty()
+            for lane in &mut queue.lanes {
+                lane.retain(|waiter| !waiter.sender.is_closed());
+            }
+            queue.length = queue.lanes.iter().map(VecDeque::len).sum();
+            queue.length > 0
         });
         self.turns.retain(|origin| self.queues.contains_key(origin));
-        self.length = self.queues.values().map(VecDeque::len).sum();
+        self.length = self.queues.values().map(|queue| queue.length).sum();
     }
 
     /// Forgets all requests; their receivers are closed.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            overtaken: self.overtaken,
+            ..Self::default()
+        };
+    }
+}
+
+impl OfAddress {
+    /// The lane of the next request: the shortest one that all older ones allow to overtake.
+    fn next(&self) -> Option<usize> {
+        let heads = || {
+            let lanes = self.lanes.iter().enumerate();
+            lanes.filter_map(|(at, lane)| Some((at, lane.front()?)))
+        };
+        let may_go = |(_, head): &(usize, &Waiter)| {
+            heads().all(|(_, other)| other.ticket >= head.ticket || other.allows(head))
+        };
+        heads().find(may_go).map(|(lane, _)| lane)
+    }
+
+    /// Serves the first request of a lane. Returns if it was there to be served, and if it has
+    /// overtaken others.
+    fn serve(&mut self, lane: usize, spot: DispatchSlot) -> Option<(bool, bool)> {
+        let waiter = self.lanes[lane].pop_front()?;
+        self.length -= 1;
+        let Waiter { ticket, cost, .. } = waiter;
+        let served = waiter.sender.send(Ok(spot)).is_ok();
+        let mut overtakes = false;
+        for other in self.lanes.iter_mut().filter_map(VecDeque::front_mut) {
+            if served && other.ticket < ticket {
+                other.overtaken_us += other.charge(cost);
+                overtakes = true;
+            }
+        }
+        Some((served, overtakes))
+    }
+
+    /// Forgets requests at the beginning of lanes whose clients have left, and returns their number.
+    fn forget_closed_heads(&mut self) -> usize {
+        let before = self.length;
+        for lane in &mut self.lanes {
+            while lane.front().is_some_and(|head| head.sender.is_closed()) {
+                lane.pop_front();
+                self.length -= 1;
+            }
+        }
+        before - self.length
+    }
+
+    fn pop_newest(&mut self) -> Option<Waiter> {
+        let lanes = self.lanes.iter_mut();
+        let newest = lanes.max_by_key(|lane| lane.back().map(|waiter| waiter.ticket))?;
+        let waiter = newest.pop_back()?;
+        self.length -= 1;
+        Some(waiter)
+    }
+}
+
+impl Waiter {
+    /// True if `other`, which came later, may overtake this request.
+    fn allows(&self, other: &Self) -> bool {
+        let (Some(cost), Some(shorter)) = (self.cost, other.cost) else {
+            return false;
+        };
+        cost.class() >= shorter.class() + APART
+            && self.overtaken_us + self.charge(other.cost) <= cost.micros()
+    }
+
+    /// What a request of this cost counts for, if it overtakes this one.
+    fn charge(&self, cost: Option<Cost>) -> u64 {
+        let least = self.cost.map_or(0, Cost::micros) / MOST_OVERTAKING;
+        cost.map_or(0, Cost::micros).max(least)
     }
 }
 
@@ -165,7 +295,7 @@ mod tests {
         let mut line = RequestQueue::default();
         let wanted = [(1, 0), (1, 1), (1, 2), (2, 3), (1, 4), (3, 5), (2, 6)];
         let receivers = wanted
-            .map(|(last, ticket)| (ticket, line.join(origin(last), ticket)))
+            .map(|(last, ticket)| (ticket, line.join(origin(last), ticket, None)))
             .into();
         assert_eq!(served(&mut line, receivers), [0, 3, 5, 1, 6, 2, 4]);
         assert_eq!((line.len(), line.turns.len()), (0, 0));
@@ -174,7 +304,7 @@ mod tests {
     #[test]
     fn peers_without_an_address_are_one_client() {
         let mut line = RequestQueue::default();
-        let receivers = (0..4).map(|ticket| (ticket, line.join(None, ticket)));
+        let receivers = (0..4).map(|ticket| (ticket, line.join(None, ticket, None)));
         let receivers = receivers.collect();
         assert_eq!(served(&mut line, receivers), [0, 1, 2, 3]);
     }
@@ -183,7 +313,7 @@ mod tests {
     fn a_request_that_comes_back_has_its_old_place_among_those_of_its_address() {
         let mut line = RequestQueue::default();
         let receivers = [5, 7, 6, 3]
-            .map(|ticket| (ticket, line.join(origin(1), ticket)))
+            .map(|ticket| (ticket, line.join(origin(1), ticket, None)))
             .into();
         assert_eq!(served(&mut line, receivers), [3, 5, 6, 7]);
     }
@@ -191,11 +321,11 @@ mod tests {
     #[test]
     fn clients_that_have_left_cost_no_turn() {
         let mut line = RequestQueue::default();
-        drop(line.join(origin(1), 0));
-        drop(line.join(origin(2), 1));
-        let receivers = vec![(2, line.join(origin(2), 2))];
+        drop(line.join(origin(1), 0, None));
+        drop(line.join(origin(2), 1, None));
+        let receivers = vec![(2, line.join(origin(2), 2, None))];
         assert_eq!(served(&mut line, receivers), [2]);
-        drop(line.join(origin(1), 3));
+        drop(line.join(origin(1), 3, None));
         line.prune();
         assert_eq!((line.len(), line.turns.len()), (0, 0));
     }
@@ -203,13 +333,105 @@ mod tests {
     #[test]
     fn in_a_full_line_the_newest_request_of_the_longest_queue_makes_room() {
         let mut line = RequestQueue::default();
-        let mut first = line.join(origin(1), 0);
+        let mut first = line.join(origin(1), 0, None);
         assert!(!line.displace(origin(2)), "one each is fair");
-        let mut second = line.join(origin(1), 1);
+        let mut second = line.join(origin(1), 1, None);
         assert!(!line.displace(origin(1)), "it is its own");
         assert!(line.displace(origin(2)));
         assert_eq!(second.try_recv(), Ok(Err(DisplacedError)));
         assert!(first.try_recv().is_err(), "it waits on");
         assert_eq!(line.len(), 1);
+    }
+
+    const SHORT: u64 = 1;
+    const LONG: u64 = 50;
+
+    /// Requests of one address, each with the milliseconds that it is expected to take; the
+    /// order in which they are served.
+    fn order(wanted: &[Option<u64>]) -> Vec<u64> {
+        let mut line = RequestQueue::default();
+        let join = |(ticket, ms): (usize, &Option<u64>)| {
+            let cost = ms.map(Cost::of_ms);
+            (ticket as u64, line.join(origin(1), ticket as u64, cost))
+        };
+        let receivers = wanted.iter().enumerate().map(join).collect();
+        let order = served(&mut line, receivers);
+        assert_eq!((line.len(), line.turns.len(), line.queues.len()), (0, 0, 0));
+        order
+    }
+
+    #[test]
+    fn short_requests_overtake_long_ones_and_each_kind_keeps_its_order() {
+        let (short, long) = (Some(SHORT), Some(LONG));
+        assert_eq!(
+            order(&[long, long, short, short, long, short]),
+            [2, 3, 5, 0, 1, 4]
+        );
+        assert_eq!(order(&[short, long, short]), [0, 2, 1]);
+    }
+
+    #[test]
+    fn requests_of_similar_or_unknown_cost_overtake_none() {
+        assert_eq!(order(&[Some(7), Some(2), Some(3)]), [0, 1, 2]);
+        assert_eq!(order(&[Some(LONG), None, Some(SHORT)]), [0, 1, 2]);
+        assert_eq!(order(&[None, Some(SHORT), None]), [0, 1, 2]);
+        // The short one would have to overtake the middle one, too.
+        assert_eq!(order(&[Some(LONG), Some(3), Some(SHORT)]), [1, 2, 0]);
+        assert_eq!(order(&[Some(LONG), Some(12), Some(6)]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_request_is_overtaken_only_by_as_much_as_it_costs_itself() {
+        let mut wanted = vec![Some(LONG), Some(LONG)];
+        wanted.extend([Some(SHORT); 120]);
+        let order = order(&wanted);
+        let place = |ticket| order.iter().position(|it| *it == ticket);
+        assert_eq!(place(0), Some(50), "fifty of one millisecond");
+        assert_eq!(place(1), Some(101), "and the same for the next one");
+    }
+
+    #[test]
+    fn requests_that_cost_nothing_overtake_only_so_often() {
+        let mut wanted = vec![Some(LONG)];
+        wanted.extend([Some(0); 100]);
+        let place = order(&wanted).iter().position(|it| *it == 0);
+        assert_eq!(place, Some(MOST_OVERTAKING as usize));
+    }
+
+    #[test]
+    fn addresses_take_turns_whatever_their_requests_cost() {
+        let mut line = RequestQueue::default();
+        let wanted = [(1, LONG), (2, SHORT), (2, SHORT), (1, LONG), (1, SHORT)];
+        let join = |(ticket, (last, ms)): (usize, (u8, u64))| {
+            let cost = Some(Cost::of_ms(ms));
+            (ticket as u64, line.join(origin(last), ticket as u64, cost))
+        };
+        let receivers = wanted.into_iter().enumerate().map(join).collect();
+        assert_eq!(served(&mut line, receivers), [4, 1, 0, 2, 3]);
+        assert_eq!(line.overtaken(), 1);
+    }
+
+    #[test]
+    fn the_next_cost_is_that_of_the_request_that_is_served_next() {
+        let mut line = RequestQueue::default();
+        assert_eq!(line.next_cost(), None);
+        let cost = |ms| Some(Cost::of_ms(ms));
+        let _long = line.join(None, 0, cost(LONG));
+        assert_eq!(line.next_cost(), Some(cost(LONG)));
+        let short = line.join(None, 1, cost(SHORT));
+        assert_eq!(line.next_cost(), Some(cost(SHORT)));
+        drop(short);
+        assert_eq!(line.next_cost(), Some(cost(LONG)));
+        assert_eq!((line.len(), line.overtaken()), (1, 0));
+    }
+
+    #[test]
+    fn in_a_full_line_the_newest_request_makes_room_whatever_it_costs() {
+        let mut line = RequestQueue::default();
+        let _first = line.join(origin(1), 0, Some(Cost::of_ms(LONG)));
+        let mut newest = line.join(origin(1), 2, Some(Cost::of_ms(SHORT)));
+        let _second = line.join(origin(1), 1, Some(Cost::of_ms(LONG)));
+        assert!(line.displace(origin(2)));
+        assert_eq!(newest.try_recv(), Ok(Err(DisplacedError)));
     }
 }

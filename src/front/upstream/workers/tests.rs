@@ -27,6 +27,7 @@ impl Scene {
         let limits = QueueLimits {
             queue: 1,
             queue_timeout: Duration::from_secs(60),
+            short_first: true,
         };
         let pool = Pool::new(0, limits, TaskTracker::new(), sender);
         let size = Size {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyserve_wire::control::Loaded;
 use pyserve_wire::orders::ToWorker;
@@ -159,7 +160,8 @@ impl GenerationState {
 
     fn new_queue(&self) -> io::Result<Queue> {
         let threads = self.progress.len();
-        Queue::new(threads, threads + PREFETCH, self.doorbell.later())
+        let queue = Queue::new(threads, threads + PREFETCH, self.doorbell.later())?;
+        Ok(queue.for_workers_of(self.size.threads as usize))
     }
 
     /// Delivers the response to the call that waits for it.
@@ -177,9 +179,21 @@ impl GenerationState {
         }
     }
 
+    /// Ends a request that took so long; its entry is free.
+    pub(super) fn finish(&self, seq: u64, took: Duration) {
+        let mut state = self.pool.lock();
+        if let Some((spot, _)) = state.table.find(self.number, seq) {
+            state.table.learn(spot, took);
+        }
+        self.release_in(&mut state, seq);
+    }
+
     /// Ends a request; its entry is free.
     pub(super) fn release(&self, seq: u64) {
-        let mut state = self.pool.lock();
+        self.release_in(&mut self.pool.lock(), seq);
+    }
+
+    fn release_in(&self, state: &mut State, seq: u64) {
         if let Some((spot, request)) = state.table.find(self.number, seq) {
             if request.timed_out {
                 METRICS.timeouts.up(match request.stuck {
