@@ -97,6 +97,7 @@ pub(super) struct QueuePosition {
     origin: QueueAddress,
     /// Its route, if short requests may overtake long ones.
     route: Option<Route>,
+    since: Option<Instant>,
     /// Assigned at the first request for an entry, with the cost that was expected then.
     ticket: Option<(u64, Option<Cost>)>,
 }
@@ -107,6 +108,7 @@ impl QueuePosition {
         Self {
             origin,
             route: None,
+            since: None,
             ticket: None,
         }
     }
@@ -114,6 +116,14 @@ impl QueuePosition {
     /// The same for a request of this route.
     pub(super) fn on(self, route: Option<Route>) -> Self {
         Self { route, ..self }
+    }
+
+    /// The same for a request that waits since then.
+    pub(super) fn since(self, asked: Instant) -> Self {
+        Self {
+            since: Some(asked),
+            ..self
+        }
     }
 
     /// The client's address.
@@ -279,7 +289,9 @@ impl Dispatcher {
             self.line.prune();
         }
         self.waiting += 1;
-        let receiver = self.line.join(claimant.origin, ticket, cost);
+        let receiver = self
+            .line
+            .join(claimant.origin, ticket, cost, claimant.since);
         // An entry may be free although others have not left the queue yet.
         self.serve_waiters();
         AdmissionOutcome::Wait(receiver)
@@ -410,6 +422,11 @@ impl Dispatcher {
         {
             self.costs.learn(route, took);
         }
+    }
+
+    /// The time since which the oldest request waits for an entry.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.line.oldest()
     }
 
     /// Requests that have overtaken others so far.

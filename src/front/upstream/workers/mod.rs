@@ -229,7 +229,7 @@ impl Pool {
         let asked = Instant::now();
         let is_short_first = self.0.is_short_first.load(Ordering::Relaxed);
         let route = is_short_first.then(|| Route::of(&identity));
-        let mut claimant = QueuePosition::new(origin).on(route);
+        let mut claimant = QueuePosition::new(origin).on(route).since(asked);
         let mut place = Reserved {
             shared: &self.0,
             spot: None,

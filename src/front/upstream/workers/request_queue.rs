@@ -11,6 +11,7 @@
 //! client, and requests of one kind, it is a plain FIFO.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -56,6 +57,7 @@ struct Waiter {
     /// Lower for a request that came earlier.
     ticket: u64,
     cost: Option<Cost>,
+    since: Option<Instant>,
     /// Microseconds of the requests that have overtaken it.
     overtaken_us: u64,
     sender: oneshot::Sender<Admission>,
@@ -72,12 +74,22 @@ impl RequestQueue {
         self.overtaken
     }
 
-    /// Adds a request, in the order of tickets among those of its origin and cost.
+    /// The time since which the oldest request waits.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let lanes = self.queues.values().flat_map(|queue| &queue.lanes);
+        let heads = lanes.filter_map(VecDeque::front);
+        let heads = heads.filter(|head| !head.sender.is_closed());
+        heads.filter_map(|head| head.since).min()
+    }
+
+    /// Adds a request that waits since then, in the order of tickets among those of its origin and
+    /// cost.
     pub(super) fn join(
         &mut self,
         origin: QueueAddress,
         ticket: u64,
         cost: Option<Cost>,
+        since: Option<Instant>,
     ) -> oneshot::Receiver<Admission> {
         let (sender, receiver) = oneshot::channel();
         let queue = self.queues.entry(origin).or_default();
@@ -95,6 +107,7 @@ impl RequestQueue {
         let waiter = Waiter {
             ticket,
             cost,
+            since,
             overtaken_us: 0,
             sender,
         };
@@ -295,7 +308,7 @@ mod tests {
         let mut line = RequestQueue::default();
         let wanted = [(1, 0), (1, 1), (1, 2), (2, 3), (1, 4), (3, 5), (2, 6)];
         let receivers = wanted
-            .map(|(last, ticket)| (ticket, line.join(origin(last), ticket, None)))
+            .map(|(last, ticket)| (ticket, line.join(origin(last), ticket, None, None)))
             .into();
         assert_eq!(served(&mut line, receivers), [0, 3, 5, 1, 6, 2, 4]);
         assert_eq!((line.len(), line.turns.len()), (0, 0));
@@ -304,7 +317,7 @@ mod tests {
     #[test]
     fn peers_without_an_address_are_one_client() {
         let mut line = RequestQueue::default();
-        let receivers = (0..4).map(|ticket| (ticket, line.join(None, ticket, None)));
+        let receivers = (0..4).map(|ticket| (ticket, line.join(None, ticket, None, None)));
         let receivers = receivers.collect();
         assert_eq!(served(&mut line, receivers), [0, 1, 2, 3]);
     }
@@ -313,7 +326,7 @@ mod tests {
     fn a_request_that_comes_back_has_its_old_place_among_those_of_its_address() {
         let mut line = RequestQueue::default();
         let receivers = [5, 7, 6, 3]
-            .map(|ticket| (ticket, line.join(origin(1), ticket, None)))
+            .map(|ticket| (ticket, line.join(origin(1), ticket, None, None)))
             .into();
         assert_eq!(served(&mut line, receivers), [3, 5, 6, 7]);
     }
@@ -321,11 +334,11 @@ mod tests {
     #[test]
     fn clients_that_have_left_cost_no_turn() {
         let mut line = RequestQueue::default();
-        drop(line.join(origin(1), 0, None));
-        drop(line.join(origin(2), 1, None));
-        let receivers = vec![(2, line.join(origin(2), 2, None))];
+        drop(line.join(origin(1), 0, None, None));
+        drop(line.join(origin(2), 1, None, None));
+        let receivers = vec![(2, line.join(origin(2), 2, None, None))];
         assert_eq!(served(&mut line, receivers), [2]);
-        drop(line.join(origin(1), 3, None));
+        drop(line.join(origin(1), 3, None, None));
         line.prune();
         assert_eq!((line.len(), line.turns.len()), (0, 0));
     }
@@ -333,9 +346,9 @@ mod tests {
     #[test]
     fn in_a_full_line_the_newest_request_of_the_longest_queue_makes_room() {
         let mut line = RequestQueue::default();
-        let mut first = line.join(origin(1), 0, None);
+        let mut first = line.join(origin(1), 0, None, None);
         assert!(!line.displace(origin(2)), "one each is fair");
-        let mut second = line.join(origin(1), 1, None);
+        let mut second = line.join(origin(1), 1, None, None);
         assert!(!line.displace(origin(1)), "it is its own");
         assert!(line.displace(origin(2)));
         assert_eq!(second.try_recv(), Ok(Err(DisplacedError)));
@@ -352,7 +365,10 @@ mod tests {
         let mut line = RequestQueue::default();
         let join = |(ticket, ms): (usize, &Option<u64>)| {
             let cost = ms.map(Cost::of_ms);
-            (ticket as u64, line.join(origin(1), ticket as u64, cost))
+            (
+                ticket as u64,
+                line.join(origin(1), ticket as u64, cost, None),
+            )
         };
         let receivers = wanted.iter().enumerate().map(join).collect();
         let order = served(&mut line, receivers);
@@ -404,7 +420,10 @@ mod tests {
         let wanted = [(1, LONG), (2, SHORT), (2, SHORT), (1, LONG), (1, SHORT)];
         let join = |(ticket, (last, ms)): (usize, (u8, u64))| {
             let cost = Some(Cost::of_ms(ms));
-            (ticket as u64, line.join(origin(last), ticket as u64, cost))
+            (
+                ticket as u64,
+                line.join(origin(last), ticket as u64, cost, None),
+            )
         };
         let receivers = wanted.into_iter().enumerate().map(join).collect();
         assert_eq!(served(&mut line, receivers), [4, 1, 0, 2, 3]);
@@ -416,9 +435,9 @@ mod tests {
         let mut line = RequestQueue::default();
         assert_eq!(line.next_cost(), None);
         let cost = |ms| Some(Cost::of_ms(ms));
-        let _long = line.join(None, 0, cost(LONG));
+        let _long = line.join(None, 0, cost(LONG), None);
         assert_eq!(line.next_cost(), Some(cost(LONG)));
-        let short = line.join(None, 1, cost(SHORT));
+        let short = line.join(None, 1, cost(SHORT), None);
         assert_eq!(line.next_cost(), Some(cost(SHORT)));
         drop(short);
         assert_eq!(line.next_cost(), Some(cost(LONG)));
@@ -426,11 +445,26 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_request_is_known_whatever_has_overtaken_it() {
+        let mut line = RequestQueue::default();
+        let now = Instant::now();
+        let at = |ms| Some(now + std::time::Duration::from_millis(ms));
+        let cost = |ms| Some(Cost::of_ms(ms));
+        assert_eq!(line.oldest(), None);
+        let _later = line.join(origin(2), 2, cost(SHORT), at(2));
+        let _between = line.join(origin(1), 1, cost(SHORT), at(1));
+        let left = line.join(origin(1), 0, cost(LONG), at(0));
+        assert_eq!(line.oldest(), at(0));
+        drop(left);
+        assert_eq!(line.oldest(), at(1));
+    }
+
+    #[test]
     fn in_a_full_line_the_newest_request_makes_room_whatever_it_costs() {
         let mut line = RequestQueue::default();
-        let _first = line.join(origin(1), 0, Some(Cost::of_ms(LONG)));
-        let mut newest = line.join(origin(1), 2, Some(Cost::of_ms(SHORT)));
-        let _second = line.join(origin(1), 1, Some(Cost::of_ms(LONG)));
+        let _first = line.join(origin(1), 0, Some(Cost::of_ms(LONG)), None);
+        let mut newest = line.join(origin(1), 2, Some(Cost::of_ms(SHORT)), None);
+        let _second = line.join(origin(1), 1, Some(Cost::of_ms(LONG)), None);
         assert!(line.displace(origin(2)));
         assert_eq!(newest.try_recv(), Ok(Err(DisplacedError)));
     }
