@@ -6,11 +6,13 @@ pub mod proxy_protocol;
 mod service;
 pub mod stream;
 pub mod timeouts;
+pub mod wakeups;
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ use crate::front::connection::proxy_protocol::{ProxyHeader, Unreadable};
 use crate::front::connection::service::Answering;
 use crate::front::connection::stream::Stream;
 use crate::front::connection::timeouts::{LAST_REQUEST, Step, Timeouts};
+use crate::front::connection::wakeups::Wakeups;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
@@ -69,7 +72,7 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     let service = Answering {
         sites,
         activity: Arc::clone(&activity),
-        asked: stop.asked.clone(),
+        asked: Arc::new(stop.asked.clone()),
     };
     let conversation = Conversation::new(stream, service);
     converse(conversation, &activity, &deadlines, &access_log, &stop).await;
@@ -89,34 +92,39 @@ async fn converse(
 ) {
     let mut timeouts = Timeouts::new(activity, deadlines);
     let mut timer = pin!(tokio::time::sleep(deadlines.shortest()));
+    let mut drain = pin!(stop.drain.cancelled());
+    let mut cut = pin!(stop.cut.cancelled());
     let mut stopping = false;
+    let mut wakeups = Wakeups::new();
     loop {
-        let step = tokio::select! {
+        let step = poll_fn(|context| {
             // The connection first: bytes that have arrived are read before it is closed.
-            biased;
-            // Cancel-safe: polled in place, never dropped before it ends.
-            event = poll_fn(|context| conversation.poll(context)) => match event {
-                Event::Begun => Step::Wait(LINGERS),
-                Event::Ended(Ok(())) => return,
-                Event::Ended(Err(failure)) => return note_end(access_log, activity, &failure),
-            },
-            // Cancel-safe: a timer.
-            () = timer.as_mut() => {
-                let may_release = conversation.release();
-                match timeouts.fired() {
-                    Step::Wait(time) if may_release => Step::Wait(time.min(LINGERS)),
-                    step => step,
+            if let Poll::Ready(event) = conversation.poll(context) {
+                return Poll::Ready(match event {
+                    Event::Begun => Step::Wait(LINGERS),
+                    Event::Ended(Ok(())) => Step::Close,
+                    Event::Ended(Err(failure)) => {
+                        note_end(access_log, activity, &failure);
+                        Step::Close
+                    }
+                });
+            }
+            wakeups.poll(context, |context| {
+                if timer.as_mut().poll(context).is_ready() {
+                    let may_release = conversation.release();
+                    return Poll::Ready(match timeouts.fired() {
+                        Step::Wait(time) if may_release => Step::Wait(time.min(LINGERS)),
+                        step => step,
+                    });
                 }
-            }
-            // Cancel-safe: the token stays cancelled.
-            () = stop.drain.cancelled(), if !stopping => {
-                stopping = true;
-                timeouts.drained()
-            }
-            // Cancel-safe: the token stays cancelled.
-            () = stop.cut.cancelled() => return,
-        };
-        let wait = match step {
+                if !stopping && drain.as_mut().poll(context).is_ready() {
+                    stopping = true;
+                    return Poll::Ready(timeouts.drained());
+                }
+                cut.as_mut().poll(context).map(|()| Step::Close)
+            })
+        });
+        let wait = match step.await {
             Step::Close => return,
             Step::Wait(time) => Some(time),
             Step::Finish(time) => {

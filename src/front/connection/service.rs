@@ -45,7 +45,8 @@ pub struct Answering {
     /// The state of the connection.
     pub activity: Arc<Activity>,
     /// The shutdown has begun.
-    pub asked: CancellationToken,
+    /// Shared: a clone of a token locks it, and so does the end of the clone.
+    pub asked: Arc<CancellationToken>,
 }
 
 type Answered = Result<Response<RecordedBody>, h2::Error>;
@@ -64,7 +65,7 @@ impl Service<Request<Incoming>> for Answering {
         match request::admission::admit(&site, &activity, request) {
             Err(reset) => Box::pin(std::future::ready(Err(reset))),
             Ok(admitted) => {
-                let asked = self.asked.clone();
+                let asked = Arc::clone(&self.asked);
                 Box::pin(async move {
                     let mut response = request::answer(site, activity, admitted).await;
                     set_persistence(&mut response, version, &asked);

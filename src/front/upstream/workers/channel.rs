@@ -369,17 +369,18 @@ impl Channel {
             } if seq == frame.seq => {
                 response.body = ResponseBody::whole(joined(chunks, self.burst));
                 response.app_time = frame.app_time;
-                self.shared.deliver(seq, Ok(response));
+                return self.shared.finish(seq, frame.app_time, Some(Ok(response)));
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
             Reply::Discarding { .. } => {}
             // A client that already has a response, a 504 for instance, does not get another.
             _ => {
                 let why = "an end without a head".to_owned();
-                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+                let answer = Err(Failure::BadAnswer(why));
+                return self.shared.finish(frame.seq, frame.app_time, Some(answer));
             }
         }
-        self.shared.finish(frame.seq, frame.app_time);
+        self.shared.finish(frame.seq, frame.app_time, None);
     }
 
     fn take_abort(&mut self, frame: Frame) {
@@ -398,10 +399,12 @@ impl Channel {
                     worker: self.worker,
                     traceback,
                 };
-                self.shared.deliver(frame.seq, Err(failure));
+                return self
+                    .shared
+                    .finish(frame.seq, frame.app_time, Some(Err(failure)));
             }
         }
-        self.shared.finish(frame.seq, frame.app_time);
+        self.shared.finish(frame.seq, frame.app_time, None);
     }
 
     /// Delivers a head whose end did not arrive with it.

@@ -41,6 +41,7 @@ mod route_costs;
 mod slot_memory;
 pub mod snapshot;
 pub mod stacks;
+mod timers;
 mod worker_set;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -66,6 +67,7 @@ pub use generation::Generation;
 use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
 use route_costs::Route;
+use timers::Timers;
 use worker_set::{GenerationState, PREFETCH, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way. Far
@@ -165,6 +167,7 @@ struct Shared {
     app: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    timers: Timers,
     tasks: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
     /// It was reported that requests wait.
@@ -206,6 +209,7 @@ impl Pool {
                 table: Dispatcher::new(),
                 rosters: Vec::new(),
             }),
+            timers: Timers::default(),
             tasks,
             reports,
             is_waited_for: AtomicBool::new(false),
@@ -246,6 +250,7 @@ impl Pool {
                 crew,
                 queue,
                 seq,
+                wait,
                 mut answer,
             } = begun;
             let mut handed_out = HandedOut {
@@ -268,7 +273,7 @@ impl Pool {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
-                        .outcome(answer, &crew, spot.entry, seq, asked, origin)
+                        .outcome(answer, &crew, spot.entry, seq, wait, origin)
                         .await?
                 }
                 Err(error) => {
@@ -379,26 +384,28 @@ impl Shared {
         let receiver = waiting.receiver.as_mut().expect("set above");
         let last = asked + limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         loop {
-            match tokio::time::timeout_at(deadline.into(), &mut *receiver).await {
-                Ok(Ok(Ok(spot))) => {
+            match timer.limit(&mut *receiver).await {
+                Some(Ok(Ok(spot))) => {
                     waiting.receiver = None;
                     return Ok(spot);
                 }
-                Ok(Ok(Err(DisplacedError))) => {
+                Some(Ok(Err(DisplacedError))) => {
                     return Err(Failure::QueueFull {
                         limit: limits.queue,
                     });
                 }
-                Ok(Err(_closed)) => {
+                Some(Err(_closed)) => {
                     return Err(self.lock().not_loaded().unwrap_or(Failure::Stopping));
                 }
-                Err(_elapsed) if deadline < last => {
+                None if deadline < last => {
                     self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
+                    timer.reset(deadline);
                 }
-                Err(_elapsed) => {
+                None => {
                     return Err(Failure::QueueTimeout {
                         waited: asked.elapsed(),
                     });
@@ -428,6 +435,10 @@ impl Shared {
             crew,
             queue,
             seq,
+            wait: Wait {
+                asked,
+                last: asked + state.limits.queue_timeout,
+            },
             answer,
         })
     }
@@ -440,16 +451,18 @@ impl Shared {
         crew: &GenerationState,
         entry: usize,
         seq: u64,
-        asked: Instant,
+        Wait { asked, last }: Wait,
         origin: QueueAddress,
     ) -> Result<Outcome, Failure> {
-        let last = asked + self.lock().limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         let answered = loop {
-            if let Ok(answered) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
+            if let Some(answered) = timer.limit(&mut answer).await {
                 break answered;
             }
             if crew.scoreboard().claim(entry, seq) != Claim::Unclaimed {
+                // The application may take its time.
+                drop(timer);
                 break answer.await;
             }
             if deadline == last {
@@ -461,6 +474,7 @@ impl Shared {
             self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
+            timer.reset(deadline);
         };
         answered.map_err(|_closed| Failure::Stopping)
     }
@@ -510,7 +524,17 @@ struct Begun {
     crew: Arc<GenerationState>,
     queue: Arc<Queue>,
     seq: u64,
+    wait: Wait,
     answer: oneshot::Receiver<Outcome>,
+}
+
+/// The time in which a thread must take a request.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// The beginning.
+    asked: Instant,
+    /// The end.
+    last: Instant,
 }
 
 /// A position in the queue, released when the client disconnects.

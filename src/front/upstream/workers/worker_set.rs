@@ -10,6 +10,7 @@ use std::time::Duration;
 use pyserve_wire::control::Loaded;
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Claim, Scoreboard};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch_slot::DispatchSlot;
@@ -179,30 +180,39 @@ impl GenerationState {
         }
     }
 
-    /// Ends a request that took so long; its entry is free.
-    pub(super) fn finish(&self, seq: u64, took: Duration) {
+    /// Ends a request whose entry is free afterwards.
+    pub(super) fn release(&self, seq: u64) {
+        drop(self.end(seq, None));
+    }
+
+    /// Ends a request that took so long, and delivers its response unless the call has one.
+    pub(super) fn finish(
+        &self,
+        seq: u64,
+        took: Duration,
+        answer: Option<Result<Box<Response>, Failure>>,
+    ) {
+        if let (Some(reply), Some(answer)) = (self.end(seq, Some(took)), answer) {
+            let _client_gone = reply.send(Outcome::Answer(answer));
+        }
+    }
+
+    /// Frees the entry of a request. The sender, if the call still waits for a response.
+    fn end(&self, seq: u64, took: Option<Duration>) -> Option<oneshot::Sender<Outcome>> {
         let mut state = self.pool.lock();
-        if let Some((spot, _)) = state.table.find(self.number, seq) {
+        let (spot, request) = state.table.find(self.number, seq)?;
+        let reply = request.reply.take();
+        if request.timed_out {
+            METRICS.timeouts.up(match request.stuck {
+                true => "late",
+                false => "interrupted",
+            });
+        }
+        if let Some(took) = took {
             state.table.learn(spot, took);
         }
-        self.release_in(&mut state, seq);
-    }
-
-    /// Ends a request; its entry is free.
-    pub(super) fn release(&self, seq: u64) {
-        self.release_in(&mut self.pool.lock(), seq);
-    }
-
-    fn release_in(&self, state: &mut State, seq: u64) {
-        if let Some((spot, request)) = state.table.find(self.number, seq) {
-            if request.timed_out {
-                METRICS.timeouts.up(match request.stuck {
-                    true => "late",
-                    false => "interrupted",
-                });
-            }
-            state.table.release(spot);
-        }
+        state.table.release(spot);
+        reply
     }
 
     /// Frees the entry of a withdrawn request whose message a thread has skipped.
