@@ -22,7 +22,7 @@ use crate::front::body::encoder::Encoders;
 use crate::front::body::request_spool::{Spool, SpoolSpace};
 use crate::front::body::response_spool::ResponseSpool;
 use crate::front::client_limits::connections::Connections;
-use crate::front::client_limits::memory_budget::Resource;
+use crate::front::client_limits::memory_budget;
 use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
@@ -240,7 +240,7 @@ impl Kept {
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
-        Resource::Memory.pool().set_limit(limits.memory);
+        memory_budget::set_memory_limit(limits.memory);
         let counted = before.and_then(|before| before.rate_limit.as_ref());
         Ok(Site {
             static_files: StaticFiles::new(
