@@ -12,6 +12,7 @@
 mod support;
 
 mod accel;
+mod access;
 mod admin;
 mod breakpoints;
 mod broken_logs;

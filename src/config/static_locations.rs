@@ -24,6 +24,8 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// Who may use it: an index of [`super::Config::access`].
+    pub access: usize,
 }
 
 /// Media types by what a name ends with behind a dot, or by a whole name; in lower case.
@@ -41,6 +43,7 @@ impl StaticLocation {
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            access: 0,
         }
     }
 

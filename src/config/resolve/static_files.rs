@@ -241,7 +241,10 @@ fn add_files(
             return Err(given.refuse_prefix(problem, "remove one of them"));
         }
         let dir = given.one("static", |text| existing_directory(text, chdir))?;
-        locations.push(StaticLocation::new(&*given.prefix, dir));
+        locations.push(StaticLocation {
+            access: given.access,
+            ..StaticLocation::new(&*given.prefix, dir)
+        });
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ pub struct Location {
     precompressed: bool,
     types: FileTypes,
     predefined: bool,
+    access: usize,
 }
 
 /// An invalid location.
@@ -110,6 +111,7 @@ impl Location {
             precompressed: location.precompressed,
             types: location.types,
             predefined: location.predefined,
+            access: location.access,
         })
     }
 
@@ -126,6 +128,11 @@ impl Location {
     /// True for a location that was not configured explicitly.
     pub fn is_predefined(&self) -> bool {
         self.predefined
+    }
+
+    /// The index of its access in the site.
+    pub fn access(&self) -> usize {
+        self.access
     }
 
     /// Its index among the locations.
