@@ -71,6 +71,7 @@ mod recycle;
 mod refork;
 mod release;
 mod reload;
+mod scheduled_companions;
 mod settings;
 mod signal_table;
 mod signals;

@@ -28,6 +28,7 @@ pub mod native;
 pub mod reach;
 pub mod release;
 pub mod resolve;
+pub mod schedule;
 pub mod settings;
 pub mod sizing;
 mod static_locations;

@@ -141,7 +141,7 @@ impl Resolver<'_> {
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
         locations::refuse_endless(&tables, &locations, &static_locations)?;
         self.warn_of_interpreters(&apps);
-        let companions = self.companions()?;
+        let companions = self.companions(run_as.as_ref())?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         let mut config = Config {
             apps,
