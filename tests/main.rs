@@ -52,6 +52,7 @@ mod large_files_change;
 mod layout;
 mod limits;
 mod lingering;
+mod listing;
 mod liveness;
 mod locations;
 mod logs;

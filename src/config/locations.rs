@@ -184,7 +184,14 @@ pub const KINDS: [(&str, &[&str]); 5] = [
     ),
     (
         "static",
-        &["missing", "max_age", "immutable", "precompressed", "types"],
+        &[
+            "missing",
+            "max_age",
+            "immutable",
+            "precompressed",
+            "types",
+            "listing",
+        ],
     ),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
@@ -251,6 +258,12 @@ static OWN: &[Setting] = &[
         "precompressed",
         "yes|no",
         "With `static`: send .br, .zst and .gz files beside a file in its place",
+        Default::Computed("no"),
+    ),
+    setting(
+        "listing",
+        "yes|no",
+        "With `static`: list directories without an index",
         Default::Computed("no"),
     ),
     setting(

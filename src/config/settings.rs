@@ -145,6 +145,7 @@ const ADVANCED: &[&str] = &[
     "static_check",
     "static_hidden",
     "static_links",
+    "static_listing",
     "upstream_connect_timeout",
     "upstream_send_timeout",
     "uwsgi_insecure",

@@ -37,6 +37,7 @@ pub struct Location {
     types: FileTypes,
     predefined: bool,
     access: usize,
+    listing: bool,
 }
 
 /// An invalid location.
@@ -112,6 +113,7 @@ impl Location {
             types: location.types,
             predefined: location.predefined,
             access: location.access,
+            listing: location.listing,
         })
     }
 
@@ -133,6 +135,11 @@ impl Location {
     /// The index of its access in the site.
     pub fn access(&self) -> usize {
         self.access
+    }
+
+    /// True if a directory without an index is listed.
+    pub(super) fn lists(&self) -> bool {
+        self.listing
     }
 
     /// Its index among the locations.
@@ -259,7 +266,7 @@ fn decode(raw: &str) -> Result<String, StaticError> {
 const INDEX: &str = "index.html";
 
 /// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
-const ESCAPED: &AsciiSet = &CONTROLS
+pub(super) const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')
