@@ -14,7 +14,8 @@ use crate::config::ControlTarget;
 use crate::observe::codes;
 use crate::observe::diagnostics::say;
 use crate::observe::status::{
-    Application, Status, ThreadActivity, ThreadStatus, WorkerState, WorkerStatus,
+    Application, CompanionStatus, LastRunStatus, Status, ThreadActivity, ThreadStatus, WorkerState,
+    WorkerStatus,
 };
 use crate::os::standard::Standard;
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
@@ -167,6 +168,12 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
     for application in &status.applications {
         write_application(out, application)?;
     }
+    if !status.companions.is_empty() {
+        writeln!(out, "\ncompanions")?;
+        for companion in &status.companions {
+            write_companion(out, companion)?;
+        }
+    }
     if !status.last_errors.is_empty() {
         writeln!(out, "\nlast errors")?;
         for error in &status.last_errors {
@@ -174,6 +181,37 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+fn write_companion(out: &mut String, companion: &CompanionStatus) -> std::fmt::Result {
+    let name = &companion.name;
+    match (companion.pid, &companion.schedule) {
+        (Some(pid), _) => write!(out, "  {name}  pid {pid}")?,
+        (None, None) => write!(out, "  {name}  not running")?,
+        (None, Some(_)) => write!(out, "  {name}")?,
+    }
+    if let Some(schedule) = &companion.schedule {
+        write!(out, "  {schedule}")?;
+    }
+    if let Some(next) = &companion.next_run {
+        write!(out, "  next run {next}")?;
+    }
+    match &companion.last_run {
+        None if companion.schedule.is_some() => write!(out, ", no run so far")?,
+        None => {}
+        Some(LastRunStatus {
+            began,
+            took,
+            result,
+        }) => match (took, result) {
+            (Some(took), Some(result)) => {
+                write!(out, ", last run {began}: {result} after {}", span(*took))?;
+            }
+            _ if companion.pid.is_some() => write!(out, ", running since {began}")?,
+            _ => write!(out, ", last run {began}: not started")?,
+        },
+    }
+    writeln!(out)
 }
 
 fn write_application(out: &mut String, application: &Application) -> std::fmt::Result {
@@ -297,6 +335,37 @@ mod tests {
         ConnectionCounts, Queue, Refork, RequestStatus, Scaling, ServerState, TemplateStatus,
     };
 
+    fn refork() -> Refork {
+        Refork {
+            after: 500,
+            promoted: 2,
+            last_failure: Some("a thread".into()),
+        }
+    }
+
+    fn companions() -> Vec<CompanionStatus> {
+        vec![
+            CompanionStatus {
+                name: "worker".into(),
+                pid: Some(12),
+                schedule: None,
+                next_run: None,
+                last_run: None,
+            },
+            CompanionStatus {
+                name: "backup".into(),
+                pid: None,
+                schedule: Some("\"0 3 * * *\" (Europe/Berlin)".into()),
+                next_run: Some("2026-11-29T03:00:00+01:00".into()),
+                last_run: Some(LastRunStatus {
+                    began: "2026-11-28T03:00:00+01:00".into(),
+                    took: Some(0.2),
+                    result: Some("exit code 1".into()),
+                }),
+            },
+        ]
+    }
+
     #[test]
     fn a_table_tells_what_each_worker_does() {
         let busy = ThreadStatus {
@@ -346,11 +415,7 @@ mod tests {
                     memory: 2 << 20,
                     was_worker: true,
                 }),
-                refork: Some(Refork {
-                    after: 500,
-                    promoted: 2,
-                    last_failure: Some("a thread".into()),
-                }),
+                refork: Some(refork()),
                 queue: Queue {
                     handed_out: 1,
                     waiting: 0,
@@ -365,6 +430,7 @@ mod tests {
                 },
                 workers: vec![worker(all)],
             }],
+            companions: companions(),
             last_errors: Vec::new(),
         };
         let text = table(&status);
@@ -374,6 +440,8 @@ mod tests {
             "4 of 2 to 32 workers: requests waited 50 ms",
             "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
+            "worker  pid 12\n",
+            "backup  \"0 3 * * *\" (Europe/Berlin)  next run 2026-11-29T03:00:00+01:00, last run 2026-11-28T03:00:00+01:00: exit code 1 after 0.2 s",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

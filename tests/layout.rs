@@ -34,6 +34,7 @@ const FRONT: &[&str] = &[
     "activity",
     "protocol",
     "error",
+    "access",
     "static_files",
     "routing",
     "upstream",

@@ -12,6 +12,7 @@
 mod support;
 
 mod accel;
+mod access;
 mod admin;
 mod breakpoints;
 mod broken_logs;
@@ -52,6 +53,7 @@ mod large_files_change;
 mod layout;
 mod limits;
 mod lingering;
+mod listing;
 mod liveness;
 mod locations;
 mod logs;
@@ -71,6 +73,7 @@ mod recycle;
 mod refork;
 mod release;
 mod reload;
+mod scheduled_companions;
 mod settings;
 mod short_first;
 mod signal_table;

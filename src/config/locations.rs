@@ -24,6 +24,8 @@ pub struct Location {
     pub strip_prefix: bool,
     /// Settings for its requests.
     pub settings: LocationSettings,
+    /// Who may use it: an index of [`super::Config::access`].
+    pub access: usize,
 }
 
 /// The handler of a location.
@@ -114,14 +116,18 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     let is_own = |name: &str| OWN.iter().any(|own| own.name == name);
     let is_shared = |name: &str| {
-        KINDS
-            .iter()
-            .any(|(kind, settings)| *kind == name || settings.contains(&name))
+        EVERY.contains(&name)
+            || KINDS
+                .iter()
+                .any(|(kind, settings)| *kind == name || settings.contains(&name))
     };
     let shared =
         settings::all().filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
     OWN.iter().chain(shared)
 }
+
+/// Settings of every location that also exist for all.
+const EVERY: &[&str] = &["access", "basic_auth", "basic_auth_realm", "satisfy"];
 
 /// The handlers, each with the settings that only exist for it. Settings that also exist for all
 /// locations have the same meaning here.
@@ -179,7 +185,14 @@ pub const KINDS: [(&str, &[&str]); 5] = [
     ),
     (
         "static",
-        &["missing", "max_age", "immutable", "precompressed", "types"],
+        &[
+            "missing",
+            "max_age",
+            "immutable",
+            "precompressed",
+            "types",
+            "listing",
+        ],
     ),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
@@ -246,6 +259,12 @@ static OWN: &[Setting] = &[
         "precompressed",
         "yes|no",
         "With `static`: send .br, .zst and .gz files beside a file in its place",
+        Default::Computed("no"),
+    ),
+    setting(
+        "listing",
+        "yes|no",
+        "With `static`: list directories without an index",
         Default::Computed("no"),
     ),
     setting(

@@ -8,6 +8,7 @@
 //! The result is checked once and final: no code behind this point reads a setting again. Nothing
 //! here opens sockets or starts processes.
 
+pub mod access;
 pub mod address;
 pub mod app;
 pub mod companions;
@@ -18,6 +19,7 @@ pub mod environment;
 pub mod error;
 pub mod file;
 pub mod foreign;
+pub mod htpasswd;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
@@ -26,6 +28,7 @@ pub mod native;
 pub mod reach;
 pub mod release;
 pub mod resolve;
+pub mod schedule;
 pub mod settings;
 pub mod sizing;
 mod static_locations;
@@ -111,6 +114,8 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// Settings of locations that do not override them.
     pub location_settings: LocationSettings,
+    /// Access to locations: without settings of their own at 0, then by [`Location::access`].
+    pub access: Vec<access::AccessSettings>,
     /// Types of responses that are compressed.
     pub compress_types: CompressTypes,
     /// Limits for responses that wait on disk.
@@ -196,9 +201,10 @@ impl Config {
                     Missing::Page(page) => format!(", else {page}"),
                 };
                 let line = format!(
-                    "{} -> files in {}{missing}",
+                    "{} -> files in {}{missing}{}",
                     location.prefix,
-                    location.dir.display()
+                    location.dir.display(),
+                    self.access[location.access]
                 );
                 (&location.prefix, line)
             })
@@ -214,15 +220,20 @@ impl Config {
 
     /// A location for people, `/old -> redirect 302 to /new`.
     pub fn line_of(&self, location: &Location) -> String {
+        let access = &self.access[location.access];
         match location.handler {
             locations::Handler::App(index) => {
                 let app = self
                     .apps
                     .get(index)
                     .map(|settings| settings.app.to_string());
-                format!("{} -> app {}", location.prefix, app.unwrap_or_default())
+                format!(
+                    "{} -> app {}{access}",
+                    location.prefix,
+                    app.unwrap_or_default()
+                )
             }
-            _ => location.to_string(),
+            _ => format!("{location}{access}"),
         }
     }
 }

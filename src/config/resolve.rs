@@ -8,6 +8,7 @@
 //! Relative paths are below `chdir`; `chdir` itself is relative to the current directory,
 //! or to the directory of the settings file that names it.
 
+mod access;
 mod application;
 mod apps;
 mod bodies;
@@ -119,6 +120,7 @@ impl Resolver<'_> {
         self.settings_file(settings_file, &chdir);
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
+        let access = self.access(&tables, &chdir)?;
         let release = self.release(&chdir, &tables);
         let (static_locations, internal_locations, every_location) =
             self.file_locations(&tables, &chdir, dev)?;
@@ -139,7 +141,7 @@ impl Resolver<'_> {
             self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
         locations::refuse_endless(&tables, &locations, &static_locations)?;
         self.warn_of_interpreters(&apps);
-        let companions = self.companions()?;
+        let companions = self.companions(run_as.as_ref())?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         let mut config = Config {
             apps,
@@ -147,6 +149,7 @@ impl Resolver<'_> {
             before_start: self.before_start()?,
             locations,
             location_settings: settings,
+            access,
             bind: self.bind(&chdir)?,
             static_locations,
             internal_locations,

@@ -24,6 +24,10 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// True if a directory without an index is listed.
+    pub listing: bool,
+    /// Who may use it: an index of [`super::Config::access`].
+    pub access: usize,
 }
 
 /// Media types by what a name ends with behind a dot, or by a whole name; in lower case.
@@ -41,6 +45,8 @@ impl StaticLocation {
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            listing: false,
+            access: 0,
         }
     }
 
@@ -67,6 +73,8 @@ pub struct EveryLocation {
     pub precompressed: Option<bool>,
     /// As in [`StaticLocation`].
     pub types: FileTypes,
+    /// As in [`StaticLocation`].
+    pub listing: bool,
 }
 
 impl EveryLocation {
@@ -76,6 +84,7 @@ impl EveryLocation {
         location.immutable = self.immutable.unwrap_or(location.immutable);
         location.precompressed = self.precompressed.unwrap_or(location.precompressed);
         location.types = Arc::clone(&self.types);
+        location.listing = self.listing;
         location
     }
 }

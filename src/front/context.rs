@@ -131,6 +131,8 @@ pub struct Client {
     pub server_port: u16,
     /// Path that a proxy has removed from the front of the target, `/app`; usually empty.
     pub prefix: String,
+    /// The user whose password was right, if one was asked for.
+    pub user: Option<Box<[u8]>>,
 }
 
 /// The scheme of a request's URL.
@@ -171,6 +173,7 @@ impl Client {
             host: String::new(),
             server_port: ends.local.map_or(ends.scheme.port(), |local| local.port()),
             prefix: String::new(),
+            user: None,
         }
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::{Printed, RequestLabel};
+use crate::front::access::AccessRefused;
 use crate::front::body::Body;
 use crate::front::body::request_spool::SpoolError;
 use crate::front::body::request_stream::RequestBodyError;
@@ -76,6 +78,9 @@ pub enum Rejection {
         /// The time until the address may send its next request.
         wait: Duration,
     },
+    /// The client has no access to the location.
+    #[error(transparent)]
+    Access(#[from] AccessRefused),
     /// The body is longer than `--max-body`.
     #[error("the request body is longer than {limit} bytes (the limit is set by --max-body)")]
     BodyTooLarge {
@@ -276,6 +281,7 @@ impl Rejection {
                     "You have sent too many requests. Please wait a moment.",
                 )
             },
+            Self::Access(refused) => access_verdict(refused),
             Self::BodyTooLarge { .. } => closing(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "Your request is larger than this server accepts.",
@@ -378,7 +384,7 @@ impl Rejection {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
             }
             // The access log has them; a line for each would amplify a flood.
-            Self::TooManyRequests { .. } => {
+            Self::TooManyRequests { .. } | Self::Access(_) => {
                 tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
             Self::NotFound => {
@@ -423,6 +429,12 @@ impl Rejection {
                 "head_too_large"
             }
             Self::TooManyRequests { .. } => "rate_limit",
+            Self::Access(refused) => match refused {
+                AccessRefused::Address => "address_denied",
+                AccessRefused::Password(_) => "password",
+                AccessRefused::Attempts => "password_attempts",
+                AccessRefused::File(_) => "password_file",
+            },
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTooSlow => "body_timeout",
             Self::BodyBroken(_) => "body_broken",
@@ -568,6 +580,29 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         Failure::NotLoaded { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
             "The application cannot be loaded. The next saved file triggers another attempt.",
+        ),
+    }
+}
+
+fn access_verdict(refused: &AccessRefused) -> Verdict {
+    match refused {
+        AccessRefused::Address => {
+            verdict(StatusCode::FORBIDDEN, "This address is not open to you.")
+        }
+        AccessRefused::Password(challenge) => Verdict {
+            header: Some((WWW_AUTHENTICATE, challenge.clone())),
+            ..verdict(
+                StatusCode::UNAUTHORIZED,
+                "This address needs a user and a password.",
+            )
+        },
+        AccessRefused::Attempts => Verdict {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            ..later("Too many passwords are being checked. Please try again in a moment.")
+        },
+        AccessRefused::File(_) => verdict(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "This server cannot check passwords at the moment.",
         ),
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod accept;
+pub mod access;
 pub mod activity;
 pub mod admin;
 pub mod body;

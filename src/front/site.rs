@@ -3,6 +3,7 @@
 use parking_lot::RwLock;
 use std::sync::Arc;
 
+use super::access::Access;
 use super::activity::Deadlines;
 use super::admin::Probes;
 use super::body::encoder::Encoders;
@@ -11,7 +12,7 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
-use super::routing::router::Router;
+use super::routing::router::{Route, Router};
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
 use super::static_files::found::FoundFiles;
@@ -31,6 +32,8 @@ pub struct Site {
     pub deadlines: Deadlines,
     /// The location for a path that no file answers.
     pub router: Router,
+    /// Access to locations, by their index; at 0 that of locations without settings of their own.
+    pub access: Vec<Access>,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.
@@ -57,6 +60,13 @@ pub struct Site {
     pub proxy_protocol: Trust,
     /// The case of the application's header names.
     pub header_case: HeaderCase,
+}
+
+impl Site {
+    /// Access to the location that answers where no file does; without one, that of the whole site.
+    pub fn access_of(&self, route: Option<&Route>) -> &Access {
+        &self.access[route.map_or(0, |route| route.access)]
+    }
 }
 
 /// The current site. A request keeps the one that was current when it arrived.

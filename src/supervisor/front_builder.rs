@@ -16,6 +16,8 @@ use crate::config::{
     locations,
 };
 use crate::front::accept::listener::Listener;
+use crate::front::access::Access;
+use crate::front::access::attempts::Attempts;
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::body::encoder::Encoders;
@@ -69,6 +71,7 @@ struct Kept {
     spooled_responses: Arc<AtomicU64>,
     probes: Probes,
     encoders: Encoders,
+    attempts: Arc<Attempts>,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -105,6 +108,7 @@ impl Front {
             spooled_responses: Arc::default(),
             probes,
             encoders: Encoders::default(),
+            attempts: Arc::default(),
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -237,6 +241,7 @@ impl Kept {
             release: config.release.clone(),
         });
         let routes = routes(config, pools, files)?;
+        let access = Access::all(&config.access, files, &self.attempts)?;
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
@@ -252,6 +257,7 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            access,
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
@@ -308,6 +314,7 @@ fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<R
             },
             strips: location.strip_prefix,
             settings: location.settings,
+            access: location.access,
         })
     };
     config.locations.iter().map(route).collect()

@@ -45,6 +45,7 @@ impl Supervisor {
                 reading: METRICS.connections.reading.get(),
             },
             applications,
+            companions: self.companions.status(),
             last_errors: last_errors(),
         }
     }

@@ -38,6 +38,7 @@ impl Resolver<'_> {
             handler,
             strip_prefix: false,
             settings: general,
+            access: 0,
         }));
         for given in tables.iter().filter(|given| !given.is_static()) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
@@ -59,6 +60,7 @@ impl Resolver<'_> {
                 handler,
                 strip_prefix,
                 settings: given.settings(general)?,
+                access: given.access,
             });
         }
         Ok((locations, apps))

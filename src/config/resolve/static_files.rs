@@ -124,6 +124,14 @@ impl Resolver<'_> {
         let immutable = self.spread("static_immutable", &mut all, immutable, |at, rule| {
             at.immutable = rule;
         })?;
+        let listing = self.spread(
+            "static_listing",
+            &mut all,
+            values::yes_or_no,
+            |at, lists| {
+                at.listing = lists;
+            },
+        )?;
         // Files that only the application can send may be compressed too.
         all.extend(internal);
         let precompressed = self.spread(
@@ -142,6 +150,7 @@ impl Resolver<'_> {
             immutable,
             precompressed,
             types,
+            listing: listing.unwrap_or(false),
         })
     }
 
@@ -241,7 +250,10 @@ fn add_files(
             return Err(given.refuse_prefix(problem, "remove one of them"));
         }
         let dir = given.one("static", |text| existing_directory(text, chdir))?;
-        locations.push(StaticLocation::new(&*given.prefix, dir));
+        locations.push(StaticLocation {
+            access: given.access,
+            ..StaticLocation::new(&*given.prefix, dir)
+        });
     }
     Ok(())
 }
@@ -262,6 +274,7 @@ fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(
         given.set("immutable", &mut location.immutable, immutable)?;
         let precompressed = &mut location.precompressed;
         given.set("precompressed", precompressed, values::yes_or_no)?;
+        given.set("listing", &mut location.listing, values::yes_or_no)?;
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);
         }

@@ -15,6 +15,8 @@ pub(super) struct Given<'a> {
     pub(super) prefix: String,
     /// The handler.
     pub(super) kind: &'static str,
+    /// Its index of [`crate::config::Config::access`].
+    pub(super) access: usize,
 }
 
 impl<'a> Resolver<'a> {
@@ -23,7 +25,8 @@ impl<'a> Resolver<'a> {
         let layers: &'a [Layer] = self.layers;
         let mut all: Vec<Given<'a>> = Vec::new();
         for table in layers.iter().flat_map(|layer| &layer.locations) {
-            let given = Given::read(table)?;
+            let mut given = Given::read(table)?;
+            given.access = all.len() + 1;
             // Files may leave what they do not have to another location of their prefix.
             let excludes = |other: &&Given<'_>| {
                 let is_open = other.is_open() || given.is_open();
@@ -69,6 +72,7 @@ impl<'a> Given<'a> {
             table,
             prefix: "/".to_owned(),
             kind: "",
+            access: 0,
         };
         let kinds = KINDS.map(|(kind, _)| kind);
         let mut named = kinds.iter().filter(|kind| table.entry(kind).is_some());

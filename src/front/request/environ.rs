@@ -42,6 +42,11 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     }
     block.server(facts)?;
     block.remote(facts.client)?;
+    if let Some(user) = &facts.client.user {
+        // RFC 3875 §4.1.1, §4.1.11.
+        block.push(b"AUTH_TYPE", b"Basic")?;
+        block.push(b"REMOTE_USER", user)?;
+    }
     if let Some(value) = head.headers.get(CONTENT_TYPE) {
         block.push(b"CONTENT_TYPE", value.as_bytes())?;
     }

@@ -208,7 +208,7 @@ async fn route(
         return Ok(said.map(Body::Full));
     }
     let covering = Covering::of(site, target);
-    let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
+    let by_file = match covering.and_then(|files| files.answer(site, route, client, head, record)) {
         Some(answering) => answering.await,
         None => None,
     };
@@ -218,6 +218,10 @@ async fn route(
             ..Answer::default()
         });
         return answer.map_err(|rejection| rejection.below(&client.prefix));
+    }
+    let access = site.access_of(route);
+    if !access.is_open() {
+        client.user = access.admit(client.address, &head.headers).await?;
     }
     let Some(route) = route else {
         return Err(Rejection::NotFound);

@@ -30,6 +30,8 @@ pub struct Route {
     pub strips: bool,
     /// The settings of the location.
     pub settings: LocationSettings,
+    /// The index of its access in the site.
+    pub access: usize,
 }
 
 /// A target as a location receives it, percent-encoded and with its query.
@@ -136,6 +138,7 @@ mod tests {
                 keep_path: false,
             }),
             strips: false,
+            access: 0,
             settings: LocationSettings {
                 max_body: 0,
                 body_timeout: Duration::ZERO,

@@ -36,6 +36,8 @@ pub struct Location {
     precompressed: bool,
     types: FileTypes,
     predefined: bool,
+    access: usize,
+    listing: bool,
 }
 
 /// An invalid location.
@@ -110,6 +112,8 @@ impl Location {
             precompressed: location.precompressed,
             types: location.types,
             predefined: location.predefined,
+            access: location.access,
+            listing: location.listing,
         })
     }
 
@@ -126,6 +130,16 @@ impl Location {
     /// True for a location that was not configured explicitly.
     pub fn is_predefined(&self) -> bool {
         self.predefined
+    }
+
+    /// The index of its access in the site.
+    pub fn access(&self) -> usize {
+        self.access
+    }
+
+    /// True if a directory without an index is listed.
+    pub(super) fn lists(&self) -> bool {
+        self.listing
     }
 
     /// Its index among the locations.
@@ -252,7 +266,7 @@ fn decode(raw: &str) -> Result<String, StaticError> {
 const INDEX: &str = "index.html";
 
 /// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
-const ESCAPED: &AsciiSet = &CONTROLS
+pub(super) const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')
