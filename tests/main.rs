@@ -70,6 +70,7 @@ mod recycle;
 mod refork;
 mod release;
 mod reload;
+mod response_rules;
 mod settings;
 mod signal_table;
 mod signals;

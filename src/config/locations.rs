@@ -5,13 +5,14 @@
 //! for all has the same name in both places, and the table takes precedence.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Compression;
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
+use super::{Compression, ResponseRules};
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Location {
     pub strip_prefix: bool,
     /// Settings for its requests.
     pub settings: LocationSettings,
+    /// Rules for its responses.
+    pub rules: Arc<ResponseRules>,
 }
 
 /// The handler of a location.
@@ -114,14 +117,18 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     let is_own = |name: &str| OWN.iter().any(|own| own.name == name);
     let is_shared = |name: &str| {
-        KINDS
-            .iter()
-            .any(|(kind, settings)| *kind == name || settings.contains(&name))
+        OF_EVERY_KIND.contains(&name)
+            || KINDS
+                .iter()
+                .any(|(kind, settings)| *kind == name || settings.contains(&name))
     };
     let shared =
         settings::all().filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
     OWN.iter().chain(shared)
 }
+
+/// Settings of every location that also exist for all locations.
+const OF_EVERY_KIND: [&str; 2] = ["header", "error_page"];
 
 /// The handlers, each with the settings that only exist for it. Settings that also exist for all
 /// locations have the same meaning here.
@@ -155,6 +162,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "compress",
             "compress_min",
             "compress_private",
+            "intercept_errors",
         ],
     ),
     (
@@ -168,6 +176,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "compress",
             "compress_min",
             "compress_private",
+            "intercept_errors",
             "uwsgi_param",
             "uwsgi_modifier1",
             "uwsgi_modifier2",
@@ -211,6 +220,12 @@ static OWN: &[Setting] = &[
     setting("static", "DIR", "Answers with files", Default::None),
     setting("redirect", "PATH|URL", "Sends clients there", Default::None),
     setting("respond", "TEXT", "Answers with a text", Default::None),
+    setting(
+        "header_inherit",
+        "yes|no",
+        "Also apply the `header` rules for all locations, before its own",
+        Default::Value("yes"),
+    ),
     setting(
         "strip_prefix",
         "yes|no",

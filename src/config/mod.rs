@@ -26,6 +26,7 @@ pub mod native;
 pub mod reach;
 pub mod release;
 pub mod resolve;
+mod response_rules;
 pub mod settings;
 pub mod sizing;
 mod static_locations;
@@ -36,7 +37,7 @@ pub mod values;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyserve_wire::control::Preload;
@@ -50,6 +51,7 @@ pub use error::ConfigError;
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
 pub use release::Release;
+pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
 pub use static_locations::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
 };
@@ -111,6 +113,8 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// Settings of locations that do not override them.
     pub location_settings: LocationSettings,
+    /// Rules for responses of locations that do not override them, and outside of locations.
+    pub response_rules: Arc<ResponseRules>,
     /// Types of responses that are compressed.
     pub compress_types: CompressTypes,
     /// Limits for responses that wait on disk.

@@ -18,6 +18,7 @@ mod identity;
 mod locations;
 mod logging;
 pub mod operations;
+mod responses;
 mod static_files;
 mod stopping;
 mod tables;
@@ -120,8 +121,9 @@ impl Resolver<'_> {
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let release = self.release(&chdir, &tables);
+        let response_rules = self.response_rules(&chdir)?;
         let (static_locations, internal_locations, every_location) =
-            self.file_locations(&tables, &chdir, dev)?;
+            self.file_locations(&tables, &chdir, dev, &response_rules)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
         let app = match upstream {
@@ -135,8 +137,10 @@ impl Resolver<'_> {
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
         let settings = self.location_settings()?;
+        let general = (settings, &response_rules);
         let (locations, apps) =
-            self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
+            self.other_locations(app, upstream, &tables, &common, &servers, general)?;
+        self.warn_of_pages(&response_rules, &locations, &static_locations);
         locations::refuse_endless(&tables, &locations, &static_locations)?;
         self.warn_of_interpreters(&apps);
         let companions = self.companions()?;
@@ -156,6 +160,7 @@ impl Resolver<'_> {
             drain_delay,
             startup_log: self.startup_log(&chdir)?,
             response_spool: self.response_spool()?,
+            response_rules,
             compress_types: self.compress_types()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ResponseRules;
+
 /// A location served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticLocation {
@@ -24,6 +26,8 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// Rules for its responses.
+    pub rules: Arc<ResponseRules>,
 }
 
 /// Media types by what a name ends with behind a dot, or by a whole name; in lower case.
@@ -41,6 +45,7 @@ impl StaticLocation {
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            rules: Arc::default(),
         }
     }
 
@@ -67,6 +72,8 @@ pub struct EveryLocation {
     pub precompressed: Option<bool>,
     /// As in [`StaticLocation`].
     pub types: FileTypes,
+    /// As in [`StaticLocation`].
+    pub rules: Arc<ResponseRules>,
 }
 
 impl EveryLocation {
@@ -76,6 +83,7 @@ impl EveryLocation {
         location.immutable = self.immutable.unwrap_or(location.immutable);
         location.precompressed = self.precompressed.unwrap_or(location.precompressed);
         location.types = Arc::clone(&self.types);
+        location.rules = Arc::clone(&self.rules);
         location
     }
 }

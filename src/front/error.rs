@@ -209,6 +209,19 @@ impl Rejection {
         )
     }
 
+    /// True if its page shows a traceback (`--dev`).
+    pub fn has_detail(&self) -> bool {
+        !self.detail().is_empty()
+    }
+
+    fn detail(&self) -> &str {
+        match self {
+            Self::Upstream(Failure::Application { traceback, .. }) => traceback,
+            Self::Upstream(Failure::NotLoaded { why }) => why,
+            _ => "",
+        }
+    }
+
     /// The response that the client gets; writes the log line if `is_logged`.
     pub fn into_response(self, identity: &RequestLabel, is_logged: bool) -> Response<Body> {
         if self.wants_descriptors() {
@@ -455,12 +468,7 @@ impl Rejection {
         let code = verdict.status.as_u16();
         let reason = verdict.status.canonical_reason().unwrap_or_default();
         let words = verdict.words;
-        let detail = match self {
-            Self::Upstream(Failure::Application { traceback, .. }) => traceback,
-            Self::Upstream(Failure::NotLoaded { why }) => &**why,
-            _ => "",
-        };
-        let detail = match detail {
+        let detail = match self.detail() {
             "" => String::new(),
             detail => format!("<pre>{}</pre>\n", escaped(detail)),
         };

@@ -11,6 +11,7 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
+use super::response_rules::ResponseRules;
 use super::routing::router::Router;
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
@@ -31,6 +32,8 @@ pub struct Site {
     pub deadlines: Deadlines,
     /// The location for a path that no file answers.
     pub router: Router,
+    /// Rules for responses that belong to no location.
+    pub response_rules: ResponseRules,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.

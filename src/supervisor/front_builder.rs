@@ -32,6 +32,7 @@ use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::shutdown::Shutdown;
 use crate::front::site::{CurrentSite, Site};
+use crate::front::static_files;
 use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
@@ -252,6 +253,10 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            response_rules: static_files::response_rules(
+                &config.response_rules,
+                &config.every_location.types,
+            ),
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
@@ -308,6 +313,7 @@ fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<R
             },
             strips: location.strip_prefix,
             settings: location.settings,
+            rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };
     config.locations.iter().map(route).collect()

@@ -1,5 +1,7 @@
 //! The locations that are not files: what answers in each, and what holds for its requests.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::apps::Common;
@@ -10,7 +12,7 @@ use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{Handler, Location, Redirect, Respond};
 use crate::config::{
-    AppRef, AppSettings, LocationSettings, StaticLocation, UpstreamSettings, values,
+    AppRef, AppSettings, LocationSettings, ResponseRules, StaticLocation, UpstreamSettings, values,
 };
 
 impl Resolver<'_> {
@@ -23,7 +25,7 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
         common: &Common,
         servers: &Servers,
-        general: LocationSettings,
+        (general, rules): (LocationSettings, &Arc<ResponseRules>),
     ) -> Result<(Vec<Location>, Vec<AppSettings>), ConfigError> {
         let (mut locations, mut apps) = (Vec::new(), Vec::new());
         let whole_site = match (app, upstream) {
@@ -38,6 +40,7 @@ impl Resolver<'_> {
             handler,
             strip_prefix: false,
             settings: general,
+            rules: Arc::clone(rules),
         }));
         for given in tables.iter().filter(|given| !given.is_static()) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
@@ -59,6 +62,7 @@ impl Resolver<'_> {
                 handler,
                 strip_prefix,
                 settings: given.settings(general)?,
+                rules: given.response_rules(rules, common.chdir())?,
             });
         }
         Ok((locations, apps))

@@ -10,7 +10,8 @@ use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::settings::{self, Default};
 use crate::config::{
-    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, native, values,
+    EveryLocation, FileTypes, Immutable, Missing, ResponseRules, StaticLocation, StaticSettings,
+    native, values,
 };
 
 impl Resolver<'_> {
@@ -20,12 +21,17 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
         chdir: &Path,
         dev: bool,
+        rules: &Arc<ResponseRules>,
     ) -> Result<(Vec<StaticLocation>, Vec<StaticLocation>, EveryLocation), ConfigError> {
         let mut static_locations = self.static_locations(tables, chdir)?;
         let mut internal_locations = self.internal_locations(chdir)?;
-        let every_location =
+        let mut every_location =
             self.each_location(&mut static_locations, &mut internal_locations, dev)?;
-        set_files(tables, &mut static_locations)?;
+        every_location.rules = Arc::clone(rules);
+        for location in &mut static_locations {
+            location.rules = Arc::clone(rules);
+        }
+        set_files(tables, &mut static_locations, rules, chdir)?;
         self.warnings.extend(missing_pages(&static_locations));
         Ok((static_locations, internal_locations, every_location))
     }
@@ -142,6 +148,7 @@ impl Resolver<'_> {
             immutable,
             precompressed,
             types,
+            rules: Arc::default(),
         })
     }
 
@@ -247,7 +254,12 @@ fn add_files(
 }
 
 /// Applies the settings of tables to their own files; they take precedence over those for all.
-fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(), ConfigError> {
+fn set_files(
+    tables: &[Given<'_>],
+    locations: &mut [StaticLocation],
+    rules: &Arc<ResponseRules>,
+    chdir: &Path,
+) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
         let is_same = |other: &&mut StaticLocation| other.prefix == given.prefix;
         let Some(location) = locations.iter_mut().find(is_same) else {
@@ -265,6 +277,7 @@ fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);
         }
+        location.rules = given.response_rules(rules, chdir)?;
     }
     Ok(())
 }

@@ -159,11 +159,11 @@ async fn served(
     {
         Err(StaticError::LeftToApp) if has_other => None,
         Err(error) => {
-            record.located(location.prefix());
+            record.located(location.prefix(), location.rules());
             Some(Err(Rejection::Static(error)))
         }
         Ok(response) => {
-            record.located(location.prefix());
+            record.located(location.prefix(), location.rules());
             let mut response = response.map(Body::from);
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();

@@ -13,7 +13,9 @@
 //!    builds the CGI variables, the upstream answers, possibly with a file to send ([`internal`])
 //!    and with instructions for its response ([`accel`]);
 //! 5. [`error`](super::error) turns a failure into a page;
-//! 6. the response gets its last header fields ([`common_fields`](mod@common_fields)).
+//! 6. [`response_rules`](super::response_rules): another page for an error, and header fields, by
+//!    the settings of the location;
+//! 7. the response gets its last header fields ([`common_fields`](mod@common_fields)).
 //!
 //! Requests for files in memory take a fast path ([`fast_path`](super::fast_path)) with the same
 //! steps.
@@ -56,6 +58,7 @@ use super::context::{Client, RequestLabel};
 use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
+use super::response_rules::error_pages::Maker;
 use super::routing::fixed;
 use super::routing::normal_target::{self, AboveRoot};
 use super::routing::router::Handler;
@@ -120,10 +123,15 @@ pub async fn answer(
         ));
         without_panic(routed).await
     };
+    let maker = maker(&answered, &record);
     let mut response = answered.unwrap_or_else(|rejection| {
         refusal(rejection, was_refused, &identity, &client, &mut record)
     });
+    let rules = record.take_rules();
+    let rules = rules.as_ref().unwrap_or(&site.response_rules);
+    rules.put_page(&mut response, maker);
     without_content(&mut response);
+    rules.change_headers(&mut response);
     finish(&site, &head, &identity, &mut response);
     if unread && head.version < Version::HTTP_2 {
         end_behind_unread(&activity, record.body_read(), &mut response).await;
@@ -134,6 +142,21 @@ pub async fn answer(
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
     follow(response, &activity, head.version, record, in_use)
+}
+
+/// The component that made a response, for the choice of an error page.
+fn maker(answered: &Result<Response<Body>, Rejection>, record: &Record) -> Maker {
+    let response = match answered {
+        Err(rejection) if rejection.has_detail() => return Maker::ServerWithContent,
+        Err(_) => return Maker::Server,
+        Ok(response) => response,
+    };
+    match record.answered_by() {
+        HandledBy::App | HandledBy::Upstream => Maker::Upstream,
+        // A status of the settings without a text, as nginx's `return 404;`.
+        HandledBy::Front | HandledBy::Static if response.body().is_end_stream() => Maker::Server,
+        HandledBy::Front | HandledBy::Static => Maker::ServerWithContent,
+    }
 }
 
 /// Has the body recorded while hyper sends it.
@@ -222,7 +245,7 @@ async fn route(
     let Some(route) = route else {
         return Err(Rejection::NotFound);
     };
-    record.located(route.prefix.as_str());
+    record.located(route.prefix.as_str(), &route.rules);
     let received = site.router.received(route, raw, target);
     let (mount, path) = route.mount(received);
     let asked = Asked {

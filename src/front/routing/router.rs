@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use super::fixed::Fixed;
 use crate::config::LocationSettings;
 use crate::config::locations::Redirect;
+use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
@@ -30,6 +31,8 @@ pub struct Route {
     pub strips: bool,
     /// The settings of the location.
     pub settings: LocationSettings,
+    /// The rules for its responses.
+    pub rules: ResponseRules,
 }
 
 /// A target as a location receives it, percent-encoded and with its query.
@@ -143,6 +146,7 @@ mod tests {
                 request_buffering: true,
                 compression: Compression::default(),
             },
+            rules: ResponseRules::default(),
         };
         Router::new(prefixes.iter().map(route).collect())
     }

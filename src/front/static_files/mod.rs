@@ -65,7 +65,7 @@ pub use crate::front::body::multipart::Multipart;
 pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
-pub use path::{FilePath, Location, Locations};
+pub use path::{FilePath, Location, Locations, response_rules};
 
 /// Reasons why there is no file to send. `front/error.rs` maps them to responses.
 #[derive(Debug, thiserror::Error)]

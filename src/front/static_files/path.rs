@@ -13,7 +13,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::StaticError;
 use super::hidden::is_hidden;
 use super::types::MediaType;
+use crate::config;
 use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
+use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
 
 /// The served directories, by the prefix of their paths.
@@ -36,6 +38,7 @@ pub struct Location {
     precompressed: bool,
     types: FileTypes,
     predefined: bool,
+    rules: ResponseRules,
 }
 
 /// An invalid location.
@@ -100,6 +103,7 @@ impl Locations {
 
 impl Location {
     fn new(location: StaticLocation) -> Result<Self, LocationError> {
+        let rules = response_rules(&location.rules, &location.types);
         Ok(Self {
             prefix: Prefix::new(&location.prefix)?,
             dir: location.dir,
@@ -110,6 +114,7 @@ impl Location {
             precompressed: location.precompressed,
             types: location.types,
             predefined: location.predefined,
+            rules,
         })
     }
 
@@ -121,6 +126,11 @@ impl Location {
     /// The directory that is served.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The rules for its responses.
+    pub fn rules(&self) -> &ResponseRules {
+        &self.rules
     }
 
     /// True for a location that was not configured explicitly.
@@ -172,6 +182,11 @@ impl Location {
         }
         url
     }
+}
+
+/// The rules of these settings; the pages among them have the types of files.
+pub fn response_rules(settings: &config::ResponseRules, types: &FileTypes) -> ResponseRules {
+    ResponseRules::new(settings, |name| MediaType::of("", name, types).value)
 }
 
 impl FilePath {
