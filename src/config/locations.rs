@@ -12,13 +12,15 @@ use http::StatusCode;
 
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
-use super::{Compression, ResponseRules};
+use super::{Compression, ResponseRules, Scope};
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// `/old`, decoded and without a slash behind; `/` for everything.
+    /// `/old`, decoded and without a slash behind; `/` for everything. An exact path keeps its slash.
     pub prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub scope: Scope,
     /// The handler.
     pub handler: Handler,
     /// True if the handler gets the prefix in `SCRIPT_NAME` and not in the path.
@@ -82,10 +84,17 @@ pub struct LocationSettings {
     pub body_timeout: Duration,
 }
 
+impl Location {
+    /// The location for people, mostly its prefix.
+    pub fn place(&self) -> String {
+        self.scope.place(&self.prefix)
+    }
+}
+
 impl fmt::Display for Location {
     /// One line for people, `/old -> redirect 302 /new`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> ", self.prefix)?;
+        write!(f, "{} -> ", self.place())?;
         match &self.handler {
             Handler::App(index) => write!(f, "app number {index}"),
             Handler::Upstream(upstream) => write!(f, "{upstream}"),
@@ -132,7 +141,7 @@ const OF_EVERY_KIND: [&str; 2] = ["header", "error_page"];
 
 /// The handlers, each with the settings that only exist for it. Settings that also exist for all
 /// locations have the same meaning here.
-pub const KINDS: [(&str, &[&str]); 5] = [
+pub const KINDS: [(&str, &[&str]); 6] = [
     (
         "app",
         &[
@@ -189,6 +198,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
         "static",
         &["missing", "max_age", "immutable", "precompressed", "types"],
     ),
+    ("file", &["max_age", "immutable", "precompressed", "types"]),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
 ];
@@ -209,6 +219,18 @@ const fn setting(
     }
 }
 
+const fn several(
+    name: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+    default: Default,
+) -> Setting {
+    Setting {
+        repeatable: true,
+        ..setting(name, value_name, help, default)
+    }
+}
+
 /// Settings that only a location has.
 static OWN: &[Setting] = &[
     setting(
@@ -217,7 +239,25 @@ static OWN: &[Setting] = &[
         "Paths that belong to it, as they read after decoding: `/api` and all below",
         Default::Value("/"),
     ),
+    setting(
+        "path",
+        "PATH",
+        "In place of `prefix`: this path alone, as it reads after decoding",
+        Default::None,
+    ),
+    several(
+        "host",
+        "HOST",
+        "Hosts that it is for: `example.org`, all below `*.example.org`, or `*` for those that no other location names",
+        Default::Computed("every host"),
+    ),
     setting("static", "DIR", "Answers with files", Default::None),
+    setting(
+        "file",
+        "FILE",
+        "With `path`: answers with this file",
+        Default::None,
+    ),
     setting("redirect", "PATH|URL", "Sends clients there", Default::None),
     setting("respond", "TEXT", "Answers with a text", Default::None),
     setting(

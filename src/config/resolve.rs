@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
-use super::{Config, HostFacts, Resolved, native, values};
+use super::{Config, HostFacts, Resolved, UnknownHost, native, values};
 use crate::os::access::{AccessKind, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -161,6 +161,7 @@ impl Resolver<'_> {
             startup_log: self.startup_log(&chdir)?,
             response_spool: self.response_spool()?,
             response_rules,
+            unknown_host: self.one("unknown_host", UnknownHost::parse)?,
             compress_types: self.compress_types()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,

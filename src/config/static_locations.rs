@@ -5,15 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ResponseRules;
+use super::{ResponseRules, Scope};
 
 /// A location served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticLocation {
     /// `/static`, decoded and without a slash behind; `/` for everything.
     pub prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub scope: Scope,
     /// Its directory; absolute.
     pub dir: PathBuf,
+    /// The one file of the directory that it serves; `None` for all of them.
+    pub file: Option<String>,
     /// True for `/static`, `/css`, `/js` and `/images` of the root, which no setting names.
     pub predefined: bool,
     /// The answer where there is no file.
@@ -38,7 +42,9 @@ impl StaticLocation {
     pub fn new(prefix: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
         Self {
             prefix: prefix.into(),
+            scope: Scope::default(),
             dir: dir.into(),
+            file: None,
             predefined: false,
             missing: Missing::default(),
             max_age: None,
@@ -47,6 +53,11 @@ impl StaticLocation {
             types: FileTypes::default(),
             rules: Arc::default(),
         }
+    }
+
+    /// The location for people, mostly its prefix.
+    pub fn place(&self) -> String {
+        self.scope.place(&self.prefix)
     }
 
     /// These settings for a directory that only a build writes to: content hashes in names and

@@ -27,6 +27,7 @@ use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
 use crate::front::routing::fixed::Fixed;
+use crate::front::routing::host::Hosts;
 use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
@@ -182,7 +183,10 @@ impl Front {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
             let dir = config.release.settle(Path::new(&*found.dir));
-            let location = StaticLocation::new(&*found.prefix, dir);
+            let mut location = StaticLocation::new(&*found.prefix, dir);
+            if let Some(owner) = config.location_of(app) {
+                location.scope.hosts.clone_from(&owner.scope.hosts);
+            }
             let location = match &*found.source {
                 // Only `collectstatic` writes there.
                 "STATIC_ROOT" => location.of_a_build(),
@@ -253,6 +257,8 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            hosts: hosts(config),
+            unknown_host: config.unknown_host,
             response_rules: static_files::response_rules(
                 &config.response_rules,
                 &config.every_location.types,
@@ -295,11 +301,21 @@ impl Kept {
     }
 }
 
+/// The hosts that locations name.
+fn hosts(config: &Config) -> Hosts {
+    let files = config.static_locations.iter().map(|at| &at.scope);
+    let scopes = files.chain(config.locations.iter().map(|at| &at.scope));
+    Hosts::new(scopes.flat_map(|scope| &scope.hosts))
+}
+
 /// The locations other than static files.
 fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
     let route = |location: &Location| {
         Ok(Route {
-            prefix: Prefix::new(&location.prefix).map_err(io::Error::other)?,
+            prefix: Prefix::in_scope(&location.prefix, &location.scope)
+                .map_err(io::Error::other)?,
+            hosts: location.scope.hosts.clone(),
+            rank: location.scope.rank(&location.prefix),
             handler: match &location.handler {
                 locations::Handler::App(index) => {
                     let pool = pools.get(*index).ok_or(io::ErrorKind::NotFound)?;

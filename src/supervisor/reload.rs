@@ -211,11 +211,11 @@ impl Supervisor {
             tracing::warn!("{warning}");
         }
         for (index, settings) in applications.into_iter().enumerate() {
-            let prefix = resolved.config.prefix_of(index);
+            let prefix = resolved.config.place_of(index);
             let before = &self.resolved.config;
             let mut serving = self.apps.serving_mut().iter_mut().enumerate();
             let same =
-                serving.find(|(index, app)| before.prefix_of(*index) == prefix && !app.is_gone);
+                serving.find(|(index, app)| before.place_of(*index) == prefix && !app.is_gone);
             let id = match same {
                 Some((_, app)) => {
                     app.reload(settings);

@@ -232,7 +232,7 @@ fn applications_have_settings_of_their_own() {
     // Two CPUs for two applications that do not say how many workers they want.
     assert_eq!((blog.workers.count, blog.workers.most), (1, 16));
     assert_eq!((shop.workers.count, shop.workers.most), (2, 2));
-    assert_eq!(config.prefix_of(1), "/blog");
+    assert_eq!(config.place_of(1), "/blog");
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn an_application_may_have_an_interpreter_of_its_own() {
 fn mistakes_are_refused_with_place_and_remedy() {
     check_error(
         "[[location]]\nprefix = '/a'",
-        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, upstream, static, redirect, respond)",
+        "pyserve.toml:1: [[location]] has nothing that answers (give one of app, upstream, static, file, redirect, respond)",
     );
     check_error(
         "[[location]]\nredirect = '/a'\nrespond = 'b'",
@@ -344,7 +344,7 @@ fn mistakes_are_refused_with_place_and_remedy() {
     );
     check_error(
         "[[location]]\nrespond = 'x'\nmax_age = 5",
-        "pyserve.toml:3: [[location]] max_age = \"5\": it means nothing beside respond (it belongs to static)",
+        "pyserve.toml:3: [[location]] max_age = \"5\": it means nothing beside respond (it belongs to static and file)",
     );
     check_error(
         "[[location]]\nprefix = 'a'\nrespond = 'x'",

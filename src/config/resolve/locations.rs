@@ -12,7 +12,8 @@ use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::locations::{Handler, Location, Redirect, Respond};
 use crate::config::{
-    AppRef, AppSettings, LocationSettings, ResponseRules, StaticLocation, UpstreamSettings, values,
+    AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scope, StaticLocation,
+    UpstreamSettings, values,
 };
 
 impl Resolver<'_> {
@@ -37,6 +38,7 @@ impl Resolver<'_> {
         };
         locations.extend(whole_site.map(|handler| Location {
             prefix: "/".to_owned(),
+            scope: Scope::default(),
             handler,
             strip_prefix: false,
             settings: general,
@@ -44,7 +46,8 @@ impl Resolver<'_> {
         }));
         for given in tables.iter().filter(|given| !given.is_static()) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
-            let strip_prefix = strip_prefix.unwrap_or(given.is_app()) && given.prefix != "/";
+            let strip_prefix =
+                strip_prefix.unwrap_or(given.is_app() && !given.scope.exact) && given.prefix != "/";
             let handler = match given.kind {
                 "app" => {
                     let mount = if strip_prefix { &*given.prefix } else { "" };
@@ -59,6 +62,7 @@ impl Resolver<'_> {
             };
             locations.push(Location {
                 prefix: given.prefix.clone(),
+                scope: given.scope.clone(),
                 handler,
                 strip_prefix,
                 settings: given.settings(general)?,
@@ -76,46 +80,62 @@ pub(super) fn refuse_endless(
     locations: &[Location],
     files: &[StaticLocation],
 ) -> Result<(), ConfigError> {
-    let redirect = |path: &str| {
-        let mut all = locations
-            .iter()
-            .filter_map(|at| Some((at, behind(path, &at.prefix)?)));
-        let first = all.next()?;
-        let (at, rest) = all.fold(first, |best, other| {
-            if other.0.prefix.len() > best.0.prefix.len() {
-                other
-            } else {
-                best
-            }
-        });
-        let is_file = |at: &StaticLocation| behind(path, &at.prefix).is_some();
-        let answers =
-            |file: &&StaticLocation| is_file(file) && file.prefix.len() >= at.prefix.len();
-        match &at.handler {
-            Handler::Redirect(redirect) if files.iter().find(answers).is_none() => {
-                Some(next_path(redirect, rest))
-            }
-            _ => None,
-        }
-    };
     for given in tables.iter().filter(|given| given.kind == "redirect") {
-        let mut path = given.prefix.clone();
-        let mut hops = 0;
-        while let Some(next) = redirect(&path).flatten() {
-            path = next;
-            hops += 1;
-            if hops > locations.len() {
-                let to = given.one("redirect", redirect_target)?;
-                let problem = invalid(
-                    "it leads back to its own prefix: clients would go round in circles",
-                    "redirect to a path that another location answers, or to another host",
-                );
-                let origin = given.origin("redirect");
-                return Err(wrong(&spelled("redirect"), &to, origin, problem));
+        // A host stands for all that its pattern covers.
+        let hosts: Vec<_> = match &given.scope.hosts[..] {
+            [] => vec![None],
+            hosts => hosts.iter().map(Some).collect(),
+        };
+        for host in hosts {
+            let mut path = given.prefix.clone();
+            let mut hops = 0;
+            while let Some(next) = redirect_of(&path, host, locations, files) {
+                path = next;
+                hops += 1;
+                if hops > locations.len() {
+                    let to = given.one("redirect", redirect_target)?;
+                    let problem = invalid(
+                        "it leads back to its own prefix: clients would go round in circles",
+                        "redirect to a path that another location answers, or to another host",
+                    );
+                    let origin = given.origin("redirect");
+                    return Err(wrong(&spelled("redirect"), &to, origin, problem));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// The path to which a request for `path` is redirected on this host.
+fn redirect_of(
+    path: &str,
+    host: Option<&HostPattern>,
+    locations: &[Location],
+    files: &[StaticLocation],
+) -> Option<String> {
+    let covers = |scope: &Scope, prefix: &str| {
+        let is_for = scope.hosts.is_empty() || host.is_some_and(|host| scope.hosts.contains(host));
+        let rest = match scope.exact {
+            true => (path == prefix).then_some(""),
+            false => behind(path, prefix),
+        };
+        rest.filter(|_| is_for)
+            .map(|rest| (scope.rank(prefix), rest))
+    };
+    let all = locations.iter().filter_map(|at| {
+        let (rank, rest) = covers(&at.scope, &at.prefix)?;
+        Some((rank, rest, at))
+    });
+    // Of equal ranks, which differ in their hosts, the first.
+    let (rank, rest, at) = all.reduce(|best, other| if other.0 > best.0 { other } else { best })?;
+    let mut files = files.iter().filter_map(|at| covers(&at.scope, &at.prefix));
+    match &at.handler {
+        Handler::Redirect(redirect) if !files.any(|(of_files, _)| of_files >= rank) => {
+            next_path(redirect, rest)
+        }
+        _ => None,
+    }
 }
 
 /// What is left of a path that belongs to this prefix.
@@ -193,6 +213,10 @@ impl Given<'_> {
                     "give `respond = \"\"`, or another status",
                 ))
             }
+            status if has_text && status.as_u16() == CLOSE => Err(invalid(
+                "with this status the connection is closed without a response, as in nginx",
+                "give `respond = \"\"`, or another status",
+            )),
             status => Ok(status),
         })?;
         Ok(Respond {
@@ -205,6 +229,9 @@ impl Given<'_> {
         })
     }
 }
+
+/// nginx's status for a connection that is closed without a response.
+const CLOSE: u16 = 444;
 
 fn status(text: &str) -> Result<StatusCode, Invalid> {
     let remedy = "give one from 200 to 599";

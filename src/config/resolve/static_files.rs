@@ -1,6 +1,6 @@
 //! Static locations: which there are, and what holds for their files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,9 @@ impl Resolver<'_> {
             let prefix = format!("/{name}");
             let dir = root.join(name);
             let is_taken = locations.iter().any(|location| location.prefix == prefix)
-                || tables.iter().any(|given| given.prefix == prefix);
+                || tables
+                    .iter()
+                    .any(|given| given.prefix == prefix && given.scope.is_whole());
             if dir.is_dir() && !is_taken {
                 locations.push(StaticLocation {
                     predefined: true,
@@ -243,12 +245,27 @@ fn add_files(
     chdir: &Path,
 ) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
-        if locations.iter().any(|other| other.prefix == given.prefix) {
+        let is_same = |other: &StaticLocation| {
+            other.prefix == given.prefix && other.scope.overlaps(&given.scope)
+        };
+        if locations.iter().any(is_same) {
             let problem = "--static has this prefix, too".to_owned();
             return Err(given.refuse_prefix(problem, "remove one of them"));
         }
-        let dir = given.one("static", |text| existing_directory(text, chdir))?;
-        locations.push(StaticLocation::new(&*given.prefix, dir));
+        let location = match given.optional("file", |text| single_file(text, chdir))? {
+            Some((dir, name)) => StaticLocation {
+                file: Some(name),
+                ..StaticLocation::new(&*given.prefix, dir)
+            },
+            None => {
+                let dir = given.one("static", |text| existing_directory(text, chdir))?;
+                StaticLocation::new(&*given.prefix, dir)
+            }
+        };
+        locations.push(StaticLocation {
+            scope: given.scope.clone(),
+            ..location
+        });
     }
     Ok(())
 }
@@ -261,7 +278,9 @@ fn set_files(
     chdir: &Path,
 ) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
-        let is_same = |other: &&mut StaticLocation| other.prefix == given.prefix;
+        let is_same = |other: &&mut StaticLocation| {
+            other.prefix == given.prefix && other.scope == given.scope
+        };
         let Some(location) = locations.iter_mut().find(is_same) else {
             continue;
         };
@@ -282,7 +301,26 @@ fn set_files(
     Ok(())
 }
 
-/// Warnings of pages for missing files that are missing themselves. A page that is named for all
+/// The directory and the name of a file. The file may come later.
+fn single_file(text: &str, chdir: &Path) -> Result<(PathBuf, String), Invalid> {
+    native::utf8_alone(text)?;
+    let (dir, name) = match text.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((dir, name)) => (dir, name),
+        None => (".", text),
+    };
+    let dir = existing_directory(dir, chdir)?;
+    let is_plain = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+    if !is_plain || dir.join(name).is_dir() {
+        return Err(invalid(
+            "not the path of a file",
+            "give one, as in `static/robots.txt`; a directory is `static`",
+        ));
+    }
+    Ok((dir, name.to_owned()))
+}
+
+/// Warnings of single files that are missing, and of pages for missing files that are missing themselves. A page that is named for all
 /// locations has to be in one of them.
 fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
     let page = |location: &StaticLocation| match &location.missing {
@@ -301,7 +339,13 @@ fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
             location.dir.display()
         ))
     };
-    locations.iter().filter(lacks).filter_map(warning).collect()
+    let absent = |location: &StaticLocation| {
+        let file = location.dir.join(location.file.as_ref()?);
+        let (place, file, is_there) = (location.place(), file.display(), file.is_file());
+        (!is_there).then(|| format!("there is no file {file}: until it is there, {place} is 404"))
+    };
+    let pages = locations.iter().filter(lacks).filter_map(warning);
+    pages.chain(locations.iter().filter_map(absent)).collect()
 }
 
 pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> {

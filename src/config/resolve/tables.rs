@@ -7,12 +7,15 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
+use crate::config::{HostPattern, Scope};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
     table: &'a SettingsTable,
     /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub(super) scope: Scope,
     /// The handler.
     pub(super) kind: &'static str,
 }
@@ -27,11 +30,13 @@ impl<'a> Resolver<'a> {
             // Files may leave what they do not have to another location of their prefix.
             let excludes = |other: &&Given<'_>| {
                 let is_open = other.is_open() || given.is_open();
-                other.prefix == given.prefix && (!is_open || other.is_static() == given.is_static())
+                other.prefix == given.prefix
+                    && other.scope.overlaps(&given.scope)
+                    && (!is_open || other.is_static() == given.is_static())
             };
             if let Some(twin) = all.iter().find(excludes) {
                 return Err(given.refuse_prefix(
-                    format!("another location has this prefix ({})", twin.table.origin),
+                    given.same_place_as(twin),
                     "give each prefix once; only a static one with `missing = \"app\"` can stand \
                      beside another, which gets what it does not have",
                 ));
@@ -48,13 +53,12 @@ pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
     let is_named = |given: &Given<'_>| given.is_app() || given.kind == "upstream";
     !tables
         .iter()
-        .any(|given| is_named(given) || given.prefix == "/" && !given.is_static())
+        .any(|given| is_named(given) || given.is_whole_site())
 }
 
 /// Refuses a table that answers where `by` does.
 pub(super) fn make_room(tables: &[Given<'_>], by: &str) -> Result<(), ConfigError> {
-    let is_beside = |given: &&Given<'_>| given.prefix == "/" && !given.is_static();
-    match tables.iter().find(is_beside) {
+    match tables.iter().find(|given| given.is_whole_site()) {
         None => Ok(()),
         Some(given) => Err(given.refuse_prefix(
             format!("{by} answers there"),
@@ -68,6 +72,7 @@ impl<'a> Given<'a> {
         let mut given = Self {
             table,
             prefix: "/".to_owned(),
+            scope: Scope::default(),
             kind: "",
         };
         let kinds = KINDS.map(|(kind, _)| kind);
@@ -102,12 +107,55 @@ impl<'a> Given<'a> {
                 ));
             }
         }
-        given.prefix = given.one("prefix", plain_prefix)?;
+        given.place()?;
         Ok(given)
     }
 
+    /// Reads the path and the hosts.
+    fn place(&mut self) -> Result<(), ConfigError> {
+        self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
+        self.scope.hosts.sort();
+        self.scope.hosts.dedup();
+        if let Some(path) = self.optional("path", exact_path)? {
+            self.scope.exact = true;
+            self.prefix = path;
+            for (name, problem) in [
+                ("prefix", "path names the one path"),
+                ("strip_prefix", "there is nothing behind a path"),
+                ("static", "a directory has more than one path"),
+            ] {
+                if let Some(entry) = self.entry(name) {
+                    let remedy = "remove it, or give prefix in place of path";
+                    let (given, invalid) = (entry.values.join(" "), invalid(problem, remedy));
+                    return Err(wrong(&spelled(name), &given, &entry.origin, invalid));
+                }
+            }
+            return Ok(());
+        }
+        if self.kind == "file" {
+            let text = "a file and no path (give the one path of the file, as in `path = \"/robots.txt\"`)";
+            return Err(self.refuse(text.to_owned()));
+        }
+        self.prefix = self.one("prefix", plain_prefix)?;
+        Ok(())
+    }
+
+    /// True if it answers whatever no other location does, and is not files.
+    fn is_whole_site(&self) -> bool {
+        self.prefix == "/" && self.scope.is_whole() && !self.is_static()
+    }
+
+    fn same_place_as(&self, twin: &Self) -> String {
+        let what = match (self.scope.exact, self.scope.hosts.is_empty()) {
+            (true, _) => "path",
+            (false, true) => "prefix",
+            (false, false) => "prefix for one of its hosts",
+        };
+        format!("another location has this {what} ({})", twin.table.origin)
+    }
+
     pub(super) fn is_static(&self) -> bool {
-        self.kind == "static"
+        matches!(self.kind, "static" | "file")
     }
 
     pub(super) fn is_app(&self) -> bool {
@@ -201,9 +249,10 @@ impl<'a> Given<'a> {
     }
 
     pub(super) fn refuse_prefix(&self, problem: String, remedy: &str) -> ConfigError {
-        let origin = self.origin("prefix");
+        let name = if self.scope.exact { "path" } else { "prefix" };
+        let origin = self.origin(name);
         wrong(
-            &spelled("prefix"),
+            &spelled(name),
             &self.prefix,
             origin,
             invalid(problem, remedy),
@@ -214,6 +263,13 @@ impl<'a> Given<'a> {
 /// A setting of a location, for messages.
 pub(super) fn spelled(name: &str) -> String {
     format!("[[location]] {name}")
+}
+
+/// A path as it reads after decoding; a slash at its end counts.
+fn exact_path(path: &str) -> Result<String, Invalid> {
+    let prefix = plain_prefix(path)?;
+    let is_directory = path.ends_with('/') && prefix != "/";
+    Ok(if is_directory { prefix + "/" } else { prefix })
 }
 
 /// A prefix as it reads after decoding, without a slash at its end; `/` for everything.

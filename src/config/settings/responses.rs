@@ -34,4 +34,13 @@ pub(super) static RESPONSES: &[Setting] = &[
         repeatable: false,
         default: Default::Value("no"),
     },
+    Setting {
+        name: "unknown_host",
+        value_name: "404|421|444",
+        heading: HEADING,
+        help: "Status for requests to a host that no [[location]] names, where none without `host` \
+               covers the path; 444 closes the connection without a response",
+        repeatable: false,
+        default: Default::Value("421"),
+    },
 ];

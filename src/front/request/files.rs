@@ -1,7 +1,7 @@
 //! The order of the static locations that may answer a path: those in the settings, then those that
 //! the application named, then those found because a directory has a usual name. A dynamic location
-//! precedes static ones with a shorter prefix, and those with the same prefix that are not in the
-//! settings.
+//! precedes static ones of a lower rank (a shorter prefix), and those with the same prefix that are
+//! not in the settings.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use http::header::ETAG;
 use http::{Response, request};
 
 use super::record::Record;
+use crate::config::Rank;
 use crate::front::body::Body;
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
+use crate::front::routing::host::RequestedHost;
 use crate::front::routing::router::Route;
 use crate::front::site::Site;
 use crate::front::static_files::found::Directories;
@@ -27,6 +29,7 @@ pub type Answering<'a> =
 /// The static locations that cover a path. Each request searches them once.
 pub struct Covering<'a> {
     target: &'a str,
+    host: RequestedHost<'a>,
     declared: Option<(&'a Location, &'a str)>,
     found: Arc<Directories>,
 }
@@ -40,16 +43,22 @@ struct Candidate<'a> {
 }
 
 impl<'a> Covering<'a> {
-    /// The static locations that cover `target`; `None` if there are none.
-    pub fn of(site: &'a Site, target: &'a str) -> Option<Self> {
-        let declared = site.static_files.find(target);
+    /// The static locations that cover `target` on `host`; `None` if there are none.
+    pub fn of(site: &'a Site, target: &'a str, host: RequestedHost<'a>) -> Option<Self> {
+        let declared = site.static_files.find(target, host);
         let found = site.found_files.current();
-        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target).is_some();
+        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target, host).is_some();
         (declared.is_some() || found.iter().any(covers)).then_some(Self {
             target,
+            host,
             declared,
             found,
         })
+    }
+
+    /// The host of the request.
+    pub fn host(&self) -> RequestedHost<'a> {
+        self.host
     }
 
     /// The locations with precedence over the location `otherwise`, in order. Locations that
@@ -58,15 +67,17 @@ impl<'a> Covering<'a> {
     fn in_order<'s>(
         &'s self,
         site: &'s Site,
-        otherwise: PrefixLength,
+        otherwise: Option<Rank>,
     ) -> impl Iterator<Item = Candidate<'s>> {
         let declared = self.declared(otherwise);
         let asked_for = declared.filter(|(location, _)| !location.is_predefined());
-        let below = asked_for.map_or(0, |(location, _)| location.prefix().len());
-        let below = otherwise.0.max(below);
+        let below = asked_for.map(|(location, _)| location.rank());
+        let below = otherwise.max(below).unwrap_or_default();
+        let is_root = !below.exact && below.length == 0;
         let named = self.found.iter().filter_map(move |(_, files)| {
-            let (location, rest) = files.find(self.target)?;
-            let is_nearer = location.prefix().len() > below || below == 0;
+            let (location, rest) = files.find(self.target, self.host)?;
+            let rank = location.rank();
+            let is_nearer = rank > below || is_root && rank.has_host >= below.has_host;
             is_nearer.then_some((&**files, location, rest))
         });
         let declared = declared.map(|(location, rest)| (&site.static_files, location, rest));
@@ -78,9 +89,9 @@ impl<'a> Covering<'a> {
         })
     }
 
-    fn declared(&self, otherwise: PrefixLength) -> Option<(&'a Location, &'a str)> {
+    fn declared(&self, otherwise: Option<Rank>) -> Option<(&'a Location, &'a str)> {
         self.declared
-            .filter(|(location, _)| location.prefix().len() >= otherwise.0)
+            .filter(|(location, _)| Some(location.rank()) >= otherwise)
     }
 
     /// The response with the file that [`Covering::answer`] would try first, if it is in memory.
@@ -91,7 +102,7 @@ impl<'a> Covering<'a> {
         asked: &Plainly<'_>,
         now: Instant,
     ) -> Option<(Ready, &'static LocationMetrics)> {
-        let first = self.in_order(site, PrefixLength::of(otherwise)).next()?;
+        let first = self.in_order(site, rank_of(otherwise)).next()?;
         let Candidate {
             files,
             location,
@@ -111,14 +122,14 @@ impl<'a> Covering<'a> {
         head: &'a request::Parts,
         record: &'a mut Record,
     ) -> Option<Answering<'a>> {
-        let prefix = PrefixLength::of(otherwise);
-        if self.declared(prefix).is_none() && self.in_order(site, prefix).next().is_none() {
+        let rank = rank_of(otherwise);
+        if self.declared(rank).is_none() && self.in_order(site, rank).next().is_none() {
             return None;
         }
         let has_other = otherwise.is_some();
         Some(Box::pin(async move {
             let mut refusal = None;
-            for candidate in self.in_order(site, prefix) {
+            for candidate in self.in_order(site, rank) {
                 match served(site, &candidate, head, has_other, record).await {
                     not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
                         refusal = not_here;
@@ -131,14 +142,9 @@ impl<'a> Covering<'a> {
     }
 }
 
-/// The length of the prefix of the location that answers if no file does; 0 without one.
-#[derive(Debug, Clone, Copy)]
-struct PrefixLength(usize);
-
-impl PrefixLength {
-    fn of(otherwise: Option<&Route>) -> Self {
-        Self(otherwise.map_or(0, |route| route.prefix.as_str().len()))
-    }
+/// The rank of the location that answers if no file does.
+fn rank_of(otherwise: Option<&Route>) -> Option<Rank> {
+    otherwise.map(|route| route.rank)
 }
 
 async fn served(

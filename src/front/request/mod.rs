@@ -55,23 +55,29 @@ use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
 use super::context::{Client, RequestLabel};
+use super::error;
 use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
 use super::response_rules::error_pages::Maker;
 use super::routing::fixed;
+use super::routing::host::RequestedHost;
 use super::routing::normal_target::{self, AboveRoot};
 use super::routing::router::Handler;
 use super::site::Site;
+use crate::config::UnknownHost;
 use crate::observe::handled_by::HandledBy;
 use crate::observe::refusals::{self, Logged};
 
 /// Answers one request.
+///
+/// # Errors
+/// The reset of the stream, or the end of the connection, of a request that gets no response.
 pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
     admitted: Admitted,
-) -> Response<RecordedBody> {
+) -> Result<Response<RecordedBody>, h2::Error> {
     let Admitted {
         mut head,
         body,
@@ -123,6 +129,10 @@ pub async fn answer(
         ));
         without_panic(routed).await
     };
+    if matches!(answered, Err(Rejection::Unanswered)) {
+        record.ends(error::unanswered());
+        return Err(h2::Reason::CANCEL.into());
+    }
     let maker = maker(&answered, &record);
     let mut response = answered.unwrap_or_else(|rejection| {
         refusal(rejection, was_refused, &identity, &client, &mut record)
@@ -141,7 +151,7 @@ pub async fn answer(
     }
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
-    follow(response, &activity, head.version, record, in_use)
+    Ok(follow(response, &activity, head.version, record, in_use))
 }
 
 /// The component that made a response, for the choice of an error page.
@@ -225,12 +235,13 @@ async fn route(
         .map_or("*", |target| target.as_str());
     let target = &*normal_target::normal(raw)
         .map_err(|AboveRoot| Rejection::BadRequest("the path climbs above the root"))?;
-    let route = site.router.find(target);
+    let host = site.hosts.find(&client.host);
+    let route = site.router.find(target, host);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    let covering = Covering::of(site, target);
+    let covering = Covering::of(site, target, host);
     let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
         Some(answering) => answering.await,
         None => None,
@@ -243,10 +254,10 @@ async fn route(
         return answer.map_err(|rejection| rejection.below(&client.prefix));
     }
     let Some(route) = route else {
-        return Err(Rejection::NotFound);
+        return Err(nothing(site, host));
     };
     record.located(route.prefix.as_str(), &route.rules);
-    let received = site.router.received(route, raw, target);
+    let received = site.router.received(route, host, raw, target);
     let (mount, path) = route.mount(received);
     let asked = Asked {
         activity,
@@ -265,7 +276,19 @@ async fn route(
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
         Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
-        Handler::Respond(fixed) => Ok(fixed.answer()),
+        Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
+    }
+}
+
+/// The rejection of a request that no location covers.
+fn nothing(site: &Site, host: RequestedHost<'_>) -> Rejection {
+    if site.hosts.is_empty() || host.is_known() {
+        return Rejection::NotFound;
+    }
+    match site.unknown_host {
+        UnknownHost::NotFound => Rejection::NotFound,
+        UnknownHost::Misdirected => Rejection::UnknownHost,
+        UnknownHost::Close => Rejection::Unanswered,
     }
 }
 

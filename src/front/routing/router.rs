@@ -1,5 +1,6 @@
-//! Selects the component that answers a path, apart from files: the location with the longest
-//! prefix.
+//! Selects the component that answers a path, apart from files: the location with the highest rank,
+//! an exact path or the longest prefix, among those for the host.
+//!
 //!
 //! It neither allocates nor waits. [`crate::front::request::files`] searches the files; the length
 //! of the prefix found here decides about precedence.
@@ -7,8 +8,9 @@
 use std::cmp::Reverse;
 
 use super::fixed::Fixed;
-use crate::config::LocationSettings;
+use super::host::RequestedHost;
 use crate::config::locations::Redirect;
+use crate::config::{HostPattern, LocationSettings, Rank};
 use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
@@ -16,7 +18,7 @@ use crate::front::upstream::workers::Pool;
 
 /// All locations except the static ones.
 pub struct Router {
-    /// Longest prefix first.
+    /// Highest rank first.
     routes: Vec<Route>,
     has_http_upstreams: bool,
 }
@@ -25,6 +27,10 @@ pub struct Router {
 pub struct Route {
     /// The paths that belong to it.
     pub prefix: Prefix,
+    /// Its hosts; none for every host.
+    pub hosts: Vec<HostPattern>,
+    /// Its precedence.
+    pub rank: Rank,
     /// The component that answers them.
     pub handler: Handler,
     /// True if the handler gets the prefix apart from the path.
@@ -79,9 +85,9 @@ impl Route {
 }
 
 impl Router {
-    /// A router for these locations, sorted by the length of their prefixes.
+    /// A router for these locations.
     pub fn new(mut routes: Vec<Route>) -> Self {
-        routes.sort_by_key(|route| Reverse(route.prefix.as_str().len()));
+        routes.sort_by_key(|route| Reverse(route.rank));
         let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
         Self {
             has_http_upstreams: routes.iter().any(speaks_http),
@@ -100,22 +106,28 @@ impl Router {
     }
 
     /// The location of a target, chosen by its normal form ([`super::normal_target`]).
-    pub fn find(&self, normal: &str) -> Option<&Route> {
+    pub fn find(&self, normal: &str, host: RequestedHost<'_>) -> Option<&Route> {
         // A target without a path, as in `OPTIONS *`, belongs to the location of the whole site.
         let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
-        self.routes
-            .iter()
-            .find(|route| route.prefix.rest_of(normal).is_some() || is_whole(route))
+        self.routes.iter().find(|route| {
+            (route.prefix.rest_of(normal).is_some() || is_whole(route)) && host.is_in(&route.hosts)
+        })
     }
 
     /// The target as `route`, which answers it, receives it: as the client sent it, `//` and `..`
     /// included, because applications carry whole URLs in their paths (gunicorn and uWSGI pass them
     /// too). Where the raw path belongs to another location, the normal form: an application never
     /// sees a path that begins with the prefix of another location.
-    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> RoutedTarget<'a> {
+    pub fn received<'a>(
+        &self,
+        route: &Route,
+        host: RequestedHost<'_>,
+        raw: &'a str,
+        normal: &'a str,
+    ) -> RoutedTarget<'a> {
         let begins_here = raw == normal
             || self
-                .find(raw)
+                .find(raw, host)
                 .is_some_and(|found| std::ptr::eq(found, route));
         let whole = if begins_here { raw } else { normal };
         let rest = route.prefix.rest_of(whole).unwrap_or(whole);
@@ -126,13 +138,17 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Compression;
+    use crate::config::{Compression, Scope};
     use http::StatusCode;
     use std::time::Duration;
+
+    const ANY: RequestedHost<'static> = RequestedHost::ANY;
 
     fn router(prefixes: &[&str]) -> Router {
         let route = |prefix: &&str| Route {
             prefix: Prefix::new(prefix).unwrap(),
+            hosts: Vec::new(),
+            rank: Scope::default().rank(prefix),
             handler: Handler::Redirect(Redirect {
                 to: "/".to_owned(),
                 status: StatusCode::FOUND,
@@ -168,8 +184,8 @@ mod tests {
             ("/caf%C3%A9/a", "/caf\u{e9}", "/a"),
             ("*", "", "*"),
         ] {
-            let route = router.find(target).unwrap();
-            let received = router.received(route, target, target);
+            let route = router.find(target, ANY).unwrap();
+            let received = router.received(route, ANY, target, target);
             let found = (route.prefix.as_str(), received.rest);
             assert_eq!(found, (prefix, rest), "{target}");
         }
@@ -195,8 +211,8 @@ mod tests {
             ("/api/../api/x", "/api", "/api/../api/x", "/../api/x"),
         ] {
             let normal = crate::front::routing::normal_target::normal(raw).unwrap();
-            let route = router.find(&normal).unwrap();
-            let received = router.received(route, raw, &normal);
+            let route = router.find(&normal, ANY).unwrap();
+            let received = router.received(route, ANY, raw, &normal);
             assert_eq!(route.prefix.as_str(), prefix, "{raw}");
             assert_eq!(received, RoutedTarget { whole, rest }, "{raw}");
         }
@@ -206,7 +222,7 @@ mod tests {
     fn without_a_location_for_the_whole_site_some_paths_have_none() {
         let router = router(&["/api"]);
         for target in ["/", "*", "/apiary", "/x/api"] {
-            assert!(router.find(target).is_none(), "{target}");
+            assert!(router.find(target, ANY).is_none(), "{target}");
         }
     }
 }

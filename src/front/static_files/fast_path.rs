@@ -10,7 +10,7 @@ use http::{HeaderName, Response, StatusCode, header};
 
 use super::conditional::{ConditionOutcome, Conditions};
 use super::headers;
-use super::path::{FilePath, Location};
+use super::path::Location;
 use super::representation::{Heads, Representation};
 use super::{Accepted, StaticFiles};
 use crate::front::response_rules::ResponseRules;
@@ -50,7 +50,7 @@ impl StaticFiles {
         now: Instant,
     ) -> Option<Ready> {
         let path = rest.split_once('?').map_or(rest, |(path, _)| path);
-        let path = FilePath::decode(path, self.hidden).ok()?;
+        let path = location.file_path(path, self.hidden).ok()?;
         let (memory, place) = self.shared.memory(location);
         let resource = memory.glance(place, &path.file_name(), now)?;
         let form = resource.choose(&asked.accepted);

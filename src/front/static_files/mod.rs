@@ -49,6 +49,7 @@ use super::sendfile::file_pool::FilePool;
 use super::sendfile::file_source::SharedFile;
 use crate::config::{Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
+use crate::front::routing::host::RequestedHost;
 use crate::observe::metrics::METRICS;
 use crate::os::files;
 use compress::Background;
@@ -174,8 +175,12 @@ impl StaticFiles {
     }
 
     /// The location of a request's path; see [`Locations::find`].
-    pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
-        self.locations.find(raw_path)
+    pub fn find<'a>(
+        &self,
+        raw_path: &'a str,
+        host: RequestedHost<'_>,
+    ) -> Option<(&Location, &'a str)> {
+        self.locations.find(raw_path, host)
     }
 
     /// All locations.
@@ -208,7 +213,7 @@ impl StaticFiles {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
-        let decoded = FilePath::decode(path, self.hidden);
+        let decoded = location.file_path(path, self.hidden);
         let wish = FilePreferences {
             with_body,
             conditions: Conditions::of(headers),
