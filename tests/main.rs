@@ -92,6 +92,7 @@ mod titles;
 mod truncated;
 mod unread_responses;
 mod upstream_health;
+mod upstream_mapping;
 mod upstream_metrics;
 mod upstream_private;
 mod uwsgi;

@@ -178,6 +178,10 @@ pub const KINDS: [(&str, &[&str]); 6] = [
         "upstream",
         &[
             "strip_prefix",
+            "replace_prefix",
+            "upstream_host",
+            "upstream_redirects",
+            "upstream_cookie_paths",
             "max_body",
             "body_timeout",
             "buffering",
@@ -269,8 +273,20 @@ static OWN: &[Setting] = &[
     setting(
         "strip_prefix",
         "yes|no",
-        "With `app`, and `upstream` of uwsgi: the prefix stands in SCRIPT_NAME, not in PATH_INFO",
+        "With `app`, and `upstream` of uwsgi: the prefix stands in SCRIPT_NAME, not in PATH_INFO; with `upstream` of HTTP: the prefix is removed from the path",
         Default::Computed("yes for `app`, no for `upstream`"),
+    ),
+    setting(
+        "replace_prefix",
+        "PATH",
+        "With `upstream` of HTTP: the path, percent-encoded, that the server gets in place of the prefix",
+        Default::None,
+    ),
+    setting(
+        "upstream_cookie_paths",
+        "yes|no",
+        "With `replace_prefix` or `strip_prefix`: also replace the paths of the server's cookies, back to the prefix",
+        Default::Value("no"),
     ),
     setting(
         "env",

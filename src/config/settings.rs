@@ -150,6 +150,8 @@ const ADVANCED: &[&str] = &[
     "static_hidden",
     "static_links",
     "upstream_connect_timeout",
+    "upstream_host",
+    "upstream_redirects",
     "upstream_send_timeout",
     "uwsgi_insecure",
     "uwsgi_modifier1",

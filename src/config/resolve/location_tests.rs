@@ -407,8 +407,8 @@ fn values_that_a_location_cannot_have_are_refused() {
             "servers of one kind",
         ),
         (
-            "upstream = 'http://127.0.0.1:1'\nstrip_prefix = true",
-            "gets the path as the client sent it",
+            "upstream = 'http://127.0.0.1:1'\nstrip_prefix = true\nreplace_prefix = '/x'",
+            "says what becomes of the prefix",
         ),
         (
             "upstream = 'http://127.0.0.1:1'\nworkers = 2",

@@ -60,6 +60,10 @@ impl Resolver<'_> {
                 "redirect" => Handler::Redirect(given.redirect()?),
                 _ => Handler::Respond(given.respond()?),
             };
+            // The prefix stands apart where it is replaced.
+            let is_replaced =
+                matches!(&handler, Handler::Upstream(upstream) if upstream.replaces_prefix());
+            let strip_prefix = strip_prefix || is_replaced;
             locations.push(Location {
                 prefix: given.prefix.clone(),
                 scope: given.scope.clone(),

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 
 use super::fixed::Fixed;
 use super::host::RequestedHost;
+use super::normal_target;
 use crate::config::locations::Redirect;
 use crate::config::{HostPattern, LocationSettings, Rank};
 use crate::front::response_rules::ResponseRules;
@@ -125,10 +126,14 @@ impl Router {
         raw: &'a str,
         normal: &'a str,
     ) -> RoutedTarget<'a> {
-        let begins_here = raw == normal
-            || self
-                .find(raw, host)
-                .is_some_and(|found| std::ptr::eq(found, route));
+        let is_found = || {
+            let found = self.find(raw, host);
+            found.is_some_and(|found| std::ptr::eq(found, route))
+        };
+        // An HTTP server resolves `..` itself, and must not leave the path in place of the prefix.
+        let is_confined = route.strips && matches!(route.upstream(), Some(Upstream::Http(_)));
+        let begins_here =
+            raw == normal || is_found() && !(is_confined && normal_target::climbs(raw));
         let whole = if begins_here { raw } else { normal };
         let rest = route.prefix.rest_of(whole).unwrap_or(whole);
         RoutedTarget { whole, rest }
