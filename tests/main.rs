@@ -52,6 +52,7 @@ mod layout;
 mod limits;
 mod lingering;
 mod liveness;
+mod location_names;
 mod location_scope;
 mod locations;
 mod logs;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::error::{Invalid, invalid};
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
 use super::{Compression, ResponseRules, Scope};
@@ -23,8 +24,13 @@ pub struct Location {
     pub scope: Scope,
     /// The handler.
     pub handler: Handler,
-    /// True if the handler gets the prefix in `SCRIPT_NAME` and not in the path.
-    pub strip_prefix: bool,
+    /// The prefix that the handler gets apart from the path (in `SCRIPT_NAME`, or replaced by
+    /// another); `None` for none. That of another location where it passes requests to that one.
+    pub mount: Option<String>,
+    /// The name by which other locations refer to it.
+    pub name: Option<String>,
+    /// True if requests reach it by its name alone (nginx: `location @name`).
+    pub is_named_only: bool,
     /// Settings for its requests.
     pub settings: LocationSettings,
     /// Rules for its responses.
@@ -87,7 +93,10 @@ pub struct LocationSettings {
 impl Location {
     /// The location for people, mostly its prefix.
     pub fn place(&self) -> String {
-        self.scope.place(&self.prefix)
+        match &self.name {
+            Some(name) if self.is_named_only => format!("@{name}"),
+            _ => self.scope.place(&self.prefix),
+        }
     }
 }
 
@@ -117,6 +126,38 @@ impl fmt::Display for Location {
     }
 }
 
+/// Name of the location of `--app`, `--upstream` or `--uwsgi`.
+pub const WHOLE_SITE: &str = "app";
+
+/// Reads `@NAME`.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn reference(text: &str) -> Result<String, Invalid> {
+    match text.strip_prefix('@') {
+        Some(name) => location_name(name),
+        None => Err(invalid(
+            "no `@` before the name of a location",
+            "give one as in `@app`",
+        )),
+    }
+}
+
+/// Reads the name of a location.
+///
+/// # Errors
+/// [`Invalid`] for anything but letters, digits and `-_.`.
+pub fn location_name(text: &str) -> Result<String, Invalid> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err(invalid(
+            "not the name of a location",
+            "give letters, digits, `-`, `_` and `.`, as in `old-media`",
+        )),
+    }
+}
+
 /// The setting of a location of this name.
 pub fn named(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
@@ -141,7 +182,7 @@ const OF_EVERY_KIND: [&str; 2] = ["header", "error_page"];
 
 /// The handlers, each with the settings that only exist for it. Settings that also exist for all
 /// locations have the same meaning here.
-pub const KINDS: [(&str, &[&str]); 6] = [
+pub const KINDS: [(&str, &[&str]); 7] = [
     (
         "app",
         &[
@@ -196,6 +237,19 @@ pub const KINDS: [(&str, &[&str]); 6] = [
             "upstream_connect_timeout",
             "upstream_send_timeout",
             "upstream_read_timeout",
+        ],
+    ),
+    (
+        "pass",
+        &[
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "request_buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+            "intercept_errors",
         ],
     ),
     (
@@ -255,6 +309,18 @@ static OWN: &[Setting] = &[
         "Hosts that it is for: `example.org`, all below `*.example.org`, or `*` for those that no other location names",
         Default::Computed("every host"),
     ),
+    setting(
+        "name",
+        "NAME",
+        "A name for `pass` and `missing`; without prefix, path and host, no request reaches it otherwise",
+        Default::None,
+    ),
+    setting(
+        "pass",
+        "@NAME",
+        "Answers with the application or the servers of the location of this name; `@app` is the application of --app",
+        Default::None,
+    ),
     setting("static", "DIR", "Answers with files", Default::None),
     setting(
         "file",
@@ -296,8 +362,8 @@ static OWN: &[Setting] = &[
     ),
     setting(
         "missing",
-        "404|app|FILE",
-        "With `static`: what answers where there is no file; `app` is what answers without this location",
+        "404|app|@NAME|FILE",
+        "With `static`: what answers where there is no file; `app` is what answers without this location, `@NAME` the location of this name",
         Default::Value("404"),
     ),
     setting(

@@ -206,6 +206,7 @@ impl Config {
                 let missing = match &location.missing {
                     Missing::Refuse => String::new(),
                     Missing::App => ", else what answers without it".to_owned(),
+                    Missing::Named(name) => format!(", else @{name}"),
                     Missing::Page(page) => format!(", else {page}"),
                 };
                 let (place, dir) = (location.place(), location.dir.display());

@@ -17,6 +17,7 @@ mod front;
 mod identity;
 mod locations;
 mod logging;
+mod names;
 pub mod operations;
 mod responses;
 mod static_files;
@@ -140,8 +141,7 @@ impl Resolver<'_> {
         let general = (settings, &response_rules);
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, general)?;
-        self.warn_of_pages(&response_rules, &locations, &static_locations);
-        locations::refuse_endless(&tables, &locations, &static_locations)?;
+        self.check_locations(&tables, &locations, &static_locations, &response_rules)?;
         self.warn_of_interpreters(&apps);
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;

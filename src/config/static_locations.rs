@@ -107,8 +107,17 @@ pub enum Missing {
     Refuse,
     /// The application.
     App,
+    /// The location of this name.
+    Named(String),
     /// This file of the location, if the path looks like a page's.
     Page(String),
+}
+
+impl Missing {
+    /// True if another location answers.
+    pub fn is_left(&self) -> bool {
+        matches!(self, Self::App | Self::Named(_))
+    }
 }
 
 /// Settings that all static locations share.

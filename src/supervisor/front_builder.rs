@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::startup;
 use crate::config::{
     AppSettings, Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings,
-    locations,
+    UpstreamSettings, locations,
 };
 use crate::front::accept::listener::Listener;
 use crate::front::activity::Deadlines;
@@ -309,11 +309,19 @@ fn hosts(config: &Config) -> Hosts {
 }
 
 /// The locations other than static files.
-fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
-    let route = |location: &Location| {
+fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
+    // Locations that pass requests to the servers of another one share their connections.
+    let mut known: Vec<(&UpstreamSettings, Upstream)> = Vec::new();
+    let route = |location: &'a Location| {
+        let prefix = Prefix::in_scope(&location.prefix, &location.scope);
+        let prefix = prefix.map_err(io::Error::other)?;
+        let mount = match &location.mount {
+            Some(mount) if *mount == location.prefix => Some(prefix.clone()),
+            Some(mount) => Some(Prefix::new(mount).map_err(io::Error::other)?),
+            None => None,
+        };
         Ok(Route {
-            prefix: Prefix::in_scope(&location.prefix, &location.scope)
-                .map_err(io::Error::other)?,
+            prefix,
             hosts: location.scope.hosts.clone(),
             rank: location.scope.rank(&location.prefix),
             handler: match &location.handler {
@@ -322,12 +330,21 @@ fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<R
                     Handler::App(pool.clone())
                 }
                 locations::Handler::Upstream(settings) => {
-                    Handler::Upstream(Upstream::new(settings, files))
+                    let mut before = known.iter();
+                    let same = before.find(|(other, _)| *other == settings);
+                    let upstream = match same {
+                        Some((_, upstream)) => upstream.clone(),
+                        None => Upstream::new(settings, files),
+                    };
+                    known.push((settings, upstream.clone()));
+                    Handler::Upstream(upstream)
                 }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },
-            strips: location.strip_prefix,
+            mount,
+            name: location.name.clone(),
+            is_named_only: location.is_named_only,
             settings: location.settings,
             rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })

@@ -10,7 +10,7 @@ use super::tables::{Given, spelled};
 use super::upstream::Servers;
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::locations::{Handler, Location, Redirect, Respond};
+use crate::config::locations::{Handler, Location, Redirect, Respond, WHOLE_SITE};
 use crate::config::{
     AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scope, StaticLocation,
     UpstreamSettings, values,
@@ -40,11 +40,14 @@ impl Resolver<'_> {
             prefix: "/".to_owned(),
             scope: Scope::default(),
             handler,
-            strip_prefix: false,
+            mount: None,
+            name: Some(WHOLE_SITE.to_owned()),
+            is_named_only: false,
             settings: general,
             rules: Arc::clone(rules),
         }));
-        for given in tables.iter().filter(|given| !given.is_static()) {
+        let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
+        for given in tables.iter().filter(|given| !of_others(given)) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
             let strip_prefix =
                 strip_prefix.unwrap_or(given.is_app() && !given.scope.exact) && given.prefix != "/";
@@ -68,11 +71,14 @@ impl Resolver<'_> {
                 prefix: given.prefix.clone(),
                 scope: given.scope.clone(),
                 handler,
-                strip_prefix,
+                mount: strip_prefix.then(|| given.prefix.clone()),
+                name: given.name.clone(),
+                is_named_only: given.is_named_only,
                 settings: given.settings(general)?,
                 rules: given.response_rules(rules, common.chdir())?,
             });
         }
+        self.add_passing(tables, &mut locations, (general, rules), common.chdir())?;
         Ok((locations, apps))
     }
 }
@@ -127,7 +133,8 @@ fn redirect_of(
         rest.filter(|_| is_for)
             .map(|rest| (scope.rank(prefix), rest))
     };
-    let all = locations.iter().filter_map(|at| {
+    let all = locations.iter().filter(|at| !at.is_named_only);
+    let all = all.filter_map(|at| {
         let (rank, rest) = covers(&at.scope, &at.prefix)?;
         Some((rank, rest, at))
     });
@@ -162,7 +169,10 @@ fn next_path(redirect: &Redirect, rest: &str) -> Option<String> {
 
 impl Given<'_> {
     /// Settings for its requests.
-    fn settings(&self, general: LocationSettings) -> Result<LocationSettings, ConfigError> {
+    pub(super) fn settings(
+        &self,
+        general: LocationSettings,
+    ) -> Result<LocationSettings, ConfigError> {
         let mut settings = general;
         self.set("max_body", &mut settings.max_body, values::byte_limit)?;
         let timeout = &mut settings.body_timeout;

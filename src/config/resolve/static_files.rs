@@ -8,6 +8,7 @@ use super::tables::{Given, plain_prefix};
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
+use crate::config::locations::reference;
 use crate::config::settings::{self, Default};
 use crate::config::{
     EveryLocation, FileTypes, Immutable, Missing, ResponseRules, StaticLocation, StaticSettings,
@@ -325,7 +326,7 @@ fn single_file(text: &str, chdir: &Path) -> Result<(PathBuf, String), Invalid> {
 fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
     let page = |location: &StaticLocation| match &location.missing {
         Missing::Page(page) => Some((page.clone(), location.dir.join(page).is_file())),
-        Missing::Refuse | Missing::App => None,
+        Missing::Refuse | Missing::App | Missing::Named(_) => None,
     };
     let pages: Vec<_> = locations.iter().filter_map(page).collect();
     let lacks = |location: &&StaticLocation| {
@@ -434,6 +435,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
     match text {
         "404" => return Ok(Missing::Refuse),
         "app" => return Ok(Missing::App),
+        _ if text.starts_with('@') => return reference(text).map(Missing::Named),
         _ => {}
     }
     native::utf8_alone(text)?;
@@ -443,7 +445,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
         .all(|name| !matches!(name, "" | "." | "..") && !name.contains('\\'));
     if !is_plain || file.chars().any(char::is_control) {
         return Err(invalid(
-            "neither `404` nor `app` nor the path of a file in the location",
+            "neither `404` nor `app` nor `@NAME` nor the path of a file in the location",
             "give one of them, as in `index.html`",
         ));
     }

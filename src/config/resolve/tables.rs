@@ -16,6 +16,10 @@ pub(super) struct Given<'a> {
     pub(super) prefix: String,
     /// Its hosts, and whether the path is exact.
     pub(super) scope: Scope,
+    /// The name by which other locations refer to it.
+    pub(super) name: Option<String>,
+    /// True if requests reach it by its name alone.
+    pub(super) is_named_only: bool,
     /// The handler.
     pub(super) kind: &'static str,
 }
@@ -30,7 +34,8 @@ impl<'a> Resolver<'a> {
             // Files may leave what they do not have to another location of their prefix.
             let excludes = |other: &&Given<'_>| {
                 let is_open = other.is_open() || given.is_open();
-                other.prefix == given.prefix
+                !(other.is_named_only || given.is_named_only)
+                    && other.prefix == given.prefix
                     && other.scope.overlaps(&given.scope)
                     && (!is_open || other.is_static() == given.is_static())
             };
@@ -40,6 +45,11 @@ impl<'a> Resolver<'a> {
                     "give each prefix once; only a static one with `missing = \"app\"` can stand \
                      beside another, which gets what it does not have",
                 ));
+            }
+            let is_namesake = |other: &&Given<'_>| other.name.is_some() && other.name == given.name;
+            if let Some(twin) = all.iter().find(is_namesake) {
+                let problem = format!("another location has this name ({})", twin.table.origin);
+                return Err(given.refuse_name(problem, "give each name once"));
             }
             all.push(given);
         }
@@ -58,6 +68,11 @@ pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
 
 /// Refuses a table that answers where `by` does.
 pub(super) fn make_room(tables: &[Given<'_>], by: &str) -> Result<(), ConfigError> {
+    let is_app = |given: &&Given<'_>| given.name.as_deref() == Some(locations::WHOLE_SITE);
+    if let Some(given) = tables.iter().find(is_app) {
+        let problem = format!("it is the name of {by}");
+        return Err(given.refuse_name(problem, "give the location another name"));
+    }
     match tables.iter().find(|given| given.is_whole_site()) {
         None => Ok(()),
         Some(given) => Err(given.refuse_prefix(
@@ -73,6 +88,8 @@ impl<'a> Given<'a> {
             table,
             prefix: "/".to_owned(),
             scope: Scope::default(),
+            name: None,
+            is_named_only: false,
             kind: "",
         };
         let kinds = KINDS.map(|(kind, _)| kind);
@@ -113,6 +130,18 @@ impl<'a> Given<'a> {
 
     /// Reads the path and the hosts.
     fn place(&mut self) -> Result<(), ConfigError> {
+        self.name = self.optional("name", locations::location_name)?;
+        if self.name.is_some() {
+            if self.is_static() {
+                let remedy = "remove it; other locations have names for `pass` and `missing`";
+                return Err(self.refuse_name("files have no name".to_owned(), remedy));
+            }
+            let places = ["prefix", "path", "host"];
+            self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
+            if self.is_named_only {
+                return Ok(());
+            }
+        }
         self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
         self.scope.hosts.sort();
         self.scope.hosts.dedup();
@@ -142,7 +171,7 @@ impl<'a> Given<'a> {
 
     /// True if it answers whatever no other location does, and is not files.
     fn is_whole_site(&self) -> bool {
-        self.prefix == "/" && self.scope.is_whole() && !self.is_static()
+        self.prefix == "/" && self.scope.is_whole() && !self.is_static() && !self.is_named_only
     }
 
     fn same_place_as(&self, twin: &Self) -> String {
@@ -246,6 +275,14 @@ impl<'a> Given<'a> {
             place: self.table.origin.to_string(),
             problem,
         }
+    }
+
+    fn refuse_name(&self, problem: String, remedy: &str) -> ConfigError {
+        let (name, origin) = (
+            self.name.as_deref().unwrap_or_default(),
+            self.origin("name"),
+        );
+        wrong(&spelled("name"), name, origin, invalid(problem, remedy))
     }
 
     pub(super) fn refuse_prefix(&self, problem: String, remedy: &str) -> ConfigError {

@@ -23,8 +23,17 @@ use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFi
 use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// The future of a response, while files are searched.
-pub type Answering<'a> =
-    Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
+pub type Answering<'f, 'a> = Pin<Box<dyn Future<Output = ByFile<'a>> + Send + 'f>>;
+
+/// The result of the search for a file.
+pub enum ByFile<'a> {
+    /// The response, or the rejection.
+    Answered(Result<Response<Body>, Rejection>),
+    /// The path belongs to the location that answers without files.
+    Left,
+    /// The path belongs to this named location.
+    LeftTo(&'a Route),
+}
 
 /// The static locations that cover a path. Each request searches them once.
 pub struct Covering<'a> {
@@ -112,26 +121,29 @@ impl<'a> Covering<'a> {
         Some((ready, METRICS.requests.at(location.prefix())))
     }
 
-    /// Responds with a file, or rejects the request. `None`, at once or from the future: the path
-    /// belongs to the `otherwise` location, if there is one. The future is boxed to keep the future
+    /// Responds with a file, or rejects the request. `None`: the path belongs to the `otherwise`
+    /// location, if there is one. The future is boxed to keep the future
     /// of every request small.
-    pub fn answer(
+    pub fn answer<'f>(
         self,
         site: &'a Site,
         otherwise: Option<&Route>,
-        head: &'a request::Parts,
-        record: &'a mut Record,
-    ) -> Option<Answering<'a>> {
+        head: &'f request::Parts,
+        record: &'f mut Record,
+    ) -> Option<Answering<'f, 'a>>
+    where
+        'a: 'f,
+    {
         let rank = rank_of(otherwise);
         if self.declared(rank).is_none() && self.in_order(site, rank).next().is_none() {
             return None;
         }
         let has_other = otherwise.is_some();
         Some(Box::pin(async move {
-            let mut refusal = None;
+            let mut refusal = ByFile::Left;
             for candidate in self.in_order(site, rank) {
                 match served(site, &candidate, head, has_other, record).await {
-                    not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
+                    not_here @ ByFile::Answered(Err(Rejection::Static(StaticError::NotFound))) => {
                         refusal = not_here;
                     }
                     answer => return answer,
@@ -147,13 +159,13 @@ fn rank_of(otherwise: Option<&Route>) -> Option<Rank> {
     otherwise.map(|route| route.rank)
 }
 
-async fn served(
-    site: &Site,
+async fn served<'a>(
+    site: &'a Site,
     candidate: &Candidate<'_>,
     head: &request::Parts,
     has_other: bool,
     record: &mut Record,
-) -> Option<Result<Response<Body>, Rejection>> {
+) -> ByFile<'a> {
     let Candidate {
         files,
         location,
@@ -163,10 +175,14 @@ async fn served(
         .serve(location, rest, &head.method, &head.headers)
         .await
     {
-        Err(StaticError::LeftToApp) if has_other => None,
+        Err(StaticError::LeftToApp) if has_other || location.missing_name().is_some() => {
+            // The settings were checked: there is a location of the name.
+            let named = location.missing_name().map(|name| site.router.named(name));
+            named.flatten().map_or(ByFile::Left, ByFile::LeftTo)
+        }
         Err(error) => {
             record.located(location.prefix(), location.rules());
-            Some(Err(Rejection::Static(error)))
+            ByFile::Answered(Err(Rejection::Static(error)))
         }
         Ok(response) => {
             record.located(location.prefix(), location.rules());
@@ -175,7 +191,7 @@ async fn served(
                 let extensions = response.extensions_mut();
                 site.header_case.apply(&[ETAG_AS_WRITTEN], extensions);
             }
-            Some(Ok(response))
+            ByFile::Answered(Ok(response))
         }
     }
 }

@@ -47,7 +47,7 @@ use self::admission::Admitted;
 use self::application::{Answerer, Asked};
 use self::common_fields::common_fields;
 use self::ended::Answer;
-use self::files::Covering;
+use self::files::{ByFile, Covering};
 use self::record::{BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
@@ -244,15 +244,19 @@ async fn route(
     let covering = Covering::of(site, target, host);
     let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
         Some(answering) => answering.await,
-        None => None,
+        None => ByFile::Left,
     };
-    if let Some(answer) = by_file {
-        record.answered(Answer {
-            by: HandledBy::Static,
-            ..Answer::default()
-        });
-        return answer.map_err(|rejection| rejection.below(&client.prefix));
-    }
+    let route = match by_file {
+        ByFile::Answered(answer) => {
+            record.answered(Answer {
+                by: HandledBy::Static,
+                ..Answer::default()
+            });
+            return answer.map_err(|rejection| rejection.below(&client.prefix));
+        }
+        ByFile::Left => route,
+        ByFile::LeftTo(named) => Some(named),
+    };
     let Some(route) = route else {
         return Err(nothing(site, host));
     };

@@ -21,6 +21,8 @@ use crate::front::upstream::workers::Pool;
 pub struct Router {
     /// Highest rank first.
     routes: Vec<Route>,
+    /// Locations that only files refer to.
+    named: Vec<Route>,
     has_http_upstreams: bool,
 }
 
@@ -34,8 +36,12 @@ pub struct Route {
     pub rank: Rank,
     /// The component that answers them.
     pub handler: Handler,
-    /// True if the handler gets the prefix apart from the path.
-    pub strips: bool,
+    /// The prefix that the handler gets apart from the path.
+    pub mount: Option<Prefix>,
+    /// The name by which files refer to it.
+    pub name: Option<String>,
+    /// True if no path leads to it.
+    pub is_named_only: bool,
     /// The settings of the location.
     pub settings: LocationSettings,
     /// The rules for its responses.
@@ -54,9 +60,10 @@ pub struct RoutedTarget<'a> {
 impl Route {
     /// The decoded mount point and the percent-encoded path below it.
     pub fn mount<'a>(&'a self, received: RoutedTarget<'a>) -> (&'a str, &'a str) {
-        let (mount, target) = match self.strips {
-            true => (self.prefix.as_str(), received.rest),
-            false => ("", received.whole),
+        let whole = received.whole;
+        let (mount, target) = match &self.mount {
+            Some(mount) => (mount.as_str(), mount.rest_of(whole).unwrap_or(whole)),
+            None => ("", whole),
         };
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         (mount, path)
@@ -87,12 +94,15 @@ impl Route {
 
 impl Router {
     /// A router for these locations.
-    pub fn new(mut routes: Vec<Route>) -> Self {
+    pub fn new(routes: Vec<Route>) -> Self {
+        let is_named_only = |route: &Route| route.is_named_only;
+        let (named, mut routes): (Vec<_>, Vec<_>) = routes.into_iter().partition(is_named_only);
         routes.sort_by_key(|route| Reverse(route.rank));
         let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
         Self {
-            has_http_upstreams: routes.iter().any(speaks_http),
+            has_http_upstreams: routes.iter().chain(&named).any(speaks_http),
             routes,
+            named,
         }
     }
 
@@ -103,7 +113,8 @@ impl Router {
 
     /// All upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.routes.iter().filter_map(Route::upstream)
+        let all = self.routes.iter().chain(&self.named);
+        all.filter_map(Route::upstream)
     }
 
     /// The location of a target, chosen by its normal form ([`super::normal_target`]).
@@ -113,6 +124,12 @@ impl Router {
         self.routes.iter().find(|route| {
             (route.prefix.rest_of(normal).is_some() || is_whole(route)) && host.is_in(&route.hosts)
         })
+    }
+
+    /// The location of a name.
+    pub fn named(&self, name: &str) -> Option<&Route> {
+        let mut all = self.named.iter().chain(&self.routes);
+        all.find(|route| route.name.as_deref() == Some(name))
     }
 
     /// The target as `route`, which answers it, receives it: as the client sent it, `//` and `..`
@@ -131,7 +148,8 @@ impl Router {
             found.is_some_and(|found| std::ptr::eq(found, route))
         };
         // An HTTP server resolves `..` itself, and must not leave the path in place of the prefix.
-        let is_confined = route.strips && matches!(route.upstream(), Some(Upstream::Http(_)));
+        let is_confined =
+            route.mount.is_some() && matches!(route.upstream(), Some(Upstream::Http(_)));
         let begins_here =
             raw == normal || is_found() && !(is_confined && normal_target::climbs(raw));
         let whole = if begins_here { raw } else { normal };
@@ -159,7 +177,9 @@ mod tests {
                 status: StatusCode::FOUND,
                 keep_path: false,
             }),
-            strips: false,
+            mount: None,
+            name: None,
+            is_named_only: false,
             settings: LocationSettings {
                 max_body: 0,
                 body_timeout: Duration::ZERO,

@@ -74,8 +74,8 @@ pub enum StaticError {
     /// No file, or none that may be served.
     #[error("no such file")]
     NotFound,
-    /// No file, in a location whose other paths belong to the application.
-    #[error("no such file; the path is the application's")]
+    /// No file, in a location whose other paths belong to the application or a named location.
+    #[error("no such file; the path is another location's")]
     LeftToApp,
     /// The file exists, but may not be read.
     #[error("permission denied")]
@@ -205,7 +205,7 @@ impl StaticFiles {
         let with_body = match *method {
             Method::GET => true,
             Method::HEAD => false,
-            _ if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            _ if missing.is_left() => return Err(StaticError::LeftToApp),
             Method::OPTIONS => return Ok(headers::options().map(|()| Content::Empty)),
             _ => return Err(StaticError::MethodNotAllowed),
         };
@@ -228,11 +228,13 @@ impl StaticFiles {
                 let answered = self.answer(location, &path, query, &wish).await;
                 (answered, Some(path))
             }
-            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            Err(_) if missing.is_left() => return Err(StaticError::LeftToApp),
             Err(error) => (Err(error), None),
         };
         match (answered, missing) {
-            (Err(StaticError::NotFound), Missing::App) => Err(StaticError::LeftToApp),
+            (Err(StaticError::NotFound), Missing::App | Missing::Named(_)) => {
+                Err(StaticError::LeftToApp)
+            }
             (Err(StaticError::NotFound), Missing::Page(page))
                 if fallback::is_for(path, decoded.as_ref(), headers) =>
             {

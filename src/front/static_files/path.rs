@@ -185,6 +185,14 @@ impl Location {
         &self.missing
     }
 
+    /// The name of the location for paths without a file.
+    pub fn missing_name(&self) -> Option<&str> {
+        match &self.missing {
+            Missing::Named(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Time that clients may cache a file without revalidation; `None` for the default of its type.
     pub(super) fn max_age(&self) -> Option<Duration> {
         self.max_age
