@@ -61,6 +61,7 @@ mod matrix;
 mod memory_budget;
 mod memory_limit;
 mod native_paths;
+mod nginx_counterparts;
 mod no_content;
 mod process;
 mod process_limit;

@@ -360,7 +360,8 @@ fn error_pages_replace_the_errors_of_the_server() {
 
 #[test]
 fn error_pages_replace_those_of_upstreams_on_demand() {
-    let site = Site::new(&format!("{PAGES}\nintercept_errors = true"), "");
+    let pages = PAGES.replace("404 =", "'404,401' =");
+    let site = Site::new(&format!("{pages}\nintercept_errors = true"), "");
     for way in Way::ALL {
         for prefix in UPSTREAMS {
             for (status, expected, body) in [
@@ -368,7 +369,8 @@ fn error_pages_replace_those_of_upstreams_on_demand() {
                 (500, 500, "our 50x"),
                 (503, 503, "our 50x"),
                 (418, 200, "GIF89a"),
-                (401, 401, "theirs"),
+                (401, 401, "<p>our 404"),
+                (403, 403, "theirs"),
                 (200, 200, "theirs"),
             ] {
                 let answer = get(&site.server, way, &format!("{prefix}/{status}"));
@@ -377,8 +379,18 @@ fn error_pages_replace_those_of_upstreams_on_demand() {
                 let is_theirs = body == "theirs";
                 assert_eq!(answer.value("etag").is_empty(), !is_theirs, "{shown}");
                 assert_eq!(answer.value("set-cookie").is_empty(), !is_theirs, "{shown}");
-                assert_eq!(answer.value("www-authenticate"), "Basic", "{shown}");
-                assert_eq!(answer.value("retry-after"), "7", "{shown}");
+                // RFC 9110 §10.2.3, §11.6.1: what explains the status stays.
+                let kept = |is_kept: bool, value: &str| match is_kept || is_theirs {
+                    true => value.to_owned(),
+                    false => String::new(),
+                };
+                let challenge = kept(expected == 401, "Basic");
+                assert_eq!(answer.value("www-authenticate"), challenge, "{shown}");
+                assert_eq!(
+                    answer.value("retry-after"),
+                    kept(expected == 503, "7"),
+                    "{shown}"
+                );
                 let length = answer.body.len().to_string();
                 assert!(
                     ["", &length].contains(&&*answer.value("content-length")),

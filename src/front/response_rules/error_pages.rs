@@ -15,14 +15,15 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode}
 use crate::config;
 use crate::front::body::Body;
 
-/// Fields of an error that stay beside another page. nginx keeps `WWW-Authenticate` alone.
-const KEPT: [HeaderName; 6] = [
-    ALLOW,
-    CONNECTION,
-    CONTENT_RANGE,
-    PROXY_AUTHENTICATE,
-    RETRY_AFTER,
-    WWW_AUTHENTICATE,
+/// Fields that stay beside another page, each with the statuses that it explains (RFC 9110 §10.2.3,
+/// §11.6.1, §11.7.1, §15.5.6, §15.5.17; RFC 6585 §4). Of the responses of upstreams nginx keeps
+/// `WWW-Authenticate` alone.
+const KEPT: [(HeaderName, &[u16]); 5] = [
+    (ALLOW, &[405]),
+    (CONTENT_RANGE, &[416]),
+    (PROXY_AUTHENTICATE, &[407]),
+    (RETRY_AFTER, &[413, 429, 503]),
+    (WWW_AUTHENTICATE, &[401]),
 ];
 
 /// The component that made an error response.
@@ -110,7 +111,12 @@ impl Page {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, self.content_type.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for name in KEPT {
+        let status = self.status.unwrap_or(response.status());
+        let explaining = KEPT
+            .into_iter()
+            .filter(|(_, of)| of.contains(&status.as_u16()));
+        let kept = explaining.map(|(name, _)| name);
+        for name in kept.chain([CONNECTION]) {
             for value in before.get_all(&name) {
                 headers.append(&name, value.clone());
             }
@@ -119,8 +125,6 @@ impl Page {
         // The reason phrase and the header case of the error.
         *response.extensions_mut() = Extensions::new();
         *response.body_mut() = Body::Full(self.body.clone());
-        if let Some(status) = self.status {
-            *response.status_mut() = status;
-        }
+        *response.status_mut() = status;
     }
 }
