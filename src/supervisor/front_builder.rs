@@ -178,13 +178,19 @@ impl Front {
         }
     }
 
-    /// Serves the files that application number `app` has reported.
-    pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
+    /// Serves the files that application `app` has reported, on the hosts of application number
+    /// `index` of the settings.
+    pub fn serve_found(
+        &self,
+        config: &Config,
+        (app, index): (usize, Option<usize>),
+        found: &[control::FoundFiles],
+    ) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
             let dir = config.release.settle(Path::new(&*found.dir));
             let mut location = StaticLocation::new(&*found.prefix, dir);
-            if let Some(owner) = config.location_of(app) {
+            if let Some(owner) = index.and_then(|index| config.location_of(index)) {
                 location.scope.hosts.clone_from(&owner.scope.hosts);
             }
             let location = match &*found.source {

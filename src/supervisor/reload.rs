@@ -430,13 +430,13 @@ impl Supervisor {
             app.leave_within = leave_within;
         }
         self.companions_follow();
-        for app in self.apps.serving() {
-            let found = app.found_files();
-            self.front
-                .serve_found(&self.resolved.config, app.id(), &found);
+        for (index, app) in self.apps.serving().iter().enumerate() {
+            let (found, app) = (app.found_files(), (app.id(), Some(index)));
+            self.front.serve_found(&self.resolved.config, app, &found);
         }
         for id in before.iter().filter(|id| !members.contains(id)) {
-            self.front.serve_found(&self.resolved.config, *id, &[]);
+            let app = (*id, None);
+            self.front.serve_found(&self.resolved.config, app, &[]);
         }
         self.retire_removed();
         // An application that was awaited may have been removed.
