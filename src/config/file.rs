@@ -199,8 +199,14 @@ impl<'a> Place<'a> {
     /// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
         match self.table {
-            None => matches!(setting.name, "static" | "types" | "basic_auth"),
-            Some(_) => matches!(setting.name, "env" | "types" | "basic_auth"),
+            None => matches!(
+                setting.name,
+                "static" | "types" | "basic_auth" | "header" | "error_page"
+            ),
+            Some(_) => matches!(
+                setting.name,
+                "env" | "types" | "basic_auth" | "header" | "error_page"
+            ),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod provision;
 pub mod python;
 pub mod raw;
 pub mod server;
+pub mod versions;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -67,7 +67,7 @@ impl Service<Request<Incoming>> for Answering {
             Ok(admitted) => {
                 let asked = Arc::clone(&self.asked);
                 Box::pin(async move {
-                    let mut response = request::answer(site, activity, admitted).await;
+                    let mut response = request::answer(site, activity, admitted).await?;
                     set_persistence(&mut response, version, &asked);
                     Ok(response)
                 })

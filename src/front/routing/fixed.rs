@@ -26,17 +26,23 @@ impl Fixed {
         }
     }
 
-    /// The response.
-    pub fn answer(&self) -> Response<Body> {
+    /// The response; `None` if the connection is to be closed without one.
+    pub fn answer(&self) -> Option<Response<Body>> {
+        if self.status.as_u16() == CLOSE {
+            return None;
+        }
         let mut response = Response::new(Body::Full(self.text.clone()));
         *response.status_mut() = self.status;
         if let Some(content_type) = &self.content_type {
             let content_type = content_type.clone();
             response.headers_mut().insert(CONTENT_TYPE, content_type);
         }
-        response
+        Some(response)
     }
 }
+
+/// nginx's status for a connection that is closed without a response.
+const CLOSE: u16 = 444;
 
 /// A redirect. `rest` is the part of the target behind the location's prefix.
 pub fn redirect(redirect: &Redirect, rest: &str) -> Response<Body> {
