@@ -8,6 +8,7 @@ use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
 use crate::config::{self, Config, ConfigError, HostFacts};
+use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
@@ -17,6 +18,8 @@ use crate::observe::diagnostics::{self, WriteOut, say};
 use crate::observe::logs;
 use crate::os::identity::{self, DropError};
 use crate::os::memory;
+use crate::os::pidfile::PidFile;
+use crate::os::process;
 use crate::os::scheduling;
 use crate::os::standard::Standard;
 use crate::os::temporary;
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     let ended = match invocation.verb {
         Verb::Control(verb) => return control(verb, invocation.flags),
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
+        Verb::Explain(request) => return explain::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => supervisor::signals::survive_start()
@@ -132,6 +136,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 struct Bound {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
+    pidfile: Option<PidFile>,
 }
 
 /// The first step, as the user that starts the server.
@@ -156,6 +161,9 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(mask) = resolved.config.umask {
+        process::set_umask(mask);
     }
     let bound = first(&resolved.config)?;
     // Done while this is the only thread: each thread has its own credentials.
@@ -215,7 +223,18 @@ fn bind(config: &Config) -> Result<Bound, BindError> {
     Ok(Bound {
         listeners: listeners.collect::<Result<_, _>>()?,
         admin: config.admin.as_ref().map(bind).transpose()?,
+        pidfile: pidfile(config),
     })
+}
+
+/// Writes the process id as the user that starts the server. Without the file the server runs as well.
+fn pidfile(config: &Config) -> Option<PidFile> {
+    let path = config.pidfile.as_ref()?;
+    PidFile::write(path)
+        .inspect_err(|error| {
+            tracing::warn!(file = %path.display(), %error, "cannot write the process id (set another file with --pidfile)");
+        })
+        .ok()
 }
 
 fn drop_privileges(config: &Config) -> anyhow::Result<()> {
@@ -238,7 +257,11 @@ fn serve(
     bound: Bound,
 ) -> anyhow::Result<Outcome> {
     loaded.1.iter().try_for_each(reach::check)?;
-    let Bound { listeners, admin } = bound;
+    let Bound {
+        listeners,
+        admin,
+        pidfile: _removed_at_the_end,
+    } = bound;
     runtime
         .block_on(supervisor::serve(loaded, load, listeners, admin))
         .context("cannot start")

@@ -199,7 +199,7 @@ impl<'a> Place<'a> {
     /// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
         match self.table {
-            None => matches!(setting.name, "static" | "types"),
+            None => matches!(setting.name, "static" | "types" | "env"),
             Some(_) => matches!(setting.name, "env" | "types"),
         }
     }

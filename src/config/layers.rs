@@ -52,6 +52,13 @@ pub enum SettingOrigin {
         /// Line of the key, from 1.
         line: usize,
     },
+    /// In a file of another server, or in one of its variables.
+    Foreign {
+        /// `uwsgi.ini:12`.
+        place: String,
+        /// The line, without secrets.
+        text: String,
+    },
     /// Nobody set it.
     Default,
 }
@@ -71,6 +78,11 @@ impl Layer {
     /// The entry for the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.entries.get(name)
+    }
+
+    /// Forgets the setting of this name.
+    pub fn remove(&mut self, name: &str) {
+        self.entries.remove(name);
     }
 }
 
@@ -113,6 +125,7 @@ impl SettingOrigin {
             Self::Flag(flag) => format!("--{flag} {}", quoted_if_needed(value)),
             Self::Variable(variable) => format!("{variable}={}", quoted_if_needed(value)),
             Self::File { .. } => format!("{self}: {name} = {value:?}"),
+            Self::Foreign { place, text } => format!("{place}: {text}"),
             Self::Default => format!("the default of {name}, {}", quoted_if_needed(value)),
         }
     }
@@ -124,6 +137,7 @@ impl fmt::Display for SettingOrigin {
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Variable(variable) => f.write_str(variable),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Foreign { place, .. } => f.write_str(place),
             Self::Default => f.write_str("default"),
         }
     }
