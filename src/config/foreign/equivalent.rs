@@ -12,18 +12,19 @@ use crate::config::settings::{self, Setting};
 /// The file that sets the same as `layer`; with `hides_secrets`, fit for a terminal.
 pub fn file(layer: &Layer, hides_secrets: bool) -> String {
     let mut text = String::new();
+    let hidden = hides_secrets.then_some(&layer.secrets[..]);
     for setting in settings::all() {
         if let Some(entry) = layer.entry(setting.name) {
-            line(&mut text, setting, &entry.values, hides_secrets);
+            line(&mut text, setting, &entry.values, hidden);
         }
     }
     let known: Vec<_> = locations::all().collect();
     for given in &layer.locations {
-        table(&mut text, "location", given, &known, hides_secrets);
+        table(&mut text, "location", given, &known, hidden);
     }
     let known: Vec<_> = COMPANION_SETTINGS.iter().collect();
     for given in &layer.companions {
-        table(&mut text, "companion", given, &known, hides_secrets);
+        table(&mut text, "companion", given, &known, hidden);
     }
     text
 }
@@ -36,7 +37,7 @@ pub fn has_secrets(layer: &Layer) -> bool {
 /// `workers = 4`, as it stands in a file, without secrets.
 pub fn assignment(setting: &Setting, values: &[String]) -> String {
     let mut text = String::new();
-    line(&mut text, setting, values, true);
+    line(&mut text, setting, values, Some(&[]));
     text.trim_end().to_owned()
 }
 
@@ -45,20 +46,21 @@ fn table(
     kind: &str,
     given: &SettingsTable,
     known: &[&'static Setting],
-    hides_secrets: bool,
+    hidden: Option<&[String]>,
 ) {
     let _infallible = write!(text, "\n[[{kind}]]\n");
     for setting in known {
         if let Some(entry) = given.entry(setting.name) {
-            line(text, setting, &entry.values, hides_secrets);
+            line(text, setting, &entry.values, hidden);
         }
     }
 }
 
-fn line(text: &mut String, setting: &Setting, values: &[String], hides_secrets: bool) {
-    let shown = |value: &String| match hides_secrets {
-        true => secrets::masked(value),
-        false => value.clone(),
+/// Writes a setting; `hidden` are known secrets, `None` hides nothing.
+fn line(text: &mut String, setting: &Setting, values: &[String], hidden: Option<&[String]>) {
+    let shown = |value: &String| match hidden {
+        Some(known) => secrets::hidden(value, known),
+        None => value.clone(),
     };
     let scalars: Vec<_> = values
         .iter()

@@ -44,8 +44,10 @@ impl fmt::Display for Place {
 /// The fate of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It sets this here, `workers = 4`, or it steers the reading of the file.
+    /// It sets this here, `workers = 4`.
     Honoured(String),
+    /// It steers the reading of the file.
+    Read(String),
     /// This server always does what the line asks for; the text gives the form it takes.
     AlreadySo(String),
     /// The line changes nothing here, for this reason.
@@ -68,7 +70,7 @@ impl Verdict {
     /// The word of the verdict in JSON.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Honoured(_) => "honoured",
+            Self::Honoured(_) | Self::Read(_) => "honoured",
             Self::AlreadySo(_) => "already_so",
             Self::NoEffect(_) | Self::Noted(_) => "no_effect",
             Self::Unsupported(_) => "unsupported",
@@ -79,10 +81,29 @@ impl Verdict {
         }
     }
 
+    /// The same with another text.
+    #[must_use]
+    pub fn map(&self, change: impl FnOnce(&str) -> String) -> Self {
+        let make = match self {
+            Self::Honoured(_) => Self::Honoured,
+            Self::Read(_) => Self::Read,
+            Self::AlreadySo(_) => Self::AlreadySo,
+            Self::NoEffect(_) => Self::NoEffect,
+            Self::Noted(_) => Self::Noted,
+            Self::Unsupported(_) => Self::Unsupported,
+            Self::Dangerous(_) => Self::Dangerous,
+            Self::Unknown(_) => Self::Unknown,
+            Self::Unset(_) => Self::Unset,
+            Self::Wrong(_) => Self::Wrong,
+        };
+        make(change(self.detail()))
+    }
+
     /// The text behind the word.
     pub fn detail(&self) -> &str {
         match self {
             Self::Honoured(text)
+            | Self::Read(text)
             | Self::AlreadySo(text)
             | Self::NoEffect(text)
             | Self::Noted(text)
@@ -113,6 +134,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self {
             Self::Honoured(_) => "honoured as",
+            Self::Read(_) => "read:",
             Self::AlreadySo(_) => "already so:",
             Self::NoEffect(_) | Self::Noted(_) => "no effect here:",
             Self::Unsupported(_) => "not supported:",

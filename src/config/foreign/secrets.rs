@@ -44,6 +44,16 @@ pub fn value(name: &str, value: &str) -> String {
     }
 }
 
+/// [`masked`], and without these `known` secrets wherever they stand.
+pub fn hidden<'a>(text: &str, known: impl IntoIterator<Item = &'a String>) -> String {
+    let known = known.into_iter().filter(|secret| secret.len() >= SHORTEST);
+    let text = known.fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN));
+    masked(&text)
+}
+
+/// Shortest secret that is looked for in other values: a shorter one is part of many words.
+const SHORTEST: usize = 4;
+
 /// `text` without the passwords of URLs in it, and without all that follows a telling name
 /// (`DB_PASSWORD=x y`, `--token x`): a value ends nowhere for sure.
 pub fn masked(text: &str) -> String {

@@ -37,6 +37,8 @@ pub struct Item {
     pub is_placeholder: bool,
     /// True if `%(key)` or a condition asked for it.
     pub is_used: bool,
+    /// True if its value could not be completed.
+    pub is_failed: bool,
 }
 
 /// Everything that was read.
@@ -46,6 +48,10 @@ pub struct Options {
     pub items: Vec<Item>,
     /// Lines that are no options.
     pub lines: Vec<Line>,
+    /// Lines that nothing reads, unless another line includes them.
+    pub unread: Vec<Line>,
+    /// Values that came from a place of secrets.
+    pub secrets: Vec<String>,
 }
 
 /// Longest file.
@@ -55,7 +61,7 @@ const ALL_FILES: usize = 8 << 20;
 /// Deepest includes.
 const DEEPEST: usize = 16;
 /// Most options.
-const MOST_ITEMS: usize = 10_000;
+const MOST_ITEMS: usize = 2000;
 
 /// A condition or loop that is open.
 #[derive(Debug, Clone)]
@@ -236,6 +242,7 @@ impl<'a> Reader<'a> {
         self.pass(b'$');
         self.pass(b'@');
         self.pass(b'%');
+        self.options.items.retain(|item| !item.is_failed);
         self.inherited();
         self.options
     }
@@ -246,6 +253,16 @@ impl<'a> Reader<'a> {
                 place: place.clone(),
                 text: text.to_owned(),
                 verdict,
+            });
+        }
+    }
+
+    fn unread(&mut self, place: &Place, text: &str, reason: String) {
+        if self.options.unread.len() < MOST_ITEMS {
+            self.options.unread.push(Line {
+                place: place.clone(),
+                text: text.to_owned(),
+                verdict: Verdict::NoEffect(reason),
             });
         }
     }
@@ -316,8 +333,7 @@ impl<'a> Reader<'a> {
         };
         for (line, text, reason) in &parsed.unread {
             // Another section of the same file may have been read, or will be.
-            let verdict = Verdict::NoEffect(reason.clone());
-            self.line(&at(*line), &secrets::masked(text), verdict);
+            self.unread(&at(*line), &secrets::masked(text), reason.clone());
         }
         if let Some((line, message)) = parsed.error {
             let text = plain
@@ -373,9 +389,8 @@ impl<'a> Reader<'a> {
                             self.push_and_obey(key, Some(&value), place, text);
                         }
                     }
-                    Err(reason) => {
-                        self.line(place, text, reason);
-                    }
+                    Err(Verdict::NoEffect(reason)) => self.unread(place, text, reason),
+                    Err(verdict) => self.line(place, text, verdict),
                 }
                 self.is_in_logic = false;
             }
@@ -468,6 +483,7 @@ impl<'a> Reader<'a> {
             is_immediate: false,
             is_placeholder: false,
             is_used: false,
+            is_failed: false,
         });
         self.options.items.len() - 1
     }
@@ -562,14 +578,25 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let mut used = Vec::new();
+            let mut secret = Vec::new();
             let expanded = expand::pass(&value, symbol, |name| match symbol {
-                b'$' => Ok(self.around.environment.raw(name)),
-                b'@' => self.at_file(name).map(Some),
+                b'$' => {
+                    let found = self.around.environment.raw(name);
+                    secret.extend(found.clone().filter(|_| secrets::is_secret(name)));
+                    Ok(found)
+                }
+                b'@' => {
+                    let found = self.at_file(name)?;
+                    // Container engines hand out secrets as files.
+                    secret.push(found.clone());
+                    Ok(Some(found))
+                }
                 _ => {
                     used.push(name.to_owned());
                     Ok(expand::reference(name, &self.options.items))
                 }
             });
+            self.options.secrets.extend(secret);
             for item in &mut self.options.items {
                 let is_in = |names: &String| names.split(' ').any(|name| name == item.key);
                 item.is_used |= used.iter().any(is_in);
@@ -579,7 +606,7 @@ impl<'a> Reader<'a> {
                 Err(message) => {
                     let item = self.options.items[at].clone();
                     self.line(&item.place, &item.text, Verdict::Wrong(message));
-                    self.options.items[at].value = Some(String::new());
+                    self.options.items[at].is_failed = true;
                 }
             }
         }

@@ -134,9 +134,13 @@ fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool)
     let mounts = meaning.all(&["mount"]);
     let manages = meaning.last(&["manage-script-name"]);
     if let Some(at) = manages {
-        match mounts.is_empty() || !meaning.flag(at) {
-            true => meaning.no_effect(at, "no line mounts an application below a prefix"),
-            false => meaning.say(at, Verdict::Honoured("strip_prefix = true".to_owned())),
+        let is_below = |at: &usize| {
+            let value = meaning.value(*at).trim_start_matches('/');
+            !value.starts_with('=') && value.contains('=')
+        };
+        match mounts.iter().any(is_below) && meaning.flag(at) {
+            false => meaning.no_effect(at, "no line mounts an application below a prefix"),
+            true => meaning.say(at, Verdict::Honoured("strip_prefix = true".to_owned())),
         }
     }
     let mut prefixes: Vec<String> = Vec::new();

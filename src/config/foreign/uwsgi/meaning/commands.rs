@@ -142,7 +142,8 @@ fn quoted(word: &str) -> String {
 }
 
 fn companion(meaning: &mut Meaning<'_>, at: usize, command: &str, names: &mut Vec<String>) {
-    let program = command.split_whitespace().find(|word| {
+    let program = command.split(" && exec ").last().unwrap_or(command);
+    let program = program.split_whitespace().find(|word| {
         !matches!(*word, "exec" | "env" | "nice" | "sh" | "-c") && !word.contains('=')
     });
     let program = program.unwrap_or(command);

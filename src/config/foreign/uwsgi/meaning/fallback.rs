@@ -62,7 +62,10 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
             _ if item.is_placeholder => placeholder(item),
             None => unknown(item),
             Some(option) => match option.class {
-                Class::Honoured => structure(item),
+                Class::Honoured => match structure(item) {
+                    Some(verdict) => verdict,
+                    None => continue,
+                },
                 class => by_table(class, option.reason, option.argument, meaning.flag(at)),
             },
         };
@@ -88,21 +91,23 @@ fn by_table(class: Class, reason: &str, argument: Argument, is_on: bool) -> Verd
 }
 
 /// Options that steer the reading of the file.
-fn structure(item: &Item) -> Verdict {
+fn structure(item: &Item) -> Option<Verdict> {
     let value = item.value.as_deref().unwrap_or_default();
-    match &*item.key {
+    let read = |text: &str| Verdict::Read(text.to_owned());
+    Some(match &*item.key {
         "plugin" | "plugins" | "need-plugin" | "need-plugins" => plugins(value),
         "strict" => {
-            Verdict::AlreadySo("keys that are no options are reported in any case".to_owned())
+            let so = "keys that are no options are reported in any case";
+            Verdict::AlreadySo(so.to_owned())
         }
         "ini" | "yaml" | "yml" | "json" | "js" | "xml" | "xmlconfig" | "config" | "include"
-        | "inherit" => Verdict::Honoured(format!("the options of {value}")),
-        key if key.starts_with("end") => {
-            Verdict::Honoured("the end of a condition or loop".to_owned())
-        }
-        key if key.starts_with("set") => Verdict::Honoured("a name with a value".to_owned()),
-        _ => Verdict::Honoured("a condition or loop".to_owned()),
-    }
+        | "inherit" => Verdict::Read(format!("the options of {value}")),
+        key if key.starts_with("end") => read("the end of a condition or loop"),
+        // The option or placeholder that it sets has a verdict.
+        key if key.starts_with("set") => return None,
+        key if key.starts_with("for") => read("a loop"),
+        _ => read("a condition"),
+    })
 }
 
 fn plugins(value: &str) -> Verdict {
@@ -119,7 +124,7 @@ fn plugins(value: &str) -> Verdict {
 
 fn placeholder(item: &Item) -> Verdict {
     match item.is_used {
-        true => Verdict::Honoured(format!("the value of %({})", item.key)),
+        true => Verdict::Read(format!("the value of %({})", item.key)),
         false => Verdict::NoEffect("no line uses this name".to_owned()),
     }
 }

@@ -11,9 +11,13 @@ mod listening;
 mod logging;
 mod processes;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::numbers::{atoi, has_number};
 use super::reader::{Item, Options};
-use crate::config::foreign::{Line, Reading, Surroundings, Verdict, equivalent, origin};
+use crate::config::foreign::{
+    Line, Place, Reading, Surroundings, Verdict, equivalent, origin, secrets,
+};
 use crate::config::layers::{Layer, SettingsTable};
 use crate::config::settings::{self, Setting};
 
@@ -35,7 +39,15 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     files::decide(&mut meaning);
     commands::decide(&mut meaning);
     fallback::decide(&mut meaning);
+    let mut secrets = options.secrets;
+    secrets.extend(meaning.items.iter().filter_map(secret));
     let mut lines = options.lines;
+    let read = meaning.items.iter().map(|item| item.place.clone());
+    let read: BTreeSet<_> = read
+        .chain(lines.iter().map(|line| line.place.clone()))
+        .collect();
+    let unread = options.unread.into_iter();
+    lines.extend(unread.filter(|line| !read.contains(&line.place)));
     let verdicts = meaning.items.into_iter().zip(meaning.verdicts);
     lines.extend(verdicts.filter_map(|(item, verdict)| {
         Some(Line {
@@ -44,6 +56,11 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
             verdict: verdict?,
         })
     }));
+    for line in &mut lines {
+        line.text = secrets::hidden(&line.text, &secrets);
+        line.verdict = line.verdict.map(|text| secrets::hidden(text, &secrets));
+    }
+    meaning.layer.secrets = secrets;
     Reading {
         layer: meaning.layer,
         lines: in_order(lines),
@@ -51,30 +68,35 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     }
 }
 
-/// By file, in the order in which files were opened, and line; each verdict of a line once.
-fn in_order(lines: Vec<Line>) -> Vec<Line> {
-    let mut sources: Vec<_> = Vec::new();
-    for line in &lines {
-        if !sources.contains(&line.place.source) {
-            sources.push(line.place.source.clone());
-        }
+/// The value of an option that is a secret.
+fn secret(item: &Item) -> Option<String> {
+    let value = item.value.as_deref()?;
+    match (&*item.key, value.split_once('=')) {
+        ("env", Some((name, value))) if secrets::is_secret(name) => Some(value.to_owned()),
+        (key, _) if secrets::is_secret(key) => Some(value.to_owned()),
+        _ => None,
     }
-    let rank = |line: &Line| {
-        sources
-            .iter()
-            .position(|source| *source == line.place.source)
+}
+
+/// By file, in the order in which files were opened, and line; each verdict of a line once.
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    let mut ranks = BTreeMap::new();
+    for line in &lines {
+        let next = ranks.len();
+        ranks.entry(line.place.source.clone()).or_insert(next);
+    }
+    lines.sort_by_key(|line| (ranks.get(&line.place.source).copied(), line.place.line));
+    // A line that steers the reading, or that is fatal, needs no second verdict.
+    let places = |is_one: fn(&Verdict) -> bool| -> BTreeSet<Place> {
+        let chosen = lines.iter().filter(|line| is_one(&line.verdict));
+        chosen.map(|line| line.place.clone()).collect()
     };
-    let mut lines = lines;
-    lines.sort_by_key(|line| (rank(line), line.place.line));
-    // A section that is not read at first may be read by another line.
-    let is_read: Vec<_> = lines
-        .iter()
-        .filter(|line| !matches!(line.verdict, Verdict::NoEffect(_)))
-        .map(|line| line.place.clone())
-        .collect();
-    lines.retain(|line| {
-        let is_of_section = matches!(&line.verdict, Verdict::NoEffect(why) if why.ends_with("is not read") || why.ends_with("does not hold"));
-        !is_of_section || !is_read.contains(&line.place)
+    let others = places(|verdict| !matches!(verdict, Verdict::Read(_)));
+    let fatal = places(Verdict::is_fatal);
+    lines.retain(|line| match &line.verdict {
+        _ if line.place.line == 0 => true,
+        Verdict::Read(_) => !others.contains(&line.place),
+        verdict => verdict.is_fatal() || !fatal.contains(&line.place),
     });
     lines.dedup();
     lines
@@ -215,7 +237,7 @@ impl Meaning<'_> {
         let values = vec![value.to_owned()];
         let text = equivalent::assignment(setting, &values);
         self.implied.push((text, reason.to_owned()));
-        let place = crate::config::foreign::Place {
+        let place = Place {
             source: source.into(),
             line: 0,
         };
