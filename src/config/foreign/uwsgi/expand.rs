@@ -4,12 +4,11 @@
 //! value, so that a replacement may contain further ones; and a name that is not known stays as it is.
 
 use super::numbers::atoi;
-use super::reader::Item;
 
 /// Longest value.
-const LONGEST: usize = 64 << 10;
+const LONGEST: usize = 16 << 10;
 /// Most replacements in one value: uWSGI has no limit, and never ends for `a = x%(a)`.
-const MOST: usize = 256;
+const MOST: usize = 100;
 
 /// Replaces what stands in `symbol(...)` in `value`.
 ///
@@ -58,13 +57,9 @@ pub fn pass(
     Ok(value)
 }
 
-/// The value of `%(key)`: that of the first item of this name, or a calculation such as
-/// `%(processes * 2)`.
-pub fn reference(key: &str, items: &[Item]) -> Option<String> {
-    let value_of = |name: &str| {
-        let item = items.iter().find(|item| item.key == name)?;
-        item.value.clone()
-    };
+/// The value of `%(key)`: that of the option, or a calculation such as `%(processes * 2)`.
+/// `value_of` knows the first value of each name.
+pub fn reference(key: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<String> {
     if !key.contains(' ') {
         return value_of(key);
     }

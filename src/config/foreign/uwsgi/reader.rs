@@ -54,10 +54,22 @@ pub struct Options {
     pub secrets: Vec<String>,
 }
 
+impl Options {
+    /// The first value of this name, which is that of `%(name)`.
+    fn first(&self, name: &str) -> Option<String> {
+        let item = self.items.iter().find(|item| item.key == name)?;
+        item.value.clone()
+    }
+}
+
 /// Longest file.
 const LONGEST_FILE: usize = 1 << 20;
 /// Most bytes of all files together.
 const ALL_FILES: usize = 8 << 20;
+/// Most files, one that is read again included.
+const MOST_FILES: usize = 200;
+/// Most misspelt names for which the likely one is searched.
+const MOST_HINTS: usize = 20;
 /// Deepest includes.
 const DEEPEST: usize = 16;
 /// Most options.
@@ -80,6 +92,7 @@ pub struct Reader<'a> {
     is_in_logic: bool,
     is_strict: bool,
     depth: usize,
+    files: usize,
     bytes: usize,
     /// The file of `ini = :section`.
     last_file: String,
@@ -96,6 +109,7 @@ impl<'a> Reader<'a> {
             is_in_logic: false,
             is_strict: false,
             depth: 0,
+            files: 0,
             bytes: 0,
             last_file: String::new(),
         }
@@ -276,6 +290,10 @@ impl<'a> Reader<'a> {
     fn try_load(&mut self, name: &str, form: Form, included: bool) -> Result<(), String> {
         if self.depth >= DEEPEST {
             return Err("files include each other too deeply".to_owned());
+        }
+        self.files += 1;
+        if self.files > MOST_FILES {
+            return Err("too many files are included".to_owned());
         }
         if name.contains("://") || name == "-" {
             return Err("only files are read, no other sources".to_owned());
@@ -492,7 +510,10 @@ impl<'a> Reader<'a> {
         let at = self.push(key, value, place, text);
         if options::named(key).is_none() {
             if self.is_strict {
-                let meant = options::meant(key);
+                let meant = match self.options.lines.len() < MOST_HINTS {
+                    true => options::meant(key),
+                    false => None,
+                };
                 let hint = meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"));
                 let message = format!("no option of uWSGI, which `strict` forbids{hint}");
                 self.line(place, text, Verdict::Wrong(message));
@@ -593,7 +614,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => {
                     used.push(name.to_owned());
-                    Ok(expand::reference(name, &self.options.items))
+                    Ok(expand::reference(name, |name| self.options.first(name)))
                 }
             });
             self.options.secrets.extend(secret);

@@ -51,8 +51,12 @@ fn unset(value: &str, is_shell: bool) -> Option<String> {
     inside("%(", ')').map(|name| format!("no line sets {name}"))
 }
 
+/// Most misspelt names for which the likely one is searched.
+const MOST_HINTS: usize = 100;
+
 /// Decides about everything that is left.
 pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    let mut hints = MOST_HINTS;
     for at in 0..meaning.items.len() {
         if meaning.verdicts[at].is_some() {
             continue;
@@ -60,7 +64,7 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
         let item = &meaning.items[at];
         let verdict = match options::named(&item.key) {
             _ if item.is_placeholder => placeholder(item),
-            None => unknown(item),
+            None => unknown(item, &mut hints),
             Some(option) => match option.class {
                 Class::Honoured => match structure(item) {
                     Some(verdict) => verdict,
@@ -129,11 +133,18 @@ fn placeholder(item: &Item) -> Verdict {
     }
 }
 
-fn unknown(item: &Item) -> Verdict {
+fn unknown(item: &Item, hints: &mut usize) -> Verdict {
     if item.is_used {
         return placeholder(item);
     }
-    let meant = options::meant(&item.key);
+    // Each search compares the key with all options.
+    let meant = match hints.checked_sub(1) {
+        Some(left) => {
+            *hints = left;
+            options::meant(&item.key)
+        }
+        None => None,
+    };
     let is_variable = item.place.line == 0 && item.place.source.starts_with("UWSGI_");
     match meant {
         _ if item.key.starts_with('{') || item.key.starts_with("<%") => {
