@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
-use crate::config::{self, Config, ConfigError, HostFacts};
+use crate::config::{self, Config, ConfigError, HostFacts, foreign};
 use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
@@ -27,6 +27,7 @@ use crate::reference;
 use crate::report;
 use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::{self, Outcome};
+use crate::uwsgi_link;
 use crate::verbs::{self, ControlCommand, print};
 use anyhow::Context;
 
@@ -39,6 +40,12 @@ pub fn main() -> ExitCode {
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
+    if let Some(words) = foreign::found::called_as_uwsgi() {
+        return match uwsgi_link::answer(&words) {
+            Some(code) => code,
+            None => served(Layer::default()),
+        };
+    }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => return answer(&error),
@@ -49,11 +56,19 @@ pub fn main() -> ExitCode {
         Verb::Explain(request) => return explain::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => supervisor::signals::survive_start()
-            .context("cannot handle signals")
-            .and_then(|()| run(invocation.flags, bind, serve)),
+        Verb::Serve => return served(invocation.flags),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
+    ended_with(ended)
+}
+
+/// Runs the server to its end.
+fn served(flags: Layer) -> ExitCode {
+    let ready = supervisor::signals::survive_start().context("cannot handle signals");
+    ended_with(ready.and_then(|()| run(flags, bind, serve)))
+}
+
+fn ended_with(ended: anyhow::Result<Outcome>) -> ExitCode {
     match ended {
         Ok(outcome) => {
             if !outcome.last_error.is_empty() {

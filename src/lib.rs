@@ -32,6 +32,11 @@ mod report;
     reason = "reads small local files; requests do not wait for it"
 )]
 mod supervisor;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a verb that reads a file and ends"
+)]
+mod uwsgi_link;
 mod verbs;
 
 pub use command::main;

@@ -382,6 +382,8 @@ pub struct HostFacts {
     pub is_terminal: bool,
     /// True if the access log goes to a terminal.
     pub is_output_terminal: bool,
+    /// The command line of uWSGI, if the program is called by that name.
+    pub uwsgi_command_line: Option<Vec<String>>,
     /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
 }
@@ -403,6 +405,7 @@ impl HostFacts {
             },
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),
+            uwsgi_command_line: foreign::found::called_as_uwsgi(),
             is_init: std::process::id() == 1,
         }
     }

@@ -302,3 +302,66 @@ fn py_autoreload_reloads_when_a_file_is_saved_and_shows_no_traceback() {
     server.stderr.wait_for("reloaded");
     assert_eq!(server.get("/").body, b"two");
 }
+
+#[test]
+fn a_link_of_the_name_uwsgi_takes_its_command_line() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[("mysite.py", APP), ("more.ini", "[uwsgi]\nthreads = 2\n")],
+    );
+    let link = dir.path().join("uwsgi");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pyserve"), &link).unwrap();
+    let uwsgi = |words: &[&str]| {
+        let uwsgi = Pyserve::binary(&link).current_dir(dir.path());
+        let control = uwsgi.path("control");
+        uwsgi
+            .env("PYSERVE_CONTROL", control)
+            .env("PYSERVE_LOG_FORMAT", "pretty")
+            .env("PYSERVE_PYTHON", python::default())
+            .args(words)
+    };
+    let started = [
+        "--http",
+        "127.0.0.1:0",
+        "-w",
+        "mysite",
+        "--master",
+        "-p",
+        "2",
+        "--ini",
+        "more.ini",
+        "--pidfile",
+        "site.pid",
+        "--env=GREETING=hello",
+        "--logto",
+        "/dev/null",
+    ];
+    let mut server = uwsgi(&started).ready();
+    let root = answer(&server, "/");
+    assert_eq!(
+        (&root["greeting"], &root["threads"]),
+        (&"hello".into(), &true.into())
+    );
+    let log = server.stderr.so_far().join("\n");
+    assert!(log.contains("2 × 2 threads"), "{log}");
+    assert!(
+        log.contains("command line: --logto /dev/null: no effect here"),
+        "{log}"
+    );
+    assert_eq!(uwsgi(&["--reload", "site.pid"]).run().code, 0);
+    server.stderr.wait_for("reloaded");
+    assert_eq!(uwsgi(&["--stop=site.pid"]).run().code, 0);
+    assert_eq!(server.wait_exit(), 0);
+    let ended = uwsgi(&["--stop", "site.pid"]).run();
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.stderr.contains("site.pid: No such file"),
+        "{}",
+        ended.stderr
+    );
+    let ended = uwsgi(&["--http", ":0", "--bogus"]).run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    let ended = uwsgi(&["--version"]).run();
+    assert!(ended.stdout.starts_with("pyserve "), "{}", ended.stdout);
+}

@@ -11,6 +11,7 @@ use crate::config::{HostFacts, native};
 pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
     let mut sources = Sources {
         variables: true,
+        command_line: host.uwsgi_command_line.clone().unwrap_or_default(),
         ..Sources::default()
     };
     if let Some(entry) = layers.iter().find_map(|layer| layer.entry("ini")) {
@@ -32,6 +33,9 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
             .collect();
         return (!sources.files.is_empty()).then_some(sources);
     }
+    if host.uwsgi_command_line.is_some() {
+        return Some(sources);
+    }
     let set = |name: &str| host.environment.variable(name).map(native::text);
     if set("UWSGI_INI").is_some() {
         return Some(sources);
@@ -41,6 +45,14 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
     let name = native::text(file.as_os_str());
     sources.files = vec![(name, Form::Ini)];
     is_there.then_some(sources)
+}
+
+/// The words behind the name of the program, if that is `uwsgi`: a link of that name takes its command line.
+pub fn called_as_uwsgi() -> Option<Vec<String>> {
+    let mut words = std::env::args_os();
+    let program = PathBuf::from(words.next()?);
+    let is_uwsgi = program.file_name()? == "uwsgi";
+    is_uwsgi.then(|| words.map(|word| native::text(&word)).collect())
 }
 
 /// The form of a file that `ini` names, with `:section` behind it perhaps.
