@@ -11,14 +11,14 @@ mod counterparts;
 pub mod equivalent;
 pub mod found;
 pub mod secrets;
-mod surroundings;
+pub mod surroundings;
 pub mod uwsgi;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use counterparts::counterpart;
-pub use surroundings::{FileKind, Files, Surroundings};
+pub use surroundings::{Files, Surroundings};
 
 use super::error::ConfigError;
 use super::layers::{Layer, SettingOrigin};

@@ -27,10 +27,13 @@ pub struct Surroundings<'a> {
     pub files: &'a Files<'a>,
 }
 
+/// Reads a file of at most so many bytes.
+pub type ReadFile<'a> = dyn Fn(&Path, usize) -> Result<Vec<u8>, String> + 'a;
+
 /// Functions that look at files.
 pub struct Files<'a> {
     /// The content of a file of at most so many bytes, or why not.
-    pub read: &'a dyn Fn(&Path, usize) -> Result<Vec<u8>, String>,
+    pub read: &'a ReadFile<'a>,
     /// The kind of a file; `None` if there is none.
     pub kind: &'a dyn Fn(&Path) -> Option<FileKind>,
     /// The path without links and `..`; `None` if there is no such file.

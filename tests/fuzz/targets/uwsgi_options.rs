@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use pyserve::internals::Environment;
+use pyserve::internals::foreign::surroundings::FileKind;
 use pyserve::internals::foreign::uwsgi::{Form, Sources, read};
-use pyserve::internals::foreign::{FileKind, Files, Surroundings, equivalent};
+use pyserve::internals::foreign::{Files, Surroundings, equivalent};
 
 /// Reads the file, and writes its equivalent.
 pub fn run(input: &[u8]) {

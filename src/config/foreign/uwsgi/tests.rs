@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{Form, Sources, read};
 use crate::config::Environment;
-use crate::config::foreign::{FileKind, Files, Reading, Surroundings};
+use crate::config::foreign::surroundings::FileKind;
+use crate::config::foreign::{Files, Reading, Surroundings};
 
 /// Files by their absolute names; the rest does not exist.
 fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources) -> Reading {
