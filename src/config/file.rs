@@ -201,7 +201,7 @@ impl<'a> Place<'a> {
         match self.table {
             None => matches!(
                 setting.name,
-                "static" | "types" | "basic_auth" | "header" | "error_page"
+                "static" | "types" | "env" | "basic_auth" | "header" | "error_page"
             ),
             Some(_) => matches!(
                 setting.name,

@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Invalid, invalid};
+use super::foreign::secrets;
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
 use super::{Config, HostFacts, Resolved, UnknownHost, native, values};
@@ -103,6 +104,8 @@ pub fn settings_file(
 
 /// The settings file that is read unasked.
 const SETTINGS_FILE: &str = "pyserve.toml";
+/// Least address space of an interpreter with an application.
+const LEAST_ADDRESS_SPACE: u64 = 64 << 20;
 /// Longest queue: a million waiting requests take gigabytes and hours.
 const LONGEST_QUEUE: u32 = 1_000_000;
 
@@ -120,6 +123,7 @@ impl Resolver<'_> {
         let current = &self.surroundings.current_dir;
         let settings_path = settings_file.as_ref().map(|path| current.join(path));
         self.settings_file(settings_file, &chdir);
+        self.many("ini", |_| Ok(()))?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let access = self.access(&tables, &chdir)?;
@@ -150,6 +154,7 @@ impl Resolver<'_> {
         let mut config = Config {
             apps,
             companions,
+            env: common.env().to_vec(),
             before_start: self.before_start()?,
             locations,
             location_settings: settings,
@@ -172,6 +177,10 @@ impl Resolver<'_> {
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log(dev)?,
+            access_log_filter: self.access_log_filter()?,
+            umask: self.umask()?,
+            pidfile: self.pidfile(&chdir)?,
+            autoreload: self.autoreload(dev)?,
             log_format: self.log_format()?,
             log_level: self.one("log_level", values::log_filter)?,
             server_header: self.one("server_header", values::yes_or_no)?,
@@ -256,6 +265,13 @@ impl Resolver<'_> {
 
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
+        let value = match name {
+            "env" | "before_start" | "uwsgi_param" => {
+                let known = self.layers.iter().flat_map(|layer| &layer.secrets);
+                secrets::hidden(&value, known)
+            }
+            _ => value,
+        };
         self.shown.insert(name, (value, origin));
     }
 
@@ -282,8 +298,14 @@ fn single<T>(
 }
 
 fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
+    let place = origin.spell(name, value);
+    let hides = name.ends_with("env") || name.ends_with("command") || name.ends_with("_param");
     ConfigError::Value {
-        place: origin.spell(name, value),
+        place: if hides {
+            secrets::masked(&place)
+        } else {
+            place
+        },
         // Both may quote the value.
         problem: native::shown(&invalid.problem).into_owned(),
         remedy: native::shown(&invalid.remedy).into_owned(),

@@ -3,6 +3,8 @@
 //! [`AccessLog::record`] forms the line where the request ends and never waits: it leaves
 //! the line with a `line_writer`, which may lose it but says so.
 
+pub mod filter;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
@@ -11,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
+use self::filter::AccessLogFilter;
 use super::codes;
 use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
@@ -22,6 +25,7 @@ use crate::os::standard::Standard;
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
+    filter: AccessLogFilter,
     colours: bool,
     writer: LineWriter,
 }
@@ -81,13 +85,16 @@ pub struct AccessLogEntry<'a> {
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
-    pub fn new(format: Format) -> Self {
-        Self::to(format, Standard::Output.has_colours(), Standard::Output)
+    pub fn new(format: Format, filter: AccessLogFilter) -> Self {
+        let mut log = Self::to(format, Standard::Output.has_colours(), Standard::Output);
+        log.filter = filter;
+        log
     }
 
     fn to(format: Format, colours: bool, out: impl io::Write + Send + 'static) -> Self {
         Self {
             format,
+            filter: AccessLogFilter::default(),
             colours,
             writer: LineWriter::new(LOG, out),
         }
@@ -101,6 +108,9 @@ impl AccessLog {
     /// Queues a line for writing. Never waits; a line that finds no room is dropped, counted and
     /// reported.
     pub fn record(&self, entry: &AccessLogEntry<'_>) {
+        if !self.filter.is_logged(entry.target, entry.status) {
+            return;
+        }
         match self.format {
             Format::Off => {}
             Format::Short => self.writer.write(&short(entry, self.colours)),
@@ -525,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_writes_nothing() {
-        let log = AccessLog::new(Format::Off);
+        let log = AccessLog::new(Format::Off, AccessLogFilter::default());
         assert!(log.is_off());
         log.record(&entry());
         log.close();

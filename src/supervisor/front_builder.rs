@@ -101,7 +101,10 @@ impl Front {
             files: FilePool::default(),
             cache: Mutex::default(),
             found_files: Arc::default(),
-            access_log: Arc::new(AccessLog::new(config.access_log)),
+            access_log: Arc::new(AccessLog::new(
+                config.access_log,
+                config.access_log_filter.clone(),
+            )),
             connections: Arc::new(Connections::new(
                 &config.client_limits,
                 workers_descriptors(config),

@@ -25,6 +25,12 @@ struct Shared {
     task: Mutex<Waker>,
 }
 
+impl Default for Wakeups {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Wakeups {
     /// A group that has not been polled.
     pub fn new() -> Self {

@@ -22,6 +22,8 @@ pub struct ProcessEnvironment {
     directory: PathBuf,
     /// Their `PATH`, if it differs from ours.
     path: Option<OsString>,
+    /// Variables besides ours.
+    variables: Vec<(String, String)>,
 }
 
 impl ProcessEnvironment {
@@ -41,6 +43,7 @@ impl ProcessEnvironment {
         Self {
             directory: config.release.settle(&config.chdir),
             path,
+            variables: config.env.clone(),
         }
     }
 }
@@ -76,6 +79,8 @@ pub fn start(
             command
         }
     };
+    let variables = surroundings.variables.iter();
+    command.envs(variables.map(|(name, value)| (name, native::string(value))));
     let (output, writer) = Output::pipe()?;
     if let Some(user) = run_as {
         become_user(&mut command, user, &writer);
