@@ -4,18 +4,20 @@ pub mod lingering_close;
 pub mod proxy_protocol;
 pub mod stream;
 pub mod timeouts;
+pub mod wakeups;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{Response, Version};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,7 @@ use super::socket::Socket;
 use crate::front::connection::proxy_protocol::{ProxyHeader, Unreadable};
 use crate::front::connection::stream::Stream;
 use crate::front::connection::timeouts::{LAST_REQUEST, Step, Timeouts};
+use crate::front::connection::wakeups::Wakeups;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
 
@@ -98,15 +101,16 @@ async fn converse(
     stop: &Shutdown,
 ) {
     let seen = Arc::clone(activity);
-    let asked = stop.asked.clone();
-    let service = tower::service_fn(move |request: http::Request<_>| {
+    // Shared: a clone of a token locks it, and so does the end of the clone.
+    let asked = Arc::new(stop.asked.clone());
+    let service = service_fn(move |request: http::Request<_>| {
         let version = request.version();
         let site = sites.get();
         let admitted = request::admission::admit(&site, &seen, request);
         // Boxed once: hyper and its layers move it several times.
         let answer =
             admitted.map(|admitted| Box::pin(request::answer(site, Arc::clone(&seen), admitted)));
-        let asked = asked.clone();
+        let asked = Arc::clone(&asked);
         async move {
             let mut response = answer?.await;
             set_persistence(&mut response, version, &asked);
@@ -115,36 +119,34 @@ async fn converse(
         }
     });
     let http = builder(activity.ends.trusted);
-    let mut connection =
-        pin!(http.serve_connection_with_upgrades(
-            TokioIo::new(stream),
-            TowerToHyperService::new(service)
-        ));
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut timeouts = Timeouts::new(activity, deadlines);
     let mut timer = pin!(tokio::time::sleep(deadlines.shortest()));
+    let mut drain = pin!(stop.drain.cancelled());
+    let mut cut = pin!(stop.cut.cancelled());
     let mut stopping = false;
+    let mut wakeups = Wakeups::default();
     loop {
-        let step = tokio::select! {
+        let step = std::future::poll_fn(|context| {
             // The connection first: bytes that have arrived are read before it is closed.
-            biased;
-            // Cancel-safe: polled in place, never dropped before it ends.
-            ended = connection.as_mut() => {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 if let Err(error) = ended {
                     note_end(access_log, activity, error.as_ref());
                 }
-                return;
+                return Poll::Ready(Step::Close);
             }
-            // Cancel-safe: a timer.
-            () = timer.as_mut() => timeouts.fired(),
-            // Cancel-safe: the token stays cancelled.
-            () = stop.drain.cancelled(), if !stopping => {
-                stopping = true;
-                timeouts.drained()
-            }
-            // Cancel-safe: the token stays cancelled.
-            () = stop.cut.cancelled() => return,
-        };
-        let wait = match step {
+            wakeups.poll(context, |context| {
+                if timer.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(timeouts.fired());
+                }
+                if !stopping && drain.as_mut().poll(context).is_ready() {
+                    stopping = true;
+                    return Poll::Ready(timeouts.drained());
+                }
+                cut.as_mut().poll(context).map(|()| Step::Close)
+            })
+        });
+        let wait = match step.await {
             Step::Close => return,
             Step::Wait(time) => Some(time),
             Step::Finish(time) => {
