@@ -39,6 +39,7 @@ mod request_queue;
 mod responsiveness;
 pub mod snapshot;
 pub mod stacks;
+mod timers;
 mod worker_set;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -62,6 +63,7 @@ pub use doorbell::ReplyMemory;
 pub use generation::Generation;
 use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
+use timers::Timers;
 use worker_set::{GenerationState, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way. Far
@@ -159,6 +161,7 @@ struct Shared {
     app: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    timers: Timers,
     tasks: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
     /// It was reported that requests wait.
@@ -191,6 +194,7 @@ impl Pool {
                 table: Dispatcher::new(),
                 rosters: Vec::new(),
             }),
+            timers: Timers::default(),
             tasks,
             reports,
             is_waited_for: AtomicBool::new(false),
@@ -228,6 +232,7 @@ impl Pool {
                 crew,
                 queue,
                 seq,
+                wait,
                 mut answer,
             } = begun;
             let mut handed_out = HandedOut {
@@ -250,7 +255,7 @@ impl Pool {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
-                        .outcome(answer, &crew, spot.entry, seq, asked, origin)
+                        .outcome(answer, &crew, spot.entry, seq, wait, origin)
                         .await?
                 }
                 Err(error) => {
@@ -358,26 +363,28 @@ impl Shared {
         let receiver = waiting.receiver.as_mut().expect("set above");
         let last = asked + limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         loop {
-            match tokio::time::timeout_at(deadline.into(), &mut *receiver).await {
-                Ok(Ok(Ok(spot))) => {
+            match timer.limit(&mut *receiver).await {
+                Some(Ok(Ok(spot))) => {
                     waiting.receiver = None;
                     return Ok(spot);
                 }
-                Ok(Ok(Err(DisplacedError))) => {
+                Some(Ok(Err(DisplacedError))) => {
                     return Err(Failure::QueueFull {
                         limit: limits.queue,
                     });
                 }
-                Ok(Err(_closed)) => {
+                Some(Err(_closed)) => {
                     return Err(self.lock().not_loaded().unwrap_or(Failure::Stopping));
                 }
-                Err(_elapsed) if deadline < last => {
+                None if deadline < last => {
                     self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
+                    timer.reset(deadline);
                 }
-                Err(_elapsed) => {
+                None => {
                     return Err(Failure::QueueTimeout {
                         waited: asked.elapsed(),
                     });
@@ -407,6 +414,10 @@ impl Shared {
             crew,
             queue,
             seq,
+            wait: Wait {
+                asked,
+                last: asked + state.limits.queue_timeout,
+            },
             answer,
         })
     }
@@ -419,16 +430,18 @@ impl Shared {
         crew: &GenerationState,
         entry: usize,
         seq: u64,
-        asked: Instant,
+        Wait { asked, last }: Wait,
         origin: QueueAddress,
     ) -> Result<Outcome, Failure> {
-        let last = asked + self.lock().limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         let answered = loop {
-            if let Ok(answered) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
+            if let Some(answered) = timer.limit(&mut answer).await {
                 break answered;
             }
             if crew.scoreboard().claim(entry, seq) != Claim::Unclaimed {
+                // The application may take its time.
+                drop(timer);
                 break answer.await;
             }
             if deadline == last {
@@ -440,6 +453,7 @@ impl Shared {
             self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
+            timer.reset(deadline);
         };
         answered.map_err(|_closed| Failure::Stopping)
     }
@@ -489,7 +503,17 @@ struct Begun {
     crew: Arc<GenerationState>,
     queue: Arc<Queue>,
     seq: u64,
+    wait: Wait,
     answer: oneshot::Receiver<Outcome>,
+}
+
+/// The time in which a thread must take a request.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// The beginning.
+    asked: Instant,
+    /// The end.
+    last: Instant,
 }
 
 /// A position in the queue, released when the client disconnects.
