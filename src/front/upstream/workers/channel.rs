@@ -369,14 +369,14 @@ impl Channel {
             } if seq == frame.seq => {
                 response.body = ResponseBody::whole(joined(chunks, self.burst));
                 response.app_time = frame.app_time;
-                self.shared.deliver(seq, Ok(response));
+                return self.shared.finish(seq, Ok(response));
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
             Reply::Discarding { .. } => {}
             // A client that already has a response, a 504 for instance, does not get another.
             _ => {
                 let why = "an end without a head".to_owned();
-                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+                return self.shared.finish(frame.seq, Err(Failure::BadAnswer(why)));
             }
         }
         self.shared.release(frame.seq);
@@ -398,7 +398,7 @@ impl Channel {
                     worker: self.worker,
                     traceback,
                 };
-                self.shared.deliver(frame.seq, Err(failure));
+                return self.shared.finish(frame.seq, Err(failure));
             }
         }
         self.shared.release(frame.seq);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pyserve_wire::control::Loaded;
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Claim, Scoreboard};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch_slot::DispatchSlot;
@@ -179,16 +180,30 @@ impl GenerationState {
 
     /// Ends a request; its entry is free.
     pub(super) fn release(&self, seq: u64) {
-        let mut state = self.pool.lock();
-        if let Some((spot, request)) = state.table.find(self.number, seq) {
-            if request.timed_out {
-                METRICS.timeouts.up(match request.stuck {
-                    true => "late",
-                    false => "interrupted",
-                });
-            }
-            state.table.release(spot);
+        drop(self.end(seq));
+    }
+
+    /// Ends a request and delivers its response. As [`GenerationState::deliver`] and
+    /// [`GenerationState::release`], with one visit of the table.
+    pub(super) fn finish(&self, seq: u64, answer: Result<Box<Response>, Failure>) {
+        if let Some(reply) = self.end(seq) {
+            let _client_gone = reply.send(Outcome::Answer(answer));
         }
+    }
+
+    /// Frees the entry of a request. The sender, if the call still waits for a response.
+    fn end(&self, seq: u64) -> Option<oneshot::Sender<Outcome>> {
+        let mut state = self.pool.lock();
+        let (spot, request) = state.table.find(self.number, seq)?;
+        let reply = request.reply.take();
+        if request.timed_out {
+            METRICS.timeouts.up(match request.stuck {
+                true => "late",
+                false => "interrupted",
+            });
+        }
+        state.table.release(spot);
+        reply
     }
 
     /// Frees the entry of a withdrawn request whose message a thread has skipped.
