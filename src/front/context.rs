@@ -204,15 +204,13 @@ fn new_id() -> String {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^= mixed >> 31;
-    let mut id = String::with_capacity(32);
-    for number in [START[0], mixed] {
-        for digit in (0..16).rev() {
-            id.push(char::from(
-                b"0123456789abcdef"[(number >> (digit * 4) & 0xF) as usize],
-            ));
+    let mut id = [0; 32];
+    for (half, number) in id.chunks_exact_mut(16).zip([START[0], mixed]) {
+        for (at, digit) in half.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (60 - at * 4) & 0xF) as usize];
         }
     }
-    id
+    str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
 /// The facts about a request that an upstream gets beyond its head.
