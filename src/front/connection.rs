@@ -95,7 +95,7 @@ async fn converse(
     let mut drain = pin!(stop.drain.cancelled());
     let mut cut = pin!(stop.cut.cancelled());
     let mut stopping = false;
-    let mut wakeups = Wakeups::new();
+    let mut wakeups = Wakeups::default();
     loop {
         let step = poll_fn(|context| {
             // The connection first: bytes that have arrived are read before it is closed.

@@ -4,9 +4,10 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -96,6 +97,38 @@ impl Socket {
             }
         };
         tokio::time::timeout(time, comes).await.is_err()
+    }
+
+    /// Sends pieces, or as much of them as the socket accepts. `writev`, the usual call, is for
+    /// files and takes 0.2 µs more.
+    ///
+    /// # Errors
+    /// The error of the system call; `WouldBlock` if the socket is not ready.
+    pub fn try_send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_with(|socket| {
+            Ok(match parts {
+                [part] => rustix::net::send(socket, part, SendFlags::NOSIGNAL)?,
+                parts => {
+                    let mut control = SendAncillaryBuffer::default();
+                    rustix::net::sendmsg(socket, parts, &mut control, SendFlags::NOSIGNAL)?
+                }
+            })
+        })
+    }
+
+    /// As [`Socket::try_send`], as soon as the socket is ready.
+    pub fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(context))?;
+            match self.try_send(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
     }
 
     /// Runs a write by another system call; after `WouldBlock` the socket is not ready any more.

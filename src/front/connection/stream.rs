@@ -159,7 +159,7 @@ impl Stream {
         match plan? {
             Plan::Bytes => {
                 let written = match self.http2.corrected(parts) {
-                    None => Pin::new(self.socket()).poll_write_vectored(context, parts),
+                    None => self.poll_send(context, parts),
                     Some(bytes) => Pin::new(self.socket()).poll_write(context, &bytes),
                 };
                 if self.http2.is_there() {

@@ -26,14 +26,8 @@ struct Shared {
 }
 
 impl Default for Wakeups {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Wakeups {
     /// A group that has not been polled.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let shared = Arc::new(Shared {
             is_woken: AtomicBool::new(true),
             task: Mutex::new(Waker::noop().clone()),
@@ -44,7 +38,9 @@ impl Wakeups {
             shared,
         }
     }
+}
 
+impl Wakeups {
     /// Polls the group by `poll` if it has not been polled, one of its futures has woken its
     /// waker, or the last poll was ready.
     pub fn poll<T>(
@@ -107,7 +103,7 @@ mod tests {
             Waker::from(Arc::clone(&first)),
             Waker::from(Arc::clone(&second)),
         ];
-        let mut wakeups = Wakeups::new();
+        let mut wakeups = Wakeups::default();
         let mut inner = None;
         let mut polls = 0;
         let mut poll = |wakeups: &mut Wakeups, task: usize, is_ready: bool| {
@@ -137,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_wake_up_during_the_poll_is_not_lost() {
-        let mut wakeups = Wakeups::new();
+        let mut wakeups = Wakeups::default();
         let context = Context::from_waker(Waker::noop());
         let mut polls = 0;
         for _ in 0..3 {
