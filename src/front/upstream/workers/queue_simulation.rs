@@ -154,10 +154,13 @@ fn short_requests_wait_less_and_long_ones_hardly_longer() {
     for (gap, least) in [(5, 1.3), (4, 2.0)] {
         let run = |on| Simulation::new(2, on).run(20_000, gap, mixed);
         let (before, after) = (run(false), run(true));
-        println!("each {gap} ms, p50 and p99 of short ones, of long ones: {before:?} -> {after:?}");
-        assert!(after[0][1] as f64 * least < before[0][1] as f64);
-        assert!(after[0][0] <= before[0][0]);
-        assert!(after[1][1] <= before[1][1] * 5 / 4);
+        let figures = format!("p50 and p99 of short ones, of long ones: {before:?} -> {after:?}");
+        assert!(
+            after[0][1] as f64 * least < before[0][1] as f64,
+            "{figures}"
+        );
+        assert!(after[0][0] <= before[0][0], "{figures}");
+        assert!(after[1][1] <= before[1][1] * 5 / 4, "{figures}");
     }
 }
 
