@@ -96,7 +96,13 @@ async fn converse(
             biased;
             // Cancel-safe: polled in place, never dropped before it ends.
             event = poll_fn(|context| conversation.poll(context)) => match event {
-                Event::Begun => Step::Wait(LINGERS),
+                Event::Begun => {
+                    let look = tokio::time::Instant::now() + LINGERS;
+                    if look < timer.deadline() {
+                        timer.as_mut().reset(look);
+                    }
+                    continue;
+                }
                 Event::Ended(Ok(())) => return,
                 Event::Ended(Err(failure)) => return note_end(access_log, activity, &failure),
             },
