@@ -99,15 +99,21 @@ async fn converse(
     loop {
         let step = poll_fn(|context| {
             // The connection first: bytes that have arrived are read before it is closed.
-            if let Poll::Ready(event) = conversation.poll(context) {
-                return Poll::Ready(match event {
-                    Event::Begun => Step::Wait(LINGERS),
-                    Event::Ended(Ok(())) => Step::Close,
+            while let Poll::Ready(event) = conversation.poll(context) {
+                match event {
+                    Event::Begun => {
+                        let look = tokio::time::Instant::now() + LINGERS;
+                        if look < timer.deadline() {
+                            timer.as_mut().reset(look);
+                            wakeups.renewed();
+                        }
+                    }
+                    Event::Ended(Ok(())) => return Poll::Ready(Step::Close),
                     Event::Ended(Err(failure)) => {
                         note_end(access_log, activity, &failure);
-                        Step::Close
+                        return Poll::Ready(Step::Close);
                     }
-                });
+                }
             }
             wakeups.poll(context, |context| {
                 if timer.as_mut().poll(context).is_ready() {

@@ -41,6 +41,11 @@ impl Default for Wakeups {
 }
 
 impl Wakeups {
+    /// One of the futures was renewed: the next poll polls the group.
+    pub fn renewed(&self) {
+        self.shared.is_woken.store(true, Ordering::Release);
+    }
+
     /// Polls the group by `poll` if it has not been polled, one of its futures has woken its
     /// waker, or the last poll was ready.
     pub fn poll<T>(

@@ -35,6 +35,8 @@ mod generation;
 pub mod head;
 mod progress;
 mod queue;
+#[cfg(test)]
+mod queue_simulation;
 mod request_queue;
 mod responsiveness;
 mod route_costs;
