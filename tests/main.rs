@@ -84,6 +84,7 @@ mod static_forms;
 mod static_oracles;
 mod static_policy;
 mod static_ranges;
+mod sticky_upstreams;
 mod stop;
 mod stop_at_start;
 mod streaming;

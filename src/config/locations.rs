@@ -180,6 +180,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "upstream_connect_timeout",
             "upstream_send_timeout",
             "upstream_read_timeout",
+            "balance",
         ],
     ),
     (

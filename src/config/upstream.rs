@@ -22,6 +22,18 @@ pub struct UpstreamSettings {
     pub servers: Vec<ServerAddress>,
     /// Their timeouts.
     pub timeouts: UpstreamTimeouts,
+    /// How one of them is chosen.
+    pub balance: BalanceBy,
+}
+
+/// How a server is chosen among those that work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BalanceBy {
+    /// The one with the fewest requests in flight.
+    #[default]
+    Requests,
+    /// The same for all requests of an address (nginx: `ip_hash`).
+    Address,
 }
 
 /// The protocol of an upstream server.
@@ -79,7 +91,11 @@ impl fmt::Display for UpstreamSettings {
             Protocol::Http => "http",
         };
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
-        write!(f, "{protocol} {}", servers.join(", "))
+        write!(f, "{protocol} {}", servers.join(", "))?;
+        match self.balance {
+            BalanceBy::Requests => Ok(()),
+            BalanceBy::Address => f.write_str(" by address"),
+        }
     }
 }
 

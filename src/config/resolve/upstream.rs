@@ -6,7 +6,8 @@ use super::tables::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{
-    Protocol, ServerAddress, UpstreamSettings, UpstreamTimeouts, UwsgiSettings, uwsgi_param,
+    BalanceBy, Protocol, ServerAddress, UpstreamSettings, UpstreamTimeouts, UwsgiSettings,
+    uwsgi_param,
 };
 use crate::config::values;
 
@@ -17,6 +18,7 @@ pub(super) struct Servers {
     insecure: bool,
     uwsgi: UwsgiSettings,
     timeouts: UpstreamTimeouts,
+    balance: BalanceBy,
 }
 
 impl Servers {
@@ -59,6 +61,7 @@ impl Servers {
             },
             servers,
             timeouts: self.timeouts,
+            balance: self.balance,
         })
     }
 
@@ -87,6 +90,7 @@ impl Servers {
         ] {
             given.set(name, timeout, values::positive_duration)?;
         }
+        given.set("balance", &mut own.balance, balance)?;
         let (name, origin) = (spelled("upstream"), given.origin("upstream"));
         let texts = given
             .entry("upstream")
@@ -127,6 +131,14 @@ impl Servers {
     }
 }
 
+fn balance(text: &str) -> Result<BalanceBy, Invalid> {
+    let choices = [
+        ("requests", BalanceBy::Requests),
+        ("address", BalanceBy::Address),
+    ];
+    values::choice(text, &choices)
+}
+
 impl Resolver<'_> {
     /// Reads the settings shared by all upstreams.
     pub(super) fn servers(&mut self, chdir: &Path) -> Result<Servers, ConfigError> {
@@ -144,6 +156,7 @@ impl Resolver<'_> {
                 send: self.one("upstream_send_timeout", values::positive_duration)?,
                 read: self.one("upstream_read_timeout", values::positive_duration)?,
             },
+            balance: self.one("balance", balance)?,
         })
     }
 

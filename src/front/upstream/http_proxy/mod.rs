@@ -71,6 +71,7 @@ impl HttpProxy {
                 links: (asked.version <= Version::HTTP_11).then(|| Arc::clone(links)),
                 authenticates: private::authenticates(&asked.headers),
             }),
+            client: facts.client.address,
             account: Arc::clone(account),
         };
         self.0.answer(errand).await
