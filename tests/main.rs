@@ -56,6 +56,7 @@ mod listing;
 mod liveness;
 mod locations;
 mod logs;
+mod maintenance;
 mod manual;
 mod matrix;
 mod memory_budget;

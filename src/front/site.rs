@@ -12,6 +12,7 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
+use super::maintenance::MaintenanceSwitch;
 use super::routing::router::{Route, Router};
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
@@ -34,6 +35,8 @@ pub struct Site {
     pub router: Router,
     /// Access to locations, by their index; at 0 that of locations without settings of their own.
     pub access: Vec<Access>,
+    /// Maintenance mode.
+    pub maintenance: Arc<MaintenanceSwitch>,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.

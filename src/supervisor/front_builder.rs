@@ -28,6 +28,7 @@ use crate::front::client_limits::memory_budget::Resource;
 use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
+use crate::front::maintenance::MaintenanceSwitch;
 use crate::front::routing::fixed::Fixed;
 use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
@@ -72,6 +73,7 @@ struct Kept {
     probes: Probes,
     encoders: Encoders,
     attempts: Arc<Attempts>,
+    maintenance: Arc<MaintenanceSwitch>,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -109,6 +111,7 @@ impl Front {
             probes,
             encoders: Encoders::default(),
             attempts: Arc::default(),
+            maintenance: Arc::default(),
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -137,6 +140,11 @@ impl Front {
         }
         front.look_for_upstreams();
         Ok(front)
+    }
+
+    /// The switch of maintenance mode, the same for all sites.
+    pub fn maintenance(&self) -> &MaintenanceSwitch {
+        &self.kept.maintenance
     }
 
     /// True while the kernel has no descriptors or memory for new connections.
@@ -258,6 +266,7 @@ impl Kept {
             internal_files,
             router: Router::new(routes),
             access,
+            maintenance: Arc::clone(&self.maintenance),
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
