@@ -20,10 +20,10 @@ use crate::observe::status::{
 use crate::os::standard::Standard;
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
 use crate::supervisor::control::probe;
-use crate::supervisor::control::protocol::{ControlReply, Order};
+use crate::supervisor::control::protocol::{ControlReply, MaintenanceOrder, Order};
 
 /// A verb that talks to a running server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlCommand {
     /// Show how it is.
     Status {
@@ -38,6 +38,8 @@ pub enum ControlCommand {
     Scale(u32),
     /// Show where the Python threads of its workers are.
     Stacks,
+    /// Turn maintenance mode on or off, or show it.
+    Maintenance(MaintenanceOrder),
     /// End it.
     Stop,
 }
@@ -49,7 +51,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Runs the verb, prints what there is to print.
 pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
-    match carry_out(verb, reach) {
+    match carry_out(&verb, reach) {
         Ok(reply) => {
             if reply.done {
                 let Err(error) = print(reply.text.trim_end()) else {
@@ -63,6 +65,7 @@ pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
                     ControlCommand::Health
                     | ControlCommand::Reload
                     | ControlCommand::Scale(_)
+                    | ControlCommand::Maintenance(_)
                     | ControlCommand::Stop => ExitCode::SUCCESS,
                 };
             }
@@ -100,14 +103,14 @@ pub fn print(line: &str) -> io::Result<()> {
     })
 }
 
-fn carry_out(verb: ControlCommand, reach: &ControlTarget) -> Result<ControlReply, Unreachable> {
+fn carry_out(verb: &ControlCommand, reach: &ControlTarget) -> Result<ControlReply, Unreachable> {
     let found = Client::find(reach);
     if let (ControlCommand::Health, Err(_), Some(admin)) = (verb, &found, &reach.admin) {
         return Ok(probe::ready(admin, PROBE));
     }
     let mut client = found?;
     match verb {
-        ControlCommand::Status { json } => {
+        &ControlCommand::Status { json } => {
             let reply = client.ask(&Order::Status, Some(AT_HAND))?;
             let Some(status) = &reply.status else {
                 return Ok(reply);
@@ -121,7 +124,10 @@ fn carry_out(verb: ControlCommand, reach: &ControlTarget) -> Result<ControlReply
         ControlCommand::Health => client.ask(&Order::Health, Some(PROBE)),
         // Importing an application takes as long as it takes.
         ControlCommand::Reload => client.ask(&Order::Reload, None),
-        ControlCommand::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
+        &ControlCommand::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
+        ControlCommand::Maintenance(order) => {
+            client.ask(&Order::Maintenance(order.clone()), Some(AT_HAND))
+        }
         ControlCommand::Stacks => client.ask(&Order::Stacks, None),
         ControlCommand::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
@@ -159,6 +165,9 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         size(status.memory_used),
         size(status.memory_budget)
     )?;
+    if let Some(since) = &status.maintenance {
+        writeln!(out, "in maintenance since {since}: requests get 503")?;
+    }
     let connections = &status.connections;
     writeln!(
         out,
@@ -397,6 +406,7 @@ mod tests {
             version: "1".into(),
             pid: 1,
             state: ServerState::Serving,
+            maintenance: Some("2026-11-28T03:00:00Z".into()),
             uptime: 200.0,
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
@@ -441,6 +451,7 @@ mod tests {
             "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
             "worker  pid 12\n",
+            "in maintenance since 2026-11-28T03:00:00Z",
             "backup  \"0 3 * * *\" (Europe/Berlin)  next run 2026-11-29T03:00:00+01:00, last run 2026-11-28T03:00:00+01:00: exit code 1 after 0.2 s",
         ] {
             assert!(text.contains(part), "{part}: {text}");

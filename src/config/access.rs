@@ -57,13 +57,6 @@ enum Clients {
     These(Trust),
 }
 
-impl AccessSettings {
-    /// True if every request is answered.
-    pub fn is_open(&self) -> bool {
-        self.rules.0.is_empty() && self.basic_auth.is_none()
-    }
-}
-
 impl AccessRules {
     /// Reads words: `allow` or `deny`, followed by one or more networks, addresses, `unix` and
     /// `all`, and so on.

@@ -247,6 +247,7 @@ pub const KINDS: [(&str, &[&str]); 7] = [
             "upstream_connect_timeout",
             "upstream_send_timeout",
             "upstream_read_timeout",
+            "balance",
         ],
     ),
     (

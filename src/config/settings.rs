@@ -135,6 +135,7 @@ const COMMON: &[(&str, &str)] = &[
 #[cfg(test)]
 const ADVANCED: &[&str] = &[
     "admin_on_main",
+    "balance",
     "basic_auth_realm",
     "compress_min",
     "compress_private",

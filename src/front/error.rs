@@ -1,6 +1,7 @@
 //! Turns failures into responses: the only place that picks an error status. It makes the small
 //! plain page and the log line, with the request's id.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::front::access::AccessRefused;
 use crate::front::body::Body;
 use crate::front::body::request_spool::SpoolError;
 use crate::front::body::request_stream::RequestBodyError;
+use crate::front::maintenance::Maintenance;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::observe::codes;
@@ -81,6 +83,9 @@ pub enum Rejection {
     /// The client has no access to the location.
     #[error(transparent)]
     Access(#[from] AccessRefused),
+    /// The site is in maintenance.
+    #[error("the site is in maintenance (pyserve maintenance)")]
+    Maintenance(Arc<Maintenance>),
     /// The body is longer than `--max-body`.
     #[error("the request body is longer than {limit} bytes (the limit is set by --max-body)")]
     BodyTooLarge {
@@ -245,13 +250,15 @@ impl Rejection {
         }
         let verdict = self.verdict();
         self.note(verdict.status, identity, is_logged);
-        let mut response = Response::new(Body::Full(self.page(&verdict, identity)));
+        let (page, content_type) = match &self {
+            Self::Maintenance(mode) => mode.page.clone(),
+            _ => None,
+        }
+        .unwrap_or_else(|| (self.page(&verdict, identity), "text/html; charset=utf-8"));
+        let mut response = Response::new(Body::Full(page));
         *response.status_mut() = verdict.status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if verdict.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -306,6 +313,13 @@ impl Rejection {
                 )
             },
             Self::Access(refused) => access_verdict(refused),
+            Self::Maintenance(mode) => Verdict {
+                header: Some((RETRY_AFTER, HeaderValue::from(seconds_up(mode.retry_after)))),
+                ..verdict(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "This site is being maintained. Please try again later.",
+                )
+            },
             Self::BodyTooLarge { .. } => closing(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "Your request is larger than this server accepts.",
@@ -414,7 +428,7 @@ impl Rejection {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
             }
             // The access log has them; a line for each would amplify a flood.
-            Self::TooManyRequests { .. } | Self::Access(_) => {
+            Self::TooManyRequests { .. } | Self::Access(_) | Self::Maintenance(_) => {
                 tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
             Self::NotFound | Self::UnknownHost | Self::Unanswered => {
@@ -465,6 +479,7 @@ impl Rejection {
                 AccessRefused::Attempts => "password_attempts",
                 AccessRefused::File(_) => "password_file",
             },
+            Self::Maintenance(_) => "maintenance",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTooSlow => "body_timeout",
             Self::BodyBroken(_) => "body_broken",

@@ -18,6 +18,7 @@ pub mod descriptors;
 pub mod error;
 pub mod fast_path;
 pub mod header_case;
+pub mod maintenance;
 pub mod protocol;
 pub mod request;
 pub mod response_rules;

@@ -12,6 +12,7 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
+use super::maintenance::MaintenanceSwitch;
 use super::response_rules::ResponseRules;
 use super::routing::host::Hosts;
 use super::routing::router::{Route, Router};
@@ -42,6 +43,8 @@ pub struct Site {
     pub hosts: Hosts,
     /// The response to a request for another host.
     pub unknown_host: UnknownHost,
+    /// Maintenance mode.
+    pub maintenance: Arc<MaintenanceSwitch>,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.

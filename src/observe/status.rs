@@ -21,6 +21,9 @@ pub struct Status {
     pub pid: u32,
     /// State of the server.
     pub state: ServerState,
+    /// The time at which maintenance mode was turned on (RFC 3339); `None` if it is off.
+    #[serde(default)]
+    pub maintenance: Option<String>,
     /// Since when it has been running.
     pub uptime: f64,
     /// Addresses of its listeners.

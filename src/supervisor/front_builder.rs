@@ -28,6 +28,7 @@ use crate::front::client_limits::memory_budget;
 use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
+use crate::front::maintenance::MaintenanceSwitch;
 use crate::front::routing::fixed::Fixed;
 use crate::front::routing::host::Hosts;
 use crate::front::routing::prefix::Prefix;
@@ -74,6 +75,7 @@ struct Kept {
     probes: Probes,
     encoders: Encoders,
     attempts: Arc<Attempts>,
+    maintenance: Arc<MaintenanceSwitch>,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -114,6 +116,7 @@ impl Front {
             probes,
             encoders: Encoders::default(),
             attempts: Arc::default(),
+            maintenance: Arc::default(),
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -142,6 +145,11 @@ impl Front {
         }
         front.look_for_upstreams();
         Ok(front)
+    }
+
+    /// The switch of maintenance mode, the same for all sites.
+    pub fn maintenance(&self) -> &MaintenanceSwitch {
+        &self.kept.maintenance
     }
 
     /// True while the kernel has no descriptors or memory for new connections.
@@ -278,6 +286,7 @@ impl Kept {
                 &config.response_rules,
                 &config.every_location.types,
             ),
+            maintenance: Arc::clone(&self.maintenance),
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),

@@ -173,7 +173,11 @@ async fn call(
         // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
-            Box::pin(uwsgi.call(upstream::Request { message, body }, identity, account)).await?
+            {
+                let client = asked.client.address;
+                let request = upstream::Request { message, body };
+                Box::pin(uwsgi.call(request, identity, account, client)).await?
+            }
         }
         Answerer::Servers(Upstream::Http(http)) => {
             let links = asked.activity.private_links();

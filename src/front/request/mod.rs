@@ -241,6 +241,11 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
+    if site.maintenance.is_on()
+        && let Some(mode) = site.maintenance.applies_to(client.address)
+    {
+        return Err(Rejection::Maintenance(mode));
+    }
     let covering = Covering::of(site, target, host);
     let by_file = match covering.and_then(|files| files.answer(site, route, client, head, record)) {
         Some(answering) => answering.await,
