@@ -279,7 +279,8 @@ async fn route(
             let by = Answerer::Servers(servers);
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
-        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
+        Handler::Redirect(redirect) => fixed::redirect(redirect, &client.host, received.rest)
+            .ok_or(Rejection::BadRequest("the request names no host")),
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
     }
 }
