@@ -12,7 +12,7 @@
 //! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body, [`environ`]
 //!    builds the CGI variables, the upstream answers, possibly with a file to send ([`internal`])
 //!    and with instructions for its response ([`accel`]);
-//! 5. [`error`](super::error) turns a failure into a page;
+//! 5. [`error`] turns a failure into a page;
 //! 6. [`response_rules`](super::response_rules): another page for an error, and header fields, by
 //!    the settings of the location;
 //! 7. the response gets its last header fields ([`common_fields`](mod@common_fields)).
