@@ -147,6 +147,25 @@ fn each_response_is_the_one_of_hyper_with_header_rules_too() {
     each_is_the_one_of_hyper(&server("journal.py", &site, &args));
 }
 
+#[test]
+fn each_response_is_the_one_of_hyper_where_hosts_choose_the_location() {
+    let site = site();
+    let toml = format!(
+        "[[location]]\nhost = 'localhost'\nprefix = '/static'\nstatic = '{}'\nheader = 'X-A: b'\n\
+         [[location]]\nhost = 'other'\nprefix = '/static'\nrespond = 'other'\n",
+        site.path().join("static").display()
+    );
+    write_files(site.path(), &[("hosts.toml", &toml)]);
+    let config = site.path().join("hosts.toml");
+    let args = [
+        "--static-compress",
+        "no",
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    each_is_the_one_of_hyper(&server("journal.py", &site, &args));
+}
+
 fn each_is_the_one_of_hyper(server: &Server) {
     warm(server, &TARGETS);
     let tag = server.get("/static/a.txt").header("ETag").unwrap();

@@ -107,7 +107,7 @@ const ON_HOSTS: [(&str, &str, &str); 21] = [
     // A location without hosts is for all.
     ("app.example.org", "/shared/x", "shared"),
     ("files.test", "/shared/x", "shared"),
-    ("nobody.test", "/shared/x", "shared"),
+    ("unknown.test", "/shared/x", "shared"),
     ("http.test", "/shared/own/x", "own"),
 ];
 
@@ -152,7 +152,7 @@ fn the_host_chooses_among_the_locations_of_a_path() {
         for (host, target, status) in [
             ("files.test", "/none", 404),
             ("example.org", "/", 421),
-            ("nobody.test", "/", 421),
+            ("unknown.test", "/", 421),
             ("example.org.evil", "/", 421),
             ("notexample.org", "/x", 421),
             ("files.test.evil", "/x", 421),
@@ -455,6 +455,73 @@ fn a_single_file_has_the_policy_of_static_files() {
 }
 
 #[test]
+fn a_missing_single_file_is_not_replaced_by_its_neighbours() {
+    let (server, _dir) = server(
+        "
+        static_missing = 'index.html'
+
+        [[location]]
+        path = '/one'
+        file = 'assets/one'
+
+        [[location]]
+        prefix = '/pages'
+        static = 'pages'
+        ",
+        &[
+            ("assets/index.html", "neighbour"),
+            ("pages/index.html", "page"),
+        ],
+    );
+    for way in Way::ALL {
+        assert_eq!(get(&server, way, "/one").status, 404);
+        assert_eq!(get(&server, way, "/pages/x").body, "page");
+    }
+}
+
+#[test]
+fn a_redirect_keeps_the_host_of_the_request_on_demand() {
+    let (server, _dir) = server(
+        "
+        [[location]]
+        redirect = 'https://{host}'
+        status = 301
+
+        [[location]]
+        prefix = '/port'
+        redirect = 'https://{host}:8443/base/'
+        ",
+        &[],
+    );
+    for way in Way::ALL {
+        for (host, target, to) in [
+            ("example.org", "/a/b?c", "https://example.org/a/b?c"),
+            ("Example.org:8000", "/", "https://example.org/"),
+            ("[::1]:8000", "/x", "https://[::1]/x"),
+            ("[::1]", "/x", "https://[::1]/x"),
+            (
+                "example.org",
+                "//evil.test/",
+                "https://example.org/evil.test/",
+            ),
+            (
+                "example.org:80",
+                "/port/x",
+                "https://example.org:8443/base/x",
+            ),
+        ] {
+            let answer = ask(&server, way, "GET", host, target);
+            assert_eq!(answer.value("location"), to, "{host} {target} {way:?}");
+        }
+    }
+    // RFC 9112 §3.2: a request of HTTP/1.0 may name no host.
+    let without = server.exchange("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(without.status(), 400);
+    let evil = server.exchange("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n");
+    assert_eq!(evil.status(), 400);
+}
+
+#[test]
 fn tables_whose_places_contradict_each_other_end_the_start() {
     let check = |toml: &str, problem: &str| {
         let dir = temp_dir();
@@ -501,6 +568,14 @@ fn tables_whose_places_contradict_each_other_end_the_start() {
         "go round in circles",
     );
     check(&format!("{table}status = 444"), "closed without a response");
+    check(
+        "[[location]]\nredirect = '/{host}'",
+        "not in the place of the host",
+    );
+    check(
+        "[[location]]\nredirect = 'https://a.{host}'",
+        "not in the place of the host",
+    );
     check(
         "unknown_host = 500\n[[location]]\nrespond = ''",
         "unknown_host",

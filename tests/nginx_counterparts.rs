@@ -272,7 +272,7 @@ fn asked(mut connection: Connection, (host, target): Question) -> Answer {
     assert!(!is_chunked, "{target}: {response:?}");
     response.body = connection.rest().0;
     let fields = FIELDS.map(|name| (name, response.headers(name).join("|")));
-    // Pages of errors and redirects are everyone's own, as long as the settings name none.
+    // Built-in pages of errors and redirects differ in their text.
     let is_built_in = response.text().contains("<title>") || response.status() == 301;
     let body = match is_built_in {
         true => "built-in".to_owned(),

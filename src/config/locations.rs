@@ -55,13 +55,17 @@ pub enum Handler {
 /// Sends clients elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// A path that begins with one slash, or a URL with scheme and host; in ASCII.
+    /// A path that begins with one slash, or a URL with scheme and host; in ASCII. [`HOST`] stands for
+    /// the host of the request.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
     /// True if the rest of the path, and the query, are appended.
     pub keep_path: bool,
 }
+
+/// Stands for the host of a request, without its port, in the target of a redirect (nginx: `$host`).
+pub const HOST: &str = "{host}";
 
 /// Says a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

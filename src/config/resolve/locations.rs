@@ -10,7 +10,7 @@ use super::tables::{Given, spelled};
 use super::upstream::Servers;
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::locations::{Handler, Location, Redirect, Respond, WHOLE_SITE};
+use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE_SITE};
 use crate::config::{
     AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scope, StaticLocation,
     UpstreamSettings, values,
@@ -269,7 +269,20 @@ fn redirect_target(text: &str) -> Result<String, Invalid> {
             remedy,
         ));
     }
-    let without_fragment = text.split('#').next().unwrap_or_default();
+    // In the place of the host alone: elsewhere a client would choose a part of the path.
+    let named = match text.split_once("://") {
+        Some((scheme, rest)) if rest.starts_with(HOST) => {
+            format!("{scheme}://host{}", &rest[HOST.len()..])
+        }
+        _ => text.to_owned(),
+    };
+    if named.contains(HOST) {
+        return Err(invalid(
+            "`{host}` is not in the place of the host",
+            "give it as in `https://{host}/new`",
+        ));
+    }
+    let without_fragment = named.split('#').next().unwrap_or_default();
     let uri: Uri = without_fragment
         .parse()
         .map_err(|_| invalid("neither a path nor a URL", remedy))?;

@@ -33,6 +33,12 @@ impl Resolver<'_> {
             location.rules = Arc::clone(rules);
         }
         set_files(tables, &mut static_locations, rules, chdir)?;
+        for location in &mut static_locations {
+            // A page would be a neighbour of the one file.
+            if location.file.is_some() && matches!(location.missing, Missing::Page(_)) {
+                location.missing = Missing::Refuse;
+            }
+        }
         self.warnings.extend(missing_pages(&static_locations));
         Ok((static_locations, internal_locations, every_location))
     }

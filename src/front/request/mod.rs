@@ -12,7 +12,7 @@
 //! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body, [`environ`]
 //!    builds the CGI variables, the upstream answers, possibly with a file to send ([`internal`])
 //!    and with instructions for its response ([`accel`]);
-//! 5. [`error`](super::error) turns a failure into a page;
+//! 5. [`error`] turns a failure into a page;
 //! 6. [`response_rules`](super::response_rules): another page for an error, and header fields, by
 //!    the settings of the location;
 //! 7. the response gets its last header fields ([`common_fields`](mod@common_fields)).
@@ -288,7 +288,8 @@ async fn route(
             let by = Answerer::Servers(servers);
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
-        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
+        Handler::Redirect(redirect) => fixed::redirect(redirect, &client.host, received.rest)
+            .ok_or(Rejection::BadRequest("the request names no host")),
         Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
     }
 }

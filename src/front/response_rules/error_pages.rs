@@ -2,8 +2,8 @@
 //!
 //! The pages were read with the settings and stay in memory, so an error needs no disk. A page takes
 //! the place of the whole response: its fields describe the page, and of the error's own fields only
-//! those stay that tell a client about the error or end the connection. A page that could not be
-//! read has no effect.
+//! those stay that explain the status or end the connection. A page that could not be read has no
+//! effect.
 
 use bytes::Bytes;
 use http::header::{
