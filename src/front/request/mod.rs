@@ -68,7 +68,7 @@ pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
     admitted: Admitted,
-) -> Response<RecordedBody> {
+) -> Response<Box<RecordedBody>> {
     let Admitted {
         mut head,
         body,
@@ -143,7 +143,7 @@ fn follow(
     version: Version,
     record: Record,
     in_use: InUse,
-) -> Response<RecordedBody> {
+) -> Response<Box<RecordedBody>> {
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();
