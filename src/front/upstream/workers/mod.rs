@@ -382,7 +382,7 @@ impl Shared {
                     self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
-                    timer.reset(deadline);
+                    timer.extend(deadline);
                 }
                 None => {
                     return Err(Failure::QueueTimeout {
@@ -453,7 +453,7 @@ impl Shared {
             self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
-            timer.reset(deadline);
+            timer.extend(deadline);
         };
         answered.map_err(|_closed| Failure::Stopping)
     }
