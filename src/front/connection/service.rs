@@ -49,10 +49,10 @@ pub struct Answering {
     pub asked: Arc<CancellationToken>,
 }
 
-type Answered = Result<Response<RecordedBody>, h2::Error>;
+type Answered = Result<Response<Box<RecordedBody>>, h2::Error>;
 
 impl Service<Request<Incoming>> for Answering {
-    type Response = Response<RecordedBody>;
+    type Response = Response<Box<RecordedBody>>;
     /// hyper resets a stream with the code of an error of h2.
     type Error = h2::Error;
     /// Boxed once: hyper moves it several times.

@@ -77,7 +77,7 @@ pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
     admitted: Admitted,
-) -> Result<Response<RecordedBody>, h2::Error> {
+) -> Result<Response<Box<RecordedBody>>, h2::Error> {
     let Admitted {
         mut head,
         body,
@@ -176,7 +176,7 @@ fn follow(
     version: Version,
     record: Record,
     in_use: InUse,
-) -> Response<RecordedBody> {
+) -> Response<Box<RecordedBody>> {
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();

@@ -405,7 +405,7 @@ impl Shared {
                     self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
-                    timer.reset(deadline);
+                    timer.extend(deadline);
                 }
                 None => {
                     return Err(Failure::QueueTimeout {
@@ -476,7 +476,7 @@ impl Shared {
             self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
-            timer.reset(deadline);
+            timer.extend(deadline);
         };
         answered.map_err(|_closed| Failure::Stopping)
     }

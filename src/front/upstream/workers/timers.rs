@@ -24,6 +24,8 @@ pub(super) struct Timer<'a> {
     timers: &'a Timers,
     /// `None` only during the drop.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// It is used again.
+    is_kept: bool,
 }
 
 impl Timers {
@@ -40,6 +42,7 @@ impl Timers {
         Timer {
             timers: self,
             sleep: Some(sleep),
+            is_kept: true,
         }
     }
 }
@@ -56,8 +59,10 @@ impl Timer<'_> {
         .await
     }
 
-    /// Sets another deadline.
-    pub(super) fn reset(&mut self, deadline: Instant) {
+    /// Sets a later deadline for a request that waits long. Its timer is not used again: until it
+    /// fired, it would keep the task that it wakes, which may have ended.
+    pub(super) fn extend(&mut self, deadline: Instant) {
+        self.is_kept = false;
         let sleep = self.sleep.as_mut().expect("taken only on drop");
         sleep.as_mut().reset(deadline.into());
     }
@@ -65,6 +70,9 @@ impl Timer<'_> {
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
+        if !self.is_kept {
+            return;
+        }
         let mut kept = self.timers.0.lock();
         if kept.len() < MOST {
             kept.extend(self.sleep.take());
@@ -91,11 +99,16 @@ mod tests {
             // An earlier deadline than that of the request before; then the timer has fired.
             let mut timer = timers.until(Instant::now());
             assert!(timer.limit(std::future::pending::<()>()).await.is_none());
-            timer.reset(Instant::now() + LONG);
-            let later = Box::pin(tokio::task::yield_now());
-            assert!(timer.limit(later).await.is_some());
+            drop(timer);
+            assert_eq!(timers.0.lock().len(), 1, "one after another");
         }
-        assert_eq!(timers.0.lock().len(), 1, "one after another");
+        let mut timer = timers.until(Instant::now());
+        assert!(timer.limit(std::future::pending::<()>()).await.is_none());
+        timer.extend(Instant::now() + LONG);
+        let later = Box::pin(tokio::task::yield_now());
+        assert!(timer.limit(later).await.is_some());
+        drop(timer);
+        assert_eq!(timers.0.lock().len(), 0, "it would wake a task of the past");
     }
 
     #[tokio::test]
