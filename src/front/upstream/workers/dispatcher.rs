@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Outcome;
 use super::dispatch_slot::DispatchSlot;
-use super::request_queue::{Admission, QueueAddress, RequestQueue};
+use super::request_queue::{Admission, QueueAddress, RequestQueue, Service};
 use super::route_costs::{Cost, Route, RouteCosts};
 use crate::front::context::RequestLabel;
 
@@ -466,31 +466,53 @@ impl Dispatcher {
     /// Reserves an entry for a request of this cost. A long request among short ones is handed out
     /// to a free thread only: they could not overtake it any more.
     fn reserve(&mut self, cost: Option<Cost>) -> Option<DispatchSlot> {
-        let most_ahead = match cost {
-            Some(cost) if self.costs.has_shorter(cost) => MostAhead::None,
-            _ if self.is_slow => MostAhead::OneEach,
-            _ => MostAhead::Any,
-        };
-        let current = self.current()?;
-        let generation = current.generation;
-        let entry = current.reserve(most_ahead)?;
-        Some(DispatchSlot { generation, entry })
+        let most_ahead = most_ahead(&self.costs, self.is_slow, cost);
+        reserve(&mut self.generations, self.current, most_ahead)
     }
 
     fn serve_waiters(&mut self) {
-        while let Some(cost) = self.line.next_cost() {
-            let Some(spot) = self.reserve(cost) else {
-                return;
-            };
-            if !self.line.serve(spot)
-                && let Some(entries) = self.entries(spot.generation)
-            {
-                entries.entries[spot.entry] = Entry::Free;
-                entries.free.push(spot.entry);
+        loop {
+            let (generations, current) = (&mut self.generations, self.current);
+            let (costs, is_slow) = (&self.costs, self.is_slow);
+            let served = self
+                .line
+                .serve(|cost| reserve(generations, current, most_ahead(costs, is_slow, cost)));
+            match served {
+                Service::Served => {}
+                Service::NoEntry => return,
+                Service::Empty(unused) => {
+                    if let Some(spot) = unused
+                        && let Some(entries) = self.entries(spot.generation)
+                    {
+                        entries.entries[spot.entry] = Entry::Free;
+                        entries.free.push(spot.entry);
+                    }
+                    break;
+                }
             }
         }
         self.is_slow = false;
     }
+}
+
+fn most_ahead(costs: &RouteCosts, is_slow: bool, cost: Option<Cost>) -> MostAhead {
+    match cost {
+        Some(cost) if costs.has_shorter(cost) => MostAhead::None,
+        _ if is_slow => MostAhead::OneEach,
+        _ => MostAhead::Any,
+    }
+}
+
+fn reserve(
+    generations: &mut [Entries],
+    current: Option<u32>,
+    most_ahead: MostAhead,
+) -> Option<DispatchSlot> {
+    let mut generations = generations.iter_mut();
+    let entries = generations.find(|entries| Some(entries.generation) == current)?;
+    let generation = entries.generation;
+    let entry = entries.reserve(most_ahead)?;
+    Some(DispatchSlot { generation, entry })
 }
 
 #[cfg(test)]

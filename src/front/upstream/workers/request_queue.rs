@@ -29,6 +29,17 @@ pub(super) type Admission = Result<DispatchSlot, DisplacedError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DisplacedError;
 
+/// The outcome of [`RequestQueue::serve`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// A request has an entry.
+    Served,
+    /// There is no entry for the next request.
+    NoEntry,
+    /// No request waits; with the entry of one whose client has just left.
+    Empty(Option<DispatchSlot>),
+}
+
 /// Most requests that overtake one: each counts as this part of its cost at least.
 const MOST_OVERTAKING: u64 = 64;
 /// The lane of requests of unknown cost.
@@ -50,6 +61,8 @@ pub(super) struct RequestQueue {
 #[derive(Default)]
 struct OfAddress {
     lanes: [VecDeque<Waiter>; CLASSES + 1],
+    /// A bit for each lane that is not empty.
+    used: u16,
     length: usize,
 }
 
@@ -96,14 +109,6 @@ impl RequestQueue {
         if queue.length == 0 {
             self.turns.push_back(origin);
         }
-        let lane = &mut queue.lanes[cost.map_or(UNKNOWN, Cost::class)];
-        // A new request has the highest ticket; one that returns has its old ticket.
-        let at = match lane.back() {
-            Some(last) if last.ticket > ticket => {
-                lane.partition_point(|waiter| waiter.ticket < ticket)
-            }
-            _ => lane.len(),
-        };
         let waiter = Waiter {
             ticket,
             cost,
@@ -111,57 +116,46 @@ impl RequestQueue {
             overtaken_us: 0,
             sender,
         };
-        lane.insert(at, waiter);
-        queue.length += 1;
+        queue.insert(waiter);
         self.length += 1;
         receiver
     }
 
-    /// The expected cost of the next request; `None`: no request waits. Forgets requests in front
-    /// of it whose clients have left.
-    pub(super) fn next_cost(&mut self) -> Option<Option<Cost>> {
-        let (origin, lane) = self.next()?;
-        let head = self.queues[&origin].lanes[lane].front();
-        head.map(|waiter| waiter.cost)
-    }
-
-    /// Gives the entry to the next request. False: no request waits.
-    pub(super) fn serve(&mut self, spot: DispatchSlot) -> bool {
-        while let Some((origin, lane)) = self.next() {
-            let Some(queue) = self.queues.get_mut(&origin) else {
-                return false;
-            };
-            let Some((served, overtakes)) = queue.serve(lane, spot) else {
-                return false;
-            };
-            self.length -= 1;
-            if served {
-                self.overtaken += u64::from(overtakes);
-                self.turns.pop_front();
-                match queue.length {
-                    0 => drop(self.queues.remove(&origin)),
-                    _ => self.turns.push_back(origin),
-                }
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The origin whose turn it is, and the lane of its next request.
-    fn next(&mut self) -> Option<(QueueAddress, usize)> {
+    /// Gives the next request the entry that `reserve` has for a request of its cost.
+    pub(super) fn serve(
+        &mut self,
+        reserve: impl FnOnce(Option<Cost>) -> Option<DispatchSlot>,
+    ) -> Service {
+        let mut reserve = Some(reserve);
+        let mut spot = None;
         while let Some(origin) = self.turns.front().copied() {
             if let Some(queue) = self.queues.get_mut(&origin) {
                 self.length -= queue.forget_closed_heads();
                 if let Some(lane) = queue.next() {
-                    return Some((origin, lane));
+                    let cost = queue.lanes[lane].front().and_then(|head| head.cost);
+                    // A client may leave now: its entry goes to the next request.
+                    spot = spot.or_else(|| reserve.take().and_then(|reserve| reserve(cost)));
+                    let Some(entry) = spot else {
+                        return Service::NoEntry;
+                    };
+                    self.length -= 1;
+                    let Some(overtakes) = queue.serve(lane, entry) else {
+                        continue;
+                    };
+                    self.overtaken += u64::from(overtakes);
+                    self.turns.pop_front();
+                    match queue.length {
+                        0 => drop(self.queues.remove(&origin)),
+                        _ => self.turns.push_back(origin),
+                    }
+                    return Service::Served;
                 }
             }
             // A client that has disconnected costs no turn.
             self.queues.remove(&origin);
             self.turns.pop_front();
         }
-        None
+        Service::Empty(spot)
     }
 
     /// Refuses the newest request of the origin with the most waiting requests, for a new
@@ -184,10 +178,7 @@ impl RequestQueue {
     /// Forgets requests of clients that have left.
     pub(super) fn prune(&mut self) {
         self.queues.retain(|_, queue| {
-            for lane in &mut queue.lanes {
-                lane.retain(|waiter| !waiter.sender.is_closed());
-            }
-            queue.length = queue.lanes.iter().map(VecDeque::len).sum();
+            queue.prune();
             queue.length > 0
         });
         self.turns.retain(|origin| self.queues.contains_key(origin));
@@ -204,52 +195,102 @@ impl RequestQueue {
 }
 
 impl OfAddress {
-    /// The lane of the next request: the shortest one that all older ones allow to overtake.
-    fn next(&self) -> Option<usize> {
-        let heads = || {
-            let lanes = self.lanes.iter().enumerate();
-            lanes.filter_map(|(at, lane)| Some((at, lane.front()?)))
-        };
-        let may_go = |(_, head): &(usize, &Waiter)| {
-            heads().all(|(_, other)| other.ticket >= head.ticket || other.allows(head))
-        };
-        heads().find(may_go).map(|(lane, _)| lane)
+    /// The lanes that are not empty, by class.
+    fn used(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut used = self.used;
+        std::iter::from_fn(move || {
+            let lane = used.trailing_zeros() as usize;
+            used &= used.wrapping_sub(1);
+            (lane <= UNKNOWN).then_some(lane)
+        })
     }
 
-    /// Serves the first request of a lane. Returns if it was there to be served, and if it has
-    /// overtaken others.
-    fn serve(&mut self, lane: usize, spot: DispatchSlot) -> Option<(bool, bool)> {
-        let waiter = self.lanes[lane].pop_front()?;
+    fn heads(&self) -> impl Iterator<Item = &Waiter> {
+        self.used().filter_map(|lane| self.lanes[lane].front())
+    }
+
+    /// The lane of the next request: the shortest one that all older ones allow to overtake.
+    fn next(&self) -> Option<usize> {
+        let may_go = |lane: &usize| {
+            self.lanes[*lane].front().is_some_and(|head| {
+                self.heads()
+                    .all(|other| other.ticket >= head.ticket || other.allows(head))
+            })
+        };
+        self.used().find(may_go)
+    }
+
+    fn insert(&mut self, waiter: Waiter) {
+        let lane = waiter.cost.map_or(UNKNOWN, Cost::class);
+        let waiters = &mut self.lanes[lane];
+        // A new request has the highest ticket; one that returns has its old ticket.
+        let at = match waiters.back() {
+            Some(last) if last.ticket > waiter.ticket => {
+                waiters.partition_point(|other| other.ticket < waiter.ticket)
+            }
+            _ => waiters.len(),
+        };
+        waiters.insert(at, waiter);
+        self.used |= 1 << lane;
+        self.length += 1;
+    }
+
+    /// Records that a request has left a lane.
+    fn left(&mut self, lane: usize) {
         self.length -= 1;
+        if self.lanes[lane].is_empty() {
+            self.used &= !(1 << lane);
+        }
+    }
+
+    /// Serves the first request of a lane. Returns if it has overtaken others; `None`: its client
+    /// has left.
+    fn serve(&mut self, lane: usize, spot: DispatchSlot) -> Option<bool> {
+        let waiter = self.lanes[lane].pop_front()?;
+        self.left(lane);
         let Waiter { ticket, cost, .. } = waiter;
-        let served = waiter.sender.send(Ok(spot)).is_ok();
+        waiter.sender.send(Ok(spot)).ok()?;
         let mut overtakes = false;
-        for other in self.lanes.iter_mut().filter_map(VecDeque::front_mut) {
-            if served && other.ticket < ticket {
+        for lane in self.used() {
+            if let Some(other) = self.lanes[lane].front_mut()
+                && other.ticket < ticket
+            {
                 other.overtaken_us += other.charge(cost);
                 overtakes = true;
             }
         }
-        Some((served, overtakes))
+        Some(overtakes)
     }
 
     /// Forgets requests at the beginning of lanes whose clients have left, and returns their number.
     fn forget_closed_heads(&mut self) -> usize {
         let before = self.length;
-        for lane in &mut self.lanes {
-            while lane.front().is_some_and(|head| head.sender.is_closed()) {
-                lane.pop_front();
-                self.length -= 1;
+        for lane in self.used() {
+            let is_closed = |head: &Waiter| head.sender.is_closed();
+            while self.lanes[lane].front().is_some_and(is_closed) {
+                self.lanes[lane].pop_front();
+                self.left(lane);
             }
         }
         before - self.length
     }
 
+    /// Forgets all requests whose clients have left.
+    fn prune(&mut self) {
+        for lane in self.used() {
+            let before = self.lanes[lane].len();
+            self.lanes[lane].retain(|waiter| !waiter.sender.is_closed());
+            for _ in self.lanes[lane].len()..before {
+                self.left(lane);
+            }
+        }
+    }
+
     fn pop_newest(&mut self) -> Option<Waiter> {
-        let lanes = self.lanes.iter_mut();
-        let newest = lanes.max_by_key(|lane| lane.back().map(|waiter| waiter.ticket))?;
-        let waiter = newest.pop_back()?;
-        self.length -= 1;
+        let newest = |lane: &usize| self.lanes[*lane].back().map(|waiter| waiter.ticket);
+        let lane = self.used().max_by_key(newest)?;
+        let waiter = self.lanes[lane].pop_back()?;
+        self.left(lane);
         Some(waiter)
     }
 }
@@ -291,7 +332,7 @@ mod tests {
         mut receivers: Vec<(u64, oneshot::Receiver<Admission>)>,
     ) -> Vec<u64> {
         let mut order = Vec::new();
-        while line.serve(SPOT) {
+        while line.serve(|_| Some(SPOT)) == Service::Served {
             receivers.retain_mut(|(ticket, receiver)| match receiver.try_recv() {
                 Ok(_) => {
                     order.push(*ticket);
@@ -431,16 +472,24 @@ mod tests {
     }
 
     #[test]
-    fn the_next_cost_is_that_of_the_request_that_is_served_next() {
+    fn an_entry_is_reserved_for_the_cost_of_the_request_that_is_next() {
         let mut line = RequestQueue::default();
-        assert_eq!(line.next_cost(), None);
+        let next = |line: &mut RequestQueue| {
+            let mut asked = Vec::new();
+            let service = line.serve(|cost| {
+                asked.push(cost);
+                None
+            });
+            (service, asked)
+        };
+        assert_eq!(next(&mut line), (Service::Empty(None), vec![]));
         let cost = |ms| Some(Cost::of_ms(ms));
         let _long = line.join(None, 0, cost(LONG), None);
-        assert_eq!(line.next_cost(), Some(cost(LONG)));
+        assert_eq!(next(&mut line), (Service::NoEntry, vec![cost(LONG)]));
         let short = line.join(None, 1, cost(SHORT), None);
-        assert_eq!(line.next_cost(), Some(cost(SHORT)));
+        assert_eq!(next(&mut line), (Service::NoEntry, vec![cost(SHORT)]));
         drop(short);
-        assert_eq!(line.next_cost(), Some(cost(LONG)));
+        assert_eq!(next(&mut line), (Service::NoEntry, vec![cost(LONG)]));
         assert_eq!((line.len(), line.overtaken()), (1, 0));
     }
 
