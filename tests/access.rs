@@ -419,7 +419,7 @@ fn a_reload_changes_access_and_a_bad_password_file_keeps_the_old() {
     assert_eq!(server.get("/").status(), 403);
     rewrite("basic_auth = 'users'");
     server.signal(Signal::HUP);
-    server.stderr.wait_for("reloaded");
+    server.stderr.wait_for("reloaded in");
     assert_eq!(asks(&server, "/", &basic("ann", "secret")).status(), 200);
     fs::write(dir.path().join("users"), "ann:plain\n").unwrap();
     rewrite("basic_auth = 'users'");
@@ -428,4 +428,18 @@ fn a_reload_changes_access_and_a_bad_password_file_keeps_the_old() {
         .stderr
         .wait_for("line 1: user ann: a password in plain text");
     assert_eq!(server.get("/").status(), 401);
+}
+
+#[test]
+fn a_reload_changes_the_access_of_one_location() {
+    let toml =
+        |access: &str| format!("[[location]]\nprefix = '/a'\nrespond = 'a'\naccess = '{access}'\n");
+    let (pyserve, dir) = site(&toml("allow all"));
+    let server = pyserve.listening();
+    for (count, rules, status) in [(1, "deny all", 403), (2, "deny 10.0.0.0/8", 200)] {
+        fs::write(dir.path().join("pyserve.toml"), toml(rules)).unwrap();
+        server.signal(Signal::HUP);
+        server.stderr.wait_for_nth("reloaded in", count);
+        assert_eq!(server.get("/a").status(), status, "{rules}");
+    }
 }
