@@ -1,6 +1,7 @@
 //! Access to locations by network and by password, for each kind of handler, over HTTP/1 and HTTP/2.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::support::backend::{Backend, page};
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, request};
-use crate::support::{temp_dir, write_files};
+use crate::support::{is_root, temp_dir, write_files};
 
 /// Passwords: ann has "secret" in bcrypt (`htpasswd -nbB -C 4`), bob "Hello world!" in SHA-256 crypt
 /// and cid the same in SHA-512 crypt (test vectors of the specification of SHA-crypt).
@@ -442,4 +443,25 @@ fn a_reload_changes_the_access_of_one_location() {
         server.stderr.wait_for_nth("reloaded in", count);
         assert_eq!(server.get("/a").status(), status, "{rules}");
     }
+}
+
+#[test]
+fn a_password_file_that_the_server_s_user_cannot_read_ends_the_start() {
+    if !is_root("a password file of another user") {
+        return;
+    }
+    let (pyserve, dir) =
+        site("uid = 'nobody'\nbasic_auth = 'users'\n[[location]]\nrespond = 'x'\n");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(dir.path(), 0o755);
+    mode(&dir.path().join("users"), 0o600);
+    let ended = pyserve.run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("users: Permission denied"),
+        "{}",
+        ended.stderr
+    );
 }
