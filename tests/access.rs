@@ -465,3 +465,58 @@ fn a_password_file_that_the_server_s_user_cannot_read_ends_the_start() {
         ended.stderr
     );
 }
+
+#[test]
+fn a_uwsgi_server_gets_the_verified_user_too() {
+    let backend = Backend::unix(|mut call| {
+        let packet = call.packet();
+        let value = |name: &str| packet.vars.get(name).map_or("-", String::as_str).to_owned();
+        let seen = ["AUTH_TYPE", "REMOTE_USER", "HTTP_REMOTE_USER"]
+            .map(value)
+            .join("|");
+        call.send(page(&seen));
+    });
+    let toml = format!("uwsgi = '{}'\nbasic_auth = 'users'\n", backend.address());
+    let (pyserve, _dir) = site(&toml);
+    let server = pyserve.listening();
+    let lines = format!("Remote-User: root\r\n{}", basic("ann", "secret"));
+    assert_eq!(asks(&server, "/", &lines).text(), "Basic|ann|root");
+    let calls = backend.calls();
+    assert_eq!(asks(&server, "/", "Remote-User: root\r\n").status(), 401);
+    assert_eq!(
+        backend.calls(),
+        calls,
+        "a refused request reaches no server"
+    );
+}
+
+#[test]
+fn a_path_without_a_file_needs_access_to_both_of_its_locations() {
+    let toml = "
+        trust = '127.0.0.1'
+        [[location]]
+        prefix = '/both'
+        static = 'files'
+        missing = 'app'
+        access = 'deny 10.0.0.1'
+        [[location]]
+        prefix = '/'
+        respond = 'other'
+        access = 'deny 10.0.0.2'
+    ";
+    let (pyserve, _dir) = site(toml);
+    let server = pyserve.listening();
+    for (target, client, status) in [
+        ("/both/a.txt", "10.0.0.1", 403),
+        ("/both/a.txt", "10.0.0.2", 200),
+        ("/both/none", "10.0.0.1", 403),
+        ("/both/none", "10.0.0.2", 403),
+        ("/both/none", "10.0.0.3", 200),
+    ] {
+        assert_eq!(
+            both(&server, target, &from(client)),
+            (status, status),
+            "{target} {client}"
+        );
+    }
+}
