@@ -95,6 +95,10 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "seconds",
         "help",
         "version",
+        // Of `pyserve maintenance`.
+        "allow",
+        "page",
+        "retry-after",
     ];
     let offered = offered();
     let mut wrong = Vec::new();
@@ -128,8 +132,9 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
 #[test]
 fn the_counterparts_of_uwsgi_s_and_nginx_s_settings_are_settings() {
     let chapter = text("src/docs/migrating.md");
-    // Keys of a `[[location]]` alone.
-    let mut known: BTreeSet<_> = ["env", "redirect"].map(str::to_owned).into();
+    // Keys of a `[[location]]` or a `[[companion]]` alone.
+    let keys = ["env", "redirect", "schedule", "every"];
+    let mut known: BTreeSet<_> = keys.map(str::to_owned).into();
     known.extend(offered().iter().map(|name| name.replace('-', "_")));
     let mut count = 0;
     for row in chapter.lines().filter(|line| line.starts_with("| `")) {
