@@ -1,6 +1,7 @@
 //! Access to locations by network and by password, for each kind of handler, over HTTP/1 and HTTP/2.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::support::backend::{Backend, page};
 use crate::support::http2::{Http2, Outcome};
 use crate::support::raw::{Connection, Response};
 use crate::support::server::{Pyserve, Server, request};
-use crate::support::{temp_dir, write_files};
+use crate::support::{is_root, temp_dir, write_files};
 
 /// Passwords: ann has "secret" in bcrypt (`htpasswd -nbB -C 4`), bob "Hello world!" in SHA-256 crypt
 /// and cid the same in SHA-512 crypt (test vectors of the specification of SHA-crypt).
@@ -419,7 +420,7 @@ fn a_reload_changes_access_and_a_bad_password_file_keeps_the_old() {
     assert_eq!(server.get("/").status(), 403);
     rewrite("basic_auth = 'users'");
     server.signal(Signal::HUP);
-    server.stderr.wait_for("reloaded");
+    server.stderr.wait_for("reloaded in");
     assert_eq!(asks(&server, "/", &basic("ann", "secret")).status(), 200);
     fs::write(dir.path().join("users"), "ann:plain\n").unwrap();
     rewrite("basic_auth = 'users'");
@@ -428,4 +429,94 @@ fn a_reload_changes_access_and_a_bad_password_file_keeps_the_old() {
         .stderr
         .wait_for("line 1: user ann: a password in plain text");
     assert_eq!(server.get("/").status(), 401);
+}
+
+#[test]
+fn a_reload_changes_the_access_of_one_location() {
+    let toml =
+        |access: &str| format!("[[location]]\nprefix = '/a'\nrespond = 'a'\naccess = '{access}'\n");
+    let (pyserve, dir) = site(&toml("allow all"));
+    let server = pyserve.listening();
+    for (count, rules, status) in [(1, "deny all", 403), (2, "deny 10.0.0.0/8", 200)] {
+        fs::write(dir.path().join("pyserve.toml"), toml(rules)).unwrap();
+        server.signal(Signal::HUP);
+        server.stderr.wait_for_nth("reloaded in", count);
+        assert_eq!(server.get("/a").status(), status, "{rules}");
+    }
+}
+
+#[test]
+fn a_password_file_that_the_server_s_user_cannot_read_ends_the_start() {
+    if !is_root("a password file of another user") {
+        return;
+    }
+    let (pyserve, dir) =
+        site("uid = 'nobody'\nbasic_auth = 'users'\n[[location]]\nrespond = 'x'\n");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(dir.path(), 0o755);
+    mode(&dir.path().join("users"), 0o600);
+    let ended = pyserve.run();
+    assert_eq!(ended.code, 78, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("users: Permission denied"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_uwsgi_server_gets_the_verified_user_too() {
+    let backend = Backend::unix(|mut call| {
+        let packet = call.packet();
+        let value = |name: &str| packet.vars.get(name).map_or("-", String::as_str).to_owned();
+        let seen = ["AUTH_TYPE", "REMOTE_USER", "HTTP_REMOTE_USER"]
+            .map(value)
+            .join("|");
+        call.send(page(&seen));
+    });
+    let toml = format!("uwsgi = '{}'\nbasic_auth = 'users'\n", backend.address());
+    let (pyserve, _dir) = site(&toml);
+    let server = pyserve.listening();
+    let lines = format!("Remote-User: root\r\n{}", basic("ann", "secret"));
+    assert_eq!(asks(&server, "/", &lines).text(), "Basic|ann|root");
+    let calls = backend.calls();
+    assert_eq!(asks(&server, "/", "Remote-User: root\r\n").status(), 401);
+    assert_eq!(
+        backend.calls(),
+        calls,
+        "a refused request reaches no server"
+    );
+}
+
+#[test]
+fn a_path_without_a_file_needs_access_to_both_of_its_locations() {
+    let toml = "
+        trust = '127.0.0.1'
+        [[location]]
+        prefix = '/both'
+        static = 'files'
+        missing = 'app'
+        access = 'deny 10.0.0.1'
+        [[location]]
+        prefix = '/'
+        respond = 'other'
+        access = 'deny 10.0.0.2'
+    ";
+    let (pyserve, _dir) = site(toml);
+    let server = pyserve.listening();
+    for (target, client, status) in [
+        ("/both/a.txt", "10.0.0.1", 403),
+        ("/both/a.txt", "10.0.0.2", 200),
+        ("/both/none", "10.0.0.1", 403),
+        ("/both/none", "10.0.0.2", 403),
+        ("/both/none", "10.0.0.3", 200),
+    ] {
+        assert_eq!(
+            both(&server, target, &from(client)),
+            (status, status),
+            "{target} {client}"
+        );
+    }
 }

@@ -126,7 +126,8 @@ impl Resolver<'_> {
         self.many("ini", |_| Ok(()))?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
-        let access = self.access(&tables, &chdir)?;
+        let run_as = self.run_as()?;
+        let access = self.access(&tables, &chdir, run_as.as_ref())?;
         let release = self.release(&chdir, &tables);
         let response_rules = self.response_rules(&chdir)?;
         let (static_locations, internal_locations, every_location) =
@@ -139,7 +140,6 @@ impl Resolver<'_> {
         };
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
-        let run_as = self.run_as()?;
         let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;

@@ -1,5 +1,6 @@
 //! Access to locations: by network, and by the users of a password file.
 
+use std::io;
 use std::path::Path;
 
 use super::tables::Given;
@@ -7,8 +8,9 @@ use super::{Resolver, listed_choice, single, wrong};
 use crate::config::access::{AccessRules, AccessSettings, BasicAuth, Satisfy};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingEntry;
-use crate::config::{htpasswd, native};
+use crate::config::{RunAs, htpasswd, native};
 use crate::os::access::{AccessKind, obstacle};
+use crate::os::identity;
 
 /// Lines of a password file that one error names.
 const MOST_NAMED: usize = 3;
@@ -19,7 +21,9 @@ impl Resolver<'_> {
         &mut self,
         tables: &[Given<'_>],
         chdir: &Path,
+        server: Option<&RunAs>,
     ) -> Result<Vec<AccessSettings>, ConfigError> {
+        let at = Place { chdir, server };
         for name in ["access", "basic_auth", "basic_auth_realm", "satisfy"] {
             match self
                 .entry(name)
@@ -38,11 +42,11 @@ impl Resolver<'_> {
             }
         }
         let found = |name: &str| self.entry(name);
-        let general = Parts::default().with(found, str::to_owned, chdir)?;
+        let general = Parts::default().with(found, str::to_owned, at)?;
         let mut all = vec![general.settings()];
         for given in tables {
             let found = |name: &str| given.entry(name);
-            let own = general.clone().with(found, super::tables::spelled, chdir)?;
+            let own = general.clone().with(found, super::tables::spelled, at)?;
             all.push(own.settings());
         }
         Ok(all)
@@ -51,6 +55,25 @@ impl Resolver<'_> {
 
 /// The name that clients show, if the settings give none.
 const REALM: &str = "Restricted";
+
+/// Where password files are, and as whom the server will read them.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    chdir: &'a Path,
+    server: Option<&'a RunAs>,
+}
+
+impl Place<'_> {
+    /// Reads with the rights that the server will have.
+    fn as_the_server<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.server {
+            Some(user) if identity::own().0 == 0 && user.uid != 0 => {
+                identity::acting_as(user.uid, user.gid, read)?
+            }
+            _ => read(),
+        }
+    }
+}
 
 /// Each setting by itself: a location inherits those that it does not have.
 #[derive(Clone, Default)]
@@ -77,7 +100,7 @@ impl Parts {
         mut self,
         found: impl Fn(&str) -> Option<&'e SettingEntry>,
         spelled: impl Fn(&str) -> String,
-        chdir: &Path,
+        at: Place<'_>,
     ) -> Result<Self, ConfigError> {
         if let Some(entry) = found("access") {
             let text = entry.values.join(" ");
@@ -95,7 +118,7 @@ impl Parts {
                     }
                     Some(("file", text)) => {
                         self.file =
-                            password_file(text, chdir).map_err(|invalid| refuse(text, invalid))?;
+                            password_file(text, at).map_err(|invalid| refuse(text, invalid))?;
                     }
                     _ if entry.values.len() > 1 => {
                         let remedy = "give `{ file = \"…\", realm = \"…\" }`";
@@ -103,7 +126,7 @@ impl Parts {
                     }
                     _ => {
                         self.file =
-                            password_file(text, chdir).map_err(|invalid| refuse(text, invalid))?
+                            password_file(text, at).map_err(|invalid| refuse(text, invalid))?
                     }
                 }
             }
@@ -138,21 +161,23 @@ fn realm(text: &str) -> Result<String, Invalid> {
 }
 
 /// The absolute path of a password file, all lines of which can be used; `None` for `off`.
-fn password_file(text: &str, chdir: &Path) -> Result<Option<std::path::PathBuf>, Invalid> {
+fn password_file(text: &str, at: Place<'_>) -> Result<Option<std::path::PathBuf>, Invalid> {
     if matches!(text, "off" | "no" | "false") {
         return Ok(None);
     }
     if text.is_empty() || text == "true" {
         return Err(invalid("no file", "give a password file, or `off`"));
     }
-    let path = chdir.join(native::path(text));
+    let path = at.chdir.join(native::path(text));
     let shown = path.display();
-    let bytes = htpasswd::read(&path).map_err(|error| {
+    let read = at.as_the_server(|| htpasswd::read(&path));
+    let bytes = read.map_err(|error| {
         let problem = match obstacle(&path, AccessKind::Read) {
             Some(obstacle) => format!("cannot read {shown}: {obstacle}"),
             None => format!("cannot read {shown}: {error}"),
         };
-        invalid(problem, "give a file that `htpasswd -B` has made, or `off`")
+        let remedy = "give a file that `htpasswd -B` has made, readable for the user that the server runs as";
+        invalid(problem, remedy)
     })?;
     let (_, bad) = htpasswd::parse(&bytes.0);
     if bad.is_empty() {
