@@ -60,6 +60,7 @@ pub use values::Rate;
 
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::access_log::filter::AccessLogFilter;
+pub use crate::observe::access_log::pattern::Pattern;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -131,6 +132,8 @@ pub struct Config {
     pub proxy_protocol: Trust,
     /// Format of the access log.
     pub access_log: AccessLog,
+    /// The pattern of its lines, in the place of that format.
+    pub access_log_pattern: Option<Pattern>,
     /// Requests that have a line in it.
     pub access_log_filter: AccessLogFilter,
     /// Permissions that new files do not get; `None`: as the process that starts the server has it.

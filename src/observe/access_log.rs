@@ -4,6 +4,7 @@
 //! the line with a `line_writer`, which may lose it but says so.
 
 pub mod filter;
+pub mod pattern;
 
 use std::borrow::Cow;
 use std::io;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use self::filter::AccessLogFilter;
+use self::pattern::Pattern;
 use super::codes;
 use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
@@ -26,6 +28,7 @@ use crate::os::standard::Standard;
 pub struct AccessLog {
     format: Format,
     filter: AccessLogFilter,
+    pattern: Option<Pattern>,
     colours: bool,
     writer: LineWriter,
 }
@@ -85,9 +88,10 @@ pub struct AccessLogEntry<'a> {
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
-    pub fn new(format: Format, filter: AccessLogFilter) -> Self {
+    pub fn new(format: Format, filter: AccessLogFilter, pattern: Option<Pattern>) -> Self {
         let mut log = Self::to(format, Standard::Output.has_colours(), Standard::Output);
         log.filter = filter;
+        log.pattern = pattern;
         log
     }
 
@@ -95,6 +99,7 @@ impl AccessLog {
         Self {
             format,
             filter: AccessLogFilter::default(),
+            pattern: None,
             colours,
             writer: LineWriter::new(LOG, out),
         }
@@ -110,6 +115,9 @@ impl AccessLog {
     pub fn record(&self, entry: &AccessLogEntry<'_>) {
         if !self.filter.is_logged(entry.target, entry.status) {
             return;
+        }
+        if let Some(pattern) = self.pattern.as_ref().filter(|_| !self.is_off()) {
+            return self.writer.write(&pattern.line(entry));
         }
         match self.format {
             Format::Off => {}
@@ -535,7 +543,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_writes_nothing() {
-        let log = AccessLog::new(Format::Off, AccessLogFilter::default());
+        let log = AccessLog::new(Format::Off, AccessLogFilter::default(), None);
         assert!(log.is_off());
         log.record(&entry());
         log.close();

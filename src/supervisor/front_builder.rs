@@ -99,6 +99,7 @@ impl Front {
             access_log: Arc::new(AccessLog::new(
                 config.access_log,
                 config.access_log_filter.clone(),
+                config.access_log_pattern.clone(),
             )),
             connections: Arc::new(Connections::new(
                 &config.client_limits,

@@ -253,6 +253,7 @@ fn the_access_log_leaves_out_what_the_file_leaves_out() {
             (
                 "uwsgi.ini",
                 "[uwsgi]\nmodule = mysite\nhttp = 127.0.0.1:0\ndisable-logging = true\nlog-5xx = true\n\
+                 log-format = seen %(method) %(uri) %(status) %(unknown)\n\
                  route = ^/health donotlog:\n",
             ),
         ],
@@ -270,6 +271,7 @@ fn the_access_log_leaves_out_what_the_file_leaves_out() {
         "{log}"
     );
     assert!(!log.contains("/health"), "{log}");
+    assert!(log.contains("seen GET /503 503 -"), "{log}");
 }
 
 #[test]
