@@ -2,7 +2,7 @@
 
 use super::{Resolver, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::{AccessLog, AccessLogFilter, LogFormat, Pattern, values};
+use crate::config::{AccessLog, AccessLogFilter, AccessLogLines, LogFormat, Pattern, values};
 use crate::observe::access_log::pattern::VARIABLES;
 
 impl Resolver<'_> {
@@ -29,7 +29,14 @@ impl Resolver<'_> {
         Ok(format)
     }
 
-    pub(super) fn access_log_pattern(&mut self) -> Result<Option<Pattern>, ConfigError> {
+    pub(super) fn access_log_lines(&mut self) -> Result<AccessLogLines, ConfigError> {
+        Ok(AccessLogLines {
+            pattern: self.access_log_pattern()?,
+            filter: self.access_log_filter()?,
+        })
+    }
+
+    fn access_log_pattern(&mut self) -> Result<Option<Pattern>, ConfigError> {
         let pattern = self.optional("access_log_format", |text| {
             Pattern::parse(text).map_err(|name| {
                 invalid(
@@ -44,7 +51,7 @@ impl Resolver<'_> {
         Ok(pattern)
     }
 
-    pub(super) fn access_log_filter(&mut self) -> Result<AccessLogFilter, ConfigError> {
+    fn access_log_filter(&mut self) -> Result<AccessLogFilter, ConfigError> {
         let statuses = self.many("access_log_status", |text| {
             let all = text.split([',', ' ']).filter(|part| !part.is_empty());
             all.map(statuses).collect::<Result<Vec<_>, _>>()
