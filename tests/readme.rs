@@ -96,6 +96,7 @@ fn options_and_variables_that_are_named_anywhere_are_there() {
         "stop",
         "write",
         "seconds",
+        "seconds",
         "help",
         "version",
     ];
