@@ -66,7 +66,8 @@ pub use upstream::UpstreamSettings;
 pub use values::Rate;
 
 pub use crate::observe::access_log::Format as AccessLog;
-pub use crate::observe::access_log::filter::AccessLogFilter;
+pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
+pub use crate::observe::access_log::pattern::Pattern;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -144,8 +145,8 @@ pub struct Config {
     pub proxy_protocol: Trust,
     /// Format of the access log.
     pub access_log: AccessLog,
-    /// Requests that have a line in it.
-    pub access_log_filter: AccessLogFilter,
+    /// Requests that have a line in it, and its pattern.
+    pub access_log_lines: AccessLogLines,
     /// Permissions that new files do not get; `None`: as the process that starts the server has it.
     pub umask: Option<u32>,
     /// The file with the process id; absolute.

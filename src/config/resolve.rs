@@ -177,7 +177,7 @@ impl Resolver<'_> {
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log(dev)?,
-            access_log_filter: self.access_log_filter()?,
+            access_log_lines: self.access_log_lines()?,
             umask: self.umask()?,
             pidfile: self.pidfile(&chdir)?,
             autoreload: self.autoreload(dev)?,
@@ -263,6 +263,35 @@ impl Resolver<'_> {
         Ok(Some(values))
     }
 
+    /// A setting of several directories, of which those of a foreign file may be missing.
+    fn directories(
+        &mut self,
+        name: &'static str,
+        base: &Path,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        let is_foreign = self.is_foreign(name);
+        let mut missing = Vec::new();
+        let dirs = self.many(name, |text| directory(text, base, is_foreign, &mut missing))?;
+        self.warn_of_missing(name, &missing);
+        Ok(dirs.unwrap_or_default())
+    }
+
+    /// True if a foreign file says what the setting is.
+    fn is_foreign(&self, name: &str) -> bool {
+        let entry = self.entry(name);
+        entry.is_some_and(|entry| matches!(entry.origin, SettingOrigin::Foreign { .. }))
+    }
+
+    fn warn_of_missing(&mut self, name: &str, missing: &[PathBuf]) {
+        let origin = self.entry(name).map(|entry| entry.origin.to_string());
+        for dir in missing {
+            let origin = origin.as_deref().unwrap_or_default();
+            let dir = dir.display();
+            self.warnings
+                .push(format!("{origin}: {name}: there is no directory {dir} now"));
+        }
+    }
+
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
         let value = match name {
@@ -315,6 +344,24 @@ fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> C
 /// One of the choices, of which only the first `listed` are named in an error.
 fn listed_choice<T: Copy>(text: &str, choices: &[(&str, T)], listed: usize) -> Result<T, Invalid> {
     values::choice(text, choices).or_else(|_| values::choice(text, &choices[..listed]))
+}
+
+/// As [`existing_directory`]; a directory that a foreign file names may be missing, as other servers do not
+/// look at the start. It becomes one of the `missing`.
+fn directory(
+    text: &str,
+    base: &Path,
+    is_foreign: bool,
+    missing: &mut Vec<PathBuf>,
+) -> Result<PathBuf, Invalid> {
+    let dir: PathBuf = base.join(native::path(text)).components().collect();
+    match is_foreign && !text.is_empty() && !dir.exists() {
+        true => {
+            missing.push(dir.clone());
+            Ok(dir)
+        }
+        false => existing_directory(text, base),
+    }
 }
 
 fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {

@@ -4,6 +4,7 @@
 //! the line with a `line_writer`, which may lose it but says so.
 
 pub mod filter;
+pub mod pattern;
 
 use std::borrow::Cow;
 use std::io;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use self::filter::AccessLogFilter;
+use self::filter::AccessLogLines;
 use super::codes;
 use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
@@ -25,7 +26,7 @@ use crate::os::standard::Standard;
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
-    filter: AccessLogFilter,
+    lines: AccessLogLines,
     colours: bool,
     writer: LineWriter,
 }
@@ -85,16 +86,16 @@ pub struct AccessLogEntry<'a> {
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
-    pub fn new(format: Format, filter: AccessLogFilter) -> Self {
+    pub fn new(format: Format, lines: AccessLogLines) -> Self {
         let mut log = Self::to(format, Standard::Output.has_colours(), Standard::Output);
-        log.filter = filter;
+        log.lines = lines;
         log
     }
 
     fn to(format: Format, colours: bool, out: impl io::Write + Send + 'static) -> Self {
         Self {
             format,
-            filter: AccessLogFilter::default(),
+            lines: AccessLogLines::default(),
             colours,
             writer: LineWriter::new(LOG, out),
         }
@@ -108,8 +109,11 @@ impl AccessLog {
     /// Queues a line for writing. Never waits; a line that finds no room is dropped, counted and
     /// reported.
     pub fn record(&self, entry: &AccessLogEntry<'_>) {
-        if !self.filter.is_logged(entry.target, entry.status) {
+        if !self.lines.filter.is_logged(entry.target, entry.status) {
             return;
+        }
+        if let Some(pattern) = self.lines.pattern.as_ref().filter(|_| !self.is_off()) {
+            return self.writer.write(&pattern.line(entry));
         }
         match self.format {
             Format::Off => {}
@@ -535,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_writes_nothing() {
-        let log = AccessLog::new(Format::Off, AccessLogFilter::default());
+        let log = AccessLog::new(Format::Off, AccessLogLines::default());
         assert!(log.is_off());
         log.record(&entry());
         log.close();

@@ -105,7 +105,7 @@ impl Front {
             found_files: Arc::default(),
             access_log: Arc::new(AccessLog::new(
                 config.access_log,
-                config.access_log_filter.clone(),
+                config.access_log_lines.clone(),
             )),
             connections: Arc::new(Connections::new(
                 &config.client_limits,

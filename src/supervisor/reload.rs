@@ -40,6 +40,7 @@ const AT_START: &[&str] = &[
     "umask",
     "pidfile",
     "access_log",
+    "access_log_format",
     "access_log_status",
     "access_log_skip",
     "log_format",

@@ -253,6 +253,7 @@ fn the_access_log_leaves_out_what_the_file_leaves_out() {
             (
                 "uwsgi.ini",
                 "[uwsgi]\nmodule = mysite\nhttp = 127.0.0.1:0\ndisable-logging = true\nlog-5xx = true\n\
+                 log-format = seen %(method) %(uri) %(status) %(unknown)\n\
                  route = ^/health donotlog:\n",
             ),
         ],
@@ -270,6 +271,7 @@ fn the_access_log_leaves_out_what_the_file_leaves_out() {
         "{log}"
     );
     assert!(!log.contains("/health"), "{log}");
+    assert!(log.contains("seen GET /503 503 -"), "{log}");
 }
 
 #[test]
@@ -364,4 +366,36 @@ fn a_link_of_the_name_uwsgi_takes_its_command_line() {
     assert_eq!(ended.code, 78, "{}", ended.stderr);
     let ended = uwsgi(&["--version"]).run();
     assert!(ended.stdout.starts_with("pyserve "), "{}", ended.stdout);
+}
+
+#[test]
+fn what_is_missing_at_the_start_does_not_end_it_where_uwsgi_starts_too() {
+    let dir = temp_dir();
+    write_files(
+        dir.path(),
+        &[
+            ("mysite.py", APP),
+            (
+                "uwsgi.ini",
+                "[uwsgi]\nmodule = mysite\nhttp = 127.0.0.1:0\npythonpath = /no/such/dir\n\
+                 static-map = /f=later\nstatic-safe = /no/such/dir\nenv = GREETING=$(SURELY_NOT_SET)\n\
+                 touch-reload = $(SURELY_NOT_SET)\n",
+            ),
+        ],
+    );
+    let server = pyserve(dir.path()).args(["--ini", "uwsgi.ini"]).ready();
+    let missing = answer(&server, "/f/a.txt");
+    assert_eq!(missing["path"], "/f/a.txt");
+    assert_eq!(missing["greeting"], "$(SURELY_NOT_SET)");
+    let log = server.stderr.so_far().join("\n");
+    for line in [
+        "uwsgi.ini:4: pythonpath: there is no directory /no/such/dir now",
+        "uwsgi.ini:7: env = GREETING=$(SURELY_NOT_SET): not set: the variable SURELY_NOT_SET is not set",
+        "uwsgi.ini:8: touch-reload",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    // A directory that is made later, by collectstatic perhaps, is served.
+    write_files(dir.path(), &[("later/a.txt", "a file\n")]);
+    assert_eq!(server.get("/f/a.txt").body, b"a file\n");
 }

@@ -146,13 +146,8 @@ const TABLE: &[(&[&str], &str)] = &[
         "logs go to standard output (requests) and standard error; '2>FILE' of the shell or a supervisor writes them to files",
     ),
     (
-        &[
-            "access-logformat",
-            "access-log-format",
-            "log-format-style",
-            "logformat",
-        ],
-        "the access log is '--access-log off|short|combined|json'",
+        &["access-logformat", "log-format-style", "logformat"],
+        "the access log is '--access-log off|short|combined|json', or '--access-log-format PATTERN'",
     ),
     (
         &["disable-logging", "no-access-log", "L"],

@@ -60,8 +60,11 @@ pub enum Verdict {
     Dangerous(String),
     /// The key is no option; the text is the suggestion.
     Unknown(String),
-    /// The value needs something that is not there now, such as a variable.
+    /// The value needs something that is not there now, such as a variable, and the server cannot
+    /// start without it.
     Unset(String),
+    /// As [`Self::Unset`], but the server starts, and the start logs it.
+    Incomplete(String),
     /// The line cannot be read, or contradicts another.
     Wrong(String),
 }
@@ -76,7 +79,7 @@ impl Verdict {
             Self::Unsupported(_) => "unsupported",
             Self::Dangerous(_) => "dangerous",
             Self::Unknown(_) => "unknown",
-            Self::Unset(_) => "unset",
+            Self::Unset(_) | Self::Incomplete(_) => "unset",
             Self::Wrong(_) => "wrong",
         }
     }
@@ -94,6 +97,7 @@ impl Verdict {
             Self::Dangerous(_) => Self::Dangerous,
             Self::Unknown(_) => Self::Unknown,
             Self::Unset(_) => Self::Unset,
+            Self::Incomplete(_) => Self::Incomplete,
             Self::Wrong(_) => Self::Wrong,
         };
         make(change(self.detail()))
@@ -111,6 +115,7 @@ impl Verdict {
             | Self::Dangerous(text)
             | Self::Unknown(text)
             | Self::Unset(text)
+            | Self::Incomplete(text)
             | Self::Wrong(text) => text,
         }
     }
@@ -124,7 +129,11 @@ impl Verdict {
     pub fn is_logged(&self) -> bool {
         matches!(
             self,
-            Self::Noted(_) | Self::Unsupported(_) | Self::Dangerous(_) | Self::Unknown(_)
+            Self::Noted(_)
+                | Self::Incomplete(_)
+                | Self::Unsupported(_)
+                | Self::Dangerous(_)
+                | Self::Unknown(_)
         )
     }
 }
@@ -140,7 +149,7 @@ impl fmt::Display for Verdict {
             Self::Unsupported(_) => "not supported:",
             Self::Dangerous(_) => "dangerous:",
             Self::Unknown(_) => "unknown:",
-            Self::Unset(_) => "not set:",
+            Self::Unset(_) | Self::Incomplete(_) => "not set:",
             Self::Wrong(_) => "wrong:",
         };
         write!(f, "{word} {}", self.detail())
@@ -205,6 +214,7 @@ impl Reading {
         let worst = self.lines.iter().map(|line| match line.verdict {
             Verdict::Wrong(_) => 2,
             Verdict::Unset(_)
+            | Verdict::Incomplete(_)
             | Verdict::Unsupported(_)
             | Verdict::Dangerous(_)
             | Verdict::Unknown(_) => 1,

@@ -158,8 +158,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn pythonpath(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-        let dirs = self.many("pythonpath", |text| existing_directory(text, chdir))?;
-        Ok(dirs.unwrap_or_default())
+        self.directories("pythonpath", chdir)
     }
 }
 

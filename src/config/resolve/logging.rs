@@ -2,7 +2,8 @@
 
 use super::{Resolver, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::{AccessLog, AccessLogFilter, LogFormat, values};
+use crate::config::{AccessLog, AccessLogFilter, AccessLogLines, LogFormat, Pattern, values};
+use crate::observe::access_log::pattern::VARIABLES;
 
 impl Resolver<'_> {
     pub(super) fn access_log(&mut self, dev: bool) -> Result<AccessLog, ConfigError> {
@@ -28,7 +29,29 @@ impl Resolver<'_> {
         Ok(format)
     }
 
-    pub(super) fn access_log_filter(&mut self) -> Result<AccessLogFilter, ConfigError> {
+    pub(super) fn access_log_lines(&mut self) -> Result<AccessLogLines, ConfigError> {
+        Ok(AccessLogLines {
+            pattern: self.access_log_pattern()?,
+            filter: self.access_log_filter()?,
+        })
+    }
+
+    fn access_log_pattern(&mut self) -> Result<Option<Pattern>, ConfigError> {
+        let pattern = self.optional("access_log_format", |text| {
+            Pattern::parse(text).map_err(|name| {
+                invalid(
+                    format!("there is no variable ${name}"),
+                    format!("use those of {}", VARIABLES.join(", ")),
+                )
+            })
+        })?;
+        if pattern.is_none() {
+            self.show_default("access_log_format", "none".to_owned());
+        }
+        Ok(pattern)
+    }
+
+    fn access_log_filter(&mut self) -> Result<AccessLogFilter, ConfigError> {
         let statuses = self.many("access_log_status", |text| {
             let all = text.split([',', ' ']).filter(|part| !part.is_empty());
             all.map(statuses).collect::<Result<Vec<_>, _>>()

@@ -18,6 +18,15 @@ pub(super) static LOGGING: &[Setting] = &[
         default: Default::Computed("short on a terminal and with --dev, else combined"),
     },
     Setting {
+        name: "access_log_format",
+        value_name: "PATTERN",
+        heading: LOGGING_HEADING,
+        help: "Pattern of lines of the access log, with variables of nginx: `$remote_addr $status \
+               $request_time`; a pattern that begins with `{` is JSON",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
         name: "access_log_status",
         value_name: "CODE,...",
         heading: LOGGING_HEADING,

@@ -1,5 +1,16 @@
 //! The choice of requests that have a line in the access log.
 
+use super::pattern::Pattern;
+
+/// The choice of requests that have a line, and the form of lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessLogLines {
+    /// Requests that have a line.
+    pub filter: AccessLogFilter,
+    /// The pattern of lines, in the place of the usual format.
+    pub pattern: Option<Pattern>,
+}
+
 /// The choice of requests that have a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessLogFilter {

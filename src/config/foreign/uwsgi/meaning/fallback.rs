@@ -21,10 +21,46 @@ pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
             continue;
         }
         if let Some(problem) = unset(item.value.as_deref().unwrap_or_default(), is_shell) {
-            meaning.say(at, Verdict::Unset(problem));
+            let is_needed = NEEDED.contains(&&*item.key);
+            let verdict = match is_needed {
+                true => Verdict::Unset(problem),
+                false => Verdict::Incomplete(problem),
+            };
+            // The application may look for it: uWSGI passes the value as it stands.
+            if item.key == "env" && item.value.as_deref().is_some_and(|pair| pair.contains('=')) {
+                let pair = meaning.value(at).to_owned();
+                meaning.append(at, "env", pair);
+            }
+            meaning.say(at, verdict);
         }
     }
 }
+
+/// Options without which the server would not be the one that the file describes.
+const NEEDED: &[&str] = &[
+    "module",
+    "wsgi",
+    "wsgi-file",
+    "file",
+    "callable",
+    "mount",
+    "chdir",
+    "home",
+    "virtualenv",
+    "venv",
+    "pyhome",
+    "processes",
+    "workers",
+    "threads",
+    "cheaper",
+    "http",
+    "httprouter",
+    "http-socket",
+    "http11-socket",
+    "shared-socket",
+    "uid",
+    "gid",
+];
 
 /// The part of a value that was not filled in.
 fn unset(value: &str, is_shell: bool) -> Option<String> {

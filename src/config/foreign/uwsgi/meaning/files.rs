@@ -56,6 +56,17 @@ pub(super) fn decide(meaning: &mut Meaning<'_>) {
     }
     if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
         let file = meaning.value(at).to_owned();
+        // uWSGI writes the first kind before it changes the directory.
+        let is_before_chdir = meaning.items[at].key == "pidfile"
+            && !file.starts_with('/')
+            && meaning.layer.entry("chdir").is_some();
+        let file = match is_before_chdir {
+            true => {
+                let path = meaning.around.current_dir.join(&file);
+                crate::config::native::text(path.as_os_str())
+            }
+            false => file,
+        };
         match file.is_empty() {
             true => meaning.no_effect(at, "no file"),
             false => meaning.honour(at, "pidfile", vec![file]),

@@ -58,19 +58,83 @@ fn destination(meaning: &mut Meaning<'_>, at: usize) {
     meaning.say(at, verdict);
 }
 
-/// The nearest of the formats.
+/// The pattern, with the variables that stand for the same.
 fn format(meaning: &mut Meaning<'_>) {
     let Some(at) = meaning.last(&["log-format", "logformat"]) else {
         return;
     };
-    let given = meaning.value(at).trim_start().to_owned();
-    let format = match given.starts_with('{') {
-        true => "json",
-        false => "combined",
-    };
-    let note = "the nearest format; its fields are fixed, see `pyserve help logs`";
-    meaning.honour_with_note(at, "access_log", vec![format.to_owned()], note);
+    let given = meaning.value(at).to_owned();
+    if given.is_empty() {
+        return meaning.no_effect(at, "no format");
+    }
+    let (pattern, unknown) = translated(&given);
+    if crate::observe::access_log::pattern::Pattern::parse(&pattern).is_err() {
+        let advice = "write the pattern with `access_log_format`".to_owned();
+        return meaning.say(at, Verdict::Unsupported(advice));
+    }
+    let setting = "access_log_format";
+    match unknown.is_empty() {
+        true => meaning.honour(at, setting, vec![pattern]),
+        false => {
+            let note = format!(
+                "a hyphen for what is not known here: {}",
+                unknown.join(", ")
+            );
+            meaning.honour_with_note(at, setting, vec![pattern], &note);
+        }
+    }
 }
+
+/// The pattern in variables of `access_log_format`, and the names that have no counterpart.
+fn translated(given: &str) -> (String, Vec<String>) {
+    let mut pattern = String::new();
+    let mut unknown = Vec::new();
+    let mut rest = given;
+    while let Some(at) = rest.find("%(") {
+        pattern.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let Some(end) = inside.find(')') else {
+            rest = &rest[at..];
+            break;
+        };
+        let name = &inside[..end];
+        match LOG_VARIABLES.iter().find(|(theirs, _)| *theirs == name) {
+            Some((_, ours)) => pattern.push_str(&format!("${{{ours}}}")),
+            None => {
+                pattern.push('-');
+                unknown.push(name.to_owned());
+            }
+        }
+        rest = &inside[end + 1..];
+    }
+    pattern.push_str(rest);
+    (pattern, unknown)
+}
+
+/// Variables of uWSGI's log format, and ours.
+const LOG_VARIABLES: &[(&str, &str)] = &[
+    ("addr", "remote_addr"),
+    ("ctime", "time_local"),
+    ("epoch", "time_epoch"),
+    ("ftime", "time_local"),
+    ("host", "host"),
+    ("ltime", "time_local"),
+    ("method", "request_method"),
+    ("micros", "request_time_us"),
+    ("msecs", "request_time_ms"),
+    ("proto", "server_protocol"),
+    ("referer", "http_referer"),
+    ("rsize", "body_bytes_sent"),
+    ("secs", "request_time"),
+    ("size", "body_bytes_sent"),
+    ("status", "status"),
+    ("time", "time_epoch"),
+    ("uagent", "http_user_agent"),
+    ("uri", "request_uri"),
+    ("user", "remote_user"),
+    ("uuid", "request_id"),
+    ("wid", "worker"),
+];
 
 /// `disable-logging`, from which `log-5xx` and the like make exceptions.
 fn which_requests(meaning: &mut Meaning<'_>) {
