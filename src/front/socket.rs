@@ -47,14 +47,10 @@ impl Socket {
     /// The error of the system call.
     pub fn peer_end(&self) -> io::Result<PeerEnd> {
         let mut end = Ok(PeerEnd::Open);
-        let mut look = |socket: BorrowedFd<'_>| {
+        let _not_ready = self.try_read_with(|socket| {
             end = sockets::peer_end(socket);
             Err::<(), _>(io::ErrorKind::WouldBlock.into())
-        };
-        let _not_ready = match self {
-            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
-        };
+        });
         end
     }
 
@@ -128,6 +124,18 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
             }
+        }
+    }
+
+    /// Runs a read by another system call, if the socket may be ready; after `WouldBlock` it is not
+    /// any more.
+    pub fn try_read_with<T>(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match self {
+            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
         }
     }
 

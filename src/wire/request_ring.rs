@@ -307,18 +307,25 @@ impl<'a> RequestRing<'a> {
         self.threads
     }
 
-    /// Front: writes a request into the slot of its entry. `body` is empty where it comes with a
-    /// descriptor.
+    /// Front: writes a request into the slot of its entry; `copy` writes the body, which is empty
+    /// where it comes with a descriptor.
     ///
     /// # Panics
     /// If the request does not fit; see [`fits`].
-    pub fn write(&self, entry: usize, header: RequestHeader, vars: &[u8], body: &[u8]) {
+    pub fn write(
+        &self,
+        entry: usize,
+        header: RequestHeader,
+        vars: &[u8],
+        body: &[u8],
+        copy: impl FnOnce(&[AtomicU64], &[u8]),
+    ) {
         assert!(fits(vars.len(), body.len()), "request longer than a slot");
         let (fixed, rest) = self.slot(entry).split_at(REQUEST_HEADER / WORD);
         copy_in(fixed, &header.to_bytes());
         let (block, rest) = rest.split_at(vars.len().div_ceil(WORD));
         copy_in(block, vars);
-        copy_in(rest, body);
+        copy(rest, body);
     }
 
     /// Thread: the fixed part of the request in a slot, whose claim it has taken.
@@ -345,10 +352,10 @@ impl<'a> RequestRing<'a> {
         copy_out(&self.slot(entry)[REQUEST_HEADER / WORD..], vars);
     }
 
-    /// Thread: copies the body of a request, which is as long as `body`.
-    pub fn read_body(&self, entry: usize, header: &RequestHeader, body: &mut [u8]) {
+    /// Thread: the words that begin with the body of a request.
+    pub fn body(&self, entry: usize, header: &RequestHeader) -> &'a [AtomicU64] {
         let start = REQUEST_HEADER / WORD + (header.vars_len as usize).div_ceil(WORD);
-        copy_out(&self.slot(entry)[start..], body);
+        &self.slot(entry)[start..]
     }
 
     fn ring_word(&self, index: u64) -> &'a AtomicU64 {

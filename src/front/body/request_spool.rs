@@ -32,7 +32,7 @@ use crate::os::temporary;
 /// Longest body that stays in memory and travels inside the request's message. Forms and
 /// JSON are below it; it fits into a socket buffer of the kernel's default size beside the
 /// longest head.
-const IN_MEMORY: usize = 64 << 10;
+pub(crate) const IN_MEMORY: usize = 64 << 10;
 /// Number of bytes collected before a write to the file: large enough that the way to the file pool
 /// costs little in comparison, and small enough for hundreds of slow uploads.
 const WRITE: usize = 64 << 10;
@@ -120,6 +120,11 @@ impl Spool {
         // Before the first byte is read, and so before `100 Continue` is sent.
         if body.size_hint().lower() > settings.max_body {
             return Err(too_large());
+        }
+        if let Some(whole) = body.take_whole() {
+            // Charged where it was received.
+            let share = SpoolShare::none_of(&self.room, account);
+            return Ok((RequestBody::Memory(whole), share));
         }
         let is_long = body.size_hint().lower() > IN_MEMORY as u64;
         let _reading = Reading::of(&self.room);

@@ -88,7 +88,14 @@ pub async fn answer(
     let ends = activity.ends;
     let body = match head.version {
         Version::HTTP_2 => Received::over_http2(body, &activity.unread),
-        _ => Received::over_http1(body),
+        _ => match activity.take_body() {
+            Some(whole) => {
+                // hyper got a length of zero.
+                head.headers.insert(CONTENT_LENGTH, whole.len().into());
+                Received::whole(whole)
+            }
+            None => Received::over_http1(body),
+        },
     };
     activity.hyper_began();
     join_cookies(&mut head.headers);
@@ -110,7 +117,7 @@ pub async fn answer(
         head.version,
         &head.headers,
     );
-    let unread = !body.is_end_stream();
+    let unread = body.is_unread();
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
         admit(&site, &client).and(Err(refused.rejection))

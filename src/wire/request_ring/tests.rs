@@ -238,12 +238,12 @@ proptest! {
         let words = memory(1, 2);
         let ring = RequestRing::create(&words, 1, 2);
         let written = header(vars.len(), body.len());
-        ring.write(1, written, &vars, &body);
+        ring.write(1, written, &vars, &body, copy_in);
         let read = ring.header(1).unwrap();
         prop_assert_eq!(read, written);
         let (mut block, mut bytes) = (vec![9; 7], vec![9; body.len()]);
         ring.read_vars(1, &read, &mut block);
-        ring.read_body(1, &read, &mut bytes);
+        copy_out(ring.body(1, &read), &mut bytes);
         prop_assert_eq!((block, bytes), (vars, body));
     }
 }

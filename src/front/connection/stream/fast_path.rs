@@ -217,7 +217,7 @@ impl Stream {
                 self.send(answer, out)?;
                 continue;
             }
-            return Ok(match self.give_head(&bytes[at..], into) {
+            return Ok(match self.give_head(&bytes[at..], into)? {
                 Some(length) => Outcome::Handed(at + length),
                 None => Outcome::Until(at),
             });

@@ -24,7 +24,7 @@ use super::queue::Queue;
 use crate::front::client_limits::memory_budget::Resource;
 use crate::os::inotify::watch;
 use crate::os::memory::SharedWords;
-use crate::os::{doorbell, futex};
+use crate::os::{doorbell, futex, memory};
 
 /// The doorbell of a generation, and all who may ring it.
 pub(super) struct Doorbell {
@@ -81,12 +81,27 @@ impl Inbox {
         self.memory.replies().ring(self.thread)
     }
 
-    /// Copies bytes behind the first `read`.
+    /// Appends bytes behind the first `read`, at most `most`, and returns how many.
     ///
     /// # Errors
     /// [`Malformed`] if the worker says that it has written what it cannot have.
-    pub(super) fn read(&self, read: u64, buffer: &mut [u8]) -> Result<usize, Malformed> {
-        let length = self.ring().read(read, buffer)?;
+    pub(super) fn read(
+        &self,
+        read: u64,
+        most: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize, Malformed> {
+        let parts = self.ring().unread(read, most)?;
+        let length = parts.into_iter().map(size_of_val).sum();
+        match buffer.is_empty() {
+            // Exactly what is there: the buffer becomes the response.
+            true => buffer.reserve_exact(length),
+            // The rest of a frame, which may come in many parts.
+            false => buffer.reserve_exact(most),
+        }
+        for part in parts {
+            memory::append(part, buffer);
+        }
         let read = read + length as u64;
         if length > 0 && self.ring().free(read) {
             futex::wake(self.ring().futex());

@@ -233,7 +233,8 @@ impl Queue {
             body_len,
             vars_len: vars.len() as u32,
         };
-        self.ring().write(entry, header, vars, inline);
+        self.ring()
+            .write(entry, header, vars, inline, memory::copy_in);
         self.slots
             .wrote(entry, REQUEST_HEADER + vars.len() + inline.len());
         if let Some(descriptor) = descriptor {
@@ -393,10 +394,10 @@ mod tests {
             (4, 1, false)
         );
         let header = queue.ring().header(1).unwrap();
-        let (mut vars, mut body) = (Vec::new(), [0; 4]);
+        let (mut vars, mut body) = (Vec::new(), Vec::new());
         queue.ring().read_vars(1, &header, &mut vars);
-        queue.ring().read_body(1, &header, &mut body);
-        assert_eq!((&vars[..], &body), (&[7; 5][..], b"body"));
+        memory::append(&queue.ring().body(1, &header)[..1], &mut body);
+        assert_eq!((&vars[..], &body[..4]), (&[7; 5][..], &b"body"[..]));
         // Longer than a slot.
         let mut long = request(&[1; request_ring::SLOT]);
         queue.fit(&mut long, &TaskTracker::new()).unwrap();
