@@ -375,6 +375,34 @@ mod tests {
         ]
     }
 
+    fn application(worker: WorkerStatus) -> Application {
+        Application {
+            name: "app:app".into(),
+            prefix: "/shop".into(),
+            leaving: false,
+            generation: 2,
+            template: Some(TemplateStatus {
+                pid: 7,
+                memory: 2 << 20,
+                was_worker: true,
+            }),
+            refork: Some(refork()),
+            queue: Queue {
+                handed_out: 1,
+                waiting: 0,
+                overtakes: 0,
+                limit: 9,
+            },
+            scaling: Scaling {
+                workers: 4,
+                minimum: 2,
+                maximum: 32,
+                reason: "requests waited 50 ms".into(),
+            },
+            workers: vec![worker],
+        }
+    }
+
     #[test]
     fn a_table_tells_what_each_worker_does() {
         let busy = ThreadStatus {
@@ -415,31 +443,7 @@ mod tests {
             memory_budget: 256 << 20,
             open_descriptors: None,
             connections: ConnectionCounts::default(),
-            applications: vec![Application {
-                name: "app:app".into(),
-                prefix: "/shop".into(),
-                leaving: false,
-                generation: 2,
-                template: Some(TemplateStatus {
-                    pid: 7,
-                    memory: 2 << 20,
-                    was_worker: true,
-                }),
-                refork: Some(refork()),
-                queue: Queue {
-                    handed_out: 1,
-                    waiting: 0,
-                    overtakes: 0,
-                    limit: 9,
-                },
-                scaling: Scaling {
-                    workers: 4,
-                    minimum: 2,
-                    maximum: 32,
-                    reason: "requests waited 50 ms".into(),
-                },
-                workers: vec![worker(all)],
-            }],
+            applications: vec![application(worker(all))],
             companions: companions(),
             last_errors: Vec::new(),
         };

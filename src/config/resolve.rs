@@ -120,9 +120,7 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn config(&mut self, settings_file: Option<PathBuf>) -> Result<Config, ConfigError> {
         let chdir = self.chdir()?;
-        let current = &self.surroundings.current_dir;
-        let settings_path = settings_file.as_ref().map(|path| current.join(path));
-        self.settings_file(settings_file, &chdir);
+        let settings_file = self.settings_file(settings_file, &chdir);
         self.many("ini", |_| Ok(()))?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
@@ -133,11 +131,7 @@ impl Resolver<'_> {
         let (static_locations, internal_locations, every_location) =
             self.file_locations(&tables, &chdir, dev, &response_rules)?;
         let servers = self.servers(&chdir)?;
-        let upstream = self.upstream(&servers, &chdir, &tables)?;
-        let app = match upstream {
-            Some(_) => None,
-            None => self.app(&chdir, &static_locations, &tables)?,
-        };
+        let (app, upstream) = self.whole_site(&servers, &chdir, &static_locations, &tables)?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
         let socket_files = self.socket_files()?;
@@ -192,7 +186,7 @@ impl Resolver<'_> {
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
-            settings_file: settings_path,
+            settings_file,
             touch_reload: self.touch_reload(&chdir)?,
             warnings: std::mem::take(&mut self.warnings),
             current_dir: release.settle(&self.surroundings.current_dir),

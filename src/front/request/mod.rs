@@ -42,6 +42,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
 use http_body::Body as _;
+use hyper::body::Incoming;
 
 use self::admission::Admitted;
 use self::application::{Answerer, Asked};
@@ -86,17 +87,7 @@ pub async fn answer(
         has_memory,
     } = admitted;
     let ends = activity.ends;
-    let body = match head.version {
-        Version::HTTP_2 => Received::over_http2(body, &activity.unread),
-        _ => match activity.take_body() {
-            Some(whole) => {
-                // hyper got a length of zero.
-                head.headers.insert(CONTENT_LENGTH, whole.len().into());
-                Received::whole(whole)
-            }
-            None => Received::over_http1(body),
-        },
-    };
+    let body = received(&activity, &mut head, body);
     activity.hyper_began();
     join_cookies(&mut head.headers);
     let header_case = activity.take_header_case();
@@ -159,6 +150,21 @@ pub async fn answer(
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
     Ok(follow(response, &activity, head.version, record, in_use))
+}
+
+/// The body of a request: from hyper, or as it arrived with the head.
+fn received(activity: &Activity, head: &mut request::Parts, body: Incoming) -> Received {
+    if head.version == Version::HTTP_2 {
+        return Received::over_http2(body, &activity.unread);
+    }
+    match activity.take_body() {
+        Some(whole) => {
+            // hyper got a length of zero.
+            head.headers.insert(CONTENT_LENGTH, whole.len().into());
+            Received::whole(whole)
+        }
+        None => Received::over_http1(body),
+    }
 }
 
 /// The component that made a response, for the choice of an error page.
