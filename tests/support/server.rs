@@ -129,7 +129,7 @@ impl Pyserve {
 
     /// In a process group of its own, as a shell starts a job. The kernel stops no process of an orphaned
     /// group by SIGTSTP, and that of the tests may be one.
-    pub fn as_job(mut self) -> Self {
+    pub fn in_own_group(mut self) -> Self {
         std::os::unix::process::CommandExt::process_group(&mut self.command, 0);
         self
     }
