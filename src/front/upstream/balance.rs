@@ -115,13 +115,7 @@ impl Balance {
             }
         };
         state.turn = state.turn.wrapping_add(1);
-        let chosen = &mut state.servers[server];
-        chosen.in_flight += 1;
-        if let Some(down) = &mut chosen.down {
-            down.is_tried |= is_try;
-        }
-        drop(state);
-        Some(self.slot(server, is_try))
+        Some(self.take(state, server, is_try))
     }
 
     /// As [`Balance::pick`], but the first server in `order` that is healthy, or whose retry is due.
@@ -132,7 +126,7 @@ impl Balance {
         now: Instant,
         may_repeat: bool,
     ) -> Option<Slot> {
-        let mut state = self.lock();
+        let state = self.lock();
         let untried = || {
             order
                 .iter()
@@ -151,13 +145,23 @@ impl Balance {
             soonest.map(|server| (server, false))
         };
         let (server, is_try) = usable.or_else(soonest)?;
+        Some(self.take(state, server, is_try))
+    }
+
+    /// A slot at the server that was picked.
+    fn take(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        server: usize,
+        is_try: bool,
+    ) -> Slot {
         let chosen = &mut state.servers[server];
         chosen.in_flight += 1;
         if let Some(down) = &mut chosen.down {
             down.is_tried |= is_try;
         }
         drop(state);
-        Some(self.slot(server, is_try))
+        self.slot(server, is_try)
     }
 
     /// A slot at the given server.

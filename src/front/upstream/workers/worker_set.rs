@@ -81,6 +81,16 @@ impl Drop for GenerationState {
     }
 }
 
+/// A queue for a generation of this size.
+///
+/// # Errors
+/// The error of the system call for sockets and memory.
+pub(super) fn new_queue(size: Size, doorbell: &Doorbell) -> io::Result<Queue> {
+    let threads = size.slots as usize * size.threads as usize;
+    let queue = Queue::new(threads, threads + PREFETCH, doorbell.later())?;
+    Ok(queue.for_workers_of(size.threads as usize))
+}
+
 impl GenerationState {
     pub(super) fn scoreboard(&self) -> Scoreboard<'_> {
         // Workers can write to this memory: only the words are taken from there.
@@ -135,7 +145,7 @@ impl GenerationState {
         if roster.closed || !Arc::ptr_eq(&roster.queue, queue) {
             return;
         }
-        match self.new_queue() {
+        match new_queue(self.size, &self.doorbell) {
             Ok(other) => {
                 roster.queue = Arc::new(other);
                 self.doorbell.serve(&roster.queue);
@@ -157,12 +167,6 @@ impl GenerationState {
         self.adjust_capacity(state);
         self.hand_out_again(state, |_| true);
         self.notify(WorkerEvent::Damaged);
-    }
-
-    fn new_queue(&self) -> io::Result<Queue> {
-        let threads = self.progress.len();
-        let queue = Queue::new(threads, threads + PREFETCH, self.doorbell.later())?;
-        Ok(queue.for_workers_of(self.size.threads as usize))
     }
 
     /// Delivers the response to the call that waits for it.
