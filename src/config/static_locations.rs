@@ -32,7 +32,7 @@ pub struct StaticLocation {
     pub types: FileTypes,
     /// True if a directory without an index is listed.
     pub listing: bool,
-    /// Who may use it: an index of [`super::Config::access`].
+    /// Its access: an index of [`super::Config::access`].
     pub access: usize,
     /// Rules for its responses.
     pub rules: Arc<ResponseRules>,

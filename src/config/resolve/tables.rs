@@ -111,11 +111,7 @@ impl<'a> Given<'a> {
             }
         };
         for (name, entry) in table.entries() {
-            let owners: Vec<_> = KINDS
-                .iter()
-                .filter(|(_, own)| own.contains(&name))
-                .map(|(kind, _)| *kind)
-                .collect();
+            let owners: Vec<_> = locations::owners(name).collect();
             if !owners.is_empty() && !owners.contains(&given.kind) {
                 return Err(wrong(
                     &spelled(name),
