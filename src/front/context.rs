@@ -238,6 +238,14 @@ pub fn is_plain(name: &HeaderName) -> bool {
     bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+/// The name in the value of `Host`, which may have a port behind it.
+pub fn host_without_port(host: &str) -> &str {
+    if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
+        return &host[..=end];
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,11 +173,8 @@ async fn call(
         // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
-            {
-                let client = asked.client.address;
-                let request = upstream::Request { message, body };
-                Box::pin(uwsgi.call(request, identity, account, client)).await?
-            }
+            let (request, client) = (upstream::Request { message, body }, asked.client.address);
+            Box::pin(uwsgi.call(request, identity, account, client)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
             let links = asked.activity.private_links();

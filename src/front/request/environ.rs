@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use crate::front::context::{Client, RequestFacts, Scheme, is_plain};
+use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
 use crate::front::error::Rejection;
 
 /// Builds a message: room for the upstream's header, then the variables.
@@ -201,13 +201,6 @@ impl Block {
 fn becomes_variable(name: &HeaderName) -> bool {
     const OWN: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_LENGTH, HOST, TRANSFER_ENCODING];
     !OWN.contains(name) && name != "x-request-id" && is_plain(name)
-}
-
-fn host_without_port(host: &str) -> &str {
-    if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
-        return &host[..=end];
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]
