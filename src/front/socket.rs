@@ -133,10 +133,7 @@ impl Socket {
         &self,
         read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
-        match self {
-            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
-        }
+        self.try_io(Interest::READABLE, read)
     }
 
     /// Runs a write by another system call; after `WouldBlock` the socket is not ready any more.
@@ -144,9 +141,17 @@ impl Socket {
         &self,
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+
+    fn try_io<T>(
+        &self,
+        interest: Interest,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         match self {
-            Self::Tcp(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
+            Self::Tcp(socket) => socket.try_io(interest, || call(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(interest, || call(socket.as_fd())),
         }
     }
 }
