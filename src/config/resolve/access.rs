@@ -56,7 +56,7 @@ impl Resolver<'_> {
 /// The name that clients show, if the settings give none.
 const REALM: &str = "Restricted";
 
-/// Where password files are, and as whom the server will read them.
+/// The directory of password files, and the user as whom the server will read them.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     chdir: &'a Path,
@@ -112,23 +112,19 @@ impl Parts {
             let refuse = |text: &str, invalid| wrong(&name, text, &entry.origin, invalid);
             for text in &entry.values {
                 // A table in `pyserve.toml` has pairs.
-                match text.split_once('=') {
+                let file = match text.split_once('=') {
                     Some(("realm", text)) => {
                         self.realm = Some(realm(text).map_err(|invalid| refuse(text, invalid))?);
+                        continue;
                     }
-                    Some(("file", text)) => {
-                        self.file =
-                            password_file(text, at).map_err(|invalid| refuse(text, invalid))?;
-                    }
+                    Some(("file", file)) => file,
                     _ if entry.values.len() > 1 => {
                         let remedy = "give `{ file = \"…\", realm = \"…\" }`";
                         return Err(refuse(text, invalid("neither `file` nor `realm`", remedy)));
                     }
-                    _ => {
-                        self.file =
-                            password_file(text, at).map_err(|invalid| refuse(text, invalid))?
-                    }
-                }
+                    _ => text,
+                };
+                self.file = password_file(file, at).map_err(|invalid| refuse(file, invalid))?;
             }
         }
         if let Some(entry) = found("basic_auth_realm") {

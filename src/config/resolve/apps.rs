@@ -44,6 +44,11 @@ pub(super) struct Common {
 }
 
 impl Resolver<'_> {
+    /// Environment variables of applications, companions and `before_start`.
+    fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
+        Ok(self.many("env", variable)?.unwrap_or_default())
+    }
+
     /// Warns once of each interpreter that was passed over.
     pub(super) fn warn_of_interpreters(&mut self, apps: &[AppSettings]) {
         for app in apps {
@@ -229,7 +234,7 @@ fn queue_limit(text: &str) -> Result<usize, Invalid> {
 }
 
 /// Reads `NAME=VALUE` of an environment variable.
-pub(super) fn variable(text: &str) -> Result<(String, String), Invalid> {
+fn variable(text: &str) -> Result<(String, String), Invalid> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
             Ok((name.to_owned(), value.to_owned()))

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::apps::variable;
 use super::{Resolver, identity, single, wrong};
 use crate::config::companions::{COMPANION_SETTINGS, Companion, Program};
 use crate::config::error::{ConfigError, Invalid, invalid};
@@ -73,11 +72,6 @@ impl Resolver<'_> {
             }
         }
         Ok(Some(schedule))
-    }
-
-    /// Environment variables of applications, companions and `before_start`.
-    pub(super) fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
-        Ok(self.many("env", variable)?.unwrap_or_default())
     }
 
     pub(super) fn before_start(&mut self) -> Result<Option<Program>, ConfigError> {

@@ -34,7 +34,7 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastRun {
     pub began: Timestamp,
-    /// How long it took, and its wait status; `None` while it runs.
+    /// Its duration and its wait status; `None` while it runs.
     pub ended: Option<(Duration, i32)>,
 }
 
@@ -65,21 +65,15 @@ impl Job {
 
     /// True if a run is due; the one behind it is next then.
     pub(super) fn is_due(&mut self, schedule: &Schedule, now: Now) -> bool {
-        match self.next {
-            Next::Wall { since, .. } if now.wall < since - CORRECTION => {
-                self.next = Next::after(schedule, now);
-                false
-            }
-            Next::Wall { at, .. } if at <= now.wall => {
-                self.next = Next::after(schedule, now);
-                true
-            }
-            Next::Tick(at) if at <= now.instant => {
-                self.next = Next::after(schedule, now);
-                true
-            }
-            _ => false,
+        let (is_due, is_corrected) = match self.next {
+            Next::Wall { at, since } => (at <= now.wall, now.wall < since - CORRECTION),
+            Next::Tick(at) => (at <= now.instant, false),
+            Next::Never => (false, false),
+        };
+        if is_due || is_corrected {
+            self.next = Next::after(schedule, now);
         }
+        is_due && !is_corrected
     }
 
     /// The time at which to look again.
