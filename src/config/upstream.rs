@@ -22,11 +22,11 @@ pub struct UpstreamSettings {
     pub servers: Vec<ServerAddress>,
     /// Their timeouts.
     pub timeouts: UpstreamTimeouts,
-    /// How one of them is chosen.
+    /// The rule by which one of them is chosen.
     pub balance: BalanceBy,
 }
 
-/// How a server is chosen among those that work.
+/// The rule by which a server is chosen among those that work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BalanceBy {
     /// The one with the fewest requests in flight.

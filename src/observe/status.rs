@@ -247,7 +247,7 @@ pub struct CompanionStatus {
 pub struct LastRunStatus {
     /// When it began (RFC 3339).
     pub began: String,
-    /// How long it took; `None` while it runs.
+    /// Its duration; `None` while it runs.
     pub took: Option<f64>,
     /// Exit code or signal; `None` while it runs.
     pub result: Option<String>,

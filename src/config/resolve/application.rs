@@ -82,7 +82,7 @@ impl<'a> Resolver<'a> {
         path
     }
 
-    /// What answers for the whole site: an application, or upstream servers.
+    /// The handler of the whole site: an application, or upstream servers.
     pub(super) fn whole_site(
         &mut self,
         servers: &Servers,

@@ -57,7 +57,7 @@ struct Lines {
     idle: usize,
 }
 
-/// Where checks come from.
+/// The origin of checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Network(Network),

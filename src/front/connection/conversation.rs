@@ -27,7 +27,7 @@ use super::stream::{Next, Stream};
 /// Time for which hyper stays with an idle HTTP/1 connection: clients that ask sooner keep it.
 pub const LINGERS: Duration = Duration::from_secs(1);
 
-/// What happened to a connection.
+/// A change of a connection.
 pub enum Event {
     /// hyper has been made for the next request.
     Begun,

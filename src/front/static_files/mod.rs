@@ -12,7 +12,7 @@
 //! 7. `body`: bytes at once if small, else sent as the client reads them; `multipart` for several
 //!    ranges.
 //!
-//! Where the settings want it, `listing` answers for a directory without an index.
+//! If the settings say so, `listing` answers for a directory without an index.
 //!
 //! Cached files are served without leaving the thread. Access to the disk is a job of the
 //! [`FilePool`], one for a small file. `compress` adds encoded forms to the cache, in the

@@ -51,7 +51,7 @@ pub struct Servers {
     pub id: u64,
     servers: Vec<Server>,
     balance: Arc<Balance>,
-    /// Where clients stay with one server.
+    /// The order of servers for each client, if clients stay with one server.
     affinity: Option<Affinity>,
     /// The timeouts for these servers.
     pub timeouts: UpstreamTimeouts,

@@ -49,7 +49,7 @@ enum Outcome {
     Raw(usize),
 }
 
-/// What a connection without hyper needs next.
+/// The next need of a connection without hyper.
 pub enum Next {
     /// hyper for HTTP/1, for a head that the stream has.
     Http1,

@@ -41,7 +41,7 @@ const RECENT: usize = 1024;
 struct Entries {
     generation: u32,
     entries: Vec<Entry>,
-    /// Where the request with a number probably is: by the remainder of the number.
+    /// The probable entry of the request with a number, by the remainder of the number.
     places: Box<[u32]>,
     free: Vec<usize>,
     /// Serving threads.

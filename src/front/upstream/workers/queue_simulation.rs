@@ -22,7 +22,7 @@ struct Simulation {
     /// Requests in the line.
     waiting: Vec<(Request, tokio::sync::oneshot::Receiver<Admission>)>,
     ring: VecDeque<(Request, DispatchSlot)>,
-    /// What each thread runs, and until when.
+    /// The request that each thread runs, and the time when it ends.
     threads: Vec<Option<(Request, DispatchSlot, u64)>>,
     /// Milliseconds from the arrival to the end, of short and of long requests.
     took: [Vec<u64>; 2],

@@ -305,7 +305,7 @@ impl Waiter {
             && self.overtaken_us + self.charge(other.cost) <= cost.micros()
     }
 
-    /// What a request of this cost counts for, if it overtakes this one.
+    /// The charge of a request of this cost, if it overtakes this one.
     fn charge(&self, cost: Option<Cost>) -> u64 {
         let least = self.cost.map_or(0, Cost::micros) / MOST_OVERTAKING;
         cost.map_or(0, Cost::micros).max(least)

@@ -49,8 +49,8 @@ impl SlotMemory {
         }
     }
 
-    /// Gives pages of the slots in `free`, which nobody uses during the call, back to `discard`: its
-    /// arguments are a slot and a range of bytes in it.
+    /// Gives pages of the slots in `free`, which no request has during the call, back by
+    /// `discard`: its arguments are a slot and a range of bytes in it.
     pub(super) fn give_back(&self, free: &[usize], discard: impl Fn(usize, Range<usize>) -> bool) {
         for &at in free {
             let slot = &self.slots[at];
