@@ -22,6 +22,7 @@ pub mod process;
 mod process_stat;
 pub mod process_tree;
 pub mod scheduling;
+pub mod sealed_bytes;
 pub mod sendfile;
 pub mod signals;
 pub mod sockets;
