@@ -24,6 +24,7 @@ pub mod process_tree;
 pub mod scheduling;
 pub mod sealed_bytes;
 pub mod sendfile;
+pub mod service_manager;
 pub mod signals;
 pub mod sockets;
 pub mod standard;
