@@ -26,6 +26,7 @@ use crate::os::standard::Standard;
 use crate::os::temporary;
 use crate::reference;
 use crate::report;
+use crate::schema;
 use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::{self, Outcome};
 use crate::uwsgi_link;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
         Verb::Explain(request) => return explain::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
+        Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => return served(invocation.flags),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
