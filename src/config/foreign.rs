@@ -1,5 +1,7 @@
 //! Options of uWSGI, gunicorn and other servers, and what says the same here.
 
+pub mod nginx;
+
 /// The counterpart of another server's option `name`: a sentence without its end. `name` has no
 /// leading hyphens; inside, hyphens and underscores are equal.
 pub fn counterpart(name: &str) -> Option<&'static str> {
