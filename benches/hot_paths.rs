@@ -14,6 +14,7 @@ use pyserve::internals::context;
 use pyserve::internals::context::{Client, Endpoints, RequestFacts};
 use pyserve::internals::protocol::{forwarded, limits};
 use pyserve::internals::request::environ;
+use pyserve::internals::routing::host::RequestedHost;
 use pyserve::internals::sendfile::file_pool::FilePool;
 use pyserve::internals::static_files::{Cache, Locations, StaticFiles};
 use pyserve::internals::{StaticLocation, StaticSettings, Trust};
@@ -126,7 +127,11 @@ fn router(criterion: &mut Criterion) {
         ("page", "/blog/2026/november/?page=2"),
     ] {
         criterion.bench_function(&format!("route a {what}"), |bencher| {
-            bencher.iter(|| locations.find(black_box(target)).is_some());
+            bencher.iter(|| {
+                locations
+                    .find(black_box(target), RequestedHost::ANY)
+                    .is_some()
+            });
         });
     }
 }
@@ -147,7 +152,9 @@ fn static_files(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime");
     let answer = |headers: &HeaderMap| {
-        let (location, rest) = files.find("/static/base.css").expect("it has the prefix");
+        let (location, rest) = files
+            .find("/static/base.css", RequestedHost::ANY)
+            .expect("it has the prefix");
         let served = files.serve(location, rest, &Method::GET, headers);
         runtime.block_on(served).expect("it is there")
     };

@@ -260,7 +260,7 @@ fn check(
         let (facts, outcome) = runtime
             .block_on(supervisor::check::check(settings))
             .context("cannot check")?;
-        report::application(resolved.config.prefix_of(index), preload, &facts)?;
+        report::application(&resolved.config.place_of(index), preload, &facts)?;
         if outcome.code != 0 {
             return Ok(outcome);
         }

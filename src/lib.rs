@@ -37,6 +37,6 @@ pub use command::main;
 pub mod internals {
     pub use crate::config::{StaticLocation, StaticSettings, Trust};
     pub use crate::front::{
-        connection, context, protocol, request, sendfile, static_files, upstream,
+        connection, context, protocol, request, routing, sendfile, static_files, upstream,
     };
 }

@@ -182,3 +182,56 @@ fn a_directory_of_the_right_name_does_not_hide_what_was_collected() {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+#[test]
+fn files_of_a_project_are_served_on_the_hosts_of_its_application() {
+    let Some(project) = project(COLLECTED) else {
+        return;
+    };
+    let said = |server: &Server, host: &str| {
+        let get = format!("GET /assets/site.css HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        server.exchange(&get).text()
+    };
+    let table = format!(
+        "[[location]]\nhost = ['shop.test', '*.shop.test']\napp = '{}'\n",
+        crate::support::apps().join("assets_site.py").display()
+    );
+    let other = "[[location]]\nhost = 'other.test'\nrespond = 'other'\n";
+    let settings = project.path("pyserve.toml");
+    std::fs::write(&settings, format!("{other}{table}header = 'X-A: b'\n")).unwrap();
+    let server = Pyserve::new()
+        .without("PYSERVE_PYTHON")
+        .current_dir(project.dir.path())
+        .args(["--venv"])
+        .args([&project.venv])
+        .env("COLLECTED", project.path("collected"))
+        .env("SOURCES", project.path("sources"))
+        .env("MEDIA", project.path("media"))
+        .ready();
+    for (host, expected) in [
+        ("shop.test", "collected"),
+        ("a.shop.test:80", "collected"),
+        ("other.test", "other"),
+    ] {
+        assert_eq!(said(&server, host), expected, "{host}");
+    }
+    // An application before it in the settings: numbers change, hosts do not.
+    std::fs::write(project.path("hello.py"), HELLO).unwrap();
+    let hello = "[[location]]\nhost = 'hello.test'\napp = 'hello.py'\n";
+    std::fs::write(&settings, format!("{hello}{other}{table}")).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    server.stderr.wait_for("reloaded in");
+    for (host, expected) in [
+        ("shop.test", "collected"),
+        ("hello.test", "hello"),
+        ("other.test", "other"),
+    ] {
+        assert_eq!(said(&server, host), expected, "{host}");
+    }
+}
+
+const HELLO: &str = "
+def application(environ, start_response):
+    start_response('200 OK', [])
+    return [b'hello']
+";

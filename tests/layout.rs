@@ -37,6 +37,7 @@ const FRONT: &[&str] = &[
     "static_files",
     "routing",
     "upstream",
+    "response_rules",
     "body",
     "sendfile",
     "client_limits",

@@ -53,8 +53,11 @@ pub fn layer(environment: &Environment) -> (Layer, Vec<String>) {
         let value = native::text(value);
         let values: Vec<String> = if setting.repeatable {
             value
-                .split(|c: char| c == ',' || c.is_whitespace())
-                .filter(|value| !value.is_empty())
+                .split(|c: char| match setting.is_a_line() {
+                    true => c == '\n',
+                    false => c == ',' || c.is_whitespace(),
+                })
+                .filter(|value| !value.trim().is_empty())
                 .map(str::to_owned)
                 .collect()
         } else {

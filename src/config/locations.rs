@@ -5,25 +5,36 @@
 //! for all has the same name in both places, and the table takes precedence.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Compression;
+use super::error::{Invalid, invalid};
 use super::settings::{self, Default, Setting};
 use super::upstream::UpstreamSettings;
+use super::{Compression, ResponseRules, Scope};
 
 /// A location that is not served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// `/old`, decoded and without a slash behind; `/` for everything.
+    /// `/old`, decoded and without a slash behind; `/` for everything. An exact path keeps its slash.
     pub prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub scope: Scope,
     /// The handler.
     pub handler: Handler,
-    /// True if the handler gets the prefix in `SCRIPT_NAME` and not in the path.
-    pub strip_prefix: bool,
+    /// The prefix that the handler gets apart from the path (in `SCRIPT_NAME`, or replaced by
+    /// another); `None` for none. That of another location where it passes requests to that one.
+    pub mount: Option<String>,
+    /// The name by which other locations refer to it.
+    pub name: Option<String>,
+    /// True if requests reach it by its name alone (nginx: `location @name`).
+    pub is_named_only: bool,
     /// Settings for its requests.
     pub settings: LocationSettings,
+    /// Rules for its responses.
+    pub rules: Arc<ResponseRules>,
 }
 
 /// The handler of a location.
@@ -42,13 +53,17 @@ pub enum Handler {
 /// Sends clients elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// A path that begins with one slash, or a URL with scheme and host; in ASCII.
+    /// A path that begins with one slash, or a URL with scheme and host; in ASCII. [`HOST`] stands for
+    /// the host of the request.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
     /// True if the rest of the path, and the query, are appended.
     pub keep_path: bool,
 }
+
+/// Stands for the host of a request, without its port, in the target of a redirect (nginx: `$host`).
+pub const HOST: &str = "{host}";
 
 /// Says a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +94,20 @@ pub struct LocationSettings {
     pub body_timeout: Duration,
 }
 
+impl Location {
+    /// The location for people, mostly its prefix.
+    pub fn place(&self) -> String {
+        match &self.name {
+            Some(name) if self.is_named_only => format!("@{name}"),
+            _ => self.scope.place(&self.prefix),
+        }
+    }
+}
+
 impl fmt::Display for Location {
     /// One line for people, `/old -> redirect 302 /new`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> ", self.prefix)?;
+        write!(f, "{} -> ", self.place())?;
         match &self.handler {
             Handler::App(index) => write!(f, "app number {index}"),
             Handler::Upstream(upstream) => write!(f, "{upstream}"),
@@ -105,6 +130,38 @@ impl fmt::Display for Location {
     }
 }
 
+/// Name of the location of `--app`, `--upstream` or `--uwsgi`.
+pub const WHOLE_SITE: &str = "app";
+
+/// Reads `@NAME`.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn reference(text: &str) -> Result<String, Invalid> {
+    match text.strip_prefix('@') {
+        Some(name) => location_name(name),
+        None => Err(invalid(
+            "no `@` before the name of a location",
+            "give one as in `@app`",
+        )),
+    }
+}
+
+/// Reads the name of a location.
+///
+/// # Errors
+/// [`Invalid`] for anything but letters, digits and `-_.`.
+pub fn location_name(text: &str) -> Result<String, Invalid> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err(invalid(
+            "not the name of a location",
+            "give letters, digits, `-`, `_` and `.`, as in `old-media`",
+        )),
+    }
+}
+
 /// The setting of a location of this name.
 pub fn named(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
@@ -114,18 +171,22 @@ pub fn named(name: &str) -> Option<&'static Setting> {
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     let is_own = |name: &str| OWN.iter().any(|own| own.name == name);
     let is_shared = |name: &str| {
-        KINDS
-            .iter()
-            .any(|(kind, settings)| *kind == name || settings.contains(&name))
+        OF_EVERY_KIND.contains(&name)
+            || KINDS
+                .iter()
+                .any(|(kind, settings)| *kind == name || settings.contains(&name))
     };
     let shared =
         settings::all().filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
     OWN.iter().chain(shared)
 }
 
+/// Settings of every location that also exist for all locations.
+const OF_EVERY_KIND: [&str; 2] = ["header", "error_page"];
+
 /// The handlers, each with the settings that only exist for it. Settings that also exist for all
 /// locations have the same meaning here.
-pub const KINDS: [(&str, &[&str]); 5] = [
+pub const KINDS: [(&str, &[&str]); 7] = [
     (
         "app",
         &[
@@ -155,12 +216,17 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "compress",
             "compress_min",
             "compress_private",
+            "intercept_errors",
         ],
     ),
     (
         "upstream",
         &[
             "strip_prefix",
+            "replace_prefix",
+            "upstream_host",
+            "upstream_redirects",
+            "upstream_cookie_paths",
             "max_body",
             "body_timeout",
             "buffering",
@@ -168,6 +234,7 @@ pub const KINDS: [(&str, &[&str]); 5] = [
             "compress",
             "compress_min",
             "compress_private",
+            "intercept_errors",
             "uwsgi_param",
             "uwsgi_modifier1",
             "uwsgi_modifier2",
@@ -177,9 +244,23 @@ pub const KINDS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
+        "pass",
+        &[
+            "max_body",
+            "body_timeout",
+            "buffering",
+            "request_buffering",
+            "compress",
+            "compress_min",
+            "compress_private",
+            "intercept_errors",
+        ],
+    ),
+    (
         "static",
         &["missing", "max_age", "immutable", "precompressed", "types"],
     ),
+    ("file", &["max_age", "immutable", "precompressed", "types"]),
     ("redirect", &["status", "keep_path"]),
     ("respond", &["status", "content_type"]),
 ];
@@ -200,6 +281,18 @@ const fn setting(
     }
 }
 
+const fn several(
+    name: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+    default: Default,
+) -> Setting {
+    Setting {
+        repeatable: true,
+        ..setting(name, value_name, help, default)
+    }
+}
+
 /// Settings that only a location has.
 static OWN: &[Setting] = &[
     setting(
@@ -208,14 +301,62 @@ static OWN: &[Setting] = &[
         "Paths that belong to it, as they read after decoding: `/api` and all below",
         Default::Value("/"),
     ),
+    setting(
+        "path",
+        "PATH",
+        "In place of `prefix`: this path alone, as it reads after decoding",
+        Default::None,
+    ),
+    several(
+        "host",
+        "HOST",
+        "Hosts that it is for: `example.org`, all below `*.example.org`, or `*` for those that no other location names",
+        Default::Computed("every host"),
+    ),
+    setting(
+        "name",
+        "NAME",
+        "A name for `pass` and `missing`; without prefix, path and host, no request reaches it otherwise",
+        Default::None,
+    ),
+    setting(
+        "pass",
+        "@NAME",
+        "Answers with the application or the servers of the location of this name; `@app` is the application of --app",
+        Default::None,
+    ),
     setting("static", "DIR", "Answers with files", Default::None),
+    setting(
+        "file",
+        "FILE",
+        "With `path`: answers with this file",
+        Default::None,
+    ),
     setting("redirect", "PATH|URL", "Sends clients there", Default::None),
     setting("respond", "TEXT", "Answers with a text", Default::None),
     setting(
+        "header_inherit",
+        "yes|no",
+        "Also apply the `header` rules for all locations, before its own",
+        Default::Value("yes"),
+    ),
+    setting(
         "strip_prefix",
         "yes|no",
-        "With `app`, and `upstream` of uwsgi: the prefix stands in SCRIPT_NAME, not in PATH_INFO",
+        "With `app`, and `upstream` of uwsgi: the prefix stands in SCRIPT_NAME, not in PATH_INFO; with `upstream` of HTTP: the prefix is removed from the path",
         Default::Computed("yes for `app`, no for `upstream`"),
+    ),
+    setting(
+        "replace_prefix",
+        "PATH",
+        "With `upstream` of HTTP: the path, percent-encoded, that the server gets in place of the prefix",
+        Default::None,
+    ),
+    setting(
+        "upstream_cookie_paths",
+        "yes|no",
+        "With `replace_prefix` or `strip_prefix`: also replace the paths of the server's cookies, back to the prefix",
+        Default::Value("no"),
     ),
     setting(
         "env",
@@ -225,8 +366,8 @@ static OWN: &[Setting] = &[
     ),
     setting(
         "missing",
-        "404|app|FILE",
-        "With `static`: what answers where there is no file; `app` is what answers without this location",
+        "404|app|@NAME|FILE",
+        "With `static`: what answers where there is no file; `app` is what answers without this location, `@NAME` the location of this name",
         Default::Value("404"),
     ),
     setting(

@@ -18,6 +18,7 @@ pub mod environment;
 pub mod error;
 pub mod file;
 pub mod foreign;
+mod hosts;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
@@ -26,6 +27,7 @@ pub mod native;
 pub mod reach;
 pub mod release;
 pub mod resolve;
+mod response_rules;
 pub mod settings;
 pub mod sizing;
 mod static_locations;
@@ -36,7 +38,7 @@ pub mod values;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyserve_wire::control::Preload;
@@ -47,9 +49,11 @@ pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use hosts::{HostPattern, LONGEST_NAME, Rank, Scope, UnknownHost};
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
 pub use release::Release;
+pub use response_rules::{ErrorPage, HeaderChange, HeaderRule, PageFile, ResponseRules};
 pub use static_locations::{
     EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings,
 };
@@ -111,6 +115,10 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// Settings of locations that do not override them.
     pub location_settings: LocationSettings,
+    /// The response to a request for a host that no location covers.
+    pub unknown_host: UnknownHost,
+    /// Rules for responses of locations that do not override them, and outside of locations.
+    pub response_rules: Arc<ResponseRules>,
     /// Types of responses that are compressed.
     pub compress_types: CompressTypes,
     /// Limits for responses that wait on disk.
@@ -176,11 +184,16 @@ pub struct SocketFiles {
 }
 
 impl Config {
-    /// Prefix of the location in which application number `index` answers.
-    pub fn prefix_of(&self, index: usize) -> &str {
+    /// The location in which application number `index` answers.
+    pub fn location_of(&self, index: usize) -> Option<&Location> {
         let is_its = |location: &&Location| location.handler == locations::Handler::App(index);
-        let location = self.locations.iter().find(is_its);
-        location.map_or("/", |location| &location.prefix)
+        self.locations.iter().find(is_its)
+    }
+
+    /// That location for people, mostly its prefix; no two applications have the same.
+    pub fn place_of(&self, index: usize) -> String {
+        self.location_of(index)
+            .map_or_else(|| "/".to_owned(), Location::place)
     }
 
     /// Every location for people, but those of files that are there by themselves: the
@@ -193,22 +206,24 @@ impl Config {
                 let missing = match &location.missing {
                     Missing::Refuse => String::new(),
                     Missing::App => ", else what answers without it".to_owned(),
+                    Missing::Named(name) => format!(", else @{name}"),
                     Missing::Page(page) => format!(", else {page}"),
                 };
-                let line = format!(
-                    "{} -> files in {}{missing}",
-                    location.prefix,
-                    location.dir.display()
-                );
-                (&location.prefix, line)
+                let (place, dir) = (location.place(), location.dir.display());
+                let line = match &location.file {
+                    Some(name) => format!("{place} -> file {dir}/{name}"),
+                    None => format!("{place} -> files in {dir}{missing}"),
+                };
+                (location.scope.rank(&location.prefix), line)
             })
-            .chain(
-                self.locations
-                    .iter()
-                    .map(|location| (&location.prefix, self.line_of(location))),
-            )
+            .chain(self.locations.iter().map(|location| {
+                (
+                    location.scope.rank(&location.prefix),
+                    self.line_of(location),
+                )
+            }))
             .collect();
-        lines.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        lines.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
         lines.into_iter().map(|(_, line)| line).collect()
     }
 
@@ -220,7 +235,7 @@ impl Config {
                     .apps
                     .get(index)
                     .map(|settings| settings.app.to_string());
-                format!("{} -> app {}", location.prefix, app.unwrap_or_default())
+                format!("{} -> app {}", location.place(), app.unwrap_or_default())
             }
             _ => location.to_string(),
         }

@@ -17,7 +17,9 @@ mod front;
 mod identity;
 mod locations;
 mod logging;
+mod names;
 pub mod operations;
+mod responses;
 mod static_files;
 mod stopping;
 mod tables;
@@ -30,7 +32,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Invalid, invalid};
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
-use super::{Config, HostFacts, Resolved, native, values};
+use super::{Config, HostFacts, Resolved, UnknownHost, native, values};
 use crate::os::access::{AccessKind, obstacle};
 
 /// Resolves the layers, the strongest first. `settings_file` is the file that was read.
@@ -120,8 +122,9 @@ impl Resolver<'_> {
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let release = self.release(&chdir, &tables);
+        let response_rules = self.response_rules(&chdir)?;
         let (static_locations, internal_locations, every_location) =
-            self.file_locations(&tables, &chdir, dev)?;
+            self.file_locations(&tables, &chdir, dev, &response_rules)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
         let app = match upstream {
@@ -135,9 +138,10 @@ impl Resolver<'_> {
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
         let settings = self.location_settings()?;
+        let general = (settings, &response_rules);
         let (locations, apps) =
-            self.other_locations(app, upstream, &tables, &common, &servers, settings)?;
-        locations::refuse_endless(&tables, &locations, &static_locations)?;
+            self.other_locations(app, upstream, &tables, &common, &servers, general)?;
+        self.check_locations(&tables, &locations, &static_locations, &response_rules)?;
         self.warn_of_interpreters(&apps);
         let companions = self.companions()?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
@@ -156,6 +160,8 @@ impl Resolver<'_> {
             drain_delay,
             startup_log: self.startup_log(&chdir)?,
             response_spool: self.response_spool()?,
+            response_rules,
+            unknown_host: self.one("unknown_host", UnknownHost::parse)?,
             compress_types: self.compress_types()?,
             header_timeout: self.one("header_timeout", values::positive_duration)?,
             keepalive_timeout: self.one("keepalive_timeout", values::positive_duration)?,

@@ -10,6 +10,7 @@ mod application;
 mod limits;
 mod listening;
 mod operations;
+mod responses;
 mod static_files;
 mod upstream;
 mod workers;
@@ -66,6 +67,12 @@ impl Setting {
     /// True if it may stand in `pyserve.toml`: all but the path of that file itself.
     pub fn is_for_file(&self) -> bool {
         self.name != "config"
+    }
+
+    /// True if a value may have blanks and commas: several stand on lines of their own in a
+    /// variable.
+    pub fn is_a_line(&self) -> bool {
+        matches!(self.name, "header" | "error_page")
     }
 
     /// A few words for the short help, `pyserve -h`; none for options that it omits.
@@ -143,6 +150,8 @@ const ADVANCED: &[&str] = &[
     "static_hidden",
     "static_links",
     "upstream_connect_timeout",
+    "upstream_host",
+    "upstream_redirects",
     "upstream_send_timeout",
     "uwsgi_insecure",
     "uwsgi_modifier1",
@@ -157,6 +166,7 @@ static TABLE: &[&[Setting]] = &[
     application::PYTHON,
     listening::LISTENING,
     static_files::STATIC_FILES,
+    responses::RESPONSES,
     workers::WORKERS,
     limits::LIMITS,
     operations::LOGGING,

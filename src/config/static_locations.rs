@@ -5,13 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{ResponseRules, Scope};
+
 /// A location served from disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticLocation {
     /// `/static`, decoded and without a slash behind; `/` for everything.
     pub prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub scope: Scope,
     /// Its directory; absolute.
     pub dir: PathBuf,
+    /// The one file of the directory that it serves; `None` for all of them.
+    pub file: Option<String>,
     /// True for `/static`, `/css`, `/js` and `/images` of the root, which no setting names.
     pub predefined: bool,
     /// The answer where there is no file.
@@ -24,6 +30,8 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// Rules for its responses.
+    pub rules: Arc<ResponseRules>,
 }
 
 /// Media types by what a name ends with behind a dot, or by a whole name; in lower case.
@@ -34,14 +42,22 @@ impl StaticLocation {
     pub fn new(prefix: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
         Self {
             prefix: prefix.into(),
+            scope: Scope::default(),
             dir: dir.into(),
+            file: None,
             predefined: false,
             missing: Missing::default(),
             max_age: None,
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            rules: Arc::default(),
         }
+    }
+
+    /// The location for people, mostly its prefix.
+    pub fn place(&self) -> String {
+        self.scope.place(&self.prefix)
     }
 
     /// These settings for a directory that only a build writes to: content hashes in names and
@@ -67,6 +83,8 @@ pub struct EveryLocation {
     pub precompressed: Option<bool>,
     /// As in [`StaticLocation`].
     pub types: FileTypes,
+    /// As in [`StaticLocation`].
+    pub rules: Arc<ResponseRules>,
 }
 
 impl EveryLocation {
@@ -76,6 +94,7 @@ impl EveryLocation {
         location.immutable = self.immutable.unwrap_or(location.immutable);
         location.precompressed = self.precompressed.unwrap_or(location.precompressed);
         location.types = Arc::clone(&self.types);
+        location.rules = Arc::clone(&self.rules);
         location
     }
 }
@@ -88,8 +107,17 @@ pub enum Missing {
     Refuse,
     /// The application.
     App,
+    /// The location of this name.
+    Named(String),
     /// This file of the location, if the path looks like a page's.
     Page(String),
+}
+
+impl Missing {
+    /// True if another location answers.
+    pub fn is_left(&self) -> bool {
+        matches!(self, Self::App | Self::Named(_))
+    }
 }
 
 /// Settings that all static locations share.

@@ -30,7 +30,42 @@ pub enum Protocol {
     /// The uwsgi protocol, of uWSGI and others.
     Uwsgi(UwsgiSettings),
     /// HTTP/1.1, in the clear.
-    Http,
+    Http(HttpSettings),
+}
+
+/// Names and paths by which an HTTP server knows what clients ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The value of `Host`.
+    pub host: UpstreamHost,
+    /// The replacement of the location's prefix in request targets, if there is one.
+    pub replacement: Option<Replacement>,
+    /// True if `Location` and `Refresh` fields that name the server are mapped back (nginx:
+    /// `proxy_redirect default`).
+    pub redirects: bool,
+    /// True if paths of cookies are mapped back (nginx: `proxy_cookie_path`).
+    pub cookie_paths: bool,
+}
+
+/// The value of `Host` in requests for an HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// The client's (nginx: `$host`).
+    Client,
+    /// The server's own address (nginx: `$proxy_host`).
+    Server,
+    /// This text.
+    Name(String),
+}
+
+/// The replacement of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The location's prefix as a URL has it; empty for the whole site.
+    pub prefix: String,
+    /// The path that replaces it, percent-encoded, without a slash at its end; that of an exact path
+    /// as it is given.
+    pub by: String,
 }
 
 /// Variables for a uwsgi server besides those of the request.
@@ -71,15 +106,33 @@ pub enum ServerAddress {
     Unix(PathBuf),
 }
 
+impl UpstreamSettings {
+    /// True if the servers get another path in place of the location's prefix.
+    pub fn replaces_prefix(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(http) if http.replacement.is_some())
+    }
+}
+
 impl fmt::Display for UpstreamSettings {
-    /// `uwsgi unix:/path, 127.0.0.1:3031`, `http 127.0.0.1:9000`.
+    /// `uwsgi unix:/path, 127.0.0.1:3031`, `http 127.0.0.1:9000 below /other`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.protocol {
             Protocol::Uwsgi(_) => "uwsgi",
-            Protocol::Http => "http",
+            Protocol::Http(_) => "http",
         };
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
-        write!(f, "{protocol} {}", servers.join(", "))
+        write!(f, "{protocol} {}", servers.join(", "))?;
+        match &self.protocol {
+            Protocol::Http(HttpSettings {
+                replacement: Some(replacement),
+                ..
+            }) if replacement.by.is_empty() => f.write_str(" without the prefix"),
+            Protocol::Http(HttpSettings {
+                replacement: Some(replacement),
+                ..
+            }) => write!(f, " below {}", replacement.by),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -136,7 +189,8 @@ impl ServerAddress {
         if authority.contains(['/', '?', '#', '@']) {
             return Err(invalid(
                 "a server has no path; requests keep theirs",
-                "give scheme, host and port alone",
+                "give scheme, host and port alone, and the path as `replace_prefix` in a \
+                 [[location]]",
             ));
         }
         let has_port = match authority.rsplit_once(']') {
@@ -211,6 +265,38 @@ pub fn uwsgi_param(text: &str) -> Result<(String, OsString), Invalid> {
         return Err(invalid("the value contains a NUL", remedy));
     }
     Ok((name.to_owned(), native::string(value)))
+}
+
+/// Reads the value of `Host`: `client`, `server`, or a host that may have a port.
+///
+/// # Errors
+/// [`Invalid`] for anything else.
+pub fn upstream_host(text: &str) -> Result<UpstreamHost, Invalid> {
+    match text {
+        "client" => return Ok(UpstreamHost::Client),
+        "server" => return Ok(UpstreamHost::Server),
+        _ => {}
+    }
+    // RFC 9110 §7.2, with the names of Compose services.
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => Some(host).filter(|_| is_port(port)),
+        _ => Some(text),
+    };
+    let is_host = host.is_some_and(|host| match host.strip_prefix('[') {
+        Some(literal) => {
+            let address = literal.strip_suffix(']');
+            address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+        }
+        None => is_host_name(host),
+    });
+    match is_host {
+        true => Ok(UpstreamHost::Name(text.to_owned())),
+        false => Err(invalid(
+            "neither `client` nor `server` nor a host",
+            "give one of them, as in `backend.example.org`",
+        )),
+    }
 }
 
 /// Letters, digits, dots, hyphens and underscores, which the names of Compose services have.

@@ -108,7 +108,7 @@ async fn converse(
             admitted.map(|admitted| Box::pin(request::answer(site, Arc::clone(&seen), admitted)));
         let asked = asked.clone();
         async move {
-            let mut response = answer?.await;
+            let mut response = answer?.await?;
             set_persistence(&mut response, version, &asked);
             // hyper resets a stream with the code of an error of h2.
             Ok::<_, h2::Error>(response)

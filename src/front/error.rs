@@ -120,6 +120,12 @@ pub enum Rejection {
     /// No location and no application answers this path.
     #[error("no location and no application for this path")]
     NotFound,
+    /// No location is for the host that the request names.
+    #[error("no location is for this host")]
+    UnknownHost,
+    /// The settings close the connection without a response.
+    #[error("the settings give no response")]
+    Unanswered,
     /// The application delegates a file that is in no internal location.
     #[error("the application delegated {wanted}, which is in no location of --internal")]
     NotInternal {
@@ -162,6 +168,11 @@ impl From<Failure> for Rejection {
             failure => Self::Upstream(failure),
         }
     }
+}
+
+/// nginx's status, in logs alone, of a request whose connection is closed without a response.
+pub fn unanswered() -> StatusCode {
+    StatusCode::from_u16(444).expect("three digits")
 }
 
 struct Verdict {
@@ -207,6 +218,19 @@ impl Rejection {
             self,
             Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken(_)
         )
+    }
+
+    /// True if its page shows a traceback (`--dev`).
+    pub fn has_detail(&self) -> bool {
+        !self.detail().is_empty()
+    }
+
+    fn detail(&self) -> &str {
+        match self {
+            Self::Upstream(Failure::Application { traceback, .. }) => traceback,
+            Self::Upstream(Failure::NotLoaded { why }) => why,
+            _ => "",
+        }
     }
 
     /// The response that the client gets; writes the log line if `is_logged`.
@@ -296,7 +320,13 @@ impl Rejection {
                 StatusCode::INSUFFICIENT_STORAGE,
                 "This server has no room for your request.",
             ),
-            Self::NotFound | Self::NotInternal { .. } => {
+            // RFC 9110 §15.5.20.
+            Self::UnknownHost => verdict(
+                StatusCode::MISDIRECTED_REQUEST,
+                "This server does not serve that host.",
+            ),
+            // `Unanswered` gets no page.
+            Self::NotFound | Self::NotInternal { .. } | Self::Unanswered => {
                 verdict(StatusCode::NOT_FOUND, "There is nothing at this address.")
             }
             Self::Panic(_) => verdict(
@@ -381,7 +411,7 @@ impl Rejection {
             Self::TooManyRequests { .. } => {
                 tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
-            Self::NotFound => {
+            Self::NotFound | Self::UnknownHost | Self::Unanswered => {
                 tracing::debug!(request_id = %id, %method, %path, status, "not found")
             }
             Self::BadRequest(_)
@@ -413,7 +443,7 @@ impl Rejection {
     /// The `reason` label in the metrics; `None` for a usual response to a path or a condition.
     fn counted_as(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NotFound => return None,
+            Self::NotFound | Self::UnknownHost | Self::Unanswered => return None,
             Self::Static(error) => match error {
                 StaticError::Io(_) => "static_file",
                 _ => return None,
@@ -455,12 +485,7 @@ impl Rejection {
         let code = verdict.status.as_u16();
         let reason = verdict.status.canonical_reason().unwrap_or_default();
         let words = verdict.words;
-        let detail = match self {
-            Self::Upstream(Failure::Application { traceback, .. }) => traceback,
-            Self::Upstream(Failure::NotLoaded { why }) => &**why,
-            _ => "",
-        };
-        let detail = match detail {
+        let detail = match self.detail() {
             "" => String::new(),
             detail => format!("<pre>{}</pre>\n", escaped(detail)),
         };

@@ -19,6 +19,7 @@ pub mod fast_path;
 pub mod header_case;
 pub mod protocol;
 pub mod request;
+pub mod response_rules;
 pub mod routing;
 pub mod sendfile;
 pub mod shutdown;

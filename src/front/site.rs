@@ -11,12 +11,14 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
+use super::response_rules::ResponseRules;
+use super::routing::host::Hosts;
 use super::routing::router::Router;
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
 use super::static_files::found::FoundFiles;
 use super::static_files::internal::InternalFiles;
-use crate::config::{CompressTypes, Trust};
+use crate::config::{CompressTypes, Trust, UnknownHost};
 use crate::observe::access_log::AccessLog;
 
 /// The components that answer requests.
@@ -31,6 +33,12 @@ pub struct Site {
     pub deadlines: Deadlines,
     /// The location for a path that no file answers.
     pub router: Router,
+    /// Rules for responses that belong to no location.
+    pub response_rules: ResponseRules,
+    /// The hosts that locations name.
+    pub hosts: Hosts,
+    /// The response to a request for another host.
+    pub unknown_host: UnknownHost,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.

@@ -56,6 +56,7 @@ pub static TOPICS: &[Topic] = topics! {
     "workers": "number of workers, crashes, recycling, scaling",
     "locations": "prefixes and their handlers: applications, upstreams, files, redirects",
     "static-files": "files, compression, caching, missing and hidden files, X-Accel-Redirect",
+    "responses": "header fields of responses, and pages for errors",
     "upstreams": "uWSGI and HTTP servers behind pyserve",
     "protocols": "HTTP/1.1, HTTP/2, listening addresses",
     "bodies": "uploads, buffering of responses, X-Accel headers, compression",

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::startup;
 use crate::config::{
     AppSettings, Config, Immutable, ListenAddress, Location, StaticLocation, StaticSettings,
-    locations,
+    UpstreamSettings, locations,
 };
 use crate::front::accept::listener::Listener;
 use crate::front::activity::Deadlines;
@@ -27,11 +27,13 @@ use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
 use crate::front::routing::fixed::Fixed;
+use crate::front::routing::host::Hosts;
 use crate::front::routing::prefix::Prefix;
 use crate::front::routing::router::{Handler, Route, Router};
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::shutdown::Shutdown;
 use crate::front::site::{CurrentSite, Site};
+use crate::front::static_files;
 use crate::front::static_files::found::FoundFiles;
 use crate::front::static_files::internal::InternalFiles;
 use crate::front::static_files::{Cache, Locations, StaticFiles};
@@ -176,12 +178,21 @@ impl Front {
         }
     }
 
-    /// Serves the files that application number `app` has reported.
-    pub fn serve_found(&self, config: &Config, app: usize, found: &[control::FoundFiles]) {
+    /// Serves the files that application `app` has reported, on the hosts of application number
+    /// `index` of the settings.
+    pub fn serve_found(
+        &self,
+        config: &Config,
+        (app, index): (usize, Option<usize>),
+        found: &[control::FoundFiles],
+    ) {
         let (settings, cache) = (&config.static_files, self.kept.cache(config));
         let files = found.iter().filter_map(|found| {
             let dir = config.release.settle(Path::new(&*found.dir));
-            let location = StaticLocation::new(&*found.prefix, dir);
+            let mut location = StaticLocation::new(&*found.prefix, dir);
+            if let Some(owner) = index.and_then(|index| config.location_of(index)) {
+                location.scope.hosts.clone_from(&owner.scope.hosts);
+            }
             let location = match &*found.source {
                 // Only `collectstatic` writes there.
                 "STATIC_ROOT" => location.of_a_build(),
@@ -252,6 +263,12 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            hosts: hosts(config),
+            unknown_host: config.unknown_host,
+            response_rules: static_files::response_rules(
+                &config.response_rules,
+                &config.every_location.types,
+            ),
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
@@ -290,24 +307,52 @@ impl Kept {
     }
 }
 
+/// The hosts that locations name.
+fn hosts(config: &Config) -> Hosts {
+    let files = config.static_locations.iter().map(|at| &at.scope);
+    let scopes = files.chain(config.locations.iter().map(|at| &at.scope));
+    Hosts::new(scopes.flat_map(|scope| &scope.hosts))
+}
+
 /// The locations other than static files.
-fn routes(config: &Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
-    let route = |location: &Location| {
+fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Result<Vec<Route>> {
+    // Locations that pass requests to the servers of another one share their connections.
+    let mut known: Vec<(&UpstreamSettings, Upstream)> = Vec::new();
+    let route = |location: &'a Location| {
+        let prefix = Prefix::in_scope(&location.prefix, &location.scope);
+        let prefix = prefix.map_err(io::Error::other)?;
+        let mount = match &location.mount {
+            Some(mount) if *mount == location.prefix => Some(prefix.clone()),
+            Some(mount) => Some(Prefix::new(mount).map_err(io::Error::other)?),
+            None => None,
+        };
         Ok(Route {
-            prefix: Prefix::new(&location.prefix).map_err(io::Error::other)?,
+            prefix,
+            hosts: location.scope.hosts.clone(),
+            rank: location.scope.rank(&location.prefix),
             handler: match &location.handler {
                 locations::Handler::App(index) => {
                     let pool = pools.get(*index).ok_or(io::ErrorKind::NotFound)?;
                     Handler::App(pool.clone())
                 }
                 locations::Handler::Upstream(settings) => {
-                    Handler::Upstream(Upstream::new(settings, files))
+                    let mut before = known.iter();
+                    let same = before.find(|(other, _)| *other == settings);
+                    let upstream = match same {
+                        Some((_, upstream)) => upstream.clone(),
+                        None => Upstream::new(settings, files),
+                    };
+                    known.push((settings, upstream.clone()));
+                    Handler::Upstream(upstream)
                 }
                 locations::Handler::Redirect(redirect) => Handler::Redirect(redirect.clone()),
                 locations::Handler::Respond(respond) => Handler::Respond(Fixed::new(respond)),
             },
-            strips: location.strip_prefix,
+            mount,
+            name: location.name.clone(),
+            is_named_only: location.is_named_only,
             settings: location.settings,
+            rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };
     config.locations.iter().map(route).collect()

@@ -307,7 +307,9 @@ impl Supervisor {
             AppEvent::ReloadFailed(text) => self.app_failed(id, &text),
             // A joining application is asked when it serves.
             AppEvent::Files(files) if serves => {
-                self.front.serve_found(&self.resolved.config, id, &files);
+                let index = self.apps.serving().iter().position(|app| app.id() == id);
+                let app = (id, index);
+                self.front.serve_found(&self.resolved.config, app, &files);
             }
             AppEvent::Files(_) => {}
             AppEvent::WakeAt(time) => self.wake_at(time),

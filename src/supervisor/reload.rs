@@ -211,11 +211,11 @@ impl Supervisor {
             tracing::warn!("{warning}");
         }
         for (index, settings) in applications.into_iter().enumerate() {
-            let prefix = resolved.config.prefix_of(index);
+            let prefix = resolved.config.place_of(index);
             let before = &self.resolved.config;
             let mut serving = self.apps.serving_mut().iter_mut().enumerate();
             let same =
-                serving.find(|(index, app)| before.prefix_of(*index) == prefix && !app.is_gone);
+                serving.find(|(index, app)| before.place_of(*index) == prefix && !app.is_gone);
             let id = match same {
                 Some((_, app)) => {
                     app.reload(settings);
@@ -430,13 +430,13 @@ impl Supervisor {
             app.leave_within = leave_within;
         }
         self.companions_follow();
-        for app in self.apps.serving() {
-            let found = app.found_files();
-            self.front
-                .serve_found(&self.resolved.config, app.id(), &found);
+        for (index, app) in self.apps.serving().iter().enumerate() {
+            let (found, app) = (app.found_files(), (app.id(), Some(index)));
+            self.front.serve_found(&self.resolved.config, app, &found);
         }
         for id in before.iter().filter(|id| !members.contains(id)) {
-            self.front.serve_found(&self.resolved.config, *id, &[]);
+            let app = (*id, None);
+            self.front.serve_found(&self.resolved.config, app, &[]);
         }
         self.retire_removed();
         // An application that was awaited may have been removed.

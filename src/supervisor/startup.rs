@@ -108,8 +108,8 @@ fn lines(
         .iter()
         .enumerate()
         .flat_map(|(index, (settings, facts))| {
-            let prefix = config.prefix_of(index);
-            app_lines(settings, facts, (prefix != "/").then_some(prefix))
+            let prefix = config.place_of(index);
+            app_lines(settings, facts, (prefix != "/").then_some(&prefix))
         })
         .collect();
     let count_until = Instant::now() + COUNT_TIME;
@@ -137,13 +137,16 @@ fn lines(
         if location.predefined && found.iter().any(is_shown) {
             continue;
         }
-        let count = count(&location.dir);
-        // The prefix of the whole site is a single slash.
-        let prefix = location.prefix.trim_end_matches('/');
-        lines.push((
-            "static",
-            format!("{prefix}/ -> {} ({count})", location.dir.display()),
-        ));
+        let (place, dir) = (location.place(), location.dir.display());
+        let line = match &location.file {
+            Some(name) => format!("{place} -> {dir}/{name}"),
+            None => {
+                // The prefix of the whole site is a single slash.
+                let place = place.trim_end_matches('/');
+                format!("{place}/ -> {dir} ({})", count(&location.dir))
+            }
+        };
+        lines.push(("static", line));
     }
     // Applications have lines of their own.
     let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));

@@ -55,7 +55,7 @@ impl Supervisor {
         let serving = serving.iter().enumerate().map(|(index, app)| {
             let name = app.name();
             let is_alone = serving.iter().filter(|app| app.name() == name).count() == 1;
-            let prefix = config.prefix_of(index).to_owned();
+            let prefix = config.place_of(index);
             let name = match is_alone {
                 true => name,
                 false => format!("{name} at {prefix}"),

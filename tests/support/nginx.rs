@@ -14,7 +14,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it with these directives in its `http` and in its only `server`.
+    /// Starts it with these directives in its `http` and in its first `server`. `SOCKET` stands for the
+    /// address, for further servers.
     ///
     /// # Errors
     /// Why this machine cannot have one, or what it said instead of starting.
@@ -34,6 +35,7 @@ impl Nginx {
             "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
              {temporary}{http}server {{ listen unix:{work}/socket; {server} }}\n}}\n"
         );
+        let text = text.replace("SOCKET", &format!("unix:{work}/socket"));
         std::fs::write(&conf, text).unwrap();
         let nginx = Self {
             program: made.join("nginx"),

@@ -1,5 +1,7 @@
 //! The locations that are not files: what answers in each, and what holds for its requests.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::apps::Common;
@@ -8,9 +10,10 @@ use super::tables::{Given, spelled};
 use super::upstream::Servers;
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
-use crate::config::locations::{Handler, Location, Redirect, Respond};
+use crate::config::locations::{HOST, Handler, Location, Redirect, Respond, WHOLE_SITE};
 use crate::config::{
-    AppRef, AppSettings, LocationSettings, StaticLocation, UpstreamSettings, values,
+    AppRef, AppSettings, HostPattern, LocationSettings, ResponseRules, Scope, StaticLocation,
+    UpstreamSettings, values,
 };
 
 impl Resolver<'_> {
@@ -23,7 +26,7 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
         common: &Common,
         servers: &Servers,
-        general: LocationSettings,
+        (general, rules): (LocationSettings, &Arc<ResponseRules>),
     ) -> Result<(Vec<Location>, Vec<AppSettings>), ConfigError> {
         let (mut locations, mut apps) = (Vec::new(), Vec::new());
         let whole_site = match (app, upstream) {
@@ -35,13 +38,19 @@ impl Resolver<'_> {
         };
         locations.extend(whole_site.map(|handler| Location {
             prefix: "/".to_owned(),
+            scope: Scope::default(),
             handler,
-            strip_prefix: false,
+            mount: None,
+            name: Some(WHOLE_SITE.to_owned()),
+            is_named_only: false,
             settings: general,
+            rules: Arc::clone(rules),
         }));
-        for given in tables.iter().filter(|given| !given.is_static()) {
+        let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
+        for given in tables.iter().filter(|given| !of_others(given)) {
             let strip_prefix = given.optional("strip_prefix", values::yes_or_no)?;
-            let strip_prefix = strip_prefix.unwrap_or(given.is_app()) && given.prefix != "/";
+            let strip_prefix =
+                strip_prefix.unwrap_or(given.is_app() && !given.scope.exact) && given.prefix != "/";
             let handler = match given.kind {
                 "app" => {
                     let mount = if strip_prefix { &*given.prefix } else { "" };
@@ -54,13 +63,22 @@ impl Resolver<'_> {
                 "redirect" => Handler::Redirect(given.redirect()?),
                 _ => Handler::Respond(given.respond()?),
             };
+            // The prefix stands apart where it is replaced.
+            let is_replaced =
+                matches!(&handler, Handler::Upstream(upstream) if upstream.replaces_prefix());
+            let strip_prefix = strip_prefix || is_replaced;
             locations.push(Location {
                 prefix: given.prefix.clone(),
+                scope: given.scope.clone(),
                 handler,
-                strip_prefix,
+                mount: strip_prefix.then(|| given.prefix.clone()),
+                name: given.name.clone(),
+                is_named_only: given.is_named_only,
                 settings: given.settings(general)?,
+                rules: given.response_rules(rules, common.chdir())?,
             });
         }
+        self.add_passing(tables, &mut locations, (general, rules), common.chdir())?;
         Ok((locations, apps))
     }
 }
@@ -72,46 +90,63 @@ pub(super) fn refuse_endless(
     locations: &[Location],
     files: &[StaticLocation],
 ) -> Result<(), ConfigError> {
-    let redirect = |path: &str| {
-        let mut all = locations
-            .iter()
-            .filter_map(|at| Some((at, behind(path, &at.prefix)?)));
-        let first = all.next()?;
-        let (at, rest) = all.fold(first, |best, other| {
-            if other.0.prefix.len() > best.0.prefix.len() {
-                other
-            } else {
-                best
-            }
-        });
-        let is_file = |at: &StaticLocation| behind(path, &at.prefix).is_some();
-        let answers =
-            |file: &&StaticLocation| is_file(file) && file.prefix.len() >= at.prefix.len();
-        match &at.handler {
-            Handler::Redirect(redirect) if files.iter().find(answers).is_none() => {
-                Some(next_path(redirect, rest))
-            }
-            _ => None,
-        }
-    };
     for given in tables.iter().filter(|given| given.kind == "redirect") {
-        let mut path = given.prefix.clone();
-        let mut hops = 0;
-        while let Some(next) = redirect(&path).flatten() {
-            path = next;
-            hops += 1;
-            if hops > locations.len() {
-                let to = given.one("redirect", redirect_target)?;
-                let problem = invalid(
-                    "it leads back to its own prefix: clients would go round in circles",
-                    "redirect to a path that another location answers, or to another host",
-                );
-                let origin = given.origin("redirect");
-                return Err(wrong(&spelled("redirect"), &to, origin, problem));
+        // A host stands for all that its pattern covers.
+        let hosts: Vec<_> = match &given.scope.hosts[..] {
+            [] => vec![None],
+            hosts => hosts.iter().map(Some).collect(),
+        };
+        for host in hosts {
+            let mut path = given.prefix.clone();
+            let mut hops = 0;
+            while let Some(next) = redirect_of(&path, host, locations, files) {
+                path = next;
+                hops += 1;
+                if hops > locations.len() {
+                    let to = given.one("redirect", redirect_target)?;
+                    let problem = invalid(
+                        "it leads back to its own prefix: clients would go round in circles",
+                        "redirect to a path that another location answers, or to another host",
+                    );
+                    let origin = given.origin("redirect");
+                    return Err(wrong(&spelled("redirect"), &to, origin, problem));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// The path to which a request for `path` is redirected on this host.
+fn redirect_of(
+    path: &str,
+    host: Option<&HostPattern>,
+    locations: &[Location],
+    files: &[StaticLocation],
+) -> Option<String> {
+    let covers = |scope: &Scope, prefix: &str| {
+        let is_for = scope.hosts.is_empty() || host.is_some_and(|host| scope.hosts.contains(host));
+        let rest = match scope.exact {
+            true => (path == prefix).then_some(""),
+            false => behind(path, prefix),
+        };
+        rest.filter(|_| is_for)
+            .map(|rest| (scope.rank(prefix), rest))
+    };
+    let all = locations.iter().filter(|at| !at.is_named_only);
+    let all = all.filter_map(|at| {
+        let (rank, rest) = covers(&at.scope, &at.prefix)?;
+        Some((rank, rest, at))
+    });
+    // Of equal ranks, which differ in their hosts, the first.
+    let (rank, rest, at) = all.reduce(|best, other| if other.0 > best.0 { other } else { best })?;
+    let mut files = files.iter().filter_map(|at| covers(&at.scope, &at.prefix));
+    match &at.handler {
+        Handler::Redirect(redirect) if !files.any(|(of_files, _)| of_files >= rank) => {
+            next_path(redirect, rest)
+        }
+        _ => None,
+    }
 }
 
 /// What is left of a path that belongs to this prefix.
@@ -134,7 +169,10 @@ fn next_path(redirect: &Redirect, rest: &str) -> Option<String> {
 
 impl Given<'_> {
     /// Settings for its requests.
-    fn settings(&self, general: LocationSettings) -> Result<LocationSettings, ConfigError> {
+    pub(super) fn settings(
+        &self,
+        general: LocationSettings,
+    ) -> Result<LocationSettings, ConfigError> {
         let mut settings = general;
         self.set("max_body", &mut settings.max_body, values::byte_limit)?;
         let timeout = &mut settings.body_timeout;
@@ -189,6 +227,10 @@ impl Given<'_> {
                     "give `respond = \"\"`, or another status",
                 ))
             }
+            status if has_text && status.as_u16() == CLOSE => Err(invalid(
+                "with this status the connection is closed without a response, as in nginx",
+                "give `respond = \"\"`, or another status",
+            )),
             status => Ok(status),
         })?;
         Ok(Respond {
@@ -201,6 +243,9 @@ impl Given<'_> {
         })
     }
 }
+
+/// nginx's status for a connection that is closed without a response.
+const CLOSE: u16 = 444;
 
 fn status(text: &str) -> Result<StatusCode, Invalid> {
     let remedy = "give one from 200 to 599";
@@ -222,7 +267,20 @@ fn redirect_target(text: &str) -> Result<String, Invalid> {
             remedy,
         ));
     }
-    let without_fragment = text.split('#').next().unwrap_or_default();
+    // In the place of the host alone: elsewhere a client would choose a part of the path.
+    let named = match text.split_once("://") {
+        Some((scheme, rest)) if rest.starts_with(HOST) => {
+            format!("{scheme}://host{}", &rest[HOST.len()..])
+        }
+        _ => text.to_owned(),
+    };
+    if named.contains(HOST) {
+        return Err(invalid(
+            "`{host}` is not in the place of the host",
+            "give it as in `https://{host}/new`",
+        ));
+    }
+    let without_fragment = named.split('#').next().unwrap_or_default();
     let uri: Uri = without_fragment
         .parse()
         .map_err(|_| invalid("neither a path nor a URL", remedy))?;

@@ -1,6 +1,6 @@
 //! Static locations: which there are, and what holds for their files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use super::tables::{Given, plain_prefix};
 use super::{Resolver, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
+use crate::config::locations::reference;
 use crate::config::settings::{self, Default};
 use crate::config::{
-    EveryLocation, FileTypes, Immutable, Missing, StaticLocation, StaticSettings, native, values,
+    EveryLocation, FileTypes, Immutable, Missing, ResponseRules, StaticLocation, StaticSettings,
+    native, values,
 };
 
 impl Resolver<'_> {
@@ -20,12 +22,23 @@ impl Resolver<'_> {
         tables: &[Given<'_>],
         chdir: &Path,
         dev: bool,
+        rules: &Arc<ResponseRules>,
     ) -> Result<(Vec<StaticLocation>, Vec<StaticLocation>, EveryLocation), ConfigError> {
         let mut static_locations = self.static_locations(tables, chdir)?;
         let mut internal_locations = self.internal_locations(chdir)?;
-        let every_location =
+        let mut every_location =
             self.each_location(&mut static_locations, &mut internal_locations, dev)?;
-        set_files(tables, &mut static_locations)?;
+        every_location.rules = Arc::clone(rules);
+        for location in &mut static_locations {
+            location.rules = Arc::clone(rules);
+        }
+        set_files(tables, &mut static_locations, rules, chdir)?;
+        for location in &mut static_locations {
+            // A page would be a neighbour of the one file.
+            if location.file.is_some() && matches!(location.missing, Missing::Page(_)) {
+                location.missing = Missing::Refuse;
+            }
+        }
         self.warnings.extend(missing_pages(&static_locations));
         Ok((static_locations, internal_locations, every_location))
     }
@@ -45,7 +58,9 @@ impl Resolver<'_> {
             let prefix = format!("/{name}");
             let dir = root.join(name);
             let is_taken = locations.iter().any(|location| location.prefix == prefix)
-                || tables.iter().any(|given| given.prefix == prefix);
+                || tables
+                    .iter()
+                    .any(|given| given.prefix == prefix && given.scope.is_whole());
             if dir.is_dir() && !is_taken {
                 locations.push(StaticLocation {
                     predefined: true,
@@ -142,6 +157,7 @@ impl Resolver<'_> {
             immutable,
             precompressed,
             types,
+            rules: Arc::default(),
         })
     }
 
@@ -236,20 +252,42 @@ fn add_files(
     chdir: &Path,
 ) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
-        if locations.iter().any(|other| other.prefix == given.prefix) {
+        let is_same = |other: &StaticLocation| {
+            other.prefix == given.prefix && other.scope.overlaps(&given.scope)
+        };
+        if locations.iter().any(is_same) {
             let problem = "--static has this prefix, too".to_owned();
             return Err(given.refuse_prefix(problem, "remove one of them"));
         }
-        let dir = given.one("static", |text| existing_directory(text, chdir))?;
-        locations.push(StaticLocation::new(&*given.prefix, dir));
+        let location = match given.optional("file", |text| single_file(text, chdir))? {
+            Some((dir, name)) => StaticLocation {
+                file: Some(name),
+                ..StaticLocation::new(&*given.prefix, dir)
+            },
+            None => {
+                let dir = given.one("static", |text| existing_directory(text, chdir))?;
+                StaticLocation::new(&*given.prefix, dir)
+            }
+        };
+        locations.push(StaticLocation {
+            scope: given.scope.clone(),
+            ..location
+        });
     }
     Ok(())
 }
 
 /// Applies the settings of tables to their own files; they take precedence over those for all.
-fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(), ConfigError> {
+fn set_files(
+    tables: &[Given<'_>],
+    locations: &mut [StaticLocation],
+    rules: &Arc<ResponseRules>,
+    chdir: &Path,
+) -> Result<(), ConfigError> {
     for given in tables.iter().filter(|given| given.is_static()) {
-        let is_same = |other: &&mut StaticLocation| other.prefix == given.prefix;
+        let is_same = |other: &&mut StaticLocation| {
+            other.prefix == given.prefix && other.scope == given.scope
+        };
         let Some(location) = locations.iter_mut().find(is_same) else {
             continue;
         };
@@ -265,16 +303,36 @@ fn set_files(tables: &[Given<'_>], locations: &mut [StaticLocation]) -> Result<(
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);
         }
+        location.rules = given.response_rules(rules, chdir)?;
     }
     Ok(())
 }
 
-/// Warnings of pages for missing files that are missing themselves. A page that is named for all
+/// The directory and the name of a file. The file may come later.
+fn single_file(text: &str, chdir: &Path) -> Result<(PathBuf, String), Invalid> {
+    native::utf8_alone(text)?;
+    let (dir, name) = match text.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((dir, name)) => (dir, name),
+        None => (".", text),
+    };
+    let dir = existing_directory(dir, chdir)?;
+    let is_plain = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+    if !is_plain || dir.join(name).is_dir() {
+        return Err(invalid(
+            "not the path of a file",
+            "give one, as in `static/robots.txt`; a directory is `static`",
+        ));
+    }
+    Ok((dir, name.to_owned()))
+}
+
+/// Warnings of single files that are missing, and of pages for missing files that are missing themselves. A page that is named for all
 /// locations has to be in one of them.
 fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
     let page = |location: &StaticLocation| match &location.missing {
         Missing::Page(page) => Some((page.clone(), location.dir.join(page).is_file())),
-        Missing::Refuse | Missing::App => None,
+        Missing::Refuse | Missing::App | Missing::Named(_) => None,
     };
     let pages: Vec<_> = locations.iter().filter_map(page).collect();
     let lacks = |location: &&StaticLocation| {
@@ -288,7 +346,13 @@ fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
             location.dir.display()
         ))
     };
-    locations.iter().filter(lacks).filter_map(warning).collect()
+    let absent = |location: &StaticLocation| {
+        let file = location.dir.join(location.file.as_ref()?);
+        let (place, file, is_there) = (location.place(), file.display(), file.is_file());
+        (!is_there).then(|| format!("there is no file {file}: until it is there, {place} is 404"))
+    };
+    let pages = locations.iter().filter(lacks).filter_map(warning);
+    pages.chain(locations.iter().filter_map(absent)).collect()
 }
 
 pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> {
@@ -377,6 +441,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
     match text {
         "404" => return Ok(Missing::Refuse),
         "app" => return Ok(Missing::App),
+        _ if text.starts_with('@') => return reference(text).map(Missing::Named),
         _ => {}
     }
     native::utf8_alone(text)?;
@@ -386,7 +451,7 @@ fn missing(text: &str) -> Result<Missing, Invalid> {
         .all(|name| !matches!(name, "" | "." | "..") && !name.contains('\\'));
     if !is_plain || file.chars().any(char::is_control) {
         return Err(invalid(
-            "neither `404` nor `app` nor the path of a file in the location",
+            "neither `404` nor `app` nor `@NAME` nor the path of a file in the location",
             "give one of them, as in `index.html`",
         ));
     }

@@ -7,12 +7,19 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
+use crate::config::{HostPattern, Scope};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
     table: &'a SettingsTable,
     /// Its prefix, as [`crate::config::StaticLocation::prefix`].
     pub(super) prefix: String,
+    /// Its hosts, and whether the path is exact.
+    pub(super) scope: Scope,
+    /// The name by which other locations refer to it.
+    pub(super) name: Option<String>,
+    /// True if requests reach it by its name alone.
+    pub(super) is_named_only: bool,
     /// The handler.
     pub(super) kind: &'static str,
 }
@@ -27,14 +34,22 @@ impl<'a> Resolver<'a> {
             // Files may leave what they do not have to another location of their prefix.
             let excludes = |other: &&Given<'_>| {
                 let is_open = other.is_open() || given.is_open();
-                other.prefix == given.prefix && (!is_open || other.is_static() == given.is_static())
+                !(other.is_named_only || given.is_named_only)
+                    && other.prefix == given.prefix
+                    && other.scope.overlaps(&given.scope)
+                    && (!is_open || other.is_static() == given.is_static())
             };
             if let Some(twin) = all.iter().find(excludes) {
                 return Err(given.refuse_prefix(
-                    format!("another location has this prefix ({})", twin.table.origin),
+                    given.same_place_as(twin),
                     "give each prefix once; only a static one with `missing = \"app\"` can stand \
                      beside another, which gets what it does not have",
                 ));
+            }
+            let is_namesake = |other: &&Given<'_>| other.name.is_some() && other.name == given.name;
+            if let Some(twin) = all.iter().find(is_namesake) {
+                let problem = format!("another location has this name ({})", twin.table.origin);
+                return Err(given.refuse_name(problem, "give each name once"));
             }
             all.push(given);
         }
@@ -48,13 +63,17 @@ pub(super) fn leave_room(tables: &[Given<'_>]) -> bool {
     let is_named = |given: &Given<'_>| given.is_app() || given.kind == "upstream";
     !tables
         .iter()
-        .any(|given| is_named(given) || given.prefix == "/" && !given.is_static())
+        .any(|given| is_named(given) || given.is_whole_site())
 }
 
 /// Refuses a table that answers where `by` does.
 pub(super) fn make_room(tables: &[Given<'_>], by: &str) -> Result<(), ConfigError> {
-    let is_beside = |given: &&Given<'_>| given.prefix == "/" && !given.is_static();
-    match tables.iter().find(is_beside) {
+    let is_app = |given: &&Given<'_>| given.name.as_deref() == Some(locations::WHOLE_SITE);
+    if let Some(given) = tables.iter().find(is_app) {
+        let problem = format!("it is the name of {by}");
+        return Err(given.refuse_name(problem, "give the location another name"));
+    }
+    match tables.iter().find(|given| given.is_whole_site()) {
         None => Ok(()),
         Some(given) => Err(given.refuse_prefix(
             format!("{by} answers there"),
@@ -68,6 +87,9 @@ impl<'a> Given<'a> {
         let mut given = Self {
             table,
             prefix: "/".to_owned(),
+            scope: Scope::default(),
+            name: None,
+            is_named_only: false,
             kind: "",
         };
         let kinds = KINDS.map(|(kind, _)| kind);
@@ -102,12 +124,67 @@ impl<'a> Given<'a> {
                 ));
             }
         }
-        given.prefix = given.one("prefix", plain_prefix)?;
+        given.place()?;
         Ok(given)
     }
 
+    /// Reads the path and the hosts.
+    fn place(&mut self) -> Result<(), ConfigError> {
+        self.name = self.optional("name", locations::location_name)?;
+        if self.name.is_some() {
+            if self.is_static() {
+                let remedy = "remove it; other locations have names for `pass` and `missing`";
+                return Err(self.refuse_name("files have no name".to_owned(), remedy));
+            }
+            let places = ["prefix", "path", "host"];
+            self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
+            if self.is_named_only {
+                return Ok(());
+            }
+        }
+        self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
+        self.scope.hosts.sort();
+        self.scope.hosts.dedup();
+        if let Some(path) = self.optional("path", exact_path)? {
+            self.scope.exact = true;
+            self.prefix = path;
+            for (name, problem) in [
+                ("prefix", "path names the one path"),
+                ("strip_prefix", "there is nothing behind a path"),
+                ("static", "a directory has more than one path"),
+            ] {
+                if let Some(entry) = self.entry(name) {
+                    let remedy = "remove it, or give prefix in place of path";
+                    let (given, invalid) = (entry.values.join(" "), invalid(problem, remedy));
+                    return Err(wrong(&spelled(name), &given, &entry.origin, invalid));
+                }
+            }
+            return Ok(());
+        }
+        if self.kind == "file" {
+            let text = "a file and no path (give the one path of the file, as in `path = \"/robots.txt\"`)";
+            return Err(self.refuse(text.to_owned()));
+        }
+        self.prefix = self.one("prefix", plain_prefix)?;
+        Ok(())
+    }
+
+    /// True if it answers whatever no other location does, and is not files.
+    fn is_whole_site(&self) -> bool {
+        self.prefix == "/" && self.scope.is_whole() && !self.is_static() && !self.is_named_only
+    }
+
+    fn same_place_as(&self, twin: &Self) -> String {
+        let what = match (self.scope.exact, self.scope.hosts.is_empty()) {
+            (true, _) => "path",
+            (false, true) => "prefix",
+            (false, false) => "prefix for one of its hosts",
+        };
+        format!("another location has this {what} ({})", twin.table.origin)
+    }
+
     pub(super) fn is_static(&self) -> bool {
-        self.kind == "static"
+        matches!(self.kind, "static" | "file")
     }
 
     pub(super) fn is_app(&self) -> bool {
@@ -200,10 +277,19 @@ impl<'a> Given<'a> {
         }
     }
 
+    fn refuse_name(&self, problem: String, remedy: &str) -> ConfigError {
+        let (name, origin) = (
+            self.name.as_deref().unwrap_or_default(),
+            self.origin("name"),
+        );
+        wrong(&spelled("name"), name, origin, invalid(problem, remedy))
+    }
+
     pub(super) fn refuse_prefix(&self, problem: String, remedy: &str) -> ConfigError {
-        let origin = self.origin("prefix");
+        let name = if self.scope.exact { "path" } else { "prefix" };
+        let origin = self.origin(name);
         wrong(
-            &spelled("prefix"),
+            &spelled(name),
             &self.prefix,
             origin,
             invalid(problem, remedy),
@@ -214,6 +300,13 @@ impl<'a> Given<'a> {
 /// A setting of a location, for messages.
 pub(super) fn spelled(name: &str) -> String {
     format!("[[location]] {name}")
+}
+
+/// A path as it reads after decoding; a slash at its end counts.
+fn exact_path(path: &str) -> Result<String, Invalid> {
+    let prefix = plain_prefix(path)?;
+    let is_directory = path.ends_with('/') && prefix != "/";
+    Ok(if is_directory { prefix + "/" } else { prefix })
 }
 
 /// A prefix as it reads after decoding, without a slash at its end; `/` for everything.

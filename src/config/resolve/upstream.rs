@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::tables::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{
-    Protocol, ServerAddress, UpstreamSettings, UpstreamTimeouts, UwsgiSettings, uwsgi_param,
+    HttpSettings, Protocol, Replacement, ServerAddress, UpstreamHost, UpstreamSettings,
+    UpstreamTimeouts, UwsgiSettings, upstream_host, uwsgi_param,
 };
 use crate::config::values;
 
@@ -16,6 +19,7 @@ pub(super) struct Servers {
     /// True if uwsgi may leave this machine.
     insecure: bool,
     uwsgi: UwsgiSettings,
+    http: HttpSettings,
     timeouts: UpstreamTimeouts,
 }
 
@@ -55,7 +59,7 @@ impl Servers {
         Ok(UpstreamSettings {
             protocol: match protocol {
                 Some(true) => Protocol::Uwsgi(self.uwsgi.clone()),
-                _ => Protocol::Http,
+                _ => Protocol::Http(self.http.clone()),
             },
             servers,
             timeouts: self.timeouts,
@@ -79,6 +83,7 @@ impl Servers {
         }
         given.set("uwsgi_modifier1", &mut uwsgi.modifier1, modifier)?;
         given.set("uwsgi_modifier2", &mut uwsgi.modifier2, modifier)?;
+        own.http = own.http.of_table(given, strip_prefix)?;
         let timeouts = &mut own.timeouts;
         for (timeout, name) in [
             (&mut timeouts.connect, "upstream_connect_timeout"),
@@ -98,16 +103,21 @@ impl Servers {
             let remedy = "give one, as in `http://127.0.0.1:8080`";
             return Err(wrong(&name, "", origin, invalid("no server", remedy)));
         }
-        if strip_prefix && settings.protocol == Protocol::Http {
-            return Err(wrong(
-                &spelled("strip_prefix"),
-                "true",
-                given.origin("strip_prefix"),
-                invalid(
-                    "a server of HTTP gets the path as the client sent it",
-                    "remove it, and have the server answer below the prefix",
-                ),
-            ));
+        let problem = match &settings.protocol {
+            Protocol::Http(http) if http.host == UpstreamHost::Server && several(&settings) => {
+                Some(("upstream_host", "several servers have no common address"))
+            }
+            Protocol::Http(_) => None,
+            Protocol::Uwsgi(_) => FOR_HTTP
+                .into_iter()
+                .find(|name| given.entry(name).is_some())
+                .map(|name| (name, "it means nothing for a server of uwsgi")),
+        };
+        if let Some((name, problem)) = problem {
+            let value = given.entry(name).map(|entry| entry.values.join(" "));
+            let problem = invalid(problem, "give one host for all, or remove it");
+            let (value, origin) = (value.unwrap_or_default(), given.origin(name));
+            return Err(wrong(&spelled(name), &value, origin, problem));
         }
         Ok(settings)
     }
@@ -138,6 +148,12 @@ impl Resolver<'_> {
                 modifier2: self.one("uwsgi_modifier2", modifier)?,
                 params: params.unwrap_or_default(),
                 document_root: chdir.to_owned(),
+            },
+            http: HttpSettings {
+                host: self.one("upstream_host", upstream_host)?,
+                replacement: None,
+                redirects: self.one("upstream_redirects", values::yes_or_no)?,
+                cookie_paths: false,
             },
             timeouts: UpstreamTimeouts {
                 connect: self.one("upstream_connect_timeout", values::positive_duration)?,
@@ -172,6 +188,11 @@ impl Resolver<'_> {
             let texts = entry.values.iter().map(String::as_str);
             let settings = servers.at(texts, name == "uwsgi", chdir);
             let settings = settings.map_err(|(text, invalid)| refuse(text, invalid))?;
+            if servers.http.host == UpstreamHost::Server && several(&settings) {
+                let problem = "several servers have no common address (--upstream-host server)";
+                let remedy = "give one server, or the host as --upstream-host";
+                return Err(refuse(&entry.values.join(" "), invalid(problem, remedy)));
+            }
             let (shown, origin) = (entry.values.join(", "), entry.origin.to_string());
             make_room(tables, &format!("the server of --{name}"))?;
             self.show(name, shown, origin);
@@ -179,6 +200,92 @@ impl Resolver<'_> {
             given = Some(settings);
         }
         Ok(given)
+    }
+}
+
+/// Settings of a table that only HTTP servers obey.
+const FOR_HTTP: [&str; 4] = [
+    "replace_prefix",
+    "upstream_host",
+    "upstream_redirects",
+    "upstream_cookie_paths",
+];
+
+fn several(settings: &UpstreamSettings) -> bool {
+    settings.servers.len() > 1
+}
+
+impl HttpSettings {
+    /// These settings with what a table says.
+    fn of_table(mut self, given: &Given<'_>, strip_prefix: bool) -> Result<Self, ConfigError> {
+        given.set("upstream_host", &mut self.host, upstream_host)?;
+        given.set("upstream_redirects", &mut self.redirects, values::yes_or_no)?;
+        let cookie_paths = &mut self.cookie_paths;
+        given.set("upstream_cookie_paths", cookie_paths, values::yes_or_no)?;
+        let by = match given.optional("replace_prefix", url_path)? {
+            Some(by) => Some(by),
+            None => strip_prefix.then(|| "/".to_owned()),
+        };
+        if let Some(entry) = given
+            .entry("strip_prefix")
+            .filter(|_| given.entry("replace_prefix").is_some())
+        {
+            let problem = invalid(
+                "replace_prefix says what becomes of the prefix",
+                "remove one of them",
+            );
+            return Err(wrong(
+                &spelled("strip_prefix"),
+                &entry.values.join(" "),
+                &entry.origin,
+                problem,
+            ));
+        }
+        self.replacement = by.map(|by| Replacement {
+            prefix: match &*given.prefix {
+                "/" => String::new(),
+                prefix => utf8_percent_encode(prefix, ESCAPED).to_string(),
+            },
+            by: match given.scope.exact {
+                true => by,
+                false => by.trim_end_matches('/').to_owned(),
+            },
+        });
+        Ok(self)
+    }
+}
+
+/// Everything but RFC 3986's unreserved, sub-delims, `:`, `@` and the slash between names.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// The path of a URL, percent-encoded, without dot segments.
+fn url_path(text: &str) -> Result<String, Invalid> {
+    let remedy = "give a path as in `/other`, percent-encoded, without a query";
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_path = text.starts_with('/')
+        && !text.contains("//")
+        && !text.contains(['?', '#', '\\'])
+        && !text.split('/').any(|name| matches!(name, "." | ".."));
+    match is_visible && is_path {
+        true => Ok(text.to_owned()),
+        false => Err(invalid("not the path of a URL", remedy)),
     }
 }
 

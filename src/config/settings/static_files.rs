@@ -52,10 +52,10 @@ pub(super) static STATIC_FILES: &[Setting] = &[
     },
     Setting {
         name: "static_missing",
-        value_name: "[PREFIX=]404|app|FILE",
+        value_name: "[PREFIX=]404|app|@NAME|FILE",
         heading: HEADING,
         help: "Handler below PREFIX (without: everywhere) for paths without a file: 404, the \
-               application, or for navigations this FILE of the location, as in `/=index.html` for \
+               application, the [[location]] of this NAME, or for navigations this FILE of the location, as in `/=index.html` for \
                a single-page application; repeatable",
         repeatable: true,
         default: Default::Computed("404"),

@@ -60,6 +60,23 @@ pub(super) static UPSTREAM: &[Setting] = &[
         default: Default::Value("no"),
     },
     Setting {
+        name: "upstream_host",
+        value_name: "client|server|HOST",
+        heading: HEADING,
+        help: "Host header for HTTP servers: the one of the client, the address of the server, or \
+               this text",
+        repeatable: false,
+        default: Default::Value("client"),
+    },
+    Setting {
+        name: "upstream_redirects",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Rewrite Location and Refresh headers that name an HTTP server to paths of this site",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
         name: "upstream_connect_timeout",
         value_name: "TIME",
         heading: HEADING,

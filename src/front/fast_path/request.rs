@@ -23,6 +23,7 @@ use crate::front::protocol::plain::{Plain, Recognised};
 use crate::front::request::common_fields::common_fields;
 use crate::front::request::files::Covering;
 use crate::front::request::record::FastPathRecord;
+use crate::front::routing::host::RequestedHost;
 use crate::front::routing::normal_target;
 use crate::front::site::Site;
 use crate::front::static_files::Plainly;
@@ -63,7 +64,18 @@ pub fn answer<'a>(
         Recognised::NotEligible => return Recognised::NotEligible,
     };
     let is_normal = matches!(normal_target::normal(target), Ok(Cow::Borrowed(_)));
-    let Some(files) = is_normal.then(|| Covering::of(site, target)).flatten() else {
+    if !is_normal {
+        return Recognised::NotEligible;
+    }
+    let host = match site.hosts.is_empty() {
+        true => RequestedHost::ANY,
+        false => match host(site, bytes, activity.ends.trusted) {
+            Recognised::Plain(host) => host,
+            Recognised::Incomplete => return Recognised::Incomplete,
+            Recognised::NotEligible => return Recognised::NotEligible,
+        },
+    };
+    let Some(files) = Covering::of(site, target, host) else {
         return Recognised::NotEligible;
     };
     match plain::read(bytes, activity.ends.trusted) {
@@ -73,6 +85,20 @@ pub fn answer<'a>(
         },
         Recognised::Incomplete => Recognised::Incomplete,
         Recognised::NotEligible => Recognised::NotEligible,
+    }
+}
+
+/// The host of a request, where the settings name hosts. Forwarded hosts take the full pipeline.
+fn host<'a>(site: &'a Site, bytes: &[u8], trusted: bool) -> Recognised<RequestedHost<'a>> {
+    match plain::read(bytes, trusted) {
+        Recognised::Plain(plain) if plain.fields.forwarded.is_empty() => {
+            match str::from_utf8(plain.fields.host) {
+                Ok(host) => Recognised::Plain(site.hosts.find(host)),
+                Err(_) => Recognised::NotEligible,
+            }
+        }
+        Recognised::Incomplete => Recognised::Incomplete,
+        Recognised::Plain(_) | Recognised::NotEligible => Recognised::NotEligible,
     }
 }
 
@@ -102,7 +128,7 @@ fn for_file<'a>(
     if is_probe || site.connections.is_full() || !memo.is_valid_host(plain.fields.host) {
         return None;
     }
-    let otherwise = site.router.find(plain.target);
+    let otherwise = site.router.find(plain.target, files.host());
     let asked = Plainly {
         with_body: !plain.is_head,
         accepted: memo.accepted(plain.fields.accept_encoding),

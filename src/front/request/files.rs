@@ -1,7 +1,7 @@
 //! The order of the static locations that may answer a path: those in the settings, then those that
 //! the application named, then those found because a directory has a usual name. A dynamic location
-//! precedes static ones with a shorter prefix, and those with the same prefix that are not in the
-//! settings.
+//! precedes static ones of a lower rank (a shorter prefix), and those with the same prefix that are
+//! not in the settings.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use http::header::ETAG;
 use http::{Response, request};
 
 use super::record::Record;
+use crate::config::Rank;
 use crate::front::body::Body;
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
+use crate::front::routing::host::RequestedHost;
 use crate::front::routing::router::Route;
 use crate::front::site::Site;
 use crate::front::static_files::found::Directories;
@@ -21,12 +23,22 @@ use crate::front::static_files::{Location, Plainly, Ready, StaticError, StaticFi
 use crate::observe::metrics::{LocationMetrics, METRICS};
 
 /// The future of a response, while files are searched.
-pub type Answering<'a> =
-    Pin<Box<dyn Future<Output = Option<Result<Response<Body>, Rejection>>> + Send + 'a>>;
+pub type Answering<'f, 'a> = Pin<Box<dyn Future<Output = ByFile<'a>> + Send + 'f>>;
+
+/// The result of the search for a file.
+pub enum ByFile<'a> {
+    /// The response, or the rejection.
+    Answered(Result<Response<Body>, Rejection>),
+    /// The path belongs to the location that answers without files.
+    Left,
+    /// The path belongs to this named location.
+    LeftTo(&'a Route),
+}
 
 /// The static locations that cover a path. Each request searches them once.
 pub struct Covering<'a> {
     target: &'a str,
+    host: RequestedHost<'a>,
     declared: Option<(&'a Location, &'a str)>,
     found: Arc<Directories>,
 }
@@ -40,16 +52,22 @@ struct Candidate<'a> {
 }
 
 impl<'a> Covering<'a> {
-    /// The static locations that cover `target`; `None` if there are none.
-    pub fn of(site: &'a Site, target: &'a str) -> Option<Self> {
-        let declared = site.static_files.find(target);
+    /// The static locations that cover `target` on `host`; `None` if there are none.
+    pub fn of(site: &'a Site, target: &'a str, host: RequestedHost<'a>) -> Option<Self> {
+        let declared = site.static_files.find(target, host);
         let found = site.found_files.current();
-        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target).is_some();
+        let covers = |(_, files): &(_, Arc<StaticFiles>)| files.find(target, host).is_some();
         (declared.is_some() || found.iter().any(covers)).then_some(Self {
             target,
+            host,
             declared,
             found,
         })
+    }
+
+    /// The host of the request.
+    pub fn host(&self) -> RequestedHost<'a> {
+        self.host
     }
 
     /// The locations with precedence over the location `otherwise`, in order. Locations that
@@ -58,15 +76,17 @@ impl<'a> Covering<'a> {
     fn in_order<'s>(
         &'s self,
         site: &'s Site,
-        otherwise: PrefixLength,
+        otherwise: Option<Rank>,
     ) -> impl Iterator<Item = Candidate<'s>> {
         let declared = self.declared(otherwise);
         let asked_for = declared.filter(|(location, _)| !location.is_predefined());
-        let below = asked_for.map_or(0, |(location, _)| location.prefix().len());
-        let below = otherwise.0.max(below);
+        let below = asked_for.map(|(location, _)| location.rank());
+        let below = otherwise.max(below).unwrap_or_default();
+        let is_root = !below.exact && below.length == 0;
         let named = self.found.iter().filter_map(move |(_, files)| {
-            let (location, rest) = files.find(self.target)?;
-            let is_nearer = location.prefix().len() > below || below == 0;
+            let (location, rest) = files.find(self.target, self.host)?;
+            let rank = location.rank();
+            let is_nearer = rank > below || is_root && rank.has_host >= below.has_host;
             is_nearer.then_some((&**files, location, rest))
         });
         let declared = declared.map(|(location, rest)| (&site.static_files, location, rest));
@@ -78,9 +98,9 @@ impl<'a> Covering<'a> {
         })
     }
 
-    fn declared(&self, otherwise: PrefixLength) -> Option<(&'a Location, &'a str)> {
+    fn declared(&self, otherwise: Option<Rank>) -> Option<(&'a Location, &'a str)> {
         self.declared
-            .filter(|(location, _)| location.prefix().len() >= otherwise.0)
+            .filter(|(location, _)| Some(location.rank()) >= otherwise)
     }
 
     /// The response with the file that [`Covering::answer`] would try first, if it is in memory.
@@ -91,7 +111,7 @@ impl<'a> Covering<'a> {
         asked: &Plainly<'_>,
         now: Instant,
     ) -> Option<(Ready, &'static LocationMetrics)> {
-        let first = self.in_order(site, PrefixLength::of(otherwise)).next()?;
+        let first = self.in_order(site, rank_of(otherwise)).next()?;
         let Candidate {
             files,
             location,
@@ -101,26 +121,29 @@ impl<'a> Covering<'a> {
         Some((ready, METRICS.requests.at(location.prefix())))
     }
 
-    /// Responds with a file, or rejects the request. `None`, at once or from the future: the path
-    /// belongs to the `otherwise` location, if there is one. The future is boxed to keep the future
+    /// Responds with a file, or rejects the request. `None`: the path belongs to the `otherwise`
+    /// location, if there is one. The future is boxed to keep the future
     /// of every request small.
-    pub fn answer(
+    pub fn answer<'f>(
         self,
         site: &'a Site,
         otherwise: Option<&Route>,
-        head: &'a request::Parts,
-        record: &'a mut Record,
-    ) -> Option<Answering<'a>> {
-        let prefix = PrefixLength::of(otherwise);
-        if self.declared(prefix).is_none() && self.in_order(site, prefix).next().is_none() {
+        head: &'f request::Parts,
+        record: &'f mut Record,
+    ) -> Option<Answering<'f, 'a>>
+    where
+        'a: 'f,
+    {
+        let rank = rank_of(otherwise);
+        if self.declared(rank).is_none() && self.in_order(site, rank).next().is_none() {
             return None;
         }
         let has_other = otherwise.is_some();
         Some(Box::pin(async move {
-            let mut refusal = None;
-            for candidate in self.in_order(site, prefix) {
+            let mut refusal = ByFile::Left;
+            for candidate in self.in_order(site, rank) {
                 match served(site, &candidate, head, has_other, record).await {
-                    not_here @ Some(Err(Rejection::Static(StaticError::NotFound))) => {
+                    not_here @ ByFile::Answered(Err(Rejection::Static(StaticError::NotFound))) => {
                         refusal = not_here;
                     }
                     answer => return answer,
@@ -131,23 +154,18 @@ impl<'a> Covering<'a> {
     }
 }
 
-/// The length of the prefix of the location that answers if no file does; 0 without one.
-#[derive(Debug, Clone, Copy)]
-struct PrefixLength(usize);
-
-impl PrefixLength {
-    fn of(otherwise: Option<&Route>) -> Self {
-        Self(otherwise.map_or(0, |route| route.prefix.as_str().len()))
-    }
+/// The rank of the location that answers if no file does.
+fn rank_of(otherwise: Option<&Route>) -> Option<Rank> {
+    otherwise.map(|route| route.rank)
 }
 
-async fn served(
-    site: &Site,
+async fn served<'a>(
+    site: &'a Site,
     candidate: &Candidate<'_>,
     head: &request::Parts,
     has_other: bool,
     record: &mut Record,
-) -> Option<Result<Response<Body>, Rejection>> {
+) -> ByFile<'a> {
     let Candidate {
         files,
         location,
@@ -157,19 +175,23 @@ async fn served(
         .serve(location, rest, &head.method, &head.headers)
         .await
     {
-        Err(StaticError::LeftToApp) if has_other => None,
+        Err(StaticError::LeftToApp) if has_other || location.missing_name().is_some() => {
+            // The settings were checked: there is a location of the name.
+            let named = location.missing_name().map(|name| site.router.named(name));
+            named.flatten().map_or(ByFile::Left, ByFile::LeftTo)
+        }
         Err(error) => {
-            record.located(location.prefix());
-            Some(Err(Rejection::Static(error)))
+            record.located(location.prefix(), location.rules());
+            ByFile::Answered(Err(Rejection::Static(error)))
         }
         Ok(response) => {
-            record.located(location.prefix());
+            record.located(location.prefix(), location.rules());
             let mut response = response.map(Body::from);
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();
                 site.header_case.apply(&[ETAG_AS_WRITTEN], extensions);
             }
-            Some(Ok(response))
+            ByFile::Answered(Ok(response))
         }
     }
 }

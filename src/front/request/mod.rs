@@ -12,8 +12,10 @@
 //! 4. [`application`]: [`request_spool`](super::body::request_spool) reads the body, [`environ`]
 //!    builds the CGI variables, the upstream answers, possibly with a file to send ([`internal`])
 //!    and with instructions for its response ([`accel`]);
-//! 5. [`error`](super::error) turns a failure into a page;
-//! 6. the response gets its last header fields ([`common_fields`](mod@common_fields)).
+//! 5. [`error`] turns a failure into a page;
+//! 6. [`response_rules`](super::response_rules): another page for an error, and header fields, by
+//!    the settings of the location;
+//! 7. the response gets its last header fields ([`common_fields`](mod@common_fields)).
 //!
 //! Requests for files in memory take a fast path ([`fast_path`](super::fast_path)) with the same
 //! steps.
@@ -45,7 +47,7 @@ use self::admission::Admitted;
 use self::application::{Answerer, Asked};
 use self::common_fields::common_fields;
 use self::ended::Answer;
-use self::files::Covering;
+use self::files::{ByFile, Covering};
 use self::record::{BodyRead, Record, RecordedBody};
 use super::activity::{Activity, InUse};
 use super::admin::Probes;
@@ -53,22 +55,29 @@ use super::body::Body;
 use super::body::received::Received;
 use super::client_limits::memory_budget::STREAM;
 use super::context::{Client, RequestLabel};
+use super::error;
 use super::error::Rejection;
 use super::header_case::HeaderNames;
 use super::protocol::{forwarded, limits};
+use super::response_rules::error_pages::Maker;
 use super::routing::fixed;
+use super::routing::host::RequestedHost;
 use super::routing::normal_target::{self, AboveRoot};
 use super::routing::router::Handler;
 use super::site::Site;
+use crate::config::UnknownHost;
 use crate::observe::handled_by::HandledBy;
 use crate::observe::refusals::{self, Logged};
 
 /// Answers one request.
+///
+/// # Errors
+/// The reset of the stream, or the end of the connection, of a request that gets no response.
 pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
     admitted: Admitted,
-) -> Response<RecordedBody> {
+) -> Result<Response<RecordedBody>, h2::Error> {
     let Admitted {
         mut head,
         body,
@@ -120,10 +129,19 @@ pub async fn answer(
         ));
         without_panic(routed).await
     };
+    if matches!(answered, Err(Rejection::Unanswered)) {
+        record.ends(error::unanswered());
+        return Err(h2::Reason::CANCEL.into());
+    }
+    let maker = maker(&answered, &record);
     let mut response = answered.unwrap_or_else(|rejection| {
         refusal(rejection, was_refused, &identity, &client, &mut record)
     });
+    let rules = record.take_rules();
+    let rules = rules.as_ref().unwrap_or(&site.response_rules);
+    rules.put_page(&mut response, maker);
     without_content(&mut response);
+    rules.change_headers(&mut response);
     finish(&site, &head, &identity, &mut response);
     if unread && head.version < Version::HTTP_2 {
         end_behind_unread(&activity, record.body_read(), &mut response).await;
@@ -133,7 +151,22 @@ pub async fn answer(
     }
     // The head's fields are dropped at the end of this function.
     in_use.shrink(STREAM);
-    follow(response, &activity, head.version, record, in_use)
+    Ok(follow(response, &activity, head.version, record, in_use))
+}
+
+/// The component that made a response, for the choice of an error page.
+fn maker(answered: &Result<Response<Body>, Rejection>, record: &Record) -> Maker {
+    let response = match answered {
+        Err(rejection) if rejection.has_detail() => return Maker::ServerWithContent,
+        Err(_) => return Maker::Server,
+        Ok(response) => response,
+    };
+    match record.answered_by() {
+        HandledBy::App | HandledBy::Upstream => Maker::Upstream,
+        // A status of the settings without a text, as nginx's `return 404;`.
+        HandledBy::Front | HandledBy::Static if response.body().is_end_stream() => Maker::Server,
+        HandledBy::Front | HandledBy::Static => Maker::ServerWithContent,
+    }
 }
 
 /// Has the body recorded while hyper sends it.
@@ -202,28 +235,33 @@ async fn route(
         .map_or("*", |target| target.as_str());
     let target = &*normal_target::normal(raw)
         .map_err(|AboveRoot| Rejection::BadRequest("the path climbs above the root"))?;
-    let route = site.router.find(target);
+    let host = site.hosts.find(&client.host);
+    let route = site.router.find(target, host);
     if let (Some(probes), Some(probe)) = (&site.probes, Probes::on_main(target)) {
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
-    let covering = Covering::of(site, target);
+    let covering = Covering::of(site, target, host);
     let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
         Some(answering) => answering.await,
-        None => None,
+        None => ByFile::Left,
     };
-    if let Some(answer) = by_file {
-        record.answered(Answer {
-            by: HandledBy::Static,
-            ..Answer::default()
-        });
-        return answer.map_err(|rejection| rejection.below(&client.prefix));
-    }
+    let route = match by_file {
+        ByFile::Answered(answer) => {
+            record.answered(Answer {
+                by: HandledBy::Static,
+                ..Answer::default()
+            });
+            return answer.map_err(|rejection| rejection.below(&client.prefix));
+        }
+        ByFile::Left => route,
+        ByFile::LeftTo(named) => Some(named),
+    };
     let Some(route) = route else {
-        return Err(Rejection::NotFound);
+        return Err(nothing(site, host));
     };
-    record.located(route.prefix.as_str());
-    let received = site.router.received(route, raw, target);
+    record.located(route.prefix.as_str(), &route.rules);
+    let received = site.router.received(route, host, raw, target);
     let (mount, path) = route.mount(received);
     let asked = Asked {
         activity,
@@ -241,8 +279,21 @@ async fn route(
             let by = Answerer::Servers(servers);
             application::answer(site, by, &route.settings, &asked, head, body, record).await
         }
-        Handler::Redirect(redirect) => Ok(fixed::redirect(redirect, received.rest)),
-        Handler::Respond(fixed) => Ok(fixed.answer()),
+        Handler::Redirect(redirect) => fixed::redirect(redirect, &client.host, received.rest)
+            .ok_or(Rejection::BadRequest("the request names no host")),
+        Handler::Respond(fixed) => fixed.answer().ok_or(Rejection::Unanswered),
+    }
+}
+
+/// The rejection of a request that no location covers.
+fn nothing(site: &Site, host: RequestedHost<'_>) -> Rejection {
+    if site.hosts.is_empty() || host.is_known() {
+        return Rejection::NotFound;
+    }
+    match site.unknown_host {
+        UnknownHost::NotFound => Rejection::NotFound,
+        UnknownHost::Misdirected => Rejection::UnknownHost,
+        UnknownHost::Close => Rejection::Unanswered,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::front::body::flushed::Break;
 use crate::front::client_limits::in_hand::InHand;
 use crate::front::context::{Client, RequestLabel, Target};
 use crate::front::protocol::plain::Plain;
+use crate::front::response_rules::ResponseRules;
 use crate::front::sendfile::queue::Unsent;
 use crate::observe::access_log::AccessLog;
 use crate::observe::handled_by::HandledBy;
@@ -47,6 +48,8 @@ pub struct Record {
     answer: Answer,
     /// The location's metrics.
     place: &'static LocationMetrics,
+    /// The location's rules for responses; `None` outside of locations.
+    rules: Option<ResponseRules>,
     /// The time when the response began to be sent.
     sending: Option<Instant>,
     /// True if the request is counted but not logged.
@@ -107,6 +110,7 @@ impl Record {
             bytes: 0,
             answer: Answer::default(),
             place: METRICS.requests.at(""),
+            rules: None,
             sending: None,
             is_unlogged: false,
             streamed: None,
@@ -114,8 +118,19 @@ impl Record {
     }
 
     /// Sets the location of the request; until then it is the whole site.
-    pub fn located(&mut self, prefix: &str) {
+    pub fn located(&mut self, prefix: &str, rules: &ResponseRules) {
         self.place = METRICS.requests.at(prefix);
+        self.rules = Some(rules.clone());
+    }
+
+    /// Takes the rules of the location; `None` outside of locations.
+    pub fn take_rules(&mut self) -> Option<ResponseRules> {
+        self.rules.take()
+    }
+
+    /// The component that answered.
+    pub fn answered_by(&self) -> HandledBy {
+        self.answer.by
     }
 
     /// Excludes the request from the access log.
@@ -271,6 +286,7 @@ impl FastPathRecord<'_> {
                 ..Answer::default()
             },
             place: self.place,
+            rules: None,
             sending: Some(self.began),
             is_unlogged: false,
             streamed: None,

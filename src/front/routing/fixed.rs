@@ -1,10 +1,12 @@
 //! Responses that the settings define completely: a redirect, or a text.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::config::locations::{Redirect, Respond};
+use crate::config::locations::{HOST, Redirect, Respond};
 use crate::front::body::Body;
 
 /// A response that is the same for every client, made once.
@@ -26,31 +28,49 @@ impl Fixed {
         }
     }
 
-    /// The response.
-    pub fn answer(&self) -> Response<Body> {
+    /// The response; `None` if the connection is to be closed without one.
+    pub fn answer(&self) -> Option<Response<Body>> {
+        if self.status.as_u16() == CLOSE {
+            return None;
+        }
         let mut response = Response::new(Body::Full(self.text.clone()));
         *response.status_mut() = self.status;
         if let Some(content_type) = &self.content_type {
             let content_type = content_type.clone();
             response.headers_mut().insert(CONTENT_TYPE, content_type);
         }
-        response
+        Some(response)
     }
 }
 
-/// A redirect. `rest` is the part of the target behind the location's prefix.
-pub fn redirect(redirect: &Redirect, rest: &str) -> Response<Body> {
+/// nginx's status for a connection that is closed without a response.
+const CLOSE: u16 = 444;
+
+/// A redirect. `rest` is the part of the target behind the location's prefix, `host` that of the
+/// request, perhaps with a port. `None` if the target needs a host and there is none.
+pub fn redirect(redirect: &Redirect, host: &str, rest: &str) -> Option<Response<Body>> {
+    let to = match redirect.to.split_once(HOST) {
+        Some((before, behind)) => {
+            let name = match host.rsplit_once(':') {
+                Some((name, _)) if !host.ends_with(']') => name,
+                _ => host,
+            };
+            (!name.is_empty()).then_some(())?;
+            Cow::Owned(format!("{before}{}{behind}", name.to_ascii_lowercase()))
+        }
+        None => Cow::Borrowed(&*redirect.to),
+    };
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = redirect.status;
     let to = match redirect.keep_path {
-        true => destination(&redirect.to, rest),
-        false => redirect.to.clone(),
+        true => destination(&to, rest),
+        false => to.into_owned(),
     };
     // `to` is visible ASCII: `escape` encodes everything else.
     if let Ok(to) = HeaderValue::try_from(to) {
         response.headers_mut().insert(LOCATION, to);
     }
-    response
+    Some(response)
 }
 
 /// `to` with `rest` appended. For any `rest`, the result has the host of `to`, or none: there is

@@ -46,6 +46,12 @@ pub fn normal(target: &str) -> Result<Cow<'_, str>, AboveRoot> {
     Ok(Cow::Owned(out))
 }
 
+/// True if a target has a `..` segment, in any spelling that its normal form resolves.
+pub fn climbs(target: &str) -> bool {
+    let (path, _) = split_query(target);
+    decode_separators(path).split('/').any(|name| name == "..")
+}
+
 /// Splits off the query, with its question mark.
 fn split_query(target: &str) -> (&str, &str) {
     target.split_at(target.find('?').unwrap_or(target.len()))

@@ -3,9 +3,14 @@
 //! Paths are compared percent-decoded and by whole segments, so the encoding of a path does not
 //! change its location, and `/static` does not match `/static_secret`.
 
-/// A decoded path without a trailing slash: `/static`. Empty: every path.
+use crate::config::Scope;
+
+/// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Prefix(String);
+pub struct Prefix {
+    path: String,
+    is_exact: bool,
+}
 
 /// A prefix that no path can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +42,38 @@ impl Prefix {
         if !trimmed.split('/').skip(1).all(is_plain) {
             return Err(PrefixError::Unreachable(prefix.to_owned()));
         }
-        Ok(Self(trimmed.to_owned()))
+        Ok(Self {
+            path: trimmed.to_owned(),
+            is_exact: false,
+        })
+    }
+
+    /// Parses an exact path, for which a slash at its end counts.
+    ///
+    /// # Errors
+    /// [`PrefixError`] for one that no path can be.
+    pub fn exact(path: &str) -> Result<Self, PrefixError> {
+        Self::new(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            is_exact: true,
+        })
+    }
+
+    /// Parses a prefix, or an exact path.
+    ///
+    /// # Errors
+    /// [`PrefixError`] for one that no path can have.
+    pub fn in_scope(path: &str, scope: &Scope) -> Result<Self, PrefixError> {
+        match scope.exact {
+            true => Self::exact(path),
+            false => Self::new(path),
+        }
     }
 
     /// The decoded path; empty if every path belongs here.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.path
     }
 
     /// The rest of a path that has this prefix, with the query; `raw_path` is as the client sent
@@ -50,14 +81,15 @@ impl Prefix {
     pub fn rest_of<'a>(&self, raw_path: &'a str) -> Option<&'a str> {
         let path = raw_path.split_once('?').map_or(raw_path, |(path, _)| path);
         let mut rest = path.as_bytes();
-        for &expected in self.0.as_bytes() {
+        for &expected in self.path.as_bytes() {
             let (byte, behind) = next_byte(rest)?;
             if byte != expected {
                 return None;
             }
             rest = behind;
         }
-        let is_boundary = rest.is_empty() || next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
+        let is_below = || !self.is_exact && next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
+        let is_boundary = rest.is_empty() || is_below();
         is_boundary
             .then(|| raw_path.get(path.len() - rest.len()..))
             .flatten()

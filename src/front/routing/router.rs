@@ -1,5 +1,6 @@
-//! Selects the component that answers a path, apart from files: the location with the longest
-//! prefix.
+//! Selects the component that answers a path, apart from files: the location with the highest rank,
+//! an exact path or the longest prefix, among those for the host.
+//!
 //!
 //! It neither allocates nor waits. [`crate::front::request::files`] searches the files; the length
 //! of the prefix found here decides about precedence.
@@ -7,16 +8,21 @@
 use std::cmp::Reverse;
 
 use super::fixed::Fixed;
-use crate::config::LocationSettings;
+use super::host::RequestedHost;
+use super::normal_target;
 use crate::config::locations::Redirect;
+use crate::config::{HostPattern, LocationSettings, Rank};
+use crate::front::response_rules::ResponseRules;
 use crate::front::routing::prefix::Prefix;
 use crate::front::upstream::Upstream;
 use crate::front::upstream::workers::Pool;
 
 /// All locations except the static ones.
 pub struct Router {
-    /// Longest prefix first.
+    /// Highest rank first.
     routes: Vec<Route>,
+    /// Locations that only files refer to.
+    named: Vec<Route>,
     has_http_upstreams: bool,
 }
 
@@ -24,12 +30,22 @@ pub struct Router {
 pub struct Route {
     /// The paths that belong to it.
     pub prefix: Prefix,
+    /// Its hosts; none for every host.
+    pub hosts: Vec<HostPattern>,
+    /// Its precedence.
+    pub rank: Rank,
     /// The component that answers them.
     pub handler: Handler,
-    /// True if the handler gets the prefix apart from the path.
-    pub strips: bool,
+    /// The prefix that the handler gets apart from the path.
+    pub mount: Option<Prefix>,
+    /// The name by which files refer to it.
+    pub name: Option<String>,
+    /// True if no path leads to it.
+    pub is_named_only: bool,
     /// The settings of the location.
     pub settings: LocationSettings,
+    /// The rules for its responses.
+    pub rules: ResponseRules,
 }
 
 /// A target as a location receives it, percent-encoded and with its query.
@@ -44,9 +60,10 @@ pub struct RoutedTarget<'a> {
 impl Route {
     /// The decoded mount point and the percent-encoded path below it.
     pub fn mount<'a>(&'a self, received: RoutedTarget<'a>) -> (&'a str, &'a str) {
-        let (mount, target) = match self.strips {
-            true => (self.prefix.as_str(), received.rest),
-            false => ("", received.whole),
+        let whole = received.whole;
+        let (mount, target) = match &self.mount {
+            Some(mount) => (mount.as_str(), mount.rest_of(whole).unwrap_or(whole)),
+            None => ("", whole),
         };
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         (mount, path)
@@ -76,13 +93,16 @@ impl Route {
 }
 
 impl Router {
-    /// A router for these locations, sorted by the length of their prefixes.
-    pub fn new(mut routes: Vec<Route>) -> Self {
-        routes.sort_by_key(|route| Reverse(route.prefix.as_str().len()));
+    /// A router for these locations.
+    pub fn new(routes: Vec<Route>) -> Self {
+        let is_named_only = |route: &Route| route.is_named_only;
+        let (named, mut routes): (Vec<_>, Vec<_>) = routes.into_iter().partition(is_named_only);
+        routes.sort_by_key(|route| Reverse(route.rank));
         let speaks_http = |route: &Route| matches!(route.upstream(), Some(Upstream::Http(_)));
         Self {
-            has_http_upstreams: routes.iter().any(speaks_http),
+            has_http_upstreams: routes.iter().chain(&named).any(speaks_http),
             routes,
+            named,
         }
     }
 
@@ -93,27 +113,45 @@ impl Router {
 
     /// All upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.routes.iter().filter_map(Route::upstream)
+        let all = self.routes.iter().chain(&self.named);
+        all.filter_map(Route::upstream)
     }
 
     /// The location of a target, chosen by its normal form ([`super::normal_target`]).
-    pub fn find(&self, normal: &str) -> Option<&Route> {
+    pub fn find(&self, normal: &str, host: RequestedHost<'_>) -> Option<&Route> {
         // A target without a path, as in `OPTIONS *`, belongs to the location of the whole site.
         let is_whole = |route: &Route| normal == "*" && route.prefix.as_str().is_empty();
-        self.routes
-            .iter()
-            .find(|route| route.prefix.rest_of(normal).is_some() || is_whole(route))
+        self.routes.iter().find(|route| {
+            (route.prefix.rest_of(normal).is_some() || is_whole(route)) && host.is_in(&route.hosts)
+        })
+    }
+
+    /// The location of a name.
+    pub fn named(&self, name: &str) -> Option<&Route> {
+        let mut all = self.named.iter().chain(&self.routes);
+        all.find(|route| route.name.as_deref() == Some(name))
     }
 
     /// The target as `route`, which answers it, receives it: as the client sent it, `//` and `..`
     /// included, because applications carry whole URLs in their paths (gunicorn and uWSGI pass them
     /// too). Where the raw path belongs to another location, the normal form: an application never
     /// sees a path that begins with the prefix of another location.
-    pub fn received<'a>(&self, route: &Route, raw: &'a str, normal: &'a str) -> RoutedTarget<'a> {
-        let begins_here = raw == normal
-            || self
-                .find(raw)
-                .is_some_and(|found| std::ptr::eq(found, route));
+    pub fn received<'a>(
+        &self,
+        route: &Route,
+        host: RequestedHost<'_>,
+        raw: &'a str,
+        normal: &'a str,
+    ) -> RoutedTarget<'a> {
+        let is_found = || {
+            let found = self.find(raw, host);
+            found.is_some_and(|found| std::ptr::eq(found, route))
+        };
+        // An HTTP server resolves `..` itself, and must not leave the path in place of the prefix.
+        let is_confined =
+            route.mount.is_some() && matches!(route.upstream(), Some(Upstream::Http(_)));
+        let begins_here =
+            raw == normal || is_found() && !(is_confined && normal_target::climbs(raw));
         let whole = if begins_here { raw } else { normal };
         let rest = route.prefix.rest_of(whole).unwrap_or(whole);
         RoutedTarget { whole, rest }
@@ -123,19 +161,25 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Compression;
+    use crate::config::{Compression, Scope};
     use http::StatusCode;
     use std::time::Duration;
+
+    const ANY: RequestedHost<'static> = RequestedHost::ANY;
 
     fn router(prefixes: &[&str]) -> Router {
         let route = |prefix: &&str| Route {
             prefix: Prefix::new(prefix).unwrap(),
+            hosts: Vec::new(),
+            rank: Scope::default().rank(prefix),
             handler: Handler::Redirect(Redirect {
                 to: "/".to_owned(),
                 status: StatusCode::FOUND,
                 keep_path: false,
             }),
-            strips: false,
+            mount: None,
+            name: None,
+            is_named_only: false,
             settings: LocationSettings {
                 max_body: 0,
                 body_timeout: Duration::ZERO,
@@ -143,6 +187,7 @@ mod tests {
                 request_buffering: true,
                 compression: Compression::default(),
             },
+            rules: ResponseRules::default(),
         };
         Router::new(prefixes.iter().map(route).collect())
     }
@@ -164,8 +209,8 @@ mod tests {
             ("/caf%C3%A9/a", "/caf\u{e9}", "/a"),
             ("*", "", "*"),
         ] {
-            let route = router.find(target).unwrap();
-            let received = router.received(route, target, target);
+            let route = router.find(target, ANY).unwrap();
+            let received = router.received(route, ANY, target, target);
             let found = (route.prefix.as_str(), received.rest);
             assert_eq!(found, (prefix, rest), "{target}");
         }
@@ -191,8 +236,8 @@ mod tests {
             ("/api/../api/x", "/api", "/api/../api/x", "/../api/x"),
         ] {
             let normal = crate::front::routing::normal_target::normal(raw).unwrap();
-            let route = router.find(&normal).unwrap();
-            let received = router.received(route, raw, &normal);
+            let route = router.find(&normal, ANY).unwrap();
+            let received = router.received(route, ANY, raw, &normal);
             assert_eq!(route.prefix.as_str(), prefix, "{raw}");
             assert_eq!(received, RoutedTarget { whole, rest }, "{raw}");
         }
@@ -202,7 +247,7 @@ mod tests {
     fn without_a_location_for_the_whole_site_some_paths_have_none() {
         let router = router(&["/api"]);
         for target in ["/", "*", "/apiary", "/x/api"] {
-            assert!(router.find(target).is_none(), "{target}");
+            assert!(router.find(target, ANY).is_none(), "{target}");
         }
     }
 }

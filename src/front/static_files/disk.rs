@@ -65,9 +65,12 @@ impl Disk {
         locations: impl Iterator<Item = &'a Location>,
         settings: StaticSettings,
     ) -> Self {
-        let dirs: Vec<_> = locations.map(|at| at.dir().to_owned()).collect();
+        let locations: Vec<_> = locations.collect();
+        // A location of one file declares nothing about its neighbours.
+        let whole = locations.iter().filter(|at| !at.is_one_file());
+        let dirs: Vec<_> = whole.map(|at| at.dir().to_owned()).collect();
         Self {
-            manifests: dirs.iter().map(|_| Mutex::default()).collect(),
+            manifests: locations.iter().map(|_| Mutex::default()).collect(),
             declared: [&dirs[..], &settings.links[..]].concat(),
             settings,
         }

@@ -10,9 +10,10 @@ use http::{HeaderName, Response, StatusCode, header};
 
 use super::conditional::{ConditionOutcome, Conditions};
 use super::headers;
-use super::path::{FilePath, Location};
+use super::path::Location;
 use super::representation::{Heads, Representation};
 use super::{Accepted, StaticFiles};
+use crate::front::response_rules::ResponseRules;
 
 /// The fields of a plain request that select a form of a file.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +50,7 @@ impl StaticFiles {
         now: Instant,
     ) -> Option<Ready> {
         let path = rest.split_once('?').map_or(rest, |(path, _)| path);
-        let path = FilePath::decode(path, self.hidden).ok()?;
+        let path = location.file_path(path, self.hidden).ok()?;
         let (memory, place) = self.shared.memory(location);
         let resource = memory.glance(place, &path.file_name(), now)?;
         let form = resource.choose(&asked.accepted);
@@ -57,7 +58,7 @@ impl StaticFiles {
         match conditions.evaluate(&form.validators) {
             ConditionOutcome::Send => Some(Ready {
                 status: StatusCode::OK,
-                head: form.heads.whole(form),
+                head: form.heads.whole(form, location.rules()),
                 body: match asked.with_body {
                     // hyper writes the length of an empty body in another place.
                     true => form.bytes.clone().filter(|bytes| !bytes.is_empty())?,
@@ -66,7 +67,7 @@ impl StaticFiles {
             }),
             ConditionOutcome::NotModified => Some(Ready {
                 status: StatusCode::NOT_MODIFIED,
-                head: form.heads.not_modified(form),
+                head: form.heads.not_modified(form, location.rules()),
                 body: Bytes::new(),
             }),
             ConditionOutcome::Failed => None,
@@ -75,19 +76,21 @@ impl StaticFiles {
 }
 
 impl Heads {
-    fn whole(&self, form: &Representation) -> Bytes {
-        let head = self.whole.get_or_init(|| rendered(&headers::whole(form)));
-        head.clone()
+    /// A form belongs to one location of one site, whose rules do not change.
+    fn whole(&self, form: &Representation, rules: &ResponseRules) -> Bytes {
+        let render = || rendered(headers::whole(form), rules);
+        self.whole.get_or_init(render).clone()
     }
 
-    fn not_modified(&self, form: &Representation) -> Bytes {
-        let render = || rendered(&headers::not_modified(form));
+    fn not_modified(&self, form: &Representation, rules: &ResponseRules) -> Bytes {
+        let render = || rendered(headers::not_modified(form), rules);
         self.not_modified.get_or_init(render).clone()
     }
 }
 
 /// A head in hyper's format, which a test compares.
-fn rendered(response: &Response<()>) -> Bytes {
+fn rendered(mut response: Response<()>, rules: &ResponseRules) -> Bytes {
+    rules.change_headers(&mut response);
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();

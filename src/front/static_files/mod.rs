@@ -49,6 +49,7 @@ use super::sendfile::file_pool::FilePool;
 use super::sendfile::file_source::SharedFile;
 use crate::config::{Missing, StaticSettings};
 use crate::front::body::multipart::Bodies;
+use crate::front::routing::host::RequestedHost;
 use crate::observe::metrics::METRICS;
 use crate::os::files;
 use compress::Background;
@@ -65,7 +66,7 @@ pub use crate::front::body::multipart::Multipart;
 pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
-pub use path::{FilePath, Location, Locations};
+pub use path::{FilePath, Location, Locations, response_rules};
 
 /// Reasons why there is no file to send. `front/error.rs` maps them to responses.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +74,8 @@ pub enum StaticError {
     /// No file, or none that may be served.
     #[error("no such file")]
     NotFound,
-    /// No file, in a location whose other paths belong to the application.
-    #[error("no such file; the path is the application's")]
+    /// No file, in a location whose other paths belong to the application or a named location.
+    #[error("no such file; the path is another location's")]
     LeftToApp,
     /// The file exists, but may not be read.
     #[error("permission denied")]
@@ -174,8 +175,12 @@ impl StaticFiles {
     }
 
     /// The location of a request's path; see [`Locations::find`].
-    pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
-        self.locations.find(raw_path)
+    pub fn find<'a>(
+        &self,
+        raw_path: &'a str,
+        host: RequestedHost<'_>,
+    ) -> Option<(&Location, &'a str)> {
+        self.locations.find(raw_path, host)
     }
 
     /// All locations.
@@ -200,7 +205,7 @@ impl StaticFiles {
         let with_body = match *method {
             Method::GET => true,
             Method::HEAD => false,
-            _ if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            _ if missing.is_left() => return Err(StaticError::LeftToApp),
             Method::OPTIONS => return Ok(headers::options().map(|()| Content::Empty)),
             _ => return Err(StaticError::MethodNotAllowed),
         };
@@ -208,7 +213,7 @@ impl StaticFiles {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
-        let decoded = FilePath::decode(path, self.hidden);
+        let decoded = location.file_path(path, self.hidden);
         let wish = FilePreferences {
             with_body,
             conditions: Conditions::of(headers),
@@ -223,11 +228,13 @@ impl StaticFiles {
                 let answered = self.answer(location, &path, query, &wish).await;
                 (answered, Some(path))
             }
-            Err(_) if *missing == Missing::App => return Err(StaticError::LeftToApp),
+            Err(_) if missing.is_left() => return Err(StaticError::LeftToApp),
             Err(error) => (Err(error), None),
         };
         match (answered, missing) {
-            (Err(StaticError::NotFound), Missing::App) => Err(StaticError::LeftToApp),
+            (Err(StaticError::NotFound), Missing::App | Missing::Named(_)) => {
+                Err(StaticError::LeftToApp)
+            }
             (Err(StaticError::NotFound), Missing::Page(page))
                 if fallback::is_for(path, decoded.as_ref(), headers) =>
             {

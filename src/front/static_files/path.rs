@@ -13,13 +13,16 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::StaticError;
 use super::hidden::is_hidden;
 use super::types::MediaType;
-use crate::config::{FileTypes, Immutable, Missing, StaticLocation};
+use crate::config;
+use crate::config::{FileTypes, Immutable, Missing, Rank, Scope, StaticLocation};
+use crate::front::response_rules::ResponseRules;
+use crate::front::routing::host::RequestedHost;
 use crate::front::routing::prefix::{Prefix, PrefixError, next_byte};
 
 /// The served directories, by the prefix of their paths.
 #[derive(Debug, Clone, Default)]
 pub struct Locations {
-    /// Longest prefix first.
+    /// Highest rank first.
     locations: Vec<Location>,
 }
 
@@ -27,7 +30,10 @@ pub struct Locations {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     prefix: Prefix,
+    scope: Scope,
+    rank: Rank,
     dir: PathBuf,
+    file: Option<String>,
     /// Its index among the locations.
     index: usize,
     missing: Missing,
@@ -36,6 +42,7 @@ pub struct Location {
     precompressed: bool,
     types: FileTypes,
     predefined: bool,
+    rules: ResponseRules,
 }
 
 /// An invalid location.
@@ -68,12 +75,15 @@ impl Locations {
             .into_iter()
             .map(Location::new)
             .collect::<Result<Vec<_>, _>>()?;
-        locations.sort_by_key(|location| Reverse(location.prefix.as_str().len()));
+        locations.sort_by_key(|location| Reverse(location.rank));
         for index in 0..locations.len() {
             let (before, [location, ..]) = locations.split_at_mut(index) else {
                 break;
             };
-            if before.iter().any(|other| other.prefix == location.prefix) {
+            let is_same = |other: &Location| {
+                other.prefix == location.prefix && other.scope.overlaps(&location.scope)
+            };
+            if before.iter().any(is_same) {
                 return Err(LocationError::Twice(location.prefix().to_owned()));
             }
             location.index = index;
@@ -86,10 +96,16 @@ impl Locations {
     /// `raw_path` is as the client sent it; a query after it stays in the rest. `/static` and
     /// `/static/…` belong to `/static`, `/staticfoo` and `/static../x` do not. The longest prefix
     /// wins.
-    pub fn find<'a>(&self, raw_path: &'a str) -> Option<(&Location, &'a str)> {
-        self.locations
-            .iter()
-            .find_map(|location| Some((location, location.prefix.rest_of(raw_path)?)))
+    pub fn find<'a>(
+        &self,
+        raw_path: &'a str,
+        host: RequestedHost<'_>,
+    ) -> Option<(&Location, &'a str)> {
+        self.locations.iter().find_map(|location| {
+            let rest = location.prefix.rest_of(raw_path)?;
+            host.is_in(&location.scope.hosts)
+                .then_some((location, rest))
+        })
     }
 
     /// All locations, longest prefix first.
@@ -100,9 +116,13 @@ impl Locations {
 
 impl Location {
     fn new(location: StaticLocation) -> Result<Self, LocationError> {
+        let rules = response_rules(&location.rules, &location.types);
         Ok(Self {
-            prefix: Prefix::new(&location.prefix)?,
+            prefix: Prefix::in_scope(&location.prefix, &location.scope)?,
+            rank: location.scope.rank(&location.prefix),
+            scope: location.scope,
             dir: location.dir,
+            file: location.file,
             index: 0,
             missing: location.missing,
             max_age: location.max_age,
@@ -110,6 +130,7 @@ impl Location {
             precompressed: location.precompressed,
             types: location.types,
             predefined: location.predefined,
+            rules,
         })
     }
 
@@ -121,6 +142,32 @@ impl Location {
     /// The directory that is served.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The rules for its responses.
+    pub fn rules(&self) -> &ResponseRules {
+        &self.rules
+    }
+
+    /// Its precedence among the locations that cover a request.
+    pub fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// True if it serves one file, and says nothing about others of the directory.
+    pub(super) fn is_one_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The file for the rest of a path without its query.
+    ///
+    /// # Errors
+    /// [`StaticError`] for an invalid path, or one that no file may have.
+    pub(super) fn file_path(&self, rest: &str, hidden: bool) -> Result<FilePath, StaticError> {
+        match &self.file {
+            Some(name) => Ok(FilePath::of_file(name)),
+            None => FilePath::decode(rest, hidden),
+        }
     }
 
     /// True for a location that was not configured explicitly.
@@ -136,6 +183,14 @@ impl Location {
     /// The setting for paths without a file.
     pub(super) fn missing(&self) -> &Missing {
         &self.missing
+    }
+
+    /// The name of the location for paths without a file.
+    pub fn missing_name(&self) -> Option<&str> {
+        match &self.missing {
+            Missing::Named(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// Time that clients may cache a file without revalidation; `None` for the default of its type.
@@ -155,7 +210,14 @@ impl Location {
 
     /// The type of the file called `name` here.
     pub(super) fn media_type(&self, name: &str) -> MediaType {
-        MediaType::of(self.prefix(), name, &self.types)
+        let directory = match self.file {
+            Some(_) => self
+                .prefix()
+                .rsplit_once('/')
+                .map_or("", |(parent, _)| parent),
+            None => self.prefix(),
+        };
+        MediaType::of(directory, name, &self.types)
     }
 
     /// The URL of the directory `relative`: path only, so it cannot name a host.
@@ -172,6 +234,11 @@ impl Location {
         }
         url
     }
+}
+
+/// The rules of these settings; the pages among them have the types of files.
+pub fn response_rules(settings: &config::ResponseRules, types: &FileTypes) -> ResponseRules {
+    ResponseRules::new(settings, |name| MediaType::of("", name, types).value)
 }
 
 impl FilePath {
@@ -314,7 +381,7 @@ mod tests {
             ("", None),
             ("*", None),
         ] {
-            let found = locations.find(path);
+            let found = locations.find(path, RequestedHost::ANY);
             let found = found.map(|(location, rest)| (location.prefix(), rest));
             assert_eq!(found, expected, "{path}");
         }
@@ -324,10 +391,10 @@ mod tests {
     fn the_root_as_a_prefix_takes_every_path() {
         let locations = Locations::new([StaticLocation::new("/", "/srv")]).unwrap();
         for path in ["/", "/a/b", "/?q"] {
-            let (location, rest) = locations.find(path).unwrap();
+            let (location, rest) = locations.find(path, RequestedHost::ANY).unwrap();
             assert_eq!((location.prefix(), rest), ("", path));
         }
-        assert!(locations.find("*").is_none());
+        assert!(locations.find("*", RequestedHost::ANY).is_none());
     }
 
     #[test]
@@ -414,7 +481,7 @@ mod tests {
         let locations = locations();
         let url = |path: &str, relative: &str, query: Option<&str>| {
             locations
-                .find(path)
+                .find(path, RequestedHost::ANY)
                 .unwrap()
                 .0
                 .directory_url(relative, query)
@@ -429,7 +496,7 @@ mod tests {
             "/my%20files/%0D%0A%C3%A9/"
         );
         let all = Locations::new([StaticLocation::new("/", "")]).unwrap();
-        let (location, _) = all.find("/evil.com").unwrap();
+        let (location, _) = all.find("/evil.com", RequestedHost::ANY).unwrap();
         assert_eq!(location.directory_url("evil.com", None), "/evil.com/");
     }
 
@@ -455,7 +522,7 @@ mod tests {
         #[test]
         fn no_path_panics_or_escapes(raw in nasty()) {
             let locations = locations();
-            if let Some((_, rest)) = locations.find(&raw) {
+            if let Some((_, rest)) = locations.find(&raw, RequestedHost::ANY) {
                 prop_assert!(raw.ends_with(rest));
             }
             for path in [false, true].map(|hidden| FilePath::decode(&raw, hidden)) {
@@ -482,7 +549,7 @@ mod tests {
                 .collect();
             let locations = locations();
             let reach = |path: &str| {
-                let (location, rest) = locations.find(path)?;
+                let (location, rest) = locations.find(path, RequestedHost::ANY)?;
                 Some((location.clone(), FilePath::decode(rest, false).ok()))
             };
             prop_assert_eq!(reach(&path), reach(&encoded));

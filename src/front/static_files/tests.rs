@@ -73,7 +73,10 @@ impl Site {
             .iter()
             .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let (location, rest) = self.files.find(path).expect("belongs to the location");
+        let (location, rest) = self
+            .files
+            .find(path, RequestedHost::ANY)
+            .expect("belongs to the location");
         self.files.serve(location, rest, &method, &headers).await
     }
 

@@ -31,6 +31,7 @@ use crate::front::body::request::RequestBody;
 use crate::front::body::response_stream::ResponseBody;
 use crate::front::sendfile::file_pool::FilePool;
 use http_proxy::HttpProxy;
+use http_proxy::mapping::Mapping;
 use http_proxy::tunnel::Switched;
 use servers::Servers;
 use uwsgi::Uwsgi;
@@ -229,12 +230,16 @@ impl Upstream {
     /// The servers described by the settings.
     pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
         let addresses = settings.servers.clone();
+        let names = &settings.servers;
         let servers = Servers::new(addresses, settings.timeouts, files.clone());
         match &settings.protocol {
             Protocol::Uwsgi(uwsgi) => {
                 Self::Uwsgi(Uwsgi::new(servers, uwsgi.clone(), files.clone()))
             }
-            Protocol::Http => Self::Http(HttpProxy::new(servers, files.clone())),
+            Protocol::Http(http) => {
+                let mapping = Mapping::new(http, names);
+                Self::Http(HttpProxy::new(servers, mapping, files.clone()))
+            }
         }
     }
 

@@ -4,6 +4,10 @@ use crate::config::{Config, Resolved, StaticLocation};
 
 /// Name of the companions' tables.
 const COMPANION: &str = "companion";
+/// Name of the setting whose files are kept in memory.
+const ERROR_PAGE: &str = "error_page";
+/// Names of the settings for all responses.
+const OF_RULES: [&str; 3] = ["header", ERROR_PAGE, "intercept_errors"];
 /// Name of the setting whose directory another release has taken.
 const CHDIR: &str = "chdir";
 
@@ -30,6 +34,11 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
         && (before.apps == after.apps || !changed.is_empty());
     if !are_same {
         changed.push("location".to_owned());
+    }
+    let rules = before.response_rules != after.response_rules;
+    if rules && !changed.iter().any(|name| OF_RULES.contains(&&**name)) {
+        // A page has another content.
+        changed.push(ERROR_PAGE.to_owned());
     }
     if before.companions != after.companions {
         changed.push(COMPANION.to_owned());

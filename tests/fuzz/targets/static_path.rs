@@ -16,7 +16,7 @@ pub fn run(input: &[u8]) {
         StaticLocation::new("/my files", "/srv/files"),
     ])
     .unwrap();
-    let found = locations.find(raw);
+    let found = locations.find(raw, pyserve::internals::routing::host::RequestedHost::ANY);
     let path = raw.split('?').next().unwrap();
     let whole = decoded(path);
     if let Some((location, rest)) = found {

@@ -64,8 +64,17 @@ pub fn wanted_protocols(asked: &request::Parts) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(wanted)).ok()
 }
 
+/// Target and host as the server gets them.
+pub struct RequestLine<'a> {
+    /// The request target.
+    pub target: &'a str,
+    /// The value of `Host`.
+    pub host: &'a str,
+}
+
 /// Writes the head. `in_chunks`: the length of the body is unknown.
 pub fn build(
+    line: &RequestLine<'_>,
     asked: &request::Parts,
     facts: &RequestFacts<'_>,
     protocols: Option<&HeaderValue>,
@@ -73,14 +82,10 @@ pub fn build(
 ) -> Vec<u8> {
     let client = facts.client;
     let mut head = Vec::with_capacity(1024);
-    let target = asked.uri.path_and_query();
-    let target = target.map_or("/", |target| target.as_str());
-    // A target in absolute form may have a query and no path.
-    let slash = if target.starts_with('?') { "/" } else { "" };
-    for part in [asked.method.as_str(), " ", slash, target, " HTTP/1.1\r\n"] {
+    for part in [asked.method.as_str(), " ", line.target, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
-    push(&mut head, &HOST, client.host.as_bytes());
+    push(&mut head, &HOST, line.host.as_bytes());
     let for_one_hop: Vec<&[u8]> = listed(&asked.headers).collect();
     for (name, value) in &asked.headers {
         let is_for_one_hop = for_one_hop

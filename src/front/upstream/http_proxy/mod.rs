@@ -1,6 +1,6 @@
 //! An HTTP/1.1 server as an upstream: gunicorn, another service, a front-end's dev server.
 //!
-//! 1. [`head`]: builds the request head;
+//! 1. [`mapping`]: the server's names and paths; [`head`]: builds the request head;
 //! 2. [`super::servers`] provides a kept-alive or new connection;
 //! 3. [`super::exchange`] sends the request and receives the response;
 //! 4. [`tunnel`]: takes over a connection that switches protocols (WebSocket).
@@ -11,6 +11,7 @@
 //! client alone ([`super::private`]).
 
 pub mod head;
+pub mod mapping;
 pub mod tunnel;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Version, request};
 
+use self::mapping::Mapping;
 use super::exchange::{Dialect, ExchangeContext, ExchangeRequest, Outgoing};
 use super::private::Owner;
 use super::private::{self, PrivateLinks};
@@ -30,17 +32,23 @@ use crate::front::sendfile::file_pool::FilePool;
 
 /// The servers. Clones share them.
 #[derive(Clone)]
-pub struct HttpProxy(Arc<ExchangeContext>);
+pub struct HttpProxy {
+    context: Arc<ExchangeContext>,
+    mapping: Arc<Mapping>,
+}
 
 impl HttpProxy {
     /// A proxy to these servers.
-    pub fn new(servers: Servers, files: FilePool) -> Self {
-        Self(Arc::new(ExchangeContext::new(servers, files)))
+    pub fn new(servers: Servers, mapping: Mapping, files: FilePool) -> Self {
+        Self {
+            context: Arc::new(ExchangeContext::new(servers, files)),
+            mapping: Arc::new(mapping),
+        }
     }
 
     /// The servers, for logs and metrics.
     pub fn servers(&self) -> &Servers {
-        &self.0.servers
+        &self.context.servers
     }
 
     /// Gets a response to the request. Dropping the future closes the connection.
@@ -58,7 +66,14 @@ impl HttpProxy {
     ) -> Result<Box<Response>, Failure> {
         let protocols = head::wanted_protocols(asked);
         let in_chunks = body.length().is_none();
-        let head = Bytes::from(head::build(asked, facts, protocols.as_ref(), in_chunks));
+        let target = self.mapping.target(asked, facts.path);
+        let host = self.mapping.host(&facts.client.host);
+        let line = head::RequestLine {
+            target: &target,
+            host,
+        };
+        let head = head::build(&line, asked, facts, protocols.as_ref(), in_chunks);
+        let head = Bytes::from(head);
         // A stream cannot be sent a second time.
         let is_streamed = matches!(body, RequestBody::Stream(_));
         let errand = ExchangeRequest {
@@ -73,6 +88,9 @@ impl HttpProxy {
             }),
             account: Arc::clone(account),
         };
-        self.0.answer(errand).await
+        let mut response = self.context.answer(errand).await?;
+        let outer = &facts.client.prefix;
+        self.mapping.map_back(&mut response.headers, outer);
+        Ok(response)
     }
 }

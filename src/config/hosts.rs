@@ -1,0 +1,238 @@
+//! Names of hosts in `[[location]]`, and the requests that a location is for beside its path.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use super::error::{Invalid, invalid};
+use super::values;
+
+/// One host of a location, in lower case, without port and without the dot at the end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// This name or address; IPv6 in brackets.
+    Name(String),
+    /// Every name below this one, at any depth: `*.example.org`.
+    Below(String),
+    /// Every host that no other pattern covers.
+    Others,
+}
+
+/// The requests that a location is for, beside its path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Its hosts; none for every host.
+    pub hosts: Vec<HostPattern>,
+    /// True if it has one path and nothing below it.
+    pub exact: bool,
+}
+
+/// The response to a request for a host that no location covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownHost {
+    /// 404.
+    NotFound,
+    /// 421 (RFC 9110 §15.5.20).
+    Misdirected,
+    /// None: the connection is closed, the HTTP/2 stream reset (nginx: `return 444`).
+    Close,
+}
+
+impl HostPattern {
+    /// Reads `example.org`, `*.example.org`, `192.0.2.1`, `[::1]` or `*`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if matches!(text, "*" | "_") {
+            return match text {
+                "*" => Ok(Self::Others),
+                // nginx's usual name for what no request has.
+                _ => Err(invalid(
+                    "not the name of a host",
+                    "give `*` for all other hosts",
+                )),
+            };
+        }
+        if let Some(name) = text.strip_prefix('.') {
+            let remedy = format!("give `{name}` and `*.{name}`");
+            return Err(invalid("a name begins with a dot", remedy));
+        }
+        let (is_below, bare) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        if let Some(literal) = bare.strip_prefix('[').filter(|_| !is_below) {
+            let address = literal.strip_suffix(']').and_then(|text| text.parse().ok());
+            let address: Ipv6Addr = address.ok_or_else(|| invalid("no IPv6 address", REMEDY))?;
+            return Ok(Self::Name(format!("[{address}]")));
+        }
+        if bare.parse::<Ipv6Addr>().is_ok() {
+            return Err(invalid(
+                "an IPv6 address without brackets",
+                format!("give [{bare}]"),
+            ));
+        }
+        if bare.contains("://") || bare.contains(['/', ':']) {
+            return Err(invalid("a host has no scheme, port or path", REMEDY));
+        }
+        if bare.contains('*') {
+            return Err(invalid("`*` is not the first label alone", REMEDY));
+        }
+        if !bare.is_ascii() {
+            return Err(invalid(
+                "a letter beyond ASCII",
+                "give the name in its `xn--` form",
+            ));
+        }
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
+        let is_label = |label: &str| {
+            let mut bytes = label.bytes();
+            !label.is_empty()
+                && label.len() <= 63
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        if bare.len() > LONGEST_NAME || !bare.split('.').all(is_label) {
+            return Err(invalid("not the name of a host", REMEDY));
+        }
+        let name = bare.to_ascii_lowercase();
+        Ok(match is_below {
+            true => Self::Below(name),
+            false => Self::Name(name),
+        })
+    }
+}
+
+/// RFC 1035 §2.3.4.
+pub const LONGEST_NAME: usize = 253;
+
+const REMEDY: &str = "give one as in `example.org`, `*.example.org`, `192.0.2.1`, `[::1]` or `*`";
+
+impl Scope {
+    /// True if a request may be for both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_shared = || self.hosts.iter().any(|host| other.hosts.contains(host));
+        let are_all = self.hosts.is_empty() && other.hosts.is_empty();
+        self.exact == other.exact && (are_all || is_shared())
+    }
+
+    /// True if it is for every request below its prefix.
+    pub fn is_whole(&self) -> bool {
+        !self.exact && self.hosts.is_empty()
+    }
+
+    /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`.
+    pub fn place(&self, path: &str) -> String {
+        let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
+        let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
+        let blank = if hosts.is_empty() { "" } else { " " };
+        format!("{hosts}{blank}{equals}{path}")
+    }
+
+    /// Its rank among the locations that cover a request: the highest answers.
+    pub fn rank(&self, path: &str) -> Rank {
+        Rank {
+            exact: self.exact,
+            length: path.trim_end_matches('/').len(),
+            has_host: !self.hosts.is_empty(),
+        }
+    }
+}
+
+/// Precedence of locations: an exact path, then the longest prefix, then one with hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// True for an exact path.
+    pub exact: bool,
+    /// Length of the prefix in bytes; 0 for the whole site.
+    pub length: usize,
+    /// True if it names hosts.
+    pub has_host: bool,
+}
+
+impl UnknownHost {
+    /// Reads `404`, `421` or `444`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let choices = [
+            ("404", Self::NotFound),
+            ("421", Self::Misdirected),
+            ("444", Self::Close),
+        ];
+        values::choice(text, &choices)
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Others => f.write_str("*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hosts_that_are_understood() {
+        for (text, expected) in [
+            ("example.org", "example.org"),
+            ("Example.ORG.", "example.org"),
+            ("*.Example.org", "*.example.org"),
+            ("localhost", "localhost"),
+            ("my_host-1", "my_host-1"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("[::1]", "[::1]"),
+            ("[0:0:0:0:0:0:0:1]", "[::1]"),
+            ("*", "*"),
+            ("xn--mnchen-3ya.de", "xn--mnchen-3ya.de"),
+        ] {
+            assert_eq!(
+                HostPattern::parse(text).unwrap().to_string(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_refused_with_a_remedy() {
+        for (text, remedy) in [
+            ("", "example.org"),
+            ("_", "`*`"),
+            (".example.org", "`*.example.org`"),
+            ("example.org:80", "example.org"),
+            ("http://example.org", "example.org"),
+            ("example.org/a", "example.org"),
+            ("www.*", "example.org"),
+            ("a.*.b", "example.org"),
+            ("*example.org", "example.org"),
+            ("**.a", "example.org"),
+            ("~^a$", "example.org"),
+            ("a..b", "example.org"),
+            ("::1", "[::1]"),
+            ("[::1", "example.org"),
+            ("*.[::1]", "example.org"),
+            ("m\u{fc}nchen.de", "xn--"),
+            ("a b", "example.org"),
+        ] {
+            let refused = HostPattern::parse(text).unwrap_err();
+            assert!(refused.remedy.contains(remedy), "{text:?}: {refused:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic_and_a_host_reads_back(text in "\\PC{0,20}|[*a-zA-Z0-9.\\[\\]:_-]{0,12}") {
+            if let Ok(host) = HostPattern::parse(&text) {
+                prop_assert_eq!(HostPattern::parse(&host.to_string()), Ok(host));
+            }
+        }
+    }
+}
