@@ -15,6 +15,7 @@ use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, SettingOrigin};
 use crate::config::native;
 use crate::config::settings::{self, Setting};
+use crate::explain;
 use crate::manual::{self, Page};
 use crate::verbs::ControlCommand;
 
@@ -28,7 +29,7 @@ pub struct Invocation {
 }
 
 /// A verb of the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
     /// Run the server.
     Serve,
@@ -36,6 +37,8 @@ pub enum Verb {
     Check,
     /// Control a running server.
     Control(ControlCommand),
+    /// Explain the files of other servers.
+    Explain(explain::Request),
     /// Show a page of the manual.
     Help(Page),
     /// Print the man page.
@@ -75,6 +78,15 @@ where
         }
         Some(("stacks", matches)) => (Verb::Control(ControlCommand::Stacks), matches),
         Some(("stop", matches)) => (Verb::Control(ControlCommand::Stop), matches),
+        Some(("explain", matches)) => {
+            let subjects = matches.get_many::<String>(SUBJECT);
+            let request = explain::Request {
+                subjects: subjects.into_iter().flatten().cloned().collect(),
+                json: matches.get_flag(JSON),
+                write: matches.get_flag(WRITE),
+            };
+            (Verb::Explain(request), matches)
+        }
         Some(("man", _)) => (Verb::Man, &matches),
         Some(("completions", shell)) => {
             let name = shell.get_one::<String>(SHELL).map(String::as_str);
@@ -165,6 +177,7 @@ pub fn command() -> Command {
         .subcommand_help_heading("Verbs")
         .subcommands(server_verbs())
         .subcommands(control_verbs())
+        .subcommand(explain_verb())
         .subcommands(document_verbs())
         .args(settings::all().map(argument))
         .after_help(AFTER_HELP)
@@ -244,6 +257,32 @@ fn control_verbs() -> [Command; 6] {
     ]
 }
 
+/// The verb that reads the files of other servers.
+fn explain_verb() -> Command {
+    let hidden = settings::all().map(|setting| argument(setting).hide(true));
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+    };
+    Command::new("explain")
+        .about("Explain files of uWSGI line by line, with the pyserve.toml of the same meaning")
+        .override_usage("pyserve explain [OPTIONS] PATH...")
+        .args(hidden)
+        .arg(
+            Arg::new(SUBJECT)
+                .value_name("PATH")
+                .help("A file, a directory, or a command line in quotes: \"uwsgi --http :8000 app.ini\"")
+                .value_parser(OsStringValueParser::new().map(|value| native::text(&value)))
+                .action(ArgAction::Append)
+                .required(true),
+        )
+        .arg(switch(JSON, "Print JSON"))
+        .arg(switch(WRITE, "Write pyserve.toml into the current directory, unless there is one"))
+        .after_help(EXPLAIN_CODES)
+}
+
 /// The verbs that print the manual and what is made of it.
 fn document_verbs() -> [Command; 3] {
     let printing = |name: &'static str, about: &'static str| {
@@ -277,6 +316,10 @@ fn document_verbs() -> [Command; 3] {
 
 /// The id of `--json`.
 const JSON: &str = "json";
+/// The id of `--write`.
+const WRITE: &str = "write";
+/// The id of the paths of `pyserve explain`.
+const SUBJECT: &str = "path";
 /// The id of the shell of `pyserve completions`.
 const SHELL: &str = "shell";
 /// The id of the subject of `pyserve help`.
@@ -307,6 +350,14 @@ Exit codes:
   1  they are not, or there is no server; the reason is on stderr
   2  wrong usage
  78  invalid settings";
+
+const EXPLAIN_CODES: &str = "\
+Secrets are not printed; the file of --write has them.
+
+Exit codes:
+  0  every line is honoured, already so, or without effect
+  1  a line is not supported, dangerous, or unknown
+  2  a line or file cannot be read, or wrong usage";
 
 const AFTER_SHORT_HELP: &str = "\
 All options: pyserve --help. The manual: pyserve help.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::cli::{self, Verb};
 use crate::config::layers::Layer;
 use crate::config::reach::{self, Unreachable};
-use crate::config::{self, Config, ConfigError, HostFacts};
+use crate::config::{self, Config, ConfigError, HostFacts, foreign};
+use crate::explain;
 use crate::front::accept::listener::{BindError, Listener, SocketFileSettings};
 use crate::front::body::encoder::Encoders;
 use crate::front::sendfile::file_pool::FilePool;
@@ -17,6 +18,8 @@ use crate::observe::diagnostics::{self, WriteOut, say};
 use crate::observe::logs;
 use crate::os::identity::{self, DropError};
 use crate::os::memory;
+use crate::os::pidfile::PidFile;
+use crate::os::process;
 use crate::os::scheduling;
 use crate::os::standard::Standard;
 use crate::os::temporary;
@@ -24,6 +27,7 @@ use crate::reference;
 use crate::report;
 use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::{self, Outcome};
+use crate::uwsgi_link;
 use crate::verbs::{self, ControlCommand, print};
 use anyhow::Context;
 
@@ -36,6 +40,12 @@ pub fn main() -> ExitCode {
     diagnostics::report_panics();
     // Dropped last, also by a panic.
     let _write_out = WriteOut;
+    if let Some(words) = foreign::found::called_as_uwsgi() {
+        return match uwsgi_link::answer(&words) {
+            Some(code) => code,
+            None => served(Layer::default()),
+        };
+    }
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => return answer(&error),
@@ -43,13 +53,22 @@ pub fn main() -> ExitCode {
     let ended = match invocation.verb {
         Verb::Control(verb) => return control(verb, invocation.flags),
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
+        Verb::Explain(request) => return explain::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
-        Verb::Serve => supervisor::signals::survive_start()
-            .context("cannot handle signals")
-            .and_then(|()| run(invocation.flags, bind, serve)),
+        Verb::Serve => return served(invocation.flags),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
     };
+    ended_with(ended)
+}
+
+/// Runs the server to its end.
+fn served(flags: Layer) -> ExitCode {
+    let ready = supervisor::signals::survive_start().context("cannot handle signals");
+    ended_with(ready.and_then(|()| run(flags, bind, serve)))
+}
+
+fn ended_with(ended: anyhow::Result<Outcome>) -> ExitCode {
     match ended {
         Ok(outcome) => {
             if !outcome.last_error.is_empty() {
@@ -132,6 +151,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 struct Bound {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
+    pidfile: Option<PidFile>,
 }
 
 /// The first step, as the user that starts the server.
@@ -156,6 +176,9 @@ fn run(flags: Layer, first: First, role: Role) -> anyhow::Result<Outcome> {
     .map_err(anyhow::Error::msg)?;
     for warning in &resolved.config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(mask) = resolved.config.umask {
+        process::set_umask(mask);
     }
     let bound = first(&resolved.config)?;
     // Done while this is the only thread: each thread has its own credentials.
@@ -215,7 +238,18 @@ fn bind(config: &Config) -> Result<Bound, BindError> {
     Ok(Bound {
         listeners: listeners.collect::<Result<_, _>>()?,
         admin: config.admin.as_ref().map(bind).transpose()?,
+        pidfile: pidfile(config),
     })
+}
+
+/// Writes the process id as the user that starts the server. Without the file the server runs as well.
+fn pidfile(config: &Config) -> Option<PidFile> {
+    let path = config.pidfile.as_ref()?;
+    PidFile::write(path)
+        .inspect_err(|error| {
+            tracing::warn!(file = %path.display(), %error, "cannot write the process id (set another file with --pidfile)");
+        })
+        .ok()
 }
 
 fn drop_privileges(config: &Config) -> anyhow::Result<()> {
@@ -238,7 +272,11 @@ fn serve(
     bound: Bound,
 ) -> anyhow::Result<Outcome> {
     loaded.1.iter().try_for_each(reach::check)?;
-    let Bound { listeners, admin } = bound;
+    let Bound {
+        listeners,
+        admin,
+        pidfile: _removed_at_the_end,
+    } = bound;
     runtime
         .block_on(supervisor::serve(loaded, load, listeners, admin))
         .context("cannot start")

@@ -12,6 +12,11 @@ mod command;
     reason = "settings are read at the start and at a reload, by the supervisor"
 )]
 mod config;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a verb that reads files and ends"
+)]
+mod explain;
 mod front;
 mod manual;
 mod observe;
@@ -27,6 +32,11 @@ mod report;
     reason = "reads small local files; requests do not wait for it"
 )]
 mod supervisor;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a verb that reads a file and ends"
+)]
+mod uwsgi_link;
 mod verbs;
 
 pub use command::main;
@@ -35,7 +45,7 @@ pub use command::main;
 /// so the compiler finds unused code.
 #[cfg(feature = "internals")]
 pub mod internals {
-    pub use crate::config::{StaticLocation, StaticSettings, Trust};
+    pub use crate::config::{Environment, StaticLocation, StaticSettings, Trust, foreign};
     pub use crate::front::{
         connection, context, protocol, request, routing, sendfile, static_files, upstream,
     };

@@ -53,6 +53,11 @@ fn paths_of_files_hold_what_they_must_for_any_bytes() {
 }
 
 #[test]
+fn files_of_uwsgi_are_read_to_an_end_for_any_bytes() {
+    check("uwsgi_options");
+}
+
+#[test]
 fn replies_of_workers_hold_what_they_must_for_any_bytes() {
     check("worker_reply");
 }

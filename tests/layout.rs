@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["os", "observe"]),
     ("front", &["os", "config", "observe"]),
     ("supervisor", &["os", "config", "observe", "front"]),
+    ("explain", &["config"]),
     ("manual", &["os", "config"]),
 ];
 

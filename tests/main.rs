@@ -30,6 +30,7 @@ mod fairness;
 mod fast_path;
 mod faults;
 mod floods;
+mod foreign;
 mod fork_safety;
 mod forwarded;
 mod frameworks;

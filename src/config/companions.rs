@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::foreign::secrets;
 use super::native;
 use super::settings::{Default, Setting};
 
@@ -51,11 +52,11 @@ pub enum Program {
 }
 
 impl fmt::Display for Program {
-    /// As one would type it.
+    /// As one would type it, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shell(line) => f.write_str(&native::shown(line)),
-            Self::Words(words) => f.write_str(&words.join(" ")),
+            Self::Shell(line) => f.write_str(&secrets::masked(&native::shown(line))),
+            Self::Words(words) => f.write_str(&secrets::masked(&words.join(" "))),
         }
     }
 }

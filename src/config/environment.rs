@@ -22,6 +22,21 @@ impl Environment {
         std::env::vars_os().collect()
     }
 
+    /// The value of a variable, also an empty one, as text ([`native`]).
+    pub fn raw(&self, name: &str) -> Option<String> {
+        self.0
+            .get(OsStr::new(name))
+            .map(|value| native::text(value))
+    }
+
+    /// Every variable whose name is text, with its value as in [`Self::raw`].
+    pub fn all(&self) -> impl Iterator<Item = (String, String)> + use<'_> {
+        let text = |(name, value): (&OsString, &OsString)| {
+            Some((name.to_str()?.to_owned(), native::text(value)))
+        };
+        self.0.iter().filter_map(text)
+    }
+
     /// The value of a variable, unless it is empty.
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
         self.0

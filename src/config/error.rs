@@ -77,6 +77,16 @@ pub enum ConfigError {
         /// Line of the first byte that is not, from 1.
         line: usize,
     },
+    /// A line of another server's file that ends the start.
+    #[error("{place}: {text}: {problem} (correct or remove the line; `pyserve explain` shows all)")]
+    Foreign {
+        /// File and line.
+        place: String,
+        /// The line, without secrets.
+        text: String,
+        /// The fault.
+        problem: String,
+    },
     /// The current directory has gone, or must not be used.
     #[error("cannot use the current directory {}: {problem} (give an absolute --chdir)", path.display())]
     CurrentDirectory {
@@ -125,9 +135,10 @@ impl ConfigError {
             Self::Value { .. } | Self::WrongType { .. } => codes::INVALID_SETTING,
             Self::UnknownKey { .. } => codes::UNKNOWN_SETTING,
             Self::Location { .. } => codes::LOCATION,
-            Self::Syntax { .. } | Self::Unreadable { .. } | Self::NotUtf8 { .. } => {
-                codes::SETTINGS_FILE
-            }
+            Self::Syntax { .. }
+            | Self::Unreadable { .. }
+            | Self::NotUtf8 { .. }
+            | Self::Foreign { .. } => codes::SETTINGS_FILE,
             Self::CurrentDirectory { .. } => codes::CURRENT_DIRECTORY,
             Self::Unreachable(_) => codes::NO_PERMISSION,
             Self::NothingToServe { .. } => codes::NOTHING_TO_SERVE,

@@ -199,7 +199,10 @@ impl<'a> Place<'a> {
     /// True if a table of names and values is allowed, as `NAME=VALUE` is elsewhere.
     fn takes_pairs(&self, setting: &Setting) -> bool {
         match self.table {
-            None => matches!(setting.name, "static" | "types" | "header" | "error_page"),
+            None => matches!(
+                setting.name,
+                "static" | "types" | "env" | "header" | "error_page"
+            ),
             Some(_) => matches!(setting.name, "env" | "types" | "header" | "error_page"),
         }
     }

@@ -19,6 +19,8 @@ pub struct Layer {
     pub locations: Vec<SettingsTable>,
     /// Its `[[companion]]` tables, in order; only a settings file has some.
     pub companions: Vec<SettingsTable>,
+    /// Values that are hidden wherever a value is shown.
+    pub secrets: Vec<String>,
 }
 
 /// One table of a settings file, such as a `[[location]]`.
@@ -52,6 +54,13 @@ pub enum SettingOrigin {
         /// Line of the key, from 1.
         line: usize,
     },
+    /// In a file of another server, or in one of its variables.
+    Foreign {
+        /// `uwsgi.ini:12`.
+        place: String,
+        /// The line, without secrets.
+        text: String,
+    },
     /// Nobody set it.
     Default,
 }
@@ -71,6 +80,11 @@ impl Layer {
     /// The entry for the setting of this name.
     pub fn entry(&self, name: &str) -> Option<&SettingEntry> {
         self.entries.get(name)
+    }
+
+    /// Forgets the setting of this name.
+    pub fn remove(&mut self, name: &str) {
+        self.entries.remove(name);
     }
 }
 
@@ -113,6 +127,7 @@ impl SettingOrigin {
             Self::Flag(flag) => format!("--{flag} {}", quoted_if_needed(value)),
             Self::Variable(variable) => format!("{variable}={}", quoted_if_needed(value)),
             Self::File { .. } => format!("{self}: {name} = {value:?}"),
+            Self::Foreign { place, text } => format!("{place}: {text}"),
             Self::Default => format!("the default of {name}, {}", quoted_if_needed(value)),
         }
     }
@@ -124,6 +139,7 @@ impl fmt::Display for SettingOrigin {
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Variable(variable) => f.write_str(variable),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Foreign { place, .. } => f.write_str(place),
             Self::Default => f.write_str("default"),
         }
     }

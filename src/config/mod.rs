@@ -2,6 +2,7 @@
 //!
 //! 1. Each source becomes a [`layers::Layer`]: the flags in `cli`, the environment in
 //!    [`environment`], the file in [`mod@file`]. All know only the table in [`settings`].
+//!    Files of other servers become one below these three, in [`foreign`].
 //! 2. [`resolve`] asks the layers in order of precedence, gives each value its meaning, and alone
 //!    knows the defaults.
 //!
@@ -62,6 +63,8 @@ pub use upstream::UpstreamSettings;
 pub use values::Rate;
 
 pub use crate::observe::access_log::Format as AccessLog;
+pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
+pub use crate::observe::access_log::pattern::Pattern;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -77,6 +80,8 @@ pub struct Config {
     pub apps: Vec<AppSettings>,
     /// Processes beside the applications.
     pub companions: Vec<companions::Companion>,
+    /// Environment variables of applications, companions and `before_start`.
+    pub env: Vec<(String, String)>,
     /// A line for the shell that runs before anything else; `None` for nothing.
     pub before_start: Option<companions::Program>,
     /// The base of relative paths by the name that the settings have for it; absolute. A link in it may lead
@@ -135,6 +140,14 @@ pub struct Config {
     pub proxy_protocol: Trust,
     /// Format of the access log.
     pub access_log: AccessLog,
+    /// Requests that have a line in it, and its pattern.
+    pub access_log_lines: AccessLogLines,
+    /// Permissions that new files do not get; `None`: as the process that starts the server has it.
+    pub umask: Option<u32>,
+    /// The file with the process id; absolute.
+    pub pidfile: Option<PathBuf>,
+    /// True if a saved source file is a reason to reload.
+    pub autoreload: bool,
     /// Format of all other log lines.
     pub log_format: LogFormat,
     /// A level or a filter of the `tracing` crates; it was parsed once and is right.
@@ -279,6 +292,8 @@ pub struct AppSettings {
     pub queue_timeout: Duration,
     /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
     pub request_timeout: Option<Duration>,
+    /// Address space of each of its processes in bytes; `None` for no limit.
+    pub limit_as: Option<u64>,
     /// True if tracebacks may be shown to clients.
     pub dev: bool,
     /// Directory for the host extension if memory files are forbidden; absolute.
@@ -383,6 +398,8 @@ pub struct HostFacts {
     pub is_terminal: bool,
     /// True if the access log goes to a terminal.
     pub is_output_terminal: bool,
+    /// The command line of uWSGI, if the program is called by that name.
+    pub uwsgi_command_line: Option<Vec<String>>,
     /// True if this is process 1, which a container's runtime kills if it does not stop in time.
     pub is_init: bool,
 }
@@ -404,6 +421,7 @@ impl HostFacts {
             },
             is_terminal: Standard::Error.is_terminal(),
             is_output_terminal: Standard::Output.is_terminal(),
+            uwsgi_command_line: foreign::found::called_as_uwsgi(),
             is_init: std::process::id() == 1,
         }
     }
@@ -515,8 +533,20 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
             file::layer(path, text)
         }
     };
+    let mut layers = vec![flags, variables, from_file];
+    let mut warnings = warnings;
+    let mut mistake = mistake;
+    if let Some(sources) = foreign::found::uwsgi_sources(&layers, surroundings) {
+        let files = foreign::Files::OF_THIS_MACHINE;
+        let around = foreign::Surroundings::of(surroundings, &files);
+        let mut reading = foreign::uwsgi::read(&sources, &around);
+        warnings.extend(reading.warnings());
+        mistake = mistake.or_else(|| reading.mistake());
+        foreign::found::yield_to(&mut reading.layer, &layers);
+        layers.push(reading.layer);
+    }
     Ok(Read {
-        layers: vec![flags, variables, from_file],
+        layers,
         path,
         mistake,
         warnings,

@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Invalid, invalid};
+use super::foreign::secrets;
 use super::layers::{Layer, SettingEntry, SettingOrigin};
 use super::settings::{self, Default};
 use super::{Config, HostFacts, Resolved, UnknownHost, native, values};
@@ -102,6 +103,8 @@ pub fn settings_file(
 
 /// The settings file that is read unasked.
 const SETTINGS_FILE: &str = "pyserve.toml";
+/// Least address space of an interpreter with an application.
+const LEAST_ADDRESS_SPACE: u64 = 64 << 20;
 /// Longest queue: a million waiting requests take gigabytes and hours.
 const LONGEST_QUEUE: u32 = 1_000_000;
 
@@ -119,6 +122,7 @@ impl Resolver<'_> {
         let current = &self.surroundings.current_dir;
         let settings_path = settings_file.as_ref().map(|path| current.join(path));
         self.settings_file(settings_file, &chdir);
+        self.foreign_files()?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let release = self.release(&chdir, &tables);
@@ -127,18 +131,14 @@ impl Resolver<'_> {
             self.file_locations(&tables, &chdir, dev, &response_rules)?;
         let servers = self.servers(&chdir)?;
         let upstream = self.upstream(&servers, &chdir, &tables)?;
-        let app = match upstream {
-            Some(_) => None,
-            None => self.app(&chdir, &static_locations, &tables)?,
-        };
+        let app = self.app_without(upstream.is_some(), &chdir, &static_locations, &tables)?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
         let run_as = self.run_as()?;
         let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
-        let settings = self.location_settings()?;
-        let general = (settings, &response_rules);
+        let general = (self.location_settings()?, &response_rules);
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, general)?;
         self.check_locations(&tables, &locations, &static_locations, &response_rules)?;
@@ -148,9 +148,10 @@ impl Resolver<'_> {
         let mut config = Config {
             apps,
             companions,
+            env: common.env().to_vec(),
             before_start: self.before_start()?,
             locations,
-            location_settings: settings,
+            location_settings: general.0,
             bind: self.bind(&chdir)?,
             static_locations,
             internal_locations,
@@ -169,6 +170,10 @@ impl Resolver<'_> {
             trust: self.peers("trust")?,
             proxy_protocol: self.peers("proxy_protocol")?,
             access_log: self.access_log(dev)?,
+            access_log_lines: self.access_log_lines()?,
+            umask: self.umask()?,
+            pidfile: self.pidfile(&chdir)?,
+            autoreload: self.autoreload(dev)?,
             log_format: self.log_format()?,
             log_level: self.one("log_level", values::log_filter)?,
             server_header: self.one("server_header", values::yes_or_no)?,
@@ -192,6 +197,13 @@ impl Resolver<'_> {
         application::settle(&mut config);
         Ok(config)
     }
+
+    /// Files of other servers have been read; their names are shown.
+    fn foreign_files(&mut self) -> Result<(), ConfigError> {
+        self.many("ini", |_| Ok(()))?;
+        Ok(())
+    }
+
     // Looking up.
 
     /// The entry of the layer with the highest precedence.
@@ -251,8 +263,44 @@ impl Resolver<'_> {
         Ok(Some(values))
     }
 
+    /// A setting of several directories, of which those of a foreign file may be missing.
+    fn directories(
+        &mut self,
+        name: &'static str,
+        base: &Path,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        let is_foreign = self.is_foreign(name);
+        let mut missing = Vec::new();
+        let dirs = self.many(name, |text| directory(text, base, is_foreign, &mut missing))?;
+        self.warn_of_missing(name, &missing);
+        Ok(dirs.unwrap_or_default())
+    }
+
+    /// True if a foreign file says what the setting is.
+    fn is_foreign(&self, name: &str) -> bool {
+        let entry = self.entry(name);
+        entry.is_some_and(|entry| matches!(entry.origin, SettingOrigin::Foreign { .. }))
+    }
+
+    fn warn_of_missing(&mut self, name: &str, missing: &[PathBuf]) {
+        let origin = self.entry(name).map(|entry| entry.origin.to_string());
+        for dir in missing {
+            let origin = origin.as_deref().unwrap_or_default();
+            let dir = dir.display();
+            self.warnings
+                .push(format!("{origin}: {name}: there is no directory {dir} now"));
+        }
+    }
+
     fn show(&mut self, name: &'static str, value: String, origin: String) {
         let value = native::shown(&value).into_owned();
+        let value = match name {
+            "env" | "before_start" | "uwsgi_param" => {
+                let known = self.layers.iter().flat_map(|layer| &layer.secrets);
+                secrets::hidden(&value, known)
+            }
+            _ => value,
+        };
         self.shown.insert(name, (value, origin));
     }
 
@@ -279,8 +327,14 @@ fn single<T>(
 }
 
 fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> ConfigError {
+    let place = origin.spell(name, value);
+    let hides = name.ends_with("env") || name.ends_with("command") || name.ends_with("_param");
     ConfigError::Value {
-        place: origin.spell(name, value),
+        place: if hides {
+            secrets::masked(&place)
+        } else {
+            place
+        },
         // Both may quote the value.
         problem: native::shown(&invalid.problem).into_owned(),
         remedy: native::shown(&invalid.remedy).into_owned(),
@@ -290,6 +344,24 @@ fn wrong(name: &str, value: &str, origin: &SettingOrigin, invalid: Invalid) -> C
 /// One of the choices, of which only the first `listed` are named in an error.
 fn listed_choice<T: Copy>(text: &str, choices: &[(&str, T)], listed: usize) -> Result<T, Invalid> {
     values::choice(text, choices).or_else(|_| values::choice(text, &choices[..listed]))
+}
+
+/// As [`existing_directory`]; a directory that a foreign file names may be missing, as other servers do not
+/// look at the start. It becomes one of the `missing`.
+fn directory(
+    text: &str,
+    base: &Path,
+    is_foreign: bool,
+    missing: &mut Vec<PathBuf>,
+) -> Result<PathBuf, Invalid> {
+    let dir: PathBuf = base.join(native::path(text)).components().collect();
+    match is_foreign && !text.is_empty() && !dir.exists() {
+        true => {
+            missing.push(dir.clone());
+            Ok(dir)
+        }
+        false => existing_directory(text, base),
+    }
 }
 
 fn existing_directory(text: &str, base: &Path) -> Result<PathBuf, Invalid> {

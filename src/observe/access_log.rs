@@ -3,6 +3,9 @@
 //! [`AccessLog::record`] forms the line where the request ends and never waits: it leaves
 //! the line with a `line_writer`, which may lose it but says so.
 
+pub mod filter;
+pub mod pattern;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
@@ -11,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
+use self::filter::AccessLogLines;
 use super::codes;
 use super::handled_by::HandledBy;
 use super::line_writer::{LineWriter, Log};
@@ -22,6 +26,7 @@ use crate::os::standard::Standard;
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
+    lines: AccessLogLines,
     colours: bool,
     writer: LineWriter,
 }
@@ -81,13 +86,16 @@ pub struct AccessLogEntry<'a> {
 impl AccessLog {
     /// A log to standard output. Its thread begins with the first line, so the process may
     /// still fork before.
-    pub fn new(format: Format) -> Self {
-        Self::to(format, Standard::Output.has_colours(), Standard::Output)
+    pub fn new(format: Format, lines: AccessLogLines) -> Self {
+        let mut log = Self::to(format, Standard::Output.has_colours(), Standard::Output);
+        log.lines = lines;
+        log
     }
 
     fn to(format: Format, colours: bool, out: impl io::Write + Send + 'static) -> Self {
         Self {
             format,
+            lines: AccessLogLines::default(),
             colours,
             writer: LineWriter::new(LOG, out),
         }
@@ -101,6 +109,12 @@ impl AccessLog {
     /// Queues a line for writing. Never waits; a line that finds no room is dropped, counted and
     /// reported.
     pub fn record(&self, entry: &AccessLogEntry<'_>) {
+        if !self.lines.filter.is_logged(entry.target, entry.status) {
+            return;
+        }
+        if let Some(pattern) = self.lines.pattern.as_ref().filter(|_| !self.is_off()) {
+            return self.writer.write(&pattern.line(entry));
+        }
         match self.format {
             Format::Off => {}
             Format::Short => self.writer.write(&short(entry, self.colours)),
@@ -525,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_writes_nothing() {
-        let log = AccessLog::new(Format::Off);
+        let log = AccessLog::new(Format::Off, AccessLogLines::default());
         assert!(log.is_off());
         log.record(&entry());
         log.close();

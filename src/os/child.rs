@@ -113,6 +113,30 @@ pub fn stop(pid: u32) {
     }
 }
 
+/// Sends the signal by which a server reloads.
+///
+/// # Errors
+/// The error of the system call.
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    signal(pid, Signal::HUP)
+}
+
+/// Sends the signal by which a server stops gracefully.
+///
+/// # Errors
+/// The error of the system call.
+pub fn stop_gracefully(pid: u32) -> io::Result<()> {
+    signal(pid, Signal::TERM)
+}
+
+fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(kill_process(
+        pid.ok_or(io::ErrorKind::InvalidInput)?,
+        signal,
+    )?)
+}
+
 /// Asks a process to end; one that has gone already is no error.
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -17,6 +17,7 @@ pub mod inotify;
 pub mod listening;
 pub mod memory;
 pub mod memory_group;
+pub mod pidfile;
 pub mod process;
 mod process_stat;
 pub mod process_tree;

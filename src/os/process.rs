@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use super::process_stat::{ProcessStat, all_processes};
 
@@ -14,6 +14,25 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Sets the permissions that new files of this process and its children do not get.
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
+/// Limits the address space of a process and of those that it forks.
+///
+/// # Errors
+/// The error of the system call.
+pub fn limit_address_space(pid: u32, bytes: u64) -> std::io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    prlimit(pid, Resource::As, limit)?;
+    Ok(())
 }
 
 /// Memory of a process that no other process shares, in bytes: what its end would free, and what

@@ -98,7 +98,10 @@ impl Front {
             files: FilePool::default(),
             cache: Mutex::default(),
             found_files: Arc::default(),
-            access_log: Arc::new(AccessLog::new(config.access_log)),
+            access_log: Arc::new(AccessLog::new(
+                config.access_log,
+                config.access_log_lines.clone(),
+            )),
             connections: Arc::new(Connections::new(
                 &config.client_limits,
                 workers_descriptors(config),

@@ -178,6 +178,7 @@ impl Python {
                 &settings.interpreter.path,
                 &settings.start_dir,
                 &settings.env,
+                settings.limit_as,
                 files,
                 boot,
                 &[queue, ring, board, log, theirs.as_fd()],

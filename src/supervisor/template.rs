@@ -11,9 +11,10 @@ use pyserve_wire::control::{Boot, FromTemplate, MAX_MESSAGE, ToTemplate};
 use rustix::net::SocketType;
 use tokio::io::unix::AsyncFd;
 
+use crate::config::native;
 use crate::os::access::{AccessKind, obstacle};
 use crate::os::inotify::watch;
-use crate::os::{child, memory, sockets, temporary};
+use crate::os::{child, memory, process, sockets, temporary};
 
 /// Exit status of the bootstrap for an interpreter that it does not support.
 pub const UNUSABLE_INTERPRETER: i32 = 99;
@@ -65,8 +66,8 @@ pub struct Template {
 }
 
 impl Template {
-    /// Executes the interpreter in `directory`, with `env` added to our environment, and sends it
-    /// its settings. `descriptors`: the queue, the scoreboard, the log and the pipe for stacks, in
+    /// Executes the interpreter in `directory`, with `env` added to our environment and its address
+    /// space limited, and sends it its settings. `descriptors`: the queue, the scoreboard, the log and the pipe for stacks, in
     /// the order of [`ToTemplate::Boot`].
     ///
     /// # Errors
@@ -75,6 +76,7 @@ impl Template {
         interpreter: &Path,
         directory: &Path,
         env: &[(String, String)],
+        limit_as: Option<u64>,
         files: &HostFiles,
         boot: Boot,
         descriptors: &[BorrowedFd<'_>],
@@ -85,7 +87,10 @@ impl Template {
         command
             .arg("-c")
             .arg(BOOT_LINE.trim_end())
-            .envs(env.iter().map(|(name, value)| (name, value)))
+            .envs(
+                env.iter()
+                    .map(|(name, value)| (name, native::string(value))),
+            )
             .stdin(Stdio::null());
         // If the directory is missing, ours will do: the interpreter reports what it cannot find.
         if obstacle(directory, AccessKind::Search).is_none() && directory.is_dir() {
@@ -93,6 +98,9 @@ impl Template {
         }
         command.args(inherited.map(|fd| fd.as_raw_fd().to_string()));
         let pid = child::spawn(&mut command, &inherited)?;
+        if let Some(bytes) = limit_as {
+            process::limit_address_space(pid, bytes)?;
+        }
         sockets::set_nonblocking(ours.as_fd())?;
         let template = Self {
             pid,

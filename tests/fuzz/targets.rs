@@ -15,13 +15,14 @@ mod request_head;
 mod scoreboard;
 mod shared_rings;
 mod static_path;
+mod uwsgi_options;
 mod worker_reply;
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("chunks", chunks::run),
     ("fast_path", fast_path::run),
     ("forwarded", forwarded::run),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("scoreboard", scoreboard::run),
     ("shared_rings", shared_rings::run),
     ("static_path", static_path::run),
+    ("uwsgi_options", uwsgi_options::run),
     ("worker_reply", worker_reply::run),
 ];
 

@@ -76,7 +76,21 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    pub(super) fn app(
+    /// The application, unless servers answer in its place.
+    pub(super) fn app_without(
+        &mut self,
+        has_servers: bool,
+        chdir: &Path,
+        static_locations: &[StaticLocation],
+        tables: &[Given<'_>],
+    ) -> Result<Option<AppRef>, ConfigError> {
+        match has_servers {
+            true => Ok(None),
+            false => self.app(chdir, static_locations, tables),
+        }
+    }
+
+    fn app(
         &mut self,
         chdir: &Path,
         static_locations: &[StaticLocation],
@@ -158,8 +172,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn pythonpath(&mut self, chdir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-        let dirs = self.many("pythonpath", |text| existing_directory(text, chdir))?;
-        Ok(dirs.unwrap_or_default())
+        self.directories("pythonpath", chdir)
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Common {
     python_is_named: bool,
     chdir: PathBuf,
     start_dir: PathBuf,
+    env: Vec<(String, String)>,
     pythonpath: Vec<PathBuf>,
     django_static: bool,
     django_media: bool,
@@ -36,6 +37,7 @@ pub(super) struct Common {
     queue_limit: usize,
     queue_timeout: Duration,
     request_timeout: Option<Duration>,
+    limit_as: Option<u64>,
     dev: bool,
     temp_dir: PathBuf,
 }
@@ -72,6 +74,7 @@ impl Resolver<'_> {
             python_is_named,
             chdir: chdir.to_owned(),
             start_dir: self.surroundings.current_dir.clone(),
+            env: self.env()?,
             pythonpath: self.pythonpath(chdir)?,
             django_static: self.one("django_static", values::yes_or_no)?,
             django_media: self.one("django_media", values::yes_or_no)?,
@@ -84,6 +87,7 @@ impl Resolver<'_> {
             queue_limit: self.one("queue_limit", queue_limit)?,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
             request_timeout: self.request_timeout(dev)?,
+            limit_as: self.limit_as()?,
             dev,
             temp_dir: temp_dir.to_owned(),
         })
@@ -117,7 +121,10 @@ impl Resolver<'_> {
             settings.pythonpath = dirs;
         }
         settings.chdir = chdir;
-        settings.env = given.many("env", variable)?.unwrap_or_default();
+        // Its own come last, so they hold.
+        settings
+            .env
+            .extend(given.many("env", variable)?.unwrap_or_default());
         let is_served = values::yes_or_no;
         given.set("django_static", &mut settings.django_static, is_served)?;
         given.set("django_media", &mut settings.django_media, is_served)?;
@@ -128,6 +135,11 @@ impl Resolver<'_> {
 }
 
 impl Common {
+    /// Environment variables of all applications.
+    pub(super) fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
     /// The base of relative paths.
     pub(super) fn chdir(&self) -> &Path {
         &self.chdir
@@ -143,7 +155,7 @@ impl Common {
             app,
             interpreter: python.find()?,
             mount: String::new(),
-            env: Vec::new(),
+            env: self.env.clone(),
             chdir: self.chdir.clone(),
             start_dir: self.start_dir.clone(),
             pythonpath: self.pythonpath.clone(),
@@ -157,6 +169,7 @@ impl Common {
             queue_limit: self.queue_limit,
             queue_timeout: self.queue_timeout,
             request_timeout: self.request_timeout,
+            limit_as: self.limit_as,
             dev: self.dev,
             temp_dir: self.temp_dir.clone(),
         })
@@ -212,14 +225,14 @@ fn queue_limit(text: &str) -> Result<usize, Invalid> {
 }
 
 /// Reads `NAME=VALUE` of an environment variable.
-fn variable(text: &str) -> Result<(String, String), Invalid> {
+pub(super) fn variable(text: &str) -> Result<(String, String), Invalid> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
             Ok((name.to_owned(), value.to_owned()))
         }
         _ => Err(invalid(
             "no environment variable",
-            "give a table, as in `{ DJANGO_SETTINGS_MODULE = \"shop.settings\" }`",
+            "give NAME=VALUE, in a file also a table, as in `{ DJANGO_SETTINGS_MODULE = \"shop.settings\" }`",
         )),
     }
 }

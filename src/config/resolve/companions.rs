@@ -1,5 +1,6 @@
 //! The `[[companion]]` tables: names that differ, and commands that are there.
 
+use super::apps::variable;
 use super::{Resolver, single, wrong};
 use crate::config::companions::{COMPANION_SETTINGS, Companion, Program};
 use crate::config::error::{ConfigError, Invalid, invalid};
@@ -26,6 +27,11 @@ impl Resolver<'_> {
             all.push(companion);
         }
         Ok(all)
+    }
+
+    /// Environment variables of applications, companions and `before_start`.
+    pub(super) fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
+        Ok(self.many("env", variable)?.unwrap_or_default())
     }
 
     pub(super) fn before_start(&mut self) -> Result<Option<Program>, ConfigError> {

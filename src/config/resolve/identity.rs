@@ -22,6 +22,23 @@ impl Resolver<'_> {
         Ok(files)
     }
 
+    pub(super) fn umask(&mut self) -> Result<Option<u32>, ConfigError> {
+        let mask = self.optional("umask", |text| {
+            let digits = text.strip_prefix("0o").unwrap_or(text);
+            let is_octal = digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            let mask = u32::from_str_radix(digits, 8).ok();
+            mask.filter(|mask| *mask <= 0o777 && is_octal)
+                .ok_or(invalid(
+                    "not a mask",
+                    "give three octal digits, such as 022",
+                ))
+        })?;
+        if mask.is_none() {
+            self.show_default("umask", "unchanged".to_owned());
+        }
+        Ok(mask)
+    }
+
     pub(super) fn run_as(&mut self) -> Result<Option<RunAs>, ConfigError> {
         let gid = self.optional("gid", group)?;
         let user = self.optional("uid", |text| {

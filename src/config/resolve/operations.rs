@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Resolver, single};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::layers::Layer;
-use crate::config::{Control, ControlTarget, HostFacts, ListenAddress};
+use crate::config::{Control, ControlTarget, HostFacts, ListenAddress, native};
 
 /// Finds the control socket by the same settings as the server itself. Nothing else is looked at: a
 /// verb works where the application is missing or its settings are wrong. `mistake`: the first
@@ -44,6 +44,17 @@ impl Resolver<'_> {
             self.show_default("admin", "off".to_owned());
         }
         Ok(admin.flatten())
+    }
+
+    pub(super) fn pidfile(&mut self, chdir: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        let file = self.optional("pidfile", |text| match text {
+            "" => Err(invalid("no path", "give one, as in `/run/site.pid`")),
+            text => Ok(chdir.join(native::path(text))),
+        })?;
+        if file.is_none() {
+            self.show_default("pidfile", "none".to_owned());
+        }
+        Ok(file)
     }
 
     pub(super) fn control(

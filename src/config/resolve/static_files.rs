@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tables::{Given, plain_prefix};
-use super::{Resolver, existing_directory, listed_choice};
+use super::{Resolver, directory, existing_directory, listed_choice};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::locations::reference;
@@ -86,8 +86,11 @@ impl Resolver<'_> {
         chdir: &Path,
     ) -> Result<Vec<StaticLocation>, ConfigError> {
         let mut locations: Vec<StaticLocation> = Vec::new();
+        let is_foreign = self.is_foreign(setting);
+        let mut missing = Vec::new();
         self.many(setting, |text| {
-            let location = static_location(text, chdir)?;
+            let found = |dir: &str| directory(dir, chdir, is_foreign, &mut missing);
+            let location = static_location(text, found)?;
             let is_known = |other: &StaticLocation| other.prefix == location.prefix;
             if locations.iter().any(is_known) {
                 return Err(invalid("the prefix is given twice", "remove one of them"));
@@ -95,6 +98,7 @@ impl Resolver<'_> {
             locations.push(location);
             Ok(())
         })?;
+        self.warn_of_missing(setting, &missing);
         Ok(locations)
     }
 
@@ -209,13 +213,13 @@ impl Resolver<'_> {
                 Duration::from_secs(seconds)
             }
         };
-        let links = self.many("static_links", |text| existing_directory(text, chdir))?;
+        let links = self.directories("static_links", chdir)?;
         Ok(StaticSettings {
             brotli,
             gzip,
             cache: self.one("static_cache", values::byte_room)?,
             check,
-            links: links.unwrap_or_default(),
+            links,
             hidden: self.one("static_hidden", values::yes_or_no)?,
         })
     }
@@ -355,7 +359,10 @@ fn missing_pages(locations: &[StaticLocation]) -> Vec<String> {
     pages.chain(locations.iter().filter_map(absent)).collect()
 }
 
-pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation, Invalid> {
+pub(super) fn static_location(
+    text: &str,
+    directory: impl FnOnce(&str) -> Result<PathBuf, Invalid>,
+) -> Result<StaticLocation, Invalid> {
     let remedy = "give PREFIX=DIR, as in `/media=uploads`";
     let (prefix, dir) = text
         .split_once('=')
@@ -364,7 +371,7 @@ pub(super) fn static_location(text: &str, chdir: &Path) -> Result<StaticLocation
         return Err(invalid("the prefix does not start with `/`", remedy));
     }
     let prefix = plain_prefix(prefix)?;
-    Ok(StaticLocation::new(prefix, existing_directory(dir, chdir)?))
+    Ok(StaticLocation::new(prefix, directory(dir)?))
 }
 
 /// Has the locations of this prefix changed.

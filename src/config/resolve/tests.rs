@@ -74,6 +74,7 @@ impl Setup {
             layer.insert(setting, values, SettingOrigin::Flag(setting.flag()));
         }
         let surroundings = HostFacts {
+            uwsgi_command_line: None,
             environment: self
                 .variables
                 .iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyserve_wire::control::Preload;
 use pyserve_wire::scoreboard::MAX_THREADS;
 
-use super::{Resolver, single, wrong};
+use super::{LEAST_ADDRESS_SPACE, Resolver, single, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingOrigin;
 use crate::config::sizing::{Bounds, Machine};
@@ -50,6 +50,30 @@ impl Resolver<'_> {
             text => Ok(chdir.join(native::path(text))),
         })?;
         Ok(files.unwrap_or_default())
+    }
+
+    /// Address space of each process of an application; `None` for no limit.
+    pub(super) fn limit_as(&mut self) -> Result<Option<u64>, ConfigError> {
+        self.one("limit_as", |text| match values::byte_limit(text)? {
+            u64::MAX => Ok(None),
+            bytes if bytes < LEAST_ADDRESS_SPACE => Err(invalid(
+                "too small for an interpreter",
+                format!(
+                    "give at least {}M, or 0 for no limit",
+                    LEAST_ADDRESS_SPACE >> 20
+                ),
+            )),
+            bytes => Ok(Some(bytes)),
+        })
+    }
+
+    /// True if a saved file of the application is a reason to reload.
+    pub(super) fn autoreload(&mut self, dev: bool) -> Result<bool, ConfigError> {
+        let given = self.optional("autoreload", values::yes_or_no)?;
+        if given.is_none() {
+            self.show_default("autoreload", if dev { "yes" } else { "no" }.to_owned());
+        }
+        Ok(given.unwrap_or(dev))
     }
 
     /// When a worker is replaced.

@@ -28,6 +28,15 @@ pub(super) static APPLICATION: &[Setting] = &[
         repeatable: false,
         default: Default::Computed("the current directory"),
     },
+    Setting {
+        name: "env",
+        value_name: "NAME=VALUE",
+        heading: APPLICATION_HEADING,
+        help: "Environment variable of the applications, of companions and of `before_start`; \
+               repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
 ];
 
 /// Under the heading [`PYTHON_HEADING`].

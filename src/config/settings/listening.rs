@@ -70,6 +70,14 @@ pub(super) static LISTENING: &[Setting] = &[
         default: Default::Computed("the group of `uid`"),
     },
     Setting {
+        name: "umask",
+        value_name: "MODE",
+        heading: HEADING,
+        help: "Permissions that new files of the server and the application do not get, in octal: `022`",
+        repeatable: false,
+        default: Default::Computed("that of the process that starts it"),
+    },
+    Setting {
         name: "server_header",
         value_name: "yes|no",
         heading: HEADING,

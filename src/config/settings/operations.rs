@@ -18,6 +18,33 @@ pub(super) static LOGGING: &[Setting] = &[
         default: Default::Computed("short on a terminal and with --dev, else combined"),
     },
     Setting {
+        name: "access_log_format",
+        value_name: "PATTERN",
+        heading: LOGGING_HEADING,
+        help: "Pattern of lines of the access log, with variables of nginx: `$remote_addr $status \
+               $request_time`; a pattern that begins with `{` is JSON",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "access_log_status",
+        value_name: "CODE,...",
+        heading: LOGGING_HEADING,
+        help: "Statuses of responses that the access log has lines for, as in `4xx,5xx` or `404`; \
+               repeatable",
+        repeatable: true,
+        default: Default::Computed("all"),
+    },
+    Setting {
+        name: "access_log_skip",
+        value_name: "PATH",
+        heading: LOGGING_HEADING,
+        help: "Path that the access log has no lines for, such as `/health`; with `*` at its end, \
+               every path that begins so; repeatable",
+        repeatable: true,
+        default: Default::None,
+    },
+    Setting {
         name: "log_format",
         value_name: "pretty|json",
         heading: LOGGING_HEADING,
@@ -63,6 +90,14 @@ pub(super) static WATCHING: &[Setting] = &[
         default: Default::Value("no"),
     },
     Setting {
+        name: "pidfile",
+        value_name: "FILE",
+        heading: WATCHING_HEADING,
+        help: "File with the process id of the server, while it runs",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING_HEADING,
@@ -84,6 +119,15 @@ pub(super) static OTHER: &[Setting] = &[
         help: "File with settings",
         repeatable: false,
         default: Default::Computed("./pyserve.toml if there"),
+    },
+    Setting {
+        name: "ini",
+        value_name: "FILE[:SECTION]",
+        heading: OTHER_HEADING,
+        help: "File with settings of uWSGI, also .yaml, .json or .xml: all other settings take \
+               precedence; `pyserve explain FILE` shows the meaning of each line; repeatable",
+        repeatable: true,
+        default: Default::Computed("$UWSGI_INI, or uwsgi.ini in $UWSGI_INI_DIR, where set"),
     },
     Setting {
         name: "dev",

@@ -86,6 +86,23 @@ pub(super) static WORKERS: &[Setting] = &[
         default: Default::None,
     },
     Setting {
+        name: "autoreload",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "Reload when a *.py file of the application is saved",
+        repeatable: false,
+        default: Default::Computed("no; yes with --dev"),
+    },
+    Setting {
+        name: "limit_as",
+        value_name: "BYTES",
+        heading: HEADING,
+        help: "Address space of each process of the application (RLIMIT_AS); allocations beyond it \
+               raise MemoryError; 0 for no limit",
+        repeatable: false,
+        default: Default::Value("0"),
+    },
+    Setting {
         name: "before_start",
         value_name: "COMMAND",
         heading: HEADING,

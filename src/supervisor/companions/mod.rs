@@ -48,6 +48,8 @@ pub struct ProcessEnvironment {
     directory: PathBuf,
     /// Their `PATH`, if it differs from ours.
     path: Option<OsString>,
+    /// Variables besides ours.
+    variables: Vec<(String, String)>,
 }
 
 impl ProcessEnvironment {
@@ -67,6 +69,7 @@ impl ProcessEnvironment {
         Self {
             directory: config.release.settle(&config.chdir),
             path,
+            variables: config.env.clone(),
         }
     }
 }
@@ -430,6 +433,8 @@ pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(again);
+    let variables = surroundings.variables.iter();
+    command.envs(variables.map(|(name, value)| (name, native::string(value))));
     if let Some(path) = &surroundings.path {
         // `Command` searches this path for the program too.
         command.env("PATH", path);

@@ -1,5 +1,5 @@
-//! Files whose change causes a reload: those of `touch_reload`, and with `--dev` the application's
-//! source.
+//! Files whose change causes a reload: those of `touch_reload`, and with `autoreload` the
+//! application's source.
 //!
 //! They are polled: that works on every file system, in containers and over the network, where
 //! notifications do not.
@@ -38,11 +38,14 @@ impl Watched {
             trees: Vec::new(),
             every: NAMED,
         };
-        if config.dev {
+        if config.autoreload {
             watched.every = SOURCE;
             watched.trees.clone_from(&config.source_dirs);
             watched.trees.sort();
             watched.trees.dedup();
+        }
+        if config.dev {
+            watched.every = SOURCE;
             watched.files.extend(config.settings_file.clone());
         }
         let is_any = !watched.files.is_empty() || !watched.trees.is_empty();

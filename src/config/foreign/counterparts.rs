@@ -1,6 +1,4 @@
-//! Options of uWSGI, gunicorn and other servers, and what says the same here.
-
-pub mod nginx;
+//! Options of uWSGI, gunicorn and other servers, and the options of the same meaning here.
 
 /// The counterpart of another server's option `name`: a sentence without its end. `name` has no
 /// leading hyphens; inside, hyphens and underscores are equal.
@@ -103,7 +101,7 @@ const TABLE: &[(&[&str], &str)] = &[
     (&["lazy", "lazy-apps"], "it is '--preload no'"),
     (
         &["reload", "py-autoreload", "python-autoreload", "debug", "r"],
-        "a reload when a file is saved comes with '--dev'",
+        "a reload when a file is saved is '--autoreload yes', and comes with '--dev'",
     ),
     (
         &[
@@ -148,13 +146,8 @@ const TABLE: &[(&[&str], &str)] = &[
         "logs go to standard output (requests) and standard error; '2>FILE' of the shell or a supervisor writes them to files",
     ),
     (
-        &[
-            "access-logformat",
-            "access-log-format",
-            "log-format-style",
-            "logformat",
-        ],
-        "the access log is '--access-log off|short|combined|json'",
+        &["access-logformat", "log-format-style", "logformat"],
+        "the access log is '--access-log off|short|combined|json', or '--access-log-format PATTERN'",
     ),
     (
         &["disable-logging", "no-access-log", "L"],
@@ -165,13 +158,10 @@ const TABLE: &[(&[&str], &str)] = &[
         "it is '--log-level LEVEL' and '--log-format pretty|json'",
     ),
     (
-        &["ini", "yaml", "xml", "json-config", "env-file"],
-        "the file with settings is '--config FILE', pyserve.toml",
+        &["yaml", "yml", "xml", "json-config", "env-file"],
+        "the file with settings is '--config FILE', pyserve.toml, or '--ini FILE' for one of uWSGI",
     ),
-    (
-        &["env", "e"],
-        "variables are those of pyserve itself, or 'env' of a [[location]] in pyserve.toml",
-    ),
+    (&["e", "raw-env"], "a variable is '--env NAME=VALUE'"),
     (
         &["attach-daemon", "attach-daemon2", "smart-attach-daemon"],
         "it is a [[companion]] in pyserve.toml",
@@ -227,16 +217,12 @@ const TABLE: &[(&[&str], &str)] = &[
         "workers have processes and threads only: '--workers N', '--threads N'",
     ),
     (
-        &[
-            "daemon",
-            "D",
-            "daemonize",
-            "daemonize2",
-            "pid",
-            "pidfile",
-            "pidfile2",
-        ],
+        &["daemon", "D", "daemonize", "daemonize2"],
         "it stays in the foreground, for systemd, a container or a shell; 'pyserve status' and 'stop' find it",
+    ),
+    (
+        &["pid", "pid-file", "pidfile2", "safe-pidfile"],
+        "the file with its process id is '--pidfile FILE'",
     ),
     (
         &[

@@ -1,0 +1,118 @@
+//! The facts and files on which the meaning of a foreign file depends.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Environment, HostFacts};
+use crate::os::identity;
+
+/// The facts on which the meaning of a foreign file depends.
+pub struct Surroundings<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The current directory; absolute.
+    pub current_dir: &'a Path,
+    /// The name of the machine.
+    pub hostname: String,
+    /// The number of CPUs.
+    pub cpus: usize,
+    /// Number and name of the user that runs this.
+    pub user: (u32, String),
+    /// Number and name of its group.
+    pub group: (u32, String),
+    /// True if the server will be able to become another user.
+    pub is_root: bool,
+    /// Access to files.
+    pub files: &'a Files<'a>,
+}
+
+/// Reads a file of at most so many bytes.
+pub type ReadFile<'a> = dyn Fn(&Path, usize) -> Result<Vec<u8>, String> + 'a;
+
+/// Functions that look at files.
+pub struct Files<'a> {
+    /// The content of a file of at most so many bytes, or why not.
+    pub read: &'a ReadFile<'a>,
+    /// The kind of a file; `None` if there is none.
+    pub kind: &'a dyn Fn(&Path) -> Option<FileKind>,
+    /// The path without links and `..`; `None` if there is no such file.
+    pub real: &'a dyn Fn(&Path) -> Option<PathBuf>,
+}
+
+/// The kind of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileKind {
+    /// True if the name is a symbolic link; the others are about its target.
+    pub is_link: bool,
+    /// True for a regular file.
+    pub is_file: bool,
+    /// True for a directory.
+    pub is_dir: bool,
+}
+
+impl Files<'static> {
+    /// The files of this machine.
+    pub const OF_THIS_MACHINE: Files<'static> = Files {
+        read: &read,
+        kind: &kind,
+        real: &|path| fs::canonicalize(path).ok(),
+    };
+}
+
+impl<'a> Surroundings<'a> {
+    /// Those of this process.
+    pub fn of(host: &'a HostFacts, files: &'a Files<'a>) -> Self {
+        let (uid, gid) = identity::own();
+        let user = identity::user(&uid.to_string()).map(|user| user.name);
+        Self {
+            environment: &host.environment,
+            current_dir: &host.current_dir,
+            hostname: hostname(),
+            cpus: host.machine.affinity.max(1),
+            user: (uid, user.unwrap_or_else(|| uid.to_string())),
+            group: (gid, gid.to_string()),
+            is_root: uid == 0,
+            files,
+        }
+    }
+
+    /// The same where root starts the server, as an explanation assumes.
+    pub fn as_root(self) -> Self {
+        Self {
+            is_root: true,
+            ..self
+        }
+    }
+
+    /// The kind of the file that `path`, relative to the current directory, names.
+    pub fn kind(&self, path: &str) -> Option<FileKind> {
+        (self.files.kind)(&self.current_dir.join(crate::config::native::path(path)))
+    }
+}
+
+fn hostname() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let limit = most as u64 + 1;
+    let read = file.take(limit).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    match bytes.len() > most {
+        true => Err(format!("longer than {most} bytes")),
+        false => Ok(bytes),
+    }
+}
+
+fn kind(path: &Path) -> Option<FileKind> {
+    let found = fs::metadata(path).ok()?;
+    Some(FileKind {
+        is_link: fs::symlink_metadata(path).is_ok_and(|name| name.is_symlink()),
+        is_file: found.is_file(),
+        is_dir: found.is_dir(),
+    })
+}

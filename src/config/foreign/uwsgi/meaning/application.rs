@@ -1,0 +1,193 @@
+//! Which application runs, where, with which interpreter and environment.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+use crate::config::locations;
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    if let Some(at) = meaning.last(&["chdir"]) {
+        let dir = meaning.value(at).to_owned();
+        match dir.is_empty() {
+            true => meaning.no_effect(at, "no directory"),
+            false => meaning.honour(at, "chdir", vec![dir]),
+        }
+    }
+    interpreter(meaning);
+    let callable = meaning.last(&["callable"]);
+    let has_app = entry_point(meaning, callable);
+    mounts(meaning, callable, has_app);
+    if let Some(at) = callable.filter(|at| meaning.verdicts[*at].is_none()) {
+        meaning.no_effect(at, "no line names the module or file that it is in");
+    }
+    for at in meaning.all(&["env"]) {
+        let pair = meaning.value(at).to_owned();
+        match pair.split_once('=') {
+            Some((name, _)) if !name.is_empty() => meaning.append(at, "env", pair),
+            _ => meaning.no_effect(at, "no NAME=value"),
+        }
+    }
+    if let Some(at) = meaning.last(&["lazy", "lazy-apps"]) {
+        match meaning.flag(at) {
+            true => meaning.honour(at, "preload", vec!["no".to_owned()]),
+            false => {
+                let so = "the application is imported before the workers are forked";
+                meaning.say(at, Verdict::AlreadySo(so.to_owned()));
+            }
+        }
+    }
+    let names = [
+        "py-autoreload",
+        "py-auto-reload",
+        "python-autoreload",
+        "python-auto-reload",
+    ];
+    if let Some(at) = meaning.last(&names)
+        && let Some(seconds) = meaning.number(at)
+    {
+        match seconds {
+            0 => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
+            _ => meaning.honour(at, "autoreload", vec!["yes".to_owned()]),
+        }
+    }
+}
+
+fn interpreter(meaning: &mut Meaning<'_>) {
+    if let Some(at) = meaning.last(&["home", "virtualenv", "venv", "pyhome"]) {
+        let given = meaning.value(at).to_owned();
+        let dir = environment_of(&given).to_owned();
+        match dir.is_empty() {
+            true => meaning.no_effect(at, "no directory"),
+            false if dir != given.trim_end_matches('/') => meaning.honour_with_note(
+                at,
+                "venv",
+                vec![dir],
+                "the environment of that interpreter",
+            ),
+            false => meaning.honour(at, "venv", vec![given]),
+        }
+    }
+    for at in meaning.all(&["pythonpath", "python-path", "pp"]) {
+        let dir = meaning.value(at).to_owned();
+        if dir.is_empty() {
+            meaning.no_effect(at, "no directory");
+        } else if dir.contains(['*', '?', '[']) {
+            let advice = "patterns are not looked up: name the directories";
+            meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        } else {
+            meaning.append(at, "pythonpath", dir);
+        }
+    }
+}
+
+/// The environment whose interpreter `home = /venv/bin/python3/` names.
+fn environment_of(home: &str) -> &str {
+    let plain = home.trim_end_matches('/');
+    match plain.rsplit_once('/') {
+        Some((bin, name)) if name.starts_with("python") && bin.ends_with("/bin") => {
+            &bin[..bin.len() - "/bin".len()]
+        }
+        _ => plain,
+    }
+}
+
+/// `module`, or else `wsgi-file`: uWSGI loads the module first, and that answers. Returns true if
+/// there is one.
+fn entry_point(meaning: &mut Meaning<'_>, callable: Option<usize>) -> bool {
+    let module = meaning.last(&["module", "wsgi"]);
+    let file = meaning.last(&["wsgi-file", "file"]);
+    let chosen = match (module, file) {
+        (Some(module), file) => {
+            if let Some(file) = file {
+                let why = "the module is loaded first, and answers";
+                meaning.no_effect(file, why);
+            }
+            module
+        }
+        (None, Some(file)) => file,
+        (None, None) => return false,
+    };
+    let target = meaning.value(chosen).to_owned();
+    if target.is_empty() {
+        meaning.say(chosen, Verdict::Wrong("no application".to_owned()));
+        return true;
+    }
+    let names_callable = module.is_some() && target.contains(':');
+    let app = match callable {
+        Some(at) if names_callable => {
+            meaning.no_effect(at, "the line with the module names the callable");
+            target
+        }
+        Some(at) => {
+            let name = meaning.value(at).to_owned();
+            let app = format!("{target}:{name}");
+            meaning.say(at, Verdict::Honoured(format!("app = {app:?}")));
+            app
+        }
+        None => target,
+    };
+    meaning.honour(chosen, "app", vec![app]);
+    true
+}
+
+/// `mount = /prefix=application`.
+fn mounts(meaning: &mut Meaning<'_>, callable: Option<usize>, mut has_app: bool) {
+    let mounts = meaning.all(&["mount"]);
+    let manages = meaning.last(&["manage-script-name"]);
+    if let Some(at) = manages {
+        let is_below = |at: &usize| {
+            let value = meaning.value(*at).trim_start_matches('/');
+            !value.starts_with('=') && value.contains('=')
+        };
+        match mounts.iter().any(is_below) && meaning.flag(at) {
+            false => meaning.no_effect(at, "no line mounts an application below a prefix"),
+            true => meaning.say(at, Verdict::Honoured("strip_prefix = true".to_owned())),
+        }
+    }
+    let mut prefixes: Vec<String> = Vec::new();
+    for at in mounts {
+        let value = meaning.value(at).to_owned();
+        let Some((prefix, app)) = value.split_once('=') else {
+            meaning.say(
+                at,
+                Verdict::Wrong("it needs `/prefix=application`".to_owned()),
+            );
+            continue;
+        };
+        let prefix = prefix.trim_end_matches('/').to_owned();
+        let is_file = app.ends_with(".py") || app.ends_with(".wsgi");
+        let app = match callable {
+            Some(at) if is_file => {
+                let name = meaning.value(at).to_owned();
+                meaning.say(
+                    at,
+                    Verdict::Honoured("the callable of the mounted file".to_owned()),
+                );
+                format!("{app}:{name}")
+            }
+            _ => app.to_owned(),
+        };
+        if app.ends_with(".ini") || app.is_empty() {
+            let advice = "name a module or a file with the WSGI callable";
+            meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        } else if prefix.contains('|') || !(prefix.is_empty() || prefix.starts_with('/')) {
+            let advice = "applications by host: run one pyserve for each";
+            meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        } else if prefixes.contains(&prefix) || prefix.is_empty() && has_app {
+            meaning.no_effect(at, "another line mounts an application there");
+        } else if prefix.is_empty() {
+            has_app = true;
+            meaning.honour(at, "app", vec![app]);
+        } else {
+            let given = [
+                ("prefix", prefix.clone()),
+                ("app", app.clone()),
+                ("strip_prefix", "yes".to_owned()),
+            ];
+            let table = meaning.table(at, &mut locations::all(), &given);
+            meaning.layer.locations.push(table);
+            let text = format!("[[location]] prefix = {prefix:?}, app = {app:?}");
+            meaning.say(at, Verdict::Honoured(text));
+        }
+        prefixes.push(prefix);
+    }
+}

@@ -1,0 +1,193 @@
+//! Programs that uWSGI runs before the application and beside it, and the few routes that are known.
+
+use super::Meaning;
+use crate::config::companions::COMPANION_SETTINGS;
+use crate::config::foreign::{Verdict, equivalent, origin};
+use crate::config::settings;
+
+/// The phases of a start, in order.
+const PHASES: &[&[&str]] = &[
+    &["hook-asap"],
+    &["exec-asap"],
+    &["exec-pre-jail"],
+    &["exec-post-jail"],
+    &["exec-in-jail"],
+    &["exec-as-root"],
+    &["hook-as-user"],
+    &["exec-as-user"],
+    &["hook-pre-app"],
+    &["exec-pre-app"],
+];
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    before_start(meaning);
+    let mut names = Vec::new();
+    let daemons = [
+        "attach-daemon",
+        "attach-daemon2",
+        "smart-attach-daemon",
+        "smart-attach-daemon2",
+    ];
+    for at in meaning.all(&daemons) {
+        match daemon(meaning, at) {
+            Ok(command) => companion(meaning, at, &command, &mut names),
+            Err(verdict) => meaning.say(at, verdict),
+        }
+    }
+    for at in meaning.all(&["hook-master-start"]) {
+        let verdict = match meaning.value(at).trim() {
+            "unix_signal:15 gracefully_kill_them_all" => {
+                Verdict::AlreadySo("SIGTERM stops the server gracefully".to_owned())
+            }
+            _ => Verdict::Unsupported("run it by `before_start`, or as a [[companion]]".to_owned()),
+        };
+        meaning.say(at, verdict);
+    }
+    for at in meaning.all(&["route", "route-uri"]) {
+        route(meaning, at);
+    }
+}
+
+/// All commands of the start as one line for the shell, which ends at the first that fails.
+fn before_start(meaning: &mut Meaning<'_>) {
+    let mut commands = Vec::new();
+    for phase in PHASES {
+        for at in meaning.all(phase) {
+            let value = meaning.value(at).to_owned();
+            let command = match phase[0].starts_with("hook-") {
+                true => value.strip_prefix("exec:").map(str::to_owned),
+                false => Some(value),
+            };
+            match command.filter(|command| !command.trim().is_empty()) {
+                Some(command) => commands.push((at, command)),
+                None => {
+                    let advice = "run it by `before_start`".to_owned();
+                    meaning.say(at, Verdict::Unsupported(advice));
+                }
+            }
+        }
+    }
+    let Some(setting) = settings::named("before_start") else {
+        return;
+    };
+    let Some((first, _)) = commands.first() else {
+        return;
+    };
+    let line = match &commands[..] {
+        [(_, command)] => command.clone(),
+        several => {
+            let grouped = several.iter().map(|(_, command)| format!("({command})"));
+            grouped.collect::<Vec<_>>().join(" && ")
+        }
+    };
+    let item = &meaning.items[*first];
+    let origin = origin(&item.place, &item.text);
+    meaning.layer.insert(setting, vec![line], origin);
+    for (at, command) in commands {
+        let text = equivalent::assignment(setting, &[command]);
+        let runs_as_root = ["exec-asap", "hook-asap", "exec-as-root", "exec-pre-jail"]
+            .contains(&&*meaning.items[at].key);
+        let drops = meaning.layer.entry("uid").is_some();
+        let note = match runs_as_root && drops {
+            true => " (as the user of `uid`, not as root)",
+            false => "",
+        };
+        meaning.say(at, Verdict::Honoured(format!("{text}{note}")));
+    }
+}
+
+/// The command of a daemon that stays in the foreground.
+fn daemon(meaning: &Meaning<'_>, at: usize) -> Result<String, Verdict> {
+    let value = meaning.value(at).trim();
+    let wrong = |why: &str| Err(Verdict::Wrong(why.to_owned()));
+    let advice = "start it in the foreground, with a [[companion]]";
+    match &*meaning.items[at].key {
+        "attach-daemon" if value.is_empty() => wrong("no command"),
+        "attach-daemon" => Ok(value.to_owned()),
+        "smart-attach-daemon" => match value.split_once(' ') {
+            Some((_, command)) => Ok(command.trim().to_owned()),
+            None => wrong("it needs `PIDFILE COMMAND`"),
+        },
+        "smart-attach-daemon2" => Err(Verdict::Unsupported(advice.to_owned())),
+        _ => keyed_daemon(value),
+    }
+}
+
+/// `cmd=...,chdir=...` of `attach-daemon2`.
+fn keyed_daemon(value: &str) -> Result<String, Verdict> {
+    let (mut command, mut dir) = (None, None);
+    for pair in value.split(',') {
+        match pair.split_once('=') {
+            Some(("cmd" | "command" | "exec", text)) => command = Some(text),
+            Some(("chdir", text)) => dir = Some(text),
+            // A pid file, and the pace of restarts, are pyserve's own business.
+            Some(("pidfile" | "freq" | "max_throttle" | "touch" | "stdin" | "control", _)) => {}
+            Some(("stopsignal" | "stop_signal", "15")) => {}
+            _ => {
+                let advice = format!("write a [[companion]]: there is no counterpart of {pair:?}");
+                return Err(Verdict::Unsupported(advice));
+            }
+        }
+    }
+    match (command, dir) {
+        (Some(command), Some(dir)) => Ok(format!("cd {} && exec {command}", quoted(dir))),
+        (Some(command), None) => Ok(command.to_owned()),
+        (None, _) => Err(Verdict::Wrong("it needs `cmd=COMMAND`".to_owned())),
+    }
+}
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn companion(meaning: &mut Meaning<'_>, at: usize, command: &str, names: &mut Vec<String>) {
+    let program = command.split(" && exec ").last().unwrap_or(command);
+    let program = program.split_whitespace().find(|word| {
+        !matches!(*word, "exec" | "env" | "nice" | "sh" | "-c") && !word.contains('=')
+    });
+    let program = program.unwrap_or(command);
+    let base = program.rsplit('/').next().unwrap_or(program);
+    let base = base.trim_matches(['"', '\'']);
+    let mut name = base.to_owned();
+    let mut number = 2;
+    while names.contains(&name) {
+        name = format!("{base}-{number}");
+        number += 1;
+    }
+    let given = [("name", name.clone()), ("command", command.to_owned())];
+    let table = meaning.table(at, &mut COMPANION_SETTINGS.iter(), &given);
+    meaning.layer.companions.push(table);
+    names.push(name.clone());
+    let shown = crate::config::foreign::secrets::masked(command);
+    let text = format!("[[companion]] name = {name:?}, command = {shown:?}");
+    meaning.say(at, Verdict::Honoured(text));
+}
+
+/// `route = ^/health donotlog:`.
+fn route(meaning: &mut Meaning<'_>, at: usize) {
+    let value = meaning.value(at).to_owned();
+    let (pattern, action) = value.split_once(' ').unwrap_or((&value, ""));
+    let action = action.trim();
+    let path = pattern.strip_prefix('^').unwrap_or(pattern);
+    let (path, is_whole) = match path.strip_suffix('$') {
+        Some(path) => (path, true),
+        None => (path.trim_end_matches(".*"), false),
+    };
+    let special = ['*', '+', '?', '(', ')', '[', ']', '|', '\\', '^', '$'];
+    let is_plain = pattern.starts_with('^') && path.starts_with('/') && !path.contains(special);
+    match action {
+        "donotlog:" | "donotlog" if is_plain => {
+            let path = match is_whole {
+                true => path.to_owned(),
+                false => format!("{path}*"),
+            };
+            meaning.append(at, "access_log_skip", path);
+        }
+        _ => {
+            let advice =
+                "routing rules of uWSGI: use a [[location]], or the application".to_owned();
+            meaning.say(at, Verdict::Unsupported(advice));
+        }
+    }
+}

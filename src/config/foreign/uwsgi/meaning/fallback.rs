@@ -1,0 +1,213 @@
+//! Options that no other file decides about: those of the table, placeholders, and keys that are no
+//! options; and values that are not complete.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+use crate::config::foreign::uwsgi::options::{self, Argument, Class};
+use crate::config::foreign::uwsgi::reader::{Item, is_plugin_here};
+use crate::config::suggest;
+
+/// Refuses values with a `$(NAME)`, `%(name)` or template that was not filled in, where the value counts.
+pub(super) fn refuse_unset(meaning: &mut Meaning<'_>) {
+    for at in 0..meaning.items.len() {
+        let item = &meaning.items[at];
+        let counts =
+            options::named(&item.key).is_some_and(|option| option.class == Class::Honoured);
+        let is_shell = ["exec-", "attach-", "smart-", "hook-"]
+            .iter()
+            .any(|start| item.key.starts_with(start));
+        let is_format = item.key.starts_with("log") || item.key.starts_with("route");
+        if !counts || item.is_immediate || item.is_placeholder || is_format {
+            continue;
+        }
+        if let Some(problem) = unset(item.value.as_deref().unwrap_or_default(), is_shell) {
+            let is_needed = NEEDED.contains(&&*item.key);
+            let verdict = match is_needed {
+                true => Verdict::Unset(problem),
+                false => Verdict::Incomplete(problem),
+            };
+            // The application may look for it: uWSGI passes the value as it stands.
+            if item.key == "env" && item.value.as_deref().is_some_and(|pair| pair.contains('=')) {
+                let pair = meaning.value(at).to_owned();
+                meaning.append(at, "env", pair);
+            }
+            meaning.say(at, verdict);
+        }
+    }
+}
+
+/// Options without which the server would not be the one that the file describes.
+const NEEDED: &[&str] = &[
+    "module",
+    "wsgi",
+    "wsgi-file",
+    "file",
+    "callable",
+    "mount",
+    "chdir",
+    "home",
+    "virtualenv",
+    "venv",
+    "pyhome",
+    "processes",
+    "workers",
+    "threads",
+    "cheaper",
+    "http",
+    "httprouter",
+    "http-socket",
+    "http11-socket",
+    "shared-socket",
+    "uid",
+    "gid",
+];
+
+/// The part of a value that was not filled in.
+fn unset(value: &str, is_shell: bool) -> Option<String> {
+    let inside = |start: &str, end: char| {
+        let from = value.find(start)? + start.len();
+        let length = value[from..].find(end)?;
+        Some(value[from..from + length].to_owned())
+    };
+    if value.contains("{{") || value.contains("{%") {
+        return Some("a template: fill it in first".to_owned());
+    }
+    // A shell replaces these itself.
+    if is_shell {
+        return None;
+    }
+    if let Some(name) = inside("$(", ')') {
+        return Some(format!("the variable {name} is not set"));
+    }
+    if let Some(name) = inside("${", '}') {
+        return Some(format!(
+            "uWSGI does not replace ${{{name}}}: write $({name}), or fill the template in first"
+        ));
+    }
+    inside("%(", ')').map(|name| format!("no line sets {name}"))
+}
+
+/// Most misspelt names for which the likely one is searched.
+const MOST_HINTS: usize = 100;
+
+/// Decides about everything that is left.
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    let mut hints = MOST_HINTS;
+    for at in 0..meaning.items.len() {
+        if meaning.verdicts[at].is_some() {
+            continue;
+        }
+        let item = &meaning.items[at];
+        let verdict = match options::named(&item.key) {
+            _ if item.is_placeholder => placeholder(item),
+            None => unknown(item, &mut hints),
+            Some(option) => match option.class {
+                Class::Honoured => match structure(item) {
+                    Some(verdict) => verdict,
+                    None => continue,
+                },
+                class => by_table(class, option.reason, option.argument, meaning.flag(at)),
+            },
+        };
+        meaning.say(at, verdict);
+    }
+}
+
+fn by_table(class: Class, reason: &str, argument: Argument, is_on: bool) -> Verdict {
+    let reason = reason.to_owned();
+    let is_switched_off = argument == Argument::None && !is_on;
+    match class {
+        Class::AlreadySo if is_switched_off => {
+            Verdict::NoEffect(format!("it cannot be switched off: {reason}"))
+        }
+        Class::AlreadySo => Verdict::AlreadySo(reason),
+        Class::Noted | Class::NoEffect if is_switched_off => Verdict::NoEffect(reason),
+        Class::NoEffect => Verdict::NoEffect(reason),
+        Class::Noted => Verdict::Noted(reason),
+        _ if is_switched_off => Verdict::AlreadySo("it is off".to_owned()),
+        Class::Dangerous => Verdict::Dangerous(reason),
+        Class::Honoured | Class::Unsupported => Verdict::Unsupported(reason),
+    }
+}
+
+/// Options that steer the reading of the file.
+fn structure(item: &Item) -> Option<Verdict> {
+    let value = item.value.as_deref().unwrap_or_default();
+    let read = |text: &str| Verdict::Read(text.to_owned());
+    Some(match &*item.key {
+        "plugin" | "plugins" | "need-plugin" | "need-plugins" => plugins(value),
+        "strict" => {
+            let so = "keys that are no options are reported in any case";
+            Verdict::AlreadySo(so.to_owned())
+        }
+        "ini" | "yaml" | "yml" | "json" | "js" | "xml" | "xmlconfig" | "config" | "include"
+        | "inherit" => Verdict::Read(format!("the options of {value}")),
+        key if key.starts_with("end") => read("the end of a condition or loop"),
+        // The option or placeholder that it sets has a verdict.
+        key if key.starts_with("set") => return None,
+        key if key.starts_with("for") => read("a loop"),
+        _ => read("a condition"),
+    })
+}
+
+fn plugins(value: &str) -> Verdict {
+    let names = value.split([',', ' ']).filter(|name| !name.is_empty());
+    let others: Vec<_> = names.filter(|name| !is_plugin_here(name)).collect();
+    match &others[..] {
+        [] => Verdict::AlreadySo("Python, HTTP and files are built in".to_owned()),
+        others => Verdict::Unsupported(format!(
+            "there is no plugin {}: see the lines with its options",
+            others.join(", ")
+        )),
+    }
+}
+
+fn placeholder(item: &Item) -> Verdict {
+    match item.is_used {
+        true => Verdict::Read(format!("the value of %({})", item.key)),
+        false => Verdict::NoEffect("no line uses this name".to_owned()),
+    }
+}
+
+fn unknown(item: &Item, hints: &mut usize) -> Verdict {
+    if item.is_used {
+        return placeholder(item);
+    }
+    // Each search compares the key with all options.
+    let meant = match hints.checked_sub(1) {
+        Some(left) => {
+            *hints = left;
+            options::meant(&item.key)
+        }
+        None => None,
+    };
+    let is_variable = item.place.line == 0 && item.place.source.starts_with("UWSGI_");
+    match meant {
+        _ if item.key.starts_with('{') || item.key.starts_with("<%") => {
+            Verdict::Unknown("a line of a template: fill the template in first".to_owned())
+        }
+        Some(meant) => Verdict::Unknown(format!("no option of uWSGI, did you mean {meant}?")),
+        // Other programs of the image have variables of this kind.
+        None if is_variable => Verdict::NoEffect("no option of uWSGI".to_owned()),
+        None => Verdict::Unknown(elsewhere(&item.key)),
+    }
+}
+
+/// Advice for keys of other programs.
+fn elsewhere(key: &str) -> String {
+    let plain = key.replace('-', "_");
+    let nginx = [
+        "client_max_body_size",
+        "server_name",
+        "keepalive_timeout",
+        "proxy_pass",
+        "location",
+        "root",
+        "listen_port",
+    ];
+    let owner = match suggest::closest(&plain, nginx) {
+        Some(_) => " (it looks like one of nginx)",
+        None => "",
+    };
+    format!("no option of uWSGI, which ignores it{owner}")
+}

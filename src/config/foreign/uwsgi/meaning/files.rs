@@ -1,0 +1,189 @@
+//! Files that uWSGI serves itself, and the file with its process id.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    let mut served: Vec<(String, String)> = Vec::new();
+    for at in meaning.all(&["static-map", "static-map2"]) {
+        map(meaning, at, &mut served);
+    }
+    for at in meaning.all(&["check-static", "static-check"]) {
+        let dir = meaning.value(at).to_owned();
+        serve(meaning, at, "/", &dir, &mut served);
+    }
+    for at in meaning.all(&["check-static-docroot"]) {
+        let verdict = match meaning.flag(at) {
+            true => Verdict::Unsupported("name the directory with `static`".to_owned()),
+            false => Verdict::AlreadySo("it is off".to_owned()),
+        };
+        meaning.say(at, verdict);
+    }
+    for at in meaning.all(&["static-index"]) {
+        match meaning.value(at) {
+            "index.html" => {
+                let so = "index.html is the index of a directory".to_owned();
+                meaning.say(at, Verdict::AlreadySo(so));
+            }
+            _ => {
+                let advice = "index.html alone is the index of a directory".to_owned();
+                meaning.say(at, Verdict::Unsupported(advice));
+            }
+        }
+    }
+    for at in meaning.all(&["static-safe"]) {
+        let dir = meaning.value(at).to_owned();
+        meaning.append(at, "static_links", dir);
+    }
+    if let Some(at) = meaning.last(&["static-gzip-all"]) {
+        match meaning.flag(at) {
+            true => meaning.honour(at, "static_precompressed", vec!["yes".to_owned()]),
+            false => meaning.say(at, Verdict::AlreadySo("it is off".to_owned())),
+        }
+    }
+    let expiry = [
+        "static-expires",
+        "static-expires-mtime",
+        "static-expires-uri",
+        "static-expires-path-info",
+    ];
+    for at in meaning.all(&expiry) {
+        expires(meaning, at, &served);
+    }
+    for at in meaning.all(&["add-header"]) {
+        let advice = "set the header in the application, or in a proxy".to_owned();
+        meaning.say(at, Verdict::Unsupported(advice));
+    }
+    if let Some(at) = meaning.last(&["pidfile", "pidfile2", "safe-pidfile", "safe-pidfile2"]) {
+        let file = meaning.value(at).to_owned();
+        // uWSGI writes the first kind before it changes the directory.
+        let is_before_chdir = meaning.items[at].key == "pidfile"
+            && !file.starts_with('/')
+            && meaning.layer.entry("chdir").is_some();
+        let file = match is_before_chdir {
+            true => {
+                let path = meaning.around.current_dir.join(&file);
+                crate::config::native::text(path.as_os_str())
+            }
+            false => file,
+        };
+        match file.is_empty() {
+            true => meaning.no_effect(at, "no file"),
+            false => meaning.honour(at, "pidfile", vec![file]),
+        }
+    }
+}
+
+/// `static-map = /prefix=DIR`; with `static-map2` the directory has the prefix in it.
+fn map(meaning: &mut Meaning<'_>, at: usize, served: &mut Vec<(String, String)>) {
+    let value = meaning.value(at).to_owned();
+    let Some((prefix, dir)) = value.split_once('=') else {
+        return meaning.say(at, Verdict::Wrong("it needs `/prefix=DIR`".to_owned()));
+    };
+    if !prefix.starts_with('/') {
+        return meaning.no_effect(at, "no path begins so: the prefix has no slash before it");
+    }
+    let dir = match &*meaning.items[at].key {
+        "static-map2" => format!("{}{prefix}", dir.trim_end_matches('/')),
+        _ => dir.to_owned(),
+    };
+    let prefix = match prefix.trim_end_matches('/') {
+        "" => "/",
+        prefix => prefix,
+    };
+    serve(meaning, at, prefix, &dir, served);
+}
+
+fn serve(
+    meaning: &mut Meaning<'_>,
+    at: usize,
+    prefix: &str,
+    dir: &str,
+    served: &mut Vec<(String, String)>,
+) {
+    if dir.is_empty() {
+        return meaning.no_effect(at, "no directory");
+    }
+    if served.iter().any(|(known, _)| known == prefix) {
+        let advice = format!("one directory for a prefix: another line has {prefix}");
+        return meaning.say(at, Verdict::Unsupported(advice));
+    }
+    if is_single_file(meaning, prefix, dir) {
+        let advice =
+            "a single file: let the application answer, or put it into a directory of its own";
+        return meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+    }
+    served.push((prefix.to_owned(), dir.to_owned()));
+    let is_code = meaning.is_at_or_above_code(dir);
+    meaning.append(at, "static_missing", format!("{prefix}=app"));
+    meaning.append(at, "static", format!("{prefix}={dir}"));
+    if is_code {
+        let why = format!(
+            "the directory holds the code: static = \"{prefix}={dir}\" without dotfiles, Python's files, databases and backups"
+        );
+        meaning.say(at, Verdict::Dangerous(why));
+    } else if let Some(Verdict::Honoured(text)) = &mut meaning.verdicts[at] {
+        text.push_str(", static_missing = \"app\"");
+    }
+}
+
+/// True for `/favicon.ico=/srv/favicon.ico`.
+fn is_single_file(meaning: &Meaning<'_>, prefix: &str, dir: &str) -> bool {
+    let chdir = meaning.layer.entry("chdir");
+    let chdir = chdir.and_then(|entry| entry.values.first());
+    let path = match chdir {
+        Some(chdir) if !dir.starts_with('/') => format!("{chdir}/{dir}"),
+        _ => dir.to_owned(),
+    };
+    let ending = |text: &str| {
+        let name = text.rsplit('/').next().unwrap_or(text);
+        name.rsplit_once('.').map(|(_, ending)| ending.to_owned())
+    };
+    match meaning.around.kind(&path) {
+        Some(kind) => kind.is_file,
+        // It may be there on another machine.
+        None => ending(prefix).is_some() && ending(prefix) == ending(dir),
+    }
+}
+
+/// `static-expires = /srv/static/* 3600`: the known shapes of the pattern.
+fn expires(meaning: &mut Meaning<'_>, at: usize, served: &[(String, String)]) {
+    let value = meaning.value(at).to_owned();
+    let Some((pattern, seconds)) = value.split_once(' ') else {
+        return meaning.say(at, Verdict::Wrong("it needs `PATTERN SECONDS`".to_owned()));
+    };
+    let age = super::atoi(seconds.trim()).max(0).to_string();
+    let is_by_file = matches!(
+        &*meaning.items[at].key,
+        "static-expires" | "static-expires-mtime"
+    );
+    let plain = literal_start(pattern).map(|start| start.trim_end_matches('/').to_owned());
+    let covers = |(prefix, dir): &&(String, String)| {
+        let subject = if is_by_file { dir } else { prefix };
+        plain
+            .as_deref()
+            .is_some_and(|plain| subject.trim_end_matches('/') == plain)
+    };
+    let place = served.iter().find(covers).map(|(prefix, _)| prefix.clone());
+    match (plain.as_deref(), place) {
+        (Some(""), _) => meaning.append(at, "static_max_age", age),
+        (_, Some(prefix)) => meaning.append(at, "static_max_age", format!("{prefix}={age}")),
+        _ => {
+            let advice = "patterns are not matched: set `static_max_age` for a prefix".to_owned();
+            meaning.say(at, Verdict::Unsupported(advice));
+        }
+    }
+}
+
+/// The text before a pattern's end that matches all: `/static/` of `/static/.*`. `None` for any other
+/// pattern.
+fn literal_start(pattern: &str) -> Option<&str> {
+    let start = pattern.strip_prefix('^').unwrap_or(pattern);
+    let start = start.strip_suffix('$').unwrap_or(start);
+    let start = [".*", ".+", "*"]
+        .iter()
+        .find_map(|all| start.strip_suffix(all))
+        .unwrap_or(start);
+    let is_plain = !start.contains(['*', '+', '?', '(', ')', '[', ']', '|', '\\', '^', '$']);
+    is_plain.then_some(start)
+}

@@ -1,0 +1,228 @@
+//! Addresses, and as whom the server runs.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+
+/// Bytes of request headers that pyserve takes, as many as the largest `buffer-size`.
+const LARGEST_HEAD: i64 = 64 << 10;
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    let protocol = meaning.last(&["protocol", "socket-protocol"]);
+    let is_http = protocol.is_some_and(|at| meaning.value(at) == "http");
+    let shared = shared_sockets(meaning);
+    for at in meaning.all(&["http", "httprouter", "http-socket", "http11-socket"]) {
+        listen(meaning, at, &shared);
+    }
+    for at in meaning.all(&["socket"]).into_iter().filter(|_| is_http) {
+        listen(meaning, at, &shared);
+    }
+    if let Some(at) = protocol {
+        match is_http {
+            true => meaning.say(at, Verdict::Honoured("the sockets speak HTTP".to_owned())),
+            false => meaning.no_effect(at, MET_THERE),
+        }
+    }
+    for at in meaning.all(&["socket", "uwsgi-socket"]) {
+        met_there(meaning, at);
+    }
+    for at in shared.iter().map(|(at, _)| *at) {
+        if meaning.verdicts[at].is_none() {
+            meaning.no_effect(at, "no line listens there");
+        }
+    }
+    socket_files(meaning);
+    users(meaning);
+    stats(meaning);
+    limits(meaning);
+}
+
+const MET_THERE: &str = "front server and uWSGI met there; pyserve is both";
+
+fn met_there(meaning: &mut Meaning<'_>, at: usize) {
+    match meaning.binds.is_empty() {
+        true => {
+            let why = format!(
+                "{MET_THERE}, and listens for HTTP at `bind` (without it at $PORT, or 127.0.0.1:8000)"
+            );
+            meaning.say(at, Verdict::Noted(why));
+        }
+        false => meaning.no_effect(at, MET_THERE),
+    }
+}
+
+/// `shared-socket = ADDR`, which other lines name as `=0`.
+fn shared_sockets(meaning: &Meaning<'_>) -> Vec<(usize, String)> {
+    let all = meaning.all(&["shared-socket", "undeferred-shared-socket"]);
+    all.into_iter()
+        .map(|at| (at, meaning.value(at).to_owned()))
+        .collect()
+}
+
+fn listen(meaning: &mut Meaning<'_>, at: usize, shared: &[(usize, String)]) {
+    let mut given = meaning.value(at).to_owned();
+    if let Some(number) = given.strip_prefix('=') {
+        let number = usize::try_from(super::atoi(number)).unwrap_or_default();
+        let Some((shared, address)) = shared.get(number) else {
+            let why = format!("there is no shared socket {number}");
+            return meaning.say(at, Verdict::Wrong(why));
+        };
+        given.clone_from(address);
+        let text = format!("the address of {}", meaning.items[at].key);
+        meaning.say(*shared, Verdict::Honoured(text));
+    }
+    match address(&given) {
+        Ok(address) if meaning.binds.contains(&address) => {
+            meaning.no_effect(at, "another line listens there");
+        }
+        Ok(address) => {
+            meaning.binds.push(address.clone());
+            meaning.append(at, "bind", address);
+        }
+        Err(problem) => meaning.say(at, Verdict::Wrong(problem)),
+    }
+}
+
+/// The address as `bind` takes it.
+fn address(given: &str) -> Result<String, String> {
+    if given.starts_with('@') || given.starts_with("\\0") {
+        return Err("abstract sockets are not supported: name a path or a port".to_owned());
+    }
+    let Some((host, port)) = given.rsplit_once(':') else {
+        // What has no colon is a path.
+        return match given {
+            "" => Err("no address".to_owned()),
+            port if port.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
+                "without a colon uWSGI takes it for the path of a Unix socket: write :{port}"
+            )),
+            path => Ok(format!("unix:{path}")),
+        };
+    };
+    // Digits count, what stands behind them does not.
+    match super::atoi(port) {
+        number @ 0..=65535 if super::has_number(port) => Ok(format!("{host}:{number}")),
+        _ => Err(format!("no port in {given:?}")),
+    }
+}
+
+fn socket_files(meaning: &mut Meaning<'_>) {
+    let is_unix = |address: &String| address.starts_with("unix:");
+    let has_files = meaning.binds.iter().any(is_unix);
+    if let Some(at) = meaning.last(&["chmod-socket", "chmod"]) {
+        let mode = match meaning.value(at) {
+            "" | "1" => "666".to_owned(),
+            mode => mode.to_owned(),
+        };
+        match has_files {
+            true => meaning.honour(at, "bind_mode", vec![mode]),
+            false => meaning.no_effect(at, "pyserve listens on no Unix socket"),
+        }
+    }
+    if let Some(at) = meaning.last(&["chown-socket"]) {
+        let owner = meaning.value(at).to_owned();
+        match has_files && meaning.around.is_root {
+            true => meaning.honour(at, "bind_owner", vec![owner]),
+            false if has_files => meaning.no_effect(at, "only root can change the owner"),
+            false => meaning.no_effect(at, "pyserve listens on no Unix socket"),
+        }
+    }
+}
+
+fn users(meaning: &mut Meaning<'_>) {
+    for (names, setting) in [
+        (["uid", "immediate-uid"], "uid"),
+        (["gid", "immediate-gid"], "gid"),
+    ] {
+        let Some(at) = meaning.last(&names) else {
+            continue;
+        };
+        let name = meaning.value(at).to_owned();
+        if !meaning.around.is_root {
+            meaning.no_effect(at, "only root can become another user, as in uWSGI");
+        } else if name.is_empty() {
+            meaning.no_effect(at, "no name");
+        } else {
+            meaning.honour(at, setting, vec![name]);
+        }
+    }
+}
+
+fn stats(meaning: &mut Meaning<'_>) {
+    if let Some(at) = meaning.last(&["stats", "stats-server"]) {
+        let given = meaning.value(at).to_owned();
+        match address(&given) {
+            Ok(address) => meaning.honour_with_note(
+                at,
+                "admin",
+                vec![address],
+                "over HTTP: /-/status as JSON, /-/metrics, /-/ready",
+            ),
+            Err(problem) => meaning.say(at, Verdict::Unsupported(problem)),
+        }
+    }
+    for at in meaning.all(&["stats-http"]) {
+        meaning.say(at, Verdict::AlreadySo("`admin` speaks HTTP".to_owned()));
+    }
+}
+
+fn limits(meaning: &mut Meaning<'_>) {
+    let speaks_http = !meaning.binds.is_empty();
+    if let Some(at) = meaning.last(&["http-timeout", "socket-timeout"])
+        && let Some(seconds) = meaning.number(at)
+    {
+        match (speaks_http, seconds) {
+            (true, 1..) => meaning.honour(at, "body_timeout", vec![seconds.to_string()]),
+            (true, _) => meaning.no_effect(at, "no time"),
+            (false, _) => meaning.no_effect(at, MET_THERE),
+        }
+    }
+    if let Some(at) = meaning.last(&["http-keepalive"])
+        && let Some(seconds) = meaning.number(at)
+    {
+        match seconds {
+            0 | 1 => {
+                let so = "connections of clients stay open".to_owned();
+                meaning.say(at, Verdict::AlreadySo(so));
+            }
+            _ => meaning.honour(at, "keepalive_timeout", vec![seconds.to_string()]),
+        }
+    }
+    let sending = [
+        "so-send-timeout",
+        "socket-send-timeout",
+        "so-write-timeout",
+        "socket-write-timeout",
+    ];
+    for at in meaning.all(&sending) {
+        meaning.no_effect(
+            at,
+            "responses wait in the front: `body_timeout` limits the pauses of a client",
+        );
+    }
+    if let Some(at) = meaning.last(&["buffer-size"])
+        && let Some(bytes) = meaning.number(at)
+    {
+        // uWSGI holds it in 16 bits.
+        let bytes = bytes.min(LARGEST_HEAD);
+        let so = format!("request headers may have {LARGEST_HEAD} bytes, which covers {bytes}");
+        meaning.say(at, Verdict::AlreadySo(so));
+    }
+    for at in meaning.all(&["http-socket-modifier1"]) {
+        meaning.no_effect(
+            at,
+            "the modifier chooses a plugin of uWSGI; here there is Python alone",
+        );
+    }
+    match meaning.last(&["limit-post"]) {
+        Some(at) => {
+            if let Some(bytes) = meaning.number(at) {
+                meaning.honour(at, "max_body", vec![bytes.to_string()]);
+            }
+        }
+        None if speaks_http => {
+            let why = "uWSGI sets no limit to bodies without `limit-post`";
+            meaning.imply("max_body", "0", why);
+        }
+        // The front server's limit counted.
+        None => {}
+    }
+}

@@ -1,0 +1,181 @@
+//! Logs: pyserve writes requests to standard output and all else to standard error.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+
+/// Options that choose a destination.
+const DESTINATIONS: &[&str] = &[
+    "logger",
+    "req-logger",
+    "logger-req",
+    "logto",
+    "logto2",
+    "daemonize",
+    "daemonize2",
+    "log-syslog",
+    "log-socket",
+];
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    for at in meaning.all(DESTINATIONS) {
+        destination(meaning, at);
+    }
+    format(meaning);
+    which_requests(meaning);
+    for at in meaning.all(&["log-x-forwarded-for"]) {
+        let verdict = match meaning.flag(at) {
+            true => Verdict::Dangerous(
+                "every client can write this header; the log has its address if the proxy is named with `trust`"
+                    .to_owned(),
+            ),
+            false => Verdict::AlreadySo("the log has the address of the peer".to_owned()),
+        };
+        meaning.say(at, verdict);
+    }
+}
+
+fn destination(meaning: &mut Meaning<'_>, at: usize) {
+    let key = meaning.items[at].key.clone();
+    let value = meaning.value(at).to_owned();
+    let target = value.rsplit([':', ' ']).next().unwrap_or_default();
+    let is_standard = matches!(
+        target,
+        "stdio" | "/dev/stdout" | "/dev/stderr" | "/proc/1/fd/1" | "/proc/1/fd/2"
+    ) || value.ends_with("stdio:");
+    let verdict = match &*key {
+        "daemonize" | "daemonize2" => Verdict::Noted(
+            "the server stays in the foreground, and logs to standard output and standard error: let systemd, a container or the shell (`&`) run it"
+                .to_owned(),
+        ),
+        _ if is_standard => {
+            Verdict::AlreadySo("logs go to standard output and standard error".to_owned())
+        }
+        _ => Verdict::Noted(
+            "logs go to standard output (requests) and standard error: redirect them to files, or let systemd or the container keep them"
+                .to_owned(),
+        ),
+    };
+    meaning.say(at, verdict);
+}
+
+/// The pattern, with the variables that stand for the same.
+fn format(meaning: &mut Meaning<'_>) {
+    let Some(at) = meaning.last(&["log-format", "logformat"]) else {
+        return;
+    };
+    let given = meaning.value(at).to_owned();
+    if given.is_empty() {
+        return meaning.no_effect(at, "no format");
+    }
+    let (pattern, unknown) = translated(&given);
+    if crate::observe::access_log::pattern::Pattern::parse(&pattern).is_err() {
+        let advice = "write the pattern with `access_log_format`".to_owned();
+        return meaning.say(at, Verdict::Unsupported(advice));
+    }
+    let setting = "access_log_format";
+    match unknown.is_empty() {
+        true => meaning.honour(at, setting, vec![pattern]),
+        false => {
+            let note = format!(
+                "a hyphen for what is not known here: {}",
+                unknown.join(", ")
+            );
+            meaning.honour_with_note(at, setting, vec![pattern], &note);
+        }
+    }
+}
+
+/// The pattern in variables of `access_log_format`, and the names that have no counterpart.
+fn translated(given: &str) -> (String, Vec<String>) {
+    let mut pattern = String::new();
+    let mut unknown = Vec::new();
+    let mut rest = given;
+    while let Some(at) = rest.find("%(") {
+        pattern.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let Some(end) = inside.find(')') else {
+            rest = &rest[at..];
+            break;
+        };
+        let name = &inside[..end];
+        match LOG_VARIABLES.iter().find(|(theirs, _)| *theirs == name) {
+            Some((_, ours)) => pattern.push_str(&format!("${{{ours}}}")),
+            None => {
+                pattern.push('-');
+                unknown.push(name.to_owned());
+            }
+        }
+        rest = &inside[end + 1..];
+    }
+    pattern.push_str(rest);
+    (pattern, unknown)
+}
+
+/// Variables of uWSGI's log format, and ours.
+const LOG_VARIABLES: &[(&str, &str)] = &[
+    ("addr", "remote_addr"),
+    ("ctime", "time_local"),
+    ("epoch", "time_epoch"),
+    ("ftime", "time_local"),
+    ("host", "host"),
+    ("ltime", "time_local"),
+    ("method", "request_method"),
+    ("micros", "request_time_us"),
+    ("msecs", "request_time_ms"),
+    ("proto", "server_protocol"),
+    ("referer", "http_referer"),
+    ("rsize", "body_bytes_sent"),
+    ("secs", "request_time"),
+    ("size", "body_bytes_sent"),
+    ("status", "status"),
+    ("time", "time_epoch"),
+    ("uagent", "http_user_agent"),
+    ("uri", "request_uri"),
+    ("user", "remote_user"),
+    ("uuid", "request_id"),
+    ("wid", "worker"),
+];
+
+/// `disable-logging`, from which `log-5xx` and the like make exceptions.
+fn which_requests(meaning: &mut Meaning<'_>) {
+    let off = meaning.last(&["disable-logging"]);
+    let is_off = off.is_some_and(|at| meaning.flag(at));
+    let mut exceptions = Vec::new();
+    for at in meaning.all(&["log-4xx", "log-5xx", "log-slow", "log-big"]) {
+        let key = meaning.items[at].key.clone();
+        let class = match &*key {
+            "log-4xx" => "4xx".to_owned(),
+            "log-5xx" => "5xx".to_owned(),
+            _ => String::new(),
+        };
+        let is_on = match class.is_empty() {
+            true => meaning.number(at).is_some_and(|number| number > 0),
+            false => meaning.flag(at),
+        };
+        if meaning.verdicts[at].is_some() {
+            continue;
+        }
+        if !is_on {
+            meaning.no_effect(at, "it is off");
+        } else if !is_off {
+            meaning.say(at, Verdict::AlreadySo("all requests are logged".to_owned()));
+        } else if class.is_empty() {
+            let advice = "requests are chosen by their status alone: `access_log_status`";
+            meaning.say(at, Verdict::Unsupported(advice.to_owned()));
+        } else {
+            meaning.append(at, "access_log_status", class.clone());
+            exceptions.push(class);
+        }
+    }
+    let Some(at) = off else { return };
+    match (is_off, exceptions.is_empty()) {
+        (false, _) => {
+            meaning.say(at, Verdict::AlreadySo("all requests are logged".to_owned()));
+        }
+        (true, true) => meaning.honour(at, "access_log", vec!["off".to_owned()]),
+        (true, false) => {
+            let text = format!("access_log_status = {exceptions:?}");
+            meaning.say(at, Verdict::Honoured(text));
+        }
+    }
+}

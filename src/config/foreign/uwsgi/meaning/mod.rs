@@ -1,0 +1,277 @@
+//! From options of uWSGI to settings: a verdict for each, and a layer.
+//!
+//! The files below decide about the options of class `honoured` in the table, each about one concern;
+//! the table decides about all others.
+
+mod application;
+mod commands;
+mod fallback;
+mod files;
+mod listening;
+mod logging;
+mod processes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::numbers::{atoi, has_number};
+use super::reader::{Item, Options};
+use crate::config::foreign::{
+    Line, Place, Reading, Surroundings, Verdict, equivalent, origin, secrets,
+};
+use crate::config::layers::{Layer, SettingsTable};
+use crate::config::settings::{self, Setting};
+
+/// The meaning of the options.
+pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
+    let mut meaning = Meaning {
+        around,
+        verdicts: vec![None; options.items.len()],
+        items: options.items,
+        layer: Layer::default(),
+        implied: Vec::new(),
+        binds: Vec::new(),
+    };
+    fallback::refuse_unset(&mut meaning);
+    application::decide(&mut meaning);
+    listening::decide(&mut meaning);
+    processes::decide(&mut meaning);
+    logging::decide(&mut meaning);
+    files::decide(&mut meaning);
+    commands::decide(&mut meaning);
+    fallback::decide(&mut meaning);
+    let mut secrets = options.secrets;
+    secrets.extend(meaning.items.iter().filter_map(secret));
+    let mut lines = options.lines;
+    let read = meaning.items.iter().map(|item| item.place.clone());
+    let read: BTreeSet<_> = read
+        .chain(lines.iter().map(|line| line.place.clone()))
+        .collect();
+    let unread = options.unread.into_iter();
+    lines.extend(unread.filter(|line| !read.contains(&line.place)));
+    let verdicts = meaning.items.into_iter().zip(meaning.verdicts);
+    lines.extend(verdicts.filter_map(|(item, verdict)| {
+        Some(Line {
+            place: item.place,
+            text: item.text,
+            verdict: verdict?,
+        })
+    }));
+    for line in &mut lines {
+        line.text = secrets::hidden(&line.text, &secrets);
+        line.verdict = line.verdict.map(|text| secrets::hidden(text, &secrets));
+    }
+    meaning.layer.secrets = secrets;
+    Reading {
+        layer: meaning.layer,
+        lines: in_order(lines),
+        implied: meaning.implied,
+    }
+}
+
+/// The value of an option that is a secret.
+fn secret(item: &Item) -> Option<String> {
+    let value = item.value.as_deref()?;
+    match (&*item.key, value.split_once('=')) {
+        ("env", Some((name, value))) if secrets::is_secret(name) => Some(value.to_owned()),
+        (key, _) if secrets::is_secret(key) => Some(value.to_owned()),
+        _ => None,
+    }
+}
+
+/// By file, in the order in which files were opened, and line; each verdict of a line once.
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    let mut ranks = BTreeMap::new();
+    for line in &lines {
+        let next = ranks.len();
+        ranks.entry(line.place.source.clone()).or_insert(next);
+    }
+    lines.sort_by_key(|line| (ranks.get(&line.place.source).copied(), line.place.line));
+    // A line that steers the reading, or that is fatal, needs no second verdict.
+    let places = |is_one: fn(&Verdict) -> bool| -> BTreeSet<Place> {
+        let chosen = lines.iter().filter(|line| is_one(&line.verdict));
+        chosen.map(|line| line.place.clone()).collect()
+    };
+    let others = places(|verdict| !matches!(verdict, Verdict::Read(_)));
+    let fatal = places(Verdict::is_fatal);
+    lines.retain(|line| match &line.verdict {
+        _ if line.place.line == 0 => true,
+        Verdict::Read(_) => !others.contains(&line.place),
+        verdict => verdict.is_fatal() || !fatal.contains(&line.place),
+    });
+    lines.dedup();
+    lines
+}
+
+struct Meaning<'a> {
+    around: &'a Surroundings<'a>,
+    items: Vec<Item>,
+    verdicts: Vec<Option<Verdict>>,
+    layer: Layer,
+    implied: Vec<(String, String)>,
+    /// The addresses at which uWSGI itself speaks HTTP.
+    binds: Vec<String>,
+}
+
+impl Meaning<'_> {
+    /// The options of these names that have no verdict yet, in order.
+    fn all(&self, names: &[&str]) -> Vec<usize> {
+        let is_one = |at: &usize| {
+            let item = &self.items[*at];
+            !item.is_placeholder && self.verdicts[*at].is_none() && names.contains(&&*item.key)
+        };
+        (0..self.items.len()).filter(is_one).collect()
+    }
+
+    /// The last option of these names; those before it have no effect.
+    fn last(&mut self, names: &[&str]) -> Option<usize> {
+        let all = self.all(names);
+        let (last, before) = all.split_last()?;
+        let place = self.items[*last].place.to_string();
+        for at in before {
+            let why = format!("the last line counts ({place})");
+            self.say(*at, Verdict::NoEffect(why));
+        }
+        Some(*last)
+    }
+
+    fn value(&self, at: usize) -> &str {
+        self.items[at].value.as_deref().unwrap_or_default()
+    }
+
+    fn flag(&self, at: usize) -> bool {
+        super::numbers::flag(self.items[at].value.as_deref())
+    }
+
+    fn say(&mut self, at: usize, verdict: Verdict) {
+        self.verdicts[at] = Some(verdict);
+    }
+
+    fn no_effect(&mut self, at: usize, why: &str) {
+        self.say(at, Verdict::NoEffect(why.to_owned()));
+    }
+
+    /// The number of a line; a negative one is wrong, as in uWSGI.
+    fn number(&mut self, at: usize) -> Option<i64> {
+        let value = self.value(at).to_owned();
+        // A flag of the command line without its value counts as one.
+        let number = match self.items[at].value {
+            None => 1,
+            Some(_) => atoi(&value),
+        };
+        if number < 0 {
+            let why = format!("{} cannot be negative", self.items[at].key);
+            self.say(at, Verdict::Wrong(why));
+            return None;
+        }
+        Some(number)
+    }
+
+    /// As [`Self::number`], for options whose zero makes no sense.
+    fn positive(&mut self, at: usize, consequence: &str) -> Option<i64> {
+        let number = self.number(at)?;
+        if number == 0 {
+            let value = self.value(at);
+            let why = match has_number(value) {
+                true => consequence.to_owned(),
+                false => format!("{value:?} is no number, uWSGI takes it for 0: {consequence}"),
+            };
+            self.say(at, Verdict::Wrong(why));
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Sets what the line asks for.
+    fn honour(&mut self, at: usize, setting: &str, values: Vec<String>) {
+        let Some(setting) = settings::named(setting) else {
+            return;
+        };
+        self.say(
+            at,
+            Verdict::Honoured(equivalent::assignment(setting, &values)),
+        );
+        let item = &self.items[at];
+        self.layer
+            .insert(setting, values, origin(&item.place, &item.text));
+    }
+
+    /// As [`Self::honour`], with something to know behind it.
+    fn honour_with_note(&mut self, at: usize, setting: &str, values: Vec<String>, note: &str) {
+        self.honour(at, setting, values);
+        if let Some(Verdict::Honoured(text)) = &mut self.verdicts[at] {
+            text.push_str(&format!(" ({note})"));
+        }
+    }
+
+    /// Adds a value to a repeatable setting, which has the origin of its first line.
+    fn append(&mut self, at: usize, name: &str, value: String) {
+        let Some(setting) = settings::named(name) else {
+            return;
+        };
+        let item = &self.items[at];
+        let mut origin = origin(&item.place, &item.text);
+        let mut values = Vec::new();
+        if let Some(entry) = self.layer.entry(name) {
+            values.clone_from(&entry.values);
+            origin = entry.origin.clone();
+        }
+        let text = equivalent::assignment(setting, std::slice::from_ref(&value));
+        values.push(value);
+        self.layer.insert(setting, values, origin);
+        self.say(at, Verdict::Honoured(text));
+    }
+
+    /// Sets what follows from a default of uWSGI, unless a line has set it.
+    fn imply(&mut self, name: &str, value: &str, reason: &str) {
+        let Some(setting) = settings::named(name) else {
+            return;
+        };
+        let Some(first) = self
+            .items
+            .first()
+            .filter(|_| self.layer.entry(name).is_none())
+        else {
+            return;
+        };
+        let source = first.place.source.to_string();
+        let values = vec![value.to_owned()];
+        let text = equivalent::assignment(setting, &values);
+        self.implied.push((text, reason.to_owned()));
+        let place = Place {
+            source: source.into(),
+            line: 0,
+        };
+        self.layer.insert(setting, values, origin(&place, reason));
+    }
+
+    /// A table with these settings, which the line makes.
+    fn table(
+        &self,
+        at: usize,
+        known: &mut dyn Iterator<Item = &'static Setting>,
+        given: &[(&str, String)],
+    ) -> SettingsTable {
+        let item = &self.items[at];
+        let origin = origin(&item.place, &item.text);
+        let mut table = SettingsTable::new(origin.clone());
+        for setting in known {
+            let values = given.iter().filter(|(name, _)| *name == setting.name);
+            let values: Vec<_> = values.map(|(_, value)| value.clone()).collect();
+            if !values.is_empty() {
+                table.insert(setting, values, origin.clone());
+            }
+        }
+        table
+    }
+
+    /// The lexical form of a path of the application, below its directory.
+    fn is_at_or_above_code(&self, dir: &str) -> bool {
+        let current = self.around.current_dir;
+        let chdir = self.layer.entry("chdir");
+        let chdir = chdir.and_then(|entry| entry.values.first());
+        let code = chdir.map_or(current.to_owned(), |dir| current.join(dir));
+        let code: std::path::PathBuf = code.components().collect();
+        let dir: std::path::PathBuf = code.join(dir).components().collect();
+        code.starts_with(dir)
+    }
+}

@@ -1,0 +1,168 @@
+//! Workers, threads, and the limits of both.
+
+use super::Meaning;
+use crate::config::foreign::Verdict;
+
+/// Longest queue that pyserve takes.
+const LONGEST_QUEUE: i64 = 1_000_000;
+
+pub(super) fn decide(meaning: &mut Meaning<'_>) {
+    workers(meaning);
+    if let Some(at) = meaning.last(&["threads"])
+        && let Some(threads) = meaning.number(at)
+    {
+        // No number and zero mean one thread.
+        meaning.honour(at, "threads", vec![threads.max(1).to_string()]);
+    }
+    for at in meaning.all(&["enable-threads"]) {
+        match meaning.flag(at) {
+            true => {
+                let so = "threads of the application run in any case".to_owned();
+                meaning.say(at, Verdict::AlreadySo(so));
+            }
+            false => meaning.no_effect(at, "threads of the application run in any case"),
+        }
+    }
+    deadline(meaning);
+    recycling(meaning);
+    patience(meaning);
+    if let Some(at) = meaning.last(&["listen"])
+        && let Some(length) = meaning.positive(at, "no request could wait")
+    {
+        let length = length.min(LONGEST_QUEUE).to_string();
+        meaning.honour(at, "queue_limit", vec![length]);
+    }
+    if let Some(at) = meaning.last(&["umask"]) {
+        let mask = meaning.value(at).to_owned();
+        meaning.honour(at, "umask", vec![mask]);
+    }
+    if let Some(at) = meaning.last(&["limit-as"])
+        && let Some(megabytes) = meaning.number(at)
+    {
+        match megabytes {
+            0 => meaning.say(at, Verdict::AlreadySo("no limit".to_owned())),
+            _ => meaning.honour(at, "limit_as", vec![format!("{megabytes}M")]),
+        }
+    }
+    let touched = [
+        "touch-reload",
+        "touch-workers-reload",
+        "touch-chain-reload",
+        "fs-reload",
+    ];
+    for at in meaning.all(&touched) {
+        let file = meaning.value(at).to_owned();
+        match file.is_empty() {
+            true => meaning.no_effect(at, "no file"),
+            false => meaning.append(at, "touch_reload", file),
+        }
+    }
+}
+
+fn workers(meaning: &mut Meaning<'_>) {
+    let most = meaning.last(&["processes", "workers"]);
+    let least = meaning.last(&["cheaper"]);
+    let initial = meaning.last(&["cheaper-initial"]);
+    let count = match most {
+        Some(at) => match meaning.positive(at, "no worker would run") {
+            Some(count) => count,
+            None => return,
+        },
+        None => 1,
+    };
+    let cheaper = least.and_then(|at| Some((at, meaning.number(at)?)));
+    match (most, cheaper) {
+        (most, Some((at, 0))) => {
+            let value = meaning.value(at).to_owned();
+            let why = format!("uWSGI reads {value:?} as 0, which means a fixed number of workers");
+            meaning.no_effect(at, &why);
+            fixed(meaning, most, count);
+        }
+        (most, Some((at, cheaper))) if cheaper >= count => {
+            let why = format!("cheaper has to be lower than processes, which is {count}");
+            meaning.say(at, Verdict::Wrong(why));
+            fixed(meaning, most, count);
+        }
+        (Some(most), Some((at, cheaper))) => {
+            let range = format!("{cheaper}..{count}");
+            meaning.honour(most, "workers", vec![range.clone()]);
+            meaning.say(at, Verdict::Honoured(format!("workers = {range:?}")));
+        }
+        (most, _) => fixed(meaning, most, count),
+    }
+    if let Some(at) = initial {
+        let why = match cheaper {
+            Some((_, 1..)) => {
+                "it starts with the smaller number, and adds workers as requests wait"
+            }
+            _ => "the number of workers is fixed",
+        };
+        meaning.no_effect(at, why);
+    }
+}
+
+fn fixed(meaning: &mut Meaning<'_>, at: Option<usize>, count: i64) {
+    match at {
+        Some(at) => meaning.honour(at, "workers", vec![count.to_string()]),
+        None => meaning.imply("workers", "1", "uWSGI runs one process without `processes`"),
+    }
+}
+
+fn deadline(meaning: &mut Meaning<'_>) {
+    if let Some(at) = meaning.last(&["harakiri"])
+        && let Some(seconds) = meaning.number(at)
+    {
+        meaning.honour(at, "request_timeout", vec![seconds.to_string()]);
+    }
+    for at in meaning.all(&["http-harakiri"]) {
+        meaning.no_effect(
+            at,
+            "the front has no request that runs: `request_timeout` is the limit",
+        );
+    }
+    let why = "uWSGI sets no limit without `harakiri`";
+    meaning.imply("request_timeout", "0", why);
+}
+
+fn recycling(meaning: &mut Meaning<'_>) {
+    for (names, setting, unit) in [
+        (&["max-requests"][..], "max_requests", ""),
+        (&["max-worker-lifetime"], "max_worker_lifetime", ""),
+        (
+            &["reload-on-rss", "evil-reload-on-rss"],
+            "max_worker_memory",
+            "M",
+        ),
+    ] {
+        let Some(at) = meaning.last(names) else {
+            continue;
+        };
+        match meaning.number(at) {
+            None => {}
+            Some(0) if unit == "M" => {
+                meaning.say(at, Verdict::AlreadySo("no limit".to_owned()));
+            }
+            Some(number) => meaning.honour(at, setting, vec![format!("{number}{unit}")]),
+        }
+    }
+}
+
+/// The longest of the times for workers that end.
+fn patience(meaning: &mut Meaning<'_>) {
+    let all = meaning.all(&["reload-mercy", "worker-reload-mercy"]);
+    let given: Vec<_> = all
+        .into_iter()
+        .filter_map(|at| Some((at, meaning.number(at)?)))
+        .collect();
+    let Some((longest, seconds)) = given.iter().max_by_key(|(_, seconds)| *seconds).copied() else {
+        return;
+    };
+    for (at, _) in given.into_iter().filter(|(at, _)| *at != longest) {
+        let why = format!("{seconds} seconds, as {} says", meaning.items[longest].key);
+        meaning.no_effect(at, &why);
+    }
+    match seconds {
+        0 => meaning.no_effect(longest, "no time"),
+        _ => meaning.honour(longest, "graceful_timeout", vec![seconds.to_string()]),
+    }
+}

@@ -1,0 +1,217 @@
+//! Readings of texts without a file system.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::{Form, Sources, read};
+use crate::config::Environment;
+use crate::config::foreign::surroundings::FileKind;
+use crate::config::foreign::{Files, Reading, Surroundings};
+
+/// Files by their absolute names; the rest does not exist.
+fn reading(files: &[(&str, &str)], variables: &[(&str, &str)], sources: &Sources) -> Reading {
+    let files: BTreeMap<PathBuf, String> = files
+        .iter()
+        .map(|(name, text)| (Path::new("/srv/app").join(name), (*text).to_owned()))
+        .collect();
+    let environment: Environment = variables.iter().copied().collect();
+    let read_file = |path: &Path, _: usize| {
+        let found = files.get(path).ok_or("there is no such file".to_owned())?;
+        Ok(found.clone().into_bytes())
+    };
+    let kind = |path: &Path| {
+        files.get(path).map(|_| FileKind {
+            is_link: false,
+            is_file: true,
+            is_dir: false,
+        })
+    };
+    let files = Files {
+        read: &read_file,
+        kind: &kind,
+        real: &|path| Some(path.to_owned()),
+    };
+    let around = Surroundings {
+        environment: &environment,
+        current_dir: Path::new("/srv/app"),
+        hostname: "host".to_owned(),
+        cpus: 4,
+        user: (1000, "web".to_owned()),
+        group: (1000, "web".to_owned()),
+        is_root: false,
+        files: &files,
+    };
+    read(sources, &around)
+}
+
+fn of_ini(text: &str, variables: &[(&str, &str)]) -> Reading {
+    let sources = Sources {
+        variables: true,
+        files: vec![("uwsgi.ini".to_owned(), Form::Ini)],
+        ..Sources::default()
+    };
+    reading(&[("uwsgi.ini", text)], variables, &sources)
+}
+
+fn value(reading: &Reading, name: &str) -> String {
+    let entry = reading.layer.entry(name);
+    entry.map_or("none".to_owned(), |entry| entry.values.join(" | "))
+}
+
+#[test]
+fn variables_of_uwsgi_come_before_the_file_as_options() {
+    let variables = [
+        ("UWSGI_CHEAPER", "2"),
+        ("UWSGI_PROCESSES", "16"),
+        ("UWSGI_HARAKIRI", "20"),
+        ("UWSGI_RELOADS", "1"),
+        ("UWSGI_SOMETHING_ELSE", "1"),
+    ];
+    let read = of_ini("[uwsgi]\nmodule = main\ncallable = app\n", &variables);
+    assert_eq!(value(&read, "workers"), "2..16");
+    assert_eq!(value(&read, "request_timeout"), "20");
+    assert_eq!(value(&read, "app"), "main:app");
+    assert!(read.warnings().is_empty(), "{:?}", read.warnings());
+    // The file comes later, so it counts.
+    let read = of_ini("[uwsgi]\nmodule = main\nharakiri = 30\n", &variables);
+    assert_eq!(value(&read, "request_timeout"), "30");
+}
+
+#[test]
+fn errors_and_origins_name_file_and_line() {
+    let read = of_ini("[uwsgi]\n\nmodule = main\nprocesses = 4\n", &[]);
+    let origin = |name: &str| read.layer.entry(name).unwrap().origin.clone();
+    assert_eq!(origin("workers").to_string(), "uwsgi.ini:4");
+    assert_eq!(
+        origin("workers").spell("workers", "4"),
+        "uwsgi.ini:4: processes = 4"
+    );
+    let read = of_ini("[uwsgi]\nprocesses = 2\ncheaper = 2\n", &[]);
+    let mistake = read.mistake().unwrap().to_string();
+    assert!(
+        mistake.starts_with("uwsgi.ini:3: cheaper = 2: cheaper has to be lower"),
+        "{mistake}"
+    );
+}
+
+#[test]
+fn lines_of_an_included_file_have_its_name() {
+    let files = [
+        (
+            "uwsgi.ini",
+            "[uwsgi]\nini = conf/base.ini:prod\nthreads = 2\n",
+        ),
+        (
+            "conf/base.ini",
+            "[prod]\nmodule = %n.wsgi\nharakari = 3\n[dev]\nthreads = 1\n",
+        ),
+    ];
+    let sources = Sources {
+        files: vec![("uwsgi.ini".to_owned(), Form::Ini)],
+        ..Sources::default()
+    };
+    let read = reading(&files, &[], &sources);
+    assert_eq!(value(&read, "app"), "base.wsgi");
+    assert_eq!(
+        read.warnings(),
+        ["conf/base.ini:3: harakari = 3: unknown: no option of uWSGI, did you mean harakiri?"]
+    );
+    let missing = reading(&files[..1], &[], &sources);
+    let mistake = missing.mistake().unwrap().to_string();
+    assert!(
+        mistake.contains("uwsgi.ini:2: ini = conf/base.ini:prod: cannot read"),
+        "{mistake}"
+    );
+}
+
+#[test]
+fn a_secret_is_hidden_wherever_its_value_ends() {
+    let text = "[uwsgi]\nmodule = main\npassword = hunter2\nenv = URL=x-%(password)-y\n\
+                attach-daemon = run -p$(MY_TOKEN)\nexec-asap = a %(password)\n";
+    let read = of_ini(text, &[("MY_TOKEN", "t0ken")]);
+    let shown: Vec<_> = read.lines.iter().map(ToString::to_string).collect();
+    let shown = format!(
+        "{}{}",
+        shown.join("\n"),
+        crate::config::foreign::equivalent::file(&read.layer, true)
+    );
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("t0ken"),
+        "{shown}"
+    );
+    assert_eq!(value(&read, "env"), "URL=x-hunter2-y");
+}
+
+#[test]
+fn without_root_the_user_does_not_change_as_in_uwsgi() {
+    let read = of_ini("[uwsgi]\nmodule = main\nuid = www-data\n", &[]);
+    assert_eq!(value(&read, "uid"), "none");
+    assert_eq!(read.exit_code(), 0);
+}
+
+#[test]
+fn a_command_line_is_read_as_getopt_reads_it() {
+    let check = |line: &str, name: &str, expected: &str| {
+        let sources = Sources {
+            command_line: line.split(' ').map(str::to_owned).collect(),
+            ..Sources::default()
+        };
+        let files = [("site.ini", "[uwsgi]\nharakiri = 9\n"), ("app.py", "")];
+        assert_eq!(
+            value(&reading(&files, &[], &sources), name),
+            expected,
+            "{line}"
+        );
+    };
+    check("--http :8000 --module site.wsgi -Mp 4", "workers", "4");
+    check("-p4 -w site", "app", "site");
+    check("--processes=4 -w site", "workers", "4");
+    check("-C660 --http-socket /run/x -w a", "bind_mode", "660");
+    check("-C --http-socket /run/x -w a", "bind_mode", "666");
+    check("--ini site.ini -w a", "request_timeout", "9");
+    check("site.ini -w a", "request_timeout", "9");
+    check("app.py --http :80", "app", "app.py");
+    check("site.wsgi:app --http :80", "app", "site.wsgi:app");
+    check("--ini site.ini --harakiri 3 -w a", "request_timeout", "3");
+}
+
+#[test]
+fn the_tests_of_a_quota_hold_for_common_shapes() {
+    // The shapes that occur most in public repositories: none of them may leave a line over.
+    for text in [
+        "[uwsgi]\nmodule = a\nmaster = true\nprocesses = 4\nsocket = :3031\nvacuum = true\ndie-on-term = true\n",
+        "[uwsgi]\nwsgi-file = a.py\ncallable = app\nhttp = 0.0.0.0:80\nthreads = 2\nstats = 127.0.0.1:9191\n",
+        "[uwsgi]\nmodule = a\nlog-encoder = nl\nlog-route = x .*\npp = .\nlazy = 1\nsafe-pidfile = /x\numask = 022\nlimit-as = 512\n",
+        "[uwsgi]\nmodule = a\nroute = ^/ping donotlog:\nexec-asap = true\nsmart-attach-daemon = /p sleep 1\n",
+    ] {
+        let read = of_ini(text, &[]);
+        assert_eq!(read.exit_code(), 0, "{text}: {:?}", read.lines);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_of_any_form_is_read_without_a_panic(
+        form in 0..4usize,
+        text in "(\\PC|\n){0,80}|(uwsgi|module|=|:|\\[|\\]|<|>|/|\\{|\\}|\"|%\\(|\\$\\(|@\\(|\\)|if-env|for|endif|ini|\n| |a|1){0,60}"
+    ) {
+        let form = [Form::Ini, Form::Yaml, Form::Json, Form::Xml][form];
+        let sources = Sources {
+            variables: true,
+            files: vec![("x".to_owned(), form)],
+            ..Sources::default()
+        };
+        let read = reading(&[("x", &text)], &[("uwsgi", "1")], &sources);
+        let _ = read.exit_code();
+    }
+
+    #[test]
+    fn what_follows_the_sections_head_is_read_to_an_end(text in "((module|processes|cheaper|a|for|if-env|endif|ini|env|mount|static-map)( = )?(%\\(a\\)|\\$\\(a\\)|:uwsgi|[0-9a-z/=]{0,6})\n){0,20}") {
+        let read = of_ini(&format!("[uwsgi]\n{text}"), &[("a", "%(a)$(a)")]);
+        let written = crate::config::foreign::equivalent::file(&read.layer, false);
+        let (_, mistake) = crate::config::file::layer(Path::new("x"), &written);
+        prop_assert!(mistake.is_none(), "{written}: {mistake:?}");
+    }
+}

@@ -1,0 +1,106 @@
+//! The output of `pyserve explain`, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::subjects::Subject;
+use crate::config::foreign::{Reading, equivalent};
+use crate::config::native;
+
+/// Column at which verdicts begin, unless the line is longer.
+const COLUMN: usize = 44;
+
+/// Each line with its verdict, then the settings.
+pub fn text(found: &[(Subject, Reading)]) -> String {
+    let mut text = String::new();
+    for (subject, reading) in found {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        lines(&mut text, subject, reading);
+        let settings = equivalent::file(&reading.layer, true);
+        let _infallible = write!(text, "\n# pyserve.toml of the same meaning\n{settings}");
+    }
+    text
+}
+
+fn lines(text: &mut String, subject: &Subject, reading: &Reading) {
+    let _infallible = writeln!(text, "# {} ({})", shown(&subject.name), subject.server);
+    let mut source = subject.name.as_str();
+    for line in &reading.lines {
+        if *line.place.source != *source {
+            source = &line.place.source;
+            let _infallible = writeln!(text, "# {}", shown(source));
+        }
+        let number = match line.place.line {
+            0 => String::new(),
+            number => number.to_string(),
+        };
+        row(text, &number, &line.text, &line.verdict.to_string());
+    }
+    for (setting, reason) in &reading.implied {
+        row(
+            text,
+            "",
+            &format!("({reason})"),
+            &format!("honoured as {setting}"),
+        );
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in &reading.lines {
+        *counts.entry(line.verdict.word()).or_default() += 1;
+    }
+    let counts = counts.iter();
+    let counts: Vec<_> = counts
+        .map(|(word, count)| format!("{count} {}", word.replace('_', " ")))
+        .collect();
+    let _infallible = writeln!(
+        text,
+        "# {} lines: {}",
+        reading.lines.len(),
+        counts.join(", ")
+    );
+}
+
+fn row(text: &mut String, number: &str, line: &str, verdict: &str) {
+    let line = shown(line);
+    let _infallible = writeln!(text, "{number:>4}  {line:<COLUMN$}  {verdict}");
+}
+
+/// Fit for a terminal.
+fn shown(text: &str) -> String {
+    let text = native::shown(text);
+    text.chars()
+        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+        .collect()
+}
+
+/// The same with names for programs.
+pub fn json(found: &[(Subject, Reading)]) -> String {
+    let files = found.iter().map(|(subject, reading)| {
+        let lines = reading.lines.iter().map(|line| {
+            json!({
+                "file": native::shown(&line.place.source),
+                "line": (line.place.line > 0).then_some(line.place.line),
+                "text": native::shown(&line.text),
+                "verdict": line.verdict.word(),
+                "detail": native::shown(line.verdict.detail()),
+            })
+        });
+        let implied = reading.implied.iter();
+        let implied =
+            implied.map(|(setting, reason)| json!({ "setting": setting, "reason": reason }));
+        json!({
+            "name": native::shown(&subject.name),
+            "server": subject.server,
+            "lines": lines.collect::<Vec<Value>>(),
+            "implied": implied.collect::<Vec<Value>>(),
+            "pyserve_toml": equivalent::file(&reading.layer, true),
+            "exit_code": reading.exit_code(),
+        })
+    });
+    let all = Value::Array(files.collect());
+    serde_json::to_string_pretty(&all).unwrap_or_default()
+}

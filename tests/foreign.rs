@@ -1,0 +1,6 @@
+//! Files of other servers: what becomes of each line, whether the real server reads them in the same
+//! way, and whether a server that is pointed at them serves.
+
+mod corpus;
+mod differential;
+mod served;
