@@ -201,7 +201,7 @@ impl Resolver<'_> {
     /// Files of other servers have been read; their names are shown.
     fn foreign_files(&mut self) -> Result<(), ConfigError> {
         self.many("ini", |_| Ok(()))?;
-        Ok(())
+        self.optional("nginx", |_| Ok(())).map(drop)
     }
 
     // Looking up.

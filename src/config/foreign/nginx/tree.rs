@@ -76,6 +76,8 @@ pub struct Tree {
     pub items: Vec<Directive>,
     /// What ended the reading.
     pub fault: Option<TreeFault>,
+    /// The directives of each block, behind those outside of all.
+    index: Vec<Vec<usize>>,
 }
 
 impl Directive {
@@ -93,7 +95,8 @@ impl Directive {
 impl Tree {
     /// The directives of a block, or outside of all.
     pub fn children(&self, of: Option<usize>) -> impl DoubleEndedIterator<Item = usize> + '_ {
-        (0..self.items.len()).filter(move |at| self.items[*at].parent == of)
+        let at = of.map_or(0, |at| at + 1);
+        self.index.get(at).into_iter().flatten().copied()
     }
 
     /// The directives of this name in a block.
@@ -110,7 +113,7 @@ impl Tree {
 /// Deepest nesting of files and blocks.
 const DEEPEST: usize = 32;
 /// Most directives of all files.
-const MOST_DIRECTIVES: usize = 20_000;
+const MOST_DIRECTIVES: usize = 10_000;
 /// Longest file.
 const LONGEST_FILE: usize = 1 << 20;
 /// Files that Debian's and nginx's own packages have, and whose meaning is built in.
@@ -149,7 +152,12 @@ pub fn read(name: &str, path: &Path, disk: &Disk<'_>) -> Tree {
         open: BTreeSet::new(),
     };
     let _stopped = reader.file(name, path, None, 0);
-    reader.tree
+    let mut tree = reader.tree;
+    tree.index = vec![Vec::new(); tree.items.len() + 1];
+    for (at, item) in tree.items.iter().enumerate() {
+        tree.index[item.parent.map_or(0, |parent| parent + 1)].push(at);
+    }
+    tree
 }
 
 struct Reader<'a> {
@@ -283,24 +291,10 @@ impl Reader<'_> {
                 }
             }
         }
-        let (line, start) = (text.lines().count().max(1), text.trim_end().len());
-        let problem = match (words.is_empty(), blocks.len()) {
-            (true, 1) => return Ok(()),
-            (false, _) => "the file ends where \";\" or \"}\" is expected",
-            (true, _) => "the file ends where \"}\" is expected",
-        };
-        let start = words.first().map_or(start, |(_, token)| token.start);
-        let line = words.first().map_or(line, |(_, token)| token.line);
-        let problem = problem.to_owned();
-        self.fault(
-            source,
-            text,
-            Fault {
-                line,
-                start,
-                problem,
-            },
-        )
+        match unfinished(text, words.first().map(|(_, token)| token), blocks.len()) {
+            Some(fault) => self.fault(source, text, fault),
+            None => Ok(()),
+        }
     }
 
     fn push(
@@ -379,6 +373,22 @@ impl Reader<'_> {
     }
 }
 
+/// The fault of a text that ends behind a first word, or in a block.
+fn unfinished(text: &str, word: Option<&Token>, blocks: usize) -> Option<Fault> {
+    let problem = match (word, blocks) {
+        (None, 1) => return None,
+        (Some(_), _) => "the file ends where \";\" or \"}\" is expected",
+        (None, _) => "the file ends where \"}\" is expected",
+    };
+    let end = (text.lines().count().max(1), text.trim_end().len());
+    let (line, start) = word.map_or(end, |word| (word.line, word.start));
+    Some(Fault {
+        line,
+        start,
+        problem: problem.to_owned(),
+    })
+}
+
 /// The name of an included file for people: relative if the pattern was.
 fn shown(path: &Path, base: &Path, pattern: &Path) -> String {
     let relative = path
@@ -400,129 +410,4 @@ fn line_at(text: &str, at: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> Tree {
-        let files: BTreeMap<PathBuf, &str> = files
-            .iter()
-            .map(|(name, text)| (Path::new("/etc/nginx").join(name), *text))
-            .collect();
-        let first = files
-            .keys()
-            .find(|path| path.ends_with("nginx.conf"))
-            .cloned();
-        let first = first.unwrap_or_else(|| files.keys().next().unwrap().clone());
-        let read_file = |path: &Path| {
-            files
-                .get(path)
-                .map(|text| text.as_bytes().to_vec())
-                .ok_or_else(|| io::ErrorKind::NotFound.into())
-        };
-        let list = |dir: &Path| {
-            let names = files.keys().filter(|path| path.parent() == Some(dir));
-            names.map(|path| path.file_name().unwrap().into()).collect()
-        };
-        let disk = Disk {
-            read: &read_file,
-            list: &list,
-        };
-        read("nginx.conf", &first, &disk)
-    }
-
-    fn outline(tree: &Tree) -> Vec<String> {
-        let items = tree.items.iter();
-        items
-            .map(|item| {
-                format!(
-                    "{}:{} {:?} {}",
-                    item.source, item.line, item.parent, item.text
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn blocks_and_lines_are_found() {
-        let tree = tree(&[(
-            "nginx.conf",
-            "http {\n  server { listen 80;\n\n    root\n /x; }\n}\n",
-        )]);
-        assert_eq!(tree.fault, None);
-        let expected = [
-            "nginx.conf:1 None http",
-            "nginx.conf:2 Some(0) server",
-            "nginx.conf:2 Some(1) listen 80",
-            "nginx.conf:4 Some(1) root /x",
-        ];
-        assert_eq!(outline(&tree), expected);
-    }
-
-    #[test]
-    fn included_files_take_the_place_of_their_line() {
-        let tree = tree(&[
-            (
-                "nginx.conf",
-                "http { include mime.types; include conf.d/*.conf; include none/*; }",
-            ),
-            ("conf.d/b.conf", "server {}"),
-            ("conf.d/a.conf", "charset utf-8;"),
-            ("conf.d/.hidden.conf", "x;"),
-        ]);
-        assert_eq!(tree.fault, None);
-        let expected = [
-            "nginx.conf:1 None http",
-            "nginx.conf:1 Some(0) include mime.types",
-            "nginx.conf:1 Some(0) include conf.d/*.conf",
-            "conf.d/a.conf:1 Some(0) charset utf-8",
-            "conf.d/b.conf:1 Some(0) server",
-            "nginx.conf:1 Some(0) include none/*",
-        ];
-        assert_eq!(outline(&tree), expected);
-        assert_eq!(tree.items[5].include, Some(Include::Read(0)));
-    }
-
-    #[test]
-    fn a_site_finds_the_files_beside_the_main_file() {
-        let tree = tree(&[
-            (
-                "conf.d/site.conf",
-                "include snippets/x.conf; include gone.conf;",
-            ),
-            ("snippets/x.conf", "gzip on;"),
-        ]);
-        assert_eq!(outline(&tree)[1], "snippets/x.conf:1 None gzip on");
-        assert_eq!(tree.items[2].include, Some(Include::Missing));
-    }
-
-    #[test]
-    fn faults_have_their_file_and_line() {
-        let check = |text: &str, line: usize, problem: &str| {
-            let fault = tree(&[("nginx.conf", text)]).fault.unwrap();
-            assert_eq!(
-                (fault.line, fault.problem.contains(problem)),
-                (line, true),
-                "{text}: {fault:?}"
-            );
-        };
-        check("server {\n listen 80\n}", 3, "may be missing");
-        check("server {\n listen 80;\n", 2, "ends where \"}\"");
-        check("a;\n}\n", 2, "unexpected \"}\"");
-        check("a;\nb", 2, "ends where \";\"");
-        check("a;\n;", 2, "unexpected \";\"");
-        check("include nginx.conf;", 0, "includes itself");
-        let deep = "a {".repeat(40);
-        check(&deep, 1, "too deeply");
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_without_a_panic(text in "(\\PC|[{};\n]|include |location ){0,60}") {
-            let _ = tree(&[("nginx.conf", &text)]);
-        }
-    }
-}
+mod tests;
