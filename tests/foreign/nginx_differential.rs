@@ -67,7 +67,7 @@ fn answer(response: &Response, fields: &[&str]) -> Answer {
         compared.push(((*name).to_owned(), values.collect()));
     }
     let body = match response.status() {
-        200 | 206 => told(&response.text()),
+        200 | 206 => compared_body(&response.text()),
         _ => String::new(),
     };
     Answer {
@@ -78,7 +78,7 @@ fn answer(response: &Response, fields: &[&str]) -> Answer {
 }
 
 /// Of an environ, the variables that have to agree.
-fn told(body: &str) -> String {
+fn compared_body(body: &str) -> String {
     let Ok(value) = serde_json::from_str::<serde_json::Value>(body) else {
         return body.to_owned();
     };
@@ -333,7 +333,7 @@ fn an_application_is_served_as_behind_nginx_and_uwsgi() {
 }
 
 #[test]
-fn hosts_are_told_apart_as_by_nginx() {
+fn hosts_select_servers_as_in_nginx() {
     let case = Case {
         text: "default_type text/plain;\n\
                server { listen LISTEN default_server; server_name _; return 444; }\n\

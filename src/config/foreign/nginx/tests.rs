@@ -1,4 +1,4 @@
-//! Whatever a file says, every directive gets a verdict and nothing panics.
+//! Every directive of any file gets a verdict, and nothing panics.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -74,7 +74,7 @@ pub struct TreeFault {
 pub struct Tree {
     /// In order; a directive stands behind its block's.
     pub items: Vec<Directive>,
-    /// What ended the reading.
+    /// The fault that ended the reading.
     pub fault: Option<TreeFault>,
     /// The directives of each block, behind those outside of all.
     index: Vec<Vec<usize>>,

@@ -4,14 +4,14 @@ use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
 
-/// Who gets a response of a location.
+/// The clients that get a response of a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Those that its table admits.
     Open,
-    /// Nobody.
+    /// No client.
     Closed,
-    /// Those that cannot be told from others here.
+    /// Clients that cannot be distinguished from others here.
     Unknown,
 }
 
@@ -49,7 +49,7 @@ pub fn enter(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acce
                 for at in &all {
                     meaning.unsupported(
                         *at,
-                        "networks are not told apart here, so the location is closed",
+                        "networks are not distinguished here, so the location is closed",
                     );
                 }
                 access = Access::Closed;

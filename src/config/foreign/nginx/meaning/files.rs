@@ -9,7 +9,7 @@ use super::{Meaning, Table, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
 
-/// What became of a location without a server.
+/// The result for a location without a server.
 pub enum Content {
     /// No client reaches it.
     Nothing,

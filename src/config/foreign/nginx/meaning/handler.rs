@@ -1,4 +1,4 @@
-//! What answers in each location.
+//! The handler of each location.
 
 use super::files::Content;
 use super::locations::{self, Context, Location, Paths, plain, push};
@@ -248,7 +248,7 @@ fn answer(
     Some(vec![table.clone()])
 }
 
-/// Closes a location whose restriction or handler is not supported, or that admits nobody.
+/// Closes a location whose restriction or handler is not supported, or that admits no client.
 fn is_closed(
     meaning: &mut Meaning<'_>,
     context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! The locations of a server, and which of them nginx would choose.
+//! The locations of a server, in the order in which nginx chooses.
 //!
 //! nginx takes an exact path, else the longest prefix, unless a regular expression matches and that
 //! prefix has no `^~`. Here the longest prefix wins, so a prefix that a regular expression hides is

@@ -1,4 +1,4 @@
-//! What is sent to a server or to the application: parameters, header fields, and how long it may take.
+//! Parameters, header fields and timeouts towards a server or the application.
 
 use super::locations::Context;
 use super::redirects::constant;

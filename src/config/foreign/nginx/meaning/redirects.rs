@@ -13,7 +13,7 @@ pub enum Fixed {
         to: String,
         /// The status.
         status: String,
-        /// What of the request is appended.
+        /// The part of the request that is appended.
         keep: Keep,
     },
     /// A text, perhaps an empty one.
@@ -27,7 +27,7 @@ pub enum Fixed {
     },
 }
 
-/// What of a request's target a redirect has behind its address.
+/// The part of the request's target that a redirect appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// Nothing.

@@ -1,4 +1,4 @@
-//! Regular expressions whose meaning can be told in prefixes, paths or extensions.
+//! Regular expressions that mean prefixes, paths or extensions.
 
 /// The meaning of a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]

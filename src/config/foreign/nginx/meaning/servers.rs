@@ -1,4 +1,4 @@
-//! Which `server` blocks are served, on which addresses, and for which hosts.
+//! The `server` blocks that are served, with their addresses and hosts.
 //!
 //! pyserve has one set of addresses for all hosts, and no TLS. So servers on other ports than the first
 //! one are not served; and a server with TLS alone takes the place of the one that redirects to it.

@@ -1,10 +1,10 @@
-//! What follows where there is no file: `try_files`, and `error_page 404 = @app`.
+//! The handler of paths without a file: `try_files`, and `error_page 404 = @app`.
 
 use super::Meaning;
 use super::locations::{Context, Paths, plain};
 use crate::config::foreign::Verdict;
 
-/// What follows where there is no file.
+/// The handler of paths without a file.
 pub enum Missing {
     Refuse,
     /// The named location.

@@ -58,7 +58,7 @@ pub fn enter(
         return Ok(());
     }
     if is_uwsgi && target.is_remote {
-        let why = "nothing protects the uwsgi protocol on a network: whoever reaches the port controls the application";
+        let why = "nothing protects the uwsgi protocol on a network: a client that reaches the port controls the application";
         meaning.set(pass, "uwsgi_insecure", vec!["yes".to_owned()]);
         meaning.verdicts[pass] = Some(Verdict::Dangerous(why.to_owned()));
     }
