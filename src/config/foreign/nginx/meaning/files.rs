@@ -200,24 +200,15 @@ fn single(
 }
 
 fn internal(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
-    let value = format!("{prefix}={dir}");
-    let mut values = meaning
-        .layer
-        .entry("internal")
-        .map_or_else(Vec::new, |entry| entry.values.clone());
-    values.push(value.clone());
-    let line = meaning
-        .tree
-        .named(Some(at), "internal")
-        .next()
-        .unwrap_or(at);
-    meaning.set(line, "internal", values);
-    meaning.honoured(at, format!("internal = {value:?}"));
-    let exists = (meaning.given.is_dir)(Path::new(dir));
-    if !exists {
-        meaning.layer.remove("internal");
+    let line = meaning.tree.named(Some(at), "internal").next();
+    let line = line.unwrap_or(at);
+    if !(meaning.given.is_dir)(Path::new(dir)) {
         meaning.say(line, Verdict::Noted(format!("there is no directory {dir}")));
+        return;
     }
+    let value = format!("{prefix}={dir}");
+    meaning.append(line, "internal", value.clone());
+    meaning.honoured(at, format!("internal = {value:?}"));
 }
 
 /// A location with neither a handler nor a directory.

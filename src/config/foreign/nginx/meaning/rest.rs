@@ -91,6 +91,9 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
                 .to_owned(),
         );
     }
+    if let Some(verdict) = for_all(meaning, at) {
+        return verdict;
+    }
     match directives::class(&item.name) {
         Some((Class::Known, text)) => Verdict::NoEffect(match text {
             "" => "no location that is served uses it".to_owned(),
@@ -106,6 +109,38 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
         }),
     }
 }
+
+/// The verdict of a setting that has one value here, where another server or a location has its own.
+fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
+    let item = &meaning.tree.items[at];
+    if !FOR_ALL.contains(&&*item.name) || meaning.around(at, "server").is_none() {
+        return None;
+    }
+    let is_same = |other: &usize| {
+        let twin = &meaning.tree.items[*other];
+        twin.name == item.name && twin.args == item.args
+    };
+    let mut twins = (0..meaning.tree.items.len()).filter(is_same);
+    let found = twins.find_map(|twin| match &meaning.verdicts[twin] {
+        Some(verdict @ (Verdict::Honoured(_) | Verdict::AlreadySo(_))) => Some(verdict.clone()),
+        _ => None,
+    });
+    let text = "it has one value for all servers and locations here, that of the first server";
+    Some(found.unwrap_or_else(|| Verdict::Unsupported(text.to_owned())))
+}
+
+/// Directives that `site` reads for the first server alone.
+const FOR_ALL: &[&str] = &[
+    "keepalive_timeout",
+    "client_header_timeout",
+    "send_timeout",
+    "charset",
+    "gzip_types",
+    "gzip_min_length",
+    "set_real_ip_from",
+    "real_ip_header",
+    "real_ip_recursive",
+];
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]
