@@ -13,10 +13,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::foreign::counterpart;
 use crate::config::layers::{Layer, SettingOrigin};
-use crate::config::native;
 use crate::config::settings::{self, Setting};
+use crate::config::{native, values};
 use crate::explain;
 use crate::manual::{self, Page};
+use crate::supervisor::control::protocol::MaintenanceOrder;
 use crate::verbs::ControlCommand;
 
 /// The parsed command line.
@@ -75,6 +76,10 @@ where
         Some(("scale", matches)) => {
             let workers = matches.get_one::<u32>(COUNT).copied().unwrap_or_default();
             (Verb::Control(ControlCommand::Scale(workers)), matches)
+        }
+        Some(("maintenance", matches)) => {
+            let order = maintenance_order(matches)?;
+            (Verb::Control(ControlCommand::Maintenance(order)), matches)
         }
         Some(("stacks", matches)) => (Verb::Control(ControlCommand::Stacks), matches),
         Some(("stop", matches)) => (Verb::Control(ControlCommand::Stop), matches),
@@ -200,7 +205,7 @@ fn server_verbs() -> [Command; 2] {
 }
 
 /// The verbs for a running server.
-fn control_verbs() -> [Command; 6] {
+fn control_verbs() -> [Command; 7] {
     let control_verb = |name: &'static str, about: &'static str| {
         // Those that are not hidden come with those of the command above.
         let used = |setting: &&Setting| {
@@ -246,6 +251,10 @@ fn control_verbs() -> [Command; 6] {
                 .value_parser(clap::value_parser!(u32).range(1..))
                 .required(true),
         ),
+        maintenance_verb(control_verb(
+            "maintenance",
+            "Answer all requests of a running server with 503 and a page, or end that",
+        )),
         control_verb(
             "stacks",
             "Show the Python stacks of all worker threads of a running server",
@@ -281,6 +290,71 @@ fn explain_verb() -> Command {
         .arg(switch(JSON, "Print JSON"))
         .arg(switch(WRITE, "Write pyserve.toml into the current directory, unless there is one"))
         .after_help(EXPLAIN_CODES)
+}
+
+fn maintenance_verb(verb: Command) -> Command {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    verb.arg(
+        Arg::new(SWITCH)
+            .value_name("on|off|status")
+            .help("Turn it on, turn it off, or show it")
+            .value_parser(PossibleValuesParser::new(["on", "off", "status"]))
+            .hide_possible_values(true)
+            .required(true),
+    )
+    .arg(
+        option(
+            PAGE,
+            "FILE",
+            "With `on`: the page (.html, .txt or .json), read once",
+        )
+        .value_parser(OsStringValueParser::new()),
+    )
+    .arg(
+        option(
+            RETRY_AFTER,
+            "TIME",
+            "With `on`: when clients may ask again (Retry-After)",
+        )
+        .default_value("300"),
+    )
+    .arg(
+        option(
+            ALLOW,
+            "NETWORK",
+            "With `on`: clients that are served, as in `10.0.0.0/8,::1`; repeatable",
+        )
+        .action(ArgAction::Append)
+        .value_delimiter(','),
+    )
+}
+
+/// The order of `pyserve maintenance`.
+fn maintenance_order(matches: &ArgMatches) -> Result<MaintenanceOrder, clap::Error> {
+    let text = |id: &str| matches.get_one::<String>(id).map(String::as_str);
+    match text(SWITCH) {
+        Some("off") => return Ok(MaintenanceOrder::Off),
+        Some("status") => return Ok(MaintenanceOrder::Status),
+        _ => {}
+    }
+    let retry_after =
+        values::duration(text(RETRY_AFTER).unwrap_or_default()).map_err(|invalid| {
+            let text = format!("--{RETRY_AFTER}: {} ({})", invalid.problem, invalid.remedy);
+            command().error(ErrorKind::InvalidValue, text)
+        })?;
+    let page = matches.get_one::<OsString>(PAGE).map(|page| {
+        // The server has another current directory.
+        let page = std::path::absolute(page).unwrap_or_else(|_| page.into());
+        native::text(page.as_os_str())
+    });
+    let allow = matches.get_many::<String>(ALLOW).unwrap_or_default();
+    Ok(MaintenanceOrder::On {
+        page,
+        retry_after: retry_after.as_secs().max(1),
+        allow: allow.cloned().collect(),
+    })
 }
 
 /// The verbs that print the manual and what is made of it.
@@ -324,6 +398,11 @@ const SUBJECT: &str = "path";
 const SHELL: &str = "shell";
 /// The id of the subject of `pyserve help`.
 const TOPIC: &str = "topic";
+/// The ids of the arguments of `pyserve maintenance`.
+const SWITCH: &str = "switch";
+const PAGE: &str = "page";
+const RETRY_AFTER: &str = "retry-after";
+const ALLOW: &str = "allow";
 /// The id of the number of workers.
 const COUNT: &str = "count";
 

@@ -40,7 +40,7 @@ const WRITTEN: &str = "pyserve.toml";
 pub fn run(request: &Request) -> ExitCode {
     let host = HostFacts::of_this_process();
     let files = foreign::Files::OF_THIS_MACHINE;
-    let around = foreign::Surroundings::of(&host, &files).as_root();
+    let around = foreign::Surroundings::of(&host, &files).with_root_rights();
     let mut code = 0;
     let mut found: Vec<(Subject, Reading)> = Vec::new();
     for argument in &request.subjects {

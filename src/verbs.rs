@@ -14,15 +14,16 @@ use crate::config::ControlTarget;
 use crate::observe::codes;
 use crate::observe::diagnostics::say;
 use crate::observe::status::{
-    Application, Status, ThreadActivity, ThreadStatus, WorkerState, WorkerStatus,
+    Application, CompanionStatus, LastRunStatus, Status, ThreadActivity, ThreadStatus, WorkerState,
+    WorkerStatus,
 };
 use crate::os::standard::Standard;
 use crate::supervisor::control::client::{AT_HAND, Client, Unreachable};
 use crate::supervisor::control::probe;
-use crate::supervisor::control::protocol::{ControlReply, Order};
+use crate::supervisor::control::protocol::{ControlReply, MaintenanceOrder, Order};
 
 /// A verb that talks to a running server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlCommand {
     /// Show how it is.
     Status {
@@ -37,6 +38,8 @@ pub enum ControlCommand {
     Scale(u32),
     /// Show where the Python threads of its workers are.
     Stacks,
+    /// Turn maintenance mode on or off, or show it.
+    Maintenance(MaintenanceOrder),
     /// End it.
     Stop,
 }
@@ -48,7 +51,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Runs the verb, prints what there is to print.
 pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
-    match carry_out(verb, reach) {
+    match carry_out(&verb, reach) {
         Ok(reply) => {
             if reply.done {
                 let Err(error) = print(reply.text.trim_end()) else {
@@ -62,6 +65,7 @@ pub fn run(verb: ControlCommand, reach: &ControlTarget) -> ExitCode {
                     ControlCommand::Health
                     | ControlCommand::Reload
                     | ControlCommand::Scale(_)
+                    | ControlCommand::Maintenance(_)
                     | ControlCommand::Stop => ExitCode::SUCCESS,
                 };
             }
@@ -99,14 +103,14 @@ pub fn print(line: &str) -> io::Result<()> {
     })
 }
 
-fn carry_out(verb: ControlCommand, reach: &ControlTarget) -> Result<ControlReply, Unreachable> {
+fn carry_out(verb: &ControlCommand, reach: &ControlTarget) -> Result<ControlReply, Unreachable> {
     let found = Client::find(reach);
     if let (ControlCommand::Health, Err(_), Some(admin)) = (verb, &found, &reach.admin) {
         return Ok(probe::ready(admin, PROBE));
     }
     let mut client = found?;
     match verb {
-        ControlCommand::Status { json } => {
+        &ControlCommand::Status { json } => {
             let reply = client.ask(&Order::Status, Some(AT_HAND))?;
             let Some(status) = &reply.status else {
                 return Ok(reply);
@@ -120,7 +124,10 @@ fn carry_out(verb: ControlCommand, reach: &ControlTarget) -> Result<ControlReply
         ControlCommand::Health => client.ask(&Order::Health, Some(PROBE)),
         // Importing an application takes as long as it takes.
         ControlCommand::Reload => client.ask(&Order::Reload, None),
-        ControlCommand::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
+        &ControlCommand::Scale(workers) => client.ask(&Order::Scale { workers }, Some(AT_HAND)),
+        ControlCommand::Maintenance(order) => {
+            client.ask(&Order::Maintenance(order.clone()), Some(AT_HAND))
+        }
         ControlCommand::Stacks => client.ask(&Order::Stacks, None),
         ControlCommand::Stop => {
             let reply = client.ask(&Order::Stop, Some(AT_HAND))?;
@@ -158,6 +165,9 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         size(status.memory_used),
         size(status.memory_budget)
     )?;
+    if let Some(since) = &status.maintenance {
+        writeln!(out, "in maintenance since {since}: requests get 503")?;
+    }
     let connections = &status.connections;
     writeln!(
         out,
@@ -167,6 +177,12 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
     for application in &status.applications {
         write_application(out, application)?;
     }
+    if !status.companions.is_empty() {
+        writeln!(out, "\ncompanions")?;
+        for companion in &status.companions {
+            write_companion(out, companion)?;
+        }
+    }
     if !status.last_errors.is_empty() {
         writeln!(out, "\nlast errors")?;
         for error in &status.last_errors {
@@ -174,6 +190,37 @@ fn write_table(out: &mut String, status: &Status) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+fn write_companion(out: &mut String, companion: &CompanionStatus) -> std::fmt::Result {
+    let name = &companion.name;
+    match (companion.pid, &companion.schedule) {
+        (Some(pid), _) => write!(out, "  {name}  pid {pid}")?,
+        (None, None) => write!(out, "  {name}  not running")?,
+        (None, Some(_)) => write!(out, "  {name}")?,
+    }
+    if let Some(schedule) = &companion.schedule {
+        write!(out, "  {schedule}")?;
+    }
+    if let Some(next) = &companion.next_run {
+        write!(out, "  next run {next}")?;
+    }
+    match &companion.last_run {
+        None if companion.schedule.is_some() => write!(out, ", no run so far")?,
+        None => {}
+        Some(LastRunStatus {
+            began,
+            took,
+            result,
+        }) => match (took, result) {
+            (Some(took), Some(result)) => {
+                write!(out, ", last run {began}: {result} after {}", span(*took))?;
+            }
+            _ if companion.pid.is_some() => write!(out, ", running since {began}")?,
+            _ => write!(out, ", last run {began}: not started")?,
+        },
+    }
+    writeln!(out)
 }
 
 fn write_application(out: &mut String, application: &Application) -> std::fmt::Result {
@@ -297,6 +344,65 @@ mod tests {
         ConnectionCounts, Queue, Refork, RequestStatus, Scaling, ServerState, TemplateStatus,
     };
 
+    fn refork() -> Refork {
+        Refork {
+            after: 500,
+            promoted: 2,
+            last_failure: Some("a thread".into()),
+        }
+    }
+
+    fn companions() -> Vec<CompanionStatus> {
+        vec![
+            CompanionStatus {
+                name: "worker".into(),
+                pid: Some(12),
+                schedule: None,
+                next_run: None,
+                last_run: None,
+            },
+            CompanionStatus {
+                name: "backup".into(),
+                pid: None,
+                schedule: Some("\"0 3 * * *\" (Europe/Berlin)".into()),
+                next_run: Some("2026-11-29T03:00:00+01:00".into()),
+                last_run: Some(LastRunStatus {
+                    began: "2026-11-28T03:00:00+01:00".into(),
+                    took: Some(0.2),
+                    result: Some("exit code 1".into()),
+                }),
+            },
+        ]
+    }
+
+    fn application(worker: WorkerStatus) -> Application {
+        Application {
+            name: "app:app".into(),
+            prefix: "/shop".into(),
+            leaving: false,
+            generation: 2,
+            template: Some(TemplateStatus {
+                pid: 7,
+                memory: 2 << 20,
+                was_worker: true,
+            }),
+            refork: Some(refork()),
+            queue: Queue {
+                handed_out: 1,
+                waiting: 0,
+                overtakes: 0,
+                limit: 9,
+            },
+            scaling: Scaling {
+                workers: 4,
+                minimum: 2,
+                maximum: 32,
+                reason: "requests waited 50 ms".into(),
+            },
+            workers: vec![worker],
+        }
+    }
+
     #[test]
     fn a_table_tells_what_each_worker_does() {
         let busy = ThreadStatus {
@@ -328,6 +434,7 @@ mod tests {
             version: "1".into(),
             pid: 1,
             state: ServerState::Serving,
+            maintenance: Some("2026-11-28T03:00:00Z".into()),
             uptime: 200.0,
             listeners: vec!["http://127.0.0.1:80".into()],
             chdir: "/srv".into(),
@@ -336,34 +443,8 @@ mod tests {
             memory_budget: 256 << 20,
             open_descriptors: None,
             connections: ConnectionCounts::default(),
-            applications: vec![Application {
-                name: "app:app".into(),
-                prefix: "/shop".into(),
-                leaving: false,
-                generation: 2,
-                template: Some(TemplateStatus {
-                    pid: 7,
-                    memory: 2 << 20,
-                    was_worker: true,
-                }),
-                refork: Some(Refork {
-                    after: 500,
-                    promoted: 2,
-                    last_failure: Some("a thread".into()),
-                }),
-                queue: Queue {
-                    handed_out: 1,
-                    waiting: 0,
-                    limit: 9,
-                },
-                scaling: Scaling {
-                    workers: 4,
-                    minimum: 2,
-                    maximum: 32,
-                    reason: "requests waited 50 ms".into(),
-                },
-                workers: vec![worker(all)],
-            }],
+            applications: vec![application(worker(all))],
+            companions: companions(),
             last_errors: Vec::new(),
         };
         let text = table(&status);
@@ -373,6 +454,9 @@ mod tests {
             "4 of 2 to 32 workers: requests waited 50 ms",
             "after 500 requests a worker becomes the template: 2 so far; the last that did not: a thread",
             "busy 0.2 s GET /slow [abc]; 2 idle",
+            "worker  pid 12\n",
+            "in maintenance since 2026-11-28T03:00:00Z",
+            "backup  \"0 3 * * *\" (Europe/Berlin)  next run 2026-11-29T03:00:00+01:00, last run 2026-11-28T03:00:00+01:00: exit code 1 after 0.2 s",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -75,6 +75,54 @@ fn expect_100_continue_is_answered_before_the_body_comes() {
     assert_eq!(connection.response().text(), "body");
 }
 
+/// The same request in one piece, in two inside its head or its body, and with another behind it:
+/// the front reads a body that has arrived with its head in another way than one that has not.
+#[test]
+fn a_body_of_any_length_reaches_the_application_however_it_arrives() {
+    for length in [1, 4000, 9000, 65_535, 65_536, 65_537, 200_000] {
+        let body: String = ('a'..='z').cycle().take(length).collect();
+        let request = post("/echo", &body);
+        let pieces = [
+            0,
+            10,
+            request.len() - length,
+            request.len() - length / 2 - 1,
+        ];
+        for split in pieces {
+            let (first, second) = request.split_at(split);
+            let mut connection = SERVER.connect();
+            connection.send(first);
+            // Long enough for the front to read the first piece by itself, mostly.
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(split > 0) * 5));
+            connection.send([second, &get("/hello")].concat());
+            let response = connection.response();
+            assert!(
+                response.status() == 200 && response.text() == body,
+                "{length} {split}"
+            );
+            assert_eq!(connection.response().text(), "hello", "{length} {split}");
+            assert_eq!(connection.exchange(get("/hello")).text(), "hello");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_arrives_with_its_head_has_its_length_in_environ() {
+    for (lines, length) in [
+        ("Content-Length: 5\r\nContent-Type: text/x\r\n", "5"),
+        ("content-length: 0005\r\nContent-Type: text/x\r\n", "5"),
+        (
+            "Content-Type: text/x\r\nConnection: keep-alive\r\nContent-Length:5 \r\n",
+            "5",
+        ),
+    ] {
+        let head = format!("POST /environ HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        let environ = SERVER.connect().exchange(format!("{head}12345")).json();
+        assert_eq!(environ["entries"]["CONTENT_LENGTH"][1], length, "{lines}");
+        assert_eq!(environ["entries"]["CONTENT_TYPE"][1], "text/x");
+    }
+}
+
 #[test]
 fn an_expectation_is_not_met_for_a_body_over_the_limit() {
     let server = Pyserve::app("every.py")

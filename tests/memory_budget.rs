@@ -11,7 +11,7 @@ use crate::support::http2::{
     END_HEADERS, END_STREAM, HEADERS, Http2, Outcome, block, frame, get_fields,
 };
 use crate::support::raw::Connection;
-use crate::support::server::{Pyserve, Server, get};
+use crate::support::server::{Pyserve, Server, get, post};
 
 /// The budget of each server here, in MiB. One address gets half of it.
 const BUDGET: u64 = 16;
@@ -273,4 +273,61 @@ fn http2_bodies_that_nothing_reads_stay_within_the_budget_and_go_on() {
         assert!(whole > 2, "{whole} of 30");
         assert_eq!(server.get("/hello").text(), "hello");
     }
+}
+
+/// Bytes of the memory file through which requests reach the workers, that are resident.
+fn queue_memory(server: &Server) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let directory = format!("/proc/{}/fd", server.pid());
+    let files = std::fs::read_dir(directory).unwrap().flatten();
+    let is_queue = |path: &std::path::PathBuf| {
+        let target = std::fs::read_link(path).unwrap_or_default();
+        target.to_string_lossy().contains("pyserve-queue")
+    };
+    let queues = files.map(|file| file.path()).filter(is_queue);
+    let blocks = queues.map(|path| std::fs::metadata(path).unwrap().blocks());
+    blocks.sum::<u64>() * 512
+}
+
+#[test]
+fn memory_of_bodies_on_their_way_to_workers_is_counted_and_given_back() {
+    let server = Pyserve::app("every.py")
+        .args(["--threads", "16", "--workers", "1"])
+        .watched()
+        .ready();
+    let used = || server.metric("pyserve_memory_used_bytes").unwrap();
+    let (before, memory) = (used(), queue_memory(&server));
+    let body = "x".repeat(60_000);
+    // All threads, and some that are handed out ahead of them.
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(post("/journal", &body));
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status(), 200);
+    }
+    drop(clients);
+    let burst = queue_memory(&server) - memory;
+    assert!(burst > 60_000, "{burst} bytes");
+    let began = Instant::now();
+    while queue_memory(&server) > memory + burst / 4 || used() > before + 300_000.0 {
+        assert!(
+            began.elapsed() < DEADLINE,
+            "{} {}",
+            queue_memory(&server),
+            used()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_memory_shared_with_workers_is_part_of_the_line_at_the_start() {
+    let server = Pyserve::app("hello.py")
+        .args(["--workers", "2", "--threads", "4", "--memory-budget", "64M"])
+        .ready();
+    // 8 threads with 256 KiB each, and 40 requests of 72 KiB.
+    server
+        .stderr
+        .wait_for("64 MiB for buffers of clients, of these up to 5 MiB shared with workers");
 }

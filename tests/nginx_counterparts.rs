@@ -1,7 +1,7 @@
 //! The same requests to nginx and to pyserve with the settings that are its counterpart: hosts,
 //! exact locations, header fields, error pages, and `proxy_pass` with a path.
 //!
-//! Where the two differ, [`DIFFERENCES`] says so and why; anything else fails, and so does a
+//! If the two differ, [`DIFFERENCES`] says so and why; anything else fails, and so does a
 //! difference that is none any more.
 
 use std::collections::BTreeSet;
@@ -233,7 +233,7 @@ const QUESTIONS: &[Question] = &[
     ("example.org", "/named/200"),
 ];
 
-/// Where pyserve answers otherwise, and why.
+/// The questions that pyserve answers otherwise, with the reasons.
 const DIFFERENCES: &[(Question, &str)] = &[
     (
         ("example.org", "/api//200"),

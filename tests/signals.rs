@@ -263,7 +263,7 @@ fn before_the_start() -> Server {
     // kernel for the child, which is stopped as well, and never shows that it is stopped.
     const WAITS: &str = r#"echo begun; until [ -e "$PROBE/go" ]; do :; done"#;
     let server = Pyserve::app("hello.py").args(["--before-start", WAITS]);
-    let server = server.started();
+    let server = server.in_own_group().started();
     server.stderr.wait_for("begun");
     server
 }

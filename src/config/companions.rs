@@ -6,8 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::foreign::secrets;
-use super::native;
+use super::schedule::Schedule;
 use super::settings::{Default, Setting};
+use super::{RunAs, native};
 
 /// A process beside the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Companion {
     pub restart_on_reload: bool,
     /// At a reload the new process starts while the old one still finishes its work.
     pub overlap: bool,
+    /// The times at which it runs, to its end each time; `None`: always.
+    pub schedule: Option<Schedule>,
+    /// The user that it runs as; `None`: that of the server.
+    pub run_as: Option<RunAs>,
 }
 
 /// Time between SIGTERM and SIGKILL of a companion without a `stop_timeout`, when the server stops.
@@ -35,6 +40,12 @@ impl fmt::Display for Companion {
     /// Its name, what runs, and that the server ends with it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}", self.name, self.program)?;
+        if let Some(schedule) = &self.schedule {
+            write!(f, ", {schedule}")?;
+        }
+        if let Some(run_as) = &self.run_as {
+            write!(f, ", as uid {} and gid {}", run_as.uid, run_as.gid)?;
+        }
         match self.is_essential {
             true => f.write_str(", essential"),
             false => Ok(()),
@@ -111,6 +122,39 @@ pub static COMPANION_SETTINGS: &[Setting] = &[
         help: "At a reload, start the new process while the old one still finishes its work",
         repeatable: false,
         default: Default::Value("no"),
+    },
+    Setting {
+        name: "schedule",
+        value_name: "CRON",
+        heading: HEADING,
+        help: "Run it at these times, as in `0 3 * * *` (crontab: minute, hour, day of the month, month, day of the \
+               week) or `@daily`, in the time zone of TZ",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "every",
+        value_name: "TIME",
+        heading: HEADING,
+        help: "Run it so long after the start of the run before, first after the start of the server",
+        repeatable: false,
+        default: Default::None,
+    },
+    Setting {
+        name: "user",
+        value_name: "NAME|UID",
+        heading: HEADING,
+        help: "The user that it runs as, with the user's groups; the server has to run as root",
+        repeatable: false,
+        default: Default::Computed("that of the server"),
+    },
+    Setting {
+        name: "group",
+        value_name: "NAME|GID",
+        heading: HEADING,
+        help: "With `user`: the group that it runs as",
+        repeatable: false,
+        default: Default::Computed("that of the user"),
     },
 ];
 

@@ -201,9 +201,12 @@ impl<'a> Place<'a> {
         match self.table {
             None => matches!(
                 setting.name,
-                "static" | "types" | "env" | "header" | "error_page"
+                "static" | "types" | "env" | "basic_auth" | "header" | "error_page"
             ),
-            Some(_) => matches!(setting.name, "env" | "types" | "header" | "error_page"),
+            Some(_) => matches!(
+                setting.name,
+                "env" | "types" | "basic_auth" | "header" | "error_page"
+            ),
         }
     }
 

@@ -43,15 +43,16 @@ impl HostPattern {
     /// # Errors
     /// [`Invalid`] for anything else.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if matches!(text, "*" | "_") {
-            return match text {
-                "*" => Ok(Self::Others),
-                // nginx's usual name for what no request has.
-                _ => Err(invalid(
+        match text {
+            "*" => return Ok(Self::Others),
+            // nginx's usual name for what no request has.
+            "_" | "_." => {
+                return Err(invalid(
                     "not the name of a host",
                     "give `*` for all other hosts",
-                )),
-            };
+                ));
+            }
+            _ => {}
         }
         if let Some(name) = text.strip_prefix('.') {
             let remedy = format!("give `{name}` and `*.{name}`");

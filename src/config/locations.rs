@@ -33,6 +33,8 @@ pub struct Location {
     pub is_named_only: bool,
     /// Settings for its requests.
     pub settings: LocationSettings,
+    /// Its access: an index of [`super::Config::access`].
+    pub access: usize,
     /// Rules for its responses.
     pub rules: Arc<ResponseRules>,
 }
@@ -172,9 +174,8 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
     let is_own = |name: &str| OWN.iter().any(|own| own.name == name);
     let is_shared = |name: &str| {
         OF_EVERY_KIND.contains(&name)
-            || KINDS
-                .iter()
-                .any(|(kind, settings)| *kind == name || settings.contains(&name))
+            || KINDS.iter().any(|(kind, _)| *kind == name)
+            || owners(name).next().is_some()
     };
     let shared =
         settings::all().filter(move |setting| is_shared(setting.name) && !is_own(setting.name));
@@ -182,88 +183,96 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// Settings of every location that also exist for all locations.
-const OF_EVERY_KIND: [&str; 2] = ["header", "error_page"];
+const OF_EVERY_KIND: [&str; 6] = [
+    "header",
+    "error_page",
+    "access",
+    "basic_auth",
+    "basic_auth_realm",
+    "satisfy",
+];
 
-/// The handlers, each with the settings that only exist for it. Settings that also exist for all
-/// locations have the same meaning here.
-pub const KINDS: [(&str, &[&str]); 7] = [
+/// The handlers, each with the settings that only exist for some of them. Settings that also exist
+/// for all locations have the same meaning here.
+pub const KINDS: [(&str, &[&[&str]]); 7] = [
     (
         "app",
         &[
-            "strip_prefix",
-            "env",
-            "chdir",
-            "python",
-            "venv",
-            "pythonpath",
-            "workers",
-            "max_workers",
-            "threads",
-            "max_requests",
-            "max_worker_lifetime",
-            "max_worker_memory",
-            "refork",
-            "preload",
-            "queue_limit",
-            "queue_timeout",
-            "request_timeout",
-            "django_static",
-            "django_media",
-            "max_body",
-            "body_timeout",
-            "buffering",
-            "request_buffering",
-            "compress",
-            "compress_min",
-            "compress_private",
-            "intercept_errors",
+            &[
+                "strip_prefix",
+                "env",
+                "chdir",
+                "python",
+                "venv",
+                "pythonpath",
+                "workers",
+                "max_workers",
+                "threads",
+                "max_requests",
+                "max_worker_lifetime",
+                "max_worker_memory",
+                "refork",
+                "preload",
+                "queue_limit",
+                "queue_timeout",
+                "short_first",
+                "request_timeout",
+                "django_static",
+                "django_media",
+            ],
+            BODIES,
         ],
     ),
     (
         "upstream",
         &[
-            "strip_prefix",
-            "replace_prefix",
-            "upstream_host",
-            "upstream_redirects",
-            "upstream_cookie_paths",
-            "max_body",
-            "body_timeout",
-            "buffering",
-            "request_buffering",
-            "compress",
-            "compress_min",
-            "compress_private",
-            "intercept_errors",
-            "uwsgi_param",
-            "uwsgi_modifier1",
-            "uwsgi_modifier2",
-            "upstream_connect_timeout",
-            "upstream_send_timeout",
-            "upstream_read_timeout",
+            &[
+                "strip_prefix",
+                "replace_prefix",
+                "upstream_host",
+                "upstream_redirects",
+                "upstream_cookie_paths",
+                "uwsgi_param",
+                "uwsgi_modifier1",
+                "uwsgi_modifier2",
+                "upstream_connect_timeout",
+                "upstream_send_timeout",
+                "upstream_read_timeout",
+                "balance",
+            ],
+            BODIES,
         ],
     ),
-    (
-        "pass",
-        &[
-            "max_body",
-            "body_timeout",
-            "buffering",
-            "request_buffering",
-            "compress",
-            "compress_min",
-            "compress_private",
-            "intercept_errors",
-        ],
-    ),
-    (
-        "static",
-        &["missing", "max_age", "immutable", "precompressed", "types"],
-    ),
-    ("file", &["max_age", "immutable", "precompressed", "types"]),
-    ("redirect", &["status", "keep_path"]),
-    ("respond", &["status", "content_type"]),
+    ("pass", &[BODIES]),
+    ("static", &[&["missing", "listing"], FILES]),
+    ("file", &[FILES]),
+    ("redirect", &[&["status", "keep_path"]]),
+    ("respond", &[&["status", "content_type"]]),
 ];
+
+/// Settings for bodies of requests and responses that pass through.
+const BODIES: &[&str] = &[
+    "max_body",
+    "body_timeout",
+    "buffering",
+    "request_buffering",
+    "compress",
+    "compress_min",
+    "compress_private",
+    "intercept_errors",
+];
+
+/// Settings for files.
+const FILES: &[&str] = &["max_age", "immutable", "precompressed", "types"];
+
+/// The handlers to which a setting belongs; none if it belongs to all of them.
+pub fn owners(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_kind = move |(kind, settings): (&'static str, &[&[&str]])| {
+        let is_own = settings.iter().any(|list| list.contains(&name));
+        is_own.then_some(kind)
+    };
+    KINDS.into_iter().filter_map(of_kind)
+}
 
 const fn setting(
     name: &'static str,
@@ -386,6 +395,12 @@ static OWN: &[Setting] = &[
         "precompressed",
         "yes|no",
         "With `static`: send .br, .zst and .gz files beside a file in its place",
+        Default::Computed("no"),
+    ),
+    setting(
+        "listing",
+        "yes|no",
+        "With `static`: list directories without an index",
         Default::Computed("no"),
     ),
     setting(

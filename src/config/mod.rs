@@ -9,6 +9,7 @@
 //! The result is checked once and final: no code behind this point reads a setting again. Nothing
 //! here opens sockets or starts processes.
 
+pub mod access;
 pub mod address;
 pub mod app;
 pub mod companions;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod file;
 pub mod foreign;
 mod hosts;
+pub mod htpasswd;
 pub mod interpreter;
 pub mod layers;
 pub mod locations;
@@ -29,6 +31,7 @@ pub mod reach;
 pub mod release;
 pub mod resolve;
 mod response_rules;
+pub mod schedule;
 pub mod settings;
 pub mod sizing;
 mod static_locations;
@@ -120,6 +123,8 @@ pub struct Config {
     pub locations: Vec<Location>,
     /// Settings of locations that do not override them.
     pub location_settings: LocationSettings,
+    /// Access to locations: without settings of their own at 0, then by [`Location::access`].
+    pub access: Vec<access::AccessSettings>,
     /// The response to a request for a host that no location covers.
     pub unknown_host: UnknownHost,
     /// Rules for responses of locations that do not override them, and outside of locations.
@@ -227,6 +232,7 @@ impl Config {
                     Some(name) => format!("{place} -> file {dir}/{name}"),
                     None => format!("{place} -> files in {dir}{missing}"),
                 };
+                let line = format!("{line}{}", self.access[location.access]);
                 (location.scope.rank(&location.prefix), line)
             })
             .chain(self.locations.iter().map(|location| {
@@ -242,15 +248,20 @@ impl Config {
 
     /// A location for people, `/old -> redirect 302 to /new`.
     pub fn line_of(&self, location: &Location) -> String {
+        let access = &self.access[location.access];
         match location.handler {
             locations::Handler::App(index) => {
                 let app = self
                     .apps
                     .get(index)
                     .map(|settings| settings.app.to_string());
-                format!("{} -> app {}", location.place(), app.unwrap_or_default())
+                format!(
+                    "{} -> app {}{access}",
+                    location.place(),
+                    app.unwrap_or_default()
+                )
             }
-            _ => location.to_string(),
+            _ => format!("{location}{access}"),
         }
     }
 }
@@ -290,6 +301,8 @@ pub struct AppSettings {
     pub queue_limit: usize,
     /// Longest time that a request may wait for a worker.
     pub queue_timeout: Duration,
+    /// True if short requests overtake long ones in the queue.
+    pub short_first: bool,
     /// Longest time that a request may keep a worker thread; `None`: as long as it likes.
     pub request_timeout: Option<Duration>,
     /// Address space of each of its processes in bytes; `None` for no limit.

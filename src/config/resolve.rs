@@ -8,6 +8,7 @@
 //! Relative paths are below `chdir`; `chdir` itself is relative to the current directory,
 //! or to the directory of the settings file that names it.
 
+mod access;
 mod application;
 mod apps;
 mod bodies;
@@ -119,31 +120,30 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn config(&mut self, settings_file: Option<PathBuf>) -> Result<Config, ConfigError> {
         let chdir = self.chdir()?;
-        let current = &self.surroundings.current_dir;
-        let settings_path = settings_file.as_ref().map(|path| current.join(path));
-        self.settings_file(settings_file, &chdir);
+        let settings_file = self.settings_file(settings_file, &chdir);
         self.foreign_files()?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
+        let run_as = self.run_as()?;
+        let access = self.access(&tables, &chdir, run_as.as_ref())?;
         let release = self.release(&chdir, &tables);
         let response_rules = self.response_rules(&chdir)?;
         let (static_locations, internal_locations, every_location) =
             self.file_locations(&tables, &chdir, dev, &response_rules)?;
         let servers = self.servers(&chdir)?;
-        let upstream = self.upstream(&servers, &chdir, &tables)?;
-        let app = self.app_without(upstream.is_some(), &chdir, &static_locations, &tables)?;
+        let (app, upstream) = self.whole_site(&servers, &chdir, &static_locations, &tables)?;
         let temp_dir = self.temp_dir(&chdir)?;
         let control = self.control(&chdir, &temp_dir)?;
-        let run_as = self.run_as()?;
         let socket_files = self.socket_files()?;
         let apps = tables.iter().filter(|given| given.is_app()).count() + app.iter().len();
         let common = self.common(&chdir, &temp_dir, dev, apps, app.is_some())?;
-        let general = (self.location_settings()?, &response_rules);
+        let settings = self.location_settings()?;
+        let general = (settings, &response_rules);
         let (locations, apps) =
             self.other_locations(app, upstream, &tables, &common, &servers, general)?;
         self.check_locations(&tables, &locations, &static_locations, &response_rules)?;
         self.warn_of_interpreters(&apps);
-        let companions = self.companions()?;
+        let companions = self.companions(run_as.as_ref())?;
         let (graceful_timeout, drain_delay) = self.stopping(&companions)?;
         let mut config = Config {
             apps,
@@ -151,7 +151,8 @@ impl Resolver<'_> {
             env: common.env().to_vec(),
             before_start: self.before_start()?,
             locations,
-            location_settings: general.0,
+            location_settings: settings,
+            access,
             bind: self.bind(&chdir)?,
             static_locations,
             internal_locations,
@@ -185,7 +186,7 @@ impl Resolver<'_> {
             admin: self.admin(&chdir)?,
             admin_on_main: self.one("admin_on_main", values::yes_or_no)?,
             front_threads: self.front_threads()?,
-            settings_file: settings_path,
+            settings_file,
             touch_reload: self.touch_reload(&chdir)?,
             warnings: std::mem::take(&mut self.warnings),
             current_dir: release.settle(&self.surroundings.current_dir),

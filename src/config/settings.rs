@@ -6,6 +6,7 @@
 //! spellings: `--max-body`, `PYSERVE_MAX_BODY`, `max_body`. A setting that stands here and
 //! is not read by the resolver is found by a test there.
 
+mod access;
 mod application;
 mod limits;
 mod listening;
@@ -134,6 +135,8 @@ const COMMON: &[(&str, &str)] = &[
 #[cfg(test)]
 const ADVANCED: &[&str] = &[
     "admin_on_main",
+    "balance",
+    "basic_auth_realm",
     "compress_min",
     "compress_private",
     "compress_types",
@@ -143,12 +146,14 @@ const ADVANCED: &[&str] = &[
     "min_body_rate",
     "rate_burst",
     "response_spool_total",
+    "satisfy",
     "server_header",
     "startup_log",
     "static_cache",
     "static_check",
     "static_hidden",
     "static_links",
+    "static_listing",
     "upstream_connect_timeout",
     "upstream_host",
     "upstream_redirects",
@@ -169,6 +174,7 @@ static TABLE: &[&[Setting]] = &[
     responses::RESPONSES,
     workers::WORKERS,
     limits::LIMITS,
+    access::ACCESS,
     operations::LOGGING,
     operations::WATCHING,
     operations::OTHER,

@@ -30,6 +30,10 @@ pub struct StaticLocation {
     pub precompressed: bool,
     /// Types by the end of a name; they come before the built-in ones.
     pub types: FileTypes,
+    /// True if a directory without an index is listed.
+    pub listing: bool,
+    /// Its access: an index of [`super::Config::access`].
+    pub access: usize,
     /// Rules for its responses.
     pub rules: Arc<ResponseRules>,
 }
@@ -51,6 +55,8 @@ impl StaticLocation {
             immutable: Immutable::Manifest,
             precompressed: false,
             types: FileTypes::default(),
+            listing: false,
+            access: 0,
             rules: Arc::default(),
         }
     }
@@ -84,6 +90,7 @@ pub struct EveryLocation {
     /// As in [`StaticLocation`].
     pub types: FileTypes,
     /// As in [`StaticLocation`].
+    pub listing: bool,
     pub rules: Arc<ResponseRules>,
 }
 
@@ -94,6 +101,7 @@ impl EveryLocation {
         location.immutable = self.immutable.unwrap_or(location.immutable);
         location.precompressed = self.precompressed.unwrap_or(location.precompressed);
         location.types = Arc::clone(&self.types);
+        location.listing = self.listing;
         location.rules = Arc::clone(&self.rules);
         location
     }

@@ -20,7 +20,7 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, _, candidate)| candidate)
 }
 
-/// How often each letter occurs; other characters share their places.
+/// The number of times that each letter occurs; other characters share their places.
 fn letters(word: &str) -> [i16; 32] {
     let mut counts = [0; 32];
     for char in word.chars() {

@@ -22,6 +22,18 @@ pub struct UpstreamSettings {
     pub servers: Vec<ServerAddress>,
     /// Their timeouts.
     pub timeouts: UpstreamTimeouts,
+    /// The rule by which one of them is chosen.
+    pub balance: BalanceBy,
+}
+
+/// The rule by which a server is chosen among those that work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BalanceBy {
+    /// The one with the fewest requests in flight.
+    #[default]
+    Requests,
+    /// The same for all requests of an address (nginx: `ip_hash`).
+    Address,
 }
 
 /// The protocol of an upstream server.
@@ -126,12 +138,16 @@ impl fmt::Display for UpstreamSettings {
             Protocol::Http(HttpSettings {
                 replacement: Some(replacement),
                 ..
-            }) if replacement.by.is_empty() => f.write_str(" without the prefix"),
+            }) if replacement.by.is_empty() => f.write_str(" without the prefix")?,
             Protocol::Http(HttpSettings {
                 replacement: Some(replacement),
                 ..
-            }) => write!(f, " below {}", replacement.by),
-            _ => Ok(()),
+            }) => write!(f, " below {}", replacement.by)?,
+            _ => {}
+        }
+        match self.balance {
+            BalanceBy::Requests => Ok(()),
+            BalanceBy::Address => f.write_str(" by address"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the arguments of `pyserve explain` name.
+//! The files and command lines that the arguments of `pyserve explain` name.
 
 use std::path::{Path, PathBuf};
 

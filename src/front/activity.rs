@@ -84,6 +84,9 @@ pub struct Activity {
     /// True if the current request has header names that are not in title case.
     has_header_case: AtomicBool,
     header_case: Mutex<Vec<Bytes>>,
+    /// The body that arrived with the current head.
+    has_body: AtomicBool,
+    body: Mutex<Bytes>,
     /// A response of the fast path is being sent to a client that did not take it at once.
     fast_path_sending: AtomicBool,
     /// The connection ends after that response.
@@ -137,6 +140,8 @@ impl Activity {
             announced: AtomicU64::new(0),
             has_header_case: AtomicBool::new(false),
             header_case: Mutex::default(),
+            has_body: AtomicBool::new(false),
+            body: Mutex::default(),
             fast_path_sending: AtomicBool::new(false),
             ends_after_fast_path: AtomicBool::new(false),
             private_links: OnceLock::new(),
@@ -170,6 +175,15 @@ impl Activity {
     /// hyper holds nothing.
     pub fn hyper_holds_nothing(&self) {
         self.hyper_began.store(false, Ordering::Relaxed);
+    }
+
+    /// True if hyper has held nothing of the connection for `time`, and no head has begun.
+    pub fn hyper_is_idle_for(&self, time: Duration) -> bool {
+        let holds = self.hyper_began.load(Ordering::Relaxed)
+            || self.serves()
+            || self.in_head.load(Ordering::Relaxed)
+            || self.has_switched();
+        !holds && self.unchanged_for() >= time
     }
 
     /// The connection switches protocols.
@@ -218,6 +232,19 @@ impl Activity {
             true => std::mem::take(&mut *self.lock_header_case()),
             false => Vec::new(),
         }
+    }
+
+    /// Stores the body of the next head for hyper, which gets a length of zero in its place.
+    pub fn note_body(&self, body: Bytes) {
+        *self.body.lock() = body;
+        self.has_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the stored body of the head that hyper has just parsed.
+    pub fn take_body(&self) -> Option<Bytes> {
+        let any = &self.has_body;
+        let is_there = any.load(Ordering::Relaxed) && any.swap(false, Ordering::Relaxed);
+        is_there.then(|| std::mem::take(&mut *self.body.lock()))
     }
 
     fn lock_header_case(&self) -> MutexGuard<'_, Vec<Bytes>> {

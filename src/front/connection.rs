@@ -1,23 +1,22 @@
 //! One client connection: hyper as its server, its deadlines and its end.
 
+mod conversation;
 pub mod lingering_close;
 pub mod proxy_protocol;
+mod service;
 pub mod stream;
 pub mod timeouts;
+pub mod wakeups;
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{Response, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Deadlines};
 use super::client_limits::displacement::{Displaceable, WithoutRequest};
@@ -26,29 +25,18 @@ use super::client_limits::memory_budget::Account;
 use super::context::{Endpoints, Scheme};
 use super::fast_path::FastPath;
 use super::protocol::http2;
-use super::protocol::limits::{MAX_HEAD, PARSER_LIMIT};
-use super::request;
 use super::request::unreadable;
 use super::shutdown::Shutdown;
 use super::site::{CurrentSite, Site};
 use super::socket::Socket;
+use crate::front::connection::conversation::{Conversation, Event, Failure, LINGERS};
 use crate::front::connection::proxy_protocol::{ProxyHeader, Unreadable};
+use crate::front::connection::service::Answering;
 use crate::front::connection::stream::Stream;
 use crate::front::connection::timeouts::{LAST_REQUEST, Step, Timeouts};
+use crate::front::connection::wakeups::Wakeups;
 use crate::observe::access_log::AccessLog;
 use crate::observe::codes;
-
-/// Concurrent requests on one HTTP/2 connection: nginx's default.
-const MOST_STREAMS: u32 = 128;
-/// Bytes of one HTTP/2 response that may wait in memory before its body is polled again: with all
-/// streams 8 MiB per connection; hyper's default makes 50.
-const SEND_BUFFER: usize = 64 << 10;
-/// Window of each stream and of a connection: 20 MB/s over 50 ms.
-/// [`received`](super::body::received) charges unread bytes to memory.
-const WINDOW: u32 = 1 << 20;
-/// Streams that a client may reset before they are accepted (CVE-2023-44487) until the connection
-/// is closed: h2's default.
-const MOST_RESETS: usize = 20;
 
 /// Serves a connection until it ends or the server stops.
 pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints, stop: Shutdown) {
@@ -81,7 +69,13 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
     let stream = Stream::new(socket, early, Arc::clone(&activity))
         .with_fast_path(fast_path)
         .leaving_behind(behind);
-    converse(stream, sites, &activity, &deadlines, &access_log, &stop).await;
+    let service = Answering {
+        sites,
+        activity: Arc::clone(&activity),
+        asked: Arc::new(stop.asked.clone()),
+    };
+    let conversation = Conversation::new(stream, service);
+    converse(conversation, &activity, &deadlines, &access_log, &stop).await;
     if let Ok(socket) = left_behind.try_recv() {
         // Boxed: few connections linger, and every connection's task would be larger.
         Box::pin(lingering_close::linger(socket, &stop)).await;
@@ -90,66 +84,58 @@ pub async fn serve(sites: Arc<CurrentSite>, mut socket: Socket, ends: Endpoints,
 
 /// Serves requests until the end of the connection.
 async fn converse(
-    stream: Stream,
-    sites: Arc<CurrentSite>,
-    activity: &Arc<Activity>,
+    mut conversation: Conversation,
+    activity: &Activity,
     deadlines: &Deadlines,
     access_log: &AccessLog,
     stop: &Shutdown,
 ) {
-    let seen = Arc::clone(activity);
-    let asked = stop.asked.clone();
-    let service = tower::service_fn(move |request: http::Request<_>| {
-        let version = request.version();
-        let site = sites.get();
-        let admitted = request::admission::admit(&site, &seen, request);
-        // Boxed once: hyper and its layers move it several times.
-        let answer =
-            admitted.map(|admitted| Box::pin(request::answer(site, Arc::clone(&seen), admitted)));
-        let asked = asked.clone();
-        async move {
-            let mut response = answer?.await?;
-            set_persistence(&mut response, version, &asked);
-            // hyper resets a stream with the code of an error of h2.
-            Ok::<_, h2::Error>(response)
-        }
-    });
-    let http = builder(activity.ends.trusted);
-    let mut connection =
-        pin!(http.serve_connection_with_upgrades(
-            TokioIo::new(stream),
-            TowerToHyperService::new(service)
-        ));
     let mut timeouts = Timeouts::new(activity, deadlines);
     let mut timer = pin!(tokio::time::sleep(deadlines.shortest()));
+    let mut drain = pin!(stop.drain.cancelled());
+    let mut cut = pin!(stop.cut.cancelled());
     let mut stopping = false;
+    let mut wakeups = Wakeups::default();
     loop {
-        let step = tokio::select! {
+        let step = poll_fn(|context| {
             // The connection first: bytes that have arrived are read before it is closed.
-            biased;
-            // Cancel-safe: polled in place, never dropped before it ends.
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    note_end(access_log, activity, error.as_ref());
+            while let Poll::Ready(event) = conversation.poll(context) {
+                match event {
+                    Event::Begun => {
+                        let look = tokio::time::Instant::now() + LINGERS;
+                        if look < timer.deadline() {
+                            timer.as_mut().reset(look);
+                            wakeups.renewed();
+                        }
+                    }
+                    Event::Ended(Ok(())) => return Poll::Ready(Step::Close),
+                    Event::Ended(Err(failure)) => {
+                        note_end(access_log, activity, &failure);
+                        return Poll::Ready(Step::Close);
+                    }
                 }
-                return;
             }
-            // Cancel-safe: a timer.
-            () = timer.as_mut() => timeouts.fired(),
-            // Cancel-safe: the token stays cancelled.
-            () = stop.drain.cancelled(), if !stopping => {
-                stopping = true;
-                timeouts.drained()
-            }
-            // Cancel-safe: the token stays cancelled.
-            () = stop.cut.cancelled() => return,
-        };
-        let wait = match step {
+            wakeups.poll(context, |context| {
+                if timer.as_mut().poll(context).is_ready() {
+                    let may_release = conversation.release();
+                    return Poll::Ready(match timeouts.fired() {
+                        Step::Wait(time) if may_release => Step::Wait(time.min(LINGERS)),
+                        step => step,
+                    });
+                }
+                if !stopping && drain.as_mut().poll(context).is_ready() {
+                    stopping = true;
+                    return Poll::Ready(timeouts.drained());
+                }
+                cut.as_mut().poll(context).map(|()| Step::Close)
+            })
+        });
+        let wait = match step.await {
             Step::Close => return,
             Step::Wait(time) => Some(time),
             Step::Finish(time) => {
                 if !activity.end_after_fast_path() {
-                    connection.as_mut().graceful_shutdown();
+                    conversation.end();
                 }
                 time
             }
@@ -160,52 +146,17 @@ async fn converse(
     }
 }
 
-/// hyper with the limits of a connection.
-fn builder(is_trusted: bool) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new()).title_case_headers(true);
-    http.http1()
-        .header_read_timeout(None)
-        .max_buf_size(PARSER_LIMIT);
-    http.http2()
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_concurrent_streams(Some(MOST_STREAMS))
-        .max_send_buf_size(SEND_BUFFER)
-        .initial_connection_window_size(WINDOW)
-        .initial_stream_window_size(WINDOW)
-        .max_pending_accept_reset_streams(Some(match is_trusted {
-            // A trusted proxy carries the streams of many clients.
-            true => usize::MAX,
-            false => MOST_RESETS,
-        }))
-        // h2 counts them over the life of a connection; `http2::credit` limits their rate.
-        .max_local_error_reset_streams(None);
-    http
-}
-
-/// Announces the end of an HTTP/1 connection when the server stops, and keeps hyper from
-/// contradicting our own announcement.
-fn set_persistence<B>(response: &mut Response<B>, version: Version, asked: &CancellationToken) {
-    if version <= Version::HTTP_11 && asked.is_cancelled() && response.status() != 101 {
-        let close = http::HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
-    if version == Version::HTTP_10 && response.headers().contains_key(CONNECTION) {
-        // Else hyper adds `keep-alive` to our `close` for a client that asked for it.
-        *response.version_mut() = version;
-    }
-}
-
-fn note_end(log: &AccessLog, activity: &Activity, error: &(dyn std::error::Error + 'static)) {
-    let hypers = error.downcast_ref::<hyper::Error>();
-    if let Some(broken) = hypers.and_then(broken_http2) {
-        http2::log_end(activity.ends.peer, broken);
-        return;
-    }
-    match hypers {
-        Some(error) if error.is_parse() => {
-            unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
-        }
-        _ => tracing::debug!(peer = activity.ends.peer.map(display), %error, "connection ended"),
+fn note_end(log: &AccessLog, activity: &Activity, failure: &Failure) {
+    let peer = activity.ends.peer.map(tracing::field::display);
+    match failure {
+        Failure::Http(error) => match broken_http2(error) {
+            Some(broken) => http2::log_end(activity.ends.peer, broken),
+            None if error.is_parse() => {
+                unreadable::note(log, &activity.ends, activity.unchanged_for(), error);
+            }
+            None => tracing::debug!(peer, %error, "connection ended"),
+        },
+        Failure::Socket(error) => tracing::debug!(peer, %error, "connection ended"),
     }
 }
 

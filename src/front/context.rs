@@ -131,6 +131,8 @@ pub struct Client {
     pub server_port: u16,
     /// Path that a proxy has removed from the front of the target, `/app`; usually empty.
     pub prefix: String,
+    /// The user whose password was right, if one was asked for.
+    pub user: Option<Box<[u8]>>,
 }
 
 /// The scheme of a request's URL.
@@ -171,6 +173,7 @@ impl Client {
             host: String::new(),
             server_port: ends.local.map_or(ends.scheme.port(), |local| local.port()),
             prefix: String::new(),
+            user: None,
         }
     }
 }
@@ -204,15 +207,13 @@ fn new_id() -> String {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^= mixed >> 31;
-    let mut id = String::with_capacity(32);
-    for number in [START[0], mixed] {
-        for digit in (0..16).rev() {
-            id.push(char::from(
-                b"0123456789abcdef"[(number >> (digit * 4) & 0xF) as usize],
-            ));
+    let mut id = [0; 32];
+    for (half, number) in id.chunks_exact_mut(16).zip([START[0], mixed]) {
+        for (at, digit) in half.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (60 - at * 4) & 0xF) as usize];
         }
     }
-    id
+    str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
 /// The facts about a request that an upstream gets beyond its head.
@@ -235,6 +236,14 @@ pub struct RequestFacts<'a> {
 pub fn is_plain(name: &HeaderName) -> bool {
     let mut bytes = name.as_str().bytes();
     bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// The name in the value of `Host`, which may have a port behind it.
+pub fn host_without_port(host: &str) -> &str {
+    if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
+        return &host[..=end];
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]

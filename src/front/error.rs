@@ -1,18 +1,22 @@
 //! Turns failures into responses: the only place that picks an error status. It makes the small
 //! plain page and the log line, with the request's id.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::context::{Printed, RequestLabel};
+use crate::front::access::AccessRefused;
 use crate::front::body::Body;
 use crate::front::body::request_spool::SpoolError;
 use crate::front::body::request_stream::RequestBodyError;
+use crate::front::maintenance::Maintenance;
 use crate::front::static_files::{ALLOW as ALLOWED, StaticError};
 use crate::front::upstream::Failure;
 use crate::observe::codes;
@@ -76,6 +80,12 @@ pub enum Rejection {
         /// The time until the address may send its next request.
         wait: Duration,
     },
+    /// The client has no access to the location.
+    #[error(transparent)]
+    Access(#[from] AccessRefused),
+    /// The site is in maintenance.
+    #[error("the site is in maintenance (pyserve maintenance)")]
+    Maintenance(Arc<Maintenance>),
     /// The body is longer than `--max-body`.
     #[error("the request body is longer than {limit} bytes (the limit is set by --max-body)")]
     BodyTooLarge {
@@ -240,13 +250,15 @@ impl Rejection {
         }
         let verdict = self.verdict();
         self.note(verdict.status, identity, is_logged);
-        let mut response = Response::new(Body::Full(self.page(&verdict, identity)));
+        let (page, content_type) = match &self {
+            Self::Maintenance(mode) => mode.page.clone(),
+            _ => None,
+        }
+        .unwrap_or_else(|| (self.page(&verdict, identity), "text/html; charset=utf-8"));
+        let mut response = Response::new(Body::Full(page));
         *response.status_mut() = verdict.status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if verdict.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -298,6 +310,14 @@ impl Rejection {
                 ..verdict(
                     StatusCode::TOO_MANY_REQUESTS,
                     "You have sent too many requests. Please wait a moment.",
+                )
+            },
+            Self::Access(refused) => access_verdict(refused),
+            Self::Maintenance(mode) => Verdict {
+                header: Some((RETRY_AFTER, HeaderValue::from(seconds_up(mode.retry_after)))),
+                ..verdict(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "This site is being maintained. Please try again later.",
                 )
             },
             Self::BodyTooLarge { .. } => closing(
@@ -408,7 +428,7 @@ impl Rejection {
                 tracing::error!(request_id = %id, %method, %path, status, reason = %self, "request failed")
             }
             // The access log has them; a line for each would amplify a flood.
-            Self::TooManyRequests { .. } => {
+            Self::TooManyRequests { .. } | Self::Access(_) | Self::Maintenance(_) => {
                 tracing::debug!(request_id = %id, %method, %path, status, reason = %self, "request rejected")
             }
             Self::NotFound | Self::UnknownHost | Self::Unanswered => {
@@ -453,6 +473,13 @@ impl Rejection {
                 "head_too_large"
             }
             Self::TooManyRequests { .. } => "rate_limit",
+            Self::Access(refused) => match refused {
+                AccessRefused::Address => "address_denied",
+                AccessRefused::Password(_) => "password",
+                AccessRefused::Attempts => "password_attempts",
+                AccessRefused::File(_) => "password_file",
+            },
+            Self::Maintenance(_) => "maintenance",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTooSlow => "body_timeout",
             Self::BodyBroken(_) => "body_broken",
@@ -593,6 +620,29 @@ fn upstream_verdict(failure: &Failure) -> Verdict {
         Failure::NotLoaded { .. } => verdict(
             StatusCode::INTERNAL_SERVER_ERROR,
             "The application cannot be loaded. The next saved file triggers another attempt.",
+        ),
+    }
+}
+
+fn access_verdict(refused: &AccessRefused) -> Verdict {
+    match refused {
+        AccessRefused::Address => {
+            verdict(StatusCode::FORBIDDEN, "This address is not open to you.")
+        }
+        AccessRefused::Password(challenge) => Verdict {
+            header: Some((WWW_AUTHENTICATE, challenge.clone())),
+            ..verdict(
+                StatusCode::UNAUTHORIZED,
+                "This address needs a user and a password.",
+            )
+        },
+        AccessRefused::Attempts => Verdict {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            ..later("Too many passwords are being checked. Please try again in a moment.")
+        },
+        AccessRefused::File(_) => verdict(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "This server cannot check passwords at the moment.",
         ),
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod accept;
+pub mod access;
 pub mod activity;
 pub mod admin;
 pub mod body;
@@ -17,6 +18,7 @@ pub mod descriptors;
 pub mod error;
 pub mod fast_path;
 pub mod header_case;
+pub mod maintenance;
 pub mod protocol;
 pub mod request;
 pub mod response_rules;

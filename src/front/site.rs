@@ -3,6 +3,7 @@
 use parking_lot::RwLock;
 use std::sync::Arc;
 
+use super::access::Access;
 use super::activity::Deadlines;
 use super::admin::Probes;
 use super::body::encoder::Encoders;
@@ -11,9 +12,10 @@ use super::body::response_spool::ResponseSpool;
 use super::client_limits::connections::Connections;
 use super::client_limits::rate_limit::RateLimit;
 use super::header_case::HeaderCase;
+use super::maintenance::MaintenanceSwitch;
 use super::response_rules::ResponseRules;
 use super::routing::host::Hosts;
-use super::routing::router::Router;
+use super::routing::router::{Route, Router};
 use super::sendfile::file_pool::FilePool;
 use super::static_files::StaticFiles;
 use super::static_files::found::FoundFiles;
@@ -33,12 +35,16 @@ pub struct Site {
     pub deadlines: Deadlines,
     /// The location for a path that no file answers.
     pub router: Router,
+    /// Access to locations, by their index; at 0 that of locations without settings of their own.
+    pub access: Vec<Access>,
     /// Rules for responses that belong to no location.
     pub response_rules: ResponseRules,
     /// The hosts that locations name.
     pub hosts: Hosts,
     /// The response to a request for another host.
     pub unknown_host: UnknownHost,
+    /// Maintenance mode.
+    pub maintenance: Arc<MaintenanceSwitch>,
     /// Answers `/-/live` and `/-/ready` on the main listeners; `None`: they do not.
     pub probes: Option<Probes>,
     /// Reads request bodies.
@@ -65,6 +71,13 @@ pub struct Site {
     pub proxy_protocol: Trust,
     /// The case of the application's header names.
     pub header_case: HeaderCase,
+}
+
+impl Site {
+    /// Access to the location that answers where no file does; without one, that of the whole site.
+    pub fn access_of(&self, route: Option<&Route>) -> &Access {
+        &self.access[route.map_or(0, |route| route.access)]
+    }
 }
 
 /// The current site. A request keeps the one that was current when it arrived.

@@ -4,9 +4,10 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -46,14 +47,10 @@ impl Socket {
     /// The error of the system call.
     pub fn peer_end(&self) -> io::Result<PeerEnd> {
         let mut end = Ok(PeerEnd::Open);
-        let mut look = |socket: BorrowedFd<'_>| {
+        let _not_ready = self.try_read_with(|socket| {
             end = sockets::peer_end(socket);
             Err::<(), _>(io::ErrorKind::WouldBlock.into())
-        };
-        let _not_ready = match self {
-            Self::Tcp(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::READABLE, || look(socket.as_fd())),
-        };
+        });
         end
     }
 
@@ -98,14 +95,63 @@ impl Socket {
         tokio::time::timeout(time, comes).await.is_err()
     }
 
+    /// Sends pieces, or as much of them as the socket accepts. `writev`, the usual call, is for
+    /// files and takes 0.2 µs more.
+    ///
+    /// # Errors
+    /// The error of the system call; `WouldBlock` if the socket is not ready.
+    pub fn try_send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_with(|socket| {
+            Ok(match parts {
+                [part] => rustix::net::send(socket, part, SendFlags::NOSIGNAL)?,
+                parts => {
+                    let mut control = SendAncillaryBuffer::default();
+                    rustix::net::sendmsg(socket, parts, &mut control, SendFlags::NOSIGNAL)?
+                }
+            })
+        })
+    }
+
+    /// As [`Socket::try_send`], as soon as the socket is ready.
+    pub fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(context))?;
+            match self.try_send(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    /// Runs a read by another system call, if the socket may be ready; after `WouldBlock` it is not
+    /// any more.
+    pub fn try_read_with<T>(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.try_io(Interest::READABLE, read)
+    }
+
     /// Runs a write by another system call; after `WouldBlock` the socket is not ready any more.
     pub fn try_write_with(
         &self,
         write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+
+    fn try_io<T>(
+        &self,
+        interest: Interest,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         match self {
-            Self::Tcp(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
-            Self::Unix(socket) => socket.try_io(Interest::WRITABLE, || write(socket.as_fd())),
+            Self::Tcp(socket) => socket.try_io(interest, || call(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(interest, || call(socket.as_fd())),
         }
     }
 }

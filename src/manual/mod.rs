@@ -55,6 +55,7 @@ pub static TOPICS: &[Topic] = topics! {
     "preload": "import once, fork many: the conditions, and templates that have warmed up",
     "workers": "number of workers, crashes, recycling, scaling",
     "locations": "prefixes and their handlers: applications, upstreams, files, redirects",
+    "access": "allowed and denied networks, passwords",
     "static-files": "files, compression, caching, missing and hidden files, X-Accel-Redirect",
     "responses": "header fields of responses, and pages for errors",
     "upstreams": "uWSGI and HTTP servers behind pyserve",

@@ -21,6 +21,9 @@ pub struct Status {
     pub pid: u32,
     /// State of the server.
     pub state: ServerState,
+    /// The time at which maintenance mode was turned on (RFC 3339); `None` if it is off.
+    #[serde(default)]
+    pub maintenance: Option<String>,
     /// Since when it has been running.
     pub uptime: f64,
     /// Addresses of its listeners.
@@ -39,6 +42,9 @@ pub struct Status {
     pub connections: ConnectionCounts,
     /// Each application with its workers.
     pub applications: Vec<Application>,
+    /// Processes beside the applications.
+    #[serde(default)]
+    pub companions: Vec<CompanionStatus>,
     /// The last errors, newest last.
     pub last_errors: Vec<LastError>,
 }
@@ -122,6 +128,8 @@ pub struct Queue {
     pub waiting: usize,
     /// Most that may wait.
     pub limit: usize,
+    /// Requests so far that have overtaken longer ones.
+    pub overtakes: u64,
 }
 
 /// The number of workers of an application.
@@ -217,6 +225,32 @@ pub struct RequestStatus {
     pub method: String,
     /// Its path without the query, with control characters escaped.
     pub path: String,
+}
+
+/// A process beside the applications.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompanionStatus {
+    /// Its name in the log.
+    pub name: String,
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// The times at which it runs; `None`: always.
+    pub schedule: Option<String>,
+    /// Its next run (RFC 3339).
+    pub next_run: Option<String>,
+    /// Its last run.
+    pub last_run: Option<LastRunStatus>,
+}
+
+/// A run of a scheduled companion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastRunStatus {
+    /// When it began (RFC 3339).
+    pub began: String,
+    /// Its duration; `None` while it runs.
+    pub took: Option<f64>,
+    /// Exit code or signal; `None` while it runs.
+    pub result: Option<String>,
 }
 
 /// Something that went wrong.

@@ -101,16 +101,12 @@ pub const KILLED: i32 = 9;
 
 /// Kills a process at once; one that has gone already is no error.
 pub fn kill(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process(pid, Signal::KILL);
-    }
+    let _gone = signal(pid, Signal::KILL);
 }
 
 /// Stops a process until a SIGCONT or a SIGKILL; one that has gone already is no error.
 pub fn stop(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process(pid, Signal::STOP);
-    }
+    let _gone = signal(pid, Signal::STOP);
 }
 
 /// Sends the signal by which a server reloads.
@@ -139,9 +135,7 @@ fn signal(pid: u32, signal: Signal) -> io::Result<()> {
 
 /// Asks a process to end; one that has gone already is no error.
 pub fn terminate(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process(pid, Signal::TERM);
-    }
+    let _gone = stop_gracefully(pid);
 }
 
 /// Has everything in a process group stop until [`continue_group`], whatever its handlers.
@@ -157,10 +151,8 @@ pub fn continue_group(leader: u32) {
 /// Has a process write its Python stacks, see [`STACKS_SIGNAL`]; one that has gone already is no error.
 pub fn ask_for_stacks(pid: u32) {
     // SAFETY: a real-time signal that libc keeps for programs, not one of those it uses itself.
-    let signal = unsafe { Signal::from_raw_unchecked(STACKS_SIGNAL) };
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _gone = kill_process(pid, signal);
-    }
+    let stacks = unsafe { Signal::from_raw_unchecked(STACKS_SIGNAL) };
+    let _gone = signal(pid, stacks);
 }
 
 /// Kills everything that is left in a process group.

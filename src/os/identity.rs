@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -80,6 +82,36 @@ pub fn group(name: &str) -> Option<u32> {
         (fields.next()? == name).then_some(())?;
         fields.nth(1)?.parse().ok()
     })
+}
+
+/// The groups of a user: this one, and those of `/etc/group` in which `name` stands.
+pub fn groups(name: Option<&str>, gid: u32) -> Vec<u32> {
+    let text = fs::read_to_string("/etc/group").unwrap_or_default();
+    let others = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let number: u32 = fields.nth(2)?.parse().ok()?;
+        let mut members = fields.next()?.split(',');
+        members
+            .any(|member| Some(member.trim()) == name)
+            .then_some(number)
+    });
+    let mut all = vec![gid];
+    all.extend(others.filter(|number| *number != gid));
+    all
+}
+
+/// Has the child of `command` become this user, with these groups, before it executes its program.
+pub fn run_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
+    let groups: Vec<_> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let become_user = move || {
+        set_thread_groups(&groups)?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes three system calls, and allocates nothing.
+    unsafe { command.pre_exec(become_user) };
 }
 
 fn user_of_line(line: &str) -> Option<User> {

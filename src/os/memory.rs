@@ -3,11 +3,14 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
 
@@ -110,10 +113,52 @@ impl SharedWords {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
+    /// Frees whole pages (fallocate(2), `FALLOC_FL_PUNCH_HOLE`): they are zero afterwards.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn discard(&self, bytes: Range<usize>) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (start, length) = (bytes.start as u64, bytes.len() as u64);
+        Ok(fallocate(&self.file, flags, start, length)?)
+    }
+
     /// The file behind the mapping, to be handed to a child.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Writes bytes into shared words.
+///
+/// # Panics
+/// If there are fewer words than the bytes need.
+pub fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
+    assert!(bytes.len() <= size_of_val(words), "bytes beyond the words");
+    let to = words.as_ptr().cast_mut().cast::<u8>();
+    // SAFETY: the words are at least as long, may be written through a shared reference, and do not
+    // overlap with `bytes`, because no slice of bytes is ever made of them. No other thread of this
+    // process accesses them: the front writes to a slot under its claim. A worker that does has
+    // other bytes in its request, all of which are valid.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Appends the bytes of shared words to a vector.
+pub fn append(words: &[AtomicU64], bytes: &mut Vec<u8>) {
+    let length = size_of_val(words);
+    bytes.reserve(length);
+    let old = bytes.len();
+    let room = bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+    // SAFETY: the vector has room for `length` more bytes, which overlap with no words. No thread of
+    // this process writes to the words. If a worker does meanwhile, each byte is an old or a new
+    // one, and any bytes are valid.
+    unsafe { std::ptr::copy_nonoverlapping(words.as_ptr().cast::<u8>(), room, length) }
+    // What is examined is the copy, which no other process changes: the compiler may not read the
+    // words again in its place.
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: within the capacity, and written above.
+    unsafe { bytes.set_len(old + length) }
 }
 
 impl Drop for SharedWords {
@@ -150,6 +195,28 @@ mod tests {
         assert_eq!(rustix::io::pread(&file, &mut read, 0).unwrap(), 5);
         assert_eq!(&read[..5], b"bytes");
         assert!(rustix::io::write(&file, b"more").is_err());
+    }
+
+    #[test]
+    fn bytes_of_every_length_read_back_and_leave_the_words_behind_them_alone() {
+        for length in 0..200_usize {
+            let words: Vec<_> = (0..30).map(|_| AtomicU64::new(u64::MAX)).collect();
+            let bytes: Vec<_> = (0..length).map(|at| at as u8 ^ 0x5A).collect();
+            copy_in(&words, &bytes);
+            let mut read = vec![1, 2];
+            append(&words[..length.div_ceil(8)], &mut read);
+            assert_eq!(read[..2], [1, 2]);
+            assert_eq!(read[2..2 + length], bytes);
+            assert_eq!(read.len(), 2 + length.next_multiple_of(8));
+            let is_untouched = |word: &AtomicU64| word.load(Ordering::Relaxed) == u64::MAX;
+            assert!(words[length.div_ceil(8)..].iter().all(is_untouched));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond")]
+    fn more_bytes_than_words_are_not_copied() {
+        copy_in(&[AtomicU64::new(0)], &[0; 9]);
     }
 
     #[test]

@@ -330,5 +330,6 @@ fn limits(settings: &AppSettings) -> QueueLimits {
     QueueLimits {
         queue: settings.queue_limit,
         queue_timeout: settings.queue_timeout,
+        short_first: settings.short_first,
     }
 }

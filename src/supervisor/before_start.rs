@@ -26,7 +26,7 @@ pub(super) async fn run(
             last_error: format!("pyserve: before_start failed: {what} (the command: {program})"),
         })
     };
-    let (pid, output) = match companions::start(program, surroundings) {
+    let (pid, output) = match companions::start(program, surroundings, None) {
         Ok(started) => started,
         Err(error) => return failed(format!("it cannot be started: {error}")),
     };

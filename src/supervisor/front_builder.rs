@@ -16,16 +16,19 @@ use crate::config::{
     UpstreamSettings, locations,
 };
 use crate::front::accept::listener::Listener;
+use crate::front::access::Access;
+use crate::front::access::attempts::Attempts;
 use crate::front::activity::Deadlines;
 use crate::front::admin::Probes;
 use crate::front::body::encoder::Encoders;
 use crate::front::body::request_spool::{Spool, SpoolSpace};
 use crate::front::body::response_spool::ResponseSpool;
 use crate::front::client_limits::connections::Connections;
-use crate::front::client_limits::memory_budget::Resource;
+use crate::front::client_limits::memory_budget;
 use crate::front::client_limits::min_rate::Patience;
 use crate::front::client_limits::rate_limit::RateLimit;
 use crate::front::header_case::HeaderCase;
+use crate::front::maintenance::MaintenanceSwitch;
 use crate::front::routing::fixed::Fixed;
 use crate::front::routing::host::Hosts;
 use crate::front::routing::prefix::Prefix;
@@ -71,6 +74,8 @@ struct Kept {
     spooled_responses: Arc<AtomicU64>,
     probes: Probes,
     encoders: Encoders,
+    attempts: Arc<Attempts>,
+    maintenance: Arc<MaintenanceSwitch>,
 }
 
 /// Descriptors that the front holds for the workers of all applications: for each worker its order
@@ -110,6 +115,8 @@ impl Front {
             spooled_responses: Arc::default(),
             probes,
             encoders: Encoders::default(),
+            attempts: Arc::default(),
+            maintenance: Arc::default(),
         };
         let front = Self {
             stop: Shutdown::default(),
@@ -138,6 +145,11 @@ impl Front {
         }
         front.look_for_upstreams();
         Ok(front)
+    }
+
+    /// The switch of maintenance mode, the same for all sites.
+    pub fn maintenance(&self) -> &MaintenanceSwitch {
+        &self.kept.maintenance
     }
 
     /// True while the kernel has no descriptors or memory for new connections.
@@ -251,10 +263,11 @@ impl Kept {
             release: config.release.clone(),
         });
         let routes = routes(config, pools, files)?;
+        let access = Access::all(&config.access, files, &self.attempts)?;
         // From here on nothing fails.
         let limits = &config.client_limits;
         self.connections.limit_each(limits.connections_per_ip);
-        Resource::Memory.pool().set_limit(limits.memory);
+        memory_budget::set_memory_limit(limits.memory);
         let counted = before.and_then(|before| before.rate_limit.as_ref());
         Ok(Site {
             static_files: StaticFiles::new(
@@ -266,12 +279,14 @@ impl Kept {
             found_files: Arc::clone(&self.found_files),
             internal_files,
             router: Router::new(routes),
+            access,
             hosts: hosts(config),
             unknown_host: config.unknown_host,
             response_rules: static_files::response_rules(
                 &config.response_rules,
                 &config.every_location.types,
             ),
+            maintenance: Arc::clone(&self.maintenance),
             probes: config.admin_on_main.then(|| self.probes.clone()),
             spool: Spool {
                 directory: config.temp_dir.clone(),
@@ -355,6 +370,7 @@ fn routes<'a>(config: &'a Config, pools: &[Pool], files: &FilePool) -> io::Resul
             name: location.name.clone(),
             is_named_only: location.is_named_only,
             settings: location.settings,
+            access: location.access,
             rules: static_files::response_rules(&location.rules, &config.every_location.types),
         })
     };

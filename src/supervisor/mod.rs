@@ -14,6 +14,7 @@ mod events;
 mod front_builder;
 pub mod generation;
 mod interfaces;
+mod maintenance;
 pub mod plan;
 pub mod policy;
 pub mod reload;
@@ -346,6 +347,9 @@ impl Supervisor {
         match command {
             Command::Answer(question) => self.answer(question),
             Command::Scale(workers, reply) => drop(reply.send(self.scale(workers))),
+            Command::Maintenance(order, reply) => {
+                let _gone = reply.send(maintenance::obey(self.front.maintenance(), &order));
+            }
             Command::Reload(reply) => self.reload(Some(reply)),
             Command::Pools(reply) => {
                 let pools = self.apps.all().map(|app| Asked {

@@ -12,6 +12,7 @@ use pyserve_wire::control::{FoundFiles, Interpreter, Loaded, Preload};
 
 use crate::config::locations::Handler;
 use crate::config::{AppSettings, Config, ListenAddress, Location, LogFormat};
+use crate::front::upstream::workers::most_memory;
 use crate::observe::diagnostics::say;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -152,7 +153,12 @@ fn lines(
     let is_app = |location: &&Location| matches!(location.handler, Handler::App(_));
     let others = config.locations.iter().filter(|location| !is_app(location));
     lines.extend(others.map(|location| ("location", location.to_string())));
-    lines.push(("memory", memory(config.client_limits.memory)));
+    let threads = apps.iter().map(|(settings, _)| {
+        let workers = settings.workers.count.max(settings.workers.most);
+        workers as usize * settings.threads as usize
+    });
+    let shared = threads.map(most_memory).sum();
+    lines.push(("memory", memory(config.client_limits.memory, shared)));
     lines
 }
 
@@ -237,11 +243,17 @@ pub fn preload(preload: Preload, facts: &StartupFacts) -> String {
     }
 }
 
-fn memory(budget: usize) -> String {
-    match budget >> 20 {
-        mib if mib >= 1 << 40 => "no limit for buffers of clients".to_owned(),
-        mib => format!("{mib} MiB for buffers of clients"),
-    }
+/// The memory budget, and the part of it that is shared with workers at most.
+fn memory(budget: usize, shared: usize) -> String {
+    let budget = match budget >> 20 {
+        mib if mib >= 1 << 40 => "no limit".to_owned(),
+        mib => format!("{mib} MiB"),
+    };
+    let part = match shared.div_ceil(1 << 20) {
+        0 => String::new(),
+        mib => format!(", of these up to {mib} MiB shared with workers"),
+    };
+    format!("{budget} for buffers of clients{part}")
 }
 
 fn count_files(dir: &Path) -> String {

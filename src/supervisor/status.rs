@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pyserve_wire::scoreboard::Activity;
 
-use super::Supervisor;
 use super::app::App;
+use super::{Supervisor, maintenance};
 use crate::front::client_limits::memory_budget::Resource;
 use crate::front::context::RequestLabel;
 use crate::front::upstream::workers::snapshot::{ThreadSnapshot, WorkerSnapshot};
@@ -26,6 +26,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid,
             state: self.state(&applications),
+            maintenance: maintenance::since(self.front.maintenance()),
             uptime: self.began.elapsed().as_secs_f64(),
             listeners: self
                 .front
@@ -45,6 +46,7 @@ impl Supervisor {
                 reading: METRICS.connections.reading.get(),
             },
             applications,
+            companions: self.companions.status(),
             last_errors: last_errors(),
         }
     }
@@ -122,6 +124,7 @@ fn application(app: &App, name: String, prefix: String) -> Application {
             handed_out: snapshot.handed_out,
             waiting: snapshot.waiting,
             limit: snapshot.limit,
+            overtakes: snapshot.overtaken,
         },
         scaling: app.scaling(),
         workers: snapshot

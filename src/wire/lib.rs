@@ -10,6 +10,7 @@
 //!   replies travel;
 //! - [`orders`]: messages from the front to a worker beside the queue;
 //! - [`record`]: log records of the Python side;
+//! - [`shared_bytes`]: bytes in such memory;
 //! - [`scoreboard`]: the layout of the shared memory with the state of all worker threads.
 
 pub mod control;
@@ -20,7 +21,7 @@ pub mod record;
 pub mod reply_ring;
 pub mod request_ring;
 pub mod scoreboard;
-mod shared_bytes;
+pub mod shared_bytes;
 mod shared_header;
 pub mod vars;
 

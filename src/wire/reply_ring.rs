@@ -19,7 +19,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::shared_bytes::{WORD, copy_in, copy_out};
+use crate::shared_bytes::WORD;
 use crate::{Malformed, malformed, shared_header};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pysrepl\x01");
@@ -116,8 +116,8 @@ impl<'a> Replies<'a> {
 
 impl<'a> ReplyRing<'a> {
     /// Thread: writes the first bytes of `bytes` for which there is room, and returns how many: all
-    /// or none if they are at most [`WHOLE`]. The length is one of whole words.
-    pub fn write(&self, bytes: &[u8]) -> usize {
+    /// or none if they are at most [`WHOLE`]. The length is one of whole words. `copy` writes a piece.
+    pub fn write(&self, bytes: &[u8], copy: impl Fn(&[AtomicU64], &[u8])) -> usize {
         let written = self.words[0].load(Ordering::Relaxed);
         let length = match self.room(written) {
             room if room < bytes.len() && bytes.len() <= WHOLE => 0,
@@ -126,8 +126,8 @@ impl<'a> ReplyRing<'a> {
         let start = written as usize % CAPACITY / WORD;
         let data = &self.words[PAGE..];
         let (first, second) = bytes[..length].split_at(length.min(CAPACITY - start * WORD));
-        copy_in(&data[start..], first);
-        copy_in(data, second);
+        copy(&data[start..], first);
+        copy(data, second);
         // A reader of the new number sees the bytes.
         self.words[0].store(written + length as u64, Ordering::Release);
         length
@@ -155,12 +155,12 @@ impl<'a> ReplyRing<'a> {
         self.words[0].load(Ordering::Acquire)
     }
 
-    /// Front: copies bytes out, behind the first `read`, and returns how many. The buffer has the
-    /// length of whole words; its rest is left alone.
+    /// Front: the words behind the first `read` bytes that have been written, at most `most` bytes of
+    /// them. The second part follows the first. Both stay readable until [`ReplyRing::free`].
     ///
     /// # Errors
     /// [`Malformed`] if the worker says it has written what it cannot have.
-    pub fn read(&self, read: u64, buffer: &mut [u8]) -> Result<usize, Malformed> {
+    pub fn unread(&self, read: u64, most: usize) -> Result<[&'a [AtomicU64]; 2], Malformed> {
         const WHAT: &str = "reply ring";
         let written = self.written();
         let unread = written
@@ -170,14 +170,11 @@ impl<'a> ReplyRing<'a> {
         if !unread.is_multiple_of(WORD) {
             return Err(malformed(WHAT, "a part of a word written"));
         }
-        let length = unread.min(buffer.len() / WORD * WORD);
+        let length = unread.min(most) / WORD;
         let start = read as usize % CAPACITY / WORD;
         let data = &self.words[PAGE..];
-        let until_end = length.min(CAPACITY - start * WORD);
-        let (first, second) = buffer[..length].split_at_mut(until_end);
-        copy_out(&data[start..], first);
-        copy_out(data, second);
-        Ok(length)
+        let until_end = length.min(data.len() - start);
+        Ok([&data[start..start + until_end], &data[..length - until_end]])
     }
 
     /// Front: gives room back after it has read so many bytes in all. True if the thread waits for
@@ -207,11 +204,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shared_bytes::{copy_in, copy_out};
 
     fn memory(threads: usize) -> Vec<AtomicU64> {
         (0..Replies::size(threads) / WORD)
             .map(|_| AtomicU64::new(0))
             .collect()
+    }
+
+    fn put(ring: &ReplyRing<'_>, bytes: &[u8]) -> usize {
+        ring.write(bytes, copy_in)
+    }
+
+    fn take(ring: &ReplyRing<'_>, read: u64, buffer: &mut [u8]) -> Result<usize, Malformed> {
+        let [first, second] = ring.unread(read, buffer.len())?;
+        let (until_end, behind) = buffer.split_at_mut(size_of_val(first));
+        copy_out(first, until_end);
+        copy_out(second, &mut behind[..size_of_val(second)]);
+        Ok(size_of_val(first) + size_of_val(second))
     }
 
     fn pattern(length: usize, seed: u8) -> Vec<u8> {
@@ -226,17 +236,17 @@ mod tests {
         let front = Replies::create(&words, 2).ring(1);
         let worker = Replies::open(&words).unwrap().ring(1);
         let mut buffer = vec![0; CAPACITY];
-        assert_eq!(front.read(0, &mut buffer), Ok(0));
-        assert_eq!(worker.write(&pattern(WHOLE, 1)), WHOLE);
-        assert_eq!(worker.write(&pattern(WHOLE - 8, 2)), WHOLE - 8);
+        assert_eq!(take(&front, 0, &mut buffer), Ok(0));
+        assert_eq!(put(&worker, &pattern(WHOLE, 1)), WHOLE);
+        assert_eq!(put(&worker, &pattern(WHOLE - 8, 2)), WHOLE - 8);
         assert!(!worker.has_room(16) && worker.has_room(8));
-        assert_eq!(worker.write(&pattern(16, 3)), 0);
-        assert_eq!(worker.write(&pattern(WHOLE + 8, 3)), 8, "a part of it");
+        assert_eq!(put(&worker, &pattern(16, 3)), 0);
+        assert_eq!(put(&worker, &pattern(WHOLE + 8, 3)), 8, "a part of it");
         assert!(!worker.has_room(CAPACITY));
         worker.announce_wait();
-        assert_eq!(front.read(0, &mut buffer[..80_003]), Ok(80_000));
+        assert_eq!(take(&front, 0, &mut buffer[..80_003]), Ok(80_000));
         assert!(!front.free(80_000), "little is free");
-        assert_eq!(front.read(80_000, &mut buffer[80_000..]), Ok(182_144));
+        assert_eq!(take(&front, 80_000, &mut buffer[80_000..]), Ok(182_144));
         assert!(front.free(CAPACITY as u64) && !front.free(CAPACITY as u64));
         assert_eq!(buffer[..WHOLE], pattern(WHOLE, 1));
         assert_eq!(buffer[WHOLE..CAPACITY - 8], pattern(WHOLE - 8, 2));
@@ -256,10 +266,10 @@ mod tests {
             (u64::MAX - 7, 0),
         ] {
             words[PAGE].store(written, Ordering::Relaxed);
-            assert!(ring.read(read, &mut buffer).is_err(), "{read} {written}");
+            assert!(take(&ring, read, &mut buffer).is_err(), "{read} {written}");
             let _either = ring.free(read);
             // The worker survives a wrong number too.
-            let _any = ring.write(&[1; 64]);
+            let _any = put(&ring, &[1; 64]);
         }
         for bad in [1 << 40, u64::MAX] {
             words[1].store(bad, Ordering::Relaxed);
@@ -293,7 +303,7 @@ mod tests {
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
                     let piece = &rest[..rest.len().min(100_000 / 8 * 8)];
-                    let written = ring.write(piece);
+                    let written = put(&ring, piece);
                     rest = &rest[written..];
                     if written == 0 {
                         // Where it would wait on its futex, it looks at the flag.
@@ -308,7 +318,7 @@ mod tests {
             });
             let (mut bytes, mut buffer) = (Vec::new(), [0; 70_001]);
             while bytes.len() < TOTAL {
-                let length = front.read(bytes.len() as u64, &mut buffer).unwrap();
+                let length = take(&front, bytes.len() as u64, &mut buffer).unwrap();
                 bytes.extend_from_slice(&buffer[..length]);
                 let _to_be_woken = front.free(bytes.len() as u64);
                 if length == 0 {
@@ -331,14 +341,14 @@ mod tests {
             let (mut sent, mut got, mut buffer) = (Vec::new(), Vec::new(), vec![0; 90_000]);
             for (index, (write, read)) in writes.into_iter().enumerate() {
                 let bytes = pattern(write * WORD, index as u8);
-                let written = worker.write(&bytes);
+                let written = put(&worker, &bytes);
                 sent.extend_from_slice(&bytes[..written]);
-                let length = front.read(got.len() as u64, &mut buffer[..read]).unwrap();
+                let length = take(&front, got.len() as u64, &mut buffer[..read]).unwrap();
                 got.extend_from_slice(&buffer[..length]);
                 let _to_be_woken = front.free(got.len() as u64);
             }
             while got.len() < sent.len() {
-                let length = front.read(got.len() as u64, &mut buffer).unwrap();
+                let length = take(&front, got.len() as u64, &mut buffer).unwrap();
                 got.extend_from_slice(&buffer[..length]);
             }
             prop_assert!(got == sent);

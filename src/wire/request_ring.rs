@@ -254,31 +254,46 @@ impl<'a> RequestRing<'a> {
         pending.min(self.capacity())
     }
 
-    /// Chooses a waiting thread, the first from `from` on, which is then to be woken at its
-    /// [`RequestRing::futex`]. `None`: no thread waits.
-    pub fn choose_waiting(&self, from: usize) -> Option<usize> {
-        let words = self.threads.div_ceil(64);
-        let first = (from % self.threads.max(1)) / 64;
-        // The first word is looked at twice: for its threads from `from` on, and for the others.
-        for step in 0..=words {
-            let at = (first + step) % words.max(1);
-            let word = &self.words[WAITING + at];
-            loop {
-                let bits = word.load(Ordering::SeqCst);
-                let later = bits & (u64::MAX << (from % 64));
-                let candidates = if step == 0 { later } else { bits };
-                if candidates == 0 {
+    /// Chooses a waiting thread, which is then to be woken at its [`RequestRing::futex`]: the first
+    /// threads of all workers before the second ones, where each worker has `each` of them. `None`:
+    /// no thread waits.
+    ///
+    /// The same few threads are chosen while they suffice. Their caches are warm, the others sleep
+    /// undisturbed, and those of one worker share its interpreter only if all workers are busy.
+    pub fn choose_waiting(&self, each: usize) -> Option<usize> {
+        // Bounded: a worker can set bits again and again.
+        for _ in 0..=self.threads {
+            let thread = self.first_waiting(each.max(1))?;
+            let (word, bit) = (&self.words[WAITING + thread / 64], 1 << (thread % 64));
+            // Otherwise the thread has withdrawn meanwhile.
+            if word.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+                return Some(thread);
+            }
+        }
+        None
+    }
+
+    fn first_waiting(&self, each: usize) -> Option<usize> {
+        let mut first = None;
+        for at in 0..self.threads.div_ceil(64) {
+            let mut bits = self.words[WAITING + at].load(Ordering::SeqCst);
+            while bits != 0 {
+                let thread = at * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                // A worker can set bits of threads that do not exist.
+                if thread >= self.threads {
                     break;
                 }
-                let number = candidates.trailing_zeros() as usize;
-                let thread = at * 64 + number;
-                let is_ours = word.fetch_and(!(1 << number), Ordering::SeqCst) & (1 << number) != 0;
-                if is_ours && thread < self.threads {
+                let rank = thread % each;
+                if first.is_none_or(|(least, _)| rank < least) {
+                    first = Some((rank, thread));
+                }
+                if rank == 0 {
                     return Some(thread);
                 }
             }
         }
-        None
+        first.map(|(_, thread)| thread)
     }
 
     /// The futex of a thread: its first four bytes, which are only accessed as such.
@@ -292,18 +307,25 @@ impl<'a> RequestRing<'a> {
         self.threads
     }
 
-    /// Front: writes a request into the slot of its entry. `body` is empty where it comes with a
-    /// descriptor.
+    /// Front: writes a request into the slot of its entry; `copy` writes the body, which is empty
+    /// where it comes with a descriptor.
     ///
     /// # Panics
     /// If the request does not fit; see [`fits`].
-    pub fn write(&self, entry: usize, header: RequestHeader, vars: &[u8], body: &[u8]) {
+    pub fn write(
+        &self,
+        entry: usize,
+        header: RequestHeader,
+        vars: &[u8],
+        body: &[u8],
+        copy: impl FnOnce(&[AtomicU64], &[u8]),
+    ) {
         assert!(fits(vars.len(), body.len()), "request longer than a slot");
         let (fixed, rest) = self.slot(entry).split_at(REQUEST_HEADER / WORD);
         copy_in(fixed, &header.to_bytes());
         let (block, rest) = rest.split_at(vars.len().div_ceil(WORD));
         copy_in(block, vars);
-        copy_in(rest, body);
+        copy(rest, body);
     }
 
     /// Thread: the fixed part of the request in a slot, whose claim it has taken.
@@ -330,10 +352,10 @@ impl<'a> RequestRing<'a> {
         copy_out(&self.slot(entry)[REQUEST_HEADER / WORD..], vars);
     }
 
-    /// Thread: copies the body of a request, which is as long as `body`.
-    pub fn read_body(&self, entry: usize, header: &RequestHeader, body: &mut [u8]) {
+    /// Thread: the words that begin with the body of a request.
+    pub fn body(&self, entry: usize, header: &RequestHeader) -> &'a [AtomicU64] {
         let start = REQUEST_HEADER / WORD + (header.vars_len as usize).div_ceil(WORD);
-        copy_out(&self.slot(entry)[start..], body);
+        &self.slot(entry)[start..]
     }
 
     fn ring_word(&self, index: u64) -> &'a AtomicU64 {
@@ -346,9 +368,14 @@ impl<'a> RequestRing<'a> {
         (&self.words[WAITING + thread / 64], 1 << (thread % 64))
     }
 
+    /// Offset of a slot in the memory, in bytes. Slots begin with a page.
+    pub fn slot_offset(&self, entry: usize) -> usize {
+        (first_slot(self.threads, self.claims) + entry * (SLOT / WORD)) * WORD
+    }
+
     fn slot(&self, entry: usize) -> &'a [AtomicU64] {
         assert!(entry < self.claims, "no such slot in the ring");
-        let start = first_slot(self.threads, self.claims) + entry * (SLOT / WORD);
+        let start = self.slot_offset(entry) / WORD;
         &self.words[start..start + SLOT / WORD]
     }
 }

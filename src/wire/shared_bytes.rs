@@ -1,5 +1,10 @@
 //! Bytes in words of shared memory, which another process may change at any moment: each word is
 //! written and read as a whole.
+//!
+//! This is for the few bytes of headers and variables. The owners of the mappings copy bodies and
+//! replies faster, with the unsafe code that this crate does not have; they pass their function to
+//! [`RequestRing::write`](crate::request_ring::RequestRing::write) and
+//! [`ReplyRing::write`](crate::reply_ring::ReplyRing::write).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +17,7 @@ const LINE: usize = 8;
 ///
 /// # Panics
 /// If there are fewer words than the bytes need.
-pub(crate) fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
+pub fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
     let (chunks, rest) = bytes.as_chunks::<WORD>();
     let (first, last) = words.split_at(chunks.len());
     let (lines, few) = first.as_chunks::<LINE>();
@@ -36,7 +41,7 @@ pub(crate) fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
 ///
 /// # Panics
 /// As [`copy_in`].
-pub(crate) fn copy_out(words: &[AtomicU64], bytes: &mut [u8]) {
+pub fn copy_out(words: &[AtomicU64], bytes: &mut [u8]) {
     let (chunks, rest) = bytes.as_chunks_mut::<WORD>();
     let (first, last) = words.split_at(chunks.len());
     let (lines, few) = first.as_chunks::<LINE>();

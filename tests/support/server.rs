@@ -127,6 +127,13 @@ impl Pyserve {
         self
     }
 
+    /// In a process group of its own, as a shell starts a job. The kernel stops no process of an orphaned
+    /// group by SIGTSTP, and that of the tests may be one.
+    pub fn in_own_group(mut self) -> Self {
+        std::os::unix::process::CommandExt::process_group(&mut self.command, 0);
+        self
+    }
+
     /// Where standard input comes from, instead of nowhere.
     pub fn stdin_from(mut self, input: impl Into<Stdio>) -> Self {
         self.command.stdin(input);

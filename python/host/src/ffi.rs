@@ -5,8 +5,8 @@
 use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, compiler_fence};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
@@ -125,6 +125,49 @@ pub fn map_words(memory: impl AsFd) -> rustix::io::Result<&'static [AtomicU64]> 
     // SAFETY: page-aligned, `size` bytes long, never unmapped; every process touches it
     // through atomics only, and pyserve sealed the size of the file.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), words) })
+}
+
+/// Writes bytes into shared words.
+///
+/// # Panics
+/// If there are fewer words than the bytes need.
+pub fn copy_in(words: &[AtomicU64], bytes: &[u8]) {
+    assert!(bytes.len() <= size_of_val(words), "bytes beyond the words");
+    let to = words.as_ptr().cast_mut().cast::<u8>();
+    // SAFETY: the words are at least as long, may be written through a shared reference, and do not
+    // overlap with `bytes`, because no slice of bytes is ever made of them. No other thread of this
+    // process accesses them: each has a ring of its own. The front reads them later, and accepts
+    // any bytes.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    compiler_fence(SeqCst);
+}
+
+/// A `bytes` object of the first `length` bytes of shared words.
+///
+/// # Errors
+/// `MemoryError`.
+///
+/// # Panics
+/// If there are fewer words than that.
+pub fn bytes_of<'py>(
+    py: Python<'py>,
+    words: &[AtomicU64],
+    length: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    assert!(length <= size_of_val(words), "bytes beyond the words");
+    // SAFETY: without a source, a new object whose bytes are not set; or null with an exception set.
+    let bytes = unsafe {
+        let object = ffi::PyBytes_FromStringAndSize(ptr::null(), length as ffi::Py_ssize_t);
+        Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: a `bytes` object.
+    let to = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) }.cast::<u8>();
+    // SAFETY: the object has `length` bytes, and no other code has it yet; the words are at least as
+    // long. The front does not write to them while this thread has the claim. If another worker
+    // does, the application gets some of its bytes, all of which are valid.
+    unsafe { ptr::copy_nonoverlapping(words.as_ptr().cast::<u8>(), to, length) }
+    compiler_fence(SeqCst);
+    Ok(bytes)
 }
 
 /// The memory with the arguments of this process, which the kernel reads for `ps` and

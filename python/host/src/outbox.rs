@@ -74,7 +74,7 @@ impl Outbox {
     /// `BrokenPipe`: the front has exited.
     pub fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            let written = self.ring.write(bytes);
+            let written = self.ring.write(bytes, ffi::copy_in);
             if written > 0 {
                 self.doorbell.ring_if_needed();
             }

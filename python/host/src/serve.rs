@@ -173,9 +173,10 @@ impl WorkerThread {
         let errors = Bound::new(py, Errors::new(seq))?;
         let is_file = header.body != BodyKind::Inline;
         let input = match (header.body, turn.files.pop()) {
-            (BodyKind::Inline, _) => turn.inputs.inline(py, header.inline_len(), |body| {
-                ring.read_body(entry, &header, body);
-            })?,
+            (BodyKind::Inline, _) => {
+                let body = ring.body(entry, &header);
+                turn.inputs.inline(py, body, header.inline_len())?
+            }
             (BodyKind::Stream, Some(socket)) => {
                 let board = self.shared.scoreboard;
                 let is_abandoned = move || board.is_cancelled(entry, seq);

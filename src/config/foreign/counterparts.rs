@@ -167,6 +167,20 @@ const TABLE: &[(&[&str], &str)] = &[
         "it is a [[companion]] in pyserve.toml",
     ),
     (
+        &["cron", "cron2", "unique-cron", "legion-cron", "timer"],
+        "it is 'schedule' or 'every' of a [[companion]] in pyserve.toml",
+    ),
+    (
+        &["allow", "deny"],
+        "it is '--access', as in 'allow 10.0.0.0/8 deny all'",
+    ),
+    (
+        &["auth-basic", "auth-basic-user-file", "htpasswd"],
+        "it is '--basic-auth FILE'",
+    ),
+    (&["autoindex"], "it is '--static-listing yes'"),
+    (&["ip-hash"], "it is '--balance address'"),
+    (
         &["exec-pre-app", "exec-asap", "hook-pre-app", "exec-as-user"],
         "it is '--before-start COMMAND'",
     ),

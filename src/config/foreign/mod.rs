@@ -160,7 +160,7 @@ impl fmt::Display for Verdict {
 /// A line with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where it stands.
+    /// Its file and line.
     pub place: Place,
     /// The line as it stands there, without secrets.
     pub text: String,

@@ -78,7 +78,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// The same where root starts the server, as an explanation assumes.
-    pub fn as_root(self) -> Self {
+    pub fn with_root_rights(self) -> Self {
         Self {
             is_root: true,
             ..self

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::tables::{Given, leave_room, make_room};
+use super::upstream::Servers;
 use super::{Resolver, SETTINGS_FILE, existing_directory, single, wrong};
 use crate::config::app::AppRef;
 use crate::config::discovery::{self, Discovery};
 use crate::config::error::{ConfigError, invalid};
 use crate::config::interpreter::{Places, PythonChoice};
 use crate::config::layers::{SettingEntry, SettingOrigin};
+use crate::config::upstream::UpstreamSettings;
 use crate::config::{Config, HostFacts, Release, StaticLocation};
 
 impl<'a> Resolver<'a> {
@@ -55,7 +57,10 @@ impl<'a> Resolver<'a> {
     }
 
     /// Shows which file was read, and warns of one beside the application that was not.
-    pub(super) fn settings_file(&mut self, file: Option<PathBuf>, chdir: &Path) {
+    /// Returns its whole path.
+    pub(super) fn settings_file(&mut self, file: Option<PathBuf>, chdir: &Path) -> Option<PathBuf> {
+        let current = &self.surroundings.current_dir;
+        let path = file.as_ref().map(|path| current.join(path));
         let beside_app = chdir.join(SETTINGS_FILE);
         match file {
             Some(file) => {
@@ -74,6 +79,23 @@ impl<'a> Resolver<'a> {
                 self.show_default("config", "none".to_owned());
             }
         }
+        path
+    }
+
+    /// The handler of the whole site: an application, or upstream servers.
+    pub(super) fn whole_site(
+        &mut self,
+        servers: &Servers,
+        chdir: &Path,
+        static_locations: &[StaticLocation],
+        tables: &[Given<'_>],
+    ) -> Result<(Option<AppRef>, Option<UpstreamSettings>), ConfigError> {
+        let upstream = self.upstream(servers, chdir, tables)?;
+        let app = match upstream {
+            Some(_) => None,
+            None => self.app(chdir, static_locations, tables)?,
+        };
+        Ok((app, upstream))
     }
 
     /// The application, unless servers answer in its place.

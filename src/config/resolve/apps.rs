@@ -36,6 +36,7 @@ pub(super) struct Common {
     preload: Preload,
     queue_limit: usize,
     queue_timeout: Duration,
+    short_first: bool,
     request_timeout: Option<Duration>,
     limit_as: Option<u64>,
     dev: bool,
@@ -43,6 +44,11 @@ pub(super) struct Common {
 }
 
 impl Resolver<'_> {
+    /// Environment variables of applications, companions and `before_start`.
+    fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
+        Ok(self.many("env", variable)?.unwrap_or_default())
+    }
+
     /// Warns once of each interpreter that was passed over.
     pub(super) fn warn_of_interpreters(&mut self, apps: &[AppSettings]) {
         for app in apps {
@@ -86,6 +92,7 @@ impl Resolver<'_> {
             preload,
             queue_limit: self.one("queue_limit", queue_limit)?,
             queue_timeout: self.one("queue_timeout", values::positive_duration)?,
+            short_first: self.one("short_first", values::yes_or_no)?,
             request_timeout: self.request_timeout(dev)?,
             limit_as: self.limit_as()?,
             dev,
@@ -168,6 +175,7 @@ impl Common {
             preload: self.preload,
             queue_limit: self.queue_limit,
             queue_timeout: self.queue_timeout,
+            short_first: self.short_first,
             request_timeout: self.request_timeout,
             limit_as: self.limit_as,
             dev: self.dev,
@@ -181,6 +189,7 @@ fn own_queue(given: &Given<'_>, settings: &mut AppSettings) -> Result<(), Config
     given.set("queue_limit", &mut settings.queue_limit, queue_limit)?;
     let timeout = &mut settings.queue_timeout;
     given.set("queue_timeout", timeout, values::positive_duration)?;
+    given.set("short_first", &mut settings.short_first, values::yes_or_no)?;
     if let Some(timeout) = given.optional("request_timeout", values::duration)? {
         settings.request_timeout = (!timeout.is_zero()).then_some(timeout);
     }
@@ -225,7 +234,7 @@ fn queue_limit(text: &str) -> Result<usize, Invalid> {
 }
 
 /// Reads `NAME=VALUE` of an environment variable.
-pub(super) fn variable(text: &str) -> Result<(String, String), Invalid> {
+fn variable(text: &str) -> Result<(String, String), Invalid> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
             Ok((name.to_owned(), value.to_owned()))

@@ -1,18 +1,26 @@
 //! The `[[companion]]` tables: names that differ, and commands that are there.
 
-use super::apps::variable;
-use super::{Resolver, single, wrong};
+use std::time::Duration;
+
+use super::{Resolver, identity, single, wrong};
 use crate::config::companions::{COMPANION_SETTINGS, Companion, Program};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::layers::SettingsTable;
+use crate::config::schedule::{self, Cron, Schedule};
 use crate::config::settings::Default;
-use crate::config::values;
+use crate::config::{RunAs, values};
+use crate::os;
 
 impl Resolver<'_> {
-    pub(super) fn companions(&self) -> Result<Vec<Companion>, ConfigError> {
+    /// The companions; the server runs as `server`, or as the user who starts it.
+    pub(super) fn companions(&self, server: Option<&RunAs>) -> Result<Vec<Companion>, ConfigError> {
         let mut all: Vec<Companion> = Vec::new();
         for table in self.layers.iter().flat_map(|layer| &layer.companions) {
-            let companion = companion(table)?;
+            let companion = Companion {
+                schedule: self.schedule(table)?,
+                run_as: run_as(table, server)?,
+                ..companion(table)?
+            };
             if all.iter().any(|other| other.name == companion.name) {
                 return Err(refuse(
                     table,
@@ -29,9 +37,41 @@ impl Resolver<'_> {
         Ok(all)
     }
 
-    /// Environment variables of applications, companions and `before_start`.
-    pub(super) fn env(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
-        Ok(self.many("env", variable)?.unwrap_or_default())
+    fn schedule(&self, table: &SettingsTable) -> Result<Option<Schedule>, ConfigError> {
+        let every = given(table, "every", |text| match values::duration(text)? {
+            period if period < Duration::from_secs(1) => Err(invalid(
+                "shorter than a second",
+                "give a longer time, as in `10m`",
+            )),
+            period => Ok(Schedule::Every(period)),
+        })?;
+        let cron = given(table, "schedule", |text| {
+            let tz = self.surroundings.environment.variable("TZ");
+            let zone = schedule::system_zone(tz.and_then(|tz| tz.to_str()))?;
+            Cron::parse(text, zone).map(|cron| Schedule::Cron(Box::new(cron)))
+        })?;
+        let (Some(schedule), name) = (match (cron, every) {
+            (Some(_), Some(_)) => {
+                let problem = invalid("both `schedule` and `every`", "give one of them");
+                return Err(refuse(table, "every", "", problem));
+            }
+            (Some(cron), None) => (Some(cron), "schedule"),
+            (None, every) => (every, "every"),
+        }) else {
+            return Ok(None);
+        };
+        for other in ["essential", "overlap", "restart_on_reload"] {
+            if let Some(entry) = table.entry(other) {
+                let problem = invalid(
+                    format!(
+                        "it means nothing beside `{name}`: a run ends by itself, and the next one has the new code"
+                    ),
+                    "remove one of them",
+                );
+                return Err(refuse(table, other, &entry.values.join(" "), problem));
+            }
+        }
+        Ok(Some(schedule))
     }
 
     pub(super) fn before_start(&mut self) -> Result<Option<Program>, ConfigError> {
@@ -84,7 +124,52 @@ fn companion(table: &SettingsTable) -> Result<Companion, ConfigError> {
         })?,
         restart_on_reload: one(table, "restart_on_reload", values::yes_or_no)?,
         overlap: one(table, "overlap", values::yes_or_no)?,
+        schedule: None,
+        run_as: None,
     })
+}
+
+/// The user of a companion, `None` for that of the server, which only root can change.
+fn run_as(table: &SettingsTable, server: Option<&RunAs>) -> Result<Option<RunAs>, ConfigError> {
+    let group = given(table, "group", identity::group)?;
+    let user = given(table, "user", |text| identity::run_as(text, group))?;
+    let Some(user) = user else {
+        return match table.entry("group") {
+            Some(entry) => {
+                let problem = invalid("there is no `user` beside it", "give a `user`, too");
+                Err(refuse(table, "group", &entry.values.join(" "), problem))
+            }
+            None => Ok(None),
+        };
+    };
+    let (own_uid, own_gid) =
+        server.map_or_else(os::identity::own, |server| (server.uid, server.gid));
+    match own_uid {
+        0 => Ok(Some(user)),
+        _ if (own_uid, own_gid) == (user.uid, user.gid) => Ok(None),
+        _ => {
+            let entry = table.entry("user").map(|entry| entry.values.join(" "));
+            let problem = invalid(
+                format!(
+                    "the server runs as uid {own_uid} and gid {own_gid}, and only root may start a program as another user"
+                ),
+                "run the server as root, without --uid and --gid, or remove `user`",
+            );
+            Err(refuse(table, "user", &entry.unwrap_or_default(), problem))
+        }
+    }
+}
+
+/// A setting that may be absent.
+fn given<T>(
+    table: &SettingsTable,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Result<Option<T>, ConfigError> {
+    let entry = table.entry(name);
+    entry
+        .map(|entry| single(&spelled(name), entry, parse))
+        .transpose()
 }
 
 /// The first word, without its directory.

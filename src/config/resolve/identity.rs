@@ -41,16 +41,7 @@ impl Resolver<'_> {
 
     pub(super) fn run_as(&mut self) -> Result<Option<RunAs>, ConfigError> {
         let gid = self.optional("gid", group)?;
-        let user = self.optional("uid", |text| {
-            let user = user(text)?;
-            match user.gid.or(gid) {
-                Some(_) => Ok(user),
-                None => Err(invalid(
-                    "this user is not in /etc/passwd, so its group is not known",
-                    "give --gid as well",
-                )),
-            }
-        })?;
+        let user = self.optional("uid", |text| with_group(text, gid, "give --gid as well"))?;
         if user.is_none() {
             self.show_default("uid", "none".to_owned());
         }
@@ -73,6 +64,28 @@ impl Resolver<'_> {
             name: user.name,
             home: user.home,
         }))
+    }
+}
+
+/// The user of a program, with this group or its own.
+pub(super) fn run_as(text: &str, gid: Option<u32>) -> Result<RunAs, Invalid> {
+    let user = with_group(text, gid, "give `group` as well")?;
+    Ok(RunAs {
+        uid: user.uid,
+        gid: gid.or(user.gid).unwrap_or_default(),
+        name: user.name,
+        home: user.home,
+    })
+}
+
+fn with_group(text: &str, gid: Option<u32>, remedy: &str) -> Result<Named, Invalid> {
+    let user = user(text)?;
+    match user.gid.or(gid) {
+        Some(_) => Ok(user),
+        None => Err(invalid(
+            "this user is not in /etc/passwd, so its group is not known",
+            remedy,
+        )),
     }
 }
 
@@ -147,7 +160,7 @@ fn user(text: &str) -> Result<Named, Invalid> {
     }
 }
 
-fn group(text: &str) -> Result<u32, Invalid> {
+pub(super) fn group(text: &str) -> Result<u32, Invalid> {
     number(text)
         .or_else(|| identity::group(text))
         .ok_or(invalid(

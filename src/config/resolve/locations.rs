@@ -44,6 +44,7 @@ impl Resolver<'_> {
             name: Some(WHOLE_SITE.to_owned()),
             is_named_only: false,
             settings: general,
+            access: 0,
             rules: Arc::clone(rules),
         }));
         let of_others = |given: &&Given<'_>| given.is_static() || given.kind == "pass";
@@ -75,6 +76,7 @@ impl Resolver<'_> {
                 name: given.name.clone(),
                 is_named_only: given.is_named_only,
                 settings: given.settings(general)?,
+                access: given.access,
                 rules: given.response_rules(rules, common.chdir())?,
             });
         }

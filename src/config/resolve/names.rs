@@ -70,6 +70,7 @@ impl Resolver<'_> {
                 is_named_only: given.is_named_only,
                 settings: given.settings(general)?,
                 rules: given.response_rules(rules, chdir)?,
+                access: given.access,
             });
         }
         // Behind their targets: the first location of an application is its own.

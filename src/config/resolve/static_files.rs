@@ -143,6 +143,14 @@ impl Resolver<'_> {
         let immutable = self.spread("static_immutable", &mut all, immutable, |at, rule| {
             at.immutable = rule;
         })?;
+        let listing = self.spread(
+            "static_listing",
+            &mut all,
+            values::yes_or_no,
+            |at, lists| {
+                at.listing = lists;
+            },
+        )?;
         // Files that only the application can send may be compressed too.
         all.extend(internal);
         let precompressed = self.spread(
@@ -161,6 +169,7 @@ impl Resolver<'_> {
             immutable,
             precompressed,
             types,
+            listing: listing.unwrap_or(false),
             rules: Arc::default(),
         })
     }
@@ -275,6 +284,7 @@ fn add_files(
         };
         locations.push(StaticLocation {
             scope: given.scope.clone(),
+            access: given.access,
             ..location
         });
     }
@@ -304,6 +314,7 @@ fn set_files(
         given.set("immutable", &mut location.immutable, immutable)?;
         let precompressed = &mut location.precompressed;
         given.set("precompressed", precompressed, values::yes_or_no)?;
+        given.set("listing", &mut location.listing, values::yes_or_no)?;
         if let Some(types) = given.many("types", file_type)? {
             Arc::make_mut(&mut location.types).extend(types);
         }

@@ -22,6 +22,8 @@ pub(super) struct Given<'a> {
     pub(super) is_named_only: bool,
     /// The handler.
     pub(super) kind: &'static str,
+    /// Its index of [`crate::config::Config::access`].
+    pub(super) access: usize,
 }
 
 impl<'a> Resolver<'a> {
@@ -30,7 +32,8 @@ impl<'a> Resolver<'a> {
         let layers: &'a [Layer] = self.layers;
         let mut all: Vec<Given<'a>> = Vec::new();
         for table in layers.iter().flat_map(|layer| &layer.locations) {
-            let given = Given::read(table)?;
+            let mut given = Given::read(table)?;
+            given.access = all.len() + 1;
             // Files may leave what they do not have to another location of their prefix.
             let excludes = |other: &&Given<'_>| {
                 let is_open = other.is_open() || given.is_open();
@@ -91,6 +94,7 @@ impl<'a> Given<'a> {
             name: None,
             is_named_only: false,
             kind: "",
+            access: 0,
         };
         let kinds = KINDS.map(|(kind, _)| kind);
         let mut named = kinds.iter().filter(|kind| table.entry(kind).is_some());
@@ -107,11 +111,7 @@ impl<'a> Given<'a> {
             }
         };
         for (name, entry) in table.entries() {
-            let owners: Vec<_> = KINDS
-                .iter()
-                .filter(|(_, own)| own.contains(&name))
-                .map(|(kind, _)| *kind)
-                .collect();
+            let owners: Vec<_> = locations::owners(name).collect();
             if !owners.is_empty() && !owners.contains(&given.kind) {
                 return Err(wrong(
                     &spelled(name),

@@ -8,7 +8,7 @@ use super::tables::{Given, make_room, spelled};
 use super::{Resolver, wrong};
 use crate::config::error::{ConfigError, Invalid, invalid};
 use crate::config::upstream::{
-    HttpSettings, Protocol, Replacement, ServerAddress, UpstreamHost, UpstreamSettings,
+    BalanceBy, HttpSettings, Protocol, Replacement, ServerAddress, UpstreamHost, UpstreamSettings,
     UpstreamTimeouts, UwsgiSettings, upstream_host, uwsgi_param,
 };
 use crate::config::values;
@@ -21,6 +21,7 @@ pub(super) struct Servers {
     uwsgi: UwsgiSettings,
     http: HttpSettings,
     timeouts: UpstreamTimeouts,
+    balance: BalanceBy,
 }
 
 impl Servers {
@@ -63,6 +64,7 @@ impl Servers {
             },
             servers,
             timeouts: self.timeouts,
+            balance: self.balance,
         })
     }
 
@@ -92,6 +94,7 @@ impl Servers {
         ] {
             given.set(name, timeout, values::positive_duration)?;
         }
+        given.set("balance", &mut own.balance, balance)?;
         let (name, origin) = (spelled("upstream"), given.origin("upstream"));
         let texts = given
             .entry("upstream")
@@ -137,6 +140,14 @@ impl Servers {
     }
 }
 
+fn balance(text: &str) -> Result<BalanceBy, Invalid> {
+    let choices = [
+        ("requests", BalanceBy::Requests),
+        ("address", BalanceBy::Address),
+    ];
+    values::choice(text, &choices)
+}
+
 impl Resolver<'_> {
     /// Reads the settings shared by all upstreams.
     pub(super) fn servers(&mut self, chdir: &Path) -> Result<Servers, ConfigError> {
@@ -160,6 +171,7 @@ impl Resolver<'_> {
                 send: self.one("upstream_send_timeout", values::positive_duration)?,
                 read: self.one("upstream_read_timeout", values::positive_duration)?,
             },
+            balance: self.one("balance", balance)?,
         })
     }
 

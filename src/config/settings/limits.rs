@@ -23,6 +23,15 @@ pub(super) static LIMITS: &[Setting] = &[
         default: Default::Value("30"),
     },
     Setting {
+        name: "short_first",
+        value_name: "yes|no",
+        heading: HEADING,
+        help: "In the queue, let requests of routes that have been short overtake those of routes \
+               that take at least four times as long, of the same client address",
+        repeatable: false,
+        default: Default::Value("yes"),
+    },
+    Setting {
         name: "request_timeout",
         value_name: "TIME",
         heading: HEADING,

@@ -89,7 +89,7 @@ pub(super) static LISTENING: &[Setting] = &[
         name: "front_threads",
         value_name: "N",
         heading: HEADING,
-        help: "Threads for HTTP",
+        help: "Threads for HTTP; a server of files alone can use one for each CPU",
         repeatable: false,
         default: Default::Computed("half of the CPUs, from 1 to 8"),
     },

@@ -101,7 +101,7 @@ pub(super) static WATCHING: &[Setting] = &[
         name: "control",
         value_name: "PATH|off",
         heading: WATCHING_HEADING,
-        help: "Unix socket for the verbs status, health, reload, scale, stacks and stop; only the \
+        help: "Unix socket for the verbs status, health, reload, scale, maintenance, stacks and stop; only the \
                server's user and root may use it",
         repeatable: false,
         default: Default::Computed(

@@ -61,6 +61,14 @@ pub(super) static STATIC_FILES: &[Setting] = &[
         default: Default::Computed("404"),
     },
     Setting {
+        name: "static_listing",
+        value_name: "[PREFIX=]yes|no",
+        heading: HEADING,
+        help: "List the files of directories without an index, as HTML or JSON; repeatable",
+        repeatable: true,
+        default: Default::Computed("no"),
+    },
+    Setting {
         name: "static_max_age",
         value_name: "[PREFIX=]TIME",
         heading: HEADING,

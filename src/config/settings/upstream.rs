@@ -77,6 +77,15 @@ pub(super) static UPSTREAM: &[Setting] = &[
         default: Default::Value("yes"),
     },
     Setting {
+        name: "balance",
+        value_name: "requests|address",
+        heading: HEADING,
+        help: "Which of several upstream servers gets a request: the one with the fewest requests, or always the \
+               same for the network of a client",
+        repeatable: false,
+        default: Default::Value("requests"),
+    },
+    Setting {
         name: "upstream_connect_timeout",
         value_name: "TIME",
         heading: HEADING,

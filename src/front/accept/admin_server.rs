@@ -10,8 +10,8 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,7 +84,7 @@ pub async fn serve(
 }
 
 async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection>) {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<Incoming>| {
         let (probes, visitor) = (probes.clone(), Arc::clone(&visitor));
         async move {
             let _answering = visitor.answering();
@@ -94,6 +94,7 @@ async fn connection(socket: Socket, probes: Probes, visitor: Arc<AdminConnection
             Ok::<Response<Full<Bytes>>, Infallible>(said.map(Full::new))
         }
     });
+    let service = TowerToHyperService::new(service);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(IDLE)

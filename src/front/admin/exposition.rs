@@ -267,6 +267,19 @@ fn applications(page: &mut Page, status: &Status) {
             page.sample(name, &labels, value(application));
         }
     }
+    page.family(
+        "pyserve_queue_overtakes",
+        "counter",
+        "Requests that have overtaken longer ones in the queue",
+    );
+    for application in &all {
+        let labels = [("application", &*application.name)];
+        page.sample(
+            "pyserve_queue_overtakes_total",
+            &labels,
+            application.queue.overtakes,
+        );
+    }
     workers(page, &all);
     outcomes(page);
     refork(page, &all);

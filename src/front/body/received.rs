@@ -1,5 +1,8 @@
 //! The body of a request as hyper delivers it, and the memory that h2 uses for such bodies.
 //!
+//! A body that arrived with its head over HTTP/1 does not come through hyper
+//! ([`crate::front::connection::stream`]).
+//!
 //! A client of HTTP/2 sends as much as its windows allow, 1 MiB on each connection. h2 keeps the
 //! bytes while they are unread: the worker of a streamed body or the disk of a spooled one is slow.
 //! [`Unread`] charges them to the memory of the connection, frame by frame. Without room the socket
@@ -53,20 +56,53 @@ pub struct Flow {
 /// A request's body.
 #[derive(Debug)]
 pub struct Received {
-    body: Incoming,
+    body: Source,
     /// The connection, over HTTP/2.
     unread: Option<Arc<Unread>>,
     /// More was requested than had arrived.
     waits: bool,
 }
 
+#[derive(Debug)]
+enum Source {
+    /// hyper reads it.
+    Hyper(Incoming),
+    /// All of it, until it is taken.
+    Memory(Option<Bytes>),
+}
+
 impl Received {
     /// A body received over HTTP/1.
     pub fn over_http1(body: Incoming) -> Self {
         Self {
-            body,
+            body: Source::Hyper(body),
             unread: None,
             waits: false,
+        }
+    }
+
+    /// A body that arrived with its head.
+    pub fn whole(body: Bytes) -> Self {
+        Self {
+            body: Source::Memory(Some(body)),
+            unread: None,
+            waits: false,
+        }
+    }
+
+    /// True if bytes of it may be in the socket.
+    pub fn is_unread(&self) -> bool {
+        match &self.body {
+            Source::Hyper(body) => !body.is_end_stream(),
+            Source::Memory(_) => false,
+        }
+    }
+
+    /// Takes a body that arrived with its head.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.body {
+            Source::Hyper(_) => None,
+            Source::Memory(body) => body.take(),
         }
     }
 
@@ -80,7 +116,7 @@ impl Received {
             state.busy += 1;
         }
         Self {
-            body,
+            body: Source::Hyper(body),
             unread,
             waits: false,
         }
@@ -95,7 +131,10 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let polled = match &mut self.body {
+            Source::Hyper(body) => Pin::new(body).poll_frame(context),
+            Source::Memory(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
         if let Some(unread) = &self.unread {
             let length = match &polled {
                 Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(Bytes::len),
@@ -111,11 +150,19 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            Source::Hyper(body) => body.is_end_stream(),
+            Source::Memory(body) => body.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Source::Hyper(body) => body.size_hint(),
+            Source::Memory(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::response_stream::budget::Charge;
 use crate::config::SpoolLimits;
 use crate::front::client_limits::memory_budget::{Account, Reservation, Resource, Spooled};
 use crate::front::sendfile::file_pool::FilePool;
@@ -108,6 +109,9 @@ pub struct Write {
     pub pieces: Vec<Bytes>,
     /// Their total length in bytes.
     pub length: usize,
+    /// Their share of the budget, returned when they are dropped: a write that is abandoned goes on
+    /// until its job has ended.
+    pub charge: Option<Charge>,
 }
 
 impl SpoolFile {
@@ -164,6 +168,7 @@ impl SpoolFile {
             offset: self.written,
             pieces,
             length,
+            charge: None,
         }
     }
 
@@ -210,22 +215,19 @@ impl Drop for SpoolFile {
 }
 
 impl Write {
-    /// Writes, on a thread that may block. The pieces are returned in either case.
+    /// Writes, on a thread that may block. The pieces are returned in either case, with their
+    /// charge.
     ///
     /// # Errors
     /// The error of the system call, already logged.
-    pub async fn run(self) -> (io::Result<Arc<File>>, Vec<Bytes>) {
+    pub async fn run(self) -> (io::Result<Arc<File>>, Self) {
         let spool = Arc::clone(&self.spool);
-        let job = move || {
-            let result = self.write();
-            (result, self.pieces)
-        };
-        let (result, pieces) = spool.files.run(job).await;
+        let (result, write) = spool.files.run(move || (self.write(), self)).await;
         match &result {
             Ok(_) => spool.complained.store(false, Ordering::Relaxed),
             Err(error) => spool.complain(error),
         }
-        (result, pieces)
+        (result, write)
     }
 
     fn write(&self) -> io::Result<Arc<File>> {

@@ -122,7 +122,7 @@ impl ResponseBody {
         if !spooled.make_room(length) {
             return None;
         }
-        let (file, _pieces) = spooled.write(vec![bytes], length).run().await;
+        let (file, _written) = spooled.write(vec![bytes], length).run().await;
         spooled.wrote(file.ok()?, length);
         let (feed, body) = Self::streamed(Budget::of_process(), || ());
         feed.0.lock().spooled = Some(spooled);
@@ -260,25 +260,24 @@ impl BodySender {
 
     async fn spool(&self, write: Write) {
         let length = write.length;
-        let (result, pieces) = write.run().await;
+        let (result, mut write) = write.run().await;
         let mut state = self.0.lock();
         state.writing = 0;
         if state.client_gone {
-            self.0.budget.take(length);
             return;
         }
         match (result, &mut state.spooled) {
-            (Ok(file), Some(spooled)) => {
-                spooled.wrote(file, length);
-                self.0.budget.take(length);
-            }
+            (Ok(file), Some(spooled)) => spooled.wrote(file, length),
             _ => {
                 // The pieces return to memory; the file is not used again for this response.
                 state.buffering = Waiting::InMemory;
-                for piece in pieces.into_iter().rev() {
+                for piece in std::mem::take(&mut write.pieces).into_iter().rev() {
                     state.chunks.push_front(piece);
                 }
                 state.buffered += length;
+                if let Some(charge) = write.charge.take() {
+                    charge.keep();
+                }
             }
         }
         wake(state.reader.take());
@@ -315,14 +314,12 @@ impl Shared {
         if !spooled.make_room(length) {
             return Step::Wait;
         }
-        let pieces = std::mem::take(&mut state.chunks);
-        let write = state
-            .spooled
-            .as_ref()
-            .map(|spooled| spooled.write(pieces.into(), length));
+        let mut write = spooled.write(Vec::new(), length);
+        write.pieces = std::mem::take(&mut state.chunks).into();
+        write.charge = Some(self.budget.charge(length));
         state.buffered = 0;
         state.writing = length;
-        write.map_or(Step::Wait, Step::Spool)
+        Step::Spool(write)
     }
 }
 

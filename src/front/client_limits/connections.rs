@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::displacement::Listed;
-use super::memory_budget::{Account, CONNECTION, Resource};
+use super::memory_budget::{Account, CONNECTION, HYPER, Resource};
 use super::network::Network;
 use crate::config::ClientLimits;
 use crate::observe::codes;
@@ -93,11 +93,11 @@ impl Connections {
         // A quarter for spool files, a quarter for upstreams and files that are sent.
         let spool_files = usize::try_from((free / 4).max(FEWEST_FILES)).unwrap_or(usize::MAX / 2);
         Resource::SpoolFiles.pool().set_limit(spool_files);
-        // The other half of the memory is for their requests.
+        // All of them may have a request at a time.
         let wanted = match limits.connections {
             Some(wanted) => wanted.into(),
             None => u64::from(USUAL)
-                .min((limits.memory / 2 / CONNECTION) as u64)
+                .min((limits.memory / (CONNECTION + HYPER)) as u64)
                 .max(FEWEST),
         };
         if room < wanted && (limits.connections.is_some() || room < FEW) {

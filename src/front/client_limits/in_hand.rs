@@ -52,22 +52,27 @@ impl InHand {
                 ready!(pause.as_mut().poll(context));
                 self.pause = None;
             }
-            let reservation = match self.of_connection.load(Ordering::Relaxed) {
-                0 => {
-                    let room = self.account.try_reserve(Resource::Memory, PART);
-                    Some(room.unwrap_or_else(|| self.account.hold(LEAST)))
-                }
-                _ => self.account.try_reserve(Resource::Memory, PART),
-            };
-            match reservation {
-                Some(reservation) => {
-                    let of_connection = Arc::clone(&self.of_connection);
-                    self.room = Some(Room::new(reservation, of_connection));
-                }
-                None => self.pause = Some(Box::pin(tokio::time::sleep(ASK_AGAIN))),
+            let is_first = self.of_connection.load(Ordering::Relaxed) == 0;
+            self.room = self
+                .long_part()
+                .or_else(|| is_first.then(|| self.least_part()));
+            if self.room.is_none() {
+                self.pause = Some(Box::pin(tokio::time::sleep(ASK_AGAIN)));
             }
         }
         Poll::Ready(())
+    }
+
+    fn long_part(&self) -> Option<Room> {
+        let part = self.account.try_reserve(Resource::Parts, PART)?;
+        let memory = self.account.try_reserve(Resource::Memory, PART)?;
+        Some(Room::new(memory, part, Arc::clone(&self.of_connection)))
+    }
+
+    fn least_part(&self) -> Room {
+        let part = Reservation::none(Arc::clone(&self.account), Resource::Parts);
+        let memory = self.account.hold(LEAST);
+        Room::new(memory, part, Arc::clone(&self.of_connection))
     }
 
     /// Bytes that the next part may have.
@@ -95,14 +100,17 @@ impl InHand {
 #[derive(Debug)]
 struct Room {
     reservation: Reservation,
+    /// The same of [`Resource::Parts`]; none for a part of [`LEAST`] bytes.
+    part: Reservation,
     of_connection: Arc<AtomicUsize>,
 }
 
 impl Room {
-    fn new(reservation: Reservation, of_connection: Arc<AtomicUsize>) -> Self {
+    fn new(reservation: Reservation, part: Reservation, of_connection: Arc<AtomicUsize>) -> Self {
         of_connection.fetch_add(reservation.amount(), Ordering::Relaxed);
         Self {
             reservation,
+            part,
             of_connection,
         }
     }
@@ -110,6 +118,7 @@ impl Room {
     fn fit(&mut self, bytes: usize) {
         let before = self.reservation.amount();
         self.reservation.shrink(bytes);
+        self.part.shrink(bytes);
         // Only few HTTP/1 bodies give longer parts.
         self.reservation.hold(bytes);
         self.of_connection.fetch_add(bytes, Ordering::Relaxed);
@@ -132,5 +141,48 @@ struct Part {
 impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A response on a connection from an address of its own.
+    fn response() -> InHand {
+        let connection = Account::of_connection(Arc::new(Account::of_address()));
+        InHand::new(&Arc::new(connection), &Arc::default())
+    }
+
+    async fn with_room() -> InHand {
+        let mut response = response();
+        std::future::poll_fn(|context| response.poll_room(context)).await;
+        response
+    }
+
+    #[tokio::test]
+    async fn unread_parts_take_a_fraction_of_the_memory_and_each_connection_gets_a_short_one() {
+        let limit = Resource::Parts.pool().limit();
+        assert_eq!(limit, Resource::Memory.pool().limit() / 8);
+        let mut unread = Vec::new();
+        for _ in 0..2 * limit / PART {
+            unread.push(with_room().await);
+        }
+        let long = unread.iter().filter(|response| response.room() == PART);
+        assert!(long.count() * PART <= limit);
+        let short = with_room().await;
+        assert_eq!(short.room(), LEAST);
+        drop(unread);
+        assert!(Resource::Parts.pool().free() > limit / 2);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_charged_with_its_length_until_it_is_dropped() {
+        let mut response = with_room().await;
+        let part = response.charged(Bytes::from(vec![0; 10_000]));
+        let room = Arc::clone(&response.of_connection);
+        assert_eq!(room.load(Ordering::Relaxed), 10_000);
+        drop((response, part));
+        assert_eq!(room.load(Ordering::Relaxed), 0);
     }
 }

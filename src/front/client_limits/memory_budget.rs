@@ -17,12 +17,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Bytes of an open connection: its task, its buffers, and one small request. Measured: 10 KB while
-/// it is idle, up to 30 KB while the head of its first request is incomplete.
-pub const CONNECTION: usize = 16 << 10;
-/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] once hyper has had a request: it keeps
-/// buffers for reading (12 KB, when it has read twice) and for heads (8 KB) until the end.
-pub const HYPER: usize = 12 << 10;
+/// Bytes of an open connection: its task, and the beginning of a head. Measured: 6 KB while it is
+/// idle (`benches/connections.py`), and 4 KB more of a head.
+pub const CONNECTION: usize = 12 << 10;
+/// Bytes that an HTTP/1 connection takes beside [`CONNECTION`] while hyper serves it. Live
+/// allocations of an unread response of a uwsgi server were counted: hyper's buffers for reading
+/// (16 KiB) and for heads (8 KiB), and 14 KB of tasks, futures, fields and the exchange with the
+/// server.
+pub const HYPER: usize = 36 << 10;
 /// Bytes that an HTTP/2 connection takes beside [`CONNECTION`]: h2's buffer of frames, HPACK
 /// tables, and an incomplete head.
 pub const HTTP2: usize = 32 << 10;
@@ -46,8 +48,23 @@ const CONNECTION_PART: usize = 4;
 /// one after the other, each with its share of what is free, would leave next to nothing.
 const FOR_FIRST: usize = 8;
 
+/// The fraction of the memory that parts of responses may take, beyond [`SMALL`] bytes of each
+/// connection. Connections are never refused for want of memory, and each takes [`CONNECTION`] and
+/// [`HYPER`] when it comes: what unread responses of earlier ones hold cannot be taken back then.
+/// Measured with 32 MiB and 900 connections that read nothing: parts of 64 KiB for the first 300 of
+/// them made 43 MiB of all.
+const FOR_PARTS: usize = 8;
+
+/// Sets the limit of memory, and of what belongs to it.
+pub fn set_memory_limit(bytes: usize) {
+    MEMORY.set_limit(bytes);
+    PARTS.set_limit(bytes / FOR_PARTS);
+}
+
 /// Memory in bytes.
 static MEMORY: Pool = Pool::new(USUAL);
+/// Bytes of response parts longer than [`SMALL`]; they also count in [`MEMORY`].
+static PARTS: Pool = Pool::new(USUAL / FOR_PARTS);
 /// Open files of request bodies and responses.
 static SPOOL_FILES: Pool = Pool::new(usize::MAX / 2);
 
@@ -56,6 +73,8 @@ static SPOOL_FILES: Pool = Pool::new(usize::MAX / 2);
 pub enum Resource {
     /// Bytes of memory.
     Memory,
+    /// Bytes of response parts longer than [`SMALL`]: a fraction of the memory.
+    Parts,
     /// Descriptors of spool files.
     SpoolFiles,
     /// For one test only; other tests use the rest at the same time.
@@ -71,6 +90,7 @@ impl Resource {
     pub fn pool(self) -> &'static Pool {
         match self {
             Self::Memory => &MEMORY,
+            Self::Parts => &PARTS,
             Self::SpoolFiles => &SPOOL_FILES,
             #[cfg(test)]
             Self::Tested => &TESTED,
@@ -138,6 +158,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Account {
     memory: AtomicUsize,
+    parts: AtomicUsize,
     spool_files: AtomicUsize,
     /// The address's bytes on disk, by [`Spooled`].
     spooled: [AtomicU64; 2],
@@ -152,6 +173,7 @@ impl Account {
     pub fn of_address() -> Self {
         Self {
             memory: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
             spool_files: AtomicUsize::new(0),
             spooled: Default::default(),
             part: 1,
@@ -230,6 +252,7 @@ impl Account {
     fn held(&self, resource: Resource) -> &AtomicUsize {
         match resource {
             Resource::Memory => &self.memory,
+            Resource::Parts => &self.parts,
             Resource::SpoolFiles => &self.spool_files,
             #[cfg(test)]
             Resource::Tested => &self.spool_files,

@@ -8,8 +8,8 @@
 //!    [`FilePool`](crate::front::sendfile::file_pool) reads them, while the thread serves others;
 //! 4. `sendfile` sends as many as the socket accepts.
 //!
-//! It reads one request at a time for hyper ([`crate::front::protocol::framing`]), answers some
-//! requests before hyper sees them ([`crate::front::fast_path`]), and detects that a client with a
+//! It reads one request at a time for hyper ([`crate::front::protocol::framing`]), with its body if
+//! that has arrived, answers some requests before hyper sees them ([`crate::front::fast_path`]), and detects that a client with a
 //! complete request disconnects; frames of HTTP/2 pass through [`crate::front::protocol::http2`].
 //! It also reports arriving bytes to the connection's [`Activity`], and closes the connection of a
 //! client that reads too slowly ([`crate::front::client_limits::min_rate`]).
@@ -137,6 +137,11 @@ impl Stream {
         self
     }
 
+    /// Returns the memory of hyper's buffers.
+    pub(crate) fn hyper_is_gone(&mut self) {
+        self.hyper_memory.shrink(0);
+    }
+
     fn socket(&mut self) -> &mut Socket {
         self.socket.as_mut().expect("taken only on drop")
     }
@@ -154,7 +159,7 @@ impl Stream {
         match plan? {
             Plan::Bytes => {
                 let written = match self.http2.corrected(parts) {
-                    None => Pin::new(self.socket()).poll_write_vectored(context, parts),
+                    None => self.poll_send(context, parts),
                     Some(bytes) => Pin::new(self.socket()).poll_write(context, &bytes),
                 };
                 if self.http2.is_there() {
@@ -431,7 +436,10 @@ impl Drop for Stream {
     }
 }
 
+pub use fast_path::Next;
+
 mod abort;
+mod body_at_once;
 mod fast_path;
 mod reading;
 #[cfg(test)]

@@ -125,7 +125,11 @@ fn for_file<'a>(
         }
     };
     let is_probe = site.probes.is_some() && Probes::on_main(plain.target).is_some();
-    if is_probe || site.connections.is_full() || !memo.is_valid_host(plain.fields.host) {
+    if is_probe
+        || site.maintenance.is_on()
+        || site.connections.is_full()
+        || !memo.is_valid_host(plain.fields.host)
+    {
         return None;
     }
     let otherwise = site.router.find(plain.target, files.host());

@@ -173,7 +173,8 @@ async fn call(
         // Boxed: keeps the future of every request small.
         Answerer::Servers(Upstream::Uwsgi(uwsgi)) => {
             let message = environ::build(head, &facts)?;
-            Box::pin(uwsgi.call(upstream::Request { message, body }, identity, account)).await?
+            let (request, client) = (upstream::Request { message, body }, asked.client.address);
+            Box::pin(uwsgi.call(request, identity, account, client)).await?
         }
         Answerer::Servers(Upstream::Http(http)) => {
             let links = asked.activity.private_links();
@@ -219,15 +220,12 @@ async fn from_upstream(
         let sent = Box::pin(sent).await.map_err(Rejection::Static)?;
         return Ok(sent.map(Body::from));
     }
-    let spool = ClientSpool {
-        spool: Arc::clone(&site.response_spool),
-        account: Arc::clone(account),
+    let body = match answer.body.as_whole() {
+        // The usual response; the rest of this would cost an allocation and four atomic counts.
+        Some(bytes) if bytes.len() <= SMALL => answer.body,
+        // Boxed: keeps the future of every request small.
+        _ => Box::pin(buffered(site, buffering, answer.body, account)).await?,
     };
-    let body = Box::pin(with_room(answer.body, &spool)).await?;
-    body.buffer(match buffering {
-        true => Buffering::Spool(spool),
-        false => Buffering::Off,
-    });
     let case = compression::Case {
         method: &head.method,
         asked: &head.headers,
@@ -237,22 +235,35 @@ async fn from_upstream(
     Ok(compression::compress(&case, said, body, &site.encoders, account).await)
 }
 
-/// The body with its memory reserved: a complete body waits in memory for its client, or in a file
-/// where there is no room.
+/// The body with its memory reserved and its buffering set: a complete body waits in memory for its
+/// client, or in a file where there is no room.
 ///
 /// # Errors
 /// There is no room in either.
-async fn with_room(body: ResponseBody, spool: &ClientSpool) -> Result<ResponseBody, Rejection> {
-    let Some(bytes) = body.as_whole().filter(|bytes| bytes.len() > SMALL) else {
-        return Ok(body);
+async fn buffered(
+    site: &Site,
+    buffering: bool,
+    body: ResponseBody,
+    account: &Arc<Account>,
+) -> Result<ResponseBody, Rejection> {
+    let spool = ClientSpool {
+        spool: Arc::clone(&site.response_spool),
+        account: Arc::clone(account),
     };
-    let bytes = bytes.clone();
-    match spool.account.try_reserve(Resource::Memory, bytes.len()) {
-        Some(reservation) => Ok(ResponseBody::whole(reservation.around(bytes))),
-        None => ResponseBody::in_file(bytes, spool.clone())
-            .await
-            .ok_or(Rejection::NoMemory),
-    }
+    let body = match body.as_whole().cloned() {
+        None => body,
+        Some(bytes) => match account.try_reserve(Resource::Memory, bytes.len()) {
+            Some(reservation) => ResponseBody::whole(reservation.around(bytes)),
+            None => ResponseBody::in_file(bytes, spool.clone())
+                .await
+                .ok_or(Rejection::NoMemory)?,
+        },
+    };
+    body.buffer(match buffering {
+        true => Buffering::Spool(spool),
+        false => Buffering::Off,
+    });
+    Ok(body)
 }
 
 /// These names, and that of the entity tag added here.

@@ -4,13 +4,15 @@
 //! Only this file maps header names to variable names: a field becomes `HTTP_…` and nothing else,
 //! whatever its name is.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{Version, request};
 use percent_encoding::percent_decode_str;
 use pyserve_wire::frames::REQUEST_HEADER;
 use pyserve_wire::vars;
 
-use crate::front::context::{Client, RequestFacts, Scheme, is_plain};
+use crate::front::context::{Client, RequestFacts, Scheme, host_without_port, is_plain};
 use crate::front::error::Rejection;
 
 /// Builds a message: room for the upstream's header, then the variables.
@@ -40,6 +42,11 @@ pub fn build(head: &request::Parts, facts: &RequestFacts<'_>) -> Result<Vec<u8>,
     }
     block.server(facts)?;
     block.remote(facts.client)?;
+    if let Some(user) = &facts.client.user {
+        // RFC 3875 §4.1.1, §4.1.11.
+        block.push(b"AUTH_TYPE", b"Basic")?;
+        block.push(b"REMOTE_USER", user)?;
+    }
     if let Some(value) = head.headers.get(CONTENT_TYPE) {
         block.push(b"CONTENT_TYPE", value.as_bytes())?;
     }
@@ -65,6 +72,27 @@ pub fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2.0",
         Version::HTTP_3 => "HTTP/3.0",
         _ => "HTTP/1.1",
+    }
+}
+
+/// Room for the text of an IPv4 address. The standard library's formatter takes 0.1 µs for it.
+#[derive(Default)]
+struct DottedAddress([u8; 15]);
+
+impl DottedAddress {
+    fn of(&mut self, address: Ipv4Addr) -> &[u8] {
+        let mut length = 0;
+        for (at, octet) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.0[length] = b'.';
+                length += 1;
+            }
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(octet).as_bytes();
+            self.0[length..length + digits.len()].copy_from_slice(digits);
+            length += digits.len();
+        }
+        &self.0[..length]
     }
 }
 
@@ -121,7 +149,13 @@ impl Block {
         let Some(address) = client.address else {
             return self.push(b"REMOTE_ADDR", b"");
         };
-        self.push(b"REMOTE_ADDR", address.to_string().as_bytes())?;
+        match address {
+            IpAddr::V4(address) => {
+                let mut text = DottedAddress::default();
+                self.push(b"REMOTE_ADDR", text.of(address))?;
+            }
+            IpAddr::V6(address) => self.push(b"REMOTE_ADDR", address.to_string().as_bytes())?,
+        }
         match client.port {
             Some(port) => self.push(b"REMOTE_PORT", itoa::Buffer::new().format(port).as_bytes()),
             None => Ok(()),
@@ -167,13 +201,6 @@ impl Block {
 fn becomes_variable(name: &HeaderName) -> bool {
     const OWN: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_LENGTH, HOST, TRANSFER_ENCODING];
     !OWN.contains(name) && name != "x-request-id" && is_plain(name)
-}
-
-fn host_without_port(host: &str) -> &str {
-    if let Some(end) = host.strip_prefix('[').and_then(|_| host.find(']')) {
-        return &host[..=end];
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -303,6 +330,17 @@ mod tests {
         );
         let environ = built(Request::get("/"), ends, "[fe80::1]:99");
         assert_eq!(environ["SERVER_NAME"], "[fe80::1]");
+    }
+
+    #[test]
+    fn ipv4_addresses_have_up_to_three_digits_for_each_octet() {
+        for text in ["0.0.0.0", "9.10.99.100", "127.0.0.1", "255.255.255.255"] {
+            let ends = Endpoints {
+                peer: Some(format!("{text}:1").parse().unwrap()),
+                ..Endpoints::default()
+            };
+            assert_eq!(built(Request::get("/"), ends, "")["REMOTE_ADDR"], text);
+        }
     }
 
     #[test]

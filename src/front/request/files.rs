@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::ETAG;
-use http::{Response, request};
+use http::header::{CACHE_CONTROL, ETAG};
+use http::{HeaderMap, HeaderValue, Response, request};
 
 use super::record::Record;
 use crate::config::Rank;
+use crate::front::access::Access;
 use crate::front::body::Body;
+use crate::front::context::Client;
 use crate::front::error::Rejection;
 use crate::front::header_case::ETAG_AS_WRITTEN;
 use crate::front::routing::host::RequestedHost;
@@ -49,6 +51,7 @@ struct Candidate<'a> {
     location: &'a Location,
     /// The part of the target behind the prefix.
     rest: &'a str,
+    access: &'a Access,
 }
 
 impl<'a> Covering<'a> {
@@ -76,8 +79,11 @@ impl<'a> Covering<'a> {
     fn in_order<'s>(
         &'s self,
         site: &'s Site,
-        otherwise: Option<Rank>,
+        otherwise: Option<&Route>,
     ) -> impl Iterator<Item = Candidate<'s>> {
+        // Files that no setting names are guarded like the location that they come before.
+        let inherited = site.access_of(otherwise);
+        let otherwise = rank_of(otherwise);
         let declared = self.declared(otherwise);
         let asked_for = declared.filter(|(location, _)| !location.is_predefined());
         let below = asked_for.map(|(location, _)| location.rank());
@@ -91,10 +97,16 @@ impl<'a> Covering<'a> {
         });
         let declared = declared.map(|(location, rest)| (&site.static_files, location, rest));
         let all = named.chain(declared);
-        all.map(|(files, location, rest)| Candidate {
+        all.map(move |(files, location, rest)| Candidate {
             files,
             location,
             rest,
+            access: match asked_for {
+                Some((declared, _)) if std::ptr::eq(declared, location) => {
+                    &site.access[declared.access()]
+                }
+                _ => inherited,
+            },
         })
     }
 
@@ -111,12 +123,16 @@ impl<'a> Covering<'a> {
         asked: &Plainly<'_>,
         now: Instant,
     ) -> Option<(Ready, &'static LocationMetrics)> {
-        let first = self.in_order(site, rank_of(otherwise)).next()?;
+        let first = self.in_order(site, otherwise).next()?;
         let Candidate {
             files,
             location,
             rest,
+            access,
         } = first;
+        if !access.is_open() {
+            return None;
+        }
         let ready = files.at_once(location, rest, asked, now)?;
         Some((ready, METRICS.requests.at(location.prefix())))
     }
@@ -127,7 +143,8 @@ impl<'a> Covering<'a> {
     pub fn answer<'f>(
         self,
         site: &'a Site,
-        otherwise: Option<&Route>,
+        otherwise: Option<&'f Route>,
+        client: &'f Client,
         head: &'f request::Parts,
         record: &'f mut Record,
     ) -> Option<Answering<'f, 'a>>
@@ -135,14 +152,14 @@ impl<'a> Covering<'a> {
         'a: 'f,
     {
         let rank = rank_of(otherwise);
-        if self.declared(rank).is_none() && self.in_order(site, rank).next().is_none() {
+        if self.declared(rank).is_none() && self.in_order(site, otherwise).next().is_none() {
             return None;
         }
         let has_other = otherwise.is_some();
         Some(Box::pin(async move {
             let mut refusal = ByFile::Left;
-            for candidate in self.in_order(site, rank) {
-                match served(site, &candidate, head, has_other, record).await {
+            for candidate in self.in_order(site, otherwise) {
+                match served(site, &candidate, client, head, has_other, record).await {
                     not_here @ ByFile::Answered(Err(Rejection::Static(StaticError::NotFound))) => {
                         refusal = not_here;
                     }
@@ -159,9 +176,26 @@ fn rank_of(otherwise: Option<&Route>) -> Option<Rank> {
     otherwise.map(|route| route.rank)
 }
 
+/// Keeps a file for some clients out of shared caches (RFC 9111 §5.2.2.7).
+fn keep_private(headers: &mut HeaderMap) {
+    let Some(value) = headers.get_mut(CACHE_CONTROL) else {
+        return;
+    };
+    let rest = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix("public"));
+    if let Some(private) = rest.map(|rest| format!("private{rest}"))
+        && let Ok(private) = HeaderValue::try_from(private)
+    {
+        *value = private;
+    }
+}
+
 async fn served<'a>(
     site: &'a Site,
     candidate: &Candidate<'_>,
+    client: &Client,
     head: &request::Parts,
     has_other: bool,
     record: &mut Record,
@@ -170,7 +204,14 @@ async fn served<'a>(
         files,
         location,
         rest,
+        access,
     } = *candidate;
+    if !access.is_open()
+        && let Err(refused) = access.admit(client.address, &head.headers).await
+    {
+        record.located(location.prefix(), location.rules());
+        return ByFile::Answered(Err(refused.into()));
+    }
     match files
         .serve(location, rest, &head.method, &head.headers)
         .await
@@ -190,6 +231,9 @@ async fn served<'a>(
             if response.headers().contains_key(ETAG) {
                 let extensions = response.extensions_mut();
                 site.header_case.apply(&[ETAG_AS_WRITTEN], extensions);
+            }
+            if !access.is_open() {
+                keep_private(response.headers_mut());
             }
             ByFile::Answered(Ok(response))
         }

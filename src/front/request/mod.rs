@@ -42,6 +42,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
 use http_body::Body as _;
+use hyper::body::Incoming;
 
 use self::admission::Admitted;
 use self::application::{Answerer, Asked};
@@ -77,7 +78,7 @@ pub async fn answer(
     site: Arc<Site>,
     activity: Arc<Activity>,
     admitted: Admitted,
-) -> Result<Response<RecordedBody>, h2::Error> {
+) -> Result<Response<Box<RecordedBody>>, h2::Error> {
     let Admitted {
         mut head,
         body,
@@ -86,10 +87,7 @@ pub async fn answer(
         has_memory,
     } = admitted;
     let ends = activity.ends;
-    let body = match head.version {
-        Version::HTTP_2 => Received::over_http2(body, &activity.unread),
-        _ => Received::over_http1(body),
-    };
+    let body = received(&activity, &mut head, body);
     activity.hyper_began();
     join_cookies(&mut head.headers);
     let header_case = activity.take_header_case();
@@ -110,7 +108,7 @@ pub async fn answer(
         head.version,
         &head.headers,
     );
-    let unread = !body.is_end_stream();
+    let unread = body.is_unread();
     let was_refused = refused.is_some();
     let answered = if let Some(refused) = refused {
         admit(&site, &client).and(Err(refused.rejection))
@@ -154,6 +152,21 @@ pub async fn answer(
     Ok(follow(response, &activity, head.version, record, in_use))
 }
 
+/// The body of a request: from hyper, or as it arrived with the head.
+fn received(activity: &Activity, head: &mut request::Parts, body: Incoming) -> Received {
+    if head.version == Version::HTTP_2 {
+        return Received::over_http2(body, &activity.unread);
+    }
+    match activity.take_body() {
+        Some(whole) => {
+            // hyper got a length of zero.
+            head.headers.insert(CONTENT_LENGTH, whole.len().into());
+            Received::whole(whole)
+        }
+        None => Received::over_http1(body),
+    }
+}
+
 /// The component that made a response, for the choice of an error page.
 fn maker(answered: &Result<Response<Body>, Rejection>, record: &Record) -> Maker {
     let response = match answered {
@@ -176,7 +189,7 @@ fn follow(
     version: Version,
     record: Record,
     in_use: InUse,
-) -> Response<RecordedBody> {
+) -> Response<Box<RecordedBody>> {
     let (parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         activity.switch();
@@ -241,8 +254,13 @@ async fn route(
         let said = probes.say(probe, &head.method, &head.headers).await;
         return Ok(said.map(Body::Full));
     }
+    if site.maintenance.is_on()
+        && let Some(mode) = site.maintenance.applies_to(client.address)
+    {
+        return Err(Rejection::Maintenance(mode));
+    }
     let covering = Covering::of(site, target, host);
-    let by_file = match covering.and_then(|files| files.answer(site, route, head, record)) {
+    let by_file = match covering.and_then(|files| files.answer(site, route, client, head, record)) {
         Some(answering) => answering.await,
         None => ByFile::Left,
     };
@@ -257,6 +275,10 @@ async fn route(
         ByFile::Left => route,
         ByFile::LeftTo(named) => Some(named),
     };
+    let access = site.access_of(route);
+    if !access.is_open() {
+        client.user = access.admit(client.address, &head.headers).await?;
+    }
     let Some(route) = route else {
         return Err(nothing(site, host));
     };

@@ -159,8 +159,14 @@ impl Record {
         }
     }
 
-    /// The response is sent from now on: the record moves into its body.
-    pub fn follow(mut self, head: &response::Parts, body: Body, mut in_use: InUse) -> RecordedBody {
+    /// The response is sent from now on: the record moves into its body. Boxed: hyper moves it
+    /// several times, and has room for one in each connection.
+    pub fn follow(
+        mut self,
+        head: &response::Parts,
+        body: Body,
+        mut in_use: InUse,
+    ) -> Box<RecordedBody> {
         in_use.follow();
         let status = head.status;
         let is_close_delimited = self.version <= Version::HTTP_10
@@ -172,7 +178,7 @@ impl Record {
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
         let in_hand = body.comes_in_parts(self.version).then(|| in_use.in_hand());
-        RecordedBody {
+        Box::new(RecordedBody {
             body,
             in_hand,
             rest: Bytes::new(),
@@ -182,7 +188,7 @@ impl Record {
             is_close_delimited,
             broken: None,
             in_use,
-        }
+        })
     }
 }
 

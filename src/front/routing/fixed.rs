@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::config::locations::{HOST, Redirect, Respond};
 use crate::front::body::Body;
+use crate::front::context::host_without_port;
 
 /// A response that is the same for every client, made once.
 pub struct Fixed {
@@ -51,10 +52,7 @@ const CLOSE: u16 = 444;
 pub fn redirect(redirect: &Redirect, host: &str, rest: &str) -> Option<Response<Body>> {
     let to = match redirect.to.split_once(HOST) {
         Some((before, behind)) => {
-            let name = match host.rsplit_once(':') {
-                Some((name, _)) if !host.ends_with(']') => name,
-                _ => host,
-            };
+            let name = host_without_port(host);
             (!name.is_empty()).then_some(())?;
             Cow::Owned(format!("{before}{}{behind}", name.to_ascii_lowercase()))
         }

@@ -44,6 +44,8 @@ pub struct Route {
     pub is_named_only: bool,
     /// The settings of the location.
     pub settings: LocationSettings,
+    /// The index of its access in the site.
+    pub access: usize,
     /// The rules for its responses.
     pub rules: ResponseRules,
 }
@@ -177,6 +179,7 @@ mod tests {
                 status: StatusCode::FOUND,
                 keep_path: false,
             }),
+            access: 0,
             mount: None,
             name: None,
             is_named_only: false,

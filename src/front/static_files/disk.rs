@@ -19,6 +19,7 @@ use super::conditional::Validators;
 use super::freshness::{self, Manifest};
 use super::headers::FileFacts;
 use super::hidden::is_hidden_target;
+use super::listing::{self, Format, Listing};
 use super::negotiate::Coding;
 use super::path::{FilePath, Location};
 use super::representation::{Heads, OpenFile, Representation, Stamp};
@@ -129,6 +130,29 @@ impl Disk {
             }
         };
         Ok(Found::File(resource, file))
+    }
+
+    /// The listing of a directory in this format; `None` if its path lacks the slash at the end.
+    pub(super) fn list(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        format: Format,
+    ) -> Result<Option<Bytes>, StaticError> {
+        let root = self.root(location)?;
+        let relative = path.relative.trim_end_matches('/');
+        let directory = root.open_file(Path::new(relative)).map_err(refusal)?;
+        let directory = for_client(directory).map_err(StaticError::Io)?;
+        if !directory.metadata().map_err(StaticError::Io)?.is_dir() {
+            return Err(StaticError::NotFound);
+        }
+        if !path.is_directory {
+            return Ok(None);
+        }
+        let listing = Listing::read(&root, relative, &directory, self.settings.hidden)?;
+        Ok(Some(
+            listing.page(format, &listing::shown_path(location, path)),
+        ))
     }
 
     /// Opens a file whose state is known. `None`: it has changed, or was deleted.

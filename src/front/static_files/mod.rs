@@ -12,6 +12,8 @@
 //! 7. `body`: bytes at once if small, else sent as the client reads them; `multipart` for several
 //!    ranges.
 //!
+//! If the settings say so, `listing` answers for a directory without an index.
+//!
 //! Cached files are served without leaving the thread. Access to the disk is a job of the
 //! [`FilePool`], one for a small file. `compress` adds encoded forms to the cache, in the
 //! background. `front/error.rs` maps a [`StaticError`] to a status and a page.
@@ -27,6 +29,7 @@ mod handed_over;
 mod headers;
 mod hidden;
 pub mod internal;
+mod listing;
 mod memory;
 mod path;
 mod range;
@@ -55,6 +58,7 @@ use crate::os::files;
 use compress::Background;
 use conditional::{ConditionOutcome, Conditions};
 use disk::{Disk, Found};
+use listing::{Format, Listings};
 use memory::Memory;
 use range::Selection;
 use representation::Representation;
@@ -141,6 +145,7 @@ struct Shared {
     cache: Cache,
     /// The locations' indices in the cache.
     places: Vec<usize>,
+    listings: Listings,
 }
 
 /// The fields of a request that select a form of a file.
@@ -168,6 +173,7 @@ impl StaticFiles {
                 disk: Disk::new(locations.iter(), settings),
                 cache: cache.clone(),
                 places,
+                listings: Listings::default(),
             }),
             locations,
             pool,
@@ -225,7 +231,13 @@ impl StaticFiles {
         };
         let (answered, decoded) = match decoded {
             Ok(path) => {
-                let answered = self.answer(location, &path, query, &wish).await;
+                let answered = match self.answer(location, &path, query, &wish).await {
+                    Err(StaticError::NotFound) if location.lists() => {
+                        let format = Format::of(query, headers);
+                        self.list(location, &path, query, format, with_body).await
+                    }
+                    answered => answered,
+                };
                 (answered, Some(path))
             }
             Err(_) if missing.is_left() => return Err(StaticError::LeftToApp),
@@ -340,6 +352,38 @@ impl StaticFiles {
                 .submit(move || shared.compress(&location, &name, resource));
         }
         Ok(found)
+    }
+
+    /// Lists a directory that has no index.
+    async fn list(
+        &self,
+        location: &Location,
+        path: &FilePath,
+        query: Option<&str>,
+        format: Format,
+        with_body: bool,
+    ) -> Result<Response<Content>, StaticError> {
+        let (place, relative) = (location.index(), &*path.relative);
+        let kept = self.shared.listings.recall(place, relative, format);
+        let page = match kept.filter(|_| path.is_directory) {
+            Some(page) => page,
+            None => {
+                let (shared, at, wanted) =
+                    (Arc::clone(&self.shared), location.clone(), path.clone());
+                let read = move || shared.disk.list(&at, &wanted, format);
+                let Some(page) = self.pool.run(read).await? else {
+                    let url = location.directory_url(relative, query);
+                    return Err(StaticError::RedirectToDirectory(url));
+                };
+                self.shared.listings.keep(place, relative, format, &page);
+                page
+            }
+        };
+        let head = listing::response(format, &page);
+        Ok(head.map(|()| match with_body {
+            true => Content::Bytes(page),
+            false => Content::Empty,
+        }))
     }
 
     /// Steps 4 to 7.

@@ -42,6 +42,8 @@ pub struct Location {
     precompressed: bool,
     types: FileTypes,
     predefined: bool,
+    access: usize,
+    listing: bool,
     rules: ResponseRules,
 }
 
@@ -130,6 +132,8 @@ impl Location {
             precompressed: location.precompressed,
             types: location.types,
             predefined: location.predefined,
+            access: location.access,
+            listing: location.listing,
             rules,
         })
     }
@@ -173,6 +177,16 @@ impl Location {
     /// True for a location that was not configured explicitly.
     pub fn is_predefined(&self) -> bool {
         self.predefined
+    }
+
+    /// The index of its access in the site.
+    pub fn access(&self) -> usize {
+        self.access
+    }
+
+    /// True if a directory without an index is listed.
+    pub(super) fn lists(&self) -> bool {
+        self.listing
     }
 
     /// Its index among the locations.
@@ -319,7 +333,7 @@ fn decode(raw: &str) -> Result<String, StaticError> {
 const INDEX: &str = "index.html";
 
 /// Everything but RFC 3986's unreserved and sub-delims, `:`, `@` and the slash between names.
-const ESCAPED: &AsciiSet = &CONTROLS
+pub(super) const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')

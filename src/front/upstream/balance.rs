@@ -51,6 +51,18 @@ struct Down {
     is_tried: bool,
 }
 
+impl Down {
+    /// True if a request may retry the server; see [`Balance::pick`].
+    fn is_due(&self, now: Instant, may_repeat: bool) -> bool {
+        let grace = if may_repeat {
+            Duration::ZERO
+        } else {
+            self.back_off
+        };
+        !self.is_tried && self.until + grace <= now
+    }
+}
+
 /// A request's slot at a server, released on drop.
 #[derive(Debug)]
 pub struct Slot {
@@ -88,14 +100,7 @@ impl Balance {
             .min_by_key(|server| (servers[*server].in_flight, order(server)));
         let to_try = untried.clone().find(|server| {
             let down = servers[*server].down;
-            down.is_some_and(|down| {
-                let grace = if may_repeat {
-                    Duration::ZERO
-                } else {
-                    down.back_off
-                };
-                !down.is_tried && down.until + grace <= now
-            })
+            down.is_some_and(|down| down.is_due(now, may_repeat))
         });
         // No request waits for a retry that is due while other servers are healthy: retry now.
         let (server, is_try) = match (to_try, well) {
@@ -110,13 +115,53 @@ impl Balance {
             }
         };
         state.turn = state.turn.wrapping_add(1);
+        Some(self.take(state, server, is_try))
+    }
+
+    /// As [`Balance::pick`], but the first server in `order` that is healthy, or whose retry is due.
+    pub fn pick_in(
+        self: &Arc<Self>,
+        order: &[usize],
+        tried: &[usize],
+        now: Instant,
+        may_repeat: bool,
+    ) -> Option<Slot> {
+        let state = self.lock();
+        let untried = || {
+            order
+                .iter()
+                .copied()
+                .filter(|server| !tried.contains(server))
+        };
+        let servers = &state.servers;
+        let usable = untried().find_map(|server| match servers[server].down {
+            None => Some((server, false)),
+            Some(down) if down.is_due(now, may_repeat) => Some((server, true)),
+            Some(_) => None,
+        });
+        let soonest = || {
+            let soonest =
+                untried().min_by_key(|server| servers[*server].down.map(|down| down.until));
+            soonest.map(|server| (server, false))
+        };
+        let (server, is_try) = usable.or_else(soonest)?;
+        Some(self.take(state, server, is_try))
+    }
+
+    /// A slot at the server that was picked.
+    fn take(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        server: usize,
+        is_try: bool,
+    ) -> Slot {
         let chosen = &mut state.servers[server];
         chosen.in_flight += 1;
         if let Some(down) = &mut chosen.down {
             down.is_tried |= is_try;
         }
         drop(state);
-        Some(self.slot(server, is_try))
+        self.slot(server, is_try)
     }
 
     /// A slot at the given server.
@@ -362,5 +407,28 @@ mod tests {
             let back_off = balance.pick(&[], now, true).unwrap().failed(now).unwrap();
             assert!(back_off <= LONGEST_BACK_OFF);
         }
+    }
+
+    #[test]
+    fn in_an_order_the_first_healthy_server_is_picked_and_the_first_again_once_it_works() {
+        let now = Instant::now();
+        let balance = Balance::new(3);
+        let order = [2, 0, 1];
+        let pick = |tried: &[usize], now| balance.pick_in(&order, tried, now, true);
+        // However many requests it has.
+        let kept: Vec<_> = (0..5).map(|_| pick(&[], now).unwrap()).collect();
+        assert!(kept.iter().all(|slot| slot.server() == 2));
+        assert_eq!(number(&pick(&[2], now)), Some(0));
+        for slot in &kept[..3] {
+            slot.failed(now);
+        }
+        assert_eq!(number(&pick(&[], now)), Some(0));
+        let due = now + FIRST_BACK_OFF;
+        let one_try = pick(&[], due).unwrap();
+        assert_eq!(one_try.server(), 2);
+        assert_eq!(number(&pick(&[], due)), Some(0), "one request tries it");
+        one_try.succeeded();
+        assert_eq!(number(&pick(&[], due)), Some(2));
+        assert!(pick(&[0, 1, 2], due).is_none());
     }
 }

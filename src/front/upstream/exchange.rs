@@ -20,6 +20,7 @@ mod sending;
 mod tries;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub struct ExchangeRequest {
     pub fresh: bool,
     /// The client.
     pub owner: Option<Owner>,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
     /// The account that the memory of the exchange is charged to.
     pub account: Arc<Account>,
 }

@@ -5,6 +5,7 @@
 //! status for a failure: it returns a [`Failure`], and `front/error.rs` maps it to the client's
 //! response.
 
+mod affinity;
 pub mod balance;
 pub mod chunks;
 mod compact;
@@ -231,7 +232,12 @@ impl Upstream {
     pub fn new(settings: &UpstreamSettings, files: &FilePool) -> Self {
         let addresses = settings.servers.clone();
         let names = &settings.servers;
-        let servers = Servers::new(addresses, settings.timeouts, files.clone());
+        let servers = Servers::new(
+            addresses,
+            settings.balance,
+            settings.timeouts,
+            files.clone(),
+        );
         match &settings.protocol {
             Protocol::Uwsgi(uwsgi) => {
                 Self::Uwsgi(Uwsgi::new(servers, uwsgi.clone(), files.clone()))

@@ -7,7 +7,7 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,9 +17,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Failure;
+use super::affinity::Affinity;
 use super::balance::{Balance, Slot};
 use super::private::Link;
-use crate::config::upstream::{ServerAddress, UpstreamTimeouts};
+use crate::config::upstream::{BalanceBy, ServerAddress, UpstreamTimeouts};
 use crate::front::descriptors::Tries;
 use crate::front::sendfile::file_pool::FilePool;
 use crate::front::socket::Socket;
@@ -50,6 +51,8 @@ pub struct Servers {
     pub id: u64,
     servers: Vec<Server>,
     balance: Arc<Balance>,
+    /// The order of servers for each client, if clients stay with one server.
+    affinity: Option<Affinity>,
     /// The timeouts for these servers.
     pub timeouts: UpstreamTimeouts,
     files: FilePool,
@@ -86,11 +89,17 @@ pub struct Reached {
 
 impl Servers {
     /// Servers at these addresses, at least one.
-    pub fn new(addresses: Vec<ServerAddress>, timeouts: UpstreamTimeouts, files: FilePool) -> Self {
+    pub fn new(
+        addresses: Vec<ServerAddress>,
+        by: BalanceBy,
+        timeouts: UpstreamTimeouts,
+        files: FilePool,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             balance: Balance::new(addresses.len()),
+            affinity: (by == BalanceBy::Address).then(|| Affinity::new(&addresses)),
             servers: addresses.into_iter().map(Server::new).collect(),
             timeouts,
             files,
@@ -99,7 +108,7 @@ impl Servers {
     }
 
     /// Connects to a server that is not in `failed`, or reuses an idle connection unless it is to
-    /// be `fresh`. For `may_repeat` see [`Balance::pick`].
+    /// be `fresh`. For `may_repeat` see [`Balance::pick`]. `client` is its address, if known.
     ///
     /// # Errors
     /// [`Failure::Unreachable`] or [`Failure::TooSlow`] of the server that was tried last.
@@ -108,14 +117,21 @@ impl Servers {
         fresh: bool,
         may_repeat: bool,
         failed: &[usize],
+        client: Option<IpAddr>,
     ) -> Result<Reached, Failure> {
+        let order = client.and_then(|client| Some(self.affinity.as_ref()?.order(client)));
         let asked = Instant::now();
         let mut tried = failed.to_vec();
         let mut pause = PAUSES[0];
         let mut is_full = false;
         let mut last = None;
         loop {
-            if let Some(slot) = self.balance.pick(&tried, Instant::now(), may_repeat) {
+            let now = Instant::now();
+            let slot = match &order {
+                Some(order) => self.balance.pick_in(order, &tried, now, may_repeat),
+                None => self.balance.pick(&tried, now, may_repeat),
+            };
+            if let Some(slot) = slot {
                 let server = &self.servers[slot.server()];
                 tried.push(slot.server());
                 let idle = if fresh { None } else { server.take_idle() };

@@ -34,7 +34,7 @@ const ROOMY: f64 = 0.85;
 const MACHINE_ROOMY: f64 = 0.95;
 /// Workers whose memory is looked at: those that have answered the most requests.
 const SAMPLE: usize = 4;
-/// Interval of checks of their memory: each costs up to a millisecond each.
+/// Interval of checks of their memory, each of which costs up to a millisecond.
 const REMEMBERED: Duration = Duration::from_millis(250);
 /// Least memory that a worker is reckoned with, and least part of its resident set: one that was
 /// just forked has touched little, and unshares more with each request.

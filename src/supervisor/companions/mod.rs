@@ -7,29 +7,31 @@
 //! - A reload that succeeded ([`Companions::follow`]) stops those that the settings no longer
 //!   contain, and those whose code or settings may have changed. A successor starts when its
 //!   predecessor has exited, unless its settings allow both at a time.
+//! - A scheduled one ([`job`]) runs at its times, to its end, never twice at once: a run that is
+//!   due while the one before still works is skipped. A reload lets it work.
 //! - When the server stops ([`Companions::stop`]), they stop after the workers, one by one, in the
 //!   reverse order of their start.
 
 mod backoff;
+mod job;
 mod leaving;
 mod output;
+mod process;
+mod program;
 mod shell;
 
-use std::ffi::OsString;
-use std::io;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use crate::config::companions::{Companion, Program, STOP_TIMEOUT};
-use crate::config::{AppSettings, Config, native};
+use crate::config::companions::{Companion, STOP_TIMEOUT};
 use crate::observe::codes;
+use crate::observe::status::CompanionStatus;
 use crate::os::child;
-use backoff::Backoff;
+use job::Now;
 pub use leaving::Leaving;
-use output::Output;
+use process::{CompanionState, Process};
+pub use program::{ProcessEnvironment, start};
 
 /// All companions of a server.
 pub struct Companions {
@@ -41,39 +43,6 @@ pub struct Companions {
     readers: TaskTracker,
 }
 
-/// Environment of the programs that we start.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProcessEnvironment {
-    /// Their working directory.
-    directory: PathBuf,
-    /// Their `PATH`, if it differs from ours.
-    path: Option<OsString>,
-    /// Variables besides ours.
-    variables: Vec<(String, String)>,
-}
-
-impl ProcessEnvironment {
-    /// The directory of the site; the programs of the application's virtual environment come first
-    /// in `PATH`, as if it were activated.
-    pub fn of(config: &Config, applications: &[AppSettings]) -> Self {
-        let programs = applications.iter().find_map(|app| {
-            let programs = app.interpreter.path.parent()?;
-            let is_environment = programs.parent()?.join("pyvenv.cfg").is_file();
-            is_environment.then(|| programs.to_owned())
-        });
-        let path = programs.and_then(|programs| {
-            let others = std::env::var_os("PATH").unwrap_or_default();
-            let others: Vec<_> = std::env::split_paths(&others).collect();
-            std::env::join_paths(std::iter::once(programs).chain(others)).ok()
-        });
-        Self {
-            directory: config.release.settle(&config.chdir),
-            path,
-            variables: config.env.clone(),
-        }
-    }
-}
-
 /// The consequence of a companion's exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -81,26 +50,6 @@ pub enum Ended {
     Restart,
     /// The server must stop.
     Fatal,
-}
-
-struct Process {
-    settings: Companion,
-    state: CompanionState,
-    backoff: Backoff,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CompanionState {
-    Running {
-        pid: u32,
-        since: Instant,
-    },
-    Waiting {
-        until: Instant,
-    },
-    /// Starts when its predecessor has exited.
-    Succeeding,
-    Gone,
 }
 
 /// A process that a reload has asked to exit.
@@ -128,6 +77,10 @@ impl Companions {
                 former.kill();
             }
         }
+        let clock = Now {
+            instant: now,
+            ..Now::of_this_process()
+        };
         let mut next = None;
         let mut at =
             |time: Instant| next = Some(next.map_or(time, |earlier: Instant| earlier.min(time)));
@@ -138,10 +91,18 @@ impl Companions {
             {
                 process.state = CompanionState::Waiting { until: now };
             }
-            if let CompanionState::Waiting { until } = process.state
-                && until <= now
-            {
+            let is_waited_for = match process.state {
+                CompanionState::Waiting { until } => until <= now,
+                _ => {
+                    may_succeed
+                        && process.is_due(|settings| has_room(settings, &self.former), clock)
+                }
+            };
+            if is_waited_for {
                 process.start(&self.surroundings, &self.readers, now);
+            }
+            if let Some(time) = process.job.as_ref().and_then(|job| job.look_at(clock)) {
+                at(time);
             }
             if let CompanionState::Waiting { until } = process.state {
                 at(until);
@@ -171,6 +132,9 @@ impl Companions {
                 .position(|process| process.settings.name == settings.name)
                 .map(|at| before.remove(at));
             let mut process = match same {
+                Some(process) if process.job.is_some() && settings.schedule.is_some() => {
+                    process.rescheduled(settings)
+                }
                 Some(process) if !process.must_restart(settings, is_elsewhere) => process,
                 Some(process) => {
                     self.leave(process, settings.stop_timeout, now);
@@ -211,9 +175,13 @@ impl Companions {
         let CompanionState::Running { since, .. } = process.state else {
             return None;
         };
-        let (companion, reason) = (&*process.settings.name, child::describe_status(status));
         // Kills its background processes too, or two of them would run after a restart.
         child::kill_group(pid);
+        if process.job.is_some() {
+            process.run_ended(pid, status, now.duration_since(since));
+            return Some(Ended::Restart);
+        }
+        let (companion, reason) = (&*process.settings.name, child::describe_status(status));
         if process.settings.is_essential {
             process.state = CompanionState::Gone;
             tracing::error!(
@@ -315,6 +283,15 @@ impl Companions {
         self.list.iter().filter_map(Process::pid).chain(former)
     }
 
+    /// Their status, in the order of the settings.
+    pub fn status(&self) -> Vec<CompanionStatus> {
+        let now = Now::of_this_process();
+        self.list
+            .iter()
+            .map(|process| process.status(now))
+            .collect()
+    }
+
     /// Kills all of them.
     pub fn kill(&mut self) {
         for mut former in self.former.drain(..) {
@@ -346,102 +323,6 @@ impl RetiringCompanion {
         tracing::warn!(companion, pid, "companion did not stop in time: killed");
         self.leaving.kill();
     }
-}
-
-impl Process {
-    fn new(settings: Companion) -> Self {
-        Self {
-            settings,
-            state: CompanionState::Waiting {
-                until: Instant::now(),
-            },
-            backoff: Backoff::default(),
-        }
-    }
-
-    fn succeeding(settings: Companion) -> Self {
-        Self {
-            state: CompanionState::Succeeding,
-            ..Self::new(settings)
-        }
-    }
-
-    /// True if a reload with these settings restarts it.
-    fn must_restart(&self, settings: &Companion, is_elsewhere: bool) -> bool {
-        settings.restart_on_reload || is_elsewhere || self.settings.program != settings.program
-    }
-
-    fn pid(&self) -> Option<u32> {
-        match self.state {
-            CompanionState::Running { pid, .. } => Some(pid),
-            CompanionState::Waiting { .. } | CompanionState::Succeeding | CompanionState::Gone => {
-                None
-            }
-        }
-    }
-
-    fn start(&mut self, surroundings: &ProcessEnvironment, readers: &TaskTracker, now: Instant) {
-        let companion = &*self.settings.name;
-        let started = start(&self.settings.program, surroundings);
-        match started {
-            Ok((pid, output)) => {
-                tracing::info!(companion, pid, "companion started");
-                readers.spawn(output.log(self.settings.name.clone()));
-                self.state = CompanionState::Running { pid, since: now };
-            }
-            Err(error) => {
-                let pause = self.backoff.pause_after(Duration::ZERO);
-                let program = &self.settings.program;
-                tracing::error!(code = codes::COMPANION_START, companion, %program, %error, again_in = ?pause, "cannot start companion");
-                self.state = CompanionState::Waiting { until: now + pause };
-            }
-        }
-    }
-}
-
-impl Program {
-    /// True if a shell stays between us and the program.
-    pub fn stays_in_shell(&self) -> bool {
-        matches!(self, Self::Shell(line) if shell::replaced(line).is_none())
-    }
-}
-
-/// Starts a program with its output piped to us.
-///
-/// # Errors
-/// The error of the system call for the program or the pipe.
-pub fn start(program: &Program, surroundings: &ProcessEnvironment) -> io::Result<(u32, Output)> {
-    let mut command = match program {
-        Program::Shell(line) => {
-            let mut command = Command::new("/bin/sh");
-            command.arg("-c");
-            let replaced = shell::replaced(line);
-            command.arg(native::string(replaced.as_deref().unwrap_or(line)));
-            command
-        }
-        Program::Words(words) => {
-            let (first, rest) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-            let mut command = Command::new(first);
-            command.args(rest);
-            command
-        }
-    };
-    let (output, writer) = Output::pipe()?;
-    let again = writer.try_clone()?;
-    command
-        .current_dir(&surroundings.directory)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(again);
-    let variables = surroundings.variables.iter();
-    command.envs(variables.map(|(name, value)| (name, native::string(value))));
-    if let Some(path) = &surroundings.path {
-        // `Command` searches this path for the program too.
-        command.env("PATH", path);
-    }
-    child::end_with_us(&mut command);
-    let pid = child::spawn(&mut command, &[])?;
-    Ok((pid, output))
 }
 
 /// Least time for all companions when the server stops and its graceful timeout is used up.

@@ -29,7 +29,7 @@ use crate::front::admin::SupervisorQuery;
 use crate::front::upstream::workers::Pool;
 use crate::observe::codes;
 use crate::os::unix_listener::{self, RemoveOnDrop, Resolve};
-use protocol::{ControlReply, LONGEST_ORDER, Order};
+use protocol::{ControlReply, LONGEST_ORDER, MaintenanceOrder, Order};
 
 /// Clients at a time; more wait in the backlog. People and probes are few.
 const CLIENTS: usize = 16;
@@ -48,6 +48,8 @@ pub enum Command {
     Pools(oneshot::Sender<Vec<Asked>>),
     /// Set the number of workers.
     Scale(u32, oneshot::Sender<Result<(), String>>),
+    /// Turn maintenance mode on or off, or report it.
+    Maintenance(MaintenanceOrder, oneshot::Sender<Result<String, String>>),
     /// Stop gracefully, as SIGTERM does.
     Stop,
 }
@@ -224,6 +226,13 @@ async fn obey(order: &Order, commands: &mpsc::Sender<Command>) -> Option<Control
             let scale = |reply| Command::Scale(*workers, reply);
             Some(match ask(commands, scale).await? {
                 Ok(()) => ControlReply::done(format!("{workers} workers from now on")),
+                Err(why) => ControlReply::refused(why),
+            })
+        }
+        Order::Maintenance(order) => {
+            let switch = |reply| Command::Maintenance(order.clone(), reply);
+            Some(match ask(commands, switch).await? {
+                Ok(text) => ControlReply::done(text),
                 Err(why) => ControlReply::refused(why),
             })
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::observe::status::Status;
 
 /// Most bytes of an order.
-pub const LONGEST_ORDER: usize = 4096;
+pub const LONGEST_ORDER: usize = 16 << 10;
 
 /// An order of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +31,29 @@ pub enum Order {
     },
     /// Report the stacks of the Python threads of all workers.
     Stacks,
+    /// Turn maintenance mode on or off, or report it.
+    Maintenance(MaintenanceOrder),
     /// Stop gracefully.
     Stop,
+}
+
+/// An order about maintenance mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "switch", rename_all = "lowercase")]
+pub enum MaintenanceOrder {
+    /// Turn it on.
+    On {
+        /// The absolute path of the page, as [`crate::config::native::text`].
+        page: Option<String>,
+        /// Seconds of `Retry-After`.
+        retry_after: u64,
+        /// Networks and addresses of clients that are served.
+        allow: Vec<String>,
+    },
+    /// Turn it off.
+    Off,
+    /// Report it.
+    Status,
 }
 
 /// The server's response.
@@ -74,6 +95,9 @@ mod tests {
     fn lines_read_as_documented() {
         let order: Order = serde_json::from_str(r#"{"order":"status"}"#).unwrap();
         assert_eq!(order, Order::Status);
+        let order = r#"{"order":"maintenance","switch":"off"}"#;
+        let off = Order::Maintenance(MaintenanceOrder::Off);
+        assert_eq!(serde_json::from_str::<Order>(order).unwrap(), off);
         assert!(serde_json::from_str::<Order>(r#"{"order":"dance"}"#).is_err());
         let reply = serde_json::to_string(&ControlReply::refused("no")).unwrap();
         assert_eq!(reply, r#"{"done":false,"text":"no"}"#);

@@ -31,7 +31,7 @@ pub(crate) fn differences(before: &Resolved, after: &Resolved) -> Vec<String> {
     let are_same = before.locations == after.locations
         && named(before) == named(after)
         // Other changes have a name of their own.
-        && (before.apps == after.apps || !changed.is_empty());
+        && (before.apps == after.apps && before.access == after.access || !changed.is_empty());
     if !are_same {
         changed.push("location".to_owned());
     }

@@ -158,7 +158,7 @@ fn no_thread_waits_while_a_word_is_in_the_ring() {
                     Err(_) => thread::yield_now(),
                 }
             };
-            front.choose_waiting(seq as usize);
+            front.choose_waiting(1 + seq as usize % 3);
             if seq % 16 == 0 {
                 // Without a lost wake-up each word is popped before the next comes.
                 while !front.is_drained(tail) {
@@ -172,25 +172,27 @@ fn no_thread_waits_while_a_word_is_in_the_ring() {
 }
 
 #[test]
-fn waiting_threads_are_chosen_in_turn_and_once() {
+fn waiting_threads_are_chosen_once_and_the_first_of_each_worker_before_the_others() {
     let words = memory(130, 1);
     let ring = RequestRing::create(&words, 130, 1);
-    assert_eq!(ring.choose_waiting(5), None);
-    for thread in [3, 64, 129] {
-        ring.announce_wait(thread);
-    }
-    assert_eq!(ring.choose_waiting(4), Some(64));
-    ring.announce_wait(64);
-    assert_eq!(ring.choose_waiting(65), Some(129));
-    assert_eq!(ring.choose_waiting(130), Some(3));
+    let chosen =
+        |each| -> Vec<usize> { std::iter::from_fn(|| ring.choose_waiting(each)).collect() };
+    let announce = |threads: &[usize]| threads.iter().for_each(|it| ring.announce_wait(*it));
+    assert!(chosen(1).is_empty());
+    announce(&[64, 3, 129]);
+    assert_eq!(chosen(1), [3, 64, 129]);
+    // Workers of four threads: ranks 0, 1, 3, 0 and 1.
+    announce(&[0, 1, 3, 64, 129]);
+    assert_eq!(chosen(4), [0, 64, 1, 129, 3]);
+    announce(&[3, 64]);
+    assert_eq!(ring.choose_waiting(1), Some(3));
     assert!(ring.withdraw_wait(64), "it was not chosen");
     assert!(!ring.withdraw_wait(3), "it was");
-    assert_eq!(ring.choose_waiting(0), None);
+    assert!(chosen(1).is_empty());
     // Bits of threads that do not exist.
     words[WAITING + 2].store(u64::MAX, Ordering::Relaxed);
-    assert_eq!(ring.choose_waiting(128), Some(128));
-    assert_eq!(ring.choose_waiting(0), Some(129));
-    assert_eq!(ring.choose_waiting(0), None);
+    assert_eq!(chosen(2), [128, 129]);
+    assert!(chosen(0).is_empty());
 }
 
 #[test]
@@ -236,12 +238,12 @@ proptest! {
         let words = memory(1, 2);
         let ring = RequestRing::create(&words, 1, 2);
         let written = header(vars.len(), body.len());
-        ring.write(1, written, &vars, &body);
+        ring.write(1, written, &vars, &body, copy_in);
         let read = ring.header(1).unwrap();
         prop_assert_eq!(read, written);
         let (mut block, mut bytes) = (vec![9; 7], vec![9; body.len()]);
         ring.read_vars(1, &read, &mut block);
-        ring.read_body(1, &read, &mut bytes);
+        copy_out(ring.body(1, &read), &mut bytes);
         prop_assert_eq!((block, bytes), (vars, body));
     }
 }

@@ -7,13 +7,14 @@
 //! `b""` at the end forever), at the speed of C.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use rustix::fs::SeekFrom;
 
 use super::body_stream::BodyStream;
+use crate::ffi;
 
 /// Read-ahead over a body in a file.
 const BUFFER: usize = 64 * 1024;
@@ -39,25 +40,22 @@ impl Inputs {
         })
     }
 
-    /// A stream over a body in memory: `fill` writes its bytes to where Python keeps them.
+    /// A stream over the first `length` bytes of `words`. They are copied once: `BytesIO` shares the
+    /// object that it is given, and returns it from `read()`.
     ///
     /// # Errors
     /// `MemoryError`.
     pub fn inline<'py>(
         &self,
         py: Python<'py>,
+        words: &[AtomicU64],
         length: usize,
-        fill: impl FnOnce(&mut [u8]),
     ) -> PyResult<Bound<'py, PyAny>> {
         let bytes_io = self.bytes_io.bind(py);
         if length == 0 {
             return bytes_io.call0();
         }
-        let body = PyBytes::new_with(py, length, |body| {
-            fill(body);
-            Ok(())
-        })?;
-        bytes_io.call1((body,))
+        bytes_io.call1((ffi::bytes_of(py, words, length)?,))
     }
 
     /// A stream over a body in a file. It owns the descriptor.

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::foreign::Surroundings;
 use crate::config::native;
 
-/// What each character behind a `%` stands for.
+/// The meaning of each character behind a `%`.
 #[derive(Debug, Clone)]
 pub struct Magic {
     table: Vec<String>,

@@ -27,7 +27,7 @@ pub struct Item {
     pub key: String,
     /// Its value; `None` for an option of the command line without one.
     pub value: Option<String>,
-    /// Where it stands.
+    /// Its file and line.
     pub place: Place,
     /// The line without secrets.
     pub text: String,

@@ -59,6 +59,14 @@ impl Budget {
         self.memory.take(bytes);
     }
 
+    /// Takes over the return of bytes that have been added.
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        Charge {
+            budget: Arc::clone(self),
+            bytes,
+        }
+    }
+
     /// Limit of one response; `is_behind`: its client has not yet read what is in its file.
     pub(crate) fn share(&self, is_behind: bool) -> usize {
         let limit = self.memory.limit();
@@ -68,5 +76,25 @@ impl Budget {
             used if is_behind || used > most / 2 || free < limit / 2 => WHEN_SHORT,
             _ => PER_RESPONSE,
         }
+    }
+}
+
+/// Bytes of a budget, returned when it is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Leaves the bytes in the budget: the caller returns them.
+    pub(crate) fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.take(self.bytes);
     }
 }

@@ -132,6 +132,38 @@ async fn what_a_client_does_not_take_goes_to_a_file_and_comes_back_in_order() {
 }
 
 #[tokio::test]
+async fn memory_of_a_write_that_is_abandoned_is_returned() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = FilePool::new(1);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let busy = files.clone();
+    let disk = tokio::spawn(async move { busy.run(move || released.recv()).await });
+    tokio::task::yield_now().await;
+    let limits = SpoolLimits {
+        each: 1 << 30,
+        total: 1 << 30,
+    };
+    let spool = ResponseSpool::new(directory.path().into(), files, limits, Arc::default());
+    let (feed, body, _) = streamed();
+    body.buffer(Buffering::Spool(ClientSpool {
+        spool: Arc::new(spool),
+        account: Arc::new(Account::of_address()),
+    }));
+    assert!(feed.push(Bytes::from(vec![0; PER_RESPONSE + 1])));
+    let mut room = Box::pin(feed.room());
+    while feed.0.lock().writing == 0 {
+        assert!(futures_now(room.as_mut()).is_none());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(feed.0.budget.used(), PER_RESPONSE + 1);
+    // The client leaves, and its exchange is dropped in the middle of the write.
+    drop((room, body));
+    assert_eq!(feed.0.budget.used(), 0);
+    release.send(()).unwrap();
+    disk.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_client_that_keeps_up_never_has_anything_in_a_file() {
     let (feed, mut body, _) = streamed();
     let spool = spool(std::path::Path::new("/nonexistent"), 1 << 30);

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::Stream;
@@ -29,6 +28,10 @@ const IN_A_ROW: usize = 16;
 /// copy costs less than a list of two pieces costs the kernel.
 const COPIED: usize = 4 << 10;
 
+/// Bytes that a socket usually accepts in one call. Of more, a client that reads slowly leaves a
+/// part, after which the runtime's own call knows that the socket is full.
+const ONE_CALL: usize = 64 << 10;
+
 thread_local! {
     /// The output of the current pass. One per thread, because no connection keeps anything in it.
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -46,10 +49,44 @@ enum Outcome {
     Raw(usize),
 }
 
+/// The next need of a connection without hyper.
+pub enum Next {
+    /// hyper for HTTP/1, for a head that the stream has.
+    Http1,
+    /// hyper for HTTP/2.
+    Http2,
+    /// The end: nothing more is read.
+    End,
+}
+
 impl Stream {
+    /// Answers requests without hyper, and waits for bytes that need it.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        // No room: the stream keeps the head.
+        ready!(self.poll_heads(context, &mut ReadBuf::new(&mut [])))?;
+        Poll::Ready(Ok(match self.framing.phase() {
+            FramingPhase::Raw => Next::Http2,
+            FramingPhase::Between => Next::End,
+            _ => Next::Http1,
+        }))
+    }
+
     /// Reads requests while hyper holds none: answers those that the fast path can answer, and
     /// gives hyper the head of the first one that it cannot.
     pub(crate) fn poll_between(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.poll_heads(context, into) {
+            Poll::Ready(Ok(())) if self.framing.phase() == FramingPhase::Raw => {
+                self.poll_raw(context, into)
+            }
+            polled => polled,
+        }
+    }
+
+    fn poll_heads(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
@@ -63,12 +100,7 @@ impl Stream {
             self.early_memory.shrink(0);
         }
         OUT.set(out);
-        match polled {
-            Poll::Ready(Ok(())) if self.framing.phase() == FramingPhase::Raw => {
-                self.poll_raw(context, into)
-            }
-            polled => polled,
-        }
+        polled
     }
 
     fn poll_with(
@@ -185,7 +217,7 @@ impl Stream {
                 self.send(answer, out)?;
                 continue;
             }
-            return Ok(match self.give_head(&bytes[at..], into) {
+            return Ok(match self.give_head(&bytes[at..], into)? {
                 Some(length) => Outcome::Handed(at + length),
                 None => Outcome::Until(at),
             });
@@ -199,7 +231,9 @@ impl Stream {
         if body.len() <= COPIED {
             out.extend_from_slice(body);
         }
-        let written = match self.try_send(out, if out.len() < whole { body } else { b"" }) {
+        let parts = [IoSlice::new(out), IoSlice::new(body)];
+        let count = if out.len() < whole { 2 } else { 1 };
+        let written = match self.socket().try_send(&parts[..count]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         };
@@ -217,20 +251,27 @@ impl Stream {
         written.map(|_| ())
     }
 
-    /// Sends two pieces, or as much as the socket accepts. `writev`, the usual call, is for files
-    /// and takes 0.2 µs more.
-    fn try_send(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
-        let socket = self.socket.as_ref().expect("taken only on drop");
-        socket.try_write_with(|socket| {
-            Ok(match body.is_empty() {
-                true => rustix::net::send(socket, head, SendFlags::NOSIGNAL)?,
-                false => {
-                    let parts = [IoSlice::new(head), IoSlice::new(body)];
-                    let mut control = SendAncillaryBuffer::default();
-                    rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?
-                }
-            })
-        })
+    /// Sends bytes of hyper's.
+    pub(crate) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > ONE_CALL {
+            return Pin::new(self.socket()).poll_write_vectored(context, parts);
+        }
+        if parts.len() == 1 || length > COPIED {
+            return self.socket().poll_send(context, parts);
+        }
+        let mut out = OUT.take();
+        out.clear();
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let sent = self.socket().poll_send(context, &[IoSlice::new(&out)]);
+        OUT.set(out);
+        sent
     }
 
     /// Sends the rest of a response that did not fit into the socket.

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Stream;
+use super::body_at_once::AtOnce;
 use crate::front::client_limits::in_hand::ASK_AGAIN;
 use crate::front::client_limits::memory_budget::HYPER;
 use crate::front::error::Rejection;
@@ -41,11 +42,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const MALFORMED_CHUNKS: &str = "its chunks are malformed";
 
 impl Stream {
-    /// Gives hyper the head at the beginning of `bytes`, and returns its length; `None`: the head
-    /// is incomplete.
-    pub(crate) fn give_head(&mut self, bytes: &[u8], into: &mut ReadBuf<'_>) -> Option<usize> {
+    /// Gives hyper the head at the beginning of `bytes`, and returns its length, with that of its
+    /// body if it was taken at once; `None`: the head is incomplete.
+    ///
+    /// # Errors
+    /// The error of the socket.
+    pub(crate) fn give_head(
+        &mut self,
+        bytes: &[u8],
+        into: &mut ReadBuf<'_>,
+    ) -> io::Result<Option<usize>> {
         let keeps_case = self.fast_path.as_ref().is_some_and(FastPath::keeps_case);
-        match head::read(bytes, keeps_case) {
+        Ok(match head::read(bytes, keeps_case) {
             ParsedHead::Incomplete => {
                 self.activity.bytes_arrived();
                 self.activity.has_part_of_head(true);
@@ -60,18 +68,30 @@ impl Stream {
                 Some(whole.length)
             }
             ParsedHead::Whole(whole) => {
+                let behind = &bytes[whole.length..];
+                let at_once = match into.remaining() >= whole.bytes.len() {
+                    true => self.body_at_once(&whole, behind)?,
+                    false => None,
+                };
                 if !whole.header_case.is_empty() {
                     self.activity.note_header_case(whole.header_case);
                 }
-                self.begin(&whole.bytes, whole.body, whole.is_last, into);
-                Some(whole.length)
+                let Some(AtOnce { body, used, digits }) = at_once else {
+                    self.begin(&whole.bytes, whole.body, whole.is_last, into);
+                    return Ok(Some(whole.length));
+                };
+                self.activity.note_body(body);
+                let start = into.filled().len();
+                self.begin(&whole.bytes, BodyRemainder::Length(0), whole.is_last, into);
+                into.filled_mut()[start..][digits].fill(b'0');
+                Some(whole.length + used)
             }
             ParsedHead::Refused(refused) => {
                 let length = refused.length;
                 self.give_refused(*refused, into);
                 Some(length)
             }
-        }
+        })
     }
 
     /// Refuses the head that begins with `bytes`, because there is no memory for the rest.

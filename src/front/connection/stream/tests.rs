@@ -177,6 +177,73 @@ async fn a_body_is_read_in_small_parts_so_that_hyper_keeps_a_small_buffer() {
     assert!(read(&mut stream).await.unwrap().len() > reading::READ_BODY);
 }
 
+/// Body, bytes that hyper gets with the head, and what is in the socket behind the body.
+async fn given(head: &str, behind: &[u8]) -> (Option<Bytes>, Vec<u8>, Stream, UnixStream) {
+    let (mut stream, mut theirs, activity) = stream_of(b"");
+    theirs
+        .write_all(&[head.as_bytes(), behind].concat())
+        .await
+        .unwrap();
+    let got = read(&mut stream).await.unwrap();
+    (activity.take_body(), got, stream, theirs)
+}
+
+#[tokio::test]
+async fn a_body_that_has_arrived_with_its_head_is_read_at_once() {
+    let next = b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+    for length in [1, 5000, 20_000, 64 << 10] {
+        let head = format!("POST / HTTP/1.1\r\nContent-length:  {length}\r\nHost: h\r\n\r\n");
+        let sent: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        for behind in [&[][..], next] {
+            let (body, got, mut stream, mut theirs) =
+                given(&head, &[&sent[..], behind].concat()).await;
+            assert!(body.unwrap() == sent, "{length}");
+            let digits = length.to_string();
+            let zeros = "0".repeat(digits.len());
+            let expected = head.replace(&format!("  {digits}\r"), &format!("  {zeros}\r"));
+            assert_eq!(
+                got.escape_ascii().to_string(),
+                expected.escape_default().to_string()
+            );
+            assert!(
+                read_once(&mut stream).await.is_none(),
+                "the request is whole"
+            );
+            stream.framing.settle();
+            if behind.is_empty() {
+                assert!(read_once(&mut stream).await.is_none());
+                theirs.write_all(next).await.unwrap();
+            }
+            assert_eq!(read(&mut stream).await.unwrap(), next);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_has_not_arrived_or_is_awaited_or_long_is_read_by_hyper() {
+    let long = vec![b'x'; 70_000];
+    for (fields, behind) in [
+        ("Content-Length: 4\r\n", &b"abc"[..]),
+        ("Content-Length: 10000\r\n", &long[..9999]),
+        ("Content-Length: 3\r\nExpect: 100-continue\r\n", b"abc"),
+        ("Upgrade: x\r\nContent-Length: 3\r\n", b"abc"),
+        ("Content-Length: 3\r\nContent-Length: 3\r\n", b"abc"),
+        ("Content-Length: 65537\r\n", &long[..65537]),
+        ("Content-Length: 0\r\n", b""),
+        ("Transfer-Encoding: chunked\r\n", b"1\r\na\r\n0\r\n\r\n"),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let (body, got, mut stream, _theirs) = given(&head, behind).await;
+        assert_eq!(body, None, "{fields}");
+        assert_eq!(got, head.as_bytes());
+        let mut rest = Vec::new();
+        while rest.len() < behind.len() {
+            rest.extend(read(&mut stream).await.unwrap());
+        }
+        assert!(rest == behind, "{fields}");
+    }
+}
+
 #[tokio::test]
 async fn hyper_gets_one_request_at_a_time_and_no_byte_behind_it() {
     let one: &[u8] = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
@@ -203,6 +270,11 @@ async fn hyper_gets_one_request_at_a_time_and_no_byte_behind_it() {
                 let mut got = Vec::new();
                 while got.len() < expected.len() {
                     got.extend(read(&mut stream).await.unwrap());
+                    if let Some(body) = activity.take_body() {
+                        let zeros = got.windows(8).position(|at| at == b"h: 0\r\n\r\n");
+                        got[zeros.expect("hyper expects no body") + 3] = b'3';
+                        got.extend(body);
+                    }
                 }
                 assert_eq!(
                     got.escape_ascii().to_string(),

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::Uri;
@@ -38,6 +39,9 @@ pub struct CompleteHead<'a> {
     pub bytes: Cow<'a, [u8]>,
     /// The framing of the body after it.
     pub body: BodyRemainder,
+    /// The digits of its only Content-Length, in `bytes`, if the body is simply what follows the
+    /// head: the client does not wait for `100 Continue`, and does not switch protocols.
+    pub length_digits: Option<Range<usize>>,
     /// Nothing may be read after this request: it has both Content-Length and Transfer-Encoding
     /// (RFC 9112 §6.1).
     pub is_last: bool,
@@ -45,11 +49,11 @@ pub struct CompleteHead<'a> {
     pub header_case: Vec<Bytes>,
 }
 
-type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
+type FieldPlaces<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS];
 
 /// Reads a head. `keeps_case`: the case of names is recorded.
 pub fn read(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
-    let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut places: FieldPlaces<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut places) {
         Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => ParsedHead::Incomplete,
@@ -60,7 +64,7 @@ pub fn read(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
                 return read_line(bytes, keeps_case);
             }
             let head = Cow::Borrowed(&bytes[..length]);
-            finish(bytes, length, head, &request, keeps_case)
+            finish((bytes, length), (bytes, head), &request, keeps_case)
         }
         Err(_) => read_line(bytes, keeps_case),
     }
@@ -90,7 +94,7 @@ fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
     };
     let line_length = rewritten.len();
     let head = [&rewritten, &bytes[end + 1..]].concat();
-    let mut places: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut places: FieldPlaces<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&head, &mut places) {
         Ok(httparse::Status::Partial) if bytes.len() < PARSER_LIMIT => ParsedHead::Incomplete,
@@ -98,7 +102,7 @@ fn read_line(bytes: &[u8], keeps_case: bool) -> ParsedHead<'_> {
         Ok(httparse::Status::Complete(length)) => {
             let whole = length - line_length + end + 1;
             let rewritten = Cow::Owned(head[..length].to_vec());
-            finish(bytes, whole, rewritten, &request, keeps_case)
+            finish((bytes, whole), (&head, rewritten), &request, keeps_case)
         }
         Err(httparse::Error::TooManyHeaders) => {
             let rejection = Rejection::TooManyFields {
@@ -167,11 +171,11 @@ fn normal_line(line: &[u8]) -> Result<Vec<u8>, Rejection> {
     Ok(rewritten)
 }
 
-/// Finds the framing of the body of a syntactically valid head.
+/// Finds the framing of the body of a syntactically valid head: the first `length` of the `bytes`
+/// received. `request` was parsed from `parsed`, which begins with `head`.
 fn finish<'a>(
-    bytes: &[u8],
-    length: usize,
-    head: Cow<'a, [u8]>,
+    (bytes, length): (&[u8], usize),
+    (parsed, head): (&[u8], Cow<'a, [u8]>),
     request: &httparse::Request<'_, '_>,
     keeps_case: bool,
 ) -> ParsedHead<'a> {
@@ -188,11 +192,12 @@ fn finish<'a>(
         return refused(bytes, too_large(&bytes[..length]), length);
     }
     match framing(request) {
-        Ok((body, is_last)) => ParsedHead::Whole(CompleteHead {
+        Ok(framing) => ParsedHead::Whole(CompleteHead {
             length,
+            length_digits: framing.digits.and_then(|digits| place_of(digits, parsed)),
             bytes: head,
-            body,
-            is_last,
+            body: framing.body,
+            is_last: framing.is_last,
             header_case: match keeps_case {
                 true => unusual_names(request),
                 false => Vec::new(),
@@ -202,16 +207,30 @@ fn finish<'a>(
     }
 }
 
+/// The fields of a head that frame its body.
+struct Fields<'a> {
+    body: BodyRemainder,
+    is_last: bool,
+    /// See [`CompleteHead::length_digits`].
+    digits: Option<&'a [u8]>,
+}
+
 /// RFC 9112 §6.3, for requests.
-fn framing(request: &httparse::Request<'_, '_>) -> Result<(BodyRemainder, bool), Rejection> {
+fn framing<'a>(request: &httparse::Request<'_, 'a>) -> Result<Fields<'a>, Rejection> {
     let (mut length, mut is_coded, mut codings) = (None, false, 0);
+    let (mut digits, mut is_plain) = (None, true);
     for field in &*request.headers {
         match field.name.len() {
+            6 => is_plain &= !field.name.eq_ignore_ascii_case("expect"),
+            7 => is_plain &= !field.name.eq_ignore_ascii_case("upgrade"),
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let value = number(field.value).filter(|value| {
                     // Several equal ones count as one (RFC 9110 §8.6).
                     length.is_none_or(|before| before == *value)
                 });
+                // A second one would have to be replaced too.
+                is_plain &= length.is_none();
+                digits = Some(field.value);
                 length =
                     Some(value.ok_or(Rejection::BadRequest("the Content-Length is malformed"))?);
             }
@@ -223,15 +242,20 @@ fn framing(request: &httparse::Request<'_, '_>) -> Result<(BodyRemainder, bool),
         }
     }
     match codings {
-        0 => Ok((BodyRemainder::Length(length.unwrap_or(0)), false)),
+        0 => Ok(Fields {
+            body: BodyRemainder::Length(length.unwrap_or(0)),
+            is_last: false,
+            digits: digits.filter(|_| is_plain),
+        }),
         // RFC 9112 §6.1: the framing of such a message is faulty.
         _ if request.version != Some(1) => {
             Err(Rejection::BadRequest("HTTP/1.0 has no transfer codings"))
         }
-        1 if is_coded => Ok((
-            BodyRemainder::Chunks(super::Chunks::default()),
-            length.is_some(),
-        )),
+        1 if is_coded => Ok(Fields {
+            body: BodyRemainder::Chunks(super::Chunks::default()),
+            is_last: length.is_some(),
+            digits: None,
+        }),
         _ => Err(refused_coding(request)),
     }
 }
@@ -259,6 +283,13 @@ fn refused_coding(request: &httparse::Request<'_, '_>) -> Rejection {
         true if codings.iter().all(is_name) => Rejection::Coding,
         _ => Rejection::BadRequest("the Transfer-Encoding is not chunked"),
     }
+}
+
+/// The place of `part` within `whole`, of which it is a part.
+fn place_of(part: &[u8], whole: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let place = start..start + part.len();
+    (whole.get(place.clone()) == Some(part)).then_some(place)
 }
 
 /// `1*DIGIT`, as hyper reads it; it uses the largest numbers for other purposes.

@@ -5,6 +5,7 @@
 //! nginx's rule too (`proxy_next_upstream` without `non_idempotent`). No server gets a request
 //! twice, except one that closed a kept-alive connection just as the request was sent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Buf;
@@ -23,6 +24,7 @@ struct Attempts {
     may_repeat: bool,
     /// Servers that have failed.
     failed: Vec<usize>,
+    client: Option<IpAddr>,
 }
 
 impl ExchangeContext {
@@ -39,6 +41,7 @@ impl ExchangeContext {
             fresh: errand.fresh,
             may_repeat,
             failed: Vec::new(),
+            client: errand.client,
         };
         loop {
             let mut outgoing = errand.whole.clone();
@@ -84,7 +87,8 @@ impl ExchangeContext {
                 Some(link) => servers.again(link),
                 None => {
                     let fresh = tries.fresh || ownership.is_private();
-                    let connected = servers.connect(fresh, tries.may_repeat, &tries.failed);
+                    let connected =
+                        servers.connect(fresh, tries.may_repeat, &tries.failed, tries.client);
                     connected.await?
                 }
             };

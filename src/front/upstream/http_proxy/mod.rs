@@ -86,6 +86,7 @@ impl HttpProxy {
                 links: (asked.version <= Version::HTTP_11).then(|| Arc::clone(links)),
                 authenticates: private::authenticates(&asked.headers),
             }),
+            client: facts.client.address,
             account: Arc::clone(account),
         };
         let mut response = self.context.answer(errand).await?;

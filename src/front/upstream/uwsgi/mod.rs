@@ -8,6 +8,7 @@
 
 mod packet;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,6 +51,7 @@ impl Uwsgi {
         request: Request,
         identity: Arc<RequestLabel>,
         account: &Arc<Account>,
+        client: Option<IpAddr>,
     ) -> Result<Box<Response>, Failure> {
         let packet = packet::build(&request.message, &self.settings)?;
         let errand = ExchangeRequest {
@@ -59,6 +61,7 @@ impl Uwsgi {
             identity,
             fresh: true,
             owner: None,
+            client,
             account: Arc::clone(account),
         };
         self.ground.answer(errand).await

@@ -22,6 +22,8 @@ use crate::os::clock;
 const LONGEST_LOOK: u64 = 2_000_000_000;
 /// Longest time between the moments in which a thread pops a request and says so, in nanoseconds.
 const LONGEST_MISSING: u64 = 1_000_000_000;
+/// Time between two looks at slots that are free, in nanoseconds.
+const GIVES_BACK: u64 = 1_000_000_000;
 /// Longest time for a request of unknown state if requests have no deadline.
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 
@@ -35,6 +37,8 @@ pub(super) struct Audit {
     doubtful: HashMap<u64, u64>,
     /// Requests that no thread has and that are not in the queue, likewise.
     missing: HashMap<u64, u64>,
+    /// The time of the next look at slots that are free.
+    gives_back_at: u64,
 }
 
 /// The state of a request according to the scoreboard.
@@ -68,6 +72,15 @@ impl Audit {
         }
     }
 
+    /// True if slots are to be looked at.
+    fn gives_back(&mut self, now: u64) -> bool {
+        let is_due = now >= self.gives_back_at;
+        if is_due {
+            self.gives_back_at = now.saturating_add(GIVES_BACK);
+        }
+        is_due
+    }
+
     /// Requests that have been missing for [`LONGEST_MISSING`]; forgets those that are not.
     fn lost(&mut self, missing: &[u64], now: u64) -> Vec<u64> {
         self.missing.retain(|seq, _| missing.contains(seq));
@@ -99,6 +112,15 @@ impl Audit {
 }
 
 impl GenerationState {
+    /// Returns pages of slots that have been free for two checks.
+    fn give_back(&self) {
+        if let Some(queue) = self.queue() {
+            // No entry is given to a request before the end of the call.
+            let state = self.pool.lock();
+            queue.give_back(state.table.free(self.number));
+        }
+    }
+
     /// One check; `patience` is the longest time for a request, including the grace period.
     pub(super) fn audit(&self, audit: &mut Audit, now: u64, patience: Option<Duration>) {
         self.doorbell.look();
@@ -109,6 +131,9 @@ impl GenerationState {
         }
         if let Some(damage) = self.queue().and_then(|queue| queue.damage()) {
             self.damaged(damage);
+        }
+        if audit.gives_back(now) {
+            self.give_back();
         }
         let mut state = self.pool.lock();
         let in_flight = state.table.in_flight(self.number);

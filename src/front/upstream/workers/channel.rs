@@ -28,10 +28,9 @@ use crate::front::upstream::{Failure, Response};
 use crate::observe::codes;
 use crate::os::sockets;
 
-/// Size of a read: a typical page with its frames, or the longest piece of a body.
+/// Most bytes of a read: a typical page with its frames, or the longest piece of a body.
 const READ: usize = frames::BODY_PIECE + (4 << 10);
-/// Bytes from which a read buffer is kept instead of being copied out: a copy of less costs less
-/// than a new buffer.
+/// Length of an allocation from which parts of it are copied, so that they do not keep all of it.
 const KEEP: usize = 32 << 10;
 
 /// The ring and the channel of one thread, and the state of the reply on it.
@@ -49,9 +48,9 @@ pub(super) struct Channel {
     socket: UnixStream,
     /// Nothing more will be written.
     is_over: bool,
+    /// Bytes copied out of the ring whose frames have not been taken. It has no room while it is
+    /// empty: each burst becomes the allocation of its response.
     buffer: Vec<u8>,
-    /// Number of filled bytes in the buffer.
-    filled: usize,
     /// Length of the allocation that holds the frames being taken.
     burst: usize,
     /// Descriptors received, whose frames have not been read yet.
@@ -145,8 +144,7 @@ impl Channel {
             read: 0,
             socket,
             is_over: false,
-            buffer: vec![0; READ],
-            filled: 0,
+            buffer: Vec::new(),
             burst: 0,
             descriptors: Vec::new(),
             lost_descriptor: false,
@@ -169,9 +167,13 @@ impl Channel {
 
     async fn read_all(&mut self) -> Result<(), Violation> {
         loop {
-            let read = self
-                .inbox
-                .read(self.read, &mut self.buffer[self.filled..])?;
+            // A burst with the beginning of a frame is no longer than one without, so that a piece of
+            // a body keeps little more than itself. Only a longer frame gets more room.
+            let most = match READ.saturating_sub(self.buffer.len()) {
+                0 => READ,
+                room => room,
+            };
+            let read = self.inbox.read(self.read, most, &mut self.buffer)?;
             if read == 0 {
                 if self.is_over {
                     return Ok(());
@@ -180,7 +182,6 @@ impl Channel {
                 continue;
             }
             self.read += read as u64;
-            self.filled += read;
             if let Reply::Streaming { seq, .. } = &self.reply {
                 self.progress().note(*seq);
             }
@@ -226,7 +227,7 @@ impl Channel {
 
     async fn take_frames(&mut self) -> Result<(), Violation> {
         let mut complete = 0;
-        while let Some((_, used)) = frames::read_reply(&self.buffer[complete..self.filled])? {
+        while let Some((_, used)) = frames::read_reply(&self.buffer[complete..])? {
             complete += used;
         }
         let mut burst = self.cut_off(complete);
@@ -244,28 +245,17 @@ impl Channel {
         Ok(())
     }
 
-    /// Splits the first bytes off the buffer, and makes room for at least one more word.
+    /// Splits the first bytes off the buffer. The rest is the beginning of a frame; frames have a
+    /// limit, and so has the buffer.
     fn cut_off(&mut self, length: usize) -> Bytes {
-        let rest = self.filled - length;
-        let bytes = if length < KEEP {
-            let bytes = Bytes::copy_from_slice(&self.buffer[..length]);
-            self.buffer.copy_within(length..self.filled, 0);
-            self.burst = length;
-            bytes
-        } else {
-            let mut fresh = vec![0; READ.max(rest + 8)];
-            fresh[..rest].copy_from_slice(&self.buffer[length..self.filled]);
-            let mut full = std::mem::replace(&mut self.buffer, fresh);
-            self.burst = full.capacity();
-            full.truncate(length);
-            Bytes::from(full)
-        };
-        self.filled = rest;
-        if self.filled == self.buffer.len() {
-            // A frame longer than the buffer; frames have a limit, and so has the buffer.
-            self.buffer.resize(self.buffer.len() * 2, 0);
+        if length == 0 {
+            return Bytes::new();
         }
-        bytes
+        let rest = self.buffer[length..].to_vec();
+        let mut burst = std::mem::replace(&mut self.buffer, rest);
+        burst.truncate(length);
+        self.burst = burst.capacity();
+        Bytes::from(burst)
     }
 
     async fn take_frame(&mut self, frame: Frame) -> Result<(), Violation> {
@@ -369,17 +359,18 @@ impl Channel {
             } if seq == frame.seq => {
                 response.body = ResponseBody::whole(joined(chunks, self.burst));
                 response.app_time = frame.app_time;
-                self.shared.deliver(seq, Ok(response));
+                return self.shared.finish(seq, frame.app_time, Some(Ok(response)));
             }
             Reply::Streaming { seq, feed } if seq == frame.seq => feed.end(Ok(()), frame.app_time),
             Reply::Discarding { .. } => {}
             // A client that already has a response, a 504 for instance, does not get another.
             _ => {
                 let why = "an end without a head".to_owned();
-                self.shared.deliver(frame.seq, Err(Failure::BadAnswer(why)));
+                let answer = Err(Failure::BadAnswer(why));
+                return self.shared.finish(frame.seq, frame.app_time, Some(answer));
             }
         }
-        self.shared.release(frame.seq);
+        self.shared.finish(frame.seq, frame.app_time, None);
     }
 
     fn take_abort(&mut self, frame: Frame) {
@@ -398,10 +389,12 @@ impl Channel {
                     worker: self.worker,
                     traceback,
                 };
-                self.shared.deliver(frame.seq, Err(failure));
+                return self
+                    .shared
+                    .finish(frame.seq, frame.app_time, Some(Err(failure)));
             }
         }
-        self.shared.release(frame.seq);
+        self.shared.finish(frame.seq, frame.app_time, None);
     }
 
     /// Delivers a head whose end did not arrive with it.

@@ -29,9 +29,12 @@ impl Pool {
         self.0.is_waited_for.store(false, Ordering::Relaxed);
         let mut state = self.0.lock();
         let State { table, rosters, .. } = &mut *state;
+        let now = Instant::now();
+        let oldest = table.oldest();
         let mut demand = QueueDemand {
+            running: 0,
             waiting: table.waiting() as u64,
-            ..QueueDemand::default()
+            waited: oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
         };
         let is_current = |roster: &&WorkerSet| table.is_current(roster.crew.number);
         let Some(crew) = rosters
@@ -41,7 +44,7 @@ impl Pool {
         else {
             return demand;
         };
-        let (board, now) = (crew.scoreboard(), Instant::now());
+        let board = crew.scoreboard();
         for (spot, request) in table.in_flight(crew.number) {
             match board.claim(spot.entry, request.seq) {
                 Claim::Taken(_) => demand.running += 1,

@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::Outcome;
 use super::dispatch_slot::DispatchSlot;
-use super::request_queue::{Admission, QueueAddress, RequestQueue};
+use super::request_queue::{Admission, QueueAddress, RequestQueue, Service};
+use super::route_costs::{Cost, Route, RouteCosts};
 use crate::front::context::RequestLabel;
 
 /// The bookkeeping of one pool.
@@ -27,6 +28,7 @@ pub(super) struct Dispatcher {
     /// True if requests of several origins compete for slow workers: few are handed out ahead,
     /// because those cannot be overtaken.
     is_slow: bool,
+    costs: RouteCosts,
     /// Labels of recent requests: their log records may be read after they ended.
     recent: VecDeque<(u64, Arc<RequestLabel>)>,
 }
@@ -39,6 +41,8 @@ const RECENT: usize = 1024;
 struct Entries {
     generation: u32,
     entries: Vec<Entry>,
+    /// The probable entry of the request with a number, by the remainder of the number.
+    places: Box<[u32]>,
     free: Vec<usize>,
     /// Serving threads.
     threads: usize,
@@ -59,6 +63,8 @@ pub(super) struct InFlight {
     pub(super) seq: u64,
     /// The client's address.
     pub(super) origin: QueueAddress,
+    /// Its route, if its cost is to be learned.
+    route: Option<Route>,
     /// The time at which it began to wait for a thread.
     pub(super) asked: Instant,
     /// Sender of the response; `None` once it is sent, or if it is no longer wanted.
@@ -89,8 +95,11 @@ pub(super) enum AdmissionOutcome {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueuePosition {
     origin: QueueAddress,
-    /// Assigned at the first request for an entry.
-    ticket: Option<u64>,
+    /// Its route, if short requests may overtake long ones.
+    route: Option<Route>,
+    since: Option<Instant>,
+    /// Assigned at the first request for an entry, with the cost that was expected then.
+    ticket: Option<(u64, Option<Cost>)>,
 }
 
 impl QueuePosition {
@@ -98,7 +107,22 @@ impl QueuePosition {
     pub(super) fn new(origin: QueueAddress) -> Self {
         Self {
             origin,
+            route: None,
+            since: None,
             ticket: None,
+        }
+    }
+
+    /// The same for a request of this route.
+    pub(super) fn on(self, route: Option<Route>) -> Self {
+        Self { route, ..self }
+    }
+
+    /// The same for a request that waits since then.
+    pub(super) fn since(self, asked: Instant) -> Self {
+        Self {
+            since: Some(asked),
+            ..self
         }
     }
 
@@ -108,20 +132,46 @@ impl QueuePosition {
     }
 }
 
+/// Requests that may be handed out ahead of the threads.
+#[derive(Debug, Clone, Copy)]
+enum MostAhead {
+    Any,
+    OneEach,
+    None,
+}
+
 impl Entries {
     fn handed_out(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
-    fn reserve(&mut self, is_slow: bool) -> Option<usize> {
-        // One ahead of each thread keeps the threads busy.
-        let most = if is_slow { self.threads } else { usize::MAX };
+    fn reserve(&mut self, most_ahead: MostAhead) -> Option<usize> {
+        let most = match most_ahead {
+            MostAhead::Any => usize::MAX,
+            // It keeps the threads busy.
+            MostAhead::OneEach => self.threads,
+            MostAhead::None => 0,
+        };
         if self.handed_out() >= self.threads + self.ahead.min(most) {
             return None;
         }
         let entry = self.free.pop()?;
         self.entries[entry] = Entry::Reserved;
         Some(entry)
+    }
+
+    fn find(&mut self, seq: u64) -> Option<(usize, &mut InFlight)> {
+        let has = |entry: &Entry| matches!(entry, Entry::InFlight(request) if request.seq == seq);
+        let place = self.places[seq as usize % self.places.len()] as usize;
+        // Another request has the place where one has run for very long.
+        let entry = match self.entries.get(place).is_some_and(has) {
+            true => place,
+            false => self.entries.iter().position(has)?,
+        };
+        match &mut self.entries[entry] {
+            Entry::InFlight(request) => Some((entry, request)),
+            _ => None,
+        }
     }
 
     fn in_flight(&mut self) -> impl Iterator<Item = (usize, &mut InFlight)> {
@@ -146,6 +196,7 @@ impl Dispatcher {
             next_ticket: 0,
             next_seq: 0,
             is_slow: false,
+            costs: RouteCosts::default(),
             recent: VecDeque::new(),
         }
     }
@@ -155,10 +206,19 @@ impl Dispatcher {
         self.generations.push(Entries {
             generation,
             entries: (0..entries).map(|_| Entry::Free).collect(),
+            // Larger, so that few numbers of running requests share a place.
+            places: vec![0; (4 * entries).next_power_of_two()].into(),
             free: (0..entries).rev().collect(),
             threads: 0,
             ahead: 0,
         });
+    }
+
+    /// Entries of a generation that no request has.
+    pub(super) fn free(&self, generation: u32) -> &[usize] {
+        let entries = self.generations.iter();
+        let mut entries = entries.filter(|entries| entries.generation == generation);
+        entries.next().map_or(&[], |entries| &entries.free)
     }
 
     /// Removes a generation in which nothing runs any more.
@@ -213,12 +273,13 @@ impl Dispatcher {
         if is_new && self.is_full(limit) && !self.line.displace(claimant.origin) {
             return AdmissionOutcome::Full;
         }
-        let ticket = *claimant.ticket.get_or_insert_with(|| {
+        let (ticket, cost) = *claimant.ticket.get_or_insert_with(|| {
             self.next_ticket += 1;
-            self.next_ticket
+            let cost = claimant.route.and_then(|route| self.costs.expect(route));
+            (self.next_ticket, cost)
         });
         if self.waiting == 0
-            && let Some(spot) = self.reserve()
+            && let Some(spot) = self.reserve(cost)
         {
             return AdmissionOutcome::Entry(spot);
         }
@@ -228,7 +289,9 @@ impl Dispatcher {
             self.line.prune();
         }
         self.waiting += 1;
-        let receiver = self.line.join(claimant.origin, ticket);
+        let receiver = self
+            .line
+            .join(claimant.origin, ticket, cost, claimant.since);
         // An entry may be free although others have not left the queue yet.
         self.serve_waiters();
         AdmissionOutcome::Wait(receiver)
@@ -271,7 +334,7 @@ impl Dispatcher {
         &mut self,
         spot: DispatchSlot,
         identity: Arc<RequestLabel>,
-        origin: QueueAddress,
+        position: QueuePosition,
         asked: Instant,
     ) -> Option<(u64, oneshot::Receiver<Outcome>)> {
         if !self.is_current(spot.generation) {
@@ -281,9 +344,13 @@ impl Dispatcher {
         let (reply, receiver) = oneshot::channel();
         self.next_seq += 1;
         let seq = self.next_seq;
-        self.entries(spot.generation)?.entries[spot.entry] = Entry::InFlight(InFlight {
+        let entries = self.entries(spot.generation)?;
+        let places = entries.places.len();
+        entries.places[seq as usize % places] = spot.entry as u32;
+        entries.entries[spot.entry] = Entry::InFlight(InFlight {
             seq,
-            origin,
+            origin: position.origin,
+            route: position.route,
             asked,
             reply: Some(reply),
             identity,
@@ -301,8 +368,8 @@ impl Dispatcher {
         generation: u32,
         seq: u64,
     ) -> Option<(DispatchSlot, &mut InFlight)> {
-        self.in_flight(generation)
-            .find(|(_, request)| request.seq == seq)
+        let (entry, request) = self.entries(generation)?.find(seq)?;
+        Some((DispatchSlot { generation, entry }, request))
     }
 
     /// The label of a current or recent request.
@@ -347,6 +414,26 @@ impl Dispatcher {
         }
     }
 
+    /// Learns from a request that has ended how long it took.
+    pub(super) fn learn(&mut self, spot: DispatchSlot, took: Duration) {
+        let entries = self.entries(spot.generation);
+        if let Some(Entry::InFlight(request)) = entries.map(|it| &it.entries[spot.entry])
+            && let Some(route) = request.route
+        {
+            self.costs.learn(route, took);
+        }
+    }
+
+    /// The time since which the oldest request waits for an entry.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.line.oldest()
+    }
+
+    /// Requests that have overtaken others so far.
+    pub(super) fn overtaken(&self) -> u64 {
+        self.line.overtaken()
+    }
+
     /// Releases an entry to the first waiting request.
     pub(super) fn release(&mut self, spot: DispatchSlot) {
         let Some(entries) = self.entries(spot.generation) else {
@@ -376,26 +463,56 @@ impl Dispatcher {
         self.current.and_then(|generation| self.entries(generation))
     }
 
-    fn reserve(&mut self) -> Option<DispatchSlot> {
-        let is_slow = self.is_slow;
-        let current = self.current()?;
-        let generation = current.generation;
-        let entry = current.reserve(is_slow)?;
-        Some(DispatchSlot { generation, entry })
+    /// Reserves an entry for a request of this cost. A long request among short ones is handed out
+    /// to a free thread only: they could not overtake it any more.
+    fn reserve(&mut self, cost: Option<Cost>) -> Option<DispatchSlot> {
+        let most_ahead = most_ahead(&self.costs, self.is_slow, cost);
+        reserve(&mut self.generations, self.current, most_ahead)
     }
 
     fn serve_waiters(&mut self) {
-        while self.line.len() > 0 {
-            let Some(spot) = self.reserve() else { return };
-            if !self.line.serve(spot)
-                && let Some(entries) = self.entries(spot.generation)
-            {
-                entries.entries[spot.entry] = Entry::Free;
-                entries.free.push(spot.entry);
+        loop {
+            let (generations, current) = (&mut self.generations, self.current);
+            let (costs, is_slow) = (&self.costs, self.is_slow);
+            let served = self
+                .line
+                .serve(|cost| reserve(generations, current, most_ahead(costs, is_slow, cost)));
+            match served {
+                Service::Served => {}
+                Service::NoEntry => return,
+                Service::Empty(unused) => {
+                    if let Some(spot) = unused
+                        && let Some(entries) = self.entries(spot.generation)
+                    {
+                        entries.entries[spot.entry] = Entry::Free;
+                        entries.free.push(spot.entry);
+                    }
+                    break;
+                }
             }
         }
         self.is_slow = false;
     }
+}
+
+fn most_ahead(costs: &RouteCosts, is_slow: bool, cost: Option<Cost>) -> MostAhead {
+    match cost {
+        Some(cost) if costs.has_shorter(cost) => MostAhead::None,
+        _ if is_slow => MostAhead::OneEach,
+        _ => MostAhead::Any,
+    }
+}
+
+fn reserve(
+    generations: &mut [Entries],
+    current: Option<u32>,
+    most_ahead: MostAhead,
+) -> Option<DispatchSlot> {
+    let mut generations = generations.iter_mut();
+    let entries = generations.find(|entries| Some(entries.generation) == current)?;
+    let generation = entries.generation;
+    let entry = entries.reserve(most_ahead)?;
+    Some(DispatchSlot { generation, entry })
 }
 
 #[cfg(test)]
@@ -482,7 +599,12 @@ mod tests {
         table.set_capacity(0, 2, 0);
         let place = spot(ask(&mut table, 1)).unwrap();
         let (seq, answer) = table
-            .begin(place, Arc::default(), None, Instant::now())
+            .begin(
+                place,
+                Arc::default(),
+                QueuePosition::new(None),
+                Instant::now(),
+            )
             .unwrap();
         assert_eq!(table.find(0, seq).map(|(spot, _)| spot), Some(place));
         drop(answer);
@@ -499,6 +621,30 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_runs_for_very_long_is_found_among_many() {
+        let mut table = table(2);
+        table.set_capacity(0, 2, 0);
+        let old = spot(ask(&mut table, 1)).unwrap();
+        let begun = table.begin(
+            old,
+            Arc::default(),
+            QueuePosition::new(None),
+            Instant::now(),
+        );
+        let (first, _old_answer) = begun.unwrap();
+        for _ in 0..50 {
+            let place = spot(ask(&mut table, 1)).unwrap();
+            let position = QueuePosition::new(None);
+            let begun = table.begin(place, Arc::default(), position, Instant::now());
+            let (seq, _answer) = begun.unwrap();
+            let mut found = |seq| table.find(0, seq).map(|(spot, _)| spot);
+            assert_eq!((found(first), found(seq)), (Some(old), Some(place)));
+            assert_eq!(found(seq + 1), None);
+            table.release(place);
+        }
+    }
+
+    #[test]
     fn those_who_wait_are_served_by_the_generation_that_takes_over() {
         let mut table = table(1);
         table.set_capacity(0, 1, 0);
@@ -512,7 +658,12 @@ mod tests {
         assert_eq!(waiting.try_recv().unwrap().unwrap().generation, 1);
         assert!(
             table
-                .begin(held, Arc::default(), None, Instant::now())
+                .begin(
+                    held,
+                    Arc::default(),
+                    QueuePosition::new(None),
+                    Instant::now()
+                )
                 .is_none(),
             "an entry of the one before is of no use any more"
         );
@@ -572,5 +723,49 @@ mod tests {
         table.release(held);
         assert!(matches!(ask(&mut table, 9), AdmissionOutcome::Wait(_)));
         assert_eq!(table.handed_out(), 0);
+    }
+
+    /// Hands out so many requests of a route one after the other, each of which takes `ms`.
+    fn teach(table: &mut Dispatcher, route: Route, ms: u64) {
+        let position = QueuePosition::new(None).on(Some(route));
+        for _ in 0..4 {
+            let place = spot(table.ask(&mut position.clone(), 9)).unwrap();
+            let begun = table.begin(place, Arc::default(), position, Instant::now());
+            table.learn(place, Duration::from_millis(ms));
+            table.release(place);
+            drop(begun);
+        }
+    }
+
+    #[test]
+    fn a_long_request_among_short_ones_is_handed_out_to_a_free_thread_only() {
+        let route = |target: &str| {
+            Route::of(&RequestLabel {
+                target: crate::front::context::Target(target.to_owned()),
+                ..RequestLabel::default()
+            })
+        };
+        let mut table = table(8);
+        table.set_capacity(0, 1, 6);
+        let (long, short) = (route("/long"), route("/short"));
+        let ask = |table: &mut Dispatcher, route| {
+            table.ask(&mut QueuePosition::new(None).on(Some(route)), 99)
+        };
+        teach(&mut table, long, 50);
+        let first = spot(ask(&mut table, long)).unwrap();
+        let ahead = spot(ask(&mut table, long)).expect("there are no short ones");
+        table.release(ahead);
+        table.release(first);
+        teach(&mut table, short, 1);
+        let runs = spot(ask(&mut table, long)).unwrap();
+        let mut waits = receiver(ask(&mut table, long));
+        let mut overtakes = receiver(ask(&mut table, short));
+        assert!(waits.try_recv().is_err(), "no thread is free");
+        let overtaking = overtakes.try_recv().unwrap().unwrap();
+        assert_eq!(table.overtaken(), 1);
+        table.release(runs);
+        assert!(waits.try_recv().is_err(), "a short one runs");
+        table.release(overtaking);
+        assert!(waits.try_recv().is_ok());
     }
 }

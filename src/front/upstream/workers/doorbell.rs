@@ -11,19 +11,20 @@
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use pyserve_wire::Malformed;
-use pyserve_wire::reply_ring::{Replies, ReplyRing};
+use pyserve_wire::reply_ring::{CAPACITY, Replies, ReplyRing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::Queue;
+use crate::front::client_limits::memory_budget::Resource;
 use crate::os::inotify::watch;
 use crate::os::memory::SharedWords;
-use crate::os::{doorbell, futex};
+use crate::os::{doorbell, futex, memory};
 
 /// The doorbell of a generation, and all who may ring it.
 pub(super) struct Doorbell {
@@ -48,6 +49,9 @@ pub(super) struct Inbox {
     thread: usize,
     /// The number of bytes written at the last look.
     seen: AtomicU64,
+    /// Bytes of the ring that are resident, counted by the memory budget: the thread writes to all
+    /// of it in turn.
+    resident: AtomicUsize,
     news: Notify,
 }
 
@@ -77,16 +81,42 @@ impl Inbox {
         self.memory.replies().ring(self.thread)
     }
 
-    /// Copies bytes behind the first `read`.
+    /// Appends bytes behind the first `read`, at most `most`, and returns how many.
     ///
     /// # Errors
     /// [`Malformed`] if the worker says that it has written what it cannot have.
-    pub(super) fn read(&self, read: u64, buffer: &mut [u8]) -> Result<usize, Malformed> {
-        let length = self.ring().read(read, buffer)?;
-        if length > 0 && self.ring().free(read + length as u64) {
+    pub(super) fn read(
+        &self,
+        read: u64,
+        most: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<usize, Malformed> {
+        let parts = self.ring().unread(read, most)?;
+        let length = parts.into_iter().map(size_of_val).sum();
+        match buffer.is_empty() {
+            // Exactly what is there: the buffer becomes the response.
+            true => buffer.reserve_exact(length),
+            // The rest of a frame, which may come in many parts.
+            false => buffer.reserve_exact(most),
+        }
+        for part in parts {
+            memory::append(part, buffer);
+        }
+        let read = read + length as u64;
+        if length > 0 && self.ring().free(read) {
             futex::wake(self.ring().futex());
         }
+        self.count(read);
         Ok(length)
+    }
+
+    fn count(&self, written: u64) {
+        let before = self.resident.load(Ordering::Relaxed);
+        if before < CAPACITY {
+            let resident = usize::try_from(written).unwrap_or(CAPACITY).min(CAPACITY);
+            self.resident.store(resident, Ordering::Relaxed);
+            Resource::Memory.pool().add(resident - before);
+        }
     }
 
     /// Waits until more has been written than at the last look. Cancel-safe: a notice that was not
@@ -103,6 +133,13 @@ impl Inbox {
             self.news.notify_one();
         }
         is_new
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let resident = *self.resident.get_mut();
+        Resource::Memory.pool().take(resident);
     }
 }
 
@@ -149,6 +186,7 @@ impl Doorbell {
             memory,
             thread,
             seen: AtomicU64::new(0),
+            resident: AtomicUsize::new(0),
             news: Notify::new(),
         });
         self.lock().push(Arc::clone(&inbox));

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::channel::Channel;
 use super::doorbell::{Doorbell, ReplyMemory};
 use super::progress::Progress;
-use super::queue::Queue;
-use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet};
+use super::worker_set::{GenerationState, PREFETCH, WorkerHandle, WorkerSet, new_queue};
 use super::{Pool, Size};
 use crate::os::memory::SharedWords;
 
@@ -37,7 +36,7 @@ impl Pool {
         let threads = size.slots as usize * size.threads as usize;
         let entries = threads + PREFETCH;
         let doorbell = Arc::new(Doorbell::new()?);
-        let queue = Arc::new(Queue::new(threads, entries, doorbell.later())?);
+        let queue = Arc::new(new_queue(size, &doorbell)?);
         doorbell.serve(&queue);
         let board = SharedWords::create("pyserve-scoreboard", Scoreboard::size(threads, entries))?;
         Scoreboard::create(board.words(), threads, entries);

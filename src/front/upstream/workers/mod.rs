@@ -35,18 +35,24 @@ mod generation;
 pub mod head;
 mod progress;
 mod queue;
+#[cfg(test)]
+mod queue_simulation;
 mod request_queue;
 mod responsiveness;
+mod route_costs;
+mod slot_memory;
 pub mod snapshot;
 pub mod stacks;
+mod timers;
 mod worker_set;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pyserve_wire::control::Loaded;
+use pyserve_wire::reply_ring;
 use pyserve_wire::request_ring::Handed;
 use pyserve_wire::scoreboard::Claim;
 use tokio::sync::{mpsc, oneshot};
@@ -62,7 +68,9 @@ pub use doorbell::ReplyMemory;
 pub use generation::Generation;
 use queue::{Queue, SendError};
 use request_queue::{Admission, DisplacedError, QueueAddress};
-use worker_set::{GenerationState, WorkerSet};
+use route_costs::Route;
+use timers::Timers;
+use worker_set::{GenerationState, PREFETCH, WorkerSet};
 
 /// Longest time that a request waits behind others before those of another address make way. Far
 /// above the time for which a message stays in the queue of fast workers.
@@ -140,6 +148,8 @@ pub struct QueueLimits {
     pub queue: usize,
     /// Longest time that a request waits.
     pub queue_timeout: Duration,
+    /// True if requests that are expected to be short overtake long ones of the same address.
+    pub short_first: bool,
 }
 
 /// Size of a generation.
@@ -159,10 +169,13 @@ struct Shared {
     app: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    timers: Timers,
     tasks: TaskTracker,
     reports: mpsc::UnboundedSender<Report>,
     /// It was reported that requests wait.
     is_waited_for: AtomicBool,
+    /// See [`QueueLimits::short_first`].
+    is_short_first: AtomicBool,
 }
 
 struct State {
@@ -171,6 +184,13 @@ struct State {
     unusable: Option<Arc<str>>,
     table: Dispatcher,
     rosters: Vec<WorkerSet>,
+}
+
+/// Most bytes of memory through which the requests and replies of so many threads travel, if no
+/// request has more than 4 KiB of header fields.
+pub fn most_memory(threads: usize) -> usize {
+    const REQUEST: usize = (64 + 8) << 10;
+    (threads + PREFETCH) * REQUEST + threads * reply_ring::CAPACITY
 }
 
 impl Pool {
@@ -191,9 +211,11 @@ impl Pool {
                 table: Dispatcher::new(),
                 rosters: Vec::new(),
             }),
+            timers: Timers::default(),
             tasks,
             reports,
             is_waited_for: AtomicBool::new(false),
+            is_short_first: AtomicBool::new(limits.short_first),
         }))
     }
 
@@ -211,7 +233,9 @@ impl Pool {
         origin: QueueAddress,
     ) -> Result<Box<Response>, Failure> {
         let asked = Instant::now();
-        let mut claimant = QueuePosition::new(origin);
+        let is_short_first = self.0.is_short_first.load(Ordering::Relaxed);
+        let route = is_short_first.then(|| Route::of(&identity));
+        let mut claimant = QueuePosition::new(origin).on(route).since(asked);
         let mut place = Reserved {
             shared: &self.0,
             spot: None,
@@ -221,13 +245,14 @@ impl Pool {
                 place.spot = Some(self.0.spot(asked, &mut claimant).await?);
                 continue;
             };
-            let Some(begun) = self.0.begin(spot, &identity, origin, asked) else {
+            let Some(begun) = self.0.begin(spot, &identity, claimant, asked) else {
                 continue;
             };
             let Begun {
                 crew,
                 queue,
                 seq,
+                wait,
                 mut answer,
             } = begun;
             let mut handed_out = HandedOut {
@@ -250,7 +275,7 @@ impl Pool {
                 Ok(()) => {
                     handed_out.stage = Stage::Sent;
                     self.0
-                        .outcome(answer, &crew, spot.entry, seq, asked, origin)
+                        .outcome(answer, &crew, spot.entry, seq, wait, origin)
                         .await?
                 }
                 Err(error) => {
@@ -299,6 +324,9 @@ impl Pool {
 
     /// Sets the queue limits for later requests.
     pub fn set_limits(&self, limits: QueueLimits) {
+        self.0
+            .is_short_first
+            .store(limits.short_first, Ordering::Relaxed);
         self.0.lock().limits = limits;
     }
 
@@ -358,26 +386,28 @@ impl Shared {
         let receiver = waiting.receiver.as_mut().expect("set above");
         let last = asked + limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         loop {
-            match tokio::time::timeout_at(deadline.into(), &mut *receiver).await {
-                Ok(Ok(Ok(spot))) => {
+            match timer.limit(&mut *receiver).await {
+                Some(Ok(Ok(spot))) => {
                     waiting.receiver = None;
                     return Ok(spot);
                 }
-                Ok(Ok(Err(DisplacedError))) => {
+                Some(Ok(Err(DisplacedError))) => {
                     return Err(Failure::QueueFull {
                         limit: limits.queue,
                     });
                 }
-                Ok(Err(_closed)) => {
+                Some(Err(_closed)) => {
                     return Err(self.lock().not_loaded().unwrap_or(Failure::Stopping));
                 }
-                Err(_elapsed) if deadline < last => {
+                None if deadline < last => {
                     self.note_wait();
                     self.lock().make_way(claimant.origin(), None);
                     deadline = last;
+                    timer.extend(deadline);
                 }
-                Err(_elapsed) => {
+                None => {
                     return Err(Failure::QueueTimeout {
                         waited: asked.elapsed(),
                     });
@@ -392,13 +422,13 @@ impl Shared {
         &self,
         spot: DispatchSlot,
         identity: &Arc<RequestLabel>,
-        origin: QueueAddress,
+        position: QueuePosition,
         asked: Instant,
     ) -> Option<Begun> {
         let mut state = self.lock();
         let (seq, answer) = state
             .table
-            .begin(spot, Arc::clone(identity), origin, asked)?;
+            .begin(spot, Arc::clone(identity), position, asked)?;
         let roster = state.roster(spot.generation)?;
         let (crew, queue) = (Arc::clone(&roster.crew), Arc::clone(&roster.queue));
         // Under the lock: a withdrawal must find it published.
@@ -407,6 +437,10 @@ impl Shared {
             crew,
             queue,
             seq,
+            wait: Wait {
+                asked,
+                last: asked + state.limits.queue_timeout,
+            },
             answer,
         })
     }
@@ -419,16 +453,18 @@ impl Shared {
         crew: &GenerationState,
         entry: usize,
         seq: u64,
-        asked: Instant,
+        Wait { asked, last }: Wait,
         origin: QueueAddress,
     ) -> Result<Outcome, Failure> {
-        let last = asked + self.lock().limits.queue_timeout;
         let mut deadline = (Instant::now() + MAKE_WAY).min(last);
+        let mut timer = self.timers.until(deadline);
         let answered = loop {
-            if let Ok(answered) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
+            if let Some(answered) = timer.limit(&mut answer).await {
                 break answered;
             }
             if crew.scoreboard().claim(entry, seq) != Claim::Unclaimed {
+                // The application may take its time.
+                drop(timer);
                 break answer.await;
             }
             if deadline == last {
@@ -440,6 +476,7 @@ impl Shared {
             self.note_wait();
             self.lock().make_way(origin, Some(seq));
             deadline = last;
+            timer.extend(deadline);
         };
         answered.map_err(|_closed| Failure::Stopping)
     }
@@ -489,7 +526,17 @@ struct Begun {
     crew: Arc<GenerationState>,
     queue: Arc<Queue>,
     seq: u64,
+    wait: Wait,
     answer: oneshot::Receiver<Outcome>,
+}
+
+/// The time in which a thread must take a request.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// The beginning.
+    asked: Instant,
+    /// The end.
+    last: Instant,
 }
 
 /// A position in the queue, released when the client disconnects.

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::slot_memory::SlotMemory;
 use crate::front::body::request::RequestBody;
 use crate::front::upstream::Request;
 use crate::os::inotify::watch;
@@ -29,7 +30,10 @@ use crate::os::{futex, memory, sockets};
 /// The ring, and both ends of the socket beside it.
 pub(super) struct Queue {
     memory: SharedWords,
+    slots: SlotMemory,
     threads: usize,
+    /// Threads of each worker.
+    each: usize,
     claims: usize,
     producer: Mutex<Producer>,
     sender: AsyncFd<OwnedFd>,
@@ -44,8 +48,6 @@ pub(super) struct Queue {
 struct Producer {
     /// Words pushed.
     tail: u64,
-    /// The thread that was woken last. Threads that wait take turns.
-    woken: usize,
     /// A thread was woken in this turn of the runtime: it finds what is pushed in the rest of it.
     has_woken: bool,
     /// Another thread is to be woken at the end of the turn.
@@ -85,13 +87,20 @@ impl Queue {
         sockets::set_nonblocking(sender.as_fd())?;
         Ok(Self {
             memory,
+            slots: SlotMemory::new(claims),
             threads,
+            each: 1,
             claims,
             producer: Mutex::default(),
             sender: watch(sender)?,
             receiver,
             later,
         })
+    }
+
+    /// The same for workers of so many threads; otherwise of one.
+    pub(super) fn for_workers_of(self, each: usize) -> Self {
+        Self { each, ..self }
     }
 
     /// The workers' end of the socket.
@@ -157,6 +166,16 @@ impl Queue {
             .count();
     }
 
+    /// Gives the kernel the pages of these slots that have not been used for a while. No request may
+    /// be sent to them during the call.
+    pub(super) fn give_back(&self, free: &[usize]) {
+        self.slots.give_back(free, |slot, bytes| {
+            let start = self.ring().slot_offset(slot);
+            let pages = start + bytes.start..start + bytes.end;
+            self.memory.discard(pages).is_ok()
+        });
+    }
+
     /// Forgets that threads wait whose process has exited.
     pub(super) fn forget(&self, threads: Range<usize>) {
         let ring = self.ring();
@@ -214,7 +233,10 @@ impl Queue {
             body_len,
             vars_len: vars.len() as u32,
         };
-        self.ring().write(entry, header, vars, inline);
+        self.ring()
+            .write(entry, header, vars, inline, memory::copy_in);
+        self.slots
+            .wrote(entry, REQUEST_HEADER + vars.len() + inline.len());
         if let Some(descriptor) = descriptor {
             self.send_descriptor(&header.to_bytes(), descriptor).await?;
         }
@@ -268,7 +290,7 @@ impl Queue {
         };
         producer.tail = pushed.map_err(|_full_or_damaged| SendError::Broken(OVERWRITTEN))?;
         if !producer.has_woken {
-            producer.has_woken = producer.wake(ring);
+            producer.has_woken = self.wake(ring);
         } else if !producer.wakes_later && ring.has_waiting() {
             producer.wakes_later = true;
             self.later.notify_one();
@@ -291,11 +313,20 @@ impl Queue {
         }
         let ring = self.ring();
         for _ in 0..ring.pending(producer.tail) {
-            if !producer.wake(ring) {
+            if !self.wake(ring) {
                 break;
             }
         }
         true
+    }
+
+    /// Wakes a thread. `false`: none waits.
+    fn wake(&self, ring: RequestRing<'_>) -> bool {
+        let chosen = ring.choose_waiting(self.each);
+        if let Some(thread) = chosen {
+            futex::wake(ring.futex(thread));
+        }
+        chosen.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Producer> {
@@ -304,16 +335,6 @@ impl Queue {
 }
 
 impl Producer {
-    /// Wakes a thread. `false`: none waits.
-    fn wake(&mut self, ring: RequestRing<'_>) -> bool {
-        let Some(thread) = ring.choose_waiting(self.woken + 1) else {
-            return false;
-        };
-        self.woken = thread;
-        futex::wake(ring.futex(thread));
-        true
-    }
-
     /// Removes words whose requests were withdrawn; the others stay in their order.
     fn drop_stale(
         &mut self,
@@ -373,10 +394,10 @@ mod tests {
             (4, 1, false)
         );
         let header = queue.ring().header(1).unwrap();
-        let (mut vars, mut body) = (Vec::new(), [0; 4]);
+        let (mut vars, mut body) = (Vec::new(), Vec::new());
         queue.ring().read_vars(1, &header, &mut vars);
-        queue.ring().read_body(1, &header, &mut body);
-        assert_eq!((&vars[..], &body), (&[7; 5][..], b"body"));
+        memory::append(&queue.ring().body(1, &header)[..1], &mut body);
+        assert_eq!((&vars[..], &body[..4]), (&[7; 5][..], &b"body"[..]));
         // Longer than a slot.
         let mut long = request(&[1; request_ring::SLOT]);
         queue.fit(&mut long, &TaskTracker::new()).unwrap();

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub waiting: usize,
     /// Limit of waiting requests.
     pub limit: usize,
+    /// Requests that have overtaken longer ones.
+    pub overtaken: u64,
     /// The workers that are attached, by number.
     pub workers: Vec<WorkerSnapshot>,
 }
@@ -75,6 +77,7 @@ impl Pool {
             handed_out: table.handed_out(),
             waiting: table.waiting(),
             limit: limits.queue,
+            overtaken: table.overtaken(),
             workers,
         }
     }

@@ -9,7 +9,7 @@ use rustix::net::SocketType;
 
 use super::*;
 use crate::front::body::request::RequestBody;
-use crate::os::sockets;
+use crate::os::{memory, sockets};
 
 /// A pool with one worker of one thread that has not reported anything yet.
 struct Scene {
@@ -27,6 +27,7 @@ impl Scene {
         let limits = QueueLimits {
             queue: 1,
             queue_timeout: Duration::from_secs(60),
+            short_first: true,
         };
         let pool = Pool::new(0, limits, TaskTracker::new(), sender);
         let size = Size {
@@ -52,7 +53,7 @@ impl Scene {
         let mut frame = Vec::new();
         frames::push_reply(&mut frame, kind, seq, 0, payload);
         let replies = self.replies.replies();
-        assert_eq!(replies.ring(0).write(&frame), frame.len());
+        assert_eq!(replies.ring(0).write(&frame, memory::copy_in), frame.len());
         if replies.must_wake() {
             let bell = self.generation.doorbell();
             rustix::io::write(bell, &1_u64.to_ne_bytes()).unwrap();

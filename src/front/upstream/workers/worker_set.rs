@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyserve_wire::control::Loaded;
 use pyserve_wire::orders::ToWorker;
 use pyserve_wire::scoreboard::{Claim, Scoreboard};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch_slot::DispatchSlot;
@@ -79,6 +81,16 @@ impl Drop for GenerationState {
     }
 }
 
+/// A queue for a generation of this size.
+///
+/// # Errors
+/// The error of the system call for sockets and memory.
+pub(super) fn new_queue(size: Size, doorbell: &Doorbell) -> io::Result<Queue> {
+    let threads = size.slots as usize * size.threads as usize;
+    let queue = Queue::new(threads, threads + PREFETCH, doorbell.later())?;
+    Ok(queue.for_workers_of(size.threads as usize))
+}
+
 impl GenerationState {
     pub(super) fn scoreboard(&self) -> Scoreboard<'_> {
         // Workers can write to this memory: only the words are taken from there.
@@ -133,7 +145,7 @@ impl GenerationState {
         if roster.closed || !Arc::ptr_eq(&roster.queue, queue) {
             return;
         }
-        match self.new_queue() {
+        match new_queue(self.size, &self.doorbell) {
             Ok(other) => {
                 roster.queue = Arc::new(other);
                 self.doorbell.serve(&roster.queue);
@@ -157,11 +169,6 @@ impl GenerationState {
         self.notify(WorkerEvent::Damaged);
     }
 
-    fn new_queue(&self) -> io::Result<Queue> {
-        let threads = self.progress.len();
-        Queue::new(threads, threads + PREFETCH, self.doorbell.later())
-    }
-
     /// Delivers the response to the call that waits for it.
     pub(super) fn deliver(&self, seq: u64, answer: Result<Box<Response>, Failure>) {
         let reply = self
@@ -177,18 +184,39 @@ impl GenerationState {
         }
     }
 
-    /// Ends a request; its entry is free.
+    /// Ends a request whose entry is free afterwards.
     pub(super) fn release(&self, seq: u64) {
-        let mut state = self.pool.lock();
-        if let Some((spot, request)) = state.table.find(self.number, seq) {
-            if request.timed_out {
-                METRICS.timeouts.up(match request.stuck {
-                    true => "late",
-                    false => "interrupted",
-                });
-            }
-            state.table.release(spot);
+        drop(self.end(seq, None));
+    }
+
+    /// Ends a request that took so long, and delivers its response unless the call has one.
+    pub(super) fn finish(
+        &self,
+        seq: u64,
+        took: Duration,
+        answer: Option<Result<Box<Response>, Failure>>,
+    ) {
+        if let (Some(reply), Some(answer)) = (self.end(seq, Some(took)), answer) {
+            let _client_gone = reply.send(Outcome::Answer(answer));
         }
+    }
+
+    /// Frees the entry of a request. The sender, if the call still waits for a response.
+    fn end(&self, seq: u64, took: Option<Duration>) -> Option<oneshot::Sender<Outcome>> {
+        let mut state = self.pool.lock();
+        let (spot, request) = state.table.find(self.number, seq)?;
+        let reply = request.reply.take();
+        if request.timed_out {
+            METRICS.timeouts.up(match request.stuck {
+                true => "late",
+                false => "interrupted",
+            });
+        }
+        if let Some(took) = took {
+            state.table.learn(spot, took);
+        }
+        state.table.release(spot);
+        reply
     }
 
     /// Frees the entry of a withdrawn request whose message a thread has skipped.

@@ -1,0 +1,96 @@
+//! The orders of `pyserve maintenance`: the switch of the front, with the page read once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::control::protocol::MaintenanceOrder;
+use crate::config::{Trust, native};
+use crate::front::maintenance::{Maintenance, MaintenanceSwitch};
+use crate::observe::timestamp::Timestamp;
+
+/// Longest page in bytes.
+const LONGEST_PAGE: u64 = 1 << 20;
+
+/// Carries out an order; returns the text for people.
+///
+/// # Errors
+/// The reason why the page or an address cannot be used.
+pub fn obey(switch: &MaintenanceSwitch, order: &MaintenanceOrder) -> Result<String, String> {
+    match order {
+        MaintenanceOrder::On {
+            page,
+            retry_after,
+            allow,
+        } => {
+            let mut allowed = Trust::default();
+            for text in allow {
+                let refuse = |problem: &str| format!("--allow {text}: {problem}");
+                allowed
+                    .add(text)
+                    .map_err(|invalid| refuse(&invalid.problem))?;
+            }
+            let page = page.as_deref().map(read_page).transpose()?;
+            let retry_after = Duration::from_secs(*retry_after);
+            let before = switch.set(Some(Maintenance {
+                page,
+                retry_after,
+                allowed,
+                since: SystemTime::now(),
+            }));
+            tracing::warn!(?retry_after, "maintenance mode is on: requests get 503");
+            Ok(match before {
+                None => "maintenance mode is on".to_owned(),
+                Some(_) => "maintenance mode was on already, and has the new page".to_owned(),
+            })
+        }
+        MaintenanceOrder::Off => Ok(match switch.set(None) {
+            None => "maintenance mode was off already".to_owned(),
+            Some(mode) => {
+                let took = mode.since.elapsed().unwrap_or_default();
+                tracing::info!(?took, "maintenance mode is off");
+                "maintenance mode is off".to_owned()
+            }
+        }),
+        MaintenanceOrder::Status => Ok(match since(switch) {
+            None => "maintenance mode is off".to_owned(),
+            Some(since) => format!("maintenance mode is on since {since}"),
+        }),
+    }
+}
+
+/// The time at which maintenance mode was turned on (RFC 3339); `None` if it is off.
+pub fn since(switch: &MaintenanceSwitch) -> Option<String> {
+    let mode = switch.mode()?;
+    Some(Timestamp::from(mode.since).rfc_3339())
+}
+
+fn read_page(text: &str) -> Result<(Bytes, &'static str), String> {
+    let path = native::path(text);
+    let refuse = |error: io::Error| format!("cannot read the page {}: {error}", path.display());
+    let read = || {
+        if !std::fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(&path)?
+            .take(LONGEST_PAGE + 1)
+            .read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > LONGEST_PAGE {
+            true => Err(io::Error::other("longer than 1 MiB")),
+            false => Ok(Bytes::from(bytes)),
+        }
+    };
+    Ok((read().map_err(refuse)?, content_type(&path)))
+}
+
+fn content_type(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => "application/json",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "text/html; charset=utf-8",
+    }
+}
