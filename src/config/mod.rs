@@ -53,7 +53,9 @@ pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use hosts::{HostPattern, LONGEST_NAME, Rank, Scope, UnknownHost};
+pub use hosts::{
+    HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scope, UnknownHost, extension_name,
+};
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
 pub use release::Release;

@@ -98,21 +98,7 @@ impl<'a> Resolver<'a> {
         Ok((app, upstream))
     }
 
-    /// The application, unless servers answer in its place.
-    pub(super) fn app_without(
-        &mut self,
-        has_servers: bool,
-        chdir: &Path,
-        static_locations: &[StaticLocation],
-        tables: &[Given<'_>],
-    ) -> Result<Option<AppRef>, ConfigError> {
-        match has_servers {
-            true => Ok(None),
-            false => self.app(chdir, static_locations, tables),
-        }
-    }
-
-    fn app(
+    pub(super) fn app(
         &mut self,
         chdir: &Path,
         static_locations: &[StaticLocation],
