@@ -182,6 +182,9 @@ fn prefix(table: &SettingsTable) -> String {
         return format!("={path}");
     }
     let given = value(table, "prefix").unwrap_or_default();
+    if let Some(extensions) = table.entry("extension") {
+        return format!("{given} .{}", extensions.values.join(" ."));
+    }
     match given.trim_end_matches('/') {
         "" => "/".to_owned(),
         prefix => prefix.to_owned(),

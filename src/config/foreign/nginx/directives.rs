@@ -34,13 +34,19 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     include_str!("names.txt").split_whitespace()
 }
 
-/// The class of a directive with its text; `None` if nginx has none of this name.
-pub fn class(name: &str) -> Option<(Class, &'static str)> {
+/// The class of a directive with its text; `None` if nginx has none of this name. `value` is its first
+/// argument, for which the table may have a class of its own.
+pub fn class(name: &str, value: &str) -> Option<(Class, &'static str)> {
+    let has_value = |row: &&Row| {
+        let mut pairs = row.1.iter().filter_map(|pattern| pattern.split_once('='));
+        pairs.any(|(own, given)| own == name && given == value)
+    };
     let has_name = |row: &&Row| row.1.contains(&name);
     let covers = |row: &&Row| row.1.iter().any(|pattern| fits(pattern, name));
     let found = ROWS
         .iter()
-        .find(has_name)
+        .find(has_value)
+        .or_else(|| ROWS.iter().find(has_name))
         .or_else(|| ROWS.iter().find(covers));
     let (class, _, text) = found.filter(|_| names().any(|known| known == name))?;
     Some((*class, text))
@@ -80,14 +86,19 @@ mod tests {
             lines.filter(|line| !line.starts_with('#')).count(),
             ROWS.len()
         );
-        let unknown: Vec<_> = names().filter(|name| class(name).is_none()).collect();
+        let unknown: Vec<_> = names().filter(|name| class(name, "").is_none()).collect();
         assert_eq!(unknown, [""; 0]);
         for (class, own, text) in ROWS.iter() {
             assert!(*class == Class::Known || !text.is_empty(), "{own:?}");
             for pattern in own {
+                let pattern = pattern.split('=').next().unwrap_or_default();
                 assert!(names().any(|name| fits(pattern, name)), "{pattern}");
             }
         }
-        assert_eq!(class("server_nmae"), None);
+        assert_eq!(class("server_nmae", ""), None);
+        for (value, expected) in [("off", Class::Already), ("on", Class::Unsupported)] {
+            let found = class("underscores_in_headers", value);
+            assert_eq!(found.map(|(class, _)| class), Some(expected));
+        }
     }
 }

@@ -32,7 +32,12 @@ pub fn enter(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acce
         .iter()
         .map(|at| format!("{} {}", meaning.name(*at), meaning.arg(*at, 0)))
         .collect();
-    if rules.first().is_some_and(|rule| rule == "deny all") {
+    // With `satisfy any`, a password opens what no address does.
+    let is_any = meaning.scalar_value(Some(block), "satisfy") == Some("any")
+        && meaning
+            .scalar_value(Some(block), "auth_basic")
+            .is_some_and(|realm| realm != "off");
+    if !is_any && rules.first().is_some_and(|rule| rule == "deny all") {
         meaning.honoured(all[0], "respond with the status 403");
         return Access::Closed;
     }
@@ -70,6 +75,30 @@ pub fn enter(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Acce
     }
     access
 }
+
+/// Adds the restrictions of a location to those of the one that it passes its requests to; `Unknown`
+/// if both have some, and not the same.
+pub fn inherit(outer: &Table, inner: &mut Table) -> Access {
+    let of = |table: &Table| -> Vec<_> {
+        let all = table.entries.iter();
+        all.filter(|(name, _)| RESTRICTIONS.contains(name))
+            .cloned()
+            .collect()
+    };
+    let (outer, own) = (of(outer), of(inner));
+    match (outer.is_empty(), own.is_empty()) {
+        (true, _) => Access::Open,
+        (false, true) => {
+            inner.entries.extend(outer);
+            Access::Open
+        }
+        (false, false) if outer == own => Access::Open,
+        _ => Access::Unknown,
+    }
+}
+
+/// The settings of a restricted location.
+const RESTRICTIONS: [&str; 4] = ["access", "basic_auth", "basic_auth_realm", "satisfy"];
 
 fn password(meaning: &mut Meaning<'_>, block: usize, table: &mut Table) -> Access {
     let Some(realm) = meaning.scalar(Some(block), "auth_basic") else {

@@ -1,64 +1,36 @@
 //! Locations by regular expression for names of files: dotfiles, and extensions.
 
-use super::Meaning;
-use super::locations::{Context, Location, Paths};
+use super::answer::answer;
+use super::locations::{Context, Location, Paths, plain, push};
+use super::{Meaning, Table};
 use crate::config::foreign::Verdict;
 
 /// `location ~ /\. { deny all; }`
-pub fn dotfiles(meaning: &mut Meaning<'_>, at: usize) {
-    if denies(meaning, at) {
-        let text = "hidden files are never served (404); with other handlers, their paths are the application's";
-        meaning.already(at, text);
-        let inside = Verdict::AlreadySo("hidden files are never served".to_owned());
-        meaning.say_inside(at, &inside);
-    } else {
+pub fn dotfiles(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize) {
+    if !denies(meaning, at) {
         meaning.unsupported(at, "hidden files are never served (--static-hidden)");
-        not_served(meaning, at);
+        let inside = Verdict::Unsupported("its location is not served".to_owned());
+        meaning.say_inside(at, &inside);
+        return;
     }
-}
-
-/// Extensions that are never served.
-const HIDDEN: &[&str] = &[
-    "py", "pyc", "pyo", "sqlite", "sqlite3", "db", "bak", "old", "orig", "save", "tmp", "swp",
-];
-
-/// `location ~* \.(css|js)$ { expires 30d; }`
-pub fn extensions(
-    meaning: &mut Meaning<'_>,
-    context: &Context<'_>,
-    at: usize,
-    extensions: &[String],
-) {
-    if denies(meaning, at) {
-        return denied(meaning, at, extensions);
+    let inside = Verdict::AlreadySo("hidden files are never served".to_owned());
+    let passes = |location: &Location| {
+        let mut children = meaning.tree.children(Some(location.at));
+        children.any(|child| meaning.name(child) == "proxy_pass")
+    };
+    match context.locations.iter().any(passes) {
+        true => meaning.say(
+            at,
+            Verdict::Noted(
+                "hidden files are never served; a server of proxy_pass gets such paths".to_owned(),
+            ),
+        ),
+        false => meaning.already(
+            at,
+            "hidden files are never served (404); an application gets such paths",
+        ),
     }
-    let children: Vec<_> = meaning.tree.children(Some(at)).collect();
-    let is_about_files = |child: &usize| FILE_DIRECTIVES.contains(&meaning.name(*child));
-    if !is_alike(meaning, context, at) || !children.iter().all(is_about_files) {
-        let text = "locations by extension: files belong to the location of their prefix";
-        meaning.unsupported(at, text);
-        return not_served(meaning, at);
-    }
-    meaning.honoured(at, "files of the location of their prefix");
-    for child in children {
-        match (meaning.name(child), meaning.arg(child, 0)) {
-            ("expires", "off") => meaning.already(child, "no maximum age of its own"),
-            ("expires", _) => {
-                let text = "a maximum age by extension: set max_age of the location";
-                meaning.unsupported(child, text);
-            }
-            ("add_header", _) => {
-                let text = "header fields by extension: set header of the location";
-                meaning.unsupported(child, text);
-            }
-            ("access_log", _) => {
-                let text = "the access log has a line for every request".to_owned();
-                meaning.say(child, Verdict::Noted(text));
-            }
-            ("root", _) => meaning.already(child, "the root of the other locations"),
-            _ => {}
-        }
-    }
+    meaning.say_inside(at, &inside);
 }
 
 /// True if a location refuses all of its requests.
@@ -69,72 +41,77 @@ fn denies(meaning: &Meaning<'_>, at: usize) -> bool {
     })
 }
 
-fn not_served(meaning: &mut Meaning<'_>, at: usize) {
-    let inside = Verdict::Unsupported("its location is not served".to_owned());
-    meaning.say_inside(at, &inside);
-}
-
-/// Files that a server refuses.
-fn denied(meaning: &mut Meaning<'_>, at: usize, extensions: &[String]) {
-    if extensions
-        .iter()
-        .all(|extension| HIDDEN.contains(&&**extension))
-    {
-        meaning.already(at, "such files are never served (404)");
-        meaning.say_inside(
+/// `location ~* \.(css|js)$ { expires 30d; }`: a table at each prefix whose requests the expression
+/// takes.
+pub fn extensions(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+    (extensions, below): (&[String], Option<&str>),
+) {
+    let at = location.at;
+    let mut first = None;
+    let mut is_taken = false;
+    for prefix in prefixes(context, location, below) {
+        let mut table = Table {
             at,
-            &Verdict::AlreadySo("such files are never served".to_owned()),
-        );
-        return;
+            entries: Vec::new(),
+        };
+        table.set("prefix", plain(&prefix));
+        table.entries.push(("extension", extensions.to_vec()));
+        let made = answer(meaning, context, at, &prefix, &mut table);
+        for table in made.into_iter().flatten() {
+            let shown = table.shown();
+            match push(meaning, context.site, table) {
+                true => first = first.or(Some(shown)),
+                false => is_taken = true,
+            }
+        }
     }
-    let text = "files are not refused by their extension: keep them out of the directory";
-    meaning.unsupported(at, text);
-    meaning.say_inside(
-        at,
-        &Verdict::Unsupported("its location is not served".to_owned()),
-    );
+    match first {
+        Some(shown) => meaning.honoured(at, shown),
+        None if is_taken => {
+            meaning.no_effect(at, "an earlier regular expression takes its requests");
+        }
+        None => meaning.no_effect(at, "locations with ^~ take its requests"),
+    }
 }
 
-/// Directives that leave files where they are.
-const FILE_DIRECTIVES: &[&str] = &[
-    "expires",
-    "access_log",
-    "log_not_found",
-    "add_header",
-    "root",
-    "etag",
-    "try_files",
-    "gzip_static",
-    "gzip",
-    "open_file_cache",
-    "tcp_nodelay",
-    "charset",
-    "if_modified_since",
-    "error_log",
-];
-
-/// True if the files of a location by extension are those that the locations by prefix have.
-fn is_alike(meaning: &Meaning<'_>, context: &Context<'_>, at: usize) -> bool {
-    let root_of = |at: usize| {
-        meaning
-            .nearest(Some(at), "root")
-            .first()
-            .map(|root| meaning.arg(*root, 0))
+/// The prefixes at which a regular expression takes requests, the shortest first. nginx takes the
+/// longest prefix, then the first expression that matches, unless that prefix has `^~`.
+fn prefixes(context: &Context<'_>, location: &Location, below: Option<&str>) -> Vec<String> {
+    let number = |of: &Location| {
+        let mut all = context.locations.iter();
+        all.position(|other| std::ptr::eq(other, of))
     };
-    let root = root_of(at);
-    let has_same_root = |location: &Location| {
-        let mut children = meaning.tree.children(Some(location.at));
-        let has_server = children.any(|child| meaning.name(child).ends_with("_pass"));
-        !has_server
-            && meaning.nearest(Some(location.at), "alias").is_empty()
-            && root_of(location.at) == root
-    };
-    // A prefix with `^~` keeps its requests.
-    let is_concerned = |location: &&Location| matches!(&location.paths, Paths::Prefix(path, is_final) if path == "/" || (!is_final && !location.is_regex));
-    root.is_some()
-        && context
-            .locations
-            .iter()
-            .filter(is_concerned)
-            .all(has_same_root)
+    let own = number(location);
+    let mut found: Vec<String> = Vec::new();
+    let mut closed: Vec<&str> = Vec::new();
+    for other in &context.locations {
+        let Paths::Prefix(path, is_final) = &other.paths else {
+            continue;
+        };
+        // An earlier expression keeps its requests, and so does a prefix with `^~`.
+        if *is_final || (other.is_regex && number(other) < own) {
+            closed.push(path);
+            continue;
+        }
+        let is_inside = location
+            .parent
+            .is_none_or(|parent| other.at == parent || other.parent == Some(parent));
+        if is_inside && below.is_none_or(|below| path.starts_with(below)) {
+            found.push(path.clone());
+        }
+    }
+    // Where no location has the whole site, the server answers; a prefix of the expression is part of
+    // a longer or shorter one.
+    if location.parent.is_none() {
+        let all = below.unwrap_or("/");
+        let is_closed = closed.iter().any(|path| all.starts_with(path));
+        if !is_closed && !found.iter().any(|path| plain(path) == plain(all)) {
+            found.push(all.to_owned());
+        }
+    }
+    found.sort_by_key(String::len);
+    found
 }

@@ -47,6 +47,12 @@ pub fn enter(
         );
         return Content::Made;
     }
+    if let Some(why) = unknown_directory(meaning, at, (line, is_alias), &dir) {
+        meaning.unsupported(line, why);
+        Fixed::status("404").enter(table, "");
+        rules::enter(meaning, context, at, table);
+        return Content::Made;
+    }
     let dir = dir.split('$').next().unwrap_or_default().to_owned();
     if is_alias && is_file_name(path) && is_file_name(&dir) && table.value("prefix").is_some() {
         // A prefix that is a file.
@@ -68,8 +74,11 @@ pub fn enter(
         return Content::Made;
     }
     if !(meaning.given.is_dir)(Path::new(&target)) {
-        let text = format!("there is no directory {target}, so the location answers 404");
-        meaning.say(line, Verdict::Noted(text));
+        // A regular expression takes requests below prefixes that its directory need not have.
+        if table.values("extension").is_empty() || plain(path) == "/" {
+            let text = format!("there is no directory {target}, so the location answers 404");
+            meaning.say(line, Verdict::Noted(text));
+        }
         Fixed::status("404").enter(table, path);
         rules::enter(meaning, context, at, table);
         return Content::Made;
@@ -92,6 +101,22 @@ pub fn enter(
             Content::Before(named)
         }
     }
+}
+
+/// The reason for which a directory is not known; `line` is the `root` or `alias`.
+fn unknown_directory(
+    meaning: &Meaning<'_>,
+    at: usize,
+    (line, is_alias): (usize, bool),
+    dir: &str,
+) -> Option<&'static str> {
+    if !dir.starts_with('/') {
+        return Some("a directory below nginx's own: name it in full");
+    }
+    let is_own = meaning.tree.items[line].parent == Some(at);
+    let is_regex = meaning.arg(at, 0).starts_with('~');
+    (is_alias && is_own && is_regex && !dir.contains('$'))
+        .then_some("an alias without a capture is one file for all paths: use root")
 }
 
 /// The `root` or `alias` that holds in a block; true for `alias`. The nearer one holds.

@@ -16,8 +16,8 @@ pub enum Paths {
     Exact(String),
     /// This prefix as it stands there; true with `^~`.
     Prefix(String, bool),
-    /// Names that end so.
-    Extensions(Vec<String>),
+    /// Names that end so, below the prefix if there is one.
+    Extensions(Vec<String>, Option<String>),
     /// Files whose name begins with a dot.
     Dotfiles,
     /// Internal redirects alone.
@@ -33,6 +33,8 @@ pub struct Location {
     pub paths: Paths,
     /// True if it stands there as a regular expression.
     pub is_regex: bool,
+    /// The location that it stands in.
+    pub parent: Option<usize>,
 }
 
 /// The locations below a block, with nested ones, as nginx would find them.
@@ -73,6 +75,7 @@ fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
                     at,
                     paths,
                     is_regex,
+                    parent: meaning.around(block, "location"),
                 }));
                 collect(meaning, at, all);
             }
@@ -122,7 +125,7 @@ fn paths(args: &[&str]) -> Result<(Vec<Paths>, bool), Verdict> {
                     .map(|prefix| Paths::Prefix(prefix, false))
                     .collect(),
                 Some(Shape::Paths(all)) => all.into_iter().map(Paths::Exact).collect(),
-                Some(Shape::Extensions(all)) => vec![Paths::Extensions(all)],
+                Some(Shape::Extensions(all, prefix)) => vec![Paths::Extensions(all, prefix)],
                 Some(Shape::Dotfiles) => vec![Paths::Dotfiles],
                 None => return Err(Verdict::Unsupported(unsupported.to_owned())),
             };
@@ -182,28 +185,42 @@ impl Context<'_> {
     }
 }
 
-/// Adds a table with the hosts of its server; false if another has its place.
+/// Adds a table with the hosts of its server; false if others have its place.
 pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
     if !site.hosts.is_empty() && table.value("host").is_none() {
         table.entries.push(("host", site.hosts.clone()));
     }
-    let hosts = |table: &Table| {
-        table
-            .entries
-            .iter()
-            .find(|(name, _)| *name == "host")
-            .map(|(_, hosts)| hosts.clone())
-    };
     let is_files = |table: &Table| table.value("static").or(table.value("file")).is_some();
     let is_open = |table: &Table| table.value("missing") == Some("app");
-    let excludes = |other: &Table| {
-        let is_same = other.value("path") == table.value("path")
+    let is_same = |other: &&Table| {
+        other.value("path") == table.value("path")
             && other.value("prefix") == table.value("prefix")
-            && hosts(other) == hosts(&table);
-        is_same && !(is_files(other) != is_files(&table) && (is_open(other) || is_open(&table)))
+            && other.values("host") == table.values("host")
+            && other.values("extension").is_empty() == table.values("extension").is_empty()
+            && !(is_files(other) != is_files(&table) && (is_open(other) || is_open(&table)))
     };
-    if meaning.tables.iter().any(excludes) {
-        return false;
+    let twins: Vec<&Table> = meaning.tables.iter().filter(is_same).collect();
+    if table.values("extension").is_empty() {
+        if !twins.is_empty() {
+            return false;
+        }
+    } else {
+        // The first regular expression that matches decides.
+        let is_free = |extension: &String| {
+            let mut twins = twins.iter();
+            !twins.any(|twin| twin.values("extension").contains(extension))
+        };
+        let free: Vec<String> = table
+            .values("extension")
+            .iter()
+            .filter(|own| is_free(own))
+            .cloned()
+            .collect();
+        if free.is_empty() {
+            return false;
+        }
+        table.entries.retain(|(name, _)| *name != "extension");
+        table.entries.push(("extension", free));
     }
     meaning.tables.push(table);
     true

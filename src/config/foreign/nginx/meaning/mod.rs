@@ -9,6 +9,7 @@
 //! A directive that several locations inherit has the worst of its verdicts.
 
 mod access;
+mod answer;
 mod by_name;
 mod files;
 mod handler;
@@ -19,6 +20,7 @@ mod passing;
 mod redirects;
 mod regex;
 mod rest;
+mod rewrites;
 mod rules;
 mod servers;
 mod site;
@@ -59,6 +61,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         implied: Vec::new(),
         tables: Vec::new(),
         is_alone: false,
+        has_files: false,
     };
     if tree.fault.is_none() {
         let sites = servers::decide(&mut meaning);
@@ -72,6 +75,9 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
     rest::decide(&mut meaning);
     meaning.reading()
 }
+
+/// Settings for the requests that a table is for.
+const PLACE: [&str; 4] = ["path", "prefix", "extension", "host"];
 
 /// One `[[location]]` in the making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +94,17 @@ impl Table {
     }
 
     fn value(&self, name: &str) -> Option<&str> {
-        let entry = self.entries.iter().find(|(own, _)| *own == name)?;
-        entry.1.first().map(String::as_str)
+        self.values(name).first().map(String::as_str)
+    }
+
+    fn values(&self, name: &str) -> &[String] {
+        let entry = self.entries.iter().find(|(own, _)| *own == name);
+        entry.map_or(&[], |(_, values)| values)
+    }
+
+    /// Leaves the requests that it is for, and nothing else.
+    fn clear(&mut self) {
+        self.entries.retain(|(name, _)| PLACE.contains(name));
     }
 
     /// `prefix = "/x", app = "."`, for people.
@@ -97,8 +112,7 @@ impl Table {
         let handlers = [
             "pass", "upstream", "static", "file", "redirect", "respond", "status",
         ];
-        let place = ["path", "prefix", "host"];
-        let names = place.iter().chain(&handlers);
+        let names = PLACE.iter().chain(&handlers);
         let parts = names.filter_map(|name| {
             let (_, values) = self.entries.iter().find(|(own, _)| own == name)?;
             Some(equivalent::assignment(tables::named(name)?, values))
@@ -118,6 +132,8 @@ struct Meaning<'a> {
     tables: Vec<Table>,
     /// True if there is one server, whose settings hold for all.
     is_alone: bool,
+    /// True if a location has files.
+    has_files: bool,
 }
 
 impl<'a> Meaning<'a> {
@@ -268,6 +284,9 @@ impl<'a> Meaning<'a> {
     /// Puts the tables into the layer.
     fn finish_tables(&mut self) {
         let mut tables = std::mem::take(&mut self.tables);
+        self.has_files = tables
+            .iter()
+            .any(|table| table.value("static").or(table.value("file")).is_some());
         let uses_app = self.given.app || tables.iter().any(|table| table.value("pass").is_some());
         // The application answers unasked where nothing else does.
         let is_plain = |table: &Table| {

@@ -53,8 +53,11 @@ pub fn options_of_application(meaning: &mut Meaning<'_>, block: usize, is_uwsgi:
             }
         }
     }
-    for at in meaning.nearest(Some(block), "proxy_set_header") {
-        header(meaning, at, None);
+    // nginx sends these fields beside proxy_pass alone.
+    if !is_uwsgi {
+        for at in meaning.nearest(Some(block), "proxy_set_header") {
+            header(meaning, at, None);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `return`, `rewrite` and `if` of known shapes.
+//! `return`, `rewrite` of whole locations, and `if`.
 
 use super::servers::Site;
 use super::{Meaning, Table};
@@ -32,6 +32,8 @@ pub enum Fixed {
 pub enum Keep {
     /// Nothing.
     Nothing,
+    /// What follows the location's prefix.
+    Rest,
     /// All of it.
     Target,
 }
@@ -53,7 +55,7 @@ impl Fixed {
                 let behind = path.trim_end_matches('/');
                 let to = match keep {
                     Keep::Target => format!("{}{behind}", to.trim_end_matches('/')),
-                    _ => to,
+                    Keep::Rest | Keep::Nothing => to,
                 };
                 let is_bare = to.is_empty();
                 table.set(
@@ -91,6 +93,8 @@ pub fn fixed(
     for at in children {
         let read = match meaning.name(at) {
             "return" => returned(meaning, site, block, at),
+            // Another part of the reader has decided about it.
+            "rewrite" if meaning.verdicts[at].is_some() => continue,
             "rewrite" => match rewritten(meaning, site, at) {
                 Some(read) => read,
                 None => continue,
@@ -201,9 +205,52 @@ fn redirect(
         (base, Keep::Target, false)
     } else if let Some(base) = strip_any(to, &["$uri", "$document_uri"]) {
         (base, Keep::Target, true)
+    } else if let Some(base) =
+        strip_any(to, &["/$1", "/$1$is_args$args"]).filter(|_| captures_rest(meaning, block))
+    {
+        (base, Keep::Rest, false)
     } else {
         (to, Keep::Nothing, false)
     };
+    let base = address(meaning, site, block, base)?;
+    let base = match keep == Keep::Rest && base.is_empty() {
+        true => "/".to_owned(),
+        false => base,
+    };
+    if base.is_empty() || (keep == Keep::Target && base.starts_with('/')) {
+        return Err(Verdict::Unsupported(
+            "a redirect to a path below its own: have the application answer".to_owned(),
+        ));
+    }
+    if is_unsafe {
+        meaning.say(at, Verdict::Dangerous("$uri is decoded, so a client can add header fields: the path is kept encoded here, with the query".to_owned()));
+    }
+    Ok(Fixed::Redirect {
+        to: base,
+        status: status.to_owned(),
+        keep,
+    })
+}
+
+/// True for a location `~ ^/prefix/(.*)$`, whose capture is what follows the prefix.
+fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
+    let args = meaning.args(block);
+    let pattern = args.last().copied().unwrap_or_default();
+    meaning.name(block) == "location"
+        && args.first().is_some_and(|sign| sign.starts_with('~'))
+        && pattern.matches('(').count() == 1
+        && ["/(.*)$", "/(.*)", "/(.+)$"]
+            .iter()
+            .any(|end| pattern.ends_with(end))
+}
+
+/// The path or URL of a redirect; empty for none.
+pub fn address(
+    meaning: &Meaning<'_>,
+    site: &Site,
+    block: usize,
+    base: &str,
+) -> Result<String, Verdict> {
     // Its port is that of the scheme.
     let named = ["$host", "${host}", "$http_host"].iter().find_map(|host| {
         let (scheme, rest) = base.split_once("://")?;
@@ -226,19 +273,7 @@ fn redirect(
             "a redirect is to a path or a URL".to_owned(),
         ));
     }
-    if base.is_empty() || (keep == Keep::Target && base.starts_with('/')) {
-        return Err(Verdict::Unsupported(
-            "a redirect to a path below its own: have the application answer".to_owned(),
-        ));
-    }
-    if is_unsafe {
-        meaning.say(at, Verdict::Dangerous("$uri is decoded, so a client can add header fields: the path is kept encoded here, with the query".to_owned()));
-    }
-    Ok(Fixed::Redirect {
-        to: base,
-        status: status.to_owned(),
-        keep,
-    })
+    Ok(base)
 }
 
 fn strip_any<'t>(text: &'t str, ends: &[&str]) -> Option<&'t str> {
@@ -259,11 +294,10 @@ fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result
         Some(&"permanent") => "301",
         Some(&"redirect") => "302",
         _ if is_url => "302",
+        // A prefix that a server does not see: `upstreams` decides.
+        Some(&"break") if super::regex::stripped(pattern).is_some() => return None,
         _ => {
-            meaning.unsupported(
-                at,
-                "paths are not rewritten here: name the location, or give proxy_pass a path",
-            );
+            meaning.unsupported(at, REWRITTEN);
             return None;
         }
     };
@@ -301,6 +335,10 @@ fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result
     };
     Some(redirect(meaning, site, at, &to, status))
 }
+
+/// The verdict of a `rewrite` of no known shape.
+pub const REWRITTEN: &str =
+    "paths are not rewritten here: name the location, or give proxy_pass a path";
 
 /// Reports an `if`.
 fn condition(meaning: &mut Meaning<'_>, at: usize) {

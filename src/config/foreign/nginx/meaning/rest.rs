@@ -1,6 +1,7 @@
 //! The directives that no other file decides about: by the table, and placeholders of templates.
 
 use super::Meaning;
+use super::redirects::REWRITTEN;
 use crate::config::foreign::Verdict;
 use crate::config::foreign::nginx::directives::{self, Class};
 use crate::config::foreign::nginx::templates;
@@ -79,6 +80,12 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     if item.name == "map" {
         return map(meaning, at);
     }
+    if item.name == "rewrite" {
+        return Verdict::Unsupported(REWRITTEN.to_owned());
+    }
+    if item.name == "default_type" {
+        return default_type(meaning, at);
+    }
     if item.name == "set" {
         return match is_variable_used(meaning, at, item.arg(0)) {
             true => Verdict::Read("the value of the variable".to_owned()),
@@ -94,7 +101,7 @@ fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
     if let Some(verdict) = for_all(meaning, at) {
         return verdict;
     }
-    match directives::class(&item.name) {
+    match directives::class(&item.name, item.arg(0)) {
         Some((Class::Known, text)) => Verdict::NoEffect(match text {
             "" => "no location that is served uses it".to_owned(),
             text => text.to_owned(),
@@ -141,6 +148,20 @@ const FOR_ALL: &[&str] = &[
     "real_ip_header",
     "real_ip_recursive",
 ];
+
+/// The type of files whose name has no known extension; the application names its own.
+fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
+    match meaning.arg(at, 0) {
+        "application/octet-stream" => {
+            Verdict::AlreadySo("the type of files with an unknown extension".to_owned())
+        }
+        _ if meaning.has_files => Verdict::Unsupported(
+            "files with an unknown extension are application/octet-stream: --types NAME=TYPE"
+                .to_owned(),
+        ),
+        _ => Verdict::NoEffect("no file is served".to_owned()),
+    }
+}
 
 fn is_about_tls(file: &str) -> bool {
     ["ssl", "letsencrypt", "snakeoil", "tls"]

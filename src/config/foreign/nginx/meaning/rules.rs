@@ -29,17 +29,29 @@ fn own(meaning: &Meaning<'_>, at: usize, name: &str) -> Option<usize> {
     meaning.tree.named(Some(at), name).next()
 }
 
-/// The seconds of `expires`; `None` for `off`, and what is no time.
-fn age(meaning: &mut Meaning<'_>, line: usize) -> Option<u64> {
+/// The maximum age that `expires` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Clients ask each time.
+    NoCache,
+    Seconds(u64),
+}
+
+/// The age of `expires`; `None` for `off`, and what is no time.
+fn age(meaning: &mut Meaning<'_>, line: usize) -> Option<Age> {
     let args = meaning.args(line);
     match args[..] {
         ["off"] => {
             meaning.already(line, "no maximum age of its own");
             None
         }
-        ["max"] => Some(315_360_000),
-        ["epoch"] => Some(0),
-        [time] if time.starts_with('-') => Some(0),
+        ["max"] => Some(Age::Seconds(315_360_000)),
+        ["epoch"] => Some(Age::NoCache),
+        [time] if time.starts_with('-') => Some(Age::NoCache),
+        [time] if time.starts_with('@') => {
+            meaning.unsupported(line, "a time of the day: give one from the response on");
+            None
+        }
         [time] => {
             let seconds = numbers::seconds(time.trim_start_matches('+'));
             if seconds.is_none() {
@@ -48,7 +60,7 @@ fn age(meaning: &mut Meaning<'_>, line: usize) -> Option<u64> {
                     false => meaning.say(line, Verdict::Wrong("no time".to_owned())),
                 }
             }
-            seconds
+            seconds.map(Age::Seconds)
         }
         _ => {
             meaning.unsupported(
@@ -68,8 +80,11 @@ fn max_age(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     let Some(line) = meaning.scalar(Some(at), "expires") else {
         return;
     };
-    if let Some(seconds) = age(meaning, line) {
-        let seconds = seconds.min(LONGEST_AGE);
+    if let Some(age) = age(meaning, line) {
+        let seconds = match age {
+            Age::NoCache => 0,
+            Age::Seconds(seconds) => seconds.min(LONGEST_AGE),
+        };
         table.set("max_age", seconds.to_string());
         meaning.honoured(line, format!("max_age = {seconds}"));
     }
@@ -80,10 +95,10 @@ fn expires(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
     let Some(line) = meaning.scalar(Some(at), "expires") else {
         return;
     };
-    if let Some(seconds) = age(meaning, line) {
-        let value = match seconds {
-            0 => "no-cache".to_owned(),
-            seconds => format!("max-age={seconds}"),
+    if let Some(age) = age(meaning, line) {
+        let value = match age {
+            Age::NoCache => "no-cache".to_owned(),
+            Age::Seconds(seconds) => format!("max-age={seconds}"),
         };
         let rule = format!("set Cache-Control: {value}");
         meaning.honoured(line, format!("header = {rule:?}, without Expires"));
@@ -134,14 +149,21 @@ fn headers(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
             );
             continue;
         }
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        // nginx replaces these two (ngx_http_headers_module, `ngx_http_set_headers`).
+        let is_validator = is("last-modified") || is("etag");
         if value.is_empty() {
-            meaning.already(line, "an empty field is not sent");
+            match is_validator {
+                true => rule(meaning, line, table, format!("remove {name}")),
+                false => meaning.already(line, "an empty field is not sent"),
+            }
             continue;
         }
-        // Files have a Cache-Control of their own, unless nginx's is meant beside that of `expires`.
-        let replaces = is_files
-            && name.eq_ignore_ascii_case("cache-control")
-            && table.value("max_age").is_none();
+        // Files have these fields by themselves. The Cache-Control of `expires` stays beside this one,
+        // as in nginx.
+        let is_of_files =
+            is("x-content-type-options") || is("cache-control") && table.value("max_age").is_none();
+        let replaces = is_validator || is_files && is_of_files;
         let action = if replaces { "set" } else { "add" };
         rule(
             meaning,
@@ -226,7 +248,10 @@ fn error_pages(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, tabl
 }
 
 /// The file that the location of a path has for it.
-fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Option<String> {
+pub fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Option<String> {
+    if page.starts_with('@') {
+        return page_of_named(meaning, context, page);
+    }
     if !page.starts_with('/') || page.contains('$') {
         return None;
     }
@@ -265,6 +290,34 @@ fn page_file(meaning: &Meaning<'_>, context: &Context<'_>, page: &str) -> Option
     let root = meaning.nearest(Some(block), "root").first().copied()?;
     let dir = meaning.arg(root, 0);
     (!dir.contains('$')).then(|| format!("{}{page}", dir.trim_end_matches('/')))
+}
+
+/// The one file that a named location answers with, as `rewrite ^ /maintenance.html break` and
+/// `try_files /maintenance.html =503` say.
+fn page_of_named(meaning: &Meaning<'_>, context: &Context<'_>, name: &str) -> Option<String> {
+    let block = context.named(name)?;
+    let own: Vec<_> = meaning.tree.children(Some(block)).collect();
+    let is_known = |at: &usize| {
+        matches!(
+            meaning.name(*at),
+            "root" | "rewrite" | "try_files" | "internal" | "default_type" | "add_header"
+        )
+    };
+    if !own.iter().all(is_known) {
+        return None;
+    }
+    let page = own.iter().find_map(|at| {
+        let args = meaning.args(*at);
+        match (meaning.name(*at), &args[..]) {
+            ("rewrite", ["^" | "^(.*)$" | "^.*$" | ".*" | "(.*)", page, "break"]) => Some(*page),
+            ("try_files", [page, ..]) => Some(*page),
+            _ => None,
+        }
+    })?;
+    let root = meaning.nearest(Some(block), "root").first().copied()?;
+    let dir = meaning.arg(root, 0);
+    let is_plain = page.starts_with('/') && !page.contains('$') && !dir.contains('$');
+    is_plain.then(|| format!("{}{page}", dir.trim_end_matches('/')))
 }
 
 /// Settings of requests that reach an application or server, where the location has its own.

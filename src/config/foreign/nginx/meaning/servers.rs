@@ -5,6 +5,7 @@
 
 use super::Meaning;
 use super::listen::{self, Listen};
+use super::regex;
 use crate::config::HostPattern;
 use crate::config::foreign::Verdict;
 
@@ -54,54 +55,99 @@ pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
     sites
 }
 
-/// `if ($host = NAME) { return … }` in a server: a site of its own.
+/// `if ($host = NAME) { return … }` in a server: a site of its own. With `!=`, the site of all other
+/// hosts.
 fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
-    let mut made = Vec::new();
+    let mut made: Vec<Site> = Vec::new();
+    let named: Vec<String> = sites.iter().flat_map(|site| site.hosts.clone()).collect();
     for site in sites.iter_mut() {
         let all: Vec<_> = meaning.tree.named(Some(site.at), "if").collect();
         for at in all {
-            let Some(host) = condition(&meaning.args(at)) else {
+            let Some(condition) = condition(&meaning.args(at)) else {
                 continue;
             };
             let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
             let is_return =
                 inside.len() == 1 && matches!(meaning.name(inside[0]), "return" | "rewrite");
-            let is_others = !site.hosts.is_empty()
-                && !site.hosts.contains(&host)
-                && !site.hosts.contains(&"*".to_owned());
-            if !is_return || is_others || HostPattern::parse(&host).is_err() {
+            let is_host = |host: &String| HostPattern::parse(host).is_ok();
+            if !is_return || !condition.hosts.iter().all(is_host) {
                 continue;
             }
-            site.hosts.retain(|own| *own != host);
-            if site.hosts.is_empty() {
-                site.hosts.push("*".to_owned());
-            }
-            meaning.steers(at, format!("locations with host = {host:?}"));
+            let has_others = site.hosts.is_empty() || site.hosts.contains(&"*".to_owned());
+            let is_taken = |host: &String| made.iter().any(|other| other.hosts.contains(host));
+            let hosts = match condition.is_negated {
+                // All others; nothing is left to a site that has none of these hosts.
+                true if has_others && !condition.hosts.iter().any(is_taken) => {
+                    let is_free =
+                        |host: &&String| site.hosts.contains(host) || !named.contains(host);
+                    let own = condition.hosts.iter().filter(is_free).cloned().collect();
+                    let before = std::mem::replace(&mut site.hosts, own);
+                    let is_left = |host: &String| host != "*" && !site.hosts.contains(host);
+                    let mut others: Vec<_> = before.into_iter().filter(is_left).collect();
+                    others.push("*".to_owned());
+                    others
+                }
+                true => continue,
+                false => {
+                    let is_own = |host: &String| has_others || site.hosts.contains(host);
+                    if !condition.hosts.iter().all(is_own) || condition.hosts.iter().any(is_taken) {
+                        continue;
+                    }
+                    site.hosts.retain(|own| !condition.hosts.contains(own));
+                    if site.hosts.is_empty() && has_others {
+                        site.hosts.push("*".to_owned());
+                    }
+                    condition.hosts
+                }
+            };
+            meaning.steers(at, format!("locations with host = {hosts:?}"));
             made.push(Site {
                 at,
-                hosts: vec![host.clone()],
-                names: vec![host],
+                names: hosts.clone(),
+                hosts,
                 listens: Vec::new(),
                 scheme: site.scheme,
             });
         }
     }
+    // A server of which nothing is left.
+    sites.retain(|site| {
+        !made
+            .iter()
+            .any(|other| meaning.tree.items[other.at].parent == Some(site.at))
+            || !site.hosts.is_empty()
+    });
     sites.extend(made);
 }
 
-/// The host of `($host = NAME)`.
-fn condition(args: &[&str]) -> Option<String> {
+/// A condition on the host.
+struct HostCondition {
+    hosts: Vec<String>,
+    /// True if it holds for all hosts but these.
+    is_negated: bool,
+}
+
+/// The hosts of `($host = NAME)`, `($host != NAME)`, `($host ~* ^(a\.org|b\.org)$)` and `!~*`.
+fn condition(args: &[&str]) -> Option<HostCondition> {
     let text = args.join(" ");
     let inner = text.strip_prefix('(')?.strip_suffix(')')?.trim();
     let rest = inner
         .strip_prefix("$host")
-        .or_else(|| inner.strip_prefix("$http_host"))?;
-    let host = rest
-        .trim_start()
-        .strip_prefix('=')?
-        .trim()
-        .trim_matches(['"', '\'']);
-    (!host.contains(char::is_whitespace)).then(|| host.to_ascii_lowercase())
+        .or_else(|| inner.strip_prefix("$http_host"))?
+        .trim_start();
+    let (operator, value) = ["!~*", "!~", "!=", "~*", "~", "="]
+        .iter()
+        .find_map(|operator| Some((*operator, rest.strip_prefix(operator)?)))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    let hosts = match operator.ends_with('=') {
+        true => vec![value.to_owned()],
+        false => regex::hosts(value)?,
+    };
+    let is_name = |host: &String| !host.is_empty() && !host.contains(char::is_whitespace);
+    hosts.iter().all(is_name).then(|| HostCondition {
+        hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        is_negated: operator.starts_with('!'),
+    })
 }
 
 fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {

@@ -177,13 +177,13 @@ pub fn log_target(meaning: &mut Meaning<'_>, at: usize) {
     if meaning.arg(at, 0) == "off" {
         return;
     }
-    let condition = meaning.args(at).iter().any(|arg| arg.starts_with("if="));
-    match (meaning.arg(at, 0), condition) {
-        (_, true) => meaning.unsupported(
-            at,
-            "a condition for the access log: --access-log-skip PATH, --access-log-status",
-        ),
-        ("/dev/stdout" | "/dev/stderr" | "/proc/self/fd/1", _) => {
+    let args = meaning.args(at);
+    let condition = args.iter().find_map(|arg| arg.strip_prefix("if="));
+    if let Some(condition) = condition {
+        return log_condition(meaning, at, condition);
+    }
+    match meaning.arg(at, 0) {
+        "/dev/stdout" | "/dev/stderr" | "/proc/self/fd/1" => {
             meaning.already(at, "requests are logged on standard output")
         }
         _ => meaning.say(
@@ -191,6 +191,93 @@ pub fn log_target(meaning: &mut Meaning<'_>, at: usize) {
             Verdict::Noted("requests are logged on standard output (--access-log)".to_owned()),
         ),
     }
+}
+
+/// A condition whose `map` has a known shape: by status, or by path.
+fn log_condition(meaning: &mut Meaning<'_>, at: usize, variable: &str) {
+    let is_map = |line: &usize| meaning.name(*line) == "map" && meaning.arg(*line, 1) == variable;
+    let map = (0..meaning.tree.items.len()).find(is_map);
+    let entries: Vec<(usize, &str, bool)> = map
+        .into_iter()
+        .flat_map(|map| meaning.tree.children(Some(map)))
+        .map(|entry| {
+            (
+                entry,
+                meaning.name(entry),
+                !matches!(meaning.arg(entry, 0), "0" | ""),
+            )
+        })
+        .collect();
+    let source = map.map_or("", |map| meaning.arg(map, 0));
+    let others = entries
+        .iter()
+        .find(|(_, key, _)| *key == "default")
+        .is_some_and(|(_, _, is_logged)| *is_logged);
+    let keys = entries.iter().filter(|(_, key, _)| *key != "default");
+    let keys: Vec<(&str, bool)> = keys.map(|(_, key, is_logged)| (*key, *is_logged)).collect();
+    let known = match source {
+        "$status" => logged_statuses(&keys, others).map(|values| ("access_log_status", values)),
+        "$uri" | "$request_uri" if others => {
+            skipped_paths(&keys).map(|values| ("access_log_skip", values))
+        }
+        _ => None,
+    };
+    let (Some((setting, values)), Some(map)) = (known, map) else {
+        let text = "a condition for the access log: --access-log-skip PATH, --access-log-status";
+        return meaning.unsupported(at, text);
+    };
+    let shown = format!("{setting} = {values:?}");
+    meaning.set(at, setting, values);
+    meaning.steers(map, format!("the condition of the access log: {shown}"));
+    for (entry, _, _) in entries {
+        meaning.steers(entry, "a part of that condition");
+    }
+}
+
+/// The classes of statuses that are logged, where whole classes are.
+fn logged_statuses(keys: &[(&str, bool)], others: bool) -> Option<Vec<String>> {
+    let mut logged = [others; 5];
+    let mut is_known = [false; 5];
+    for (key, is_logged) in keys {
+        let classes = key.strip_prefix("~^")?;
+        let classes = classes
+            .strip_prefix(['[', '('])
+            .and_then(|classes| classes.strip_suffix([']', ')']))
+            .unwrap_or(classes);
+        for class in classes.chars().filter(|char| *char != '|') {
+            let class = usize::try_from(class.to_digit(10)?).ok()?.checked_sub(1)?;
+            // The first expression that matches decides.
+            if !std::mem::replace(is_known.get_mut(class)?, true) {
+                logged[class] = *is_logged;
+            }
+        }
+    }
+    let classes = (1..=5).zip(logged).filter(|(_, is_logged)| *is_logged);
+    Some(classes.map(|(class, _)| format!("{class}xx")).collect())
+}
+
+/// The paths that are not logged.
+fn skipped_paths(keys: &[(&str, bool)]) -> Option<Vec<String>> {
+    let skipped = |(key, is_logged): &(&str, bool)| {
+        if *is_logged {
+            return None;
+        }
+        match key.strip_prefix('~') {
+            None if key.starts_with('/') => Some(vec![(*key).to_owned()]),
+            None => None,
+            Some(pattern) => {
+                match super::regex::shape(pattern.strip_prefix('*').unwrap_or(pattern))? {
+                    super::regex::Shape::Paths(all) => Some(all),
+                    super::regex::Shape::Prefixes(all) => {
+                        Some(all.into_iter().map(|prefix| prefix + "*").collect())
+                    }
+                    _ => None,
+                }
+            }
+        }
+    };
+    let all: Option<Vec<_>> = keys.iter().map(skipped).collect();
+    Some(all?.concat())
 }
 
 /// A `types` block, beside the types that are built in.

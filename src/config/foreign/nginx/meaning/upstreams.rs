@@ -73,6 +73,14 @@ pub fn enter(
     if target.is_sticky {
         table.set("balance", "address");
     }
+    if let Some((line, to)) = super::rewrites::replaced(meaning, block, path)
+        && target.path.is_none()
+        && !is_uwsgi
+        && table.value("prefix").is_some()
+    {
+        table.set("replace_prefix", to.clone());
+        meaning.honoured(line, format!("replace_prefix = {to:?}"));
+    }
     if let Some(to) = target.path {
         replace_path(meaning, pass, (path, &to), table)?;
     }
