@@ -119,6 +119,10 @@ fn given<'a>(
             is_found()
         },
         binds: binds.flat_map(|entry| entry.values.clone()).collect(),
+        sockets: layers
+            .iter()
+            .flat_map(|layer| layer.sockets.clone())
+            .collect(),
         has_deadline: entry("request_timeout").is_some(),
         is_dir,
         variable,

@@ -25,6 +25,7 @@ fn reading(text: &str, app: bool) -> Reading {
         app,
         found_app: None,
         binds: vec!["127.0.0.1:8000".to_owned()],
+        sockets: Vec::new(),
         has_deadline: false,
         is_dir: &|_| true,
         variable: &|_| None,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::locations::{Context, plain};
 use super::redirects::Fixed;
-use super::try_files::{Missing, missing};
+use super::try_files::{Missing, missing, tries_directories};
 use super::{Meaning, Table, rules};
 use crate::config::foreign::Verdict;
 use crate::config::locations as tables;
@@ -48,7 +48,10 @@ pub fn enter(
         return Content::Made;
     }
     if let Some(why) = unknown_directory(meaning, at, (line, is_alias), &dir) {
-        meaning.unsupported(line, why);
+        match why == OF_NGINX {
+            true => meaning.say(line, Verdict::Noted(why.to_owned())),
+            false => meaning.unsupported(line, why),
+        }
         Fixed::status("404").enter(table, "");
         rules::enter(meaning, context, at, table);
         return Content::Made;
@@ -84,12 +87,20 @@ pub fn enter(
         return Content::Made;
     }
     table.set("static", target.clone());
-    note_alias(meaning, line, path, (&dir, is_alias), &target);
+    note_alias(meaning, at, line, path, (&dir, is_alias), &target);
     index(meaning, at);
     precompressed(meaning, at, table);
     listing(meaning, at, table);
     let missing = missing(meaning, context, at, path);
+    if !tries_directories(meaning, at) {
+        table.set("index", "no");
+    }
     rules::enter(meaning, context, at, table);
+    complete(table, missing)
+}
+
+/// Sets the answer to paths without a file.
+fn complete(table: &mut Table, missing: Missing) -> Content {
     match missing {
         Missing::Refuse => Content::Made,
         Missing::Page(page) => {
@@ -103,6 +114,9 @@ pub fn enter(
     }
 }
 
+/// The verdict of a relative directory.
+const OF_NGINX: &str = "a directory of nginx's installation, which is not here, so the location answers 404: name another one in full";
+
 /// The reason for which a directory is not known; `line` is the `root` or `alias`.
 fn unknown_directory(
     meaning: &Meaning<'_>,
@@ -111,7 +125,7 @@ fn unknown_directory(
     dir: &str,
 ) -> Option<&'static str> {
     if !dir.starts_with('/') {
-        return Some("a directory below nginx's own: name it in full");
+        return Some(OF_NGINX);
     }
     let is_own = meaning.tree.items[line].parent == Some(at);
     let is_regex = meaning.arg(at, 0).starts_with('~');
@@ -151,11 +165,19 @@ fn is_capture(meaning: &Meaning<'_>, at: usize, dir: &str) -> bool {
 
 fn note_alias(
     meaning: &mut Meaning<'_>,
+    at: usize,
     line: usize,
     path: &str,
     (dir, is_alias): (&str, bool),
     target: &str,
 ) {
+    if meaning.tree.items[line].parent != Some(at) {
+        meaning.honoured(
+            line,
+            "the directory of the locations without one of their own",
+        );
+        return;
+    }
     let has_slash = path.ends_with('/') || !is_alias;
     let verdict = match (has_slash, dir.ends_with('/')) {
         (true, false) if is_alias && path.ends_with('/') && path != "/" => {
@@ -171,6 +193,7 @@ fn note_alias(
         )),
         _ => Verdict::Honoured(format!("static = {target:?}")),
     };
+
     meaning.say(line, verdict);
 }
 

@@ -43,6 +43,8 @@ pub struct Given<'a> {
     pub found_app: Option<String>,
     /// The addresses at which the server of that application would speak HTTP, as in `:8000`.
     pub binds: Vec<String>,
+    /// The addresses at which it would speak uwsgi.
+    pub sockets: Vec<String>,
     /// True if the settings of the application limit the time of a request.
     pub has_deadline: bool,
     /// True if a directory is there; a file that is only explained may be of another machine.
