@@ -21,10 +21,12 @@ use crate::os::memory;
 use crate::os::pidfile::PidFile;
 use crate::os::process;
 use crate::os::scheduling;
+use crate::os::service_manager::{Notifications, ServiceManager};
 use crate::os::standard::Standard;
 use crate::os::temporary;
 use crate::reference;
 use crate::report;
+use crate::schema;
 use crate::supervisor::reload::{Load, Loaded};
 use crate::supervisor::{self, Outcome};
 use crate::uwsgi_link;
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Verb::Help(page) => return printed(manual::show(page, &cli::verbs())),
         Verb::Explain(request) => return explain::run(&request),
         Verb::Man => return printed(reference::man_page().and_then(|page| print_bytes(&page))),
+        Verb::Schema => return printed(print(&format!("{:#}", schema::schema()))),
         Verb::Completions(shell) => return printed(print_bytes(&reference::completions(shell))),
         Verb::Serve => return served(invocation.flags),
         Verb::Check => run(invocation.flags, |_| Ok(Bound::default()), check),
@@ -152,6 +155,7 @@ struct Bound {
     listeners: Vec<Listener>,
     admin: Option<Listener>,
     pidfile: Option<PidFile>,
+    notifications: Notifications,
 }
 
 /// The first step, as the user that starts the server.
@@ -234,13 +238,31 @@ fn bind(config: &Config) -> Result<Bound, BindError> {
             .map(|run_as| (run_as.uid, run_as.gid)),
     };
     let bind = |address| Listener::bind(address, &file);
-    let listeners = config.bind.iter().map(bind);
+    let manager = ServiceManager::take().map_err(BindError::of_passed)?;
+    let (admin, passed): (Vec<_>, Vec<_>) = manager
+        .sockets
+        .into_iter()
+        .partition(|passed| passed.name == ADMIN_SOCKET);
+    let mut passed = passed.into_iter().map(Listener::passed);
+    let mut admin = admin.into_iter().map(Listener::passed);
+    let listeners = match passed.len() {
+        0 => config.bind.iter().map(bind).collect(),
+        _ => passed.by_ref().collect::<Result<Vec<_>, _>>(),
+    };
     Ok(Bound {
-        listeners: listeners.collect::<Result<_, _>>()?,
-        admin: config.admin.as_ref().map(bind).transpose()?,
+        listeners: listeners?,
+        admin: match admin.next() {
+            Some(passed) => Some(passed?),
+            None => config.admin.as_ref().map(bind).transpose()?,
+        },
         pidfile: pidfile(config),
+        notifications: manager.notifications,
     })
 }
+
+/// Name of a passed socket (`FileDescriptorName=`) that is the admin listener. All others take the
+/// place of `--bind`.
+const ADMIN_SOCKET: &str = "admin";
 
 /// Writes the process id as the user that starts the server. Without the file the server runs as well.
 fn pidfile(config: &Config) -> Option<PidFile> {
@@ -276,9 +298,16 @@ fn serve(
         listeners,
         admin,
         pidfile: _removed_at_the_end,
+        notifications,
     } = bound;
     runtime
-        .block_on(supervisor::serve(loaded, load, listeners, admin))
+        .block_on(supervisor::serve(
+            loaded,
+            load,
+            listeners,
+            admin,
+            notifications,
+        ))
         .context("cannot start")
 }
 

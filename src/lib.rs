@@ -27,6 +27,7 @@ mod observe;
 mod os;
 mod reference;
 mod report;
+mod schema;
 #[allow(
     clippy::disallowed_methods,
     reason = "reads small local files; requests do not wait for it"

@@ -80,6 +80,8 @@ mod release;
 mod reload;
 mod response_rules;
 mod scheduled_companions;
+mod schema;
+mod service_manager;
 mod settings;
 mod short_first;
 mod signal_table;

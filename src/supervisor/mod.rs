@@ -18,6 +18,7 @@ mod maintenance;
 pub mod plan;
 pub mod policy;
 pub mod reload;
+mod service;
 pub mod shutdown;
 pub mod signals;
 pub mod starting;
@@ -40,6 +41,7 @@ use crate::front::accept::listener::Listener;
 use crate::front::admin::{Probes, SupervisorQuery};
 use crate::observe::codes;
 use crate::os::child;
+use crate::os::service_manager::Notifications;
 use app::{App, AppEvent, TemplateMessage};
 use apps::Apps;
 use companions::{Companions, Ended, ProcessEnvironment};
@@ -50,6 +52,7 @@ use interfaces::Interfaces;
 use plan::Ending;
 use reload::triggers::Watched;
 use reload::{Load, Loaded, Reloads};
+use service::Service;
 use shutdown::steps::ShutdownPlan;
 use signals::Signals;
 
@@ -86,6 +89,7 @@ pub async fn serve(
     load: Load,
     listeners: Vec<Listener>,
     admin: Option<Listener>,
+    notifications: Notifications,
 ) -> io::Result<Outcome> {
     let began = Instant::now();
     child::become_subreaper()?;
@@ -141,6 +145,7 @@ pub async fn serve(
         code: None,
         companion_failed: false,
         last_error: String::new(),
+        service: Service::new(notifications),
         resolved,
     };
     supervisor.start();
@@ -191,10 +196,12 @@ struct Supervisor {
     /// An essential companion has ended.
     companion_failed: bool,
     last_error: String,
+    service: Service,
 }
 
 impl Supervisor {
     fn start(&mut self) {
+        self.give_sign_of_life();
         self.announce();
         let leave_within = self.resolved.config.graceful_timeout;
         for app in self.apps.serving_mut() {
@@ -259,6 +266,7 @@ impl Supervisor {
 
     fn timer(&mut self) {
         self.wake_at = None;
+        self.give_sign_of_life();
         self.stopping(shutdown::steps::ShutdownEvent::Timer);
         self.look_after_companions();
         for app in self.apps.all_mut() {
@@ -425,6 +433,7 @@ impl Supervisor {
         self.is_announced = true;
         self.log_listening();
         let (resolved, took) = (Arc::clone(&self.resolved), self.began.elapsed());
+        self.notify_ready(took);
         let addresses = self.front.addresses.clone();
         let facts: Vec<_> = self.apps.serving().iter().map(App::facts).collect();
         // Counting the files of the static locations needs its own thread: a hung file system may

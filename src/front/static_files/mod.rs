@@ -35,6 +35,7 @@ mod path;
 mod range;
 mod representation;
 mod resource;
+mod sealed;
 mod types;
 
 use std::io;
@@ -71,6 +72,7 @@ pub use fast_path::{Plainly, Ready};
 pub use handed_over::handed_over;
 pub use headers::ALLOW;
 pub use path::{FilePath, Location, Locations, response_rules};
+pub use sealed::Sealed;
 
 /// Reasons why there is no file to send. `front/error.rs` maps them to responses.
 #[derive(Debug, thiserror::Error)]
