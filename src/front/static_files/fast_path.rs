@@ -55,6 +55,9 @@ impl StaticFiles {
     ) -> Option<Ready> {
         let path = rest.split_once('?').map_or(rest, |(path, _)| path);
         let path = location.file_path(path, self.hidden).ok()?;
+        if path.is_directory && !location.has_indexes() {
+            return None;
+        }
         let (memory, place) = self.shared.memory(location);
         let resource = memory.glance(place, &path.file_name(), now)?;
         let form = resource.choose(&asked.accepted);

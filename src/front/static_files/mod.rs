@@ -266,6 +266,9 @@ impl StaticFiles {
         query: Option<&str>,
         wish: &FilePreferences,
     ) -> Result<Response<Content>, StaticError> {
+        if path.is_directory && !location.has_indexes() {
+            return Err(StaticError::NotFound);
+        }
         let name = path.file_name();
         let (resource, file) = match self.recall(location, &name, wish).await {
             Some(found) => {
@@ -275,6 +278,7 @@ impl StaticFiles {
             None if self.is_surely_absent(location, &name) => return Err(StaticError::NotFound),
             None => match self.look(location, path, wish).await? {
                 Found::File(resource, file) => (resource, file),
+                Found::Directory if !location.has_indexes() => return Err(StaticError::NotFound),
                 Found::Directory => {
                     let url = location.directory_url(&path.relative, query);
                     return Err(StaticError::RedirectToDirectory(url));
