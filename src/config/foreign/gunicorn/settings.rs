@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::value::Value;
 use crate::config::suggest;
 
 /// A setting of gunicorn.
@@ -65,21 +64,6 @@ pub enum Kind {
     Map,
     /// A function of so many arguments.
     Hook(usize),
-}
-
-impl GunicornSetting {
-    /// True if `value` is the default.
-    pub fn is_default(&self, value: &Value) -> bool {
-        match value {
-            Value::None => true,
-            Value::Bool(false) => self.default.is_empty() || self.default == "off",
-            Value::Bool(true) => self.default == "true",
-            Value::List(items) if items.is_empty() => self.default.is_empty(),
-            Value::Map(items) if items.is_empty() => self.default.is_empty(),
-            Value::Int(0) if self.default.is_empty() => true,
-            other => other.text().is_some_and(|text| text == self.default),
-        }
-    }
 }
 
 /// The setting of this name; names are compared exactly, as gunicorn does.

@@ -93,6 +93,18 @@ impl Value {
         }
     }
 
+    /// True if it is the default of `setting`.
+    pub fn is_default_of(&self, setting: &GunicornSetting) -> bool {
+        match self {
+            Self::None => true,
+            Self::Bool(false) => matches!(setting.default, "" | "off"),
+            Self::List(items) if items.is_empty() => setting.default.is_empty(),
+            Self::Map(items) if items.is_empty() => setting.default.is_empty(),
+            Self::Int(0) if setting.default.is_empty() => true,
+            other => other.text().is_some_and(|text| text == setting.default),
+        }
+    }
+
     /// True for `True`.
     pub fn is_true(&self) -> bool {
         *self == Self::Bool(true)

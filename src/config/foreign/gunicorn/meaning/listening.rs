@@ -250,7 +250,7 @@ fn limits(meaning: &mut Meaning<'_>) {
         let has = format!("a request may have {most} {what}");
         let verdict = match number {
             0 if name != "limit_request_fields" => Verdict::AlreadySo(has),
-            number if number <= most && meaning.items[at].setting.is_default(&value) => {
+            number if number <= most && value.is_default_of(meaning.items[at].setting) => {
                 Verdict::AlreadySo(has)
             }
             number if number <= most => Verdict::AlreadySo(format!("{has}, which covers {number}")),

@@ -181,7 +181,7 @@ impl Meaning<'_> {
                 continue;
             }
             let item = &self.items[at];
-            let is_default = item.setting.is_default(&item.value);
+            let is_default = item.value.is_default_of(item.setting);
             let reason = item.setting.reason.to_owned();
             let verdict = match item.setting.class {
                 Class::Honoured if item.setting.name == "config" => {
