@@ -82,6 +82,16 @@ impl Layer {
         self.entries.get(name)
     }
 
+    /// Forgets this value of a setting with several.
+    pub fn remove_value(&mut self, name: &str, value: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.values.retain(|other| other != value);
+            if entry.values.is_empty() {
+                self.entries.remove(name);
+            }
+        }
+    }
+
     /// Forgets the setting of this name.
     pub fn remove(&mut self, name: &str) {
         self.entries.remove(name);

@@ -68,8 +68,9 @@ pub fn form_of(name: &str) -> Form {
 pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
     let sets = |name: &str| stronger.iter().any(|layer| layer.entry(name).is_some());
     let tables = || stronger.iter().flat_map(|layer| &layer.locations);
-    let answers_all =
-        |table: &SettingsTable| prefix(table) == "/" && table.entry("static").is_none();
+    let answers_all = |table: &SettingsTable| {
+        place(table) == (false, "/".to_owned(), Vec::new()) && table.entry("static").is_none()
+    };
     if sets("uwsgi") || sets("upstream") || tables().any(answers_all) {
         layer.remove("app");
     }
@@ -78,13 +79,25 @@ pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
             layer.remove(name);
         }
     }
-    layer
-        .locations
-        .retain(|own| !tables().any(|table| prefix(table) == prefix(own)));
+    let taken = |own: &SettingsTable| tables().any(|table| place(table) == place(own));
+    let removed: Vec<_> = layer.locations.extract_if(.., |own| taken(own)).collect();
+    for path in removed.iter().filter_map(|table| value(table, "path")) {
+        layer.remove_value("static_missing", &format!("{path}=app"));
+    }
     let companions = || stronger.iter().flat_map(|layer| &layer.companions);
     layer
         .companions
         .retain(|own| !companions().any(|table| value(table, "name") == value(own, "name")));
+}
+
+/// The requests that a table is for: its path or prefix, and its hosts.
+fn place(table: &SettingsTable) -> (bool, String, Vec<String>) {
+    let hosts = table.entry("host").map(|entry| entry.values.clone());
+    let hosts = hosts.unwrap_or_default();
+    match value(table, "path") {
+        Some(path) => (true, path, hosts),
+        None => (false, prefix(table), hosts),
+    }
 }
 
 fn prefix(table: &SettingsTable) -> String {
