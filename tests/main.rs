@@ -106,4 +106,5 @@ mod upstream_mapping;
 mod upstream_metrics;
 mod upstream_private;
 mod uwsgi;
+mod uwsgi_module;
 mod wsgi;

@@ -19,6 +19,8 @@ pub struct Layer {
     pub locations: Vec<SettingsTable>,
     /// Its `[[companion]]` tables, in order; only a settings file has some.
     pub companions: Vec<SettingsTable>,
+    /// The options of uWSGI that made it, as they were given.
+    pub uwsgi_options: Vec<(String, Option<String>)>,
     /// Values that are hidden wherever a value is shown.
     pub secrets: Vec<String>,
 }

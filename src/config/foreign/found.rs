@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::uwsgi::{Form, Sources};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, native};
+use crate::config::{HostFacts, native, settings};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -53,6 +53,17 @@ pub fn called_as_uwsgi() -> Option<Vec<String>> {
     let program = PathBuf::from(words.next()?);
     let is_uwsgi = program.file_name()? == "uwsgi";
     is_uwsgi.then(|| words.map(|word| native::text(&word)).collect())
+}
+
+/// Adds what the name `uwsgi` of the program means: the application may import that module.
+pub fn called_by_name(layer: &mut Layer) {
+    if let Some(setting) = settings::named("uwsgi_module") {
+        let origin = SettingOrigin::Foreign {
+            place: "the name uwsgi".to_owned(),
+            text: "uwsgi".to_owned(),
+        };
+        layer.insert(setting, vec!["yes".to_owned()], origin);
+    }
 }
 
 /// The form of a file that `ini` names, with `:section` behind it perhaps.

@@ -44,6 +44,9 @@ pub fn of(options: Options, around: &Surroundings<'_>) -> Reading {
     responses::decide(&mut meaning);
     routes::decide(&mut meaning);
     fallback::decide(&mut meaning);
+    let given = meaning.items.iter();
+    let given = given.map(|item| (item.key.clone(), item.value.clone()));
+    meaning.layer.uwsgi_options = given.collect();
     let mut secrets = options.secrets;
     secrets.extend(meaning.items.iter().filter_map(secret));
     let mut lines = options.lines;
