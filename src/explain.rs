@@ -14,10 +14,11 @@ use std::process::ExitCode;
 
 use crate::config::HostFacts;
 use crate::config::foreign::{self, Reading, equivalent};
+use crate::config::layers::Layer;
 use crate::observe::diagnostics::say;
 use crate::verbs::print;
 
-use self::subjects::Subject;
+use self::subjects::{Subject, SubjectSources};
 
 /// The arguments of `pyserve explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,11 @@ pub fn run(request: &Request) -> ExitCode {
     for argument in &request.subjects {
         match subjects::find(argument, &host.current_dir) {
             Ok(subjects) => found.extend(subjects.into_iter().map(|subject| {
-                let reading = foreign::uwsgi::read(&subject.sources, &around);
+                let reading = match &subject.sources {
+                    SubjectSources::Uwsgi(sources) => foreign::uwsgi::read(sources, &around),
+                    // It depends on the others.
+                    SubjectSources::Nginx(_) => Reading::default(),
+                };
                 (subject, reading)
             })),
             Err(problem) => {
@@ -54,6 +59,7 @@ pub fn run(request: &Request) -> ExitCode {
             }
         }
     }
+    read_nginx(&mut found, &around);
     let worst = found.iter().map(|(_, reading)| reading.exit_code()).max();
     code = code.max(worst.unwrap_or_default());
     let text = match request.json {
@@ -71,6 +77,19 @@ pub fn run(request: &Request) -> ExitCode {
         return ExitCode::from(code.max(1));
     }
     ExitCode::from(code)
+}
+
+/// Reads the files of nginx, in front of the applications that the other files name.
+fn read_nginx(found: &mut [(Subject, Reading)], around: &foreign::Surroundings<'_>) {
+    let applications: Vec<Layer> = found
+        .iter()
+        .map(|(_, reading)| reading.layer.clone())
+        .collect();
+    for (subject, reading) in found {
+        if let SubjectSources::Nginx(name) = &subject.sources {
+            *reading = foreign::found::explain_nginx(name, &applications, around);
+        }
+    }
 }
 
 /// Writes the settings of the one subject, with its secrets, which only the owner may read.

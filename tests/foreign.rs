@@ -3,4 +3,6 @@
 
 mod corpus;
 mod differential;
+mod nginx_corpus;
+mod nginx_differential;
 mod served;

@@ -623,3 +623,100 @@ fn hosts_and_paths_follow_a_reload_and_are_shown_by_check() {
         assert!(checked.stdout.contains(line), "{}", checked.stdout);
     }
 }
+
+const EXTENSIONS: &str = "
+        [[location]]
+        static = 'www'
+        max_age = '1h'
+
+        [[location]]
+        extension = ['.CSS', 'js']
+        static = 'www'
+        max_age = '30d'
+        header = 'X-Kind: asset'
+
+        [[location]]
+        extension = 'php'
+        respond = ''
+        status = 403
+
+        [[location]]
+        prefix = '/api'
+        respond = 'api'
+
+        [[location]]
+        prefix = '/up'
+        extension = 'json'
+        upstream = 'http://{}'
+    ";
+
+#[test]
+fn an_extension_comes_before_the_same_prefix_and_behind_a_longer_one() {
+    let backend = Backend::tcp(|mut call| {
+        while call.http_head().is_some() {
+            call.send(page("upstream"));
+        }
+    });
+    let files = [
+        ("www/a.txt", "text"),
+        ("www/a.css", "css"),
+        ("www/b.min.JS", "js"),
+        ("www/x.php", "<?php secret"),
+        ("www/up/a.json", "file"),
+        ("www/up/a.css", "css below"),
+    ];
+    let (server, _dir) = server(&EXTENSIONS.replace("{}", backend.address()), &files);
+    for way in Way::ALL {
+        for (target, status, body, age) in [
+            ("/a.txt", 200, "text", "public, max-age=3600"),
+            ("/a.css", 200, "css", "public, max-age=2592000"),
+            ("/a%2ec%73s?v=1", 200, "css", "public, max-age=2592000"),
+            ("/b.min.JS", 200, "js", "public, max-age=2592000"),
+            ("/up/a.css", 200, "css below", "public, max-age=2592000"),
+            ("/up/a.json?x", 200, "upstream", ""),
+            ("/api/a.css", 200, "api", ""),
+            ("/x.php", 403, "", ""),
+            ("/x.ph%70", 403, "", ""),
+            ("/a.txt/../x.php?a.css", 403, "", ""),
+            ("/none.css", 404, "", ""),
+        ] {
+            // Twice: the second response is of the memory.
+            for _ in 0..2 {
+                let answer = ask(&server, way, "GET", "site.test", target);
+                assert_eq!(answer.status, status, "{target} {way:?}");
+                if status == 200 {
+                    assert_eq!(answer.body, body, "{target} {way:?}");
+                    let given = answer.value("cache-control");
+                    assert_eq!(given, age, "{target} {way:?}");
+                }
+                let is_asset = age.contains("2592000");
+                let kind = answer.value("x-kind");
+                assert_eq!(kind == "asset", is_asset, "{target} {way:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn extensions_of_one_prefix_belong_to_one_location() {
+    for (toml, problem) in [
+        (
+            "[[location]]\nextension = ['css', 'js']\nrespond = 'a'\n[[location]]\nextension = 'JS'\nrespond = 'b'\n",
+            "another location has this prefix",
+        ),
+        (
+            "[[location]]\npath = '/a.css'\nextension = 'css'\nrespond = 'a'\n",
+            "path names the one path",
+        ),
+        (
+            "[[location]]\nextension = 'tar.gz'\nrespond = 'a'\n",
+            "not the extension of a file",
+        ),
+    ] {
+        let dir = temp_dir();
+        write_files(dir.path(), &[("pyserve.toml", toml)]);
+        let ended = Pyserve::new().current_dir(dir.path()).args(["check"]).run();
+        assert_eq!(ended.code, 78, "{toml}: {}", ended.stderr);
+        assert!(ended.stderr.contains(problem), "{toml}: {}", ended.stderr);
+    }
+}

@@ -1,4 +1,4 @@
-//! Names of hosts in `[[location]]`, and the requests that a location is for beside its path.
+//! Names of hosts in `[[location]]`, and the conditions for its requests beside the prefix.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -24,6 +24,8 @@ pub struct Scope {
     pub hosts: Vec<HostPattern>,
     /// True if it has one path and nothing below it.
     pub exact: bool,
+    /// Extensions of the path's last segment, in lower case and without the dot; none for every path.
+    pub extensions: Vec<String>,
 }
 
 /// The response to a request for a host that no location covers.
@@ -113,20 +115,42 @@ impl Scope {
     pub fn overlaps(&self, other: &Self) -> bool {
         let is_shared = || self.hosts.iter().any(|host| other.hosts.contains(host));
         let are_all = self.hosts.is_empty() && other.hosts.is_empty();
-        self.exact == other.exact && (are_all || is_shared())
+        self.exact == other.exact && (are_all || is_shared()) && self.shares_extension(other)
+    }
+
+    fn shares_extension(&self, other: &Self) -> bool {
+        let is_shared = || {
+            let mut own = self.extensions.iter();
+            own.any(|extension| other.extensions.contains(extension))
+        };
+        self.extensions.is_empty() && other.extensions.is_empty() || is_shared()
+    }
+
+    /// True if it is for this decoded path, which its prefix covers.
+    pub fn has_extension_of(&self, path: &str) -> bool {
+        self.extensions.is_empty()
+            || extension(path).is_some_and(|given| {
+                let mut own = self.extensions.iter();
+                own.any(|extension| given.eq_ignore_ascii_case(extension))
+            })
     }
 
     /// True if it is for every request below its prefix.
     pub fn is_whole(&self) -> bool {
-        !self.exact && self.hosts.is_empty()
+        !self.exact && self.hosts.is_empty() && self.extensions.is_empty()
     }
 
-    /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`.
+    /// The location for people: `/api`, `= /robots.txt`, `example.org, *.example.org /api`,
+    /// `/ (.css, .js)`.
     pub fn place(&self, path: &str) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
         let (hosts, equals) = (hosts.join(", "), if self.exact { "= " } else { "" });
         let blank = if hosts.is_empty() { "" } else { " " };
-        format!("{hosts}{blank}{equals}{path}")
+        let extensions = match &self.extensions[..] {
+            [] => String::new(),
+            all => format!(" (.{})", all.join(", .")),
+        };
+        format!("{hosts}{blank}{equals}{path}{extensions}")
     }
 
     /// Its rank among the locations that cover a request: the highest answers.
@@ -134,21 +158,50 @@ impl Scope {
         Rank {
             exact: self.exact,
             length: path.trim_end_matches('/').len(),
+            has_extension: !self.extensions.is_empty(),
             has_host: !self.hosts.is_empty(),
         }
     }
 }
 
-/// Precedence of locations: an exact path, then the longest prefix, then one with hosts.
+/// The extension of the last segment of a decoded path.
+fn extension(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next()?;
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// Precedence of locations: an exact path, then the longest prefix, then one with extensions, then
+/// one with hosts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// True for an exact path.
     pub exact: bool,
     /// Length of the prefix in bytes; 0 for the whole site.
     pub length: usize,
+    /// True if it names extensions.
+    pub has_extension: bool,
     /// True if it names hosts.
     pub has_host: bool,
 }
+
+/// Reads an extension, with or without its dot.
+///
+/// # Errors
+/// [`Invalid`] for anything that no extension is.
+pub fn extension_name(text: &str) -> Result<String, Invalid> {
+    let bare = text.strip_prefix('.').unwrap_or(text);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+~".contains(&byte);
+    match !bare.is_empty() && bare.len() <= LONGEST_EXTENSION && bare.bytes().all(is_plain) {
+        true => Ok(bare.to_ascii_lowercase()),
+        false => Err(invalid(
+            "not the extension of a file",
+            "give what follows the last dot, as in `css`",
+        )),
+    }
+}
+
+/// Longest extension in bytes.
+pub const LONGEST_EXTENSION: usize = 32;
 
 impl UnknownHost {
     /// Reads `404`, `421` or `444`.

@@ -322,6 +322,12 @@ static OWN: &[Setting] = &[
         "Hosts that it is for: `example.org`, all below `*.example.org`, or `*` for those that no other location names",
         Default::Computed("every host"),
     ),
+    several(
+        "extension",
+        "EXT",
+        "Only paths whose last segment has one of these extensions, in any case, as in `css`; such a location precedes one of the same prefix without",
+        Default::Computed("every path"),
+    ),
     setting(
         "name",
         "NAME",

@@ -53,7 +53,9 @@ pub use compression::{CompressTypes, Compression};
 pub use control_target::{Control, ControlTarget};
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use hosts::{HostPattern, LONGEST_NAME, Rank, Scope, UnknownHost};
+pub use hosts::{
+    HostPattern, LONGEST_EXTENSION, LONGEST_NAME, Rank, Scope, UnknownHost, extension_name,
+};
 pub use interpreter::Interpreter;
 pub use locations::{Location, LocationSettings};
 pub use release::Release;
@@ -560,10 +562,17 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
     let mut layers = vec![flags, variables, from_file];
     let mut warnings = warnings;
     let mut mistake = mistake;
-    if let Some(sources) = foreign::found::uwsgi_sources(&layers, surroundings) {
-        let files = foreign::Files::OF_THIS_MACHINE;
-        let around = foreign::Surroundings::of(surroundings, &files);
-        let mut reading = foreign::uwsgi::read(&sources, &around);
+    let files = foreign::Files::OF_THIS_MACHINE;
+    let around = foreign::Surroundings::of(surroundings, &files);
+    let sources = foreign::found::uwsgi_sources(&layers, surroundings);
+    let uwsgi = sources.map(|sources| foreign::uwsgi::read(&sources, &around));
+    let nginx = foreign::found::nginx_file(&layers).map(|name| {
+        let known = layers
+            .iter()
+            .chain(uwsgi.iter().map(|reading| &reading.layer));
+        foreign::found::start_nginx(&name, &known.collect::<Vec<_>>(), &around)
+    });
+    for mut reading in [nginx, uwsgi].into_iter().flatten() {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);

@@ -121,7 +121,7 @@ impl Resolver<'_> {
     fn config(&mut self, settings_file: Option<PathBuf>) -> Result<Config, ConfigError> {
         let chdir = self.chdir()?;
         let settings_file = self.settings_file(settings_file, &chdir);
-        self.many("ini", |_| Ok(()))?;
+        self.foreign_files()?;
         let dev = self.one("dev", values::yes_or_no)?;
         let tables = self.location_tables()?;
         let run_as = self.run_as()?;
@@ -198,6 +198,13 @@ impl Resolver<'_> {
         application::settle(&mut config);
         Ok(config)
     }
+
+    /// Files of other servers have been read; their names are shown.
+    fn foreign_files(&mut self) -> Result<(), ConfigError> {
+        self.many("ini", |_| Ok(()))?;
+        self.optional("nginx", |_| Ok(())).map(drop)
+    }
+
     // Looking up.
 
     /// The entry of the layer with the highest precedence.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::foreign::found::form_of;
+use crate::config::foreign::nginx::is_nginx;
 use crate::config::foreign::uwsgi::{Form, Sources, is_uwsgi};
 use crate::config::native;
 
@@ -14,7 +15,16 @@ pub struct Subject {
     /// The server that it is for.
     pub server: &'static str,
     /// Its sources.
-    pub sources: Sources,
+    pub sources: SubjectSources,
+}
+
+/// The sources of a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectSources {
+    /// Those of a uWSGI.
+    Uwsgi(Sources),
+    /// The file of a site or of a whole nginx.
+    Nginx(String),
 }
 
 /// Deepest folder that is searched.
@@ -41,24 +51,70 @@ pub fn find(argument: &str, current: &Path) -> Result<Vec<Subject>, String> {
         let mut found = Vec::new();
         search(&path, Path::new(argument), &mut found);
         return match found.is_empty() {
-            true => Err(format!("{argument}: no configuration of uWSGI is in there")),
+            true => Err(format!(
+                "{argument}: no configuration of uWSGI or nginx is in there"
+            )),
             false => Ok(found),
         };
     }
     if !path.exists() && argument.contains(char::is_whitespace) {
         return command_line(argument).map(|subject| vec![subject]);
     }
-    Ok(vec![uwsgi(argument, form_of(argument))])
+    let text = std::fs::read(&path).unwrap_or_default();
+    Ok(vec![match is_nginx_file(&path, &text) {
+        true => nginx(argument),
+        false => uwsgi(argument, form_of(argument)),
+    }])
+}
+
+fn nginx(name: &str) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        server: "nginx",
+        sources: SubjectSources::Nginx(name.to_owned()),
+    }
+}
+
+/// True for a file of nginx: by its text, as such files have any name.
+fn is_nginx_file(path: &Path, text: &[u8]) -> bool {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().into_owned());
+    let is_other = matches!(
+        ending.as_deref(),
+        Some(
+            "ini"
+                | "yaml"
+                | "yml"
+                | "json"
+                | "js"
+                | "xml"
+                | "py"
+                | "md"
+                | "sh"
+                | "html"
+                | "rst"
+                | "go"
+                | "java"
+                | "ts"
+                | "css"
+        )
+    );
+    let is_main = name.is_some_and(|name| name == "nginx.conf");
+    is_main || (!is_other && is_nginx(&String::from_utf8_lossy(text)))
 }
 
 fn uwsgi(name: &str, form: Form) -> Subject {
     Subject {
         name: name.to_owned(),
         server: "uWSGI",
-        sources: Sources {
+        sources: SubjectSources::Uwsgi(Sources {
             files: vec![(name.to_owned(), form)],
             ..Sources::default()
-        },
+        }),
     }
 }
 
@@ -83,10 +139,10 @@ fn command_line(line: &str) -> Result<Subject, String> {
     Ok(Subject {
         name: "command line".to_owned(),
         server: "uWSGI",
-        sources: Sources {
+        sources: SubjectSources::Uwsgi(Sources {
             command_line: words.collect(),
             ..Sources::default()
-        },
+        }),
     })
 }
 
@@ -147,16 +203,19 @@ fn search(dir: &Path, shown: &Path, found: &mut Vec<Subject>) {
     }
     files.sort();
     for (path, shown) in files {
-        let Some(form) = Form::of_name(&path.to_string_lossy()) else {
-            continue;
-        };
+        let form = Form::of_name(&path.to_string_lossy());
         let is_short = path.metadata().is_ok_and(|found| found.len() <= LONGEST);
         let text = match is_short {
             true => std::fs::read(&path).unwrap_or_default(),
             false => continue,
         };
-        if is_uwsgi(form, &String::from_utf8_lossy(&text)) {
-            found.push(uwsgi(&native::text(shown.as_os_str()), form));
+        let shown = native::text(shown.as_os_str());
+        match form {
+            Some(form) if is_uwsgi(form, &String::from_utf8_lossy(&text)) => {
+                found.push(uwsgi(&shown, form))
+            }
+            None if is_nginx_file(&path, &text) => found.push(nginx(&shown)),
+            _ => {}
         }
     }
 }
@@ -184,7 +243,10 @@ mod tests {
     #[test]
     fn variables_before_the_program_belong_to_the_shell() {
         let subject = command_line("PORT=1 exec /usr/bin/uwsgi --http :8000").unwrap();
-        assert_eq!(subject.sources.command_line, ["--http", ":8000"]);
+        let SubjectSources::Uwsgi(sources) = subject.sources else {
+            panic!("{subject:?}");
+        };
+        assert_eq!(sources.command_line, ["--http", ":8000"]);
         assert!(command_line("gunzip x").is_err());
     }
 }

@@ -69,7 +69,7 @@ fn every_line_of_the_corpus_has_its_verdict() {
 }
 
 /// The compact form.
-fn verdicts(explained: &Value) -> String {
+pub(super) fn verdicts(explained: &Value) -> String {
     let mut text = String::new();
     for line in explained["lines"].as_array().unwrap() {
         let number = line["line"].as_u64().unwrap_or_default();

@@ -20,6 +20,14 @@ impl Nginx {
     /// # Errors
     /// Why this machine cannot have one, or what it said instead of starting.
     pub fn start(http: &str, server: &str) -> Result<Self, String> {
+        Self::with_servers(&format!("{http}server {{ listen LISTEN; {server} }}"))
+    }
+
+    /// Starts it with these directives in its `http`, where `LISTEN` stands for its socket.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_servers(http: &str) -> Result<Self, String> {
         let made = provision::directory("nginx", |dir| vec!["nginx".into(), dir.into()])?;
         let dir = temp_dir();
         let conf = dir.path().join("nginx.conf");
@@ -31,9 +39,10 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {work}/{kind};\n"))
             .concat();
+        let http = http.replace("LISTEN", &format!("unix:{work}/socket"));
         let text = format!(
             "{user}\npid {work}/pid;\nerror_log {work}/log;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {temporary}{http}server {{ listen unix:{work}/socket; {server} }}\n}}\n"
+             {temporary}{http}\n}}\n"
         );
         let text = text.replace("SOCKET", &format!("unix:{work}/socket"));
         std::fs::write(&conf, text).unwrap();

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::nginx;
 use super::uwsgi::{Form, Sources};
+use super::{Reading, Surroundings};
+use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
 use crate::config::{HostFacts, native, settings};
 
@@ -47,6 +50,81 @@ pub fn uwsgi_sources(layers: &[Layer], host: &HostFacts) -> Option<Sources> {
     is_there.then_some(sources)
 }
 
+/// The file that `nginx` names.
+pub fn nginx_file(layers: &[Layer]) -> Option<String> {
+    let entry = layers.iter().find_map(|layer| layer.entry("nginx"))?;
+    let name = entry.values.first().filter(|name| !name.is_empty())?;
+    let base = match &entry.origin {
+        SettingOrigin::File { path, .. } => {
+            path.parent().filter(|base| !base.as_os_str().is_empty())
+        }
+        _ => None,
+    };
+    Some(match base {
+        Some(base) => native::text(base.join(native::path(name)).as_os_str()),
+        None => name.clone(),
+    })
+}
+
+/// Reads a file of nginx for a start, where `layers` say which application there is.
+pub fn start_nginx(name: &str, layers: &[&Layer], around: &Surroundings<'_>) -> Reading {
+    let is_dir = |dir: &Path| {
+        (around.files.kind)(&around.current_dir.join(dir)).is_some_and(|kind| kind.is_dir)
+    };
+    nginx::read(
+        name,
+        around,
+        &given(layers, around, &is_dir, &|name| {
+            around.environment.raw(name)
+        }),
+    )
+}
+
+/// Reads a file of nginx that may be of another machine.
+pub fn explain_nginx(name: &str, layers: &[Layer], around: &Surroundings<'_>) -> Reading {
+    let layers: Vec<&Layer> = layers.iter().collect();
+    nginx::read(
+        name,
+        around,
+        &given(&layers, around, &|_| true, &|name| {
+            around.environment.raw(name)
+        }),
+    )
+}
+
+fn given<'a>(
+    layers: &[&Layer],
+    around: &Surroundings<'_>,
+    is_dir: &'a dyn Fn(&Path) -> bool,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+) -> nginx::Given<'a> {
+    let entry = |name: &str| layers.iter().find_map(|layer| layer.entry(name));
+    let foreign = layers.iter().filter_map(|layer| layer.entry("bind"));
+    let binds = foreign.filter(|entry| matches!(entry.origin, SettingOrigin::Foreign { .. }));
+    let chdir = entry("chdir").and_then(|entry| entry.values.first());
+    let chdir = chdir.map_or(around.current_dir.to_owned(), |dir| {
+        around.current_dir.join(native::path(dir))
+    });
+    let has_server = entry("uwsgi").or(entry("upstream")).is_some();
+    let is_found = || match discovery::discover(&chdir) {
+        Ok(Discovery::Found(app)) => Some(app.to_string()),
+        _ => None,
+    };
+    let is_given = entry("app").is_some();
+    nginx::Given {
+        app: is_given,
+        found_app: if is_given || has_server {
+            None
+        } else {
+            is_found()
+        },
+        binds: binds.flat_map(|entry| entry.values.clone()).collect(),
+        has_deadline: entry("request_timeout").is_some(),
+        is_dir,
+        variable,
+    }
+}
+
 /// The words behind the name of the program, if that is `uwsgi`: a link of that name takes its command line.
 pub fn called_as_uwsgi() -> Option<Vec<String>> {
     let mut words = std::env::args_os();
@@ -79,11 +157,21 @@ pub fn form_of(name: &str) -> Form {
 pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
     let sets = |name: &str| stronger.iter().any(|layer| layer.entry(name).is_some());
     let tables = || stronger.iter().flat_map(|layer| &layer.locations);
+    let is_main = |table: &SettingsTable| value(table, "pass").is_some_and(|name| name == "@app");
     let answers_all = |table: &SettingsTable| {
-        place(table) == (false, "/".to_owned(), Vec::new()) && table.entry("static").is_none()
+        let is_part = ["static", "host"]
+            .iter()
+            .any(|name| table.entry(name).is_some());
+        prefix(table) == "/" && !is_part && !is_main(table)
     };
-    if sets("uwsgi") || sets("upstream") || tables().any(answers_all) {
+    let has_server = sets("uwsgi") || sets("upstream");
+    if has_server || (tables().any(answers_all) && !tables().any(is_main)) {
         layer.remove("app");
+    }
+    if has_server {
+        layer
+            .locations
+            .retain(|own| !answers_all(own) && !is_main(own));
     }
     if sets("static") {
         for name in ["static_missing", "static_max_age"] {
@@ -102,17 +190,20 @@ pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
 }
 
 /// The requests that a table is for: its path or prefix, and its hosts.
-fn place(table: &SettingsTable) -> (bool, String, Vec<String>) {
+fn place(table: &SettingsTable) -> (String, Vec<String>) {
     let hosts = table.entry("host").map(|entry| entry.values.clone());
-    let hosts = hosts.unwrap_or_default();
-    match value(table, "path") {
-        Some(path) => (true, path, hosts),
-        None => (false, prefix(table), hosts),
-    }
+    (prefix(table), hosts.unwrap_or_default())
 }
 
+/// The prefix of a table, or its path behind `=`.
 fn prefix(table: &SettingsTable) -> String {
+    if let Some(path) = value(table, "path") {
+        return format!("={path}");
+    }
     let given = value(table, "prefix").unwrap_or_default();
+    if let Some(extensions) = table.entry("extension") {
+        return format!("{given} .{}", extensions.values.join(" ."));
+    }
     match given.trim_end_matches('/') {
         "" => "/".to_owned(),
         prefix => prefix.to_owned(),

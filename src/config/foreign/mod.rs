@@ -10,6 +10,7 @@
 mod counterparts;
 pub mod equivalent;
 pub mod found;
+pub mod nginx;
 pub mod secrets;
 pub mod surroundings;
 pub mod uwsgi;

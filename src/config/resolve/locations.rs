@@ -132,7 +132,7 @@ fn redirect_of(
             true => (path == prefix).then_some(""),
             false => behind(path, prefix),
         };
-        rest.filter(|_| is_for)
+        rest.filter(|_| is_for && scope.has_extension_of(path))
             .map(|rest| (scope.rank(prefix), rest))
     };
     let all = locations.iter().filter(|at| !at.is_named_only);

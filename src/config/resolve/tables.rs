@@ -7,7 +7,7 @@ use crate::config::layers::{Layer, SettingEntry, SettingOrigin, SettingsTable};
 use crate::config::locations::{self, KINDS};
 use crate::config::native;
 use crate::config::settings::Default;
-use crate::config::{HostPattern, Scope};
+use crate::config::{HostPattern, Scope, extension_name};
 
 /// One table, while it is read.
 pub(super) struct Given<'a> {
@@ -136,7 +136,7 @@ impl<'a> Given<'a> {
                 let remedy = "remove it; other locations have names for `pass` and `missing`";
                 return Err(self.refuse_name("files have no name".to_owned(), remedy));
             }
-            let places = ["prefix", "path", "host"];
+            let places = ["prefix", "path", "host", "extension"];
             self.is_named_only = places.iter().all(|place| self.entry(place).is_none());
             if self.is_named_only {
                 return Ok(());
@@ -145,6 +145,10 @@ impl<'a> Given<'a> {
         self.scope.hosts = self.many("host", HostPattern::parse)?.unwrap_or_default();
         self.scope.hosts.sort();
         self.scope.hosts.dedup();
+        let extensions = self.many("extension", extension_name)?;
+        self.scope.extensions = extensions.unwrap_or_default();
+        self.scope.extensions.sort();
+        self.scope.extensions.dedup();
         if let Some(path) = self.optional("path", exact_path)? {
             self.scope.exact = true;
             self.prefix = path;
@@ -152,6 +156,7 @@ impl<'a> Given<'a> {
                 ("prefix", "path names the one path"),
                 ("strip_prefix", "there is nothing behind a path"),
                 ("static", "a directory has more than one path"),
+                ("extension", "path names the one path"),
             ] {
                 if let Some(entry) = self.entry(name) {
                     let remedy = "remove it, or give prefix in place of path";

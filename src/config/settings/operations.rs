@@ -130,6 +130,15 @@ pub(super) static OTHER: &[Setting] = &[
         default: Default::Computed("$UWSGI_INI, or uwsgi.ini in $UWSGI_INI_DIR, where set"),
     },
     Setting {
+        name: "nginx",
+        value_name: "FILE",
+        heading: OTHER_HEADING,
+        help: "Site or nginx.conf of nginx: all other settings but --ini take precedence; `pyserve \
+               explain FILE` shows the meaning of each line",
+        repeatable: false,
+        default: Default::Computed("none"),
+    },
+    Setting {
         name: "dev",
         value_name: "",
         heading: OTHER_HEADING,

@@ -3,13 +3,16 @@
 //! Paths are compared percent-decoded and by whole segments, so the encoding of a path does not
 //! change its location, and `/static` does not match `/static_secret`.
 
-use crate::config::Scope;
+use crate::config::{LONGEST_EXTENSION, Scope};
 
-/// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path.
+/// A decoded path without a trailing slash: `/static`. Empty: every path. Or one exact path. With
+/// extensions, only paths whose last segment has one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     path: String,
     is_exact: bool,
+    /// In lower case; none for every path.
+    extensions: Vec<String>,
 }
 
 /// A prefix that no path can have.
@@ -45,6 +48,7 @@ impl Prefix {
         Ok(Self {
             path: trimmed.to_owned(),
             is_exact: false,
+            extensions: Vec::new(),
         })
     }
 
@@ -57,17 +61,21 @@ impl Prefix {
         Ok(Self {
             path: path.to_owned(),
             is_exact: true,
+            extensions: Vec::new(),
         })
     }
 
-    /// Parses a prefix, or an exact path.
+    /// Parses a prefix with its extensions, or an exact path.
     ///
     /// # Errors
     /// [`PrefixError`] for one that no path can have.
     pub fn in_scope(path: &str, scope: &Scope) -> Result<Self, PrefixError> {
         match scope.exact {
             true => Self::exact(path),
-            false => Self::new(path),
+            false => Ok(Self {
+                extensions: scope.extensions.clone(),
+                ..Self::new(path)?
+            }),
         }
     }
 
@@ -90,9 +98,36 @@ impl Prefix {
         }
         let is_below = || !self.is_exact && next_byte(rest).is_some_and(|(byte, _)| byte == b'/');
         let is_boundary = rest.is_empty() || is_below();
-        is_boundary
+        (is_boundary && (self.extensions.is_empty() || self.has_extension(path.as_bytes())))
             .then(|| raw_path.get(path.len() - rest.len()..))
             .flatten()
+    }
+
+    /// True if the last segment of an encoded path has one of the extensions.
+    fn has_extension(&self, path: &[u8]) -> bool {
+        let mut rest = path;
+        let mut extension = [0; LONGEST_EXTENSION];
+        // `None` before a dot of the segment.
+        let mut length = None;
+        while let Some((byte, behind)) = next_byte(rest) {
+            rest = behind;
+            match (byte, &mut length) {
+                (b'/', _) => length = None,
+                (b'.', _) => length = Some(0),
+                (byte, Some(length)) => {
+                    if let Some(place) = extension.get_mut(*length) {
+                        *place = byte.to_ascii_lowercase();
+                    }
+                    *length += 1;
+                }
+                (_, None) => {}
+            }
+        }
+        if !rest.is_empty() {
+            return false;
+        }
+        let given = length.and_then(|length| extension.get(..length));
+        given.is_some_and(|given| self.extensions.iter().any(|own| own.as_bytes() == given))
     }
 }
 
@@ -110,4 +145,36 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
         .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_are_those_of_the_last_segment_decoded_and_in_any_case() {
+        let scope = Scope {
+            extensions: vec!["css".to_owned(), "js".to_owned()],
+            ..Scope::default()
+        };
+        let prefix = Prefix::in_scope("/static", &scope).unwrap();
+        for (path, rest) in [
+            ("/static/a.css", Some("/a.css")),
+            ("/static/a.min.JS?v=1.png", Some("/a.min.JS?v=1.png")),
+            ("/static/a%2eC%53s", Some("/a%2eC%53s")),
+            ("/static/.css", Some("/.css")),
+            ("/static/css", None),
+            ("/static/a.css/", None),
+            ("/static/a.css/b", None),
+            ("/static/a.cssx", None),
+            ("/static/a.css%zz", None),
+            ("/static.css", None),
+            ("/a.css", None),
+            ("/static", None),
+        ] {
+            assert_eq!(prefix.rest_of(path), rest, "{path}");
+        }
+        let long = format!("/static/a.css{}", "x".repeat(100));
+        assert_eq!(prefix.rest_of(&long), None);
+    }
 }

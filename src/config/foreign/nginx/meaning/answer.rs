@@ -1,0 +1,233 @@
+//! The handler of a location: a fixed response, an application or server, or files.
+
+use super::files::Content;
+use super::locations::Context;
+use super::redirects::{self, Fixed};
+use super::{Meaning, Table, access, files, rules, upstreams};
+use crate::config::foreign::Verdict;
+
+/// Completes `table`, which has its place, for a location; several where files stand before a server.
+/// `None` if no client reaches it.
+pub fn answer(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Option<Vec<Table>> {
+    if let Some((line, fixed)) = redirects::fixed(meaning, context.site, at) {
+        match fixed {
+            Some(fixed) => {
+                fixed.enter(table, path);
+                rules::enter(meaning, context, at, table);
+                meaning.honoured(line, table.shown());
+            }
+            None => refuse(
+                meaning,
+                at,
+                table,
+                ("404", "its response cannot be made here"),
+            ),
+        }
+        ignore_rest(meaning, at, line);
+        return Some(vec![table.clone()]);
+    }
+    if is_closed(meaning, context, at, path, table) {
+        return Some(vec![table.clone()]);
+    }
+    let children = meaning.tree.children(Some(at)).rev();
+    let is_pass = |child: &usize| matches!(meaning.name(*child), "uwsgi_pass" | "proxy_pass");
+    let Some(pass) = children.into_iter().find(is_pass) else {
+        return with_files(meaning, context, at, path, table);
+    };
+    if let Some(internal) = meaning.tree.named(Some(at), "internal").next() {
+        let why = "no client may reach it, and files alone can be sent by X-Accel-Redirect";
+        meaning.unsupported(internal, "files alone can be internal");
+        refuse(meaning, at, table, ("404", why));
+        return Some(vec![table.clone()]);
+    }
+    match upstreams::enter(meaning, context, pass, path, table) {
+        Ok(()) => rules::enter(meaning, context, at, table),
+        Err(reason) => {
+            let why = "its server cannot be used, so the location answers 502";
+            meaning.say(pass, reason);
+            refuse(meaning, at, table, ("502", why));
+        }
+    }
+    Some(vec![table.clone()])
+}
+
+/// Closes a location whose restriction or handler is not supported, or that admits no client.
+fn is_closed(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> bool {
+    let find = |meaning: &Meaning<'_>, names: &[&str]| {
+        let mut children = meaning.tree.children(Some(at));
+        children.find(|child| names.contains(&meaning.name(*child)))
+    };
+    let cannot = "the location is closed, because it cannot be restricted in this way here";
+    if let Some(restriction) = find(meaning, RESTRICTIONS) {
+        let name = meaning.name(restriction);
+        let why = format!("{name} is not supported, so the location is closed");
+        meaning.unsupported(restriction, cannot);
+        refuse(meaning, at, table, ("403", &why));
+        return true;
+    }
+    match access::enter(meaning, at, table) {
+        access::Access::Open => {}
+        access::Access::Unknown => {
+            refuse(meaning, at, table, ("403", cannot));
+            return true;
+        }
+        access::Access::Closed => {
+            Fixed::status("403").enter(table, path);
+            rules::enter(meaning, context, at, table);
+            let inside = Verdict::NoEffect("no request gets so far".to_owned());
+            meaning.say_inside(at, &inside);
+            return true;
+        }
+    }
+    let Some(other) = find(meaning, OTHER_HANDLERS) else {
+        return false;
+    };
+    let name = meaning.name(other);
+    let advice = match name {
+        "stub_status" => "metrics and status are at --admin",
+        "fastcgi_pass" => {
+            "there is no FastCGI here: give the server an HTTP port, and use proxy_pass"
+        }
+        _ => "there is nothing like it here",
+    };
+    let why = format!("{name} is not supported, so the location answers 501");
+    meaning.unsupported(other, advice);
+    refuse(meaning, at, table, ("501", &why));
+    true
+}
+
+/// The tables of a location with files, and of what stands behind them.
+pub fn with_files(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Option<Vec<Table>> {
+    match files::enter(meaning, context, at, path, table) {
+        Content::Nothing => None,
+        Content::Made => Some(vec![table.clone()]),
+        Content::Before(named) => {
+            let made = behind(meaning, context, named, path, table);
+            let mut all = vec![table.clone()];
+            all.extend(made);
+            Some(all)
+        }
+        Content::Elsewhere { line, named } => {
+            let made = behind(meaning, context, named, path, table);
+            if let Some(first) = made.first() {
+                meaning.honoured(line, first.shown());
+            }
+            Some(made)
+        }
+    }
+}
+
+/// The tables of the named location that gets what `outer` passes on.
+fn behind(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    named: usize,
+    path: &str,
+    outer: &Table,
+) -> Vec<Table> {
+    let mut behind = Table {
+        at: named,
+        entries: outer.entries.clone(),
+    };
+    behind.clear();
+    let mut made = answer(meaning, context, named, path, &mut behind).unwrap_or_default();
+    for table in &mut made {
+        // nginx checks the access to the location that passes requests on, then that to this one.
+        if access::inherit(outer, table) == access::Access::Unknown {
+            let why = "its restrictions differ from those of the location that passes requests to it, so it is closed";
+            refuse(meaning, named, table, ("403", why));
+        }
+    }
+    if let Some(first) = made.first() {
+        meaning.honoured(named, first.shown());
+    }
+    made
+}
+
+/// Closes a location that cannot be made, so that no other answers in its place.
+fn refuse(meaning: &mut Meaning<'_>, at: usize, table: &mut Table, (status, why): (&str, &str)) {
+    table.clear();
+    Fixed::status(status).enter(table, "");
+    meaning.unsupported(at, why.to_owned());
+    meaning.say_inside(at, &Verdict::NoEffect("its location is closed".to_owned()));
+}
+
+/// Directives beside a `return` are not reached.
+fn ignore_rest(meaning: &mut Meaning<'_>, at: usize, line: usize) {
+    let children: Vec<_> = meaning
+        .tree
+        .children(Some(at))
+        .filter(|child| *child != line)
+        .collect();
+    for child in children {
+        let is_reached = matches!(
+            meaning.name(child),
+            "add_header"
+                | "default_type"
+                | "access_log"
+                | "error_page"
+                | "expires"
+                | "types"
+                | "include"
+                | "location"
+        );
+        if !is_reached && meaning.verdicts[child].is_none() {
+            meaning.no_effect(child, "the location answers before it");
+            meaning.say_inside(
+                child,
+                &Verdict::NoEffect("the location answers before it".to_owned()),
+            );
+        }
+    }
+}
+
+/// Directives that restrict who gets a response, in a way that is not supported.
+const RESTRICTIONS: &[&str] = &[
+    "auth_request",
+    "secure_link",
+    "secure_link_secret",
+    "auth_jwt",
+    "limit_except",
+    "auth_ldap",
+    "auth_pam",
+    "auth_digest",
+    "access_by_lua",
+    "access_by_lua_block",
+    "access_by_lua_file",
+];
+/// Handlers of other protocols and modules.
+const OTHER_HANDLERS: &[&str] = &[
+    "fastcgi_pass",
+    "scgi_pass",
+    "grpc_pass",
+    "memcached_pass",
+    "perl",
+    "content_by_lua",
+    "content_by_lua_block",
+    "content_by_lua_file",
+    "js_content",
+    "dav_methods",
+    "empty_gif",
+    "stub_status",
+    "echo",
+    "passenger_enabled",
+    "rtmp_stat",
+];

@@ -1,0 +1,117 @@
+//! Locations by regular expression for names of files: dotfiles, and extensions.
+
+use super::answer::answer;
+use super::locations::{Context, Location, Paths, plain, push};
+use super::{Meaning, Table};
+use crate::config::foreign::Verdict;
+
+/// `location ~ /\. { deny all; }`
+pub fn dotfiles(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize) {
+    if !denies(meaning, at) {
+        meaning.unsupported(at, "hidden files are never served (--static-hidden)");
+        let inside = Verdict::Unsupported("its location is not served".to_owned());
+        meaning.say_inside(at, &inside);
+        return;
+    }
+    let inside = Verdict::AlreadySo("hidden files are never served".to_owned());
+    let passes = |location: &Location| {
+        let mut children = meaning.tree.children(Some(location.at));
+        children.any(|child| meaning.name(child) == "proxy_pass")
+    };
+    match context.locations.iter().any(passes) {
+        true => meaning.say(
+            at,
+            Verdict::Noted(
+                "hidden files are never served; a server of proxy_pass gets such paths".to_owned(),
+            ),
+        ),
+        false => meaning.already(
+            at,
+            "hidden files are never served (404); an application gets such paths",
+        ),
+    }
+    meaning.say_inside(at, &inside);
+}
+
+/// True if a location refuses all of its requests.
+fn denies(meaning: &Meaning<'_>, at: usize) -> bool {
+    meaning.tree.children(Some(at)).any(|child| {
+        let line = (meaning.name(child), meaning.arg(child, 0));
+        matches!(line, ("deny", "all") | ("return", "403" | "404" | "444"))
+    })
+}
+
+/// `location ~* \.(css|js)$ { expires 30d; }`: a table at each prefix whose requests the expression
+/// takes.
+pub fn extensions(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+    (extensions, below): (&[String], Option<&str>),
+) {
+    let at = location.at;
+    let mut first = None;
+    let mut is_taken = false;
+    for prefix in prefixes(context, location, below) {
+        let mut table = Table {
+            at,
+            entries: Vec::new(),
+        };
+        table.set("prefix", plain(&prefix));
+        table.entries.push(("extension", extensions.to_vec()));
+        let made = answer(meaning, context, at, &prefix, &mut table);
+        for table in made.into_iter().flatten() {
+            let shown = table.shown();
+            match push(meaning, context.site, table) {
+                true => first = first.or(Some(shown)),
+                false => is_taken = true,
+            }
+        }
+    }
+    match first {
+        Some(shown) => meaning.honoured(at, shown),
+        None if is_taken => {
+            meaning.no_effect(at, "an earlier regular expression takes its requests");
+        }
+        None => meaning.no_effect(at, "locations with ^~ take its requests"),
+    }
+}
+
+/// The prefixes at which a regular expression takes requests, the shortest first. nginx takes the
+/// longest prefix, then the first expression that matches, unless that prefix has `^~`.
+fn prefixes(context: &Context<'_>, location: &Location, below: Option<&str>) -> Vec<String> {
+    let number = |of: &Location| {
+        let mut all = context.locations.iter();
+        all.position(|other| std::ptr::eq(other, of))
+    };
+    let own = number(location);
+    let mut found: Vec<String> = Vec::new();
+    let mut closed: Vec<&str> = Vec::new();
+    for other in &context.locations {
+        let Paths::Prefix(path, is_final) = &other.paths else {
+            continue;
+        };
+        // An earlier expression keeps its requests, and so does a prefix with `^~`.
+        if *is_final || (other.is_regex && number(other) < own) {
+            closed.push(path);
+            continue;
+        }
+        let is_inside = location
+            .parent
+            .is_none_or(|parent| other.at == parent || other.parent == Some(parent));
+        if is_inside && below.is_none_or(|below| path.starts_with(below)) {
+            found.push(path.clone());
+        }
+    }
+    // Where no location has the whole site, the server answers; a prefix of the expression is part of
+    // a longer or shorter one.
+    if location.parent.is_none() {
+        let all = below.unwrap_or("/");
+        let is_closed = closed.iter().any(|path| all.starts_with(path));
+        if !is_closed && !found.iter().any(|path| plain(path) == plain(all)) {
+            found.push(all.to_owned());
+        }
+    }
+    found.sort_by_key(String::len);
+    found
+}

@@ -1,0 +1,305 @@
+//! Locations with files: `root`, `alias`, `try_files`, `index`, `expires` on them.
+
+use std::path::Path;
+
+use super::locations::{Context, plain};
+use super::redirects::Fixed;
+use super::try_files::{Missing, missing};
+use super::{Meaning, Table, rules};
+use crate::config::foreign::Verdict;
+use crate::config::locations as tables;
+
+/// The result for a location without a server.
+pub enum Content {
+    /// No client reaches it.
+    Nothing,
+    /// Its table is complete.
+    Made,
+    /// As [`Self::Made`], and paths without a file go to this named location.
+    Before(usize),
+    /// All of its paths go to the named location, by this line.
+    Elsewhere {
+        /// The `try_files`.
+        line: usize,
+        /// The named location.
+        named: usize,
+    },
+}
+
+/// Completes the table of a location that has no other handler.
+pub fn enter(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Content {
+    let Some((line, is_alias)) = root(meaning, at) else {
+        return without_root(meaning, context, at, path, table);
+    };
+    let dir = meaning.arg(line, 0).to_owned();
+    if dir.contains('$') && !is_capture(meaning, at, &dir) {
+        meaning.unsupported(line, "a directory with variables: name it");
+        Fixed::status("404").enter(table, "");
+        meaning.unsupported(
+            at,
+            "its directory is not known, so the location answers 404",
+        );
+        return Content::Made;
+    }
+    if let Some(why) = unknown_directory(meaning, at, (line, is_alias), &dir) {
+        meaning.unsupported(line, why);
+        Fixed::status("404").enter(table, "");
+        rules::enter(meaning, context, at, table);
+        return Content::Made;
+    }
+    let dir = dir.split('$').next().unwrap_or_default().to_owned();
+    if is_alias && is_file_name(path) && is_file_name(&dir) && table.value("prefix").is_some() {
+        // A prefix that is a file.
+        table.entries.clear();
+        table.set("path", path);
+    }
+    if table.value("path").is_some() {
+        return single(meaning, context, at, (line, path, &dir, is_alias), table);
+    }
+    let target = match (is_alias, plain(path)) {
+        (true, _) | (false, "/") => plain(&dir).to_owned(),
+        (false, path) => format!("{}{path}", dir.trim_end_matches('/')),
+    };
+    if meaning.tree.named(Some(at), "internal").next().is_some() {
+        internal(meaning, at, plain(path), &target);
+        meaning.honoured(line, format!("files of {target} for X-Accel-Redirect"));
+        // The response to clients.
+        Fixed::status("404").enter(table, path);
+        return Content::Made;
+    }
+    if !(meaning.given.is_dir)(Path::new(&target)) {
+        // A regular expression takes requests below prefixes that its directory need not have.
+        if table.values("extension").is_empty() || plain(path) == "/" {
+            let text = format!("there is no directory {target}, so the location answers 404");
+            meaning.say(line, Verdict::Noted(text));
+        }
+        Fixed::status("404").enter(table, path);
+        rules::enter(meaning, context, at, table);
+        return Content::Made;
+    }
+    table.set("static", target.clone());
+    note_alias(meaning, line, path, (&dir, is_alias), &target);
+    index(meaning, at);
+    precompressed(meaning, at, table);
+    listing(meaning, at, table);
+    let missing = missing(meaning, context, at, path);
+    rules::enter(meaning, context, at, table);
+    match missing {
+        Missing::Refuse => Content::Made,
+        Missing::Page(page) => {
+            table.set("missing", page);
+            Content::Made
+        }
+        Missing::Location(named) => {
+            table.set("missing", "app");
+            Content::Before(named)
+        }
+    }
+}
+
+/// The reason for which a directory is not known; `line` is the `root` or `alias`.
+fn unknown_directory(
+    meaning: &Meaning<'_>,
+    at: usize,
+    (line, is_alias): (usize, bool),
+    dir: &str,
+) -> Option<&'static str> {
+    if !dir.starts_with('/') {
+        return Some("a directory below nginx's own: name it in full");
+    }
+    let is_own = meaning.tree.items[line].parent == Some(at);
+    let is_regex = meaning.arg(at, 0).starts_with('~');
+    (is_alias && is_own && is_regex && !dir.contains('$'))
+        .then_some("an alias without a capture is one file for all paths: use root")
+}
+
+/// The `root` or `alias` that holds in a block; true for `alias`. The nearer one holds.
+fn root(meaning: &Meaning<'_>, at: usize) -> Option<(usize, bool)> {
+    let first = |name: &str| meaning.nearest(Some(at), name).first().copied();
+    let depth = |of: usize| meaning.tree.items[of].parent.map_or(0, |parent| parent + 1);
+    match (first("alias"), first("root")) {
+        (Some(alias), Some(root)) if depth(root) > depth(alias) => Some((root, false)),
+        (Some(alias), _) => Some((alias, true)),
+        (None, root) => root.map(|root| (root, false)),
+    }
+}
+
+/// True for a path whose last segment has an extension.
+fn is_file_name(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.rsplit_once('.')
+        .is_some_and(|(stem, ending)| !stem.is_empty() && !ending.is_empty())
+}
+
+/// `alias /dir/$1` behind `^/prefix/(.*)$`.
+fn is_capture(meaning: &Meaning<'_>, at: usize, dir: &str) -> bool {
+    let is_regex = meaning.arg(at, 0).starts_with('~');
+    let pattern = meaning.args(at).last().copied().unwrap_or_default();
+    is_regex
+        && (pattern.ends_with("/(.*)$")
+            || pattern.ends_with("/(.+)$")
+            || pattern.ends_with("/(.*)"))
+        && pattern.matches('(').count() == 1
+        && dir.ends_with("/$1")
+}
+
+fn note_alias(
+    meaning: &mut Meaning<'_>,
+    line: usize,
+    path: &str,
+    (dir, is_alias): (&str, bool),
+    target: &str,
+) {
+    let has_slash = path.ends_with('/') || !is_alias;
+    let verdict = match (has_slash, dir.ends_with('/')) {
+        (true, false) if is_alias && path.ends_with('/') && path != "/" => {
+            Verdict::Dangerous(format!(
+                "without a slash at its end, nginx opens {dir}x for {path}x: files are looked for below {target}/"
+            ))
+        }
+        (false, true) => Verdict::Dangerous(format!(
+            "the location has no slash at its end, so nginx serves {path}../ from above {dir}: whole segments are compared here"
+        )),
+        (false, false) => Verdict::Dangerous(format!(
+            "the location has no slash at its end, so nginx also serves {path}_other: whole segments are compared here"
+        )),
+        _ => Verdict::Honoured(format!("static = {target:?}")),
+    };
+    meaning.say(line, verdict);
+}
+
+/// One file at one path.
+fn single(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    (line, path, dir, is_alias): (usize, &str, &str, bool),
+    table: &mut Table,
+) -> Content {
+    let file = match is_alias {
+        true => dir.to_owned(),
+        false => format!("{}{path}", dir.trim_end_matches('/')),
+    };
+    let given = meaning.tree.named(Some(at), "try_files").next();
+    let file = match given.map(|at| meaning.arg(at, 0)) {
+        // `try_files /index.html =404` names another file of the root.
+        Some(first) if first.starts_with('/') && !is_alias && !first.contains('$') => {
+            format!("{}{first}", dir.trim_end_matches('/'))
+        }
+        _ => file,
+    };
+    let file = match file.strip_suffix('/') {
+        Some(dir) => format!("{dir}/index.html"),
+        None => file,
+    };
+    let parent = Path::new(&file).parent().unwrap_or(Path::new("/"));
+    if !(meaning.given.is_dir)(parent) {
+        meaning.say(
+            line,
+            Verdict::Noted(format!("there is no {file}, so the location answers 404")),
+        );
+        Fixed::status("404").enter(table, path);
+        return Content::Made;
+    }
+    let is_internal = meaning.tree.named(Some(at), "internal").next();
+    if let Some(internal) = is_internal {
+        // A page for errors, which those read themselves.
+        meaning.honoured(internal, "no client reaches it");
+        meaning.honoured(line, format!("the page {file}"));
+        meaning.honoured(at, "for pages of errors alone");
+        return Content::Nothing;
+    }
+    table.set("file", file.clone());
+    if let Some(given) = given {
+        meaning.honoured(given, format!("file = {file:?}"));
+    }
+    meaning.honoured(line, format!("file = {file:?}"));
+    rules::enter(meaning, context, at, table);
+    Content::Made
+}
+
+fn internal(meaning: &mut Meaning<'_>, at: usize, prefix: &str, dir: &str) {
+    let line = meaning.tree.named(Some(at), "internal").next();
+    let line = line.unwrap_or(at);
+    if !(meaning.given.is_dir)(Path::new(dir)) {
+        meaning.say(line, Verdict::Noted(format!("there is no directory {dir}")));
+        return;
+    }
+    let value = format!("{prefix}={dir}");
+    meaning.append(line, "internal", value.clone());
+    meaning.honoured(at, format!("internal = {value:?}"));
+}
+
+/// A location with neither a handler nor a directory.
+fn without_root(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    at: usize,
+    path: &str,
+    table: &mut Table,
+) -> Content {
+    // `try_files /nothing @app` hands everything over.
+    let given = meaning.tree.named(Some(at), "try_files").next();
+    let last = given
+        .and_then(|at| meaning.args(at).last().copied())
+        .unwrap_or_default();
+    if let (Some(line), Some(named)) = (given, context.named(last)) {
+        return Content::Elsewhere { line, named };
+    }
+    let has_nested = meaning.tree.named(Some(at), "location").next().is_some();
+    if has_nested {
+        meaning.honoured(at, "the locations in it");
+        return Content::Nothing;
+    }
+    meaning.say(
+        at,
+        Verdict::Noted(
+            "no directory and no server: nginx looks in a directory of its own, here it is 404"
+                .to_owned(),
+        ),
+    );
+    Fixed::status("404").enter(table, path);
+    rules::enter(meaning, context, at, table);
+    Content::Made
+}
+
+fn index(meaning: &mut Meaning<'_>, at: usize) {
+    let Some(line) = meaning.scalar(Some(at), "index") else {
+        return;
+    };
+    match meaning.args(line).contains(&"index.html") {
+        true => meaning.already(line, "index.html of a directory"),
+        false => meaning.unsupported(line, "the index of a directory is index.html"),
+    }
+}
+
+fn listing(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    if let Some(line) = meaning.scalar(Some(at), "autoindex") {
+        match meaning.arg(line, 0) {
+            "on" if tables::named("listing").is_some() => {
+                table.set("listing", "yes");
+                meaning.honoured(line, "listing = true");
+            }
+            "on" => meaning.unsupported(line, "directories are not listed"),
+            _ => meaning.already(line, "directories are not listed"),
+        }
+    }
+}
+
+fn precompressed(meaning: &mut Meaning<'_>, at: usize, table: &mut Table) {
+    if let Some(line) = meaning.scalar(Some(at), "gzip_static") {
+        match meaning.arg(line, 0) {
+            "off" => meaning.already(line, "files beside a file are not sent"),
+            _ => {
+                table.set("precompressed", "yes");
+                meaning.honoured(line, "precompressed = true");
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The tables of each server and location.
+
+use super::answer::{answer, with_files};
+use super::locations::{self, Context, Location, Paths, plain, push};
+use super::redirects::{self, Fixed};
+use super::servers::Site;
+use super::{Meaning, Table, by_name, rewrites, rules};
+use crate::config::foreign::Verdict;
+
+/// Makes the tables of a server.
+pub fn server(meaning: &mut Meaning<'_>, site: &Site) {
+    let context = Context {
+        site,
+        locations: locations::of(meaning, site.at),
+    };
+    rewrites::moved(meaning, &context);
+    if let Some((at, fixed)) = redirects::fixed(meaning, site, site.at) {
+        // nginx decides by it before it looks for a location.
+        if let Some(fixed) = fixed {
+            let mut table = Table {
+                at: site.at,
+                entries: Vec::new(),
+            };
+            table.set("prefix", "/");
+            fixed.enter(&mut table, "/");
+            rules::enter(meaning, &context, site.at, &mut table);
+            meaning.honoured(at, table.shown());
+            push(meaning, site, table);
+        }
+        let line = meaning.tree.items[at].line;
+        let inside = Verdict::NoEffect(format!("line {line} answers all requests"));
+        let all: Vec<_> = meaning.tree.named(Some(site.at), "location").collect();
+        for block in all {
+            meaning.verdicts[block] = Some(inside.clone());
+            meaning.say_inside(block, &inside);
+        }
+        return;
+    }
+    // `^~` comes before a regular expression with the same prefix.
+    let mut order: Vec<_> = context.locations.iter().collect();
+    order.sort_by_key(|location| !matches!(location.paths, Paths::Prefix(_, true)));
+    for location in order {
+        self::location(meaning, &context, location);
+    }
+    let has_all = context
+        .locations
+        .iter()
+        .any(|location| matches!(&location.paths, Paths::Prefix(path, _) if path == "/"));
+    if !has_all
+        && !files_of_server(meaning, &context)
+        && (meaning.has_app() || !site.hosts.is_empty())
+    {
+        // Beside other sites, and beside the application, which answers where nothing else does.
+        let mut table = Table {
+            at: site.at,
+            entries: Vec::new(),
+        };
+        table.set("prefix", "/");
+        Fixed::status("404").enter(&mut table, "/");
+        push(meaning, site, table);
+    }
+    for location in &context.locations {
+        if matches!(location.paths, Paths::Named(_)) && meaning.verdicts[location.at].is_none() {
+            let unused = Verdict::NoEffect("no line refers to it".to_owned());
+            meaning.say(location.at, unused.clone());
+            meaning.say_inside(location.at, &unused);
+        }
+    }
+}
+
+fn location(meaning: &mut Meaning<'_>, context: &Context<'_>, location: &Location) {
+    if let Some(line) = rewrites::whole(meaning, location) {
+        let line = meaning.tree.items[line].line;
+        meaning.no_effect(location.at, format!("line {line} redirects its requests"));
+        let inside = Verdict::NoEffect("no request gets so far".to_owned());
+        meaning.say_inside(location.at, &inside);
+        return;
+    }
+    match &location.paths {
+        Paths::Named(_) => {}
+        Paths::Dotfiles => by_name::dotfiles(meaning, context, location.at),
+        Paths::Extensions(extensions, below) => {
+            by_name::extensions(meaning, context, location, (extensions, below.as_deref()))
+        }
+        Paths::Exact(path) => path_or_prefix(meaning, context, location, ("path", path)),
+        Paths::Prefix(prefix, _) => path_or_prefix(meaning, context, location, ("prefix", prefix)),
+    }
+}
+
+fn path_or_prefix(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    location: &Location,
+    place: (&'static str, &str),
+) {
+    let at = location.at;
+    let (name, path) = place;
+    let shown = match name {
+        "prefix" => plain(path),
+        _ => path,
+    };
+    let is_plain = !path.contains(['?', '#', '%', '\\', '$', '*'])
+        && !path.contains("//")
+        && !path.contains("/./")
+        && !path.contains("/../");
+    if !is_plain {
+        meaning.unsupported(at, "a path with characters that no location has here");
+        meaning.say_inside(
+            at,
+            &Verdict::Unsupported("its location is not served".to_owned()),
+        );
+        return;
+    }
+    let mut table = Table {
+        at,
+        entries: Vec::new(),
+    };
+    table.set(name, shown);
+    let made = answer(meaning, context, at, path, &mut table);
+    let Some(made) = made else { return };
+    let is_whole_segment = name == "path" || path.ends_with('/');
+    let note = match is_whole_segment || shown == "/" {
+        true => "",
+        false => " (whole segments: not what only begins so)",
+    };
+    let text = made.first().map(|table| format!("{}{note}", table.shown()));
+    for table in made {
+        let has_handler = table.value("pass").or(table.value("upstream")).is_some();
+        // nginx redirects from `/api` to `/api/` where a server answers below it.
+        let is_directory = name == "prefix"
+            && path.ends_with('/')
+            && shown != "/"
+            && has_handler
+            && !location.is_regex;
+        let headers = table
+            .entries
+            .iter()
+            .find(|(name, _)| *name == "header")
+            .cloned();
+        if !push(meaning, context.site, table) {
+            meaning.say(
+                at,
+                Verdict::Unsupported("another location has the same path here".to_owned()),
+            );
+            return;
+        }
+        let has_exact = context
+            .locations
+            .iter()
+            .any(|other| matches!(&other.paths, Paths::Exact(exact) if exact == shown));
+        if is_directory && !has_exact {
+            let mut redirect = Table {
+                at,
+                entries: Vec::new(),
+            };
+            redirect.set("path", shown);
+            redirect.set("redirect", format!("{shown}/"));
+            redirect.set("status", "301");
+            redirect.entries.extend(headers);
+            push(meaning, context.site, redirect);
+        }
+    }
+    if let Some(text) = text {
+        meaning.honoured(at, text);
+    }
+}
+
+/// The files of a server that has no location for everything; false if it has no root.
+fn files_of_server(meaning: &mut Meaning<'_>, context: &Context<'_>) -> bool {
+    let at = context.site.at;
+    if meaning.nearest(Some(at), "root").is_empty() {
+        return false;
+    }
+    let mut table = Table {
+        at,
+        entries: Vec::new(),
+    };
+    table.set("prefix", "/");
+    let made = with_files(meaning, context, at, "/", &mut table);
+    for made in made.into_iter().flatten() {
+        push(meaning, context.site, made);
+    }
+    true
+}

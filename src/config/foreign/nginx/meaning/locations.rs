@@ -1,0 +1,227 @@
+//! The locations of a server, in the order in which nginx chooses.
+//!
+//! nginx takes an exact path, else the longest prefix, unless a regular expression matches and that
+//! prefix has no `^~`. Here the longest prefix wins, so a prefix that a regular expression hides is
+//! left out.
+
+use super::regex::{self, Shape};
+use super::servers::Site;
+use super::{Meaning, Table};
+use crate::config::foreign::Verdict;
+
+/// The paths of a location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paths {
+    /// This path alone.
+    Exact(String),
+    /// This prefix as it stands there; true with `^~`.
+    Prefix(String, bool),
+    /// Names that end so, below the prefix if there is one.
+    Extensions(Vec<String>, Option<String>),
+    /// Files whose name begins with a dot.
+    Dotfiles,
+    /// Internal redirects alone.
+    Named(String),
+}
+
+/// One location with paths that are understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its block.
+    pub at: usize,
+    /// Its paths.
+    pub paths: Paths,
+    /// True if it stands there as a regular expression.
+    pub is_regex: bool,
+    /// The location that it stands in.
+    pub parent: Option<usize>,
+}
+
+/// The locations below a block, with nested ones, as nginx would find them.
+pub fn of(meaning: &mut Meaning<'_>, server: usize) -> Vec<Location> {
+    let mut all = Vec::new();
+    collect(meaning, server, &mut all);
+    let hidden = hidden(&all);
+    let mut kept = Vec::new();
+    for (location, by) in all.into_iter().zip(hidden) {
+        match by {
+            None => kept.push(location),
+            Some(by) => {
+                let line = meaning.tree.items[by].line;
+                meaning.no_effect(
+                    location.at,
+                    format!("the regular expression of line {line} takes its requests"),
+                );
+                meaning.say_inside(
+                    location.at,
+                    &Verdict::NoEffect("its location gets no request".to_owned()),
+                );
+            }
+        }
+    }
+    kept
+}
+
+fn collect(meaning: &mut Meaning<'_>, block: usize, all: &mut Vec<Location>) {
+    let locations: Vec<_> = meaning.tree.named(Some(block), "location").collect();
+    for at in locations {
+        if !meaning.tree.items[at].is_block {
+            meaning.say(at, Verdict::Wrong("a location has a block".to_owned()));
+            continue;
+        }
+        match paths(&meaning.args(at)) {
+            Ok((found, is_regex)) => {
+                all.extend(found.into_iter().map(|paths| Location {
+                    at,
+                    paths,
+                    is_regex,
+                    parent: meaning.around(block, "location"),
+                }));
+                collect(meaning, at, all);
+            }
+            Err(verdict) => {
+                let inside = match &verdict {
+                    Verdict::Wrong(_) => Verdict::NoEffect("its location is wrong".to_owned()),
+                    _ => Verdict::Unsupported("its location is not served".to_owned()),
+                };
+                meaning.say(at, verdict);
+                meaning.say_inside(at, &inside);
+            }
+        }
+    }
+}
+
+/// The paths of a location's arguments, and whether they stand there as a regular expression.
+fn paths(args: &[&str]) -> Result<(Vec<Paths>, bool), Verdict> {
+    let wrong = |text: &str| Err(Verdict::Wrong(text.to_owned()));
+    let (modifier, path) = match args {
+        // nginx also takes the modifier without a blank behind it.
+        [joined] => match ["~*", "^~", "=", "~"]
+            .iter()
+            .find_map(|sign| Some((*sign, joined.strip_prefix(sign)?)))
+        {
+            Some((sign, path)) => (sign, path),
+            None => ("", *joined),
+        },
+        [modifier, path] => (*modifier, *path),
+        _ => return wrong("a location has one path"),
+    };
+    if path.is_empty() {
+        return wrong("a location has a path");
+    }
+    match modifier {
+        "" if path.starts_with('@') => Ok((vec![Paths::Named(path.to_owned())], false)),
+        "" | "=" | "^~" if !path.starts_with('/') => {
+            wrong("the path does not begin with a slash, so no request has it")
+        }
+        "" => Ok((vec![Paths::Prefix(path.to_owned(), false)], false)),
+        "^~" => Ok((vec![Paths::Prefix(path.to_owned(), true)], false)),
+        "=" => Ok((vec![Paths::Exact(path.to_owned())], false)),
+        "~" | "~*" => {
+            let unsupported = "a regular expression of no known shape: name the prefixes";
+            let found = match regex::shape(path) {
+                Some(Shape::Prefixes(all)) => all
+                    .into_iter()
+                    .map(|prefix| Paths::Prefix(prefix, false))
+                    .collect(),
+                Some(Shape::Paths(all)) => all.into_iter().map(Paths::Exact).collect(),
+                Some(Shape::Extensions(all, prefix)) => vec![Paths::Extensions(all, prefix)],
+                Some(Shape::Dotfiles) => vec![Paths::Dotfiles],
+                None => return Err(Verdict::Unsupported(unsupported.to_owned())),
+            };
+            Ok((found, true))
+        }
+        _ => wrong("an unknown modifier of a location"),
+    }
+}
+
+/// The regular expression that takes the requests of each, if one does.
+fn hidden(all: &[Location]) -> Vec<Option<usize>> {
+    let hides = |number: usize, location: &Location| -> Option<usize> {
+        let Paths::Prefix(path, is_final) = &location.paths else {
+            return None;
+        };
+        let before = all.iter().enumerate().filter(|(other, by)| {
+            let is_earlier = !location.is_regex || *other < number;
+            by.is_regex && by.at != location.at && is_earlier && !is_final
+        });
+        before
+            .filter_map(|(_, by)| match &by.paths {
+                Paths::Prefix(prefix, _) if path.starts_with(prefix.as_str()) => Some(by.at),
+                _ => None,
+            })
+            .next()
+    };
+    all.iter()
+        .enumerate()
+        .map(|(number, location)| hides(number, location))
+        .collect()
+}
+
+/// The prefix without a slash at its end; `/` for everything.
+pub fn plain(prefix: &str) -> &str {
+    match prefix.trim_end_matches('/') {
+        "" => "/",
+        plain => plain,
+    }
+}
+
+/// A server while its locations are read.
+pub struct Context<'s> {
+    /// The server.
+    pub site: &'s Site,
+    /// Its locations.
+    pub locations: Vec<Location>,
+}
+
+impl Context<'_> {
+    /// The named location, as `@app`.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        let found = self
+            .locations
+            .iter()
+            .find(|location| matches!(&location.paths, Paths::Named(own) if own == name));
+        found.map(|location| location.at)
+    }
+}
+
+/// Adds a table with the hosts of its server; false if others have its place.
+pub fn push(meaning: &mut Meaning<'_>, site: &Site, mut table: Table) -> bool {
+    if !site.hosts.is_empty() && table.value("host").is_none() {
+        table.entries.push(("host", site.hosts.clone()));
+    }
+    let is_files = |table: &Table| table.value("static").or(table.value("file")).is_some();
+    let is_open = |table: &Table| table.value("missing") == Some("app");
+    let is_same = |other: &&Table| {
+        other.value("path") == table.value("path")
+            && other.value("prefix") == table.value("prefix")
+            && other.values("host") == table.values("host")
+            && other.values("extension").is_empty() == table.values("extension").is_empty()
+            && !(is_files(other) != is_files(&table) && (is_open(other) || is_open(&table)))
+    };
+    let twins: Vec<&Table> = meaning.tables.iter().filter(is_same).collect();
+    if table.values("extension").is_empty() {
+        if !twins.is_empty() {
+            return false;
+        }
+    } else {
+        // The first regular expression that matches decides.
+        let is_free = |extension: &String| {
+            let mut twins = twins.iter();
+            !twins.any(|twin| twin.values("extension").contains(extension))
+        };
+        let free: Vec<String> = table
+            .values("extension")
+            .iter()
+            .filter(|own| is_free(own))
+            .cloned()
+            .collect();
+        if free.is_empty() {
+            return false;
+        }
+        table.entries.retain(|(name, _)| *name != "extension");
+        table.entries.push(("extension", free));
+    }
+    meaning.tables.push(table);
+    true
+}

@@ -1,0 +1,386 @@
+//! From directives to settings: a verdict for each, and a layer.
+//!
+//! 1. [`servers`] selects the servers that can be served, with their hosts and addresses.
+//! 2. [`locations`] puts the locations of each into the order in which nginx chooses, and [`handler`]
+//!    makes `[[location]]` tables of them.
+//! 3. [`site`] sets what holds for all.
+//! 4. The table of directives decides about all others.
+//!
+//! A directive that several locations inherit has the worst of its verdicts.
+
+mod access;
+mod answer;
+mod by_name;
+mod files;
+mod handler;
+mod listen;
+mod locations;
+mod numbers;
+mod passing;
+mod redirects;
+mod regex;
+mod rest;
+mod rewrites;
+mod rules;
+mod servers;
+mod site;
+mod try_files;
+mod upstreams;
+
+use std::path::Path;
+
+use super::tree::Tree;
+use crate::config::foreign::{Line, Place, Reading, Verdict, equivalent, origin, secrets};
+use crate::config::layers::{Layer, SettingsTable};
+use crate::config::locations as tables;
+use crate::config::settings;
+
+/// The facts on which the meaning of a file depends.
+pub struct Given<'a> {
+    /// True if there is an application, which `uwsgi_pass` then means.
+    pub app: bool,
+    /// The application that the current directory has, if none is given.
+    pub found_app: Option<String>,
+    /// The addresses at which the server of that application would speak HTTP, as in `:8000`.
+    pub binds: Vec<String>,
+    /// True if the settings of the application limit the time of a request.
+    pub has_deadline: bool,
+    /// True if a directory is there; a file that is only explained may be of another machine.
+    pub is_dir: &'a dyn Fn(&Path) -> bool,
+    /// The value of an environment variable, for templates.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// The meaning of all directives.
+pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
+    let mut meaning = Meaning {
+        tree,
+        given,
+        verdicts: vec![None; tree.items.len()],
+        layer: Layer::default(),
+        implied: Vec::new(),
+        tables: Vec::new(),
+        is_alone: false,
+        has_files: false,
+    };
+    if tree.fault.is_none() {
+        let sites = servers::decide(&mut meaning);
+        meaning.is_alone = sites.len() == 1;
+        for site in &sites {
+            handler::server(&mut meaning, site);
+        }
+        site::decide(&mut meaning, &sites);
+        meaning.finish_tables();
+    }
+    rest::decide(&mut meaning);
+    meaning.reading()
+}
+
+/// Settings for the requests that a table is for.
+const PLACE: [&str; 4] = ["path", "prefix", "extension", "host"];
+
+/// One `[[location]]` in the making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Table {
+    /// The directive that makes it.
+    at: usize,
+    /// Settings with their values.
+    entries: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Table {
+    fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.entries.push((name, vec![value.into()]));
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.values(name).first().map(String::as_str)
+    }
+
+    fn values(&self, name: &str) -> &[String] {
+        let entry = self.entries.iter().find(|(own, _)| *own == name);
+        entry.map_or(&[], |(_, values)| values)
+    }
+
+    /// Leaves the requests that it is for, and nothing else.
+    fn clear(&mut self) {
+        self.entries.retain(|(name, _)| PLACE.contains(name));
+    }
+
+    /// `prefix = "/x", app = "."`, for people.
+    fn shown(&self) -> String {
+        let handlers = [
+            "pass", "upstream", "static", "file", "redirect", "respond", "status",
+        ];
+        let names = PLACE.iter().chain(&handlers);
+        let parts = names.filter_map(|name| {
+            let (_, values) = self.entries.iter().find(|(own, _)| own == name)?;
+            Some(equivalent::assignment(tables::named(name)?, values))
+        });
+        let parts: Vec<_> = parts.collect();
+        format!("[[location]] {}", parts.join(", "))
+    }
+}
+
+/// The meaning in the making.
+struct Meaning<'a> {
+    tree: &'a Tree,
+    given: &'a Given<'a>,
+    verdicts: Vec<Option<Verdict>>,
+    layer: Layer,
+    implied: Vec<(String, String)>,
+    tables: Vec<Table>,
+    /// True if there is one server, whose settings hold for all.
+    is_alone: bool,
+    /// True if a location has files.
+    has_files: bool,
+}
+
+impl<'a> Meaning<'a> {
+    fn has_app(&self) -> bool {
+        self.given.app || self.given.found_app.is_some()
+    }
+
+    fn name(&self, at: usize) -> &'a str {
+        &self.tree.items[at].name
+    }
+
+    fn arg(&self, at: usize, number: usize) -> &'a str {
+        self.tree.items[at].arg(number)
+    }
+
+    fn args(&self, at: usize) -> Vec<&'a str> {
+        self.tree.items[at].texts().collect()
+    }
+
+    /// Gives a directive a verdict, unless it has a worse one.
+    fn say(&mut self, at: usize, verdict: Verdict) {
+        let is_worse = |old: &Verdict| rank(&verdict) > rank(old);
+        if self.verdicts[at].as_ref().is_none_or(is_worse) {
+            self.verdicts[at] = Some(verdict);
+        }
+    }
+
+    fn honoured(&mut self, at: usize, text: impl Into<String>) {
+        self.say(at, Verdict::Honoured(text.into()));
+    }
+
+    fn already(&mut self, at: usize, text: impl Into<String>) {
+        self.say(at, Verdict::AlreadySo(text.into()));
+    }
+
+    fn steers(&mut self, at: usize, text: impl Into<String>) {
+        self.say(at, Verdict::Read(text.into()));
+    }
+
+    fn no_effect(&mut self, at: usize, text: impl Into<String>) {
+        self.say(at, Verdict::NoEffect(text.into()));
+    }
+
+    fn unsupported(&mut self, at: usize, text: impl Into<String>) {
+        self.say(at, Verdict::Unsupported(text.into()));
+    }
+
+    /// Gives everything in a block this verdict, where it has none.
+    fn say_inside(&mut self, block: usize, verdict: &Verdict) {
+        let tree = self.tree;
+        for at in tree.children(Some(block)) {
+            if self.verdicts[at].is_none() {
+                self.verdicts[at] = Some(verdict.clone());
+            }
+            self.say_inside(at, verdict);
+        }
+    }
+
+    /// The directives of this name that hold in a block: those of the nearest block around that has
+    /// one, as nginx inherits.
+    fn nearest(&self, block: Option<usize>, name: &str) -> Vec<usize> {
+        let mut block = block;
+        loop {
+            let found: Vec<_> = self.tree.named(block, name).collect();
+            if !found.is_empty() {
+                return found;
+            }
+            match block {
+                None => return Vec::new(),
+                Some(at) => block = self.tree.items[at].parent,
+            }
+        }
+    }
+
+    /// The one directive of this name that holds in a block. nginx refuses a second.
+    fn scalar(&mut self, block: Option<usize>, name: &str) -> Option<usize> {
+        let found = self.nearest(block, name);
+        for at in found.iter().skip(1) {
+            self.say(
+                *at,
+                Verdict::Wrong(format!("{name} is given twice in one block")),
+            );
+        }
+        found.first().copied()
+    }
+
+    /// The first argument of [`Self::scalar`].
+    fn scalar_value(&mut self, block: Option<usize>, name: &str) -> Option<&'a str> {
+        self.scalar(block, name).map(|at| self.arg(at, 0))
+    }
+
+    /// The `server` around, or the block itself.
+    fn around(&self, at: usize, name: &str) -> Option<usize> {
+        let mut at = Some(at);
+        while let Some(block) = at {
+            if self.name(block) == name {
+                return Some(block);
+            }
+            at = self.tree.items[block].parent;
+        }
+        None
+    }
+
+    /// Sets a setting for all, which the directive asks for.
+    fn set(&mut self, at: usize, name: &'static str, values: Vec<String>) {
+        let Some(setting) = settings::named(name) else {
+            return;
+        };
+        self.honoured(at, equivalent::assignment(setting, &values));
+        let item = &self.tree.items[at];
+        let place = place(item.source.clone(), item.line);
+        self.layer
+            .insert(setting, values, origin(&place, &shown(&item.text)));
+    }
+
+    /// Adds a value to a setting for all.
+    fn append(&mut self, at: usize, name: &'static str, value: String) {
+        let shown = settings::named(name)
+            .map(|setting| equivalent::assignment(setting, std::slice::from_ref(&value)));
+        let mut values = self
+            .layer
+            .entry(name)
+            .map_or_else(Vec::new, |entry| entry.values.clone());
+        if !values.contains(&value) {
+            values.push(value);
+        }
+        let verdict = self.verdicts[at].take();
+        self.set(at, name, values);
+        self.verdicts[at] = verdict;
+        self.honoured(at, shown.unwrap_or_default());
+    }
+
+    /// Sets what follows from a default of nginx.
+    fn imply(&mut self, name: &'static str, value: &str, reason: &str) {
+        let (Some(setting), Some(first)) = (settings::named(name), self.tree.items.first()) else {
+            return;
+        };
+        let values = vec![value.to_owned()];
+        self.implied
+            .push((equivalent::assignment(setting, &values), reason.to_owned()));
+        self.layer.insert(
+            setting,
+            values,
+            origin(&place(first.source.clone(), 0), reason),
+        );
+    }
+
+    /// Puts the tables into the layer.
+    fn finish_tables(&mut self) {
+        let mut tables = std::mem::take(&mut self.tables);
+        self.has_files = tables
+            .iter()
+            .any(|table| table.value("static").or(table.value("file")).is_some());
+        let uses_app = self.given.app || tables.iter().any(|table| table.value("pass").is_some());
+        // The application answers unasked where nothing else does.
+        let is_plain = |table: &Table| {
+            table.value("pass").is_some()
+                && table.value("prefix") == Some("/")
+                && table.entries.len() == 2
+        };
+        tables.retain(|table| !is_plain(table));
+        for table in &mut tables {
+            let is_files = table.value("static").or(table.value("file")).is_some();
+            // Beside the application, which has the whole site.
+            if uses_app
+                && !is_files
+                && table.value("prefix") == Some("/")
+                && table.value("host").is_none()
+            {
+                table.set("host", "*");
+            }
+        }
+        for table in tables {
+            let item = &self.tree.items[table.at];
+            let origin = origin(&place(item.source.clone(), item.line), &shown(&item.text));
+            let mut made = SettingsTable::new(origin.clone());
+            for (name, values) in table.entries {
+                if let Some(setting) = tables::named(name) {
+                    made.insert(setting, values, origin.clone());
+                }
+            }
+            self.layer.locations.push(made);
+        }
+    }
+
+    fn reading(self) -> Reading {
+        let verdicts = self.tree.items.iter().zip(self.verdicts);
+        let mut lines: Vec<_> = verdicts
+            .map(|(item, verdict)| Line {
+                place: place(item.source.clone(), item.line),
+                text: shown(&item.text),
+                verdict: verdict.unwrap_or_else(|| Verdict::Unsupported("not known".to_owned())),
+            })
+            .collect();
+        if let Some(fault) = &self.tree.fault {
+            lines.push(Line {
+                place: place(fault.source.clone(), fault.line),
+                text: shown(&fault.text),
+                verdict: Verdict::Wrong(fault.problem.clone()),
+            });
+        }
+        Reading {
+            layer: self.layer,
+            lines,
+            implied: self.implied,
+        }
+    }
+}
+
+fn place(source: std::sync::Arc<str>, line: usize) -> Place {
+    Place { source, line }
+}
+
+/// The text of a directive without secrets. Names of directives such as `proxy_pass` are none.
+fn shown(text: &str) -> String {
+    let (name, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    let field = rest.split_whitespace().next().unwrap_or_default();
+    let is_credential = [
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+    ]
+    .iter()
+    .any(|telling| {
+        field
+            .trim_matches(['"', '\''])
+            .eq_ignore_ascii_case(telling)
+    });
+    let value = rest.trim_start().get(field.len()..).unwrap_or_default();
+    if is_credential && name.ends_with("_header") && !value.trim_start().starts_with('$') {
+        return format!("{name} {field} {}", secrets::HIDDEN);
+    }
+    format!("{name}{}", secrets::masked(rest))
+}
+
+/// The gravity of a verdict, for directives that have several.
+fn rank(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::NoEffect(_) => 0,
+        Verdict::AlreadySo(_) => 1,
+        Verdict::Honoured(_) | Verdict::Read(_) => 2,
+        Verdict::Noted(_) | Verdict::Incomplete(_) => 3,
+        Verdict::Unknown(_) => 4,
+        Verdict::Unsupported(_) => 5,
+        Verdict::Dangerous(_) => 6,
+        Verdict::Unset(_) => 7,
+        Verdict::Wrong(_) => 8,
+    }
+}

@@ -1,0 +1,430 @@
+//! `return`, `rewrite` of whole locations, and `if`.
+
+use super::servers::Site;
+use super::{Meaning, Table};
+use crate::config::foreign::Verdict;
+
+/// A response that is known now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fixed {
+    /// A redirect.
+    Redirect {
+        /// The address.
+        to: String,
+        /// The status.
+        status: String,
+        /// The part of the request that is appended.
+        keep: Keep,
+    },
+    /// A text, perhaps an empty one.
+    Respond {
+        /// The text.
+        text: String,
+        /// The status.
+        status: String,
+        /// Its type.
+        content_type: Option<String>,
+    },
+}
+
+/// The part of the request's target that a redirect appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// What follows the location's prefix.
+    Rest,
+    /// All of it.
+    Target,
+}
+
+impl Fixed {
+    /// A response with a status alone.
+    pub fn status(status: &str) -> Self {
+        Self::Respond {
+            text: String::new(),
+            status: status.to_owned(),
+            content_type: None,
+        }
+    }
+
+    /// Sets it in the table of a location with this path.
+    pub fn enter(self, table: &mut Table, path: &str) {
+        match self {
+            Self::Redirect { to, status, keep } => {
+                let behind = path.trim_end_matches('/');
+                let to = match keep {
+                    Keep::Target => format!("{}{behind}", to.trim_end_matches('/')),
+                    Keep::Rest | Keep::Nothing => to,
+                };
+                let is_bare = to.is_empty();
+                table.set(
+                    "redirect",
+                    if is_bare { "/".to_owned() } else { to.clone() },
+                );
+                table.set("status", status);
+                if keep == Keep::Nothing && !to.contains(['?', '#']) {
+                    table.set("keep_path", "no");
+                }
+            }
+            Self::Respond {
+                text,
+                status,
+                content_type,
+            } => {
+                table.set("respond", text);
+                table.set("status", status);
+                if let Some(content_type) = content_type {
+                    table.set("content_type", content_type);
+                }
+            }
+        }
+    }
+}
+
+/// The fixed response of a block, with its directive; the response is `None` if there is one that
+/// cannot be made.
+pub fn fixed(
+    meaning: &mut Meaning<'_>,
+    site: &Site,
+    block: usize,
+) -> Option<(usize, Option<Fixed>)> {
+    let children: Vec<_> = meaning.tree.children(Some(block)).collect();
+    for at in children {
+        let read = match meaning.name(at) {
+            "return" => returned(meaning, site, block, at),
+            // Another part of the reader has decided about it.
+            "rewrite" if meaning.verdicts[at].is_some() => continue,
+            "rewrite" => match rewritten(meaning, site, at) {
+                Some(read) => read,
+                None => continue,
+            },
+            "if" => {
+                condition(meaning, at);
+                continue;
+            }
+            _ => continue,
+        };
+        return match read {
+            Ok(fixed) => Some((at, Some(fixed))),
+            Err(verdict) => {
+                meaning.say(at, verdict);
+                Some((at, None))
+            }
+        };
+    }
+    None
+}
+
+fn returned(
+    meaning: &mut Meaning<'_>,
+    site: &Site,
+    block: usize,
+    at: usize,
+) -> Result<Fixed, Verdict> {
+    let args = meaning.args(at);
+    let wrong = |text: &str| Err(Verdict::Wrong(text.to_owned()));
+    let (code, text) = match args[..] {
+        [one]
+            if one.starts_with("http://")
+                || one.starts_with("https://")
+                || one.starts_with("$scheme") =>
+        {
+            ("302", Some(one))
+        }
+        [code] => (code, None),
+        [code, text] => (code, Some(text)),
+        _ => return wrong("return has a code and a text"),
+    };
+    let number = match code.parse::<u16>() {
+        Ok(number) if number <= 999 => number,
+        _ => return wrong("no status"),
+    };
+    let status = number.to_string();
+    match (number, text) {
+        (301 | 302 | 303 | 307 | 308, Some(to)) => redirect(meaning, site, at, to, &status),
+        (200..=599, None) if !(300..400).contains(&number) => Ok(Fixed::status(&status)),
+        (444, Some(_)) => Ok(Fixed::status(&status)),
+        (200..=599, Some(text)) if !(300..400).contains(&number) => {
+            let text = constant(meaning, site, block, text).ok_or_else(variables)?;
+            let content_type = content_type(meaning, block);
+            let has_text = !text.is_empty() && !matches!(number, 204 | 205 | 304);
+            Ok(Fixed::Respond {
+                text: if has_text { text } else { String::new() },
+                status,
+                content_type: content_type.filter(|_| has_text),
+            })
+        }
+        _ => Err(Verdict::Unsupported(
+            "a status from 200 to 599, and for a redirect 301, 302, 303, 307 or 308".to_owned(),
+        )),
+    }
+}
+
+fn variables() -> Verdict {
+    Verdict::Unsupported("a text with variables: have the application answer".to_owned())
+}
+
+/// The type of a text: that of `default_type`, or of an `add_header`, of which nginx would send two.
+fn content_type(meaning: &mut Meaning<'_>, block: usize) -> Option<String> {
+    let added = meaning.nearest(Some(block), "add_header");
+    let added = added
+        .into_iter()
+        .find(|at| meaning.arg(*at, 0).eq_ignore_ascii_case("content-type"));
+    if let Some(at) = added {
+        let value = meaning.arg(at, 1).to_owned();
+        meaning.honoured(at, format!("content_type = {value:?}, once"));
+        return Some(value);
+    }
+    let at = meaning.scalar(Some(block), "default_type");
+    let value = at.map_or("text/plain", |at| meaning.arg(at, 0)).to_owned();
+    if let Some(at) = at {
+        meaning.honoured(at, format!("content_type = {value:?}"));
+    }
+    Some(value)
+}
+
+/// A redirect to an address with variables of known places.
+fn redirect(
+    meaning: &mut Meaning<'_>,
+    site: &Site,
+    at: usize,
+    to: &str,
+    status: &str,
+) -> Result<Fixed, Verdict> {
+    let block = meaning.tree.items[at].parent.unwrap_or(at);
+    let (base, keep, is_unsafe) = if let Some(base) = strip_any(
+        to,
+        &[
+            "$request_uri",
+            "$uri$is_args$args",
+            "${request_uri}",
+            "$uri$is_args$query_string",
+        ],
+    ) {
+        (base, Keep::Target, false)
+    } else if let Some(base) = strip_any(to, &["$uri", "$document_uri"]) {
+        (base, Keep::Target, true)
+    } else if let Some(base) =
+        strip_any(to, &["/$1", "/$1$is_args$args"]).filter(|_| captures_rest(meaning, block))
+    {
+        (base, Keep::Rest, false)
+    } else {
+        (to, Keep::Nothing, false)
+    };
+    let base = address(meaning, site, block, base)?;
+    let base = match keep == Keep::Rest && base.is_empty() {
+        true => "/".to_owned(),
+        false => base,
+    };
+    if base.is_empty() || (keep == Keep::Target && base.starts_with('/')) {
+        return Err(Verdict::Unsupported(
+            "a redirect to a path below its own: have the application answer".to_owned(),
+        ));
+    }
+    if is_unsafe {
+        meaning.say(at, Verdict::Dangerous("$uri is decoded, so a client can add header fields: the path is kept encoded here, with the query".to_owned()));
+    }
+    Ok(Fixed::Redirect {
+        to: base,
+        status: status.to_owned(),
+        keep,
+    })
+}
+
+/// True for a location `~ ^/prefix/(.*)$`, whose capture is what follows the prefix.
+fn captures_rest(meaning: &Meaning<'_>, block: usize) -> bool {
+    let args = meaning.args(block);
+    let pattern = args.last().copied().unwrap_or_default();
+    meaning.name(block) == "location"
+        && args.first().is_some_and(|sign| sign.starts_with('~'))
+        && pattern.matches('(').count() == 1
+        && ["/(.*)$", "/(.*)", "/(.+)$"]
+            .iter()
+            .any(|end| pattern.ends_with(end))
+}
+
+/// The path or URL of a redirect; empty for none.
+pub fn address(
+    meaning: &Meaning<'_>,
+    site: &Site,
+    block: usize,
+    base: &str,
+) -> Result<String, Verdict> {
+    // Its port is that of the scheme.
+    let named = ["$host", "${host}", "$http_host"].iter().find_map(|host| {
+        let (scheme, rest) = base.split_once("://")?;
+        Some(format!("{scheme}://{{host}}{}", rest.strip_prefix(host)?))
+    });
+    let base = named.as_deref().unwrap_or(base);
+    let Some(base) = constant(meaning, site, block, base) else {
+        let text = "a redirect with variables: have the application answer";
+        return Err(Verdict::Unsupported(text.to_owned()));
+    };
+    let is_target = base.is_empty()
+        || base.starts_with("http://")
+        || base.starts_with("https://")
+        || base.starts_with('/');
+    if !is_target
+        || base.contains(|c: char| !c.is_ascii_graphic() || c == '\\')
+        || base.starts_with("//")
+    {
+        return Err(Verdict::Unsupported(
+            "a redirect is to a path or a URL".to_owned(),
+        ));
+    }
+    Ok(base)
+}
+
+fn strip_any<'t>(text: &'t str, ends: &[&str]) -> Option<&'t str> {
+    ends.iter().find_map(|end| text.strip_suffix(end))
+}
+
+/// `rewrite` to another host, or of a whole prefix; `None` for one that is reported and passed over.
+fn rewritten(meaning: &mut Meaning<'_>, site: &Site, at: usize) -> Option<Result<Fixed, Verdict>> {
+    let args = meaning.args(at);
+    let [pattern, to, flags @ ..] = &args[..] else {
+        return Some(Err(Verdict::Wrong(
+            "rewrite has an expression and a replacement".to_owned(),
+        )));
+    };
+    let is_url =
+        to.starts_with("http://") || to.starts_with("https://") || to.starts_with("$scheme");
+    let status = match flags.first() {
+        Some(&"permanent") => "301",
+        Some(&"redirect") => "302",
+        _ if is_url => "302",
+        // A prefix that a server does not see: `upstreams` decides.
+        Some(&"break") if super::regex::stripped(pattern).is_some() => return None,
+        _ => {
+            meaning.unsupported(at, REWRITTEN);
+            return None;
+        }
+    };
+    let matches_all = matches!(
+        *pattern,
+        "^" | "^(.*)$"
+            | "^(.*)"
+            | "^/(.*)$"
+            | "^/(.*)"
+            | "(.*)"
+            | ".*"
+            | "^.*$"
+            | "^.*"
+            | "^(/.*)$"
+    );
+    let block = meaning.tree.items[at].parent.unwrap_or(at);
+    let is_exact = meaning.arg(block, 0) == "=" && meaning.name(block) == "location";
+    if !matches_all && !is_exact {
+        meaning.unsupported(
+            at,
+            "a redirect by a regular expression: name the prefix in a location with return",
+        );
+        return None;
+    }
+    // A replacement that ends in `?` drops the query.
+    let to = to.strip_suffix('?').unwrap_or(to);
+    let to = match (
+        strip_any(to, &["/$1", "$1"]),
+        strip_any(to, &["$request_uri"]),
+    ) {
+        (Some(base), _) => format!("{base}$request_uri"),
+        (None, Some(_)) => to.to_owned(),
+        // The query is appended by nginx.
+        (None, None) => to.to_owned(),
+    };
+    Some(redirect(meaning, site, at, &to, status))
+}
+
+/// The verdict of a `rewrite` of no known shape.
+pub const REWRITTEN: &str =
+    "paths are not rewritten here: name the location, or give proxy_pass a path";
+
+/// Reports an `if`.
+fn condition(meaning: &mut Meaning<'_>, at: usize) {
+    if meaning.verdicts[at].is_some() {
+        // It is a site of its own.
+        return;
+    }
+    let text = meaning.tree.items[at].text.clone();
+    let advice = if text.contains("$host")
+        || text.contains("$http_host")
+        || text.contains("$server_name")
+    {
+        "a condition on the host: give the host a server block of its own"
+    } else if text.contains("$scheme")
+        || text.contains("$http_x_forwarded_proto")
+        || text.contains("$https")
+    {
+        "a redirect to https: the balancer that has TLS does it"
+    } else if text.contains("$request_method") {
+        "a condition on the method: the application decides (files answer GET and HEAD alone)"
+    } else if text.contains("$http_user_agent") || text.contains("$http_referer") {
+        "a condition on a header field, which every client can choose: leave it out, or have the application decide"
+    } else if text.contains(r"\.\.") {
+        meaning.already(at, "a path with more .. than segments is refused, and files are looked for in their directory alone");
+        meaning.say_inside(at, &Verdict::AlreadySo("refused anyway".to_owned()));
+        return;
+    } else if text.contains("-f $request_filename") {
+        "a condition on a file: use try_files"
+    } else {
+        "a condition: have the application decide"
+    };
+    meaning.unsupported(at, advice);
+    meaning.say_inside(
+        at,
+        &Verdict::Unsupported("its condition is not supported".to_owned()),
+    );
+}
+
+/// A text without variables that the file itself decides; `None` if there are others.
+pub fn constant(meaning: &Meaning<'_>, site: &Site, block: usize, text: &str) -> Option<String> {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        result.push_str(&rest[..at]);
+        let behind = &rest[at + 1..];
+        let (name, next) = match behind.strip_prefix('{') {
+            Some(inner) => inner.split_once('}')?,
+            None => {
+                let end = behind
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(behind.len());
+                behind.split_at(end)
+            }
+        };
+        result.push_str(&variable(meaning, site, block, name)?);
+        rest = next;
+    }
+    result.push_str(rest);
+    Some(result)
+}
+
+fn variable(meaning: &Meaning<'_>, site: &Site, block: usize, name: &str) -> Option<String> {
+    match name {
+        "scheme" => Some(site.scheme.to_owned()),
+        "server_name" => site
+            .names
+            .first()
+            .filter(|name| !name.contains('*'))
+            .cloned(),
+        _ => {
+            // `set` counts where it has one value for all requests.
+            let name = format!("${name}");
+            let mut block = Some(block);
+            while let Some(at) = block {
+                let sets: Vec<_> = meaning
+                    .tree
+                    .named(Some(at), "set")
+                    .filter(|set| meaning.arg(*set, 0) == name)
+                    .collect();
+                if let [set] = sets[..] {
+                    let value = meaning.arg(set, 1);
+                    return (!value.contains('$')).then(|| value.to_owned());
+                }
+                block = meaning.tree.items[at].parent;
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The directives that no other file decides about: by the table, and placeholders of templates.
+
+use super::Meaning;
+use super::redirects::REWRITTEN;
+use crate::config::foreign::Verdict;
+use crate::config::foreign::nginx::directives::{self, Class};
+use crate::config::foreign::nginx::templates;
+use crate::config::foreign::nginx::tree::Include;
+use crate::config::suggest;
+
+/// Gives every directive without a verdict one.
+pub fn decide(meaning: &mut Meaning<'_>) {
+    for at in 0..meaning.tree.items.len() {
+        if meaning.tree.fault.is_some() {
+            meaning.no_effect(at, "the file cannot be read to its end");
+            continue;
+        }
+        if meaning.verdicts[at].is_none() {
+            let verdict = verdict(meaning, at);
+            if meaning.tree.items[at].is_block && entries_of(meaning.name(at)) {
+                meaning.say_inside(at, &inside(&verdict));
+            } else if meaning.tree.items[at].is_block
+                && matches!(verdict, Verdict::Unsupported(_) | Verdict::Unknown(_))
+            {
+                meaning.say_inside(at, &Verdict::NoEffect("its block has no effect".to_owned()));
+            }
+            meaning.verdicts[at] = Some(verdict);
+        }
+        let names = templates::unfilled(meaning.tree, at, meaning.given.variable);
+        let is_used = matches!(
+            meaning.verdicts[at],
+            Some(
+                Verdict::Honoured(_)
+                    | Verdict::Noted(_)
+                    | Verdict::Wrong(_)
+                    | Verdict::Unset(_)
+                    | Verdict::Unsupported(_)
+            )
+        );
+        if let Some(name) = names.filter(|_| is_used && !meaning.tree.items[at].is_block) {
+            meaning.verdicts[at] = Some(Verdict::Unset(format!(
+                "{name} is a placeholder, which has to be filled first"
+            )));
+        }
+    }
+}
+
+/// Blocks whose content is no directives.
+fn entries_of(name: &str) -> bool {
+    matches!(
+        name,
+        "map" | "geo" | "types" | "split_clients" | "match" | "charset_map"
+    )
+}
+
+fn inside(verdict: &Verdict) -> Verdict {
+    match verdict {
+        Verdict::Unsupported(_) => Verdict::NoEffect("its block is not used".to_owned()),
+        other => other.clone(),
+    }
+}
+
+fn verdict(meaning: &Meaning<'_>, at: usize) -> Verdict {
+    let item = &meaning.tree.items[at];
+    if let Some(include) = &item.include {
+        return match include {
+            Include::Read(0) => Verdict::NoEffect("no file has such a name".to_owned()),
+            Include::Read(1) => Verdict::Read("the file".to_owned()),
+            Include::Read(number) => Verdict::Read(format!("{number} files")),
+            Include::Standard => {
+                Verdict::AlreadySo("what nginx's own file says is built in".to_owned())
+            }
+            Include::Missing if is_about_tls(item.arg(0)) => {
+                Verdict::Unsupported("there is no TLS here (the file is missing, too)".to_owned())
+            }
+            Include::Missing => Verdict::Wrong("there is no such file".to_owned()),
+            Include::Failed(problem) => Verdict::Wrong(format!("it cannot be read: {problem}")),
+        };
+    }
+    if item.name == "map" {
+        return map(meaning, at);
+    }
+    if item.name == "rewrite" {
+        return Verdict::Unsupported(REWRITTEN.to_owned());
+    }
+    if item.name == "default_type" {
+        return default_type(meaning, at);
+    }
+    if item.name == "set" {
+        return match is_variable_used(meaning, at, item.arg(0)) {
+            true => Verdict::Read("the value of the variable".to_owned()),
+            false => Verdict::NoEffect("no line that is honoured uses the variable".to_owned()),
+        };
+    }
+    if item.name == "types" {
+        return Verdict::Unsupported(
+            "media types are those for all: --types EXT=TYPE, or types of a [[location]]"
+                .to_owned(),
+        );
+    }
+    if let Some(verdict) = for_all(meaning, at) {
+        return verdict;
+    }
+    match directives::class(&item.name, item.arg(0)) {
+        Some((Class::Known, text)) => Verdict::NoEffect(match text {
+            "" => "no location that is served uses it".to_owned(),
+            text => text.to_owned(),
+        }),
+        Some((Class::Already, text)) => Verdict::AlreadySo(text.to_owned()),
+        Some((Class::NoEffect, text)) => Verdict::NoEffect(text.to_owned()),
+        Some((Class::Noted, text)) => Verdict::Noted(text.to_owned()),
+        Some((Class::Unsupported, text)) => Verdict::Unsupported(text.to_owned()),
+        None => Verdict::Unknown(match suggest::closest(&item.name, directives::names()) {
+            Some(meant) => format!("no directive of nginx, did you mean {meant}?"),
+            None => "no directive of nginx".to_owned(),
+        }),
+    }
+}
+
+/// The verdict of a setting that has one value here, where another server or a location has its own.
+fn for_all(meaning: &Meaning<'_>, at: usize) -> Option<Verdict> {
+    let item = &meaning.tree.items[at];
+    if !FOR_ALL.contains(&&*item.name) || meaning.around(at, "server").is_none() {
+        return None;
+    }
+    let is_same = |other: &usize| {
+        let twin = &meaning.tree.items[*other];
+        twin.name == item.name && twin.args == item.args
+    };
+    let mut twins = (0..meaning.tree.items.len()).filter(is_same);
+    let found = twins.find_map(|twin| match &meaning.verdicts[twin] {
+        Some(verdict @ (Verdict::Honoured(_) | Verdict::AlreadySo(_))) => Some(verdict.clone()),
+        _ => None,
+    });
+    let text = "it has one value for all servers and locations here, that of the first server";
+    Some(found.unwrap_or_else(|| Verdict::Unsupported(text.to_owned())))
+}
+
+/// Directives that `site` reads for the first server alone.
+const FOR_ALL: &[&str] = &[
+    "keepalive_timeout",
+    "client_header_timeout",
+    "send_timeout",
+    "charset",
+    "gzip_types",
+    "gzip_min_length",
+    "set_real_ip_from",
+    "real_ip_header",
+    "real_ip_recursive",
+];
+
+/// The type of files whose name has no known extension; the application names its own.
+fn default_type(meaning: &Meaning<'_>, at: usize) -> Verdict {
+    match meaning.arg(at, 0) {
+        "application/octet-stream" => {
+            Verdict::AlreadySo("the type of files with an unknown extension".to_owned())
+        }
+        _ if meaning.has_files => Verdict::Unsupported(
+            "files with an unknown extension are application/octet-stream: --types NAME=TYPE"
+                .to_owned(),
+        ),
+        _ => Verdict::NoEffect("no file is served".to_owned()),
+    }
+}
+
+fn is_about_tls(file: &str) -> bool {
+    ["ssl", "letsencrypt", "snakeoil", "tls"]
+        .iter()
+        .any(|word| file.contains(word))
+}
+
+fn map(meaning: &Meaning<'_>, at: usize) -> Verdict {
+    match meaning.arg(at, 0) {
+        "$http_upgrade" => Verdict::AlreadySo("upgrades such as WebSocket pass through".to_owned()),
+        _ => match is_variable_used(meaning, at, meaning.arg(at, 1)) {
+            true => Verdict::Unsupported(
+                "a value of each request: have the application decide".to_owned(),
+            ),
+            false => Verdict::NoEffect("no line uses the variable".to_owned()),
+        },
+    }
+}
+
+/// True if another directive that is not without effect has the variable.
+fn is_variable_used(meaning: &Meaning<'_>, at: usize, name: &str) -> bool {
+    let items = meaning.tree.items.iter().zip(&meaning.verdicts).enumerate();
+    let name = name.trim_start_matches('$');
+    let (plain, braced) = (format!("${name}"), format!("${{{name}}}"));
+    items
+        .filter(|(other, _)| *other != at)
+        .any(|(_, (item, verdict))| {
+            let has = item
+                .texts()
+                .any(|text| text.contains(&plain) || text.contains(&braced));
+            has && !matches!(
+                verdict,
+                Some(Verdict::NoEffect(_) | Verdict::Unsupported(_) | Verdict::AlreadySo(_))
+            )
+        })
+}

@@ -1,0 +1,386 @@
+//! The `server` blocks that are served, with their addresses and hosts.
+//!
+//! pyserve has one set of addresses for all hosts, and no TLS. So servers on other ports than the first
+//! one are not served; and a server with TLS alone takes the place of the one that redirects to it.
+
+use super::Meaning;
+use super::listen::{self, Listen};
+use super::regex;
+use crate::config::HostPattern;
+use crate::config::foreign::Verdict;
+
+/// One `server` block that is served.
+pub struct Site {
+    /// Its block.
+    pub at: usize,
+    /// Its hosts as `[[location]] host` takes them; none for every host.
+    pub hosts: Vec<String>,
+    /// Its exact and wildcard names, the first first.
+    pub names: Vec<String>,
+    /// Its addresses.
+    pub listens: Vec<Listen>,
+    /// The scheme by which clients ask for it.
+    pub scheme: &'static str,
+}
+
+const NO_TLS: &str =
+    "there is no TLS here: put a balancer or proxy that has it in front, and name it with --trust";
+
+/// The servers in order, the default server first.
+pub fn decide(meaning: &mut Meaning<'_>) -> Vec<Site> {
+    let tree = meaning.tree;
+    let http: Vec<Option<usize>> = tree.named(None, "http").map(Some).collect();
+    for block in &http {
+        meaning.steers(block.unwrap_or_default(), "the servers in it");
+    }
+    let root = http.first().copied().unwrap_or(None);
+    let mut sites: Vec<Site> = Vec::new();
+    for at in tree
+        .named(root, "server")
+        .filter(|at| tree.items[*at].is_block)
+    {
+        let listens = listen::of(meaning, at);
+        sites.push(Site {
+            at,
+            hosts: Vec::new(),
+            names: names(meaning, at),
+            listens,
+            scheme: "http",
+        });
+    }
+    let sites = without_tls(meaning, sites);
+    let mut sites = on_one_port(meaning, sites);
+    hosts(meaning, &mut sites);
+    conditions(meaning, &mut sites);
+    sites
+}
+
+/// `if ($host = NAME) { return … }` in a server: a site of its own. With `!=`, the site of all other
+/// hosts.
+fn conditions(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
+    let mut made: Vec<Site> = Vec::new();
+    let named: Vec<String> = sites.iter().flat_map(|site| site.hosts.clone()).collect();
+    for site in sites.iter_mut() {
+        let all: Vec<_> = meaning.tree.named(Some(site.at), "if").collect();
+        for at in all {
+            let Some(condition) = condition(&meaning.args(at)) else {
+                continue;
+            };
+            let inside: Vec<_> = meaning.tree.children(Some(at)).collect();
+            let is_return =
+                inside.len() == 1 && matches!(meaning.name(inside[0]), "return" | "rewrite");
+            let is_host = |host: &String| HostPattern::parse(host).is_ok();
+            if !is_return || !condition.hosts.iter().all(is_host) {
+                continue;
+            }
+            let has_others = site.hosts.is_empty() || site.hosts.contains(&"*".to_owned());
+            let is_taken = |host: &String| made.iter().any(|other| other.hosts.contains(host));
+            let hosts = match condition.is_negated {
+                // All others; nothing is left to a site that has none of these hosts.
+                true if has_others && !condition.hosts.iter().any(is_taken) => {
+                    let is_free =
+                        |host: &&String| site.hosts.contains(host) || !named.contains(host);
+                    let own = condition.hosts.iter().filter(is_free).cloned().collect();
+                    let before = std::mem::replace(&mut site.hosts, own);
+                    let is_left = |host: &String| host != "*" && !site.hosts.contains(host);
+                    let mut others: Vec<_> = before.into_iter().filter(is_left).collect();
+                    others.push("*".to_owned());
+                    others
+                }
+                true => continue,
+                false => {
+                    let is_own = |host: &String| has_others || site.hosts.contains(host);
+                    if !condition.hosts.iter().all(is_own) || condition.hosts.iter().any(is_taken) {
+                        continue;
+                    }
+                    site.hosts.retain(|own| !condition.hosts.contains(own));
+                    if site.hosts.is_empty() && has_others {
+                        site.hosts.push("*".to_owned());
+                    }
+                    condition.hosts
+                }
+            };
+            meaning.steers(at, format!("locations with host = {hosts:?}"));
+            made.push(Site {
+                at,
+                names: hosts.clone(),
+                hosts,
+                listens: Vec::new(),
+                scheme: site.scheme,
+            });
+        }
+    }
+    // A server of which nothing is left.
+    sites.retain(|site| {
+        !made
+            .iter()
+            .any(|other| meaning.tree.items[other.at].parent == Some(site.at))
+            || !site.hosts.is_empty()
+    });
+    sites.extend(made);
+}
+
+/// A condition on the host.
+struct HostCondition {
+    hosts: Vec<String>,
+    /// True if it holds for all hosts but these.
+    is_negated: bool,
+}
+
+/// The hosts of `($host = NAME)`, `($host != NAME)`, `($host ~* ^(a\.org|b\.org)$)` and `!~*`.
+fn condition(args: &[&str]) -> Option<HostCondition> {
+    let text = args.join(" ");
+    let inner = text.strip_prefix('(')?.strip_suffix(')')?.trim();
+    let rest = inner
+        .strip_prefix("$host")
+        .or_else(|| inner.strip_prefix("$http_host"))?
+        .trim_start();
+    let (operator, value) = ["!~*", "!~", "!=", "~*", "~", "="]
+        .iter()
+        .find_map(|operator| Some((*operator, rest.strip_prefix(operator)?)))?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    let hosts = match operator.ends_with('=') {
+        true => vec![value.to_owned()],
+        false => regex::hosts(value)?,
+    };
+    let is_name = |host: &String| !host.is_empty() && !host.contains(char::is_whitespace);
+    hosts.iter().all(is_name).then(|| HostCondition {
+        hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        is_negated: operator.starts_with('!'),
+    })
+}
+
+fn names(meaning: &Meaning<'_>, server: usize) -> Vec<String> {
+    let directives = meaning.tree.named(Some(server), "server_name");
+    let all = directives.flat_map(|at| meaning.tree.items[at].texts());
+    all.map(str::to_ascii_lowercase).collect()
+}
+
+/// True if a server does nothing but redirect to https, apart from certificates.
+fn redirects_to_https(meaning: &Meaning<'_>, server: usize) -> bool {
+    let tree = meaning.tree;
+    let mut found = false;
+    let mut open = vec![server];
+    while let Some(block) = open.pop() {
+        for at in tree.children(Some(block)) {
+            let args = meaning.args(at);
+            let is_https = args.iter().any(|arg| arg.starts_with("https://"));
+            match meaning.name(at) {
+                "return" | "rewrite" if is_https => found = true,
+                "return" if args.first() == Some(&"404") => {}
+                "if" => open.push(at),
+                "location" if args.iter().any(|arg| arg.contains("well-known")) => {}
+                "location" => open.push(at),
+                "return" | "rewrite" | "proxy_pass" | "uwsgi_pass" | "alias" | "fastcgi_pass"
+                | "try_files" => return false,
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Takes TLS away: servers with TLS alone are served in plain behind a balancer.
+fn without_tls(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
+    let is_tls = |site: &Site| site.listens.iter().all(|listen| listen.is_tls);
+    let has_tls = sites
+        .iter()
+        .any(|site| site.listens.iter().any(|listen| listen.is_tls));
+    let mut plain_listens: Vec<Listen> = Vec::new();
+    let mut kept: Vec<Site> = Vec::new();
+    for site in sites {
+        let is_redirect = has_tls && !is_tls(&site) && redirects_to_https(meaning, site.at);
+        if !is_redirect {
+            kept.push(site);
+            continue;
+        }
+        let is_both = site.listens.iter().any(|listen| listen.is_tls);
+        if is_both {
+            kept.push(site);
+            continue;
+        }
+        let why = "the balancer that has TLS redirects to https; here it would redirect for ever";
+        meaning.unsupported(site.at, why);
+        meaning.say_inside(
+            site.at,
+            &Verdict::NoEffect("its server is not served".to_owned()),
+        );
+        plain_listens.extend(site.listens);
+    }
+    let mut result: Vec<Site> = Vec::new();
+    let (tls, plain): (Vec<_>, Vec<_>) = kept.into_iter().partition(is_tls);
+    for mut site in plain {
+        for listen in site.listens.iter().filter(|listen| listen.is_tls) {
+            meaning.unsupported(listen.at.unwrap_or(site.at), NO_TLS);
+        }
+        site.listens.retain(|listen| !listen.is_tls);
+        result.push(site);
+    }
+    for mut site in tls {
+        for listen in &site.listens {
+            meaning.unsupported(
+                listen.at.unwrap_or(site.at),
+                format!("{NO_TLS}; the server is served without TLS"),
+            );
+        }
+        let is_twin = |other: &&Site| other.names == site.names;
+        if let Some(twin) = result.iter().find(is_twin) {
+            let line = meaning.tree.items[twin.at].line;
+            meaning.unsupported(
+                site.at,
+                format!("there is no TLS here; the server of line {line} is served"),
+            );
+            meaning.say_inside(
+                site.at,
+                &Verdict::NoEffect("its server is not served".to_owned()),
+            );
+            continue;
+        }
+        site.scheme = "https";
+        let is_default = site.listens.iter().any(|listen| listen.is_default);
+        site.listens = match result.first().map(|first| &first.listens) {
+            Some(listens) => listens.clone(),
+            None if !plain_listens.is_empty() => plain_listens.clone(),
+            None => vec![Listen {
+                at: None,
+                bind: "0.0.0.0:80".to_owned(),
+                port: Some(80),
+                is_tls: false,
+                is_default: false,
+                has_proxy_protocol: false,
+            }],
+        };
+        for listen in &mut site.listens {
+            listen.is_default = is_default;
+        }
+        result.push(site);
+    }
+    result.sort_by_key(|site| site.at);
+    result
+}
+
+/// Leaves those with the ports of the default server.
+fn on_one_port(meaning: &mut Meaning<'_>, sites: Vec<Site>) -> Vec<Site> {
+    let ports = |site: &Site| {
+        let ports = site.listens.iter();
+        let mut ports: Vec<_> = ports
+            .map(|listen| {
+                listen
+                    .port
+                    .map_or(listen.bind.clone(), |port| port.to_string())
+            })
+            .collect();
+        ports.sort();
+        ports.dedup();
+        ports
+    };
+    let is_default = |site: &&Site| site.listens.iter().any(|listen| listen.is_default);
+    let first = sites.iter().find(is_default).or(sites.first()).map(ports);
+    let mut kept = Vec::new();
+    for site in sites {
+        if Some(ports(&site)) == first {
+            kept.push(site);
+            continue;
+        }
+        let why = "all hosts have the same addresses here: give this server a pyserve of its own";
+        meaning.unsupported(site.at, why);
+        meaning.say_inside(
+            site.at,
+            &Verdict::NoEffect("its server is not served".to_owned()),
+        );
+    }
+    kept
+}
+
+/// Gives each its hosts, if there are several, and the default server those that no other has.
+fn hosts(meaning: &mut Meaning<'_>, sites: &mut Vec<Site>) {
+    let is_default = |site: &Site| site.listens.iter().any(|listen| listen.is_default);
+    if let Some(default) = sites.iter().position(is_default) {
+        let site = sites.remove(default);
+        sites.insert(0, site);
+    }
+    let is_alone = sites.len() == 1;
+    let mut seen: Vec<String> = Vec::new();
+    let mut unreachable = Vec::new();
+    for (number, site) in sites.iter_mut().enumerate() {
+        let mut reasons: Vec<(usize, String)> = Vec::new();
+        for at in meaning.tree.named(Some(site.at), "server_name") {
+            for name in meaning.tree.items[at].texts() {
+                match patterns(name) {
+                    Ok(patterns) if !is_alone => site.hosts.extend(patterns),
+                    Ok(_) => {}
+                    Err(reason) => reasons.push((at, reason)),
+                }
+            }
+        }
+        site.names
+            .retain(|name| patterns(name).is_ok_and(|patterns| !patterns.is_empty()));
+        for (at, reason) in reasons {
+            match is_alone {
+                true => {}
+                false => meaning.unsupported(at, reason),
+            }
+        }
+        let own: Vec<_> = meaning.tree.named(Some(site.at), "server_name").collect();
+        site.hosts.retain(|host| !seen.contains(host));
+        seen.extend(site.hosts.iter().cloned());
+        if number == 0 && !is_alone {
+            site.hosts.push("*".to_owned());
+        }
+        for at in own {
+            match (is_alone, site.hosts.is_empty()) {
+                (true, _) => {
+                    meaning.no_effect(at, "the only server answers for every host, as in nginx")
+                }
+                (false, true) => meaning.no_effect(at, "another server has the name"),
+                (false, false) => meaning.honoured(at, format!("host = {:?}", site.hosts)),
+            }
+        }
+        if !is_alone && site.hosts.is_empty() {
+            unreachable.push(number);
+        }
+        let shown = match is_alone {
+            true => "the site".to_owned(),
+            false => format!("locations with host = {:?}", site.hosts),
+        };
+        meaning.steers(site.at, shown);
+    }
+    for number in unreachable.into_iter().rev() {
+        let site = sites.remove(number);
+        meaning.verdicts[site.at] = None;
+        meaning.unsupported(
+            site.at,
+            "it has no name that a host can have here, so it is not served",
+        );
+        meaning.say_inside(
+            site.at,
+            &Verdict::NoEffect("its server is not served".to_owned()),
+        );
+    }
+}
+
+/// A name of `server_name` as patterns of hosts; none for names that no request has.
+fn patterns(name: &str) -> Result<Vec<String>, String> {
+    let checked =
+        |texts: Vec<String>| match texts.iter().all(|text| HostPattern::parse(text).is_ok()) {
+            true => Ok(texts),
+            false => Err(format!("{name} is no name of a host")),
+        };
+    match name {
+        "" | "_" | "__" | "@" | "--" => Ok(Vec::new()),
+        "$hostname" => Err("the name of the machine: name it".to_owned()),
+        _ if name.starts_with('~') => {
+            Err("hosts by regular expression: name them, or use *.example.org".to_owned())
+        }
+        _ if name.ends_with(".*") => {
+            Err("a wildcard at the end of a host: name the hosts".to_owned())
+        }
+        _ => match name.strip_prefix('.') {
+            Some(bare) => checked(vec![
+                bare.to_ascii_lowercase(),
+                format!("*.{}", bare.to_ascii_lowercase()),
+            ]),
+            None => checked(vec![name.to_ascii_lowercase()]),
+        },
+    }
+}

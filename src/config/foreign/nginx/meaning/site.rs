@@ -1,0 +1,431 @@
+//! Settings for all locations: addresses, limits, compression, logging.
+
+use super::Meaning;
+use super::numbers::{bytes, seconds};
+use super::servers::Site;
+use crate::config::Trust;
+use crate::config::foreign::Verdict;
+
+/// Sets what the servers, and the blocks around them, say about everything.
+pub fn decide(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    let Some(first) = sites.first() else { return };
+    binds(meaning, sites);
+    let blocks: Vec<usize> = sites.iter().map(|site| site.at).collect();
+    max_body(meaning, &blocks);
+    times(meaning, first.at);
+    compression(meaning, first.at);
+    logging(meaning, first.at);
+    proxies(meaning, first.at);
+    rates(meaning, sites);
+    types(meaning, first.at);
+    if let Some(at) = meaning.scalar(Some(first.at), "charset") {
+        let is_utf8 = matches!(&*meaning.arg(at, 0).to_ascii_lowercase(), "utf-8" | "utf8");
+        match is_utf8 {
+            true => meaning.already(at, "text files are UTF-8"),
+            false => meaning.unsupported(at, "text files are UTF-8"),
+        }
+    }
+}
+
+fn binds(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    let mut values: Vec<String> = Vec::new();
+    let mut first = None;
+    let mut is_proxied = None;
+    for listen in sites.iter().flat_map(|site| &site.listens) {
+        if !values.contains(&listen.bind) {
+            values.push(listen.bind.clone());
+        }
+        first = first.or(listen.at);
+        if listen.has_proxy_protocol {
+            is_proxied = is_proxied.or(listen.at);
+        }
+    }
+    // `0.0.0.0` has every address of its port.
+    let all: Vec<String> = values
+        .iter()
+        .filter_map(|bind| bind.strip_prefix("0.0.0.0:").map(str::to_owned))
+        .collect();
+    values.retain(|bind| {
+        bind.starts_with("0.0.0.0:")
+            || bind.starts_with('[')
+            || !all.iter().any(|port| bind.ends_with(&format!(":{port}")))
+    });
+    match first {
+        Some(at) => meaning.set(at, "bind", values),
+        None => meaning.imply(
+            "bind",
+            "0.0.0.0:80",
+            "nginx listens on port 80 without a listen",
+        ),
+    }
+    for listen in sites.iter().flat_map(|site| &site.listens) {
+        if let Some(at) = listen.at {
+            meaning.honoured(at, format!("bind = {:?}", listen.bind));
+        }
+    }
+    if let Some(at) = is_proxied {
+        let all = ["0.0.0.0/0", "::/0", "unix"].map(str::to_owned).to_vec();
+        meaning.set(at, "proxy_protocol", all);
+    }
+}
+
+fn max_body(meaning: &mut Meaning<'_>, servers: &[usize]) {
+    let mut values = Vec::new();
+    for server in servers {
+        let line = meaning.scalar(Some(*server), "client_max_body_size");
+        let value = line.map(|at| (at, bytes(meaning.arg(at, 0))));
+        if let Some((at, None)) = value {
+            meaning.say(at, Verdict::Wrong("no size".to_owned()));
+        }
+        values.push(value.and_then(|(at, value)| Some((at, value?))));
+    }
+    let Some((at, first)) = values.first().cloned().flatten() else {
+        meaning.imply("max_body", "1M", "nginx's client_max_body_size");
+        differ(meaning, &values, "1M");
+        return;
+    };
+    meaning.set(at, "max_body", vec![first.clone()]);
+    differ(meaning, &values, &first);
+}
+
+/// Reports limits of other servers than the first.
+fn differ(meaning: &mut Meaning<'_>, values: &[Option<(usize, String)>], first: &str) {
+    for (at, value) in values.iter().skip(1).flatten() {
+        if value != first {
+            meaning.say(*at, Verdict::Unsupported(format!("the limit of the first server holds for all ({first}): set max_body of the locations")));
+        }
+    }
+}
+
+fn times(meaning: &mut Meaning<'_>, server: usize) {
+    let one = |meaning: &mut Meaning<'_>, name: &str, setting: &'static str| {
+        let at = meaning.scalar(Some(server), name)?;
+        match seconds(meaning.arg(at, 0)) {
+            Some(0) => meaning.unsupported(at, "a time of zero"),
+            Some(seconds) => meaning.set(at, setting, vec![seconds.to_string()]),
+            None => meaning.say(at, Verdict::Wrong("no time".to_owned())),
+        }
+        Some(at)
+    };
+    one(meaning, "keepalive_timeout", "keepalive_timeout");
+    one(meaning, "client_header_timeout", "header_timeout");
+    let body = one(meaning, "client_body_timeout", "body_timeout");
+    if let Some(at) = meaning.scalar(Some(server), "send_timeout") {
+        let other = body.map(|body| meaning.arg(body, 0));
+        match other {
+            None => {
+                one(meaning, "send_timeout", "body_timeout");
+            }
+            Some(other) if other == meaning.arg(at, 0) => meaning.honoured(at, "body_timeout"),
+            Some(other) => {
+                let text = format!(
+                    "reading and sending have one time limit, that of client_body_timeout ({other})"
+                );
+                meaning.say(at, Verdict::Noted(text));
+            }
+        }
+    }
+}
+
+fn compression(meaning: &mut Meaning<'_>, server: usize) {
+    let Some(at) = meaning.scalar(Some(server), "gzip") else {
+        return;
+    };
+    if meaning.arg(at, 0) == "off" {
+        meaning.set(at, "compress", vec!["no".to_owned()]);
+        return;
+    }
+    meaning.already(at, "text is compressed, by zstd, brotli or gzip");
+    if let Some(at) = meaning.scalar(Some(server), "gzip_min_length")
+        && let Some(bytes) = bytes(meaning.arg(at, 0)).filter(|bytes| bytes != "0")
+    {
+        meaning.set(at, "compress_min", vec![bytes]);
+    }
+    if let Some(at) = meaning.scalar(Some(server), "gzip_types") {
+        let types: Vec<String> = meaning.args(at).into_iter().map(str::to_owned).collect();
+        if types.iter().any(|kind| kind == "*") {
+            meaning.say(
+                at,
+                Verdict::Noted("media types that compress well are compressed".to_owned()),
+            );
+            return;
+        }
+        let mut all = vec!["text/html".to_owned()];
+        all.extend(
+            types
+                .into_iter()
+                .filter(|kind| kind != "text/html" && kind.contains('/')),
+        );
+        all.dedup();
+        meaning.set(at, "compress_types", all);
+        meaning.honoured(at, "compress_types, with text/html");
+    }
+}
+
+fn logging(meaning: &mut Meaning<'_>, server: usize) {
+    let all = meaning.nearest(Some(server), "access_log");
+    for at in all {
+        match meaning.arg(at, 0) {
+            "off" => meaning.set(at, "access_log", vec!["off".to_owned()]),
+            _ => log_target(meaning, at),
+        }
+    }
+}
+
+/// A log in a file.
+pub fn log_target(meaning: &mut Meaning<'_>, at: usize) {
+    if meaning.arg(at, 0) == "off" {
+        return;
+    }
+    let args = meaning.args(at);
+    let condition = args.iter().find_map(|arg| arg.strip_prefix("if="));
+    if let Some(condition) = condition {
+        return log_condition(meaning, at, condition);
+    }
+    match meaning.arg(at, 0) {
+        "/dev/stdout" | "/dev/stderr" | "/proc/self/fd/1" => {
+            meaning.already(at, "requests are logged on standard output")
+        }
+        _ => meaning.say(
+            at,
+            Verdict::Noted("requests are logged on standard output (--access-log)".to_owned()),
+        ),
+    }
+}
+
+/// A condition whose `map` has a known shape: by status, or by path.
+fn log_condition(meaning: &mut Meaning<'_>, at: usize, variable: &str) {
+    let is_map = |line: &usize| meaning.name(*line) == "map" && meaning.arg(*line, 1) == variable;
+    let map = (0..meaning.tree.items.len()).find(is_map);
+    let entries: Vec<(usize, &str, bool)> = map
+        .into_iter()
+        .flat_map(|map| meaning.tree.children(Some(map)))
+        .map(|entry| {
+            (
+                entry,
+                meaning.name(entry),
+                !matches!(meaning.arg(entry, 0), "0" | ""),
+            )
+        })
+        .collect();
+    let source = map.map_or("", |map| meaning.arg(map, 0));
+    let others = entries
+        .iter()
+        .find(|(_, key, _)| *key == "default")
+        .is_some_and(|(_, _, is_logged)| *is_logged);
+    let keys = entries.iter().filter(|(_, key, _)| *key != "default");
+    let keys: Vec<(&str, bool)> = keys.map(|(_, key, is_logged)| (*key, *is_logged)).collect();
+    let known = match source {
+        "$status" => logged_statuses(&keys, others).map(|values| ("access_log_status", values)),
+        "$uri" | "$request_uri" if others => {
+            skipped_paths(&keys).map(|values| ("access_log_skip", values))
+        }
+        _ => None,
+    };
+    let (Some((setting, values)), Some(map)) = (known, map) else {
+        let text = "a condition for the access log: --access-log-skip PATH, --access-log-status";
+        return meaning.unsupported(at, text);
+    };
+    let shown = format!("{setting} = {values:?}");
+    meaning.set(at, setting, values);
+    meaning.steers(map, format!("the condition of the access log: {shown}"));
+    for (entry, _, _) in entries {
+        meaning.steers(entry, "a part of that condition");
+    }
+}
+
+/// The classes of statuses that are logged, where whole classes are.
+fn logged_statuses(keys: &[(&str, bool)], others: bool) -> Option<Vec<String>> {
+    let mut logged = [others; 5];
+    let mut is_known = [false; 5];
+    for (key, is_logged) in keys {
+        let classes = key.strip_prefix("~^")?;
+        let classes = classes
+            .strip_prefix(['[', '('])
+            .and_then(|classes| classes.strip_suffix([']', ')']))
+            .unwrap_or(classes);
+        for class in classes.chars().filter(|char| *char != '|') {
+            let class = usize::try_from(class.to_digit(10)?).ok()?.checked_sub(1)?;
+            // The first expression that matches decides.
+            if !std::mem::replace(is_known.get_mut(class)?, true) {
+                logged[class] = *is_logged;
+            }
+        }
+    }
+    let classes = (1..=5).zip(logged).filter(|(_, is_logged)| *is_logged);
+    Some(classes.map(|(class, _)| format!("{class}xx")).collect())
+}
+
+/// The paths that are not logged.
+fn skipped_paths(keys: &[(&str, bool)]) -> Option<Vec<String>> {
+    let skipped = |(key, is_logged): &(&str, bool)| {
+        if *is_logged {
+            return None;
+        }
+        match key.strip_prefix('~') {
+            None if key.starts_with('/') => Some(vec![(*key).to_owned()]),
+            None => None,
+            Some(pattern) => {
+                match super::regex::shape(pattern.strip_prefix('*').unwrap_or(pattern))? {
+                    super::regex::Shape::Paths(all) => Some(all),
+                    super::regex::Shape::Prefixes(all) => {
+                        Some(all.into_iter().map(|prefix| prefix + "*").collect())
+                    }
+                    _ => None,
+                }
+            }
+        }
+    };
+    let all: Option<Vec<_>> = keys.iter().map(skipped).collect();
+    Some(all?.concat())
+}
+
+/// A `types` block, beside the types that are built in.
+fn types(meaning: &mut Meaning<'_>, server: usize) {
+    let Some(block) = meaning.nearest(Some(server), "types").first().copied() else {
+        return;
+    };
+    let mut values = Vec::new();
+    let entries: Vec<_> = meaning.tree.children(Some(block)).collect();
+    for at in entries {
+        if meaning.tree.items[at].include.is_some() {
+            continue;
+        }
+        let kind = meaning.name(at);
+        if !kind.contains('/') {
+            meaning.say(at, Verdict::Wrong("no media type".to_owned()));
+            continue;
+        }
+        let endings = meaning.args(at);
+        values.extend(endings.iter().map(|ending| format!("{ending}={kind}")));
+        meaning.honoured(at, "types");
+    }
+    if values.is_empty() {
+        meaning.already(block, "media types are built in");
+    } else {
+        meaning.set(block, "types", values);
+        let text = "types, beside those that are built in".to_owned();
+        meaning.verdicts[block] = Some(Verdict::Honoured(text));
+    }
+}
+
+/// The `real_ip` module.
+fn proxies(meaning: &mut Meaning<'_>, server: usize) {
+    let all = meaning.nearest(Some(server), "set_real_ip_from");
+    let Some(first) = all.first().copied() else {
+        return;
+    };
+    let header = meaning
+        .scalar_value(Some(server), "real_ip_header")
+        .unwrap_or("X-Real-IP")
+        .to_ascii_lowercase();
+    let line = meaning.scalar(Some(server), "real_ip_header");
+    if !matches!(&*header, "x-forwarded-for" | "proxy_protocol") {
+        let text =
+            "the client of a trusted proxy is read from X-Forwarded-For: have the balancer set it";
+        for at in all {
+            meaning.unsupported(at, text);
+        }
+        if let Some(line) = line {
+            meaning.unsupported(line, text);
+        }
+        return;
+    }
+    let values: Vec<String> = all
+        .iter()
+        .map(|at| meaning.arg(*at, 0).trim_end_matches(':').to_owned())
+        .collect();
+    if let Some(wrong) = all.iter().find(|at| {
+        Trust::default()
+            .add(meaning.arg(**at, 0).trim_end_matches(':'))
+            .is_err()
+    }) {
+        meaning.unsupported(*wrong, "no network or address");
+        return;
+    }
+    meaning.set(first, "trust", values);
+    for at in all {
+        meaning.honoured(at, "trust");
+    }
+    if let Some(line) = line {
+        meaning.already(line, "X-Forwarded-For of trusted proxies");
+    }
+    if let Some(at) = meaning.scalar(Some(server), "real_ip_recursive") {
+        match meaning.arg(at, 0) {
+            "on" => meaning.already(at, "the first address that is not trusted counts"),
+            _ => meaning.say(
+                at,
+                Verdict::Noted("the first address that is not trusted counts".to_owned()),
+            ),
+        }
+    }
+}
+
+/// `limit_req` and `limit_conn` by address, for the whole site.
+fn rates(meaning: &mut Meaning<'_>, sites: &[Site]) {
+    for (name, zone, setting) in [
+        ("limit_req", "limit_req_zone", "rate_limit"),
+        ("limit_conn", "limit_conn_zone", "max_connections_per_ip"),
+    ] {
+        let uses: Vec<usize> = (0..meaning.tree.items.len())
+            .filter(|at| meaning.name(*at) == name)
+            .collect();
+        for at in uses {
+            let in_location = meaning.around(at, "location").is_some();
+            let in_server = meaning.around(at, "server").is_some();
+            let id = match name {
+                "limit_req" => meaning
+                    .args(at)
+                    .iter()
+                    .find_map(|arg| arg.strip_prefix("zone="))
+                    .unwrap_or_default(),
+                _ => meaning.arg(at, 0),
+            };
+            let named = |line: &usize| {
+                meaning.args(*line).iter().any(|arg| {
+                    arg.strip_prefix("zone=")
+                        .and_then(|arg| arg.split(':').next())
+                        == Some(id)
+                })
+            };
+            let found = (0..meaning.tree.items.len())
+                .filter(|line| meaning.name(*line) == zone)
+                .find(named);
+            let Some(found) = found else {
+                meaning.say(
+                    at,
+                    Verdict::Wrong(format!("there is no {zone} of this name")),
+                );
+                continue;
+            };
+            let is_by_address = matches!(
+                meaning.arg(found, 0),
+                "$binary_remote_addr" | "$remote_addr"
+            );
+            let value = match name {
+                "limit_req" => meaning
+                    .args(found)
+                    .iter()
+                    .find_map(|arg| arg.strip_prefix("rate="))
+                    .map(|rate| rate.replace("r/", "/")),
+                _ => Some(meaning.arg(at, 1).to_owned()),
+            };
+            match value {
+                Some(value)
+                    if is_by_address && !in_location && (!in_server || sites.len() == 1) =>
+                {
+                    meaning.set(at, setting, vec![value]);
+                    meaning.honoured(
+                        found,
+                        format!("{setting} (429; bursts as --rate-limit allows)"),
+                    );
+                }
+                _ => {
+                    let text = "limits are for each address and the whole site: --rate-limit, --max-connections-per-ip";
+                    meaning.unsupported(at, text);
+                    meaning.no_effect(found, "no line uses it here");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The handler of paths without a file: `try_files`, and `error_page 404 = @app`.
+
+use super::Meaning;
+use super::locations::{Context, Paths, plain};
+use crate::config::foreign::Verdict;
+
+/// The handler of paths without a file.
+pub enum Missing {
+    Refuse,
+    /// The named location.
+    Location(usize),
+    /// A page below the root.
+    Page(String),
+}
+
+/// The meaning of `try_files`, or of `error_page 404 = @app`.
+pub fn missing(meaning: &mut Meaning<'_>, context: &Context<'_>, at: usize, path: &str) -> Missing {
+    let Some(line) = meaning.tree.named(Some(at), "try_files").next() else {
+        for page in meaning.nearest(Some(at), "error_page") {
+            let args = meaning.args(page);
+            if let ["404", "=", name] = args[..]
+                && let Some(named) = context.named(name)
+            {
+                meaning.honoured(page, "missing = \"app\"");
+                return Missing::Location(named);
+            }
+        }
+        return Missing::Refuse;
+    };
+    let args = meaning.args(line);
+    let Some((last, tried)) = args.split_last().filter(|(_, tried)| !tried.is_empty()) else {
+        meaning.say(
+            line,
+            Verdict::Wrong("try_files has a path and what follows it".to_owned()),
+        );
+        return Missing::Refuse;
+    };
+    let is_usual = |path: &&str| {
+        matches!(
+            *path,
+            "$uri" | "$uri/" | "$uri/index.html" | "$request_uri" | "${uri}"
+        )
+    };
+    if let Some(other) = tried
+        .iter()
+        .find(|path| !is_usual(path) && !is_page(path, last))
+    {
+        meaning.unsupported(
+            line,
+            format!("{other} is not tried here: the file itself, and index.html of a directory"),
+        );
+    }
+    if let Some(status) = last.strip_prefix('=') {
+        match status {
+            "404" => meaning.already(line, "the file, index.html of a directory, else 404"),
+            _ => meaning.unsupported(line, "a missing file is 404"),
+        }
+        return Missing::Refuse;
+    }
+    if last.starts_with('@') {
+        return match context.named(last) {
+            Some(named) => {
+                meaning.honoured(line, "missing = \"app\"");
+                Missing::Location(named)
+            }
+            None => {
+                meaning.say(line, Verdict::Wrong(format!("there is no location {last}")));
+                Missing::Refuse
+            }
+        };
+    }
+    page(meaning, context, (at, line), path, last)
+}
+
+/// The page of the same location that `try_files` names last.
+fn page(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    (at, line): (usize, usize),
+    path: &str,
+    last: &str,
+) -> Missing {
+    let page = last.split(['?', '#']).next().unwrap_or_default();
+    let is_below = plain(path) == "/" || page.starts_with(&format!("{}/", plain(path)));
+    let below = match plain(path) {
+        "/" => page.trim_start_matches('/'),
+        prefix => page
+            .strip_prefix(prefix)
+            .unwrap_or(page)
+            .trim_start_matches('/'),
+    };
+    if page.contains('$')
+        || !is_below
+        || below.is_empty()
+        || below.ends_with('/')
+        || answers_elsewhere(context, at, page)
+    {
+        meaning.unsupported(line, "what follows a missing file is 404, a page of the same location, or a named location with a server");
+        return Missing::Refuse;
+    }
+    meaning.honoured(
+        line,
+        format!(
+            "missing = {below:?} for pages that a browser opens (a missing script or image is 404)"
+        ),
+    );
+    Missing::Page(below.to_owned())
+}
+
+/// True if what is tried last but one is the page itself.
+fn is_page(path: &str, last: &str) -> bool {
+    path == last || (path.starts_with('/') && path.ends_with(".html") && last == "=404")
+}
+
+/// True if nginx would look for the page in another location.
+fn answers_elsewhere(context: &Context<'_>, at: usize, page: &str) -> bool {
+    context
+        .locations
+        .iter()
+        .any(|location| match &location.paths {
+            _ if location.at == at => false,
+            Paths::Exact(path) => path == page,
+            _ => false,
+        })
+}

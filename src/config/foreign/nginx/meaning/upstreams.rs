@@ -1,0 +1,315 @@
+//! `uwsgi_pass` and `proxy_pass`: the application, or servers behind pyserve.
+
+use super::locations::{Context, plain};
+use super::passing::{http_options, options_of_application, timeouts, uwsgi_options};
+use super::redirects::constant;
+use super::{Meaning, Table};
+use crate::config::foreign::{Verdict, equivalent};
+use crate::config::locations as tables;
+
+/// The address of a `*_pass`.
+struct Target {
+    /// As `[[location]] upstream` takes them.
+    servers: Vec<String>,
+    /// The path that replaces the prefix.
+    path: Option<String>,
+    /// Addresses as they stand in files of other servers, by which the application is known.
+    plain: Vec<String>,
+    /// True if a server may be on another machine.
+    is_remote: bool,
+    /// True if a client stays at one server.
+    is_sticky: bool,
+}
+
+/// Completes the table of a location whose path is `path`.
+pub fn enter(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    pass: usize,
+    path: &str,
+    table: &mut Table,
+) -> Result<(), Verdict> {
+    let is_uwsgi = meaning.name(pass) == "uwsgi_pass";
+    let target = target(meaning, context, pass, is_uwsgi)?;
+    let is_app = meaning.has_app()
+        && (is_uwsgi
+            || target.plain.iter().any(|address| {
+                meaning
+                    .given
+                    .binds
+                    .iter()
+                    .any(|bind| same_address(bind, address))
+            }));
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    if is_app
+        && target
+            .path
+            .as_deref()
+            .is_none_or(|path| path == "/" && table.value("prefix") == Some("/"))
+    {
+        table.set("pass", "@app");
+        if let Some(app) = meaning.given.found_app.clone() {
+            let verdict = meaning.verdicts[pass].take();
+            meaning.set(pass, "app", vec![app]);
+            meaning.verdicts[pass] = verdict;
+        }
+        meaning.honoured(pass, "the application");
+        options_of_application(meaning, block, is_uwsgi);
+        return Ok(());
+    }
+    if is_uwsgi && target.is_remote {
+        let why = "nothing protects the uwsgi protocol on a network: a client that reaches the port controls the application";
+        meaning.set(pass, "uwsgi_insecure", vec!["yes".to_owned()]);
+        meaning.verdicts[pass] = Some(Verdict::Dangerous(why.to_owned()));
+    }
+    table.entries.push(("upstream", target.servers.clone()));
+    let setting = tables::named("upstream");
+    meaning.honoured(
+        pass,
+        setting.map_or_else(String::new, |setting| {
+            equivalent::assignment(setting, &target.servers)
+        }),
+    );
+    if target.is_sticky {
+        table.set("balance", "address");
+    }
+    if let Some((line, to)) = super::rewrites::replaced(meaning, block, path)
+        && target.path.is_none()
+        && !is_uwsgi
+        && table.value("prefix").is_some()
+    {
+        table.set("replace_prefix", to.clone());
+        meaning.honoured(line, format!("replace_prefix = {to:?}"));
+    }
+    if let Some(to) = target.path {
+        replace_path(meaning, pass, (path, &to), table)?;
+    }
+    match is_uwsgi {
+        true => uwsgi_options(meaning, context, block, table),
+        false => http_options(meaning, context, block, table),
+    }
+    timeouts(
+        meaning,
+        block,
+        if is_uwsgi { "uwsgi" } else { "proxy" },
+        table,
+    );
+    Ok(())
+}
+
+/// The path `to` of an address in place of the location's.
+fn replace_path(
+    meaning: &mut Meaning<'_>,
+    pass: usize,
+    (path, to): (&str, &str),
+    table: &mut Table,
+) -> Result<(), Verdict> {
+    if table.value("prefix").is_none() {
+        return Err(Verdict::Unsupported(
+            "a path in proxy_pass of one exact path: use a prefix".to_owned(),
+        ));
+    }
+    if plain(to) != plain(path) {
+        table.set("replace_prefix", plain(to));
+    }
+    // nginx replaces bytes, which joins or doubles slashes unless both end alike.
+    if to.ends_with('/') != path.ends_with('/') {
+        let sent = format!("{to}{}", if path.ends_with('/') { "x" } else { "/x" });
+        let asked = format!("{}/x", path.trim_end_matches('/'));
+        let here = format!("{}/x", to.trim_end_matches('/'));
+        meaning.unsupported(
+            pass,
+            format!(
+                "nginx sends {sent} for {asked}, here it is {here}: end both paths with a slash"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn target(
+    meaning: &mut Meaning<'_>,
+    context: &Context<'_>,
+    pass: usize,
+    is_uwsgi: bool,
+) -> Result<Target, Verdict> {
+    let given = meaning.arg(pass, 0);
+    let block = meaning.tree.items[pass].parent.unwrap_or(pass);
+    let unsupported = |text: &str| Err(Verdict::Unsupported(text.to_owned()));
+    // An address with variables gets the target as it is.
+    let with_request = given
+        .strip_suffix("$request_uri")
+        .or_else(|| given.strip_suffix("$uri"));
+    let Some(text) = constant(meaning, context.site, block, with_request.unwrap_or(given)) else {
+        return unsupported("an address with variables: name the server");
+    };
+    let rest = match (is_uwsgi, text.split_once("://")) {
+        (false, Some(("http", rest))) => rest,
+        (false, Some(("https", _))) => {
+            return unsupported("there is no TLS towards servers here: give it an HTTP port");
+        }
+        (false, _) => {
+            return Err(Verdict::Wrong(
+                "no address, as in http://127.0.0.1:8000".to_owned(),
+            ));
+        }
+        (true, Some(("uwsgi", rest))) => rest,
+        (true, Some(("suwsgi", _))) => return unsupported("there is no TLS towards servers here"),
+        (true, _) => &text,
+    };
+    let (authority, path) = match rest.strip_prefix("unix:") {
+        Some(socket) => {
+            let (socket, path) = match socket.split_once(':') {
+                Some((socket, path)) => (socket, path),
+                None => (socket, ""),
+            };
+            (format!("unix:{socket}"), path.to_owned())
+        }
+        None => match rest.find('/') {
+            Some(at) if !is_uwsgi => (rest[..at].to_owned(), rest[at..].to_owned()),
+            _ => (rest.to_owned(), String::new()),
+        },
+    };
+    let with_variables = given.contains('$') && with_request.is_none();
+    let path = (!path.is_empty() && with_request.is_none()).then_some(path);
+    if with_variables && path.is_some() {
+        return unsupported(
+            "an address with variables and a path: nginx then sends this path alone",
+        );
+    }
+    let group = meaning
+        .tree
+        .items
+        .iter()
+        .position(|item| item.name == "upstream" && item.is_block && item.arg(0) == authority);
+    let (addresses, is_sticky) = match group {
+        Some(group) => members(meaning, group)?,
+        None => (vec![authority], false),
+    };
+    let is_local = |address: &String| {
+        address.starts_with("unix:")
+            || host_of(address) == "localhost"
+            || host_of(address).starts_with("127.")
+            || host_of(address) == "[::1]"
+    };
+    let servers = addresses
+        .iter()
+        .map(|address| written(address, is_uwsgi))
+        .collect();
+    Ok(Target {
+        servers,
+        path,
+        is_remote: !addresses.iter().all(is_local),
+        plain: addresses,
+        is_sticky,
+    })
+}
+
+fn host_of(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => address,
+    }
+}
+
+fn written(address: &str, is_uwsgi: bool) -> String {
+    let has_port = address
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match (address.strip_prefix("unix:"), is_uwsgi) {
+        (Some(path), true) => format!("uwsgi+unix:{path}"),
+        (Some(path), false) => format!("http+unix:{path}"),
+        (None, true) => format!("uwsgi://{address}"),
+        (None, false) if has_port => format!("http://{address}"),
+        (None, false) => format!("http://{address}:80"),
+    }
+}
+
+/// True if a server that binds the one is found at the other.
+fn same_address(bind: &str, address: &str) -> bool {
+    if bind.starts_with("unix:") || bind.starts_with('/') {
+        return address.strip_prefix("unix:") == Some(bind.strip_prefix("unix:").unwrap_or(bind));
+    }
+    let port = |text: &str| {
+        text.rsplit(':')
+            .next()
+            .and_then(|port| port.parse::<u16>().ok())
+    };
+    let is_local = matches!(
+        host_of(address),
+        "localhost" | "127.0.0.1" | "0.0.0.0" | "[::1]"
+    );
+    let bound_host = host_of(bind);
+    let covers = matches!(
+        bound_host,
+        "" | "0.0.0.0" | "[::]" | "*" | "127.0.0.1" | "localhost"
+    ) || bound_host.parse::<u16>().is_ok();
+    is_local && covers && port(bind).is_some() && port(bind) == port(address)
+}
+
+/// The servers of an `upstream` block, and whether a client stays at one of them.
+fn members(meaning: &mut Meaning<'_>, group: usize) -> Result<(Vec<String>, bool), Verdict> {
+    let mut addresses: Vec<String> = Vec::new();
+    let mut is_sticky = false;
+    let children: Vec<_> = meaning.tree.children(Some(group)).collect();
+    let servers = children
+        .iter()
+        .filter(|at| meaning.name(**at) == "server")
+        .count();
+    for at in children {
+        match meaning.name(at) {
+            "server" => {
+                let address = meaning.arg(at, 0).to_owned();
+                let options: Vec<_> = meaning.args(at).into_iter().skip(1).collect();
+                if options.contains(&"down") {
+                    meaning.honoured(at, "left out");
+                    continue;
+                }
+                let unsupported = options.iter().find(|option| {
+                    option.starts_with("weight=") && **option != "weight=1" || **option == "backup"
+                });
+                match unsupported {
+                    Some(option) if servers > 1 => {
+                        let text = format!(
+                            "there is no {option} here: the server with the fewest requests in flight gets the next"
+                        );
+                        meaning.unsupported(at, text);
+                    }
+                    _ => meaning.honoured(at, "a server of upstream (one that fails is skipped)"),
+                }
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+            "ip_hash" if servers > 1 && tables::named("balance").is_some() => {
+                is_sticky = true;
+                meaning.honoured(at, "balance = \"address\"");
+            }
+            "ip_hash" | "hash" | "sticky" if servers > 1 => {
+                meaning.unsupported(
+                    at,
+                    "the server with the fewest requests in flight gets the next",
+                );
+            }
+            "ip_hash" | "hash" | "sticky" => meaning.no_effect(at, "there is one server"),
+            "least_conn" | "random" => meaning.already(
+                at,
+                "the server with the fewest requests in flight gets the next",
+            ),
+            "keepalive" | "keepalive_timeout" | "keepalive_requests" | "keepalive_time" => {
+                meaning.already(at, "idle connections are kept")
+            }
+            "zone" | "state" | "queue" => {
+                meaning.no_effect(at, "all threads share the state of servers")
+            }
+            _ => {}
+        }
+    }
+    match addresses.is_empty() {
+        true => Err(Verdict::Wrong("the upstream has no server".to_owned())),
+        false => {
+            meaning.honoured(group, "servers of upstream");
+            Ok((addresses, is_sticky))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! nginx's configuration: a site, or a whole `nginx.conf` with its includes.
+//!
+//! 1. [`lexer`] and [`tree`] give all directives with their places, by nginx's own rules; `templates`
+//!    fills what `envsubst` would.
+//! 2. [`meaning`] gives each a verdict, and makes the layer of settings.
+
+mod directives;
+mod glob;
+mod lexer;
+mod meaning;
+mod templates;
+mod tree;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Reading, Surroundings};
+use crate::config::native;
+
+pub use meaning::Given;
+
+/// True if a text is a configuration of nginx: it has a `server` or `http` block.
+pub fn is_nginx(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut words = text
+        .split(|c: char| c.is_whitespace() || c == '{')
+        .filter(|word| !word.is_empty());
+    let has_block = |name: &str| {
+        text.lines().any(|line| {
+            let rest = line.trim().strip_prefix(name);
+            rest.is_some_and(|rest| rest.trim_start().starts_with('{') || rest.is_empty())
+        })
+    };
+    (has_block("server") || has_block("http"))
+        && words.any(|word| {
+            matches!(
+                word,
+                "location" | "listen" | "server_name" | "include" | "proxy_pass"
+            )
+        })
+}
+
+/// Reads the file `name`, and says what becomes of it.
+pub fn read(name: &str, around: &Surroundings<'_>, given: &Given<'_>) -> Reading {
+    let path = around.current_dir.join(native::path(name));
+    let read = |path: &Path| -> io::Result<Vec<u8>> {
+        match (around.files.kind)(path) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(kind) if !kind.is_file => Err(io::Error::other("not a file")),
+            Some(_) => (around.files.read)(path, LONGEST).map_err(io::Error::other),
+        }
+    };
+    let disk = tree::Disk {
+        read: &read,
+        list: &list,
+    };
+    let mut tree = tree::read(name, &path, &disk);
+    for item in &mut tree.items {
+        for word in &mut item.args {
+            word.text = templates::fill(&word.text, given.variable);
+        }
+    }
+    meaning::of(&tree, given)
+}
+
+/// Longest file.
+const LONGEST: usize = 1 << 20;
+
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| PathBuf::from(entry.file_name()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

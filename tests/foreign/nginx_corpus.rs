@@ -1,0 +1,124 @@
+//! The verdict of every line of the files in `tests/foreign/nginx`.
+//!
+//! As in `corpus.rs`, `NAME.expected` stands beside each file, and `UPDATE_EXPECTED=1` writes it, to be
+//! read before it is committed. The files in `embedded` are read beside a `uwsgi.ini` that names the
+//! application.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::corpus::verdicts;
+use crate::support::server::Pyserve;
+use crate::support::source;
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(dir).expect("the corpus");
+    let paths = all.map(|entry| entry.unwrap().path());
+    let is_site = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("conf" | "template"))
+    };
+    let mut files: Vec<_> = paths.filter(is_site).collect();
+    files.sort();
+    files
+}
+
+/// What `pyserve explain` says about files of one directory, one after another.
+fn explained(dir: &Path, files: &[PathBuf]) -> Vec<Value> {
+    let names = files.iter().map(|path| path.file_name().unwrap());
+    let ended = Pyserve::bare()
+        .current_dir(dir)
+        .without("PORT")
+        .args(["explain", "--json"])
+        .args(names)
+        .run();
+    assert_ne!(ended.code, 0, "{}", ended.stderr);
+    let all: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    all.as_array().unwrap().clone()
+}
+
+#[test]
+fn every_line_of_the_sites_has_its_verdict() {
+    let dir = source("tests/foreign/nginx");
+    let alone = files(&dir);
+    assert!(alone.len() >= 40, "{} files", alone.len());
+    let mut pairs: Vec<_> = explained(&dir, &alone).into_iter().zip(&alone).collect();
+    let embedded = dir.join("embedded");
+    let mut beside = vec![embedded.join("uwsgi.ini")];
+    let sites = files(&embedded);
+    beside.extend(sites.clone());
+    let with_app = explained(&embedded, &beside);
+    pairs.extend(with_app.into_iter().skip(1).zip(&sites));
+    let mut wrong = Vec::new();
+    for (explained, path) in pairs {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(explained["server"], "nginx", "{name}");
+        let mut found = verdicts(&explained);
+        found.push_str("---\n");
+        found.push_str(explained["pyserve_toml"].as_str().unwrap());
+        let text = fs::read_to_string(path).unwrap();
+        wrong.extend(lines_without_verdict(&name, &text, &explained));
+        let expected = path.with_file_name(format!("{name}.expected"));
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &found).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("--- {name}\n{found}--- expected\n{expected}"));
+        }
+        if explained.to_string().contains("aHVudGVy") {
+            wrong.push(format!("{name}: a password is shown"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Lines that begin a directive and have no verdict; a fault ends the file.
+fn lines_without_verdict(name: &str, text: &str, explained: &Value) -> Vec<String> {
+    let lines = explained["lines"].as_array().unwrap();
+    let of_file = lines
+        .iter()
+        .filter(|line| line["file"].as_str() == Some(name));
+    let known: BTreeSet<u64> = of_file.filter_map(|line| line["line"].as_u64()).collect();
+    if lines.iter().any(|line| line["verdict"] == "wrong") {
+        return Vec::new();
+    }
+    let mut is_foreign = false;
+    let mut missing = Vec::new();
+    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim();
+        let begins = !line.is_empty() && !line.starts_with(['#', '}', '\'', '"']);
+        if begins && !is_foreign && !known.contains(&(at as u64 + 1)) {
+            missing.push(format!("{name}:{}: {line}: no verdict", at + 1));
+        }
+        is_foreign = (is_foreign || line.contains("_by_lua_block")) && line != "}";
+    }
+    missing
+}
+
+#[test]
+fn variables_of_the_environment_fill_a_template() {
+    let dir = source("tests/foreign/nginx");
+    let ended = Pyserve::bare()
+        .current_dir(dir)
+        .env("SITE_PORT", "8081")
+        .env("SITE_HOST", "example.com")
+        .env("BACKEND_HOST", "backend")
+        .env("BACKEND_PORT", "9000")
+        .args(["explain", "envsubst.conf.template"])
+        .run();
+    assert_eq!(ended.code, 0, "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("bind = \"0.0.0.0:8081\""),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stdout.contains("upstream = \"http://backend:9000\""),
+        "{}",
+        ended.stdout
+    );
+}

@@ -1,0 +1,498 @@
+//! The real nginx beside pyserve with the same file and the same requests.
+//!
+//! Statuses, bodies of 200, and the named header fields have to agree, or the difference is listed with
+//! its reason, and then has to be there.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::behind::{Behind, program};
+use crate::support::nginx::Nginx;
+use crate::support::raw::Response;
+use crate::support::server::Pyserve;
+use crate::support::{python, skipped, temp_dir, write_files};
+
+/// One file with requests to it.
+struct Case {
+    /// Inside of `http`; `DIR` is the directory of the files, `BACKEND` the socket of a server, and
+    /// `LISTEN` the address.
+    text: &'static str,
+    /// Requests as [`ask`] takes them.
+    requests: &'static [&'static str],
+    /// Header fields to compare.
+    fields: &'static [&'static str],
+    /// Requests with another response, and the reason.
+    differences: &'static [(&'static str, &'static str)],
+}
+
+/// What is compared of a response.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: String,
+    body: String,
+    fields: Vec<(String, Vec<String>)>,
+}
+
+/// A request: `[METHOD ][HOST]/target`.
+fn ask(text: &str) -> String {
+    let (method, rest) = text.split_once(' ').unwrap_or(("GET", text));
+    let slash = rest.find('/').unwrap_or(0);
+    let host = if slash == 0 {
+        "site.test"
+    } else {
+        &rest[..slash]
+    };
+    let target = &rest[slash..];
+    let body = if method == "POST" {
+        "x".repeat(2000)
+    } else {
+        String::new()
+    };
+    let length = if method == "POST" {
+        "Content-Length: 2000\r\n"
+    } else {
+        ""
+    };
+    format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}\r\n{body}")
+}
+
+fn answer(response: &Response, fields: &[&str]) -> Answer {
+    let mut compared = Vec::new();
+    // The pages of errors and redirects are each server's own.
+    let is_own = |name: &&&str| **name != "Content-Type" || response.status() == 200;
+    for name in fields.iter().filter(is_own) {
+        let values = response.headers(name).into_iter();
+        // nginx makes paths absolute, by the host of the request.
+        let values = values.map(|value| value.replace("http://site.test/", "/"));
+        compared.push(((*name).to_owned(), values.collect()));
+    }
+    let body = match response.status() {
+        200 | 206 => compared_body(&response.text()),
+        _ => String::new(),
+    };
+    Answer {
+        status: response.status().to_string(),
+        body,
+        fields: compared,
+    }
+}
+
+/// Of an environ, the variables that have to agree.
+fn compared_body(body: &str) -> String {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(body) else {
+        return body.to_owned();
+    };
+    let names = [
+        "PATH_INFO",
+        "SCRIPT_NAME",
+        "QUERY_STRING",
+        "REQUEST_METHOD",
+        "HTTP_HOST",
+        "CONTENT_LENGTH",
+        "REMOTE_USER",
+    ];
+    let environ = &value["environ"];
+    // An empty variable may be absent (PEP 3333, "environ Variables").
+    let known = names.map(|name| format!("{name}={}", environ[name].as_str().unwrap_or_default()));
+    format!("{} {}", known.join(" "), value["body"])
+}
+
+fn check(name: &str, case: &Case, backend: Option<&Path>, app: Option<&str>) {
+    let dir = temp_dir();
+    write_files(dir.path(), FILES);
+    let backend = backend
+        .map(|path| path.display().to_string())
+        .unwrap_or_default();
+    let text = case
+        .text
+        .replace("DIR", &dir.path().display().to_string())
+        .replace("BACKEND", &backend)
+        .replace("PARAMS", PARAMS);
+    let nginx = match Nginx::with_servers(&text) {
+        Ok(nginx) => nginx,
+        Err(why) => return skipped(&format!("the comparison with nginx: {name}"), &why),
+    };
+    let file = dir.path().join("nginx.conf");
+    let whole = format!(
+        "events {{}}\nhttp {{\n{}\n}}\n",
+        text.replace("LISTEN", "127.0.0.1:0")
+    );
+    std::fs::write(&file, whole).unwrap();
+    let start = temp_dir();
+    let pyserve = Pyserve::bare().current_dir(start.path());
+    let control = pyserve.path("control");
+    let mut pyserve = pyserve
+        .env("PYSERVE_CONTROL", control)
+        .env("PYSERVE_FRONT_THREADS", "1")
+        .env("PYSERVE_PYTHON", python::default())
+        .args(["--nginx"])
+        .args([&file]);
+    if let Some(app) = app {
+        let apps = crate::support::apps().display().to_string();
+        pyserve = pyserve.args(["--app", app, "--chdir", &apps]);
+    }
+    let server = pyserve.ready();
+    let mut wrong = Vec::new();
+    for request in case.requests {
+        let text = ask(request);
+        let mut theirs = nginx.connect();
+        theirs.send(&text);
+        let mut ours = server.connect();
+        ours.send(&text);
+        let is_closed = request.contains("closed.test");
+        let (theirs, ours) = if is_closed {
+            let bytes = (theirs.rest().0.len(), ours.rest().0.len());
+            assert_eq!(bytes, (0, 0), "{name}: {request}");
+            continue;
+        } else {
+            (theirs.response(), ours.response())
+        };
+        let theirs = answer(&theirs, case.fields);
+        let ours = answer(&ours, case.fields);
+        let listed = case
+            .differences
+            .iter()
+            .any(|(differs, _)| differs == request);
+        if (theirs == ours) == listed {
+            wrong.push(format!(
+                "{name}: {request} (listed: {listed})\n  nginx   {theirs:?}\n  pyserve {ours:?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// nginx's own `uwsgi_params`.
+const PARAMS: &str = "uwsgi_param QUERY_STRING $query_string; uwsgi_param REQUEST_METHOD $request_method;\n\
+     uwsgi_param CONTENT_TYPE $content_type; uwsgi_param CONTENT_LENGTH $content_length;\n\
+     uwsgi_param REQUEST_URI $request_uri; uwsgi_param PATH_INFO $document_uri;\n\
+     uwsgi_param SERVER_PROTOCOL $server_protocol; uwsgi_param REMOTE_ADDR $remote_addr;\n\
+     uwsgi_param SERVER_PORT $server_port; uwsgi_param SERVER_NAME $server_name;\n";
+
+const FILES: &[(&str, &str)] = &[
+    ("www/index.html", "<p>home</p>\n"),
+    ("www/about.html", "<p>about</p>\n"),
+    ("www/404.html", "<p>nothing</p>\n"),
+    ("www/static/a.css", "a {}\n"),
+    ("www/static/sub/index.html", "<p>sub</p>\n"),
+    ("www/media/b.txt", "media\n"),
+    ("www/robots.txt", "User-agent: *\n"),
+    ("www/.hidden", "hidden\n"),
+    ("errors/50x.html", "<p>down</p>\n"),
+    ("other/c.txt", "other\n"),
+    ("staticsecret/s.txt", "secret\n"),
+    ("secret.txt", "secret\n"),
+    ("protected/file.txt", "protected\n"),
+];
+
+fn mirror(args: &[&str]) -> Option<Behind> {
+    let program = program("uwsgi", "uwsgi")?;
+    let dir = temp_dir();
+    let mut command = Command::new(program);
+    command
+        .args([
+            "--master",
+            "--die-on-term",
+            "--need-app",
+            "--processes",
+            "2",
+            "--module",
+            "mirror",
+        ])
+        .args(args)
+        .arg(dir.path().join("socket"));
+    Some(Behind::start(&mut command, dir, "spawned uWSGI worker 2"))
+}
+
+#[test]
+fn files_are_served_as_nginx_serves_them() {
+    let case = Case {
+        text: "include DIR/missing*; types { text/html html; text/css css; text/plain txt; }\n\
+               server {\n listen LISTEN;\n root DIR/www;\n index index.html;\n add_header X-Site one;\n\
+               location / { try_files $uri $uri/ =404; }\n\
+               location /static/ { alias DIR/www/static/; expires 1h; }\n\
+               location /other { alias DIR/other/; add_header X-Other two; }\n\
+               location = /robots.txt { alias DIR/www/robots.txt; }\n\
+               location ~ /\\. { deny all; }\n}",
+        requests: &[
+            "/",
+            "/about.html",
+            "/static/a.css",
+            "/static/sub/",
+            "/static/none.css",
+            "/other/c.txt",
+            "/robots.txt",
+            "/none",
+            "/static/../secret.txt",
+            "/other../secret.txt",
+            "/othersecret/s.txt",
+            "POST /about.html",
+            "HEAD /about.html",
+            "/static/sub",
+            "/.hidden",
+        ],
+        fields: &["X-Site", "X-Other", "Location"],
+        differences: &[
+            (
+                "/other../secret.txt",
+                "nginx leaves the directory, because the location has no slash",
+            ),
+            ("/.hidden", "hidden files are 404"),
+        ],
+    };
+    check("files", &case, None, None);
+}
+
+#[test]
+fn a_single_page_application_is_served_as_by_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n root DIR/www;\n\
+               location / { try_files $uri $uri/ /index.html; }\n\
+               location /api/ { proxy_pass http://unix:BACKEND; proxy_set_header Host $host; }\n\
+               location /v1/ { proxy_pass http://unix:BACKEND:/; proxy_set_header Host $host; }\n}",
+        requests: &[
+            "/",
+            "/about.html",
+            "/users/7",
+            "/api/x?y=1",
+            "/api",
+            "/api/",
+            "/v1/x?y=1",
+            "/v1/a%20b",
+            "/missing.js",
+        ],
+        fields: &["Location"],
+        differences: &[("/missing.js", "a missing script is 404, not the page")],
+    };
+    check(
+        "single-page application",
+        &case,
+        Some(&behind.socket()),
+        None,
+    );
+}
+
+#[test]
+fn files_before_a_server_are_served_as_by_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "client_max_body_size 1k;\nupstream app { server unix:BACKEND fail_timeout=0; }\n\
+               server {\n listen LISTEN;\n root DIR/www;\n\
+               location / { try_files $uri @app; }\n\
+               location /big/ { client_max_body_size 1m; proxy_pass http://app; proxy_set_header Host $host; }\n\
+               location @app { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://app; }\n}",
+        requests: &[
+            "/about.html",
+            "/none?a=b",
+            "/status/404",
+            "/redirect",
+            "POST /form",
+            "POST /big/form",
+            "other.test/none",
+        ],
+        fields: &["Location", "X-Case"],
+        differences: &[],
+    };
+    check("files before a server", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn an_application_is_served_as_behind_nginx_and_uwsgi() {
+    let Some(behind) = mirror(&["--socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "upstream django { server unix:BACKEND; }\n\
+               server {\n listen LISTEN;\n charset utf-8;\n client_max_body_size 75M;\n PARAMS\
+               location /static { alias DIR/www/static; }\n\
+               location /protected/ { internal; alias DIR/protected/; }\n\
+               location /admin/ { uwsgi_pass django; add_header X-Frame-Options DENY always; }\n\
+               location / { uwsgi_pass django; uwsgi_read_timeout 30; }\n}",
+        requests: &[
+            "/",
+            "/a/b?c=d",
+            "POST /form",
+            "/status/404",
+            "/redirect",
+            "/static/a.css",
+            "/admin/x",
+            "/admin",
+            "/accel",
+            "/protected/file.txt",
+            "/cookies",
+        ],
+        fields: &["Location", "X-Frame-Options", "Set-Cookie"],
+        differences: &[],
+    };
+    check("application", &case, Some(&behind.socket()), Some("mirror"));
+}
+
+#[test]
+fn hosts_select_servers_as_in_nginx() {
+    let case = Case {
+        text: "default_type text/plain;\n\
+               server { listen LISTEN default_server; server_name _; return 444; }\n\
+               server { listen LISTEN; server_name site.test; location / { return 200 one; } location = /x { return 200 exact; } }\n\
+               server { listen LISTEN; server_name *.site.test; location / { return 200 wildcard; } }\n\
+               server { listen LISTEN; server_name www.site.test; return 301 http://site.test$request_uri; }\n\
+               server { listen LISTEN; server_name .two.test; location /x/ { return 200 two; } location / { return 404; } }",
+        requests: &[
+            "/",
+            "/x",
+            "/x/",
+            "a.site.test/",
+            "a.b.site.test/y",
+            "www.site.test/p?q=1",
+            "two.test/x/",
+            "w.two.test/x/y",
+            "two.test/",
+            "closed.test/",
+            "SITE.TEST:80/",
+        ],
+        fields: &["Location", "Content-Type"],
+        differences: &[],
+    };
+    check("hosts", &case, None, None);
+}
+
+#[test]
+fn conditions_on_the_host_are_sites_of_their_own() {
+    let case = Case {
+        text: "default_type text/plain;\n\
+               server {\n listen LISTEN;\n server_name site.test www.site.test old.test;\n\
+               if ($host = 'www.site.test') { return 301 http://site.test$request_uri; }\n\
+               if ($host = old.test) { return 302 https://$host$request_uri; }\n\
+               location /a/ { return 200 a; }\n location / { return 200 root; }\n}",
+        requests: &[
+            "/",
+            "/a/x",
+            "www.site.test/a/x?y=1",
+            "www.site.test/",
+            "old.test/p",
+            "other.test/a/",
+        ],
+        fields: &["Location"],
+        differences: &[],
+    };
+    check("conditions on the host", &case, None, None);
+}
+
+#[test]
+fn prefixes_are_replaced_as_by_nginx() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n proxy_set_header Host $host;\n\
+               location /one/ { proxy_pass http://unix:BACKEND:/; }\n\
+               location /two/ { proxy_pass http://unix:BACKEND:/base/; }\n\
+               location /three/ { proxy_pass http://unix:BACKEND; }\n\
+               location ~ ^/(four|five)/ { proxy_pass http://unix:BACKEND; }\n\
+               location / { return 404; }\n}",
+        requests: &[
+            "/one/x?y",
+            "/one/",
+            "/one",
+            "/two/x/y",
+            "/two/../three/x",
+            "/three/x",
+            "/four/x",
+            "/five/",
+            "/four",
+            "/six/x",
+        ],
+        fields: &["Location"],
+        differences: &[("/four", "a prefix also covers its path without the slash")],
+    };
+    check("prefixes", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn fixed_responses_are_nginx_s() {
+    let case = Case {
+        text: "server {\n listen LISTEN;\n default_type text/plain;\n\
+               location = /healthz { return 200 \"ok\\n\"; }\n\
+               location = /json { default_type application/json; return 200 '{\"a\": 1}'; }\n\
+               location = /gone { return 410; }\n\
+               location = /empty { return 204; }\n\
+               location = /old { return 301 /new/; }\n\
+               location /docs/ { return 302 https://docs.test$request_uri; }\n\
+               location /moved/ { rewrite ^ https://moved.test$request_uri? permanent; }\n\
+               location /closed/ { deny all; }\n\
+               location / { return 403; }\n}",
+        requests: &[
+            "/healthz",
+            "/json",
+            "/gone",
+            "/empty",
+            "/old",
+            "/old?x=1",
+            "/docs/a?b=c",
+            "/docs/",
+            "/moved/a/b?c=d",
+            "/closed/x",
+            "/",
+            "POST /healthz",
+        ],
+        fields: &["Location", "Content-Type"],
+        differences: &[],
+    };
+    check("fixed responses", &case, None, None);
+}
+
+#[test]
+fn error_pages_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "types { text/html html; }\ncharset utf-8;\nserver {\n listen LISTEN;\n root DIR/www;\n\
+               error_page 404 /404.html;\n error_page 500 502 503 504 /50x.html;\n\
+               location = /50x.html { root DIR/errors; }\n\
+               location /app/ { proxy_pass http://unix:BACKEND:/; proxy_intercept_errors on; }\n\
+               location /raw/ { proxy_pass http://unix:BACKEND:/; }\n\
+               location / { }\n}",
+        requests: &[
+            "/none",
+            "/app/status/404",
+            "/app/status/503",
+            "/raw/status/404",
+            "/50x.html",
+            "/about.html",
+        ],
+        fields: &["X-Case", "Content-Type"],
+        differences: &[],
+    };
+    check("error pages", &case, Some(&behind.socket()), None);
+}
+
+#[test]
+fn headers_of_locations_are_nginx_s() {
+    let Some(behind) = mirror(&["--http-socket"]) else {
+        return;
+    };
+    let case = Case {
+        text: "server {\n listen LISTEN;\n add_header X-Outer one;\n add_header X-Always two always;\n\
+               location /inner/ { add_header X-Inner three; proxy_pass http://unix:BACKEND:/; }\n\
+               location /hide/ { proxy_hide_header X-Case; proxy_pass http://unix:BACKEND:/; }\n\
+               location /age/ { expires 10m; proxy_pass http://unix:BACKEND:/; }\n\
+               location / { proxy_pass http://unix:BACKEND; }\n}",
+        requests: &[
+            "/",
+            "/status/404",
+            "/inner/",
+            "/inner/status/500",
+            "/hide/status/200",
+            "/age/x",
+            "/age/status/404",
+        ],
+        fields: &["X-Outer", "X-Always", "X-Inner", "X-Case", "Cache-Control"],
+        differences: &[],
+    };
+    check("headers", &case, Some(&behind.socket()), None);
+}
