@@ -309,10 +309,21 @@ pub struct AppSettings {
     pub request_timeout: Option<Duration>,
     /// Address space of each of its processes in bytes; `None` for no limit.
     pub limit_as: Option<u64>,
+    /// The module `uwsgi` of its processes; `None`: they have none.
+    pub uwsgi_module: Option<UwsgiModule>,
     /// True if tracebacks may be shown to clients.
     pub dev: bool,
     /// Directory for the host extension if memory files are forbidden; absolute.
     pub temp_dir: PathBuf,
+}
+
+/// The module `uwsgi` of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UwsgiModule {
+    /// Bytes of all its caches, of all applications together.
+    pub cache: u64,
+    /// The options that uWSGI was given, `None` for a flag without a value.
+    pub options: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl AppSettings {
@@ -570,6 +581,9 @@ fn read(flags: Layer, surroundings: &HostFacts) -> Result<Read, ConfigError> {
         warnings.extend(reading.warnings());
         mistake = mistake.or_else(|| reading.mistake());
         foreign::found::yield_to(&mut reading.layer, &layers);
+        if surroundings.uwsgi_command_line.is_some() {
+            foreign::found::called_by_name(&mut reading.layer);
+        }
         layers.push(reading.layer);
     }
     Ok(Read {

@@ -7,7 +7,7 @@ use super::{Reading, Surroundings};
 use super::{gunicorn, nginx};
 use crate::config::discovery::{self, Discovery};
 use crate::config::layers::{Layer, SettingOrigin, SettingsTable};
-use crate::config::{HostFacts, native};
+use crate::config::{HostFacts, native, settings};
 
 /// The sources of uWSGI that are in play: files that `ini` names, or those that uWSGI finds by its
 /// variables. Without one, `UWSGI_*` variables mean nothing.
@@ -171,6 +171,17 @@ pub fn called_as(name: &str) -> Option<Vec<String>> {
     is_it.then(|| words.map(|word| native::text(&word)).collect())
 }
 
+/// Adds what the name `uwsgi` of the program means: the application may import that module.
+pub fn called_by_name(layer: &mut Layer) {
+    if let Some(setting) = settings::named("uwsgi_module") {
+        let origin = SettingOrigin::Foreign {
+            place: "the name uwsgi".to_owned(),
+            text: "uwsgi".to_owned(),
+        };
+        layer.insert(setting, vec!["yes".to_owned()], origin);
+    }
+}
+
 /// The form of a file that `ini` names, with `:section` behind it perhaps.
 pub fn form_of(name: &str) -> Form {
     let plain = match name.rsplit_once(':') {
@@ -205,13 +216,21 @@ pub fn yield_to(layer: &mut Layer, stronger: &[Layer]) {
             layer.remove(name);
         }
     }
-    layer
-        .locations
-        .retain(|own| !tables().any(|table| prefix(table) == prefix(own)));
+    let taken = |own: &SettingsTable| tables().any(|table| place(table) == place(own));
+    let removed: Vec<_> = layer.locations.extract_if(.., |own| taken(own)).collect();
+    for path in removed.iter().filter_map(|table| value(table, "path")) {
+        layer.remove_value("static_missing", &format!("{path}=app"));
+    }
     let companions = || stronger.iter().flat_map(|layer| &layer.companions);
     layer
         .companions
         .retain(|own| !companions().any(|table| value(table, "name") == value(own, "name")));
+}
+
+/// The requests that a table is for: its path or prefix, and its hosts.
+fn place(table: &SettingsTable) -> (String, Vec<String>) {
+    let hosts = table.entry("host").map(|entry| entry.values.clone());
+    (prefix(table), hosts.unwrap_or_default())
 }
 
 /// The prefix of a table, or its path behind `=`.
