@@ -3,6 +3,8 @@
 
 mod corpus;
 mod differential;
+mod images;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;
+mod uwsgi_differential;
