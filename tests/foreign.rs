@@ -5,6 +5,8 @@ mod corpus;
 mod differential;
 mod gunicorn_corpus;
 mod gunicorn_served;
+mod images;
 mod nginx_corpus;
 mod nginx_differential;
 mod served;
+mod uwsgi_differential;
