@@ -4,6 +4,7 @@
 mod corpus;
 mod differential;
 mod gunicorn_corpus;
+mod gunicorn_differential;
 mod gunicorn_served;
 mod images;
 mod nginx_corpus;

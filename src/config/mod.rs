@@ -70,6 +70,7 @@ pub use values::Rate;
 pub use crate::observe::access_log::Format as AccessLog;
 pub use crate::observe::access_log::filter::{AccessLogFilter, AccessLogLines};
 pub use crate::observe::access_log::pattern::Pattern;
+pub use crate::observe::log_files::LogFiles;
 pub use crate::observe::logs::LogFormat;
 
 use crate::os::standard::Standard;
@@ -149,6 +150,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Requests that have a line in it, and its pattern.
     pub access_log_lines: AccessLogLines,
+    /// The files of both logs.
+    pub log_files: LogFiles,
     /// Permissions that new files do not get; `None`: as the process that starts the server has it.
     pub umask: Option<u32>,
     /// The file with the process id; absolute.

@@ -61,6 +61,22 @@ pub(super) static LOGGING: &[Setting] = &[
         default: Default::Value("info"),
     },
     Setting {
+        name: "access_log_file",
+        value_name: "FILE",
+        heading: LOGGING_HEADING,
+        help: "File to which requests are logged in place of standard output; SIGUSR1 opens it again",
+        repeatable: false,
+        default: Default::Computed("standard output"),
+    },
+    Setting {
+        name: "log_file",
+        value_name: "FILE",
+        heading: LOGGING_HEADING,
+        help: "File to which everything else is logged in place of standard error; SIGUSR1 opens it again",
+        repeatable: false,
+        default: Default::Computed("standard error"),
+    },
+    Setting {
         name: "startup_log",
         value_name: "FILE",
         heading: LOGGING_HEADING,
