@@ -28,6 +28,7 @@ fn reading(text: &str, app: bool) -> Reading {
         sockets: Vec::new(),
         has_deadline: false,
         is_dir: &|_| true,
+        is_dir_here: &|_| true,
         variable: &|_| None,
     };
     meaning::of(&tree, &given)

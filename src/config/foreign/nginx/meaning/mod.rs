@@ -49,6 +49,8 @@ pub struct Given<'a> {
     pub has_deadline: bool,
     /// True if a directory is there; a file that is only explained may be of another machine.
     pub is_dir: &'a dyn Fn(&Path) -> bool,
+    /// True if a directory is there on this machine.
+    pub is_dir_here: &'a dyn Fn(&Path) -> bool,
     /// The value of an environment variable, for templates.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
