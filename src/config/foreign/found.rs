@@ -97,10 +97,13 @@ pub fn explain_nginx(name: &str, layers: &[Layer], around: &Surroundings<'_>) ->
     )
 }
 
+/// True if a directory is there.
+type IsDir<'a> = &'a dyn Fn(&Path) -> bool;
+
 fn given<'a>(
     layers: &[&Layer],
     around: &Surroundings<'_>,
-    (is_dir, is_dir_here): (&'a dyn Fn(&Path) -> bool, &'a dyn Fn(&Path) -> bool),
+    (is_dir, is_dir_here): (IsDir<'a>, IsDir<'a>),
     variable: &'a dyn Fn(&str) -> Option<String>,
 ) -> nginx::Given<'a> {
     let entry = |name: &str| layers.iter().find_map(|layer| layer.entry(name));

@@ -66,6 +66,7 @@ pub fn of(tree: &Tree, given: &Given<'_>) -> Reading {
         tables: Vec::new(),
         is_alone: false,
         has_files: false,
+        passing: Vec::new(),
     };
     if tree.fault.is_none() {
         let sites = servers::decide(&mut meaning);
@@ -138,6 +139,8 @@ struct Meaning<'a> {
     is_alone: bool,
     /// True if a location has files.
     has_files: bool,
+    /// The named locations that pass requests on to the one that is read.
+    passing: Vec<usize>,
 }
 
 impl<'a> Meaning<'a> {
